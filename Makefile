@@ -1,0 +1,36 @@
+# Everything a fresh machine with Python and make needs.
+#   make demo    learn from unlabelled pictures and open the report
+#   make test    the whole quick test suite
+#   make check   lint and types
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Idle worker threads sleep: two cores are soon full.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: demo test check bench clean
+
+demo: $(STAMP)
+	$(BIN)/unlabeled demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps -r bench/requirements.txt
+	$(BIN)/python bench/simclr_step.py
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

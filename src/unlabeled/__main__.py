@@ -1,0 +1,7 @@
+"""`python -m unlabeled`."""
+
+import sys
+
+from unlabeled.cli import main
+
+sys.exit(main())

@@ -1,0 +1,273 @@
+"""The command `unlabeled`. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unlabeled import __version__, registry
+from unlabeled.errors import Notice, UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+    from unlabeled.core import Method
+
+USAGE = """usage: unlabeled COMMAND ...
+
+Learn representations without labels, and see honestly what they are worth.
+
+commands:
+  demo                        learn from rendered pictures, open a report: start here
+  train METHOD --data D       train an encoder; `unlabeled train METHOD --help` for its flags
+  evaluate RUN                probe, neighbours, similarity; a table and a report page
+  embed RUN DATA --out F      features of pictures as .npy, .npz or .parquet
+  views METHOD --data D --out F.png
+                              a picture of what the method sees
+  list methods|encoders|datasets|objectives
+
+Each command explains itself with --help.  unlabeled --version prints the version.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command: 0 when it worked, 2 and one sentence where the user can mend it."""
+    command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if command == "--version":
+        print(f"unlabeled {__version__}")
+        return 0
+    if command not in COMMANDS:
+        return _fail(f"there is no command '{command}'; choose one of {', '.join(COMMANDS)}")
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", Notice)
+    warnings.showwarning = _plain_warning  # type: ignore[assignment]
+    try:
+        return COMMANDS[command]([_underscored(word) for word in rest])
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("\nunlabeled: stopped; `--resume` goes on from the last epoch", file=sys.stderr)
+        return 130
+
+
+def train_command(argv: list[str]) -> int:
+    """`unlabeled train METHOD --data D …`."""
+    name, cls, rest = _method("train", argv)
+    parser, given = _parse(lambda data: _train_parser(name, cls, data), rest)
+    made = parser.instantiate(given)
+    # Whatever the user left alone is not passed on, so that the data set can fill it in.
+    untouched = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
+    recipe = cls.recipes.get(given.data.partition(":")[0], {})
+    options = {
+        key: value
+        for key, value in vars(made).items()
+        if key != "config" and (key in recipe or value != untouched.get(key, ...))
+    }
+    from unlabeled.training import train
+
+    run = train(name, **options)
+    print(f"{run.path}: {run.dim} features. Next: unlabeled evaluate {run.path}")
+    return 0
+
+
+def evaluate_command(argv: list[str]) -> int:
+    """`unlabeled evaluate RUN [--data D] [--json]`."""
+    parser = _parser("evaluate", "What a run is worth, beside raw pixels and random weights.")
+    _run_arguments(parser)
+    parser.add_argument("--data", type=str, help="data to judge it on (default: its training's)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = _parse_args(parser, argv)
+    from unlabeled.run import load
+
+    run = load(given.run, given.encoder)
+    result = run.evaluate(given.data)
+    if given.json:
+        print(json.dumps(result, indent=2))
+    else:
+        from unlabeled.report.table import print_table
+
+        print_table(str(run.config["method"]), result)
+        print(f"report: {run.path / 'report' / 'index.html'}")
+    return 0
+
+
+def embed_command(argv: list[str]) -> int:
+    """`unlabeled embed RUN DATA --out F`."""
+    parser = _parser("embed", "Features of pictures, one row each, in their order.")
+    _run_arguments(parser)
+    parser.add_argument("data", type=str, help="folder, .npy, .npz, or the name of a data set")
+    parser.add_argument("--out", type=str, required=True, help=".npy, .npz or .parquet file")
+    given = _parse_args(parser, argv)
+    from unlabeled.report.features import write_features
+    from unlabeled.run import load
+
+    shape = write_features(load(given.run, given.encoder), given.data, Path(given.out))
+    print(f"{given.out}: {shape[0]} rows of {shape[1]} features")
+    return 0
+
+
+def views_command(argv: list[str]) -> int:
+    """`unlabeled views METHOD --data D --out F.png`."""
+    name, cls, rest = _method("views", argv)
+
+    def build(data: str) -> ArgumentParser:
+        parser = _parser(f"views {name}", f"A picture of what {name} sees.")
+        parser.add_argument("--data", type=str, required=True, help="as for `unlabeled train`")
+        parser.add_argument("--out", type=str, required=True, help="the .png file to write")
+        parser.add_class_arguments(cls, skip={"encoder"}, as_group=True)
+        return parser
+
+    parser, given = _parse(build, rest)
+    out = Path(given.out)
+    if out.suffix != ".png":
+        raise UserError(f"--out is {out}; name a .png file")
+    untouched = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
+    options = {
+        k: v
+        for k, v in vars(parser.instantiate(given)).items()
+        if k in untouched and v != untouched[k]
+    }
+    from unlabeled.datasets import open_data
+    from unlabeled.encoders.base import build as build_encoder
+    from unlabeled.training import draw_views, resolve
+
+    splits = open_data(given.data)
+    _, arguments = resolve(cls, splits, options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_views(cls(build_encoder("small", splits.channels, splits.size), **arguments), splits, out)
+    print(out)
+    return 0
+
+
+def list_command(argv: list[str]) -> int:
+    """`unlabeled list methods|encoders|datasets|objectives`."""
+    parser = _parser("list", "What there is, one name a line.")
+    parser.add_argument("kind", choices=registry.KINDS)
+    names = registry.listing(_parse_args(parser, argv).kind)
+    width = max(map(len, names), default=0)
+    for name, line in names.items():
+        print(f"{name:{width}}  {line}".rstrip())
+    return 0
+
+
+def demo_command(argv: list[str]) -> int:
+    """`unlabeled demo`."""
+    parser = _parser(
+        "demo",
+        "Render dSprites, train SimCLR without labels and a supervised net with them, and judge "
+        "both beside raw pixels and random weights. Some minutes on two cores; no download.",
+    )
+    parser.add_argument("--out", type=str, default="runs/demo", help="folder for its runs")
+    given = _parse_args(parser, argv)
+    from unlabeled.studies.demo import demo
+
+    demo(Path(given.out))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "demo": demo_command,
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "embed": embed_command,
+    "views": views_command,
+    "list": list_command,
+}
+
+
+def _parser(command: str, description: str) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    return ArgumentParser(prog=f"unlabeled {command}", description=description, exit_on_error=False)
+
+
+def _parse_args(parser: ArgumentParser, argv: list[str]) -> Any:
+    from argparse import ArgumentError
+
+    try:
+        return parser.parse_args(argv)
+    except ArgumentError as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{why} (see {parser.prog} --help)") from error
+
+
+def _method(command: str, argv: list[str]) -> tuple[str, type[Method], list[str]]:
+    """The method that a command line names, and what follows it."""
+    if not argv or argv[0].startswith("-"):
+        names = ", ".join(registry.listing("methods"))
+        line = f"unlabeled {command} METHOD --data D …, METHOD one of {names} or ./file.py:Class"
+        if argv[:1] in (["-h"], ["--help"]):
+            print(f"usage: {line}\n\nunlabeled {command} METHOD --help tells a method's flags.")
+            raise SystemExit(0)
+        raise UserError(f"name the method first: {line}")
+    return argv[0], registry.find("methods", argv[0]), argv[1:]
+
+
+def _parse(build: Callable[[str], ArgumentParser], argv: list[str]) -> tuple[ArgumentParser, Any]:
+    """Parse with the defaults that suit the data named, wherever it is named."""
+    named = next((b for a, b in itertools.pairwise(argv) if a == "--data"), "")
+    named = next((a[7:] for a in argv if a.startswith("--data=")), named)
+    parser = build(named)
+    given = _parse_args(parser, argv)
+    if given.data != named:  # it came from a configuration file
+        parser = build(given.data)
+        given = _parse_args(parser, argv)
+    return parser, given
+
+
+def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
+    from unlabeled.core import Recipe
+    from unlabeled.training import train
+
+    parser = _parser(f"train {name}", inspect.getdoc(cls).partition("\n\nArgs:")[0])  # type: ignore[union-attr]
+    parser.add_argument("--config", action="config", help="YAML file with any of these flags")
+    parser.add_argument(
+        "--data",
+        type=str,
+        required=True,
+        help="folder of pictures, .npy or .npz file, NAME or NAME:FOLDER of a data set",
+    )
+    parser.add_argument(
+        "--encoder", type=str, default="small", help="`unlabeled list encoders`, or ./file.py:Net"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_function_arguments(
+        train,
+        skip={"method", "data", "encoder", "resume", "progress", "options"},
+        as_group=False,
+    )
+    parser.add_class_arguments(Recipe, as_group=True)
+    parser.add_class_arguments(cls, skip={"encoder"}, as_group=True)
+    parser.set_defaults({f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)})
+    parser.set_defaults(cls.recipes.get(data.partition(":")[0], {}))
+    return parser
+
+
+def _run_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="folder that `unlabeled train` wrote")
+    parser.add_argument("--encoder", type=str, help="./file.py:Net, where the encoder was your own")
+
+
+def _underscored(word: str) -> str:
+    """`--batch-size` and `--batch_size` are the same flag."""
+    flag, equals, value = word.partition("=")
+    return flag[:2] + flag[2:].replace("-", "_") + equals + value if flag[:2] == "--" else word
+
+
+def _plain_warning(message: Any, *_: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _fail(message: str) -> int:
+    print(f"unlabeled: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,161 @@
+"""The protocol of a method, and the parts that methods share.
+
+A method says how its views are made, what loss they give and what follows a step. Whatever runs it
+(Lightning's learner, or ten lines of plain PyTorch) needs no more than that.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Schedule = Callable[[float], float]
+"""A function of progress: the share of training done, in [0, 1], to a value."""
+
+
+class Batch(NamedTuple):
+    """What a method's `views` receives, on the device."""
+
+    x: Tensor  #: (B, C, H, W) float in [0, 1]
+    index: Tensor  # type: ignore[assignment]  #: (B,) int64, the row of each picture in the data set
+    y: Tensor | None = None  #: (B,) int64; None unless the method is supervised
+
+
+def constant(value: float) -> Schedule:
+    """The same value throughout."""
+    return lambda t: value
+
+
+def linear(start: float, end: float) -> Schedule:
+    """A straight line from `start` to `end`."""
+    return lambda t: start + (end - start) * t
+
+
+def cosine(start: float, end: float) -> Schedule:
+    """Half a cosine from `start` to `end`, as BYOL's momentum and SGDR's learning rate."""
+    return lambda t: end + (start - end) * (1 + math.cos(math.pi * t)) / 2
+
+
+def warmup_cosine(warmup: float = 0.1) -> Schedule:
+    """Linear from 0 to 1 over the share `warmup`, then half a cosine to 0 (SimCLR, B.1)."""
+    fall = cosine(1, 0)
+    return lambda t: t / warmup if t < warmup else fall((t - warmup) / (1 - warmup))
+
+
+def one_cycle(rise: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> Schedule:
+    """Half a cosine up over the share `rise`, half a cosine down to almost 0 (Smith 2018)."""
+    up, down = cosine(start, 1), cosine(1, end)
+    return lambda t: up(t / rise) if t < rise else down((t - rise) / (1 - rise))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method is trained unless the user says otherwise. Each field is a flag of the command.
+
+    Args:
+        epochs: passes over the training pictures.
+        batch_size: pictures in a step; each gives as many views as the method makes.
+        optimizer: Adam, AdamW, or SGD with momentum 0.9.
+        lr: peak learning rate.
+        schedule: shape of the learning rate over training.
+        weight_decay: on weight matrices and kernels; never on biases or norm parameters.
+    """
+
+    epochs: int = 100
+    batch_size: int = 256
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    schedule: Literal["one_cycle", "warmup_cosine", "constant"] = "warmup_cosine"
+    weight_decay: float = 1e-4
+
+    def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of all parameters of `module` that want a gradient."""
+        wanted = [p for p in module.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in wanted if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in wanted if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, fused=True)
+        kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
+        return kind(groups, lr=self.lr, fused=True)
+
+    def lr_at(self, progress: float) -> float:
+        """The learning rate when the share `progress` of training is done."""
+        shapes = {
+            "one_cycle": one_cycle(),
+            "warmup_cosine": warmup_cosine(),
+            "constant": constant(1.0),
+        }
+        return self.lr * shapes[self.schedule](progress)
+
+
+class Method(nn.Module):
+    """A way to learn without labels: one file, one subclass, read like its paper's algorithm box.
+
+    A subclass writes `views` and `loss`; the rest has a default. Its keyword-only, annotated
+    constructor arguments are its configuration: flags, help and documentation are made from them.
+    `self.encoder` is the product, what is saved and judged; all else is scaffolding. A method whose
+    product is another network than the one it was given assigns that one to `self.encoder`.
+    """
+
+    players: ClassVar[tuple[str, ...]] = ("",)
+    """One optimiser for each of these submodules; "" is the whole method."""
+    supervised: ClassVar[bool] = False
+    """Whether `batch.y` holds labels. They never reach a method that leaves this False."""
+    recipe: ClassVar[Recipe] = Recipe()
+    """The paper's, or what we found good; the file says which."""
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}
+    """By name of a data set: fields of the recipe and arguments of the method that suit it."""
+
+    progress: float = 0.0
+    """The share of training done, set by whatever runs the method."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+
+    def views(self, batch: Batch) -> Any:
+        """What the networks see, made from a batch: random, on the device, touching no state."""
+        raise NotImplementedError
+
+    def loss(self, views: Any) -> Tensor:
+        """The scalar to minimise. Pure: it mutates no buffer but BatchNorm's running statistics."""
+        raise NotImplementedError
+
+    def turns(self, views: Any) -> Iterator[tuple[str, Tensor]]:
+        """Who moves and what it minimises. Lazy, so that an adversary sees the updated critic."""
+        yield "", self.loss(views)
+
+    def update(self) -> None:
+        """After each step, without gradient: moving averages, queues, centres."""
+
+
+class EMA(nn.Module):
+    """A copy of a module that follows it slowly and takes no gradient: θ' ← m θ' + (1 − m) θ.
+
+    It starts as an exact copy. Parameters are averaged. Buffers are not: BatchNorm's running
+    statistics in the copy come from the copy's own activations.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(module).requires_grad_(False)
+
+    @torch.no_grad()
+    def follow(self, module: nn.Module, momentum: float) -> None:
+        """Move towards `module`; a momentum of 1 stays, 0 copies."""
+        pairs = zip(self.module.parameters(), module.parameters(), strict=True)
+        for slow, fast in pairs:
+            slow.lerp_(fast, 1 - momentum)
+
+    @torch.no_grad()
+    def forward(self, *inputs: Any) -> Any:
+        """The copy's output, without gradient."""
+        return self.module(*inputs)

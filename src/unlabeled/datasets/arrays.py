@@ -1,0 +1,113 @@
+"""Pictures in arrays, whatever their layout."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unlabeled.datasets.base import Samples
+from unlabeled.errors import Notice, UserError
+
+PICTURES = ("x", "X", "images", "imgs", "pictures", "data", "arr_0")
+LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
+
+
+def read(path: Path, channels: int | None = None) -> Samples:
+    """A `.npy` of pictures, or an `.npz` with pictures and perhaps labels. Never unpickles.
+
+    Raises:
+        UserError: the file is damaged, holds objects, or holds no pictures.
+    """
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return from_memory(content, channels)
+        with content:
+            key = next((k for k in PICTURES if k in content), None)
+            if key is None:
+                raise UserError(
+                    f"{path} has the arrays {', '.join(content.files)}; "
+                    f"call the pictures one of {', '.join(PICTURES)}"
+                )
+            x = content[key]
+            y = next((content[k] for k in LABELS if k in content), None)
+    except (ValueError, OSError, EOFError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} cannot be read as an array: {error}") from error
+    return from_memory(x if y is None else (x, y), channels)
+
+
+def from_memory(data: Any, channels: int | None = None) -> Samples:
+    """An array or tensor of pictures, a pair (pictures, labels), or a torch Dataset of either."""
+    y = None
+    if isinstance(data, torch.utils.data.Dataset):
+        data = _collect(data)
+    if isinstance(data, tuple | list) and len(data) == 2:
+        data, y = data
+    x = as_pictures(data, channels)
+    if y is None:
+        return Samples(x)
+    y = np.asarray(y)
+    if y.shape != (len(x),):
+        raise UserError(f"{len(x)} pictures need as many labels, but the labels are {y.shape}")
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise UserError("all labels are the same; leave them out, or give at least two classes")
+    return Samples(x, {"label": codes.astype(np.int64)})
+
+
+def _collect(data: Any) -> Any:
+    """A torch Dataset, read once into memory: items are pictures or (picture, label, …)."""
+    items = [data[i] for i in range(len(data))]
+    if items and isinstance(items[0], tuple | list):
+        pictures = np.stack([np.asarray(item[0]) for item in items])
+        return pictures, np.asarray([int(item[1]) for item in items])
+    return np.stack([np.asarray(item) for item in items])
+
+
+def as_pictures(data: Any, channels: int | None = None) -> np.ndarray:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W), uint8 or float32.
+
+    The channel axis is the one of length `channels` if that is known, else the one of at most 4.
+    uint8 of zeros and ones (a mask, dSprites) becomes 0 and 255; 16 bits become float in [0, 1].
+
+    Raises:
+        UserError: neither the layout nor the type can be understood.
+    """
+    x = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
+    if x.dtype == object or x.dtype.kind not in "buif":
+        raise UserError(f"pictures are arrays of numbers, but these have the type {x.dtype}")
+    if x.ndim == 3:
+        x = x[:, None]
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        raise UserError(
+            f"pictures are (N, H, W), (N, H, W, C) or (N, C, H, W), but the array is {x.shape}"
+        )
+    first, last = (n == channels if channels else n <= 4 for n in (x.shape[1], x.shape[3]))
+    if first and last and x.shape[1] != x.shape[3]:
+        warnings.warn(f"pictures of shape {x.shape} are read as (N, C, H, W)", Notice, stacklevel=2)
+    if last and not first:
+        x = x.transpose(0, 3, 1, 2)
+    elif not first:
+        needed = f"{channels} channels" if channels else "at most 4 channels"
+        raise UserError(f"no axis of {x.shape} can be the one of {needed}; give (N, C, H, W)")
+    return np.ascontiguousarray(_numbers(x))
+
+
+def _numbers(x: np.ndarray) -> np.ndarray:
+    if x.dtype == np.uint16:
+        return (x / 65535).astype(np.float32)
+    if x.dtype.kind == "f":
+        return x.astype(np.float32)
+    low, high = (int(x.min()), int(x.max())) if x.size else (0, 0)
+    if low < 0 or high > 255:
+        raise UserError(
+            f"whole numbers from {low} to {high} are no picture values; give uint8 in 0..255, "
+            "uint16, or floats"
+        )
+    return x.astype(np.uint8) * np.uint8(255 if high <= 1 else 1)

@@ -1,0 +1,101 @@
+"""What every encoder offers, and how one is made from its name or from a user's own module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled import registry
+from unlabeled.errors import UserError
+
+
+class Encoder(nn.Module):
+    """Stages in a row, then a summary: (B, C, H, W) -> (B, dim).
+
+    Args:
+        stages: modules from map to map; local learning and layer-wise probes stop between them.
+        summary: from the last map (B, C', H', W') to features (B, dim).
+        dim: number of features.
+    """
+
+    def __init__(self, stages: Iterable[nn.Module], summary: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.summary = summary
+        self.dim = dim
+
+    def map(self, x: Tensor) -> Tensor:
+        """The last map, (B, C', H', W'): features with their places."""
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim)."""
+        return self.summary(self.map(x))
+
+
+class GlobalPool(nn.Module):
+    """The mean over all places: (B, C, H, W) -> (B, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C)."""
+        return x.mean((2, 3))
+
+
+def build(
+    encoder: str | nn.Module | Callable[..., nn.Module],
+    channels: int,
+    size: tuple[int, int],
+    **options: Any,
+) -> nn.Module:
+    """An encoder for pictures of that many channels and that size (height, width).
+
+    Args:
+        encoder: a name of `unlabeled list encoders`, `./file.py:Net`, a class or function, or a
+            finished module.
+        channels: of the pictures.
+        size: of the pictures, in pixels.
+        options: arguments of the encoder, such as `width`.
+
+    Returns:
+        the module, with an attribute `dim`.
+
+    Raises:
+        UserError: no such name, or the module does not turn (B, C, H, W) into (B, dim).
+    """
+    if isinstance(encoder, nn.Module):
+        return _with_dim(encoder, channels, size)
+    make = registry.find("encoders", encoder) if isinstance(encoder, str) else encoder
+    accepted = inspect.signature(make).parameters
+    given = {"channels": channels, "size": size} | options
+    if unknown := set(options) - set(accepted):
+        raise UserError(f"the encoder takes no '{unknown.pop()}', only {', '.join(accepted)}")
+    module = make(**{name: value for name, value in given.items() if name in accepted})
+    return _with_dim(module, channels, size)
+
+
+def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:
+    """Try the module on two blank pictures; note the number of features it gives."""
+    was_training = module.training
+    place = next((p.device for p in module.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        try:
+            out = module.eval()(torch.zeros(2, channels, *size, device=place))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the encoder cannot take pictures of {channels}×{size[0]}×{size[1]}: {error}"
+            ) from error
+    module.train(was_training)
+    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2:
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise UserError(
+            f"an encoder turns (B, C, H, W) into (B, dim), but for B = 2 this one gave {got}; "
+            "end it with a pooling and a flattening"
+        )
+    module.dim = out.shape[1]  # type: ignore[assignment]
+    return module

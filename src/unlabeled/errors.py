@@ -1,0 +1,9 @@
+"""What is said to the user: errors they can mend, and notices."""
+
+
+class UserError(ValueError):
+    """Says in one sentence what is wrong and what to do; the command line exits with code 2."""
+
+
+class Notice(UserWarning):
+    """Something the user should know, in plain words; the work goes on."""

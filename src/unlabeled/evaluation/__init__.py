@@ -1,0 +1,1 @@
+"""How much a representation is worth, with labels and without."""

@@ -1,0 +1,147 @@
+"""What a representation is worth: one table for an encoder, the raw pixels and random weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabeled import registry
+from unlabeled.datasets.base import Splits, open_data
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
+from unlabeled.evaluation import rsa
+from unlabeled.evaluation.features import embed
+from unlabeled.evaluation.health import rankme
+from unlabeled.evaluation.knn import knn_accuracy
+from unlabeled.evaluation.probe import linear_probe
+from unlabeled.files import write_json
+
+if TYPE_CHECKING:
+    from unlabeled.run import Run
+
+RANKME_ROWS = 4000
+"""Pictures at most that RankMe looks at; it grows with their number, so it is always the same."""
+RANDOM_SEED = 1234
+"""Of the random encoder's weights."""
+
+
+@dataclass
+class Judged:
+    """An encoder's features of a data set, and the figures drawn from them."""
+
+    title: str
+    train: np.ndarray
+    test: np.ndarray
+    figures: dict[str, Any]
+
+
+def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, Any]:
+    """Judge a run beside raw pixels and random weights of the same encoder.
+
+    Everything in eval mode. Probes and neighbours learn from the training part and are scored on
+    the test part; gap and RankMe are of the test part (of the training part where there is none).
+
+    Args:
+        run: what to judge.
+        data: any data its encoder takes; what it was trained on unless given.
+        report: also write `evaluation.json` and `report/index.html` into the run folder.
+
+    Returns:
+        `linear`, `knn` (accuracies in [0, 1]), `rsa_gap` (cosine, same class − other class),
+        `rsa_gap_centred` (features minus their mean), `rankme`, `dim`; the same under
+        `baselines` for `raw` and `random`. None where there are no labels.
+
+    Raises:
+        UserError: the data cannot be opened or does not fit the encoder.
+    """
+    splits = _open(run, data)
+    judged = [judge(str(run.config["method"]), run.encoder, splits), *baselines(run, splits)]
+    result = table(judged, splits)
+    if report:
+        from unlabeled.report.page import write_report
+
+        write_json(run.path / "evaluation.json", result)
+        write_report(run, splits, judged)
+    return result
+
+
+def baselines(run: Run, splits: Splits) -> list[Judged]:
+    """Raw pixels, and the run's own architecture with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        name = run.inputs["encoder"]
+        if name in registry.listing("encoders"):
+            fresh = build(name, splits.channels, splits.size, **run.inputs["args"])
+        else:
+            fresh = _reset(run.encoder)
+    raw = build("raw", splits.channels, splits.size)
+    return [judge("raw", raw, splits), judge("random", fresh, splits)]
+
+
+def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:
+    """All figures of one encoder on one data set."""
+    started = time.perf_counter()
+    train, test = (embed(encoder, part.x, splits.range) for part in (splits.train, splits.test))
+    shown = test if len(test) else train
+    figures: dict[str, Any] = {
+        "linear": None,
+        "knn": None,
+        "rsa_gap": None,
+        "rsa_gap_centred": None,
+        "rankme": _number(rankme(torch.from_numpy(shown[:RANKME_ROWS]))),
+        "dim": train.shape[1],
+    }
+    if splits.target and len(test):
+        y, y_test = splits.train.factors[splits.target], splits.test.factors[splits.target]
+        probe = linear_probe(train, y, test, y_test)
+        figures |= {
+            "linear": probe.test,
+            "linear_train": probe.train,
+            "knn": knn_accuracy(train, y, test, y_test),
+            "rsa_gap": _number(rsa.gap(test, y_test).gap),
+            "rsa_gap_centred": _number(rsa.gap(test, y_test, "centred").gap),
+        }
+    figures["seconds"] = round(time.perf_counter() - started, 2)
+    return Judged(title, train, test, figures)
+
+
+def table(judged: list[Judged], splits: Splits) -> dict[str, Any]:
+    """The figures of the first, with the others as its baselines."""
+    first, *others = judged
+    return first.figures | {
+        "baselines": {other.title: other.figures for other in others},
+        "data": splits.name,
+        "target": splits.target,
+        "train_pictures": len(splits.train),
+        "test_pictures": len(splits.test),
+        "mode": "eval",
+        "cores": os.cpu_count(),
+    }
+
+
+def _open(run: Run, data: Any) -> Splits:
+    data = run.data if data is None else data
+    if data is None:
+        raise UserError(f"{run.path} was trained on an array in memory; give it again as data")
+    return open_data(data, run.inputs["channels"], run.size)
+
+
+def _reset(encoder: nn.Module) -> nn.Module:
+    """A copy of a user's module with fresh weights, layer by layer."""
+    fresh = copy.deepcopy(encoder)
+    for layer in fresh.modules():
+        if callable(reset := getattr(layer, "reset_parameters", None)):
+            reset()
+    return fresh
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

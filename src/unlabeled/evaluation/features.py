@@ -1,0 +1,31 @@
+"""What an encoder sees, in eval mode."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabeled.datasets.base import to_float
+
+
+@torch.no_grad()
+def embed(
+    encoder: nn.Module,
+    x: np.ndarray,
+    span: tuple[float, float] = (0.0, 255.0),
+    batch_size: int = 500,
+) -> np.ndarray:
+    """Features of pictures: (N, C, H, W) -> (N, dim) float32.
+
+    In eval mode, in float32 and on the encoder's device; the encoder's mode is put back afterwards.
+    """
+    was_training = encoder.training
+    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    encoder.eval()
+    parts = []
+    for start in range(0, len(x), batch_size):
+        pictures = torch.from_numpy(x[start : start + batch_size]).to(device)
+        parts.append(encoder(to_float(pictures, span)).float().cpu().numpy())
+    encoder.train(was_training)
+    return np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)  # type: ignore[arg-type]

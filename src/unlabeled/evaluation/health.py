@@ -1,0 +1,87 @@
+"""Signs of health that need no labels, and the alarm when a representation collapses.
+
+None of them alone says that a representation is good: random weights can have a higher RankMe than
+the best encoder. Compare them within one method, and over the course of one run.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def feature_std(z: Float[Tensor, "n d"]) -> float:
+    """Mean standard deviation of the features of unit-length rows, times √d.
+
+    1 when directions are spread evenly, 0 when all pictures point the same way (SimSiam, §4.1).
+    """
+    return float(F.normalize(z.double(), dim=1).std(0).mean() * math.sqrt(z.shape[1]))
+
+
+def rankme(z: Float[Tensor, "n d"]) -> float:
+    """Effective rank of the features: exp of the entropy of their singular values.
+
+    RankMe (Garrido et al. 2023, eq. 1), features not centred: from 1 (a line) to min(n, d). NaN
+    where a feature is not finite.
+    """
+    if not z.isfinite().all():
+        return math.nan
+    # Singular values by the smaller Gram matrix: far quicker for many rows, or pixels.
+    z = z.double()
+    gram = z.T @ z if z.shape[0] >= z.shape[1] else z @ z.T
+    p = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    p = p / p.sum().clamp(min=1e-300)
+    return float(torch.exp(-torch.special.xlogy(p, p).sum()))
+
+
+def alignment(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> float:
+    """Mean squared distance of the unit features of two views of a picture (Wang & Isola 2020).
+
+    0 when views do not matter, 2 when they are as unlike as different pictures.
+    """
+    a, b = F.normalize(a.double(), dim=1), F.normalize(b.double(), dim=1)
+    return float((a - b).pow(2).sum(1).mean())
+
+
+def uniformity(z: Float[Tensor, "n d"]) -> float:
+    """Log of the mean of exp(−2·squared distance) over pairs of unit features (Wang & Isola 2020).
+
+    0 when all point the same way, towards −4 when they fill the sphere.
+    """
+    distance = torch.pdist(F.normalize(z.double(), dim=1))
+    return float(torch.exp(-2 * distance**2).mean().log())
+
+
+def summary(z: Float[Tensor, "n d"]) -> dict[str, float]:
+    """All measures of one set of features; `spread` is the RankMe of features minus mean."""
+    return {
+        "std": feature_std(z),
+        "rankme": rankme(z),
+        "spread": rankme(z - z.mean(0)),
+        "uniformity": uniformity(z),
+    }
+
+
+COLLAPSED_STD = 0.02
+COLLAPSED_SPREAD = 1.5
+
+
+def alarm(measures: dict[str, float]) -> str | None:
+    """In plain words, what is wrong with a representation; None while nothing is."""
+    if not math.isfinite(measures["rankme"]):
+        return "the features are no longer finite: stop, lower the learning rate, start again"
+    if measures["std"] < COLLAPSED_STD:
+        return (
+            f"collapse: all pictures get almost the same features (std {measures['std']:.3f}, "
+            "healthy is well above 0.1); the encoder tells nothing apart"
+        )
+    if measures["spread"] < COLLAPSED_SPREAD:
+        return (
+            f"collapse: the features vary along {measures['spread']:.1f} direction only; "
+            "the encoder keeps almost nothing of the pictures"
+        )
+    return None

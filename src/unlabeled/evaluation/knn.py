@@ -1,0 +1,45 @@
+"""Nearest neighbours by cosine similarity."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def nearest(
+    bank: Float[np.ndarray, "n d"], queries: Float[np.ndarray, "m d"], k: int, block: int = 1024
+) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, "m k"]]:
+    """The k rows of the bank most similar to each query: similarities and rows, best first."""
+    keys = F.normalize(torch.from_numpy(bank).float(), dim=1)
+    k = min(k, len(keys))
+    best = [
+        (F.normalize(q, dim=1) @ keys.T).topk(k)
+        for q in torch.from_numpy(queries).float().split(block)
+    ]
+    similarity, rows = (torch.cat(parts) for parts in zip(*best, strict=True))
+    return similarity.numpy(), rows.numpy()
+
+
+def knn_accuracy(
+    bank: Float[np.ndarray, "n d"],
+    bank_y: Int[np.ndarray, " n"],
+    queries: Float[np.ndarray, "m d"],
+    queries_y: Int[np.ndarray, " m"],
+    k: int = 20,
+    temperature: float = 0.07,
+) -> float:
+    """Share of queries whose class wins the vote of their k neighbours.
+
+    A neighbour of similarity s votes with weight exp(s/τ), τ = 0.07 (Wu et al. 2018, and DINO).
+    """
+    similarity, rows = nearest(bank, queries, k)
+    weights = torch.from_numpy(similarity / temperature)
+    weights = (weights - weights.amax(1, keepdim=True)).exp()
+    labels = torch.from_numpy(bank_y)[torch.from_numpy(rows)]
+    votes: Tensor = torch.zeros(len(queries), int(bank_y.max()) + 1).scatter_add_(
+        1, labels, weights
+    )
+    return float((votes.argmax(1).numpy() == queries_y).mean())

@@ -1,0 +1,109 @@
+"""Representational similarity analysis: which pictures an encoder holds to be alike.
+
+Three similarities: the cosine of the features as they are, the cosine after the features' mean is
+taken off (`centred`), and Pearson's correlation across the features of each pair. Positive features
+(ReLU, pooled) point the same way whatever they show, so their uncentred cosine is high throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unlabeled.errors import UserError
+
+Kind = Literal["cosine", "centred", "pearson"]
+LARGEST = 20_000
+"""Rows up to which a whole matrix is given: 1.6 GB in float32."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Mean similarity of pairs that share a class, of pairs that do not, and their difference."""
+
+    within: float
+    between: float
+
+    @property
+    def gap(self) -> float:
+        """How much more alike pictures of one class are."""
+        return self.within - self.between
+
+
+def unit_rows(z: Float[np.ndarray, "n d"], kind: Kind = "cosine") -> Float[Tensor, "n d"]:
+    """Rows of length 1 whose inner products are the similarity; a zero row stays zero."""
+    rows = torch.from_numpy(np.ascontiguousarray(z)).float()
+    if kind == "centred":
+        rows = rows - rows.mean(0)
+    elif kind == "pearson":
+        rows = rows - rows.mean(1, keepdim=True)
+    return F.normalize(rows, dim=1)
+
+
+def similarity_matrix(
+    z: Float[np.ndarray, "n d"], kind: Kind = "cosine"
+) -> Float[np.ndarray, "n n"]:
+    """All pairwise similarities.
+
+    Raises:
+        UserError: more than 20,000 rows; `gap` and `histograms` need no matrix.
+    """
+    if len(z) > LARGEST:
+        raise UserError(
+            f"a similarity matrix of {len(z)} rows is too large; take at most {LARGEST}, "
+            "or use gap() and histograms(), which go by blocks"
+        )
+    rows = unit_rows(z, kind)
+    return (rows @ rows.T).numpy()
+
+
+def gap(z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], kind: Kind = "cosine") -> Gap:
+    """Mean similarity within classes and between them, each pair once, no row with itself.
+
+    Exact without a matrix: the similarities within a class sum to the squared length of the class's
+    summed rows, so that 100,000 rows cost no more than one pass. NaN where there is no such pair.
+    """
+    rows = unit_rows(z, kind).double()
+    codes = torch.from_numpy(np.unique(y, return_inverse=True)[1].reshape(-1))
+    sums = torch.zeros(int(codes.max()) + 1, rows.shape[1], dtype=torch.float64)
+    sums.index_add_(0, codes, rows)
+    own = (rows**2).sum()  # each row with itself: 1, or 0 for a zero row
+    within_sum = (sums**2).sum() - own
+    between_sum = (sums.sum(0) ** 2).sum() - (sums**2).sum()
+    counts = torch.bincount(codes).double()
+    n_within = (counts * (counts - 1)).sum()
+    n_between = len(codes) ** 2 - (counts**2).sum()
+    return Gap(float(within_sum / n_within), float(between_sum / n_between))
+
+
+def histograms(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    kind: Kind = "cosine",
+    bins: int = 80,
+) -> tuple[Float[np.ndarray, " edges"], Float[np.ndarray, " bins"], Float[np.ndarray, " bins"]]:
+    """Densities of the similarity within classes and between them, by blocks of rows.
+
+    Returns:
+        bin edges over [−1, 1], density within, density between; no row with itself.
+    """
+    rows, codes = unit_rows(z, kind), torch.from_numpy(y)
+    counts = torch.zeros(2, bins, dtype=torch.float64)
+    block = max(1, 2**23 // len(rows))
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
+        similarity = rows[part] @ rows.T
+        place = ((similarity + 1) * (bins / 2)).long().clamp_(0, bins - 1)
+        place += bins * (codes[part, None] != codes)
+        found = torch.bincount(place.flatten(), minlength=2 * bins).view(2, bins)
+        own = place[torch.arange(len(place)), torch.arange(start, start + len(place))]
+        counts += found - torch.bincount(own, minlength=2 * bins).view(2, bins)
+    density = counts / counts.sum(1, keepdim=True).clamp(min=1) * (bins / 2)
+    edges = np.linspace(-1, 1, bins + 1)
+    return edges, density[0].numpy(), density[1].numpy()

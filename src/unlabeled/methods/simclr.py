@@ -1,0 +1,54 @@
+"""SimCLR: two views of a picture should meet, and keep away from all others.
+
+Chen, Kornblith, Norouzi, Hinton 2020, "A Simple Framework for Contrastive Learning of Visual
+Representations", algorithm 1.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, cat, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.encoders.heads import mlp
+from unlabeled.objectives import nt_xent
+from unlabeled.views import Photo, View
+
+
+class SimCLR(Method):
+    """Two views of each picture, an encoder, a projection head, NT-Xent over the batch.
+
+    Both views go through the networks as one batch, so that BatchNorm sees them together, as in the
+    original.
+
+    Args:
+        dim: width of the projection; 0 leaves the head out and contrasts the features themselves.
+        temperature: τ of the loss.
+        augment: the views; the data set's own unless given.
+    """
+
+    # Photographs: batch and epochs cut to what two cores do in an hour; the paper's CIFAR-10 recipe
+    # (appendix B.9) is batch 256–4096, 1000 epochs, LARS, weight decay 1e-6, τ = 0.5.
+    recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        dim: int = 128,
+        temperature: float = 0.5,
+        augment: View | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        d = self.encoder.dim
+        self.head = mlp(d, d, dim) if dim else nn.Identity()
+        self.temperature = temperature
+        self.augment = augment or Photo()
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Two random views of each picture, (B, C, H, W) each."""
+        return self.augment(batch.x), self.augment(batch.x)
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """NT-Xent of the projections."""
+        a, b = self.head(self.encoder(cat(views))).chunk(2)  # (B, dim) each
+        return nt_xent(a, b, self.temperature)

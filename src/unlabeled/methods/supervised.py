@@ -1,0 +1,41 @@
+"""Supervised learning, what the methods without labels are measured against.
+
+An encoder, a linear classifier on top and cross-entropy; the classifier is thrown away.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.views import Flip, View
+
+
+class Supervised(Method):
+    """An encoder and a linear classifier, trained with all labels of the training pictures.
+
+    Args:
+        classes: number of classes; the data set's own unless given.
+        augment: the views; the data set's own unless given.
+    """
+
+    supervised = True
+    recipe = Recipe(epochs=60, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
+
+    def __init__(
+        self, encoder: nn.Module, *, classes: int = 10, augment: View | None = None
+    ) -> None:
+        super().__init__(encoder)
+        self.classifier = nn.Linear(self.encoder.dim, classes)
+        self.augment = augment or Flip()
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One random view of each picture (B, C, H, W), and its label (B,)."""
+        assert batch.y is not None
+        return self.augment(batch.x), batch.y
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy of the classifier's logits."""
+        x, y = views
+        return F.cross_entropy(self.classifier(self.encoder(x)).float(), y)

@@ -1,0 +1,29 @@
+"""Losses are computed in full precision, whatever the networks run in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+def full_precision(objective: F) -> F:
+    """Switch autocast off inside an objective, and raise half-precision inputs to float32."""
+
+    @functools.wraps(objective)
+    def wrapped(*args: Any, **kwargs: Any) -> Tensor:
+        device = next(a.device.type for a in args if isinstance(a, Tensor))
+        with torch.autocast(device, enabled=False):
+            return objective(*(_raise(a) for a in args), **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _raise(value: Any) -> Any:
+    low = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if low else value

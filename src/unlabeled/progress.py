@@ -1,0 +1,73 @@
+"""The bar while training: done, loss, pictures a second, time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_EVERY = 15.0
+"""Seconds between lines where there is no terminal to draw a bar on."""
+
+
+class ProgressBar(Callback):
+    """One bar over all epochs; plain lines where standard error is no terminal."""
+
+    def __init__(self, title: str) -> None:
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            transient=False,
+            disable=not sys.stderr.isatty(),
+        )
+        self.title = title
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Open the bar, at the place where a resumed run goes on."""
+        self.steps = trainer.num_training_batches
+        total = int(trainer.max_epochs * self.steps)  # type: ignore[operator]
+        self.first = self.done = trainer.current_epoch * int(self.steps)
+        self.task = self.bar.add_task(self.title, total=total, completed=self.done, status="")
+        self.bar.start()
+        self.total, self.started = total, time.perf_counter()
+        self.spoken = self.started
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on; look at the loss only now and then, since that waits for the device."""
+        self.done += 1
+        now = time.perf_counter()
+        last = self.done == self.total
+        if not (last or self.done % 20 == 0 or now - self.spoken > LINE_EVERY):
+            return
+        size = trainer.train_dataloader.batch_size  # type: ignore[union-attr]
+        speed = (self.done - self.first) * size / (now - self.started)
+        loss = float(pl_module.loss_sum / pl_module.steps)
+        status = f"loss {loss:.3f} · {speed:,.0f} pictures/s"
+        self.bar.update(self.task, completed=self.done, status=status)
+        if self.bar.disable and (last or now - self.spoken > LINE_EVERY):
+            self.spoken = now
+            left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
+            share = self.done / self.total
+            print(f"{self.title}: {share:.0%} · {status} · {left:.0f} s left", file=sys.stderr)
+
+    def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Close the bar, whatever happened."""
+        self.bar.stop()

@@ -1,0 +1,119 @@
+"""Finds methods, encoders, data sets and objectives by the files that hold them.
+
+Nothing is registered by hand: `methods/foo.py` with one public `Method` is the method `foo`, and a
+function annotated `-> Encoder` in `encoders/` is an encoder. Listing reads the source without
+importing it, so that it stays quick.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from unlabeled.errors import UserError
+
+KINDS = ("methods", "encoders", "datasets", "objectives")
+_ROOT = Path(__file__).parent
+
+
+def listing(kind: str) -> dict[str, str]:
+    """Every name of a kind with the first line of its docstring, sorted by name."""
+    return {name: line for name, (_, line) in sorted(_index(kind).items())}
+
+
+def find(kind: str, name: str) -> Any:
+    """The method class, encoder function, data set module or objective of that name.
+
+    A method, encoder or data set of the user's own is named by its file: `./foo.py:Foo`, or
+    `./foo.py` where the file has just one.
+
+    Raises:
+        UserError: there is no such name; the message lists those that there are.
+    """
+    if name.endswith(".py") or ".py:" in name:
+        path, _, attribute = name.partition(".py:")
+        return _pick(kind, _import_file(Path(path.removesuffix(".py") + ".py")), attribute)
+    index = _index(kind)
+    if name not in index:
+        raise UserError(
+            f"there is no {kind[:-1]} called '{name}'; choose one of {', '.join(sorted(index))}"
+            + (", or name your own as ./file.py:Class" if kind != "objectives" else "")
+        )
+    module = importlib.import_module(f"unlabeled.{kind}.{index[name][0]}")
+    return _pick(kind, module, "" if kind in ("methods", "datasets") else name)
+
+
+def _index(kind: str) -> dict[str, tuple[str, str]]:
+    """Name -> (module, first line of the docstring), from the source alone."""
+    found: dict[str, tuple[str, str]] = {}
+    for path in sorted((_ROOT / kind).glob("[!_]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if kind in ("methods", "datasets"):
+            wanted = ast.ClassDef if kind == "methods" else ast.FunctionDef
+            if any(isinstance(n, wanted) and _is_public(kind, n) for n in tree.body):
+                found[path.stem] = path.stem, _first_line(tree)
+        for node in tree.body:
+            if kind in ("encoders", "objectives") and _is_public(kind, node):
+                found[node.name] = path.stem, _first_line(node)  # type: ignore[attr-defined]
+    return found
+
+
+def _is_public(kind: str, node: ast.stmt) -> bool:
+    name = getattr(node, "name", "_")
+    if kind == "methods":
+        return isinstance(node, ast.ClassDef) and not name.startswith("_")
+    if not isinstance(node, ast.FunctionDef) or name.startswith("_"):
+        return False
+    if kind == "datasets":
+        return name == "load"
+    returns = ast.unparse(node.returns) if node.returns else ""
+    return returns == "Encoder" if kind == "encoders" else returns.startswith(("Float", "Tensor"))
+
+
+def _first_line(node: Any) -> str:
+    return (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; name an existing one as ./file.py:Class")
+    name = f"unlabeled_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
+    """What a module offers of a kind: the attribute named, else the only one that fits."""
+    if attribute:
+        if not hasattr(module, attribute):
+            raise UserError(f"{module.__file__} has no '{attribute}'; name what it defines")
+        return getattr(module, attribute)
+    if kind == "datasets":
+        return module
+    from unlabeled.core import Method
+
+    fitting = [
+        value
+        for name, value in vars(module).items()
+        if inspect.isclass(value)
+        and not name.startswith("_")
+        and value.__module__ == module.__name__
+        and (issubclass(value, Method) if kind == "methods" else True)
+    ]
+    if len(fitting) != 1:
+        raise UserError(
+            f"{module.__file__} defines {len(fitting)} public classes that could be meant; "
+            "name one as ./file.py:Class"
+        )
+    return fitting[0]

@@ -1,0 +1,258 @@
+"""The report: one self-contained HTML page, readable on a laptop and a phone."""
+
+from __future__ import annotations
+
+import base64
+import html
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unlabeled.datasets.base import Samples, Splits
+from unlabeled.evaluation import health
+from unlabeled.files import read_csv, write_bytes
+from unlabeled.report import plots
+
+if TYPE_CHECKING:
+    from unlabeled.evaluation.evaluate import Judged
+    from unlabeled.run import Run
+
+SHOWN = 720
+"""Pictures in a similarity matrix, drawn by a fixed seed."""
+FACTORS = 5
+QUERIES = 6
+
+COLUMNS = {
+    "linear": "linear probe",
+    "knn": "k-NN",
+    "rsa_gap": "gap",
+    "rsa_gap_centred": "gap, centred",
+    "rankme": "RankMe",
+    "dim": "features",
+}
+CURVES = {
+    "loss": "loss",
+    "std": "std (0: collapse, 1: spread out)",
+    "rankme": "RankMe (effective dimensions)",
+    "alignment": "alignment (0: views agree)",
+    "uniformity": "uniformity (0: collapse)",
+    "lr": "learning rate",
+}
+
+
+def write_report(run: Run, splits: Splits, judged: list[Judged]) -> None:
+    """Write `report/index.html` into the run folder."""
+    sections = [
+        _headline(splits, judged),
+        _figures_table(splits, judged),
+        _views(run),
+        _matrices(splits, judged),
+        _histograms(splits, judged),
+        _curves(run),
+        _neighbours(splits, judged),
+        _reading(splits),
+        _configuration(run),
+    ]
+    folder = run.path / "report"
+    folder.mkdir(exist_ok=True)
+    style = resources.files("unlabeled.report").joinpath("style.css").read_text(encoding="utf-8")
+    title = f"{run.config['method']} on {splits.name}"
+    write_bytes(folder / "index.html", _page(title, style, "\n".join(filter(None, sections))))
+
+
+def _page(title: str, style: str, body: str) -> bytes:
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+<p class="brand">unlabeled</p>
+<h1>{html.escape(title)}</h1>
+{body}
+</main>
+</body>
+</html>
+""".encode()
+
+
+def _headline(splits: Splits, judged: list[Judged]) -> str:
+    first, *others = judged
+    n = len(splits.train)
+    if first.figures["linear"] is None:
+        return (
+            f'<p class="lead">An encoder of {first.figures["dim"]} features, learnt from '
+            f"{n:,} pictures. The data has no labels, so this page shows what can be known "
+            "without them.</p>"
+        )
+    told = ", ".join(f"{o.title} {_percent(o.figures['linear'])}" for o in others)
+    return (
+        f'<p class="lead">From the features of <b>{html.escape(first.title)}</b> a linear decoder '
+        f"reads <b>{html.escape(str(splits.target))}</b> of unseen pictures with "
+        f"<b>{_percent(first.figures['linear'])}</b> accuracy; "
+        f"for comparison: {html.escape(told)}. "
+        f"Chance is {1 / max(1, len(splits.classes)):.0%}.</p>"
+    )
+
+
+def _figures_table(splits: Splits, judged: list[Judged]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS.values())
+    rows = "".join(
+        f"<tr{' class=first' if i == 0 else ''}><th>{html.escape(j.title)}</th>"
+        + "".join(f"<td>{format_figure(key, j.figures[key])}</td>" for key in COLUMNS)
+        + "</tr>"
+        for i, j in enumerate(judged)
+    )
+    where = f"{len(splits.test):,} test pictures" if len(splits.test) else "the training pictures"
+    return f"""<section><h2>What it is worth</h2>
+<div class="scroll"><table>
+<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>
+<p class="note">Measured on {where}, every encoder in eval mode (BatchNorm uses its running
+statistics). Linear probe: logistic regression on standardised features of the
+{len(splits.train):,} training pictures, to convergence. k-NN: 20 neighbours by cosine, weighted
+votes. Gap: mean cosine similarity of pairs of one class minus that of pairs of two; centred:
+after the features’ mean is taken off.</p></section>"""
+
+
+def _views(run: Run) -> str:
+    path = run.path / "views.png"
+    if not path.is_file():
+        return ""
+    return f"""<section><h2>What the learner saw</h2>
+{_image(path.read_bytes(), "pictures and their random views", "sheet")}
+<p class="note">Left: pictures of the training set. Right: random views of each.</p></section>"""
+
+
+def _matrices(splits: Splits, judged: list[Judged]) -> str:
+    part = _shown(splits)
+    if not part.factors:
+        return ""
+    rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SHOWN])
+    names = sorted(part.factors, key=lambda name: name != splits.target)[:FACTORS]
+    blocks = []
+    for name in names:
+        order = np.argsort(part.factors[name][rows], kind="stable")
+        figures = "".join(
+            _figure(plots.similarity_picture(_of(j, splits)[rows], order), j.title) for j in judged
+        )
+        blocks.append(f'<h3>sorted by {html.escape(name)}</h3><div class="grid">{figures}</div>')
+    return f"""<section><h2>Which pictures look alike to it</h2>
+<p class="note">Similarity of {len(rows)} pictures, each with each (cosine of the features minus
+their mean): <span class="red">red</span> alike, white unrelated, <span class="blue">blue</span>
+opposite. Blocks along the diagonal: the encoder groups pictures by that factor.</p>
+{"".join(blocks)}</section>"""
+
+
+def _histograms(splits: Splits, judged: list[Judged]) -> str:
+    part = _shown(splits)
+    if not splits.target:
+        return ""
+    y = part.factors[splits.target]
+    target = html.escape(splits.target)
+    figures = "".join(
+        f"<figure>{plots.histogram_picture(_of(j, splits), y)}"
+        f"<figcaption>{html.escape(j.title)}</figcaption></figure>"
+        for j in judged
+    )
+    return f"""<section><h2>Same {target}, other {target}</h2>
+<div class="grid">{figures}</div>
+<p class="note">How the similarity of all pairs of pictures is distributed (features minus their
+mean). The further the two hills stand apart, the better the classes are told
+apart.</p></section>"""
+
+
+def _curves(run: Run) -> str:
+    path = run.path / "metrics.csv"
+    if not path.is_file():
+        return ""
+    columns = read_csv(path)
+    figures = "".join(
+        f"<figure>{plots.curve_picture(columns['epoch'], columns[key], title)}</figure>"
+        for key, title in CURVES.items()
+        if key in columns
+    )
+    last = {key: values[-1] for key, values in columns.items()}
+    alarm = health.alarm(last)
+    state = f'<p class="alarm">{html.escape(alarm)}</p>' if alarm else ""
+    return f"""<section><h2>How it learnt</h2>{state}
+<div class="grid">{figures}</div>
+<p class="note">Health is measured without labels on the same {min(512, run.config["pictures"])}
+training pictures after every epoch.</p></section>"""
+
+
+def _neighbours(splits: Splits, judged: list[Judged]) -> str:
+    part = _shown(splits)
+    queries = np.random.default_rng(1).permutation(len(part))[: min(QUERIES, len(part))]
+    figures = "".join(
+        _figure(plots.neighbours_picture(_of(j, splits), splits, queries), j.title, "sheet")
+        for j in judged
+    )
+    return f"""<section><h2>Nearest neighbours</h2>
+<div class="grid wide">{figures}</div>
+<p class="note">Left: a picture. Right: the pictures whose features are nearest to its
+own.</p></section>"""
+
+
+def _reading(splits: Splits) -> str:
+    return """<section><h2>How to read this</h2><ul>
+<li>A high linear probe says that a factor can be read off by the simplest decoder. It is the
+fairest single figure, and it needs labels.</li>
+<li>A high gap says that the encoder ignores what changes within a class. Features that are never
+negative (after ReLU and pooling) are alike in part whatever they show; the centred gap takes that
+off.</li>
+<li>RankMe, std, alignment and uniformity need no labels, and none of them alone says that a
+representation is good: random weights often have a higher RankMe than a good encoder. Use them to
+see collapse, and to compare runs of one method.</li>
+</ul></section>"""
+
+
+def _configuration(run: Run) -> str:
+    rows = "".join(
+        f"<tr><th>{html.escape(key)}</th><td>{html.escape(_flat(value))}</td></tr>"
+        for key, value in run.config.items()
+    )
+    return f"""<section><h2>What made it</h2>
+<div class="scroll"><table class="config"><tbody>{rows}</tbody></table></div></section>"""
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_flat(v)}" for k, v in value.items())
+    return "–" if value is None else str(value)
+
+
+def _shown(splits: Splits) -> Samples:
+    return splits.test if len(splits.test) else splits.train
+
+
+def _of(judged: Judged, splits: Splits) -> np.ndarray:
+    return judged.test if len(splits.test) else judged.train
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def format_figure(key: str, value: float | None) -> str:
+    """A figure of a table as people read it."""
+    if value is None:
+        return "–"
+    if key in ("linear", "knn"):
+        return _percent(value)
+    return {"dim": f"{value:,}", "rankme": f"{value:,.1f}"}.get(key, f"{value:.3f}")
+
+
+def _figure(png: bytes, caption: str, kind: str = "square") -> str:
+    image = _image(png, caption, kind)
+    return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _image(png: bytes, alt: str, kind: str) -> str:
+    source = base64.b64encode(png).decode()
+    return f'<img class="{kind}" alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'

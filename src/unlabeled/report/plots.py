@@ -1,0 +1,152 @@
+"""The pictures of a report, each as the bytes of a PNG or the text of an SVG."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from unlabeled.core import Batch, Method
+from unlabeled.datasets.base import Splits, to_float
+from unlabeled.evaluation import rsa
+from unlabeled.evaluation.knn import nearest
+
+WITHIN, BETWEEN, LINE = "#0b7a75", "#d1495b", "#1f4e79"
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+}
+
+
+def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int = 4) -> bytes:
+    """PNG: one row a picture; first as it is, then views of it, always the same draws."""
+    rows = np.linspace(0, len(splits.train) - 1, min(pictures, len(splits.train))).astype(int)
+    part = splits.train.take(rows)
+    x = to_float(torch.from_numpy(part.x), splits.range)
+    y = torch.from_numpy(part.factors[splits.target]) if splits.target else None
+    columns = [x]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        while len(columns) <= draws:
+            views = method.views(Batch(x, torch.from_numpy(rows), y if method.supervised else None))
+            shown = [v for v in _tensors(views) if _is_pictures(v)]
+            if not shown:
+                break
+            columns += shown
+    columns = columns[: draws + 1]
+    size = max(c.shape[-1] for c in columns), max(c.shape[-2] for c in columns)
+    table = [[_to_image(c[i], size) for c in columns] for i in range(len(x))]
+    return _contact_sheet(table, gap_after_first=True)
+
+
+def similarity_picture(z: np.ndarray, order: np.ndarray, side: int = 360) -> bytes:
+    """PNG of the similarity matrix of rows in that order: red alike, blue opposite, white neither.
+
+    Cosine of the features minus their mean, from −1 to 1.
+    """
+    matrix = rsa.similarity_matrix(z, "centred")[np.ix_(order, order)]
+    colours = colormaps["RdBu_r"]((matrix + 1) / 2)[..., :3]
+    image = Image.fromarray((255 * colours).astype(np.uint8))
+    return _png(image.resize((side, side), Image.Resampling.BOX))
+
+
+def histogram_picture(z: np.ndarray, y: np.ndarray) -> str:
+    """SVG: similarity of pairs of one class, and of pairs of two."""
+    edges, within, between = rsa.histograms(z, y, "centred")
+    figure, axes = _axes(3.2, 2.0)
+    for density, colour, label in ((within, WITHIN, "same"), (between, BETWEEN, "other")):
+        axes.stairs(density, edges, fill=True, alpha=0.35, color=colour, label=label)
+        axes.stairs(density, edges, color=colour, linewidth=1)
+    axes.set(xlim=(-1, 1), yticks=[], xlabel="similarity")
+    axes.legend(frameon=False, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.2))
+    return _svg(figure)
+
+
+def curve_picture(epochs: list[float], values: list[float], title: str) -> str:
+    """SVG of one measure over the epochs."""
+    figure, axes = _axes(3.2, 2.0)
+    axes.plot(epochs, values, color=LINE, linewidth=1.5, marker="o" if len(epochs) < 3 else None)
+    axes.set(xlabel="epoch", title=title)
+    axes.grid(alpha=0.25)
+    return _svg(figure)
+
+
+def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: int = 6) -> bytes:
+    """PNG: one row a query; first the query, then the pictures nearest to it among those shown."""
+    part = splits.test if len(splits.test) else splits.train
+    _, rows = nearest(z, z[queries], k + 1)
+    table = []
+    for query, found in zip(queries, rows, strict=True):
+        others = [r for r in found if r != query][:k]
+        x = to_float(torch.from_numpy(part.x[[query, *others]]), splits.range)
+        size = x.shape[-1], x.shape[-2]
+        table.append([_to_image(picture, size) for picture in x])
+    return _contact_sheet(table, gap_after_first=True)
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Any]:
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots()
+
+
+def _svg(figure: Figure) -> str:
+    import matplotlib as mpl
+
+    text = io.StringIO()
+    with mpl.rc_context(STYLE | {"svg.hashsalt": "unlabeled"}):
+        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _tensors(views: Any) -> list[Tensor]:
+    if isinstance(views, Tensor):
+        return [views]
+    if isinstance(views, tuple | list):
+        return [t for view in views for t in _tensors(view)]
+    return []
+
+
+def _is_pictures(x: Tensor) -> bool:
+    return x.ndim == 4 and x.is_floating_point()
+
+
+def _to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
+    """One picture (C, H, W) in [0, 1]; of two or more than three channels, the first."""
+    shown = x if x.shape[0] in (1, 3) else x[:1]
+    array = (shown.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).expand(-1, -1, 3)
+    image = Image.fromarray(array.contiguous().numpy())
+    times = max(1, round(96 / max(size)))
+    return image.resize((size[0] * times, size[1] * times), Image.Resampling.NEAREST)
+
+
+def _contact_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> bytes:
+    width, height = table[0][0].size
+    gap, wide = 4, 16 if gap_after_first else 4
+    columns = max(len(row) for row in table)
+    sheet = Image.new(
+        "RGB",
+        (columns * (width + gap) + wide - gap, len(table) * (height + gap) - gap),
+        "white",
+    )
+    for i, row in enumerate(table):
+        for j, image in enumerate(row):
+            sheet.paste(image, (j * (width + gap) + (wide - gap if j else 0), i * (height + gap)))
+    return _png(sheet)

@@ -1,0 +1,21 @@
+"""The table of figures in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from unlabeled.report.page import COLUMNS, format_figure
+
+
+def print_table(title: str, result: dict[str, Any]) -> None:
+    """The encoder first, then its baselines."""
+    table = Table(title=f"{result['data']}: {result['test_pictures']:,} test pictures")
+    table.add_column("")
+    for name in COLUMNS.values():
+        table.add_column(name, justify="right")
+    for name, figures in ({title: result} | result["baselines"]).items():
+        table.add_row(name, *(format_figure(key, figures[key]) for key in COLUMNS))
+    Console().print(table)

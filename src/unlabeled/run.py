@@ -1,0 +1,131 @@
+"""A run folder: what made an encoder, and the encoder, ready to use.
+
+Nothing in it is unpickled or imported when it is opened for use: the weights are safetensors, the
+rest is JSON, and only encoders of this package are rebuilt from their name.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from unlabeled import registry
+from unlabeled.datasets.base import read_data
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
+from unlabeled.evaluation.features import embed
+from unlabeled.files import write_bytes, write_json
+
+
+class Run:
+    """A trained encoder with its record.
+
+    Args:
+        path: the folder.
+        encoder: the network, in eval mode.
+        config: what made it, as in `config.json`.
+        inputs: what it takes: channels, size and range, as in `encoder.json`.
+        data: the data it was trained on, where that is not named in `config`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        encoder: nn.Module,
+        config: dict[str, Any],
+        inputs: dict[str, Any],
+        data: Any = None,
+    ) -> None:
+        self.path, self.encoder = path, encoder.eval()
+        self.config, self.inputs = config, inputs
+        self.data = config.get("data") if data is None else data
+
+    @property
+    def dim(self) -> int:
+        """Number of features."""
+        return int(self.inputs["dim"])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures that the encoder takes."""
+        height, width = self.inputs["size"]
+        return height, width
+
+    def embed(self, x: Any, batch_size: int = 500) -> np.ndarray:
+        """Features of pictures, in their order: float32 (N, dim).
+
+        Args:
+            x: pictures as those of the training, in any usual form: an array or tensor (N, H, W),
+                (N, H, W, C) or (N, C, H, W), a folder, a file, or the name of a data set. Masks of
+                0 and 1 and of 0 and 255 are the same. Other sizes are resized.
+            batch_size: pictures at a time.
+
+        Raises:
+            UserError: the pictures cannot be read, or have another number of channels.
+        """
+        samples = read_data(x, self.inputs["channels"], self.size)
+        low, high = self.inputs["range"]
+        return embed(self.encoder, samples.x, (low, high), batch_size)
+
+    def evaluate(self, data: Any = None, **options: Any) -> dict[str, Any]:
+        """What the encoder is worth; see `unlabeled.evaluation.evaluate`."""
+        from unlabeled.evaluation.evaluate import evaluate
+
+        return evaluate(self, data, **options)
+
+    def save(self) -> None:
+        """Write `encoder.safetensors` and the `encoder.json` that rebuilds it."""
+        state = {k: v.detach().cpu().contiguous() for k, v in self.encoder.state_dict().items()}
+        write_bytes(self.path / "encoder.safetensors", save(state))
+        write_json(self.path / "encoder.json", self.inputs)
+
+
+def load(run: str | Path, encoder: Any = None) -> Run:
+    """Open a run folder.
+
+    Args:
+        run: the folder.
+        encoder: the network to put the weights in (a module, a class, `./file.py:Net`); only needed
+            where it was the user's own.
+
+    Raises:
+        UserError: it is no finished run, it is damaged, or its encoder is not known here.
+    """
+    path = Path(run).expanduser()
+    for name in ("encoder.json", "encoder.safetensors"):
+        if not (path / name).is_file():
+            why = (
+                "its training has not ended; go on with --resume"
+                if (path / "last.ckpt").is_file()
+                else "give the folder that `unlabeled train` wrote"
+            )
+            raise UserError(f"{path} is no finished run ({name} is missing): {why}")
+    try:
+        inputs = json.loads((path / "encoder.json").read_text())
+        config = json.loads((path / "config.json").read_text())
+        weights = load_file(path / "encoder.safetensors")
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error}); train it again") from error
+    name = inputs["encoder"]
+    if encoder is None and name not in registry.listing("encoders"):
+        raise UserError(
+            f"the encoder of {path} is your own ({name}); "
+            "give it as encoder=… in Python, or --encoder ./file.py:Net"
+        )
+    try:
+        module = build(
+            encoder or name,
+            inputs["channels"],
+            tuple(inputs["size"]),
+            **({} if encoder else inputs["args"]),
+        )
+        module.load_state_dict(weights)
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise UserError(f"the weights of {path} do not fit the encoder {name}: {error}") from error
+    return Run(path, module.to(memory_format=torch.channels_last), config, inputs)  # type: ignore[call-overload]

@@ -1,0 +1,219 @@
+"""From a method's name and any data to a run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabeled import __version__, registry
+from unlabeled.core import Method, Recipe
+from unlabeled.datasets.base import Splits, open_data
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
+from unlabeled.files import write_bytes, write_json
+from unlabeled.run import Run
+
+RECIPE_FIELDS = {field.name for field in fields(Recipe)}
+
+
+def train(
+    method: str | type[Method],
+    data: Any,
+    *,
+    encoder: str | nn.Module | type[nn.Module] = "small",
+    encoder_args: dict[str, Any] | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    accelerator: str = "auto",
+    devices: int = 1,
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """Train an encoder, without labels unless the method is a supervised one.
+
+    Args:
+        method: a name of `unlabeled list methods`, a class, or `./file.py:Class`.
+        data: a folder of pictures, a .npy or .npz file, or a name of `unlabeled list datasets`, as
+            `NAME` or `NAME:FOLDER`; in Python also an array, a tensor, a pair (pictures, labels)
+            or a torch Dataset.
+        encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module.
+        encoder_args: arguments of the encoder, such as width.
+        seed: of weights, order and views.
+        out: the run folder; runs/METHOD unless given.
+        resume: go on from the folder's last checkpoint, or start where there is none.
+        precision: bf16 is used where the hardware gains from it; losses are always in fp32.
+        accelerator: cpu, gpu, mps or auto, as Lightning names them.
+        devices: how many of them.
+        progress: show a bar.
+        options: fields of the recipe (`epochs`, `batch_size`, `lr`, …) and arguments of the method.
+
+    Returns:
+        the finished run.
+
+    Raises:
+        UserError: something does not fit; the message says what to do.
+    """
+    cls = registry.find("methods", method) if isinstance(method, str) else method
+    name = method if isinstance(method, str) else cls.__name__.lower()
+    splits = open_data(data)
+    recipe, arguments = resolve(cls, splits, options)
+    if cls.supervised and splits.target is None:
+        raise UserError(
+            f"{name} learns from labels, and {splits.name} has none; give labelled data"
+        )
+    if len(splits.train) < 2:
+        raise UserError(f"{splits.name} has {len(splits.train)} picture to learn from; give more")
+
+    torch.manual_seed(seed)
+    network = build(encoder, splits.channels, splits.size, **(encoder_args or {}))
+    learner = cls(network, **arguments)
+    folder = Path(out) if out else Path("runs") / Path(name.partition(":")[0]).stem
+    from unlabeled.learner import choose_precision, fit
+
+    precision = choose_precision(precision, accelerator)  # type: ignore[assignment]
+    config = {
+        "method": name,
+        "method_args": {k: _plain(v) for k, v in arguments.items()},
+        "data": data if isinstance(data, str) else None,
+        "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
+        "encoder_args": encoder_args or {},
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "precision": precision,
+        "pictures": len(splits.train),
+    }
+    going_on = _prepare(folder, config, resume)
+    draw_views(learner, splits, folder / "views.png")
+    callbacks = []
+    if progress:
+        from unlabeled.progress import ProgressBar
+
+        callbacks.append(ProgressBar(Path(name).stem))
+    fit(
+        learner,
+        splits,
+        recipe,
+        folder,
+        seed=seed,
+        precision=precision,
+        accelerator=accelerator,
+        devices=devices,
+        resume=going_on,
+        callbacks=callbacks,
+    )
+    product = learner.encoder
+    inputs = {
+        "encoder": config["encoder"],
+        "args": config["encoder_args"],
+        "channels": splits.channels,
+        "size": list(splits.size),
+        "range": list(splits.range),
+        "dim": int(product.dim),
+    }
+    run = Run(folder, product.cpu(), config, inputs, data=splits)
+    run.save()
+    return run
+
+
+def resolve(
+    cls: type[Method], splits: Splits, options: dict[str, Any]
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe and the method's arguments: the user's, else this data's, else the defaults.
+
+    A method's argument `augment` defaults to the data set's views, `classes` to its number of them.
+    """
+    accepted = list(inspect.signature(cls).parameters)[1:]
+    if unknown := set(options) - RECIPE_FIELDS - set(accepted):
+        raise UserError(
+            f"{cls.__name__} has no option '{min(unknown)}'; "
+            f"it has {', '.join([*accepted, *sorted(RECIPE_FIELDS)])}"
+        )
+    merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
+    recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
+    if recipe.epochs < 1 or recipe.batch_size < 2:
+        raise UserError(
+            f"epochs ({recipe.epochs}) must be at least 1 and batch_size ({recipe.batch_size}) 2"
+        )
+    arguments = {k: v for k, v in merged.items() if k in accepted}
+    if "augment" in accepted and arguments.get("augment") is None:
+        arguments["augment"] = splits.augment
+    if "classes" in accepted and splits.classes:
+        arguments.setdefault("classes", len(splits.classes))
+    return recipe, arguments
+
+
+def draw_views(method: Method, splits: Splits, path: Path) -> None:
+    """A picture of what the method sees, beside what it was made from."""
+    from unlabeled.report.plots import views_picture
+
+    write_bytes(path, views_picture(method, splits))
+
+
+def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> bool:
+    """Make the run folder; True where training goes on from a checkpoint."""
+    record = folder / "config.json"
+    if resume and record.is_file():
+        _refuse_other(record, config)
+        return (folder / "last.ckpt").is_file()
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise UserError(
+            f"{folder} is not empty: go on with --resume, or choose another folder with --out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    write_json(record, config | {"versions": versions()})
+    return False
+
+
+def _refuse_other(record: Path, config: dict[str, Any]) -> None:
+    before = json.loads(record.read_text())
+    for key, now in config.items():
+        if before.get(key) != now and not (key == "data" and now is None):
+            raise UserError(
+                f"{record.parent} was made with {key} = {before.get(key)}, not {now}; "
+                "give the same to resume it, or another --out"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Of what the result depends on."""
+    import lightning
+
+    return {
+        "unlabeled": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "numpy": np.__version__,
+        "platform": platform.machine(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: a view becomes its name and fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"view": type(value).__name__} | {
+            f.name: _plain(getattr(value, f.name)) for f in fields(value)
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def _name_of(encoder: Any) -> str:
+    kind = encoder if isinstance(encoder, type) else type(encoder)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,32 @@
+"""Random changes of pictures, batched on the device, one draw for each picture."""
+
+from unlabeled.views.base import Chain, View
+from unlabeled.views.image import (
+    Affine,
+    Blur,
+    ColourDrop,
+    ColourJitter,
+    Crop,
+    Cutout,
+    Flip,
+    Noise,
+    Photo,
+    QuarterTurns,
+    Sobel,
+)
+
+__all__ = [
+    "Affine",
+    "Blur",
+    "Chain",
+    "ColourDrop",
+    "ColourJitter",
+    "Crop",
+    "Cutout",
+    "Flip",
+    "Noise",
+    "Photo",
+    "QuarterTurns",
+    "Sobel",
+    "View",
+]
