@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from sklearn import decomposition
 from torch import Tensor, nn
 
 from unlabeled.encoders.base import Encoder
@@ -21,11 +22,11 @@ class PCA(nn.Module):
         self.register_buffer("components", torch.eye(pixels, dim))
 
     def fit(self, x: Tensor) -> PCA:
-        """Fit on pictures (N, C, H, W); their eigenvectors of largest variance, in order."""
-        flat = x.flatten(1)
-        self.mean = flat.mean(0)
-        _, _, v = torch.svd_lowrank(flat - self.mean, q=self.components.shape[1], niter=4)
-        self.components = v
+        """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's PCA, seeded."""
+        model = decomposition.PCA(self.components.shape[1], random_state=0)
+        model.fit(x.flatten(1).numpy())
+        self.mean = torch.from_numpy(model.mean_).float()
+        self.components = torch.from_numpy(model.components_.T.copy()).float()
         return self
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a representation is worth: one table for an encoder, the raw pixels and random weights."""
+"""What a representation is worth: one table for an encoder and its baselines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from unlabeled import registry
-from unlabeled.datasets.base import Splits, open_data
+from unlabeled.datasets.base import Splits, open_data, to_float
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
@@ -31,6 +31,8 @@ RANKME_ROWS = 4000
 """Pictures at most that RankMe looks at; it grows with their number, so it is always the same."""
 RANDOM_SEED = 1234
 """Of the random encoder's weights."""
+PCA_DIM, PCA_ROWS = 64, 5000
+"""Components of the baseline, and training pictures that they are fitted on."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Judged:
 
 
 def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, Any]:
-    """Judge a run beside raw pixels and random weights of the same encoder.
+    """Judge a run beside raw pixels, PCA and random weights of the same encoder.
 
     Everything in eval mode. Probes and neighbours learn from the training part and are scored on
     the test part; gap and RankMe are of the test part (of the training part where there is none).
@@ -57,7 +59,7 @@ def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, An
     Returns:
         `linear`, `knn` (accuracies in [0, 1]), `rsa_gap` (cosine, same class − other class),
         `rsa_gap_centred` (features minus their mean), `rankme`, `dim`; the same under
-        `baselines` for `raw` and `random`. None where there are no labels.
+        `baselines` for `raw`, `pca` and `random`. None where there are no labels.
 
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
@@ -74,7 +76,7 @@ def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, An
 
 
 def baselines(run: Run, splits: Splits) -> list[Judged]:
-    """Raw pixels, and the run's own architecture with random weights."""
+    """Raw pixels, their principal components, and the run's own network with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         name = run.inputs["encoder"]
@@ -82,8 +84,14 @@ def baselines(run: Run, splits: Splits) -> list[Judged]:
             fresh = build(name, splits.channels, splits.size, **run.inputs["args"])
         else:
             fresh = _reset(run.encoder)
-    raw = build("raw", splits.channels, splits.size)
-    return [judge("raw", raw, splits), judge("random", fresh, splits)]
+    shape = splits.channels, splits.size
+    pca = build(
+        "pca", *shape, dim=min(PCA_DIM, len(splits.train), math.prod(splits.train.x.shape[1:]))
+    )
+    few = torch.from_numpy(splits.train.x[:PCA_ROWS])
+    pca.summary.fit(to_float(few, splits.range))  # type: ignore[operator, union-attr]
+    named = {"raw": build("raw", *shape), "pca": pca, "random": fresh}
+    return [judge(name, encoder, splits) for name, encoder in named.items()]
 
 
 def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:

@@ -259,8 +259,8 @@ class Photo(View):
 
 
 def quarter_turns(
-    x: Float[Tensor, "b c h h"], turns: Int[Tensor, " b"]
-) -> Float[Tensor, "b c h h"]:
+    x: Float[Tensor, "b c h w"], turns: Int[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
     """Turn picture i by 90·turns[i] degrees, anticlockwise as `torch.rot90`."""
     if x.shape[2] != x.shape[3]:
         raise ValueError(f"quarter turns need square pictures, these are {tuple(x.shape[2:])}")

@@ -1,0 +1,194 @@
+"""A SimCLR training step here and lightly's way, alternated in one run.
+
+lightly's way: its MultiViewTransform over torchvision's RandomAffine, picture by picture in a
+DataLoader, and its NTXentLoss. Ours: batched views and nt_xent. Same pictures, encoder, batch size,
+optimiser and threads. A step holds all of it: fetching, views, forward, loss, backward, Adam.
+
+    make bench                                     writes results/bench_simclr_step.json
+    python bench/simclr_step.py --rounds 3         fewer rounds
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from unlabeled.core import Batch
+from unlabeled.datasets import open_data
+from unlabeled.datasets.base import Samples, Splits, loader, to_float
+from unlabeled.encoders.base import build
+from unlabeled.files import write_json
+from unlabeled.methods.simclr import SimCLR
+from unlabeled.training import versions
+
+TEMPERATURE = 0.2
+Step = Callable[[], None]
+
+
+def ours(splits: Splits, encoder: str, batch: int, dtype: torch.dtype) -> Step:
+    """The protocol's own loop, as the command runs it."""
+    torch.manual_seed(0)
+    method = SimCLR(
+        build(encoder, splits.channels, splits.size),
+        dim=0,
+        temperature=TEMPERATURE,
+        augment=splits.augment,
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(method.parameters(), 1e-3, fused=True)
+    batches = forever(loader(splits.train, batch, seed=0))
+
+    def step() -> None:
+        rows: Batch = next(batches)
+        views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = method.loss(views)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+class PictureByPicture(Dataset):
+    """What lightly's transforms expect: one PIL picture at a time."""
+
+    def __init__(self, samples: Samples, transform: Any) -> None:
+        self.x, self.transform = samples.x[:, 0], transform
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.transform(Image.fromarray(self.x[row]))
+
+
+def lightly(
+    splits: Splits, encoder: str, batch: int, dtype: torch.dtype, workers: int, last: bool
+) -> Step:
+    """Lightly's loop, as its examples write it."""
+    define_missing_operators()
+    from lightly.loss import NTXentLoss
+    from lightly.transforms.multi_view_transform import MultiViewTransform
+    from torchvision import transforms as T
+
+    view = T.Compose([T.RandomAffine(180, translate=(0.3, 0.3), scale=(0.65, 1.35)), T.ToTensor()])
+    torch.manual_seed(0)
+    network = build(encoder, splits.channels, splits.size)
+    if last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    criterion = NTXentLoss(temperature=TEMPERATURE)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    data = PictureByPicture(splits.train, MultiViewTransform([view, view]))
+    batches = forever(
+        DataLoader(
+            data,
+            batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+    )
+
+    def step() -> None:
+        x0, x1 = next(batches)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            z0, z1 = network(x0), network(x1)
+        loss = criterion(z0.float(), z1.float())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def forever(batches: DataLoader) -> Iterator[Any]:
+    """Epoch after epoch."""
+    return itertools.chain.from_iterable(itertools.repeat(batches))
+
+
+def define_missing_operators() -> None:
+    """Torchvision without its compiled part lacks two operators that it asks for on import."""
+    if not hasattr(define_missing_operators, "library"):
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        define_missing_operators.library = library  # type: ignore[attr-defined]
+
+
+def alternate(sides: dict[str, Step], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Seconds a step of each side, round by round, each side in turn after one warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, step in sides.items():
+            started = time.perf_counter()
+            for _ in range(steps):
+                step()
+            if number:
+                times[name].append((time.perf_counter() - started) / steps)
+    return times
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--encoder", default="small")
+    parser.add_argument("--batch", type=int, nargs="*", default=[256, 1000])
+    parser.add_argument("--out", type=Path, default=Path("results/bench_simclr_step.json"))
+    args = parser.parse_args()
+    splits = open_data("dsprites")
+    bf16, fp32 = torch.bfloat16, torch.float32
+    rows = []
+    for batch in args.batch:
+        make = (splits, args.encoder, batch)
+        sides = {
+            "ours bf16": ours(*make, bf16),
+            "ours fp32": ours(*make, fp32),
+            "lightly bf16": lightly(*make, bf16, 0, False),
+            "lightly bf16, channels last": lightly(*make, bf16, 0, True),
+            "lightly bf16, 2 workers": lightly(*make, bf16, 2, False),
+            "lightly fp32": lightly(*make, fp32, 0, False),
+            "lightly fp32, 2 workers": lightly(*make, fp32, 2, False),
+        }
+        times = alternate(sides, args.rounds, max(1, 1000 // batch))
+        pairs = {name: "ours bf16" if "bf16" in name else "ours fp32" for name in sides}
+        print(f"\nbatch {batch}, encoder {args.encoder}, medians of {args.rounds} rounds")
+        for name, values in times.items():
+            mine = pairs[name]
+            ratio = statistics.median(np.divide(values, times[mine]))
+            speed = batch / statistics.median(values)
+            print(f"{name:30} {speed:8,.0f} pictures/s   ours is {ratio:5.2f}× as fast")
+            rows.append(
+                {"batch": batch, "side": name, "pictures_per_second": speed, f"over {mine}": ratio}
+            )
+        default = {"lightly fp32": 0.0, "lightly fp32, 2 workers": 0.0}
+        for name in default:
+            default[name] = statistics.median(np.divide(times[name], times["ours bf16"]))
+            print(f"default to default, {name:30} ours is {default[name]:5.2f}× as fast")
+        rows.append({"batch": batch, "default to default": default})
+    write_json(
+        args.out,
+        {
+            "command": f"python bench/simclr_step.py --encoder {args.encoder}",
+            "rounds": args.rounds,
+            "cores": os.cpu_count(),
+            "versions": versions(),
+            "rows": rows,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

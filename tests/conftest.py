@@ -1,0 +1,54 @@
+"""Shapes and types are checked at run time in every test; threads are limited; data is found."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+torch.set_num_threads(2)
+
+# Every jaxtyping annotation of these modules is enforced while testing.
+install_import_hook(
+    ["unlabeled.objectives", "unlabeled.views", "unlabeled.evaluation"], "beartype.beartype"
+)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Where real data lies; tests that need it are skipped elsewhere."""
+    here = Path(__file__).parent.parent
+    folder = Path(os.environ.get("UNLABELED_DATA", here.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("real data is not here: set UNLABELED_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sprites() -> tuple[np.ndarray, np.ndarray]:
+    """600 rendered pictures (600, 64, 64) and their shapes (600,)."""
+    from unlabeled.datasets.dsprites import Grid, classes_of
+
+    rows = np.random.default_rng(3).permutation(len(Grid()))[:600]
+    return Grid()[rows], classes_of(rows)[:, 0]
+
+
+@pytest.fixture(scope="session")
+def trained(sprites, tmp_path_factory):
+    """A short run on labelled pictures in memory, for tests that only read it."""
+    import unlabeled as ul
+
+    out = tmp_path_factory.mktemp("runs") / "simclr"
+    return ul.train("simclr", data=sprites, out=out, epochs=2, batch_size=64, progress=False)
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    """Byte for byte."""
+    assert a.joinpath("encoder.safetensors").read_bytes() == (
+        b.joinpath("encoder.safetensors").read_bytes()
+    )

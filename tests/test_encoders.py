@@ -1,0 +1,62 @@
+"""Every encoder keeps its promises; so does any module of the user's."""
+
+import pytest
+import torch
+from torch import nn
+
+from unlabeled import registry
+from unlabeled.encoders.base import build
+from unlabeled.encoders.baselines import PCA
+from unlabeled.errors import UserError
+
+
+@pytest.mark.parametrize("name", sorted(registry.listing("encoders")))
+@pytest.mark.parametrize(("channels", "size"), [(1, (64, 64)), (3, (32, 32)), (4, (40, 56))])
+def test_every_encoder_gives_what_it_says(name, channels, size):
+    encoder = build(name, channels, size).eval()
+    x = torch.rand(2, channels, *size)
+    z = encoder(x)
+    assert z.shape == (2, encoder.dim)
+    assert torch.equal(z, encoder.summary(encoder.map(x)))
+    for stage in encoder.stages:
+        x = stage(x)
+        assert x.ndim == 4
+
+
+def test_lenet_is_the_tutorials():
+    encoder = build("lenet", 1, (64, 64))
+    assert sum(p.numel() for p in encoder.parameters()) == 344_476
+    assert encoder.dim == 84
+
+
+@pytest.mark.parametrize(("name", "millions"), [("resnet18", 11.17), ("resnet50", 23.5)])
+def test_resnets_have_their_known_size(name, millions):
+    count = sum(p.numel() for p in build(name, 3, (224, 224)).parameters()) / 1e6
+    assert count == pytest.approx(millions, abs=0.02)
+
+
+def test_small_pictures_keep_their_resolution_in_the_stem():
+    assert build("resnet18", 3, (32, 32)).stages[0](torch.rand(1, 3, 32, 32)).shape[-1] == 32
+    assert build("resnet18", 3, (96, 96)).stages[0](torch.rand(1, 3, 96, 96)).shape[-1] == 24
+    assert build("resnet18", 3, (32, 32), width=0.25).dim == 128
+
+
+def test_any_module_will_do():
+    net = nn.Sequential(nn.Conv2d(2, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert build(net, 2, (16, 16)).dim == 5
+    assert net.training
+    with pytest.raises(UserError, match="pooling"):
+        build(nn.Conv2d(2, 5, 3), 2, (16, 16))
+    with pytest.raises(UserError, match="cannot take"):
+        build(net, 3, (16, 16))
+    with pytest.raises(UserError, match="no 'depth'"):
+        build("small", 1, (16, 16), depth=3)
+
+
+def test_pca_equals_sklearn():
+    from sklearn import decomposition
+
+    x = torch.randn(300, 1, 5, 4, generator=torch.Generator().manual_seed(0))
+    ours = PCA(1, (5, 4), 3).fit(x)(x)
+    theirs = decomposition.PCA(3).fit_transform(x.flatten(1).numpy())
+    torch.testing.assert_close(ours.abs(), torch.from_numpy(theirs).abs(), atol=1e-4, rtol=1e-4)

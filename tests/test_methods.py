@@ -1,0 +1,124 @@
+"""The contract that every method keeps, by being in its folder; nothing here names one."""
+
+import copy
+import inspect
+
+import pytest
+import torch
+
+from unlabeled import registry
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.encoders.base import build
+from unlabeled.views import Affine
+
+METHODS = sorted(registry.listing("methods"))
+
+
+@pytest.fixture(params=METHODS)
+def cls(request) -> type[Method]:
+    return registry.find("methods", request.param)
+
+
+@pytest.fixture
+def method(cls) -> Method:
+    torch.manual_seed(0)
+    arguments = {"classes": 3, "augment": Affine()}
+    accepted = inspect.signature(cls).parameters
+    chosen = {k: v for k, v in arguments.items() if k in accepted}
+    return cls(build("small", 1, (32, 32), width=4), **chosen)
+
+
+def a_batch(method: Method, n: int = 12) -> Batch:
+    g = torch.Generator().manual_seed(1)
+    x = (torch.rand(n, 1, 32, 32, generator=g) > 0.7).float()
+    y = torch.arange(n) % 3 if method.supervised else None
+    return Batch(x, torch.arange(n), y)
+
+
+def state_without_norms(method: Method) -> dict[str, torch.Tensor]:
+    """Everything but BatchNorm's running statistics, which a forward pass may change."""
+    running = ("running_mean", "running_var", "num_batches_tracked")
+    return {k: v.clone() for k, v in method.state_dict().items() if not k.endswith(running)}
+
+
+def test_arguments_are_the_configuration(cls):
+    """Keyword-only, annotated, with a default and a line of help: flags come from them."""
+    first, *others = inspect.signature(cls).parameters.values()
+    assert first.name == "encoder"
+    documented = inspect.getdoc(cls)
+    for parameter in others:
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert parameter.default is not inspect.Parameter.empty
+        assert f"{parameter.name}:" in documented
+    assert isinstance(cls.recipe, Recipe)
+
+
+def test_views_are_random_and_touch_no_state(method):
+    batch, before = a_batch(method), method.state_dict()
+    before = {k: v.clone() for k, v in before.items()}
+    x = batch.x.clone()
+    method.views(batch)
+    assert torch.equal(batch.x, x)
+    assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
+
+
+def test_loss_is_a_finite_scalar_and_pure(method):
+    views = method.views(a_batch(method))
+    before = state_without_norms(method)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        losses.append(method.loss(views))
+    assert losses[0].shape == ()
+    assert torch.isfinite(losses[0])
+    assert torch.equal(losses[0], losses[1])
+    after = state_without_norms(method)
+    assert all(torch.equal(after[k], v) for k, v in before.items())
+
+
+def test_gradient_reaches_the_encoder(method):
+    for _, loss in method.turns(method.views(a_batch(method))):
+        loss.backward()
+    grads = [p.grad for p in method.encoder.parameters() if p.requires_grad]
+    assert any(g is not None and g.abs().sum() > 0 for g in grads)
+
+
+def test_players_exist_and_take_turns(method):
+    players = {player for player, _ in method.turns(method.views(a_batch(method)))}
+    assert players == set(method.players)
+    for player in method.players:
+        assert any(p.requires_grad for p in method.get_submodule(player).parameters())
+
+
+def test_labels_never_reach_an_unsupervised_method(method):
+    if method.supervised:
+        pytest.skip("this one learns from labels")
+    method.loss(method.views(a_batch(method)._replace(y=None)))
+
+
+def test_it_learns_on_fixed_views(method):
+    """The loss of the same views falls over twenty steps, what `update` keeps being withheld."""
+    views = method.views(a_batch(method, 24))
+    optimizers = {
+        player: torch.optim.Adam(method.get_submodule(player).parameters(), 3e-3)
+        for player in method.players
+    }
+    first = method.loss(views).item()
+    for _ in range(20):
+        for player, loss in method.turns(views):
+            optimizers[player].zero_grad()
+            loss.backward()
+            optimizers[player].step()
+    assert method.loss(views).item() < first
+
+
+def test_state_survives_a_round_trip(method):
+    views = method.views(a_batch(method))
+    method.loss(views)
+    method.update()
+    other = copy.deepcopy(method)
+    for value in other.state_dict().values():
+        value.zero_()
+    other.load_state_dict(method.state_dict())
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in method.state_dict().items())

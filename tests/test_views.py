@@ -1,0 +1,237 @@
+"""Views against slow references, one picture and one pixel at a time."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unlabeled import views
+from unlabeled.views import geometry, image
+
+
+def pictures(n=5, c=3, h=16, w=16, seed=0):
+    return torch.rand(n, c, h, w, generator=torch.Generator().manual_seed(seed))
+
+
+def matrices(n=5, seed=1):
+    g = torch.Generator().manual_seed(seed)
+    angle = (torch.rand(n, generator=g) - 0.5) * 6
+    shift = (torch.rand(n, 2, generator=g) - 0.5) * 0.6
+    return geometry.affine_matrix(angle, shift, torch.rand(n, generator=g) + 0.5)
+
+
+def slow_nearest(x, matrix):
+    """Each output pixel looks up its own source pixel."""
+    n, c, h, w = x.shape
+    out = torch.zeros_like(x)
+    for b in range(n):
+        for i in range(h):
+            for j in range(w):
+                u = (2 * j + 1) / w - 1
+                v = (2 * i + 1) / h - 1
+                sx, sy = (matrix[b] @ torch.tensor([u, v, 1.0])).tolist()
+                column, row = math.floor((sx + 1) * w / 2), math.floor((sy + 1) * h / 2)
+                if 0 <= column < w and 0 <= row < h:
+                    out[b, :, i, j] = x[b, :, row, column]
+    return out
+
+
+@pytest.mark.parametrize(("c", "h", "w"), [(1, 12, 12), (3, 9, 14)])
+def test_nearest_resampling_equals_a_loop_over_pixels(c, h, w):
+    x = pictures(4, c, h, w)
+    fast = geometry.resample(x, matrices(4), "nearest")
+    slow = slow_nearest(x, matrices(4))
+    # Coordinates that fall on the edge between two pixels may round either way.
+    assert (fast != slow).float().mean() < 0.002
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_resampling_equals_torch(mode):
+    x, m = pictures(70, 2, 16, 10), matrices(70)
+    grid = F.affine_grid(m, list(x.shape), align_corners=False)
+    if mode == "bilinear":
+        theirs = F.grid_sample(x, grid, mode=mode, align_corners=False)
+        torch.testing.assert_close(geometry.resample(x, m, mode), theirs, atol=2e-5, rtol=0)
+    else:
+        theirs = F.grid_sample(x, grid, mode=mode, align_corners=False)
+        assert (geometry.resample(x, m, mode) != theirs).float().mean() < 0.002
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_affine_turns_shifts_and_scales_as_it_says(mode):
+    x = torch.zeros(1, 1, 33, 33)
+    x[0, 0, 16, 24] = 1.0  # 8 pixels right of the centre
+
+    def centre_of(angle=0.0, shift=(0.0, 0.0), scale=1.0):
+        m = geometry.affine_matrix(
+            torch.tensor([angle]), torch.tensor([shift]), torch.tensor([scale])
+        )
+        out = geometry.resample(x, m, mode)[0, 0]
+        return [
+            round(float((out * k).sum() / out.sum()), 1)
+            for k in torch.meshgrid(torch.arange(33.0), torch.arange(33.0), indexing="ij")
+        ]
+
+    assert centre_of() == [16, 24]
+    assert centre_of(angle=math.pi / 2) == [24, 16]  # clockwise: right becomes below
+    assert centre_of(shift=(2 / 33, 5 / 33)) == [21, 26]
+    row, column = centre_of(scale=1.5)
+    assert row == pytest.approx(16, abs=0.5)
+    assert column == pytest.approx(28, abs=0.5)
+
+
+def test_crop_shows_the_box_it_was_told():
+    x = torch.arange(64.0).view(1, 1, 8, 8) / 64
+    quarter = geometry.crop_matrix(
+        torch.tensor([[0.5, -0.5]]), torch.tensor([[0.5, 0.5]]), torch.ones(1)
+    )  # the upper right quarter
+    expected = F.interpolate(x[:, :, :4, 4:], (8, 8), mode="bilinear", align_corners=False)
+    inner = (slice(None), slice(None), slice(1, 7), slice(1, 7))
+    torch.testing.assert_close(geometry.resample(x, quarter)[inner], expected[inner])
+    whole = geometry.crop_matrix(torch.zeros(1, 2), torch.ones(1, 2), -torch.ones(1))
+    torch.testing.assert_close(geometry.resample(x, whole), x.flip(3))
+
+
+def slow_colour(x, brightness, contrast, saturation, hue):
+    """One pixel at a time, by the colour circle of YIQ."""
+    grey = np.array(image.GREY)
+    to_yiq = np.array([grey, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+    x = x.numpy().astype(np.float64) * brightness
+    mean = np.mean([grey @ x[:, i, j] for i in range(x.shape[1]) for j in range(x.shape[2])])
+    out = np.empty_like(x)
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            rgb = mean + contrast * (x[:, i, j] - mean)
+            y, in_phase, quadrature = to_yiq @ rgb
+            turned = complex(in_phase, quadrature) * saturation * np.exp(2j * np.pi * hue)
+            out[:, i, j] = np.linalg.solve(to_yiq, [y, turned.real, turned.imag])
+    return torch.from_numpy(out.clip(0, 1)).float()
+
+
+def test_colour_equals_a_loop_over_pixels():
+    x, g = pictures(4, 3, 6, 5), torch.Generator().manual_seed(2)
+    factors = [torch.rand(4, generator=g) + 0.5 for _ in range(3)] + [
+        torch.rand(4, generator=g) - 0.5
+    ]
+    fast = image.adjust_colour(x, *factors)
+    for b in range(4):
+        slow = slow_colour(x[b], *(float(f[b]) for f in factors))
+        torch.testing.assert_close(fast[b], slow, atol=1e-5, rtol=0)
+
+
+def test_colour_without_change_changes_nothing():
+    x, one = pictures(), torch.ones(5)
+    torch.testing.assert_close(image.adjust_colour(x, one, one, one, 0 * one), x, atol=1e-5, rtol=0)
+
+
+def test_colour_without_saturation_is_luminance():
+    x, one = pictures(), torch.ones(5)
+    grey = image.adjust_colour(x, one, one, 0 * one, 0 * one)
+    torch.testing.assert_close(grey, image.luminance(x).expand_as(x), atol=1e-4, rtol=0)
+
+
+def test_blur_equals_a_loop_over_pixels():
+    x, sigma, radius = pictures(3, 2, 9, 8), torch.tensor([0.3, 1.0, 2.5]), 2
+    fast = image.blur(x, sigma, radius)
+    for b in range(3):
+        padded = np.pad(x[b].numpy(), ((0, 0), (radius, radius), (radius, radius)), "reflect")
+        steps = range(-radius, radius + 1)
+        weight = {
+            (p, q): math.exp(-(p * p + q * q) / (2 * float(sigma[b]) ** 2))
+            for p in steps
+            for q in steps
+        }
+        total = sum(weight.values())
+        for i in range(9):
+            for j in range(8):
+                expected = sum(
+                    w * padded[:, i + radius + p, j + radius + q] for (p, q), w in weight.items()
+                )
+                np.testing.assert_allclose(fast[b, :, i, j], expected / total, atol=1e-5)
+
+
+def test_sobel_equals_a_loop_over_pixels():
+    x = pictures(2, 2, 7, 6)
+    fast = image.sobel(x)
+    for b in range(2):
+        p = np.pad(x[b].numpy(), ((0, 0), (1, 1), (1, 1)), "edge")
+        for i in range(7):
+            for j in range(6):
+                w = p[:, i : i + 3, j : j + 3]
+                gx = (w[:, :, 2] - w[:, :, 0]) @ [1, 2, 1] / 4
+                gy = (w[:, 2] - w[:, 0]) @ [1, 2, 1] / 4
+                np.testing.assert_allclose(fast[b, :, i, j], np.hypot(gx, gy).clip(0, 1), atol=1e-5)
+
+
+def test_cutout_blanks_its_square_only():
+    x = torch.ones(2, 1, 10, 10)
+    out = image.cut_out(x, torch.tensor([[0.5, 0.5], [0.0, 1.0]]), torch.tensor([0.4, 0.4]))
+    expected = torch.ones(2, 1, 10, 10)
+    expected[0, 0, 3:7, 3:7] = 0
+    expected[1, 0, 8:, :2] = 0
+    assert torch.equal(out, expected)
+
+
+def test_quarter_turns_equal_rot90():
+    x, turns = pictures(8, 2), torch.arange(8) % 4
+    expected = torch.stack([p.rot90(int(k), (1, 2)) for p, k in zip(x, turns, strict=True)])
+    assert torch.equal(image.quarter_turns(x, turns), expected)
+    with pytest.raises(ValueError, match="square"):
+        image.quarter_turns(pictures(2, 1, 4, 6), turns[:2])
+
+
+EVERY = [
+    views.Affine(),
+    views.Affine(mode="bilinear"),
+    views.Crop(),
+    views.Flip(),
+    views.QuarterTurns(),
+    views.ColourJitter(),
+    views.ColourDrop(0.5),
+    views.Cutout(p=0.5),
+    views.Noise(p=0.5),
+    views.Blur(),
+    views.Sobel(),
+    views.Photo(blur=0.5),
+    views.Chain([views.Flip(), views.Noise()]),
+]
+
+
+@pytest.mark.parametrize("view", EVERY, ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_every_view_keeps_shape_and_range_and_spares_its_input(view, channels):
+    x = pictures(7, channels, 20, 20)
+    before = x.clone()
+    torch.manual_seed(0)
+    out = view(x)
+    assert out.shape == x.shape
+    assert out.dtype == x.dtype
+    assert out.min() >= 0
+    assert out.max() <= 1 + 1e-6
+    assert torch.equal(x, before)
+    torch.manual_seed(0)
+    assert torch.equal(view(x), out)  # the seed decides
+
+
+@pytest.mark.parametrize("view", EVERY, ids=lambda v: type(v).__name__)
+def test_every_picture_gets_its_own_draw(view):
+    one = pictures(1, 3, 20, 20)
+    torch.manual_seed(0)
+    out = view(one.expand(64, -1, -1, -1))
+    assert len({tuple(p.flatten().tolist()) for p in out}) > 1
+
+
+def test_probabilities_hold():
+    x = pictures(4000, 1, 4, 4)
+    torch.manual_seed(0)
+    flipped = (views.Flip(0.3)(x) != x).flatten(1).any(1).float().mean()
+    assert flipped == pytest.approx(0.3, abs=0.03)
+    noisy = (views.Noise(0.1, p=0.6)(x) != x).flatten(1).any(1).float().mean()
+    assert noisy == pytest.approx(0.6, abs=0.03)
+
+
+def test_nearest_keeps_binary_pictures_binary():
+    x = (pictures(9, 1, 32, 32) > 0.8).float()
+    assert set(views.Affine()(x).unique().tolist()) <= {0.0, 1.0}
