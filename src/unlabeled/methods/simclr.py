@@ -6,6 +6,8 @@ Representations", algorithm 1.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, cat, nn
 
 from unlabeled.core import Batch, Method, Recipe
@@ -29,6 +31,21 @@ class SimCLR(Method):
     # Photographs: batch and epochs cut to what two cores do in an hour; the paper's CIFAR-10 recipe
     # (appendix B.9) is batch 256–4096, 1000 epochs, LARS, weight decay 1e-6, τ = 0.5.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
+
+    # Fitted on the training pictures; the tutorial's own recipe (batch 1000, τ = 0.5, Adam 1e-3)
+    # is at 67 % after 35 epochs.
+    recipes: ClassVar = {
+        "dsprites": {
+            "epochs": 40,
+            "batch_size": 64,
+            "optimizer": "adam",
+            "lr": 4e-3,
+            "schedule": "one_cycle",
+            "weight_decay": 0.0,
+            "dim": 0,
+            "temperature": 0.2,
+        }
+    }
 
     def __init__(
         self,

@@ -5,6 +5,8 @@ An encoder, a linear classifier on top and cross-entropy; the classifier is thro
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,6 +24,17 @@ class Supervised(Method):
 
     supervised = True
     recipe = Recipe(epochs=60, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
+
+    recipes: ClassVar = {
+        "dsprites": {
+            "epochs": 12,
+            "batch_size": 64,
+            "optimizer": "adam",
+            "lr": 4e-3,
+            "schedule": "one_cycle",
+            "weight_decay": 0.0,
+        }
+    }
 
     def __init__(
         self, encoder: nn.Module, *, classes: int = 10, augment: View | None = None

@@ -18,7 +18,7 @@ METHODS = ("simclr", "supervised")
 
 
 def demo(out: Path) -> None:
-    """Train both, judge four encoders on the 4,000 test pictures, print a table and the page's path.
+    """Train both, judge them on the 4,000 test pictures, print a table and the page's path.
 
     A method whose run is finished is not trained again; one that was interrupted is resumed.
     """
