@@ -23,9 +23,15 @@ check: $(STAMP)
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 
-bench: $(STAMP)
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps -r bench/requirements.txt
-	$(BIN)/python bench/simclr_step.py
+# The peers get an environment of their own: torchvision without its compiled part breaks others.
+bench: .venv-bench/.installed
+	.venv-bench/bin/python bench/simclr_step.py
+
+.venv-bench/.installed: pyproject.toml constraints.txt bench/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -q -c constraints.txt -e .
+	.venv-bench/bin/python -m pip install -q --no-deps -r bench/requirements.txt
+	touch $@
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,4 +39,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .mypy_cache .pytest_cache .ruff_cache

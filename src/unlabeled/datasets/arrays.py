@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -23,10 +24,10 @@ def read(path: Path, channels: int | None = None) -> Samples:
         UserError: the file is damaged, holds objects, or holds no pictures.
     """
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return from_memory(content, channels)
-        with content:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return from_memory(content, channels)
             key = next((k for k in PICTURES if k in content), None)
             if key is None:
                 raise UserError(
@@ -35,7 +36,7 @@ def read(path: Path, channels: int | None = None) -> Samples:
                 )
             x = content[key]
             y = next((content[k] for k in LABELS if k in content), None)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} cannot be read as an array: {error}") from error
@@ -83,7 +84,7 @@ def as_pictures(data: Any, channels: int | None = None) -> np.ndarray:
     if x.dtype == object or x.dtype.kind not in "buif":
         raise UserError(f"pictures are arrays of numbers, but these have the type {x.dtype}")
     if x.ndim == 3:
-        x = x[:, None]
+        x, channels = x[:, None], 1
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise UserError(
             f"pictures are (N, H, W), (N, H, W, C) or (N, C, H, W), but the array is {x.shape}"

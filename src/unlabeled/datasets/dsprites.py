@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from unlabeled.views import Affine
 SHAPES = ("square", "ellipse", "heart")
 SIZES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 RADIUS = 9.6  # half the side of the largest square, in pixels
-PICTURES = 20_000
 
 
 def outline(shape: int) -> np.ndarray:
@@ -61,7 +61,7 @@ def render(classes: Any) -> np.ndarray:
         UserError: not integers, not five columns, or out of range.
     """
     classes = np.asarray(classes)
-    if classes.ndim != 2 or classes.shape[1] != 5 or classes.dtype.kind not in "iu":
+    if classes.shape[1:] != (5,) or classes.dtype.kind not in "iu":
         raise UserError(f"classes are integers (N, 5), these are {classes.dtype} {classes.shape}")
     for (name, size), column in zip(SIZES.items(), classes.T, strict=True):
         if (bad := (column < 0) | (column >= size)).any():
@@ -97,7 +97,7 @@ class Grid:
         return render(classes_of(rows.reshape(-1))).reshape(*rows.shape, 64, 64)
 
 
-def load(place: str | None = None, pictures: int = PICTURES) -> Splits:
+def load(place: str | None = None, pictures: int = 20_000) -> Splits:
     """A random part of the grid, 80 % to train and 20 % to test; labels are the five factors.
 
     One permutation by a fixed seed orders the whole grid, and the part is its first `pictures`: so
@@ -106,8 +106,6 @@ def load(place: str | None = None, pictures: int = PICTURES) -> Splits:
     Args:
         place: a folder with the original `.npz` or parts of it, or such a file; rendered without.
         pictures: how many at most.
-
-    Raises UserError where there is no dSprites at `place`.
     """
     order = np.random.default_rng(SPLIT_SEED).permutation(len(Grid()))
     if place is None:
@@ -133,20 +131,19 @@ def _read(place: Path) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for path in sorted(place.glob("*.npz")) if place.is_dir() else [place]:
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 if {"imgs", "latents_values"} <= set(content.files):
                     found.append((_rows(content["latents_values"][:, -5:]), content["imgs"]))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, BadZipFile) as error:
             raise UserError(f"{path} cannot be read as dSprites: {error}") from error
     if not found:
         raise UserError(f"{place} holds no dSprites .npz with imgs and latents_values")
     rows, images = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    rows, first = np.unique(rows, return_index=True)
-    return rows, images[first]
+    unique, first = np.unique(rows, return_index=True)
+    return unique, images[first]
 
 
 def _rows(values: np.ndarray) -> np.ndarray:
     """Rows of the grid from latent values: a part may count its classes by a coarser grid."""
-    steps = [1, 0.1, 2 * np.pi / 39, 1 / 31, 1 / 31]
-    classes = np.rint((values - [1, 0.5, 0, 0, 0]) / steps).astype(np.int64)
-    return np.ravel_multi_index(tuple(classes.T), tuple(SIZES.values()))
+    classes = np.rint((values - [1, 0.5, 0, 0, 0]) / [1, 0.1, 2 * np.pi / 39, 1 / 31, 1 / 31])
+    return np.ravel_multi_index(tuple(classes.astype(np.int64).T), tuple(SIZES.values()))
