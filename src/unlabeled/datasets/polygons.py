@@ -12,8 +12,9 @@ def fill(vertices: np.ndarray) -> np.ndarray:
     """Pictures of 64×64 with one polygon each, white on black.
 
     Vertices are rounded to 1/256 of a pixel. A pixel is on where its centre lies inside; where it
-    lies on an edge, if a point a hair to the right and below is inside. Each edge flips, in every
-    row that it crosses, all pixels to its right: what is flipped an odd number of times is inside.
+    lies on an edge, if a point a hair to the right and above is inside (OpenGL's rule, its y being
+    up). Each edge flips, in every row that it crosses, all pixels to its right: what is flipped an
+    odd number of times is inside.
 
     Args:
         vertices: (N, 2, V), x and y in pixels, y down, in order around the polygon, within [0, 64].
@@ -22,7 +23,7 @@ def fill(vertices: np.ndarray) -> np.ndarray:
         uint8 (N, 64, 64) of 0 and 1.
     """
     x, y = np.floor(256 * vertices + 0.5).astype(np.int64).transpose(1, 0, 2)
-    below = (y + 127) >> 8  # the first row whose centre is at y or below it
+    below = (y + 128) >> 8  # the first row whose centre is below y
     picture, a = np.nonzero(below != np.roll(below, -1, 1))
     b = (a + 1) % x.shape[1]
     up = y[picture, a] > y[picture, b]

@@ -1,0 +1,268 @@
+"""The command, as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import assert_same_weights
+from PIL import Image
+
+import unlabeled as ul
+from unlabeled import registry
+from unlabeled.cli import main
+
+
+@pytest.fixture
+def data(sprites, tmp_path):
+    """A labelled file of 300 pictures."""
+    path = tmp_path / "sprites.npz"
+    np.savez(path, x=sprites[0][:300], y=sprites[1][:300])
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*words):
+    """Exit status of a command line."""
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy():
+    code = (
+        "import sys; from unlabeled.cli import main; main(['--help']); "
+        "print(sorted({'torch', 'lightning', 'numpy', 'sklearn', 'jsonargparse', 'matplotlib'} "
+        "& set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+    assert "unlabeled COMMAND" in out.stdout
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_lists_have_one_name_a_line(kind, capsys):
+    assert run("list", kind) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(registry.listing(kind))
+    assert all(len(line.split()) > 3 for line in lines)  # and says what it is
+
+
+def test_help_of_a_method_shows_its_flags_and_the_defaults_for_the_data(capsys):
+    assert run("train", "simclr", "--help") == 0
+    text = capsys.readouterr().out
+    for flag in ("--temperature", "--augment", "--batch_size", "--resume", "--config", "--seed"):
+        assert flag in text
+    assert "τ of the loss" in text
+    assert "default: 0.5" in text
+    assert run("train", "simclr", "--data", "dsprites", "--help") == 0
+    recipe = ul.methods.simclr.SimCLR.recipes["dsprites"] if hasattr(ul.methods, "simclr") else {}
+    assert f"default: {recipe['temperature']}" in capsys.readouterr().out
+
+
+def test_train_evaluate_embed(data, capsys, tmp_path):
+    assert run("train", "simclr", "--data", data, "--epochs", 1, "--batch-size", 64) == 0
+    assert (tmp_path / "runs" / "simclr" / "encoder.safetensors").is_file()
+
+    capsys.readouterr()
+    assert run("evaluate", "runs/simclr", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert 0 < result["baselines"]["raw"]["linear"] < 1
+    assert run("evaluate", "runs/simclr") == 0
+    shown = capsys.readouterr().out
+    assert "linear probe" in shown
+    assert "report/index.html" in shown.replace("\n", "")
+
+    for name in ("f.npy", "deep/f.npz", "f.parquet"):
+        assert run("embed", "runs/simclr", data, "--out", name) == 0
+    features = np.load("f.npy")
+    assert features.shape == (300, 128)
+    with np.load("deep/f.npz") as content, np.load(data) as original:
+        assert np.array_equal(content["features"], features)
+        assert np.array_equal(content["label"], original["y"])
+    table = pq.read_table("f.parquet")
+    assert np.allclose(np.array(table["features"].to_pylist()), features)
+
+
+def test_a_folder_of_pictures_from_end_to_end(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for i in range(40):
+        noise = np.random.default_rng(i).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(tmp_path / "photos" / f"{i:02}.png")
+    assert run("train", "simclr", "--data", "photos", "--epochs", 1, "--batch_size", 16) == 0
+    assert run("embed", "runs/simclr", "photos", "--out", "f.npz") == 0
+    with np.load("f.npz") as content:
+        assert content["features"].shape == (40, 128)
+        assert content["names"][3] == "03.png"
+    capsys.readouterr()
+    assert run("evaluate", "runs/simclr", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["linear"] is None
+    assert result["rankme"] > 1
+
+
+def test_settings_from_yaml_and_views_from_flags(data, tmp_path):
+    (tmp_path / "c.yaml").write_text(f"data: {data}\nepochs: 1\ntemperature: 0.3\nlr: 0.01\n")
+    command = ["train", "simclr", "--config", "c.yaml", "--lr", 0.002]
+    assert run(*command, "--augment", "Affine", "--augment.rotation", 45) == 0
+    config = json.loads((tmp_path / "runs/simclr/config.json").read_text())
+    assert config["method_args"]["temperature"] == 0.3
+    assert config["recipe"]["lr"] == 0.002
+    assert config["method_args"]["augment"]["rotation"] == 45
+
+
+def test_resume_needs_the_same_settings(data, capsys):
+    command = ("train", "simclr", "--data", data, "--epochs", 1)
+    assert run(*command) == 0
+    assert run(*command) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(*command, "--resume") == 0
+    assert run(*command, "--resume", "--temperature", 0.7) == 2
+    assert "was made with" in capsys.readouterr().err
+
+
+def test_views_picture(data, tmp_path):
+    assert run("views", "simclr", "--data", data, "--out", "v/views.png") == 0
+    with Image.open(tmp_path / "v" / "views.png") as image:
+        assert image.width > 300
+    assert run("views", "simclr", "--data", data, "--out", "v.gif") == 2
+
+
+METHOD = '''
+"""A method of the user's own."""
+import torch
+from torch import nn
+from unlabeled import Method, Recipe
+
+
+class Mean(Method):
+    """Guess the mean brightness of each picture.
+
+    Args:
+        hidden: width of the guesser.
+        power: of the error.
+    """
+
+    recipe = Recipe(epochs=1, batch_size=32)
+
+    def __init__(self, encoder, *, hidden: int = 8, power: float = 2.0) -> None:
+        super().__init__(encoder)
+        self.guess = nn.Sequential(nn.Linear(encoder.dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.power = power
+
+    def views(self, batch):
+        return batch.x, batch.x.mean((1, 2, 3))
+
+    def loss(self, views):
+        x, target = views
+        return (self.guess(self.encoder(x)).squeeze(1).float() - target).abs().pow(self.power).mean()
+'''
+
+
+def test_a_method_in_a_file_gets_everything(data, tmp_path, capsys):
+    """Flags, help, training, resume and evaluation without touching the package."""
+    (tmp_path / "mean.py").write_text(METHOD)
+    assert run("train", "./mean.py:Mean", "--help") == 0
+    text = capsys.readouterr().out
+    assert "--hidden" in text
+    assert "width of the guesser" in text
+    command = ("train", "./mean.py:Mean", "--data", data, "--hidden", 5, "--epochs", 2)
+    assert run(*command) == 0
+    assert json.loads((tmp_path / "runs/mean/config.json").read_text())["method_args"] == {
+        "hidden": 5
+    }
+    first = (tmp_path / "runs/mean/encoder.safetensors").read_bytes()
+    assert run(*command, "--resume") == 0
+    assert (tmp_path / "runs/mean/encoder.safetensors").read_bytes() == first
+    assert run("evaluate", "runs/mean", "--json") == 0
+    assert run("views", "./mean.py", "--data", data, "--out", "v.png") == 0
+    assert (
+        run("train", "./mean.py", "--data", data, "--hidden", 5, "--epochs", 2, "--out", "b") == 0
+    )
+    assert_same_weights(tmp_path / "runs/mean", tmp_path / "b")
+
+
+ENCODER = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, channels=1, width=6):
+        super().__init__(nn.Conv2d(channels, width, 5, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
+def test_an_encoder_in_a_file(data, tmp_path, capsys):
+    (tmp_path / "net.py").write_text(ENCODER)
+    encoder = ("--encoder", "./net.py:Net")
+    words = ("train", "simclr", "--data", data, "--epochs", 1, "--encoder_args", '{"width": 7}')
+    assert run(*words, *encoder) == 0
+    assert run("evaluate", "runs/simclr") == 2
+    assert "--encoder ./file.py:Net" in capsys.readouterr().err
+    assert run("embed", "runs/simclr", data, "--out", "f.npy", *encoder) == 2  # width 6 by default
+    (tmp_path / "net.py").write_text(ENCODER.replace("width=6", "width=7"))
+    assert run("embed", "runs/simclr", data, "--out", "f.npy", *encoder) == 0
+    assert np.load("f.npy").shape == (300, 7)
+
+
+DATASET = """
+import numpy as np
+from unlabeled.datasets.base import Samples, split
+
+def load(place=None):
+    x = np.random.default_rng(0).integers(0, 255, (60, 1, 16, 16)).astype(np.uint8)
+    return split(Samples(x), "mine")
+"""
+
+
+def test_a_data_set_in_a_file(tmp_path):
+    (tmp_path / "mine.py").write_text(DATASET)
+    assert run("train", "simclr", "--data", "./mine.py", "--epochs", 1, "--batch_size", 16) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fly"], "no command 'fly'"),
+        (["train"], "name the method first"),
+        (["train", "nope", "--data", "dsprites"], "no method called 'nope'"),
+        (["train", "./nope.py:Foo", "--data", "dsprites"], "no file"),
+        (["train", "simclr"], "data"),
+        (["train", "simclr", "--data", "nowhere"], "no data at 'nowhere'"),
+        (["train", "simclr", "--data", "dsprites", "--epochs", "many"], "epochs"),
+        (["train", "simclr", "--data", "dsprites", "--wings", "2"], "--wings"),
+        (["train", "simclr", "--data", "dsprites", "--augment", "Fog"], "augment"),
+        (["train", "simclr", "--data", "dsprites", "--encoder", "big"], "no encoder called"),
+        (["evaluate", "nowhere"], "is no finished run"),
+        (["embed", "nowhere", "x", "--out", "y.npy"], "is no finished run"),
+        (["list", "things"], "things"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(words, says, capsys):
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_a_damaged_run_is_refused_and_nothing_of_it_is_run(trained, tmp_path, capsys):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained.path, folder)
+    (folder / "encoder.safetensors").write_bytes(b"\x80\x04garbage")
+    assert run("evaluate", folder) == 2
+    assert "damaged" in capsys.readouterr().err
+    (folder / "evil.py").write_text("raise SystemExit('ran')")
+    inputs = json.loads((folder / "encoder.json").read_text())
+    (folder / "encoder.json").write_text(json.dumps(inputs | {"encoder": f"{folder}/evil.py:Net"}))
+    shutil.copy(trained.path / "encoder.safetensors", folder)
+    assert run("evaluate", folder) == 2
+    assert "your own" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+"""Every block of code in the documents runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(name: str) -> list[str]:
+    return BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    scope: dict = {}
+    for block in blocks("README.md"):
+        exec(compile(block, "README.md", "exec"), scope)  # the document is ours
+    assert scope["features"].shape == (1844, 128)
+    assert torch.isfinite(scope["loss"])
+
+
+def test_plain_pytorch_takes_under_15_lines():
+    loop = next(b for b in blocks("README.md") if "optimizer.step()" in b)
+    code = [line for line in loop.splitlines() if line and not line.startswith(("import", "from"))]
+    assert len(code) < 15
+
+
+def test_the_contributed_method_trains(tmp_path, monkeypatch, sprites):
+    import unlabeled as ul
+
+    (tmp_path / "rotation.py").write_text(blocks("CONTRIBUTING.md")[0])
+    method = f"{tmp_path / 'rotation.py'}:Rotation"
+    run = ul.train(method, sprites, out=tmp_path / "run", epochs=1, batch_size=64, progress=False)
+    assert run.embed(sprites[0][:3]).shape == (3, 128)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+        assert (ROOT / link).exists(), link
+
+
+def test_every_command_of_the_readme_is_one():
+    from unlabeled.cli import COMMANDS
+
+    used = re.findall(r"^unlabeled (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(used) <= set(COMMANDS)
