@@ -29,7 +29,7 @@ def test_fill_equals_a_test_of_every_pixel_centre():
     corners = 32 + np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     corners = np.floor(256 * corners + 0.5) / 256
     centres = np.stack(np.meshgrid(np.arange(64), np.arange(64)), -1).reshape(-1, 2) + 0.5
-    hair = centres + [1e-6, -1e-9]
+    hair = centres + np.array([1e-6, -1e-9])
     for polygon, picture in zip(corners, fill(corners), strict=True):
         inside = Path(polygon.T).contains_points(hair).reshape(64, 64)
         assert (inside == picture).all()

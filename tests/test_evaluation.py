@@ -84,6 +84,23 @@ def test_probe_does_not_care_about_the_scale_of_features():
     assert a == pytest.approx(b, abs=0.011)
 
 
+@pytest.mark.parametrize(("n", "d"), [(400, 12), (60, 200)])
+def test_probe_has_the_optimum_of_sklearn(n, d):
+    from sklearn.linear_model import LogisticRegression
+
+    from unlabeled.evaluation.probe import logistic_regression
+
+    z, y = clusters(n, d, spread=3.0)
+    z = (z - z.mean(0)) / z.std(0)
+    weight, bias = logistic_regression(z, y, tolerance=1e-7)
+    theirs = LogisticRegression(tol=1e-8, max_iter=5000).fit(z, y)
+    # sklearn leaves the biases' common offset open; ours is the one of zero sum too.
+    np.testing.assert_allclose(weight.T, theirs.coef_, atol=2e-3)
+    np.testing.assert_allclose(
+        bias - bias.mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=2e-3
+    )
+
+
 def test_probe_of_a_constant_encoder_names_the_commonest_class():
     y = np.array([0, 0, 1, 0, 1, 0])
     z = np.ones((6, 4), np.float32)

@@ -98,15 +98,20 @@ class History(Callback):
     def __init__(self, path: Path, sample: Samples, span: tuple[float, float]) -> None:
         self.path, self.sample, self.span = path, sample, span
         self.rows: list[Row] = []
+        self.start: Row = {}
         self.alarm: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The rows travel with the checkpoint, so that a resumed run continues its curves."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "start": self.start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of the checkpoint."""
-        self.rows = list(state_dict["rows"])
+        self.rows, self.start = list(state_dict["rows"]), state_dict["start"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Look at random weights first, to know what is getting worse."""
+        self.start = self.start or self.measure(pl_module.method)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Start the clock."""
@@ -125,7 +130,7 @@ class History(Callback):
         write_csv(self.path, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
-        alarm = health.alarm(row)
+        alarm = health.alarm(row, self.start)
         if alarm and not self.alarm:
             warnings.warn(f"epoch {row['epoch']}: {alarm}", Notice, stacklevel=2)
         self.alarm = alarm

@@ -70,8 +70,12 @@ class Run:
             UserError: the pictures cannot be read, or have another number of channels.
         """
         samples = read_data(x, self.inputs["channels"], self.size)
+        return embed(self.encoder, samples.x, self.span(samples.x), batch_size)
+
+    def span(self, x: np.ndarray) -> tuple[float, float]:
+        """Black and white of float pictures: the training's; 0 and 255 if they go beyond 1."""
         low, high = self.inputs["range"]
-        return embed(self.encoder, samples.x, (low, high), batch_size)
+        return (0.0, 255.0) if (low, high) == (0, 1) and x.max(initial=0) > 1 else (low, high)
 
     def evaluate(self, data: Any = None, **options: Any) -> dict[str, Any]:
         """What the encoder is worth; see `unlabeled.evaluation.evaluate`."""

@@ -55,7 +55,7 @@ class Splits:
         test: never seen in training; empty where nothing is known to test.
         target: the factor that probes predict, None without labels.
         classes: names of the target's classes.
-        range: values of black and white.
+        range: black and white of float pictures; uint8 is always 0 and 255.
         augment: the views that suit these pictures.
     """
 
@@ -64,7 +64,7 @@ class Splits:
     test: Samples
     target: str | None = None
     classes: list[str] = field(default_factory=list)
-    range: tuple[float, float] = (0.0, 255.0)
+    range: tuple[float, float] = (0.0, 1.0)
     augment: View = field(default_factory=Photo)
 
     @property
@@ -165,7 +165,7 @@ def split(samples: Samples, name: str) -> Splits:
     """Labelled pictures into 80 % train and 20 % test by a fixed seed; unlabelled all to train."""
     if not len(samples):
         raise UserError(f"{name} holds no pictures; give at least one")
-    span = (0.0, 255.0) if samples.x.dtype == np.uint8 else value_range(samples.x)
+    span = (0.0, 1.0) if samples.x.dtype == np.uint8 else value_range(samples.x)
     target = next(iter(samples.factors), None)
     order = np.arange(len(samples))
     n_test = 0
@@ -186,7 +186,7 @@ def value_range(x: np.ndarray) -> tuple[float, float]:
 
 
 def to_float(x: torch.Tensor, span: tuple[float, float]) -> torch.Tensor:
-    """Pictures as stored -> float with black 0 and white 1."""
+    """Pictures as stored -> float with black 0 and white 1; `span` holds for float pictures."""
     low, high = (0.0, 255.0) if x.dtype == torch.uint8 else span
     x = x.float()
     return x.div_(high) if low == 0 else (x - low) / (high - low)
@@ -245,6 +245,7 @@ def loader(samples: Samples, batch_size: int, seed: int, target: str | None = No
         sampler=_Shuffle(len(samples), seed),
         collate_fn=_as_is,  # type: ignore[arg-type]
         drop_last=True,
+        generator=torch.Generator(),  # its own, so that the views' draws are left alone
         pin_memory=torch.cuda.is_available(),
     )
 

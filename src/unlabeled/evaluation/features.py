@@ -13,7 +13,7 @@ from unlabeled.datasets.base import to_float
 def embed(
     encoder: nn.Module,
     x: np.ndarray,
-    span: tuple[float, float] = (0.0, 255.0),
+    span: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 500,
 ) -> np.ndarray:
     """Features of pictures: (N, C, H, W) -> (N, dim) float32.

@@ -7,11 +7,14 @@ the best encoder. Compare them within one method, and over the course of one run
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+Measures = Mapping[str, float | int]
 
 
 def feature_std(z: Float[Tensor, "n d"]) -> float:
@@ -70,16 +73,23 @@ COLLAPSED_STD = 0.02
 COLLAPSED_SPREAD = 1.5
 
 
-def alarm(measures: dict[str, float]) -> str | None:
-    """In plain words, what is wrong with a representation; None while nothing is."""
+def alarm(measures: Measures, start: Measures | None = None) -> str | None:
+    """In plain words, what is wrong with a representation; None while nothing is.
+
+    Args:
+        measures: of the features now.
+        start: of the features of random weights. Some data (noise, all but blank pictures) looks
+            collapsed to any encoder: there only what gets clearly worse in training is told.
+    """
+    worse = {k: start is None or measures[k] < start[k] / 2 for k in ("std", "spread")}
     if not math.isfinite(measures["rankme"]):
         return "the features are no longer finite: stop, lower the learning rate, start again"
-    if measures["std"] < COLLAPSED_STD:
+    if measures["std"] < COLLAPSED_STD and worse["std"]:
         return (
             f"collapse: all pictures get almost the same features (std {measures['std']:.3f}, "
             "healthy is well above 0.1); the encoder tells nothing apart"
         )
-    if measures["spread"] < COLLAPSED_SPREAD:
+    if measures["spread"] < COLLAPSED_SPREAD and worse["spread"]:
         return (
             f"collapse: the features vary along {measures['spread']:.1f} direction only; "
             "the encoder keeps almost nothing of the pictures"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,18 @@ def linear_probe(
     train_y: Int[np.ndarray, " n"],
     test: Float[np.ndarray, "m d"],
     test_y: Int[np.ndarray, " m"],
-    max_iter: int = 3000,
+    penalty: float = 1.0,
 ) -> Probe:
     """Multinomial logistic regression on standardised features, to convergence.
 
     Mean and deviation are those of the training features; features that never vary are left out.
-    The penalty is scikit-learn's default, C = 1: half the squared weights against the summed loss.
+
+    Args:
+        train: features that the decoder learns from.
+        train_y: their classes.
+        test: features that it is scored on.
+        test_y: their classes.
+        penalty: of half the squared weights, against the summed loss (scikit-learn's 1/C).
     """
     mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     varies = std > 1e-7
@@ -40,5 +47,64 @@ def linear_probe(
         return ((z[:, varies] - mean[varies]) / std[varies]).astype(np.float32)
 
     z, z_test = standardise(train), standardise(test)
-    model = LogisticRegression(max_iter=max_iter, tol=1e-4).fit(z, train_y)
-    return Probe(float(model.score(z, train_y)), float(model.score(z_test, test_y)))
+    classes, y = np.unique(train_y, return_inverse=True)
+    weight, bias = logistic_regression(z, y, penalty)
+
+    def score(z: np.ndarray, y: np.ndarray) -> float:
+        return float((classes[(z @ weight + bias).argmax(1)] == y).mean())
+
+    return Probe(score(z, train_y), score(z_test, test_y))
+
+
+def logistic_regression(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    penalty: float = 1.0,
+    tolerance: float = 3e-5,
+) -> tuple[Float[np.ndarray, "d k"], Float[np.ndarray, " k"]]:
+    """Weights and biases that minimise the summed cross-entropy and the penalised squared weights.
+
+    The optimum is scikit-learn's. L-BFGS looks for it along the principal axes of the features,
+    each scaled by the curvature of the loss: so it needs some tens of passes where raw pixels
+    otherwise need hundreds.
+
+    Args:
+        z: features of mean 0.
+        y: classes from 0 to k − 1.
+        penalty: of half the squared weights.
+        tolerance: largest gradient in scaled axes at which to stop; the mean loss is then within
+            about its square, times the number of weights, of the optimum.
+    """
+    n, k = len(z), int(y.max()) + 1
+    axes, variance = principal_axes(z)
+    scale = 1 / np.sqrt(0.25 * variance + penalty / n)[:, None]  # p(1 − p) is at most a quarter
+    x = z @ (axes * scale.T)
+    shrink = (penalty / n) * scale.astype(np.float64) ** 2
+    target = np.eye(k, dtype=np.float32)[y]
+
+    def mean_loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        u, bias = np.split(flat.reshape(-1, k), [x.shape[1]])
+        log_p = log_softmax(x @ u.astype(np.float32) + bias, axis=1)
+        off = (np.exp(log_p) - target).astype(np.float32) / n
+        loss = -(log_p * target).sum() / n + (shrink * u**2).sum() / 2
+        gradient = np.concatenate([(off.T @ x).T + shrink * u, off.sum(0, keepdims=True)])
+        return loss, gradient.ravel()
+
+    start = np.zeros((x.shape[1] + 1) * k)
+    options = {"gtol": tolerance, "ftol": 0, "maxiter": 2000, "maxcor": 20}
+    found = minimize(mean_loss, start, jac=True, method="L-BFGS-B", options=options).x
+    u, bias = np.split(found.reshape(-1, k).astype(np.float32), [x.shape[1]])
+    return axes @ (scale * u), bias[0]
+
+
+def principal_axes(
+    z: Float[np.ndarray, "n d"],
+) -> tuple[Float[np.ndarray, "d r"], Float[np.ndarray, " r"]]:
+    """Axes along which features vary, and the variance along each; r is at most min(n, d)."""
+    n, d = z.shape
+    if d <= n:
+        variance, axes = np.linalg.eigh(z.T @ z / n)
+        return axes, variance.clip(min=0)
+    variance, rows = np.linalg.eigh(z @ z.T / n)
+    kept = variance > 1e-6 * variance.max()
+    return z.T @ (rows[:, kept] / np.sqrt(n * variance[kept])), variance[kept]

@@ -8,6 +8,7 @@ import numpy as np
 
 from unlabeled.datasets.base import read_data
 from unlabeled.errors import UserError
+from unlabeled.evaluation.features import embed
 from unlabeled.run import Run
 
 
@@ -23,10 +24,7 @@ def write_features(run: Run, data: str, out: Path) -> tuple[int, int]:
     if out.suffix not in (".npy", ".npz", ".parquet"):
         raise UserError(f"--out is {out}; name a .npy, .npz or .parquet file")
     samples = read_data(data, run.inputs["channels"], run.size)
-    low, high = run.inputs["range"]
-    from unlabeled.evaluation.features import embed
-
-    features = embed(run.encoder, samples.x, (low, high))
+    features = embed(run.encoder, samples.x, run.span(samples.x))
     beside = dict(samples.factors)
     if samples.names:
         beside["names"] = np.array(samples.names)

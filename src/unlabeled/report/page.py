@@ -178,7 +178,7 @@ def _curves(run: Run) -> str:
         if key in columns
     )
     last = {key: values[-1] for key, values in columns.items()}
-    alarm = health.alarm(last)
+    alarm = health.alarm(last, {key: values[0] for key, values in columns.items()})
     state = f'<p class="alarm">{html.escape(alarm)}</p>' if alarm else ""
     return f"""<section><h2>How it learnt</h2>{state}
 <div class="grid">{figures}</div>

@@ -106,7 +106,12 @@ def _svg(figure: Figure) -> str:
 
     text = io.StringIO()
     with mpl.rc_context(STYLE | {"svg.hashsalt": "unlabeled"}):
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+        figure.savefig(
+            text,
+            format="svg",
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+            transparent=True,
+        )
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
