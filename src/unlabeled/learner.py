@@ -130,9 +130,9 @@ class History(Callback):
         write_csv(self.path, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
-        alarm = health.alarm(row, self.start)
+        alarm = health.alarm(row, [self.start, *self.rows[:-1]])
         if alarm and not self.alarm:
-            warnings.warn(f"epoch {row['epoch']}: {alarm}", Notice, stacklevel=2)
+            warnings.warn(f"epoch {row['epoch']}: {alarm}", Notice, stacklevel=1)
         self.alarm = alarm
 
     def measure(self, method: Method) -> Row:

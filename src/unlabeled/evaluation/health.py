@@ -7,7 +7,7 @@ the best encoder. Compare them within one method, and over the course of one run
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -69,19 +69,22 @@ def summary(z: Float[Tensor, "n d"]) -> dict[str, float]:
     }
 
 
-COLLAPSED_STD = 0.02
+COLLAPSED_STD = 0.05
 COLLAPSED_SPREAD = 1.5
 
 
-def alarm(measures: Measures, start: Measures | None = None) -> str | None:
+def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
     """In plain words, what is wrong with a representation; None while nothing is.
 
     Args:
         measures: of the features now.
-        start: of the features of random weights. Some data (noise, all but blank pictures) looks
-            collapsed to any encoder: there only what gets clearly worse in training is told.
+        before: of earlier features of the run, random weights first. Random weights may look
+            collapsed too, so with these only what fell to a third of the best so far is told.
     """
-    worse = {k: start is None or measures[k] < start[k] / 2 for k in ("std", "spread")}
+    worse = {
+        key: not before or measures[key] < max(row[key] for row in before) / 3
+        for key in ("std", "spread")
+    }
     if not math.isfinite(measures["rankme"]):
         return "the features are no longer finite: stop, lower the learning rate, start again"
     if measures["std"] < COLLAPSED_STD and worse["std"]:

@@ -177,8 +177,8 @@ def _curves(run: Run) -> str:
         for key, title in CURVES.items()
         if key in columns
     )
-    last = {key: values[-1] for key, values in columns.items()}
-    alarm = health.alarm(last, {key: values[0] for key, values in columns.items()})
+    *before, last = ({k: v[i] for k, v in columns.items()} for i in range(len(columns["epoch"])))
+    alarm = health.alarm(last, before)
     state = f'<p class="alarm">{html.escape(alarm)}</p>' if alarm else ""
     return f"""<section><h2>How it learnt</h2>{state}
 <div class="grid">{figures}</div>
