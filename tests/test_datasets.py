@@ -22,6 +22,7 @@ RNG = np.random.default_rng(0)
         ((5, 1, 8, 8), None, (5, 1, 8, 8)),
         ((5, 8, 9, 7), 7, (5, 7, 8, 9)),
         ((5, 7, 8, 9), 7, (5, 7, 8, 9)),
+        ((5, 7, 8, 9), None, (5, 7, 8, 9)),
     ],
 )
 def test_layouts(shape, channels, expected):
@@ -102,6 +103,34 @@ def test_npz_and_npy(tmp_path):
         open_data(tmp_path / "e.npy")
 
 
+def test_evaluating_spares_the_data_and_its_range(sprites):
+    from unlabeled.encoders.base import build
+    from unlabeled.evaluation.evaluate import judge
+
+    x, y = sprites
+    as_bytes, as_floats = (open_data((v, y)) for v in (x * np.uint8(255), x * 200.0))
+    before = as_floats.train.x.copy()
+    encoder = build("small", 1, (64, 64)).eval()
+    a, b = (judge("", encoder, splits).figures for splits in (as_bytes, as_floats))
+    assert (as_floats.train.x == before).all()
+    assert a["linear"] == b["linear"]
+    assert a["rsa_gap"] == pytest.approx(b["rsa_gap"], abs=1e-6)
+
+
+def test_opening_spares_what_it_is_given():
+    splits = open_data(RNG.random((6, 8, 8)))
+    assert open_data(splits, size=(4, 4)).size == (4, 4)
+    assert splits.size == (8, 8)
+    assert read_data(splits, size=(4, 4)).x.shape == (6, 1, 4, 4)
+
+
+def test_names_of_labels_are_kept():
+    splits = open_data((RNG.random((20, 4, 4)), np.array(["dog", "cat"] * 10)))
+    assert splits.classes == ["cat", "dog"]
+    with pytest.warns(UserWarning, match="all labels are the same"):
+        assert open_data((RNG.random((20, 4, 4)), np.full(20, -1))).target is None
+
+
 class Pairs(torch.utils.data.Dataset):
     def __init__(self, labelled: bool) -> None:
         self.labelled = labelled
@@ -121,6 +150,17 @@ def test_torch_datasets():
     assert read_data(Pairs(True)).x[3, 0, 0, 0] == pytest.approx(0.3)
 
 
+def test_the_standard_unlabelled_torch_dataset():
+    data = torch.utils.data.TensorDataset(torch.rand(7, 3, 5, 5))
+    assert read_data(data).x.shape == (7, 3, 5, 5)
+
+
+def test_sixteen_bit_grey_is_not_clipped(tmp_path):
+    deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert (open_data(tmp_path).train.x[0, 0] == (deep >> 8)).all()
+
+
 def make_folder(folder):
     (folder / "cats" / "old").mkdir(parents=True)
     Image.new("L", (20, 16), 100).save(folder / "cats" / "a.png")
@@ -131,7 +171,8 @@ def make_folder(folder):
 
 
 def test_folders(tmp_path):
-    splits = open_data(make_folder(tmp_path))
+    with pytest.warns(UserWarning, match="16 to 30 px"):
+        splits = open_data(make_folder(tmp_path))
     assert splits.train.x.shape == (3, 3, 16, 16)
     assert splits.target is None  # sub-folders are no labels
     assert splits.train.names == ["c.png", "cats/a.png", "cats/old/b.jpg"]
@@ -146,7 +187,7 @@ def test_damaged_pictures_are_named_and_left_out(tmp_path):
     (tmp_path / "torn.png").write_bytes((tmp_path / "c.png").read_bytes()[:40])
     (tmp_path / "empty.jpg").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"2 pictures.*empty.jpg.*torn.png"):
-        assert len(open_data(tmp_path).train) == 3
+        assert len(open_data(tmp_path, size=(16, 16)).train) == 3
 
 
 def test_what_is_not_there_is_said(tmp_path):

@@ -45,6 +45,14 @@ def test_links_lead_somewhere(name):
         assert (ROOT / link).exists(), link
 
 
+def test_figures_in_the_readme_are_those_of_the_results():
+    import runpy
+
+    filled = runpy.run_path(str(ROOT / "bench" / "readme.py"))["filled"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert filled(readme) == readme, "run python bench/readme.py"
+
+
 def test_every_command_of_the_readme_is_one():
     from unlabeled.cli import COMMANDS
 

@@ -54,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return COMMANDS[command]([_underscored(word) for word in rest])
     except UserError as error:
-        return _fail(str(error))
+        return _fail(" ".join(str(error).split()))
+    except OSError as error:
+        return _fail(f"{error}; check the path, its rights and the space left")
     except KeyboardInterrupt:
         print("\nunlabeled: stopped; `--resume` goes on from the last epoch", file=sys.stderr)
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,12 @@ class SelfSupervised(TransformerMixin, BaseEstimator):
             self.run_ = train(
                 self.method,
                 X if y is None else (X, y),
-                encoder=self.encoder,
+                encoder=copy.deepcopy(self.encoder),
                 seed=self.seed,
                 out=Path(folder) / "run",
                 **options,
             )
+        self.run_.data = None
         return self
 
     def transform(self, X: Any) -> np.ndarray:

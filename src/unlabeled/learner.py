@@ -1,4 +1,4 @@
-"""Runs any method on Lightning: devices, precision, checkpoints. It knows no method by name."""
+"""Runs any method on Lightning: device, precision, checkpoints. It knows no method by name."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import health
 from unlabeled.evaluation.features import embed
 from unlabeled.files import write_csv
-
-HEALTH_SAMPLE = 512
-"""Training pictures whose features are watched; always the same ones."""
 
 Row = dict[str, float]
 
@@ -60,15 +57,16 @@ class Learner(L.LightningModule):
     def training_step(self, views: Any, step: int) -> None:
         """One step of every player, then the method's own update."""
         steps = self.trainer.num_training_batches
-        done = (self.current_epoch * steps + step) / (self.trainer.max_epochs * steps)  # type: ignore[operator]
-        self.method.progress = done
+        in_all = self.trainer.max_epochs * steps  # type: ignore[operator]
+        self.method.progress = (self.current_epoch * steps + step) / in_all
+        lr = self.recipe.lr_at(self.method.progress + 0.5 / in_all)  # the middle of the step
         optimizers: Any = self.optimizers(use_pl_optimizer=True)
         if not isinstance(optimizers, list):
             optimizers = [optimizers]
         by_player = dict(zip(self.method.players, optimizers, strict=True))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.recipe.lr_at(done)
+                group["lr"] = lr
         for player, loss in self.method.turns(views):
             self._refuse_nan(loss, step)
             optimizer = by_player[player]
@@ -85,7 +83,8 @@ class Learner(L.LightningModule):
             raise UserError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, "
                 f"step {step + 1}; "
-                "the last checkpoint is kept: try a lower --lr, or --precision fp32"
+                "the last checkpoint is kept: "
+                "try a lower --lr or --precision fp32, in another --out"
             )
 
 
@@ -98,20 +97,19 @@ class History(Callback):
     def __init__(self, path: Path, sample: Samples, span: tuple[float, float]) -> None:
         self.path, self.sample, self.span = path, sample, span
         self.rows: list[Row] = []
-        self.start: Row = {}
         self.alarm: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The rows travel with the checkpoint, so that a resumed run continues its curves."""
-        return {"rows": self.rows, "start": self.start}
+        return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of the checkpoint."""
-        self.rows, self.start = list(state_dict["rows"]), state_dict["start"]
+        self.rows = list(state_dict["rows"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Look at random weights first, to know what is getting worse."""
-        self.start = self.start or self.measure(pl_module.method)
+        """Row 0 is of random weights, to know what is getting worse."""
+        self.rows = self.rows or [{"epoch": 0.0} | self.measure(pl_module.method)]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Start the clock."""
@@ -121,7 +119,7 @@ class History(Callback):
         """Measure, keep, warn."""
         seconds = time.perf_counter() - self.started
         row: Row = {
-            "epoch": trainer.current_epoch + 1,
+            "epoch": trainer.current_epoch + 1.0,
             "loss": float(pl_module.loss_sum / max(1, pl_module.steps)),
             "lr": pl_module.recipe.lr_at(pl_module.method.progress),
             "pictures_per_second": pl_module.steps * _batch_size(trainer) / seconds,
@@ -130,9 +128,9 @@ class History(Callback):
         write_csv(self.path, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
-        alarm = health.alarm(row, [self.start, *self.rows[:-1]])
+        alarm = health.alarm(row, self.rows[:-1])
         if alarm and not self.alarm:
-            warnings.warn(f"epoch {row['epoch']}: {alarm}", Notice, stacklevel=1)
+            warnings.warn(f"epoch {row['epoch']:.0f}: {alarm}", Notice, stacklevel=1)
         self.alarm = alarm
 
     def measure(self, method: Method) -> Row:
@@ -175,19 +173,18 @@ def fit(
     seed: int,
     precision: str,
     accelerator: str,
-    devices: int,
     resume: bool,
     callbacks: Sequence[Callback],
 ) -> History:
     """Train in place; leave `last.ckpt`, `metrics.csv` and TensorBoard's files in `out`."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    rows = np.linspace(0, len(splits.train) - 1, min(HEALTH_SAMPLE, len(splits.train))).astype(int)
+    rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
     history = History(out / "metrics.csv", splits.train.take(rows), splits.range)
     trainer = L.Trainer(
         max_epochs=recipe.epochs,
         accelerator=accelerator,
-        devices=devices,
+        devices=1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
         callbacks=[history, *callbacks, LastCheckpoint(out / "last.ckpt")],

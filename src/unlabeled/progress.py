@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -33,7 +34,7 @@ class ProgressBar(Callback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            transient=False,
+            console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
         self.title = title
@@ -62,8 +63,8 @@ class ProgressBar(Callback):
         loss = float(pl_module.loss_sum / pl_module.steps)
         status = f"loss {loss:.3f} · {speed:,.0f} pictures/s"
         self.bar.update(self.task, completed=self.done, status=status)
-        if self.bar.disable and (last or now - self.spoken > LINE_EVERY):
-            self.spoken = now
+        due, self.spoken = last or now - self.spoken > LINE_EVERY, now
+        if self.bar.disable and due:
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
             share = self.done / self.total
             print(f"{self.title}: {share:.0%} · {status} · {left:.0f} s left", file=sys.stderr)

@@ -95,14 +95,17 @@ def _import_file(path: Path) -> ModuleType:
 
 def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
     """What a module offers of a kind: the attribute named, else the only one that fits."""
+    from unlabeled.core import Method
+
     if attribute:
         if not hasattr(module, attribute):
             raise UserError(f"{module.__file__} has no '{attribute}'; name what it defines")
-        return getattr(module, attribute)
+        found = getattr(module, attribute)
+        if kind == "methods" and not (inspect.isclass(found) and issubclass(found, Method)):
+            raise UserError(f"{attribute} of {module.__file__} is no subclass of unlabeled.Method")
+        return found
     if kind == "datasets":
         return module
-    from unlabeled.core import Method
-
     fitting = [
         value
         for name, value in vars(module).items()

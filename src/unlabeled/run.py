@@ -42,7 +42,8 @@ class Run:
         inputs: dict[str, Any],
         data: Any = None,
     ) -> None:
-        self.path, self.encoder = path, encoder.eval()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.path, self.encoder = path, encoder.to(device).eval()
         self.config, self.inputs = config, inputs
         self.data = config.get("data") if data is None else data
 
@@ -85,7 +86,9 @@ class Run:
 
     def save(self) -> None:
         """Write `encoder.safetensors` and the `encoder.json` that rebuilds it."""
-        state = {k: v.detach().cpu().contiguous() for k, v in self.encoder.state_dict().items()}
+        state = {
+            k: v.detach().cpu().contiguous().clone() for k, v in self.encoder.state_dict().items()
+        }
         write_bytes(self.path / "encoder.safetensors", save(state))
         write_json(self.path / "encoder.json", self.inputs)
 
@@ -127,7 +130,7 @@ def load(run: str | Path, encoder: Any = None) -> Run:
             encoder or name,
             inputs["channels"],
             tuple(inputs["size"]),
-            **({} if encoder else inputs["args"]),
+            **({} if isinstance(encoder, nn.Module) else inputs["args"]),
         )
         module.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError) as error:

@@ -36,8 +36,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
-    accelerator: str = "auto",
-    devices: int = 1,
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto",
     progress: bool = True,
     **options: Any,
 ) -> Run:
@@ -54,8 +53,7 @@ def train(
         out: the run folder; runs/METHOD unless given.
         resume: go on from the folder's last checkpoint, or start where there is none.
         precision: bf16 is used where the hardware gains from it; losses are always in fp32.
-        accelerator: cpu, gpu, mps or auto, as Lightning names them.
-        devices: how many of them.
+        accelerator: cpu, gpu, mps or auto, as Lightning names them; one device.
         progress: show a bar.
         options: fields of the recipe (`epochs`, `batch_size`, `lr`, …) and arguments of the method.
 
@@ -69,10 +67,6 @@ def train(
     name = method if isinstance(method, str) else cls.__name__.lower()
     splits = open_data(data)
     recipe, arguments = resolve(cls, splits, options)
-    if cls.supervised and splits.target is None:
-        raise UserError(
-            f"{name} learns from labels, and {splits.name} has none; give labelled data"
-        )
     if len(splits.train) < 2:
         raise UserError(f"{splits.name} has {len(splits.train)} picture to learn from; give more")
 
@@ -86,7 +80,7 @@ def train(
     config = {
         "method": name,
         "method_args": {k: _plain(v) for k, v in arguments.items()},
-        "data": data if isinstance(data, str) else None,
+        "data": _record(data),
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
         "encoder_args": encoder_args or {},
         "recipe": asdict(recipe),
@@ -109,7 +103,6 @@ def train(
         seed=seed,
         precision=precision,
         accelerator=accelerator,
-        devices=devices,
         resume=going_on,
         callbacks=callbacks,
     )
@@ -122,7 +115,7 @@ def train(
         "range": list(splits.range),
         "dim": int(product.dim),
     }
-    run = Run(folder, product.cpu(), config, inputs, data=splits)
+    run = Run(folder, product, config, inputs, data=splits)
     run.save()
     return run
 
@@ -140,6 +133,8 @@ def resolve(
             f"{cls.__name__} has no option '{min(unknown)}'; "
             f"it has {', '.join([*accepted, *sorted(RECIPE_FIELDS)])}"
         )
+    if cls.supervised and splits.target is None:
+        raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
     if recipe.epochs < 1 or recipe.batch_size < 2:
@@ -164,13 +159,15 @@ def draw_views(method: Method, splits: Splits, path: Path) -> None:
 def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> bool:
     """Make the run folder; True where training goes on from a checkpoint."""
     record = folder / "config.json"
-    if resume and record.is_file():
+    begun = (folder / "last.ckpt").is_file()
+    if begun and resume:
         _refuse_other(record, config)
-        return (folder / "last.ckpt").is_file()
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise UserError(
-            f"{folder} is not empty: go on with --resume, or choose another folder with --out"
-        )
+        return True
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose a folder with --out")
+    if begun or (folder.exists() and any(folder.iterdir()) and not record.is_file()):
+        remedy = "go on with --resume, or choose another" if begun else "choose an empty"
+        raise UserError(f"{folder} is not empty: {remedy} folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     write_json(record, config | {"versions": versions()})
@@ -212,6 +209,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def _record(data: Any) -> str | None:
+    """Data as it can be opened again: a name, or a whole path; nothing for arrays in memory."""
+    if not isinstance(data, str | Path):
+        return None
+    path = Path(data).expanduser()
+    is_path = path.exists() and str(data) not in registry.listing("datasets")
+    return str(path.resolve()) if is_path else str(data)
 
 
 def _name_of(encoder: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -36,7 +37,7 @@ def read(path: Path, channels: int | None = None) -> Samples:
                 )
             x = content[key]
             y = next((content[k] for k in LABELS if k in content), None)
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} cannot be read as an array: {error}") from error
@@ -48,39 +49,48 @@ def from_memory(data: Any, channels: int | None = None) -> Samples:
     y = None
     if isinstance(data, torch.utils.data.Dataset):
         data = _collect(data)
-    if isinstance(data, tuple | list) and len(data) == 2:
+    if isinstance(data, tuple) and len(data) == 2:
         data, y = data
     x = as_pictures(data, channels)
     if y is None:
         return Samples(x)
-    y = np.asarray(y)
+    y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     if y.shape != (len(x),):
         raise UserError(f"{len(x)} pictures need as many labels, but the labels are {y.shape}")
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
-        raise UserError("all labels are the same; leave them out, or give at least two classes")
-    return Samples(x, {"label": codes.astype(np.int64)})
+        warnings.warn("all labels are the same, so they are left out", Notice, stacklevel=2)
+        return Samples(x)
+    names = [str(name) for name in classes]
+    return Samples(x, {"label": codes.astype(np.int64)}, classes={"label": names})
 
 
 def _collect(data: Any) -> Any:
     """A torch Dataset, read once into memory: items are pictures or (picture, label, …)."""
+    if isinstance(data, torch.utils.data.IterableDataset) or not len(data):
+        raise UserError("give a torch Dataset with a length above 0 and items by number")
     items = [data[i] for i in range(len(data))]
-    if items and isinstance(items[0], tuple | list):
-        pictures = np.stack([np.asarray(item[0]) for item in items])
-        return pictures, np.asarray([int(item[1]) for item in items])
-    return np.stack([np.asarray(item) for item in items])
+    if not isinstance(items[0], tuple | list):
+        return np.stack([np.asarray(item) for item in items])
+    pictures = np.stack([np.asarray(item[0]) for item in items])
+    scalar = len(items[0]) > 1 and np.asarray(items[0][1]).ndim == 0
+    return (pictures, np.asarray([item[1] for item in items])) if scalar else pictures
 
 
 def as_pictures(data: Any, channels: int | None = None) -> np.ndarray:
     """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W), uint8 or float32.
 
-    The channel axis is the one of length `channels` if that is known, else the one of at most 4.
+    The channel axis is the one of length `channels` if that is known, else the one of at most 4,
+    else the first where that is the shortest.
     uint8 of zeros and ones (a mask, dSprites) becomes 0 and 255; 16 bits become float in [0, 1].
 
     Raises:
         UserError: neither the layout nor the type can be understood.
     """
-    x = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
+    if isinstance(data, torch.Tensor):
+        data = data.detach().cpu()
+        data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
+    x = np.asarray(data)
     if x.dtype == object or x.dtype.kind not in "buif":
         raise UserError(f"pictures are arrays of numbers, but these have the type {x.dtype}")
     if x.ndim == 3:
@@ -94,7 +104,7 @@ def as_pictures(data: Any, channels: int | None = None) -> np.ndarray:
         warnings.warn(f"pictures of shape {x.shape} are read as (N, C, H, W)", Notice, stacklevel=2)
     if last and not first:
         x = x.transpose(0, 3, 1, 2)
-    elif not first:
+    elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
         needed = f"{channels} channels" if channels else "at most 4 channels"
         raise UserError(f"no axis of {x.shape} can be the one of {needed}; give (N, C, H, W)")
     return np.ascontiguousarray(_numbers(x))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,13 @@ class Samples:
         x: (N, C, H, W), uint8 in 0..255 or float32 in `Splits.range`.
         factors: by name, an integer class for each picture, (N,); empty without labels.
         names: of the pictures, such as their paths.
+        classes: by factor, the names of its classes, where they have any.
     """
 
     x: np.ndarray
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     names: list[str] | None = None
+    classes: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -42,7 +45,8 @@ class Samples:
     def take(self, rows: np.ndarray) -> Samples:
         """Those rows, in that order."""
         names = [self.names[i] for i in rows] if self.names else None
-        return Samples(self.x[rows], {k: v[rows] for k, v in self.factors.items()}, names)
+        factors = {name: codes[rows] for name, codes in self.factors.items()}
+        return Samples(self.x[rows], factors, names, self.classes)
 
 
 @dataclass
@@ -97,9 +101,8 @@ def open_data(
     if splits is None:
         name = str(data) if isinstance(data, str | Path) else "array"
         splits = split(_read(data, channels, size), name)
-    _fit(splits.train, splits.name, channels, size)
-    _fit(splits.test, splits.name, channels, size)
-    return splits
+    train, test = (_fit(part, splits.name, channels, size) for part in (splits.train, splits.test))
+    return replace(splits, train=train, test=test)
 
 
 def read_data(
@@ -111,7 +114,7 @@ def read_data(
         return _fit(_read(data, channels, size), "the data", channels, size)
     parts = [_fit(part, splits.name, channels, size) for part in (splits.train, splits.test)]
     factors = {k: np.concatenate([p.factors[k] for p in parts]) for k in parts[0].factors}
-    return Samples(np.concatenate([p.x for p in parts]), factors)
+    return Samples(np.concatenate([p.x for p in parts]), factors, classes=parts[0].classes)
 
 
 def _named(data: Any) -> Splits | None:
@@ -125,7 +128,11 @@ def _named(data: Any) -> Splits | None:
         return registry.find("datasets", name).load(place or None)
     if re.search(r"\.py(:\w+)?$", data):
         found = registry.find("datasets", data)
-        return found() if callable(found) else found.load()
+        load = getattr(found, "load", None) if isinstance(found, ModuleType) else found
+        if not callable(load):
+            raise UserError(f"{data} has no function load() that returns pictures; write one")
+        loaded = load()
+        return loaded if isinstance(loaded, Splits) else open_data(loaded)
     return None
 
 
@@ -149,15 +156,13 @@ def _fit(
     samples: Samples, name: str, channels: int | None, size: tuple[int, int] | None
 ) -> Samples:
     """Check the channels, adapt the size."""
-    if not len(samples):
-        return samples
     if channels and samples.x.shape[1] != channels:
         raise UserError(
             f"{name} has pictures of {samples.x.shape[1]} channels, but {channels} are needed; "
             "convert them, or train an encoder on pictures like these"
         )
     if size and samples.x.shape[2:] != tuple(size):
-        samples.x = resize(samples.x, size)
+        return replace(samples, x=resize(samples.x, size))
     return samples
 
 
@@ -173,7 +178,7 @@ def split(samples: Samples, name: str) -> Splits:
         order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
         n_test = max(1, round(TEST_SHARE * len(samples)))
     train, test = samples.take(order[n_test:]), samples.take(order[:n_test])
-    classes = [str(c) for c in np.unique(samples.factors[target])] if target else []
+    classes = samples.classes.get(target, []) if target else []
     return Splits(name, train, test, target, classes, span)
 
 
@@ -188,8 +193,7 @@ def value_range(x: np.ndarray) -> tuple[float, float]:
 def to_float(x: torch.Tensor, span: tuple[float, float]) -> torch.Tensor:
     """Pictures as stored -> float with black 0 and white 1; `span` holds for float pictures."""
     low, high = (0.0, 255.0) if x.dtype == torch.uint8 else span
-    x = x.float()
-    return x.div_(high) if low == 0 else (x - low) / (high - low)
+    return (x.float() - low) / max(high - low, 1e-12)
 
 
 def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -8,6 +8,7 @@ polygons, filled by a graphics card. All constants were fitted on real pictures.
 from __future__ import annotations
 
 import functools
+import zlib
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -55,10 +56,7 @@ def render(classes: Any) -> np.ndarray:
             original's `latents_classes` without its first column, colour.
 
     Returns:
-        uint8 (N, 64, 64) of 0 and 1.
-
-    Raises:
-        UserError: not integers, not five columns, or out of range.
+        uint8 (N, 64, 64) of 0 and 1. Classes out of range raise UserError.
     """
     classes = np.asarray(classes)
     if classes.shape[1:] != (5,) or classes.dtype.kind not in "iu":
@@ -111,10 +109,9 @@ def load(place: str | None = None, pictures: int = 20_000) -> Splits:
     if place is None:
         rows, images = order[:pictures], Grid()[order[:pictures]]
     else:
-        rows, images = _read(Path(place).expanduser())
-        first = np.argsort(np.argsort(order)[rows])[:pictures]
-        rows, images = rows[first], images[first]
-    samples = Samples(as_pictures(images), dict(zip(SIZES, classes_of(rows).T.copy(), strict=True)))
+        rows, images = _read(Path(place).expanduser(), np.argsort(order), pictures)
+    factors = dict(zip(SIZES, classes_of(rows).T.copy(), strict=True))
+    samples = Samples(as_pictures(images), factors, classes={"shape": list(SHAPES)})
     cut = round((1 - TEST_SHARE) * len(samples))
     return Splits(
         "dsprites" if place is None else f"dsprites:{place}",
@@ -126,21 +123,23 @@ def load(place: str | None = None, pictures: int = 20_000) -> Splits:
     )
 
 
-def _read(place: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Grid rows and pictures of the files there, each row once; `metadata`, a pickle, is left."""
+def _read(place: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and pictures of the files there, by rank, each once; `metadata`, a pickle, is left."""
     found = []
     for path in sorted(place.glob("*.npz")) if place.is_dir() else [place]:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 if {"imgs", "latents_values"} <= set(content.files):
-                    found.append((_rows(content["latents_values"][:, -5:]), content["imgs"]))
-        except (ValueError, OSError, BadZipFile) as error:
+                    rows = _rows(content["latents_values"][:, -5:])
+                    first = np.argsort(rank[rows])[:most]
+                    found.append((rows[first], content["imgs"][first]))
+        except (ValueError, OSError, BadZipFile, zlib.error) as error:
             raise UserError(f"{path} cannot be read as dSprites: {error}") from error
     if not found:
         raise UserError(f"{place} holds no dSprites .npz with imgs and latents_values")
     rows, images = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    unique, first = np.unique(rows, return_index=True)
-    return unique, images[first]
+    _, first = np.unique(rank[rows], return_index=True)
+    return rows[first[:most]], images[first[:most]]
 
 
 def _rows(values: np.ndarray) -> np.ndarray:

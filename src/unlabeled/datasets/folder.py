@@ -12,6 +12,7 @@ from unlabeled.datasets.base import Samples
 from unlabeled.errors import Notice, UserError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 LARGEST = 96
 """Pixels of a side, unless the user says otherwise: what two cores learn from in good time."""
 
@@ -38,14 +39,17 @@ def read(folder: Path, channels: int | None = None, size: tuple[int, int] | None
     if size is None:
         sides = {side for _, shape in headers.values() for side in shape}
         size = (min(LARGEST, min(sides)),) * 2
+        if len(sides) > 1:
+            told = f"pictures of {min(sides)} to {max(sides)} px a side are all fitted to {size[0]}"
+            warnings.warn(told, Notice, stacklevel=2)
     mode = "L" if channels == 1 else "RGB"
     names, pictures = [], []
     for path in headers:
         try:
             with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert(mode)
+                upright = _eight_bit(ImageOps.exif_transpose(image)).convert(mode)
                 fitted = ImageOps.fit(upright, size[::-1], Image.Resampling.LANCZOS)
-        except (OSError, ValueError, SyntaxError):
+        except UNREADABLE:
             continue
         names.append(str(path.relative_to(folder)))
         pictures.append(np.asarray(fitted).reshape(*size, -1).transpose(2, 0, 1))
@@ -66,5 +70,14 @@ def _header(path: Path) -> tuple[bool, tuple[int, int]] | None:
     try:
         with Image.open(path) as image:
             return image.mode in ("1", "L", "LA", "I;16", "I", "F"), image.size
-    except (OSError, ValueError, SyntaxError):
+    except UNREADABLE:
         return None
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey by its high byte; Pillow's own conversion would clip it to white."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    if not image.mode.startswith("I;16"):
+        raise ValueError(f"mode {image.mode} has no known white")
+    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))

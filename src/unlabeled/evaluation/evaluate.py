@@ -6,7 +6,8 @@ import copy
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ RANKME_ROWS = 4000
 """Pictures at most that RankMe looks at; it grows with their number, so it is always the same."""
 RANDOM_SEED = 1234
 """Of the random encoder's weights."""
+RAW_DIM = 4096
 PCA_DIM, PCA_ROWS = 64, 5000
 """Components of the baseline, and training pictures that they are fitted on."""
 
@@ -67,7 +69,7 @@ def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, An
     splits = _open(run, data)
     judged = [judge(str(run.config["method"]), run.encoder, splits), *baselines(run, splits)]
     result = table(judged, splits)
-    if report:
+    if report and run.path.is_dir():
         from unlabeled.report.page import write_report
 
         write_json(run.path / "evaluation.json", result)
@@ -90,7 +92,7 @@ def baselines(run: Run, splits: Splits) -> list[Judged]:
     )
     few = torch.from_numpy(splits.train.x[:PCA_ROWS])
     pca.summary.fit(to_float(few, splits.range))  # type: ignore[operator, union-attr]
-    named = {"raw": build("raw", *shape), "pca": pca, "random": fresh}
+    named = {"raw": _raw(splits), "pca": pca, "random": fresh}
     return [judge(name, encoder, splits) for name, encoder in named.items()]
 
 
@@ -135,20 +137,36 @@ def table(judged: list[Judged], splits: Splits) -> dict[str, Any]:
     }
 
 
-def _open(run: Run, data: Any) -> Splits:
-    data = run.data if data is None else data
+def _open(run: Run, given: Any) -> Splits:
+    data = run.data if given is None else given
     if data is None:
         raise UserError(f"{run.path} was trained on an array in memory; give it again as data")
-    return open_data(data, run.inputs["channels"], run.size)
+    if given is None and isinstance(data, str) and ".py" in Path(data.partition(":")[0]).suffix:
+        # A run folder may be a stranger's: no code is run because it says so.
+        raise UserError(f"the data of {run.path} is loaded by a file; give it as --data {data}")
+    splits = open_data(data, run.inputs["channels"], run.size)
+    return replace(splits, range=run.span(splits.train.x))
 
 
 def _reset(encoder: nn.Module) -> nn.Module:
-    """A copy of a user's module with fresh weights, layer by layer."""
+    """A copy of a user's module, the entries of each weight shuffled: nothing learnt is left."""
     fresh = copy.deepcopy(encoder)
+    for weight in fresh.parameters():
+        order = torch.randperm(weight.numel()).to(weight.device)
+        weight.data = weight.data.flatten()[order].view_as(weight)
     for layer in fresh.modules():
-        if callable(reset := getattr(layer, "reset_parameters", None)):
+        if callable(reset := getattr(layer, "reset_running_stats", None)):
             reset()
     return fresh
+
+
+def _raw(splits: Splits) -> nn.Module:
+    """The pixels; averaged down to 4,096 values where they are more, or the probe takes an hour."""
+    raw = build("raw", splits.channels, splits.size)
+    if raw.dim > RAW_DIM:  # type: ignore[operator]
+        side = int(math.sqrt(RAW_DIM / splits.channels))
+        raw = build(nn.Sequential(nn.AdaptiveAvgPool2d(side), raw), splits.channels, splits.size)
+    return raw
 
 
 def _number(value: float) -> float | None:

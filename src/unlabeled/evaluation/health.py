@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+SAMPLE = 512
+"""Training pictures whose features are watched; always the same ones."""
 Measures = Mapping[str, float | int]
 
 
@@ -79,20 +81,23 @@ def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
     Args:
         measures: of the features now.
         before: of earlier features of the run, random weights first. Random weights may look
-            collapsed too, so with these only what fell to a third of the best so far is told.
+            collapsed too, and so may a first epoch whose BatchNorm statistics lag behind: with
+            these, only what fell to a third of the best so far, twice in a row, is told.
     """
-    worse = {
-        key: not before or measures[key] < max(row[key] for row in before) / 3
-        for key in ("std", "spread")
-    }
+
+    def collapsed(key: str, bound: float) -> bool:
+        if before:
+            bound = min(bound, max(row[key] for row in before) / 3)
+        return all(row[key] < bound for row in [*before[-1:], measures])
+
     if not math.isfinite(measures["rankme"]):
         return "the features are no longer finite: stop, lower the learning rate, start again"
-    if measures["std"] < COLLAPSED_STD and worse["std"]:
+    if collapsed("std", COLLAPSED_STD):
         return (
             f"collapse: all pictures get almost the same features (std {measures['std']:.3f}, "
             "healthy is well above 0.1); the encoder tells nothing apart"
         )
-    if measures["spread"] < COLLAPSED_SPREAD and worse["spread"]:
+    if collapsed("spread", COLLAPSED_SPREAD):
         return (
             f"collapse: the features vary along {measures['spread']:.1f} direction only; "
             "the encoder keeps almost nothing of the pictures"

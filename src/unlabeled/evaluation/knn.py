@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+NEIGHBOURS = 20
+
 
 def nearest(
     bank: Float[np.ndarray, "n d"], queries: Float[np.ndarray, "m d"], k: int, block: int = 1024
@@ -28,7 +30,7 @@ def knn_accuracy(
     bank_y: Int[np.ndarray, " n"],
     queries: Float[np.ndarray, "m d"],
     queries_y: Int[np.ndarray, " m"],
-    k: int = 20,
+    k: int = NEIGHBOURS,
     temperature: float = 0.07,
 ) -> float:
     """Share of queries whose class wins the vote of their k neighbours.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from scipy.special import log_softmax
+
+from unlabeled.errors import Notice
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,13 @@ def logistic_regression(
         return loss, gradient.ravel()
 
     start = np.zeros((x.shape[1] + 1) * k)
-    options = {"gtol": tolerance, "ftol": 0, "maxiter": 2000, "maxcor": 20}
-    found = minimize(mean_loss, start, jac=True, method="L-BFGS-B", options=options).x
-    u, bias = np.split(found.reshape(-1, k).astype(np.float32), [x.shape[1]])
+    options: dict[str, Any] = {"gtol": tolerance, "ftol": 0, "maxiter": 2000, "maxcor": 20}
+    found = minimize(mean_loss, start, jac=True, method="L-BFGS-B", options=options)
+    if found.nit >= options["maxiter"]:
+        warnings.warn(
+            "a linear probe did not converge; it is reported as it is", Notice, stacklevel=2
+        )
+    u, bias = np.split(found.x.reshape(-1, k).astype(np.float32), [x.shape[1]])
     return axes @ (scale * u), bias[0]
 
 

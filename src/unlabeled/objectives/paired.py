@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from unlabeled.errors import UserError
 from unlabeled.objectives.precision import full_precision
 
 
@@ -30,12 +31,12 @@ def nt_xent(
         a scalar ≥ 0; log(2n − 1) when all similarities are equal.
 
     Raises:
-        ValueError: the shapes differ, or the temperature is not positive.
+        UserError: (a ValueError) the shapes differ, or the temperature is not positive.
     """
     if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"a and b are both (n, d), but have {tuple(a.shape)} and {tuple(b.shape)}")
+        raise UserError(f"a and b are both (n, d), but have {tuple(a.shape)} and {tuple(b.shape)}")
     if not temperature > 0:
-        raise ValueError(f"the temperature is above 0, but is {temperature}")
+        raise UserError(f"the temperature is above 0, but is {temperature}")
     z = F.normalize(torch.cat([a, b]), dim=1)  # (2n, d)
     similarity = (z / temperature) @ z.T  # (2n, 2n)
     similarity.fill_diagonal_(-torch.inf)

@@ -25,7 +25,10 @@ def write_features(run: Run, data: str, out: Path) -> tuple[int, int]:
         raise UserError(f"--out is {out}; name a .npy, .npz or .parquet file")
     samples = read_data(data, run.inputs["channels"], run.size)
     features = embed(run.encoder, samples.x, run.span(samples.x))
-    beside = dict(samples.factors)
+    beside = {
+        name: np.array(samples.classes[name])[codes] if name in samples.classes else codes
+        for name, codes in samples.factors.items()
+    }
     if samples.names:
         beside["names"] = np.array(samples.names)
     out.parent.mkdir(parents=True, exist_ok=True)

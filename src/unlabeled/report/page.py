@@ -11,6 +11,7 @@ import numpy as np
 
 from unlabeled.datasets.base import Samples, Splits
 from unlabeled.evaluation import health
+from unlabeled.evaluation.knn import NEIGHBOURS
 from unlabeled.files import read_csv, write_bytes
 from unlabeled.report import plots
 
@@ -44,7 +45,7 @@ CURVES = {
 def write_report(run: Run, splits: Splits, judged: list[Judged]) -> None:
     """Write `report/index.html` into the run folder."""
     sections = [
-        _headline(splits, judged),
+        _headline(run, splits, judged),
         _figures_table(splits, judged),
         _views(run),
         _matrices(splits, judged),
@@ -82,23 +83,28 @@ def _page(title: str, style: str, body: str) -> bytes:
 """.encode()
 
 
-def _headline(splits: Splits, judged: list[Judged]) -> str:
+def _headline(run: Run, splits: Splits, judged: list[Judged]) -> str:
     first, *others = judged
-    n = len(splits.train)
     if first.figures["linear"] is None:
         return (
             f'<p class="lead">An encoder of {first.figures["dim"]} features, learnt from '
-            f"{n:,} pictures. The data has no labels, so this page shows what can be known "
-            "without them.</p>"
+            f"{run.config['pictures']:,} pictures. The data has no labels, so this page shows what "
+            "can be known without them.</p>"
         )
     told = ", ".join(f"{o.title} {_percent(o.figures['linear'])}" for o in others)
     return (
         f'<p class="lead">From the features of <b>{html.escape(first.title)}</b> a linear decoder '
-        f"reads <b>{html.escape(str(splits.target))}</b> of unseen pictures with "
+        f"reads <b>{html.escape(str(splits.target))}</b> of {len(splits.test):,} test pictures "
+        "with "
         f"<b>{_percent(first.figures['linear'])}</b> accuracy; "
         f"for comparison: {html.escape(told)}. "
-        f"Chance is {1 / max(1, len(splits.classes)):.0%}.</p>"
+        f"Always naming the commonest class gives {_commonest(splits):.0%}.</p>"
     )
+
+
+def _commonest(splits: Splits) -> float:
+    counts = np.bincount(splits.test.factors[str(splits.target)])
+    return float(counts.max() / counts.sum())
 
 
 def _figures_table(splits: Splits, judged: list[Judged]) -> str:
@@ -115,7 +121,7 @@ def _figures_table(splits: Splits, judged: list[Judged]) -> str:
 <thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>
 <p class="note">Measured on {where}, every encoder in eval mode (BatchNorm uses its running
 statistics). Linear probe: logistic regression on standardised features of the
-{len(splits.train):,} training pictures, to convergence. k-NN: 20 neighbours by cosine, weighted
+{len(splits.train):,} training pictures, to convergence. k-NN: {NEIGHBOURS} neighbours, weighted
 votes. Gap: mean cosine similarity of pairs of one class minus that of pairs of two; centred:
 after the features’ mean is taken off.</p></section>"""
 
@@ -180,10 +186,11 @@ def _curves(run: Run) -> str:
     *before, last = ({k: v[i] for k, v in columns.items()} for i in range(len(columns["epoch"])))
     alarm = health.alarm(last, before)
     state = f'<p class="alarm">{html.escape(alarm)}</p>' if alarm else ""
+    watched = min(health.SAMPLE, run.config["pictures"])
     return f"""<section><h2>How it learnt</h2>{state}
 <div class="grid">{figures}</div>
-<p class="note">Health is measured without labels on the same {min(512, run.config["pictures"])}
-training pictures after every epoch.</p></section>"""
+<p class="note">Health is measured without labels on the same {watched} training
+pictures after every epoch; epoch 0 is the random encoder.</p></section>"""
 
 
 def _neighbours(splits: Splits, judged: list[Judged]) -> str:

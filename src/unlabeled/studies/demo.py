@@ -12,7 +12,7 @@ from unlabeled.files import write_json
 from unlabeled.report.page import write_report
 from unlabeled.report.table import print_table
 from unlabeled.run import Run, load
-from unlabeled.training import train
+from unlabeled.training import train, versions
 
 METHODS = ("simclr", "supervised")
 
@@ -33,8 +33,11 @@ def demo(out: Path) -> None:
         others = [j for j in judged if j is not first]
         write_json(run.path / "evaluation.json", table([first, *others], splits))
         write_report(run, splits, [first, *others])
-    print_table("simclr", table(judged, splits))
-    print(f"{time.perf_counter() - started:.0f} s. Now open the report in a browser:")
+    result = table(judged, splits)
+    seconds = time.perf_counter() - started
+    write_json(out / "results.json", result | {"seconds_in_all": seconds, "versions": versions()})
+    print_table("simclr", result)
+    print(f"{seconds:.0f} s. Now open the report in a browser:")
     print(f"  {(runs['simclr'].path / 'report' / 'index.html').resolve()}")
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 CHUNK = 64
-"""Pictures resampled at a time: the coordinates of so many stay in a core's cache."""
+"""Pictures resampled at a time on a CPU: the coordinates of so many stay in a core's cache."""
 
 
 def resample(
@@ -28,9 +28,8 @@ def resample(
         mode: nearest keeps binary pictures binary and is several times faster.
     """
     one = _nearest if mode == "nearest" else _bilinear
-    return torch.cat(
-        [one(p, m) for p, m in zip(x.split(CHUNK), matrix.to(x.device).split(CHUNK), strict=True)]
-    )
+    n = CHUNK if x.device.type == "cpu" else max(1, len(x))
+    return torch.cat([one(p, m) for p, m in zip(x.split(n), matrix.split(n), strict=True)])
 
 
 def _coordinates(matrix: Tensor, height: int, width: int) -> Tensor:
@@ -62,19 +61,24 @@ def _bilinear(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def affine_matrix(
-    angle: Float[Tensor, " b"], shift: Float[Tensor, "b 2"], scale: Float[Tensor, " b"]
+    angle: Float[Tensor, " b"],
+    shift: Float[Tensor, "b 2"],
+    scale: Float[Tensor, " b"],
+    aspect: float = 1.0,
 ) -> Float[Tensor, "b 2 3"]:
-    """Maps from output to input that turn, enlarge and then shift what a square picture shows.
+    """Maps from output to input that turn, enlarge and then shift what a picture shows.
 
     Args:
         angle: clockwise as seen, in radians.
         shift: to the right and down, in shares of the picture's side.
         scale: above 1 enlarges.
+        aspect: the picture's width over its height.
     """
     cos, sin = angle.cos() / scale, angle.sin() / scale
     dx, dy = (2 * shift).unbind(1)  # the side is 2 long
-    x_row = torch.stack([cos, sin, -cos * dx - sin * dy], 1)
-    y_row = torch.stack([-sin, cos, sin * dx - cos * dy], 1)
+    right, down = sin / aspect, sin * aspect  # both sides are 2 long, whatever their pixels
+    x_row = torch.stack([cos, right, -cos * dx - right * dy], 1)
+    y_row = torch.stack([-down, cos, down * dx - cos * dy], 1)
     return torch.stack([x_row, y_row], 1)
 
 

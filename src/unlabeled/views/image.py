@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unlabeled.errors import UserError
 from unlabeled.views.base import View, chosen
 from unlabeled.views.geometry import (
     affine_matrix,
@@ -52,6 +53,7 @@ class Affine(View):
             uniform(n, -turn, turn, device),
             uniform(2 * n, -self.translation, self.translation, device).view(n, 2),
             uniform(n, *self.scale, device),
+            x.shape[3] / x.shape[2],
         )
         return resample(x, matrix, self.mode)
 
@@ -263,7 +265,7 @@ def quarter_turns(
 ) -> Float[Tensor, "b c h w"]:
     """Turn picture i by 90·turns[i] degrees, anticlockwise as `torch.rot90`."""
     if x.shape[2] != x.shape[3]:
-        raise ValueError(f"quarter turns need square pictures, these are {tuple(x.shape[2:])}")
+        raise UserError(f"quarter turns need square pictures, these are {tuple(x.shape[2:])}")
     pick = turns[:, None, None, None]
     x = torch.where(pick % 2 == 1, x.rot90(1, (2, 3)), x)
     return torch.where(pick >= 2, x.flip(2, 3), x)
