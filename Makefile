@@ -7,16 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Idle worker threads sleep: two cores are soon full.
-export OMP_WAIT_POLICY := passive
-
 .PHONY: demo test check bench clean
 
 demo: $(STAMP)
 	$(BIN)/unlabeled demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests bench

@@ -130,7 +130,7 @@ def _read(place: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndar
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 if {"imgs", "latents_values"} <= set(content.files):
-                    rows = _rows(content["latents_values"][:, -5:])
+                    rows = rows_of(content["latents_values"][:, -5:])
                     first = np.argsort(rank[rows])[:most]
                     found.append((rows[first], content["imgs"][first]))
         except (ValueError, OSError, BadZipFile, zlib.error) as error:
@@ -142,7 +142,7 @@ def _read(place: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndar
     return rows[first[:most]], images[first[:most]]
 
 
-def _rows(values: np.ndarray) -> np.ndarray:
+def rows_of(values: np.ndarray) -> np.ndarray:
     """Rows of the grid from latent values: a part may count its classes by a coarser grid."""
     classes = np.rint((values - [1, 0.5, 0, 0, 0]) / [1, 0.1, 2 * np.pi / 39, 1 / 31, 1 / 31])
     return np.ravel_multi_index(tuple(classes.astype(np.int64).T), tuple(SIZES.values()))

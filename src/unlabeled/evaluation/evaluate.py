@@ -68,7 +68,7 @@ def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, An
     """
     splits = _open(run, data)
     judged = [judge(str(run.config["method"]), run.encoder, splits), *baselines(run, splits)]
-    result = table(judged, splits)
+    result = table(judged, splits) | {"run": run.config}
     if report and run.path.is_dir():
         from unlabeled.report.page import write_report
 

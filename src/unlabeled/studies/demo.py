@@ -33,7 +33,8 @@ def demo(out: Path) -> None:
         others = [j for j in judged if j is not first]
         write_json(run.path / "evaluation.json", table([first, *others], splits))
         write_report(run, splits, [first, *others])
-    result = table(judged, splits)
+    configs = {name: run.config for name, run in runs.items()}
+    result = table(judged, splits) | {"command": "unlabeled demo", "runs": configs}
     seconds = time.perf_counter() - started
     write_json(out / "results.json", result | {"seconds_in_all": seconds, "versions": versions()})
     print_table("simclr", result)
