@@ -22,8 +22,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    """Rows of the same or of growing columns."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    """Rows of numbers, the columns in the order of the last row's; what a row lacks is empty."""
+    columns = list(dict.fromkeys(key for row in reversed(rows) for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
     writer.writeheader()

@@ -55,15 +55,16 @@ class ProgressBar(Callback):
         """Move on; look at the loss only now and then, since that waits for the device."""
         self.done += 1
         now = time.perf_counter()
-        last = self.done == self.total
-        if not (last or self.done % 20 == 0 or now - self.spoken > LINE_EVERY):
+        due = self.done == self.total or now - self.spoken > LINE_EVERY
+        if due:
+            self.spoken = now
+        elif self.done % 20:
             return
         size = trainer.train_dataloader.batch_size  # type: ignore[union-attr]
         speed = (self.done - self.first) * size / (now - self.started)
         loss = float(pl_module.loss_sum / pl_module.steps)
         status = f"loss {loss:.3f} · {speed:,.0f} pictures/s"
         self.bar.update(self.task, completed=self.done, status=status)
-        due, self.spoken = last or now - self.spoken > LINE_EVERY, now
         if self.bar.disable and due:
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
             share = self.done / self.total

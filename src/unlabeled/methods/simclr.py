@@ -36,14 +36,14 @@ class SimCLR(Method):
     # is at 67 % after 35 epochs.
     recipes: ClassVar = {
         "dsprites": {
-            "epochs": 40,
+            "epochs": 38,
             "batch_size": 64,
             "optimizer": "adam",
             "lr": 4e-3,
             "schedule": "one_cycle",
             "weight_decay": 0.0,
             "dim": 0,
-            "temperature": 0.2,
+            "temperature": 0.15,
         }
     }
 

@@ -27,7 +27,7 @@ class Supervised(Method):
 
     recipes: ClassVar = {
         "dsprites": {
-            "epochs": 12,
+            "epochs": 8,
             "batch_size": 64,
             "optimizer": "adam",
             "lr": 4e-3,
