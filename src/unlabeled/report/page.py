@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unlabeled.evaluation.evaluate import Judged
     from unlabeled.run import Run
 
-SHOWN = 720
+SHOWN = 300
 """Pictures in a similarity matrix, drawn by a fixed seed."""
 FACTORS = 5
 QUERIES = 6
@@ -147,7 +147,7 @@ def _matrices(splits: Splits, judged: list[Judged]) -> str:
         figures = "".join(
             _figure(plots.similarity_picture(_of(j, splits)[rows], order), j.title) for j in judged
         )
-        blocks.append(f'<h3>sorted by {html.escape(name)}</h3><div class="grid">{figures}</div>')
+        blocks.append(f'<h3>sorted by {html.escape(name)}</h3><div class="tiles">{figures}</div>')
     return f"""<section><h2>Which pictures look alike to it</h2>
 <p class="note">Similarity of {len(rows)} pictures, each with each (cosine of the features minus
 their mean): <span class="red">red</span> alike, white unrelated, <span class="blue">blue</span>

@@ -48,15 +48,16 @@ def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int 
     return _contact_sheet(table, gap_after_first=True)
 
 
-def similarity_picture(z: np.ndarray, order: np.ndarray, side: int = 360) -> bytes:
+def similarity_picture(z: np.ndarray, order: np.ndarray) -> bytes:
     """PNG of the similarity matrix of rows in that order: red alike, blue opposite, white neither.
 
-    Cosine of the features minus their mean, from −1 to 1.
+    Cosine of the features minus their mean, from −1 to 1, in 32 steps; a pixel is a pair.
     """
     matrix = rsa.similarity_matrix(z, "centred")[np.ix_(order, order)]
-    colours = colormaps["RdBu_r"]((matrix + 1) / 2)[..., :3]
-    image = Image.fromarray((255 * colours).astype(np.uint8))
-    return _png(image.resize((side, side), Image.Resampling.BOX))
+    image = Image.fromarray(((matrix + 1) * 15.999).clip(0, 31).astype(np.uint8), "P")
+    colours = colormaps["RdBu_r"](np.linspace(0, 1, 32))[:, :3]
+    image.putpalette((255 * colours).astype(np.uint8).tobytes())
+    return _png(image)
 
 
 def histogram_picture(z: np.ndarray, y: np.ndarray) -> str:
