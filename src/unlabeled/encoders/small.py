@@ -17,5 +17,5 @@ def small(channels: int = 3, width: int = 16) -> Encoder:
     stages = []
     for c_in, c_out, k in zip([channels, *widths], widths, kernels, strict=False):
         convolution = nn.Conv2d(c_in, c_out, k, stride=2, padding=k // 2, bias=False)
-        stages.append(nn.Sequential(convolution, nn.BatchNorm2d(c_out), nn.ReLU()))
+        stages.append(nn.Sequential(convolution, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)))
     return Encoder(stages, GlobalPool(), dim=8 * width)
