@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import assert_same_weights
+from conftest import same_weights
 from PIL import Image
 
 from unlabeled import registry
@@ -186,7 +186,7 @@ def test_a_method_in_a_file_gets_everything(data, tmp_path, capsys):
     assert (
         run("train", "./mean.py", "--data", data, "--hidden", 5, "--epochs", 2, "--out", "b") == 0
     )
-    assert_same_weights(tmp_path / "runs/mean", tmp_path / "b")
+    assert same_weights(tmp_path / "runs/mean", tmp_path / "b")
 
 
 ENCODER = """
