@@ -67,7 +67,7 @@ class PictureByPicture(Dataset):
     """What lightly's transforms expect: one PIL picture at a time."""
 
     def __init__(self, samples: Samples, transform: Any) -> None:
-        self.x, self.transform = samples.x[:, 0], transform
+        self.x, self.transform = samples.x[:][:, 0], transform
 
     def __len__(self) -> int:
         return len(self.x)

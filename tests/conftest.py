@@ -19,6 +19,14 @@ install_import_hook(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory) -> Path:
+    """Decoded pictures of the tests, apart from the user's own."""
+    path = tmp_path_factory.mktemp("cache")
+    os.environ["UNLABELED_CACHE"] = str(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Where real data lies; tests that need it are skipped elsewhere."""

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from unlabeled.datasets import open_data
 from unlabeled.datasets.arrays import as_pictures
-from unlabeled.datasets.base import loader, read_data, resize
+from unlabeled.datasets.base import Pictures, loader, read_data, resize, to_float
 from unlabeled.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -44,8 +43,7 @@ def test_number_types():
     assert (as_pictures(mask) == as_pictures(mask * 255)).all()
     assert (as_pictures(mask.astype(bool)) == as_pictures(mask)).all()
     assert (as_pictures(mask.astype(np.int64) * 200) == mask[:, None] * 200).all()
-    sixteen = np.array([[[0, 65535]]], np.uint16)
-    assert as_pictures(sixteen).tolist() == [[[[0.0, 1.0]]]]
+    assert as_pictures(mask.astype(np.uint16)).dtype == np.uint8
     assert as_pictures(mask.astype(np.float64)).dtype == np.float32
 
 
@@ -85,6 +83,37 @@ def test_labelled_pictures_are_split_and_match_their_labels():
         open_data((x, y[:5]))
 
 
+def test_sixteen_bits_are_kept_and_white_is_that_of_the_camera():
+    deep = RNG.integers(0, 4000, (4, 6, 6)).astype(np.uint16)
+    splits = open_data(deep)
+    assert splits.train.x.dtype == np.uint16
+    assert splits.range == (0, 4095)
+    x = to_float(torch.from_numpy(splits.train.x), splits.range)
+    np.testing.assert_allclose(x[:, 0].numpy() * 4095, deep, rtol=1e-6)
+    assert resize(splits.train.x, (3, 3)).dtype == np.uint16
+
+
+def test_an_npy_stays_on_disk_whatever_its_layout(tmp_path):
+    for number, x in enumerate(
+        (
+            RNG.integers(0, 255, (30, 8, 8, 3)).astype(np.uint8),
+            RNG.integers(0, 2, (30, 8, 8)).astype(np.uint8),
+            RNG.integers(0, 255, (30, 3, 8, 8)).astype(np.int64),
+            RNG.random((30, 8, 8)),
+        )
+    ):
+        path = tmp_path / f"{number}.npy"
+        np.save(path, x)
+        lazy, whole = open_data(path, size=(4, 6)).train.x, open_data(x, size=(4, 6)).train.x
+        assert isinstance(lazy, Pictures)
+        assert isinstance(lazy.base, np.memmap)
+        assert (lazy.shape, lazy.dtype, len(lazy)) == (whole.shape, whole.dtype, len(whole))
+        rows = np.array([3, 3, 29, 0])
+        assert np.array_equal(lazy[rows], whole[rows])
+        assert np.array_equal(lazy.take(rows)[1:3], whole[rows][1:3])
+        assert np.array_equal(lazy[:], whole)
+
+
 def test_npz_and_npy(tmp_path):
     x, y = RNG.integers(0, 255, (12, 6, 6)).astype(np.uint8), np.arange(12) % 3
     np.savez(tmp_path / "a.npz", images=x, labels=y)
@@ -92,6 +121,7 @@ def test_npz_and_npy(tmp_path):
     assert len(open_data(str(tmp_path / "a.npz")).classes) == 3
     assert open_data(tmp_path / "b.npy").target is None
     assert (read_data(str(tmp_path / "a.npz")).x[:, 0] == x).all()
+    assert open_data(tmp_path / "b.npy", labels_from=y).classes == ["0", "1", "2"]
     np.savez(tmp_path / "c.npz", other=x)
     with pytest.raises(UserError, match="call the pictures"):
         open_data(tmp_path / "c.npz")
@@ -155,41 +185,6 @@ def test_the_standard_unlabelled_torch_dataset():
     assert read_data(data).x.shape == (7, 3, 5, 5)
 
 
-def test_sixteen_bit_grey_is_not_clipped(tmp_path):
-    deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    assert (open_data(tmp_path).train.x[0, 0] == (deep >> 8)).all()
-
-
-def make_folder(folder):
-    (folder / "cats" / "old").mkdir(parents=True)
-    Image.new("L", (20, 16), 100).save(folder / "cats" / "a.png")
-    Image.new("RGB", (16, 16), (255, 0, 0)).save(folder / "cats" / "old" / "b.jpg")
-    Image.new("RGBA", (30, 16), (0, 0, 255, 255)).save(folder / "c.png")
-    (folder / "notes.txt").write_text("no picture")
-    return folder
-
-
-def test_folders(tmp_path):
-    with pytest.warns(UserWarning, match="16 to 30 px"):
-        splits = open_data(make_folder(tmp_path))
-    assert splits.train.x.shape == (3, 3, 16, 16)
-    assert splits.target is None  # sub-folders are no labels
-    assert splits.train.names == ["c.png", "cats/a.png", "cats/old/b.jpg"]
-    assert splits.train.x[0, :, 8, 8].tolist() == [0, 0, 255]
-    assert (splits.train.x[1] == 100).all()
-    small = open_data(tmp_path, channels=1, size=(8, 8))
-    assert small.train.x.shape == (3, 1, 8, 8)
-
-
-def test_damaged_pictures_are_named_and_left_out(tmp_path):
-    make_folder(tmp_path)
-    (tmp_path / "torn.png").write_bytes((tmp_path / "c.png").read_bytes()[:40])
-    (tmp_path / "empty.jpg").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"2 pictures.*empty.jpg.*torn.png"):
-        assert len(open_data(tmp_path, size=(16, 16)).train) == 3
-
-
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(UserError, match="holds no pictures"):
         open_data(tmp_path)
@@ -217,6 +212,16 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}) == 4
     assert len(set(order(0, 0))) == 9  # three full batches, no row twice
+
+
+def test_a_stopped_epoch_goes_on_where_it_was():
+    samples = open_data(RNG.random((10, 4, 4))).train
+    whole, rest = loader(samples, 3, 0), loader(samples, 3, 0, steps_done=(2, 1))
+    for epoch in (2, 3):
+        for batches in (whole, rest):
+            batches.sampler.set_epoch(epoch)
+        rows = [batch.index.tolist() for batch in whole]
+        assert [batch.index.tolist() for batch in rest] == (rows[1:] if epoch == 2 else rows)
 
 
 def test_labels_reach_a_batch_only_when_asked():

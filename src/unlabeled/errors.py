@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class Notice(UserWarning):
     """Something the user should know, in plain words; the work goes on."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, after the run was saved; the message says how to go on."""

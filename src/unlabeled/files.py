@@ -5,20 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write aside, then rename."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_bytes(content)
-    aside.replace(path)
+    """Write aside, then rename. A link of that name is replaced, never followed."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with aside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Indented JSON."""
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+    """As JSON."""
+    write_bytes(path, (json.dumps(content, indent=indent) + "\n").encode())
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:

@@ -1,9 +1,10 @@
-"""Runs any method on Lightning: device, precision, checkpoints. It knows no method by name."""
+"""Runs any method on Lightning: device, precision, views, steps. It knows no method by name."""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +13,35 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.datasets.base import Samples, Splits, loader, to_float
-from unlabeled.errors import Notice, UserError
+from unlabeled.datasets.base import Splits, loader, to_float
+from unlabeled.errors import UserError
 from unlabeled.evaluation import health
-from unlabeled.evaluation.features import embed
-from unlabeled.files import write_csv
+from unlabeled.history import History
 
-Row = dict[str, float]
+DEFAULT_FLAGS = {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 10**9,
+}
+TAKEN = {
+    "max_epochs": "use --epochs",
+    "precision": "use --precision",
+    "accelerator": "use --accelerator",
+    "logger": "use --logger",
+    "default_root_dir": "use --out",
+    "devices": "losses do not gather over devices yet",
+    "num_nodes": "losses do not gather over devices yet",
+    "strategy": "losses do not gather over devices yet",
+    "accumulate_grad_batches": "it would change every loss that compares the pictures of a batch",
+}
+"""Flags of the Trainer that are refused, and why."""
 
 
 class Learner(L.LightningModule):
@@ -43,14 +61,35 @@ class Learner(L.LightningModule):
         ]
 
     def on_train_epoch_start(self) -> None:
-        """Draw from (seed, epoch, rank) alone, so that a resumed run goes on as it would have."""
-        key = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
-        torch.manual_seed(int(key.generate_state(1)[0]))
+        """Start the sums of the epoch."""
         self.loss_sum = torch.zeros((), device=self.device)
         self.steps = 0
 
+    def on_train_epoch_end(self) -> None:
+        """The next epoch begins at its first step."""
+        self.steps = 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Where in which epoch this is."""
+        checkpoint["in_epoch"] = {
+            "epoch": self.current_epoch,
+            "steps": self.steps,
+            "loss_sum": self.loss_sum.cpu(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the sums of the epoch."""
+        self.steps = checkpoint["in_epoch"]["steps"]
+        self.loss_sum = checkpoint["in_epoch"]["loss_sum"]
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
-        """Pictures as stored -> views, outside autocast."""
+        """Pictures as stored -> views, outside autocast.
+
+        Every step draws from (seed, epoch, step, rank) alone, so that a resumed run goes on as it
+        would have.
+        """
+        place = [self.seed, self.current_epoch, self.steps, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         with torch.no_grad():
             return self.method.views(batch._replace(x=to_float(batch.x, self.span)))
 
@@ -73,95 +112,14 @@ class Learner(L.LightningModule):
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
-            self.loss_sum += loss.detach()
+            self.loss_sum = self.loss_sum + loss.detach()
         with torch.no_grad():
             self.method.update()
         self.steps += 1
 
     def _refuse_nan(self, loss: Tensor, step: int) -> None:
         if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, "
-                f"step {step + 1}; "
-                "the last checkpoint is kept: "
-                "try a lower --lr or --precision fp32, in another --out"
-            )
-
-
-class History(Callback):
-    """One row an epoch: loss, learning rate, speed and health, as CSV and TensorBoard.
-
-    It warns in plain words when the representation collapses.
-    """
-
-    def __init__(self, path: Path, sample: Samples, span: tuple[float, float]) -> None:
-        self.path, self.sample, self.span = path, sample, span
-        self.rows: list[Row] = []
-        self.alarm: str | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rows travel with the checkpoint, so that a resumed run continues its curves."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows of the checkpoint."""
-        self.rows = list(state_dict["rows"])
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Row 0 is of random weights, to know what is getting worse."""
-        self.rows = self.rows or [{"epoch": 0.0} | self.measure(pl_module.method)]
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Start the clock."""
-        self.started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Measure, keep, warn."""
-        seconds = time.perf_counter() - self.started
-        row: Row = {
-            "epoch": trainer.current_epoch + 1.0,
-            "loss": float(pl_module.loss_sum / max(1, pl_module.steps)),
-            "lr": pl_module.recipe.lr_at(pl_module.method.progress),
-            "pictures_per_second": pl_module.steps * _batch_size(trainer) / seconds,
-        } | self.measure(pl_module.method)
-        self.rows.append(row)
-        write_csv(self.path, self.rows)
-        for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
-        alarm = health.alarm(row, self.rows[:-1])
-        if alarm and not self.alarm:
-            warnings.warn(f"epoch {row['epoch']:.0f}: {alarm}", Notice, stacklevel=1)
-        self.alarm = alarm
-
-    def measure(self, method: Method) -> Row:
-        """Health of the features of the same pictures each time, on the encoder alone."""
-        device = next(method.parameters()).device
-        z = torch.from_numpy(embed(method.encoder, self.sample.x, self.span))
-        row = health.summary(z)
-        if method.supervised:
-            return row
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(0)
-            x = to_float(torch.from_numpy(self.sample.x).to(device), self.span)
-            views = method.views(Batch(x, torch.arange(len(x), device=device)))
-        if _two_views(views, x):
-            a, b = (_features(method.encoder, v) for v in views[:2])
-            row["alignment"] = health.alignment(a, b)
-        return row
-
-
-class LastCheckpoint(Checkpoint):
-    """`last.ckpt` after each epoch: written aside, then renamed, so that it is never half there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Save, last of all callbacks."""
-        aside = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(aside)
-        if trainer.is_global_zero:
-            aside.replace(self.path)
+            raise UserError(not_finite(f"loss became {loss.item()}", self, step + 1))
 
 
 def fit(
@@ -173,41 +131,101 @@ def fit(
     seed: int,
     precision: str,
     accelerator: str,
-    resume: bool,
-    callbacks: Sequence[Callback],
+    checkpoint: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    logger: str = "tensorboard",
+    trainer: dict[str, Any] | None = None,
 ) -> History:
-    """Train in place; leave `last.ckpt`, `metrics.csv` and TensorBoard's files in `out`."""
+    """Train in place; leave checkpoints, `metrics.csv` and the logger's files in `out`.
+
+    Raises:
+        UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
+        Stopped: a signal came and the run was saved.
+    """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
-    history = History(out / "metrics.csv", splits.train.take(rows), splits.range)
-    trainer = L.Trainer(
-        max_epochs=recipe.epochs,
-        accelerator=accelerator,
-        devices=1,
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
-        logger=TensorBoardLogger(out, name="", version="tensorboard"),
-        callbacks=[history, *callbacks, LastCheckpoint(out / "last.ckpt")],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=True,
-        default_root_dir=out,
-        num_sanity_val_steps=0,
-        log_every_n_steps=10**9,
-    )
-    batches = loader(
-        splits.train, recipe.batch_size, seed, splits.target if method.supervised else None
-    )
-    with warnings.catch_warnings():
+    sample = splits.train.take(rows)
+    sample.x = sample.x[:]
+    history = History(out / "metrics.csv", sample, splits.range)
+    flags = _checked(trainer or {})
+    done = (0, 0)
+    if checkpoint:
+        place = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
+        done = place["epoch"], place["steps"]
+    target = splits.target if method.supervised else None
+    batches = loader(splits.train, recipe.batch_size, seed, target, done)
+    with signals() as asked, warnings.catch_warnings():
         # Lightning would rather have workers and more frequent logs.
         warnings.filterwarnings("ignore", module=r"lightning\.pytorch|torch\.")
-        trainer.fit(
-            Learner(method, recipe, splits.range, seed),
-            batches,
-            ckpt_path=out / "last.ckpt" if resume else None,
-            weights_only=True,
-        )
+        callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
+        try:
+            L.Trainer(
+                max_epochs=recipe.epochs,
+                accelerator=accelerator,
+                devices=1,
+                precision="bf16-mixed" if precision == "bf16" else "32-true",
+                logger=_loggers(logger, out),
+                callbacks=callbacks,
+                default_root_dir=out,
+                **(DEFAULT_FLAGS | flags),
+            ).fit(
+                Learner(method, recipe, splits.range, seed),
+                batches,
+                ckpt_path=checkpoint,
+                weights_only=True,
+            )
+        except SystemExit as error:  # Lightning's answer to a second Ctrl-C
+            raise KeyboardInterrupt from error
+        except MisconfigurationException as error:
+            raise UserError(f"Lightning refuses these settings: {error}") from error
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or _is_out_of_memory(error):
+                raise UserError(
+                    f"out of memory with batches of {recipe.batch_size} pictures: try "
+                    f"--batch-size {recipe.batch_size // 2}, or smaller pictures with --size"
+                ) from error
+            raise
     return history
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
+    return any(word in str(error).lower() for word in words)
+
+
+def _checked(flags: dict[str, Any]) -> dict[str, Any]:
+    """Flags of Lightning's Trainer, but those that are set in another way or change the result."""
+    known = inspect.signature(L.Trainer).parameters
+    for flag in flags:
+        if flag in TAKEN:
+            raise UserError(f"the trainer's {flag} cannot be set here: {TAKEN[flag]}")
+        if flag not in known:
+            close = ", ".join(difflib.get_close_matches(flag, known)) or ", ".join(known)
+            raise UserError(f"Lightning's Trainer has no flag '{flag}'; close ones are {close}")
+    return dict(flags)
+
+
+def _loggers(names: str, out: Path) -> Any:
+    """Loggers by name, several with commas between."""
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+
+    made: list[Any] = []
+    for name in names.split(","):
+        if name == "tensorboard":
+            made.append(TensorBoardLogger(out, name="", version="tensorboard"))
+        elif name == "csv":
+            made.append(CSVLogger(out, name="", version="csv"))
+        elif name == "wandb":
+            try:
+                made.append(WandbLogger(name=out.name, save_dir=out, project="unlabeled"))
+            except ModuleNotFoundError as error:
+                raise UserError(
+                    "logging to Weights & Biases needs wandb: pip install wandb"
+                ) from error
+        elif name != "none":
+            raise UserError(f"there is no logger '{name}'; choose of tensorboard, csv, wandb, none")
+    return made or False
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
@@ -218,23 +236,3 @@ def choose_precision(precision: str, accelerator: str) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     gains = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return "bf16" if gains() else "fp32"
-
-
-def _batch_size(trainer: L.Trainer) -> int:
-    return trainer.train_dataloader.batch_size  # type: ignore[union-attr]
-
-
-def _two_views(views: Any, x: Tensor) -> bool:
-    return (
-        isinstance(views, tuple | list)
-        and len(views) > 1
-        and all(isinstance(v, Tensor) and v.shape == x.shape for v in views[:2])
-    )
-
-
-@torch.no_grad()
-def _features(encoder: torch.nn.Module, x: Tensor) -> Tensor:
-    was_training = encoder.training
-    z = encoder.eval()(x).float().cpu()
-    encoder.train(was_training)
-    return z

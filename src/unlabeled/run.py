@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from unlabeled import registry
-from unlabeled.datasets.base import read_data
+from unlabeled.datasets.base import Pictures, read_data, value_range
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
@@ -73,10 +73,16 @@ class Run:
         samples = read_data(x, self.inputs["channels"], self.size)
         return embed(self.encoder, samples.x, self.span(samples.x), batch_size)
 
-    def span(self, x: np.ndarray) -> tuple[float, float]:
-        """Black and white of float pictures: the training's; 0 and 255 if they go beyond 1."""
+    def span(self, x: np.ndarray | Pictures) -> tuple[float, float]:
+        """Black and white of pictures that are not uint8: the training's, if it knew some.
+
+        Else of uint16 as `value_range` finds them, and of floats 0 and 255 if they go beyond 1.
+        """
         low, high = self.inputs["range"]
-        return (0.0, 255.0) if (low, high) == (0, 1) and x.max(initial=0) > 1 else (low, high)
+        if x.dtype == np.uint8 or (low, high) != (0, 1):
+            return low, high
+        found = value_range(x)
+        return found if x.dtype == np.uint16 or found[1] <= 1 else (0.0, 255.0)
 
     def evaluate(self, data: Any = None, **options: Any) -> dict[str, Any]:
         """What the encoder is worth; see `unlabeled.evaluation.evaluate`."""

@@ -35,8 +35,13 @@ def train(
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
+    size: int | None = None,
+    labels_from: Any = None,
+    workers: int | None = None,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto",
+    logger: str = "tensorboard",
+    trainer: dict[str, Any] | None = None,
     progress: bool = True,
     **options: Any,
 ) -> Run:
@@ -44,16 +49,23 @@ def train(
 
     Args:
         method: a name of `unlabeled list methods`, a class, or `./file.py:Class`.
-        data: a folder of pictures, a .npy or .npz file, or a name of `unlabeled list datasets`, as
-            `NAME` or `NAME:FOLDER`; in Python also an array, a tensor, a pair (pictures, labels)
-            or a torch Dataset.
+        data: a folder of pictures, tar shards or tables, a .npy or .npz file, or a name of
+            `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
+            tensor, a pair (pictures, labels) or a torch Dataset.
         encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module.
         encoder_args: arguments of the encoder, such as width.
         seed: of weights, order and views.
         out: the run folder; runs/METHOD unless given.
         resume: go on from the folder's last checkpoint, or start where there is none.
+        size: side of the pictures in pixels; that of the data unless given, of files at most 96.
+        labels_from: where labels of pictures in files are, to judge by or for supervised methods:
+            "folders", a .csv, an array or .npy, or the column of a table.
+        workers: processes that decode files; as many as there are cores unless given.
         precision: bf16 is used where the hardware gains from it; losses are always in fp32.
         accelerator: cpu, gpu, mps or auto, as Lightning names them; one device.
+        logger: tensorboard, csv, wandb or none; several with commas between. metrics.csv is always
+            written.
+        trainer: further flags of Lightning's Trainer, such as {"max_time": "00:01:00:00"}.
         progress: show a bar.
         options: fields of the recipe (`epochs`, `batch_size`, `lr`, …) and arguments of the method.
 
@@ -62,10 +74,12 @@ def train(
 
     Raises:
         UserError: something does not fit; the message says what to do.
+        Stopped: Ctrl-C or SIGTERM came; the run is saved.
     """
     cls = registry.find("methods", method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else cls.__name__.lower()
-    splits = open_data(data)
+    side = None if size is None else (size, size)
+    splits = open_data(data, size=side, labels_from=labels_from, workers=workers)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
         raise UserError(f"{splits.name} has {len(splits.train)} picture to learn from; give more")
@@ -81,6 +95,8 @@ def train(
         "method": name,
         "method_args": {k: _plain(v) for k, v in arguments.items()},
         "data": _record(data),
+        "size": size,
+        "labels_from": _record(labels_from),
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
         "encoder_args": encoder_args or {},
         "recipe": asdict(recipe),
@@ -88,8 +104,9 @@ def train(
         "precision": precision,
         "pictures": len(splits.train),
     }
-    going_on = _prepare(folder, config, resume)
-    draw_views(learner, splits, folder / "views.png")
+    checkpoint = _prepare(folder, config, resume)
+    if not checkpoint:
+        draw_views(learner, splits, folder / "views.png")
     callbacks = []
     if progress:
         from unlabeled.progress import ProgressBar
@@ -103,8 +120,10 @@ def train(
         seed=seed,
         precision=precision,
         accelerator=accelerator,
-        resume=going_on,
+        checkpoint=checkpoint,
         callbacks=callbacks,
+        logger=logger,
+        trainer=trainer,
     )
     product = learner.encoder
     inputs = {
@@ -156,26 +175,37 @@ def draw_views(method: Method, splits: Splits, path: Path) -> None:
     write_bytes(path, views_picture(method, splits))
 
 
-def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> bool:
-    """Make the run folder; True where training goes on from a checkpoint."""
+def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
+    """Make the run folder; the checkpoint where training goes on from one."""
+    from unlabeled.checkpoints import last_checkpoint
+
     record = folder / "config.json"
-    begun = (folder / "last.ckpt").is_file()
-    if begun and resume:
-        _refuse_other(record, config)
-        return True
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; choose a folder with --out")
-    if begun or (folder.exists() and any(folder.iterdir()) and not record.is_file()):
+    begun = any((folder / name).is_file() for name in ("last.ckpt", "previous.ckpt"))
+    if begun and resume:
+        _refuse_other(record, config)
+        if checkpoint := last_checkpoint(folder):
+            return checkpoint
+    others = folder.is_dir() and any(p.suffix != ".tmp" for p in folder.iterdir())
+    if begun or (others and not record.is_file()):
         remedy = "go on with --resume, or choose another" if begun else "choose an empty"
         raise UserError(f"{folder} is not empty: {remedy} folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink()
+    if (folder / "tensorboard").is_symlink():
+        raise UserError(f"{folder / 'tensorboard'} is a link; remove it")
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     write_json(record, config | {"versions": versions()})
-    return False
+    return None
 
 
 def _refuse_other(record: Path, config: dict[str, Any]) -> None:
-    before = json.loads(record.read_text())
+    try:
+        before = dict(json.loads(record.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{record} is damaged ({error}); choose another --out") from error
     for key, now in config.items():
         if before.get(key) != now and not (key == "data" and now is None):
             raise UserError(
@@ -212,7 +242,7 @@ def _plain(value: Any) -> Any:
 
 
 def _record(data: Any) -> str | None:
-    """Data as it can be opened again: a name, or a whole path; nothing for arrays in memory."""
+    """Data or labels as they can be opened again: a name, or a whole path; nothing for arrays."""
     if not isinstance(data, str | Path):
         return None
     path = Path(data).expanduser()

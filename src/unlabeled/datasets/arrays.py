@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,36 +12,43 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from unlabeled.datasets.base import Samples
+from unlabeled.datasets.base import Pictures, Samples, blocks
 from unlabeled.errors import Notice, UserError
 
 PICTURES = ("x", "X", "images", "imgs", "pictures", "data", "arr_0")
 LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
 
 
-def read(path: Path, channels: int | None = None) -> Samples:
-    """A `.npy` of pictures, or an `.npz` with pictures and perhaps labels. Never unpickles.
+def read(path: Path, channels: int | None = None, labels_from: Any = None) -> Samples:
+    """A `.npy` of pictures, left on disk, or an `.npz` with pictures and perhaps labels.
+
+    Never unpickles.
 
     Raises:
         UserError: the file is damaged, holds objects, or holds no pictures.
     """
     try:
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return from_memory(content, channels)
-            key = next((k for k in PICTURES if k in content), None)
-            if key is None:
-                raise UserError(
-                    f"{path} has the arrays {', '.join(content.files)}; "
-                    f"call the pictures one of {', '.join(PICTURES)}"
-                )
-            x = content[key]
-            y = next((content[k] for k in LABELS if k in content), None)
+        if path.suffix == ".npy":
+            x, y = np.load(path, mmap_mode="r", allow_pickle=False), None
+        else:
+            with np.load(path, allow_pickle=False) as content:
+                key = next((k for k in PICTURES if k in content), None)
+                if key is None:
+                    raise UserError(
+                        f"{path} has the arrays {', '.join(content.files)}; "
+                        f"call the pictures one of {', '.join(PICTURES)}"
+                    )
+                x = content[key]
+                y = next((content[k] for k in LABELS if k in content), None)
+        if labels_from is not None:
+            y = labels_from
+            if isinstance(labels_from, str | Path):
+                y = np.load(labels_from, allow_pickle=False)
     except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} cannot be read as an array: {error}") from error
+        named = path if labels_from is None else f"{path} or {labels_from}"
+        raise UserError(f"{named} cannot be read as an array: {error}") from error
     return from_memory(x if y is None else (x, y), channels)
 
 
@@ -77,12 +85,12 @@ def _collect(data: Any) -> Any:
     return (pictures, np.asarray([item[1] for item in items])) if scalar else pictures
 
 
-def as_pictures(data: Any, channels: int | None = None) -> np.ndarray:
-    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W), uint8 or float32.
+def as_pictures(data: Any, channels: int | None = None) -> np.ndarray | Pictures:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W).
 
     The channel axis is the one of length `channels` if that is known, else the one of at most 4,
-    else the first where that is the shortest.
-    uint8 of zeros and ones (a mask, dSprites) becomes 0 and 255; 16 bits become float in [0, 1].
+    else the first where that is the shortest. The type becomes uint8, uint16 or float32; uint8 of
+    zeros and ones (a mask, dSprites) becomes 0 and 255. A memory-mapped array stays on disk.
 
     Raises:
         UserError: neither the layout nor the type can be understood.
@@ -90,7 +98,7 @@ def as_pictures(data: Any, channels: int | None = None) -> np.ndarray:
     if isinstance(data, torch.Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
-    x = np.asarray(data)
+    x = data if isinstance(data, np.memmap) else np.asarray(data)
     if x.dtype == object or x.dtype.kind not in "buif":
         raise UserError(f"pictures are arrays of numbers, but these have the type {x.dtype}")
     if x.ndim == 3:
@@ -107,18 +115,38 @@ def as_pictures(data: Any, channels: int | None = None) -> np.ndarray:
     elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
         needed = f"{channels} channels" if channels else "at most 4 channels"
         raise UserError(f"no axis of {x.shape} can be the one of {needed}; give (N, C, H, W)")
-    return np.ascontiguousarray(_numbers(x))
+    convert, dtype = _conversion(x)
+    if isinstance(data, np.memmap):
+        return Pictures(x, convert=convert, dtype=dtype)
+    return np.ascontiguousarray(convert(x) if convert else x)
 
 
-def _numbers(x: np.ndarray) -> np.ndarray:
-    if x.dtype == np.uint16:
-        return (x / 65535).astype(np.float32)
+def _conversion(x: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray] | None, type]:
+    """From the numbers of an array to uint8, uint16 or float32; None where they are that."""
     if x.dtype.kind == "f":
-        return x.astype(np.float32)
-    low, high = (int(x.min()), int(x.max())) if x.size else (0, 0)
+        return (None if x.dtype == np.float32 else _to_float32), np.float32
+    if x.dtype == np.uint16 and any(part.max() > 255 for part in blocks(x)):
+        return None, np.uint16
+    low, high = 0, 0
+    for part in blocks(x):
+        low, high = min(low, int(part.min())), max(high, int(part.max()))
+        if x.dtype == np.uint8 and high > 1:
+            return None, np.uint8
     if low < 0 or high > 255:
         raise UserError(
             f"whole numbers from {low} to {high} are no picture values; give uint8 in 0..255, "
             "uint16, or floats"
         )
-    return x.astype(np.uint8) * np.uint8(255 if high <= 1 else 1)
+    return (_from_mask if high <= 1 else _to_uint8), np.uint8
+
+
+def _to_float32(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32)
+
+
+def _to_uint8(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.uint8)
+
+
+def _from_mask(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.uint8) * np.uint8(255)

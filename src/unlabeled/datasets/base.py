@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -23,18 +24,70 @@ TEST_SHARE = 0.2
 SPLIT_SEED = 0
 
 
+class Pictures:
+    """Rows of an array that stays where it is, such as on disk: (N, C, H, W).
+
+    They are picked, converted and resized when they are read, by a slice or an array of rows.
+
+    Args:
+        base: array (M, C, H, W).
+        rows: which of it, in order; all unless given.
+        convert: elementwise, from rows of `base` to what is read.
+        dtype: what `convert` gives.
+        size: height and width of what is read.
+    """
+
+    def __init__(
+        self,
+        base: np.ndarray,
+        rows: np.ndarray | None = None,
+        convert: Callable[[np.ndarray], np.ndarray] | None = None,
+        dtype: Any = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.base, self.rows, self.convert = base, rows, convert
+        self.dtype = np.dtype(base.dtype if dtype is None else dtype)
+        height, width = size or base.shape[2:]
+        self.shape = (len(base) if rows is None else len(rows), base.shape[1], height, width)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray | list[int]) -> np.ndarray:
+        if self.rows is not None:
+            rows = self.rows[rows]
+        x = np.array(self.base[rows])
+        x = self.convert(x) if self.convert else x
+        return x if x.shape[2:] == self.shape[2:] else resize(x, self.shape[2:])
+
+    def take(self, rows: np.ndarray) -> Pictures:
+        """Those rows; nothing is read."""
+        rows = rows if self.rows is None else self.rows[rows]
+        return Pictures(self.base, rows, self.convert, self.dtype, self.shape[2:])
+
+    def resized(self, size: tuple[int, int]) -> Pictures:
+        """The same in another height and width; nothing is read."""
+        return Pictures(self.base, self.rows, self.convert, self.dtype, size)
+
+
+def blocks(x: np.ndarray | Pictures, rows: int = 256) -> Iterator[np.ndarray]:
+    """The pictures, some at a time."""
+    return (x[start : start + rows] for start in range(0, len(x), rows))
+
+
 @dataclass
 class Samples:
     """Pictures, and what is known of them.
 
     Args:
-        x: (N, C, H, W), uint8 in 0..255 or float32 in `Splits.range`.
+        x: (N, C, H, W), uint8 in 0..255, or uint16 or float32 in `Splits.range`; `Pictures` where
+            they stay on disk.
         factors: by name, an integer class for each picture, (N,); empty without labels.
         names: of the pictures, such as their paths.
         classes: by factor, the names of its classes, where they have any.
     """
 
-    x: np.ndarray
+    x: np.ndarray | Pictures
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     names: list[str] | None = None
     classes: dict[str, list[str]] = field(default_factory=dict)
@@ -46,7 +99,8 @@ class Samples:
         """Those rows, in that order."""
         names = [self.names[i] for i in rows] if self.names else None
         factors = {name: codes[rows] for name, codes in self.factors.items()}
-        return Samples(self.x[rows], factors, names, self.classes)
+        x = self.x.take(rows) if isinstance(self.x, Pictures) else self.x[rows]
+        return Samples(x, factors, names, dict(self.classes))
 
 
 @dataclass
@@ -59,7 +113,7 @@ class Splits:
         test: never seen in training; empty where nothing is known to test.
         target: the factor that probes predict, None without labels.
         classes: names of the target's classes.
-        range: black and white of float pictures; uint8 is always 0 and 255.
+        range: black and white of float and uint16 pictures; uint8 is always 0 and 255.
         augment: the views that suit these pictures.
     """
 
@@ -83,16 +137,25 @@ class Splits:
 
 
 def open_data(
-    data: Any, channels: int | None = None, size: tuple[int, int] | None = None
+    data: Any,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    labels_from: Any = None,
+    workers: int | None = None,
 ) -> Splits:
     """Any kind of data as a data set.
 
     Args:
-        data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of pictures, a `.npy` or
-            `.npz` file, `./file.py` with a function `load`, an array or tensor of pictures, a pair
-            (pictures, labels), a torch Dataset, or a finished `Splits`.
+        data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of pictures, of tar
+            shards or of tables, one of those files, a `.npy` or `.npz`, `./file.py` with a function
+            `load`, an array or tensor of pictures, a pair (pictures, labels), a torch Dataset, or a
+            finished `Splits`.
         channels: that the pictures must have.
         size: height and width that they must have; others are resized.
+        labels_from: where labels of pictures in files are; nothing is taken for a label unasked.
+            "folders", a `.csv`, an array or `.npy`, or the column of a table.
+        workers: processes that decode files; as many as there are cores unless given.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
@@ -100,7 +163,9 @@ def open_data(
     splits = _named(data)
     if splits is None:
         name = str(data) if isinstance(data, str | Path) else "array"
-        splits = split(_read(data, channels, size), name)
+        splits = split(_read(data, channels, size, labels_from, workers), name)
+    elif labels_from is not None:
+        raise UserError(f"{splits.name} has its own labels; leave labels_from away")
     train, test = (_fit(part, splits.name, channels, size) for part in (splits.train, splits.test))
     return replace(splits, train=train, test=test)
 
@@ -114,7 +179,8 @@ def read_data(
         return _fit(_read(data, channels, size), "the data", channels, size)
     parts = [_fit(part, splits.name, channels, size) for part in (splits.train, splits.test)]
     factors = {k: np.concatenate([p.factors[k] for p in parts]) for k in parts[0].factors}
-    return Samples(np.concatenate([p.x for p in parts]), factors, classes=parts[0].classes)
+    x = np.concatenate([p.x[:] for p in parts])
+    return Samples(x, factors, classes=parts[0].classes)
 
 
 def _named(data: Any) -> Splits | None:
@@ -136,16 +202,29 @@ def _named(data: Any) -> Splits | None:
     return None
 
 
-def _read(data: Any, channels: int | None, size: tuple[int, int] | None) -> Samples:
-    from unlabeled.datasets import arrays, folder
+def _read(
+    data: Any,
+    channels: int | None,
+    size: tuple[int, int] | None,
+    labels_from: Any = None,
+    workers: int | None = None,
+) -> Samples:
+    from unlabeled.datasets import arrays, encoded
 
     if not isinstance(data, str | Path):
+        if labels_from is not None:
+            data = data, labels_from
         return arrays.from_memory(data, channels)
     path = Path(data).expanduser()
-    if path.is_dir():
-        return folder.read(path, channels, size)
+    if path.is_dir() or (path.is_file() and path.suffix in (".tar", *encoded.TABLES)):
+        return encoded.read(path, channels, size, labels_from=labels_from, workers=workers)
     if path.suffix in (".npy", ".npz") and path.is_file():
-        return arrays.read(path, channels)
+        return arrays.read(path, channels, labels_from)
+    if re.match(r"\w+://", str(data)):
+        raise UserError(f"'{data}' is on the network; download it first and give its folder")
+    if path.is_file():
+        kinds = ", ".join((".npy", ".npz", ".tar", *encoded.TABLES))
+        raise UserError(f"{path} is none of {kinds}; give a folder of pictures or one of those")
     raise UserError(
         f"no data at '{data}': give a folder of pictures, a .npy or .npz file, "
         f"or one of {', '.join(registry.listing('datasets'))}"
@@ -156,13 +235,14 @@ def _fit(
     samples: Samples, name: str, channels: int | None, size: tuple[int, int] | None
 ) -> Samples:
     """Check the channels, adapt the size."""
-    if channels and samples.x.shape[1] != channels:
+    x = samples.x
+    if channels and x.shape[1] != channels:
         raise UserError(
-            f"{name} has pictures of {samples.x.shape[1]} channels, but {channels} are needed; "
+            f"{name} has pictures of {x.shape[1]} channels, but {channels} are needed; "
             "convert them, or train an encoder on pictures like these"
         )
-    if size and samples.x.shape[2:] != tuple(size):
-        return replace(samples, x=resize(samples.x, size))
+    if size and x.shape[2:] != tuple(size):
+        return replace(samples, x=x.resized(size) if isinstance(x, Pictures) else resize(x, size))
     return samples
 
 
@@ -182,16 +262,28 @@ def split(samples: Samples, name: str) -> Splits:
     return Splits(name, train, test, target, classes, span)
 
 
-def value_range(x: np.ndarray) -> tuple[float, float]:
-    """Black and white of float pictures: (0, 1) where they stay within, else what they span."""
-    low, high = float(x.min()), float(x.max())
-    if not np.isfinite([low, high]).all():
-        raise UserError("the pictures hold NaN or infinite values; remove or replace those first")
+def value_range(x: np.ndarray | Pictures) -> tuple[float, float]:
+    """Black and white of pictures that are not uint8.
+
+    Floats: (0, 1) where they stay within, else what they span. uint16: 0 and the largest value of
+    the fewest bits that hold them, such as 4095 for a camera of 12 bits.
+
+    Raises:
+        UserError: there are NaN or infinite values.
+    """
+    low, high = math.inf, -math.inf
+    for part in blocks(x):
+        ends = float(part.min()), float(part.max())
+        if not np.isfinite(ends).all():
+            raise UserError("the pictures hold NaN or infinite values; remove or replace those")
+        low, high = min(low, ends[0]), max(high, ends[1])
+    if x.dtype == np.uint16:
+        return 0.0, float(2 ** max(8, int(high).bit_length()) - 1)
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
 def to_float(x: torch.Tensor, span: tuple[float, float]) -> torch.Tensor:
-    """Pictures as stored -> float with black 0 and white 1; `span` holds for float pictures."""
+    """Pictures as stored -> float with black 0 and white 1; `span` is of all but uint8."""
     low, high = (0.0, 255.0) if x.dtype == torch.uint8 else span
     return (x.float() - low) / max(high - low, 1e-12)
 
@@ -202,7 +294,7 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for start in range(0, len(x), 256):
         part = torch.from_numpy(np.ascontiguousarray(x[start : start + 256])).float()
         part = torch.nn.functional.interpolate(part, size, mode="bilinear", antialias=True)
-        part = part.round() if x.dtype == np.uint8 else part
+        part = part.round() if x.dtype.kind == "u" else part
         out[start : start + 256] = part.numpy().astype(x.dtype)
     return out
 
@@ -223,30 +315,53 @@ class _Rows(Dataset):
         return Batch(torch.from_numpy(self.x[index]), torch.from_numpy(index), y)
 
 
-class _Shuffle(Sampler):
-    """A permutation by (seed, epoch) alone, so that a resumed run sees what it would have seen."""
+class Shuffle(Sampler):
+    """A permutation by (seed, epoch) alone, so that a resumed run sees what it would have seen.
 
-    def __init__(self, n: int, seed: int) -> None:
-        self.n, self.seed, self.epoch = n, seed, 0
+    Args:
+        n: rows.
+        seed: of all permutations.
+        done: epoch, and rows of it that were seen before a run was stopped.
+    """
+
+    def __init__(self, n: int, seed: int, done: tuple[int, int] = (0, 0)) -> None:
+        self.n, self.seed, self.epoch, self.done = n, seed, 0, done
 
     def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return self.n
 
     def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng([self.seed, self.epoch])
-        return iter(generator.permutation(self.n).tolist())
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
+        epoch, rows = self.done
+        return iter(order[rows if self.epoch == epoch else 0 :].tolist())
 
 
-def loader(samples: Samples, batch_size: int, seed: int, target: str | None = None) -> DataLoader:
-    """Shuffled batches; the last one is dropped where it is not full. Labels only with `target`."""
+def loader(
+    samples: Samples,
+    batch_size: int,
+    seed: int,
+    target: str | None = None,
+    steps_done: tuple[int, int] = (0, 0),
+) -> DataLoader:
+    """Shuffled batches; the last one is dropped where it is not full.
+
+    Args:
+        samples: the pictures.
+        batch_size: at most as many as there are.
+        seed: of the order.
+        target: the factor that gives labels; none without it.
+        steps_done: epoch, and steps of it to leave out.
+    """
     batch_size = min(batch_size, len(samples))
+    epoch, steps = steps_done
     return DataLoader(
         _Rows(samples, target),
         batch_size,
-        sampler=_Shuffle(len(samples), seed),
+        sampler=Shuffle(len(samples), seed, (epoch, steps * batch_size)),
         collate_fn=_as_is,  # type: ignore[arg-type]
         drop_last=True,
         generator=torch.Generator(),  # its own, so that the views' draws are left alone

@@ -47,7 +47,9 @@ class Judged:
     figures: dict[str, Any]
 
 
-def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, Any]:
+def evaluate(
+    run: Run, data: Any = None, *, labels_from: Any = None, report: bool = True
+) -> dict[str, Any]:
     """Judge a run beside raw pixels, PCA and random weights of the same encoder.
 
     Everything in eval mode. Probes and neighbours learn from the training part and are scored on
@@ -56,6 +58,7 @@ def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, An
     Args:
         run: what to judge.
         data: any data its encoder takes; what it was trained on unless given.
+        labels_from: where labels of pictures in files are, as for `unlabeled.train`.
         report: also write `evaluation.json` and `report/index.html` into the run folder.
 
     Returns:
@@ -66,7 +69,7 @@ def evaluate(run: Run, data: Any = None, *, report: bool = True) -> dict[str, An
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
     """
-    splits = _open(run, data)
+    splits = open_for(run, data, labels_from)
     judged = [judge(str(run.config["method"]), run.encoder, splits), *baselines(run, splits)]
     result = table(judged, splits) | {"run": run.config}
     if report and run.path.is_dir():
@@ -137,14 +140,17 @@ def table(judged: list[Judged], splits: Splits) -> dict[str, Any]:
     }
 
 
-def _open(run: Run, given: Any) -> Splits:
+def open_for(run: Run, given: Any, labels_from: Any = None) -> Splits:
+    """Data as a run's encoder takes it; what it was trained on where none is given."""
     data = run.data if given is None else given
     if data is None:
         raise UserError(f"{run.path} was trained on an array in memory; give it again as data")
     if given is None and isinstance(data, str) and ".py" in Path(data.partition(":")[0]).suffix:
         # A run folder may be a stranger's: no code is run because it says so.
         raise UserError(f"the data of {run.path} is loaded by a file; give it as --data {data}")
-    splits = open_data(data, run.inputs["channels"], run.size)
+    if given is None and labels_from is None and not isinstance(data, Splits):
+        labels_from = run.config.get("labels_from")
+    splits = open_data(data, run.inputs["channels"], run.size, labels_from=labels_from)
     return replace(splits, range=run.span(splits.train.x))
 
 

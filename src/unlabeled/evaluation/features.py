@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled.datasets.base import to_float
+from unlabeled.datasets.base import Pictures, blocks, to_float
 
 
 @torch.no_grad()
 def embed(
     encoder: nn.Module,
-    x: np.ndarray,
+    x: np.ndarray | Pictures,
     span: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 500,
 ) -> np.ndarray:
@@ -24,8 +24,8 @@ def embed(
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     encoder.eval()
     parts = []
-    for start in range(0, len(x), batch_size):
-        pictures = torch.from_numpy(x[start : start + batch_size]).to(device)
-        parts.append(encoder(to_float(pictures, span)).float().cpu().numpy())
+    for part in blocks(x, batch_size):
+        pictures = to_float(torch.from_numpy(part).to(device), span)
+        parts.append(encoder(pictures).float().cpu().numpy())
     encoder.train(was_training)
     return np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int 
     """PNG: one row a picture; first as it is, then views of it, always the same draws."""
     rows = np.linspace(0, len(splits.train) - 1, min(pictures, len(splits.train))).astype(int)
     part = splits.train.take(rows)
-    x = to_float(torch.from_numpy(part.x), splits.range)
+    x = to_float(torch.from_numpy(part.x[:]), splits.range)
     y = torch.from_numpy(part.factors[splits.target]) if splits.target else None
     columns = [x]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -88,7 +88,7 @@ def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: in
     table = []
     for query, found in zip(queries, rows, strict=True):
         others = [r for r in found if r != query][:k]
-        x = to_float(torch.from_numpy(part.x[[query, *others]]), splits.range)
+        x = to_float(torch.from_numpy(part.x[np.array([query, *others])]), splits.range)
         size = x.shape[-1], x.shape[-2]
         table.append([_to_image(picture, size) for picture in x])
     return _contact_sheet(table, gap_after_first=True)

@@ -1,0 +1,139 @@
+"""What lets a run survive: whole checkpoints, the one before, and signals that are heard."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from unlabeled.errors import Notice, Stopped, UserError
+
+SAVE_EVERY = 300.0
+"""Seconds after which an epoch that goes on is saved in between."""
+
+
+class Keeper(Checkpoint):
+    """Keeps `last.ckpt` and the one before, `previous.ckpt`; stops when asked to.
+
+    After each epoch, every few minutes within a long one, and on Ctrl-C or SIGTERM. A checkpoint is
+    written aside, then renamed, so that it is never half there.
+
+    Args:
+        folder: of the run.
+        asked: signals that came; one that appears here ends the run after the step.
+    """
+
+    def __init__(self, folder: Path, asked: list[int]) -> None:
+        self.folder, self.asked = folder, asked
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self.saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Within an epoch; its last step is left to the end of the epoch."""
+        due = self.asked or time.monotonic() - self.saved > SAVE_EVERY
+        if due and batch_idx + 1 < trainer.num_training_batches:
+            self.save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Last of all callbacks."""
+        self.save(trainer, pl_module)
+
+    def save(self, trainer: L.Trainer, learner: Any) -> None:
+        """Write, unless something is no longer finite; then leave if asked to."""
+        if not all(bool(torch.isfinite(p).all()) for p in learner.method.parameters()):
+            raise UserError(not_finite("weights are no longer finite", learner, learner.steps))
+        aside, last = self.folder / "last.tmp", self.folder / "last.ckpt"
+        aside.unlink(missing_ok=True)
+        try:
+            trainer.save_checkpoint(aside)
+            if trainer.is_global_zero:
+                with aside.open("rb") as file:
+                    os.fsync(file.fileno())
+                if last.exists():
+                    last.replace(self.folder / "previous.ckpt")
+                aside.replace(last)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise UserError(
+                f"the checkpoint cannot be written to {self.folder} ({error.strerror}); the one "
+                "before is kept: make room, then go on with --resume"
+            ) from error
+        self.saved = time.monotonic()
+        if self.asked:
+            raise Stopped(
+                f"stopped in epoch {learner.current_epoch + 1} after step {learner.steps} and "
+                f"saved in {self.folder}; the same command with --resume goes on"
+            )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole, None if there is none at all.
+
+    Raises:
+        UserError: there are some, all damaged.
+    """
+    found = [p for p in (folder / "last.ckpt", folder / "previous.ckpt") if p.is_file()]
+    for path in found:
+        try:
+            with zipfile.ZipFile(path) as content:
+                bad = content.testzip()
+            if bad is None:
+                torch.load(path, map_location="cpu", weights_only=True)["in_epoch"]
+                return path
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, LookupError, RuntimeError) as e:
+            bad = str(e)
+        except pickle.UnpicklingError:
+            bad = "it holds more than tensors"
+        told = f"{path} is damaged ({' '.join(str(bad).split())[:100]})"
+        warnings.warn(f"{told}; looking for the one before", Notice, stacklevel=2)
+    if found:
+        raise UserError(
+            f"no checkpoint in {folder} is whole; remove {' and '.join(p.name for p in found)} "
+            "there to start afresh, or choose another --out"
+        )
+    return None
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C is heard at once."""
+    asked: list[int] = []
+
+    def hear(number: int, frame: Any) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def not_finite(what: str, learner: Any, step: int) -> str:
+    """What is said of a loss or weights that are NaN or infinite."""
+    return (
+        f"the {what} in epoch {learner.current_epoch + 1}, step {step}; the last checkpoint is "
+        "kept: try a lower --lr or --precision fp32, in another --out"
+    )

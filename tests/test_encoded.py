@@ -1,0 +1,364 @@
+"""Pictures in files: every mode and format, shards, tables, labels, damage, the cache."""
+
+import io
+import json
+import tarfile
+import warnings
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from unlabeled.datasets import cache, open_data
+from unlabeled.datasets.encoded import read
+from unlabeled.decoding import Files, decode
+from unlabeled.errors import Notice, UserError
+
+RNG = np.random.default_rng(0)
+
+
+def one(folder, **options):
+    """The only picture of a folder, (C, H, W)."""
+    x = read(folder, **options).x
+    assert len(x) == 1
+    return x[:][0]
+
+
+def encoded(image, kind="PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def coloured(n, side=16):
+    return [Image.new("RGB", (side, side), (10 * i, 255 - 10 * i, 7)) for i in range(n)]
+
+
+def make_folder(folder):
+    (folder / "cats" / "old").mkdir(parents=True)
+    Image.new("L", (20, 16), 100).save(folder / "cats" / "a.png")
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(folder / "cats" / "old" / "b.jpg")
+    Image.new("RGBA", (30, 16), (0, 0, 255, 255)).save(folder / "c.png")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "cats" / "._a.png").write_text("what a Mac leaves behind")
+    return folder
+
+
+def test_folders(tmp_path):
+    with pytest.warns(Notice, match="16 to 30 px a side are all fitted to 16×16"):
+        splits = open_data(make_folder(tmp_path))
+    assert splits.train.x.shape == (3, 3, 16, 16)
+    assert splits.target is None  # sub-folders are no labels
+    assert splits.train.names == ["c.png", "cats/a.png", "cats/old/b.jpg"]
+    x = splits.train.x[:]
+    assert x[0, :, 8, 8].tolist() == [0, 0, 255]
+    assert (x[1] == 100).all()
+    assert open_data(tmp_path, channels=1, size=(8, 8)).train.x.shape == (3, 1, 8, 8)
+    with pytest.raises(UserError, match="1 or 3 channels, but 5"):
+        open_data(tmp_path, channels=5)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"])
+def test_lossless_formats_agree(kind, tmp_path):
+    x = RNG.integers(0, 255, (12, 12), np.uint8)
+    image = Image.fromarray(x).convert("RGB")
+    image.save(tmp_path / f"a.{kind.lower()}", **({"lossless": True} if kind == "WEBP" else {}))
+    assert (one(tmp_path, channels=1) == x).all()
+
+
+def test_what_is_transparent_lies_on_white(tmp_path):
+    hidden = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    hidden.save(tmp_path / "a.png")
+    assert (one(tmp_path) == 255).all()
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    palette.save(tmp_path / "a.png", transparency=1)
+    assert (one(tmp_path) == 255).all()
+    palette.save(tmp_path / "a.png")
+    assert (one(tmp_path) == 9).all()
+    Image.new("LA", (8, 8), (40, 255)).save(tmp_path / "a.png")
+    assert one(tmp_path).tolist() == [[[40] * 8] * 8]
+
+
+def test_cmyk_is_not_inverted(tmp_path):
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=100)
+    red, green, blue = one(tmp_path)[:, 8, 8].tolist()
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    image = Image.new("RGB", (32, 16), "white")
+    image.paste("black", (0, 0, 16, 16))  # the left half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees, clockwise
+    image.save(tmp_path / "a.jpg", exif=exif, quality=100)
+    x = one(tmp_path, channels=1, size=(32, 16))[0]
+    assert x[:15].max() < 30
+    assert x[17:].min() > 225
+
+
+def test_sixteen_bits_are_kept_where_all_have_them(tmp_path):
+    deep = (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    splits = open_data(tmp_path)
+    assert splits.train.x.dtype == np.uint16
+    assert splits.range == (0, 4095)
+    assert (splits.train.x[:] == deep).all()
+    Image.new("L", (16, 16), 3).save(tmp_path / "flat.png")
+    mixed = open_data(tmp_path).train.x
+    assert mixed.dtype == np.uint8
+    assert (mixed[:][0, 0] == deep >> 8).all()
+
+
+def test_a_large_photo_is_the_same_by_the_quick_way(tmp_path):
+    y, x = np.mgrid[:1000, :1500]
+    picture = np.stack([x / 6, y / 4, 128 + 100 * np.sin(x / 200)], -1).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.jpg", quality=95)
+    quick = one(tmp_path, size=(50, 50)).astype(float)
+    full = Image.open(tmp_path / "a.jpg").crop((250, 0, 1250, 1000))
+    full = np.asarray(full.resize((50, 50), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    assert np.abs(quick - full).max() < 6
+
+
+def damaged_folder(folder):
+    good = encoded(coloured(1, 32)[0])
+    Image.fromarray(RNG.integers(0, 255, (64, 64, 3), np.uint8)).save(folder / "good.jpg")
+    jpeg = (folder / "good.jpg").read_bytes()
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("no picture at all")
+    (folder / "torn.png").write_bytes(good[: len(good) // 2])
+    (folder / "torn.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "zeros.gif").write_bytes(b"GIF89a" + bytes(40))
+    header = bytearray(good)
+    header[16:24] = (50_000).to_bytes(4, "big") * 2  # declares 50,000 × 50,000 pixels
+    import zlib
+
+    header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
+    (folder / "bomb.png").write_bytes(bytes(header))
+    (folder / "link.png").symlink_to(folder / "nowhere.png")
+    return ["bomb.png", "empty.png", "link.png", "text.png", "torn.jpg", "torn.png", "zeros.gif"]
+
+
+def test_damaged_pictures_are_named_counted_and_left_out(tmp_path):
+    lost = damaged_folder(tmp_path)
+    with pytest.warns(Notice) as told:
+        samples = read(tmp_path, size=(16, 16))
+    assert samples.names == ["good.jpg"]
+    words = str(told[0].message)
+    assert "7 of 8 pictures are left out" in words
+    assert "enormous" in words
+    listed = (cache.folder() / words.rpartition("listed in ")[2]).read_text().splitlines()
+    assert sorted(line.partition(",")[0] for line in listed[1:]) == lost
+    (tmp_path / "good.jpg").unlink()
+    with pytest.raises(UserError, match="none of the 7 pictures"):
+        read(tmp_path, size=(16, 16))
+    for name in set(lost) - {"bomb.png"}:
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=r"none of the 1 pictures.*bomb.png, is enormous"):
+        read(tmp_path)
+
+
+def test_no_bit_flip_ends_the_decoding(tmp_path):
+    """Whatever a decoder raises on damage is said, not thrown."""
+    picture = Image.fromarray(RNG.integers(0, 255, (24, 24, 3), np.uint8))
+    names = []
+    for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"):
+        content = bytearray(encoded(picture, kind))
+        for trial in range(60):
+            hurt = bytearray(content)
+            for place in RNG.integers(0, len(hurt), 6):
+                hurt[place] ^= 1 << int(RNG.integers(8))
+            name = f"{trial}.{kind.lower()}"
+            (tmp_path / name).write_bytes(hurt[: RNG.integers(1, len(hurt))] if trial % 3 else hurt)
+            names.append(name)
+    x, reasons = decode(Files(str(tmp_path), tuple(names)), 3, (8, 8), False)
+    assert len(reasons) == len(names)
+    assert len(x) == reasons.count(None) < len(names)
+    assert all(reason is None or len(reason) <= 200 for reason in reasons)
+
+
+def test_workers_decode_the_same_in_the_same_order(tmp_path):
+    names = []
+    for i in range(600):
+        Image.new("L", (8, 8), i % 251).save(tmp_path / f"{i:03}.png")
+        names.append(f"{i:03}.png")
+    (tmp_path / "100.png").write_bytes(b"")
+    with pytest.warns(Notice, match="1 of 600"):
+        samples = read(tmp_path, workers=2)
+    del names[100]
+    assert samples.names == names
+    expected = np.delete(np.arange(600) % 251, 100)
+    assert (samples.x[:] == expected[:, None, None, None]).all()
+
+
+def test_parquet_arrow_and_tar_hold_the_same_as_a_folder(tmp_path):
+    pictures = [encoded(image) for image in coloured(9)]
+    flat, folder = tmp_path / "flat", tmp_path / "folder"
+    for place in (flat, folder):
+        place.mkdir()
+    for i, content in enumerate(pictures):
+        (folder / f"{i}.png").write_bytes(content)
+    expected = read(folder).x[:]
+    labels = list("aabbccabc")
+    structs = [{"bytes": c, "path": f"{i}.png"} for i, c in enumerate(pictures)]
+    table = pa.table({"label": labels, "image": structs})
+    pq.write_table(table, flat / "train-0.parquet", row_group_size=4)
+    for name, writer in (("a.arrow", pa.ipc.new_stream), ("b.arrow", pa.ipc.new_file)):
+        with writer(tmp_path / name, table.schema) as file:
+            file.write_table(table, max_chunksize=5)
+    with tarfile.open(tmp_path / "c.tar", "w") as tar:
+        for i, content in enumerate(pictures):
+            for name, held in ((f"{i}.png", content), (f"{i}.cls", labels[i].encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(held)
+                tar.addfile(info, io.BytesIO(held))
+    for path, column in (
+        (flat, "label"),
+        (flat / "train-0.parquet", "label"),
+        (tmp_path / "a.arrow", "label"),
+        (tmp_path / "b.arrow", "label"),
+        (tmp_path / "c.tar", "cls"),
+    ):
+        assert (read(path).x[:] == expected).all()
+        assert not read(path).factors
+        labelled = read(path, labels_from=column)
+        assert labelled.factors[column].tolist() == [0, 0, 1, 1, 2, 2, 0, 1, 2]
+        assert labelled.classes[column] == ["a", "b", "c"]
+        with pytest.raises(UserError, match="no labels 'nope'"):
+            read(path, labels_from="nope")
+
+
+def test_shards_and_tables_that_are_none_are_refused(tmp_path):
+    for name in ("a.tar", "a.parquet", "a.arrow"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(UserError, match="cannot be read as"):
+            read(tmp_path / name)
+    pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match="no column of encoded pictures among x"):
+        read(tmp_path / "b.parquet")
+
+
+def labelled_folder(folder):
+    for i, image in enumerate(coloured(6)):
+        place = folder / ("cat" if i % 2 else "dog")
+        place.mkdir(exist_ok=True)
+        image.save(place / f"{i}.png")
+    return folder
+
+
+def test_labels_only_when_asked(tmp_path):
+    folder = labelled_folder(tmp_path)
+    assert open_data(folder).target is None
+    splits = open_data(folder, labels_from="folders")
+    assert (splits.target, splits.classes) == ("label", ["cat", "dog"])
+    names = read(folder, labels_from="folders").names
+    assert [name.split("/")[0] for name in names] == ["cat"] * 3 + ["dog"] * 3
+    np.save(tmp_path / "y.npy", np.arange(6) % 3)
+    labelled = read(folder, labels_from=tmp_path / "y.npy")
+    assert labelled.factors["label"].tolist() == [0, 1, 2, 0, 1, 2]
+    with pytest.raises(UserError, match="6 pictures"):
+        read(folder, labels_from=np.arange(5))
+
+
+def test_labels_from_a_table(tmp_path):
+    folder = labelled_folder(tmp_path)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,kind,colour\n0.png,dog,red\ncat/1.png,cat,red\n4.png,dog,blue\n")
+    with pytest.warns(Notice, match="3 of 6 pictures have labels"):
+        samples = read(folder, labels_from=table)
+    assert samples.names == ["cat/1.png", "dog/0.png", "dog/4.png"]
+    assert samples.factors["kind"].tolist() == [0, 1, 1]
+    assert samples.factors["colour"].tolist() == [1, 1, 0]
+    table.write_text("file,kind\nother.png,dog\n")
+    with pytest.raises(UserError, match=r"names none of the pictures.*other.png"):
+        read(folder, labels_from=table)
+    table.write_text("one column\n")
+    with pytest.raises(UserError, match="must have a head"):
+        read(folder, labels_from=table)
+
+
+def test_labels_by_position_survive_a_damaged_picture(tmp_path):
+    folder = labelled_folder(tmp_path)
+    (folder / "cat" / "3.png").write_bytes(b"")
+    with pytest.warns(Notice, match="1 of 6"):
+        samples = read(folder, labels_from=np.array([0, 7, 0, 1, 1, 1]))
+    assert samples.factors["label"].tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_folder_is_decoded_once_and_anew_when_it_changes(tmp_path, monkeypatch):
+    folder = labelled_folder(tmp_path)
+    before = read(folder).x[:]
+
+    def forbidden(*_):
+        raise AssertionError("decoded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unlabeled.datasets.encoded.decode", forbidden)
+        patch.setattr("unlabeled.datasets.encoded.look", forbidden)
+        assert (read(folder).x[:] == before).all()
+    Image.new("RGB", (16, 16), "white").save(folder / "cat" / "1.png")
+    assert (read(folder).x[:][0] == 255).all()
+
+
+def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNLABELED_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "pictures").mkdir()
+    folder = labelled_folder(tmp_path / "pictures")
+    before = read(folder).x[:]
+    for hurt in ("flip", "cut", "index"):
+        (entry,) = (p for p in cache.folder().iterdir() if p.is_dir())
+        content = bytearray((entry / "pixels.bin").read_bytes())
+        if hurt == "flip":
+            content[1000] ^= 4
+        elif hurt == "cut":
+            content = content[:-50]
+        else:
+            (entry / "index.json").write_text(json.dumps({"shape": 3}))
+        (entry / "pixels.bin").write_bytes(content)
+        with pytest.warns(Notice, match="made again"):
+            assert (read(folder).x[:] == before).all()
+
+
+def test_the_cache_is_bounded_by_what_was_not_used_for_longest(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNLABELED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UNLABELED_CACHE_GB", "7e-6")  # 7 kB: two entries of three
+    places = []
+    for i in range(3):
+        place = tmp_path / str(i)
+        place.mkdir()
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(place / "a.png")
+        read(place)
+        places.append(place)
+        if i == 1:
+            import os
+
+            entries = [p for p in cache.folder().iterdir() if p.is_dir()]
+            for age, entry in enumerate(sorted(entries, key=lambda p: p.stat().st_mtime_ns)):
+                os.utime(entry, (age, age))
+            read(places[0])  # used again, so the second is now the oldest
+    shown = {np.memmap(p / "pixels.bin")[0] for p in cache.folder().iterdir() if p.is_dir()}
+    assert shown == {0, 2}
+    monkeypatch.setenv("UNLABELED_CACHE_GB", "much")
+    Image.new("RGB", (32, 32)).save(places[0] / "b.png")
+    with pytest.raises(UserError, match="a number of gigabytes"):
+        read(places[0])
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("UNLABELED_CACHE", str(tmp_path / "file" / "cache"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="set UNLABELED_CACHE"):
+        read(tmp_path)
+
+
+def test_pictures_as_they_are_raise_no_warning(tmp_path):
+    for i, image in enumerate(coloured(3)):
+        image.save(tmp_path / f"{i}.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read(tmp_path).x) == 3
