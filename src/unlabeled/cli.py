@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabeled import __version__, registry
-from unlabeled.errors import Notice, UserError
+from unlabeled.errors import Notice, UserError, is_out_of_memory
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -51,15 +52,24 @@ def main(argv: list[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", Notice)
     warnings.showwarning = _plain_warning  # type: ignore[assignment]
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         return COMMANDS[command]([_underscored(word) for word in rest])
     except UserError as error:
         return _fail(" ".join(str(error).split()))
     except OSError as error:
         return _fail(f"{error}; check the path, its rights and the space left")
-    except KeyboardInterrupt:
-        print("\nunlabeled: stopped; `--resume` goes on from the last epoch", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _fail("out of memory: take smaller pictures with --size, or a smaller encoder")
+    except KeyboardInterrupt as error:
+        print(f"\nunlabeled: {error or 'stopped'}", file=sys.stderr)
         return 130
+
+
+def _terminate(*_: Any) -> None:
+    raise KeyboardInterrupt("stopped by SIGTERM")
 
 
 def train_command(argv: list[str]) -> int:
@@ -87,12 +97,13 @@ def evaluate_command(argv: list[str]) -> int:
     parser = _parser("evaluate", "What a run is worth, beside raw pixels and random weights.")
     _run_arguments(parser)
     parser.add_argument("--data", type=str, help="data to judge it on (default: its training's)")
+    _labels_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = _parse_args(parser, argv)
     from unlabeled.run import load
 
     run = load(given.run, given.encoder)
-    result = run.evaluate(given.data)
+    result = run.evaluate(given.data, labels_from=given.labels_from)
     if given.json:
         print(json.dumps(result, indent=2))
     else:
@@ -245,9 +256,10 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_function_arguments(
         train,
-        skip={"method", "data", "encoder", "resume", "progress", "options"},
+        skip={"method", "data", "encoder", "resume", "labels_from", "progress", "options"},
         as_group=False,
     )
+    _labels_argument(parser)
     parser.add_class_arguments(Recipe, as_group=True)
     parser.add_class_arguments(cls, skip={"encoder"}, as_group=True)
     parser.set_defaults({f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)})
@@ -258,6 +270,14 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
 def _run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="folder that `unlabeled train` wrote")
     parser.add_argument("--encoder", type=str, help="./file.py:Net, where the encoder was your own")
+
+
+def _labels_argument(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels_from",
+        type=str,
+        help="where labels of pictures in files are: folders, a .csv, a .npy, a table's column",
+    )
 
 
 def _underscored(word: str) -> str:

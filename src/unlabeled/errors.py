@@ -11,3 +11,9 @@ class Notice(UserWarning):
 
 class Stopped(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, after the run was saved; the message says how to go on."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch, on any device, or of Python says that memory is out."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

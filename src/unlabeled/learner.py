@@ -20,7 +20,7 @@ from torch import Tensor
 from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Splits, loader, to_float
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
 from unlabeled.history import History
 
@@ -175,23 +175,18 @@ def fit(
                 ckpt_path=checkpoint,
                 weights_only=True,
             )
-        except SystemExit as error:  # Lightning's answer to a second Ctrl-C
-            raise KeyboardInterrupt from error
+        except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
+            raise error.__context__ or KeyboardInterrupt() from None
         except MisconfigurationException as error:
             raise UserError(f"Lightning refuses these settings: {error}") from error
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise UserError(
                     f"out of memory with batches of {recipe.batch_size} pictures: try "
                     f"--batch-size {recipe.batch_size // 2}, or smaller pictures with --size"
                 ) from error
             raise
     return history
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
-    return any(word in str(error).lower() for word in words)
 
 
 def _checked(flags: dict[str, Any]) -> dict[str, Any]:
