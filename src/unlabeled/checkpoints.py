@@ -57,7 +57,8 @@ class Keeper(Checkpoint):
     def save(self, trainer: L.Trainer, learner: Any) -> None:
         """Write, unless something is no longer finite; then leave if asked to."""
         if not all(bool(torch.isfinite(p).all()) for p in learner.method.parameters()):
-            raise UserError(not_finite("weights are no longer finite", learner, learner.steps))
+            step = learner.steps or int(trainer.num_training_batches)
+            raise UserError(not_finite("weights are no longer finite", learner, step))
         aside, last = self.folder / "last.tmp", self.folder / "last.ckpt"
         aside.unlink(missing_ok=True)
         try:
@@ -76,9 +77,10 @@ class Keeper(Checkpoint):
             ) from error
         self.saved = time.monotonic()
         if self.asked:
+            step = learner.steps or int(trainer.num_training_batches)
             raise Stopped(
-                f"stopped in epoch {learner.current_epoch + 1} after step {learner.steps} and "
-                f"saved in {self.folder}; the same command with --resume goes on"
+                f"stopped in epoch {learner.current_epoch + 1} after step {step} and saved in "
+                f"{self.folder}; the same command with --resume goes on"
             )
 
 

@@ -30,6 +30,13 @@ commands:
   train METHOD --data D       train an encoder; `unlabeled train METHOD --help` for its flags
   evaluate RUN                probe, neighbours, similarity; a table and a report page
   embed RUN DATA --out F      features of pictures as .npy, .npz or .parquet
+  explore RUN DATA --out F.html
+                              a map of the pictures, their groups, twins and outliers
+  finetune RUN --data D --labels 1%
+                              train the encoder further with few or many labels
+  compare RUN RUN …           several runs in one table and one page
+  export RUN --to onnx|torchscript|safetensors
+                              take the encoder away
   views METHOD --data D --out F.png
                               a picture of what the method sees
   list methods|encoders|datasets|objectives
@@ -85,10 +92,21 @@ def train_command(argv: list[str]) -> int:
         for key, value in vars(made).items()
         if key != "config" and (key in recipe or value != untouched.get(key, ...))
     }
-    from unlabeled.training import train
+    from unlabeled.training import plan, train
 
+    if options.pop("dry_run"):
+        print(plan(name, **options))
+        return 0
     run = train(name, **options)
-    print(f"{run.path}: {run.dim} features. Next: unlabeled evaluate {run.path}")
+    print(f"{run.path}: an encoder of {run.dim} features. What to do next:")
+    shown = given.data if " " not in given.data else f"'{given.data}'"
+    for command, what in (
+        (f"evaluate {run.path}", "what it is worth: a table and a report page"),
+        (f"explore {run.path} {shown} --out map.html", "what it sees: a map of the pictures"),
+        (f"embed {run.path} {shown} --out features.npz", "one row of features a picture"),
+        (f"export {run.path} --to onnx", "take it away"),
+    ):
+        print(f"  unlabeled {command:<{44 + len(str(run.path)) // 2}}  {what}")
     return 0
 
 
@@ -126,6 +144,91 @@ def embed_command(argv: list[str]) -> int:
 
     shape = write_features(load(given.run, given.encoder), given.data, Path(given.out))
     print(f"{given.out}: {shape[0]} rows of {shape[1]} features")
+    return 0
+
+
+def explore_command(argv: list[str]) -> int:
+    """`unlabeled explore RUN DATA --out F.html`."""
+    from unlabeled.report.explore import explore
+
+    parser = _parser("explore", "One page: a map of the pictures as the encoder sees them.")
+    _run_arguments(parser)
+    parser.add_argument("data", type=str, help="as for `unlabeled train`")
+    parser.add_argument("--out", type=str, default="explore.html", help="the .html file to write")
+    parser.add_function_arguments(explore, skip={"run", "data", "out"}, as_group=False)
+    given = vars(_parse_args(parser, argv))
+    from unlabeled.run import load
+
+    run, data, out = given.pop("run"), given.pop("data"), Path(given.pop("out"))
+    told = explore(load(run, given.pop("encoder")), data, out, **given)
+    print(
+        f"{out}: {told['pictures']:,} pictures, {told['clusters']} clusters, "
+        f"{told['duplicate_groups']:,} groups of near-duplicates, {told['outliers']:,} outliers, "
+        f"{told['bytes'] / 1e6:.1f} MB. Open it in a browser"
+    )
+    return 0
+
+
+def finetune_command(argv: list[str]) -> int:
+    """`unlabeled finetune RUN --data D [--labels 1%]`."""
+    from unlabeled.evaluation.finetune import finetune
+
+    parser = _parser("finetune", "Train an encoder further with labels, beside a fresh start.")
+    _run_arguments(parser)
+    parser.add_argument("--data", type=str, help="labelled data (default: the run's own)")
+    parser.add_argument("--labels", type=str, default="100%", help="how many: 160, or 1%%")
+    _labels_argument(parser)
+    parser.add_function_arguments(
+        finetune, skip={"run", "data", "labels", "labels_from", "progress"}, as_group=False
+    )
+    given = vars(_parse_args(parser, argv))
+    from unlabeled.run import load
+
+    run = load(given.pop("run"), given.pop("encoder"))
+    tuned, figures = finetune(run, given.pop("data"), **given)
+    print(f"{figures['labels']:,} labels, {figures['test_pictures']:,} test pictures:")
+    for key, what in (
+        ("finetuned", "fine-tuned"),
+        ("frozen", "linear probe of the frozen encoder"),
+        ("scratch", "the same network from scratch"),
+    ):
+        if key in figures:
+            print(f"  {100 * figures[key]:6.2f} %  {what}")
+    print(tuned.path)
+    return 0
+
+
+def compare_command(argv: list[str]) -> int:
+    """`unlabeled compare RUN RUN …`."""
+    parser = _parser("compare", "Several runs beside each other: one table, one page.")
+    parser.add_argument("runs", type=str, nargs="+", help="run folders")
+    parser.add_argument("--data", type=str, help="judge all on this (default: as evaluated before)")
+    _labels_argument(parser)
+    parser.add_argument("--out", type=str, default="compare.html", help="the page to write")
+    given = _parse_args(parser, argv)
+    from unlabeled.report.compare import compare
+    from unlabeled.report.table import print_results
+    from unlabeled.run import load
+
+    runs = [load(run) for run in given.runs]
+    print_results(compare(runs, Path(given.out), given.data, given.labels_from))
+    print(given.out)
+    return 0
+
+
+def export_command(argv: list[str]) -> int:
+    """`unlabeled export RUN --to onnx|torchscript|safetensors`."""
+    from unlabeled.export import FORMATS, export
+
+    parser = _parser("export", "The encoder, checked, in a format that needs no unlabeled.")
+    _run_arguments(parser)
+    parser.add_argument("--to", choices=FORMATS, required=True, help="the format")
+    parser.add_argument("--out", type=str, help="the file to write (default: in the run folder)")
+    given = _parse_args(parser, argv)
+    from unlabeled.run import load
+
+    out = Path(given.out) if given.out else None
+    print(export(load(given.run, given.encoder), given.to, out))
     return 0
 
 
@@ -193,6 +296,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train_command,
     "evaluate": evaluate_command,
     "embed": embed_command,
+    "explore": explore_command,
+    "finetune": finetune_command,
+    "compare": compare_command,
+    "export": export_command,
     "views": views_command,
     "list": list_command,
 }
@@ -256,8 +363,12 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_function_arguments(
         train,
-        skip={"method", "data", "encoder", "resume", "labels_from", "progress", "options"},
+        skip={"method", "data", "encoder", "start", "resume", "labels_from", "progress", "options"},
         as_group=False,
+    )
+    parser.add_argument("--start", type=str, help="run whose encoder to begin with")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="say how much memory and time it would take"
     )
     _labels_argument(parser)
     parser.add_class_arguments(Recipe, as_group=True)

@@ -6,7 +6,8 @@ import difflib
 import inspect
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
@@ -155,7 +156,7 @@ def fit(
         done = place["epoch"], place["steps"]
     target = splits.target if method.supervised else None
     batches = loader(splits.train, recipe.batch_size, seed, target, done)
-    with signals() as asked, warnings.catch_warnings():
+    with signals() as asked, exact_single_pixels(method), warnings.catch_warnings():
         # Lightning would rather have workers and more frequent logs.
         warnings.filterwarnings("ignore", module=r"lightning\.pytorch|torch\.")
         callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
@@ -187,6 +188,33 @@ def fit(
                 ) from error
             raise
     return history
+
+
+@contextmanager
+def exact_single_pixels(module: nn.Module) -> Iterator[None]:
+    """Strided convolutions of 1×1 maps in float32, while this lasts.
+
+    On CPUs oneDNN's bf16 gradient of those leaves the weights that see only padding unwritten:
+    whatever lay in memory becomes their gradient, NaN included.
+    """
+
+    def again(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = inputs[0]
+        if x.device.type != "cpu" or x.shape[-2:] != (1, 1) or output.dtype != torch.bfloat16:
+            return output
+        with torch.autocast("cpu", enabled=False):
+            return layer._conv_forward(x.float(), layer.weight, layer.bias).bfloat16()
+
+    hooks = [
+        layer.register_forward_hook(again)
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _checked(flags: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Run:
         config: what made it, as in `config.json`.
         inputs: what it takes: channels, size and range, as in `encoder.json`.
         data: the data it was trained on, where that is not named in `config`.
+        method: what trained it, with its heads; None when opened from a folder.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class Run:
         config: dict[str, Any],
         inputs: dict[str, Any],
         data: Any = None,
+        method: nn.Module | None = None,
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.path, self.encoder = path, encoder.to(device).eval()
-        self.config, self.inputs = config, inputs
+        self.config, self.inputs, self.method = config, inputs, method
         self.data = config.get("data") if data is None else data
 
     @property

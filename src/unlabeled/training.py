@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
@@ -9,7 +10,7 @@ import platform
 import shutil
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from unlabeled.datasets.base import Splits, open_data
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
-from unlabeled.run import Run
+from unlabeled.run import Run, load
 
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
@@ -32,6 +33,7 @@ def train(
     *,
     encoder: str | nn.Module | type[nn.Module] = "small",
     encoder_args: dict[str, Any] | None = None,
+    start: str | Path | Run | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
@@ -54,6 +56,7 @@ def train(
             tensor, a pair (pictures, labels) or a torch Dataset.
         encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module.
         encoder_args: arguments of the encoder, such as width.
+        start: a run whose encoder to begin with, instead of random weights.
         seed: of weights, order and views.
         out: the run folder; runs/METHOD unless given.
         resume: go on from the folder's last checkpoint, or start where there is none.
@@ -76,21 +79,122 @@ def train(
         UserError: something does not fit; the message says what to do.
         Stopped: Ctrl-C or SIGTERM came; the run is saved.
     """
+    from unlabeled.learner import fit
+
+    job = _job(
+        method,
+        data,
+        options,
+        encoder=encoder,
+        encoder_args=encoder_args,
+        start=start,
+        seed=seed,
+        size=size,
+        labels_from=labels_from,
+        workers=workers,
+        precision=precision,
+        accelerator=accelerator,
+    )
+    folder = Path(out) if out else Path("runs") / Path(job.name.partition(":")[0]).stem
+    checkpoint = _prepare(folder, job.config, resume)
+    if not checkpoint:
+        draw_views(job.method, job.splits, folder / "views.png")
+    callbacks = []
+    if progress:
+        from unlabeled.progress import ProgressBar
+
+        callbacks.append(ProgressBar(Path(job.name).stem))
+    fit(
+        job.method,
+        job.splits,
+        job.recipe,
+        folder,
+        seed=seed,
+        precision=job.config["precision"],
+        accelerator=accelerator,
+        checkpoint=checkpoint,
+        callbacks=callbacks,
+        logger=logger,
+        trainer=trainer,
+    )
+    product = job.method.encoder
+    inputs = {
+        "encoder": job.config["encoder"],
+        "args": job.config["encoder_args"],
+        "channels": job.splits.channels,
+        "size": list(job.splits.size),
+        "range": list(job.splits.range),
+        "dim": int(product.dim),
+    }
+    run = Run(folder, product, job.config, inputs, data=job.splits, method=job.method)
+    run.save()
+    return run
+
+
+def plan(method: str | type[Method], data: Any, **options: Any) -> str:
+    """What `train` with the same arguments would take, in words; nothing is written.
+
+    Raises:
+        UserError: something does not fit, as for `train`.
+    """
+    from unlabeled.planning import describe, estimate
+
+    known = {k: options.pop(k) for k in list(options) if k in inspect.signature(_job).parameters}
+    for name in set(options) & set(inspect.signature(train).parameters):
+        del options[name]  # such as `out`, which makes no difference
+    job = _job(method, data, options, **known)
+    accelerator = known.get("accelerator", "auto")
+    found = estimate(job.method, job.splits, job.recipe, job.config["precision"], accelerator)
+    return describe(found, job.name, job.splits, job.recipe)
+
+
+class _Job(NamedTuple):
+    """A training, ready to begin."""
+
+    name: str
+    method: Method
+    splits: Splits
+    recipe: Recipe
+    config: dict[str, Any]
+
+
+def _job(
+    method: str | type[Method],
+    data: Any,
+    options: dict[str, Any],
+    *,
+    encoder: str | nn.Module | type[nn.Module] = "small",
+    encoder_args: dict[str, Any] | None = None,
+    start: str | Path | Run | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    labels_from: Any = None,
+    workers: int | None = None,
+    precision: str = "auto",
+    accelerator: str = "auto",
+) -> _Job:
     cls = registry.find("methods", method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else cls.__name__.lower()
-    side = None if size is None else (size, size)
-    splits = open_data(data, size=side, labels_from=labels_from, workers=workers)
+    shape: dict[str, Any] = {"size": None if size is None else (size, size)}
+    if start is not None:
+        begun = start if isinstance(start, Run) else load(start)
+        shape = {"channels": begun.inputs["channels"], "size": begun.size}
+        encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
+    splits = open_data(data, **shape, labels_from=labels_from, workers=workers)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
-        raise UserError(f"{splits.name} has {len(splits.train)} picture to learn from; give more")
+        raise UserError(
+            f"{splits.name} has {len(splits.train)} picture to learn from (1 sample); give more"
+        )
 
     torch.manual_seed(seed)
-    network = build(encoder, splits.channels, splits.size, **(encoder_args or {}))
+    if start is not None:
+        network = copy.deepcopy(begun.encoder).train()
+    else:
+        network = build(encoder, splits.channels, splits.size, **(encoder_args or {}))
     learner = cls(network, **arguments)
-    folder = Path(out) if out else Path("runs") / Path(name.partition(":")[0]).stem
-    from unlabeled.learner import choose_precision, fit
+    from unlabeled.learner import choose_precision
 
-    precision = choose_precision(precision, accelerator)  # type: ignore[assignment]
     config = {
         "method": name,
         "method_args": {k: _plain(v) for k, v in arguments.items()},
@@ -99,44 +203,13 @@ def train(
         "labels_from": _record(labels_from),
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
         "encoder_args": encoder_args or {},
+        "start": str(begun.path) if start is not None else None,
         "recipe": asdict(recipe),
         "seed": seed,
-        "precision": precision,
+        "precision": choose_precision(precision, accelerator),
         "pictures": len(splits.train),
     }
-    checkpoint = _prepare(folder, config, resume)
-    if not checkpoint:
-        draw_views(learner, splits, folder / "views.png")
-    callbacks = []
-    if progress:
-        from unlabeled.progress import ProgressBar
-
-        callbacks.append(ProgressBar(Path(name).stem))
-    fit(
-        learner,
-        splits,
-        recipe,
-        folder,
-        seed=seed,
-        precision=precision,
-        accelerator=accelerator,
-        checkpoint=checkpoint,
-        callbacks=callbacks,
-        logger=logger,
-        trainer=trainer,
-    )
-    product = learner.encoder
-    inputs = {
-        "encoder": config["encoder"],
-        "args": config["encoder_args"],
-        "channels": splits.channels,
-        "size": list(splits.size),
-        "range": list(splits.range),
-        "dim": int(product.dim),
-    }
-    run = Run(folder, product, config, inputs, data=splits)
-    run.save()
-    return run
+    return _Job(name, learner, splits, recipe, config)
 
 
 def resolve(

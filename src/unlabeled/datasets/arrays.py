@@ -98,14 +98,19 @@ def as_pictures(data: Any, channels: int | None = None) -> np.ndarray | Pictures
     if isinstance(data, torch.Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
+    if hasattr(data, "tocsr"):
+        raise UserError("sparse input is not supported: give pictures as a dense array")
     x = data if isinstance(data, np.memmap) else np.asarray(data)
+    if x.dtype.kind == "c":
+        raise UserError("Complex data not supported: give real parts, or channels")
     if x.dtype == object or x.dtype.kind not in "buif":
         raise UserError(f"pictures are arrays of numbers, but these have the type {x.dtype}")
     if x.ndim == 3:
         x, channels = x[:, None], 1
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise UserError(
-            f"pictures are (N, H, W), (N, H, W, C) or (N, C, H, W), but the array is {x.shape}"
+            f"pictures are (N, H, W), (N, H, W, C) or (N, C, H, W), but the array is {x.shape}. "
+            "Reshape your data"
         )
     first, last = (n == channels if channels else n <= 4 for n in (x.shape[1], x.shape[3]))
     if first and last and x.shape[1] != x.shape[3]:

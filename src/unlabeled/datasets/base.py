@@ -246,17 +246,17 @@ def _fit(
     return samples
 
 
-def split(samples: Samples, name: str) -> Splits:
-    """Labelled pictures into 80 % train and 20 % test by a fixed seed; unlabelled all to train."""
+def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
+    """Labelled pictures into train and that share of test by a fixed seed; unlabelled to train."""
     if not len(samples):
-        raise UserError(f"{name} holds no pictures; give at least one")
+        raise UserError(f"{name} holds no pictures (0 samples); give at least one")
     span = (0.0, 1.0) if samples.x.dtype == np.uint8 else value_range(samples.x)
     target = next(iter(samples.factors), None)
     order = np.arange(len(samples))
     n_test = 0
-    if target is not None:
+    if target is not None and share:
         order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
-        n_test = max(1, round(TEST_SHARE * len(samples)))
+        n_test = max(1, round(share * len(samples)))
     train, test = samples.take(order[n_test:]), samples.take(order[:n_test])
     classes = samples.classes.get(target, []) if target else []
     return Splits(name, train, test, target, classes, span)

@@ -57,12 +57,17 @@ def write_report(run: Run, splits: Splits, judged: list[Judged]) -> None:
     ]
     folder = run.path / "report"
     folder.mkdir(exist_ok=True)
-    style = resources.files("unlabeled.report").joinpath("style.css").read_text(encoding="utf-8")
     title = f"{run.config['method']} on {splits.name}"
-    write_bytes(folder / "index.html", _page(title, style, "\n".join(filter(None, sections))))
+    write_bytes(folder / "index.html", page(title, style(), "\n".join(filter(None, sections))))
 
 
-def _page(title: str, style: str, body: str) -> bytes:
+def style() -> str:
+    """The house's style sheet."""
+    return resources.files("unlabeled.report").joinpath("style.css").read_text(encoding="utf-8")
+
+
+def page(title: str, style: str, body: str) -> bytes:
+    """A self-contained page."""
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -81,6 +81,19 @@ def curve_picture(epochs: list[float], values: list[float], title: str) -> str:
     return _svg(figure)
 
 
+def curves_picture(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
+    """SVG of one measure of several runs over their epochs."""
+    figure, axes = _axes(3.2, 2.4)
+    for name, (epochs, values) in lines.items():
+        axes.plot(
+            epochs, values, linewidth=1.5, label=name, marker="o" if len(epochs) < 3 else None
+        )
+    axes.set(xlabel="epoch", title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=7)
+    return _svg(figure)
+
+
 def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: int = 6) -> bytes:
     """PNG: one row a query; first the query, then the pictures nearest to it among those shown."""
     part = splits.test if len(splits.test) else splits.train

@@ -12,10 +12,16 @@ from unlabeled.report.page import COLUMNS, format_figure
 
 def print_table(title: str, result: dict[str, Any]) -> None:
     """The encoder first, then its baselines."""
-    table = Table(title=f"{result['data']}: {result['test_pictures']:,} test pictures")
+    heading = f"{result['data']}: {result['test_pictures']:,} test pictures"
+    print_results({title: result} | result["baselines"], heading)
+
+
+def print_results(results: dict[str, dict[str, Any]], heading: str | None = None) -> None:
+    """A row each."""
+    table = Table(title=heading)
     table.add_column("")
     for name in COLUMNS.values():
         table.add_column(name, justify="right")
-    for name, figures in ({title: result} | result["baselines"]).items():
+    for name, figures in results.items():
         table.add_row(name, *(format_figure(key, figures[key]) for key in COLUMNS))
     Console().print(table)

@@ -1,0 +1,175 @@
+"""Fine-tuning: the encoder and a classifier on top learn from few or many labels."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from unlabeled import registry
+from unlabeled.datasets.base import Splits
+from unlabeled.errors import UserError
+from unlabeled.evaluation.evaluate import open_for
+from unlabeled.evaluation.features import embed
+from unlabeled.evaluation.probe import linear_probe
+from unlabeled.files import write_json
+
+if TYPE_CHECKING:
+    from unlabeled.run import Run
+
+STEPS = 500
+"""Optimiser steps at least, however few the labels are; each way gets the same."""
+BATCH = 64
+RATES = {"finetuned": 1e-3, "scratch": 4e-3}
+"""Learning rates: gentle where there is something to keep; `supervised`'s own from scratch."""
+
+
+def few(y: np.ndarray, labels: str | int | float, seed: int = 0) -> np.ndarray:
+    """Rows of a random sample with about the same number of each class, sorted.
+
+    Args:
+        y: classes of all rows, (N,).
+        labels: how many: a number of rows, a share such as 0.01, or "1%".
+        seed: of the sample.
+
+    Raises:
+        UserError: that is no number, or fewer than one row a class, or more than there are.
+    """
+    text = str(labels).strip()
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError as error:
+        raise UserError(f"'{labels}' labels: give a number, or a share such as 1%") from error
+    is_share = text.endswith("%") or (
+        0 < value <= 1 and not isinstance(labels, int) and "." in text
+    )
+    number = round(value * len(y)) if is_share else int(value)
+    classes = np.unique(y)
+    if not len(classes) <= number <= len(y):
+        raise UserError(
+            f"{labels} of {len(y):,} labels are {number:,}; give at least one of each of the "
+            f"{len(classes)} classes and at most all"
+        )
+    order = np.random.default_rng(seed).permutation(len(y))
+    # Deal the rows out class by class: the first of each, the second of each, …
+    rank = np.empty(len(y), np.int64)
+    for c in classes:
+        rows = order[y[order] == c]
+        rank[rows] = np.arange(len(rows))
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:number])
+
+
+def finetune(
+    run: Run,
+    data: Any = None,
+    *,
+    labels: str | int | float = "100%",
+    labels_from: Any = None,
+    out: str | Path | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    scratch: bool = True,
+    progress: bool = True,
+) -> tuple[Run, dict[str, Any]]:
+    """Train the encoder further with labels, beside its frozen features and a fresh start.
+
+    All three learn from the same labels and are scored on the same test pictures. Fine-tuned and
+    from scratch take the same number of steps; the test part chooses nothing.
+
+    Args:
+        run: the encoder to begin with; it is not changed.
+        data: labelled data; what the run was trained on unless given.
+        labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
+        labels_from: where labels of pictures in files are, as for `unlabeled.train`.
+        out: the new run folder; `RUN-finetuned` unless given.
+        epochs: passes over the labelled pictures; as many as make 500 steps, at least 20.
+        lr: peak learning rate of fine-tuning, 1e-3 unless given.
+        seed: of the choice of labels, the classifier and the order.
+        scratch: whether to train the same network from random weights too.
+        progress: show bars.
+
+    Returns:
+        the fine-tuned run and its figures: `finetuned`, `frozen` (linear probe), `scratch`.
+
+    Raises:
+        UserError: the data has no labels or no test part, or there are too few labels.
+    """
+    from unlabeled.training import train
+
+    splits = open_for(run, data, labels_from)
+    if splits.target is None or not len(splits.test):
+        raise UserError(
+            f"{splits.name} has no labels to fine-tune with; say where they are with --labels-from"
+        )
+    y, y_test = (part.factors[splits.target] for part in (splits.train, splits.test))
+    rows = few(y, labels, seed)
+    labelled = replace(splits, train=splits.train.take(rows))
+    batch = min(BATCH, len(rows))
+    steps = max(1, len(rows) // batch)
+    options: dict[str, Any] = {
+        "classes": int(max(y.max(), y_test.max())) + 1,
+        "epochs": epochs or max(20, -(-STEPS // steps)),
+        "batch_size": batch,
+        "schedule": "one_cycle",
+        "optimizer": "adamw",
+        "weight_decay": 1e-4,
+        "seed": seed,
+        "progress": progress,
+    }
+    folder = Path(out) if out else run.path.with_name(f"{run.path.name}-finetuned")
+    tuned = train(
+        "supervised", labelled, start=run, out=folder, lr=lr or RATES["finetuned"], **options
+    )
+    z, z_test = (embed(run.encoder, p.x, splits.range) for p in (labelled.train, splits.test))
+    figures: dict[str, Any] = {
+        "labels": len(rows),
+        "finetuned": _accuracy(tuned, labelled),
+        "frozen": linear_probe(z, y[rows], z_test, y_test).test,
+    }
+    if scratch:
+        encoder = run.inputs["encoder"]
+        known = encoder in registry.listing("encoders")
+        fresh = train(
+            "supervised",
+            labelled,
+            encoder=encoder if known else _fresh(run),
+            encoder_args=run.inputs["args"] if known else None,
+            out=folder / "scratch",
+            lr=RATES["scratch"],
+            **options,
+        )
+        figures["scratch"] = _accuracy(fresh, labelled)
+    figures |= {
+        "data": splits.name,
+        "target": splits.target,
+        "classes": splits.classes,
+        "test_pictures": len(splits.test),
+        "epochs": options["epochs"],
+        "seed": seed,
+    }
+    write_json(folder / "finetuning.json", figures)
+    return tuned, figures
+
+
+def _accuracy(run: Run, splits: Splits) -> float:
+    """Share of the test pictures that the classifier names rightly."""
+    z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.range))
+    assert run.method is not None
+    classifier = run.method.get_submodule("classifier").cpu()
+    with torch.no_grad():
+        guess = classifier(z).argmax(1).numpy()
+    return float((guess == splits.test.factors[str(splits.target)]).mean())
+
+
+def _fresh(run: Run) -> torch.nn.Module:
+    """The run's network with its layers' own random start, drawn anew."""
+    network = copy.deepcopy(run.encoder).cpu().train()
+    for layer in network.modules():
+        if callable(reset := getattr(layer, "reset_parameters", None)):
+            reset()
+    return network

@@ -1,0 +1,271 @@
+"""What features show of a set of pictures without labels.
+
+Its neighbours, groups, near-duplicates and outliers, and a map to look at. Everything here depends
+on the features and the seed alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+
+from unlabeled.errors import UserError
+
+Layout = Literal["auto", "pca", "tsne", "umap"]
+
+NEIGHBOURS = 12
+"""Kept of each picture, for the page."""
+DENSITY = 10
+"""Neighbours whose mean distance says how alone a picture is."""
+FAR = 3.5
+"""Robust z-score from which a picture is an outlier (Iglewicz & Hoaglin 1993)."""
+COUNTS = (3, 4, 5, 6, 8, 10, 12)
+"""Numbers of clusters that are tried."""
+NEARLY = 0.8
+"""Share of the best silhouette that is good enough for more clusters."""
+SAMPLE = 2_000
+"""Pictures on which they are tried; the silhouette looks at all pairs."""
+MOST_CLUSTERS = 60
+EXAMPLES = 16
+ALIKE = 0.95
+"""Cosine of centred features from which two pictures may be near-duplicates."""
+CONTRAST = 0.15
+"""Difference of two thumbnails, in units of their contrast, up to which they may be so."""
+FAINT = 4 / 255
+"""The least contrast that is believed; below, thumbnails are blank but for noise."""
+CANDIDATES = 20
+"""Nearest pictures of each that are looked at as its near-duplicates."""
+TSNE_LIMIT = 20_000
+"""Pictures up to which t-SNE is the default: minutes on one core."""
+COMPONENTS = 50
+"""Principal components that t-SNE sees (Kobak & Berens 2019)."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A partition of pictures, the largest cluster first.
+
+    Args:
+        labels: the cluster of each picture, (N,).
+        examples: of each cluster the rows nearest to its centre, nearest first.
+    """
+
+    labels: np.ndarray
+    examples: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+def check_features(z: np.ndarray) -> None:
+    """Raise a UserError where features (N, d) show nothing: not finite, or all the same."""
+    if not np.isfinite(z).all():
+        raise UserError(
+            "the features hold NaN or infinite values: the training went wrong; "
+            "lower its learning rate and train again"
+        )
+    if np.ptp(_unit(z), axis=0).max(initial=0) < 1e-6:
+        raise UserError(
+            "all pictures get the same features (a collapsed encoder), so there is nothing to map; "
+            "train again, or give another run"
+        )
+
+
+def neighbours(
+    z: Float[np.ndarray, "n d"], k: int = NEIGHBOURS
+) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n k"]]:
+    """The k rows most similar to each row but itself: cosine similarities and rows, best first.
+
+    Exact, in blocks: never a matrix of all pairs. Fewer than k where there are fewer rows.
+    """
+    keys = F.normalize(torch.from_numpy(z).float(), dim=1)
+    k = min(k, len(keys) - 1)
+    parts = []
+    for rows in torch.arange(len(keys)).split(max(64, 2**24 // len(keys))):
+        similarity = keys[rows] @ keys.T  # (block, n)
+        similarity[torch.arange(len(rows)), rows] = -torch.inf
+        parts.append(similarity.topk(k))
+    best, found = (torch.cat(part) for part in zip(*parts, strict=True))
+    return best.clamp(-1, 1).numpy(), found.numpy()
+
+
+def choose_layout(layout: str, n: int) -> Literal["pca", "tsne", "umap"]:
+    """The layout that "auto" stands for with n pictures; others as they are, if they can be made.
+
+    UMAP where it is installed, else t-SNE up to 20,000 pictures, else PCA.
+
+    Raises:
+        UserError: no such layout, or UMAP is not installed.
+    """
+    known = get_args(Layout)
+    if layout not in known:
+        raise UserError(f"there is no layout '{layout}'; choose one of {', '.join(known)}")
+    installed = find_spec("umap") is not None
+    if layout == "umap" and not installed:
+        raise UserError(
+            "the layout umap needs a package of its own: pip install 'unlabeled[umap]', "
+            "or take the layout tsne"
+        )
+    if layout != "auto":
+        return layout  # type: ignore[return-value]
+    return "umap" if installed else "tsne" if n <= TSNE_LIMIT else "pca"
+
+
+def place(
+    z: Float[np.ndarray, "n d"], layout: Literal["pca", "tsne", "umap"], seed: int = 0
+) -> Float[np.ndarray, "n 2"]:
+    """A map of the pictures, within −1 to 1, both axes to the same scale.
+
+    Of features of unit length, so that distance means what cosine similarity means. PCA: the first
+    two components. t-SNE (van der Maaten & Hinton 2008) and UMAP (McInnes et al. 2018) see up to
+    50 components and start from the first two, which keeps the map alike from run to run and more
+    of its large-scale order (Kobak & Linderman 2021).
+    """
+    unit = _unit(z)
+    components = min(COMPONENTS, *unit.shape)
+    reduced = PCA(components, random_state=seed).fit_transform(unit)
+    reduced /= max(float(reduced[:, 0].std()), 1e-12)
+    flat = np.zeros((len(z), 2), np.float32)
+    flat[:, : min(2, components)] = reduced[:, :2]
+    if layout == "tsne":
+        flat = TSNE(
+            init=flat * np.float32(1e-4),  # the scale of scikit-learn's own start
+            perplexity=min(30.0, (len(z) - 1) / 3),
+            max_iter=750,  # as openTSNE; the map has long settled
+            random_state=seed,
+        ).fit_transform(reduced)
+    elif layout == "umap":
+        from umap import UMAP
+
+        flat = UMAP(
+            init=flat, n_neighbors=min(15, len(z) - 1), random_state=seed, n_jobs=1
+        ).fit_transform(reduced)
+    low, high = flat.min(0), flat.max(0)
+    half = max(float((high - low).max()) / 2, 1e-12)
+    return ((flat - (low + high) / 2) / half).astype(np.float32)
+
+
+def cluster(z: Float[np.ndarray, "n d"], k: int | None = None, seed: int = 0) -> Clusters:
+    """k-means of features of unit length.
+
+    Args:
+        z: features.
+        k: how many; None takes the most among 3 to 12 whose mean silhouette (Rousseeuw 1987) on
+            at most 2,000 rows is at least 0.8 of the best: where a finer split is hardly worse, it
+            shows more.
+        seed: of the starts and of the rows.
+
+    Raises:
+        UserError: k is below 2, above 60, or not below the number of pictures.
+    """
+    unit = _unit(z)
+    check_clusters(k, len(unit))
+    model = _kmeans(unit, k or _best_count(unit, seed), seed, starts=4)
+    labels, counts = np.unique(model.labels_, return_counts=True)
+    order = labels[np.argsort(-counts, kind="stable")]  # the largest first; empty ones are gone
+    rank = np.full(model.n_clusters, -1)
+    rank[order] = np.arange(len(order))
+    distance = np.linalg.norm(unit - model.cluster_centers_[model.labels_], axis=1)
+    by_distance = np.argsort(distance, kind="stable")
+    examples = [by_distance[model.labels_[by_distance] == label][:EXAMPLES] for label in order]
+    return Clusters(rank[model.labels_], examples)
+
+
+def check_clusters(k: int | None, n: int) -> None:
+    """Raise a UserError where n pictures cannot be put into k clusters."""
+    most = min(MOST_CLUSTERS, n - 1)
+    if k is not None and not 2 <= k <= most:
+        raise UserError(f"{k} clusters of {n:,} pictures do not work; choose from 2 to {most}")
+
+
+def near_duplicates(
+    z: Float[np.ndarray, "n d"], thumbnails: Float[np.ndarray, "n c h w"]
+) -> list[np.ndarray]:
+    """Groups of pictures that show almost the same, the largest first; rows in order.
+
+    Two pictures are linked where the cosine of their features minus the mean is at least 0.95,
+    *and* their thumbnails differ by at most 0.15 of their contrast: features of a weak encoder are
+    alike for pictures that are not. A group is all that links connect. Each picture is compared
+    with the 20 nearest to it.
+
+    Args:
+        z: features.
+        thumbnails: small versions of the pictures, black 0 and white 1.
+    """
+    similarity, rows = neighbours(z - z.mean(0), CANDIDATES)
+    one, which = np.nonzero(similarity >= ALIKE)
+    other = rows[one, which]
+    flat = thumbnails.reshape(len(thumbnails), -1)
+    contrast = np.maximum(flat.std(1), FAINT)
+    same = np.zeros(len(one), bool)
+    for start in range(0, len(one), 4096):
+        a, b = one[start : start + 4096], other[start : start + 4096]
+        difference = np.sqrt(np.square(flat[a] - flat[b]).mean(1))
+        same[start : start + 4096] = difference <= CONTRAST * np.minimum(contrast[a], contrast[b])
+    links = coo_array((np.ones(same.sum()), (one[same], other[same])), shape=(len(z), len(z)))
+    _, group = connected_components(links, directed=False)
+    order = np.argsort(group, kind="stable")
+    _, starts, counts = np.unique(group[order], return_index=True, return_counts=True)
+    groups = [order[s : s + c] for s, c in zip(starts, counts, strict=True) if c > 1]
+    return sorted(groups, key=lambda found: (-len(found), found[0]))
+
+
+def outliers(
+    similarity: Float[np.ndarray, "n k"],
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Pictures far from all others: their rows, farthest first, and robust z-scores.
+
+    The score of a picture is its mean distance (1 − cosine) to its 10 nearest neighbours
+    (Angiulli & Pizzuti 2002), as (score − median) / (1.4826 · median absolute deviation); an
+    outlier has 3.5 or more.
+
+    Args:
+        similarity: of each picture's nearest neighbours, best first, as `neighbours` gives it.
+    """
+    score = (1 - similarity[:, :DENSITY].astype(np.float64)).mean(1)
+    off = score - np.median(score)
+    scale = 1.4826 * np.median(np.abs(off))
+    z = off / scale if scale > 1e-9 else np.zeros_like(off)
+    rows = np.argsort(-z, kind="stable")
+    rows = rows[z[rows] >= FAR]
+    return rows, z[rows]
+
+
+def _unit(z: np.ndarray) -> np.ndarray:
+    """Rows of length 1; a row of zeros stays."""
+    z = z.astype(np.float32)
+    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+
+
+def _kmeans(unit: np.ndarray, k: int, seed: int, starts: int) -> KMeans:
+    with warnings.catch_warnings():
+        # Fewer distinct pictures than clusters: those that stay empty are dropped.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(k, n_init=starts, random_state=seed).fit(unit)
+
+
+def _best_count(unit: np.ndarray, seed: int) -> int:
+    rows = np.random.default_rng(seed).permutation(len(unit))[:SAMPLE]
+    part = unit[np.sort(rows)]
+    scores = {}
+    for k in COUNTS:
+        if k < len(part):
+            labels = _kmeans(part, k, seed, starts=2).labels_
+            if 1 < len(np.unique(labels)) < len(part):
+                scores[k] = float(silhouette_score(part, labels))
+    good = [k for k, score in scores.items() if score >= NEARLY * max(scores.values())]
+    return max(good, default=2)

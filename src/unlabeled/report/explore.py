@@ -1,0 +1,260 @@
+"""A folder without labels, explored: one HTML page that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from rich.console import Console
+
+from unlabeled.datasets.base import Pictures, Samples, read_data, to_float
+from unlabeled.errors import UserError
+from unlabeled.evaluation import structure
+from unlabeled.evaluation.features import embed
+from unlabeled.evaluation.structure import Layout
+from unlabeled.files import write_bytes
+from unlabeled.run import Run
+
+MOST = 100_000
+"""Pictures on a page: what a browser draws at once, and the time for all pairs allows."""
+LARGEST = 128
+"""Pixels of a thumbnail's longer side."""
+PIXELS = 42_000_000
+"""Of all thumbnails: 10,000 of 64×64, which a browser holds decoded in 170 MB."""
+SHEET = 1024
+"""Pixels of a side of the sheets that thumbnails are packed into."""
+QUALITY = 80
+"""Of WebP."""
+COMPARED = 16
+"""Pixels of a side of the thumbnails that near-duplicates are judged by."""
+BLOCK = 500
+DUPLICATES_SHOWN = 200
+OUTLIERS_SHOWN = 60
+RULES = {
+    "alike": structure.ALIKE,
+    "contrast": structure.CONTRAST,
+    "far": structure.FAR,
+    "density": structure.DENSITY,
+    "counts": structure.COUNTS,
+    "nearly": structure.NEARLY,
+}
+"""What the page says of its own making."""
+LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+
+
+def explore(
+    run: Run,
+    data: Any,
+    out: str | Path,
+    *,
+    layout: Layout = "auto",
+    clusters: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write a page to explore pictures by: a map, neighbours, clusters, duplicates, outliers.
+
+    Args:
+        run: whose encoder says what is alike.
+        data: pictures in any form that `unlabeled.open_data` knows.
+        out: the `.html` file to write; it holds all it needs, thumbnails included.
+        layout: of the map; "auto" is UMAP where installed, else t-SNE, else (many pictures) PCA.
+        clusters: how many; None chooses by the silhouette.
+        seed: of the map and the clusters.
+
+    Returns:
+        what was found: pictures, clusters, near-duplicate groups and their pictures, outliers, the
+        layout, and the bytes of the page.
+
+    Raises:
+        UserError: too few or too many pictures, no such layout, a number of clusters or a seed that
+            does not work, features that show nothing, or `out` is no .html file.
+    """
+    out = Path(out).expanduser()
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"the page is to be {out}; name a .html file")
+    if seed < 0:
+        raise UserError(f"the seed is {seed}; give 0 or more")
+    samples = read_data(data, run.inputs["channels"], run.size)
+    n = len(samples)
+    if n < 3:
+        raise UserError(f"{n} pictures make no map; give at least 3")
+    if n > MOST:
+        raise UserError(f"{n:,} pictures are too many for one page; give at most {MOST:,}")
+    chosen = structure.choose_layout(layout, n)
+    structure.check_clusters(clusters, n)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    span = run.span(samples.x)
+    with _status(f"features of {n:,} pictures"):
+        z = embed(run.encoder, samples.x, span)
+    structure.check_features(z)
+    with _status("thumbnails"):
+        tiles, small = thumbnails(samples.x, span)
+    with _status("neighbours, near-duplicates and outliers"):
+        similarity, rows = structure.neighbours(z)
+        duplicates = structure.near_duplicates(z, small)
+        far, scores = structure.outliers(similarity)
+    with _status("clusters"):
+        grouped = structure.cluster(z, clusters, seed)
+    with _status(f"map by {LAYOUTS[chosen]}"):
+        xy = structure.place(z, chosen, seed)
+    name = _name(data)
+    content = {
+        "name": name,
+        "n": n,
+        "tile": [tiles.shape[2], tiles.shape[1]],
+        "sheet": _per_sheet(tiles),
+        "names": samples.names,
+        "xy": pack(xy, "<f4"),
+        "k": rows.shape[1],
+        "neighbours": pack(rows, "<u4"),
+        "similarity": pack(similarity, "<f4"),
+        "clusters": pack(grouped.labels, "u1"),
+        "examples": [found.tolist() for found in grouped.examples],
+        "duplicates": [found.tolist() for found in duplicates[:DUPLICATES_SHOWN]],
+        "duplicateGroups": len(duplicates),
+        "outliers": far[:OUTLIERS_SHOWN].tolist(),
+        "scores": scores[:OUTLIERS_SHOWN].round(2).tolist(),
+        "outlierCount": len(far),
+        "factors": _factors(samples),
+        "made": {
+            "pictures": f"{n:,} of {name}, {samples.x.shape[3]} × {samples.x.shape[2]} pixels",
+            "run": run.path.name,
+            "method": str(run.config.get("method", "–")),
+            "encoder": f"{run.inputs['encoder']}, {z.shape[1]:,} features",
+            "map": LAYOUTS[chosen],
+            "clusters": f"k-means, {len(grouped)} "
+            + ("by the silhouette" if clusters is None else "as asked for"),
+            "seed": str(seed),
+        },
+        "layout": chosen,
+        "rules": RULES,
+    }
+    with _status("page"):
+        page = render(content, list(sheets(tiles)))
+        write_bytes(out, page)
+    return {
+        "pictures": n,
+        "layout": chosen,
+        "clusters": len(grouped),
+        "duplicate_groups": len(duplicates),
+        "duplicate_pictures": sum(map(len, duplicates)),
+        "outliers": len(far),
+        "bytes": len(page),
+    }
+
+
+def thumbnails(
+    x: np.ndarray | Pictures, span: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (N, C, H, W), read in blocks, as two sets of thumbnails.
+
+    Of one or two channels the first is shown in grey, of more the first three in colour.
+
+    Returns:
+        to show, uint8 (N, h, w, 1 or 3); to compare, float32 (N, c, 16, 16) in 0..1.
+    """
+    n, channels, height, width = x.shape
+    shown = 3 if channels >= 3 else 1
+    scale = min(1.0, LARGEST / max(height, width), (PIXELS / (n * height * width)) ** 0.5)
+    size = max(1, int(height * scale)), max(1, int(width * scale))
+    tiles = np.empty((n, *size, shown), np.uint8)
+    small = np.empty((n, shown, COMPARED, COMPARED), np.float32)
+    for start in range(0, n, BLOCK):
+        block = np.ascontiguousarray(x[start : start + BLOCK][:, :shown])
+        part = torch.from_numpy(block if block.dtype == np.uint8 else block.astype(np.float32))
+        part = to_float(part, span).clamp(0, 1)
+        small[start : start + BLOCK] = _resized(part, (COMPARED, COMPARED)).numpy()
+        bytes_ = (_resized(part, size) * 255).round().byte()
+        tiles[start : start + BLOCK] = bytes_.permute(0, 2, 3, 1).numpy()
+    return tiles, small
+
+
+def sheets(tiles: np.ndarray) -> Iterator[bytes]:
+    """Thumbnails (N, h, w, c) packed row by row into WebP sheets of about 1024 pixels a side."""
+    n, height, width, channels = tiles.shape
+    columns, rows = _per_sheet(tiles)
+    for start in range(0, n, columns * rows):
+        part = tiles[start : start + columns * rows]
+        used = -(-len(part) // columns)
+        full = np.zeros((used * columns, height, width, channels), np.uint8)
+        full[: len(part)] = part
+        grid = full.reshape(used, columns, height, width, channels).swapaxes(1, 2)
+        array = grid.reshape(used * height, columns * width, channels)
+        content = io.BytesIO()
+        Image.fromarray(array[..., 0] if channels == 1 else array).save(
+            content, "WEBP", quality=QUALITY
+        )
+        yield content.getvalue()
+
+
+def render(content: dict[str, Any], images: list[bytes]) -> bytes:
+    """The page: the template with its numbers and thumbnails.
+
+    Names of files are data, never markup: they stand in JSON whose `<`, `>` and `&` are escaped,
+    and the page runs no script but its own, whose hash its security policy names.
+    """
+    template = resources.files("unlabeled.report").joinpath("explore.html")
+    text = template.read_text(encoding="utf-8")
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    told = json.dumps(content, separators=(",", ":"))  # ASCII only: U+2028 and the like escaped
+    for sign in "<>&":
+        told = told.replace(sign, f"\\u{ord(sign):04x}")
+    encoded = "\n".join(
+        f'<script type="text/plain" class="sheet">{base64.b64encode(image).decode()}</script>'
+        for image in images
+    )
+    # The names last, so that none of them can stand for a place in the template.
+    for place, value in (("digest", digest), ("sheets", encoded), ("data", told)):
+        text = text.replace("{{" + place + "}}", value)
+    return text.encode()
+
+
+def pack(array: np.ndarray, dtype: str) -> str:
+    """Numbers as base64 of little-endian bytes, row by row."""
+    return base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode()
+
+
+def _resized(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if x.shape[2:] == size:
+        return x
+    return F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def _per_sheet(tiles: np.ndarray) -> list[int]:
+    """Columns and rows of a full sheet."""
+    return [max(1, SHEET // tiles.shape[2]), max(1, SHEET // tiles.shape[1])]
+
+
+def _factors(samples: Samples) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "codes": pack(codes, "<i4"), "classes": samples.classes.get(name)}
+        for name, codes in samples.factors.items()
+    ]
+
+
+def _name(data: Any) -> str:
+    """What the pictures are called: of a path only its end, since the page may be passed on."""
+    if isinstance(data, str | Path):
+        return Path(data).name or str(data)
+    return str(getattr(data, "name", "pictures"))
+
+
+def _status(doing: str) -> AbstractContextManager[Any]:
+    """Say on standard error what goes on."""
+    if sys.stderr.isatty():
+        return Console(stderr=True).status(f"{doing} …")
+    print(f"explore: {doing}", file=sys.stderr)
+    return nullcontext()
