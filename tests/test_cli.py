@@ -235,7 +235,7 @@ def test_a_data_set_in_a_file(tmp_path):
         (["train", "simclr", "--data", "nowhere"], "no data at 'nowhere'"),
         (["train", "simclr", "--data", "dsprites", "--epochs", "many"], "epochs"),
         (["train", "simclr", "--data", "dsprites", "--wings", "2"], "--wings"),
-        (["train", "simclr", "--data", "dsprites", "--augment", "Fog"], "augment"),
+        (["train", "simclr", "--data", "dsprites", "--augment", "Fog"], "no view 'Fog'"),
         (["train", "simclr", "--data", "dsprites", "--encoder", "big"], "no encoder called"),
         (["evaluate", "nowhere"], "is no finished run"),
         (["embed", "nowhere", "x", "--out", "y.npy"], "is no finished run"),

@@ -277,6 +277,6 @@ def test_the_scikit_learn_transformer(sprites):
     from sklearn.base import clone
 
     x, _ = sprites
-    model = clone(ul.SelfSupervised("simclr", epochs=1, options=dict(FAST)))
+    model = clone(ul.SelfSupervised("simclr", epochs=1, **FAST))
     z = model.fit(x).transform(x[:9])
     assert z.shape == (9, 128)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import re
 import signal
 import sys
 import warnings
@@ -317,8 +318,27 @@ def _parse_args(parser: ArgumentParser, argv: list[str]) -> Any:
     try:
         return parser.parse_args(argv)
     except ArgumentError as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{why} (see {parser.prog} --help)") from error
+        raise UserError(f"{_plainly(str(error))} (see {parser.prog} --help)") from error
+
+
+def _plainly(error: str) -> str:
+    """What the parser says of a wrong value, in the words of a user."""
+    error = " ".join(error.split())
+    if found := re.search(r"class_path 'unlabeled\.views\.(\w+)': Option '(\w+)' is not", error):
+        return f"the view {found[1]} has no option '{found[2]}'"
+    if found := re.search(r"Expected a dot import path string: (\S+)", error):
+        from unlabeled import views
+
+        names = ", ".join(sorted(set(views.__all__) - {"View"}))
+        return f"there is no view '{found[1]}'; choose one of {names}"
+    found = re.match(r'Parser key "(\w+)": Expected a (.*)\. Got value: (.*)', error)
+    if not found:
+        return error
+    flag, kind, value = found.groups()
+    wanted = {"<class 'int'>": "a whole number", "<class 'float'>": "a number"}.get(kind, kind)
+    if kind.startswith("typing.Literal"):
+        wanted = "one of " + kind[len("typing.Literal") :].strip("[]").replace("'", "")
+    return f"--{flag.replace('_', '-')} is '{value}', but must be {wanted}"
 
 
 def _method(command: str, argv: list[str]) -> tuple[str, type[Method], list[str]]:
@@ -358,7 +378,10 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
         help="folder of pictures, .npy or .npz file, NAME or NAME:FOLDER of a data set",
     )
     parser.add_argument(
-        "--encoder", type=str, default="small", help="`unlabeled list encoders`, or ./file.py:Net"
+        "--encoder",
+        type=str,
+        default="small",
+        help="a name of `unlabeled list encoders`, timm:NAME, hf:NAME, or ./file.py:Net",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_function_arguments(

@@ -31,6 +31,7 @@ DEFAULT_FLAGS = {
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 10**9,
 }
+LOGGERS = ("tensorboard", "csv", "wandb", "none")
 TAKEN = {
     "max_epochs": "use --epochs",
     "precision": "use --precision",
@@ -135,7 +136,7 @@ def fit(
     checkpoint: Path | None = None,
     callbacks: Sequence[Callback] = (),
     logger: str = "tensorboard",
-    trainer: dict[str, Any] | None = None,
+    flags: dict[str, Any] | None = None,
 ) -> History:
     """Train in place; leave checkpoints, `metrics.csv` and the logger's files in `out`.
 
@@ -149,7 +150,7 @@ def fit(
     sample = splits.train.take(rows)
     sample.x = sample.x[:]
     history = History(out / "metrics.csv", sample, splits.range)
-    flags = _checked(trainer or {})
+    flags = dict(flags or {})
     done = (0, 0)
     if checkpoint:
         place = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
@@ -217,15 +218,23 @@ def exact_single_pixels(module: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _checked(flags: dict[str, Any]) -> dict[str, Any]:
-    """Flags of Lightning's Trainer, but those that are set in another way or change the result."""
+def check_flags(flags: dict[str, Any], logger: str) -> dict[str, Any]:
+    """Flags of Lightning's Trainer, but those that are set in another way or change the result.
+
+    Raises:
+        UserError: one of those, an unknown flag, or an unknown logger.
+    """
+    for name in logger.split(","):
+        if name not in LOGGERS:
+            raise UserError(f"there is no logger '{name}'; choose of {', '.join(LOGGERS)}")
     known = inspect.signature(L.Trainer).parameters
     for flag in flags:
         if flag in TAKEN:
             raise UserError(f"the trainer's {flag} cannot be set here: {TAKEN[flag]}")
         if flag not in known:
-            close = ", ".join(difflib.get_close_matches(flag, known)) or ", ".join(known)
-            raise UserError(f"Lightning's Trainer has no flag '{flag}'; close ones are {close}")
+            close = difflib.get_close_matches(flag, known)
+            hint = f"did you mean {' or '.join(close)}?" if close else "its documentation has all"
+            raise UserError(f"Lightning's Trainer has no flag '{flag}'; {hint}")
     return dict(flags)
 
 
@@ -246,8 +255,6 @@ def _loggers(names: str, out: Path) -> Any:
                 raise UserError(
                     "logging to Weights & Biases needs wandb: pip install wandb"
                 ) from error
-        elif name != "none":
-            raise UserError(f"there is no logger '{name}'; choose of tensorboard, csv, wandb, none")
     return made or False
 
 

@@ -6,7 +6,6 @@ rest is JSON, and only encoders of this package are rebuilt from their name.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,19 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from unlabeled import registry
 from unlabeled.datasets.base import Pictures, read_data, value_range
-from unlabeled.encoders.base import build
+from unlabeled.encoders.base import build, is_rebuilt
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
 from unlabeled.files import write_bytes, write_json
+from unlabeled.safety import (
+    build_checked,
+    check_config,
+    check_inputs,
+    inside,
+    read_json,
+    read_shapes,
+)
 
 
 class Run:
@@ -121,26 +127,23 @@ def load(run: str | Path, encoder: Any = None) -> Run:
                 else "give the folder that `unlabeled train` wrote"
             )
             raise UserError(f"{path} is no finished run ({name} is missing): {why}")
-    try:
-        inputs = json.loads((path / "encoder.json").read_text())
-        config = json.loads((path / "config.json").read_text())
-        weights = load_file(path / "encoder.safetensors")
-    except Exception as error:
-        raise UserError(f"{path} is damaged ({error}); train it again") from error
-    name = inputs["encoder"]
-    if encoder is None and name not in registry.listing("encoders"):
+    inputs = check_inputs(read_json(inside(path, "encoder.json")))
+    config = check_config(read_json(inside(path, "config.json")))
+    weights = inside(path, "encoder.safetensors")
+    shapes = read_shapes(weights)
+    name, args = inputs["encoder"], inputs["args"]
+    if encoder is None and not is_rebuilt(name, args):
         raise UserError(
             f"the encoder of {path} is your own ({name}); "
             "give it as encoder=… in Python, or --encoder ./file.py:Net"
         )
     try:
-        module = build(
-            encoder or name,
-            inputs["channels"],
-            tuple(inputs["size"]),
-            **({} if isinstance(encoder, nn.Module) else inputs["args"]),
-        )
-        module.load_state_dict(weights)
+        if encoder is None:
+            module = build_checked(inputs, shapes)
+        else:
+            given = {} if isinstance(encoder, nn.Module) else args
+            module = build(encoder, inputs["channels"], tuple(inputs["size"]), **given)
+        module.load_state_dict(load_file(weights))
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(f"the weights of {path} do not fit the encoder {name}: {error}") from error
     return Run(path, module.to(memory_format=torch.channels_last), config, inputs)  # type: ignore[call-overload]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import math
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from unlabeled import __version__, registry
 from unlabeled.core import Method, Recipe
 from unlabeled.datasets.base import Splits, open_data
 from unlabeled.encoders.base import build
+from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
 from unlabeled.run import Run, load
@@ -79,8 +81,9 @@ def train(
         UserError: something does not fit; the message says what to do.
         Stopped: Ctrl-C or SIGTERM came; the run is saved.
     """
-    from unlabeled.learner import fit
+    from unlabeled.learner import check_flags, fit
 
+    flags = check_flags(trainer or {}, logger)
     job = _job(
         method,
         data,
@@ -115,12 +118,14 @@ def train(
         checkpoint=checkpoint,
         callbacks=callbacks,
         logger=logger,
-        trainer=trainer,
+        flags=flags,
     )
     product = job.method.encoder
+    named = job.config["encoder"], job.config["encoder_args"]
+    name, args = product.rebuild if isinstance(product, Backbone) else named
     inputs = {
-        "encoder": job.config["encoder"],
-        "args": job.config["encoder_args"],
+        "encoder": name,
+        "args": args,
         "channels": job.splits.channels,
         "size": list(job.splits.size),
         "range": list(job.splits.range),
@@ -175,6 +180,9 @@ def _job(
 ) -> _Job:
     cls = registry.find("methods", method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else cls.__name__.lower()
+    for flag, value, least in (("size", size, 4), ("workers", workers, 1)):
+        if value is not None and value < least:
+            raise UserError(f"{flag} is {value}, but must be at least {least}")
     shape: dict[str, Any] = {"size": None if size is None else (size, size)}
     if start is not None:
         begun = start if isinstance(start, Run) else load(start)
@@ -229,10 +237,11 @@ def resolve(
         raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
-    if recipe.epochs < 1 or recipe.batch_size < 2:
-        raise UserError(
-            f"epochs ({recipe.epochs}) must be at least 1 and batch_size ({recipe.batch_size}) 2"
-        )
+    for field, least in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0.0)):
+        if getattr(recipe, field) < least:
+            raise UserError(f"{field} is {getattr(recipe, field)}, but must be at least {least}")
+    if not 0 < recipe.lr < math.inf:
+        raise UserError(f"lr is {recipe.lr}, but must be above 0")
     arguments = {k: v for k, v in merged.items() if k in accepted}
     if "augment" in accepted and arguments.get("augment") is None:
         arguments["augment"] = splits.augment
@@ -280,11 +289,20 @@ def _refuse_other(record: Path, config: dict[str, Any]) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{record} is damaged ({error}); choose another --out") from error
     for key, now in config.items():
-        if before.get(key) != now and not (key == "data" and now is None):
-            raise UserError(
-                f"{record.parent} was made with {key} = {before.get(key)}, not {now}; "
-                "give the same to resume it, or another --out"
-            )
+        if key != "data" or now is not None:
+            _refuse_change(record.parent, key, before.get(key), now)
+
+
+def _refuse_change(folder: Path, key: str, before: Any, now: Any) -> None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for inner in dict.fromkeys((*before, *now)):
+            _refuse_change(folder, inner, before.get(inner), now.get(inner))
+    elif before != now:
+        told = "the default" if before is None else before
+        raise UserError(
+            f"{folder} was made with {key} = {told}, not {'the default' if now is None else now}; "
+            "give the same to resume it, or another --out"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -48,7 +48,8 @@ def read(path: Path, channels: int | None = None, labels_from: Any = None) -> Sa
         if isinstance(error, UserError):
             raise
         named = path if labels_from is None else f"{path} or {labels_from}"
-        raise UserError(f"{named} cannot be read as an array: {error}") from error
+        why = str(error).rstrip(".")
+        raise UserError(f"{named} cannot be read as an array: {why}; save it again") from error
     return from_memory(x if y is None else (x, y), channels)
 
 

@@ -243,7 +243,8 @@ def _index_table(path: Path) -> list[Chunk]:
                 schema = batches[0].schema if batches else pa.schema([])
                 groups = [len(batch) for batch in batches]
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read as a table: {error}; copy it again") from error
+        why = str(error).partition(". ")[0]
+        raise UserError(f"{path} cannot be read as a table: {why}; copy it again") from error
     column = _picture_column(path, schema)
     chunks: list[Chunk] = []
     first = 0

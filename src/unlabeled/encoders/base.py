@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled import registry
+from unlabeled.encoders import external
 from unlabeled.errors import UserError
 
 
@@ -56,8 +58,8 @@ def build(
     """An encoder for pictures of that many channels and that size (height, width).
 
     Args:
-        encoder: a name of `unlabeled list encoders`, `./file.py:Net`, a class or function, or a
-            finished module.
+        encoder: a name of `unlabeled list encoders`, `timm:NAME`, `hf:NAME`, `./file.py:Net`, a
+            class or function, or a finished module.
         channels: of the pictures.
         size: of the pictures, in pixels.
         options: arguments of the encoder, such as `width`.
@@ -70,6 +72,8 @@ def build(
     """
     if isinstance(encoder, nn.Module):
         return _with_dim(encoder, channels, size)
+    if isinstance(encoder, str) and external.is_external(encoder):
+        return _with_dim(external.make(encoder, channels, size, **options), channels, size)
     make = registry.find("encoders", encoder) if isinstance(encoder, str) else encoder
     accepted = inspect.signature(make).parameters
     given = {"channels": channels, "size": size} | options
@@ -79,14 +83,20 @@ def build(
     return _with_dim(module, channels, size)
 
 
+def is_rebuilt(name: str, args: Iterable[str] = ()) -> bool:
+    """Whether `build` makes it from name and arguments alone, so a run folder needs no encoder."""
+    return name in registry.listing("encoders") or external.is_safe(name, args)
+
+
 def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:
     """Try the module on two blank pictures; note the number of features it gives."""
     was_training = module.training
-    place = next((p.device for p in module.parameters()), torch.device("cpu"))
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    place = next((t.device for t in tensors), torch.device("cpu"))
     with torch.no_grad():
         try:
             out = module.eval()(torch.zeros(2, channels, *size, device=place))
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the encoder cannot take pictures of {channels}×{size[0]}×{size[1]}: {error}"
             ) from error

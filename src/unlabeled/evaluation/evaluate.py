@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled import registry
 from unlabeled.datasets.base import Splits, open_data, to_float
-from unlabeled.encoders.base import build
+from unlabeled.encoders.base import build, is_rebuilt
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.features import embed
@@ -24,6 +23,7 @@ from unlabeled.evaluation.health import rankme
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.files import write_json
+from unlabeled.safety import inside
 
 if TYPE_CHECKING:
     from unlabeled.run import Run
@@ -75,7 +75,7 @@ def evaluate(
     if report and run.path.is_dir():
         from unlabeled.report.page import write_report
 
-        write_json(run.path / "evaluation.json", result)
+        write_json(inside(run.path, "evaluation.json"), result)
         write_report(run, splits, judged)
     return result
 
@@ -85,7 +85,7 @@ def baselines(run: Run, splits: Splits) -> list[Judged]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         name = run.inputs["encoder"]
-        if name in registry.listing("encoders"):
+        if is_rebuilt(name, run.inputs["args"]):
             fresh = build(name, splits.channels, splits.size, **run.inputs["args"])
         else:
             fresh = _reset(run.encoder)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from unlabeled import registry
 from unlabeled.datasets.base import Splits
+from unlabeled.encoders.base import is_rebuilt
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.features import embed
@@ -133,7 +133,7 @@ def finetune(
     }
     if scratch:
         encoder = run.inputs["encoder"]
-        known = encoder in registry.listing("encoders")
+        known = is_rebuilt(encoder, run.inputs["args"])
         fresh = train(
             "supervised",
             labelled,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from unlabeled.files import read_csv, write_bytes
 from unlabeled.report import plots
 from unlabeled.report.page import COLUMNS, CURVES, format_figure, page, style
 from unlabeled.run import Run
+from unlabeled.safety import inside, read_json
 
 LEFT_OUT = ("versions", "views")
 
@@ -59,14 +59,11 @@ def _names(runs: list[Run]) -> list[str]:
 
 
 def _result(run: Run, data: Any, labels_from: Any) -> dict[str, Any]:
-    known = run.path / "evaluation.json"
+    known = inside(run.path, "evaluation.json")
     if data is None and known.is_file():
-        try:
-            found = json.loads(known.read_text())
-            if set(COLUMNS) <= set(found):
-                return dict(found) | {"run": run.config}
-        except (ValueError, TypeError):
-            pass
+        found = read_json(known)
+        if set(COLUMNS) <= set(found):
+            return found | {"run": run.config}
     return run.evaluate(data, labels_from=labels_from, report=data is None) | {"run": run.config}
 
 
@@ -96,9 +93,9 @@ runs of one method only. One seed each says little about small differences.</p><
 
 def _curves(runs: dict[str, Run]) -> str:
     known = {
-        name: read_csv(run.path / "metrics.csv")
+        name: read_csv(path)
         for name, run in runs.items()
-        if (run.path / "metrics.csv").is_file()
+        if (path := inside(run.path, "metrics.csv")).is_file()
     }
     figures = "".join(
         f"<figure>{plots.curves_picture(lines, title)}</figure>"

@@ -14,6 +14,7 @@ from unlabeled.evaluation import health
 from unlabeled.evaluation.knn import NEIGHBOURS
 from unlabeled.files import read_csv, write_bytes
 from unlabeled.report import plots
+from unlabeled.safety import inside
 
 if TYPE_CHECKING:
     from unlabeled.evaluation.evaluate import Judged
@@ -55,7 +56,7 @@ def write_report(run: Run, splits: Splits, judged: list[Judged]) -> None:
         _reading(splits),
         _configuration(run),
     ]
-    folder = run.path / "report"
+    folder = inside(run.path, "report")
     folder.mkdir(exist_ok=True)
     title = f"{run.config['method']} on {splits.name}"
     write_bytes(folder / "index.html", page(title, style(), "\n".join(filter(None, sections))))
@@ -132,7 +133,7 @@ after the features’ mean is taken off.</p></section>"""
 
 
 def _views(run: Run) -> str:
-    path = run.path / "views.png"
+    path = inside(run.path, "views.png")
     if not path.is_file():
         return ""
     return f"""<section><h2>What the learner saw</h2>
@@ -179,7 +180,7 @@ apart.</p></section>"""
 
 
 def _curves(run: Run) -> str:
-    path = run.path / "metrics.csv"
+    path = inside(run.path, "metrics.csv")
     if not path.is_file():
         return ""
     columns = read_csv(path)
