@@ -22,7 +22,7 @@ def cls(request) -> type[Method]:
 @pytest.fixture
 def method(cls) -> Method:
     torch.manual_seed(0)
-    arguments = {"classes": 3, "augment": Affine()}
+    arguments = {"classes": 3, "augment": Affine(), "shape": (1, 32, 32)}
     accepted = inspect.signature(cls).parameters
     chosen = {k: v for k, v in arguments.items() if k in accepted}
     return cls(build("small", 1, (32, 32), width=4), **chosen)

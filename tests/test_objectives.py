@@ -24,6 +24,22 @@ def naive_nt_xent(a, b, temperature):
     return sum(ell(2 * k, 2 * k + 1) + ell(2 * k + 1, 2 * k) for k in range(n)) / (2 * n)
 
 
+def naive_few(a, b, temperature, negatives, keep_positive):
+    """The sum has only the other view of the pictures that follow, and perhaps the positive."""
+    n = len(a)
+
+    def e(u, v):
+        return torch.exp(torch.dot(u, v) / (u.norm() * v.norm()) / temperature)
+
+    total = 0
+    for own, other in ((a, b), (b, a)):
+        for i in range(n):
+            below = sum(e(own[i], other[(i + k) % n]) for k in range(1, negatives + 1))
+            below = below + (e(own[i], other[i]) if keep_positive else 0)
+            total = total - torch.log(e(own[i], other[i]) / below)
+    return total / (2 * n)
+
+
 def pair(n=6, d=5, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(2, n, d, generator=generator, dtype=dtype).unbind(0)
@@ -92,3 +108,30 @@ def test_nt_xent_refuses_what_it_cannot_mean():
 
     with pytest.raises((ValueError, TypeCheckError)):
         nt_xent(a, b[:3], 0.5)
+
+
+@pytest.mark.parametrize("keep_positive", [True, False])
+@pytest.mark.parametrize("negatives", [1, 2, 5])
+def test_few_negatives_are_the_pictures_that_follow(negatives, keep_positive):
+    a, b = pair()
+    expected = naive_few(a, b, 0.3, negatives, keep_positive)
+    torch.testing.assert_close(nt_xent(a, b, 0.3, negatives, keep_positive), expected)
+    arguments = (a.requires_grad_(), b.requires_grad_(), 0.3, negatives, keep_positive)
+    assert gradcheck(nt_xent, arguments)
+
+
+def test_the_positive_can_be_left_out_of_the_sum():
+    a, b = pair()
+    z = torch.nn.functional.normalize(torch.cat([a, b]), dim=1)
+    e = torch.exp(z @ z.T / 0.5)
+    total = 0
+    for i in range(12):
+        j = (i + 6) % 12
+        total = total - torch.log(e[i, j] / sum(e[i, k] for k in range(12) if k not in (i, j)))
+    torch.testing.assert_close(nt_xent(a, b, keep_positive=False), total / 12)
+
+
+@pytest.mark.parametrize("negatives", [0, 6, -1])
+def test_negatives_must_be_there(negatives):
+    with pytest.raises(ValueError, match="1 to 5 negatives"):
+        nt_xent(*pair(), negatives=negatives)

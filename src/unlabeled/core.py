@@ -136,6 +136,14 @@ class Method(nn.Module):
     def update(self) -> None:
         """After each step, without gradient: moving averages, queues, centres."""
 
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """What the method makes of pictures (B, C, H, W), for the report; nothing unless it draws.
+
+        By title (B, k, C, H, W) in [0, 1]: k pictures that belong together, such as a picture and
+        its reconstruction. Called in eval mode after training, without gradient.
+        """
+        return {}
+
 
 class EMA(nn.Module):
     """A copy of a module that follows it slowly and takes no gradient: θ' ← m θ' + (1 − m) θ.

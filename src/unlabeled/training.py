@@ -133,6 +133,7 @@ def train(
     }
     run = Run(folder, product, job.config, inputs, data=job.splits, method=job.method)
     run.save()
+    draw_pictures(job.method, job.splits, folder)
     return run
 
 
@@ -225,7 +226,8 @@ def resolve(
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and the method's arguments: the user's, else this data's, else the defaults.
 
-    A method's argument `augment` defaults to the data set's views, `classes` to its number of them.
+    A method's argument `augment` defaults to the data set's views, `classes` to its number of them,
+    `shape` to that of its pictures.
     """
     accepted = list(inspect.signature(cls).parameters)[1:]
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
@@ -247,6 +249,8 @@ def resolve(
         arguments["augment"] = splits.augment
     if "classes" in accepted and splits.classes:
         arguments.setdefault("classes", len(splits.classes))
+    if "shape" in accepted:
+        arguments.setdefault("shape", (splits.channels, *splits.size))
     return recipe, arguments
 
 
@@ -255,6 +259,14 @@ def draw_views(method: Method, splits: Splits, path: Path) -> None:
     from unlabeled.report.plots import views_picture
 
     write_bytes(path, views_picture(method, splits))
+
+
+def draw_pictures(method: Method, splits: Splits, folder: Path) -> None:
+    """What the method makes of pictures, as `picture-TITLE.png` in the run folder."""
+    from unlabeled.report.plots import made_pictures
+
+    for title, content in made_pictures(method, splits).items():
+        write_bytes(folder / f"picture-{title.replace(' ', '-')}.png", content)
 
 
 def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:

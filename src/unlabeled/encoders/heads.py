@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 
-from torch import nn
+from torch import Tensor, nn
 
 from unlabeled.errors import UserError
 
@@ -24,3 +25,38 @@ def mlp(*dims: int) -> nn.Sequential:
     for d_in, d_out in hidden:
         layers += [nn.Linear(d_in, d_out, bias=False), nn.BatchNorm1d(d_out), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Linear(*last))
+
+
+def deconv(dim: int, shape: tuple[int, int, int], width: int = 16) -> nn.Sequential:
+    """A decoder: features (B, dim) -> pictures (B, *shape), unbounded.
+
+    A linear layer to a small map, then transposed convolutions that double it, 4×4 with BatchNorm
+    and ReLU, until it covers the picture; what is too much is cut off at the right and bottom.
+    """
+    channels, height, width_px = shape
+    doublings = max(1, math.ceil(math.log2(max(height, width_px) / 4)))
+    rows, columns = (math.ceil(side / 2**doublings) for side in (height, width_px))
+    widths = [width * min(8, 2 ** (doublings - 1 - i)) for i in range(doublings)]
+    layers: list[nn.Module] = [
+        nn.Linear(dim, widths[0] * rows * columns),
+        nn.Unflatten(1, (widths[0], rows, columns)),
+        nn.BatchNorm2d(widths[0]),
+        nn.ReLU(inplace=True),
+    ]
+    for c_in, c_out in itertools.pairwise([*widths, channels]):
+        layers.append(nn.ConvTranspose2d(c_in, c_out, 4, 2, 1))
+        if len(layers) < 4 + 3 * (doublings - 1):
+            layers += [nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, Cut(height, width_px))
+
+
+class Cut(nn.Module):
+    """The top left corner of a map, (B, C, H, W) -> (B, C, height, width)."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, height, width)."""
+        return x[..., : self.height, : self.width]

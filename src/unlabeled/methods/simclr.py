@@ -6,7 +6,7 @@ Representations", algorithm 1.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, cat, nn
 
@@ -25,6 +25,9 @@ class SimCLR(Method):
     Args:
         dim: width of the projection; 0 leaves the head out and contrasts the features themselves.
         temperature: τ of the loss.
+        negatives: for each view, how many; all other views of the batch unless given.
+        denominator: "paper" has the positive in the sum; "tutorial" leaves it out, as the lecture's
+            code does.
         augment: the views; the data set's own unless given.
     """
 
@@ -53,12 +56,15 @@ class SimCLR(Method):
         *,
         dim: int = 128,
         temperature: float = 0.5,
+        negatives: int | None = None,
+        denominator: Literal["paper", "tutorial"] = "paper",
         augment: View | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
         self.head = mlp(d, d, dim) if dim else nn.Identity()
-        self.temperature = temperature
+        self.temperature, self.negatives = temperature, negatives
+        self.keep_positive = denominator == "paper"
         self.augment = augment or Photo()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -68,4 +74,4 @@ class SimCLR(Method):
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """NT-Xent of the projections."""
         a, b = self.head(self.encoder(cat(views))).chunk(2)  # (B, dim) each
-        return nt_xent(a, b, self.temperature)
+        return nt_xent(a, b, self.temperature, self.negatives, self.keep_positive)

@@ -49,6 +49,7 @@ def write_report(run: Run, splits: Splits, judged: list[Judged]) -> None:
         _headline(run, splits, judged),
         _figures_table(splits, judged),
         _views(run),
+        _made(run),
         _matrices(splits, judged),
         _histograms(splits, judged),
         _curves(run),
@@ -139,6 +140,16 @@ def _views(run: Run) -> str:
     return f"""<section><h2>What the learner saw</h2>
 {_image(path.read_bytes(), "pictures and their random views", "sheet")}
 <p class="note">Left: pictures of the training set. Right: random views of each.</p></section>"""
+
+
+def _made(run: Run) -> str:
+    """What the method drew after training."""
+    figures = "".join(
+        _figure(path.read_bytes(), path.stem.removeprefix("picture-").replace("-", " "), "sheet")
+        for path in sorted(run.path.glob("picture-*.png"))
+        if not path.is_symlink()
+    )
+    return f"<section><h2>What it draws</h2>{figures}</section>" if figures else ""
 
 
 def _matrices(splits: Splits, judged: list[Judged]) -> str:

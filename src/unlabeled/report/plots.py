@@ -48,6 +48,26 @@ def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int 
     return _contact_sheet(table, gap_after_first=True)
 
 
+def made_pictures(method: Method, splits: Splits, pictures: int = 10) -> dict[str, bytes]:
+    """PNG by title of what a method draws: a column for each picture, or rows of single ones."""
+    part = splits.test if len(splits.test) else splits.train
+    rows = np.linspace(0, len(part) - 1, min(pictures, len(part))).astype(int)
+    device = next(method.parameters()).device
+    x = to_float(torch.from_numpy(part.x[rows]), splits.range).to(device)
+    was_training = method.training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        drawn = method.eval().pictures(x)
+    method.train(was_training)
+    sheets = {}
+    for title, tensor in drawn.items():
+        size = tensor.shape[-1], tensor.shape[-2]
+        table = [[_to_image(p, size) for p in belonging] for belonging in tensor.float().cpu()]
+        columns = [list(row) for row in zip(*table, strict=True)]
+        sheets[title] = _contact_sheet(columns, gap_after_first=False)
+    return sheets
+
+
 def similarity_picture(z: np.ndarray, order: np.ndarray) -> bytes:
     """PNG of the similarity matrix of rows in that order: red alike, blue opposite, white neither.
 

@@ -1,0 +1,85 @@
+"""Variational autoencoder: squeeze a picture into a few noisy numbers and draw it again.
+
+Kingma, Welling 2014, "Auto-Encoding Variational Bayes"; β: Higgins et al. 2017, "β-VAE".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.encoders.heads import deconv
+
+
+class VAE(Method):
+    """The features are the means of q(z|x) = N(encoder(x), σ²(x)); a decoder draws p(x|z).
+
+    The loss is the negative evidence lower bound, in nats a picture: −log p(x|z) of one sample of
+    z, plus β times the divergence of q(z|x) from N(0, 1).
+
+    Args:
+        beta: weight of the divergence; 1 gives a bound on log p(x).
+        likelihood: of a pixel: "bernoulli" for black and white, "gaussian" with one learned
+            standard deviation for all (σ-VAE, Rybkin et al. 2021).
+        width: of the decoder's last layer; earlier ones are up to eight times as wide.
+        shape: channels, height and width of the pictures; the data set's own unless given.
+    """
+
+    recipe = Recipe(epochs=100, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
+    recipes: ClassVar = {"dsprites": {"epochs": 60, "batch_size": 128, "schedule": "one_cycle"}}
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        beta: float = 1.0,
+        likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
+        width: int = 16,
+        shape: tuple[int, int, int] = (1, 64, 64),
+    ) -> None:
+        super().__init__(encoder)
+        d = self.encoder.dim
+        self.log_variance = nn.Linear(d, d)
+        self.decoder = deconv(d, shape, width)
+        self.log_std = nn.Parameter(torch.tensor(-1.0), requires_grad=likelihood == "gaussian")
+        self.beta, self.likelihood = beta, likelihood
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The pictures as they are (B, C, H, W), and noise for their samples (B, dim)."""
+        noise = torch.randn(len(batch.x), self.encoder.dim, device=batch.x.device)
+        return batch.x, noise
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """Negative evidence lower bound, nats a picture."""
+        x, noise = views
+        mean = self.encoder(x)
+        log_variance = self.log_variance(mean).float()
+        mean = mean.float()
+        drawn = self.decoder(mean + torch.exp(log_variance / 2) * noise).float()
+        divergence = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
+        return (self.surprise(drawn, x) + self.beta * divergence).mean()
+
+    def surprise(self, drawn: Tensor, x: Tensor) -> Tensor:
+        """−log p(x|z) of each picture (B,), from what the decoder drew (B, C, H, W)."""
+        if self.likelihood == "bernoulli":
+            pixels = F.binary_cross_entropy_with_logits(drawn, x, reduction="none")
+        else:
+            scaled = (x - drawn.sigmoid()) * torch.exp(-self.log_std)
+            pixels = scaled**2 / 2 + self.log_std + math.log(2 * math.pi) / 2
+        return pixels.flatten(1).sum(1)
+
+    @torch.no_grad()
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """What it draws: each picture beside its reconstruction, and samples from N(0, 1)."""
+        again = self.decoder(self.encoder(x)).float().sigmoid()
+        noise = torch.randn(len(x), self.encoder.dim, device=x.device)
+        samples = self.decoder(noise).float().sigmoid()
+        return {
+            "picture and reconstruction": torch.stack([x, again], 1),
+            "samples": samples[:, None],
+        }
