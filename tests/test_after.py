@@ -12,7 +12,8 @@ from torch import nn
 import unlabeled as ul
 from unlabeled.cli import main
 from unlabeled.errors import Notice, UserError
-from unlabeled.evaluation.finetune import few, finetune
+from unlabeled.evaluation.few_label import sample_labels
+from unlabeled.evaluation.finetune import finetune
 from unlabeled.learner import exact_single_pixels
 from unlabeled.planning import estimate
 from unlabeled.report.compare import compare
@@ -26,19 +27,19 @@ FAST = {"batch_size": 64, "progress": False}
 )
 def test_few_labels_are_spread_over_the_classes(labels, number):
     y = np.random.default_rng(0).integers(0, 7, 1000)
-    rows = few(y, labels)
+    rows = sample_labels(y, labels)
     assert len(rows) == len(set(rows)) == number
     if number < 1000:
         counts = np.bincount(y[rows], minlength=7)
         assert counts.max() - counts.min() <= 1
-        assert set(few(y, labels, seed=1)) != set(rows)
-    assert np.array_equal(few(y, labels), rows)
+        assert set(sample_labels(y, labels, seed=1)) != set(rows)
+    assert np.array_equal(sample_labels(y, labels), rows)
 
 
 @pytest.mark.parametrize("labels", ["many", "0.1%", 3, 2000, "-5", "200%"])
 def test_labels_that_make_no_sense_are_refused(labels):
     with pytest.raises(UserError, match="labels"):
-        few(np.arange(1000) % 7, labels)
+        sample_labels(np.arange(1000) % 7, labels)
 
 
 def test_finetuning_starts_from_the_run_and_leaves_it_alone(trained, sprites, tmp_path):

@@ -115,6 +115,7 @@ class Splits:
         classes: names of the target's classes.
         range: black and white of float and uint16 pictures; uint8 is always 0 and 255.
         augment: the views that suit these pictures.
+        numbers: factors whose classes are numbers, with the period of those that go round.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Splits:
     classes: list[str] = field(default_factory=list)
     range: tuple[float, float] = (0.0, 1.0)
     augment: View = field(default_factory=Photo)
+    numbers: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:

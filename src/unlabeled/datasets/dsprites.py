@@ -120,6 +120,7 @@ def load(place: str | None = None, pictures: int = 20_000) -> Splits:
         target="shape",
         classes=list(SHAPES),
         augment=Affine(),
+        numbers={"scale": None, "orientation": 39.0, "x": None, "y": None},
     )
 
 

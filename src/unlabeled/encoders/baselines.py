@@ -1,9 +1,13 @@
-"""What needs no training: the pixels themselves, and their principal components."""
+"""What needs no training: the pixels, their principal and independent components, clusters."""
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from sklearn import decomposition
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from unlabeled.encoders.base import Encoder
@@ -34,6 +38,47 @@ class PCA(nn.Module):
         return (x.flatten(1) - self.mean) @ self.components
 
 
+class ICA(PCA):
+    """Independent components of the pixels, (B, C, H, W) -> (B, dim): linear, like PCA."""
+
+    def fit(self, x: Tensor) -> ICA:
+        """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's FastICA, seeded."""
+        model = decomposition.FastICA(
+            self.components.shape[1], whiten="unit-variance", random_state=0, tol=1e-3, max_iter=500
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # pixels need not be so mixed
+            model.fit(x.flatten(1).numpy())
+        self.mean = torch.from_numpy(model.mean_).float()
+        self.components = torch.from_numpy(model.components_.T.copy()).float()
+        return self
+
+
+class Clusters(nn.Module):
+    """Nearness to `dim` k-means centres, (B, C, H, W) -> (B, dim).
+
+    max(0, mean distance − distance), the "triangle" of Coates, Lee, Ng 2011, §3.2.
+    """
+
+    centres: Tensor
+
+    def __init__(self, channels: int, size: tuple[int, int], dim: int) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.zeros(dim, channels * size[0] * size[1]))
+
+    def fit(self, x: Tensor) -> Clusters:
+        """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's mini-batches, seeded."""
+        model = MiniBatchKMeans(len(self.centres), random_state=0, n_init=1)
+        model.fit(x.flatten(1).numpy())
+        self.centres = torch.from_numpy(model.cluster_centers_).float()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        distance = torch.cdist(x.flatten(1), self.centres)
+        return (distance.mean(1, keepdim=True) - distance).relu()
+
+
 def raw(channels: int = 3, size: tuple[int, int] = (64, 64)) -> Encoder:
     """The pixels themselves, as one long vector: what every representation has to beat."""
     return Encoder([], nn.Flatten(), dim=channels * size[0] * size[1])
@@ -42,3 +87,13 @@ def raw(channels: int = 3, size: tuple[int, int] = (64, 64)) -> Encoder:
 def pca(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
     """Principal components of the pixels, fitted on the training pictures; nothing is learnt."""
     return Encoder([], PCA(channels, size, dim), dim=dim)
+
+
+def ica(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
+    """Independent components of the pixels, fitted on the training pictures."""
+    return Encoder([], ICA(channels, size, dim), dim=dim)
+
+
+def kmeans(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
+    """Nearness to the centres of k-means clusters, fitted on the training pictures."""
+    return Encoder([], Clusters(channels, size, dim), dim=dim)

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,8 @@ RANKME_ROWS = 4000
 RANDOM_SEED = 1234
 """Of the random encoder's weights."""
 RAW_DIM = 4096
-PCA_DIM, PCA_ROWS = 64, 5000
-"""Components of the baseline, and training pictures that they are fitted on."""
+FITTED_DIM, FITTED_ROWS = 64, 5000
+"""Features of PCA, ICA and k-means, and training pictures that they are fitted on."""
 
 
 @dataclass
@@ -80,23 +81,39 @@ def evaluate(
     return result
 
 
-def baselines(run: Run, splits: Splits) -> list[Judged]:
-    """Raw pixels, their principal components, and the run's own network with random weights."""
+def baselines(
+    run: Run, splits: Splits, names: Sequence[str] = ("raw", "pca", "random")
+) -> list[Judged]:
+    """What a run is compared with, on the same pictures.
+
+    Args:
+        run: whose own network, with random weights, is `random`.
+        splits: the data.
+        names: of raw (pixels), pca, ica, kmeans (fitted on training pictures) and random.
+    """
+    shape = splits.channels, splits.size
+    made: dict[str, nn.Module] = {}
+    for name in names:
+        if name == "random":
+            made[name] = _random(run, splits)
+        elif name == "raw":
+            made[name] = _raw(splits)
+        else:
+            pixels = math.prod(splits.train.x.shape[1:])
+            made[name] = build(name, *shape, dim=min(FITTED_DIM, len(splits.train), pixels))
+            few = torch.from_numpy(splits.train.x[:FITTED_ROWS])
+            made[name].summary.fit(to_float(few, splits.range))  # type: ignore[operator, union-attr]
+    return [judge(name, encoder, splits) for name, encoder in made.items()]
+
+
+def _random(run: Run, splits: Splits) -> nn.Module:
+    """The run's own network with random weights."""
+    name, args = run.inputs["encoder"], run.inputs["args"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        name = run.inputs["encoder"]
-        if is_rebuilt(name, run.inputs["args"]):
-            fresh = build(name, splits.channels, splits.size, **run.inputs["args"])
-        else:
-            fresh = _reset(run.encoder)
-    shape = splits.channels, splits.size
-    pca = build(
-        "pca", *shape, dim=min(PCA_DIM, len(splits.train), math.prod(splits.train.x.shape[1:]))
-    )
-    few = torch.from_numpy(splits.train.x[:PCA_ROWS])
-    pca.summary.fit(to_float(few, splits.range))  # type: ignore[operator, union-attr]
-    named = {"raw": _raw(splits), "pca": pca, "random": fresh}
-    return [judge(name, encoder, splits) for name, encoder in named.items()]
+        if is_rebuilt(name, args):
+            return build(name, splits.channels, splits.size, **args)
+        return _reset(run.encoder)
 
 
 def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from unlabeled.datasets.base import Splits
@@ -15,6 +14,7 @@ from unlabeled.encoders.base import is_rebuilt
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.features import embed
+from unlabeled.evaluation.few_label import sample_labels
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.files import write_json
 
@@ -26,41 +26,6 @@ STEPS = 500
 BATCH = 64
 RATES = {"finetuned": 1e-3, "scratch": 4e-3}
 """Learning rates: gentle where there is something to keep; `supervised`'s own from scratch."""
-
-
-def few(y: np.ndarray, labels: str | int | float, seed: int = 0) -> np.ndarray:
-    """Rows of a random sample with about the same number of each class, sorted.
-
-    Args:
-        y: classes of all rows, (N,).
-        labels: how many: a number of rows, a share such as 0.01, or "1%".
-        seed: of the sample.
-
-    Raises:
-        UserError: that is no number, or fewer than one row a class, or more than there are.
-    """
-    text = str(labels).strip()
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError as error:
-        raise UserError(f"'{labels}' labels: give a number, or a share such as 1%") from error
-    is_share = text.endswith("%") or (
-        0 < value <= 1 and not isinstance(labels, int) and "." in text
-    )
-    number = round(value * len(y)) if is_share else int(value)
-    classes = np.unique(y)
-    if not len(classes) <= number <= len(y):
-        raise UserError(
-            f"{labels} of {len(y):,} labels are {number:,}; give at least one of each of the "
-            f"{len(classes)} classes and at most all"
-        )
-    order = np.random.default_rng(seed).permutation(len(y))
-    # Deal the rows out class by class: the first of each, the second of each, …
-    rank = np.empty(len(y), np.int64)
-    for c in classes:
-        rows = order[y[order] == c]
-        rank[rows] = np.arange(len(rows))
-    return np.sort(order[np.argsort(rank[order], kind="stable")][:number])
 
 
 def finetune(
@@ -107,7 +72,7 @@ def finetune(
             f"{splits.name} has no labels to fine-tune with; say where they are with --labels-from"
         )
     y, y_test = (part.factors[splits.target] for part in (splits.train, splits.test))
-    rows = few(y, labels, seed)
+    rows = sample_labels(y, labels, seed)
     labelled = replace(splits, train=splits.train.take(rows))
     batch = min(BATCH, len(rows))
     steps = max(1, len(rows) // batch)

@@ -61,6 +61,45 @@ def uniformity(z: Float[Tensor, "n d"]) -> float:
     return float(torch.exp(-2 * distance**2).mean().log())
 
 
+def alpha_req(z: Float[Tensor, "n d"]) -> float:
+    """Decay of the eigenspectrum, λ_i ∝ i^−α, of the features' covariance (Agrawal et al. 2022).
+
+    The slope of log λ over log i by least squares. About 1 is held to be good; larger, and few
+    directions hold all the variance; smaller, and noise has as much as the signal. NaN where there
+    are fewer than two directions.
+    """
+    spectrum = torch.linalg.eigvalsh(torch.cov(z.double().T).reshape(z.shape[1], -1)).flip(0)
+    spectrum = spectrum[spectrum > 1e-10 * spectrum[0]][: len(z) - 1]
+    if len(spectrum) < 2 or not spectrum.isfinite().all():
+        return math.nan
+    x = torch.arange(1, len(spectrum) + 1).double().log()
+    x, y = x - x.mean(), spectrum.log()
+    return -float((x * (y - y.mean())).sum() / (x * x).sum())
+
+
+def lidar(z: Float[Tensor, "n q d"], delta: float = 1e-4) -> float:
+    """Effective rank of what tells pictures apart, against what tells views of one apart.
+
+    LiDAR (Thilak et al. 2023): exp of the entropy of the eigenvalues of Σ_w^−½ Σ_b Σ_w^−½, with Σ_b
+    the covariance of the pictures' means, and Σ_w that of the views around them plus `delta`.
+
+    Args:
+        z: features of q views of each of n pictures.
+        delta: added to the diagonal of Σ_w.
+    """
+    z = z.double()
+    means = z.mean(1)
+    off = (z - means[:, None]).flatten(0, 1)
+    within = off.T @ off / len(off) + delta * torch.eye(z.shape[2], dtype=z.dtype)
+    centred = means - means.mean(0)
+    values, vectors = torch.linalg.eigh(within)
+    whiten = vectors / values.clamp(min=delta).sqrt()
+    spread = centred @ whiten  # the rest of the symmetric root is a rotation
+    p = torch.linalg.svdvals(spread) ** 2
+    p = p / p.sum().clamp(min=1e-300)
+    return float(torch.exp(-torch.special.xlogy(p, p).sum()))
+
+
 def summary(z: Float[Tensor, "n d"]) -> dict[str, float]:
     """All measures of one set of features; `spread` is the RankMe of features minus mean."""
     return {
