@@ -74,6 +74,28 @@ def bench_sentence(result: dict[str, Any]) -> str:
     )
 
 
+def survival_sentence(kills: dict[str, Any], folder: dict[str, Any], page: dict[str, Any]) -> str:
+    """What was killed, what was listed, how quick the page is."""
+    runs = [kills["dsprites"], kills["folder"]]
+    same, trials = (sum(r[key] for r in runs) for key in ("identical", "trials"))
+    whole = sum(case["identical"] for case in kills["damage"])
+    decoding = folder["decoding"]
+    memory = max(step["largest_process_so_far_mb"] for step in folder["steps"])
+    return (
+        f"`python bench/survival.py`: {trials} runs ({runs[0]['trials']} of LeNet on dSprites, "
+        f"{runs[1]['trials']} on a folder with 2 workers) were killed at "
+        f"{sum(r['kills'] for r in runs)} random moments and resumed; {same} ended in the same "
+        f"bytes, as did {whole} of {len(kills['damage'])} with a damaged checkpoint. `python "
+        f"bench/folder.py`: of {folder['pictures']:,} mixed pictures, 100 of them damaged in ten "
+        f"ways, {folder['listed_as_left_out']} were listed; training, embedding and exploring "
+        f"took at most {memory:,} MB in any process; {decoding['pictures_per_second']:,} pictures "
+        f"a second were decoded, {decoding['ratio']:.1f}× a plain DataLoader with Pillow and as "
+        f"many workers. `python bench/explore.py`: the page of {page['pictures']:,} pictures has "
+        f"{page['page_megabytes']:.1f} MB, paints after {page['first_paint_ms']:.0f} ms and "
+        f"answers a click in {page['click_to_paint_ms']['median']:.0f} ms ({kills['cores']} cores)."
+    )
+
+
 def result(file: str) -> dict[str, Any]:
     """What a command wrote."""
     return json.loads((ROOT / "results" / file).read_text())
@@ -82,7 +104,9 @@ def result(file: str) -> dict[str, Any]:
 def filled(text: str) -> str:
     """The README with its marked blocks written anew."""
     beyond = ("simclr_lenet_dsprites.json", "simclr_dsprites_real.json", "renderer.json")
+    survived = ("survival.json", "folder.json", "explore_page.json")
     for name, block in (
+        ("survival", survival_sentence(*map(result, survived))),
         ("demo", demo_table(result("demo.json"))),
         ("beyond", beyond_sentence(*map(result, beyond))),
         ("bench", bench_sentence(result("bench_simclr_step.json"))),

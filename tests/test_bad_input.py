@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlabeled import registry
 from unlabeled.cli import main
 
 TABLE = Path(__file__).with_name("bad_input.txt")
@@ -115,11 +116,13 @@ def cases() -> list[tuple[str, str]]:
 
 
 def said(command: str, place: Path) -> tuple[int, list[str]]:
-    """Exit code and lines of standard error, the place left out."""
+    """Exit code and lines of standard error, the place and lists of names left out."""
     told = io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
         code = main(shlex.split(command)[1:])
     text = told.getvalue().replace(f"{place}/", "").replace(str(place), ".")
+    for kind in ("methods", "encoders", "datasets"):
+        text = text.replace(", ".join(registry.listing(kind)), f"({kind})")
     return code, [line for line in text.splitlines() if line]
 
 

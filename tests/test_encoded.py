@@ -109,7 +109,8 @@ def test_sixteen_bits_are_kept_where_all_have_them(tmp_path):
     assert splits.range == (0, 4095)
     assert (splits.train.x[:] == deep).all()
     Image.new("L", (16, 16), 3).save(tmp_path / "flat.png")
-    mixed = open_data(tmp_path).train.x
+    with pytest.warns(Notice, match="only their high byte"):
+        mixed = open_data(tmp_path).train.x
     assert mixed.dtype == np.uint8
     assert (mixed[:][0, 0] == deep >> 8).all()
 
@@ -362,3 +363,97 @@ def test_pictures_as_they_are_raise_no_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(read(tmp_path).x) == 3
+
+
+def test_one_kind_of_pictures_at_a_time(tmp_path):
+    coloured(1)[0].save(tmp_path / "preview.png")
+    with tarfile.open(tmp_path / "a.tar", "w"):
+        pass
+    with pytest.raises(UserError, match="1 pictures, 1 tar at once"):
+        read(tmp_path)
+
+
+def test_pages_beyond_the_first_are_told(tmp_path):
+    first, *others = coloured(3)
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    with pytest.warns(Notice, match="1 pictures have several pages"):
+        assert len(read(tmp_path)) == 1
+
+
+def test_missing_and_ambiguous_labels_are_not_made_up(tmp_path):
+    contents = [encoded(image) for image in coloured(4)]
+    table = pa.table({"image": contents, "label": ["cat", None, "dog", "cat"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.warns(Notice, match="3 of 4 pictures have labels"):
+        assert read(tmp_path, labels_from="label").classes["label"] == ["cat", "dog"]
+    folder = tmp_path / "folder"
+    for name in ("a/0.png", "b/0.png", "a/1.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(contents[0])
+    csv = tmp_path / "labels.csv"
+    csv.write_text("file,label\n0.png,cat\n1.png,dog\n")
+    with pytest.raises(UserError, match=r"names '0.png', but 2 are called so"):
+        read(folder, labels_from=csv)
+    csv.write_text("file,label\na/0.png,cat\na/0.png,dog\n")
+    with pytest.raises(UserError, match="two different labels"):
+        read(folder, labels_from=csv)
+    csv.write_text("file,label,notes\na/0.png,cat,\nb/0.png,dog,blurred\na/1.png,cat,\n\n")
+    with pytest.warns(Notice, match="notes is missing for some"):
+        samples = read(folder, labels_from=csv)
+    assert list(samples.factors) == ["label"]
+    assert len(samples) == 3
+
+
+def test_members_of_a_tar_in_folders(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i, content in enumerate(map(encoded, coloured(2))):
+            for name, held in ((f"./v1.0/{i}.png", content), (f"./v1.0/{i}.cls", b"%d" % i)):
+                info = tarfile.TarInfo(name)
+                info.size = len(held)
+                tar.addfile(info, io.BytesIO(held))
+    assert read(tmp_path / "a.tar", labels_from="cls").classes["cls"] == ["0", "1"]
+
+
+def test_large_row_groups_are_read_in_parts(tmp_path):
+    contents = [encoded(image) for image in coloured(25)] * 6
+    pq.write_table(pa.table({"image": contents}), tmp_path / "a.parquet", row_group_size=1000)
+    samples = read(tmp_path)
+    assert samples.names[-1] == "a.parquet#149"
+    assert (samples.x[np.array([0, 149])] == read(tmp_path).x[np.array([25, 24])]).all()
+
+
+def test_a_picture_that_may_not_be_read_is_no_damaged_one(tmp_path, monkeypatch):
+    coloured(1)[0].save(tmp_path / "a.png")
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("unlabeled.decoding.Image.open", forbidden)
+    with pytest.raises(PermissionError):
+        read(tmp_path)
+
+
+def test_test_pictures_stay_test_pictures_when_others_come(tmp_path):
+    for i in range(120):
+        place = tmp_path / ("cat" if i % 2 else "dog")
+        place.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), i).save(place / f"{i}.png")
+    before = open_data(tmp_path, labels_from="folders")
+    assert 10 < len(before.test) < 40
+    for i in range(30):
+        Image.new("L", (8, 8), i).save(tmp_path / "cat" / f"0new{i}.png")
+    after = open_data(tmp_path, labels_from="folders")
+    assert set(before.test.names) <= set(after.test.names)
+    assert not set(before.test.names) & set(after.train.names)
+
+
+def test_two_processes_may_make_the_same_entry(tmp_path):
+    """The slower one takes the entry that is there."""
+    for image in coloured(1):
+        image.save(tmp_path / "a.png")
+    entry = read(tmp_path).x.base
+    part = (np.array(entry), [None])
+    key = cache.Entry(next(p for p in cache.folder().iterdir() if p.is_dir())).path.name
+    again = cache.make(key, ["a.png"], [part], 100)
+    assert again is not None
+    assert not list(cache.folder().glob("*.tmp"))

@@ -272,7 +272,7 @@ def hostile_page(tmp_path):
     run = raw_run(tmp_path)
     out = tmp_path / "hostile.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "read_data", lambda *_: samples)
+        patch.setattr(type(run), "read", lambda *_: samples)
         explore(run, "<img src=x onerror=alert(1)>", out, layout="pca", clusters=3)
     return out, names
 
@@ -293,11 +293,11 @@ def test_names_stay_data(tmp_path):
     ("change", "match"),
     [
         ({"out": "page.pdf"}, "name a .html file"),
-        ({"data": pictures(2)}, "give at least 3"),
+        ({"data": pictures(2)}, "needs at least 3 pictures"),
         ({"layout": "circle"}, "no layout 'circle'"),
         ({"clusters": 1}, "choose from 2 to 29"),
         ({"clusters": 30}, "choose from 2 to 29"),
-        ({"seed": -1}, "give 0 or more"),
+        ({"seed": -1}, "from 0 to"),
         ({"data": np.full((9, 3, 8, 8), 7, np.uint8)}, "collapsed"),
     ],
 )

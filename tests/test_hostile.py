@@ -305,3 +305,20 @@ def test_every_encoder_passes_the_check():
 def test_ordinary_arguments_and_fields_of_later_versions_pass():
     args = {"width": 0.5, "depths": [1, 2], "act": "gelu", "bias": True, "drop": None}
     assert safety.check_inputs(GOOD | {"args": args, "note": "new"})["note"] == "new"
+
+
+def test_a_program_in_the_record_is_not_run_whatever_its_path(trained, tmp_path):
+    import json
+    import shutil
+
+    import unlabeled as ul
+    from unlabeled.errors import UserError
+
+    place = tmp_path / "run:v1"
+    shutil.copytree(trained.path, place)
+    (place / "load.py").write_text("raise SystemExit('ran')")
+    config = json.loads((place / "config.json").read_text())
+    for data in (f"{place}/load.py", f"{place}/load.py:load"):
+        (place / "config.json").write_text(json.dumps(config | {"data": data}))
+        with pytest.raises(UserError, match="loaded by a file"):
+            ul.load(place).evaluate()

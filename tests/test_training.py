@@ -34,6 +34,7 @@ def test_a_run_folder_holds_what_made_it(trained):
         "channels": 1,
         "size": [64, 64],
         "range": [0.0, 1.0],
+        "stored": "mask",
         "dim": 128,
     }
     columns = read_csv(folder / "metrics.csv")
@@ -280,3 +281,68 @@ def test_the_scikit_learn_transformer(sprites):
     model = clone(ul.SelfSupervised("simclr", epochs=1, **FAST))
     z = model.fit(x).transform(x[:9])
     assert z.shape == (9, 128)
+
+
+def test_what_other_pictures_are_there_does_not_change_a_picture(sprites, tmp_path):
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 4000, (64, 16, 16)).astype(np.uint16)
+    deep[0] //= 100  # a dark picture
+    run = ul.train("simclr", deep, out=tmp_path / "deep", epochs=1, batch_size=16, progress=False)
+    assert np.allclose(run.embed(deep)[0], run.embed(deep[:1])[0], atol=1e-6)
+    plain = (deep >> 4).astype(np.uint8)
+    plain[0] = rng.integers(0, 2, (16, 16))
+    run = ul.train("simclr", plain, out=tmp_path / "u8", epochs=1, batch_size=16, progress=False)
+    loaded = ul.load(run.path)
+    assert np.allclose(loaded.embed(plain)[0], loaded.embed(plain[:1])[0], atol=1e-6)
+    floats = plain / np.float32(255)
+    floats[1, 0, 0] = 1.01  # a little beyond white
+    assert np.allclose(loaded.embed(floats)[0], loaded.embed(plain)[0], atol=1e-5)
+    with pytest.raises(UserError, match="NaN or infinite"):
+        loaded.embed(np.where(floats > 1, np.nan, floats))
+
+
+def test_folders_of_others_are_left_alone(sprites, tmp_path):
+    other = tmp_path / "model"
+    (other / "tensorboard").mkdir(parents=True)
+    (other / "config.json").write_text('{"model_type": "vit"}')
+    (other / "draft.tmp").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        ul.train("simclr", sprites, out=other, epochs=1, **FAST)
+    assert (other / "draft.tmp").exists()
+    done = tmp_path / "done"
+    ul.train("simclr", sprites, out=done, epochs=1, **FAST)
+    for name in ("last.ckpt", "previous.ckpt"):
+        (done / name).unlink(missing_ok=True)
+    for resume in (False, True):
+        with pytest.raises(UserError, match="not empty"):
+            ul.train("supervised", sprites, out=done, epochs=1, resume=resume, **FAST)
+
+
+def test_settings_may_be_numpys(sprites, tmp_path):
+    options = FAST | {"epochs": np.int64(1), "lr": np.float32(1e-3)}
+    run = ul.train("simclr", sprites, out=tmp_path / "a", **options)
+    assert json.loads((run.path / "config.json").read_text())["recipe"]["epochs"] == 1
+    with pytest.raises(UserError, match="seed"):
+        ul.train("simclr", sprites, out=tmp_path / "b", seed=-1, **FAST)
+
+
+def test_rows_of_a_program_keep_their_order(trained, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "def load():\n"
+        "    x = np.random.default_rng(0).integers(0, 2, (20, 64, 64)).astype(np.uint8)\n"
+        "    return x, np.arange(20) % 4\n"
+    )
+    x = np.random.default_rng(0).integers(0, 2, (20, 64, 64)).astype(np.uint8)
+    assert np.allclose(trained.embed(f"{tmp_path}/mine.py"), trained.embed(x), atol=1e-6)
+
+
+def test_nothing_learnt_is_left_of_any_weight():
+    from unlabeled.encoders.base import forget
+
+    encoder = nn.TransformerEncoderLayer(8, 2, 16)
+    for weight in encoder.parameters():
+        nn.init.normal_(weight)
+    fresh = forget(encoder)
+    for (name, a), b in zip(encoder.named_parameters(), fresh.parameters(), strict=True):
+        assert not torch.equal(a, b), name

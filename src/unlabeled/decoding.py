@@ -25,7 +25,6 @@ UNREADABLE = (
     AttributeError,
     ArithmeticError,
     RuntimeError,
-    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -34,12 +33,17 @@ UNREADABLE = (
 GREY = ("1", "L", "LA", "La", "I", "F")
 
 
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+"""Pillow tries no others: some would start a program."""
+
+
 class Header(NamedTuple):
     """What a picture says of itself before it is decoded."""
 
     grey: bool
     deep: bool  #: 16 bits
     size: tuple[int, int]  #: width and height in pixels
+    pages: bool  #: more than one; the first is taken
 
 
 @dataclass(frozen=True)
@@ -71,47 +75,19 @@ class Members:
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Pictures in a column of one row group (Parquet) or record batch (Arrow)."""
+class Held:
+    """Pictures that were read already."""
 
-    table: str
     names: tuple[str, ...]
-    column: str
-    group: int
+    contents: tuple[bytes, ...]
 
     def open(self) -> Iterator[BinaryIO | Path]:
         """Each picture, in order."""
-        for cell in read_column(Path(self.table), self.column, self.group):
-            content = cell["bytes"] if isinstance(cell, dict) else cell
-            yield io.BytesIO(content or b"")
+        return (io.BytesIO(content) for content in self.contents)
 
 
-Chunk = Files | Members | Cells
+Chunk = Files | Members | Held
 """Pictures that one task of a worker reads."""
-
-
-def read_column(table: Path, column: str, group: int) -> list[Any]:
-    """The cells of a column in one row group or record batch."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if table.suffix == ".parquet":
-        with pq.ParquetFile(table) as file:
-            return file.read_row_group(group, columns=[column]).column(0).to_pylist()
-    with pa.memory_map(str(table)) as source:
-        return arrow_batches(source)[group].column(column).to_pylist()
-
-
-def arrow_batches(source: Any) -> list[Any]:
-    """The record batches of an Arrow file or stream."""
-    import pyarrow as pa
-
-    try:
-        file = pa.ipc.open_file(source)
-        return [file.get_batch(i) for i in range(file.num_record_batches)]
-    except pa.ArrowInvalid:
-        source.seek(0)
-        return pa.ipc.open_stream(source).read_all().to_batches()
 
 
 def look(chunk: Chunk) -> list[Header | str]:
@@ -144,21 +120,22 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
+            with Image.open(source, formats=FORMATS) as image:
                 return task(image, *arguments)
     except Image.UnidentifiedImageError:
         return "no picture of a known format"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"enormous: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-    except MemoryError:
-        return "enormous: not enough memory"
+    except (PermissionError, MemoryError):  # not the picture's fault
+        raise
     except UNREADABLE as error:
         return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"[:200]
 
 
 def _header(image: Image.Image) -> Header:
     deep = image.mode.startswith("I")
-    return Header(deep or image.mode in GREY, deep, image.size)
+    pages = getattr(image, "is_animated", False)
+    return Header(deep or image.mode in GREY, deep, image.size, pages)
 
 
 def _decode(image: Image.Image, channels: int, size: tuple[int, int], deep: bool) -> np.ndarray:

@@ -83,6 +83,8 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def fit(self, X: Any, y: Any = None) -> SelfSupervised:
         """Train on pictures in any usual form; labels are used by supervised methods alone."""
         options = dict(self.options)
+        if fixed := {"data", "out", "resume"} & set(options):
+            raise UserError(f"an estimator takes no '{min(fixed)}'; unlabeled.train does")
         if self.epochs is not None:
             options["epochs"] = self.epochs
         cls = registry.find("methods", self.method) if isinstance(self.method, str) else self.method

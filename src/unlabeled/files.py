@@ -10,6 +10,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from unlabeled.errors import UserError
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write aside, then rename. A link of that name is replaced, never followed."""
@@ -40,7 +42,14 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:
-    """Columns of numbers; an empty cell is NaN."""
+    """Columns of numbers; an empty cell is NaN.
+
+    Raises:
+        UserError: a cell is no number.
+    """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {k: [float(r[k] or "nan") for r in rows] for k in (rows[0] if rows else {})}
+    try:
+        return {k: [float(r[k] or "nan") for r in rows] for k in (rows[0] if rows else {})}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}); remove it") from error

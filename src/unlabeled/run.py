@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from unlabeled.datasets.base import Pictures, read_data, value_range
+from unlabeled.datasets.base import Pictures, Samples, read_data, value_range
 from unlabeled.encoders.base import build, is_rebuilt
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
@@ -78,19 +78,36 @@ class Run:
         Raises:
             UserError: the pictures cannot be read, or have another number of channels.
         """
-        samples = read_data(x, self.inputs["channels"], self.size)
-        return embed(self.encoder, samples.x, self.span(samples.x), batch_size)
+        return self.features(self.read(x), batch_size)
+
+    def read(self, data: Any) -> Samples:
+        """Pictures of any usual form, as those that the encoder learnt from."""
+        return read_data(data, self.inputs["channels"], self.size, self.inputs.get("stored"))
+
+    def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:
+        """Features of pictures that `read` gave: float32 (N, dim).
+
+        Raises:
+            UserError: they are not finite.
+        """
+        z = embed(self.encoder, samples.x, self.span(samples.x), batch_size)
+        if not np.isfinite(z).all():
+            raise UserError("the features are not finite: pictures hold NaN or infinite values")
+        return z
 
     def span(self, x: np.ndarray | Pictures) -> tuple[float, float]:
         """Black and white of pictures that are not uint8: the training's, if it knew some.
 
-        Else of uint16 as `value_range` finds them, and of floats 0 and 255 if they go beyond 1.
+        Else of uint16 as `value_range` finds them, and of floats 0 and 255 if they go well beyond
+        1.
         """
         low, high = self.inputs["range"]
         if x.dtype == np.uint8 or (low, high) != (0, 1):
             return low, high
         found = value_range(x)
-        return found if x.dtype == np.uint16 or found[1] <= 1 else (0.0, 255.0)
+        if x.dtype == np.uint16:
+            return found
+        return (0.0, 1.0) if found[1] <= 2 else (0.0, 255.0)
 
     def evaluate(self, data: Any = None, **options: Any) -> dict[str, Any]:
         """What the encoder is worth; see `unlabeled.evaluation.evaluate`."""

@@ -82,6 +82,7 @@ def check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     need("range", _is_row(span, 2) and all(_is_number(end, 1e30) for end in span))
     need("range", span[0] <= span[1])
     need("dim", _is_count(inputs.get("dim"), FEATURES))
+    need("stored", inputs.get("stored") in (None, "mask", "uint8", "uint16", "float32"))
     return inputs
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
 from unlabeled.run import Run, load
 
+LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
+"""Files that a killed run may leave half written."""
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
 
@@ -129,6 +132,7 @@ def train(
         "channels": job.splits.channels,
         "size": list(job.splits.size),
         "range": list(job.splits.range),
+        "stored": job.splits.stored,
         "dim": int(product.dim),
     }
     run = Run(folder, product, job.config, inputs, data=job.splits, method=job.method)
@@ -184,12 +188,18 @@ def _job(
     for flag, value, least in (("size", size, 4), ("workers", workers, 1)):
         if value is not None and value < least:
             raise UserError(f"{flag} is {value}, but must be at least {least}")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}")
+    if size is not None and start is not None:
+        raise UserError("start brings the size of its pictures; leave size away")
     shape: dict[str, Any] = {"size": None if size is None else (size, size)}
     if start is not None:
         begun = start if isinstance(start, Run) else load(start)
         shape = {"channels": begun.inputs["channels"], "size": begun.size}
         encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
     splits = open_data(data, **shape, labels_from=labels_from, workers=workers)
+    if start is not None:
+        splits = replace(splits, range=begun.span(splits.train.x))
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
         raise UserError(
@@ -206,7 +216,7 @@ def _job(
 
     config = {
         "method": name,
-        "method_args": {k: _plain(v) for k, v in arguments.items()},
+        "method_args": arguments,
         "data": _record(data),
         "size": size,
         "labels_from": _record(labels_from),
@@ -218,7 +228,7 @@ def _job(
         "precision": choose_precision(precision, accelerator),
         "pictures": len(splits.train),
     }
-    return _Job(name, learner, splits, recipe, config)
+    return _Job(name, learner, splits, recipe, _plain(config))
 
 
 def resolve(
@@ -237,6 +247,7 @@ def resolve(
         )
     if cls.supervised and splits.target is None:
         raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
+    options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
     for field, least in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0.0)):
@@ -270,7 +281,10 @@ def draw_pictures(method: Method, splits: Splits, folder: Path) -> None:
 
 
 def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
-    """Make the run folder; the checkpoint where training goes on from one."""
+    """Make the run folder; the checkpoint where training goes on from one.
+
+    Nothing is touched in a folder that is not a run which began and has no checkpoint yet.
+    """
     from unlabeled.checkpoints import last_checkpoint
 
     record = folder / "config.json"
@@ -281,18 +295,29 @@ def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
         _refuse_other(record, config)
         if checkpoint := last_checkpoint(folder):
             return checkpoint
-    others = folder.is_dir() and any(p.suffix != ".tmp" for p in folder.iterdir())
-    if begun or (others and not record.is_file()):
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    leftovers = {name for name in held if LEFTOVER.fullmatch(name)}
+    if begun or (held - leftovers and not _is_abandoned(record)):
         remedy = "go on with --resume, or choose another" if begun else "choose an empty"
         raise UserError(f"{folder} is not empty: {remedy} folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink()
+    for name in leftovers:
+        (folder / name).unlink()
     if (folder / "tensorboard").is_symlink():
         raise UserError(f"{folder / 'tensorboard'} is a link; remove it")
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     write_json(record, config | {"versions": versions()})
     return None
+
+
+def _is_abandoned(record: Path) -> bool:
+    """Whether it is the record of a run of ours that did not come to its first checkpoint."""
+    try:
+        known = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return False
+    ours = isinstance(known, dict) and {"method", "recipe", "versions"} <= set(known)
+    return ours and not record.with_name("encoder.safetensors").exists()
 
 
 def _refuse_other(record: Path, config: dict[str, Any]) -> None:
@@ -339,8 +364,12 @@ def _plain(value: Any) -> Any:
         return {"view": type(value).__name__} | {
             f.name: _plain(getattr(value, f.name)) for f in fields(value)
         }
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 

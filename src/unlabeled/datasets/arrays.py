@@ -19,7 +19,12 @@ PICTURES = ("x", "X", "images", "imgs", "pictures", "data", "arr_0")
 LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
 
 
-def read(path: Path, channels: int | None = None, labels_from: Any = None) -> Samples:
+def read(
+    path: Path,
+    channels: int | None = None,
+    labels_from: Any = None,
+    stored: str | None = None,
+) -> Samples:
     """A `.npy` of pictures, left on disk, or an `.npz` with pictures and perhaps labels.
 
     Never unpickles.
@@ -50,28 +55,31 @@ def read(path: Path, channels: int | None = None, labels_from: Any = None) -> Sa
         named = path if labels_from is None else f"{path} or {labels_from}"
         why = str(error).rstrip(".")
         raise UserError(f"{named} cannot be read as an array: {why}; save it again") from error
-    return from_memory(x if y is None else (x, y), channels)
+    return from_memory(x if y is None else (x, y), channels, stored)
 
 
-def from_memory(data: Any, channels: int | None = None) -> Samples:
+def from_memory(data: Any, channels: int | None = None, stored: str | None = None) -> Samples:
     """An array or tensor of pictures, a pair (pictures, labels), or a torch Dataset of either."""
     y = None
     if isinstance(data, torch.utils.data.Dataset):
         data = _collect(data)
     if isinstance(data, tuple) and len(data) == 2:
         data, y = data
-    x = as_pictures(data, channels)
+    x, kind = _as_stored(data, channels, stored)
     if y is None:
-        return Samples(x)
+        return Samples(x, stored=kind)
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     if y.shape != (len(x),):
         raise UserError(f"{len(x)} pictures need as many labels, but the labels are {y.shape}")
-    classes, codes = np.unique(y, return_inverse=True)
+    try:
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError as error:
+        raise UserError(f"labels are numbers or words, one of each kind: {error}") from error
     if len(classes) < 2:
         warnings.warn("all labels are the same, so they are left out", Notice, stacklevel=2)
-        return Samples(x)
+        return Samples(x, stored=kind)
     names = [str(name) for name in classes]
-    return Samples(x, {"label": codes.astype(np.int64)}, classes={"label": names})
+    return Samples(x, {"label": codes.astype(np.int64)}, classes={"label": names}, stored=kind)
 
 
 def _collect(data: Any) -> Any:
@@ -79,29 +87,53 @@ def _collect(data: Any) -> Any:
     if isinstance(data, torch.utils.data.IterableDataset) or not len(data):
         raise UserError("give a torch Dataset with a length above 0 and items by number")
     items = [data[i] for i in range(len(data))]
-    if not isinstance(items[0], tuple | list):
-        return np.stack([np.asarray(item) for item in items])
-    pictures = np.stack([np.asarray(item[0]) for item in items])
+    alone = not isinstance(items[0], tuple | list)
+    try:
+        pictures = np.stack([np.asarray(item if alone else item[0]) for item in items])
+    except ValueError as error:
+        raise UserError(f"pictures in memory must have one shape: {error}") from error
+    if alone:
+        return pictures
     scalar = len(items[0]) > 1 and np.asarray(items[0][1]).ndim == 0
     return (pictures, np.asarray([item[1] for item in items])) if scalar else pictures
 
 
-def as_pictures(data: Any, channels: int | None = None) -> np.ndarray | Pictures:
+def as_pictures(
+    data: Any, channels: int | None = None, stored: str | None = None
+) -> np.ndarray | Pictures:
     """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W).
 
     The channel axis is the one of length `channels` if that is known, else the one of at most 4,
     else the first where that is the shortest. The type becomes uint8, uint16 or float32; uint8 of
     zeros and ones (a mask, dSprites) becomes 0 and 255. A memory-mapped array stays on disk.
 
+    Args:
+        data: the array.
+        channels: of a picture, where that is known.
+        stored: what other pictures of the same kind were given as (mask, uint8, uint16 or float32),
+            so that a dark one among them is not taken for a mask or for fewer bits.
+
     Raises:
         UserError: neither the layout nor the type can be understood.
     """
+    return _as_stored(data, channels, stored)[0]
+
+
+def _as_stored(
+    data: Any, channels: int | None, stored: str | None
+) -> tuple[np.ndarray | Pictures, str]:
+    """The pictures, and what they were given as."""
     if isinstance(data, torch.Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
     if hasattr(data, "tocsr"):
         raise UserError("sparse input is not supported: give pictures as a dense array")
-    x = data if isinstance(data, np.memmap) else np.asarray(data)
+    try:
+        x = data if isinstance(data, np.memmap) else np.asarray(data)
+    except ValueError as error:  # rows of different lengths
+        raise UserError(f"pictures in memory must have one shape: {error}") from error
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     if x.dtype.kind == "c":
         raise UserError("Complex data not supported: give real parts, or channels")
     if x.dtype == object or x.dtype.kind not in "buif":
@@ -121,18 +153,24 @@ def as_pictures(data: Any, channels: int | None = None) -> np.ndarray | Pictures
     elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
         needed = f"{channels} channels" if channels else "at most 4 channels"
         raise UserError(f"no axis of {x.shape} can be the one of {needed}; give (N, C, H, W)")
-    convert, dtype = _conversion(x)
-    if isinstance(data, np.memmap):
-        return Pictures(x, convert=convert, dtype=dtype)
-    return np.ascontiguousarray(convert(x) if convert else x)
+    convert, dtype = _conversion(x, stored)
+    kind = "mask" if convert is _from_mask else np.dtype(dtype).name
+    if isinstance(x, np.memmap):
+        return Pictures(x, convert=convert, dtype=dtype), kind
+    return np.ascontiguousarray(convert(x) if convert else x), kind
 
 
-def _conversion(x: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray] | None, type]:
+def _conversion(
+    x: np.ndarray, stored: str | None
+) -> tuple[Callable[[np.ndarray], np.ndarray] | None, type]:
     """From the numbers of an array to uint8, uint16 or float32; None where they are that."""
     if x.dtype.kind == "f":
         return (None if x.dtype == np.float32 else _to_float32), np.float32
-    if x.dtype == np.uint16 and any(part.max() > 255 for part in blocks(x)):
+    if x.dtype == np.uint16 and (stored == "uint16" or any(part.max() > 255 for part in blocks(x))):
         return None, np.uint16
+    may_be_mask = stored in (None, "mask") or x.dtype == bool
+    if x.dtype == np.uint8 and not may_be_mask:
+        return None, np.uint8
     low, high = 0, 0
     for part in blocks(x):
         low, high = min(low, int(part.min())), max(high, int(part.max()))
@@ -143,7 +181,7 @@ def _conversion(x: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray] | Non
             f"whole numbers from {low} to {high} are no picture values; give uint8 in 0..255, "
             "uint16, or floats"
         )
-    return (_from_mask if high <= 1 else _to_uint8), np.uint8
+    return (_from_mask if high <= 1 and may_be_mask else _to_uint8), np.uint8
 
 
 def _to_float32(x: np.ndarray) -> np.ndarray:

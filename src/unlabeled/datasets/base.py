@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,12 +86,14 @@ class Samples:
         factors: by name, an integer class for each picture, (N,); empty without labels.
         names: of the pictures, such as their paths.
         classes: by factor, the names of its classes, where they have any.
+        stored: what numbers the pictures were given as, where `x` does not tell: "mask", 0 and 1.
     """
 
     x: np.ndarray | Pictures
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     names: list[str] | None = None
     classes: dict[str, list[str]] = field(default_factory=dict)
+    stored: str = ""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -100,7 +103,7 @@ class Samples:
         names = [self.names[i] for i in rows] if self.names else None
         factors = {name: codes[rows] for name, codes in self.factors.items()}
         x = self.x.take(rows) if isinstance(self.x, Pictures) else self.x[rows]
-        return Samples(x, factors, names, dict(self.classes))
+        return Samples(x, factors, names, dict(self.classes), self.stored)
 
 
 @dataclass
@@ -110,7 +113,7 @@ class Splits:
     Args:
         name: as the user would give it.
         train: for learning, and the labels of probes.
-        test: never seen in training; empty where nothing is known to test.
+        test: whose labels nothing learns from; empty where nothing is known to test.
         target: the factor that probes predict, None without labels.
         classes: names of the target's classes.
         range: black and white of float and uint16 pictures; uint8 is always 0 and 255.
@@ -137,6 +140,11 @@ class Splits:
         """Height and width of a picture."""
         return self.train.x.shape[2:]
 
+    @property
+    def stored(self) -> str:
+        """What numbers the pictures were given as: mask, uint8, uint16 or float32."""
+        return self.train.stored or self.train.x.dtype.name
+
 
 def open_data(
     data: Any,
@@ -145,6 +153,7 @@ def open_data(
     *,
     labels_from: Any = None,
     workers: int | None = None,
+    stored: str | None = None,
 ) -> Splits:
     """Any kind of data as a data set.
 
@@ -158,14 +167,16 @@ def open_data(
         labels_from: where labels of pictures in files are; nothing is taken for a label unasked.
             "folders", a `.csv`, an array or `.npy`, or the column of a table.
         workers: processes that decode files; as many as there are cores unless given.
+        stored: what numbers arrays hold, as `arrays.as_pictures` takes it.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
     """
+    name = str(data) if isinstance(data, str | Path) else "array"
+    data = _loaded(data)
     splits = _named(data)
     if splits is None:
-        name = str(data) if isinstance(data, str | Path) else "array"
-        splits = split(_read(data, channels, size, labels_from, workers), name)
+        splits = split(_read(data, channels, size, labels_from, workers, stored), name)
     elif labels_from is not None:
         raise UserError(f"{splits.name} has its own labels; leave labels_from away")
     train, test = (_fit(part, splits.name, channels, size) for part in (splits.train, splits.test))
@@ -173,16 +184,43 @@ def open_data(
 
 
 def read_data(
-    data: Any, channels: int | None = None, size: tuple[int, int] | None = None
+    data: Any,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    stored: str | None = None,
 ) -> Samples:
-    """All pictures of any kind of data in their own order; of a named set, train before test."""
+    """All pictures of any kind of data in their own order; of a named set, train before test.
+
+    `stored` says what numbers they are, as `arrays.as_pictures` takes it.
+    """
+    data = _loaded(data)
     splits = _named(data)
     if splits is None:
-        return _fit(_read(data, channels, size), "the data", channels, size)
-    parts = [_fit(part, splits.name, channels, size) for part in (splits.train, splits.test)]
+        return _fit(_read(data, channels, size, stored=stored), "the data", channels, size)
+    both = splits.train, splits.test
+    parts = [_fit(part, splits.name, channels, size) for part in both if len(part)]
+    if len(parts) == 1:
+        return parts[0]
     factors = {k: np.concatenate([p.factors[k] for p in parts]) for k in parts[0].factors}
+    names = [name for p in parts for name in p.names or []]
     x = np.concatenate([p.x[:] for p in parts])
-    return Samples(x, factors, classes=parts[0].classes)
+    return Samples(x, factors, names or None, parts[0].classes)
+
+
+def is_program(data: Any) -> bool:
+    """Whether it names a file of Python that loads the data, `./file.py` or `./file.py:load`."""
+    return isinstance(data, str) and re.search(r"\.py(:\w+)?$", data) is not None
+
+
+def _loaded(data: Any) -> Any:
+    """What a file of Python gives; other data as it is."""
+    if not is_program(data):
+        return data
+    found = registry.find("datasets", data)
+    load = getattr(found, "load", None) if isinstance(found, ModuleType) else found
+    if not callable(load):
+        raise UserError(f"{data} has no function load() that returns pictures; write one")
+    return load()
 
 
 def _named(data: Any) -> Splits | None:
@@ -194,13 +232,6 @@ def _named(data: Any) -> Splits | None:
     name, _, place = data.partition(":")
     if name in registry.listing("datasets"):
         return registry.find("datasets", name).load(place or None)
-    if re.search(r"\.py(:\w+)?$", data):
-        found = registry.find("datasets", data)
-        load = getattr(found, "load", None) if isinstance(found, ModuleType) else found
-        if not callable(load):
-            raise UserError(f"{data} has no function load() that returns pictures; write one")
-        loaded = load()
-        return loaded if isinstance(loaded, Splits) else open_data(loaded)
     return None
 
 
@@ -210,18 +241,19 @@ def _read(
     size: tuple[int, int] | None,
     labels_from: Any = None,
     workers: int | None = None,
+    stored: str | None = None,
 ) -> Samples:
     from unlabeled.datasets import arrays, encoded
 
     if not isinstance(data, str | Path):
         if labels_from is not None:
             data = data, labels_from
-        return arrays.from_memory(data, channels)
+        return arrays.from_memory(data, channels, stored)
     path = Path(data).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix in (".tar", *encoded.TABLES)):
         return encoded.read(path, channels, size, labels_from=labels_from, workers=workers)
     if path.suffix in (".npy", ".npz") and path.is_file():
-        return arrays.read(path, channels, labels_from)
+        return arrays.read(path, channels, labels_from, stored)
     if re.match(r"\w+://", str(data)):
         raise UserError(f"'{data}' is on the network; download it first and give its folder")
     if path.is_file():
@@ -249,7 +281,11 @@ def _fit(
 
 
 def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
-    """Labelled pictures into train and that share of test by a fixed seed; unlabelled to train."""
+    """Labelled pictures into train and about that share of test; unlabelled ones all to train.
+
+    A picture with a name is drawn by its name, so that it stays on its side when others come or go;
+    those without by a permutation of fixed seed.
+    """
     if not len(samples):
         raise UserError(f"{name} holds no pictures (0 samples); give at least one")
     span = (0.0, 1.0) if samples.x.dtype == np.uint8 else value_range(samples.x)
@@ -257,8 +293,14 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
     order = np.arange(len(samples))
     n_test = 0
     if target is not None and share:
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
-        n_test = max(1, round(share * len(samples)))
+        if samples.names:
+            drawn = np.array([zlib.crc32(name.encode(errors="replace")) for name in samples.names])
+            order = np.argsort(drawn, kind="stable")
+            n_test = int((drawn < share * 2**32).sum())
+        else:
+            order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
+            n_test = round(share * len(samples))
+        n_test = max(1, n_test)
     train, test = samples.take(order[n_test:]), samples.take(order[:n_test])
     classes = samples.classes.get(target, []) if target else []
     return Splits(name, train, test, target, classes, span)

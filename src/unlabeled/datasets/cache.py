@@ -7,6 +7,7 @@ not used for the longest time are removed first.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -52,7 +53,7 @@ def limit() -> int:
     given = os.environ.get("UNLABELED_CACHE_GB", "")
     try:
         return int(float(given or DEFAULT_GB) * 1e9)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UserError(f"UNLABELED_CACHE_GB is '{given}'; give a number of gigabytes") from error
 
 
@@ -68,7 +69,8 @@ class Entry:
         if _checksum(path / "pixels.bin") != checksum or len(self.names) != shape[0]:
             raise ValueError("its checksum is another one")
         self.pixels = np.memmap(path / "pixels.bin", dtype, "r", shape=shape)
-        os.utime(path)
+        with contextlib.suppress(OSError):  # it may be shared by others
+            os.utime(path)
 
 
 def find(key: str) -> Entry | None:
@@ -78,7 +80,9 @@ def find(key: str) -> Entry | None:
         return None
     try:
         return Entry(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except FileNotFoundError:  # another process removed it meanwhile
+        return None
+    except (ValueError, KeyError, TypeError) as error:
         told = f"the decoded pictures in {path} are damaged ({error}); they are made again"
         warnings.warn(told, Notice, stacklevel=2)
         shutil.rmtree(path, ignore_errors=True)
@@ -91,7 +95,7 @@ def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> En
     Raises:
         UserError: the disk has no room for the expected number of bytes.
     """
-    root = folder()
+    root, most = folder(), limit()
     free = shutil.disk_usage(root).free
     if expected > free:
         raise UserError(
@@ -104,13 +108,16 @@ def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> En
         if not index["names"]:
             return None
         write_json(aside / "index.json", index, indent=None)
-        if (root / key).exists():  # another process was quicker
-            return Entry(root / key)
-        aside.rename(root / key)
+        try:
+            aside.rename(root / key)
+        except OSError:  # another process was quicker
+            if not (root / key).is_dir():
+                raise
+        entry = Entry(root / key)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    _bound(root, key)
-    return Entry(root / key)
+    _bound(root, key, most)
+    return entry
 
 
 def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, Any]:
@@ -130,7 +137,8 @@ def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, An
                 else:
                     skipped.append((names[position], reason))
             seen += len(reasons)
-    with (aside / "skipped.csv").open("w", newline="", encoding="utf-8") as file:
+    listed = aside / "skipped.csv"
+    with listed.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows([("name", "reason"), *skipped])
     return {
         "shape": [len(kept), *shape],
@@ -150,16 +158,20 @@ def _checksum(path: Path) -> int:
     return checksum
 
 
-def _bound(root: Path, newest: str) -> None:
+def _bound(root: Path, newest: str, most: int) -> None:
     """Remove what was not used for longest until the rest fits; and leftovers of killed runs."""
     entries = []
     for path in root.iterdir():
-        if path.suffix == ".tmp" and time.time() - path.stat().st_mtime > DAY:
-            shutil.rmtree(path, ignore_errors=True)
-        elif (path / "index.json").is_file():
-            size = sum(f.stat().st_size for f in path.iterdir())
-            entries.append((path.name == newest, path.stat().st_mtime, size, path))
-    total, most = sum(size for _, _, size, _ in entries), limit()
+        try:
+            changed = path.stat().st_mtime
+            if path.suffix == ".tmp" and time.time() - changed > DAY:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_dir() and path.suffix != ".tmp":
+                size = sum(file.stat().st_size for file in path.iterdir())
+                entries.append((path.name == newest, changed, size, path))
+        except FileNotFoundError:  # another process is at it too
+            continue
+    total = sum(size for _, _, size, _ in entries)
     for new, _, size, path in sorted(entries):
         if total <= most or new:
             return

@@ -111,7 +111,7 @@ def load(place: str | None = None, pictures: int = 20_000) -> Splits:
     else:
         rows, images = _read(Path(place).expanduser(), np.argsort(order), pictures)
     factors = dict(zip(SIZES, classes_of(rows).T.copy(), strict=True))
-    samples = Samples(as_pictures(images), factors, classes={"shape": list(SHAPES)})
+    samples = Samples(as_pictures(images), factors, classes={"shape": list(SHAPES)}, stored="mask")
     cut = round((1 - TEST_SHARE) * len(samples))
     return Splits(
         "dsprites" if place is None else f"dsprites:{place}",

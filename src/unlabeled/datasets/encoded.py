@@ -15,8 +15,9 @@ import tarfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,13 @@ import joblib
 from unlabeled.datasets import cache
 from unlabeled.datasets.base import Pictures, Samples
 from unlabeled.decoding import (
-    Cells,
     Chunk,
     Files,
     Header,
+    Held,
     Members,
-    arrow_batches,
     decode,
     look,
-    read_column,
 )
 from unlabeled.errors import Notice, UserError
 from unlabeled.files import write_json
@@ -49,7 +48,7 @@ LARGEST = 96
 CHUNK = 64
 FEW = 512
 """Pictures that are not worth starting processes for."""
-VERSION = 1
+VERSION = 2
 """Of the decoding; another one decodes anew."""
 
 
@@ -57,14 +56,10 @@ VERSION = 1
 class Source:
     """Where pictures are: tasks for the workers, and what tells this content from another."""
 
-    chunks: list[Chunk]
-    stamps: list[tuple[Any, ...]]  #: path, size and time of change of every file
+    names: list[str]  #: of all pictures, in order
+    stamps: list[tuple[Any, ...]]  #: path, size and times of change of every file
+    chunks: Callable[[], Iterator[Chunk]]
     labels: Callable[[str], list[str] | None]  #: by the name of a column or ending
-
-    @property
-    def names(self) -> list[str]:
-        """Of all pictures, in order."""
-        return [name for chunk in self.chunks for name in chunk.names]
 
 
 def read(
@@ -110,7 +105,7 @@ def read(
     if not looked:
         raise UserError(
             f"none of the {len(names):,} pictures in {path} can be read; the first, {names[0]}, "
-            f"is {look(source.chunks[0])[0]}"
+            f"is {look(next(source.chunks()))[0]}"
         )
     if channels is None:
         channels = 1 if looked["grey"] else 3
@@ -124,6 +119,10 @@ def read(
                 "choose with --size"
             )
     deep = channels == 1 and looked["deep"]
+    if looked["some_deep"] and not deep:
+        _tell("16-bit pictures lie beside others, so only their high byte is taken")
+    if looked["pages"]:
+        _tell(f"{looked['pages']:,} pictures have several pages or frames; the first is taken")
     key = f"{stamp[:24]}-{channels}x{size[0]}x{size[1]}{'-16bit' if deep else ''}"
     entry = cache.find(key)
     if entry is None:
@@ -142,29 +141,27 @@ def read(
 
 
 def _source(path: Path) -> Source:
+    root = path if path.is_dir() else path.parent
+    shards, pictures = [path.name], []
     if path.is_dir():
         found = sorted(_walk(path))
         pictures = [p for p in found if Path(p).suffix.lower() in ENDINGS]
-        if pictures:
-            chunks: list[Chunk] = [Files(str(path), part) for part in _parts(pictures)]
-            return Source(chunks, [_stamp(path / p) for p in pictures], lambda _: None)
-        shards = [path / p for p in found if p.endswith((".tar", *TABLES))]
-    else:
-        shards = [path]
-    tars = [p for p in shards if p.suffix == ".tar"]
-    if tars:
-        indexed = [_index_tar(p) for p in tars]
+        shards = [p for p in found if p.endswith((".tar", *TABLES))]
+    kinds = {"pictures": pictures, "tar": [p for p in shards if p.endswith(".tar")]}
+    kinds["tables"] = [p for p in shards if not p.endswith(".tar")]
+    if sum(map(bool, kinds.values())) > 1:
+        told = ", ".join(f"{len(held):,} {kind}" for kind, held in kinds.items() if held)
+        raise UserError(f"{path} holds {told} at once; give a folder with one kind of them")
+    if pictures:
         return Source(
-            [chunk for chunks, _ in indexed for chunk in chunks],
-            [_stamp(p) for p in tars],
-            lambda ending: _beside(indexed, ending),
+            pictures,
+            [_stamp(root / p) for p in pictures],
+            lambda: (Files(str(root), part) for part in _parts(pictures)),
+            lambda _: None,
         )
-    tables = [_index_table(p) for p in shards if p.suffix in TABLES]
-    return Source(
-        [chunk for chunks in tables for chunk in chunks],
-        [_stamp(p) for p in shards],
-        lambda column: _column(list(chain.from_iterable(tables)), column),
-    )
+    if kinds["tar"]:
+        return _tars(root, kinds["tar"])
+    return _tables(root, kinds["tables"])
 
 
 def _walk(folder: Path) -> Iterator[str]:
@@ -175,84 +172,155 @@ def _walk(folder: Path) -> Iterator[str]:
         yield from ((inner / name).as_posix() for name in files if not name.startswith("."))
 
 
-def _parts(names: list[str]) -> Iterator[tuple[str, ...]]:
-    for start in range(0, len(names), CHUNK):
-        yield tuple(names[start : start + CHUNK])
+def _parts(names: list[Any]) -> Iterator[tuple[Any, ...]]:
+    return (tuple(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK))
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
+def _stamp(path: Path) -> tuple[Any, ...]:
     try:
         known = path.stat()
     except OSError:  # a link that leads nowhere; decoding will say so
-        return str(path.absolute()), 0, 0
-    return str(path.absolute()), known.st_size, known.st_mtime_ns
+        return (str(path.absolute()),)
+    return str(path.absolute()), known.st_size, known.st_mtime_ns, known.st_ctime_ns
 
 
-def _index_tar(path: Path) -> tuple[list[Chunk], dict[tuple[str, str], tuple[int, int]]]:
-    """Tasks for the pictures of a shard, and the place of every other file by (stem, ending)."""
-    pictures, others = [], {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                place = member.offset_data, member.size
-                stem, _, ending = member.name.partition(".")
-                if not member.isfile() or Path(member.name).name.startswith("."):
-                    continue
-                if Path(member.name).suffix.lower() in ENDINGS:
-                    pictures.append((member.name, place))
-                else:
-                    others[stem, ending] = place
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(
-            f"{path} cannot be read as an uncompressed tar: {error}; unpack or copy it again"
-        ) from error
-    chunks: list[Chunk] = []
-    for start in range(0, len(pictures), CHUNK):
-        names, places = zip(*pictures[start : start + CHUNK], strict=True)
-        chunks.append(Members(str(path), names, places))
-    return chunks, others
+Place = tuple[int, int]
+"""First byte in a file, and number of bytes."""
 
 
-def _beside(indexed: list[Any], ending: str) -> list[str] | None:
-    """The content of `stem.ending` for every picture `stem.jpg`; None where one has none."""
-    found = []
-    for chunks, others in indexed:
-        for chunk in chunks:
-            with Path(chunk.tar).open("rb") as file:
-                for name in chunk.names:
-                    place = others.get((name.partition(".")[0], ending))
+def _tars(root: Path, shards: list[str]) -> Source:
+    """WebDataset: files of one stem belong together, `0001.jpg` and `0001.cls`."""
+    pictures: list[tuple[str, str, Place]] = []  # shard, name in it, place
+    others: dict[tuple[str, str, str], Place] = {}  # shard, stem, ending
+    for shard in shards:
+        try:
+            with tarfile.open(root / shard, "r:") as tar:
+                for member in tar:
+                    last = Path(member.name).name
+                    if not member.isfile() or last.startswith("."):
+                        continue
+                    place = member.offset_data, member.size
+                    if Path(last).suffix.lower() in ENDINGS:
+                        pictures.append((shard, member.name, place))
+                    else:
+                        stem, ending = _stem(member.name)
+                        others[shard, stem, ending] = place
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise UserError(
+                f"{root / shard} cannot be read as an uncompressed tar: {error}; unpack or copy "
+                "it again"
+            ) from error
+
+    def chunks() -> Iterator[Chunk]:
+        for shard, held in groupby(pictures, lambda picture: picture[0]):
+            for part in _parts(list(held)):
+                _, names, places = zip(*part, strict=True)
+                yield Members(str(root / shard), names, places)
+
+    def labels(ending: str) -> list[str] | None:
+        found = []
+        for shard, held in groupby(pictures, lambda picture: picture[0]):
+            with (root / shard).open("rb") as file:
+                for _, name, _ in held:
+                    place = others.get((shard, _stem(name)[0], ending))
                     if place is None:
                         return None
                     file.seek(place[0])
                     found.append(file.read(min(place[1], 1000)).decode(errors="replace").strip())
-    return found
+        return found
+
+    named = [name if len(shards) == 1 else f"{shard}/{name}" for shard, name, _ in pictures]
+    return Source(named, [_stamp(root / shard) for shard in shards], chunks, labels)
 
 
-def _index_table(path: Path) -> list[Chunk]:
+def _stem(member: str) -> tuple[str, str]:
+    """`./a/0001.seg.png` -> (`./a/0001`, `seg.png`)."""
+    folder, slash, name = member.rpartition("/")
+    stem, _, ending = name.partition(".")
+    return folder + slash + stem, ending
+
+
+def _tables(root: Path, tables: list[str]) -> Source:
+    """Parquet or Arrow with a column of encoded pictures; rows are read as they are needed."""
+    names: list[str] = []
+    columns: dict[str, str] = {}
+    schemas: set[str] = set()
+    for table in tables:
+        with _readable(root / table):
+            schema, rows = _schema(root / table)
+        columns[table] = _picture_column(root / table, schema)
+        schemas |= set(schema.names)
+        names += [f"{table}#{row}" for row in range(rows)]
+
+    def cells(pick: Callable[[str], str]) -> Iterator[tuple[str, list[Any]]]:
+        for table in tables:
+            with _readable(root / table):
+                for batch in _batches(root / table, pick(table)):
+                    yield table, batch.column(0).to_pylist()
+
+    def chunks() -> Iterator[Chunk]:
+        ordered = iter(names)
+        for _, held in cells(columns.__getitem__):
+            contents = [cell["bytes"] if isinstance(cell, dict) else cell for cell in held]
+            part = tuple(islice(ordered, len(contents)))
+            yield Held(part, tuple(content or b"" for content in contents))
+
+    def labels(column: str) -> list[str] | None:
+        if column not in schemas:
+            return None
+        found = cells(lambda _: column)
+        return ["" if cell is None else str(cell) for _, held in found for cell in held]
+
+    return Source(names, [_stamp(root / table) for table in tables], chunks, labels)
+
+
+@contextmanager
+def _readable(table: Path) -> Iterator[None]:
+    """What a damaged table brings up, in one sentence."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        if path.suffix == ".parquet":
-            with pq.ParquetFile(path) as file:
-                schema = file.schema_arrow
-                groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        else:
-            with pa.memory_map(str(path)) as source:
-                batches = arrow_batches(source)
-                schema = batches[0].schema if batches else pa.schema([])
-                groups = [len(batch) for batch in batches]
-    except (pa.ArrowException, OSError) as error:
+        yield
+    except (pa.ArrowException, KeyError, OSError) as error:
         why = str(error).partition(". ")[0]
-        raise UserError(f"{path} cannot be read as a table: {why}; copy it again") from error
-    column = _picture_column(path, schema)
-    chunks: list[Chunk] = []
-    first = 0
-    for group, rows in enumerate(groups):
-        names = tuple(f"{path.name}#{row}" for row in range(first, first + rows))
-        chunks.append(Cells(str(path), names, column, group))
-        first += rows
-    return chunks
+        raise UserError(f"{table} cannot be read as a table: {why}; copy it again") from error
+
+
+def _schema(table: Path) -> tuple[Any, int]:
+    """Columns, and number of rows."""
+    import pyarrow.parquet as pq
+
+    if table.suffix == ".parquet":
+        with pq.ParquetFile(table) as file:
+            return file.schema_arrow, file.metadata.num_rows
+    batches = _arrow_batches(table)
+    return batches[0].schema if batches else (), sum(map(len, batches))
+
+
+def _batches(table: Path, column: str) -> Iterator[Any]:
+    """One column, some rows at a time."""
+    import pyarrow.parquet as pq
+
+    if table.suffix == ".parquet":
+        with pq.ParquetFile(table) as file:
+            yield from file.iter_batches(CHUNK, columns=[column])
+        return
+    for batch in _arrow_batches(table):
+        for start in range(0, len(batch), CHUNK):
+            yield batch.select([column]).slice(start, CHUNK)
+
+
+def _arrow_batches(table: Path) -> list[Any]:
+    """Of an Arrow file or stream, mapped into memory."""
+    import pyarrow as pa
+
+    source = pa.memory_map(str(table))
+    try:
+        file = pa.ipc.open_file(source)
+        return [file.get_batch(i) for i in range(file.num_record_batches)]
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_stream(source).read_all().to_batches()
 
 
 def _picture_column(path: Path, schema: Any) -> str:
@@ -271,14 +339,6 @@ def _picture_column(path: Path, schema: Any) -> str:
             "give one of bytes, or of structs with a field 'bytes'"
         )
     return next((name for name in COLUMNS if name in fitting), fitting[0])
-
-
-def _column(chunks: list[Any], column: str) -> list[str] | None:
-    try:
-        cells = [read_column(Path(c.table), column, c.group) for c in chunks]
-    except (KeyError, IndexError):
-        return None
-    return [str(cell) for part in cells for cell in part]
 
 
 def _looked(stamp: str, source: Source, workers: int) -> dict[str, Any] | None:
@@ -301,6 +361,8 @@ def _looked(stamp: str, source: Source, workers: int) -> dict[str, Any] | None:
     looked = {
         "grey": all(header.grey for header in headers),
         "deep": all(header.deep for header in headers),
+        "some_deep": any(header.deep for header in headers),
+        "pages": sum(header.pages for header in headers),
         "sides": [min(sides), max(sides)],
         "median_side": statistics.median_low([min(header.size) for header in headers]),
     }
@@ -315,12 +377,13 @@ def _mapped(
     from rich.console import Console
     from rich.progress import Progress
 
-    jobs = (joblib.delayed(task)(chunk, *arguments) for chunk in source.chunks)
+    jobs = (joblib.delayed(task)(chunk, *arguments) for chunk in source.chunks())
     results = joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)
     total = len(source.names)
     quiet = not sys.stderr.isatty()
+    tasks = -(-total // CHUNK)
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
-        shown = bar.add_task(f"{verb} {total:,} pictures", total=len(source.chunks))
+        shown = bar.add_task(f"{verb} {total:,} pictures", total=tasks)
         for result in results:
             yield result
             bar.advance(shown)

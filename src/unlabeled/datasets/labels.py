@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,15 +48,16 @@ def attach(
         if values is None:
             raise UserError(f"there are no labels '{labels_from}' in this data; give {FORMS}")
         found = {str(labels_from): np.array(values)[kept]}
-    known = np.all([values != "" for values in found.values()], axis=0)
+    known = next(iter(found.values())) != ""
     if not known.all():
         told = f"{known.sum():,} of {len(known):,} pictures have labels; the others are left out"
         warnings.warn(told, Notice, stacklevel=2)
     samples = samples.take(np.flatnonzero(known))
     for factor, values in found.items():
         classes, codes = np.unique(values[known], return_inverse=True)
-        if len(classes) < 2:
-            told = f"every {factor} is {', '.join(map(str, classes))}, so it is left out"
+        if len(classes) < 2 or "" in classes:
+            why = "is missing for some" if "" in classes else f"is {classes[0]} for all"
+            told = f"{factor} {why} pictures, so it is left out"
             warnings.warn(told, Notice, stacklevel=2)
             continue
         samples.factors[factor] = codes.astype(np.int64)
@@ -89,16 +91,26 @@ def _table(place: Path, names: list[str]) -> dict[str, np.ndarray]:
     """The first column names a picture, by its path in the folder or by its file name."""
     try:
         with place.open(newline="", encoding="utf-8-sig") as file:
-            head, *rows = list(csv.reader(file)) or [[]]
+            head, *rows = [row for row in csv.reader(file) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"the labels in {place} cannot be read: {error}") from error
     if len(head) < 2 or any(len(row) != len(head) for row in rows):
         raise UserError(
             f"{place} must have a head and rows as long: the name of a picture, then its labels"
         )
-    by_name = {PurePosixPath(row[0].replace("\\", "/")).as_posix(): row[1:] for row in rows}
+    by_name: dict[str, list[str]] = {}
+    for row in rows:
+        name = PurePosixPath(row[0].replace("\\", "/")).as_posix()
+        if by_name.setdefault(name, row[1:]) != row[1:]:
+            raise UserError(f"{place} gives '{name}' two different labels; keep one")
+    alike = Counter(PurePosixPath(name).name for name in names)
     blank = [""] * (len(head) - 1)
-    found = [by_name.get(name) or by_name.get(PurePosixPath(name).name) or blank for name in names]
+    found = []
+    for name in names:
+        last = PurePosixPath(name).name
+        if name not in by_name and last in by_name and alike[last] > 1:
+            raise UserError(f"{place} names '{last}', but {alike[last]} are called so; give paths")
+        found.append(by_name.get(name) or by_name.get(last) or blank)
     if all(values == blank for values in found):
         raise UserError(
             f"{place} names none of the pictures: its first is '{rows[0][0] if rows else ''}', "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterable
@@ -86,6 +87,22 @@ def build(
 def is_rebuilt(name: str, args: Iterable[str] = ()) -> bool:
     """Whether `build` makes it from name and arguments alone, so a run folder needs no encoder."""
     return name in registry.listing("encoders") or external.is_safe(name, args)
+
+
+def forget(encoder: nn.Module) -> nn.Module:
+    """A copy with random weights: nothing learnt is left.
+
+    Layers that know how to start anew do; of other weights the entries are shuffled.
+    """
+    fresh = copy.deepcopy(encoder)
+    for weight in fresh.parameters():
+        order = torch.randperm(weight.numel()).to(weight.device)
+        weight.data = weight.data.flatten()[order].view_as(weight)
+    for layer in fresh.modules():
+        for name in ("reset_parameters", "reset_running_stats"):
+            if callable(reset := getattr(layer, name, None)):
+                reset()
+    return fresh
 
 
 def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:

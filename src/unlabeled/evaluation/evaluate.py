@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from unlabeled.datasets.base import Splits, open_data, to_float
-from unlabeled.encoders.base import build, is_rebuilt
-from unlabeled.errors import UserError
+from unlabeled.datasets.base import Splits, is_program, open_data, to_float
+from unlabeled.encoders.base import build, forget, is_rebuilt
+from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.health import rankme
@@ -113,7 +112,7 @@ def _random(run: Run, splits: Splits) -> nn.Module:
         torch.manual_seed(RANDOM_SEED)
         if is_rebuilt(name, args):
             return build(name, splits.channels, splits.size, **args)
-        return _reset(run.encoder)
+        return forget(run.encoder)
 
 
 def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:
@@ -162,25 +161,22 @@ def open_for(run: Run, given: Any, labels_from: Any = None) -> Splits:
     data = run.data if given is None else given
     if data is None:
         raise UserError(f"{run.path} was trained on an array in memory; give it again as data")
-    if given is None and isinstance(data, str) and ".py" in Path(data.partition(":")[0]).suffix:
+    if given is None and is_program(data):
         # A run folder may be a stranger's: no code is run because it says so.
         raise UserError(f"the data of {run.path} is loaded by a file; give it as --data {data}")
     if given is None and labels_from is None and not isinstance(data, Splits):
         labels_from = run.config.get("labels_from")
-    splits = open_data(data, run.inputs["channels"], run.size, labels_from=labels_from)
+    splits = open_data(
+        data,
+        run.inputs["channels"],
+        run.size,
+        labels_from=labels_from,
+        stored=run.inputs.get("stored"),
+    )
+    if given is None and len(splits.test) and run.config.get("pictures", 0) > len(splits.train):
+        told = "the encoder has seen the test pictures in training, without their labels"
+        warnings.warn(f"{told}; give --data of others for a stricter test", Notice, stacklevel=2)
     return replace(splits, range=run.span(splits.train.x))
-
-
-def _reset(encoder: nn.Module) -> nn.Module:
-    """A copy of a user's module, the entries of each weight shuffled: nothing learnt is left."""
-    fresh = copy.deepcopy(encoder)
-    for weight in fresh.parameters():
-        order = torch.randperm(weight.numel()).to(weight.device)
-        weight.data = weight.data.flatten()[order].view_as(weight)
-    for layer in fresh.modules():
-        if callable(reset := getattr(layer, "reset_running_stats", None)):
-            reset()
-    return fresh
 
 
 def _raw(splits: Splits) -> nn.Module:

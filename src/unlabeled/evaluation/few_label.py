@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,8 @@ def sample_labels(y: np.ndarray, labels: str | int | float, seed: int = 0) -> np
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError as error:
         raise UserError(f"'{labels}' labels: give a number, or a share such as 1%") from error
+    if not math.isfinite(value):
+        raise UserError(f"'{labels}' labels: give a number, or a share such as 1%")
     is_share = text.endswith("%") or (0 < value <= 1 and "." in text)
     number = round(value * len(y)) if is_share else int(value)
     classes = np.unique(y)

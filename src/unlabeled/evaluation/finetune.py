@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unlabeled.datasets.base import Splits
-from unlabeled.encoders.base import is_rebuilt
+from unlabeled.encoders.base import forget, is_rebuilt
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.features import embed
@@ -39,6 +38,7 @@ def finetune(
     lr: float | None = None,
     seed: int = 0,
     scratch: bool = True,
+    resume: bool = False,
     progress: bool = True,
 ) -> tuple[Run, dict[str, Any]]:
     """Train the encoder further with labels, beside its frozen features and a fresh start.
@@ -55,6 +55,7 @@ def finetune(
         epochs: passes over the labelled pictures; as many as make 500 steps, at least 20.
         lr: peak learning rate of fine-tuning, 1e-3 unless given.
         seed: of the choice of labels, the classifier and the order.
+        resume: go on where a fine-tuning of the same folder was stopped.
         scratch: whether to train the same network from random weights too.
         progress: show bars.
 
@@ -84,6 +85,7 @@ def finetune(
         "optimizer": "adamw",
         "weight_decay": 1e-4,
         "seed": seed,
+        "resume": resume,
         "progress": progress,
     }
     folder = Path(out) if out else run.path.with_name(f"{run.path.name}-finetuned")
@@ -102,7 +104,7 @@ def finetune(
         fresh = train(
             "supervised",
             labelled,
-            encoder=encoder if known else _fresh(run),
+            encoder=encoder if known else forget(run.encoder.cpu()).train(),
             encoder_args=run.inputs["args"] if known else None,
             out=folder / "scratch",
             lr=RATES["scratch"],
@@ -129,12 +131,3 @@ def _accuracy(run: Run, splits: Splits) -> float:
     with torch.no_grad():
         guess = classifier(z).argmax(1).numpy()
     return float((guess == splits.test.factors[str(splits.target)]).mean())
-
-
-def _fresh(run: Run) -> torch.nn.Module:
-    """The run's network with its layers' own random start, drawn anew."""
-    network = copy.deepcopy(run.encoder).cpu().train()
-    for layer in network.modules():
-        if callable(reset := getattr(layer, "reset_parameters", None)):
-            reset()
-    return network

@@ -62,8 +62,12 @@ def _result(run: Run, data: Any, labels_from: Any) -> dict[str, Any]:
     known = inside(run.path, "evaluation.json")
     if data is None and known.is_file():
         found = read_json(known)
-        if set(COLUMNS) <= set(found):
-            return found | {"run": run.config}
+        figures = (found.get(key, "") for key in COLUMNS)
+        if all(isinstance(f, float | int | None) for f in figures) and {
+            "data": str,
+            "test_pictures": int,
+        } == {key: type(found.get(key)) for key in ("data", "test_pictures")}:
+            return found | {"run": run.config, "target": str(found.get("target"))}
     return run.evaluate(data, labels_from=labels_from, report=data is None) | {"run": run.config}
 
 
@@ -100,7 +104,9 @@ def _curves(runs: dict[str, Run]) -> str:
     figures = "".join(
         f"<figure>{plots.curves_picture(lines, title)}</figure>"
         for key, title in CURVES.items()
-        if (lines := {n: (c["epoch"], c[key]) for n, c in known.items() if key in c})
+        if (
+            lines := {n: (c["epoch"], c[key]) for n, c in known.items() if {key, "epoch"} <= set(c)}
+        )
     )
     return f"""<section><h2>How they learnt</h2><div class="grid">{figures}</div>
 <p class="note">Losses of different methods are different quantities; compare their shape

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
-from unlabeled.datasets.base import Pictures, Samples, read_data, to_float
+from unlabeled.datasets.base import Pictures, Samples, to_float
 from unlabeled.errors import UserError
 from unlabeled.evaluation import structure
 from unlabeled.evaluation.features import embed
@@ -84,12 +84,12 @@ def explore(
     out = Path(out).expanduser()
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"the page is to be {out}; name a .html file")
-    if seed < 0:
-        raise UserError(f"the seed is {seed}; give 0 or more")
-    samples = read_data(data, run.inputs["channels"], run.size)
+    if not 0 <= seed < 2**32:
+        raise UserError(f"the seed is {seed}; give one from 0 to {2**32 - 1}")
+    samples = run.read(data)
     n = len(samples)
     if n < 3:
-        raise UserError(f"{n} pictures make no map; give at least 3")
+        raise UserError(f"a map needs at least 3 pictures, but there are {n}")
     if n > MOST:
         raise UserError(f"{n:,} pictures are too many for one page; give at most {MOST:,}")
     chosen = structure.choose_layout(layout, n)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.datasets.base import read_data
 from unlabeled.errors import UserError
-from unlabeled.evaluation.features import embed
 from unlabeled.run import Run
 
 
@@ -23,8 +21,8 @@ def write_features(run: Run, data: str, out: Path) -> tuple[int, int]:
     """
     if out.suffix not in (".npy", ".npz", ".parquet"):
         raise UserError(f"--out is {out}; name a .npy, .npz or .parquet file")
-    samples = read_data(data, run.inputs["channels"], run.size)
-    features = embed(run.encoder, samples.x, run.span(samples.x))
+    samples = run.read(data)
+    features = run.features(samples)
     beside = {
         name: np.array(samples.classes[name])[codes] if name in samples.classes else codes
         for name, codes in samples.factors.items()

@@ -192,9 +192,9 @@ apart.</p></section>"""
 
 def _curves(run: Run) -> str:
     path = inside(run.path, "metrics.csv")
-    if not path.is_file():
+    columns = read_csv(path) if path.is_file() else {}
+    if "epoch" not in columns:
         return ""
-    columns = read_csv(path)
     figures = "".join(
         f"<figure>{plots.curve_picture(columns['epoch'], columns[key], title)}</figure>"
         for key, title in CURVES.items()
