@@ -36,11 +36,12 @@ commands:
   finetune RUN --data D --labels 1%
                               train the encoder further with few or many labels
   compare RUN RUN …           several runs in one table and one page
+  study lectures              experiments of many runs, one report page
   export RUN --to onnx|torchscript|safetensors
                               take the encoder away
   views METHOD --data D --out F.png
                               a picture of what the method sees
-  list methods|encoders|datasets|objectives
+  list methods|encoders|datasets|objectives|studies
 
 Each command explains itself with --help.  unlabeled --version prints the version.
 """
@@ -217,6 +218,27 @@ def compare_command(argv: list[str]) -> int:
     return 0
 
 
+def study_command(argv: list[str]) -> int:
+    """`unlabeled study NAME [--quick] [--only A,B] [--seeds N] [--resume] --out DIR`."""
+    parser = _parser("study", "Experiments of many runs: each kept, one report page.")
+    parser.add_argument("name", type=str, help="a name of `unlabeled list studies`, or ./file.py")
+    parser.add_argument("--out", type=str, help="its folder (default: runs/NAME)")
+    parser.add_argument("--quick", action="store_true", help="a first look: few epochs")
+    parser.add_argument("--only", type=str, default="", help="experiments, as L6,L8")
+    parser.add_argument("--seeds", type=int, default=1, help="of the main encoders")
+    parser.add_argument("--resume", action="store_true", help="keep findings that are there")
+    given = _parse_args(parser, argv)
+    from unlabeled.studies.study import run_study
+
+    study = registry.find("studies", given.name)
+    out = Path(given.out or Path("runs") / Path(given.name).stem)
+    only = [key for key in given.only.split(",") if key]
+    run_study(study, out, quick=given.quick, only=only, seeds=given.seeds, resume=given.resume)
+    page = (out / "quick" if given.quick else out) / "report" / "index.html"
+    print(f"open the report in a browser: {page.resolve()}")
+    return 0
+
+
 def export_command(argv: list[str]) -> int:
     """`unlabeled export RUN --to onnx|torchscript|safetensors`."""
     from unlabeled.export import FORMATS, export
@@ -267,7 +289,7 @@ def views_command(argv: list[str]) -> int:
 
 
 def list_command(argv: list[str]) -> int:
-    """`unlabeled list methods|encoders|datasets|objectives`."""
+    """`unlabeled list methods|encoders|datasets|objectives|studies`."""
     parser = _parser("list", "What there is, one name a line.")
     parser.add_argument("kind", choices=registry.KINDS)
     names = registry.listing(_parse_args(parser, argv).kind)
@@ -300,6 +322,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "explore": explore_command,
     "finetune": finetune_command,
     "compare": compare_command,
+    "study": study_command,
     "export": export_command,
     "views": views_command,
     "list": list_command,

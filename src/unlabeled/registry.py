@@ -1,4 +1,4 @@
-"""Finds methods, encoders, data sets and objectives by the files that hold them.
+"""Finds methods, encoders, data sets, objectives and studies by the files that hold them.
 
 Nothing is registered by hand: `methods/foo.py` with one public `Method` is the method `foo`, and a
 function annotated `-> Encoder` in `encoders/` is an encoder. Listing reads the source without
@@ -18,7 +18,8 @@ from typing import Any
 
 from unlabeled.errors import UserError
 
-KINDS = ("methods", "encoders", "datasets", "objectives")
+KINDS = ("methods", "encoders", "datasets", "objectives", "studies")
+SINGULAR = {"studies": "study"}
 _ROOT = Path(__file__).parent
 
 
@@ -42,11 +43,12 @@ def find(kind: str, name: str) -> Any:
     index = _index(kind)
     if name not in index:
         raise UserError(
-            f"there is no {kind[:-1]} called '{name}'; choose one of {', '.join(sorted(index))}"
+            f"there is no {SINGULAR.get(kind, kind[:-1])} called '{name}'; "
+            f"choose one of {', '.join(sorted(index))}"
             + (", or name your own as ./file.py:Class" if kind != "objectives" else "")
         )
     module = importlib.import_module(f"unlabeled.{kind}.{index[name][0]}")
-    return _pick(kind, module, "" if kind in ("methods", "datasets") else name)
+    return _pick(kind, module, "" if kind in ("methods", "datasets", "studies") else name)
 
 
 def _index(kind: str) -> dict[str, tuple[str, str]]:
@@ -58,6 +60,8 @@ def _index(kind: str) -> dict[str, tuple[str, str]]:
             wanted = ast.ClassDef if kind == "methods" else ast.FunctionDef
             if any(isinstance(n, wanted) and _is_public(kind, n) for n in tree.body):
                 found[path.stem] = path.stem, _first_line(tree)
+        if kind == "studies" and "EXPERIMENTS" in map(_assigned, tree.body):
+            found[path.stem] = path.stem, _first_line(tree)
         for node in tree.body:
             if kind in ("encoders", "objectives") and _is_public(kind, node):
                 found[node.name] = path.stem, _first_line(node)  # type: ignore[attr-defined]
@@ -74,6 +78,12 @@ def _is_public(kind: str, node: ast.stmt) -> bool:
         return name == "load"
     returns = ast.unparse(node.returns) if node.returns else ""
     return returns == "Encoder" if kind == "encoders" else returns.startswith(("Float", "Tensor"))
+
+
+def _assigned(node: ast.stmt) -> str:
+    """The name that a statement assigns to, if it is one."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    return target.id if isinstance(target, ast.Name) else ""
 
 
 def _first_line(node: Any) -> str:
@@ -104,7 +114,7 @@ def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
         if kind == "methods" and not (inspect.isclass(found) and issubclass(found, Method)):
             raise UserError(f"{attribute} of {module.__file__} is no subclass of unlabeled.Method")
         return found
-    if kind == "datasets":
+    if kind in ("datasets", "studies"):
         return module
     fitting = [
         value

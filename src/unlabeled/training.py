@@ -158,6 +158,28 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     return describe(found, job.name, job.splits, job.recipe)
 
 
+def reopen(run: Run) -> Method:
+    """The method of a finished run with its heads, in eval mode, from its last checkpoint.
+
+    Raises:
+        UserError: the checkpoint is gone or damaged, or the method is no longer what it was.
+    """
+    from unlabeled.checkpoints import last_checkpoint
+
+    checkpoint = last_checkpoint(run.path)
+    if checkpoint is None:
+        raise UserError(f"{run.path} has no checkpoint, and so no heads; train it again")
+    cls = registry.find("methods", run.config["method"])
+    arguments = {k: v for k, v in run.config["method_args"].items() if k != "augment"}
+    method = cls(copy.deepcopy(run.encoder), **arguments)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        method.load_state_dict({k.removeprefix("method."): v for k, v in state.items()})
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint} does not fit {cls.__name__}: {error}") from error
+    return method.eval()
+
+
 class _Job(NamedTuple):
     """A training, ready to begin."""
 

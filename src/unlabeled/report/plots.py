@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from unlabeled.core import Batch, Method
 from unlabeled.datasets.base import Splits, to_float
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
+from unlabeled.views import View
 
 WITHIN, BETWEEN, LINE = "#0b7a75", "#d1495b", "#1f4e79"
 STYLE: Any = {
@@ -66,6 +67,56 @@ def made_pictures(method: Method, splits: Splits, pictures: int = 10) -> dict[st
         columns = [list(row) for row in zip(*table, strict=True)]
         sheets[title] = _contact_sheet(columns, gap_after_first=False)
     return sheets
+
+
+def transformations_picture(
+    splits: Splits, views: dict[str, View], pictures: int = 5, draws: int = 3
+) -> bytes:
+    """PNG with a row for each transformation: its name, then pictures and their random changes."""
+    part = splits.test if len(splits.test) else splits.train
+    rows = np.linspace(0, len(part) - 1, pictures).astype(int)
+    x = to_float(torch.from_numpy(part.x[rows]), splits.range)
+    size = x.shape[-1], x.shape[-2]
+    table = [[_to_image(p, size) for p in x for _ in range(draws)]]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for view in views.values():
+            changed = [view(x) for _ in range(draws)]
+            table.append([_to_image(c[i], size) for i in range(pictures) for c in changed])
+    height = table[0][0].height
+    labels = ["as they are", *views]
+    sheet = Image.open(io.BytesIO(_contact_sheet(table, gap_after_first=False)))
+    margin = 220
+    whole = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
+    whole.paste(sheet, (margin, 0))
+    pen = ImageDraw.Draw(whole)
+    font = ImageFont.load_default(size=20)
+    for i, label in enumerate(labels):
+        middle = i * (height + 4) + height / 2
+        pen.text((margin - 12, middle), label, fill="#1c2430", font=font, anchor="rm")
+    return _png(whole)
+
+
+def pictures_sheet(splits: Splits, pictures: int = 40, columns: int = 10) -> bytes:
+    """PNG of the first pictures of the training part."""
+    rows = np.arange(min(pictures, len(splits.train)))
+    x = to_float(torch.from_numpy(splits.train.x[rows]), splits.range)
+    shown = [_to_image(p, (x.shape[-1], x.shape[-2])) for p in x]
+    table = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+    return _contact_sheet(table, gap_after_first=False)
+
+
+def label_curves_picture(curves: dict[str, dict[str, list[float]]]) -> str:
+    """SVG of test accuracy by the number of labels, a line each with its deviation."""
+    figure, axes = _axes(6.4, 3.6)
+    for name, curve in curves.items():
+        x, y, sd = (np.array(curve[key], float) for key in ("labels", "test", "sd"))
+        axes.plot(x, 100 * y, marker="o", markersize=3, label=name)
+        axes.fill_between(x, 100 * (y - sd), 100 * (y + sd), alpha=0.15)
+    axes.set(xscale="log", xlabel="labels", ylabel="test accuracy, %")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=7)
+    return _svg(figure)
 
 
 def similarity_picture(z: np.ndarray, order: np.ndarray) -> bytes:

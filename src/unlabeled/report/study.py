@@ -1,0 +1,112 @@
+"""The page of a study: for each experiment the question, what was done, what was found."""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unlabeled.files import write_bytes
+from unlabeled.report.page import page, style
+
+if TYPE_CHECKING:
+    from unlabeled.studies.study import Experiment, Finding, Table
+
+HELD = {True: "held here", False: "did not hold here", None: "open"}
+
+
+def write_page(
+    study: Any,
+    experiments: list[Experiment],
+    findings: dict[str, Finding],
+    result: dict[str, Any],
+    out: Path,
+) -> None:
+    """Write `report/index.html` into the study's folder."""
+    sections = [
+        f'<p class="lead">{html.escape(study.LEAD)}</p>',
+        _conditions(result),
+        _contents(experiments),
+        *(_section(e, findings[e.key], study.CLAIMS) for e in experiments),
+        _claims(result),
+    ]
+    (out / "report").mkdir(exist_ok=True)
+    title = study.TITLE + (" (a quick look)" if result["quick"] else "")
+    write_bytes(out / "report" / "index.html", page(title, style(), "\n".join(sections)))
+
+
+def _conditions(result: dict[str, Any]) -> str:
+    seeds = (
+        f"{result['seeds']} seeds, mean ± standard deviation" if result["seeds"] > 1 else "seed 0"
+    )
+    quick = "Trained for a few epochs only: figures are lower than in the whole study. " * bool(
+        result["quick"]
+    )
+    return (
+        f'<p class="note">{quick}Every encoder was trained here, from random weights, and judged '
+        "in eval mode on pictures whose labels nothing learnt from; probes run to convergence. "
+        f"Main encoders: {seeds}; ablations: seed 0 alone. {result['cores']} cores, torch "
+        f"{html.escape(result['versions']['torch'])}.</p>"
+    )
+
+
+def _contents(experiments: list[Experiment]) -> str:
+    items = "".join(
+        f'<li><a href="#{e.key}">{html.escape(e.key)} · {html.escape(e.title)}</a></li>'
+        for e in experiments
+    )
+    return f'<nav aria-label="experiments"><ul>{items}</ul></nav>'
+
+
+def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -> str:
+    told = "".join(
+        f"<li><b>Claim {n}.</b> {html.escape(claims[n])} <b>{HELD[held]}</b>: "
+        f"{html.escape(why)}</li>"
+        for n, (held, why) in finding.claims.items()
+    )
+    return f"""<section id="{experiment.key}">
+<h2>{html.escape(experiment.key)} · {html.escape(experiment.title)}</h2>
+<p class="lead">{html.escape(experiment.question)}</p>
+<p>{html.escape(finding.did)}</p>
+{"".join(map(_table, finding.tables))}
+<div class="grid wide">{"".join(_picture(t, c) for t, c in finding.pictures)}</div>
+<p class="answer">{html.escape(finding.answer)}</p>
+{f"<ul>{told}</ul>" if told else ""}</section>"""
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{html.escape(c) or "encoder"}</th>' for c in table.columns)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(first)}</th>'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for first, *cells in table.rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(table.caption)}">'
+        f"<table><caption>{html.escape(table.caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _picture(title: str, content: bytes | str) -> str:
+    shown = html.escape(title)
+    if isinstance(content, str):
+        drawing = content.replace("<svg", f'<svg role="img" aria-label="{shown}"', 1)
+    else:
+        source = base64.b64encode(content).decode()
+        drawing = f'<img class="sheet" alt="{shown}" src="data:image/png;base64,{source}">'
+    return f"<figure>{drawing}<figcaption>{shown}</figcaption></figure>"
+
+
+def _claims(result: dict[str, Any]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{number}</th><td>{html.escape(c["claim"])}</td>'
+        f"<td>{HELD[c['held']]}</td><td>{html.escape(c['why'])}</td></tr>"
+        for number, c in sorted(result["claims"].items(), key=lambda item: int(item[0]))
+    )
+    return f"""<section id="claims"><h2>The lecture’s claims</h2>
+<div class="scroll" tabindex="0" role="region" aria-label="claims"><table class="config">
+<thead><tr><th scope="col">no.</th><th scope="col">claim</th><th scope="col">here</th>
+<th scope="col">why</th></tr></thead><tbody>{rows}</tbody></table></div></section>"""

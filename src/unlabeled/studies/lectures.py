@@ -1,0 +1,762 @@
+"""The lecture's day on dSprites: ten questions, from pixels to biased data.
+
+Neuromatch Academy's self-supervised day, retold with encoders that are trained here.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabeled.datasets.base import Splits, to_float
+from unlabeled.datasets.bias import Rule, biased, control
+from unlabeled.encoders.base import build
+from unlabeled.evaluation import rsa
+from unlabeled.evaluation.evaluate import FITTED_DIM, FITTED_ROWS
+from unlabeled.evaluation.factors import probe_factors
+from unlabeled.evaluation.few_label import few_labels, sample_labels
+from unlabeled.evaluation.health import alpha_req, feature_std, lidar, rankme
+from unlabeled.evaluation.knn import knn_accuracy
+from unlabeled.evaluation.probe import Probe, linear_probe
+from unlabeled.report import plots
+from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.training import reopen
+from unlabeled.views import Affine, Blur, Chain, Crop, Cutout, Flip, Noise, QuarterTurns, View
+
+TITLE = "Learning representations: the lecture’s experiments"
+LEAD = (
+    "White squares, ellipses and hearts, each of six sizes, forty orientations and 32×32 places. "
+    "What does an encoder have to learn so that the simplest decoder can say which shape it sees?"
+)
+DATA = "dsprites"
+CLAIMS = {
+    1: "Good representations make a linear decoder succeed where pixels fail.",
+    2: "Supervised training induces invariance.",
+    3: "Random projections help but are not enough.",
+    4: "Good reconstruction does not give good features.",
+    5: "Which affine transformations matter depends on the invariance wanted.",
+    6: "SimCLR with a linear classifier matches supervised training.",
+    7: "SimCLR's representation is as invariant as the supervised one.",
+    8: "Negatives keep SimCLR from collapse.",
+    9: "Pretraining cuts the labels needed to a tenth.",
+    10: "Generative models take over the bias of the data, invariance learning may not.",
+    12: "Single-layer methods (PCA, ICA, clustering) fail at object identity.",
+}
+CHANCE = 1 / 3
+LENET_SIMCLR: dict[str, Any] = {"encoder": "lenet", "epochs": 60, "lr": 2e-3, "temperature": 0.2}
+HEARTS_LEFT = Rule("shape", "x", {2: (0, 9), 1: (11, 20), 0: (22, 31)})
+SQUARES_LEFT = Rule("shape", "x", {0: (0, 9), 1: (11, 20), 2: (22, 31)})
+LABELS = (6, 30, 160, 800, 1600, 3200, 6400, 16000)
+END_TO_END = (800, 1600, 3200, 6400)
+END_TO_END_VIEWS: dict[str, View] = {
+    "end to end, plain pictures": Chain([]),
+    "end to end, with views": Affine(),
+}
+BATCH = 500
+
+
+# ---- encoders ------------------------------------------------------------------------------------
+
+
+def supervised(lab: Lab, seed: int = 0) -> nn.Module:
+    return lab.run("supervised", "supervised", seed, quick_epochs=3).encoder
+
+
+def supervised_lenet(lab: Lab, seed: int = 0) -> nn.Module:
+    options: dict[str, Any] = {"encoder": "lenet", "epochs": 30, "lr": 2e-3}
+    return lab.run("supervised-lenet", "supervised", seed, quick_epochs=3, **options).encoder
+
+
+def simclr(lab: Lab, seed: int = 0) -> nn.Module:
+    return lab.run("simclr", "simclr", seed, quick_epochs=6).encoder
+
+
+def simclr_lenet(lab: Lab, seed: int = 0) -> nn.Module:
+    return lab.run("simclr-lenet", "simclr", seed, quick_epochs=4, **LENET_SIMCLR).encoder
+
+
+def vae(lab: Lab, seed: int = 0) -> nn.Module:
+    return lab.run("vae", "vae", seed, quick_epochs=5, encoder="lenet").encoder
+
+
+def random_net(lab: Lab, seed: int = 0, name: str = "small") -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1000 + seed)
+        return build(name, lab.data.channels, lab.data.size).eval()
+
+
+def fitted(lab: Lab, name: str) -> nn.Module:
+    """Raw pixels, PCA, ICA or k-means, which no seed changes."""
+    if name == "raw":
+        return build("raw", lab.data.channels, lab.data.size)
+    encoder = build(name, lab.data.channels, lab.data.size, dim=FITTED_DIM)
+    few = to_float(torch.from_numpy(lab.data.train.x[:FITTED_ROWS]), lab.data.range)
+    encoder.summary.fit(few)  # type: ignore[operator, union-attr]
+    return encoder
+
+
+def z_of(lab: Lab, name: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features of an encoder of this file by its name, train and test."""
+    if name in ("raw", "pca", "ica", "kmeans"):
+        return lab.features(name, fitted(lab, name))
+    makers: dict[str, Callable[[Lab, int], nn.Module]] = {
+        "supervised": supervised,
+        "supervised, LeNet": supervised_lenet,
+        "SimCLR": simclr,
+        "SimCLR, LeNet": simclr_lenet,
+        "VAE": vae,
+        "random": random_net,
+        "random, LeNet": functools.partial(random_net, name="lenet"),
+    }
+    return lab.features(f"{name} {seed}", makers[name](lab, seed))
+
+
+def probe(lab: Lab, name: str, seed: int = 0) -> Probe:
+    """Linear probe of the shape."""
+    z, z_test = z_of(lab, name, seed)
+    return linear_probe(z, shapes(lab.data)[0], z_test, shapes(lab.data)[1])
+
+
+def shapes(splits: Splits) -> tuple[np.ndarray, np.ndarray]:
+    return splits.train.factors["shape"], splits.test.factors["shape"]
+
+
+def seeds_of(lab: Lab, name: str) -> list[int]:
+    """The lab's seeds, for what has more than one."""
+    several = name in ("supervised", "SimCLR", "VAE", "random")
+    return lab.seeds if several else [0]
+
+
+def percent(values: float | Sequence[float]) -> str:
+    """Mean ± standard deviation of shares, in per cent."""
+    values = [values] if isinstance(values, float) else list(values)
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def number(values: float | Sequence[float]) -> str:
+    """Mean ± standard deviation."""
+    values = [values] if isinstance(values, float) else list(values)
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def mean(values: Sequence[float]) -> float:
+    return statistics.mean(values)
+
+
+def probed(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Train and test accuracy of the linear probe, by encoder, a value for each seed."""
+    found = {}
+    for name in names:
+        probes = [probe(lab, name, seed) for seed in seeds_of(lab, name)]
+        found[name] = {"train": [p.train for p in probes], "test": [p.test for p in probes]}
+    return found
+
+
+def probe_table(found: dict[str, dict[str, list[float]]], caption: str) -> Table:
+    rows = [[name, percent(f["train"]), percent(f["test"])] for name, f in found.items()]
+    return Table(caption, ["", "train %", "test %"], rows)
+
+
+def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Same shape − other shape on the test pictures, by encoder and kind of similarity."""
+    y = shapes(lab.data)[1]
+    kinds: tuple[rsa.Kind, ...] = ("cosine", "centred", "pearson")
+    return {
+        name: {
+            kind: [rsa.gap(z_of(lab, name, seed)[1], y, kind).gap for seed in seeds_of(lab, name)]
+            for kind in kinds
+        }
+        for name in names
+    }
+
+
+def gap_table(found: dict[str, dict[str, list[float]]]) -> Table:
+    return Table(
+        "Similarity of test pictures, same shape − other shape",
+        ["", "cosine", "cosine, mean taken off", "Pearson"],
+        [
+            [name, *(number(f[k]) for k in ("cosine", "centred", "pearson"))]
+            for name, f in found.items()
+        ],
+    )
+
+
+def matrices(
+    lab: Lab, names: Sequence[str], factor: str = "shape"
+) -> list[tuple[str, bytes | str]]:
+    """Similarity matrices of 300 test pictures, sorted by a factor."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(lab.data.test))[:300])
+    order = np.argsort(lab.data.test.factors[factor][rows], kind="stable")
+    return [
+        (f"{name}, sorted by {factor}", plots.similarity_picture(z_of(lab, name)[1][rows], order))
+        for name in names
+    ]
+
+
+def histograms(lab: Lab, names: Sequence[str]) -> list[tuple[str, bytes | str]]:
+    y = shapes(lab.data)[1]
+    return [
+        (f"{name}: similarity of pairs", plots.histogram_picture(z_of(lab, name)[1], y))
+        for name in names
+    ]
+
+
+def factor_gaps(splits: Splits, z_test: np.ndarray) -> dict[str, float]:
+    """For each factor, how much more alike pictures are that share it: 0 where it is ignored."""
+    return {
+        factor: rsa.gap(z_test, codes, "centred").gap
+        for factor, codes in splits.test.factors.items()
+    }
+
+
+# ---- experiments ---------------------------------------------------------------------------------
+
+
+def l1(lab: Lab) -> Finding:
+    found = probed(lab, ["supervised", "raw", "pca", "ica", "kmeans", "random"])
+    good, raw = mean(found["supervised"]["test"]), found["raw"]["test"][0]
+    single = {k: found[k]["test"][0] for k in ("pca", "ica", "kmeans")}
+    best = max(single, key=lambda k: single[k])
+    return Finding(
+        {"probe": found, "chance": CHANCE},
+        "A linear decoder (logistic regression, to convergence) reads the shape from raw pixels, "
+        "from what PCA, ICA and k-means make of them, and from the features of an encoder that was "
+        "trained with labels.",
+        f"From pixels it names {percent(raw)} % of the test pictures rightly, near the chance of "
+        f"33.3 %, from the supervised features {percent(good)} %. The best of the single-layer "
+        f"methods, {best}, comes to {percent(single[best])} %.",
+        [probe_table(found, "Linear decoding of the shape")],
+        claims={
+            1: (good - raw > 0.5, f"{percent(good)} % against {percent(raw)} %"),
+            12: (single[best] < 0.6, f"at most {percent(single[best])} %, by {best}"),
+        },
+    )
+
+
+def l2(lab: Lab) -> Finding:
+    names = ["supervised", "supervised, LeNet", "raw"]
+    found = gaps(lab, names)
+    factors = {name: factor_gaps(lab.data, z_of(lab, name)[1]) for name in names}
+    trained, lenet, raw = (found[name]["cosine"] for name in names)
+    return Finding(
+        {"gaps": found, "factor_gaps": factors},
+        "The similarity of all pairs of test pictures, by the cosine of their features. Those of "
+        "the pooled net are never negative and point the same way in part whatever they show; with "
+        "their mean taken off, they can be compared with the LeNet's, which have both signs.",
+        f"Pictures of one shape are more alike than pictures of two by {number(lenet)} in the "
+        f"supervised LeNet and by {number(found['supervised']['centred'])} (mean taken off) in the "
+        f"pooled net, in pixels by {number(raw)}. Sorted by size, place or orientation the "
+        f"matrices "
+        "show next to nothing: those factors were dropped.",
+        [
+            gap_table(found),
+            Table(
+                "By factor: how much more alike pictures are that share it (mean taken off)",
+                ["", *lab.data.test.factors],
+                [[name, *(f"{v:.3f}" for v in f.values())] for name, f in factors.items()],
+            ),
+        ],
+        matrices(lab, names)
+        + matrices(lab, ["supervised"], "scale")
+        + matrices(lab, ["supervised"], "x")
+        + histograms(lab, names),
+        {2: (mean(lenet) > 0.5, f"gap {number(lenet)} (LeNet), {number(trained)} (pooled)")},
+    )
+
+
+def in_train_mode(encoder: nn.Module, x: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    """Features with BatchNorm using each batch's own statistics."""
+    encoder.train()
+    with torch.no_grad():
+        parts = [
+            encoder(to_float(torch.from_numpy(x[i : i + BATCH]), span)).numpy()
+            for i in range(0, len(x), BATCH)
+        ]
+    encoder.eval()
+    return np.concatenate(parts)
+
+
+def l3(lab: Lab) -> Finding:
+    found = probed(lab, ["random", "random, LeNet", "raw", "supervised"])
+    gap = gaps(lab, ["random", "random, LeNet", "raw"])
+    y, y_test = shapes(lab.data)
+    modes = {}
+    for name in ("small", "lenet"):
+        encoder = random_net(lab, 0, name)
+        parts = (lab.data.train.x[:], lab.data.test.x[:])
+        z, z_test = (in_train_mode(encoder, x, lab.data.range) for x in parts)
+        modes[name] = linear_probe(z, y, z_test, y_test).test
+    random = mean(found["random"]["test"])
+    rows = [
+        ["random, eval mode", percent(found["random"]["test"])],
+        ["random, BatchNorm in train mode", percent(modes["small"])],
+        ["random LeNet, eval mode", percent(found["random, LeNet"]["test"])],
+        ["random LeNet, BatchNorm in train mode", percent(modes["lenet"])],
+    ]
+    return Finding(
+        {"probe": found, "gaps": gap, "train_mode": modes},
+        "The same networks with random weights. BatchNorm matters here: in eval mode it uses its "
+        "initial statistics, in train mode those of the batch, so both are shown.",
+        f"Random features give {percent(found['random']['test'])} %, above chance and "
+        f"{'above' if random > found['raw']['test'][0] else 'not above'} the pixels' "
+        f"{percent(found['raw']['test'])} %, but far from "
+        f"{percent(found['supervised']['test'])} %. "
+        f"Their similarity tells shapes apart by {number(gap['random']['cosine'])} only.",
+        [
+            probe_table(found, "Linear decoding of the shape"),
+            Table("What BatchNorm's mode does", ["", "test %"], rows),
+            gap_table(gap),
+        ],
+        matrices(lab, ["random"]),
+        {
+            3: (
+                CHANCE + 0.03 < random < mean(found["supervised"]["test"]) - 0.2,
+                f"{percent(random)} %, between chance and {percent(found['supervised']['test'])} %",
+            )
+        },
+    )
+
+
+def l4(lab: Lab) -> Finding:
+    found = probed(lab, ["VAE", "random, LeNet", "supervised"])
+    gap = gaps(lab, ["VAE"])
+    run = lab.run("vae", "vae", 0, quick_epochs=5, encoder="lenet")
+    pictures: list[tuple[str, bytes | str]] = [
+        (path.stem.removeprefix("picture-").replace("-", " "), path.read_bytes())
+        for path in sorted(run.path.glob("picture-*.png"))
+    ]
+    error = reconstruction_error(lab)
+    z, z_test = z_of(lab, "VAE")
+    kept = probe_factors(z, z_test, lab.data)
+    return Finding(
+        {"probe": found, "gaps": gap, "factors": kept, "reconstruction": error},
+        "A variational autoencoder squeezes each picture into 84 noisy numbers and draws it again "
+        "from them. It is trained without labels; the means are its features.",
+        f"It draws well: {100 * error['pixels_wrong']:.2f} % of the pixels of unseen pictures come "
+        f"out wrong, where drawing nothing would get {100 * error['blank_wrong']:.2f} % wrong. "
+        f"But a "
+        f"linear decoder reads the shape from its features with {percent(found['VAE']['test'])} % "
+        f"only, and shapes stand apart by {number(gap['VAE']['cosine'])}.",
+        [
+            probe_table(found, "Linear decoding of the shape"),
+            gap_table(gap),
+            Table(
+                "What its features keep (shape: accuracy; others: R²)",
+                ["", *kept],
+                [["VAE", *(f"{v:.3f}" for v in kept.values())]],
+            ),
+        ],
+        pictures + matrices(lab, ["VAE"]),
+        {
+            4: (
+                error["pixels_wrong"] < error["blank_wrong"] / 3
+                and mean(found["VAE"]["test"]) < mean(found["supervised"]["test"]) - 0.3,
+                f"{100 * error['pixels_wrong']:.2f} % of pixels wrong, yet "
+                f"{percent(found['VAE']['test'])} % by a linear decoder",
+            )
+        },
+    )
+
+
+@torch.no_grad()
+def reconstruction_error(lab: Lab) -> dict[str, float]:
+    """Share of wrong pixels of the test pictures, drawn by the VAE and left blank."""
+    run = lab.run("vae", "vae", 0, quick_epochs=5, encoder="lenet")
+    method: Any = reopen(run)
+    wrong, blank, pixels = 0.0, 0.0, 0
+    for start in range(0, len(lab.data.test), BATCH):
+        x = to_float(torch.from_numpy(lab.data.test.x[start : start + BATCH]), lab.data.range)
+        drawn = method.decoder(method.encoder(x)) > 0
+        wrong += float((drawn != (x > 0.5)).sum())
+        blank += float((x > 0.5).sum())
+        pixels += x.numel()
+    return {"pixels_wrong": wrong / pixels, "blank_wrong": blank / pixels}
+
+
+TRANSFORMATIONS: dict[str, View] = {
+    "turn": Affine(translation=0.0, scale=(1.0, 1.0)),
+    "shift": Affine(rotation=0.0, scale=(1.0, 1.0)),
+    "scale": Affine(rotation=0.0, translation=0.0),
+    "turn, shift and scale": Affine(),
+    "crop": Crop(),
+    "flip": Flip(),
+    "quarter turns": QuarterTurns(),
+    "cutout": Cutout(),
+    "noise": Noise(),
+    "blur": Blur(),
+    "turn and blur": Chain([Affine(), Blur()]),
+    "crop and noise": Chain([Crop(), Noise()]),
+}
+WITHOUT: dict[str, View] = {
+    "without turning": Affine(rotation=0.0),
+    "without shifting": Affine(translation=0.0),
+    "without scaling": Affine(scale=(1.0, 1.0)),
+}
+MEANT = {
+    "without turning": ["orientation"],
+    "without shifting": ["x", "y"],
+    "without scaling": ["scale"],
+}
+
+
+def l5(lab: Lab) -> Finding:
+    y, y_test = shapes(lab.data)
+    encoders = {"all three": simclr(lab)} | {
+        name: lab.run(
+            f"simclr-{name.replace(' ', '-')}", "simclr", 0, quick_epochs=6, augment=view
+        ).encoder
+        for name, view in WITHOUT.items()
+    }
+    z = {name: lab.features(f"L5 {name}", encoder) for name, encoder in encoders.items()}
+    probes = {name: linear_probe(a, y, b, y_test).test for name, (a, b) in z.items()}
+    gap = {name: factor_gaps(lab.data, b) for name, (_, b) in z.items()}
+    kept = {name: probe_factors(a, b, lab.data) for name, (a, b) in z.items()}
+    lost = {name: all(gap[name][f] > gap["all three"][f] for f in MEANT[name]) for name in WITHOUT}
+    told = "; ".join(
+        f"{name}, {f} {gap[name][f]:.3f} (with it {gap['all three'][f]:.3f})"
+        for name in WITHOUT
+        for f in MEANT[name]
+    )
+    sheet = plots.transformations_picture(lab.data, TRANSFORMATIONS)
+    columns = list(lab.data.test.factors)
+    return Finding(
+        {"probe": probes, "factor_gaps": gap, "factors": kept},
+        "SimCLR learns what two views of a picture have in common. It was trained again without "
+        "each of the three transformations; for every factor the table says how much more alike "
+        "pictures are that share it: 0 where the encoder ignores it.",
+        f"The encoder becomes sensitive to what it was not told to ignore: {told}. The shape is "
+        f"read "
+        f"with {percent(probes['all three'])} % with all three and with "
+        f"{', '.join(f'{percent(probes[n])} % {n}' for n in WITHOUT)}.",
+        [
+            Table(
+                "By factor: how much more alike pictures are that share it (mean taken off)",
+                ["", *columns],
+                [[name, *(f"{g[f]:.3f}" for f in columns)] for name, g in gap.items()],
+            ),
+            Table(
+                "What a linear decoder reads (shape: accuracy; others: R²)",
+                ["", *columns],
+                [[name, *(f"{k[f]:.3f}" for f in columns)] for name, k in kept.items()],
+            ),
+        ],
+        [("every transformation and some combinations", sheet)],
+        {5: (all(lost.values()), told)},
+    )
+
+
+def l6(lab: Lab) -> Finding:
+    names = ["SimCLR", "supervised", "SimCLR, LeNet", "supervised, LeNet", "VAE", "random", "raw"]
+    found = probed(lab, names)
+    y, y_test = shapes(lab.data)
+    neighbours = {}
+    for name in names:
+        z, z_test = z_of(lab, name)
+        neighbours[name] = knn_accuracy(z, y, z_test, y_test)
+    health = {name: health_of(lab, name) for name in names[:-1]}
+    head = before_and_after_head(lab)
+    ours, theirs = mean(found["SimCLR"]["test"]), mean(found["supervised"]["test"])
+    return Finding(
+        {"probe": found, "knn": neighbours, "health": health, "head": head},
+        "SimCLR sees two random views of each picture, turned, shifted and scaled, and learns to "
+        "tell which two belong together among all of a batch. No label is used. The pooled net and "
+        "the lecture's LeNet are trained alike, to see what the network's shape gives.",
+        f"A linear decoder reads the shape with {percent(found['SimCLR']['test'])} % from SimCLR's "
+        f"features and with {percent(found['supervised']['test'])} % from the supervised ones; on "
+        f"the LeNet it is {percent(found['SimCLR, LeNet']['test'])} %. With a projection head, the "
+        f"features before it give {percent(head['before'])} %, those behind it "
+        f"{percent(head['after'])} %.",
+        [
+            probe_table(found, "Linear decoding of the shape"),
+            Table(
+                "Nearest neighbours, and signs of health that need no labels",
+                ["", "k-NN %", "std", "RankMe", "α-ReQ", "LiDAR"],
+                [
+                    [n, percent(neighbours[n]), *(f"{v:.2f}" for v in health[n].values())]
+                    for n in health
+                ],
+            ),
+        ],
+        claims={
+            6: (
+                ours > theirs - 0.002,
+                f"{percent(found['SimCLR']['test'])} % without labels, "
+                f"{percent(found['supervised']['test'])} % with them",
+            )
+        },
+    )
+
+
+@torch.no_grad()
+def health_of(lab: Lab, name: str, pictures: int = 300, views: int = 8) -> dict[str, float]:
+    """Of the test features; LiDAR from views of training pictures."""
+    z = torch.from_numpy(z_of(lab, name)[1])
+    makers = {
+        "SimCLR": simclr,
+        "supervised": supervised,
+        "SimCLR, LeNet": simclr_lenet,
+        "supervised, LeNet": supervised_lenet,
+        "VAE": vae,
+        "random": random_net,
+    }
+    encoder = makers[name](lab).eval()
+    x = to_float(torch.from_numpy(lab.data.train.x[:pictures]), lab.data.range)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        drawn = [encoder(lab.data.augment(x)) for _ in range(views)]
+    return {
+        "std": feature_std(z),
+        "rankme": rankme(z),
+        "alpha": alpha_req(z),
+        "lidar": lidar(torch.stack(drawn, 1)),
+    }
+
+
+def before_and_after_head(lab: Lab) -> dict[str, float]:
+    """Probes of SimCLR with a projection head of 64, before and behind it."""
+    run = lab.run("simclr-head", "simclr", 0, quick_epochs=6, dim=64)
+    method: Any = reopen(run)
+    y, y_test = shapes(lab.data)
+    z, z_test = lab.features("head before", run.encoder)
+    behind = nn.Sequential(run.encoder, method.head).eval()
+    h, h_test = lab.features("head behind", behind)
+    return {
+        "before": linear_probe(z, y, z_test, y_test).test,
+        "after": linear_probe(h, y, h_test, y_test).test,
+    }
+
+
+def l7(lab: Lab) -> Finding:
+    names = ["SimCLR", "SimCLR, LeNet", "supervised", "supervised, LeNet", "VAE", "random", "raw"]
+    found = gaps(lab, names)
+    ours, theirs = mean(found["SimCLR"]["centred"]), mean(found["supervised"]["centred"])
+    return Finding(
+        {"gaps": found},
+        "The similarity of all pairs of test pictures again, now beside SimCLR and the VAE.",
+        f"SimCLR's gap is {number(found['SimCLR']['cosine'])}, and "
+        f"{number(found['SimCLR']['centred'])} "
+        f"with the mean taken off; the supervised net's {number(found['supervised']['cosine'])} "
+        f"and "
+        f"{number(found['supervised']['centred'])}. Positive features raise the similarity of "
+        "pictures that have nothing in common, which is why the first figure is the lower one.",
+        [gap_table(found)],
+        matrices(lab, ["SimCLR", "supervised", "VAE", "raw"])
+        + matrices(lab, ["SimCLR"], "orientation")
+        + histograms(lab, ["SimCLR", "supervised", "VAE"]),
+        {7: (ours > 0.9 * theirs, f"{ours:.3f} against {theirs:.3f}, mean taken off")},
+    )
+
+
+FORMS = {"2 negatives, paper's sum": "paper", "2 negatives, tutorial's sum": "tutorial"}
+
+
+def l8(lab: Lab) -> Finding:
+    y, y_test = shapes(lab.data)
+    encoders = {"SimCLR": simclr(lab)} | {
+        name: lab.run(
+            f"simclr-2-{form}", "simclr", 0, quick_epochs=6, negatives=2, denominator=form
+        ).encoder
+        for name, form in FORMS.items()
+    }
+    z = {name: lab.features(f"L8 {name}", e) for name, e in encoders.items()}
+    probes = {n: linear_probe(a, y, b, y_test).test for n, (a, b) in z.items()}
+    gap = {n: rsa.gap(b, y_test, "centred").gap for n, (_, b) in z.items()}
+    signs = {
+        n: {
+            "std": feature_std(torch.from_numpy(b)),
+            "rankme": rankme(torch.from_numpy(b)),
+            "alpha": alpha_req(torch.from_numpy(b)),
+        }
+        for n, (_, b) in z.items()
+    }
+    worst = min(FORMS, key=lambda n: probes[n])
+    fall = probes["SimCLR"] - probes[worst]
+    return Finding(
+        {"probe": probes, "gap_centred": gap, "health": signs},
+        "Each picture was contrasted with two others instead of all others of the batch: once with "
+        "the positive in the sum below, as the paper has it, once without, as the lecture's code.",
+        f"With two negatives the probe falls from {percent(probes['SimCLR'])} % to "
+        f"{', '.join(f'{percent(probes[n])} % ({form})' for n, form in FORMS.items())}. No sign "
+        "of health alone would have told: they are shown to be read together with the probe.",
+        [
+            Table(
+                "With all negatives and with two",
+                ["", "probe %", "gap, mean taken off", "std", "RankMe", "α-ReQ"],
+                [
+                    [
+                        n,
+                        percent(probes[n]),
+                        f"{gap[n]:.3f}",
+                        *(f"{v:.2f}" for v in signs[n].values()),
+                    ]
+                    for n in z
+                ],
+            )
+        ],
+        [
+            (f"{n}: similarity of pairs", plots.histogram_picture(b, y_test))
+            for n, (_, b) in z.items()
+        ],
+        {8: (fall > 0.15, f"{100 * fall:.1f} points lower with two, {worst}")},
+    )
+
+
+def l9(lab: Lab) -> Finding:
+    y, y_test = shapes(lab.data)
+    names = ["SimCLR", "VAE", "random", "supervised"]
+    counts = [n for n in LABELS if n <= len(y)]
+    curves: dict[str, dict[str, Any]] = {}
+    for name in names:
+        z, z_test = z_of(lab, name)
+        found = [few_labels(z, y, z_test, y_test, n) for n in counts]
+        curves[f"{name}, frozen"] = {
+            "labels": counts,
+            "train": [f.train for f in found],
+            "test": [f.test for f in found],
+            "sd": [f.sd for f in found],
+        }
+    totals = [n for n in END_TO_END if n <= len(y)]
+    for title, view in END_TO_END_VIEWS.items():
+        scores = [end_to_end(lab, n, title, view) for n in totals]
+        curves[title] = {
+            "labels": totals,
+            "train": [s.train for s in scores],
+            "test": [s.test for s in scores],
+            "sd": [0.0] * len(scores),
+        }
+    ours = dict(zip(counts, curves["SimCLR, frozen"]["test"], strict=True))
+    plain = dict(zip(totals, curves["end to end, plain pictures"]["test"], strict=True))
+    rows = [[title, *(_cell(curve, n) for n in counts)] for title, curve in curves.items()]
+    full, most = probe(lab, "supervised").test, max(totals)
+    tenth = max(n for n in counts if n <= len(y) // 10)
+    return Finding(
+        {"curves": curves},
+        "Encoders are frozen and only some pictures have labels, the same number of each shape "
+        "(five draws, mean). End to end: the whole network learns from those labels alone, from "
+        "plain pictures and with SimCLR's own views.",
+        f"SimCLR's features need 30 labels for {percent(ours[30])} % and 160, one in a hundred, "
+        f"for {percent(ours[160])} %. A network that learns from 800 labels alone comes to "
+        f"{percent(plain[800])} %, and with {most:,} to {percent(plain[most])} %.",
+        [Table("Test accuracy % by number of labels", ["", *(f"{n:,}" for n in counts)], rows)],
+        [("test accuracy by number of labels", plots.label_curves_picture(curves))],
+        {
+            9: (
+                ours[tenth] > full - 0.005,
+                f"{tenth:,} labels: {percent(ours[tenth])} %; all of them, supervised: "
+                f"{percent(full)} %",
+            )
+        },
+    )
+
+
+def _cell(curve: dict[str, Any], n: int) -> str:
+    if n not in curve["labels"]:
+        return "–"
+    i = curve["labels"].index(n)
+    sd = f" ± {100 * curve['sd'][i]:.2f}" if curve["sd"][i] else ""
+    return f"{100 * curve['test'][i]:.2f}{sd}"
+
+
+def end_to_end(lab: Lab, labels: int, title: str, view: View) -> Probe:
+    """The supervised method on some labels alone, for as many steps as on all of them."""
+    rows = sample_labels(shapes(lab.data)[0], labels)
+    part = replace(lab.data, train=lab.data.train.take(rows))
+    epochs = max(8, round(8 * len(lab.data.train) / labels))
+    name = f"{title.replace(',', '').replace(' ', '-')}-{labels}"
+    quick = max(2, epochs // 8)
+    run = lab.run(name, "supervised", 0, part, quick_epochs=quick, augment=view, epochs=epochs)
+    z, z_test = lab.features(name, run.encoder, part)
+    return linear_probe(z, shapes(part)[0], z_test, shapes(part)[1])
+
+
+BIASED: dict[str, tuple[str, dict[str, Any], int]] = {
+    "SimCLR": ("simclr", {"epochs": 100}, 12),
+    "VAE": ("vae", {"encoder": "lenet", "epochs": 120}, 10),
+    "supervised": ("supervised", {"epochs": 25}, 5),
+}
+
+
+def l10(lab: Lab) -> Finding:
+    sets = {
+        "control": control(lab.data, HEARTS_LEFT),
+        "biased": biased(lab.data, HEARTS_LEFT),
+    }
+    y_test = shapes(lab.data)[1]
+    unseen = ~HEARTS_LEFT.allows(lab.data.test)
+    scores: dict[str, dict[str, float]] = {}
+    for title in (*BIASED, "random", "raw"):
+        scores[title] = {}
+        for kind, part in sets.items():
+            z, z_test = biased_features(lab, title, kind, part)
+            y = shapes(part)[0]
+            scores[title][kind] = linear_probe(z, y, z_test, y_test).test
+            scores[title][f"{kind}, unseen cells"] = linear_probe(
+                z, y, z_test[unseen], y_test[unseen]
+            ).test
+    mirrored = biased(lab.data, SQUARES_LEFT)
+    z, z_test = biased_features(lab, "SimCLR", "mirrored", mirrored)
+    scores["SimCLR"]["mirror image"] = linear_probe(z, shapes(mirrored)[0], z_test, y_test).test
+    columns = ["control", "biased", "control, unseen cells", "biased, unseen cells"]
+    ours, drawn = scores["SimCLR"], scores["VAE"]
+    return Finding(
+        {"test": scores, "train_pictures": len(sets["biased"].train)},
+        f"Only {len(sets['biased'].train):,} training pictures are kept: hearts from the left "
+        f"third, "
+        "ellipses from the middle, squares from the right. Encoders and probes learn from those; "
+        "the test pictures show every shape everywhere. The control has as many pictures without "
+        "the rule.",
+        f"SimCLR holds: {percent(ours['biased'])} % ({percent(ours['control'])} % in the control). "
+        f"The VAE falls from {percent(drawn['control'])} % to {percent(drawn['biased'])} %, pixels "
+        f"to {percent(scores['raw']['biased'])} %: where a shape may be found is taken for the "
+        f"shape.",
+        [
+            Table(
+                "Shape read from unbiased test pictures, %",
+                ["", *columns],
+                [[t, *(percent(s[c]) for c in columns)] for t, s in scores.items()],
+            )
+        ],
+        [("some pictures of the biased set", plots.pictures_sheet(sets["biased"], 40))],
+        {
+            10: (
+                ours["biased"] > 0.95 and drawn["biased"] < drawn["control"] - 0.05,
+                f"SimCLR {percent(ours['biased'])} %, VAE {percent(drawn['biased'])} %",
+            )
+        },
+    )
+
+
+def biased_features(lab: Lab, title: str, kind: str, part: Splits) -> tuple[np.ndarray, np.ndarray]:
+    """Features of an encoder trained on that part, of its training and of all test pictures."""
+    if title == "raw":
+        return lab.features(f"raw {kind}", fitted(lab, "raw"), part)
+    if title == "random":
+        return lab.features(f"random {kind}", random_net(lab), part)
+    method, options, quick = BIASED[title]
+    run = lab.run(f"{method}-{kind}", method, 0, part, quick_epochs=quick, **options)
+    return lab.features(f"{title} {kind}", run.encoder, part)
+
+
+EXPERIMENTS = [
+    Experiment("L1", "Representations matter", "Can a linear decoder read the shape?", l1, 2),
+    Experiment("L2", "Invariance", "Which pictures are alike to a supervised encoder?", l2, 3),
+    Experiment("L3", "Random encoders", "Is the network's shape enough, without learning?", l3, 1),
+    Experiment(
+        "L4", "Reconstruction", "Are features good that a picture can be drawn from?", l4, 5
+    ),
+    Experiment("L5", "Transformations", "What becomes of each invariance?", l5, 18),
+    Experiment("L6", "SimCLR", "Can as much be learnt without labels?", l6, 25),
+    Experiment("L7", "SimCLR's invariance", "Which pictures are alike to SimCLR?", l7, 1),
+    Experiment("L8", "Two negatives", "What are the negatives for?", l8, 10),
+    Experiment("L9", "Few labels", "How many labels does it take?", l9, 9),
+    Experiment("L10", "Biased data", "What if place gives the shape away?", l10, 18),
+]
