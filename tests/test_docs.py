@@ -24,6 +24,19 @@ def test_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert torch.isfinite(scope["loss"])
 
 
+def test_the_lab_runs_and_its_exercise_can_be_solved(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    scope: dict = {}
+    for block in blocks("docs/lab.md"):
+        exec(compile(block, "lab.md", "exec"), scope)  # the document is ours
+    assert scope["check"](scope["contrastive_loss"]).startswith("fill in")
+    assert scope["check"](scope["solution"]) == "right"
+    wrong = scope["check"](lambda a, b: scope["solution"](a, b, 0.3))
+    assert "should give" in wrong
+    assert scope["learnt"].test > scope["raw"].test
+
+
 def test_plain_pytorch_takes_under_15_lines():
     loop = next(b for b in blocks("README.md") if "optimizer.step()" in b)
     code = [line for line in loop.splitlines() if line and not line.startswith(("import", "from"))]
@@ -39,10 +52,10 @@ def test_the_contributed_method_trains(tmp_path, monkeypatch, sprites):
     assert run.embed(sprites[0][:3]).shape == (3, 128)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/lab.md"])
 def test_links_lead_somewhere(name):
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8")):
-        assert (ROOT / link).exists(), link
+        assert ((ROOT / name).parent / link).exists(), link
 
 
 def test_figures_in_the_readme_are_those_of_the_results():
