@@ -20,17 +20,17 @@ def small():
     return dsprites.load(pictures=1250)
 
 
-def test_the_lectures_in_miniature(small, tmp_path_factory, monkeypatch_module):
+def test_the_lectures_in_miniature(small, tmp_path, monkeypatch):
     """One epoch each on 1,000 pictures: every experiment finds something and is on the page."""
     lectures = registry.find("studies", "lectures")
-    monkeypatch_module.setattr(lectures, "DATA", small)
+    monkeypatch.setattr(lectures, "DATA", small)
     run = Lab.run
 
     def one_epoch(self, *words, **options):
         return run(self, *words, **options | {"quick_epochs": 1, "progress": False})
 
-    monkeypatch_module.setattr(Lab, "run", one_epoch)
-    out = tmp_path_factory.mktemp("study")
+    monkeypatch.setattr(Lab, "run", one_epoch)
+    out = tmp_path
     result = run_study(lectures, out, quick=True)
     keys = [f"L{i}" for i in range(1, 11)]
     assert list(result["experiments"]) == keys
@@ -44,15 +44,9 @@ def test_the_lectures_in_miniature(small, tmp_path_factory, monkeypatch_module):
     def forbidden(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch_module.setattr("unlabeled.studies.study.train", forbidden)
+    monkeypatch.setattr("unlabeled.studies.study.train", forbidden)
     again = run_study(lectures, out, quick=True, only=["L6", "L8"])
     assert again["experiments"] == result["experiments"]
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
 
 
 def a_study(data, calls):
