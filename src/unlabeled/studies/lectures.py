@@ -247,6 +247,8 @@ def l2(lab: Lab) -> Finding:
     found = gaps(lab, names)
     factors = {name: factor_gaps(lab.data, z_of(lab, name)[1]) for name in names}
     trained, lenet, raw = (found[name]["cosine"] for name in names)
+    others = {k: v for k, v in factors["supervised"].items() if k != "shape"}
+    kept = max(others, key=lambda k: others[k])
     return Finding(
         {"gaps": found, "factor_gaps": factors},
         "The similarity of all pairs of test pictures, by the cosine of their features. Those of "
@@ -254,9 +256,10 @@ def l2(lab: Lab) -> Finding:
         "their mean taken off, they can be compared with the LeNet's, which have both signs.",
         f"Pictures of one shape are more alike than pictures of two by {number(lenet)} in the "
         f"supervised LeNet and by {number(found['supervised']['centred'])} (mean taken off) in the "
-        f"pooled net, in pixels by {number(raw)}. Sorted by size, place or orientation the "
-        f"matrices "
-        "show next to nothing: those factors were dropped.",
+        f"pooled net, in pixels by {number(raw)}. Of the other factors the pooled net keeps most "
+        f"of {kept}, by {factors['supervised'][kept]:.3f}, beside "
+        f"{factors['supervised']['shape']:.3f} "
+        "for the shape.",
         [
             gap_table(found),
             Table(
@@ -341,11 +344,12 @@ def l4(lab: Lab) -> Finding:
         {"probe": found, "gaps": gap, "factors": kept, "reconstruction": error},
         "A variational autoencoder squeezes each picture into 84 noisy numbers and draws it again "
         "from them. It is trained without labels; the means are its features.",
-        f"It draws well: {100 * error['pixels_wrong']:.2f} % of the pixels of unseen pictures come "
-        f"out wrong, where drawing nothing would get {100 * error['blank_wrong']:.2f} % wrong. "
-        f"But a "
-        f"linear decoder reads the shape from its features with {percent(found['VAE']['test'])} % "
-        f"only, and shapes stand apart by {number(gap['VAE']['cosine'])}.",
+        f"It draws {100 * error['pixels_wrong']:.2f} % of the pixels of unseen pictures wrongly, "
+        f"where drawing nothing would get {100 * error['blank_wrong']:.2f} % wrong. A linear "
+        f"decoder "
+        f"reads the shape from its features with {percent(found['VAE']['test'])} %, from the "
+        f"supervised ones with {percent(found['supervised']['test'])} %; shapes stand apart by "
+        f"{number(gap['VAE']['cosine'])}.",
         [
             probe_table(found, "Linear decoding of the shape"),
             gap_table(gap),
@@ -433,10 +437,9 @@ def l5(lab: Lab) -> Finding:
         "SimCLR learns what two views of a picture have in common. It was trained again without "
         "each of the three transformations; for every factor the table says how much more alike "
         "pictures are that share it: 0 where the encoder ignores it.",
-        f"The encoder becomes sensitive to what it was not told to ignore: {told}. The shape is "
-        f"read "
-        f"with {percent(probes['all three'])} % with all three and with "
-        f"{', '.join(f'{percent(probes[n])} % {n}' for n in WITHOUT)}.",
+        f"How much more alike pictures are that share a factor, once its transformation is left "
+        f"out: {told}. The shape is read with {percent(probes['all three'])} % with all three and "
+        f"with {', '.join(f'{percent(probes[n])} % {n}' for n in WITHOUT)}.",
         [
             Table(
                 "By factor: how much more alike pictures are that share it (mean taken off)",
@@ -584,9 +587,11 @@ def l8(lab: Lab) -> Finding:
         {"probe": probes, "gap_centred": gap, "health": signs},
         "Each picture was contrasted with two others instead of all others of the batch: once with "
         "the positive in the sum below, as the paper has it, once without, as the lecture's code.",
-        f"With two negatives the probe falls from {percent(probes['SimCLR'])} % to "
-        f"{', '.join(f'{percent(probes[n])} % ({form})' for n, form in FORMS.items())}. No sign "
-        "of health alone would have told: they are shown to be read together with the probe.",
+        f"With all negatives the probe reads {percent(probes['SimCLR'])} %, with two "
+        f"{', '.join(f'{percent(probes[n])} % ({form})' for n, form in FORMS.items())}. RankMe is "
+        f"{signs['SimCLR']['rankme']:.1f} with all and {signs[worst]['rankme']:.1f} in the worse "
+        f"of "
+        "the two: read it together with the probe, and within one method only.",
         [
             Table(
                 "With all negatives and with two",
@@ -714,10 +719,10 @@ def l10(lab: Lab) -> Finding:
         "ellipses from the middle, squares from the right. Encoders and probes learn from those; "
         "the test pictures show every shape everywhere. The control has as many pictures without "
         "the rule.",
-        f"SimCLR holds: {percent(ours['biased'])} % ({percent(ours['control'])} % in the control). "
-        f"The VAE falls from {percent(drawn['control'])} % to {percent(drawn['biased'])} %, pixels "
-        f"to {percent(scores['raw']['biased'])} %: where a shape may be found is taken for the "
-        f"shape.",
+        f"From SimCLR's features the shape is read with {percent(ours['biased'])} % on unbiased "
+        f"pictures ({percent(ours['control'])} % in the control), from the VAE's with "
+        f"{percent(drawn['biased'])} % ({percent(drawn['control'])} %), from pixels with "
+        f"{percent(scores['raw']['biased'])} % ({percent(scores['raw']['control'])} %).",
         [
             Table(
                 "Shape read from unbiased test pictures, %",
