@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
 from sklearn import decomposition
 from sklearn.cluster import MiniBatchKMeans
@@ -42,15 +43,20 @@ class ICA(PCA):
     """Independent components of the pixels, (B, C, H, W) -> (B, dim): linear, like PCA."""
 
     def fit(self, x: Tensor) -> ICA:
-        """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's FastICA, seeded."""
-        model = decomposition.FastICA(
-            self.components.shape[1], whiten="unit-variance", random_state=0, tol=1e-3, max_iter=500
-        )
+        """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's FastICA, seeded.
+
+        It looks among whitened principal components, since many pixels never vary.
+        """
+        dim = self.components.shape[1]
+        whitening = decomposition.PCA(dim, whiten=True, random_state=0)
+        white = whitening.fit_transform(x.flatten(1).double().numpy())
+        model = decomposition.FastICA(whiten=False, random_state=0, tol=1e-3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # pixels need not be so mixed
-            model.fit(x.flatten(1).numpy())
-        self.mean = torch.from_numpy(model.mean_).float()
-        self.components = torch.from_numpy(model.components_.T.copy()).float()
+            model.fit(white)
+        scaled = whitening.components_ / np.sqrt(whitening.explained_variance_)[:, None]
+        self.mean = torch.from_numpy(whitening.mean_).float()
+        self.components = torch.from_numpy(scaled.T @ model.components_.T).float()
         return self
 
 
