@@ -68,6 +68,17 @@ def test_finetuning_with_a_rate_of_nothing_keeps_the_encoder(trained, sprites, t
         assert not torch.allclose(a, c, atol=1e-3)
 
 
+def test_a_finetuned_run_knows_its_data(sprites, tmp_path):
+    x, y = sprites
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    run = ul.train("simclr", str(tmp_path / "d.npz"), out=tmp_path / "a", epochs=1, **FAST)
+    options = {"labels": 30, "epochs": 1, "scratch": False, "progress": False}
+    finetune(run, out=tmp_path / "b", **options)
+    again = ul.load(tmp_path / "b")
+    assert again.config["data"] == str(tmp_path / "d.npz")
+    assert again.evaluate(report=False)["test_pictures"] == 120
+
+
 def test_finetuning_without_labels_is_refused(trained, sprites, tmp_path):
     with pytest.raises(UserError, match="no labels to fine-tune with"):
         finetune(trained, sprites[0], out=tmp_path / "a")

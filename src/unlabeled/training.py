@@ -241,7 +241,7 @@ def _job(
         "method_args": arguments,
         "data": _record(data),
         "size": size,
-        "labels_from": _record(labels_from),
+        "labels_from": _record(splits.labels_from),
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
         "encoder_args": encoder_args or {},
         "start": str(begun.path) if start is not None else None,
@@ -397,6 +397,9 @@ def _plain(value: Any) -> Any:
 
 def _record(data: Any) -> str | None:
     """Data or labels as they can be opened again: a name, or a whole path; nothing for arrays."""
+    if isinstance(data, Splits):  # of a part, such as the labelled pictures: the whole
+        known = data.name.partition(":")[0] in registry.listing("datasets")
+        return _record(data.name) if known or Path(data.name).exists() else None
     if not isinstance(data, str | Path):
         return None
     path = Path(data).expanduser()

@@ -119,6 +119,7 @@ class Splits:
         range: black and white of float and uint16 pictures; uint8 is always 0 and 255.
         augment: the views that suit these pictures.
         numbers: factors whose classes are numbers, with the period of those that go round.
+        labels_from: where the labels were said to be, to open it again.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Splits:
     range: tuple[float, float] = (0.0, 1.0)
     augment: View = field(default_factory=Photo)
     numbers: dict[str, float | None] = field(default_factory=dict)
+    labels_from: Any = None
 
     @property
     def channels(self) -> int:
@@ -177,6 +179,7 @@ def open_data(
     splits = _named(data)
     if splits is None:
         splits = split(_read(data, channels, size, labels_from, workers, stored), name)
+        splits.labels_from = labels_from
     elif labels_from is not None:
         raise UserError(f"{splits.name} has its own labels; leave labels_from away")
     train, test = (_fit(part, splits.name, channels, size) for part in (splits.train, splits.test))
