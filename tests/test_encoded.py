@@ -238,6 +238,10 @@ def test_shards_and_tables_that_are_none_are_refused(tmp_path):
         (tmp_path / name).write_bytes(b"nothing of the kind")
         with pytest.raises(UserError, match="cannot be read as"):
             read(tmp_path / name)
+    with pa.ipc.new_file(tmp_path / "empty.arrow", pa.schema([("image", pa.binary())])):
+        pass
+    with pytest.raises(UserError, match="no column of encoded pictures among none"):
+        read(tmp_path / "empty.arrow")
     pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "b.parquet")
     with pytest.raises(UserError, match="no column of encoded pictures among x"):
         read(tmp_path / "b.parquet")

@@ -288,13 +288,14 @@ def _readable(table: Path) -> Iterator[None]:
 
 def _schema(table: Path) -> tuple[Any, int]:
     """Columns, and number of rows."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if table.suffix == ".parquet":
         with pq.ParquetFile(table) as file:
             return file.schema_arrow, file.metadata.num_rows
     batches = _arrow_batches(table)
-    return batches[0].schema if batches else (), sum(map(len, batches))
+    return batches[0].schema if batches else pa.schema([]), sum(map(len, batches))
 
 
 def _batches(table: Path, column: str) -> Iterator[Any]:

@@ -29,8 +29,6 @@ from unlabeled.files import write_bytes, write_json
 from unlabeled.run import Run, load
 from unlabeled.training import train, versions
 
-Figures = dict[str, Any]
-
 
 @dataclass
 class Table:
@@ -54,7 +52,7 @@ class Finding:
         claims: by number, whether it held here and why; None where that stays open.
     """
 
-    figures: Figures
+    figures: dict[str, Any]
     did: str
     answer: str
     tables: list[Table] = field(default_factory=list)
@@ -93,7 +91,7 @@ class Lab:
 
     def __init__(self, out: Path, data: Splits, seeds: Sequence[int], quick: bool) -> None:
         self.out, self.data, self.seeds, self.quick = out, data, list(seeds), quick
-        self._features: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._features: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(
         self,
@@ -127,15 +125,14 @@ class Lab:
     def features(
         self, name: str, encoder: nn.Module, data: Splits | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Features of the training and the test pictures, computed once by name and data."""
+        """Features of the training and the test pictures, computed once for each name."""
         splits = self.data if data is None else data
-        key = name, id(splits)
-        if key not in self._features:
-            self._features[key] = (
+        if name not in self._features:
+            self._features[name] = (
                 embed(encoder, splits.train.x, splits.range),
                 embed(encoder, splits.test.x, splits.range),
             )
-        return self._features[key]
+        return self._features[name]
 
 
 def run_study(
