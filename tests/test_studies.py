@@ -49,10 +49,10 @@ def test_the_lectures_in_miniature(small, tmp_path, monkeypatch):
     assert again["experiments"] == result["experiments"]
 
 
-def a_study(data, calls):
+def a_study(data, calls, batch_size=64):
     def one(lab):
         calls.append("one")
-        run = lab.run("a", "simclr", quick_epochs=1, batch_size=64, progress=False)
+        run = lab.run("a", "simclr", quick_epochs=1, batch_size=batch_size, progress=False)
         z, _ = lab.features("a", run.encoder)
         return Finding(
             {"std": float(z.std())},
@@ -94,6 +94,8 @@ def test_a_study_keeps_what_it_found(sprites, tmp_path):
     assert "held here" in page
     with pytest.raises(UserError, match="no experiment 'C'"):
         run_study(study, tmp_path, only=["C"])
+    with pytest.raises(UserError, match="made with batch_size = 64, not 32"):
+        run_study(a_study(sprites, calls, batch_size=32), tmp_path, quick=True)
 
 
 def test_a_killed_study_ends_in_the_same_results(sprites, tmp_path, monkeypatch):

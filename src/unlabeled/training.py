@@ -158,6 +158,16 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     return describe(found, job.name, job.splits, job.recipe)
 
 
+def check_same(run: str | Path, method: str | type[Method], data: Any, **options: Any) -> None:
+    """Refuse a run folder that was made with other arguments of `train` than these.
+
+    Raises:
+        UserError: it was; the message says with which.
+    """
+    known = {k: options.pop(k) for k in list(options) if k in inspect.signature(_job).parameters}
+    _refuse_other(Path(run) / "config.json", _job(method, data, options, **known).config)
+
+
 def reopen(run: Run) -> Method:
     """The method of a finished run with its heads, in eval mode, from its last checkpoint.
 

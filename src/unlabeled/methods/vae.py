@@ -31,7 +31,15 @@ class VAE(Method):
     """
 
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
-    recipes: ClassVar = {"dsprites": {"epochs": 60, "batch_size": 128, "schedule": "one_cycle"}}
+    recipes: ClassVar = {
+        "dsprites": {
+            "epochs": 30,
+            "batch_size": 128,
+            "lr": 2e-3,
+            "schedule": "one_cycle",
+            "width": 8,
+        }
+    }
 
     def __init__(
         self,

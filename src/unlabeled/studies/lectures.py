@@ -685,7 +685,7 @@ def end_to_end(lab: Lab, labels: int, title: str, view: View) -> Probe:
 
 BIASED: dict[str, tuple[str, dict[str, Any], int]] = {
     "SimCLR": ("simclr", {"epochs": 100}, 12),
-    "VAE": ("vae", {"encoder": "lenet", "epochs": 120}, 10),
+    "VAE": ("vae", {"encoder": "lenet", "epochs": 90}, 10),
     "supervised": ("supervised", {"epochs": 25}, 5),
 }
 

@@ -27,7 +27,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
 from unlabeled.files import write_bytes, write_json
 from unlabeled.run import Run, load
-from unlabeled.training import train, versions
+from unlabeled.training import check_same, train, versions
 
 
 @dataclass
@@ -104,6 +104,8 @@ class Lab:
     ) -> Run:
         """The run of that name and seed: found, resumed, or trained.
 
+        One that was found must have been made by the same recipe.
+
         Args:
             name: of its folder.
             method: as for `unlabeled.train`.
@@ -115,12 +117,12 @@ class Lab:
         if self.quick and quick_epochs:
             options["epochs"] = quick_epochs
         folder = self.out / "runs" / (name if seed == 0 else f"{name}-seed{seed}")
-        try:
+        splits = self.data if data is None else data
+        if (folder / "encoder.safetensors").is_file():
+            check_same(folder, method, splits, seed=seed, **options)
             return load(folder)
-        except UserError:
-            print(f"  training {folder.name}", file=sys.stderr)
-            splits = self.data if data is None else data
-            return train(method, splits, seed=seed, out=folder, resume=True, **options)
+        print(f"  training {folder.name}", file=sys.stderr)
+        return train(method, splits, seed=seed, out=folder, resume=True, **options)
 
     def features(
         self, name: str, encoder: nn.Module, data: Splits | None = None
