@@ -149,11 +149,8 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     """
     from unlabeled.planning import describe, estimate
 
-    known = {k: options.pop(k) for k in list(options) if k in inspect.signature(_job).parameters}
-    for name in set(options) & set(inspect.signature(train).parameters):
-        del options[name]  # such as `out`, which makes no difference
-    job = _job(method, data, options, **known)
-    accelerator = known.get("accelerator", "auto")
+    accelerator = options.get("accelerator", "auto")
+    job = _job_alone(method, data, options)
     found = estimate(job.method, job.splits, job.recipe, job.config["precision"], accelerator)
     return describe(found, job.name, job.splits, job.recipe)
 
@@ -164,8 +161,7 @@ def check_same(run: str | Path, method: str | type[Method], data: Any, **options
     Raises:
         UserError: it was; the message says with which.
     """
-    known = {k: options.pop(k) for k in list(options) if k in inspect.signature(_job).parameters}
-    _refuse_other(Path(run) / "config.json", _job(method, data, options, **known).config)
+    _refuse_other(Path(run) / "config.json", _job_alone(method, data, options).config)
 
 
 def reopen(run: Run) -> Method:
@@ -261,6 +257,17 @@ def _job(
         "pictures": len(splits.train),
     }
     return _Job(name, learner, splits, recipe, _plain(config))
+
+
+def _job_alone(method: str | type[Method], data: Any, options: dict[str, Any]) -> _Job:
+    """The training that these arguments of `train` mean, without those on where and how it is told.
+
+    Args:
+        options: every argument of `train` but the first two.
+    """
+    known = {k: v for k, v in options.items() if k in inspect.signature(_job).parameters}
+    further = {k: v for k, v in options.items() if k not in inspect.signature(train).parameters}
+    return _job(method, data, further, **known)
 
 
 def resolve(
