@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unlabeled.optim import LARS
+
 Schedule = Callable[[float], float]
 """A function of progress: the share of training done, in [0, 1], to a value."""
 
@@ -61,26 +63,31 @@ class Recipe:
     Args:
         epochs: passes over the training pictures.
         batch_size: pictures in a step; each gives as many views as the method makes.
-        optimizer: Adam, AdamW, or SGD with momentum 0.9.
+        optimizer: Adam, AdamW, or SGD or LARS with momentum 0.9.
         lr: peak learning rate.
         schedule: shape of the learning rate over training.
         weight_decay: on weight matrices and kernels; never on biases or norm parameters.
+        clip: longest gradient, in its Euclidean norm over a player's parameters; 0 for any.
     """
 
     epochs: int = 100
     batch_size: int = 256
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adamw"
     lr: float = 1e-3
     schedule: Literal["one_cycle", "warmup_cosine", "constant"] = "warmup_cosine"
     weight_decay: float = 1e-4
+    clip: float = 0.0
 
     def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of all parameters of `module` that want a gradient."""
         wanted = [p for p in module.parameters() if p.requires_grad]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in wanted if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in wanted if p.ndim <= 1], "weight_decay": 0.0},
         ]
+        if self.optimizer == "lars":
+            groups[1]["adapt"] = False
+            return LARS(groups, self.lr)
         if self.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, fused=True)
         kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam

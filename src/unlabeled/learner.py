@@ -113,6 +113,9 @@ class Learner(L.LightningModule):
             optimizer = by_player[player]
             optimizer.zero_grad()
             self.manual_backward(loss)
+            if self.recipe.clip:
+                moving = self.method.get_submodule(player).parameters()
+                torch.nn.utils.clip_grad_norm_(moving, self.recipe.clip)
             optimizer.step()
             self.loss_sum = self.loss_sum + loss.detach()
         with torch.no_grad():

@@ -123,7 +123,7 @@ def train(
         logger=logger,
         flags=flags,
     )
-    product = job.method.encoder
+    product = job.method.encoder.requires_grad_(True)  # a teacher's has none
     named = job.config["encoder"], job.config["encoder_args"]
     name, args = product.rebuild if isinstance(product, Backbone) else named
     inputs = {
@@ -276,7 +276,7 @@ def resolve(
     """The recipe and the method's arguments: the user's, else this data's, else the defaults.
 
     A method's argument `augment` defaults to the data set's views, `classes` to its number of them,
-    `shape` to that of its pictures.
+    `shape` to that of its pictures; `pictures` is how many there are to learn from.
     """
     accepted = list(inspect.signature(cls).parameters)[1:]
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
@@ -289,7 +289,7 @@ def resolve(
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
-    for field, least in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0.0)):
+    for field, least in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0.0), ("clip", 0.0)):
         if getattr(recipe, field) < least:
             raise UserError(f"{field} is {getattr(recipe, field)}, but must be at least {least}")
     if not 0 < recipe.lr < math.inf:
@@ -299,6 +299,8 @@ def resolve(
         arguments["augment"] = splits.augment
     if "classes" in accepted and splits.classes:
         arguments.setdefault("classes", len(splits.classes))
+    if "pictures" in accepted:
+        arguments["pictures"] = len(splits.train)
     if "shape" in accepted:
         arguments.setdefault("shape", (splits.channels, *splits.size))
     return recipe, arguments

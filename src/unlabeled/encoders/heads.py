@@ -10,10 +10,14 @@ from torch import Tensor, nn
 from unlabeled.errors import UserError
 
 
-def mlp(*dims: int) -> nn.Sequential:
+def mlp(*dims: int, last_norm: bool = False) -> nn.Sequential:
     """Linear layers of these widths; BatchNorm and ReLU between them, nothing after the last.
 
-    `mlp(128, 512, 64)` maps (B, 128) -> (B, 64). Hidden layers have no bias, BatchNorm brings one.
+    `mlp(128, 512, 64)` maps (B, 128) -> (B, 64). Layers before a BatchNorm have no bias.
+
+    Args:
+        dims: width of the input, of each hidden layer and of the output.
+        last_norm: end with a BatchNorm without learned scale, as SimSiam's head does.
 
     Raises:
         UserError: a width below 1.
@@ -24,6 +28,9 @@ def mlp(*dims: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for d_in, d_out in hidden:
         layers += [nn.Linear(d_in, d_out, bias=False), nn.BatchNorm1d(d_out), nn.ReLU(inplace=True)]
+    if last_norm:
+        norm = nn.BatchNorm1d(last[1], affine=False)
+        return nn.Sequential(*layers, nn.Linear(*last, bias=False), norm)
     return nn.Sequential(*layers, nn.Linear(*last))
 
 

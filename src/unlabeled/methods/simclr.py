@@ -13,6 +13,7 @@ from torch import Tensor, cat, nn
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import nt_xent
+from unlabeled.parallel import gather
 from unlabeled.views import Photo, View
 
 
@@ -72,6 +73,6 @@ class SimCLR(Method):
         return self.augment(batch.x), self.augment(batch.x)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """NT-Xent of the projections."""
+        """NT-Xent of the projections of the batch of all processes."""
         a, b = self.head(self.encoder(cat(views))).chunk(2)  # (B, dim) each
-        return nt_xent(a, b, self.temperature, self.negatives, self.keep_positive)
+        return nt_xent(gather(a), gather(b), self.temperature, self.negatives, self.keep_positive)

@@ -4,6 +4,21 @@ Two shapes of signature only: `f(a, b, …)`, where row i of both belong togethe
 where equal labels do.
 """
 
-from unlabeled.objectives.paired import nt_xent
+from unlabeled.objectives.grouped import siamese, sup_con
+from unlabeled.objectives.paired import (
+    barlow_twins,
+    cosine_distance,
+    info_nce,
+    nt_xent,
+    vicreg,
+)
 
-__all__ = ["nt_xent"]
+__all__ = [
+    "barlow_twins",
+    "cosine_distance",
+    "info_nce",
+    "nt_xent",
+    "siamese",
+    "sup_con",
+    "vicreg",
+]

@@ -50,7 +50,7 @@ CLAIMS = {
     12: "Single-layer methods (PCA, ICA, clustering) fail at object identity.",
 }
 CHANCE = 1 / 3
-LENET_SIMCLR: dict[str, Any] = {"encoder": "lenet", "epochs": 60, "lr": 2e-3, "temperature": 0.2}
+LENET_SIMCLR: dict[str, Any] = {"encoder": "lenet", "epochs": 40, "lr": 2e-3, "temperature": 0.2}
 HEARTS_LEFT = Rule("shape", "x", {2: (0, 9), 1: (11, 20), 0: (22, 31)})
 SQUARES_LEFT = Rule("shape", "x", {0: (0, 9), 1: (11, 20), 2: (22, 31)})
 LABELS = (6, 30, 160, 800, 1600, 3200, 6400, 16000)

@@ -1,0 +1,111 @@
+"""A small vision transformer whose attention can be drawn.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words"; the class token comes last, as in CaiT
+(Touvron et al. 2021, "Going deeper with Image Transformers"), so that all before are maps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.encoders.base import Encoder
+from unlabeled.errors import UserError
+
+
+def vit(
+    channels: int = 3,
+    size: tuple[int, int] = (64, 64),
+    patch: int = 0,
+    width: int = 192,
+    depth: int = 6,
+    heads: int = 3,
+) -> Encoder:
+    """Transformer on patches: `width` features (192), what its class token gathers.
+
+    Args:
+        channels: of the pictures.
+        size: of the pictures; others are taken as well, with positions interpolated.
+        patch: side of a patch in pixels; an eighth of the picture's unless given.
+        width: of the tokens.
+        depth: number of blocks; DeiT's tiny has 12 of this width.
+        heads: of attention in each block.
+    """
+    patch = patch or max(1, min(size) // 8)
+    if width % heads:
+        raise UserError(f"a width of {width} is not divided by {heads} heads; choose others")
+    stages = [_Patches(channels, size, patch, width), *(_Block(width, heads) for _ in range(depth))]
+    return ViT(stages, _ClassAttention(width, heads), width)
+
+
+class ViT(Encoder):
+    """Stages hand on maps of tokens (B, width, rows, columns); the summary looks at the last."""
+
+    def attention(self, x: Tensor) -> Tensor:
+        """How much each head of the class token looks at each patch: (B, heads, rows, columns)."""
+        return self.summary.look(self.map(x))[0]  # type: ignore[operator]
+
+
+class _Patches(nn.Module):
+    """Pictures (B, C, H, W) -> one token for each patch, with its place."""
+
+    def __init__(self, channels: int, size: tuple[int, int], patch: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, width, patch, stride=patch)
+        rows, columns = size[0] // patch, size[1] // patch
+        self.places = nn.Parameter(torch.randn(1, width, rows, columns) * 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.project(x)
+        places: Tensor = self.places
+        if places.shape[2:] != x.shape[2:]:
+            places = F.interpolate(places, x.shape[2:], mode="bicubic", align_corners=False)
+        return x + places
+
+
+class _Block(nn.Module):
+    """Attention, then two layers of four times the width, each after a LayerNorm."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)  # (B, places, width)
+        q, k, v = (
+            self.qkv(self.norm1(tokens)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        seen = F.scaled_dot_product_attention(q, k, v)  # (B, heads, places, width / heads)
+        tokens = tokens + self.out(seen.transpose(1, 2).flatten(2))
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class _ClassAttention(nn.Module):
+    """A learned token looks at all patches: (B, width, rows, columns) -> (B, width)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm, self.last = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query = nn.Parameter(torch.randn(heads, width // heads))
+        self.kv, self.out = nn.Linear(width, 2 * width), nn.Linear(width, width)
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares (B, heads, rows, columns), and what is seen there (B, width)."""
+        heads, d = self.query.shape
+        tokens = self.norm(x.flatten(2).transpose(1, 2))
+        k, v = self.kv(tokens).unflatten(2, (2, heads, d)).permute(2, 0, 3, 1, 4)
+        shares = (k @ self.query[:, :, None].to(k.dtype) / math.sqrt(d)).squeeze(3).softmax(2)
+        seen = (shares[:, :, :, None] * v).sum(2).flatten(1)
+        return shares.unflatten(2, x.shape[2:]), seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.out(self.look(x)[1]))

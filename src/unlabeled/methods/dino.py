@@ -1,0 +1,157 @@
+"""DINO: learn to say what a slow teacher says, who sees more of the picture.
+
+Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers", algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import EMA, Batch, Method, Recipe, cosine, linear
+from unlabeled.parallel import mean_over
+from unlabeled.views import Photo, View
+
+
+class DINO(Method):
+    """Student and teacher put each picture into K classes that nobody named.
+
+    The teacher sees two whole views, the student small crops as well. Two things keep the teacher
+    from saying the same of all: its scores are centred by their running mean, else one class wins;
+    and sharpened by a low temperature, else all become alike. The teacher is what is kept.
+
+    Args:
+        classes_learnt: K; 65536 in the paper.
+        bottleneck: width before the last layer.
+        hidden: width of the head's hidden layers; 2048 in the paper.
+        temperature: of the student.
+        teacher_temperature: of the teacher, after a rise from 0.04 over the first third.
+        momentum: of the teacher, rising to 1 along half a cosine; 0.996 in the paper.
+        centre_momentum: of the centre.
+        centring: without it one class wins, the teacher's entropy falls to 0.
+        sharpening: without it the teacher's temperature is the student's, and its entropy rises to
+            ln K.
+        frozen: share of training before the last layer moves; one epoch in the paper.
+        crops: small crops of each picture; 8 in the paper.
+        small: the view that makes a small crop, which then is halved in size.
+        augment: the whole views; the data set's own unless given.
+    """
+
+    # The paper's is AdamW at 5e-4 per 256 pictures, weight decay 0.04 rising to 0.4, clipping at 3.
+    recipe = Recipe(epochs=100, batch_size=128, lr=5e-4, weight_decay=0.04, clip=3.0)
+    recipes: ClassVar = {
+        "dsprites": {
+            "epochs": 38,
+            "batch_size": 64,
+            "optimizer": "adam",
+            "lr": 2e-3,
+            "schedule": "one_cycle",
+            "weight_decay": 0.0,
+            "classes_learnt": 256,
+            "crops": 0,  # a small crop of a sprite is mostly black
+        }
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        classes_learnt: int = 1024,
+        bottleneck: int = 128,
+        hidden: int = 512,
+        temperature: float = 0.1,
+        teacher_temperature: float = 0.07,
+        momentum: float = 0.99,
+        centre_momentum: float = 0.9,
+        centring: bool = True,
+        sharpening: bool = True,
+        frozen: float = 0.01,
+        crops: int = 4,
+        small: View | None = None,
+        augment: View | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        head = _Head(self.encoder.dim, hidden, bottleneck, classes_learnt)
+        self.student: Any = nn.Sequential(self.encoder, head)
+        self.teacher = EMA(self.student)
+        self.encoder = self.teacher.module[0]  # type: ignore[index]
+        self.centre: Tensor
+        self.register_buffer("centre", torch.zeros(classes_learnt))
+        self.temperature, self.centring = temperature, centring
+        rise = linear(0.04, teacher_temperature)
+        self.teacher_temperature = (
+            (lambda t: rise(min(1, 3 * t))) if sharpening else (lambda t: temperature)
+        )
+        self.momentum, self.centre_momentum = cosine(momentum, 1.0), centre_momentum
+        self.frozen, self.crops = frozen, crops
+        self.small = small or Photo(scale=(0.05, 0.4))
+        self.augment = augment or Photo(scale=(0.4, 1.0))
+
+    def views(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Two whole views (B, C, H, W), then small crops (B, C, H/2, W/2)."""
+        crops = (F.avg_pool2d(self.small(batch.x), 2) for _ in range(self.crops))
+        return self.augment(batch.x), self.augment(batch.x), *crops
+
+    def loss(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Cross-entropy of the student on each view with the teacher on each other whole one."""
+        self.student[1].moves = float(self.progress >= self.frozen)
+        whole, small = torch.cat(views[:2]), views[2:]
+        scores = [*self.student(whole).chunk(2)]  # (B, K) each
+        if small:
+            scores += self.student(torch.cat(small)).chunk(len(small))
+        said = [F.log_softmax(s / self.temperature, 1) for s in scores]
+        taught = self.teacher(whole)  # (2B, K)
+        self.mean_score = taught.mean(0)
+        targets = self.targets(taught).chunk(2)
+        pairs = [(t, s) for i, t in enumerate(targets) for j, s in enumerate(said) if i != j]
+        return torch.stack([-(t * s).sum(1).mean() for t, s in pairs]).mean()
+
+    def targets(self, scores: Tensor) -> Tensor:
+        """What the teacher says, (B, K): centred, sharpened, sums to 1."""
+        return ((scores - self.centre) / self.teacher_temperature(self.progress)).softmax(1)
+
+    def update(self) -> None:
+        """The teacher follows; the centre, used before, moves to the mean score of all."""
+        self.teacher.follow(self.student, self.momentum(self.progress))
+        if self.centring:
+            self.centre.lerp_(mean_over(self.mean_score), 1 - self.centre_momentum)
+
+    @torch.no_grad()
+    def entropy(self, x: Tensor) -> float:
+        """Of what the teacher says of a picture, on average, as a share of ln K: 0 one, 1 all."""
+        p = self.targets(self.teacher(x))
+        return float(torch.special.entr(p).sum(1).mean() / math.log(p.shape[1]))
+
+    @torch.no_grad()
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """Each picture and where each head of a transformer's last block looks."""
+        if not hasattr(self.encoder, "attention"):
+            return {}
+        look = self.encoder.attention(x).float()  # (B, heads, rows, columns)
+        look = look / look.amax((2, 3), keepdim=True)
+        maps = F.interpolate(look, x.shape[2:], mode="nearest")[:, :, None]
+        return {"attention": torch.cat([x[:, None], maps.expand(-1, -1, x.shape[1], -1, -1)], 1)}
+
+
+class _Head(nn.Module):
+    """Three layers, a sphere, and prototypes on the sphere: (B, d) -> (B, K)."""
+
+    def __init__(self, d: int, hidden: int, bottleneck: int, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(d, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, bottleneck),
+        )
+        self.last = nn.Parameter(torch.randn(classes, bottleneck) * 0.02)
+        self.moves = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = self.last.detach().lerp(self.last, self.moves)
+        return F.normalize(self.body(x).float(), dim=1) @ F.normalize(last, dim=1).T

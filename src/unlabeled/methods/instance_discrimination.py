@@ -1,0 +1,81 @@
+"""Instance discrimination: every picture is a class of its own, kept in a memory bank.
+
+Wu, Xiong, Yu, Lin 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination".
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.objectives import info_nce
+from unlabeled.parallel import gather
+from unlabeled.views import Photo, View
+
+
+class InstanceDiscrimination(Method):
+    """A view of a picture should find the picture's row in the bank among others' rows.
+
+    The softmax of eq. 2 is taken over the own row and a random sample of others, anew in each step;
+    the paper approximates the same softmax over all rows by noise-contrastive estimation.
+
+    Args:
+        dim: width of the projection and of the bank.
+        temperature: τ.
+        negatives: rows of other pictures in each step; 4096 in the paper.
+        momentum: share of a row that stays when its picture is seen again.
+        pictures: rows of the bank; those of the data set.
+        augment: the view; the data set's own unless given.
+    """
+
+    recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
+    recipes: ClassVar = {
+        "dsprites": {
+            "epochs": 50,
+            "batch_size": 64,
+            "optimizer": "adam",
+            "lr": 2e-3,
+            "schedule": "one_cycle",
+            "weight_decay": 0.0,
+        }
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        dim: int = 128,
+        temperature: float = 0.07,
+        negatives: int = 1024,
+        momentum: float = 0.5,
+        pictures: int = 10_000,
+        augment: View | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        self.head = nn.Linear(self.encoder.dim, dim)
+        self.bank: Tensor
+        self.register_buffer("bank", F.normalize(torch.randn(pictures, dim), dim=1))
+        self.temperature, self.negatives, self.momentum = temperature, negatives, momentum
+        self.augment = augment or Photo()
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """A random view of each picture (B, C, H, W), its row (B,), and rows of others."""
+        others = torch.randint(len(self.bank), (self.negatives,), device=batch.x.device)
+        return self.augment(batch.x), batch.index, others
+
+    def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """InfoNCE of each view, its own row and others'."""
+        x, index, others = views
+        z = F.normalize(self.head(self.encoder(x)).float(), dim=1)  # (B, dim)
+        others = others[~torch.isin(others, index)]
+        self.seen = index, z.detach()
+        return info_nce(z, self.bank[index], self.temperature, self.bank[others])
+
+    def update(self) -> None:
+        """Rows of the pictures just seen, by all processes, move towards their new embeddings."""
+        index, z = (gather(part) for part in self.seen)
+        self.bank[index] = F.normalize(self.bank[index].lerp(z, 1 - self.momentum), dim=1)

@@ -1,0 +1,93 @@
+"""SwAV: say from one view to which prototypes the other was assigned.
+
+Caron et al. 2020, "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments",
+algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.encoders.heads import mlp
+from unlabeled.parallel import gather, own
+from unlabeled.views import Photo, View
+
+
+class SwAV(Method):
+    """Prototypes are learnt; a batch is spread evenly over them, which keeps it from collapse.
+
+    Args:
+        dim: width of the projection.
+        prototypes: how many; 3000 in the paper.
+        temperature: τ of the prediction.
+        smoothness: ε of the even assignment; small is sharp.
+        rounds: of Sinkhorn and Knopp's normalisation.
+        frozen: share of training before the prototypes move; one epoch in the paper.
+        augment: the views; the data set's own unless given.
+    """
+
+    # The paper's is LARS at 0.6 per 256 pictures, 800 epochs on ImageNet, with six small crops.
+    recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
+    recipes: ClassVar = {
+        "dsprites": {
+            "epochs": 38,
+            "batch_size": 64,
+            "optimizer": "adam",
+            "lr": 2e-3,
+            "schedule": "one_cycle",
+            "weight_decay": 0.0,
+            "prototypes": 64,
+        }
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        dim: int = 128,
+        prototypes: int = 300,
+        temperature: float = 0.1,
+        smoothness: float = 0.05,
+        rounds: int = 3,
+        frozen: float = 0.01,
+        augment: View | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        d = self.encoder.dim
+        self.head = mlp(d, d, dim)
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
+        self.temperature, self.smoothness = temperature, smoothness
+        self.rounds, self.frozen = rounds, frozen
+        self.augment = augment or Photo()
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Two random views of each picture, (B, C, H, W) each."""
+        return self.augment(batch.x), self.augment(batch.x)
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy of each view's prediction with the other's assignment."""
+        moves = float(self.progress >= self.frozen)
+        prototypes = self.prototypes.detach().lerp(self.prototypes, moves)
+        z = F.normalize(self.head(self.encoder(torch.cat(views))).float(), dim=1)
+        a, b = (z @ prototypes.T).chunk(2)  # (B, K) each
+        p, q = (F.log_softmax(scores / self.temperature, 1) for scores in (a, b))
+        return -((self.assign(a) * q).sum(1) + (self.assign(b) * p).sum(1)).mean() / 2
+
+    @torch.no_grad()
+    def assign(self, scores: Tensor) -> Tensor:
+        """Shares (B, K) of each picture in the prototypes, each used alike by the whole batch."""
+        scores = gather(scores)
+        q = torch.exp((scores - scores.max()) / self.smoothness)
+        for _ in range(self.rounds):
+            q = q / q.sum(0, keepdim=True).clamp(min=1e-30) / q.shape[1]
+            q = q / q.sum(1, keepdim=True) / q.shape[0]
+        return own(q * q.shape[0])
+
+    def update(self) -> None:
+        """Prototypes stay on the sphere."""
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
