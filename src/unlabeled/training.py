@@ -366,6 +366,7 @@ def _refuse_other(record: Path, config: dict[str, Any]) -> None:
         before = dict(json.loads(record.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{record} is damaged ({error}); choose another --out") from error
+    before["recipe"] = asdict(Recipe()) | before.get("recipe", {})  # it may know fewer fields
     for key, now in config.items():
         if key != "data" or now is not None:
             _refuse_change(record.parent, key, before.get(key), now)
