@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,29 +95,46 @@ def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> En
     Raises:
         UserError: the disk has no room for the expected number of bytes.
     """
-    root, most = folder(), limit()
+    root = folder()
     free = shutil.disk_usage(root).free
     if expected > free:
         raise UserError(
             f"the decoded pictures need {expected / 1e9:.1f} GB, but {root} has {free / 1e9:.1f} "
             "GB; set UNLABELED_CACHE to another disk, or take smaller pictures with --size"
         )
+
+    def fill(aside: Path) -> bool:
+        index = _write(aside, names, parts)
+        write_json(aside / "index.json", index, indent=None)
+        return bool(index["names"])
+
+    path = build(key, fill)
+    return None if path is None else Entry(path)
+
+
+def build(key: str, fill: Callable[[Path], bool]) -> Path | None:
+    """The folder of that key; if need be, `fill` writes it aside, and it is renamed when whole.
+
+    None where `fill` says that there is nothing to keep.
+    """
+    root, most = folder(), limit()
+    if (root / key).is_dir():
+        with contextlib.suppress(OSError):
+            os.utime(root / key)
+        return root / key
     aside = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=root))
     try:
-        index = _write(aside, names, parts)
-        if not index["names"]:
+        if not fill(aside):
             return None
-        write_json(aside / "index.json", index, indent=None)
         try:
             aside.rename(root / key)
         except OSError:  # another process was quicker
             if not (root / key).is_dir():
                 raise
-        entry = Entry(root / key)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     _bound(root, key, most)
-    return entry
+    return root / key
 
 
 def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, Any]:

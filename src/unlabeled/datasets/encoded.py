@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 
 from unlabeled.datasets import cache
 from unlabeled.datasets.base import Pictures, Samples
@@ -60,6 +61,12 @@ class Source:
     stamps: list[tuple[Any, ...]]  #: path, size and times of change of every file
     chunks: Callable[[], Iterator[Chunk]]
     labels: Callable[[str], list[str] | None]  #: by the name of a column or ending
+
+    @property
+    def stamp(self) -> str:
+        """A hash of what is there and of the way it is decoded."""
+        known = json.dumps([VERSION, self.stamps, len(self.names)])
+        return hashlib.sha256(known.encode()).hexdigest()
 
 
 def read(
@@ -100,8 +107,7 @@ def read(
             "give a folder that does"
         )
     workers = 1 if len(names) <= FEW else workers or joblib.cpu_count()
-    stamp = hashlib.sha256(json.dumps([VERSION, source.stamps, len(names)]).encode()).hexdigest()
-    looked = _looked(stamp, source, workers)
+    looked = _looked(source, workers)
     if not looked:
         raise UserError(
             f"none of the {len(names):,} pictures in {path} can be read; the first, {names[0]}, "
@@ -123,12 +129,7 @@ def read(
         _tell("16-bit pictures lie beside others, so only their high byte is taken")
     if looked["pages"]:
         _tell(f"{looked['pages']:,} pictures have several pages or frames; the first is taken")
-    key = f"{stamp[:24]}-{channels}x{size[0]}x{size[1]}{'-16bit' if deep else ''}"
-    entry = cache.find(key)
-    if entry is None:
-        parts = _mapped(decode, source, workers, "decoding", channels, size, deep)
-        expected = len(names) * channels * size[0] * size[1] * (2 if deep else 1)
-        entry = cache.make(key, names, parts, expected)
+    entry = _entry(source, channels, size, deep, workers)
     if entry is None:
         raise UserError(f"none of the {len(names):,} pictures in {path} can be read")
     _tell_skipped(entry, len(names))
@@ -138,6 +139,51 @@ def read(
     from unlabeled.datasets.labels import attach
 
     return attach(samples, labels_from, entry.kept, names, source.labels)
+
+
+def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: Path) -> np.ndarray:
+    """Pictures of a known data set that were read already, decoded once into the cache.
+
+    Args:
+        contents: the N files, all of them whole.
+        channels: 1 or 3.
+        size: height and width.
+        path: where they come from.
+
+    Returns:
+        uint8 (N, channels, *size), mapped into memory.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    names = [str(row) for row in range(len(contents))]
+    source = Source(
+        names,
+        [(hashlib.sha256(b"".join(contents)).hexdigest(),)],
+        lambda: map(Held, _parts(names), _parts(contents)),
+        lambda _: None,
+    )
+    workers = 1 if len(names) <= FEW else joblib.cpu_count()
+    entry = _entry(source, channels, size, False, workers)
+    if entry is None or entry.skipped:
+        number = len(entry.skipped) if entry else len(names)
+        raise UserError(
+            f"{number:,} of the {len(names):,} pictures in {path} are damaged; "
+            "copy or download it again"
+        )
+    return entry.pixels
+
+
+def _entry(
+    source: Source, channels: int, size: tuple[int, int], deep: bool, workers: int
+) -> cache.Entry | None:
+    """The decoded pictures in the cache, put there if need be; None where none can be read."""
+    key = f"{source.stamp[:24]}-{channels}x{size[0]}x{size[1]}{'-16bit' if deep else ''}"
+    if entry := cache.find(key):
+        return entry
+    parts = _mapped(decode, source, workers, "decoding", channels, size, deep)
+    expected = len(source.names) * channels * size[0] * size[1] * (2 if deep else 1)
+    return cache.make(key, source.names, parts, expected)
 
 
 def _source(path: Path) -> Source:
@@ -342,9 +388,9 @@ def _picture_column(path: Path, schema: Any) -> str:
     return next((name for name in COLUMNS if name in fitting), fitting[0])
 
 
-def _looked(stamp: str, source: Source, workers: int) -> dict[str, Any] | None:
+def _looked(source: Source, workers: int) -> dict[str, Any] | None:
     """What the headers say of all pictures together, kept in the cache; None if none has one."""
-    path = cache.folder() / f"{stamp[:24]}.json"
+    path = cache.folder() / f"{source.stamp[:24]}.json"
     if path.is_file():
         try:
             return dict(json.loads(path.read_text()))

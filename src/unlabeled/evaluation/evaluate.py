@@ -21,7 +21,7 @@ from unlabeled.evaluation import rsa
 from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.health import rankme
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.evaluation.probe import linear_probe
+from unlabeled.evaluation.probe import linear_probe, refuse_unseen
 from unlabeled.files import write_json
 from unlabeled.safety import inside
 
@@ -173,6 +173,8 @@ def open_for(run: Run, given: Any, labels_from: Any = None) -> Splits:
         labels_from=labels_from,
         stored=run.inputs.get("stored"),
     )
+    if splits.target and len(splits.test):
+        refuse_unseen(*(part.factors[splits.target] for part in (splits.train, splits.test)))
     if given is None and len(splits.test) and run.config.get("pictures", 0) > len(splits.train):
         told = "the encoder has seen the test pictures in training, without their labels"
         warnings.warn(f"{told}; give --data of others for a stricter test", Notice, stacklevel=2)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unlabeled.evaluation.probe import refuse_unseen
+
 NEIGHBOURS = 20
 
 
@@ -36,7 +38,11 @@ def knn_accuracy(
     """Share of queries whose class wins the vote of their k neighbours.
 
     A neighbour of similarity s votes with weight exp(s/τ), τ = 0.07 (Wu et al. 2018, and DINO).
+
+    Raises:
+        UserError: none of their classes is in the bank.
     """
+    refuse_unseen(bank_y, queries_y)
     similarity, rows = nearest(bank, queries, k)
     weights = torch.from_numpy(similarity / temperature)
     weights = (weights - weights.amax(1, keepdim=True)).exp()

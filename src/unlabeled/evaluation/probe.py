@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from unlabeled.errors import Notice
+from unlabeled.errors import Notice, UserError
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,11 @@ def linear_probe(
         test: features that it is scored on.
         test_y: their classes.
         penalty: of half the squared weights, against the summed loss (scikit-learn's 1/C).
+
+    Raises:
+        UserError: none of the classes that it is scored on is among those it learns from.
     """
+    refuse_unseen(train_y, test_y)
     mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     varies = std > 1e-7
     if not varies.any() or not np.isfinite(std).all():
@@ -58,6 +62,15 @@ def linear_probe(
         return float((classes[(z @ weight + bias).argmax(1)] == y).mean())
 
     return Probe(score(z, train_y), score(z_test, test_y))
+
+
+def refuse_unseen(train_y: Int[np.ndarray, " n"], test_y: Int[np.ndarray, " m"]) -> None:
+    """Raises UserError where all test classes are new, so that every answer would be wrong."""
+    if len(test_y) and not np.isin(test_y, train_y).any():
+        raise UserError(
+            "no class of the test pictures is among those of the training pictures, so nothing "
+            "learnt from these can name them; compare pairs of pictures, or give other data"
+        )
 
 
 def logistic_regression(
