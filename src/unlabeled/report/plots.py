@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
 from unlabeled.core import Batch, Method
@@ -19,6 +19,7 @@ from unlabeled.evaluation.knn import nearest
 from unlabeled.views import View
 
 WITHIN, BETWEEN, LINE = "#0b7a75", "#d1495b", "#1f4e79"
+SHAPE_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7")  # told apart by the colour-blind (Okabe, Ito)
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -176,6 +177,52 @@ def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: in
         size = x.shape[-1], x.shape[-2]
         table.append([_to_image(picture, size) for picture in x])
     return _contact_sheet(table, gap_after_first=True)
+
+
+def scenes_picture(
+    x: np.ndarray, columns: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], shapes: list[str]
+) -> bytes:
+    """PNG: one row a scene; first as it is, then under each title with masks and boxes on it.
+
+    Args:
+        x: scenes, uint8 (N, 1, S, S).
+        columns: by title, masks (N, S, S), boxes (N, K, 4) and their classes (N, K), −1 for none.
+        shapes: names of the classes; a mask has 0 for background and class + 1.
+    """
+    times, gap, margin = max(1, round(224 / x.shape[-1])), 8, 30
+    side = times * x.shape[-1]
+    width, height = (n * (side + gap) - gap for n in (1 + len(columns), len(x)))
+    sheet = Image.new("RGB", (width, height + 2 * margin), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
+    nothing = np.zeros(x[:, 0].shape, np.uint8), np.zeros((len(x), 0, 4)), np.zeros((len(x), 0))
+    for i, (title, marks) in enumerate({"the scene": nothing, **columns}.items()):
+        left = i * (side + gap)
+        pen.text((left + side / 2, margin / 2), title, fill="#1c2430", font=font, anchor="mm")
+        for j, seen in enumerate(zip(x[:, 0], *marks, strict=True)):
+            sheet.paste(_marked(*seen, times), (left, margin + j * (side + gap)))
+    middle = height + 1.5 * margin
+    for i, (name, colour) in enumerate(zip(shapes, SHAPE_COLOURS, strict=False)):
+        left = 110 * i
+        pen.rectangle((left, middle - 6, left + 12, middle + 6), fill=colour)
+        pen.text((left + 20, middle), name, fill="#1c2430", font=font, anchor="lm")
+    return _png(sheet)
+
+
+def _marked(
+    x: np.ndarray, mask: np.ndarray, boxes: np.ndarray, classes: np.ndarray, times: int
+) -> Image.Image:
+    """One scene (S, S), that many times as large, its mask tinted and its boxes around it."""
+    colours = np.array([(0, 0, 0), *map(ImageColor.getrgb, SHAPE_COLOURS)])
+    tinted = np.where(mask[..., None] > 0, 0.25 * x[..., None] + 0.75 * colours[mask], x[..., None])
+    side = times * len(x)
+    image = Image.fromarray(tinted.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(image)
+    for box, c in zip(times * boxes, classes, strict=True):
+        if c >= 0:
+            left, top, right, bottom = (int(v) for v in box.round())
+            around = left - 2, top - 2, right + 1, bottom + 1
+            pen.rectangle(around, outline=SHAPE_COLOURS[int(c)], width=2)
+    return image
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:

@@ -1,0 +1,105 @@
+"""How well masks and boxes lie on the true ones: intersection over union, average precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
+"""Of COCO's average precision."""
+RECALLS = np.linspace(0, 1, 101)
+
+
+@dataclass
+class Boxes:
+    """Detected boxes of N pictures.
+
+    Args:
+        boxes: float32 (N, D, 4), left, top, right, bottom in pixels.
+        scores: float32 (N, D).
+        classes: int64 (N, D), −1 for none.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+
+def mask_iou(
+    guess: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"], classes: int
+) -> Float[np.ndarray, " c"]:
+    """Intersection over union of each class, its pixels of all pictures together (Pascal VOC).
+
+    NaN for a class that is neither there nor guessed.
+    """
+    pairs = np.bincount(
+        classes * truth.ravel().astype(np.int64) + guess.ravel(), minlength=classes**2
+    ).reshape(classes, classes)
+    both = np.diag(pairs)
+    with np.errstate(invalid="ignore"):
+        return both / (pairs.sum(0) + pairs.sum(1) - both)
+
+
+def box_iou(
+    a: Float[np.ndarray, "*batch n 4"], b: Float[np.ndarray, "*batch m 4"]
+) -> Float[np.ndarray, "*batch n m"]:
+    """Intersection over union of all pairs of boxes."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    both = sides.clip(0).prod(-1)
+    area_a, area_b = ((v[..., 2:] - v[..., :2]).prod(-1) for v in (a, b))
+    return both / np.maximum(area_a + area_b - both, 1e-12)
+
+
+def average_precision(
+    found: Boxes,
+    boxes: Float[np.ndarray, "n k 4"],
+    classes: Int[np.ndarray, "n k"],
+    of: int,
+    thresholds: tuple[float, ...] = THRESHOLDS,
+) -> Float[np.ndarray, " t"]:
+    """Average precision of one class at each threshold of IoU, as COCO defines it.
+
+    In each picture the detections, best score first, take the free true box that they overlap most,
+    if by the threshold at least. Of all pictures together, by score: at each of 101 recalls the
+    best precision at that recall or a higher one, and the mean of those.
+
+    Args:
+        found: the detections.
+        boxes: true ones.
+        classes: of the true ones, −1 for none.
+        of: the class.
+        thresholds: the least IoU of a hit.
+
+    Returns:
+        shares of 1; NaN where there is no true box of the class.
+    """
+    is_true, is_found = classes == of, found.classes == of
+    if not is_true.any():
+        return np.full(len(thresholds), np.nan)
+    scores = np.where(is_found, found.scores, -np.inf)
+    iou = np.where(is_true[:, None], box_iou(found.boxes, boxes), -1.0)  # (N, D, K)
+    limit = np.array(thresholds)
+    hit = np.zeros((len(limit), *is_found.shape), bool)
+    free = np.broadcast_to(is_true, (len(limit), *is_true.shape)).copy()
+    pictures = np.arange(len(boxes))
+    for d in np.argsort(-scores, axis=1, kind="stable").T:  # (N,), the next best of each picture
+        overlap = np.where(free, iou[pictures, d], -1.0)  # (T, N, K)
+        best = overlap.argmax(-1)
+        met = (overlap.max(-1) >= limit[:, None]) & is_found[pictures, d]
+        hit[:, pictures, d] = met
+        t, n = np.nonzero(met)
+        free[t, n, best[t, n]] = False
+    order = np.argsort(-scores[is_found], kind="stable")
+    hits = hit[:, is_found][:, order].cumsum(1)  # (T, detections)
+    return np.array([_area(h, int(is_true.sum())) for h in hits])
+
+
+def _area(hits: np.ndarray, true: int) -> float:
+    """Mean of the interpolated precision at 101 recalls, from the hits up to each detection."""
+    precision = hits / np.arange(1, len(hits) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(hits / true, RECALLS)
+    return float(np.append(best, 0.0)[at].mean())
