@@ -27,7 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from unlabeled.core import Batch
 from unlabeled.datasets import open_data
-from unlabeled.datasets.base import Samples, Splits, loader, to_float
+from unlabeled.datasets.base import Samples, Splits, to_float
+from unlabeled.datasets.loading import loader
 from unlabeled.encoders.base import build
 from unlabeled.files import write_json
 from unlabeled.methods.simclr import SimCLR

@@ -121,7 +121,7 @@ def said(command: str, place: Path) -> tuple[int, list[str]]:
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
         code = main(shlex.split(command)[1:])
     text = told.getvalue().replace(f"{place}/", "").replace(str(place), ".")
-    for kind in ("methods", "encoders", "datasets"):
+    for kind in ("methods", "encoders", "datasets", "studies"):
         text = text.replace(", ".join(registry.listing(kind)), f"({kind})")
     return code, [line for line in text.splitlines() if line]
 

@@ -6,7 +6,8 @@ import torch
 
 from unlabeled.datasets import open_data
 from unlabeled.datasets.arrays import as_pictures
-from unlabeled.datasets.base import Pictures, loader, read_data, resize, to_float
+from unlabeled.datasets.base import Pictures, read_data, resize, to_float
+from unlabeled.datasets.loading import loader
 from unlabeled.errors import UserError
 
 RNG = np.random.default_rng(0)

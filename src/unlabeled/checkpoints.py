@@ -22,6 +22,8 @@ from unlabeled.errors import Notice, Stopped, UserError
 
 SAVE_EVERY = 300.0
 """Seconds after which an epoch that goes on is saved in between."""
+AGREE_EVERY = 10
+"""Steps after which several processes ask each other whether one was told to stop."""
 
 
 class Keeper(Checkpoint):
@@ -46,7 +48,9 @@ class Keeper(Checkpoint):
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Within an epoch; its last step is left to the end of the epoch."""
-        due = self.asked or time.monotonic() - self.saved > SAVE_EVERY
+        due = bool(self.asked) or time.monotonic() - self.saved > SAVE_EVERY
+        if trainer.world_size > 1:  # all processes save together; asking each time would cost
+            due = batch_idx % AGREE_EVERY == 0 and _any(trainer, due)
         if due and batch_idx + 1 < trainer.num_training_batches:
             self.save(trainer, pl_module)
 
@@ -60,7 +64,9 @@ class Keeper(Checkpoint):
             step = learner.steps or int(trainer.num_training_batches)
             raise UserError(not_finite("weights are no longer finite", learner, step))
         aside, last = self.folder / "last.tmp", self.folder / "last.ckpt"
-        aside.unlink(missing_ok=True)
+        asked = _any(trainer, bool(self.asked))
+        if trainer.is_global_zero:
+            aside.unlink(missing_ok=True)
         try:
             trainer.save_checkpoint(aside)
             if trainer.is_global_zero:
@@ -76,12 +82,17 @@ class Keeper(Checkpoint):
                 "before is kept: make room, then go on with --resume"
             ) from error
         self.saved = time.monotonic()
-        if self.asked:
+        if asked:
             step = learner.steps or int(trainer.num_training_batches)
             raise Stopped(
                 f"stopped in epoch {learner.current_epoch + 1} after step {step} and saved in "
                 f"{self.folder}; the same command with --resume goes on"
             )
+
+
+def _any(trainer: L.Trainer, here: bool) -> bool:
+    """Whether it is so in any process."""
+    return trainer.strategy.reduce_boolean_decision(here, all=False)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

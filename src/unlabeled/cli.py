@@ -94,12 +94,15 @@ def train_command(argv: list[str]) -> int:
         for key, value in vars(made).items()
         if key != "config" and (key in recipe or value != untouched.get(key, ...))
     }
+    from unlabeled.parallel import rank
     from unlabeled.training import plan, train
 
     if options.pop("dry_run"):
         print(plan(name, **options))
         return 0
     run = train(name, **options)
+    if rank() > 0:  # the first process speaks for all
+        return 0
     print(f"{run.path}: an encoder of {run.dim} features. What to do next:")
     shown = given.data if " " not in given.data else f"'{given.data}'"
     for command, what in (
@@ -140,11 +143,15 @@ def embed_command(argv: list[str]) -> int:
     _run_arguments(parser)
     parser.add_argument("data", type=str, help="folder, .npy, .npz, or the name of a data set")
     parser.add_argument("--out", type=str, required=True, help=".npy, .npz or .parquet file")
+    parser.add_argument(
+        "--devices", type=int, default=1, help="GPUs, or processes on CPUs, that share the work"
+    )
     given = _parse_args(parser, argv)
     from unlabeled.report.features import write_features
     from unlabeled.run import load
 
-    shape = write_features(load(given.run, given.encoder), given.data, Path(given.out))
+    run = load(given.run, given.encoder)
+    shape = write_features(run, given.data, Path(given.out), given.devices, given.encoder)
     print(f"{given.out}: {shape[0]} rows of {shape[1]} features")
     return 0
 

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
     x: Tensor  #: (B, C, H, W) float in [0, 1]
     index: Tensor  # type: ignore[assignment]  #: (B,) int64, the row of each picture in the data set
-    y: Tensor | None = None  #: (B,) int64; None unless the method is supervised
+    y: Tensor | None = None  #: (B,) int64, −1 unknown; None unless the method is supervised
 
 
 def constant(value: float) -> Schedule:
@@ -116,6 +116,11 @@ class Method(nn.Module):
     """One optimiser for each of these submodules; "" is the whole method."""
     supervised: ClassVar[bool] = False
     """Whether `batch.y` holds labels. They never reach a method that leaves this False."""
+    group: ClassVar[int] = 1
+    """So many pictures of a class stand in a batch together, in a supervised method."""
+    labelled: ClassVar[float] = 0.0
+    """Share of each batch that has labels, in a supervised method that learns from the rest too;
+    their `batch.y` is −1."""
     recipe: ClassVar[Recipe] = Recipe()
     """The paper's, or what we found good; the file says which."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}

@@ -43,7 +43,8 @@ class History(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Row 0 is of random weights, to know what is getting worse."""
-        self.rows = self.rows or [{"epoch": 0.0} | self.measure(pl_module.method)]
+        if trainer.is_global_zero:
+            self.rows = self.rows or [{"epoch": 0.0} | self.measure(pl_module.method)]
         self.started, self.steps_before = time.perf_counter(), getattr(pl_module, "steps", 0)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -51,7 +52,9 @@ class History(Callback):
         self.started, self.steps_before = time.perf_counter(), 0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Measure, keep, warn."""
+        """Measure, keep, warn; the first process does it for all."""
+        if not trainer.is_global_zero:
+            return
         seconds = time.perf_counter() - self.started
         steps = pl_module.steps - self.steps_before
         row: Row = {
@@ -87,7 +90,7 @@ class History(Callback):
 
 
 def _batch_size(trainer: L.Trainer) -> int:
-    return trainer.train_dataloader.batch_size  # type: ignore[union-attr]
+    return trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
 
 
 def _two_views(views: Any, x: Tensor) -> bool:

@@ -18,9 +18,11 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from unlabeled import parallel
 from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.datasets.base import Splits, loader, to_float
+from unlabeled.datasets.base import Splits, to_float
+from unlabeled.datasets.loading import loader
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
 from unlabeled.history import History
@@ -38,9 +40,11 @@ TAKEN = {
     "accelerator": "use --accelerator",
     "logger": "use --logger",
     "default_root_dir": "use --out",
-    "devices": "losses do not gather over devices yet",
-    "num_nodes": "losses do not gather over devices yet",
-    "strategy": "losses do not gather over devices yet",
+    "devices": "use --devices",
+    "num_nodes": "use --nodes",
+    "strategy": "processes share a batch by DDP; use --devices",
+    "sync_batchnorm": "it is always so with several --devices",
+    "use_distributed_sampler": "batches are shared among processes as they are",
     "accumulate_grad_batches": "it would change every loss that compares the pictures of a batch",
 }
 """Flags of the Trainer that are refused, and why."""
@@ -136,6 +140,8 @@ def fit(
     seed: int,
     precision: str,
     accelerator: str,
+    devices: int = 1,
+    nodes: int = 1,
     checkpoint: Path | None = None,
     callbacks: Sequence[Callback] = (),
     logger: str = "tensorboard",
@@ -158,8 +164,20 @@ def fit(
     if checkpoint:
         place = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
         done = place["epoch"], place["steps"]
-    target = splits.target if method.supervised else None
-    batches = loader(splits.train, recipe.batch_size, seed, target, done)
+    processes = devices * nodes
+    batches = loader(
+        splits.train,
+        recipe.batch_size,
+        seed,
+        splits.target if method.supervised else None,
+        done,
+        group=method.group,
+        labelled=method.labelled,
+        processes=processes,
+    )
+    if processes > 1:
+        parallel.synchronise(method)
+        flags |= {"strategy": _ddp(accelerator), "use_distributed_sampler": False}
     with signals() as asked, exact_single_pixels(method), warnings.catch_warnings():
         # Lightning would rather have workers and more frequent logs.
         warnings.filterwarnings("ignore", module=r"lightning\.pytorch|torch\.")
@@ -168,7 +186,8 @@ def fit(
             L.Trainer(
                 max_epochs=recipe.epochs,
                 accelerator=accelerator,
-                devices=1,
+                devices=devices,
+                num_nodes=nodes,
                 precision="bf16-mixed" if precision == "bf16" else "32-true",
                 logger=_loggers(logger, out),
                 callbacks=callbacks,
@@ -192,6 +211,18 @@ def fit(
                 ) from error
             raise
     return history
+
+
+def _ddp(accelerator: str) -> Any:
+    """One process a device. Buffers are kept alike by what methods gather, not by copying them."""
+    from lightning.pytorch.strategies import DDPStrategy
+
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return DDPStrategy(
+        process_group_backend="nccl" if gpu else "gloo",
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )
 
 
 @contextmanager

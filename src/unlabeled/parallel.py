@@ -114,10 +114,8 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         return scaled.to(x.dtype)
 
 
-def synchronise(module: nn.Module, device: str) -> nn.Module:
-    """The module with every BatchNorm over the batch of all processes."""
-    if device == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+def synchronise(module: nn.Module) -> nn.Module:
+    """The module with every BatchNorm in it, not itself one, over the batch of all processes."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             fresh = SyncBatchNorm(
@@ -132,5 +130,5 @@ def synchronise(module: nn.Module, device: str) -> nn.Module:
             fresh.requires_grad_(all(p.requires_grad for p in child.parameters()))
             setattr(module, name, fresh)
         else:
-            synchronise(child, device)
+            synchronise(child)
     return module

@@ -15,7 +15,7 @@ from unlabeled.datasets.base import Pictures, Splits, to_float
 
 SIZES = (8, 16, 32)
 TIMED = 128
-MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
+MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
 
 
 def estimate(

@@ -60,7 +60,7 @@ class ProgressBar(Callback):
             self.spoken = now
         elif self.done % 20:
             return
-        size = trainer.train_dataloader.batch_size  # type: ignore[union-attr]
+        size = trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
         speed = (self.done - self.first) * size / (now - self.started)
         loss = float(pl_module.loss_sum / pl_module.steps)
         status = f"loss {loss:.3f} · {speed:,.0f} pictures/s"

@@ -25,6 +25,7 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
+from unlabeled.parallel import rank
 from unlabeled.run import Run, load
 
 LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
@@ -44,9 +45,12 @@ def train(
     resume: bool = False,
     size: int | None = None,
     labels_from: Any = None,
+    labels: str | None = None,
     workers: int | None = None,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     logger: str = "tensorboard",
     trainer: dict[str, Any] | None = None,
     progress: bool = True,
@@ -68,9 +72,13 @@ def train(
         size: side of the pictures in pixels; that of the data unless given, of files at most 96.
         labels_from: where labels of pictures in files are, to judge by or for supervised methods:
             "folders", a .csv, an array or .npy, or the column of a table.
+        labels: how many labels a supervised method gets, the same of each class: 160, or 1%; all
+            unless given.
         workers: processes that decode files; as many as there are cores unless given.
         precision: bf16 is used where the hardware gains from it; losses are always in fp32.
-        accelerator: cpu, gpu, mps or auto, as Lightning names them; one device.
+        accelerator: cpu, gpu, mps or auto, as Lightning names them.
+        devices: GPUs, or processes on CPUs, that share each batch; torchrun and SLURM are known.
+        nodes: machines with so many devices each.
         logger: tensorboard, csv, wandb or none; several with commas between. metrics.csv is always
             written.
         trainer: further flags of Lightning's Trainer, such as {"max_time": "00:01:00:00"}.
@@ -84,6 +92,7 @@ def train(
         UserError: something does not fit; the message says what to do.
         Stopped: Ctrl-C or SIGTERM came; the run is saved.
     """
+    from unlabeled.checkpoints import last_checkpoint
     from unlabeled.learner import check_flags, fit
 
     flags = check_flags(trainer or {}, logger)
@@ -97,16 +106,24 @@ def train(
         seed=seed,
         size=size,
         labels_from=labels_from,
+        labels=labels,
         workers=workers,
         precision=precision,
         accelerator=accelerator,
     )
+    for flag, count in (("devices", devices), ("nodes", nodes)):
+        if count < 1:
+            raise UserError(f"{flag} is {count}, but must be at least 1")
     folder = Path(out) if out else Path("runs") / Path(job.name.partition(":")[0]).stem
-    checkpoint = _prepare(folder, job.config, resume)
-    if not checkpoint:
+    first = rank() == 0  # the others leave the folder alone
+    if first:
+        checkpoint = _prepare(folder, job.config, resume)
+    else:
+        checkpoint = last_checkpoint(folder) if resume else None
+    if first and not checkpoint:
         draw_views(job.method, job.splits, folder / "views.png")
     callbacks = []
-    if progress:
+    if progress and first:
         from unlabeled.progress import ProgressBar
 
         callbacks.append(ProgressBar(Path(job.name).stem))
@@ -118,6 +135,8 @@ def train(
         seed=seed,
         precision=job.config["precision"],
         accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
         checkpoint=checkpoint,
         callbacks=callbacks,
         logger=logger,
@@ -136,8 +155,9 @@ def train(
         "dim": int(product.dim),
     }
     run = Run(folder, product, job.config, inputs, data=job.splits, method=job.method)
-    run.save()
-    draw_pictures(job.method, job.splits, folder)
+    if first:
+        run.save()
+        draw_pictures(job.method, job.splits, folder)
     return run
 
 
@@ -207,6 +227,7 @@ def _job(
     seed: int = 0,
     size: int | None = None,
     labels_from: Any = None,
+    labels: str | None = None,
     workers: int | None = None,
     precision: str = "auto",
     accelerator: str = "auto",
@@ -228,6 +249,8 @@ def _job(
     splits = open_data(data, **shape, labels_from=labels_from, workers=workers)
     if start is not None:
         splits = replace(splits, range=begun.span(splits.train.x))
+    if labels is not None:
+        splits = _with_labels(cls, splits, labels, seed)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
         raise UserError(
@@ -248,6 +271,7 @@ def _job(
         "data": _record(data),
         "size": size,
         "labels_from": _record(splits.labels_from),
+        "labels": labels,
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
         "encoder_args": encoder_args or {},
         "start": str(begun.path) if start is not None else None,
@@ -268,6 +292,21 @@ def _job_alone(method: str | type[Method], data: Any, options: dict[str, Any]) -
     known = {k: v for k, v in options.items() if k in inspect.signature(_job).parameters}
     further = {k: v for k, v in options.items() if k not in inspect.signature(train).parameters}
     return _job(method, data, further, **known)
+
+
+def _with_labels(cls: type[Method], splits: Splits, labels: str, seed: int) -> Splits:
+    """Only some labels, the same of each class: the others' pictures go, or their labels do."""
+    from unlabeled.evaluation.few_label import sample_labels
+
+    if not cls.supervised or splits.target is None:
+        raise UserError("labels are for supervised methods and data that has some; leave it away")
+    y = splits.train.factors[splits.target]
+    rows = sample_labels(y, labels, seed)
+    if not cls.labelled:
+        return replace(splits, train=splits.train.take(rows))
+    known = np.full_like(y, -1)
+    known[rows] = y[rows]
+    return replace(splits, train=replace(splits.train, factors={splits.target: known}))
 
 
 def resolve(

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unlabeled import registry
-from unlabeled.core import Batch
 from unlabeled.errors import UserError
 from unlabeled.views import Photo, View
 
@@ -344,77 +342,3 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         part = part.round() if x.dtype.kind == "u" else part
         out[start : start + 256] = part.numpy().astype(x.dtype)
     return out
-
-
-class _Rows(Dataset):
-    """Whole batches of rows at once."""
-
-    def __init__(self, samples: Samples, target: str | None) -> None:
-        self.x = samples.x
-        self.y = None if target is None else samples.factors[target]
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitems__(self, rows: list[int]) -> Batch:
-        index = np.asarray(rows)
-        y = None if self.y is None else torch.from_numpy(self.y[index])
-        return Batch(torch.from_numpy(self.x[index]), torch.from_numpy(index), y)
-
-
-class Shuffle(Sampler):
-    """A permutation by (seed, epoch) alone, so that a resumed run sees what it would have seen.
-
-    Args:
-        n: rows.
-        seed: of all permutations.
-        done: epoch, and rows of it that were seen before a run was stopped.
-    """
-
-    def __init__(self, n: int, seed: int, done: tuple[int, int] = (0, 0)) -> None:
-        self.n, self.seed, self.epoch, self.done = n, seed, 0, done
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
-        epoch, rows = self.done
-        return iter(order[rows if self.epoch == epoch else 0 :].tolist())
-
-
-def loader(
-    samples: Samples,
-    batch_size: int,
-    seed: int,
-    target: str | None = None,
-    steps_done: tuple[int, int] = (0, 0),
-) -> DataLoader:
-    """Shuffled batches; the last one is dropped where it is not full.
-
-    Args:
-        samples: the pictures.
-        batch_size: at most as many as there are.
-        seed: of the order.
-        target: the factor that gives labels; none without it.
-        steps_done: epoch, and steps of it to leave out.
-    """
-    batch_size = min(batch_size, len(samples))
-    epoch, steps = steps_done
-    return DataLoader(
-        _Rows(samples, target),
-        batch_size,
-        sampler=Shuffle(len(samples), seed, (epoch, steps * batch_size)),
-        collate_fn=_as_is,  # type: ignore[arg-type]
-        drop_last=True,
-        generator=torch.Generator(),  # its own, so that the views' draws are left alone
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _as_is(batch: Batch) -> Batch:
-    return batch

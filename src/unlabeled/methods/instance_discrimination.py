@@ -71,7 +71,7 @@ class InstanceDiscrimination(Method):
         """InfoNCE of each view, its own row and others'."""
         x, index, others = views
         z = F.normalize(self.head(self.encoder(x)).float(), dim=1)  # (B, dim)
-        others = others[~torch.isin(others, index)]
+        others = others[~torch.isin(others, gather(index))]
         self.seen = index, z.detach()
         return info_nce(z, self.bank[index], self.temperature, self.bank[others])
 

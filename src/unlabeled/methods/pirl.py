@@ -81,7 +81,7 @@ class PIRL(Method):
         h, h_turned = self.encoder(torch.cat([x, turned])).chunk(2)
         z = F.normalize(self.head(h).float(), dim=1)  # (B, dim)
         z_turned = F.normalize(self.turned_head(h_turned).float(), dim=1)  # (B, dim)
-        own, others = self.bank[index], self.bank[others[~torch.isin(others, index)]]
+        own, others = self.bank[index], self.bank[others[~torch.isin(others, gather(index))]]
         self.seen = index, z.detach()
         return self.share * info_nce(z_turned, own, self.temperature, others) + (
             1 - self.share

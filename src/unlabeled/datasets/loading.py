@@ -1,0 +1,168 @@
+"""Batches of an epoch: which rows, in which order, for which process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from unlabeled import parallel
+from unlabeled.core import Batch
+from unlabeled.datasets.base import Samples
+from unlabeled.errors import UserError
+
+Plan = Callable[[np.random.Generator], np.ndarray]
+"""Draws the batches of an epoch as rows (steps, batch_size)."""
+
+
+def loader(
+    samples: Samples,
+    batch_size: int,
+    seed: int,
+    target: str | None = None,
+    steps_done: tuple[int, int] = (0, 0),
+    *,
+    group: int = 1,
+    labelled: float = 0.0,
+    processes: int = 1,
+) -> DataLoader:
+    """Shuffled batches; the last one is dropped where it is not full.
+
+    Args:
+        samples: the pictures.
+        batch_size: at most as many as there are; of all processes together.
+        seed: of the order.
+        target: the factor that gives labels; none without it.
+        steps_done: epoch, and steps of it to leave out.
+        group: so many pictures of a class stand in a batch together.
+        labelled: share of each batch that has labels, where the others' are −1.
+        processes: that share each batch.
+
+    Raises:
+        UserError: the batch cannot be shared evenly, or no class fills a group.
+    """
+    batch_size = min(batch_size, len(samples))
+    if batch_size % processes:
+        raise UserError(
+            f"a batch of {batch_size} is not divided by {processes} processes; give --batch-size "
+            f"{batch_size // processes * processes or processes}"
+        )
+    y = None if target is None else samples.factors[target]
+    if y is not None and group > 1:
+        plan = in_groups(y, batch_size, group)
+    elif y is not None and labelled:
+        plan = with_labelled(y, batch_size, labelled)
+    else:
+        plan = shuffled(len(samples), batch_size)
+    return DataLoader(
+        _Rows(samples, target),
+        batch_size // processes,
+        sampler=Order(plan, seed, steps_done, processes),
+        collate_fn=_as_is,  # type: ignore[arg-type]
+        generator=torch.Generator(),  # its own, so that the views' draws are left alone
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def shuffled(n: int, batch_size: int) -> Plan:
+    """Every row once."""
+    steps = n // batch_size
+    return lambda rng: rng.permutation(n)[: steps * batch_size].reshape(steps, batch_size)
+
+
+def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
+    """Every row once, `group` of one class side by side; what fills no group waits for its turn."""
+    classes, counts = np.unique(y, return_counts=True)
+    groups = int((counts // group).sum())
+    steps, each = groups // (batch_size // group), batch_size // group
+    if not steps or not each:
+        raise UserError(
+            f"batches of {batch_size} with {group} pictures of each class need more pictures, "
+            f"these are {len(y):,} of {len(classes):,} classes; give a smaller --batch-size"
+        )
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        order = rng.permutation(len(y))
+        order = order[np.argsort(y[order], kind="stable")]
+        firsts = np.cumsum(counts) - counts
+        whole = zip(firsts, counts // group * group, strict=True)
+        kept = np.concatenate([np.arange(first, first + count) for first, count in whole])
+        found = order[kept].reshape(groups, group)
+        return rng.permutation(found)[: steps * each].reshape(steps, each * group)
+
+    return draw
+
+
+def with_labelled(y: np.ndarray, batch_size: int, share: float) -> Plan:
+    """Every row once, whether labelled or not, and labelled ones again in each batch.
+
+    The latter make the given share, at least one row; each is seen as often as the others.
+    """
+    known = np.flatnonzero(y >= 0)
+    k = min(max(1, round(share * batch_size)), batch_size - 1)
+    steps = len(y) // (batch_size - k)
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        rounds = -(-steps * k // len(known))
+        again = np.concatenate([rng.permutation(known) for _ in range(rounds)])[: steps * k]
+        every = rng.permutation(len(y))[: steps * (batch_size - k)]
+        both = np.concatenate([again.reshape(steps, k), every.reshape(steps, -1)], 1)
+        return rng.permuted(both, axis=1)
+
+    return draw
+
+
+class Order(Sampler):
+    """Rows by (seed, epoch) alone, so that a resumed run sees what it would have seen.
+
+    Each process gets its part of every batch, so that many see the batches that one would see.
+
+    Args:
+        plan: of the batches.
+        seed: of all epochs.
+        done: epoch, and steps of it that were taken before a run was stopped.
+        processes: that share a batch.
+    """
+
+    def __init__(
+        self, plan: Plan, seed: int, done: tuple[int, int] = (0, 0), processes: int = 1
+    ) -> None:
+        self.plan, self.seed, self.epoch, self.done = plan, seed, 0, done
+        self.processes = processes
+        self.size = plan(np.random.default_rng(0)).size // processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        batches = self.plan(np.random.default_rng([self.seed, self.epoch]))
+        epoch, steps = self.done
+        batches = batches[steps if self.epoch == epoch else 0 :]
+        rank = parallel.rank() if self.processes > 1 else 0
+        return iter(np.split(batches, self.processes, 1)[rank].ravel().tolist())
+
+
+class _Rows(Dataset):
+    """Whole batches of rows at once."""
+
+    def __init__(self, samples: Samples, target: str | None) -> None:
+        self.x = samples.x
+        self.y = None if target is None else samples.factors[target]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        index = np.asarray(rows)
+        y = None if self.y is None else torch.from_numpy(self.y[index])
+        return Batch(torch.from_numpy(self.x[index]), torch.from_numpy(index), y)
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,144 @@
+"""Many processes, real ones: the averaged gradient is that of one process with the whole batch."""
+
+import copy
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from unlabeled import parallel, registry
+from unlabeled.core import Batch, Method
+from unlabeled.encoders.base import build
+from unlabeled.views import Affine
+
+ROWS = 16
+
+
+def make(name: str) -> Method:
+    torch.manual_seed(0)
+    cls = registry.find("methods", name)
+    chosen = {"classes": 3, "augment": Affine(), "shape": (1, 32, 32), "pictures": 40, "splits": 1}
+    arguments = {k: v for k, v in chosen.items() if k in inspect.signature(cls).parameters}
+    return cls(build("small", 1, (32, 32), width=2), **arguments)
+
+
+def views_of(method: Method):
+    g = torch.Generator().manual_seed(1)
+    x = (torch.rand(ROWS, 1, 32, 32, generator=g) > 0.7).float()
+    y = torch.arange(ROWS) % 3
+    if method.labelled:
+        y[::2] = -1
+    torch.manual_seed(2)
+    return method.views(Batch(x, torch.arange(ROWS), y if method.supervised else None))
+
+
+def part_of(view, rank: int, world: int):
+    """The rows of one process, of different content each; what is no batch belongs to all."""
+    if isinstance(view, list | tuple):
+        return [part_of(v, rank, world) for v in view]
+    return view.chunk(world)[rank] if torch.is_tensor(view) and len(view) == ROWS else view
+
+
+def gradient(method: Method, views) -> torch.Tensor:
+    torch.manual_seed(3)
+    total = sum(loss for _, loss in method.turns(views))
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    found = torch.autograd.grad(total, parameters, allow_unused=True)
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if g is None else g).flatten()
+            for p, g in zip(parameters, found, strict=True)
+        ]
+    )
+
+
+def work(rank: int, world: int, names: list[str], place: str) -> None:
+    """One process: its gradient of every method, averaged as DDP does; then ten steps' state."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=world)
+    found = {}
+    for name in names:
+        method = make(name)
+        parallel.synchronise(method)
+        views = part_of(views_of(method), rank, world)
+        mean = gradient(method, views) / world
+        dist.all_reduce(mean)
+        with torch.no_grad():
+            for _ in range(10):
+                torch.manual_seed(rank)  # other draws in each process, as in training
+                method.loss(views)
+                method.update()
+        state = {k: v for k, v in method.state_dict().items() if "num_batches" not in k}
+        found[name] = mean, {k: v.clone() for k, v in state.items()}
+    torch.save(found, f"{place}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_gradient_of_many_is_that_of_one(tmp_path, world):
+    """Every method, with BatchNorm over all processes; and what it keeps is alike everywhere."""
+    names = sorted(registry.listing("methods"))
+    mp.spawn(work, (world, names, str(tmp_path)), nprocs=world)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
+    for name in names:
+        method = make(name)
+        whole = gradient(method, views_of(method))
+        mean = found[0][name][0]
+        cosine = torch.cosine_similarity(mean, whole, dim=0).item()
+        assert cosine > 0.999999, name
+        assert (mean.norm() / whole.norm()).item() == pytest.approx(1, abs=1e-4), name
+        first, *others = (states[name][1] for states in found)
+        for other in others:
+            for key, value in first.items():
+                assert torch.allclose(value.double(), other[key].double(), atol=1e-6), (name, key)
+
+
+def test_batchnorm_over_one_process_is_torchs():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(108))
+    plain[1].weight.data.uniform_(0.5, 2)
+    synced = parallel.synchronise(copy.deepcopy(plain))
+    assert type(synced[1]) is parallel.SyncBatchNorm
+    x = torch.randn(6, 1, 8, 8)
+    for mode in (True, False):
+        plain.train(mode), synced.train(mode)
+        assert torch.equal(plain(x), synced(x))
+    assert all(torch.equal(v, synced.state_dict()[k]) for k, v in plain.state_dict().items())
+
+
+def unlabeled(*words: str, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "unlabeled", *words]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env=quiet
+    )
+
+
+def test_the_command_trains_and_embeds_on_two_processes(sprites, tmp_path):
+    x, _ = sprites
+    np.save(tmp_path / "x.npy", x[:256])
+    train = ("train", "moco", "--data", "x.npy", "--devices", "2", "--accelerator", "cpu")
+    train += ("--batch-size", "32", "--queue", "64", "--precision", "fp32")
+    done = unlabeled(*train, "--epochs", "1", "--out", "run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("what it is worth") == 1  # the second process says nothing
+    assert (tmp_path / "run" / "encoder.safetensors").is_file()
+    again = unlabeled(*train, "--epochs", "1", "--out", "run", "--resume", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    for devices in ("1", "2"):
+        words = ("embed", "run", "x.npy", "--out", f"z{devices}.npy", "--devices", devices)
+        done = unlabeled(*words, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert np.allclose(np.load(tmp_path / "z1.npy"), np.load(tmp_path / "z2.npy"), atol=1e-5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "x.npy", "z1.npy", "z2.npy"]
+    odd = unlabeled(*train, "--batch-size", "31", "--out", "odd", folder=tmp_path)
+    assert odd.returncode == 2
+    assert "not divided by 2 processes" in odd.stderr
