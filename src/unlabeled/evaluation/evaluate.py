@@ -21,7 +21,8 @@ from unlabeled.evaluation import rsa
 from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.health import rankme
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.evaluation.probe import linear_probe, refuse_unseen
+from unlabeled.evaluation.probe import linear_probe
+from unlabeled.evaluation.verification import pairs
 from unlabeled.files import write_json
 from unlabeled.safety import inside
 
@@ -62,7 +63,8 @@ def evaluate(
         report: also write `evaluation.json` and `report/index.html` into the run folder.
 
     Returns:
-        `linear`, `knn` (accuracies in [0, 1]), `rsa_gap` (cosine, same class − other class),
+        `linear`, `knn` (accuracies in [0, 1]; None where no test class is in the training part),
+        `auc` (of pairs, same class or not), `rsa_gap` (cosine, same class − other class),
         `rsa_gap_centred` (features minus their mean), `rankme`, `dim`; the same under
         `baselines` for `raw`, `pca` and `random`. None where there are no labels.
 
@@ -123,6 +125,7 @@ def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:
     figures: dict[str, Any] = {
         "linear": None,
         "knn": None,
+        "auc": None,
         "rsa_gap": None,
         "rsa_gap_centred": None,
         "rankme": _number(rankme(torch.from_numpy(shown[:RANKME_ROWS]))),
@@ -130,11 +133,15 @@ def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:
     }
     if splits.target and len(test):
         y, y_test = splits.train.factors[splits.target], splits.test.factors[splits.target]
-        probe = linear_probe(train, y, test, y_test)
+        if np.isin(y_test, y).any():
+            probe = linear_probe(train, y, test, y_test)
+            figures |= {
+                "linear": probe.test,
+                "linear_train": probe.train,
+                "knn": knn_accuracy(train, y, test, y_test),
+            }
         figures |= {
-            "linear": probe.test,
-            "linear_train": probe.train,
-            "knn": knn_accuracy(train, y, test, y_test),
+            "auc": _auc(test, y_test),
             "rsa_gap": _number(rsa.gap(test, y_test).gap),
             "rsa_gap_centred": _number(rsa.gap(test, y_test, "centred").gap),
         }
@@ -173,8 +180,6 @@ def open_for(run: Run, given: Any, labels_from: Any = None) -> Splits:
         labels_from=labels_from,
         stored=run.inputs.get("stored"),
     )
-    if splits.target and len(splits.test):
-        refuse_unseen(*(part.factors[splits.target] for part in (splits.train, splits.test)))
     if given is None and len(splits.test) and run.config.get("pictures", 0) > len(splits.train):
         told = "the encoder has seen the test pictures in training, without their labels"
         warnings.warn(f"{told}; give --data of others for a stricter test", Notice, stacklevel=2)
@@ -188,6 +193,14 @@ def _raw(splits: Splits) -> nn.Module:
         side = int(math.sqrt(RAW_DIM / splits.channels))
         raw = build(nn.Sequential(nn.AdaptiveAvgPool2d(side), raw), splits.channels, splits.size)
     return raw
+
+
+def _auc(z: np.ndarray, y: np.ndarray) -> float | None:
+    """Of pairs; None where all are of one kind."""
+    try:
+        return pairs(z, y).auc
+    except UserError:
+        return None
 
 
 def _number(value: float) -> float | None:

@@ -14,7 +14,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.few_label import sample_labels
-from unlabeled.evaluation.probe import linear_probe
+from unlabeled.evaluation.probe import linear_probe, refuse_unseen
 from unlabeled.files import write_json
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def finetune(
             f"{splits.name} has no labels to fine-tune with; say where they are with --labels-from"
         )
     y, y_test = (part.factors[splits.target] for part in (splits.train, splits.test))
+    refuse_unseen(y, y_test)
     rows = sample_labels(y, labels, seed)
     labelled = replace(splits, train=splits.train.take(rows))
     batch = min(BATCH, len(rows))

@@ -80,7 +80,7 @@ def _table(results: dict[str, dict[str, Any]]) -> str:
         f"<tr><th>{html.escape(name)}</th>"
         + "".join(
             f"<td>{'<b>' if best.get(key) == r[key] and r[key] is not None else ''}"
-            f"{format_figure(key, r[key])}</td>"
+            f"{format_figure(key, r.get(key))}</td>"
             for key in COLUMNS
         )
         + "</tr>"

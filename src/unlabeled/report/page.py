@@ -28,6 +28,7 @@ QUERIES = 6
 COLUMNS = {
     "linear": "linear probe",
     "knn": "k-NN",
+    "auc": "pairs",
     "rsa_gap": "gap",
     "rsa_gap_centred": "gap, centred",
     "rankme": "RankMe",
@@ -92,6 +93,14 @@ def page(title: str, style: str, body: str) -> bytes:
 
 def _headline(run: Run, splits: Splits, judged: list[Judged]) -> str:
     first, *others = judged
+    if first.figures["linear"] is None and first.figures["auc"] is not None:
+        told = ", ".join(f"{o.title} {_percent(o.figures['auc'])}" for o in others)
+        return (
+            f'<p class="lead">No {html.escape(str(splits.target))} of the test pictures was seen '
+            f"in training. <b>{html.escape(first.title)}</b> finds a pair of the same one nearer "
+            f"than a pair of two in <b>{_percent(first.figures['auc'])}</b> of all cases; for "
+            f"comparison: {html.escape(told)}. Guessing gives 50 %.</p>"
+        )
     if first.figures["linear"] is None:
         return (
             f'<p class="lead">An encoder of {first.figures["dim"]} features, learnt from '
@@ -129,7 +138,8 @@ def _figures_table(splits: Splits, judged: list[Judged]) -> str:
 <p class="note">Measured on {where}, every encoder in eval mode (BatchNorm uses its running
 statistics). Linear probe: logistic regression on standardised features of the
 {len(splits.train):,} training pictures, to convergence. k-NN: {NEIGHBOURS} neighbours, weighted
-votes. Gap: mean cosine similarity of pairs of one class minus that of pairs of two; centred:
+votes. Pairs: area under the ROC curve of telling pairs of one class from pairs of two. Gap: mean
+cosine similarity of pairs of one class minus that of pairs of two; centred:
 after the features’ mean is taken off.</p></section>"""
 
 
@@ -267,7 +277,7 @@ def format_figure(key: str, value: float | None) -> str:
     """A figure of a table as people read it."""
     if value is None:
         return "–"
-    if key in ("linear", "knn"):
+    if key in ("linear", "knn", "auc"):
         return _percent(value)
     return {"dim": f"{value:,}", "rankme": f"{value:,.1f}"}.get(key, f"{value:.3f}")
 

@@ -16,6 +16,7 @@ from unlabeled.core import Batch, Method
 from unlabeled.datasets.base import Splits, to_float
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
+from unlabeled.evaluation.verification import Pairs
 from unlabeled.views import View
 
 WITHIN, BETWEEN, LINE = "#0b7a75", "#d1495b", "#1f4e79"
@@ -223,6 +224,31 @@ def _marked(
             around = left - 2, top - 2, right + 1, bottom + 1
             pen.rectangle(around, outline=SHAPE_COLOURS[int(c)], width=2)
     return image
+
+
+def roc_picture(curves: dict[str, Pairs]) -> str:
+    """SVG: share of matching pairs accepted by share of others accepted, a line each."""
+    figure, axes = _axes(4.2, 3.4)
+    for name, found in curves.items():
+        order = np.argsort(-found.near)
+        same = found.same[order]
+        true, false = np.cumsum(same) / same.sum(), np.cumsum(~same) / (~same).sum()
+        some = np.unique(np.geomspace(1, len(same), 400).astype(int)) - 1
+        axes.plot(100 * false[some], 100 * true[some], linewidth=1.5, label=name)
+    axes.plot([0.01, 100], [0.01, 100], color="grey", linewidth=1, linestyle=":", label="guessing")
+    axes.set(xscale="log", xlim=(0.01, 100), ylim=(0, 100))
+    axes.set(xlabel="other pairs accepted, %", ylabel="matching pairs accepted, %")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=7)
+    return _svg(figure)
+
+
+def pairs_picture(splits: Splits, rows: np.ndarray) -> bytes:
+    """PNG: a column for each pair (P, 2) of test pictures, one above the other."""
+    x = to_float(torch.from_numpy(splits.test.x[rows.ravel()]), splits.range)
+    size = x.shape[-1], x.shape[-2]
+    shown = [_to_image(picture, size) for picture in x]
+    return _contact_sheet([shown[0::2], shown[1::2]], gap_after_first=False)
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:

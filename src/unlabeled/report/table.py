@@ -23,5 +23,5 @@ def print_results(results: dict[str, dict[str, Any]], heading: str | None = None
     for name in COLUMNS.values():
         table.add_column(name, justify="right")
     for name, figures in results.items():
-        table.add_row(name, *(format_figure(key, figures[key]) for key in COLUMNS))
+        table.add_row(name, *(format_figure(key, figures.get(key)) for key in COLUMNS))
     Console().print(table)

@@ -1,0 +1,100 @@
+"""Verification: is it the same in two pictures? Asked of classes that were never seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import rankdata
+
+from unlabeled.errors import UserError
+from unlabeled.evaluation import rsa
+
+PAIRED = 2000
+"""Rows at most of which all pairs are compared: two million."""
+
+Nearness = Literal["cosine", "euclidean"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of some rows, i < j, and how near their features are."""
+
+    first: np.ndarray  #: (P,) rows
+    second: np.ndarray  #: (P,) rows
+    near: np.ndarray  #: (P,) cosine of centred features, or minus their distance
+    same: np.ndarray  #: (P,) whether they show the same
+
+    @property
+    def auc(self) -> float:
+        """Area under the ROC curve: how often a matching pair is nearer than another one."""
+        ranks = rankdata(self.near)
+        n, others = int(self.same.sum()), int((~self.same).sum())
+        return float((ranks[self.same].sum() - n * (n + 1) / 2) / (n * others))
+
+    def threshold(self) -> float:
+        """The nearness at which as many matches are missed as others are taken for matches."""
+        order = np.argsort(-self.near)
+        same = self.same[order]
+        missed = 1 - np.cumsum(same) / same.sum()
+        false = np.cumsum(~same) / (~same).sum()
+        return float(self.near[order][np.argmax(false >= missed)])
+
+
+def pairs(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    nearness: Nearness = "cosine",
+    seed: int = 0,
+) -> Pairs:
+    """Pairs of at most 2,000 rows, drawn by seed where there are more.
+
+    Args:
+        z: features.
+        y: what each row shows.
+        nearness: cosine of the features minus their mean, or Euclidean distance.
+        seed: of the draw.
+
+    Raises:
+        UserError: no two rows show the same, or all do.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(z))[:PAIRED])
+    i, j = np.triu_indices(len(rows), 1)
+    same = y[rows[i]] == y[rows[j]]
+    if same.all() or not same.any():
+        raise UserError("verification needs pairs that match and pairs that do not; give more")
+    if nearness == "cosine":
+        near = rsa.similarity_matrix(z[rows], "centred")[i, j]
+    else:
+        part = torch.from_numpy(np.ascontiguousarray(z[rows])).float()
+        near = -torch.cdist(part, part).numpy()[i, j]
+    return Pairs(rows[i], rows[j], near, same)
+
+
+def one_shot(
+    z: Float[np.ndarray, "n d"],
+    support: Int[np.ndarray, "runs ways"],
+    query: Int[np.ndarray, "runs queries"],
+    answer: Int[np.ndarray, "runs queries"],
+    nearness: Nearness = "cosine",
+) -> float:
+    """Share of queries whose nearest support is the right one (Lake et al. 2015).
+
+    Args:
+        z: features of all pictures.
+        support: rows with one picture of each class, for each run.
+        query: rows to be named.
+        answer: position in its run's support of the class of each query.
+        nearness: as for `pairs`; the mean taken off is that of all rows.
+    """
+    rows = torch.from_numpy(np.ascontiguousarray(z)).float()
+    if nearness == "cosine":
+        rows = rsa.unit_rows(z, "centred")
+    right = [
+        (torch.cdist(rows[q], rows[s]).argmin(1).numpy() == a).mean()
+        for s, q, a in zip(support, query, answer, strict=True)
+    ]
+    return float(np.mean(right))
