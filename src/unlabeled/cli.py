@@ -84,6 +84,8 @@ def _terminate(*_: Any) -> None:
 def train_command(argv: list[str]) -> int:
     """`unlabeled train METHOD --data D …`."""
     name, cls, rest = _method("train", argv)
+    if not inspect.isclass(cls):
+        return _train_phases(name, cls, rest)
     parser, given = _parse(lambda data: _train_parser(name, cls, data), rest)
     made = parser.instantiate(given)
     # Whatever the user left alone is not passed on, so that the data set can fill it in.
@@ -112,6 +114,27 @@ def train_command(argv: list[str]) -> int:
         (f"export {run.path} --to onnx", "take it away"),
     ):
         print(f"  unlabeled {command:<{44 + len(str(run.path)) // 2}}  {what}")
+    return 0
+
+
+def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
+    """A method that is several trainings: its arguments are the flags."""
+    parser = _parser(f"train {name}", inspect.getdoc(phases).partition("\n\nArgs:")[0])  # type: ignore[union-attr]
+    parser.add_argument("--config", action="config", help="YAML file with any of these flags")
+    parser.add_argument("--data", type=str, required=True, help="as for other methods")
+    parser.add_argument("--encoder", type=str, default="small", help="as for other methods")
+    parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
+    _labels_argument(parser)
+    parser.add_function_arguments(
+        phases, skip={"data", "encoder", "resume", "labels_from", "progress"}, as_group=False
+    )
+    given = vars(_parse_args(parser, argv))
+    given.pop("config")
+    run = phases(given.pop("data"), **given)
+    figures = json.loads(next(run.path.parent.glob("*.json")).read_text())
+    for key, value in figures.items():
+        print(f"  {100 * value:6.2f} %  {key}" if isinstance(value, float) else f"{key}: {value}")
+    print(run.path)
     return 0
 
 
@@ -265,6 +288,8 @@ def export_command(argv: list[str]) -> int:
 def views_command(argv: list[str]) -> int:
     """`unlabeled views METHOD --data D --out F.png`."""
     name, cls, rest = _method("views", argv)
+    if not inspect.isclass(cls):
+        raise UserError(f"{name} is several trainings; look at the views of one, such as simclr")
 
     def build(data: str) -> ArgumentParser:
         parser = _parser(f"views {name}", f"A picture of what {name} sees.")

@@ -1,7 +1,8 @@
 """Finds methods, encoders, data sets, objectives and studies by the files that hold them.
 
-Nothing is registered by hand: `methods/foo.py` with one public `Method` is the method `foo`, and a
-function annotated `-> Encoder` in `encoders/` is an encoder. Listing reads the source without
+Nothing is registered by hand: `methods/foo.py` with one public `Method`, or a function `foo` that
+trains several one after another, is the method `foo`, and a function annotated `-> Encoder` in
+`encoders/` is an encoder. Listing reads the source without
 importing it, so that it stays quick.
 """
 
@@ -29,7 +30,8 @@ def listing(kind: str) -> dict[str, str]:
 
 
 def find(kind: str, name: str) -> Any:
-    """The method class, encoder function, data set module or objective of that name.
+    """The method (a class, or a function that trains several), encoder function, data set module or
+    objective of that name.
 
     A method, encoder or data set of the user's own is named by its file: `./foo.py:Foo`, or
     `./foo.py` where the file has just one.
@@ -57,8 +59,8 @@ def _index(kind: str) -> dict[str, tuple[str, str]]:
     for path in sorted((_ROOT / kind).glob("[!_]*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if kind in ("methods", "datasets"):
-            wanted = ast.ClassDef if kind == "methods" else ast.FunctionDef
-            if any(isinstance(n, wanted) and _is_public(kind, n) for n in tree.body):
+            named = (getattr(n, "name", None) == path.stem for n in tree.body)
+            if any(_is_public(kind, n) for n in tree.body) or (kind == "methods" and any(named)):
                 found[path.stem] = path.stem, _first_line(tree)
         if kind == "studies" and "EXPERIMENTS" in map(_assigned, tree.body):
             found[path.stem] = path.stem, _first_line(tree)
@@ -103,6 +105,10 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
+def _stem(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2].removeprefix("unlabeled_user_")
+
+
 def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
     """What a module offers of a kind: the attribute named, else the only one that fits."""
     from unlabeled.core import Method
@@ -124,6 +130,8 @@ def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
         and value.__module__ == module.__name__
         and (issubclass(value, Method) if kind == "methods" else True)
     ]
+    if kind == "methods" and not fitting and callable(phases := vars(module).get(_stem(module))):
+        return phases
     if len(fitting) != 1:
         raise UserError(
             f"{module.__file__} defines {len(fitting)} public classes that could be meant; "

@@ -154,7 +154,7 @@ def train(
         "stored": job.splits.stored,
         "dim": int(product.dim),
     }
-    run = Run(folder, product, job.config, inputs, data=job.splits, method=job.method)
+    run = Run(folder, product, job.config, inputs, data=job.whole, method=job.method)
     if first:
         run.save()
         draw_pictures(job.method, job.splits, folder)
@@ -196,7 +196,8 @@ def reopen(run: Run) -> Method:
     if checkpoint is None:
         raise UserError(f"{run.path} has no checkpoint, and so no heads; train it again")
     cls = registry.find("methods", run.config["method"])
-    arguments = {k: v for k, v in run.config["method_args"].items() if k != "augment"}
+    views = ("augment", "weak")  # on record as words
+    arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
     method = cls(copy.deepcopy(run.encoder), **arguments)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     try:
@@ -214,6 +215,7 @@ class _Job(NamedTuple):
     splits: Splits
     recipe: Recipe
     config: dict[str, Any]
+    whole: Splits  #: with all labels, for judging
 
 
 def _job(
@@ -233,6 +235,8 @@ def _job(
     accelerator: str = "auto",
 ) -> _Job:
     cls = registry.find("methods", method) if isinstance(method, str) else method
+    if not inspect.isclass(cls):
+        raise UserError(f"{method} is several trainings: call unlabeled.methods.{method}.{method}")
     name = method if isinstance(method, str) else cls.__name__.lower()
     for flag, value, least in (("size", size, 4), ("workers", workers, 1)):
         if value is not None and value < least:
@@ -249,6 +253,7 @@ def _job(
     splits = open_data(data, **shape, labels_from=labels_from, workers=workers)
     if start is not None:
         splits = replace(splits, range=begun.span(splits.train.x))
+    whole = splits
     if labels is not None:
         splits = _with_labels(cls, splits, labels, seed)
     recipe, arguments = resolve(cls, splits, options)
@@ -280,7 +285,7 @@ def _job(
         "precision": choose_precision(precision, accelerator),
         "pictures": len(splits.train),
     }
-    return _Job(name, learner, splits, recipe, _plain(config))
+    return _Job(name, learner, splits, recipe, _plain(config), whole)
 
 
 def _job_alone(method: str | type[Method], data: Any, options: dict[str, Any]) -> _Job:

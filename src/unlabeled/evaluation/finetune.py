@@ -96,7 +96,7 @@ def finetune(
     z, z_test = (embed(run.encoder, p.x, splits.range) for p in (labelled.train, splits.test))
     figures: dict[str, Any] = {
         "labels": len(rows),
-        "finetuned": _accuracy(tuned, labelled),
+        "finetuned": accuracy(tuned, labelled),
         "frozen": linear_probe(z, y[rows], z_test, y_test).test,
     }
     if scratch:
@@ -111,7 +111,7 @@ def finetune(
             lr=RATES["scratch"],
             **options,
         )
-        figures["scratch"] = _accuracy(fresh, labelled)
+        figures["scratch"] = accuracy(fresh, labelled)
     figures |= {
         "data": splits.name,
         "target": splits.target,
@@ -124,8 +124,8 @@ def finetune(
     return tuned, figures
 
 
-def _accuracy(run: Run, splits: Splits) -> float:
-    """Share of the test pictures that the classifier names rightly."""
+def accuracy(run: Run, splits: Splits) -> float:
+    """Share of the test pictures that the classifier of a run just trained names rightly."""
     z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.range))
     assert run.method is not None
     classifier = run.method.get_submodule("classifier").cpu()

@@ -25,6 +25,7 @@ class SimCLR(Method):
 
     Args:
         dim: width of the projection; 0 leaves the head out and contrasts the features themselves.
+        layers: of the head; 3 in SimCLRv2.
         temperature: τ of the loss.
         negatives: for each view, how many; all other views of the batch unless given.
         denominator: "paper" has the positive in the sum; "tutorial" leaves it out, as the lecture's
@@ -56,6 +57,7 @@ class SimCLR(Method):
         encoder: nn.Module,
         *,
         dim: int = 128,
+        layers: int = 2,
         temperature: float = 0.5,
         negatives: int | None = None,
         denominator: Literal["paper", "tutorial"] = "paper",
@@ -63,7 +65,7 @@ class SimCLR(Method):
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
-        self.head = mlp(d, d, dim) if dim else nn.Identity()
+        self.head = mlp(*[d] * layers, dim) if dim else nn.Identity()
         self.temperature, self.negatives = temperature, negatives
         self.keep_positive = denominator == "paper"
         self.augment = augment or Photo()
