@@ -176,6 +176,23 @@ def test_sobel_equals_a_loop_over_pixels():
                 np.testing.assert_allclose(fast[b, :, i, j], np.hypot(gx, gy).clip(0, 1), atol=1e-5)
 
 
+def test_style_takes_statistics_or_amplitudes_and_leaves_the_rest():
+    x = torch.rand(2, 3, 8, 6, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
+    other, whole, none = x.flip(0), torch.ones(2), torch.zeros(2)
+    for swap in (image.swap_statistics, image.swap_amplitude):
+        torch.testing.assert_close(swap(x, other, none), x, atol=1e-5, rtol=0)
+    styled = image.swap_statistics(x, other, whole)
+    torch.testing.assert_close(styled.mean((2, 3)), other.mean((2, 3)))
+    torch.testing.assert_close(styled.std((2, 3)), other.std((2, 3)))
+    correlation = torch.corrcoef(torch.stack([styled[0, 0].flatten(), x[0, 0].flatten()]))
+    assert correlation[0, 1] > 0.9999  # the same picture in another range
+    styled = image.swap_amplitude(x, other, whole)
+    amplitude, phase = torch.fft.fft2(styled).abs(), torch.fft.fft2(styled).angle()
+    torch.testing.assert_close(amplitude, torch.fft.fft2(other).abs(), atol=1e-4, rtol=0)
+    turn = phase - torch.fft.fft2(x).angle()
+    torch.testing.assert_close(turn.cos(), torch.ones_like(turn), atol=1e-3, rtol=0)
+
+
 def test_cutout_blanks_its_square_only():
     x = torch.ones(2, 1, 10, 10)
     out = image.cut_out(x, torch.tensor([[0.5, 0.5], [0.0, 1.0]]), torch.tensor([0.4, 0.4]))
@@ -205,6 +222,8 @@ EVERY = [
     views.Noise(p=0.5),
     views.Blur(),
     views.Sobel(),
+    views.Style(p=1.0),
+    views.Style("amplitude", p=1.0),
     views.Photo(blur=0.5),
     views.Chain([views.Flip(), views.Noise()]),
 ]
@@ -232,6 +251,7 @@ def test_every_picture_gets_its_own_draw(view):
     torch.manual_seed(0)
     out = view(one.expand(64, -1, -1, -1))
     kinds = {views.Flip: 2, views.ColourDrop: 2, views.QuarterTurns: 4, views.Sobel: 2}
+    kinds[views.Style] = 1  # it mixes pictures, and these are all the same
     assert len({tuple(p.flatten().tolist()) for p in out}) >= kinds.get(type(view), 20)
 
 

@@ -13,6 +13,7 @@ from unlabeled.views.image import (
     Photo,
     QuarterTurns,
     Sobel,
+    Style,
 )
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "Photo",
     "QuarterTurns",
     "Sobel",
+    "Style",
     "View",
 ]

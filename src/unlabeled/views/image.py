@@ -236,6 +236,29 @@ class Sobel(View):
 
 
 @dataclass(frozen=True)
+class Style(View):
+    """Take the style of another picture of the batch, keep what is shown.
+
+    Args:
+        kind: "statistics" takes each channel's mean and deviation (Huang & Belongie 2017, on
+            pixels); "amplitude" those of all frequencies, keeping their phases (Xu et al. 2021).
+        strength: largest share that is taken; each picture's is drawn from [0, strength].
+        p: probability.
+    """
+
+    kind: Literal["statistics", "amplitude"] = "statistics"
+    strength: float = 1.0
+    p: float = 0.5
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        other = x[torch.randperm(len(x), device=x.device)]
+        share = torch.rand(len(x), device=x.device) * self.strength
+        share = torch.where(torch.rand_like(share) < self.p, share, 0.0)
+        return (swap_statistics if self.kind == "statistics" else swap_amplitude)(x, other, share)
+
+
+@dataclass(frozen=True)
 class Photo(View):
     """SimCLR's views of photographs: crop and mirror, colour jitter, colour drop, blur.
 
@@ -355,6 +378,26 @@ def blur(
     padded = F.pad(x, (radius,) * 4, mode="reflect").view(1, b * c, h + 2 * radius, w + 2 * radius)
     across = F.conv2d(padded, kernel[:, None, None, :], groups=b * c)
     return F.conv2d(across, kernel[:, None, :, None], groups=b * c).view(b, c, h, w)
+
+
+def swap_statistics(
+    x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Channels of x with mean and deviation moved towards those of `other` by that share."""
+    along, share = (2, 3), share[:, None, None, None]
+    mean, std = x.mean(along, keepdim=True), x.std(along, keepdim=True)
+    to_mean = mean.lerp(other.mean(along, keepdim=True), share)
+    to_std = std.lerp(other.std(along, keepdim=True), share)
+    return ((x - mean) / std.clamp(min=1e-6) * to_std + to_mean).clamp(0, 1)
+
+
+def swap_amplitude(
+    x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Phases of x with the amplitude of each frequency moved towards that of `other`."""
+    waves, others = torch.fft.rfft2(x), torch.fft.rfft2(other)
+    amplitude = waves.abs().lerp(others.abs(), share[:, None, None, None])
+    return torch.fft.irfft2(torch.polar(amplitude, waves.angle()), s=x.shape[2:]).clamp(0, 1)
 
 
 def sobel(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -1,0 +1,136 @@
+"""All methods beside each other: same encoder, same pictures, same time."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+import torch
+
+from unlabeled import registry
+from unlabeled.encoders.base import build
+from unlabeled.evaluation import rsa
+from unlabeled.evaluation.health import feature_std, rankme
+from unlabeled.evaluation.knn import knn_accuracy
+from unlabeled.evaluation.probe import linear_probe
+from unlabeled.files import read_csv, write_json
+from unlabeled.planning import estimate
+from unlabeled.report import plots
+from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.training import prepare
+
+TITLE = "All methods, the same time"
+LEAD = (
+    "Every method learns with the same small encoder from the same pictures for the same time. "
+    "What can be read from its features afterwards?"
+)
+DATA = "dsprites"
+CLAIMS: dict[int, str] = {}
+MINUTES = 4.0
+QUICK_MINUTES = 0.25
+LEFT_OUT = ("siamese",)
+"""It needs many classes of few pictures."""
+
+
+def names() -> list[str]:
+    """Methods of one training that need no partly labelled pictures."""
+    found: dict[str, Any] = {
+        name: registry.find("methods", name) for name in registry.listing("methods")
+    }
+    return [
+        name
+        for name, cls in found.items()
+        if inspect.isclass(cls) and not cls.labelled and name not in LEFT_OUT
+    ]
+
+
+def epochs_for(lab: Lab, name: str) -> int:
+    """As many as fit the time, by the first measurement of its steps; kept, for resumed runs."""
+    path = lab.out / "epochs.json"
+    known: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
+    if name not in known:
+        job = prepare(name, lab.data)
+        whole = estimate(job.method, job.splits, job.recipe, job.config["precision"], "auto")
+        minutes = QUICK_MINUTES if lab.quick else MINUTES
+        one = whole["seconds"] / job.recipe.epochs
+        known[name] = max(1, round(60 * minutes / one))
+        write_json(path, known)
+    return known[name]
+
+
+def compare(lab: Lab) -> Finding:
+    y, y_test = (part.factors["shape"] for part in (lab.data.train, lab.data.test))
+    found: dict[str, dict[str, Any]] = {}
+    curves = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1234)
+        random = build("small", lab.data.channels, lab.data.size).eval()
+    for name in [*names(), "random"]:
+        if name == "random":
+            encoder, epochs, spent = random, 0, 0.0
+        else:
+            epochs = epochs_for(lab, name)
+            run = lab.run(name, name, epochs=epochs)
+            columns = read_csv(run.path / "metrics.csv")
+            encoder, spent = run.encoder, seconds(columns, len(lab.data.train))
+            curves[name] = columns["epoch"], columns["std"]
+        z, z_test = lab.features(name, encoder)
+        found[name] = {
+            "linear": linear_probe(z, y, z_test, y_test).test,
+            "knn": knn_accuracy(z, y, z_test, y_test),
+            "gap_centred": rsa.gap(z_test, y_test, "centred").gap,
+            "std": feature_std(torch.from_numpy(z_test)),
+            "rankme": rankme(torch.from_numpy(z_test)),
+            "epochs": epochs,
+            "minutes": spent / 60,
+        }
+    order = sorted(found, key=lambda name: -found[name]["linear"])
+    unlabelled = [n for n in order if n != "random" and not registry.find("methods", n).supervised]
+    best = unlabelled[0]
+    worse = [n for n in unlabelled if found[n]["linear"] <= found["random"]["linear"]]
+    return Finding(
+        {"methods": found},
+        f"The encoder is `small`, the pictures are {len(lab.data.train):,} of dSprites, and each "
+        f"method got about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes on the same cores: "
+        "as many epochs as its first steps said would fit, each by its own recipe. A linear "
+        "decoder and the nearest neighbours then name the shape of unseen pictures.",
+        f"{best} reads best among those without labels, with "
+        f"{100 * found[best]['linear']:.2f} % by a linear decoder. "
+        + (
+            f"No better than random weights ({100 * found['random']['linear']:.2f} %): "
+            f"{', '.join(worse)}."
+            if worse
+            else f"All are above random weights ({100 * found['random']['linear']:.2f} %)."
+        ),
+        [
+            Table(
+                "Shape of the test pictures",
+                ["", "linear %", "k-NN %", "gap, mean taken off", "std", "RankMe", "epochs", "min"],
+                [
+                    [
+                        name,
+                        f"{100 * f['linear']:.2f}",
+                        f"{100 * f['knn']:.2f}",
+                        f"{f['gap_centred']:.3f}",
+                        f"{f['std']:.2f}",
+                        f"{f['rankme']:.1f}",
+                        f"{f['epochs']}",
+                        f"{f['minutes']:.1f}",
+                    ]
+                    for name, f in ((n, found[n]) for n in order)
+                ],
+            )
+        ],
+        [("std of the features by epoch (0: collapse)", plots.curves_picture(curves, "std"))],
+    )
+
+
+def seconds(columns: dict[str, list[float]], pictures: int) -> float:
+    """Of a training, by the speed of each epoch; the first row is of before it."""
+    return sum(pictures / speed for speed in columns["pictures_per_second"][1:])
+
+
+EXPERIMENTS = [
+    Experiment("M1", "All methods", "What is each worth after the same time?", compare, 60),
+]

@@ -1,0 +1,62 @@
+"""The studies `collapse` and `methods` in miniature, and what they are built from."""
+
+import json
+
+import numpy as np
+import pytest
+
+from unlabeled import registry
+from unlabeled.datasets import dsprites
+from unlabeled.evaluation.health import alarm
+from unlabeled.studies.study import Lab, run_study
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return dsprites.load(pictures=640)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    run = Lab.run
+
+    def one_epoch(self, *words, **options):
+        return run(self, *words, **options | {"quick_epochs": 1, "progress": False})
+
+    monkeypatch.setattr(Lab, "run", one_epoch)
+
+
+def test_collapse_in_miniature(tiny, tmp_path, monkeypatch, short):
+    study = registry.find("studies", "collapse")
+    monkeypatch.setattr(study, "DATA", tiny)
+    result = run_study(study, tmp_path, quick=True)
+    assert set(result["experiments"]) == {"C1", "C2", "C3", "C4", "C5"}
+    runs = result["experiments"]["C5"]["runs"]
+    assert set(runs) == set(study.FAMILIES["dino"])
+    assert all(0 <= run["entropy"] <= 1 for run in runs.values())
+    assert (tmp_path / "quick" / "runs" / "byol-tau0").is_dir()
+
+
+def test_the_first_alarm_is_the_trainings_own():
+    study = registry.find("studies", "collapse")
+    well = {"std": 0.9, "spread": 20.0, "rankme": 20.0}
+    fallen = {"std": 0.001, "spread": 1.0, "rankme": 1.0}
+    rows = [{"epoch": float(i)} | (fallen if i > 2 else well) for i in range(6)]
+    assert alarm(rows[4], rows[:4])
+    assert study.first_alarm(rows) == 4  # low twice in a row
+    assert study.first_alarm([{"epoch": float(i)} | well for i in range(6)]) is None
+
+
+def test_all_methods_in_miniature(tiny, tmp_path, monkeypatch):
+    study = registry.find("studies", "methods")
+    monkeypatch.setattr(study, "DATA", tiny)
+    monkeypatch.setattr(study, "QUICK_MINUTES", 0.001)
+    assert {"simclr", "byol", "supervised", "vae"} <= set(study.names())
+    result = run_study(study, tmp_path, quick=True)
+    found = result["experiments"]["M1"]["methods"]
+    assert set(found) == {*study.names(), "random"}
+    epochs = json.loads((tmp_path / "quick" / "epochs.json").read_text())
+    assert all(found[name]["epochs"] == count for name, count in epochs.items())
+    assert np.isfinite([f["linear"] for f in found.values()]).all()
+    again = run_study(study, tmp_path, quick=True)  # nothing is measured or trained anew
+    assert again["experiments"] == result["experiments"]
