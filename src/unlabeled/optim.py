@@ -12,7 +12,8 @@ class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You, Gitman, Ginsburg 2017), with momentum.
 
     Each tensor's step is scaled by trust · ‖w‖ / ‖g + λw‖, so that large batches and rates do not
-    tear apart layers whose gradients are large beside their weights. Biases and norm parameters
+    tear apart layers whose gradients are large beside their weights. (The paper divides by ‖g‖ +
+    λ‖w‖; this is the code of SimCLR and Barlow twins.) Biases and norm parameters
     (groups with `adapt` False) take plain steps, as in SimCLR, BYOL and Barlow twins; the factor
     is 1 where either norm is 0.
 
@@ -44,7 +45,8 @@ class LARS(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of every tensor that has a gradient."""
-        loss = None if closure is None else closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

@@ -170,7 +170,7 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     from unlabeled.planning import describe, estimate
 
     accelerator = options.get("accelerator", "auto")
-    job = _job_alone(method, data, options)
+    job = prepare(method, data, **options)
     found = estimate(job.method, job.splits, job.recipe, job.config["precision"], accelerator)
     return describe(found, job.name, job.splits, job.recipe)
 
@@ -181,7 +181,7 @@ def check_same(run: str | Path, method: str | type[Method], data: Any, **options
     Raises:
         UserError: it was; the message says with which.
     """
-    _refuse_other(Path(run) / "config.json", _job_alone(method, data, options).config)
+    _refuse_other(Path(run) / "config.json", prepare(method, data, **options).config)
 
 
 def reopen(run: Run) -> Method:
@@ -207,7 +207,7 @@ def reopen(run: Run) -> Method:
     return method.eval()
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """A training, ready to begin."""
 
     name: str
@@ -233,9 +233,9 @@ def _job(
     workers: int | None = None,
     precision: str = "auto",
     accelerator: str = "auto",
-) -> _Job:
-    cls = registry.find("methods", method) if isinstance(method, str) else method
-    if not inspect.isclass(cls):
+) -> Job:
+    cls: Any = registry.find("methods", method) if isinstance(method, str) else method
+    if not isinstance(cls, type):
         raise UserError(f"{method} is several trainings: call unlabeled.methods.{method}.{method}")
     name = method if isinstance(method, str) else cls.__name__.lower()
     for flag, value, least in (("size", size, 4), ("workers", workers, 1)):
@@ -285,14 +285,14 @@ def _job(
         "precision": choose_precision(precision, accelerator),
         "pictures": len(splits.train),
     }
-    return _Job(name, learner, splits, recipe, _plain(config), whole)
+    return Job(name, learner, splits, recipe, _plain(config), whole)
 
 
-def _job_alone(method: str | type[Method], data: Any, options: dict[str, Any]) -> _Job:
-    """The training that these arguments of `train` mean, without those on where and how it is told.
+def prepare(method: str | type[Method], data: Any, **options: Any) -> Job:
+    """The training that these arguments of `train` mean, ready to begin; nothing is written.
 
-    Args:
-        options: every argument of `train` but the first two.
+    Raises:
+        UserError: something does not fit, as for `train`.
     """
     known = {k: v for k, v in options.items() if k in inspect.signature(_job).parameters}
     further = {k: v for k, v in options.items() if k not in inspect.signature(train).parameters}

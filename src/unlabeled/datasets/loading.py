@@ -44,6 +44,8 @@ def loader(
         UserError: the batch cannot be shared evenly, or no class fills a group.
     """
     batch_size = min(batch_size, len(samples))
+    if target is not None and batch_size > group:
+        batch_size -= batch_size % group  # whole groups, as the plan has them
     if batch_size % processes:
         raise UserError(
             f"a batch of {batch_size} is not divided by {processes} processes; give --batch-size "
@@ -75,9 +77,11 @@ def shuffled(n: int, batch_size: int) -> Plan:
 def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
     """Every row once, `group` of one class side by side; what fills no group waits for its turn."""
     classes, counts = np.unique(y, return_counts=True)
-    groups = int((counts // group).sum())
-    steps, each = groups // (batch_size // group), batch_size // group
-    if not steps or not each:
+    groups, each = int((counts // group).sum()), batch_size // group
+    steps = groups // max(each, 1)
+    if not each:
+        raise UserError(f"a batch of {batch_size} holds no {group} pictures of a class; give more")
+    if not steps:
         raise UserError(
             f"batches of {batch_size} with {group} pictures of each class need more pictures, "
             f"these are {len(y):,} of {len(classes):,} classes; give a smaller --batch-size"

@@ -35,7 +35,7 @@ def vit(
         heads: of attention in each block.
     """
     patch = patch or max(1, min(size) // 8)
-    if width % heads:
+    if min(width, heads) < 1 or width % heads:
         raise UserError(f"a width of {width} is not divided by {heads} heads; choose others")
     stages = [_Patches(channels, size, patch, width), *(_Block(width, heads) for _ in range(depth))]
     return ViT(stages, _ClassAttention(width, heads), width)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.core import EMA, Batch, Method, Recipe, cosine
+from unlabeled.core import EMA, Batch, Method, Recipe, constant, cosine
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import cosine_distance
 from unlabeled.views import Photo, View
@@ -24,8 +24,8 @@ class BYOL(Method):
     Args:
         dim: width of the projection.
         hidden: width of the hidden layer of head and predictor; 4096 in the paper.
-        momentum: τ at the start of training; it rises to 1 along half a cosine. 0 makes the target
-            the online network of the step before.
+        momentum: τ at the start of training; it rises to 1 along half a cosine. 0 stays, and
+            makes the target the online network of the step before.
         predictor: without it the representation collapses (the paper's table 5b).
         stop_gradient: without it the target is the online network itself, gradient and all.
         augment: the views; the data set's own unless given.
@@ -59,7 +59,8 @@ class BYOL(Method):
         self.head = mlp(self.encoder.dim, hidden, dim)
         self.predictor = mlp(dim, hidden, dim) if predictor else nn.Identity()
         self.target = EMA(nn.Sequential(self.encoder, self.head))
-        self.momentum, self.stop_gradient = cosine(momentum, 1.0), stop_gradient
+        self.momentum = cosine(momentum, 1.0) if momentum else constant(0.0)
+        self.stop_gradient = stop_gradient
         self.augment = augment or Photo()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -154,4 +154,6 @@ class _Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         last = self.last.detach().lerp(self.last, self.moves)
-        return F.normalize(self.body(x).float(), dim=1) @ F.normalize(last, dim=1).T
+        place = F.normalize(self.body(x).float(), dim=1)
+        with torch.autocast(x.device.type, enabled=False):  # scores and the centre in float32
+            return place @ F.normalize(last, dim=1).T

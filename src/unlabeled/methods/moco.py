@@ -87,7 +87,7 @@ class MoCo(Method):
     def embed_keys(self, x: Tensor) -> Tensor:
         """Keys (B, dim), without gradient, in shuffled parts for BatchNorm's sake."""
         order = torch.randperm(len(x), device=x.device)
-        parts = x[order].chunk(min(self.splits, max(1, len(x) // 2)))
+        parts = x[order].tensor_split(min(self.splits, max(1, len(x) // 2)))  # of 2 or more
         keys = torch.cat([self.target(part) for part in parts])
         return F.normalize(keys.float()[order.argsort()], dim=1)
 

@@ -27,7 +27,8 @@ class SimCLR(Method):
         dim: width of the projection; 0 leaves the head out and contrasts the features themselves.
         layers: of the head; 3 in SimCLRv2.
         temperature: τ of the loss.
-        negatives: for each view, how many; all other views of the batch unless given.
+        negatives: for each view, how many; all other views of the batch unless given; 0
+            leaves only the attraction.
         denominator: "paper" has the positive in the sum; "tutorial" leaves it out, as the lecture's
             code does.
         augment: the views; the data set's own unless given.

@@ -74,19 +74,18 @@ class SwAV(Method):
         moves = float(self.progress >= self.frozen)
         prototypes = self.prototypes.detach().lerp(self.prototypes, moves)
         z = F.normalize(self.head(self.encoder(torch.cat(views))).float(), dim=1)
-        a, b = (z @ prototypes.T).chunk(2)  # (B, K) each
+        with torch.autocast(z.device.type, enabled=False):
+            a, b = (z @ prototypes.T).chunk(2)  # (B, K) each
         p, q = (F.log_softmax(scores / self.temperature, 1) for scores in (a, b))
         return -((self.assign(a) * q).sum(1) + (self.assign(b) * p).sum(1)).mean() / 2
 
     @torch.no_grad()
     def assign(self, scores: Tensor) -> Tensor:
         """Shares (B, K) of each picture in the prototypes, each used alike by the whole batch."""
-        scores = gather(scores)
-        q = torch.exp((scores - scores.max()) / self.smoothness)
+        log_q = gather(scores) / self.smoothness  # its exponential may be beyond float32
         for _ in range(self.rounds):
-            q = q / q.sum(0, keepdim=True).clamp(min=1e-30) / q.shape[1]
-            q = q / q.sum(1, keepdim=True) / q.shape[0]
-        return own(q * q.shape[0])
+            log_q = log_q.log_softmax(0).log_softmax(1)
+        return own(log_q.softmax(1))
 
     def update(self) -> None:
         """Prototypes stay on the sphere."""

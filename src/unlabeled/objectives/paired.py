@@ -26,7 +26,8 @@ def nt_xent(
     positive stays. Google's code adds the means of both directions, which is twice this; lightly
     and solo-learn give this value.
 
-    With `negatives` the sum has, beside the positive, the other view of that many pictures only:
+    With `negatives` of 0 nothing but the attraction −s_ij/τ is left, which collapses. With some,
+    the sum has, beside the positive, the other view of that many pictures only:
     those that follow in the batch, whose order is random. Without `keep_positive` the positive is
     left out of the sum, as in the lecture tutorial's code with two negatives: the loss then has no
     lower bound of 0 (decoupled contrastive learning, Yeh et al. 2022, does so on purpose).
@@ -35,7 +36,7 @@ def nt_xent(
         a: projections of one view.
         b: projections of the other, row by row.
         temperature: τ, above 0.
-        negatives: how many of the 2n − 2 there are, at most n − 1; all unless given.
+        negatives: how many of the 2n − 2 there are, from 0 to n − 1; all unless given.
         keep_positive: whether the positive stays in the sum.
 
     Returns:
@@ -49,11 +50,13 @@ def nt_xent(
         raise UserError(f"a and b are both (n, d), but have {tuple(a.shape)} and {tuple(b.shape)}")
     if not temperature > 0:
         raise UserError(f"the temperature is above 0, but is {temperature}")
-    if negatives is not None and not 1 <= negatives < len(a):
-        raise UserError(f"{len(a)} pairs have 1 to {len(a) - 1} negatives, not {negatives}")
+    if negatives is not None and not 0 <= negatives < len(a):
+        raise UserError(f"{len(a)} pairs have 0 to {len(a) - 1} negatives, not {negatives}")
     z = F.normalize(torch.cat([a, b]), dim=1)  # (2n, d)
     za, zb = z.chunk(2)
     positive = (za * zb).sum(1) / temperature  # (n,), the same for i→j and j→i
+    if negatives == 0:
+        return -positive.mean()
     if negatives is None:
         similarity = (z / temperature) @ z.T  # (2n, 2n)
         similarity.fill_diagonal_(-torch.inf)

@@ -17,9 +17,10 @@ def full_precision(objective: F) -> F:
 
     @functools.wraps(objective)
     def wrapped(*args: Any, **kwargs: Any) -> Tensor:
-        device = next(a.device.type for a in args if isinstance(a, Tensor))
+        given = (*args, *kwargs.values())
+        device = next(a.device.type for a in given if isinstance(a, Tensor))
         with torch.autocast(device, enabled=False):
-            return objective(*(_raise(a) for a in args), **kwargs)
+            return objective(*map(_raise, args), **{k: _raise(v) for k, v in kwargs.items()})
 
     return wrapped  # type: ignore[return-value]
 

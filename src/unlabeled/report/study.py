@@ -69,13 +69,13 @@ def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -
 <h2>{html.escape(experiment.key)} · {html.escape(experiment.title)}</h2>
 <p class="lead">{html.escape(experiment.question)}</p>
 <p>{html.escape(finding.did)}</p>
-{"".join(map(_table, finding.tables))}
+{"".join(_table(t, f"{experiment.key}, table {i}") for i, t in enumerate(finding.tables, 1))}
 <div class="grid wide">{"".join(_picture(t, c) for t, c in finding.pictures)}</div>
 <p class="answer">{html.escape(finding.answer)}</p>
 {f"<ul>{told}</ul>" if told else ""}</section>"""
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, label: str) -> str:
     head = "".join(f'<th scope="col">{html.escape(c) or "encoder"}</th>' for c in table.columns)
     rows = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>'
@@ -84,7 +84,7 @@ def _table(table: Table) -> str:
         for first, *cells in table.rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(table.caption)}">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(label)}">'
         f"<table><caption>{html.escape(table.caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )

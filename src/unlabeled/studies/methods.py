@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from unlabeled import registry
+from unlabeled.core import Method
 from unlabeled.encoders.base import build
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.health import feature_std, rankme
@@ -41,7 +42,10 @@ def names() -> list[str]:
     return [
         name
         for name, cls in found.items()
-        if inspect.isclass(cls) and not cls.labelled and name not in LEFT_OUT
+        if inspect.isclass(cls)
+        and issubclass(cls, Method)
+        and not cls.labelled
+        and name not in LEFT_OUT
     ]
 
 
