@@ -55,6 +55,15 @@ def mean_over(x: Tensor) -> Tensor:
     return sum_over(x) / world_size()
 
 
+def mean_of(values: Tensor, rows: Tensor) -> Tensor:
+    """The mean of values (n,) where `rows` (n,) is true, over all processes; 0 where it never is.
+
+    Each process holds another number of such rows, so it is not the mean of their means.
+    """
+    count = sum_over(rows.to(values).sum())
+    return sum_over(values.masked_fill(~rows, 0).sum()) / count.clamp(min=1)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -102,7 +111,8 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = sum_over(wide.sum(dims)) / count
         centred = wide - mean.view(shape)
         variance = sum_over((centred**2).sum(dims)) / count
-        if self.running_mean is not None and self.running_var is not None:
+        tracked = self.track_running_stats
+        if tracked and self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 self.num_batches_tracked += 1  # type: ignore[operator, assignment]
                 share = self.momentum or 1 / float(self.num_batches_tracked)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import torch
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Pictures, Splits, to_float
+from unlabeled.datasets.loading import loader
 
 SIZES = (8, 16, 32)
 TIMED = 128
@@ -41,7 +42,9 @@ def estimate(
         seconds = _seconds(trial, splits, min(TIMED, batch), precision, device)
     weights = sum(p.numel() * p.element_size() for p in trial.parameters())
     data = 0 if isinstance(splits.train.x, Pictures) else splits.train.x.nbytes
-    steps = recipe.epochs * (len(splits.train) // batch)
+    target = splits.target if method.supervised else None
+    batches = loader(splits.train, batch, 0, target, group=method.group, labelled=method.labelled)
+    steps = recipe.epochs * len(batches)
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
     return {
         "steps": steps,

@@ -5,6 +5,7 @@ where equal labels do.
 """
 
 from unlabeled.objectives.grouped import siamese, sup_con
+from unlabeled.objectives.labelled import known_cross_entropy
 from unlabeled.objectives.paired import (
     barlow_twins,
     cosine_distance,
@@ -17,6 +18,7 @@ __all__ = [
     "barlow_twins",
     "cosine_distance",
     "info_nce",
+    "known_cross_entropy",
     "nt_xent",
     "siamese",
     "sup_con",

@@ -51,7 +51,8 @@ def siamese(
         y: identities.
         weight: s.
     """
-    squared = (z[:, None] - z).pow(2).sum(2)  # (n, n)
+    length = z.pow(2).sum(1)
+    squared = (length[:, None] + length - 2 * z @ z.T).clamp(min=0)  # (n, n)
     above = torch.ones_like(squared, dtype=torch.bool).triu(1)
     same = y[:, None] == y
     near, far = squared[same & above], (1 - squared[~same & above]).relu()

@@ -1,0 +1,80 @@
+"""FixMatch: be sure of a picture, then name it when it is hardly to be recognised.
+
+Sohn et al. 2020, "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
+algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.objectives import known_cross_entropy
+from unlabeled.views import Affine, Flip, Photo, View
+
+
+class FixMatch(Method):
+    """The class of a weak view, where it is sure, is the label of a strong view.
+
+    Every picture of the batch counts as one without a label: the paper, too, puts those with one
+    among the others (section 2, footnote). Both views go through the network as one batch, so that
+    BatchNorm sees them together, as in the authors' code. That code judges a moving average of the
+    weights; here it is the network itself.
+
+    Args:
+        weight: of the strong views' loss, λ_u.
+        threshold: probability from which on a class is sure, τ.
+        classes: number of classes; the data set's own unless given.
+        weak: the weak view; mirroring unless given.
+        augment: the strong view; the data set's own unless given.
+    """
+
+    supervised = True
+    labelled = 1 / 8  # μ = 7 pictures without a label for each with one
+    # The paper's but for its 2²⁰ steps and Nesterov's momentum (table 4).
+    recipe = Recipe(epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4)
+    recipes: ClassVar = {
+        "dsprites": {
+            "epochs": 7,
+            "batch_size": 64,
+            "optimizer": "adam",
+            "lr": 4e-3,
+            "schedule": "one_cycle",
+            "weight_decay": 0.0,
+            "weak": Affine(rotation=20.0, translation=0.05, scale=(0.9, 1.1)),
+        }
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        weight: float = 1.0,
+        threshold: float = 0.95,
+        classes: int = 10,
+        weak: View | None = None,
+        augment: View | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        self.classifier = nn.Linear(self.encoder.dim, classes)
+        self.weight, self.threshold = weight, threshold
+        self.weak, self.augment = weak or Flip(), augment or Photo()
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """A weak and a strong view of each picture, (B, C, H, W) each; its label or −1 (B,)."""
+        assert batch.y is not None
+        return self.weak(batch.x), self.augment(batch.x), batch.y
+
+    def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """ℓ_s + λ_u ℓ_u, eq. 3 and 4; rows below the threshold count as zeros in the latter."""
+        weak, strong, y = views
+        logits = self.classifier(self.encoder(torch.cat([weak, strong]))).float()
+        ours, theirs = logits.chunk(2)  # (B, classes) each
+        sure, guess = ours.detach().softmax(1).max(1)  # (B,) each
+        each = F.cross_entropy(theirs, guess, reduction="none")
+        consistency = (each * (sure >= self.threshold)).mean()
+        return known_cross_entropy(ours, y) + self.weight * consistency
