@@ -606,8 +606,8 @@ def l8(lab: Lab) -> Finding:
         f"With all negatives the probe reads {percent(probes['SimCLR'])} % "
         f"({percent(probes['SimCLR, LeNet'])} % on the LeNet), with two "
         f"{', '.join(f'{percent(probes[n])} % ({n})' for n in TWO)}. RankMe is "
-        f"{signs[whole]['rankme']:.1f} with all and {signs[worst]['rankme']:.1f} where two are "
-        "fewest: read it together with the probe, and within one method only.",
+        f"{signs[whole]['rankme']:.1f} for {whole} and {signs[worst]['rankme']:.1f} for {worst}: "
+        "read it together with the probe, and within one method only.",
         [
             Table(
                 "With all negatives and with two",
