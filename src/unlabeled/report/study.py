@@ -13,6 +13,8 @@ from unlabeled.report.page import page, style
 if TYPE_CHECKING:
     from unlabeled.studies.study import Experiment, Finding, Table
 
+WIDE = 600
+"""Pixels from which on a picture takes the whole width of the page."""
 HELD = {True: "held here", False: "did not hold here", None: "open"}
 
 
@@ -33,7 +35,8 @@ def write_page(
     ]
     (out / "report").mkdir(exist_ok=True)
     title = study.TITLE + (" (a quick look)" if result["quick"] else "")
-    write_bytes(out / "report" / "index.html", page(title, style(), "\n".join(sections)))
+    body = "\n".join(sections).replace(" %", "\u00a0%")  # no line begins with a per cent sign
+    write_bytes(out / "report" / "index.html", page(title, style(), body))
 
 
 def _conditions(result: dict[str, Any]) -> str:
@@ -69,13 +72,14 @@ def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -
 <h2>{html.escape(experiment.key)} · {html.escape(experiment.title)}</h2>
 <p class="lead">{html.escape(experiment.question)}</p>
 <p>{html.escape(finding.did)}</p>
-{"".join(_table(t, f"{experiment.key}, table {i}") for i, t in enumerate(finding.tables, 1))}
+{"".join(_table(t, f"{experiment.key}-table-{i}") for i, t in enumerate(finding.tables, 1))}
 <div class="grid wide">{"".join(_picture(t, c) for t, c in finding.pictures)}</div>
 <p class="answer">{html.escape(finding.answer)}</p>
 {f"<ul>{told}</ul>" if told else ""}</section>"""
 
 
-def _table(table: Table, label: str) -> str:
+def _table(table: Table, key: str) -> str:
+    """The caption stands before what scrolls, so that a phone shows all of it."""
     head = "".join(f'<th scope="col">{html.escape(c) or "encoder"}</th>' for c in table.columns)
     rows = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>'
@@ -84,20 +88,24 @@ def _table(table: Table, label: str) -> str:
         for first, *cells in table.rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(label)}">'
-        f"<table><caption>{html.escape(table.caption)}</caption>"
+        f'<p class="caption" id="{key}">{html.escape(table.caption)}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{key}">'
+        f'<table aria-labelledby="{key}">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
 def _picture(title: str, content: bytes | str) -> str:
     shown = html.escape(title)
+    wide = ""
     if isinstance(content, str):
         drawing = content.replace("<svg", f'<svg role="img" aria-label="{shown}"', 1)
     else:
         source = base64.b64encode(content).decode()
         drawing = f'<img class="sheet" alt="{shown}" src="data:image/png;base64,{source}">'
-    return f"<figure>{drawing}<figcaption>{shown}</figcaption></figure>"
+        width = int.from_bytes(content[16:20], "big")  # of the PNG
+        wide = ' class="whole"' if width > WIDE else ""
+    return f"<figure{wide}>{drawing}<figcaption>{shown}</figcaption></figure>"
 
 
 def _claims(result: dict[str, Any]) -> str:

@@ -56,8 +56,8 @@ SQUARES_LEFT = Rule("shape", "x", {0: (0, 9), 1: (11, 20), 2: (22, 31)})
 LABELS = (6, 30, 160, 800, 1600, 3200, 6400, 16000)
 END_TO_END = (800, 1600, 3200, 6400)
 END_TO_END_VIEWS: dict[str, View] = {
-    "end to end, plain pictures": Chain([]),
-    "end to end, with views": Affine(),
+    "end to end, plain": Chain([]),
+    "end to end, views": Affine(),
 }
 BATCH = 500
 
@@ -144,7 +144,7 @@ def percent(values: float | Sequence[float]) -> str:
 def number(values: float | Sequence[float]) -> str:
     """Mean ± standard deviation."""
     values = [values] if isinstance(values, float) else list(values)
-    mean = f"{statistics.mean(values):.3f}"
+    mean = f"{round(statistics.mean(values), 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
@@ -265,7 +265,7 @@ def l2(lab: Lab) -> Finding:
             Table(
                 "By factor: how much more alike pictures are that share it (mean taken off)",
                 ["", *lab.data.test.factors],
-                [[name, *(f"{v:.3f}" for v in f.values())] for name, f in factors.items()],
+                [[name, *(number(v) for v in f.values())] for name, f in factors.items()],
             ),
         ],
         matrices(lab, names)
@@ -356,7 +356,7 @@ def l4(lab: Lab) -> Finding:
             Table(
                 "What its features keep (shape: accuracy; others: R²)",
                 ["", *kept],
-                [["VAE", *(f"{v:.3f}" for v in kept.values())]],
+                [["VAE", *(number(v) for v in kept.values())]],
             ),
         ],
         pictures + matrices(lab, ["VAE"]),
@@ -452,12 +452,12 @@ def l5(lab: Lab) -> Finding:
             Table(
                 "By factor: how much more alike pictures are that share it (mean taken off)",
                 ["", *columns],
-                [[name, *(f"{g[f]:.3f}" for f in columns)] for name, g in gap.items()],
+                [[name, *(number(g[f]) for f in columns)] for name, g in gap.items()],
             ),
             Table(
                 "What a linear decoder reads (shape: accuracy; others: R²)",
                 ["", *columns],
-                [[name, *(f"{k[f]:.3f}" for f in columns)] for name, k in kept.items()],
+                [[name, *(number(k[f]) for f in columns)] for name, k in kept.items()],
             ),
         ],
         [("every transformation and some combinations", sheet)],
@@ -616,7 +616,7 @@ def l8(lab: Lab) -> Finding:
                     [
                         n,
                         percent(probes[n]),
-                        f"{gap[n]:.3f}",
+                        number(gap[n]),
                         *(f"{v:.2f}" for v in signs[n].values()),
                     ]
                     for n in z
@@ -655,8 +655,9 @@ def l9(lab: Lab) -> Finding:
             "sd": [0.0] * len(scores),
         }
     ours = dict(zip(counts, curves["SimCLR, frozen"]["test"], strict=True))
-    plain = dict(zip(totals, curves["end to end, plain pictures"]["test"], strict=True))
-    rows = [[title, *(_cell(curve, n) for n in counts)] for title, curve in curves.items()]
+    views = dict(zip(totals, curves["end to end, views"]["test"], strict=True))
+    plain = dict(zip(totals, curves["end to end, plain"]["test"], strict=True))
+    rows = [[f"{n:,}", *(_cell(curve, n) for curve in curves.values())] for n in counts]
     full, most = probe(lab, "supervised").test, max(totals)
     tenth = max(n for n in counts if n <= len(y) // 10)
     return Finding(
@@ -666,8 +667,10 @@ def l9(lab: Lab) -> Finding:
         "plain pictures and with SimCLR's own views.",
         f"SimCLR's features need 30 labels for {percent(ours[30])} % and 160, one in a hundred, "
         f"for {percent(ours[160])} %. A network that learns from 800 labels alone comes to "
-        f"{percent(plain[800])} %, and with {most:,} to {percent(plain[most])} %.",
-        [Table("Test accuracy % by number of labels", ["", *(f"{n:,}" for n in counts)], rows)],
+        f"{percent(plain[800])} %, and with {most:,} to {percent(plain[most])} %; with SimCLR's "
+        f"views of those labelled pictures it comes to {percent(views[800])} %: here the views know "
+        "what the labels would have to teach.",
+        [Table("Test accuracy % by number of labels", ["labels", *curves], rows)],
         [("test accuracy by number of labels", plots.label_curves_picture(curves))],
         {
             9: (
@@ -692,7 +695,7 @@ def end_to_end(lab: Lab, labels: int, title: str, view: View) -> Probe:
     rows = sample_labels(shapes(lab.data)[0], labels)
     part = replace(lab.data, train=lab.data.train.take(rows))
     epochs = max(8, round(8 * len(lab.data.train) / labels))
-    name = f"{title.replace(',', '').replace(' ', '-')}-{labels}"
+    name = f"end-to-end-{'with-views' if 'views' in title else 'plain-pictures'}-{labels}"
     quick = max(2, epochs // 8)
     run = lab.run(name, "supervised", 0, part, quick_epochs=quick, augment=view, epochs=epochs)
     z, z_test = lab.features(name, run.encoder, part)
