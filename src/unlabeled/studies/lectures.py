@@ -668,8 +668,8 @@ def l9(lab: Lab) -> Finding:
         f"SimCLR's features need 30 labels for {percent(ours[30])} % and 160, one in a hundred, "
         f"for {percent(ours[160])} %. A network that learns from 800 labels alone comes to "
         f"{percent(plain[800])} %, and with {most:,} to {percent(plain[most])} %; with SimCLR's "
-        f"views of those labelled pictures it comes to {percent(views[800])} %: here the views know "
-        "what the labels would have to teach.",
+        f"views of those labelled pictures it comes to {percent(views[800])} %: here the views "
+        "know what the labels would have to teach.",
         [Table("Test accuracy % by number of labels", ["labels", *curves], rows)],
         [("test accuracy by number of labels", plots.label_curves_picture(curves))],
         {
