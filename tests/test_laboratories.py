@@ -37,6 +37,17 @@ def test_collapse_in_miniature(tiny, tmp_path, monkeypatch, short):
     assert (tmp_path / "quick" / "runs" / "byol-tau0").is_dir()
 
 
+def test_simclr_v2_in_miniature(tiny, tmp_path, monkeypatch):
+    study = registry.find("studies", "semi_supervised")
+    monkeypatch.setattr(study, "DATA", tiny)
+    result = run_study(study, tmp_path, quick=True)
+    found = result["experiments"]["S1"]["test"]
+    assert set(found) == set(study.LABELS)
+    assert set(found["1%"][0]) == set(study.WAYS)
+    again = run_study(study, tmp_path, quick=True)
+    assert again["experiments"] == result["experiments"]
+
+
 def test_the_first_alarm_is_the_trainings_own():
     study = registry.find("studies", "collapse")
     well = {"std": 0.9, "spread": 20.0, "rankme": 20.0}

@@ -137,6 +137,13 @@ class Method(nn.Module):
         """What the networks see, made from a batch: random, on the device, touching no state."""
         raise NotImplementedError
 
+    def project(self, x: Tensor) -> Tensor:
+        """What the loss compares of pictures (B, C, H, W), where that is not the features (B, dim).
+
+        It is watched in training, since it may collapse and leave the encoder no gradient.
+        """
+        return self.encoder(x)
+
     def loss(self, views: Any) -> Tensor:
         """The scalar to minimise. Pure: it mutates no buffer but BatchNorm's running statistics."""
         raise NotImplementedError

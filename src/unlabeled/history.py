@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method
 from unlabeled.datasets.base import Samples, to_float
@@ -77,6 +77,10 @@ class History(Callback):
         device = next(method.parameters()).device
         z = torch.from_numpy(embed(method.encoder, self.sample.x, self.span))
         row = health.summary(z)
+        if type(method).project is not Method.project:
+            seen = torch.from_numpy(embed(_Projection(method), self.sample.x, self.span))
+            row["projection_std"] = health.feature_std(seen)
+            row["projection_spread"] = health.rankme(seen - seen.mean(0))
         if method.supervised:
             return row
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -87,6 +91,17 @@ class History(Callback):
             a, b = (_features(method.encoder, v) for v in views[:2])
             row["alignment"] = health.alignment(a, b)
         return row
+
+
+class _Projection(nn.Module):
+    """A method as the network that its loss sees."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.method.project(x)
 
 
 def _batch_size(trainer: L.Trainer) -> int:

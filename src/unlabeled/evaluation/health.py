@@ -125,6 +125,8 @@ def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
     """
 
     def collapsed(key: str, bound: float) -> bool:
+        if key not in measures:
+            return False
         if before:
             bound = min(bound, max(row[key] for row in before) / 3)
         return all(row[key] < bound for row in [*before[-1:], measures])
@@ -135,6 +137,17 @@ def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
         return (
             f"collapse: all pictures get almost the same features (std {measures['std']:.3f}, "
             "healthy is well above 0.1); the encoder tells nothing apart"
+        )
+    if collapsed("projection_std", COLLAPSED_STD):
+        return (
+            "collapse: all pictures get almost the same projection (std "
+            f"{measures['projection_std']:.3f}), which is all that the loss compares; the encoder "
+            "learns nothing more"
+        )
+    if collapsed("projection_spread", COLLAPSED_SPREAD):
+        return (
+            f"collapse: the projections vary along {measures['projection_spread']:.1f} direction "
+            "only, and the loss compares nothing else"
         )
     if collapsed("spread", COLLAPSED_SPREAD):
         return (

@@ -58,7 +58,11 @@ class BarlowTwins(Method):
         """Two random views of each picture, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.head(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Distance of the correlation matrix of the batch of all processes from the identity."""
-        a, b = (gather(self.head(self.encoder(x))) for x in views)  # (B, dim) each
+        a, b = (gather(self.project(x)) for x in views)  # (B, dim) each
         return self.scale * barlow_twins(a, b, self.redundancy)

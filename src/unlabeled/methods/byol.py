@@ -67,9 +67,13 @@ class BYOL(Method):
         """Two random views of each picture, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.head(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Squared distance of normalised prediction and target, both ways."""
-        z1, z2 = (self.head(self.encoder(x)) for x in views)  # (B, dim) each
+        z1, z2 = (self.project(x) for x in views)  # (B, dim) each
         t1, t2 = (self.target(x) for x in views) if self.stop_gradient else (z1, z2)
         return cosine_distance(self.predictor(z1), t2) + cosine_distance(self.predictor(z2), t1)
 

@@ -96,6 +96,10 @@ class DINO(Method):
         crops = (F.avg_pool2d(self.small(batch.x), 2) for _ in range(self.crops))
         return self.augment(batch.x), self.augment(batch.x), *crops
 
+    def project(self, x: Tensor) -> Tensor:
+        """What the teacher says: (B, C, H, W) -> (B, K)."""
+        return self.targets(self.teacher(x))
+
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
         """Cross-entropy of the student on each view with the teacher on each other whole one."""
         self.student[1].moves = float(self.progress >= self.frozen)

@@ -67,10 +67,14 @@ class InstanceDiscrimination(Method):
         others = torch.randint(len(self.bank), (self.negatives,), device=batch.x.device)
         return self.augment(batch.x), batch.index, others
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.head(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """InfoNCE of each view, its own row and others'."""
         x, index, others = views
-        z = F.normalize(self.head(self.encoder(x)).float(), dim=1)  # (B, dim)
+        z = F.normalize(self.project(x).float(), dim=1)  # (B, dim)
         others = others[~torch.isin(others, gather(index))]
         self.seen = index, z.detach()
         return info_nce(z, self.bank[index], self.temperature, self.bank[others])

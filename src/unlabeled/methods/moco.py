@@ -78,9 +78,13 @@ class MoCo(Method):
         """Two random views of each picture, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.head(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """InfoNCE of queries and their keys against the queue."""
-        queries = F.normalize(self.head(self.encoder(views[0])).float(), dim=1)  # (B, dim)
+        queries = F.normalize(self.project(views[0]).float(), dim=1)  # (B, dim)
         self.keys = self.embed_keys(views[1])
         return info_nce(queries, self.keys, self.temperature, self.queue)
 

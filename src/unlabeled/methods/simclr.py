@@ -75,7 +75,11 @@ class SimCLR(Method):
         """Two random views of each picture, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.head(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """NT-Xent of the projections of the batch of all processes."""
-        a, b = self.head(self.encoder(cat(views))).chunk(2)  # (B, dim) each
+        a, b = self.project(cat(views)).chunk(2)  # (B, dim) each
         return nt_xent(gather(a), gather(b), self.temperature, self.negatives, self.keep_positive)

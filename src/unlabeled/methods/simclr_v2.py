@@ -130,8 +130,13 @@ def tune_from_middle(
         out: its run folder.
         epochs: as many as make 500 steps, at least 20, unless given.
         common: `seed`, `resume` and `progress` of `unlabeled.train`.
+
+    Raises:
+        UserError: its head has no hidden layer.
     """
     method: Any = reopen(pretrained)
+    if not isinstance(method.head, nn.Sequential) or len(method.head) < 4:
+        raise UserError(f"{pretrained.path} has no projection head with a middle; give it layers")
     middle = nn.Sequential(pretrained.encoder, *method.head[:3]).train()
     y = splits.train.factors[str(splits.target)]
     rows = len(sample_labels(y, labels, common.get("seed", 0)))

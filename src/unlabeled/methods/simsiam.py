@@ -59,9 +59,13 @@ class SimSiam(Method):
         """Two random views of each picture, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.head(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """−cos of prediction and the other's projection, mean of both ways."""
-        z1, z2 = (self.head(self.encoder(x)) for x in views)  # (B, dim) each
+        z1, z2 = (self.project(x) for x in views)  # (B, dim) each
         t1, t2 = (z1.detach(), z2.detach()) if self.stop_gradient else (z1, z2)
         both = cosine_distance(self.predictor(z1), t2) + cosine_distance(self.predictor(z2), t1)
         return both / 4 - 1

@@ -57,8 +57,12 @@ class SupervisedContrastive(Method):
         assert batch.y is not None
         return self.augment(batch.x), self.augment(batch.x), batch.y
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.head(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The contrast of all views of the batch of all processes."""
         a, b, y = views
-        z = gather(self.head(self.encoder(torch.cat([a, b]))))  # (2B, dim)
+        z = gather(self.project(torch.cat([a, b])))  # (2B, dim)
         return sup_con(z, gather(y.repeat(2)), self.temperature)

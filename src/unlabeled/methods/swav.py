@@ -69,11 +69,15 @@ class SwAV(Method):
         """Two random views of each picture, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.head(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy of each view's prediction with the other's assignment."""
         moves = float(self.progress >= self.frozen)
         prototypes = self.prototypes.detach().lerp(self.prototypes, moves)
-        z = F.normalize(self.head(self.encoder(torch.cat(views))).float(), dim=1)
+        z = F.normalize(self.project(torch.cat(views)).float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):
             a, b = (z @ prototypes.T).chunk(2)  # (B, K) each
         p, q = (F.log_softmax(scores / self.temperature, 1) for scores in (a, b))

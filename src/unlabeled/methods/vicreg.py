@@ -59,7 +59,11 @@ class VICReg(Method):
         """Two random views of each picture, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
+    def project(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim)."""
+        return self.expander(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """The three terms of the batch of all processes."""
-        a, b = (gather(self.expander(self.encoder(x))) for x in views)  # (B, dim) each
+        a, b = (gather(self.project(x)) for x in views)  # (B, dim) each
         return vicreg(a, b, self.invariance, self.variance, self.covariance)

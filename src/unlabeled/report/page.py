@@ -38,6 +38,7 @@ CURVES = {
     "loss": "loss",
     "std": "std (0: collapse, 1: spread out)",
     "rankme": "RankMe (effective dimensions)",
+    "projection_std": "std of what the loss compares",
     "alignment": "alignment (0: views agree)",
     "uniformity": "uniformity (0: collapse)",
     "lr": "learning rate",
