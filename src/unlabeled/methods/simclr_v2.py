@@ -134,10 +134,10 @@ def tune_from_middle(
     Raises:
         UserError: its head has no hidden layer.
     """
-    method: Any = reopen(pretrained)
-    if not isinstance(method.head, nn.Sequential) or len(method.head) < 4:
+    head: Any = reopen(pretrained).head
+    if isinstance(head, nn.Identity) or len(head) < 4:
         raise UserError(f"{pretrained.path} has no projection head with a middle; give it layers")
-    middle = nn.Sequential(pretrained.encoder, *method.head[:3]).train()
+    middle = nn.Sequential(pretrained.encoder, *head[:3]).train()
     y = splits.train.factors[str(splits.target)]
     rows = len(sample_labels(y, labels, common.get("seed", 0)))
     batch = min(BATCH, rows)
