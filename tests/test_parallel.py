@@ -3,8 +3,10 @@
 import copy
 import inspect
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import nn
 from unlabeled import parallel, registry
 from unlabeled.core import Batch, Method
 from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
 from unlabeled.views import Affine
 
 ROWS = 16
@@ -113,12 +116,33 @@ def test_batchnorm_over_one_process_is_torchs():
     plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(108))
     plain[1].weight.data.uniform_(0.5, 2)
     synced = parallel.synchronise(copy.deepcopy(plain))
-    assert type(synced[1]) is parallel.SyncBatchNorm
+    assert type(synced[1]) is not nn.BatchNorm2d
     x = torch.randn(6, 1, 8, 8)
     for mode in (True, False):
         plain.train(mode), synced.train(mode)
         assert torch.equal(plain(x), synced(x))
     assert all(torch.equal(v, synced.state_dict()[k]) for k, v in plain.state_dict().items())
+    assert [type(layer) for layer in parallel.restore(synced)] == [type(layer) for layer in plain]
+
+    class Rectified(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    with pytest.raises(UserError, match="Rectified is no plain BatchNorm"):
+        parallel.synchronise(nn.Sequential(Rectified(3)))
+
+
+def test_launched_processes_must_be_those_that_are_asked_for(monkeypatch):
+    parallel.check_launch(3, 1)
+    assert parallel.is_first()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    parallel.check_launch(4, 2)
+    with pytest.raises(UserError, match="torchrun started 8 processes"):
+        parallel.check_launch(1, 1)
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert not parallel.is_first()
 
 
 def unlabeled(*words: str, folder: Path) -> subprocess.CompletedProcess:
@@ -146,6 +170,16 @@ def test_the_command_trains_and_embeds_on_two_processes(sprites, tmp_path):
         assert done.returncode == 0, done.stderr
     assert np.allclose(np.load(tmp_path / "z1.npy"), np.load(tmp_path / "z2.npy"), atol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "x.npy", "z1.npy", "z2.npy"]
+    long = [sys.executable, "-m", "unlabeled", *train, "--epochs", "500", "--out", "long"]
+    started = subprocess.Popen(long, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "long" / "last.ckpt").is_file():
+        assert started.poll() is None
+        time.sleep(0.2)
+    started.terminate()
+    told = started.communicate(timeout=60)[1]
+    assert started.returncode == 130, told
+    assert "the same command with --resume goes on" in told
+    shutil.rmtree(tmp_path / "long")
     odd = unlabeled(*train, "--batch-size", "31", "--out", "odd", folder=tmp_path)
     assert odd.returncode == 2
     assert "not divided by 2 processes" in odd.stderr

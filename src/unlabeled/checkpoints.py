@@ -41,8 +41,14 @@ class Keeper(Checkpoint):
         self.folder, self.asked = folder, asked
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Start the clock."""
+        """Start the clock.
+
+        With several processes, Lightning's own answer to SIGTERM would leave at once, unsaved, or
+        wait for a process that waits for this one.
+        """
         self.saved = time.monotonic()
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda number, frame: self.asked.append(number))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

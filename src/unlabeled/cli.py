@@ -96,14 +96,14 @@ def train_command(argv: list[str]) -> int:
         for key, value in vars(made).items()
         if key != "config" and (key in recipe or value != untouched.get(key, ...))
     }
-    from unlabeled.parallel import rank
+    from unlabeled.parallel import is_first
     from unlabeled.training import plan, train
 
     if options.pop("dry_run"):
         print(plan(name, **options))
         return 0
     run = train(name, **options)
-    if rank() > 0:  # the first process speaks for all
+    if not is_first():
         return 0
     print(f"{run.path}: an encoder of {run.dim} features. What to do next:")
     shown = given.data if " " not in given.data else f"'{given.data}'"

@@ -23,6 +23,7 @@ from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Splits, to_float
 from unlabeled.datasets.loading import loader
+from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
 from unlabeled.history import History
@@ -113,7 +114,8 @@ class Learner(L.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = lr
         for player, loss in self.method.turns(views):
-            self._refuse_nan(loss, step)
+            whole = parallel.mean_over(loss.detach())  # so that all processes stop together
+            self._refuse_nan(whole, step)
             optimizer = by_player[player]
             optimizer.zero_grad()
             self.manual_backward(loss)
@@ -121,7 +123,7 @@ class Learner(L.LightningModule):
                 moving = self.method.get_submodule(player).parameters()
                 torch.nn.utils.clip_grad_norm_(moving, self.recipe.clip)
             optimizer.step()
-            self.loss_sum = self.loss_sum + loss.detach()
+            self.loss_sum = self.loss_sum + whole
         with torch.no_grad():
             self.method.update()
         self.steps += 1
@@ -177,13 +179,13 @@ def fit(
     )
     if processes > 1:
         parallel.synchronise(method)
-        flags |= {"strategy": _ddp(accelerator), "use_distributed_sampler": False}
+        flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
     with signals() as asked, exact_single_pixels(method), warnings.catch_warnings():
         # Lightning would rather have workers and more frequent logs.
         warnings.filterwarnings("ignore", module=r"lightning\.pytorch|torch\.")
         callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
         try:
-            L.Trainer(
+            trainer = L.Trainer(
                 max_epochs=recipe.epochs,
                 accelerator=accelerator,
                 devices=devices,
@@ -193,12 +195,15 @@ def fit(
                 callbacks=callbacks,
                 default_root_dir=out,
                 **(DEFAULT_FLAGS | flags),
-            ).fit(
+            )
+            trainer.fit(
                 Learner(method, recipe, splits.range, seed),
                 batches,
                 ckpt_path=checkpoint,
                 weights_only=True,
             )
+            trainer.strategy.barrier()  # what is written now is there for all
+            parallel.restore(method)
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
             raise error.__context__ or KeyboardInterrupt() from None
         except MisconfigurationException as error:
@@ -213,14 +218,18 @@ def fit(
     return history
 
 
-def _ddp(accelerator: str) -> Any:
-    """One process a device. Buffers are kept alike by what methods gather, not by copying them."""
+def _ddp(method: Method, accelerator: str) -> Any:
+    """One process a device. Buffers are kept alike by what methods gather, not by copying them.
+
+    Others' networks may have weights that no loss reaches, which DDP then has to look for.
+    """
     from lightning.pytorch.strategies import DDPStrategy
 
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return DDPStrategy(
         process_group_backend="nccl" if gpu else "gloo",
         broadcast_buffers=False,
+        find_unused_parameters=len(method.players) > 1 or not isinstance(method.encoder, Encoder),
         gradient_as_bucket_view=True,
     )
 

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from unlabeled.errors import UserError
+
 
 def world_size() -> int:
     """How many processes share a batch."""
@@ -21,14 +23,39 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Which of them this is; before they are connected, as whatever launched it says."""
-    if world_size() > 1:
-        return dist.get_rank()
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", _local_rank())))
+    """Which of them this is; 0 before they are connected."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def _local_rank() -> str:
-    return os.environ.get("LOCAL_RANK", "0")
+def is_first() -> bool:
+    """Whether this process speaks and writes for all, as whatever launched it says.
+
+    torchrun sets RANK; Lightning, which starts the other processes itself, LOCAL_RANK; who starts
+    one on each machine, NODE_RANK; SLURM's own number counts where none of them started it.
+    """
+    names = ["RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"]
+    if not {"RANK", "LOCAL_RANK"} & set(os.environ):
+        names.append("SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def check_launch(devices: int, nodes: int) -> None:
+    """Refuse numbers that are not those of the processes that run already.
+
+    Raises:
+        UserError: torchrun or SLURM started another number, or an earlier training of this program.
+    """
+    by_slurm = os.environ.get("SLURM_JOB_NAME") not in (None, "bash", "interactive")
+    started, by = world_size(), "an earlier training here"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        started, by = int(os.environ["WORLD_SIZE"]), "torchrun"
+    elif by_slurm and "SLURM_PROCID" in os.environ and "SLURM_NTASKS" in os.environ:
+        started, by = int(os.environ["SLURM_NTASKS"]), "SLURM"
+    if started > 1 and started != devices * nodes:
+        raise UserError(
+            f"{by} started {started} processes, but devices × nodes is {devices} × {nodes}; give "
+            "--devices and --nodes that make as many"
+        )
 
 
 def gather(x: Tensor) -> Tensor:
@@ -75,7 +102,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
+        grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return own(grad)
 
@@ -94,11 +121,8 @@ class _Sum(torch.autograd.Function):
         return grad
 
 
-class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
     """BatchNorm over the batch of all processes, on any device; torch's own is for GPUs only."""
-
-    def _check_input_dim(self, x: Tensor) -> None:
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, …) -> (B, C, …)."""
@@ -115,7 +139,8 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         if tracked and self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 self.num_batches_tracked += 1  # type: ignore[operator, assignment]
-                share = self.momentum or 1 / float(self.num_batches_tracked)  # type: ignore[arg-type]
+                count_of_all = float(self.num_batches_tracked)  # type: ignore[arg-type]
+                share = 1 / count_of_all if self.momentum is None else self.momentum
                 self.running_mean.lerp_(mean, share)
                 self.running_var.lerp_(variance * count / max(count - 1, 1), share)
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
@@ -124,21 +149,51 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         return scaled.to(x.dtype)
 
 
+class _Synced1d(_AllOfBatch, nn.BatchNorm1d):
+    pass
+
+
+class _Synced2d(_AllOfBatch, nn.BatchNorm2d):
+    pass
+
+
+class _Synced3d(_AllOfBatch, nn.BatchNorm3d):
+    pass
+
+
+_SYNCED: dict[type, type] = {
+    nn.BatchNorm1d: _Synced1d,
+    nn.BatchNorm2d: _Synced2d,
+    nn.BatchNorm3d: _Synced3d,
+}
+
+
 def synchronise(module: nn.Module) -> nn.Module:
-    """The module with every BatchNorm in it, not itself one, over the batch of all processes."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            fresh = SyncBatchNorm(
-                child.num_features,
-                child.eps,
-                child.momentum,
-                child.affine,
-                child.track_running_stats,
+    """The module with every BatchNorm in it over the batch of all processes, in place.
+
+    The layers stay what they are in all else: their class is changed, and `restore` changes it
+    back.
+
+    Raises:
+        UserError: a layer is a BatchNorm that does something besides.
+    """
+    for layer in module.modules():
+        if type(layer) in _SYNCED:
+            layer.__class__ = _SYNCED[type(layer)]
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(
+            layer, _AllOfBatch | nn.SyncBatchNorm
+        ):
+            raise UserError(
+                f"the network's {type(layer).__name__} is no plain BatchNorm and cannot look at "
+                "the batch of all processes; train on one device, or use another norm"
             )
-            fresh.load_state_dict(child.state_dict())
-            fresh.train(child.training).to(next(iter(child.state_dict().values())))
-            fresh.requires_grad_(all(p.requires_grad for p in child.parameters()))
-            setattr(module, name, fresh)
-        else:
-            synchronise(child)
+    return module
+
+
+def restore(module: nn.Module) -> nn.Module:
+    """Undo `synchronise`."""
+    plain = {synced: kind for kind, synced in _SYNCED.items()}
+    for layer in module.modules():
+        if type(layer) in plain:
+            layer.__class__ = plain[type(layer)]
     return module

@@ -25,7 +25,7 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
-from unlabeled.parallel import rank
+from unlabeled.parallel import check_launch, is_first
 from unlabeled.run import Run, load
 
 LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
@@ -114,8 +114,9 @@ def train(
     for flag, count in (("devices", devices), ("nodes", nodes)):
         if count < 1:
             raise UserError(f"{flag} is {count}, but must be at least 1")
+    check_launch(devices, nodes)
     folder = Path(out) if out else Path("runs") / Path(job.name.partition(":")[0]).stem
-    first = rank() == 0  # the others leave the folder alone
+    first = is_first()  # the others leave the folder alone
     if first:
         checkpoint = _prepare(folder, job.config, resume)
     else:

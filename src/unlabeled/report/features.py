@@ -36,14 +36,18 @@ def write_features(
     if out.suffix not in (".npy", ".npz", ".parquet"):
         raise UserError(f"--out is {out}; name a .npy, .npz or .parquet file")
     samples = run.read(data)
-    if devices < 1:
-        raise UserError(f"devices is {devices}, but must be at least 1")
+    gpus = torch.cuda.device_count()
+    if devices < 1 or (gpus and devices > gpus):
+        raise UserError(f"devices is {devices}, but must be from 1 to {gpus or 'the cores'}")
     out.parent.mkdir(parents=True, exist_ok=True)
     if devices == 1:
         features = run.features(samples)
     else:
         with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
-            mp.spawn(_embed_part, (devices, run.path, encoder, data, folder), nprocs=devices)
+            try:
+                mp.spawn(_embed_part, (devices, run.path, encoder, data, folder), nprocs=devices)
+            except mp.ProcessRaisedException as error:
+                raise UserError(str(error).strip().splitlines()[-1]) from error
             parts = [np.load(Path(folder) / f"{i}.npy") for i in range(devices)]
         features = np.concatenate(parts)
     beside = {
