@@ -56,7 +56,7 @@ def lecture_table(study: dict[str, Any]) -> str:
     probe, gap = found["L1"]["probe"] | found["L6"]["probe"], found["L7"]["gaps"]
     curves, biased = found["L9"]["curves"], found["L10"]["test"]
     lines = [
-        "| | linear probe | gap | gap, mean taken off | 160 labels | 30 labels | biased data |",
+        "| | linear probe, % | gap | gap, mean taken off | 160 labels | 30 labels | biased data |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in ("SimCLR", "supervised", "VAE", "random", "raw", "pca", "ica", "kmeans"):

@@ -216,7 +216,7 @@ def test_a_missing_package_is_named(name, monkeypatch):
         "timm:a/b",
         "timm:",
         "timm",
-        "vit",
+        "convnext_atto",
         "os.system",
         "hf:owner/name",
         "hf:.",

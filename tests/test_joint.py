@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import unlabeled as ul
-from unlabeled import registry
+from unlabeled import parallel, registry
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets import loading
 from unlabeled.datasets.base import Samples
@@ -759,14 +759,14 @@ def test_parts_of_two_processes_are_the_batch_of_one(kind, monkeypatch):
         "with_labelled": loading.with_labelled(SEVERAL - 1, 6, 0.3),
     }[kind]
     parts = []
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
+    for rank in (0, 1):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
         order = loading.Order(plan, seed=4, processes=2)
         order.set_epoch(3)
         rows = list(order)
         assert len(rows) == len(order)
         parts.append(np.array(rows).reshape(-1, 3))
-    monkeypatch.delenv("RANK")
+    monkeypatch.undo()
     whole = loading.Order(plan, seed=4)
     whole.set_epoch(3)
     assert np.array_equal(np.concatenate(parts, 1).ravel(), list(whole))
