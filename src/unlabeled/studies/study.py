@@ -181,7 +181,15 @@ def run_study(
         record = {"quick": quick, "seeds": seeds}
         if not (resume and _known(place, record)):
             _keep(place, experiment.find(lab), record)
+            _publish(study, lab, seeds, started)  # so that a stopped study shows what it found
         done += experiment.minutes
+    return _publish(study, lab, seeds, started)
+
+
+def _publish(study: ModuleType, lab: Lab, seeds: int, started: float) -> dict[str, Any]:
+    """Write `results.json` and the page, from all findings that there are."""
+    out, experiments = lab.out, study.EXPERIMENTS
+    known = [experiment.key for experiment in experiments]
     findings = {
         key: _read(out / "findings" / key) for key in known if _known(out / "findings" / key)
     }
@@ -194,7 +202,7 @@ def run_study(
             for number, (held, why) in finding.claims.items()
         },
         "seeds": seeds,
-        "quick": quick,
+        "quick": lab.quick,
         "cores": os.cpu_count(),
         "versions": versions(),
         "seconds_in_all": round(time.perf_counter() - started),
