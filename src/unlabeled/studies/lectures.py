@@ -686,7 +686,7 @@ def _cell(curve: dict[str, Any], n: int) -> str:
     if n not in curve["labels"]:
         return "–"
     i = curve["labels"].index(n)
-    sd = f" ± {100 * curve['sd'][i]:.2f}" if curve["sd"][i] else ""
+    sd = f" ± {100 * curve['sd'][i]:.2f}" if curve["sd"][i] > 5e-5 else ""
     return f"{100 * curve['test'][i]:.2f}{sd}"
 
 
@@ -741,7 +741,9 @@ def l10(lab: Lab) -> Finding:
         f"From SimCLR's features the shape is read with {percent(ours['biased'])} % on unbiased "
         f"pictures ({percent(ours['control'])} % in the control), from the VAE's with "
         f"{percent(drawn['biased'])} % ({percent(drawn['control'])} %), from pixels with "
-        f"{percent(scores['raw']['biased'])} % ({percent(scores['raw']['control'])} %).",
+        f"{percent(scores['raw']['biased'])} % ({percent(scores['raw']['control'])} %). With "
+        f"squares on the left and hearts on the right SimCLR gives {percent(ours['mirror image'])} "
+        "%.",
         [
             Table(
                 "Shape read from unbiased test pictures, %",
