@@ -197,7 +197,7 @@ def reopen(run: Run) -> Method:
     if checkpoint is None:
         raise UserError(f"{run.path} has no checkpoint, and so no heads; train it again")
     cls = registry.find("methods", run.config["method"])
-    views = ("augment", "weak")  # on record as words
+    views = ("augment", "weak", "small")  # on record as words
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
     method = cls(copy.deepcopy(run.encoder), **arguments)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
