@@ -495,20 +495,20 @@ def test_only_rows_of_seen_pictures_move(name):
     method = make(name, pictures=20, negatives=6, momentum=0.7)
     index = torch.tensor([3, 17, 5, 11])
     views = method.views(Batch(pictures(4), index))
-    before = method.bank.clone()
+    before = method.bank.rows.clone()
     method.loss(views)
-    assert torch.equal(method.bank, before)
+    assert torch.equal(method.bank.rows, before)
     z = method.seen[1]
     assert not z.requires_grad
     method.update()
-    torch.testing.assert_close(method.bank.norm(dim=1), torch.ones(20))
+    torch.testing.assert_close(method.bank.rows.norm(dim=1), torch.ones(20))
     for row in range(20):
         at = (index == row).nonzero()
         if len(at):
             mean = 0.7 * before[row] + 0.3 * z[at.item()]
-            torch.testing.assert_close(method.bank[row], mean / mean.norm())
+            torch.testing.assert_close(method.bank.rows[row], mean / mean.norm())
         else:
-            assert torch.equal(method.bank[row], before[row])
+            assert torch.equal(method.bank.rows[row], before[row])
 
 
 def naive_bank(z, own, others, temperature):
@@ -524,7 +524,7 @@ def test_instance_discrimination_leaves_the_batch_out_of_the_negatives():
     method = make("instance_discrimination", plain(), pictures=20, temperature=0.3)
     x, index, others = pictures(3), torch.tensor([4, 9, 2]), torch.tensor([9, 7, 4, 4, 12, 2])
     z = method.head(method.encoder(x))
-    expected = naive_bank(z, method.bank[index], method.bank[[7, 12]], 0.3)
+    expected = naive_bank(z, method.bank.rows[index], method.bank.rows[[7, 12]], 0.3)
     assert method.loss((x, index, others)).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -533,7 +533,7 @@ def test_pirl_equals_equation_5(share):
     """λ of the turned copy, 1 − λ of the picture; only the picture's embedding is kept."""
     method = make("pirl", plain(), pictures=20, temperature=0.3, share=share)
     (x, turned), index = two_views(3), torch.tensor([4, 9, 2])
-    own, rest = method.bank[index], method.bank[[7, 12]]
+    own, rest = method.bank.rows[index], method.bank.rows[[7, 12]]
     z, z_turned = method.head(method.encoder(x)), method.turned_head(method.encoder(turned))
     expected = share * naive_bank(z_turned, own, rest, 0.3)
     expected += (1 - share) * naive_bank(z, own, rest, 0.3)

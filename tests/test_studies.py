@@ -20,10 +20,10 @@ def small():
     return dsprites.load(pictures=1250)
 
 
-def test_the_lectures_in_miniature(small, tmp_path, monkeypatch):
+def test_the_lectures_in_miniature(tmp_path, monkeypatch):
     """One epoch each on 1,000 pictures: every experiment finds something and is on the page."""
     lectures = registry.find("studies", "lectures")
-    monkeypatch.setattr(lectures, "DATA", small)
+    monkeypatch.setattr(lectures, "DATA", dsprites.load(pictures=2500))  # a quick study takes half
     run = Lab.run
 
     def one_epoch(self, *words, **options):
@@ -52,7 +52,7 @@ def test_the_lectures_in_miniature(small, tmp_path, monkeypatch):
 def a_study(data, calls, batch_size=64):
     def one(lab):
         calls.append("one")
-        run = lab.run("a", "simclr", quick_epochs=1, batch_size=batch_size, progress=False)
+        run = lab.run("a", "simclr", quick_epochs=2, batch_size=batch_size, progress=False)
         z, _ = lab.features("a", run.encoder)
         return Finding(
             {"std": float(z.std())},

@@ -131,7 +131,7 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
     given = vars(_parse_args(parser, argv))
     given.pop("config")
     run = phases(given.pop("data"), **given)
-    figures = json.loads(next(run.path.parent.glob("*.json")).read_text())
+    figures = json.loads((run.path.parent / f"{name}.json").read_text())
     for key, value in figures.items():
         print(f"  {100 * value:6.2f} %  {key}" if isinstance(value, float) else f"{key}: {value}")
     print(run.path)
@@ -253,7 +253,9 @@ def study_command(argv: list[str]) -> int:
     parser = _parser("study", "Experiments of many runs: each kept, one report page.")
     parser.add_argument("name", type=str, help="a name of `unlabeled list studies`, or ./file.py")
     parser.add_argument("--out", type=str, help="its folder (default: runs/NAME)")
-    parser.add_argument("--quick", action="store_true", help="a first look: few epochs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a first look: half the data, few epochs"
+    )
     parser.add_argument("--only", type=str, default="", help="experiments, as L6,L8")
     parser.add_argument("--seeds", type=int, default=1, help="of the main encoders")
     parser.add_argument("--resume", action="store_true", help="keep findings that are there")

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.optim import LARS
+from unlabeled.parallel import gather
 
 Schedule = Callable[[float], float]
 """A function of progress: the share of training done, in [0, 1], to a value."""
@@ -103,6 +105,15 @@ class Recipe:
         return self.lr * shapes[self.schedule](progress)
 
 
+MINUTES: dict[str, Any] = {
+    "batch_size": 64,
+    "optimizer": "adam",
+    "schedule": "one_cycle",
+    "weight_decay": 0.0,
+}
+"""What learns within minutes on two cores: small batches, one cycle of Adam."""
+
+
 class Method(nn.Module):
     """A way to learn without labels: one file, one subclass, read like its paper's algorithm box.
 
@@ -186,3 +197,35 @@ class EMA(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         """The copy's output, without gradient."""
         return self.module(*inputs)
+
+
+class MemoryBank(nn.Module):
+    """A unit vector for each picture of the data, which moves towards the picture's embeddings.
+
+    Wu et al. 2018, section 3.
+
+    Args:
+        pictures: number of rows.
+        dim: their width.
+        momentum: share of a row that stays when its picture is seen again.
+    """
+
+    def __init__(self, pictures: int, dim: int, momentum: float) -> None:
+        super().__init__()
+        self.rows: Tensor
+        self.register_buffer("rows", F.normalize(torch.randn(pictures, dim), dim=1))
+        self.momentum = momentum
+
+    def draw(self, number: int) -> Tensor:
+        """Row numbers at random, (number,)."""
+        return torch.randint(len(self.rows), (number,), device=self.rows.device)
+
+    def forward(self, index: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of pictures (B, dim), and the drawn rows that are of no picture of this step."""
+        return self.rows[index], self.rows[drawn[~torch.isin(drawn, gather(index))]]
+
+    @torch.no_grad()
+    def follow(self, index: Tensor, z: Tensor) -> None:
+        """Rows of the pictures just seen, by all processes, move towards z (B, dim)."""
+        index, z = gather(index), gather(z)
+        self.rows[index] = F.normalize(self.rows[index].lerp(z, 1 - self.momentum), dim=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
@@ -32,6 +34,38 @@ def mlp(*dims: int, last_norm: bool = False) -> nn.Sequential:
         norm = nn.BatchNorm1d(last[1], affine=False)
         return nn.Sequential(*layers, nn.Linear(*last, bias=False), norm)
     return nn.Sequential(*layers, nn.Linear(*last))
+
+
+class PrototypeHead(nn.Module):
+    """DINO's: three layers, a sphere, and prototypes on the sphere, (B, dim) -> (B, classes).
+
+    Scores are cosines, in float32. Caron et al. 2021, appendix C.
+
+    Args:
+        dim: width of the input.
+        hidden: of the first two layers.
+        bottleneck: of the sphere.
+        classes: number of prototypes.
+    """
+
+    def __init__(self, dim: int, hidden: int, bottleneck: int, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(dim, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, bottleneck),
+        )
+        self.last = nn.Parameter(torch.randn(classes, bottleneck) * 0.02)
+        self.moves = 1.0  # share of the prototypes' gradient that is passed on
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim) -> (B, classes)."""
+        last = self.last.detach().lerp(self.last, self.moves)
+        place = F.normalize(self.body(x).float(), dim=1)
+        with torch.autocast(x.device.type, enabled=False):
+            return place @ F.normalize(last, dim=1).T
 
 
 def deconv(dim: int, shape: tuple[int, int, int], width: int = 16) -> nn.Sequential:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import barlow_twins
 from unlabeled.parallel import gather
@@ -29,16 +29,7 @@ class BarlowTwins(Method):
 
     # The paper's is LARS at 0.2 per 256 pictures, 1000 epochs on ImageNet, batch 2048.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 38,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 2e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
 
     def __init__(
         self,

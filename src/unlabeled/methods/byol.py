@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.core import EMA, Batch, Method, Recipe, constant, cosine
+from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, constant, cosine
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import cosine_distance
 from unlabeled.views import Photo, View
@@ -33,16 +33,7 @@ class BYOL(Method):
 
     # The paper's is LARS at 0.2 per 256 pictures, 1000 epochs on ImageNet, τ = 0.996.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 38,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 2e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
 
     def __init__(
         self,

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import EMA, Batch, Method, Recipe, cosine, linear
+from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, cosine, linear
+from unlabeled.encoders.heads import PrototypeHead
 from unlabeled.parallel import mean_over
 from unlabeled.views import Photo, View
 
@@ -45,12 +46,9 @@ class DINO(Method):
     recipe = Recipe(epochs=100, batch_size=128, lr=5e-4, weight_decay=0.04, clip=3.0)
     recipes: ClassVar = {
         "dsprites": {
+            **MINUTES,
             "epochs": 38,
-            "batch_size": 64,
-            "optimizer": "adam",
             "lr": 2e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
             "classes_learnt": 256,
             "crops": 0,  # a small crop of a sprite is mostly black
         }
@@ -75,7 +73,7 @@ class DINO(Method):
         augment: View | None = None,
     ) -> None:
         super().__init__(encoder)
-        head = _Head(self.encoder.dim, hidden, bottleneck, classes_learnt)
+        head = PrototypeHead(self.encoder.dim, hidden, bottleneck, classes_learnt)
         self.student: Any = nn.Sequential(self.encoder, head)
         self.teacher = EMA(self.student)
         self.encoder = self.teacher.module[0]  # type: ignore[index]
@@ -139,25 +137,3 @@ class DINO(Method):
         look = look / look.amax((2, 3), keepdim=True)
         maps = F.interpolate(look, x.shape[2:], mode="nearest")[:, :, None]
         return {"attention": torch.cat([x[:, None], maps.expand(-1, -1, x.shape[1], -1, -1)], 1)}
-
-
-class _Head(nn.Module):
-    """Three layers, a sphere, and prototypes on the sphere: (B, d) -> (B, K)."""
-
-    def __init__(self, d: int, hidden: int, bottleneck: int, classes: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(d, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, bottleneck),
-        )
-        self.last = nn.Parameter(torch.randn(classes, bottleneck) * 0.02)
-        self.moves = 1.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        last = self.last.detach().lerp(self.last, self.moves)
-        place = F.normalize(self.body(x).float(), dim=1)
-        with torch.autocast(x.device.type, enabled=False):  # scores and the centre in float32
-            return place @ F.normalize(last, dim=1).T

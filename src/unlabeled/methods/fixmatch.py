@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
 from unlabeled.views import Affine, Flip, Photo, View
 
@@ -38,13 +38,10 @@ class FixMatch(Method):
     # The paper's but for its 2²⁰ steps and Nesterov's momentum (table 4).
     recipe = Recipe(epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4)
     recipes: ClassVar = {
-        "dsprites": {
+        "dsprites": MINUTES
+        | {
             "epochs": 7,
-            "batch_size": 64,
-            "optimizer": "adam",
             "lr": 4e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
             "weak": Affine(rotation=20.0, translation=0.05, scale=(0.9, 1.1)),
         }
     }

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
 from unlabeled.objectives import info_nce
-from unlabeled.parallel import gather
 from unlabeled.views import Photo, View
 
 
@@ -33,16 +31,7 @@ class InstanceDiscrimination(Method):
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 50,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 2e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 50, "lr": 2e-3}}
 
     def __init__(
         self,
@@ -57,14 +46,13 @@ class InstanceDiscrimination(Method):
     ) -> None:
         super().__init__(encoder)
         self.head = nn.Linear(self.encoder.dim, dim)
-        self.bank: Tensor
-        self.register_buffer("bank", F.normalize(torch.randn(pictures, dim), dim=1))
-        self.temperature, self.negatives, self.momentum = temperature, negatives, momentum
+        self.bank = MemoryBank(pictures, dim, momentum)
+        self.temperature, self.negatives = temperature, negatives
         self.augment = augment or Photo()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """A random view of each picture (B, C, H, W), its row (B,), and rows of others."""
-        others = torch.randint(len(self.bank), (self.negatives,), device=batch.x.device)
+        others = self.bank.draw(self.negatives)
         return self.augment(batch.x), batch.index, others
 
     def project(self, x: Tensor) -> Tensor:
@@ -75,11 +63,10 @@ class InstanceDiscrimination(Method):
         """InfoNCE of each view, its own row and others'."""
         x, index, others = views
         z = F.normalize(self.project(x).float(), dim=1)  # (B, dim)
-        others = others[~torch.isin(others, gather(index))]
         self.seen = index, z.detach()
-        return info_nce(z, self.bank[index], self.temperature, self.bank[others])
+        own, others = self.bank(index, others)
+        return info_nce(z, own, self.temperature, others)
 
     def update(self) -> None:
-        """Rows of the pictures just seen, by all processes, move towards their new embeddings."""
-        index, z = (gather(part) for part in self.seen)
-        self.bank[index] = F.normalize(self.bank[index].lerp(z, 1 - self.momentum), dim=1)
+        """Rows of the pictures just seen move towards their new embeddings."""
+        self.bank.follow(*self.seen)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import EMA, Batch, Method, Recipe
+from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import info_nce
 from unlabeled.parallel import gather
@@ -39,17 +39,7 @@ class MoCo(Method):
 
     # The papers' is SGD at 0.03 per 256 pictures.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.06, weight_decay=5e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 38,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 2e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-            "splits": 2,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "splits": 2}}
 
     def __init__(
         self,

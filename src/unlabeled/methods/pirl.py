@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
 from unlabeled.objectives import info_nce
-from unlabeled.parallel import gather
 from unlabeled.views import Photo, View
 from unlabeled.views.image import quarter_turns
 
@@ -36,16 +35,7 @@ class PIRL(Method):
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=1e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 40,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 2e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 40, "lr": 2e-3}}
 
     def __init__(
         self,
@@ -62,16 +52,14 @@ class PIRL(Method):
         super().__init__(encoder)
         d = self.encoder.dim
         self.head, self.turned_head = nn.Linear(d, dim), nn.Linear(d, dim)
-        self.bank: Tensor
-        self.register_buffer("bank", F.normalize(torch.randn(pictures, dim), dim=1))
-        self.temperature, self.share = temperature, share
-        self.negatives, self.momentum = negatives, momentum
+        self.bank = MemoryBank(pictures, dim, momentum)
+        self.temperature, self.share, self.negatives = temperature, share, negatives
         self.augment = augment or Photo()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A view and a turned one (B, C, H, H), the rows of both (B,), and rows of others."""
         turns = torch.randint(1, 4, (len(batch.x),), device=batch.x.device)
-        others = torch.randint(len(self.bank), (self.negatives,), device=batch.x.device)
+        others = self.bank.draw(self.negatives)
         turned = quarter_turns(self.augment(batch.x), turns)
         return self.augment(batch.x), turned, batch.index, others
 
@@ -81,13 +69,12 @@ class PIRL(Method):
         h, h_turned = self.encoder(torch.cat([x, turned])).chunk(2)
         z = F.normalize(self.head(h).float(), dim=1)  # (B, dim)
         z_turned = F.normalize(self.turned_head(h_turned).float(), dim=1)  # (B, dim)
-        own, others = self.bank[index], self.bank[others[~torch.isin(others, gather(index))]]
+        own, others = self.bank(index, others)
         self.seen = index, z.detach()
         return self.share * info_nce(z_turned, own, self.temperature, others) + (
             1 - self.share
         ) * info_nce(z, own, self.temperature, others)
 
     def update(self) -> None:
-        """Rows of the pictures just seen, by all processes, move towards their new embeddings."""
-        index, z = (gather(part) for part in self.seen)
-        self.bank[index] = F.normalize(self.bank[index].lerp(z, 1 - self.momentum), dim=1)
+        """Rows of the pictures just seen move towards their new embeddings."""
+        self.bank.follow(*self.seen)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
 from unlabeled.views import Flip, View
 from unlabeled.views.image import quarter_turns
@@ -35,16 +35,7 @@ class S4L(Method):
     # The paper's is SGD at 0.1 for 256 pictures, weight decay 2e-4 (10 % of ImageNet's labels).
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     # As many pictures pass through the network in a step as with two views of 64.
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 2,
-            "batch_size": 32,
-            "optimizer": "adam",
-            "lr": 4e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 2, "batch_size": 32, "lr": 4e-3}}
 
     def __init__(
         self,

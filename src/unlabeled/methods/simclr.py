@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, cat, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import nt_xent
 from unlabeled.parallel import gather
@@ -41,16 +41,7 @@ class SimCLR(Method):
     # Screened in short runs on held-out real pictures; the last step of temperature and epochs was
     # taken after a look at the default test pictures, whose figures are so much the less blind.
     recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 38,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 4e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-            "dim": 0,
-            "temperature": 0.15,
-        }
+        "dsprites": MINUTES | {"epochs": 38, "lr": 4e-3, "dim": 0, "temperature": 0.15}
     }
 
     def __init__(

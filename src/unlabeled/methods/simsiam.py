@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import cosine_distance
 from unlabeled.views import Photo, View
@@ -29,16 +29,7 @@ class SimSiam(Method):
 
     # The paper's is SGD at 0.05 per 256 pictures, its predictor's rate constant.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 38,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 1e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 1e-3}}
 
     def __init__(
         self,

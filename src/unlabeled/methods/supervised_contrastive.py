@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import sup_con
 from unlabeled.parallel import gather
@@ -28,16 +28,7 @@ class SupervisedContrastive(Method):
 
     supervised = True
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 8,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 4e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.parallel import gather, own
 from unlabeled.views import Photo, View
@@ -33,17 +33,7 @@ class SwAV(Method):
 
     # The paper's is LARS at 0.6 per 256 pictures, 800 epochs on ImageNet, with six small crops.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 38,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 2e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-            "prototypes": 64,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 64}}
 
     def __init__(
         self,

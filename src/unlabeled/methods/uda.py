@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe, Schedule, constant, linear
+from unlabeled.core import MINUTES, Batch, Method, Recipe, Schedule, constant, linear
 from unlabeled.parallel import mean_of
 from unlabeled.views import Affine, Flip, Photo, View
 
@@ -48,13 +48,10 @@ class UDA(Method):
     # The authors' code for CIFAR-10 but for its steps and Nesterov's momentum.
     recipe = Recipe(epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4)
     recipes: ClassVar = {
-        "dsprites": {
+        "dsprites": MINUTES
+        | {
             "epochs": 7,
-            "batch_size": 64,
-            "optimizer": "adam",
             "lr": 4e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
             "weak": Affine(rotation=20.0, translation=0.05, scale=(0.9, 1.1)),
         }
     }

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
 from unlabeled.views import Flip, View
 
@@ -43,17 +43,7 @@ class VAT(Method):
     supervised = True
     labelled = 0.2  # 32 pictures with labels beside 128 without, in the authors' code
     recipe = Recipe(epochs=100, batch_size=160, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
-        "dsprites": {
-            "epochs": 6,
-            "batch_size": 64,
-            "optimizer": "adam",
-            "lr": 4e-3,
-            "schedule": "one_cycle",
-            "weight_decay": 0.0,
-            "size": 2.0,
-        }
-    }
+    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 6, "lr": 4e-3, "size": 2.0}}
 
     def __init__(
         self,

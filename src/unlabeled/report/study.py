@@ -43,8 +43,9 @@ def _conditions(result: dict[str, Any]) -> str:
     seeds = (
         f"{result['seeds']} seeds, mean ± standard deviation" if result["seeds"] > 1 else "seed 0"
     )
-    quick = "Trained for a few epochs only: figures are lower than in the whole study. " * bool(
-        result["quick"]
+    quick = (
+        "Trained for a few epochs on half of the pictures: figures are lower than in the whole "
+        "study. " * bool(result["quick"])
     )
     return (
         f'<p class="note">{quick}Every encoder was trained here, from random weights, and judged '
