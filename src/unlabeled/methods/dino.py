@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, cosine, linear
 from unlabeled.encoders.heads import PrototypeHead
+from unlabeled.objectives import dino
 from unlabeled.parallel import mean_over
 from unlabeled.views import Photo, View
 
@@ -105,12 +106,11 @@ class DINO(Method):
         scores = [*self.student(whole).chunk(2)]  # (B, K) each
         if small:
             scores += self.student(torch.cat(small)).chunk(len(small))
-        said = [F.log_softmax(s / self.temperature, 1) for s in scores]
         taught = self.teacher(whole)  # (2B, K)
         self.mean_score = taught.mean(0)
         targets = self.targets(taught).chunk(2)
-        pairs = [(t, s) for i, t in enumerate(targets) for j, s in enumerate(said) if i != j]
-        return torch.stack([-(t * s).sum(1).mean() for t, s in pairs]).mean()
+        pairs = [(s, t) for i, t in enumerate(targets) for j, s in enumerate(scores) if i != j]
+        return torch.stack([dino(s, t, self.temperature) for s, t in pairs]).mean()
 
     def targets(self, scores: Tensor) -> Tensor:
         """What the teacher says, (B, K): centred, sharpened, sums to 1."""

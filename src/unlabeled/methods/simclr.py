@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from torch import Tensor, cat, nn
+from torch import Tensor, arange, cat, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import nt_xent
+from unlabeled.objectives._shelf import Shelved, labelled_loss
 from unlabeled.parallel import gather
 from unlabeled.views import Photo, View
 
@@ -31,6 +32,8 @@ class SimCLR(Method):
             leaves only the attraction.
         denominator: "paper" has the positive in the sum; "tutorial" leaves it out, as the lecture's
             code does.
+        objective: another one of labelled rows, in which every picture is its own class; it has its
+            own temperature.
         augment: the views; the data set's own unless given.
     """
 
@@ -53,13 +56,14 @@ class SimCLR(Method):
         temperature: float = 0.5,
         negatives: int | None = None,
         denominator: Literal["paper", "tutorial"] = "paper",
+        objective: Shelved = "nt_xent",
         augment: View | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
         self.head = mlp(*[d] * layers, dim) if dim else nn.Identity()
         self.temperature, self.negatives = temperature, negatives
-        self.keep_positive = denominator == "paper"
+        self.keep_positive, self.objective = denominator == "paper", objective
         self.augment = augment or Photo()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -71,6 +75,9 @@ class SimCLR(Method):
         return self.head(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """NT-Xent of the projections of the batch of all processes."""
-        a, b = self.project(cat(views)).chunk(2)  # (B, dim) each
-        return nt_xent(gather(a), gather(b), self.temperature, self.negatives, self.keep_positive)
+        """NT-Xent, or another objective, of the projections of the batch of all processes."""
+        a, b = (gather(z) for z in self.project(cat(views)).chunk(2))  # (B, dim) each
+        if self.objective != "nt_xent":
+            picture = arange(len(a), device=a.device)
+            return labelled_loss(self.objective, torch.cat([a, b]), picture.repeat(2))
+        return nt_xent(a, b, self.temperature, self.negatives, self.keep_positive)

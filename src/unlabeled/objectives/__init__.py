@@ -4,23 +4,46 @@ Two shapes of signature only: `f(a, b, …)`, where row i of both belong togethe
 where equal labels do.
 """
 
-from unlabeled.objectives.grouped import siamese, sup_con
+from unlabeled.objectives.grouped import (
+    contrastive,
+    lifted_structure,
+    lmnn,
+    mahalanobis,
+    siamese,
+    soft_nearest_neighbour,
+    sup_con,
+    triplet,
+)
 from unlabeled.objectives.labelled import known_cross_entropy
 from unlabeled.objectives.paired import (
     barlow_twins,
     cosine_distance,
+    dino,
+    hinge,
     info_nce,
+    n_pair,
+    nce,
     nt_xent,
     vicreg,
 )
 
 __all__ = [
     "barlow_twins",
+    "contrastive",
     "cosine_distance",
+    "dino",
+    "hinge",
     "info_nce",
     "known_cross_entropy",
+    "lifted_structure",
+    "lmnn",
+    "mahalanobis",
+    "n_pair",
+    "nce",
     "nt_xent",
     "siamese",
+    "soft_nearest_neighbour",
     "sup_con",
+    "triplet",
     "vicreg",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from unlabeled.errors import UserError
+from unlabeled.objectives._similarity import log_sums
 from unlabeled.objectives.precision import full_precision
 
 
@@ -32,6 +35,8 @@ def nt_xent(
     left out of the sum, as in the lecture tutorial's code with two negatives: the loss then has no
     lower bound of 0 (decoupled contrastive learning, Yeh et al. 2022, does so on purpose).
 
+    Large batches hold no matrix of similarities: `similarity.path` says from when on.
+
     Args:
         a: projections of one view.
         b: projections of the other, row by row.
@@ -52,25 +57,24 @@ def nt_xent(
         raise UserError(f"the temperature is above 0, but is {temperature}")
     if negatives is not None and not 0 <= negatives < len(a):
         raise UserError(f"{len(a)} pairs have 0 to {len(a) - 1} negatives, not {negatives}")
-    z = F.normalize(torch.cat([a, b]), dim=1)  # (2n, d)
+    z = F.normalize(torch.cat([a, b]), dim=1) / temperature**0.5  # (2n, d)
     za, zb = z.chunk(2)
-    positive = (za * zb).sum(1) / temperature  # (n,), the same for i→j and j→i
+    positive = (za * zb).sum(1)  # (n,), the same for i→j and j→i
     if negatives == 0:
         return -positive.mean()
-    if negatives is None:
-        similarity = (z / temperature) @ z.T  # (2n, 2n)
-        similarity.fill_diagonal_(-torch.inf)
-        if not keep_positive:
-            similarity.diagonal(len(a)).fill_(-torch.inf)
-            similarity.diagonal(-len(a)).fill_(-torch.inf)
-    else:
+    if negatives is not None:
         other = torch.cat([zb, za])  # (2n, d)
         follow = (torch.arange(len(a))[:, None] + torch.arange(1, negatives + 1)) % len(a)
         rows = torch.cat([follow, follow + len(a)]).to(z.device)  # (2n, negatives)
-        similarity = torch.einsum("nd,nkd->nk", z / temperature, other[rows])
+        similarity = torch.einsum("nd,nkd->nk", z, other[rows])
         if keep_positive:
             similarity = torch.cat([similarity, positive.repeat(2)[:, None]], 1)
-    return similarity.logsumexp(1).mean() - positive.mean()
+        sums = similarity.logsumexp(1)
+    elif keep_positive:
+        sums = log_sums(z, which="others")
+    else:
+        sums = log_sums(z, which="different", y=torch.arange(len(a), device=z.device).repeat(2))
+    return sums.mean() - positive.mean()
 
 
 @full_precision
@@ -84,7 +88,7 @@ def info_nce(
 
     −log( exp(a_i·b_i/τ) / Σ_k exp(a_i·k/τ) ), the mean over i; a and b are taken as they are, so
     normalise them for cosines. The candidates of query i are b_i and the `negatives`, such as
-    MoCo's queue (He et al. 2020, eq. 1); without any, all rows of b.
+    MoCo's queue (He et al. 2020, eq. 1); without any, all rows of b. Large batches hold no matrix.
 
     Args:
         a: queries.
@@ -97,9 +101,111 @@ def info_nce(
     """
     positive = (a * b).sum(1) / temperature  # (n,)
     if negatives is None:
-        return (a @ b.T / temperature).logsumexp(1).mean() - positive.mean()
-    others = a @ negatives.T / temperature  # (n, k)
-    return torch.cat([positive[:, None], others], 1).logsumexp(1).mean() - positive.mean()
+        return log_sums(a / temperature, b).mean() - positive.mean()
+    others = log_sums(a / temperature, negatives)
+    return (torch.logaddexp(positive, others) - positive).mean()
+
+
+@full_precision
+def n_pair(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], regularisation: float = 0.0
+) -> Float[Tensor, ""]:
+    """Multi-class N-pair: log(1 + Σ_{j≠i} exp(a_i·b_j − a_i·b_i)) (Sohn 2016, eq. 7).
+
+    The mean over i of n pairs from n classes. It is InfoNCE at τ = 1, not normalised, for which the
+    paper keeps the lengths of the rows small.
+
+    Args:
+        a: anchors.
+        b: their positives, row by row.
+        regularisation: weight of the mean squared length of the rows of a and of b, added; the
+            paper's section 3.2.2. TensorFlow's code takes a quarter of it, times 0.002.
+
+    Returns:
+        a scalar ≥ 0.
+    """
+    lengths = a.pow(2).sum(1).mean() + b.pow(2).sum(1).mean()
+    return (log_sums(a, b) - (a * b).sum(1)).mean() + regularisation * lengths
+
+
+@full_precision
+def nce(
+    a: Float[Tensor, "n d"],
+    b: Float[Tensor, "n d"],
+    temperature: float = 0.1,
+    negatives: Float[Tensor, "k d"] | None = None,
+    log_partition: float | Tensor = 0.0,
+) -> Float[Tensor, ""]:
+    """Is this the true key or noise? (Gutmann, Hyvärinen 2010, eq. 1–3; 2012 for k to one.)
+
+    −log h(a_i, b_i) − Σ_k log(1 − h(a_i, noise_k)), the mean over i, where h = σ(G − log k) and
+    G = a·b/τ − c is the logarithm of the model's density over the noise's. Noise are the
+    `negatives`; without any, the other rows of b, so that k is n − 1.
+
+    Args:
+        a: queries.
+        b: their keys, row by row.
+        temperature: τ, above 0.
+        negatives: keys drawn as noise.
+        log_partition: c, the logarithm of the normalisation; a tensor learns it as the paper does.
+
+    Returns:
+        a scalar ≥ 0.
+    """
+    noise = a @ (b if negatives is None else negatives).T / temperature - log_partition
+    k = noise.shape[1] - (negatives is None)
+    shift = math.log(max(1, k))
+    costs = F.softplus(noise - shift)  # −log(1 − h)
+    if negatives is None:
+        costs = costs.masked_fill(torch.eye(len(a), dtype=torch.bool, device=a.device), 0)
+    true = (a * b).sum(1) / temperature - log_partition - shift
+    return (F.softplus(-true) + costs.sum(1)).mean()
+
+
+@full_precision
+def hinge(
+    a: Float[Tensor, "n d"],
+    b: Float[Tensor, "n d"],
+    negatives: Float[Tensor, "n k d"] | None = None,
+) -> Float[Tensor, ""]:
+    """max(0, 1 − a_i·b_i) + the mean over k of max(0, 1 + a_i·b_k); CPC's question with a hinge.
+
+    Illing, Ventura, Bellec, Gerstner 2021 (CLAPP), eq. 3, where a is W c, the prediction, b what
+    came, and one negative is drawn; they weight neither. Without `negatives` all other rows of b
+    are taken.
+
+    Args:
+        a: predictions.
+        b: what came, row by row.
+        negatives: what came elsewhere, for each row.
+
+    Returns:
+        a scalar ≥ 0, the mean over i.
+    """
+    near = (1 - (a * b).sum(1)).relu()
+    if negatives is not None:
+        far = (1 + torch.einsum("nd,nkd->nk", a, negatives)).relu().mean(1)
+        return (near + far).mean()
+    itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
+    far = (1 + a @ b.T).relu().masked_fill(itself, 0).sum(1) / max(1, len(a) - 1)
+    return (near + far).mean()
+
+
+@full_precision
+def dino(
+    a: Float[Tensor, "n k"], b: Float[Tensor, "n k"], temperature: float = 0.1
+) -> Float[Tensor, ""]:
+    """Cross-entropy of a student with its teacher: −Σ_k b_k log softmax(a/τ)_k (Caron 2021, eq. 1).
+
+    Args:
+        a: the student's scores.
+        b: what the teacher says: each row ≥ 0 and of sum 1, centred and sharpened by whoever calls.
+        temperature: τ of the student.
+
+    Returns:
+        a scalar, at least the teacher's entropy.
+    """
+    return F.cross_entropy(a / temperature, b)
 
 
 @full_precision

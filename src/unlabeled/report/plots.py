@@ -167,6 +167,16 @@ def curves_picture(lines: dict[str, tuple[list[float], list[float]]], title: str
     return _svg(figure)
 
 
+def bars_picture(values: dict[str, float], title: str) -> str:
+    """SVG: a bar for each share, the best on top."""
+    order = sorted(values, key=lambda name: values[name])
+    figure, axes = _axes(4.2, 0.6 + 0.24 * len(order))
+    axes.barh(order, [100 * values[name] for name in order], color=LINE, height=0.7)
+    axes.set(xlabel=f"{title}, %", xlim=(0, 100))
+    axes.grid(axis="x", alpha=0.25)
+    return _svg(figure)
+
+
 def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: int = 6) -> bytes:
     """PNG: one row a query; first the query, then the pictures nearest to it among those shown."""
     part = splits.test if len(splits.test) else splits.train
