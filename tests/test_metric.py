@@ -119,7 +119,7 @@ def test_it_learns_what_belongs_together(sprites, tmp_path):
     )
     learnt = retrieval(run.embed(x), y)["map@r"]
     pixels = retrieval(x.reshape(len(x), -1).astype(np.float32), y)["map@r"]
-    assert learnt > pixels + 0.1
+    assert learnt > 1.3 * pixels
 
 
 @pytest.mark.parametrize("objective", ["triplet", "nce"])

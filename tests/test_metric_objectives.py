@@ -1,6 +1,9 @@
 """The metric-learning shelf against naive loops and a second library; tiles against the matrix."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -201,7 +204,7 @@ PAIRED = {
     ),
     "hinge": (ob.hinge, naive_hinge),
     "dino": (
-        lambda a, b: ob.dino(a, b.softmax(1), 0.2),
+        lambda a, b: ob.dino(a, b.softmax(1, torch.promote_types(b.dtype, torch.float32)), 0.2),
         lambda a, b: naive_dino(a, b.softmax(1), 0.2),
     ),
     "nt_xent": (lambda a, b: ob.nt_xent(a, b, 0.3), None),
@@ -465,3 +468,49 @@ def test_soft_nearest_neighbour_of_few_is_the_log_of_the_share():
     z = torch.eye(6, dtype=torch.float64)
     y = torch.tensor([0, 0, 0, 1, 1, 1])
     assert ob.soft_nearest_neighbour(z, y).item() == pytest.approx(-math.log(2 / 5))
+
+
+FUSED = """
+import torch
+from unlabeled.objectives._similarity import log_sums, using
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+for n, m, d in ((70, 70, 5), (130, 67, 33)):
+    torch.manual_seed(n)
+    a, b = torch.randn(n, d, device=device), torch.randn(m, d, device=device)
+    y, weights = torch.arange(n, device=device) % 50, torch.linspace(-1, 2, n, device=device)
+    for which in ("all", "others", "same", "different"):
+        for other in [None, b] if which == "all" else [None, a * 0.5] * (n == m):
+            found = []
+            for way in ("dense", "triton"):
+                u = a.clone().requires_grad_()
+                v = None if other is None else other.clone().requires_grad_()
+                with using(way):
+                    sums = log_sums(u, v, which, y)
+                loss = (weights * sums)[sums > -1e29].sum()
+                found.append((sums, *torch.autograd.grad(loss, [u] if v is None else [u, v])))
+            for dense, fused in zip(*found, strict=True):
+                torch.testing.assert_close(fused, dense, rtol=1e-4, atol=1e-4)
+print("equal on", device)
+"""
+
+
+def test_fused_kernels_equal_the_matrix():
+    """On a GPU; without one Triton's interpreter runs the same kernels, where it is installed."""
+    pytest.importorskip("triton")
+    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", FUSED], env=os.environ | interpreted, capture_output=True, text=True
+    )
+    assert "equal on" in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_takes_the_fused_path():
+    assert path(16384, 16384, "cuda") == "triton"
+    a, b = (v.cuda().requires_grad_() for v in rows(4096, 32, dtype=torch.float32))
+    fused = torch.autograd.grad(ob.nt_xent(a, b, 0.2), (a, b))
+    with using("tiled"):
+        tiled = torch.autograd.grad(ob.nt_xent(a, b, 0.2), (a, b))
+    for one, other in zip(fused, tiled, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-7)

@@ -79,5 +79,5 @@ class SimCLR(Method):
         a, b = (gather(z) for z in self.project(cat(views)).chunk(2))  # (B, dim) each
         if self.objective != "nt_xent":
             picture = arange(len(a), device=a.device)
-            return labelled_loss(self.objective, torch.cat([a, b]), picture.repeat(2))
+            return labelled_loss(self.objective, cat([a, b]), picture.repeat(2))
         return nt_xent(a, b, self.temperature, self.negatives, self.keep_positive)

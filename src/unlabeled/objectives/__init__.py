@@ -4,6 +4,7 @@ Two shapes of signature only: `f(a, b, …)`, where row i of both belong togethe
 where equal labels do.
 """
 
+from unlabeled.objectives._similarity import path, using
 from unlabeled.objectives.grouped import (
     contrastive,
     lifted_structure,
@@ -41,9 +42,11 @@ __all__ = [
     "n_pair",
     "nce",
     "nt_xent",
+    "path",
     "siamese",
     "soft_nearest_neighbour",
     "sup_con",
     "triplet",
+    "using",
     "vicreg",
 ]

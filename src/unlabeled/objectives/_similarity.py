@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib.util
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -18,21 +19,30 @@ from torch import Tensor
 Which = Literal["all", "others", "same", "different"]
 """The j that count for row i: all; all but i; those with its label but i; those without its
 label."""
-Path = Literal["dense", "tiled"]
+Path = Literal["dense", "tiled", "triton"]
 
 DENSE_UP_TO = 2**22
 """So many pairs of rows are held as a matrix, 16 MB in float32."""
 TILE = 2**20
 """So many pairs of rows in a tile, as fits a processor's cache."""
+WIDEST = 256
+"""Dimensions at most of rows that fit on a GPU's chip; wider ones are tiled."""
 NONE = -1e30
 """Log of an empty sum: finite, so that no gradient is NaN."""
 
 _forced: contextvars.ContextVar[Path | None] = contextvars.ContextVar("path", default=None)
 
 
-def path(rows: int, columns: int) -> Path:
-    """Which way the sums of that many rows over so many columns are computed here."""
-    return _forced.get() or ("dense" if rows * columns <= DENSE_UP_TO else "tiled")
+def path(rows: int, columns: int, device: str = "cpu") -> Path:
+    """Which way the sums of that many rows over so many columns are computed on a device.
+
+    Large ones are "tiled"; on "cuda", where Triton is installed, by its fused kernels.
+    """
+    if forced := _forced.get():
+        return forced
+    if rows * columns <= DENSE_UP_TO:
+        return "dense"
+    return "triton" if device == "cuda" and importlib.util.find_spec("triton") else "tiled"
 
 
 @contextlib.contextmanager
@@ -59,9 +69,10 @@ def log_sums(
     Returns:
         (n,), with gradient to a and b.
     """
-    columns = len(a if b is None else b)
-    if path(len(a), columns) == "tiled":
-        return _LogSums.apply(a, b, which, y)
+    way = path(len(a), len(a if b is None else b), a.device.type)
+    if way != "dense":
+        fused = way == "triton" and a.dtype == torch.float32 and a.shape[1] <= WIDEST
+        return _LogSums.apply(a, b, which, y, fused)
     rows = torch.arange(len(a), device=a.device)
     return _scores(a, a if b is None else b, which, y, rows).logsumexp(1).clamp(min=NONE)
 
@@ -99,27 +110,56 @@ def _tiles(a: Tensor, b: Tensor) -> Iterator[Tensor]:
 
 class _LogSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor | None, which: Which, y: Tensor | None) -> Tensor:
-        ctx.which, ctx.alone = which, b is None
-        b = a if b is None else b
-        sums = torch.cat([_scores(a, b, which, y, rows).logsumexp(1) for rows in _tiles(a, b)])
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor | None, which: Which, y: Tensor | None, fused: bool
+    ) -> Tensor:
+        ctx.which, ctx.alone, ctx.fused = which, b is None, fused
+        a = a.contiguous()
+        b = a if b is None else b.contiguous()
+        if fused:
+            from unlabeled.objectives import _triton
+
+            sums = _triton.forward(a, b, which, y, NONE)
+        else:
+            sums = torch.cat([_scores(a, b, which, y, rows).logsumexp(1) for rows in _tiles(a, b)])
         sums = sums.clamp(min=NONE)
         ctx.save_for_backward(a, b, y, sums)
         return sums
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, y, sums = ctx.saved_tensors
         empty = sums <= NONE
         sums, grad = sums.masked_fill(empty, 0), grad.masked_fill(empty, 0)
-        grad_a, grad_b = torch.empty_like(a), None if ctx.alone else torch.zeros_like(b)
-        for rows in _tiles(a, b):
-            scores = _scores(a, b, ctx.which, y, rows)
-            weights = (scores - sums[rows][:, None]).exp_().mul_(grad[rows][:, None])
-            if grad_b is None:  # i is a column too, with the same scores: they are symmetric
-                weights += scores.sub_(sums).exp_().mul_(grad)
-            else:
-                grad_b.addmm_(weights.T, a[rows])
-            grad_a[rows] = weights @ b
-        return grad_a, grad_b, None, None
+        slopes = _fused_slopes if ctx.fused else _tiled_slopes
+        return *slopes(a, b, y, sums, grad.contiguous(), ctx.which, ctx.alone), None, None, None
+
+
+def _tiled_slopes(
+    a: Tensor, b: Tensor, y: Tensor | None, sums: Tensor, grad: Tensor, which: Which, alone: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of a and b; of a alone where both are the same rows."""
+    grad_a, grad_b = torch.empty_like(a), None if alone else torch.zeros_like(b)
+    for rows in _tiles(a, b):
+        scores = _scores(a, b, which, y, rows)
+        weights = (scores - sums[rows][:, None]).exp_().mul_(grad[rows][:, None])
+        if grad_b is None:  # i is a column too, with the same scores: they are symmetric
+            weights += scores.sub_(sums).exp_().mul_(grad)
+        else:
+            grad_b.addmm_(weights.T, a[rows])
+        grad_a[rows] = weights @ b
+    return grad_a, grad_b
+
+
+def _fused_slopes(
+    a: Tensor, b: Tensor, y: Tensor | None, sums: Tensor, grad: Tensor, which: Which, alone: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The same by Triton."""
+    from unlabeled.objectives import _triton
+
+    own = sums, grad
+    if alone:
+        return _triton.backward(a, b, which, y, NONE, own, own), None
+    grad_a = _triton.backward(a, b, which, y, NONE, own, None)
+    return grad_a, _triton.backward(b, a, which, y, NONE, None, own)
