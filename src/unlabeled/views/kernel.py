@@ -1,0 +1,89 @@
+"""Resampling in C++, built once by PyTorch's extension loader where there is a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("resample.cpp")
+FLAGS = ["-O3", "-march=native", "-ffp-contract=off"]
+Resample = Callable[[Tensor, Tensor, bool], Tensor]
+
+
+def which() -> str:
+    """Which resampling runs on this machine's processor: "compiled" or "plain"."""
+    return "compiled" if compiled() else "plain"
+
+
+@functools.cache
+def compiled() -> Resample | None:
+    """The C++ function; None where it cannot be built, or `UNLABELED_COMPILE=0` forbids it.
+
+    It is kept in the user's cache, under a name that holds the source and the machine.
+    """
+    if os.environ.get("UNLABELED_COMPILE") == "0":
+        return None
+    machine = " ".join(os.uname()) if hasattr(os, "uname") else "windows"
+    words = SOURCE.read_bytes() + f"{FLAGS}{machine}{torch.__version__}".encode()
+    name = f"resample_{hashlib.sha256(words).hexdigest()[:16]}"
+    folder = Path(os.environ.get("UNLABELED_CACHE") or user_cache_path("unlabeled")) / "kernels"
+    try:
+        library = ctypes.CDLL(str(_built(name, folder / name)))
+    except Exception as error:  # noqa: BLE001 - whatever a compiler says, the plain way works
+        if os.environ.get("UNLABELED_COMPILE") == "1":
+            warnings.warn(f"no compiled resampling: {error}", stacklevel=2)
+        return None
+    call = library.resample
+    call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 4 + [ctypes.c_int]
+    call.restype = None
+    pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
+
+    def resample(x: Tensor, matrix: Tensor, bilinear: bool) -> Tensor:
+        """(B, C, H, W) float32 through maps (B, 2, 3), on all threads."""
+        x, matrix = x.contiguous(), matrix.contiguous().float()
+        out = torch.empty_like(x)
+
+        def part(span: tuple[int, int]) -> None:
+            first, last = span
+            call(
+                x[first:].data_ptr(),
+                matrix[first:].data_ptr(),
+                out[first:].data_ptr(),
+                last - first,
+                *x.shape[1:],
+                int(bilinear),
+            )
+
+        share = -(-len(x) // max(1, torch.get_num_threads())) or 1
+        spans = [(i, min(i + share, len(x))) for i in range(0, len(x), share)]
+        list(pool.map(part, spans)) if len(spans) > 1 else [part(span) for span in spans]
+        return out
+
+    return resample
+
+
+def _built(name: str, folder: Path) -> Path:
+    """The shared library, compiled if it is not there yet."""
+    made = folder / f"{name}.so"
+    if not made.is_file():
+        from torch.utils.cpp_extension import load
+
+        folder.mkdir(parents=True, exist_ok=True)
+        load(
+            name,
+            [str(SOURCE)],
+            extra_cflags=FLAGS,
+            build_directory=str(folder),
+            is_python_module=False,
+        )
+    return made
