@@ -1,0 +1,162 @@
+"""Random views beside torchvision (picture by picture, as lightly takes it) and kornia (batched).
+
+Affine on binary 64×64, and SimCLR's crop, mirroring and colours on 32×32×3 with and without blur.
+Ours runs compiled and plain; one thread for every side, since torchvision's way has no more.
+
+    python bench/augmentation.py                   writes results/bench_augmentation.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from simclr_step import define_missing_operators
+from torch import Tensor
+
+from unlabeled.files import write_json
+from unlabeled.training import versions
+from unlabeled.views import Affine, Photo, View, kernel
+
+PICTURES = 256
+Make = Callable[[], Any]
+"""Views of all pictures, once."""
+
+
+def batched(view: View, pictures: np.ndarray, plain: bool = False) -> Make:
+    """Ours: bytes to floats, then the view."""
+    x = torch.from_numpy(pictures)
+    build = kernel.compiled
+
+    def make() -> Tensor:
+        if plain:
+            kernel.compiled = lambda: None  # type: ignore[assignment]
+        try:
+            return view(x.float() / 255)
+        finally:
+            kernel.compiled = build  # type: ignore[assignment]
+
+    return make
+
+
+def one_by_one(transform: Any, pictures: np.ndarray) -> Make:
+    """torchvision: one PIL picture after the other."""
+    images = [Image.fromarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)) for p in pictures]
+    return lambda: torch.stack([transform(image) for image in images])
+
+
+def kornias(transform: Any, pictures: np.ndarray) -> Make:
+    """kornia: the whole batch."""
+    x = torch.from_numpy(pictures)
+    return lambda: transform(x.float() / 255)
+
+
+def sides() -> dict[str, dict[str, Make]]:
+    """By what is done, who does it; the first is what the others are compared with."""
+    define_missing_operators()
+    import kornia.augmentation as K
+    from torchvision import transforms as T
+
+    rng = np.random.default_rng(0)
+    binary = (rng.random((PICTURES, 1, 64, 64)) > 0.9).astype(np.uint8) * 255
+    colour = rng.integers(0, 256, (PICTURES, 3, 32, 32), dtype=np.uint8)
+    affine = T.Compose(
+        [T.RandomAffine(180, translate=(0.3, 0.3), scale=(0.65, 1.35)), T.ToTensor()]
+    )
+
+    def photo(blur: float) -> Any:
+        steps = [
+            T.RandomResizedCrop(32, (0.2, 1.0)),
+            T.RandomHorizontalFlip(),
+            T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+            T.RandomGrayscale(0.2),
+        ]
+        blurring = T.RandomApply([T.GaussianBlur(3, (0.1, 2.0))], p=blur)
+        return T.Compose([*steps, *([blurring] if blur else []), T.ToTensor()])
+
+    def theirs(blur: float) -> Any:
+        steps = [
+            K.RandomResizedCrop((32, 32), (0.2, 1.0)),
+            K.RandomHorizontalFlip(),
+            K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+            K.RandomGrayscale(p=0.2),
+        ]
+        blurring = [K.RandomGaussianBlur((3, 3), (0.1, 2.0), p=blur)] if blur else []
+        return torch.nn.Sequential(*steps, *blurring)
+
+    def set_of(view: View, peer: Any, kornia: Any, pictures: np.ndarray) -> Any:
+        return {
+            "ours, compiled": batched(view, pictures),
+            "ours, plain": batched(view, pictures, plain=True),
+            "torchvision": one_by_one(peer, pictures),
+            "kornia": kornias(kornia, pictures),
+        }
+
+    turning = K.RandomAffine(180.0, (0.3, 0.3), (0.65, 1.35), resample="nearest", p=1.0)
+    return {
+        "affine 1×64×64": set_of(Affine(), affine, turning, binary),
+        "colours 3×32×32": set_of(Photo(), photo(0.0), theirs(0.0), colour),
+        "colours and blur 3×32×32": set_of(
+            "blur", Photo(blur=0.5), photo(0.5), theirs(0.5), colour
+        ),
+    }
+
+
+def alternate(makes: dict[str, Make], rounds: int) -> dict[str, list[float]]:
+    """Views a second of each side, in turn; the first round is a warm-up."""
+    speeds: dict[str, list[float]] = {name: [] for name in makes}
+    for number in range(rounds + 1):
+        for name, make in makes.items():
+            started, done = time.perf_counter(), 0
+            while not done or time.perf_counter() - started < 0.3:
+                make()
+                done += PICTURES
+            if number:
+                speeds[name].append(done / (time.perf_counter() - started))
+    return speeds
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("results/bench_augmentation.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {}
+    for what, makes in sides().items():
+        speeds = alternate(makes, args.rounds)
+        found[what] = {}
+        for name, values in speeds.items():
+            mine = np.array([speeds["ours, compiled"], speeds["ours, plain"]])
+            ratio = np.median(mine / np.array(values), axis=1)
+            found[what][name] = {
+                "views_per_second": statistics.median(values),
+                "compiled_over_it": float(ratio[0]),
+                "plain_over_it": float(ratio[1]),
+            }
+            print(what, name, found[what][name], flush=True)
+    write_json(
+        args.out,
+        {
+            "command": "python bench/augmentation.py",
+            "resampling": kernel.which(),
+            "threads": 1,
+            "rounds": args.rounds,
+            "cores": os.cpu_count(),
+            "versions": versions(),
+            "views": found,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
