@@ -75,7 +75,7 @@ def supervised_lenet(lab: Lab, seed: int = 0) -> nn.Module:
 
 
 def simclr(lab: Lab, seed: int = 0) -> nn.Module:
-    return lab.run("simclr", "simclr", seed, quick_epochs=6).encoder
+    return lab.run("simclr", "simclr", seed, quick_epochs=4).encoder
 
 
 def simclr_lenet(lab: Lab, seed: int = 0) -> nn.Module:
@@ -416,7 +416,7 @@ def l5(lab: Lab) -> Finding:
     y, y_test = shapes(lab.data)
     encoders = {"all three": simclr(lab)} | {
         name: lab.run(
-            f"simclr-{name.replace(' ', '-')}", "simclr", 0, quick_epochs=6, augment=view
+            f"simclr-{name.replace(' ', '-')}", "simclr", 0, quick_epochs=4, augment=view
         ).encoder
         for name, view in WITHOUT.items()
     }
@@ -534,7 +534,7 @@ def health_of(lab: Lab, name: str, pictures: int = 300, views: int = 8) -> dict[
 
 def before_and_after_head(lab: Lab) -> dict[str, float]:
     """Probes of SimCLR with a projection head of 64, before and behind it."""
-    run = lab.run("simclr-head", "simclr", 0, quick_epochs=6, dim=64)
+    run = lab.run("simclr-head", "simclr", 0, quick_epochs=4, dim=64)
     method: Any = reopen(run)
     y, y_test = shapes(lab.data)
     z, z_test = lab.features("head before", run.encoder)
@@ -583,7 +583,7 @@ def l8(lab: Lab) -> Finding:
     z = {name: z_of(lab, name) for name in ("SimCLR", "SimCLR, LeNet")}
     for name, (_, options) in TWO.items():
         folder = f"simclr{'-lenet' if 'encoder' in options else ''}-2-{options['denominator']}"
-        run = lab.run(folder, "simclr", 0, quick_epochs=6, negatives=2, **options)
+        run = lab.run(folder, "simclr", 0, quick_epochs=4, negatives=2, **options)
         z[name] = lab.features(f"L8 {name}", run.encoder)
     probes = {n: linear_probe(a, y, b, y_test).test for n, (a, b) in z.items()}
     gap = {n: rsa.gap(b, y_test, "centred").gap for n, (_, b) in z.items()}
@@ -703,8 +703,8 @@ def end_to_end(lab: Lab, labels: int, title: str, view: View) -> Probe:
 
 
 BIASED: dict[str, tuple[str, dict[str, Any], int]] = {
-    "SimCLR": ("simclr", {"epochs": 100}, 12),
-    "VAE": ("vae", {"encoder": "lenet", "epochs": 90}, 10),
+    "SimCLR": ("simclr", {"epochs": 100}, 8),
+    "VAE": ("vae", {"encoder": "lenet", "epochs": 90}, 8),
     "supervised": ("supervised", {"epochs": 25}, 5),
 }
 
