@@ -184,7 +184,10 @@ def run_study(
         place = out / "findings" / experiment.key
         record = {"quick": quick, "seeds": seeds}
         if not (resume and _known(place, record)):
-            _keep(place, experiment.find(lab), record)
+            finding = experiment.find(lab)
+            if quick:  # too little was trained to say
+                finding.claims = {n: (None, why) for n, (_, why) in finding.claims.items()}
+            _keep(place, finding, record)
             _publish(study, lab, seeds, started)  # so that a stopped study shows what it found
         done += experiment.minutes
     return _publish(study, lab, seeds, started)
