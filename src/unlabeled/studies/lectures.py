@@ -87,9 +87,7 @@ def vae(lab: Lab, seed: int = 0) -> nn.Module:
 
 
 def random_net(lab: Lab, seed: int = 0, name: str = "small") -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1000 + seed)
-        return build(name, lab.data.channels, lab.data.size).eval()
+    return lab.random(name, seed)
 
 
 def fitted(lab: Lab, name: str) -> nn.Module:
