@@ -71,3 +71,20 @@ def test_all_methods_in_miniature(tiny, tmp_path, monkeypatch):
     assert np.isfinite([f["linear"] for f in found.values()]).all()
     again = run_study(study, tmp_path, quick=True)  # nothing is measured or trained anew
     assert again["experiments"] == result["experiments"]
+
+
+def test_attention_in_miniature(real_data, tmp_path, monkeypatch, short):
+    """Small crops, a transformer, and pictures of where its heads look."""
+    from unlabeled.datasets import cifar10
+
+    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+    study = registry.find("studies", "attention")
+    splits = cifar10.load()
+    splits.train = splits.train.take(np.arange(512))
+    splits.test = splits.test.take(np.arange(300))
+    monkeypatch.setattr(study, "DATA", splits)
+    found = run_study(study, tmp_path, quick=True)["experiments"]["A1"]["test"]
+    assert set(found) == {"DINO", "random transformer", "pixels"}
+    page = (tmp_path / "quick" / "report" / "index.html").read_text()
+    assert "attention" in page
+    assert "<img" in page

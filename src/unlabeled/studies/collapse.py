@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from unlabeled.datasets.base import to_float
-from unlabeled.encoders.base import build
 from unlabeled.evaluation import health
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
@@ -100,8 +99,7 @@ def entropy(lab: Lab, run: Run) -> float:
 
 
 def of_family(lab: Lab, method: str) -> Finding:
-    torch.manual_seed(1234)
-    random = judge(lab, "random", build("small", lab.data.channels, lab.data.size).eval())
+    random = judge(lab, "random", lab.random())
     found: dict[str, dict[str, Any]] = {}
     curves: dict[str, dict[str, tuple[list[float], list[float]]]] = {"std": {}, "spread": {}}
     for title in FAMILIES[method]:

@@ -10,7 +10,6 @@ import torch
 
 from unlabeled import registry
 from unlabeled.core import Method
-from unlabeled.encoders.base import build
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.health import feature_std, rankme
 from unlabeled.evaluation.knn import knn_accuracy
@@ -67,12 +66,9 @@ def compare(lab: Lab) -> Finding:
     y, y_test = (part.factors["shape"] for part in (lab.data.train, lab.data.test))
     found: dict[str, dict[str, Any]] = {}
     curves = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1234)
-        random = build("small", lab.data.channels, lab.data.size).eval()
     for name in [*names(), "random"]:
         if name == "random":
-            encoder, epochs, spent = random, 0, 0.0
+            encoder, epochs, spent = lab.random(), 0, 0.0
         else:
             epochs = epochs_for(lab, name)
             run = lab.run(name, name, epochs=epochs)

@@ -20,9 +20,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from unlabeled.datasets.base import Splits, open_data
+from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
 from unlabeled.files import write_bytes, write_json
@@ -127,6 +129,12 @@ class Lab:
         print(f"  training {folder.name}", file=sys.stderr)
         return train(method, splits, seed=seed, out=folder, resume=True, **options)
 
+    def random(self, encoder: str = "small", seed: int = 0, **arguments: Any) -> nn.Module:
+        """An encoder of that name with random weights, in eval mode."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1000 + seed)
+            return build(encoder, self.data.channels, self.data.size, **arguments).eval()
+
     def features(
         self, name: str, encoder: nn.Module, data: Splits | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +192,10 @@ def run_study(
         place = out / "findings" / experiment.key
         record = {"quick": quick, "seeds": seeds}
         if not (resume and _known(place, record)):
-            _keep(place, experiment.find(lab), record)
+            finding = experiment.find(lab)
+            if quick:  # too little was trained to say
+                finding.claims = {n: (None, why) for n, (_, why) in finding.claims.items()}
+            _keep(place, finding, record)
             _publish(study, lab, seeds, started)  # so that a stopped study shows what it found
         done += experiment.minutes
     return _publish(study, lab, seeds, started)

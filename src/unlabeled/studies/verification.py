@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,11 @@ def simclr(lab: Lab) -> nn.Module:
     return lab.run("simclr", "simclr", quick_epochs=3, temperature=0.2, **options).encoder
 
 
-ENCODERS = {
+ENCODERS: dict[str, Callable[[Lab], nn.Module]] = {
     "Siamese": siamese,
     "supervised contrastive": supervised_contrastive,
     "SimCLR, no labels": simclr,
-    "random": lambda lab: build("small", lab.data.channels, lab.data.size).eval(),
+    "random": Lab.random,
     "pixels": lambda lab: build("raw", lab.data.channels, lab.data.size),
 }
 
