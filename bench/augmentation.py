@@ -42,7 +42,7 @@ def batched(view: View, pictures: np.ndarray, plain: bool = False) -> Make:
         try:
             return view(x.float() / 255)
         finally:
-            kernel.compiled = build  # type: ignore[assignment]
+            kernel.compiled = build
 
     return make
 
@@ -104,9 +104,7 @@ def sides() -> dict[str, dict[str, Make]]:
     return {
         "affine 1×64×64": set_of(Affine(), affine, turning, binary),
         "colours 3×32×32": set_of(Photo(), photo(0.0), theirs(0.0), colour),
-        "colours and blur 3×32×32": set_of(
-            "blur", Photo(blur=0.5), photo(0.5), theirs(0.5), colour
-        ),
+        "colours and blur 3×32×32": set_of(Photo(blur=0.5), photo(0.5), theirs(0.5), colour),
     }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from unlabeled.errors import UserError
 
@@ -101,3 +103,68 @@ class Cut(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, height, width)."""
         return x[..., : self.height, : self.width]
+
+
+class Critic(nn.Module):
+    """Pictures (B, *shape) -> a score each (B, 1): strided convolutions of spectral norm 1.
+
+    Miyato, Kataoka, Koyama, Yoshida 2018, "Spectral Normalization for Generative Adversarial
+    Networks". Norms follow the weights in `follow`, to be called after each step, so that a forward
+    pass changes nothing.
+
+    Args:
+        shape: channels, height and width of the pictures.
+        width: channels of the first layer; later ones have up to eight times as many.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int = 32) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        c_in, (rows, columns), c_out = shape[0], shape[1:], width
+        while min(rows, columns) > 4:
+            layers += [_spectral(nn.Conv2d(c_in, c_out, 4, 2, 1)), nn.LeakyReLU(0.1, inplace=True)]
+            c_in, c_out, rows, columns = c_out, min(8 * width, 2 * c_out), rows // 2, columns // 2
+        self.map = nn.Sequential(*layers)
+        self.last = _spectral(nn.Linear(c_in * rows * columns, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 1)."""
+        return self.last(self.map(x).flatten(1))
+
+    def follow(self) -> None:
+        """One step of the power method for each layer."""
+        for layer in self.modules():
+            if parametrize.is_parametrized(layer, "weight"):
+                held: Any = layer.parametrizations["weight"]  # type: ignore[index]
+                held[0].follow(held.original)
+
+
+def _spectral(layer: nn.Module) -> nn.Module:
+    """The layer, its weight divided by its largest singular value."""
+    parametrize.register_parametrization(layer, "weight", _Spectral(layer.weight))  # type: ignore[arg-type]
+    return layer
+
+
+class _Spectral(nn.Module):
+    """W -> W / σ(W), σ by singular vectors that the power method holds."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        self.left: Tensor
+        self.right: Tensor
+        self.register_buffer("left", F.normalize(torch.randn(len(matrix)), dim=0))
+        self.register_buffer("right", F.normalize(torch.randn(matrix.shape[1]), dim=0))
+        for _ in range(10):
+            self.follow(weight)
+
+    @torch.no_grad()
+    def follow(self, weight: Tensor) -> None:
+        """One step of the power method."""
+        matrix = weight.flatten(1)
+        self.right.copy_(F.normalize(matrix.T @ self.left, dim=0))
+        self.left.copy_(F.normalize(matrix @ self.right, dim=0))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight of norm 1."""
+        return weight / (self.left @ weight.flatten(1) @ self.right)

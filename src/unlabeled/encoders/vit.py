@@ -7,6 +7,7 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words"; the class token comes 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -37,12 +38,25 @@ def vit(
     patch = patch or max(1, min(size) // 8)
     if min(width, heads) < 1 or width % heads:
         raise UserError(f"a width of {width} is not divided by {heads} heads; choose others")
-    stages = [_Patches(channels, size, patch, width), *(_Block(width, heads) for _ in range(depth))]
-    return ViT(stages, _ClassAttention(width, heads), width)
+    stages = [_Patches(channels, size, patch, width), *(Block(width, heads) for _ in range(depth))]
+    return ViT(stages, _ClassAttention(width, heads), width, patch)
 
 
 class ViT(Encoder):
-    """Stages hand on maps of tokens (B, width, rows, columns); the summary looks at the last."""
+    """Stages hand on maps of tokens (B, width, rows, columns); the summary looks at the last.
+
+    Args:
+        stages: patches, then blocks.
+        summary: attention of the class token.
+        dim: width of the tokens.
+        patch: side of a patch in pixels.
+    """
+
+    def __init__(
+        self, stages: Iterable[nn.Module], summary: nn.Module, dim: int, patch: int
+    ) -> None:
+        super().__init__(stages, summary, dim)
+        self.patch = patch
 
     def attention(self, x: Tensor) -> Tensor:
         """How much each head of the class token looks at each patch: (B, heads, rows, columns)."""
@@ -66,7 +80,7 @@ class _Patches(nn.Module):
         return x + places
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Attention, then two layers of four times the width, each after a LayerNorm."""
 
     def __init__(self, width: int, heads: int) -> None:

@@ -66,7 +66,10 @@ def compiled() -> Resample | None:
 
         share = -(-len(x) // max(1, torch.get_num_threads())) or 1
         spans = [(i, min(i + share, len(x))) for i in range(0, len(x), share)]
-        list(pool.map(part, spans)) if len(spans) > 1 else [part(span) for span in spans]
+        if len(spans) > 1:
+            list(pool.map(part, spans))
+        elif spans:
+            part(spans[0])
         return out
 
     return resample

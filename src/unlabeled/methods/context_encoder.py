@@ -1,0 +1,112 @@
+"""Context encoder: paint what is missing so that a critic cannot tell.
+
+Pathak, Krähenbühl, Donahue, Darrell, Efros 2016, "Context Encoders: Feature Learning by
+Inpainting", eq. 1–3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.encoders.heads import Critic, deconv
+
+
+class ContextEncoder(Method):
+    """L = λ_rec · L_rec + λ_adv · L_adv; two players, a painter and a critic, take turns.
+
+    L_rec is the squared error within the hole. The critic sees whole pictures, real ones and ones
+    with the hole filled, where the paper's sees the hole's content alone; it has the hinge loss and
+    spectral norms, which do not need the paper's care for balance.
+
+    Args:
+        hole: "centre" is a quarter of the area; "blocks" are random squares of as much in all;
+            "top" is the upper half, to be told from the lower.
+        reconstruction: λ_rec.
+        adversary: λ_adv; 0 leaves the critic out of the painter's loss.
+        width: of the painter's last layer and of the critic's first.
+        shape: channels, height and width of the pictures; the data set's own unless given.
+    """
+
+    players = ("painter", "critic")
+    recipe = Recipe(epochs=50, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
+    recipes: ClassVar = {
+        name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        hole: Literal["centre", "blocks", "top"] = "centre",
+        reconstruction: float = 0.999,
+        adversary: float = 0.001,
+        width: int = 16,
+        shape: tuple[int, int, int] = (3, 32, 32),
+    ) -> None:
+        super().__init__(encoder)
+        self.painter: Any = nn.Sequential(self.encoder, deconv(self.encoder.dim, shape, width))
+        self.critic = Critic(shape, width)
+        self.hole, self.weights = hole, (reconstruction, adversary)
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Pictures (B, C, H, W), and where they are missing (B, 1, H, W)."""
+        return batch.x, holes(batch.x, self.hole)
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """The painter's: error within the hole, and what the critic makes of it."""
+        x, missing = views
+        drawn = self.drawn(x, missing)
+        error = ((drawn - x).pow(2) * missing).sum() / (missing.sum() * x.shape[1])
+        reconstruction, adversary = self.weights
+        if not adversary:
+            return reconstruction * error
+        fooled = -self.critic(torch.where(missing, drawn, x)).float().mean()
+        return reconstruction * error + adversary * fooled
+
+    def turns(self, views: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """The painter, then the critic on what the painter then paints."""
+        yield "painter", self.loss(views)
+        x, missing = views
+        with torch.no_grad():
+            filled = torch.where(missing, self.drawn(x, missing), x)
+        real, false = self.critic(torch.cat([x, filled])).float().chunk(2)
+        yield "critic", (1 - real).relu().mean() + (1 + false).relu().mean()
+
+    def update(self) -> None:
+        """The critic's spectral norms follow its weights."""
+        self.critic.follow()
+
+    def drawn(self, x: Tensor, missing: Tensor) -> Tensor:
+        """Whole pictures from what is there, in [0, 1]."""
+        mean = x.mean((2, 3), keepdim=True)
+        return self.painter(torch.where(missing, mean, x)).float().sigmoid()
+
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """Pictures, with their hole, and filled."""
+        missing = holes(x, self.hole)
+        filled = torch.where(missing, self.drawn(x, missing), x)
+        return {"picture, hole, filling": torch.stack([x, x.masked_fill(missing, 0.5), filled], 1)}
+
+
+def holes(x: Tensor, kind: str) -> Tensor:
+    """Where pictures (B, C, H, W) are missing: (B, 1, H, W), bool."""
+    n, _, h, w = x.shape
+    missing = torch.zeros(n, 1, h, w, dtype=torch.bool, device=x.device)
+    if kind == "centre":
+        missing[:, :, h // 4 : h - h // 4, w // 4 : w - w // 4] = True
+    elif kind == "top":
+        missing[:, :, : h // 2] = True
+    else:
+        across = (torch.arange(w, device=x.device) + 0.5) / w
+        down = (torch.arange(h, device=x.device) + 0.5) / h
+        for _ in range(4):  # squares of a quarter of the side, which may overlap
+            centre = torch.rand(n, 2, device=x.device) * 0.75 + 0.125
+            in_x = (across - centre[:, :1]).abs() < 0.125
+            in_y = (down - centre[:, 1:]).abs() < 0.125
+            missing |= (in_y[:, :, None] & in_x[:, None, :])[:, None]
+    return missing

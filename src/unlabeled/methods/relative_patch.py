@@ -1,0 +1,92 @@
+"""Relative patch: which of the eight places around it does this patch come from?
+
+Doersch, Gupta, Efros 2015, "Unsupervised Visual Representation Learning by Context Prediction".
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.encoders.heads import mlp
+from unlabeled.views import Flip, View
+from unlabeled.views.patches import one_colour, tiles
+
+PLACES = (0, 1, 2, 3, 5, 6, 7, 8)
+"""Of the nine tiles, those around the middle one."""
+
+
+class RelativePatch(Method):
+    """A middle patch and one of its eight neighbours go through the same encoder.
+
+    A gap, a jitter of each patch and the loss of colours keep the answer from being read off edges
+    that go on, or off a lens's colour fringes.
+
+    Args:
+        share: of a cell's side that a patch takes; 1 leaves no gap and no jitter.
+        drop_colour: probability that a picture keeps one of its colours only.
+        tile: side to which patches are resized; half of the picture's unless given. An encoder of
+            one size only needs that size.
+        hidden: width of the hidden layer above both patches.
+        shape: channels, height and width of the pictures; the data set's own unless given.
+        weak: the view that is cut; mirroring unless given.
+    """
+
+    # The paper's is SGD with batch normalisation for weeks.
+    recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
+    recipes: ClassVar = {
+        name: MINUTES | {"epochs": 20, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        share: float = 0.75,
+        drop_colour: float = 0.5,
+        tile: int | None = None,
+        hidden: int = 256,
+        shape: tuple[int, int, int] = (3, 32, 32),
+        weak: View | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        self.classifier = mlp(2 * self.encoder.dim, hidden, len(PLACES))
+        self.share, self.drop_colour = share, drop_colour
+        self.tile = tile or min(shape[1:]) // 2
+        self.weak = weak or Flip()
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The middle patch and another of each picture (B, 2, C, s, s), and its place (B,)."""
+        x = self.weak(batch.x)
+        dropped = torch.rand(len(x), 1, 1, 1, device=x.device) < self.drop_colour
+        cut = tiles(torch.where(dropped, one_colour(x), x), 3, self.share, self.tile)
+        place = torch.randint(len(PLACES), (len(x),), device=x.device)
+        other = torch.tensor(PLACES, device=x.device)[place]
+        rows = torch.arange(len(x), device=x.device)
+        return torch.stack([cut[:, 4], cut[rows, other]], 1), place
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Of each place: (B, 2, C, s, s) -> (B, 8)."""
+        features = self.encoder(x.flatten(0, 1)).view(len(x), -1)
+        return self.classifier(features).float()
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy of the eight places."""
+        return F.cross_entropy(self.scores(views[0]), views[1])
+
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """Pictures, their middle patch and another, each in the place that the network says."""
+        views, _ = self.views(Batch(x, torch.arange(len(x), device=x.device)))
+        said = self.scores(views).argmax(1)
+        size = self.tile
+        sheet = x.new_full((len(x), x.shape[1], 3 * size, 3 * size), 0.5)
+        for row, (pair, place) in enumerate(zip(views, said.tolist(), strict=True)):
+            for patch, cell in zip(pair, (4, PLACES[place]), strict=True):
+                top, left = size * (cell // 3), size * (cell % 3)
+                sheet[row, :, top : top + size, left : left + size] = patch
+        shown = F.interpolate(sheet, x.shape[2:], mode="nearest")
+        return {"picture, and where its patch was put": torch.stack([x, shown], 1)}
