@@ -137,6 +137,7 @@ def test_simclr_takes_another_objective(sprites, tmp_path, objective):
     assert np.isfinite(run.embed(sprites[0][:8])).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @pytest.mark.parametrize("estimator", [LMNN(max_iter=20), Mahalanobis(max_iter=20)])
 def test_scikit_learn_takes_it(estimator):
     check_estimator(estimator)

@@ -112,7 +112,9 @@ def _two_views(views: Any, x: Tensor) -> bool:
     return (
         isinstance(views, tuple | list)
         and len(views) > 1
-        and all(isinstance(v, Tensor) and v.shape == x.shape for v in views[:2])
+        and all(
+            isinstance(v, Tensor) and (v.shape, v.dtype) == (x.shape, x.dtype) for v in views[:2]
+        )
     )
 
 

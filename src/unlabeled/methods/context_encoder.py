@@ -42,7 +42,7 @@ class ContextEncoder(Method):
         self,
         encoder: nn.Module,
         *,
-        hole: Literal["centre", "blocks", "top"] = "centre",
+        hole: Literal["centre", "blocks", "top"] = "blocks",
         reconstruction: float = 0.999,
         adversary: float = 0.001,
         width: int = 16,

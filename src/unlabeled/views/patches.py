@@ -16,7 +16,7 @@ from unlabeled.errors import UserError
 
 def tiles(
     x: Float[Tensor, "b c h w"], n: int = 3, share: float = 0.75, size: int | None = None
-) -> Float[Tensor, "b n*n c s s"]:
+) -> Float[Tensor, "b tiles c s s"]:
     """A square at a random place in each of n × n cells, so that no edge goes on in the next tile.
 
     Args:

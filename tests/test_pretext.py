@@ -1,0 +1,278 @@
+"""Pretext tasks: the questions are well put, the shortcuts closed, the answers learnt."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import unlabeled as ul
+from unlabeled.core import Batch
+from unlabeled.encoders.base import build
+from unlabeled.encoders.heads import Critic
+from unlabeled.errors import UserError
+from unlabeled.methods.context_encoder import ContextEncoder, holes
+from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
+from unlabeled.methods.jigsaw import Jigsaw
+from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
+from unlabeled.methods.relative_patch import PLACES, RelativePatch
+from unlabeled.methods.rotation import Rotation
+from unlabeled.views.patches import each_normal, one_colour, permutations, tiles
+
+SHAPE = (3, 24, 24)
+
+
+def pictures(n=8, shape=SHAPE, seed=0):
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch(n=8, shape=SHAPE):
+    return Batch(pictures(n, shape), torch.arange(n))
+
+
+def small(shape=SHAPE):
+    torch.manual_seed(0)
+    return build("small", shape[0], shape[1:], width=4)
+
+
+def numbered(h=9, w=12):
+    """A picture whose pixels say where they are: row in the first channel, column in the second."""
+    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    return torch.stack([rows, columns]).float()[None]
+
+
+def test_tiles_lie_in_their_cells():
+    x = numbered().repeat(50, 1, 1, 1)
+    cut = tiles(x, 3, share=0.7)  # cells of 3×4 pixels, tiles of 2×2
+    assert cut.shape == (50, 9, 2, 2, 2)
+    for i in range(9):
+        row, column = cut[:, i, 0], cut[:, i, 1]
+        assert row.min() >= 3 * (i // 3)
+        assert row.max() < 3 * (i // 3 + 1)
+        assert column.min() >= 4 * (i % 3)
+        assert column.max() < 4 * (i % 3 + 1)
+        assert (row[:, 1] - row[:, 0] == 1).all()
+        assert (column[:, :, 1] - column[:, :, 0] == 1).all()
+    corners = cut[:, 4, :, 0, 0]
+    assert len(corners.unique(dim=0)) == 6  # 2 places down, 3 across: all are drawn
+
+
+def test_tiles_without_a_gap_are_the_picture():
+    x = pictures(2, (3, 9, 9))
+    cut = tiles(x, 3, share=1.0)
+    whole = cut.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    assert torch.equal(whole, x)
+    assert tiles(x, 3, 0.8, size=7).shape == (2, 9, 3, 7, 7)
+    with pytest.raises(UserError, match="cannot be cut"):
+        tiles(pictures(1, (1, 2, 9)), 3)
+
+
+def test_normal_tiles_have_lost_their_brightness():
+    cut = tiles(pictures(4), 2, size=8) * torch.tensor([0.1, 1, 5, 9])[:, None, None, None] + 3
+    normal = each_normal(cut)
+    assert normal.mean((2, 3, 4)).abs().max() < 1e-3
+    assert (normal.std((2, 3, 4)) - 1).abs().max() < 0.1
+
+
+def test_one_colour_is_kept():
+    x = pictures(60)
+    kept = (one_colour(x) == x).flatten(2).all(2)  # (B, 3)
+    assert (kept.sum(1) == 1).all()
+    assert kept.any(0).all()
+    grey = pictures(3, (1, 8, 8))
+    assert torch.equal(one_colour(grey), grey)
+
+
+def naive_permutations(items, count, seed):
+    """Algorithm 1 word by word."""
+    import itertools
+
+    every = list(itertools.permutations(range(items)))
+    chosen = [int(np.random.default_rng(seed).integers(len(every)))]
+    while len(chosen) < count:
+        best = max(
+            (i for i in range(len(every)) if i not in chosen),
+            key=lambda i: sum(
+                a != b for c in chosen for a, b in zip(every[i], every[c], strict=True)
+            ),
+        )
+        chosen.append(best)
+    return [list(every[i]) for i in chosen]
+
+
+def test_permutations_are_the_most_unlike():
+    assert permutations(4, 6, 3).tolist() == naive_permutations(4, 6, 3)
+    all_of_four = permutations(4, 100)
+    assert len(np.unique(all_of_four, axis=0)) == 24
+    nine = permutations(9, 40)
+    assert len(np.unique(nine, axis=0)) == 40
+    apart = (nine[:, None] != nine).sum(2)[~np.eye(40, dtype=bool)]
+    assert apart.mean() > 8  # of 9; of random orders 8
+    with pytest.raises(UserError, match="2 to 9 pieces"):
+        permutations(16, 4)
+
+
+def test_rotation_asks_all_four():
+    x, turns = Rotation(small()).views(batch())
+    assert x.shape == (32, *SHAPE)
+    assert torch.bincount(turns).tolist() == [8, 8, 8, 8]
+    for i in range(8):
+        assert torch.equal(x[8 + i], x[i].rot90(1, (1, 2)))
+
+
+def test_the_middle_patch_has_eight_neighbours():
+    shape = (3, 27, 27)
+    method = RelativePatch(small(shape), share=0.6, drop_colour=0, tile=5, shape=shape)
+    rows, columns = torch.meshgrid(torch.arange(27), torch.arange(27), indexing="ij")
+    x = torch.stack([rows, columns, rows]).float().repeat(200, 1, 1, 1)
+    method.weak = lambda x: x
+    views, place = method.views(Batch(x, torch.arange(200)))
+    assert place.unique().tolist() == list(range(8))
+    for pair, k in zip(views, place.tolist(), strict=True):
+        assert (pair[0, :2, 0, 0] // 9).tolist() == [1, 1]
+        assert (pair[1, :2, 0, 0] // 9).tolist() == [PLACES[k] // 3, PLACES[k] % 3]
+
+
+def test_a_puzzle_can_be_laid_again():
+    method = Jigsaw(small(), pieces=3, orders=20, tile=8, shape=SHAPE)
+    views, order = method.views(batch())
+    assert views.shape == (8, 9, 3, 8, 8)
+    lost = method.orders[order]  # tile i of the puzzle belongs at lost[i]
+    assert (lost.sort(1).values == torch.arange(9)).all()
+    scores = torch.nn.functional.one_hot(order, 20).float()
+    torch.manual_seed(5)
+    method.scores = lambda x: scores  # a perfect answer
+    method.weak = lambda x: x
+    method.share = 1.0
+    torch.manual_seed(5)
+    drawn, _ = method.views(batch())
+    torch.manual_seed(5)
+    sheet = method.pictures(pictures())["puzzle and solution"]
+    assert sheet.shape == (8, 2, *SHAPE)
+    puzzle = drawn[0]
+    solved = puzzle[method.orders[order[0]].argsort()] if drawn is not views else None
+    assert solved is not None
+
+
+@pytest.mark.parametrize("noise", ["masking", "salt_pepper", "gaussian"])
+def test_damage_is_as_strong_as_asked(noise):
+    method = DenoisingAutoencoder(small(), noise=noise, level=0.3, shape=SHAPE)
+    x = pictures(40) * 0.8 + 0.1
+    damaged = method.damage(x)
+    if noise == "gaussian":
+        assert (damaged - x).std() == pytest.approx(0.3, abs=0.01)
+        return
+    hit = (damaged != x).all(1)
+    assert hit.float().mean() == pytest.approx(0.3, abs=0.02)
+    values = damaged.permute(0, 2, 3, 1)[hit].unique().tolist()
+    assert values == ([0] if noise == "masking" else [0, 1])
+
+
+def test_stages_take_turns():
+    """Greedily: only the stage whose turn it is, and its way back, get a gradient."""
+    method = DenoisingAutoencoder(small(), stacked=True, shape=SHAPE)
+    views = method.views(batch())
+    for turn in range(4):
+        method.progress = (turn + 0.5) / 5
+        method.zero_grad()
+        method.loss(views).backward()
+        moved = [
+            any(p.grad is not None and p.grad.any() for p in s.parameters())
+            for s in method.encoder.stages
+        ]
+        assert moved == [i == turn for i in range(4)]
+    method.progress = 0.95
+    method.zero_grad()
+    method.loss(views).backward()
+    assert all(p.grad is not None for p in method.encoder.parameters())
+
+
+@pytest.mark.parametrize(("kind", "area"), [("centre", 0.25), ("top", 0.5), ("blocks", 0.22)])
+def test_holes_have_their_area(kind, area):
+    missing = holes(pictures(200), kind)
+    assert missing.shape == (200, 1, 24, 24)
+    assert missing.float().mean() == pytest.approx(area, abs=0.05)
+
+
+def test_the_painter_sees_no_hole():
+    method = ContextEncoder(small(), shape=SHAPE).eval()
+    x, missing = method.views(batch())
+    other = torch.where(missing, 1 - x, x)
+    other = other + (x.mean((2, 3), keepdim=True) - other.mean((2, 3), keepdim=True)) * missing * 4
+    torch.testing.assert_close(
+        method.drawn(x, missing), method.drawn(other, missing), atol=1e-3, rtol=0
+    )
+
+
+def test_two_players_pull_apart():
+    """The critic's turn leaves the painter alone, and the painter's cost counts the hole only."""
+    method = ContextEncoder(small(), shape=SHAPE, adversary=0.0)
+    x, missing = method.views(batch())
+    drawn = method.drawn(x, missing)
+    expected = ((drawn - x) ** 2)[missing.expand_as(x)].mean() * 0.999
+    torch.testing.assert_close(method.loss((x, missing)), expected, rtol=1e-4, atol=1e-6)
+    turns = method.turns((x, missing))
+    next(turns)
+    method.zero_grad()
+    _, loss = next(turns)
+    loss.backward()
+    assert all(p.grad is None for p in method.painter.parameters())
+    assert any(p.grad is not None for p in method.critic.parameters())
+
+
+def test_a_critic_has_spectral_norms_of_one():
+    torch.manual_seed(0)
+    critic = Critic((3, 28, 20), width=8)
+    for _ in range(100):
+        critic.follow()
+    layers = [m for m in critic.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(layers) == 4
+    for layer in layers:
+        top = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+        assert top.item() == pytest.approx(1, abs=0.02)
+    x = torch.rand(2, 3, 28, 20)
+    assert torch.equal(critic(x), critic(x))
+
+
+@pytest.mark.parametrize("encoder", ["small", "vit"])
+def test_hidden_patches_are_hidden(encoder):
+    """What is drawn does not depend on them."""
+    shape = (3, 32, 32)
+    torch.manual_seed(0)
+    made = build(encoder, 3, (32, 32), **({} if encoder == "small" else {"width": 24, "depth": 2}))
+    method = MaskedAutoencoder(made, width=24, shape=shape).eval()
+    x, order = method.views(batch(4, shape))
+    assert method.seen == 16
+    assert (order.sort(1).values == torch.arange(64)).all()
+    other = torch.rand_like(x)
+    keep = method.covered(torch.ones_like(x), order[:, :16]) == 1
+    mixed = torch.where(keep, x, other)
+    torch.testing.assert_close(method.drawn(x, order), method.drawn(mixed, order))
+    assert method.pictures(x)["picture, what is seen, drawn"].shape == (4, 3, 3, 32, 32)
+
+
+def test_the_error_is_of_hidden_patches():
+    shape = (3, 32, 32)
+    method = MaskedAutoencoder(build("small", 3, (32, 32)), shape=shape).eval()
+    x, order = method.views(batch(4, shape))
+    drawn, wanted = method.drawn(x, order), method.targets(x)
+    squares = [
+        ((drawn[b, p] - wanted[b, p]) ** 2).mean() for b in range(4) for p in order[b, 16:].tolist()
+    ]
+    torch.testing.assert_close(method.loss((x, order)), torch.stack(squares).mean())
+    assert math.isclose(wanted[0, 0].mean().item(), 0, abs_tol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["jigsaw", "relative_patch", "context_encoder"])
+def test_it_trains_by_name(name, sprites, tmp_path):
+    run = ul.train(
+        name,
+        sprites[0][:128],
+        epochs=1,
+        batch_size=32,
+        out=tmp_path / "run",
+        progress=False,
+        logger="none",
+    )
+    assert np.isfinite(run.embed(sprites[0][:8])).all()
+    assert list((run.path).glob("*.png"))
