@@ -26,15 +26,16 @@ def cls(request) -> type[Method]:
 @pytest.fixture
 def method(cls) -> Method:
     torch.manual_seed(0)
-    arguments = {"classes": 3, "augment": Affine(), "shape": (1, 32, 32)}
+    channels = 3 if cls.colour else 1
+    arguments = {"classes": 3, "augment": Affine(), "shape": (channels, 32, 32)}
     accepted = inspect.signature(cls).parameters
     chosen = {k: v for k, v in arguments.items() if k in accepted}
-    return cls(build("small", 1, (32, 32), width=4), **chosen)
+    return cls(build("small", channels, (32, 32), width=4, **cls.encoder_args), **chosen)
 
 
 def a_batch(method: Method, n: int = 12) -> Batch:
     g = torch.Generator().manual_seed(1)
-    x = (torch.rand(n, 1, 32, 32, generator=g) > 0.7).float()
+    x = (torch.rand(n, 3 if method.colour else 1, 32, 32, generator=g) > 0.7).float()
     y = torch.arange(n) % 3 if method.supervised else None
     if y is not None and method.labelled:
         y[::2] = -1

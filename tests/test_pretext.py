@@ -11,12 +11,14 @@ from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.encoders.heads import Critic
 from unlabeled.errors import UserError
+from unlabeled.methods.colorization import Colorization
 from unlabeled.methods.context_encoder import ContextEncoder, holes
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.jigsaw import Jigsaw
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
 from unlabeled.methods.relative_patch import PLACES, RelativePatch
 from unlabeled.methods.rotation import Rotation
+from unlabeled.views.colour import colour_bins, grey, lab, rgb, soft_bins
 from unlabeled.views.patches import each_normal, one_colour, permutations, tiles
 
 SHAPE = (3, 24, 24)
@@ -134,24 +136,18 @@ def test_the_middle_patch_has_eight_neighbours():
 
 
 def test_a_puzzle_can_be_laid_again():
+    """Who names the order lays the tiles back in their places."""
     method = Jigsaw(small(), pieces=3, orders=20, tile=8, shape=SHAPE)
     views, order = method.views(batch())
     assert views.shape == (8, 9, 3, 8, 8)
-    lost = method.orders[order]  # tile i of the puzzle belongs at lost[i]
-    assert (lost.sort(1).values == torch.arange(9)).all()
-    scores = torch.nn.functional.one_hot(order, 20).float()
-    torch.manual_seed(5)
-    method.scores = lambda x: scores  # a perfect answer
-    method.weak = lambda x: x
-    method.share = 1.0
-    torch.manual_seed(5)
-    drawn, _ = method.views(batch())
-    torch.manual_seed(5)
-    sheet = method.pictures(pictures())["puzzle and solution"]
-    assert sheet.shape == (8, 2, *SHAPE)
-    puzzle = drawn[0]
-    solved = puzzle[method.orders[order[0]].argsort()] if drawn is not views else None
-    assert solved is not None
+    assert (method.orders[order].sort(1).values == torch.arange(9)).all()
+    whole = each_normal(tiles(pictures(), 3, 1.0))
+    rows = torch.arange(8)[:, None]
+    method.views = lambda _: (whole[rows, method.orders[order]], order)
+    method.scores = lambda _: torch.nn.functional.one_hot(order, 20).float()
+    puzzle, solution = method.pictures(pictures())["puzzle and solution"].unbind(1)
+    assert torch.equal(solution, method._laid(whole))
+    assert not torch.equal(puzzle, solution)
 
 
 @pytest.mark.parametrize("noise", ["masking", "salt_pepper", "gaussian"])
@@ -276,3 +272,81 @@ def test_it_trains_by_name(name, sprites, tmp_path):
     )
     assert np.isfinite(run.embed(sprites[0][:8])).all()
     assert list((run.path).glob("*.png"))
+
+
+def test_lab_has_the_known_colours():
+    """White, black, and the primaries of sRGB as Lindbloom's tables have them (D65)."""
+    known = {
+        (1, 1, 1): (100, 0, 0),
+        (0, 0, 0): (0, 0, 0),
+        (1, 0, 0): (53.24, 80.09, 67.20),
+        (0, 1, 0): (87.73, -86.18, 83.18),
+        (0, 0, 1): (32.30, 79.19, -107.86),
+    }
+    x = torch.tensor(list(known), dtype=torch.float32)[:, :, None, None]
+    expected = torch.tensor(list(known.values()), dtype=torch.float32)
+    torch.testing.assert_close(lab(x)[:, :, 0, 0], expected, atol=0.05, rtol=0)
+
+
+def test_colours_come_back():
+    x = pictures(4)
+    torch.testing.assert_close(rgb(lab(x)), x, atol=2e-4, rtol=0)
+    light = lab(grey(x))
+    torch.testing.assert_close(light[:, 0], lab(x)[:, 0], atol=1e-2, rtol=0)
+    assert light[:, 1:].abs().max() < 0.05
+
+
+def test_bins_are_the_colours_of_a_screen():
+    centres = colour_bins()
+    assert 200 < len(centres) < 320  # 313 in the paper, by its own gamut
+    assert (centres % 10 == 0).all()
+    ab = lab(pictures(4))[:, 1:].movedim(1, 3).flatten(0, 2)
+    soft = soft_bins(ab, centres)
+    torch.testing.assert_close(soft.sum(1), torch.ones(len(ab)))
+    assert ((soft > 0).sum(1) <= 5).all()
+    middle = (soft @ centres - ab).norm(dim=1)
+    assert middle.mean() < 5  # half a bin
+    distance = torch.cdist(ab, centres)
+    assert torch.equal(soft.argmax(1), distance.argmin(1))
+
+
+def test_rare_colours_weigh_more():
+    method = Colorization(build("small", 3, (24, 24), width=4, grey=True), shape=SHAPE)
+    views = method.views(batch())
+    method.loss(views)
+    for _ in range(400):
+        method.update()
+    torch.testing.assert_close(method.shares, method.seen, atol=1e-3, rtol=0)
+    weights = method.weights()
+    assert (method.shares * weights).sum().item() == pytest.approx(1, abs=1e-4)
+    order = method.shares.argsort()
+    assert (weights[order].diff() <= 1e-6).all()
+    even = Colorization(build("small", 3, (24, 24), width=4, grey=True), shape=SHAPE, rebalance=1.0)
+    assert torch.allclose(even.weights(), torch.ones(len(even.shares)))
+
+
+def test_the_colorizer_sees_grey_only():
+    """A picture and its grey have the same features; so in a run that is opened again."""
+    method = Colorization(build("small", 3, (24, 24), width=4, grey=True), shape=SHAPE).eval()
+    x = pictures()
+    torch.testing.assert_close(method.encoder(x), method.encoder(grey(x)), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(x, grey(x), atol=0.1)
+
+
+def test_a_colorizer_is_opened_as_it_was(tmp_path):
+    x = (pictures(64) * 255).byte().numpy()
+    run = ul.train(
+        "colorization",
+        x,
+        epochs=1,
+        batch_size=32,
+        out=tmp_path / "run",
+        progress=False,
+        logger="none",
+    )
+    again = ul.load(run.path)
+    np.testing.assert_array_equal(again.embed(x[:4]), run.embed(x[:4]))
+    mono = np.repeat((grey(pictures(4)) * 255).numpy(), 1, axis=0).round().astype(np.uint8)
+    np.testing.assert_allclose(again.embed(mono), again.embed(x[:4]), atol=0.05)
+    with pytest.raises(UserError, match="three colours"):
+        ul.train("colorization", x[:, :1], out=tmp_path / "grey", epochs=1)

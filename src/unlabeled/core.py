@@ -132,6 +132,10 @@ class Method(nn.Module):
     labelled: ClassVar[float] = 0.0
     """Share of each batch that has labels, in a supervised method that learns from the rest too;
     their `batch.y` is −1."""
+    colour: ClassVar[bool] = False
+    """Whether its pictures must have three colours."""
+    encoder_args: ClassVar[dict[str, Any]] = {}
+    """Options that its encoder is built with, besides the user's."""
     recipe: ClassVar[Recipe] = Recipe()
     """The paper's, or what we found good; the file says which."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}

@@ -235,9 +235,10 @@ def _job(
     precision: str = "auto",
     accelerator: str = "auto",
 ) -> Job:
-    cls: Any = registry.find("methods", method) if isinstance(method, str) else method
-    if not isinstance(cls, type):
+    found: Any = registry.find("methods", method) if isinstance(method, str) else method
+    if not inspect.isclass(found):
         raise UserError(f"{method} is several trainings: call unlabeled.methods.{method}.{method}")
+    cls: Any = found
     name = method if isinstance(method, str) else cls.__name__.lower()
     for flag, value, least in (("size", size, 4), ("workers", workers, 1)):
         if value is not None and value < least:
@@ -247,6 +248,7 @@ def _job(
     if size is not None and start is not None:
         raise UserError("start brings the size of its pictures; leave size away")
     shape: dict[str, Any] = {"size": None if size is None else (size, size)}
+    encoder_args = cls.encoder_args | (encoder_args or {})
     if start is not None:
         begun = start if isinstance(start, Run) else load(start)
         shape = {"channels": begun.inputs["channels"], "size": begun.size}
@@ -255,6 +257,11 @@ def _job(
     if start is not None:
         splits = replace(splits, range=begun.span(splits.train.x))
     whole = splits
+    if cls.colour and splits.channels != 3:
+        raise UserError(
+            f"{name} needs pictures of three colours, but {splits.name} has {splits.channels}; "
+            "choose another method"
+        )
     if labels is not None:
         splits = _with_labels(cls, splits, labels, seed)
     recipe, arguments = resolve(cls, splits, options)
@@ -267,7 +274,7 @@ def _job(
     if start is not None:
         network = copy.deepcopy(begun.encoder).train()
     else:
-        network = build(encoder, splits.channels, splits.size, **(encoder_args or {}))
+        network = build(encoder, splits.channels, splits.size, **encoder_args)
     learner = cls(network, **arguments)
     from unlabeled.learner import choose_precision
 
@@ -279,7 +286,7 @@ def _job(
         "labels_from": _record(splits.labels_from),
         "labels": labels,
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
-        "encoder_args": encoder_args or {},
+        "encoder_args": encoder_args,
         "start": str(begun.path) if start is not None else None,
         "recipe": asdict(recipe),
         "seed": seed,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unlabeled import registry
 from unlabeled.encoders import external
 from unlabeled.errors import UserError
+from unlabeled.views.colour import grey as in_grey
 
 
 class Encoder(nn.Module):
@@ -50,10 +51,28 @@ class GlobalPool(nn.Module):
         return x.mean((2, 3))
 
 
+class Greyed(nn.Module):
+    """A network that sees the grey of its pictures: (B, 3, H, W) -> (B, dim)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def map(self, x: Tensor) -> Tensor:
+        """The network's last map, (B, C', H', W')."""
+        return self.network.map(in_grey(x))  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim)."""
+        return self.network(in_grey(x))
+
+
 def build(
     encoder: str | nn.Module | Callable[..., nn.Module],
     channels: int,
     size: tuple[int, int],
+    *,
+    grey: bool = False,
     **options: Any,
 ) -> nn.Module:
     """An encoder for pictures of that many channels and that size (height, width).
@@ -63,6 +82,7 @@ def build(
             class or function, or a finished module.
         channels: of the pictures.
         size: of the pictures, in pixels.
+        grey: whether it sees the grey of pictures of three colours only.
         options: arguments of the encoder, such as `width`.
 
     Returns:
@@ -71,6 +91,8 @@ def build(
     Raises:
         UserError: no such name, or the module does not turn (B, C, H, W) into (B, dim).
     """
+    if grey:
+        return _with_dim(Greyed(build(encoder, channels, size, **options)), channels, size)
     if isinstance(encoder, nn.Module):
         return _with_dim(encoder, channels, size)
     if isinstance(encoder, str) and external.is_external(encoder):
