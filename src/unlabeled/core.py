@@ -70,6 +70,7 @@ class Recipe:
         schedule: shape of the learning rate over training.
         weight_decay: on weight matrices and kernels; never on biases or norm parameters.
         clip: longest gradient, in its Euclidean norm over a player's parameters; 0 for any.
+        beta1: how slowly Adam's mean gradient moves; lower where two players chase each other.
     """
 
     epochs: int = 100
@@ -79,6 +80,7 @@ class Recipe:
     schedule: Literal["one_cycle", "warmup_cosine", "constant"] = "warmup_cosine"
     weight_decay: float = 1e-4
     clip: float = 0.0
+    beta1: float = 0.9
 
     def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of all parameters of `module` that want a gradient."""
@@ -93,7 +95,7 @@ class Recipe:
         if self.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, fused=True)
         kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
-        return kind(groups, lr=self.lr, fused=True)
+        return kind(groups, lr=self.lr, betas=(self.beta1, 0.999), fused=True)
 
     def lr_at(self, progress: float) -> float:
         """The learning rate when the share `progress` of training is done."""

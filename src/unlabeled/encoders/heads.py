@@ -115,9 +115,10 @@ class Critic(nn.Module):
     Args:
         shape: channels, height and width of the pictures.
         width: channels of the first layer; later ones have up to eight times as many.
+        code: numbers that come with each picture and are judged together with it.
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int = 32) -> None:
+    def __init__(self, shape: tuple[int, int, int], width: int = 32, code: int = 0) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         c_in, (rows, columns), c_out = shape[0], shape[1:], width
@@ -125,11 +126,17 @@ class Critic(nn.Module):
             layers += [_spectral(nn.Conv2d(c_in, c_out, 4, 2, 1)), nn.LeakyReLU(0.1, inplace=True)]
             c_in, c_out, rows, columns = c_out, min(8 * width, 2 * c_out), rows // 2, columns // 2
         self.map = nn.Sequential(*layers)
-        self.last = _spectral(nn.Linear(c_in * rows * columns, 1))
+        hidden = 8 * width
+        joint = [_spectral(nn.Linear(c_in * rows * columns + code, hidden)), nn.LeakyReLU(0.1)]
+        flat = hidden if code else c_in * rows * columns
+        self.last = nn.Sequential(*joint * bool(code), _spectral(nn.Linear(flat, 1)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 1)."""
-        return self.last(self.map(x).flatten(1))
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), and codes (B, code) if it has any -> (B, 1)."""
+        features = self.map(x).flatten(1)
+        if code is not None:
+            features = torch.cat([features, code.to(features.dtype)], 1)
+        return self.last(features)
 
     def follow(self) -> None:
         """One step of the power method for each layer."""
