@@ -317,7 +317,9 @@ def views_command(argv: list[str]) -> int:
     splits = open_data(given.data)
     _, arguments = resolve(cls, splits, options)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_views(cls(build_encoder("small", splits.channels, splits.size), **arguments), splits, out)
+    draw_views(
+        cls(build_encoder(cls.network, splits.channels, splits.size), **arguments), splits, out
+    )
     print(out)
     return 0
 
@@ -437,7 +439,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument(
         "--encoder",
         type=str,
-        default="small",
+        default=cls.network,
         help="a name of `unlabeled list encoders`, timm:NAME, hf:NAME, or ./file.py:Net",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")

@@ -136,6 +136,8 @@ class Method(nn.Module):
     their `batch.y` is −1."""
     colour: ClassVar[bool] = False
     """Whether its pictures must have three colours."""
+    network: ClassVar[str] = "small"
+    """Its encoder unless the user names another."""
     encoder_args: ClassVar[dict[str, Any]] = {}
     """Options that its encoder is built with, besides the user's."""
     recipe: ClassVar[Recipe] = Recipe()

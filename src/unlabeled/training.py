@@ -37,7 +37,7 @@ def train(
     method: str | type[Method],
     data: Any,
     *,
-    encoder: str | nn.Module | type[nn.Module] = "small",
+    encoder: str | nn.Module | type[nn.Module] | None = None,
     encoder_args: dict[str, Any] | None = None,
     start: str | Path | Run | None = None,
     seed: int = 0,
@@ -63,7 +63,8 @@ def train(
         data: a folder of pictures, tar shards or tables, a .npy or .npz file, or a name of
             `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
             tensor, a pair (pictures, labels) or a torch Dataset.
-        encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module.
+        encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module;
+            small unless given, or what the method needs.
         encoder_args: arguments of the encoder, such as width.
         start: a run whose encoder to begin with, instead of random weights.
         seed: of weights, order and views.
@@ -224,7 +225,7 @@ def _job(
     data: Any,
     options: dict[str, Any],
     *,
-    encoder: str | nn.Module | type[nn.Module] = "small",
+    encoder: str | nn.Module | type[nn.Module] | None = None,
     encoder_args: dict[str, Any] | None = None,
     start: str | Path | Run | None = None,
     seed: int = 0,
@@ -248,6 +249,7 @@ def _job(
     if size is not None and start is not None:
         raise UserError("start brings the size of its pictures; leave size away")
     shape: dict[str, Any] = {"size": None if size is None else (size, size)}
+    encoder = encoder or cls.network
     encoder_args = cls.encoder_args | (encoder_args or {})
     if start is not None:
         begun = start if isinstance(start, Run) else load(start)
