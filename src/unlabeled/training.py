@@ -330,7 +330,8 @@ def resolve(
     """The recipe and the method's arguments: the user's, else this data's, else the defaults.
 
     A method's argument `augment` defaults to the data set's views, `classes` to its number of them,
-    `shape` to that of its pictures; `pictures` is how many there are to learn from.
+    `names` to theirs, `shape` to that of its pictures; `pictures` is how many there are to learn
+    from.
     """
     accepted = list(inspect.signature(cls).parameters)[1:]
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
@@ -353,6 +354,8 @@ def resolve(
         arguments["augment"] = splits.augment
     if "classes" in accepted and splits.classes:
         arguments.setdefault("classes", len(splits.classes))
+    if "names" in accepted and splits.classes:
+        arguments.setdefault("names", tuple(splits.classes))
     if "pictures" in accepted:
         arguments["pictures"] = len(splits.train)
     if "shape" in accepted:

@@ -1,0 +1,162 @@
+"""Diffusion: learn to take away noise, and pictures come out of it.
+
+Ho, Jain, Abbeel 2020, "Denoising Diffusion Probabilistic Models", algorithm 1; sampling of Song,
+Meng, Ermon 2021, "Denoising Diffusion Implicit Models"; guidance of Ho, Salimans 2022.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import EMA, Batch, Method, Recipe
+from unlabeled.encoders.unet import UNet, signal
+from unlabeled.errors import UserError
+
+
+class Diffusion(Method):
+    """The U-Net says which noise was added to a picture at a random time.
+
+    Told a class, or the words of its name, it makes pictures of what is asked for; a share of the
+    pictures is shown without, so that it can also be asked for nothing, and guidance goes further
+    away from that. The moving average of its weights is what is kept and what draws.
+
+    Args:
+        condition: "none", "class", or "words" of the class's name, such as a caption.
+        steps: of time that are learnt; sampling takes fewer.
+        dropped: share of pictures shown without their condition.
+        momentum: of the moving average of the weights.
+        classes: number of classes; the data set's own unless given.
+        names: of the classes; the data set's own unless given.
+        shape: channels, height and width of the pictures; the data set's own unless given.
+    """
+
+    network = "unet"
+    recipe = Recipe(
+        epochs=100, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0,
+        schedule="one_cycle", clip=1.0,
+    )  # fmt: skip
+    recipes: ClassVar = {"fashion_mnist": {"epochs": 8}}
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        condition: Literal["none", "class", "words"] = "none",
+        steps: int = 1000,
+        dropped: float = 0.1,
+        momentum: float = 0.999,
+        classes: int = 10,
+        names: tuple[str, ...] = (),
+        shape: tuple[int, int, int] = (1, 28, 28),
+    ) -> None:
+        super().__init__(encoder)
+        if not isinstance(encoder, UNet):
+            raise UserError("diffusion needs a U-Net: leave --encoder away, or use unet")
+        if steps < 2:
+            raise UserError(f"{steps} steps are no diffusion; give at least 2")
+        self.supervised = condition != "none"  # type: ignore[misc]
+        told: nn.Module = nn.Identity()
+        if condition == "class":
+            told = nn.Embedding(classes + 1, encoder.told)
+        elif condition == "words":
+            told = Words(names, encoder.told)
+        self.net: Any = nn.ModuleDict({"unet": encoder, "condition": told})
+        self.average = EMA(self.net)
+        self.encoder = self.average.module["unet"]  # type: ignore[index]
+        self.condition, self.steps, self.dropped = condition, steps, dropped
+        self.momentum, self.classes, self.shape = momentum, classes, shape
+
+    def views(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Pictures in [−1, 1] and noise (B, C, H, W), times (B,), and what is asked for (B,)."""
+        x = 2 * batch.x - 1
+        step = torch.randint(1, self.steps + 1, (len(x),), device=x.device)
+        asked = torch.full_like(step, self.classes) if batch.y is None else batch.y.clone()
+        asked[torch.rand(len(x), device=x.device) < self.dropped] = self.classes
+        return x, torch.randn_like(x), step / self.steps, asked
+
+    def loss(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Mean squared error of the noise (eq. 14)."""
+        x, noise, time, asked = views
+        return F.mse_loss(self.noise(self.net, mixed(x, noise, time), time, asked).float(), noise)
+
+    def noise(self, net: Any, x: Tensor, time: Tensor, asked: Tensor) -> Tensor:
+        """What a net holds to be noise in x at those times, asked for those classes."""
+        told = None if self.condition == "none" else net["condition"](asked)
+        return net["unet"].noise(x, time, told)
+
+    def update(self) -> None:
+        """The average follows."""
+        self.average.follow(self.net, self.momentum)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, asked: Tensor | None = None, steps: int = 50, guidance: float = 2.0
+    ) -> Tensor:
+        """New pictures (n, C, H, W) in [0, 1], by DDIM without noise between its steps.
+
+        Args:
+            n: how many.
+            asked: classes (n,); nothing is asked for unless given.
+            steps: of sampling.
+            guidance: how far what is asked for is exaggerated; 1 is as learnt.
+        """
+        net: Any = self.average.module
+        device = next(self.parameters()).device
+        x = torch.randn(n, *self.shape, device=device)
+        nothing = torch.full((n,), self.classes, device=device)
+        times = torch.linspace(1, 0, steps + 1, device=device)
+        for now, then in itertools.pairwise(times):
+            time = now.expand(n)
+            noise = self.noise(net, x, time, nothing if asked is None else asked).float()
+            if asked is not None and guidance != 1:
+                plain = self.noise(net, x, time, nothing).float()
+                noise = plain + guidance * (noise - plain)
+            share, next_share = signal(now), signal(then)
+            clean = ((x - (1 - share).sqrt() * noise) / share.sqrt()).clamp(-1, 1)
+            noise = (x - share.sqrt() * clean) / (1 - share).sqrt()
+            x = next_share.sqrt() * clean + (1 - next_share).sqrt() * noise
+        return ((clean + 1) / 2).clamp(0, 1)
+
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """New pictures, of each class where it was told any."""
+        if self.condition == "none":
+            return {"samples": self.sample(len(x))[:, None]}
+        asked = torch.arange(len(x), device=x.device) % self.classes
+        drawn = self.sample(4 * len(x), asked.repeat_interleave(4))
+        return {"samples, asked for each class": drawn.unflatten(0, (len(x), 4))}
+
+
+def mixed(x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Pictures with as much noise as belongs to their time (their eq. 4)."""
+    share = signal(time)[:, None, None, None]
+    return share.sqrt() * x + (1 - share).sqrt() * noise
+
+
+class Words(nn.Module):
+    """A caption as a vector: its words in order through a small recurrent net.
+
+    Args:
+        names: the captions of classes 0, 1, …; the class after the last has no words.
+        dim: width of the vector.
+    """
+
+    def __init__(self, names: tuple[str, ...], dim: int) -> None:
+        super().__init__()
+        words = [name.lower().replace(",", " ").split() for name in names]
+        known = sorted({word for caption in words for word in caption})
+        longest = max((len(caption) for caption in words), default=1)
+        rows = [[known.index(w) + 1 for w in c] + [0] * (longest - len(c)) for c in words]
+        self.tokens: Tensor
+        table = torch.tensor([*rows, [0] * longest])
+        self.register_buffer("tokens", table, persistent=False)
+        self.embed = nn.Embedding(len(known) + 1, dim // 2, padding_idx=0)
+        self.read = nn.GRU(dim // 2, dim, batch_first=True)
+
+    def forward(self, asked: Tensor) -> Tensor:
+        """Classes (B,) -> (B, dim)."""
+        return self.read(self.embed(self.tokens[asked]))[1][0]
