@@ -9,6 +9,7 @@ from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.encoders.unet import signal
 from unlabeled.errors import UserError
+from unlabeled.methods.autoregressive import Autoregressive
 from unlabeled.methods.diffusion import Diffusion, Words, mixed
 from unlabeled.methods.gan import GAN
 
@@ -149,9 +150,99 @@ def test_the_latent_regressor_has_no_part_in_the_game():
     torch.testing.assert_close(whole, critics)
 
 
+def reader(kind, values="real", length=12, **options):
+    torch.manual_seed(0)
+    return build(kind, 1, (1, length), width=16, values=values, **options)
+
+
+@pytest.mark.parametrize("values", ["binary", "bytes", "real"])
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "transformer"])
+def test_nobody_looks_ahead(kind, values):
+    """A value changes its own surprise and those after it, never those before."""
+    encoder = reader(kind, "bytes" if values == "bytes" else "real")
+    method = Autoregressive(encoder, values=values, shape=(1, 1, 12)).eval()
+    x = torch.randint(0, 2, (3, 12)).float()
+    before = method.surprise(x)
+    assert before.shape == (3, 12)
+    for place in (0, 5, 11):
+        other = x.clone()
+        other[:, place] = 1 - other[:, place]
+        changed = (method.surprise(other) - before).abs() > 1e-7
+        assert not changed[:, :place].any()
+        assert changed[:, place].all()
+        assert changed[:, place + 1 :].any() or place == 11
+
+
+def test_surprise_is_of_a_distribution():
+    """All binary sequences of six values together have probability 1."""
+    import itertools
+
+    method = Autoregressive(reader("lstm", length=6), values="binary", shape=(1, 1, 6)).eval()
+    every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=6)))
+    assert (-method.surprise(every).sum(1)).logsumexp(0).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_samples_come_as_often_as_they_are_likely():
+    import itertools
+
+    method = Autoregressive(reader("rnn", length=4), values="binary", shape=(1, 1, 4)).eval()
+    torch.nn.init.normal_(method.says.weight)
+    every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)))
+    torch.manual_seed(0)
+    drawn = method.sample(20_000, length=4)
+    code = (drawn @ (2.0 ** torch.arange(3, -1, -1))).long()
+    found = torch.bincount(code, minlength=16) / len(drawn)
+    assert (found - (-method.surprise(every).sum(1)).exp()).abs().max() < 0.015
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")  # all windows are alike
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "transformer"])
+def test_characters_are_learnt(kind, tmp_path):
+    """A text of one sentence over and over: nearly no surprise is left but where it begins."""
+    text = np.frombuffer(b"the cat sat on the mat. " * 40, np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(text, 32)[:512]
+    run = ul.train(
+        "autoregressive", windows[:, None, None].copy(), encoder=kind, values="bytes",
+        encoder_args={"values": "bytes", "width": 32}, epochs=12, batch_size=32, lr=1e-2,
+        out=tmp_path / "run", progress=False, logger="none",
+    )  # fmt: skip
+    x = torch.from_numpy(windows[:64].copy()).float() / 255
+    surprise = run.method.eval().surprise(x)
+    assert surprise[:, 12:].mean() < 0.15 * np.log(12)
+    said = (255 * run.method.sample(1, x[:1, :20], length=40)).round().byte().numpy().tobytes()
+    assert said[:20] == windows[0, :20].tobytes()
+
+
+def test_a_series_is_forecast(tmp_path):
+    """Noisy waves: the expected value is nearer than the last one."""
+    rng = np.random.default_rng(0)
+    phase = rng.uniform(0, 6.28, (600, 1))
+    waves = 0.5 + 0.3 * np.sin(phase + 0.5 * np.arange(24)) + 0.02 * rng.normal(size=(600, 24))
+    run = ul.train(
+        "autoregressive", waves[:500, None, None].astype(np.float32), encoder="lstm",
+        values="real", epochs=8, batch_size=25, lr=1e-2, out=tmp_path / "run", progress=False,
+        encoder_args={"width": 32}, logger="none",
+    )  # fmt: skip
+    x = torch.from_numpy(waves[500:]).float()
+    expected = run.method.eval().predict(x)[:, 4:]
+    ours = (expected - x[:, 4:]).abs().mean()
+    last = (x[:, 3:-1] - x[:, 4:]).abs().mean()
+    assert ours < 0.6 * last
+
+
+def test_readers_must_fit_their_values():
+    with pytest.raises(UserError, match="reads in order"):
+        Autoregressive(build("small", 1, (16, 16)))
+    with pytest.raises(UserError, match="reads real, not bytes"):
+        Autoregressive(reader("lstm"), values="bytes")
+    with pytest.raises(UserError, match="heads"):
+        build("transformer", 1, (4, 4), width=30)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
+        ("autoregressive", {"encoder": "transformer", "encoder_args": {"width": 16}}),
         ("gan", {}),
         ("gan", {"bigan": True}),
         ("diffusion", {"encoder_args": {"width": 8}}),

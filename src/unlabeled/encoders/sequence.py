@@ -1,0 +1,164 @@
+"""Networks that read one value after another and know nothing of what comes.
+
+A picture is read row by row, a text as bytes in a picture one pixel high, a time series likewise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.encoders.base import Encoder
+from unlabeled.errors import UserError
+
+Values = Literal["real", "bytes"]
+
+
+def rnn(
+    channels: int = 1,
+    size: tuple[int, int] = (28, 28),
+    width: int = 128,
+    layers: int = 1,
+    values: Values = "real",
+) -> Encoder:
+    """Elman's recurrent net: `width` features (128), the mean of its states.
+
+    Args:
+        channels: of the pictures.
+        size: of the pictures.
+        width: of the states.
+        layers: one above the other.
+        values: "bytes" are 256 signs without an order, "real" are numbers.
+    """
+    return Reader(
+        nn.RNN(width, width, layers, batch_first=True), width, values, _length(channels, size)
+    )
+
+
+def lstm(
+    channels: int = 1,
+    size: tuple[int, int] = (28, 28),
+    width: int = 128,
+    layers: int = 1,
+    values: Values = "real",
+) -> Encoder:
+    """Long short-term memory (Hochreiter, Schmidhuber 1997): `width` features (128).
+
+    Args:
+        channels: of the pictures.
+        size: of the pictures.
+        width: of the states.
+        layers: one above the other.
+        values: "bytes" are 256 signs without an order, "real" are numbers.
+    """
+    return Reader(
+        nn.LSTM(width, width, layers, batch_first=True), width, values, _length(channels, size)
+    )
+
+
+def transformer(
+    channels: int = 1,
+    size: tuple[int, int] = (28, 28),
+    width: int = 128,
+    layers: int = 3,
+    values: Values = "real",
+    heads: int = 4,
+) -> Encoder:
+    """Causal transformer (Radford et al. 2018): `width` features (128), the mean of its states.
+
+    Args:
+        channels: of the pictures.
+        size: of the pictures.
+        width: of the states.
+        layers: one above the other.
+        values: "bytes" are 256 signs without an order, "real" are numbers.
+        heads: of attention in each layer.
+    """
+    if width % heads:
+        raise UserError(f"a width of {width} is not divided by {heads} heads; choose others")
+    length = _length(channels, size)
+    return Reader(_Causal(width, layers, heads, length), width, values, length)
+
+
+def _length(channels: int, size: tuple[int, int]) -> int:
+    return channels * math.prod(size)
+
+
+class Reader(Encoder):
+    """Values -> states, each of what came before and at its place.
+
+    Args:
+        body: from (B, L, width) to states (B, L, width), looking back only.
+        width: of the states.
+        values: what is read.
+        length: of a sequence.
+    """
+
+    def __init__(self, body: nn.Module, width: int, values: Values, length: int) -> None:
+        super().__init__([], nn.Identity(), width)
+        self.body, self.values, self.length = body, values, length
+        self.embed: nn.Module = (
+            nn.Embedding(256, width) if values == "bytes" else nn.Linear(1, width)
+        )
+        self.start = nn.Parameter(torch.randn(width) * 0.02)
+
+    def states(self, x: Tensor, ahead: bool = False) -> Tensor:
+        """States (B, L, width) of values x (B, L) in [0, 1].
+
+        Args:
+            x: values; bytes over 255.
+            ahead: the state at a place knows what came before it, and not the value itself: what
+                prediction needs.
+        """
+        h = self.embed((255 * x).round().long() if self.values == "bytes" else x[:, :, None])
+        if ahead:
+            h = torch.cat([self.start.to(h.dtype).expand(len(h), 1, -1), h[:, :-1]], 1)
+        out = self.body(h)
+        return out[0] if isinstance(out, tuple) else out
+
+    def map(self, x: Tensor) -> Tensor:
+        """States as a map of one row, (B, width, 1, L)."""
+        return self.states(x.flatten(1)).transpose(1, 2)[:, :, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim)."""
+        return self.states(x.flatten(1)).mean(1)
+
+
+class _Causal(nn.Module):
+    """Blocks of attention to what came before: (B, L, width) -> (B, L, width)."""
+
+    def __init__(self, width: int, layers: int, heads: int, length: int) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(length, width) * 0.02)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+        self.last = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.places[: x.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+
+class _Block(nn.Module):
+    """Attention back in time, then two layers of four times the width, each after a LayerNorm."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(seen.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))
