@@ -88,3 +88,23 @@ def test_attention_in_miniature(real_data, tmp_path, monkeypatch, short):
     page = (tmp_path / "quick" / "report" / "index.html").read_text()
     assert "attention" in page
     assert "<img" in page
+
+
+def test_pretext_tasks_in_miniature(real_data, tmp_path, monkeypatch, short):
+    from unlabeled.datasets import cifar10
+
+    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+    study = registry.find("studies", "pretext")
+    splits = cifar10.load()
+    splits.train = splits.train.take(np.arange(1024))
+    splits.test = splits.test.take(np.arange(300))
+    monkeypatch.setattr(study, "DATA", splits)
+    monkeypatch.setattr(study, "QUICK_MINUTES", 0.001)
+    monkeypatch.setattr(study, "open_data", lambda name: dsprites.load(pictures=400))
+    monkeypatch.setattr(study, "LABELS", "50%")
+    result = run_study(study, tmp_path, quick=True)
+    found = result["experiments"]["P1"]["tasks"]
+    assert set(found) == {*study.TASKS, *study.BESIDE, "random"}
+    answered = {name for name, f in found.items() if f["answered"] is not None}
+    assert answered == {"rotation", "relative patch", "relative patch, no gap", "jigsaw"}
+    assert set(result["experiments"]["P2"]["kept"]) == {*study.ON_SPRITES, "random"}

@@ -28,8 +28,9 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
 from unlabeled.files import write_bytes, write_json
+from unlabeled.planning import estimate
 from unlabeled.run import Run, load
-from unlabeled.training import check_same, train, versions
+from unlabeled.training import check_same, prepare, train, versions
 
 
 @dataclass
@@ -129,11 +130,32 @@ class Lab:
         print(f"  training {folder.name}", file=sys.stderr)
         return train(method, splits, seed=seed, out=folder, resume=True, **options)
 
-    def random(self, encoder: str = "small", seed: int = 0, **arguments: Any) -> nn.Module:
+    def epochs_for(
+        self, name: str, method: str, minutes: float, data: Splits | None = None, **options: Any
+    ) -> int:
+        """As many as fit the time by the first measurement of its steps; kept for resumed runs."""
+        path = self.out / "epochs.json"
+        known: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
+        if name not in known:
+            job = prepare(method, self.data if data is None else data, **options)
+            whole = estimate(job.method, job.splits, job.recipe, job.config["precision"], "auto")
+            one = whole["seconds"] / job.recipe.epochs
+            known[name] = max(1, round(60 * minutes / one))
+            write_json(path, known)
+        return known[name]
+
+    def random(
+        self,
+        encoder: str = "small",
+        seed: int = 0,
+        data: Splits | None = None,
+        **arguments: Any,
+    ) -> nn.Module:
         """An encoder of that name with random weights, in eval mode."""
+        splits = self.data if data is None else data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1000 + seed)
-            return build(encoder, self.data.channels, self.data.size, **arguments).eval()
+            return build(encoder, splits.channels, splits.size, **arguments).eval()
 
     def features(
         self, name: str, encoder: nn.Module, data: Splits | None = None
