@@ -48,7 +48,7 @@ class _LinearMetric(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         def slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
             linear = torch.from_numpy(flat.reshape(start.shape)).requires_grad_()
-            value = cost(x @ linear.T)
+            value = cost(x @ linear.T, linear)
             (grad,) = torch.autograd.grad(value, linear)
             return value.item(), grad.numpy().ravel()
 
@@ -80,7 +80,7 @@ class _LinearMetric(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return tags
 
     def _cost(self, x: Tensor, y: Tensor) -> Any:
-        """A function of the transformed rows, to be minimised."""
+        """A function of the transformed rows and of L, to be minimised."""
         raise NotImplementedError
 
 
@@ -90,13 +90,24 @@ class Mahalanobis(_LinearMetric):
     The paper's cost over a full matrix A = LᵀL; it maximises Σ_other d under Σ_same d² ≤ 1 by
     projections, which has the same optimum up to the length of A.
 
+    Run to its optimum it learns few rows by heart, since it rewards whatever direction divides
+    them: a penalty on L and few steps from L = 1 keep it from that. Both defaults were chosen on
+    scikit-learn's iris, wine and breast cancer.
+
     Args:
         n_components: rows of L; as many as features unless given.
         max_iter: of L-BFGS.
+        ridge: weight of the squared entries of L, for features of deviation 1.
     """
 
+    def __init__(
+        self, n_components: int | None = None, max_iter: int = 8, ridge: float = 0.06
+    ) -> None:
+        super().__init__(n_components, max_iter)
+        self.ridge = ridge
+
     def _cost(self, x: Tensor, y: Tensor) -> Any:
-        return lambda z: mahalanobis(z, y)
+        return lambda z, linear: mahalanobis(z, y) + self.ridge * linear.pow(2).sum()
 
 
 class LMNN(_LinearMetric):
@@ -125,7 +136,7 @@ class LMNN(_LinearMetric):
 
     def _cost(self, x: Tensor, y: Tensor) -> Any:
         targets = target_neighbours(x, y, self.n_neighbors)
-        return lambda z: lmnn(z, y, targets, self.weight)
+        return lambda z, _: lmnn(z, y, targets, self.weight)
 
 
 def target_neighbours(x: Tensor, y: Tensor, k: int) -> Tensor:
