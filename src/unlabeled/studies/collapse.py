@@ -109,6 +109,8 @@ def of_family(lab: Lab, method: str) -> Finding:
             "loss": rows[-1]["loss"],
             "alarm": first_alarm(rows),
         }
+        if "projection_std" in rows[-1]:
+            found[title]["projection_std"] = rows[-1]["projection_std"]
         found[title]["collapsed"] = found[title]["probe"] <= random["probe"] + MARGIN
         half = (random["probe"] + found[next(iter(found))]["probe"]) / 2
         found[title]["healthy"] = found[title]["probe"] > half
@@ -121,7 +123,7 @@ def of_family(lab: Lab, method: str) -> Finding:
     rang = [title for title in found if found[title]["alarm"] is not None]
     missed = [t for t in found if found[t]["collapsed"] and t not in rang]
     false = [t for t in rang if found[t]["healthy"]]
-    columns = ["loss", "std", "rankme", "spread", "uniformity"]
+    columns = ["loss", "std", "projection_std", "rankme", "spread", "uniformity"]
     columns += ["entropy"] if method == "dino" else []
     claims: dict[int, tuple[bool | None, str]] = {}
     if method == "simclr":
@@ -141,7 +143,13 @@ def of_family(lab: Lab, method: str) -> Finding:
         [
             Table(
                 "Probe, measures without labels, alarm",
-                ["", "probe %", "k-NN %", *columns, "alarm in epoch"],
+                [
+                    "",
+                    "probe %",
+                    "k-NN %",
+                    *(c.replace("_", " ") for c in columns),
+                    "alarm in epoch",
+                ],
                 [
                     [
                         title,
