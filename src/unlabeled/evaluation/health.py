@@ -111,7 +111,9 @@ def summary(z: Float[Tensor, "n d"]) -> dict[str, float]:
 
 
 COLLAPSED_STD = 0.05
+COLLAPSED_PROJECTION = 0.1
 COLLAPSED_SPREAD = 1.5
+"""Below these it has collapsed; the study `collapse` sets them against runs of both kinds."""
 
 
 def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
@@ -138,7 +140,7 @@ def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
             f"collapse: all pictures get almost the same features (std {measures['std']:.3f}, "
             "healthy is well above 0.1); the encoder tells nothing apart"
         )
-    if collapsed("projection_std", COLLAPSED_STD):
+    if collapsed("projection_std", COLLAPSED_PROJECTION):
         return (
             "collapse: all pictures get almost the same projection (std "
             f"{measures['projection_std']:.3f}), which is all that the loss compares; the encoder "

@@ -109,7 +109,11 @@ def of_family(lab: Lab, method: str) -> Finding:
             "loss": rows[-1]["loss"],
             "alarm": first_alarm(rows),
         }
+        if "projection_std" in rows[-1]:
+            found[title]["projection_std"] = rows[-1]["projection_std"]
         found[title]["collapsed"] = found[title]["probe"] <= random["probe"] + MARGIN
+        half = (random["probe"] + found[next(iter(found))]["probe"]) / 2
+        found[title]["healthy"] = found[title]["probe"] > half
         if method == "dino":
             found[title]["entropy"] = entropy(lab, run)
         for key, lines in curves.items():
@@ -117,27 +121,35 @@ def of_family(lab: Lab, method: str) -> Finding:
     whole, *ablated = found
     fallen = [title for title in ablated if found[title]["collapsed"]]
     rang = [title for title in found if found[title]["alarm"] is not None]
-    right = set(rang) == {title for title in found if found[title]["collapsed"]}
-    columns = ["loss", "std", "rankme", "spread", "uniformity"]
+    missed = [t for t in found if found[t]["collapsed"] and t not in rang]
+    false = [t for t in rang if found[t]["healthy"]]
+    columns = ["loss", "std", "projection_std", "rankme", "spread", "uniformity"]
     columns += ["entropy"] if method == "dino" else []
     claims: dict[int, tuple[bool | None, str]] = {}
     if method == "simclr":
         told = ", ".join(f"{t}: {100 * f['probe']:.2f} %" for t, f in found.items())
         claims[8] = (bool(fallen) and not found[whole]["collapsed"], told)
     return Finding(
-        {"runs": found, "random": random, "alarm_right": right},
+        {"runs": found, "random": random, "missed": missed, "false": false},
         f"{whole} as it is, and without each of the parts that keep it from collapse; "
         f"{QUICK_EPOCHS if lab.quick else EPOCHS} epochs each on the same pictures. Collapsed "
         f"means that a linear decoder reads the shape no better than from a random encoder "
-        f"({100 * random['probe']:.2f} %).",
+        f"({100 * random['probe']:.2f} %), healthy that it is nearer to the whole method's.",
         (f"{', '.join(fallen)} collapsed. " if fallen else "None of these collapsed. ")
         + f"{whole} itself reaches {100 * found[whole]['probe']:.2f} %. The alarm of the training "
         + (f"rang for {', '.join(rang)}" if rang else "rang for none")
-        + (", as it should." if right else ", which is not the same."),
+        + (f"; it missed {', '.join(missed)}" if missed else "")
+        + (f"; it was wrong about {', '.join(false)}." if false else ", about no healthy one."),
         [
             Table(
                 "Probe, measures without labels, alarm",
-                ["", "probe %", "k-NN %", *columns, "alarm in epoch"],
+                [
+                    "",
+                    "probe %",
+                    "k-NN %",
+                    *(c.replace("_", " ") for c in columns),
+                    "alarm in epoch",
+                ],
                 [
                     [
                         title,
