@@ -123,7 +123,7 @@ def of_family(lab: Lab, method: str) -> Finding:
     rang = [title for title in found if found[title]["alarm"] is not None]
     missed = [t for t in found if found[t]["collapsed"] and t not in rang]
     false = [t for t in rang if found[t]["healthy"]]
-    columns = ["loss", "std", "projection_std", "rankme", "spread", "uniformity"]
+    columns = ["loss", "std", "projection_std", "rankme", "spread"]
     columns += ["entropy"] if method == "dino" else []
     claims: dict[int, tuple[bool | None, str]] = {}
     if method == "simclr":
@@ -135,7 +135,7 @@ def of_family(lab: Lab, method: str) -> Finding:
         f"{QUICK_EPOCHS if lab.quick else EPOCHS} epochs each on the same pictures. Collapsed "
         f"means that a linear decoder reads the shape no better than from a random encoder "
         f"({100 * random['probe']:.2f} %), healthy that it is nearer to the whole method's.",
-        (f"{', '.join(fallen)} collapsed. " if fallen else "None of these collapsed. ")
+        (f"What collapsed: {', '.join(fallen)}. " if fallen else "None of these collapsed. ")
         + f"{whole} itself reaches {100 * found[whole]['probe']:.2f} %. The alarm of the training "
         + (f"rang for {', '.join(rang)}" if rang else "rang for none")
         + (f"; it missed {', '.join(missed)}" if missed else "")
