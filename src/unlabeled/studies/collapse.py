@@ -137,18 +137,18 @@ def of_family(lab: Lab, method: str) -> Finding:
         f"({100 * random['probe']:.2f} %), healthy that it is nearer to the whole method's.",
         (f"What collapsed: {', '.join(fallen)}. " if fallen else "None of these collapsed. ")
         + f"{whole} itself reaches {100 * found[whole]['probe']:.2f} %. The alarm of the training "
-        + (f"rang for {', '.join(rang)}" if rang else "rang for none")
-        + (f"; it missed {', '.join(missed)}" if missed else "")
-        + (f"; it was wrong about {', '.join(false)}." if false else ", about no healthy one."),
+        + (f"rang for: {', '.join(rang)}. " if rang else "rang for none. ")
+        + (f"It missed: {', '.join(missed)}. " if missed else "It missed none. ")
+        + (f"It was wrong about: {', '.join(false)}." if false else "No healthy run set it off."),
         [
             Table(
-                "Probe, measures without labels, alarm",
+                "Probe, measures without labels, and the epoch of the alarm",
                 [
                     "",
                     "probe %",
                     "k-NN %",
                     *(c.replace("_", " ") for c in columns),
-                    "alarm in epoch",
+                    "alarm",
                 ],
                 [
                     [
