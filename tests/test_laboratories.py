@@ -108,3 +108,36 @@ def test_pretext_tasks_in_miniature(real_data, tmp_path, monkeypatch, short):
     answered = {name for name, f in found.items() if f["answered"] is not None}
     assert answered == {"rotation", "relative patch", "relative patch, no gap", "jigsaw"}
     assert set(result["experiments"]["P2"]["kept"]) == {*study.ON_SPRITES, "random"}
+
+
+def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
+    """Every experiment on few pictures, few characters and few series."""
+    from unlabeled.datasets import captions, fashion_mnist, moving_sprites
+
+    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+    study = registry.find("studies", "generative")
+    splits = fashion_mnist.load()
+    splits.train = splits.train.take(np.arange(512))
+    splits.test = splits.test.take(np.arange(60))
+    monkeypatch.setattr(study, "DATA", splits)
+    few = {
+        "captions": lambda: captions.load(pictures=250),
+        "moving_sprites": lambda: moving_sprites.load(pictures=160),
+    }
+    opened = study.open_data
+    monkeypatch.setattr(study, "open_data", lambda d: few[d]() if isinstance(d, str) else opened(d))
+    monkeypatch.setattr(study, "QUICK_SAMPLES", 50)
+    monkeypatch.setattr(study, "text", lambda name: b"the cat sat on the mat. " * 400)
+    monkeypatch.setattr(study, "waves", lambda n, seed, w=study.waves: w(200, seed))
+    run = Lab.run
+
+    def short_run(self, *words, **options):
+        narrow = {"encoder_args": {"width": 8}} if "diffusion" in words else {}
+        small = {"batch_size": 32, "progress": False}
+        return run(self, *words, **options | narrow | small | {"quick_epochs": 1})
+
+    monkeypatch.setattr(Lab, "run", short_run)
+    found = run_study(study, tmp_path, quick=True)["experiments"]
+    assert list(found) == ["G1", "G2", "G3", "G4", "G5", "G6", "G7"]
+    assert abs(sum(found["G1"]["made"]["GAN"]["shares"]) - 1) < 1e-6
+    assert set(found["G6"]["bits"]) == {*study.READERS, "Kneser-Ney, 5 characters"}

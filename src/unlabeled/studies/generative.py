@@ -1,0 +1,410 @@
+"""Generative models: what do they make, do they make what is asked for, what do they know?"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlabeled.core import Batch
+from unlabeled.datasets import moving_sprites
+from unlabeled.datasets.base import Splits, open_data, to_float
+from unlabeled.errors import UserError
+from unlabeled.evaluation.features import embed
+from unlabeled.evaluation.generation import frechet, shares
+from unlabeled.evaluation.ngram import KneserNey
+from unlabeled.evaluation.probe import linear_probe
+from unlabeled.report import plots
+from unlabeled.run import Run
+from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.training import reopen
+
+TITLE = "Generative models: what they make and what they know"
+LEAD = (
+    "To make a picture is to have understood something of all pictures. How much, and is it what a "
+    "reader of features wants?"
+)
+DATA = "fashion_mnist"
+CLAIMS: dict[int, str] = {}
+SAMPLES, QUICK_SAMPLES = 10_000, 500
+MAKERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "VAE": ("vae", {"epochs": 20, "lr": 2e-3, "schedule": "one_cycle", "likelihood": "gaussian"}),
+    "GAN": ("gan", {}),
+    "diffusion": ("diffusion", {"condition": "class"}),
+}
+MACHINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Boltzmann machine": ("rbm", {}),
+    "Helmholtz machine": ("helmholtz", {}),
+}
+READERS = ("rnn", "lstm", "transformer")
+WINDOW = 128
+"""Characters that a reader sees at once."""
+
+
+def run_of(lab: Lab, title: str) -> Run:
+    method, options = (MAKERS | MACHINES)[title]
+    return lab.run(title.lower().replace(" ", "-"), method, quick_epochs=1, **options)
+
+
+def judge_of(lab: Lab, data: Splits | None = None, target: str | None = None) -> Run:
+    """A classifier of real pictures, with labels."""
+    splits = lab.data if data is None else data
+    name = "judge" if data is None else f"judge-{splits.name}-{target}"
+    run = lab.run(name, "supervised", data=splits, quick_epochs=1, epochs=8, lr=4e-3,
+                  batch_size=64, optimizer="adam", schedule="one_cycle")  # fmt: skip
+    run.method = run.method or reopen(run)
+    return run
+
+
+@torch.no_grad()
+def said(judge: Run, x: np.ndarray) -> np.ndarray:
+    """Classes that the judge sees in pictures (N, C, H, W) of uint8."""
+    method: Any = judge.method
+    method.eval()
+    parts = torch.from_numpy(embed(judge.encoder, x, (0.0, 255.0))).split(1000)
+    return torch.cat([method.classifier(z).argmax(1) for z in parts]).numpy()
+
+
+def as_bytes(x: Tensor) -> np.ndarray:
+    return (255 * x).round().clamp(0, 255).byte().cpu().numpy()
+
+
+@torch.no_grad()
+def drawn(method: Any, n: int, asked: Tensor | None = None) -> tuple[np.ndarray, float]:
+    """Samples (n, C, H, W) of uint8, and the seconds they took."""
+    started, parts = time.perf_counter(), []
+    torch.manual_seed(0)
+    for start in range(0, n, 500):
+        count = min(500, n - start)
+        if asked is not None:
+            parts.append(as_bytes(method.sample(count, asked[start : start + count])))
+        elif hasattr(method, "sample"):
+            parts.append(as_bytes(method.sample(count)))
+        else:  # a VAE
+            noise = torch.randn(count, method.encoder.dim)
+            parts.append(as_bytes(method.decoder(noise).float().sigmoid()))
+    return np.concatenate(parts), time.perf_counter() - started
+
+
+def g1(lab: Lab) -> Finding:
+    """Samples of each maker beside real test pictures, judged by a classifier."""
+    judge = judge_of(lab)
+    n, k = QUICK_SAMPLES if lab.quick else SAMPLES, len(lab.data.classes)
+    real = embed(judge.encoder, lab.data.train.x[:n], lab.data.range)
+    found: dict[str, dict[str, Any]] = {}
+    pictures: list[tuple[str, bytes | str]] = []
+    test = lab.data.test.x[:n]
+    made = {"test pictures": (test, 0.0)}
+    asked = torch.arange(n) % k
+    for title in MAKERS:
+        method = reopen(run_of(lab, title))
+        made[title] = drawn(method, n, asked if title == "diffusion" else None)
+    for title, (x, seconds) in made.items():
+        guess = said(judge, x)
+        found[title] = {
+            "least_class": float(shares(guess, k).min()),
+            "shares": shares(guess, k).tolist(),
+            "frechet": frechet(embed(judge.encoder, x, (0.0, 255.0)), real),
+            "seconds": seconds,
+        }
+        if title == "diffusion":
+            found[title]["asked_right"] = float((guess == asked.numpy()).mean())
+        sheet = Splits(title, lab.data.train.take(np.arange(0)), lab.data.test)
+        sheet.train.x = x[:40]
+        pictures.append((title, plots.pictures_sheet(sheet, 40)))
+    right = found["diffusion"]["asked_right"]
+    return Finding(
+        {"made": found, "samples": n},
+        f"Each model learnt from {len(lab.data.train):,} pictures of clothes; diffusion was told "
+        f"their classes. A classifier of real pictures judges {n:,} samples of each: how often is "
+        "the rarest class made, and how far are its features from those of training pictures "
+        "(Fréchet distance)?",
+        f"Diffusion makes the class asked for in {100 * right:.1f} % of the cases. The distances "
+        + ", ".join(f"{t} {f['frechet']:.1f}" for t, f in found.items())
+        + " are comparable with each other only.",
+        [
+            Table(
+                "Samples, judged by a classifier",
+                ["", "rarest class %", "Fréchet distance", "asked for and made %", "seconds"],
+                [
+                    [
+                        t,
+                        f"{100 * f['least_class']:.1f}",
+                        f"{f['frechet']:.2f}",
+                        f"{100 * f['asked_right']:.1f}" if "asked_right" in f else "–",
+                        f"{f['seconds']:.0f}",
+                    ]
+                    for t, f in found.items()
+                ],
+            )
+        ],
+        pictures,
+    )
+
+
+def g2(lab: Lab) -> Finding:
+    """Features of the U-Net at several times of diffusion, beside the other models'."""
+    y, y_test = (part.factors[str(lab.data.target)] for part in (lab.data.train, lab.data.test))
+    net: Any = run_of(lab, "diffusion").encoder
+    found = {}
+    for moment in (0.0, 0.1, 0.3, 0.6):
+        net.time = moment
+        z, z_test = lab.features(f"diffusion at {moment}", net)
+        found[f"diffusion at {moment:g}"] = linear_probe(z, y, z_test, y_test).test
+    for title in ("VAE", "GAN", *MACHINES):
+        z, z_test = lab.features(title, run_of(lab, title).encoder)
+        found[title] = linear_probe(z, y, z_test, y_test).test
+    z, z_test = lab.features("random", lab.random())
+    found["random"] = linear_probe(z, y, z_test, y_test).test
+    best = max(found, key=lambda t: found[t])
+    pictures: list[tuple[str, bytes | str]] = []
+    for title in MACHINES:
+        sheets = plots.made_pictures(reopen(run_of(lab, title)), lab.data, pictures=10)
+        pictures += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
+    return Finding(
+        {"probe": found},
+        "A linear decoder reads the class from what each model makes of a picture: the U-Net's "
+        "lowest map at several times of diffusion, the codes of VAE and GAN, the hidden units of "
+        "the machines.",
+        f"{best} reads best with {100 * found[best]:.1f} %, random weights give "
+        f"{100 * found['random']:.1f} %.",
+        [
+            Table(
+                "Linear decoding", ["", "test %"], [[t, f"{100 * v:.1f}"] for t, v in found.items()]
+            )
+        ],
+        pictures,
+    )
+
+
+def g3(lab: Lab) -> Finding:
+    """Captions: does a sprite appear as its words say?"""
+    data = open_data("captions")
+    options: dict[str, Any] = {"condition": "words", "epochs": 20, "encoder_args": {"width": 32}}
+    run = lab.run("captions", "diffusion", data=data, quick_epochs=1, **options)
+    by_shape = Splits(data.name, data.train, data.test, "shape", data.train.classes["shape"])
+    judge = judge_of(lab, by_shape, "shape")
+    n = QUICK_SAMPLES if lab.quick else 2000
+    asked = torch.arange(n) % len(data.classes)
+    x, seconds = drawn(reopen(run), n, asked)
+    mass = x[:, 0].astype(np.float64) + 1e-9
+    total = mass.sum((1, 2))
+    right = (mass.sum(1) @ np.arange(32) / total) > 15.5
+    low = (mass.sum(2) @ np.arange(32) / total) > 15.5
+    place = asked.numpy() % 4
+    in_place = (right == place % 2) & (low == place // 2)
+    shape = said(judge, x) == asked.numpy() // 8
+    both = float((in_place & shape).mean())
+    sheet = Splits("made", data.train.take(np.arange(0)), data.test)
+    sheet.train.x = x[:24]
+    return Finding(
+        {
+            "shape": float(shape.mean()),
+            "place": float(in_place.mean()),
+            "both": both,
+            "seconds": seconds,
+        },
+        f"Diffusion learnt {len(data.train):,} sprites with captions such as “{data.classes[13]}”, "
+        "read by a small recurrent net. A classifier names the shape of what it makes, the centre "
+        "of what is bright tells the quadrant.",
+        f"Shape and quadrant are as asked in {100 * both:.1f} % of {n:,} pictures.",
+        [
+            Table(
+                "What was asked for and made, %",
+                ["shape", "quadrant", "both"],
+                [
+                    [
+                        f"{100 * shape.mean():.1f}",
+                        f"{100 * in_place.mean():.1f}",
+                        f"{100 * both:.1f}",
+                    ]
+                ],
+            )
+        ],
+        [("one for each caption", plots.pictures_sheet(sheet, 24, columns=8))],
+    )
+
+
+def g4(lab: Lab) -> Finding:
+    """Clips: does a sprite move as fast as it should?"""
+    data = open_data("moving_sprites")
+    options: dict[str, Any] = {"condition": "class", "epochs": 40, "encoder_args": {"width": 32}}
+    run = lab.run("clips", "diffusion", data=data, quick_epochs=1, **options)
+    n = QUICK_SAMPLES if lab.quick else 1000
+    asked = torch.arange(n) % len(data.classes)
+    x, seconds = drawn(reopen(run), n, asked)
+    read = moving_sprites.read_velocity(x)
+    wanted = np.stack(np.divmod(asked.numpy(), len(moving_sprites.SPEEDS)), 1) - 2
+    alike = [float(np.corrcoef(read[:, i], wanted[:, i])[0, 1]) for i in (0, 1)]
+    sheet = Splits("made", data.train.take(np.arange(0)), data.test)
+    sheet.train.x = x[:: max(1, n // 6)][:6].reshape(-1, 1, 32, 32)
+    return Finding(
+        {"correlation": {"x": alike[0], "y": alike[1]}, "seconds": seconds},
+        f"A clip is eight frames of a gliding sprite. Diffusion learnt {len(data.train):,} with "
+        "their velocity; the centre of what is bright tells that of the clips it makes.",
+        f"The velocity read correlates with the one asked for by {alike[0]:.2f} across and "
+        f"{alike[1]:.2f} down.",
+        [
+            Table(
+                "Velocity asked for and read, correlation",
+                ["across", "down"],
+                [[f"{a:.3f}" for a in alike]],
+            )
+        ],
+        [("six clips, frame by frame", plots.pictures_sheet(sheet, 48, columns=8))],
+    )
+
+
+@torch.no_grad()
+def bits_a_value(method: Any, x: np.ndarray, seed: int = 0) -> float:
+    """Mean surprise of values, in bits."""
+    torch.manual_seed(seed)
+    total, count = 0.0, 0
+    for start in range(0, len(x), 200):
+        batch = Batch(
+            to_float(torch.from_numpy(x[start : start + 200]), (0.0, 255.0)), torch.arange(1)
+        )
+        surprise = method.surprise(method.views(batch))
+        total, count = total + float(surprise.sum()), count + surprise.numel()
+    return total / count / math.log(2)
+
+
+def g5(lab: Lab) -> Finding:
+    """Pixels: bits of each, by readers and by the VAE's bound."""
+    test = lab.data.test.x[:1000]
+    found = {}
+    for kind in READERS:
+        options: dict[str, Any] = {"encoder": kind, "values": "binary", "epochs": 4}
+        run = lab.run(f"pixels-{kind}", "autoregressive", quick_epochs=1, **options)
+        found[kind] = bits_a_value(reopen(run).eval(), test)
+    options = {"epochs": 20, "lr": 2e-3, "schedule": "one_cycle", "likelihood": "bernoulli"}
+    vae: Any = reopen(lab.run("vae-binary", "vae", quick_epochs=1, **options)).eval()
+    torch.manual_seed(0)
+    x = torch.bernoulli(to_float(torch.from_numpy(test), lab.data.range))
+    with torch.no_grad():
+        loss = vae.loss((x, torch.randn(len(x), vae.encoder.dim)))
+    found["VAE, bound"] = float(loss) / x[0].numel() / math.log(2)
+    best = min(READERS, key=lambda k: found[k])
+    return Finding(
+        {"bits": found},
+        "Pixels are drawn black or white by their brightness. A reader says each from those before "
+        "it; the VAE's bound is divided by the number of pixels.",
+        f"The {best} needs {found[best]:.3f} bits a pixel, the VAE at most "
+        f"{found['VAE, bound']:.3f}.",
+        [Table("Bits a pixel", ["", "test"], [[k, f"{v:.3f}"] for k, v in found.items()])],
+    )
+
+
+def text(name: str) -> bytes:
+    """A file of the books.
+
+    Raises:
+        UserError: it is not below $UNLABELED_DATA.
+    """
+    path = Path(os.environ.get("UNLABELED_DATA", "")) / "text" / f"books_{name}.txt.gz"
+    if not path.is_file():
+        raise UserError(
+            f"there is no text/{path.name} below $UNLABELED_DATA; put a long text there"
+        )
+    return gzip.decompress(path.read_bytes())
+
+
+def windows(content: bytes, step: int) -> np.ndarray:
+    """Pieces of a text as pictures one pixel high, (N, 1, 1, WINDOW)."""
+    array = np.frombuffer(content, np.uint8)
+    found = np.lib.stride_tricks.sliding_window_view(array, WINDOW)[::step]
+    return found[:, None, None]
+
+
+def g6(lab: Lab) -> Finding:
+    """Characters: bits of each, beside a model that counts."""
+    train, test = text("train"), text("test")
+    share = 500_000 if lab.quick else len(train)
+    counted = KneserNey(train[:share], 5).bits(test[:200_000])
+    found, samples = {"Kneser-Ney, 5 characters": counted}, {}
+    pieces = windows(train[:share], WINDOW)
+    for kind in READERS:
+        args: dict[str, Any] = {"values": "bytes", "width": 256}
+        options: dict[str, Any] = {"encoder": kind, "encoder_args": args, "values": "bytes"}
+        run = lab.run(
+            f"text-{kind}",
+            "autoregressive",
+            quick_epochs=1,
+            epochs=2,
+            data=open_data(pieces),
+            **options,
+        )
+        method: Any = reopen(run).eval()
+        found[kind] = bits_a_value(method, windows(test[:200_000], WINDOW))
+        torch.manual_seed(0)
+        begun = torch.tensor([list(b"The ")]) / 255
+        samples[kind] = bytes(as_bytes(method.sample(1, begun, 200))[0]).decode("utf-8", "replace")
+    best = min(READERS, key=lambda k: found[k])
+    return Finding(
+        {"bits": found, "samples": samples},
+        f"Readers learnt from {share:,} characters of books, {WINDOW} at a time, and are asked "
+        "about pages they never saw; every window begins anew. The counting model saw the same "
+        "text.",
+        f"The {best} needs {found[best]:.3f} bits a character, counting {counted:.3f}.",
+        [
+            Table("Bits a character", ["", "test"], [[k, f"{v:.3f}"] for k, v in found.items()]),
+            Table("What they write", ["", "text"], [[k, v] for k, v in samples.items()]),
+        ],
+    )
+
+
+def waves(n: int, seed: int) -> np.ndarray:
+    """Time series of two waves each and noise, (n, 1, 1, 64) in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(64)
+    rate, phase = rng.uniform(0.1, 0.8, (2, n, 1)), rng.uniform(0, 2 * np.pi, (2, n, 1))
+    both = 0.5 + 0.2 * np.sin(rate * t + phase).sum(0) + 0.02 * rng.normal(size=(n, 64))
+    return both.clip(0, 1).astype(np.float32)[:, None, None]
+
+
+def g7(lab: Lab) -> Finding:
+    """Time series: the error of the next value."""
+    train, test = waves(8000, 0), waves(1000, 1)
+    x = torch.from_numpy(test[:, 0, 0])
+    found = {"the last value again": float((x[:, 7:-1] - x[:, 8:]).abs().mean())}
+    for kind in READERS:
+        options: dict[str, Any] = {"encoder": kind, "values": "real", "epochs": 10}
+        run = lab.run(
+            f"series-{kind}", "autoregressive", data=open_data(train), quick_epochs=1, **options
+        )
+        method: Any = reopen(run).eval()
+        with torch.no_grad():
+            found[kind] = float((method.predict(x)[:, 8:] - x[:, 8:]).abs().mean())
+    best = min(READERS, key=lambda k: found[k])
+    return Finding(
+        {"error": found},
+        "Each series is the sum of two waves of unknown rates and phases, with noise of deviation "
+        "0.02. A reader expects the next value from those before; the first eight do not count.",
+        f"The {best} errs by {found[best]:.4f}, the last value by "
+        f"{found['the last value again']:.4f}.",
+        [
+            Table(
+                "Mean error of the next value",
+                ["", "test"],
+                [[k, f"{v:.4f}"] for k, v in found.items()],
+            )
+        ],
+    )
+
+
+EXPERIMENTS = [
+    Experiment("G1", "Samples", "Are they like real pictures, and all kinds of them?", g1, 70),
+    Experiment("G2", "Features", "What do generative models know?", g2, 12),
+    Experiment("G3", "Captions", "Is it drawn as the words say?", g3, 25),
+    Experiment("G4", "Clips", "Does it move as asked?", g4, 20),
+    Experiment("G5", "Pixels", "How well is the next pixel known?", g5, 40),
+    Experiment("G6", "Characters", "And the next character?", g6, 60),
+    Experiment("G7", "Time series", "And the next value?", g7, 5),
+]
