@@ -542,6 +542,21 @@ def test_pirl_equals_equation_5(share):
     torch.testing.assert_close(method.seen[1], F.normalize(z, dim=1))
 
 
+def test_pirl_forgets_the_order_of_tiles():
+    """Nine tiles in any order, each through the network, side by side through one layer."""
+    method = make(
+        "pirl", build("small", 1, SIZE, width=2), task="jigsaw", pictures=20, shape=(1, *SIZE)
+    )
+    x, changed, index, others = method.views(a_batch(4))
+    assert changed.shape == (4, 9, 1, SIZE[0] // 2, SIZE[0] // 2)
+    loss = method.loss((x, changed, index, others))
+    parts = torch.stack([method.turned_head(method.encoder(changed[:, i])) for i in range(9)], 1)
+    assert loss.isfinite()
+    assert method.join.in_features == parts[0].numel()
+    loss.backward()
+    assert method.join.weight.grad.any()
+
+
 def test_pirl_always_turns():
     method = make("pirl", augment=Flip(0.0))
     for _ in range(5):

@@ -5,7 +5,7 @@ Misra, van der Maaten 2020, "Self-Supervised Learning of Pretext-Invariant Repre
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,23 +15,27 @@ from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
 from unlabeled.objectives import info_nce
 from unlabeled.views import Photo, View
 from unlabeled.views.image import quarter_turns
+from unlabeled.views.patches import each_normal, tiles
 
 
 class PIRL(Method):
-    """Where the rotation task asks for the turn, this asks to forget it.
+    """Where a pretext task asks what was done to a picture, this asks to forget it.
 
-    Both the picture and its turned copy, each through a head of its own, should find the picture's
-    row in the bank. The softmax runs over the own row and sampled others (the paper: noise-
-    contrastive estimation of the same).
+    Both the picture and its turned or shuffled copy, each through a head of its own, should find
+    the picture's row in the bank. The softmax runs over the own row and sampled others (the paper:
+    noise-contrastive estimation of the same).
 
     Args:
+        task: "rotation" turns the copy by quarters; "jigsaw" cuts it into nine tiles in random
+            order, whose features a head sees side by side.
         dim: width of the projections and of the bank.
         temperature: τ.
-        share: λ, weight of the turned copy's loss; the rest is the picture's own.
+        share: λ, weight of the copy's loss; the rest is the picture's own.
         negatives: rows of other pictures in each step; 32000 in the paper.
         momentum: share of a row that stays when its picture is seen again.
         pictures: rows of the bank; those of the data set.
-        augment: the view that is then turned; the data set's own unless given.
+        shape: channels, height and width of the pictures; the data set's own unless given.
+        augment: the view that is then turned or cut; the data set's own unless given.
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=1e-4)
@@ -41,37 +45,53 @@ class PIRL(Method):
         self,
         encoder: nn.Module,
         *,
+        task: Literal["rotation", "jigsaw"] = "rotation",
         dim: int = 128,
         temperature: float = 0.07,
         share: float = 0.5,
         negatives: int = 1024,
         momentum: float = 0.5,
         pictures: int = 10_000,
+        shape: tuple[int, int, int] = (3, 32, 32),
         augment: View | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
         self.head, self.turned_head = nn.Linear(d, dim), nn.Linear(d, dim)
+        self.join = nn.Linear(9 * dim, dim) if task == "jigsaw" else nn.Identity()
+        self.task, self.tile = task, min(shape[1:]) // 2
         self.bank = MemoryBank(pictures, dim, momentum)
         self.temperature, self.share, self.negatives = temperature, share, negatives
         self.augment = augment or Photo()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A view and a turned one (B, C, H, H), the rows of both (B,), and rows of others."""
-        turns = torch.randint(1, 4, (len(batch.x),), device=batch.x.device)
+        """A view (B, C, H, W), a turned or cut one, the rows of both (B,), rows of others."""
         others = self.bank.draw(self.negatives)
-        turned = quarter_turns(self.augment(batch.x), turns)
-        return self.augment(batch.x), turned, batch.index, others
+        changed = self.change(self.augment(batch.x))
+        return self.augment(batch.x), changed, batch.index, others
+
+    def change(self, x: Tensor) -> Tensor:
+        """Turned pictures (B, C, H, H), or their tiles in random order (B, 9, C, s, s)."""
+        if self.task == "rotation":
+            return quarter_turns(x, torch.randint(1, 4, (len(x),), device=x.device))
+        cut = each_normal(tiles(x, 3, size=self.tile))
+        order = torch.rand(len(x), 9, device=x.device).argsort(1)
+        return cut[torch.arange(len(x), device=x.device)[:, None], order]
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        """InfoNCE of the turned copy and of the picture with its row in the bank."""
-        x, turned, index, others = views
-        h, h_turned = self.encoder(torch.cat([x, turned])).chunk(2)
+        """InfoNCE of the changed copy and of the picture with its row in the bank."""
+        x, changed, index, others = views
+        if self.task == "rotation":
+            h, h_changed = self.encoder(torch.cat([x, changed])).chunk(2)
+            z_changed = self.turned_head(h_changed)
+        else:
+            h, parts = self.encoder(x), self.turned_head(self.encoder(changed.flatten(0, 1)))
+            z_changed = self.join(parts.view(len(x), -1))
         z = F.normalize(self.head(h).float(), dim=1)  # (B, dim)
-        z_turned = F.normalize(self.turned_head(h_turned).float(), dim=1)  # (B, dim)
+        z_changed = F.normalize(z_changed.float(), dim=1)  # (B, dim)
         own, others = self.bank(index, others)
         self.seen = index, z.detach()
-        return self.share * info_nce(z_turned, own, self.temperature, others) + (
+        return self.share * info_nce(z_changed, own, self.temperature, others) + (
             1 - self.share
         ) * info_nce(z, own, self.temperature, others)
 
