@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.encoders.base import Encoder
+from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 
 Values = Literal["real", "bytes"]
@@ -99,7 +99,7 @@ class Reader(Encoder):
     """
 
     def __init__(self, body: nn.Module, width: int, values: Values, length: int) -> None:
-        super().__init__([], nn.Identity(), width)
+        super().__init__([], GlobalPool(), width)
         self.body, self.values, self.length = body, values, length
         self.embed: nn.Module = (
             nn.Embedding(256, width) if values == "bytes" else nn.Linear(1, width)
@@ -123,10 +123,6 @@ class Reader(Encoder):
     def map(self, x: Tensor) -> Tensor:
         """States as a map of one row, (B, width, 1, L)."""
         return self.states(x.flatten(1)).transpose(1, 2)[:, :, None]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, dim)."""
-        return self.states(x.flatten(1)).mean(1)
 
 
 class _Causal(nn.Module):

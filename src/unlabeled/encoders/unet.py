@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.encoders.base import Encoder
+from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 
 
@@ -54,7 +54,7 @@ class UNet(Encoder):
 
     def __init__(self, channels: int, width: int, time: float) -> None:
         wide, told = 2 * width, 4 * width
-        super().__init__([], nn.Identity(), wide)
+        super().__init__([], GlobalPool(), wide)
         self.time, self.told, self.width = time, told, width
         self.clock = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
@@ -115,10 +115,6 @@ class UNet(Encoder):
         told = self.told_at(time)
         dimmed = (2 * x - 1) * signal(time).sqrt()[:, None, None, None]
         return self.middle(self.look(self.descend(dimmed, told)[1]), told)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, dim)."""
-        return self.map(x).mean((2, 3))
 
 
 class _Block(nn.Module):

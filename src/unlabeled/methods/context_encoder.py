@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import Critic, deconv
+from unlabeled.parallel import sum_over
 
 
 class ContextEncoder(Method):
@@ -61,7 +62,8 @@ class ContextEncoder(Method):
         """The painter's: error within the hole, and what the critic makes of it."""
         x, missing = views
         drawn = self.drawn(x, missing)
-        error = ((drawn - x).pow(2) * missing).sum() / (missing.sum() * x.shape[1])
+        wrong = sum_over(((drawn - x).pow(2) * missing).sum())
+        error = wrong / (sum_over(missing.sum()) * x.shape[1])  # holes differ between processes
         reconstruction, adversary = self.weights
         if not adversary:
             return reconstruction * error

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.dense import Units
 from unlabeled.errors import UserError
+from unlabeled.parallel import gather
 
 
 class RBM(Method):
@@ -71,9 +72,9 @@ class RBM(Method):
         return self.free_energy(views).mean() - self.free_energy(self.made).mean()
 
     def update(self) -> None:
-        """Chains go on."""
+        """Chains go on, the same ones in all processes."""
         if len(self.chains):
-            self.chains.copy_(self.made)
+            self.chains.copy_(gather(self.made)[: len(self.chains)])
 
     def free_energy(self, v: Tensor) -> Tensor:
         """F(v) = −aᵀv − Σ_j log(1 + exp(b_j + W_j v)), p(v) ∝ exp(−F(v)): (B, pixels) -> (B,)."""
