@@ -1,0 +1,143 @@
+"""Time to 98.6 % by a linear decoder on dSprites, rendering and probe included.
+
+98.6 % is what the tutorial's released checkpoint reads. Both sides train the same encoder for the
+same number of epochs on the same schedule, each in a process of its own; lightly's way is that of
+`simclr_step.py`: its transforms picture by picture and its loss, in bf16.
+
+    python bench/time_to.py --epochs 12            writes results/bench_time_to.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from simclr_step import PictureByPicture, define_missing_operators
+from torch.utils.data import DataLoader
+
+from unlabeled.core import one_cycle
+from unlabeled.datasets import open_data
+from unlabeled.datasets.base import Splits, to_float
+from unlabeled.datasets.loading import loader
+from unlabeled.encoders.base import build
+from unlabeled.evaluation.features import embed
+from unlabeled.evaluation.probe import linear_probe
+from unlabeled.files import write_json
+from unlabeled.methods.simclr import SimCLR
+from unlabeled.training import resolve, versions
+
+WANTED = 0.986
+
+
+def ours(splits: Splits, epochs: int) -> torch.nn.Module:
+    """The protocol's own loop with the data's recipe."""
+    recipe, arguments = resolve(SimCLR, splits, {"epochs": epochs})
+    torch.manual_seed(0)
+    method = SimCLR(build("small", splits.channels, splits.size), **arguments)
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = recipe.make_optimizer(method)
+    batches = loader(splits.train, recipe.batch_size, seed=0)
+    done, whole = 0, epochs * len(batches)
+    for epoch in range(epochs):
+        batches.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        for rows in batches:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr_at((done + 0.5) / whole)
+            with torch.no_grad():
+                views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = method.loss(views)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+    return method.encoder
+
+
+def lightly(splits: Splits, epochs: int) -> torch.nn.Module:
+    """Lightly's loop with the same rates."""
+    define_missing_operators()
+    from lightly.loss import NTXentLoss
+    from lightly.transforms.multi_view_transform import MultiViewTransform
+    from torchvision import transforms as T
+
+    recipe, arguments = resolve(SimCLR, splits, {"epochs": epochs})
+    view = T.Compose([T.RandomAffine(180, translate=(0.3, 0.3), scale=(0.65, 1.35)), T.ToTensor()])
+    torch.manual_seed(0)
+    network: Any = build("small", splits.channels, splits.size)
+    network.to(memory_format=torch.channels_last)
+    criterion = NTXentLoss(temperature=arguments["temperature"])
+    optimizer = torch.optim.Adam(network.parameters(), recipe.lr, fused=True)
+    data = PictureByPicture(splits.train, MultiViewTransform([view, view]))
+    batches = DataLoader(data, recipe.batch_size, shuffle=True, drop_last=True)
+    rate, done, whole = one_cycle(), 0, epochs * len(batches)
+    for _ in range(epochs):
+        for x0, x1 in batches:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr * rate((done + 0.5) / whole)
+            with torch.autocast("cpu", torch.bfloat16):
+                z0, z1 = network(x0), network(x1)
+            loss = criterion(z0.float(), z1.float())
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            done += 1
+    return network
+
+
+def side(name: str, epochs: int) -> dict[str, float]:
+    """Rendering, training and probing of one side."""
+    started, used = time.perf_counter(), time.process_time()
+    splits = open_data("dsprites")
+    encoder = {"ours": ours, "lightly": lightly}[name](splits, epochs).eval()
+    z, z_test = (embed(encoder, part.x, splits.range) for part in (splits.train, splits.test))
+    y, y_test = (part.factors["shape"] for part in (splits.train, splits.test))
+    linear = linear_probe(z, y, z_test, y_test).test
+    return {
+        "linear": linear,
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - used,
+    }
+
+
+def main() -> None:
+    """Both sides, one after the other; or one of them, in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--side", choices=["ours", "lightly"])
+    parser.add_argument("--out", type=Path, default=Path("results/bench_time_to.json"))
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(side(args.side, args.epochs)))
+        return
+    found: dict[str, Any] = {}
+    for name in ("ours", "lightly"):
+        line = [sys.executable, __file__, "--side", name, "--epochs", str(args.epochs)]
+        done = subprocess.run(line, check=True, capture_output=True, text=True)
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+        print(name, found[name], flush=True)
+    ratio = np.divide(found["lightly"]["seconds"], found["ours"]["seconds"])
+    write_json(
+        args.out,
+        {
+            "command": f"python bench/time_to.py --epochs {args.epochs}",
+            "wanted": WANTED,
+            "reached": found["ours"]["linear"] >= WANTED,
+            "ratio": float(ratio),
+            "cores": os.cpu_count(),
+            "versions": versions(),
+            **found,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
