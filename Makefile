@@ -23,6 +23,13 @@ check: $(STAMP)
 # The peers get an environment of their own: torchvision without its compiled part breaks others.
 bench: .venv-bench/.installed
 	.venv-bench/bin/python bench/simclr_step.py
+	.venv-bench/bin/python bench/simclr_step.py --encoder lenet \
+		--out results/bench_simclr_step_lenet.json
+	.venv-bench/bin/python bench/objectives.py
+	.venv-bench/bin/python bench/augmentation.py
+	.venv-bench/bin/python bench/evaluation.py
+	.venv-bench/bin/python bench/time_to.py
+	.venv-bench/bin/python bench/page.py
 
 .venv-bench/.installed: pyproject.toml constraints.txt bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -171,6 +171,7 @@ def main() -> None:
         args.out,
         {
             "command": f"python bench/simclr_step.py --encoder {args.encoder}",
+            "encoder": args.encoder,
             "rounds": args.rounds,
             "cores": os.cpu_count(),
             "versions": versions(),

@@ -45,9 +45,10 @@ def ours(splits: Splits, epochs: int) -> torch.nn.Module:
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = recipe.make_optimizer(method)
     batches = loader(splits.train, recipe.batch_size, seed=0)
+    order: Any = batches.sampler
     done, whole = 0, epochs * len(batches)
     for epoch in range(epochs):
-        batches.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        order.set_epoch(epoch)
         for rows in batches:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr_at((done + 0.5) / whole)
