@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import unlabeled as ul
+from unlabeled.cli import main
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.methods.deep_belief_net import deep_belief_net
@@ -182,3 +183,13 @@ def test_a_belief_net_is_stacked(digits, tmp_path):
     assert math.isfinite(figures["bound_with_2"])
     again = deep_belief_net(digits, resume=True, **options)
     np.testing.assert_array_equal(again.embed(digits), z)
+
+
+def test_the_command_stacks_machines(digits, tmp_path, capsys):
+    """Each layer a run folder; the flags are the function's own."""
+    np.save(tmp_path / "digits.npy", digits)
+    line = ["train", "deep_belief_net", "--data", str(tmp_path / "digits.npy"), "--epochs", "1"]
+    assert main([*line, "--widths", "[12, 6]", "--out", str(tmp_path / "dbn")]) == 0
+    told = capsys.readouterr().out
+    assert "bound_with_2: -" in told
+    assert ul.load(tmp_path / "dbn" / "net").dim == 6

@@ -119,21 +119,24 @@ def train_command(argv: list[str]) -> int:
 
 def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
     """A method that is several trainings: its arguments are the flags."""
+    accepted = inspect.signature(phases).parameters
     parser = _parser(f"train {name}", inspect.getdoc(phases).partition("\n\nArgs:")[0])  # type: ignore[union-attr]
     parser.add_argument("--config", action="config", help="YAML file with any of these flags")
     parser.add_argument("--data", type=str, required=True, help="as for other methods")
-    parser.add_argument("--encoder", type=str, default="small", help="as for other methods")
+    if "encoder" in accepted:
+        parser.add_argument("--encoder", type=str, default="small", help="as for other methods")
     parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
-    _labels_argument(parser)
-    parser.add_function_arguments(
-        phases, skip={"data", "encoder", "resume", "labels_from", "progress"}, as_group=False
-    )
+    if "labels_from" in accepted:
+        _labels_argument(parser)
+    own = {"data", "encoder", "resume", "labels_from", "progress"} & set(accepted)
+    parser.add_function_arguments(phases, skip=own, as_group=False)
     given = vars(_parse_args(parser, argv))
     given.pop("config")
     run = phases(given.pop("data"), **given)
     figures = json.loads((run.path.parent / f"{name}.json").read_text())
     for key, value in figures.items():
-        print(f"  {100 * value:6.2f} %  {key}" if isinstance(value, float) else f"{key}: {value}")
+        share = isinstance(value, float) and 0 <= value <= 1
+        print(f"  {100 * value:6.2f} %  {key}" if share else f"  {key}: {value}")
     print(run.path)
     return 0
 

@@ -91,7 +91,7 @@ def above(run: Run, layer: Splits) -> Splits:
     def part(samples: Samples) -> Samples:
         if not len(samples):
             return samples
-        z = run.embed(samples.x)
+        z = run.features(samples)
         return Samples((255 * z).round().astype(np.uint8)[:, None, None], samples.factors)
 
     parts = {"train": part(layer.train), "test": part(layer.test)}
