@@ -173,6 +173,20 @@ def test_nobody_looks_ahead(kind, values):
         assert changed[:, place + 1 :].any() or place == 11
 
 
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "transformer"])
+def test_reading_on_is_reading_at_once(kind):
+    encoder = reader(kind).eval()
+    x = torch.rand(3, 12)
+    ahead = encoder.states(x, ahead=True)
+    state, memory = encoder.read_on(x[:, :4])
+    torch.testing.assert_close(state, ahead[:, 4])
+    for place in range(4, 11):
+        state, memory = encoder.read_on(x[:, place : place + 1], memory)
+        torch.testing.assert_close(state, ahead[:, place + 1])
+    method = Autoregressive(encoder, values="real", shape=(1, 1, 12))
+    assert method.sample(2, length=40).shape == (2, 40)  # further than it has places
+
+
 def test_surprise_is_of_a_distribution():
     """All binary sequences of six values together have probability 1."""
     import itertools
@@ -203,7 +217,7 @@ def test_characters_are_learnt(kind, tmp_path):
     windows = np.lib.stride_tricks.sliding_window_view(text, 32)[:512]
     run = ul.train(
         "autoregressive", windows[:, None, None].copy(), encoder=kind, values="bytes",
-        encoder_args={"values": "bytes", "width": 32}, epochs=12, batch_size=32, lr=1e-2,
+        encoder_args={"values": "bytes", "width": 32}, epochs=8, batch_size=32, lr=1e-2,
         out=tmp_path / "run", progress=False, logger="none",
     )  # fmt: skip
     x = torch.from_numpy(windows[:64].copy()).float() / 255

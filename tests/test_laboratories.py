@@ -117,7 +117,7 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "generative")
     splits = fashion_mnist.load()
-    splits.train = splits.train.take(np.arange(512))
+    splits.train = splits.train.take(np.arange(192))
     splits.test = splits.test.take(np.arange(60))
     monkeypatch.setattr(study, "DATA", splits)
     few = {
@@ -127,6 +127,7 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     opened = study.open_data
     monkeypatch.setattr(study, "open_data", lambda d: few[d]() if isinstance(d, str) else opened(d))
     monkeypatch.setattr(study, "QUICK_SAMPLES", 50)
+    monkeypatch.setattr(study, "READERS", ("rnn", "transformer"))
     monkeypatch.setattr(study, "text", lambda name: b"the cat sat on the mat. " * 400)
     monkeypatch.setattr(study, "waves", lambda n, seed, w=study.waves: w(200, seed))
     run = Lab.run

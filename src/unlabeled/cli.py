@@ -128,7 +128,8 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
     parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
     if "labels_from" in accepted:
         _labels_argument(parser)
-    own = {"data", "encoder", "resume", "labels_from", "progress"} & set(accepted)
+    own: set[str | int] = set()
+    own |= {"data", "encoder", "resume", "labels_from", "progress"} & set(accepted)
     parser.add_function_arguments(phases, skip=own, as_group=False)
     given = vars(_parse_args(parser, argv))
     given.pop("config")

@@ -6,7 +6,7 @@ A picture is read row by row, a text as bytes in a picture one pixel high, a tim
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +92,8 @@ class Reader(Encoder):
     """Values -> states, each of what came before and at its place.
 
     Args:
-        body: from (B, L, width) to states (B, L, width), looking back only.
+        body: from (B, L, width), and a memory or None, to states (B, L, width) looking back only,
+            and a memory.
         width: of the states.
         values: what is read.
         length: of a sequence.
@@ -117,8 +118,19 @@ class Reader(Encoder):
         h = self.embed((255 * x).round().long() if self.values == "bytes" else x[:, :, None])
         if ahead:
             h = torch.cat([self.start.to(h.dtype).expand(len(h), 1, -1), h[:, :-1]], 1)
-        out = self.body(h)
-        return out[0] if isinstance(out, tuple) else out
+        return self.body(h)[0]
+
+    def read_on(self, x: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
+        """The state (B, width) after further values x (B, k), and what is remembered of all.
+
+        Without a memory it begins anew, and no values are enough. A transformer's memory holds as
+        many values as it has places.
+        """
+        h = self.embed((255 * x).round().long() if self.values == "bytes" else x[:, :, None])
+        if memory is None:
+            h = torch.cat([self.start.to(h.dtype).expand(len(h), 1, -1), h], 1)
+        out, memory = self.body(h, memory)
+        return out[:, -1], memory
 
     def map(self, x: Tensor) -> Tensor:
         """States as a map of one row, (B, width, 1, L)."""
@@ -134,11 +146,14 @@ class _Causal(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
         self.last = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.places[: x.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        return self.last(x)
+    def forward(self, x: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
+        first = 0 if memory is None else memory[0].shape[3]
+        x = x + self.places[first : first + x.shape[1]]
+        kept = []
+        for i, block in enumerate(self.blocks):
+            x, seen = block(x, None if memory is None else memory[i])
+            kept.append(seen)
+        return self.last(x), kept
 
 
 class _Block(nn.Module):
@@ -153,8 +168,12 @@ class _Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
         q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        kept = torch.stack([k, v])  # (2, B, heads, L, width / heads)
+        if memory is not None:
+            kept = torch.cat([memory, kept], 3)
+        causal = memory is None
+        seen = F.scaled_dot_product_attention(q, kept[0], kept[1], is_causal=causal)
         x = x + self.out(seen.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
+        return x + self.mlp(self.norm2(x)), kept

@@ -95,23 +95,25 @@ class Autoregressive(Method):
         encoder: Any = self.encoder
         whole = math.prod(self.shape) if length is None else length
         device = next(self.parameters()).device
-        x = torch.zeros(n, whole, device=device)
-        known = 0 if given is None else given.shape[1]
-        if given is not None:
-            x[:, :known] = given
-        for place in range(known, whole):
-            first = max(0, place + 1 - encoder.length)  # no further back than was learnt
-            state = encoder.states(x[:, first : place + 1], ahead=True)[:, -1]
-            said = self.says(state).float()
-            if self.values == "binary":
-                x[:, place] = torch.bernoulli(said[:, 0].sigmoid())
-            elif self.values == "bytes":
-                x[:, place] = torch.multinomial(said.softmax(1), 1)[:, 0] / 255
+        x = torch.empty(n, 0, device=device) if given is None else given
+        state, memory = encoder.read_on(x)
+        while x.shape[1] < whole:
+            x = torch.cat([x, self.draw(self.says(state).float(), x)], 1)
+            if isinstance(memory, list) and memory[0].shape[3] >= encoder.length:
+                state, memory = encoder.read_on(x[:, -encoder.length // 2 :])  # its places are full
             else:
-                last = x[:, place - 1] if place else torch.full((n,), 0.5, device=device)
-                spread = F.softplus(said[:, 1]) + 1e-3
-                x[:, place] = last + said[:, 0] + spread * torch.randn(n, device=device)
+                state, memory = encoder.read_on(x[:, -1:], memory)
         return x if length is not None else x.view(n, *self.shape)
+
+    def draw(self, said: Tensor, x: Tensor) -> Tensor:
+        """One more value (B, 1), from what is said of it (B, k) and those before (B, L)."""
+        if self.values == "binary":
+            return torch.bernoulli(said.sigmoid())
+        if self.values == "bytes":
+            return torch.multinomial(said.softmax(1), 1) / 255
+        last = x[:, -1:] if x.shape[1] else torch.full_like(said[:, :1], 0.5)
+        spread = F.softplus(said[:, 1:]) + 1e-3
+        return last + said[:, :1] + spread * torch.randn_like(last)
 
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """Pictures; their upper half gone on from; new ones. Nothing of texts and series."""

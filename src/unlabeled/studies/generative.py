@@ -269,7 +269,8 @@ def bits_a_value(method: Any, x: np.ndarray, seed: int = 0) -> float:
     total, count = 0.0, 0
     for start in range(0, len(x), 200):
         batch = Batch(
-            to_float(torch.from_numpy(x[start : start + 200]), (0.0, 255.0)), torch.arange(1)
+            to_float(torch.from_numpy(np.array(x[start : start + 200])), (0.0, 255.0)),
+            torch.arange(1),
         )
         surprise = method.surprise(method.views(batch))
         total, count = total + float(surprise.sum()), count + surprise.numel()
