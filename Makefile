@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/unlabeled demo
 
 test: $(STAMP)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests bench
