@@ -820,7 +820,7 @@ class Seen(Supervised):
 class SeenWithOthers(Seen):
     """Learns from pictures without labels, too."""
 
-    labelled = 0.5
+    recipe = Recipe(labelled=0.5)
 
 
 @pytest.mark.parametrize(("method", "pictures_seen"), [(Seen, 6), (SeenWithOthers, 64)])

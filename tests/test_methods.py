@@ -38,7 +38,7 @@ def a_batch(method: Method, n: int = 12) -> Batch:
     g = torch.Generator().manual_seed(1)
     x = (torch.rand(n, 3 if method.colour else 1, 32, 32, generator=g) > 0.7).float()
     y = torch.arange(n) % 3 if method.supervised else None
-    if y is not None and method.labelled:
+    if y is not None and method.recipe.labelled:
         y[::2] = -1
     return Batch(x, torch.arange(n), y)
 

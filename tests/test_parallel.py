@@ -45,7 +45,7 @@ def views_of(method: Method):
     g = torch.Generator().manual_seed(1)
     x = (torch.rand(ROWS, 3 if method.colour else 1, 32, 32, generator=g) > 0.7).float()
     y = torch.arange(ROWS) % 3
-    if method.labelled:
+    if method.recipe.labelled:
         y[::2] = -1
     torch.manual_seed(2)
     return method.views(Batch(x, torch.arange(ROWS), y if method.supervised else None))

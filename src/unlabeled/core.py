@@ -71,6 +71,7 @@ class Recipe:
         weight_decay: on weight matrices and kernels; never on biases or norm parameters.
         clip: longest gradient, in its Euclidean norm over a player's parameters; 0 for any.
         beta1: how slowly Adam's mean gradient moves; lower where two players chase each other.
+        labelled: share of each batch that has labels, where a method learns from the rest too.
     """
 
     epochs: int = 100
@@ -81,6 +82,7 @@ class Recipe:
     weight_decay: float = 1e-4
     clip: float = 0.0
     beta1: float = 0.9
+    labelled: float = 0.0
 
     def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of all parameters of `module` that want a gradient."""
@@ -114,6 +116,8 @@ MINUTES: dict[str, Any] = {
     "weight_decay": 0.0,
 }
 """What learns within minutes on two cores: small batches, one cycle of Adam."""
+HALF_LABELLED: dict[str, Any] = MINUTES | {"batch_size": 128, "labelled": 0.5}
+"""The same where some have labels: as many of these in a step as a supervised method sees."""
 
 
 class Method(nn.Module):
@@ -128,12 +132,10 @@ class Method(nn.Module):
     players: ClassVar[tuple[str, ...]] = ("",)
     """One optimiser for each of these submodules; "" is the whole method."""
     supervised: ClassVar[bool] = False
-    """Whether `batch.y` holds labels. They never reach a method that leaves this False."""
+    """Whether `batch.y` holds labels, −1 where the recipe lets a method learn from unlabelled ones
+    too. They never reach a method that leaves this False."""
     group: ClassVar[int] = 1
     """So many pictures of a class stand in a batch together, in a supervised method."""
-    labelled: ClassVar[float] = 0.0
-    """Share of each batch that has labels, in a supervised method that learns from the rest too;
-    their `batch.y` is −1."""
     colour: ClassVar[bool] = False
     """Whether its pictures must have three colours."""
     network: ClassVar[str] = "small"

@@ -174,7 +174,7 @@ def fit(
         splits.target if method.supervised else None,
         done,
         group=method.group,
-        labelled=method.labelled,
+        labelled=recipe.labelled,
         processes=processes,
     )
     if processes > 1:

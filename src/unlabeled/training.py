@@ -317,7 +317,7 @@ def _with_labels(cls: type[Method], splits: Splits, labels: str, seed: int) -> S
         raise UserError("labels are for supervised methods and data that has some; leave it away")
     y = splits.train.factors[splits.target]
     rows = sample_labels(y, labels, seed)
-    if not cls.labelled:
+    if not cls.recipe.labelled:
         return replace(splits, train=splits.train.take(rows))
     known = np.full_like(y, -1)
     known[rows] = y[rows]
@@ -349,6 +349,8 @@ def resolve(
             raise UserError(f"{field} is {getattr(recipe, field)}, but must be at least {least}")
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"lr is {recipe.lr}, but must be above 0")
+    if not 0 <= recipe.labelled < 1:
+        raise UserError(f"labelled is {recipe.labelled}, but must be at least 0 and below 1")
     arguments = {k: v for k, v in merged.items() if k in accepted}
     if "augment" in accepted and arguments.get("augment") is None:
         arguments["augment"] = splits.augment

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
 from unlabeled.views import Affine, Flip, Photo, View
 
@@ -34,13 +34,15 @@ class FixMatch(Method):
     """
 
     supervised = True
-    labelled = 1 / 8  # μ = 7 pictures without a label for each with one
-    # The paper's but for its 2²⁰ steps and Nesterov's momentum (table 4).
-    recipe = Recipe(epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4)
+    # The paper's but for its 2²⁰ steps and Nesterov's momentum (table 4): μ = 7 pictures without a
+    # label for each with one.
+    recipe = Recipe(
+        epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4, labelled=1 / 8
+    )
     recipes: ClassVar = {
-        "dsprites": MINUTES
+        "dsprites": HALF_LABELLED
         | {
-            "epochs": 7,
+            "epochs": 5,
             "lr": 4e-3,
             "weak": Affine(rotation=20.0, translation=0.05, scale=(0.9, 1.1)),
         }

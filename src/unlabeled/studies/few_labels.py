@@ -58,8 +58,8 @@ Accuracies = dict[str, dict[str, list[float]]]
 def epochs(data: Splits, method: str) -> int:
     """As many as take about `STEPS` steps."""
     cls = registry.find("methods", method)
-    size = resolve(cls, data, {})[0].batch_size
-    steps = len(loader(data.train, size, 0, data.target, labelled=cls.labelled))
+    recipe = resolve(cls, data, {})[0]
+    steps = len(loader(data.train, recipe.batch_size, 0, data.target, labelled=recipe.labelled))
     return max(1, round(STEPS / steps))
 
 

@@ -50,7 +50,7 @@ def names() -> list[str]:
         for name, cls in found.items()
         if inspect.isclass(cls)
         and issubclass(cls, Method)
-        and not cls.labelled
+        and not cls.recipe.labelled
         and not cls.colour
         and cls.network == "small"
         and name not in LEFT_OUT
