@@ -39,7 +39,18 @@ class MoCo(Method):
 
     # The papers' is SGD at 0.03 per 256 pictures.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.06, weight_decay=5e-4)
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "splits": 2}}
+    # A longer queue holds keys of a network that has moved on: queries then know their own key by
+    # its freshness, and learn nothing else.
+    recipes: ClassVar = {
+        "dsprites": {
+            **MINUTES,
+            "epochs": 38,
+            "lr": 2e-3,
+            "splits": 2,
+            "queue": 1024,
+            "momentum": 0.996,
+        }
+    }
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ LEAD = (
 )
 DATA = "dsprites"
 CLAIMS: dict[int, str] = {}
-MINUTES = 4.0
+MINUTES = 8.0
 QUICK_MINUTES = 0.25
 LEFT_OUT = (
     "siamese",
@@ -127,5 +127,5 @@ def seconds(columns: dict[str, list[float]], pictures: int) -> float:
 
 
 EXPERIMENTS = [
-    Experiment("M1", "All methods", "What is each worth after the same time?", compare, 60),
+    Experiment("M1", "All methods", "What is each worth after the same time?", compare, 110),
 ]
