@@ -41,7 +41,9 @@ def write_page(
 
 def _conditions(result: dict[str, Any]) -> str:
     seeds = (
-        f"{result['seeds']} seeds, mean ± standard deviation" if result["seeds"] > 1 else "seed 0"
+        f"Main encoders: {result['seeds']} seeds, mean ± standard deviation; ablations: seed 0"
+        if result["seeds"] > 1
+        else "Seed 0"
     )
     quick = (
         "Trained for a few epochs on half of the pictures: figures are lower than in the whole "
@@ -50,7 +52,7 @@ def _conditions(result: dict[str, Any]) -> str:
     return (
         f'<p class="note">{quick}Every encoder was trained here, from random weights, and judged '
         "in eval mode on pictures whose labels nothing learnt from; probes run to convergence. "
-        f"Main encoders: {seeds}; ablations: seed 0 alone. {result['cores']} cores, torch "
+        f"{seeds}. {result['cores']} cores, torch "
         f"{html.escape(result['versions']['torch'])}.</p>"
     )
 
@@ -110,6 +112,8 @@ def _picture(title: str, content: bytes | str) -> str:
 
 
 def _claims(result: dict[str, Any]) -> str:
+    if not result["claims"]:
+        return ""
     rows = "".join(
         f'<tr><th scope="row">{number}</th><td>{html.escape(c["claim"])}</td>'
         f"<td>{HELD[c['held']]}</td><td>{html.escape(c['why'])}</td></tr>"
