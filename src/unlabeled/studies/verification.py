@@ -66,8 +66,8 @@ def v1(lab: Lab) -> Finding:
         {"verification": figures, "test_pictures": len(test), "chance_one_shot": 1 / WAYS},
         f"Encoders learnt from {len(lab.data.train):,} drawings of 30 alphabets. Of 2,000 drawings "
         "of 20 other alphabets all pairs are compared: the first column is how often a pair of the "
-        "same character is nearer than one of different ones. The second is one-shot learning: which of "
-        "20 drawings shows the same character, in the 20 official runs.",
+        "same character is nearer than one of different ones. The second is one-shot learning: "
+        "which of 20 drawings shows the same character, in the 20 official runs.",
         f"The Siamese network tells pairs apart with {100 * ours['auc']:.2f} %, where pixels give "
         f"{100 * pixels['auc']:.2f} % and guessing 50 %. It finds the right one of 20 in "
         f"{100 * ours['one_shot']:.2f} % of the cases, pixels in {100 * pixels['one_shot']:.2f} %.",
