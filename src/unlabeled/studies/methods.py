@@ -24,7 +24,7 @@ LEAD = (
 )
 DATA = "dsprites"
 CLAIMS: dict[int, str] = {}
-MINUTES = 8.0
+MINUTES = 12.0
 QUICK_MINUTES = 0.25
 LEFT_OUT = (
     "siamese",
@@ -127,5 +127,5 @@ def seconds(columns: dict[str, list[float]], pictures: int) -> float:
 
 
 EXPERIMENTS = [
-    Experiment("M1", "All methods", "What is each worth after the same time?", compare, 110),
+    Experiment("M1", "All methods", "What is each worth after the same time?", compare, 160),
 ]
