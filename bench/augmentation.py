@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers import define_missing_operators
 from PIL import Image
-from simclr_step import define_missing_operators
 from torch import Tensor
 
 from unlabeled.files import write_json
@@ -61,7 +61,6 @@ def kornias(transform: Any, pictures: np.ndarray) -> Make:
 
 def sides() -> dict[str, dict[str, Make]]:
     """By what is done, who does it; the first is what the others are compared with."""
-    define_missing_operators()
     import kornia.augmentation as K
     from torchvision import transforms as T
 
@@ -128,6 +127,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("results/bench_augmentation.json"))
     args = parser.parse_args()
+    define_missing_operators()
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for what, makes in sides().items():

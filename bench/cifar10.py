@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers import define_missing_operators
 from PIL import Image
-from simclr_step import define_missing_operators
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -89,7 +89,6 @@ class PictureByPicture(Dataset):
 
 def lightly(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
     """Lightly's loop as its CIFAR-10 benchmark has it: SGD 0.06, weight decay 5e-4, cosine."""
-    define_missing_operators()
     from lightly.loss import NegativeCosineSimilarity, NTXentLoss
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead, SimCLRProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
@@ -160,6 +159,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--out", type=Path, default=Path("results"))
     args = parser.parse_args()
+    define_missing_operators()
     splits = open_data("cifar10")
     train = {"ours": ours, "lightly": lightly}[args.side]
     encoder, steps = train(args.method, splits, 60 * args.minutes)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import define_missing_operators
 
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/bench_evaluation.json"))
     args = parser.parse_args()
+    define_missing_operators()
     knn, same = neighbours()
     matrix, difference = similarities()
     found = {

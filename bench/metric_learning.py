@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import define_missing_operators
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("results/metric_learning.json"))
     args = parser.parse_args()
+    define_missing_operators()
     warnings.simplefilter("ignore")
     found: dict[str, dict[str, Any]] = {}
     for name, load in DATA.items():

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from simclr_step import define_missing_operators
+from peers import define_missing_operators
 from torch import Tensor
 
 from unlabeled.files import write_json
@@ -48,7 +48,6 @@ def dense(a: Tensor, b: Tensor) -> Tensor:
 
 def lightly() -> Loss:
     """Its NTXentLoss."""
-    define_missing_operators()
     from lightly.loss import NTXentLoss
 
     return NTXentLoss(temperature=TAU)
@@ -146,6 +145,7 @@ def main() -> None:
     parser.add_argument("--memory-of", nargs=2, metavar=("SIDE", "PAIRS"))
     parser.add_argument("--out", type=Path, default=Path("results/bench_objectives.json"))
     args = parser.parse_args()
+    define_missing_operators()
     if args.memory_of:
         print(memory_here(args.memory_of[0], int(args.memory_of[1])))
         return

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers import define_missing_operators
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -79,7 +80,6 @@ class PictureByPicture(Dataset):
 
 def lightly(splits: Splits, encoder: str, batch: int, dtype: torch.dtype, workers: int) -> Steps:
     """Lightly's loop, as its examples write it."""
-    define_missing_operators()
     from lightly.loss import NTXentLoss
     from lightly.transforms.multi_view_transform import MultiViewTransform
     from torchvision import transforms as T
@@ -109,15 +109,6 @@ def forever(batches: DataLoader) -> Iterator[Any]:
     return itertools.chain.from_iterable(itertools.repeat(batches))
 
 
-def define_missing_operators() -> None:
-    """Torchvision without its compiled part lacks two operators that it asks for on import."""
-    if not hasattr(define_missing_operators, "library"):
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        define_missing_operators.library = library  # type: ignore[attr-defined]
-
-
 def alternate(sides: dict[str, Steps], rounds: int, n: int) -> dict[str, list[float]]:
     """Seconds a step of each side, round by round, each side in turn after one warm-up."""
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -138,6 +129,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="*", default=[256, 1000])
     parser.add_argument("--out", type=Path, default=Path("results/bench_simclr_step.json"))
     args = parser.parse_args()
+    define_missing_operators()
     splits = open_data("dsprites")
     bf16, fp32 = torch.bfloat16, torch.float32
     rows = []

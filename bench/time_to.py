@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from simclr_step import PictureByPicture, define_missing_operators
+from peers import define_missing_operators
+from simclr_step import PictureByPicture
 from torch.utils.data import DataLoader
 
 from unlabeled.core import one_cycle
@@ -65,7 +66,6 @@ def ours(splits: Splits, epochs: int) -> torch.nn.Module:
 
 def lightly(splits: Splits, epochs: int) -> torch.nn.Module:
     """Lightly's loop with the same rates."""
-    define_missing_operators()
     from lightly.loss import NTXentLoss
     from lightly.transforms.multi_view_transform import MultiViewTransform
     from torchvision import transforms as T
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--side", choices=["ours", "lightly"])
     parser.add_argument("--out", type=Path, default=Path("results/bench_time_to.json"))
     args = parser.parse_args()
+    define_missing_operators()
     if args.side:
         print(json.dumps(side(args.side, args.epochs)))
         return
