@@ -28,7 +28,8 @@ class Batch(NamedTuple):
 
     x: Tensor  #: (B, C, H, W) float in [0, 1]
     index: Tensor  # type: ignore[assignment]  #: (B,) int64, the row of each picture in the data set
-    y: Tensor | None = None  #: (B,) int64, −1 unknown; None unless the method is supervised
+    y: Tensor | None = None
+    """(B,) int64, −1 unknown; None unless the method is supervised. Of pairs the partner, (B, …)"""
 
 
 def constant(value: float) -> Schedule:
@@ -134,6 +135,9 @@ class Method(nn.Module):
     labelled: ClassVar[float] = 0.0
     """Share of each batch that has labels, in a supervised method that learns from the rest too;
     their `batch.y` is −1."""
+    reads: ClassVar[Literal["pictures", "words", "sentences", "pairs"]] = "pictures"
+    """What it learns from: pictures, texts, texts of several sentences, or pictures with partners,
+    which then are `batch.y`."""
     colour: ClassVar[bool] = False
     """Whether its pictures must have three colours."""
     network: ClassVar[str] = "small"
