@@ -193,6 +193,11 @@ class Says(nn.Module):
         """(…, dim) -> (…, vocabulary)."""
         return F.linear(self.shape(states), encoder.embed.weight, self.bias).float()
 
+    def surprise(self, states: Tensor, ids: Tensor, encoder: TextEncoder) -> Tensor:
+        """−log p of the tokens (B, n) by the states (B, n, dim) before each, nats: (B, n)."""
+        scores = self(states.flatten(0, 1), encoder)
+        return F.cross_entropy(scores, ids.flatten(), reduction="none").view(ids.shape)
+
 
 def _length(channels: int, size: tuple[int, int]) -> int:
     if channels != 1:
@@ -237,7 +242,10 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        if x.device.type == "cpu":  # whose attention is several times slower in bf16
+            q, k, v = q.float(), k.float(), v.float()
+        with torch.autocast(x.device.type, enabled=x.device.type != "cpu"):
+            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         x = x + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
         return x + self.drop(self.mlp(self.norm2(x)))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
@@ -49,8 +48,7 @@ class NextWord(Method):
 
     def surprise(self, ids: Tensor) -> Tensor:
         """−log p of each token given those before, nats: (B, n) -> (B, n)."""
-        said = self.says(self.encoder.states(ids)[:, :-1], self.encoder)
-        return F.cross_entropy(said.transpose(1, 2), ids, reduction="none")
+        return self.says.surprise(self.encoder.states(ids)[:, :-1], ids, self.encoder)
 
     @torch.no_grad()
     def say(self, given: Tensor, number: int, warmth: float = 0.8) -> Tensor:

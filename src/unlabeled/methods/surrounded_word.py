@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
@@ -48,5 +47,4 @@ class SurroundedWord(Method):
 
     def surprise(self, ids: Tensor) -> Tensor:
         """−log p of each token given all others, nats: (B, n) -> (B, n)."""
-        said = self.says(torch.cat(self.encoder.sides(ids), 2), self.encoder)
-        return F.cross_entropy(said.transpose(1, 2), ids, reduction="none")
+        return self.says.surprise(torch.cat(self.encoder.sides(ids), 2), ids, self.encoder)
