@@ -28,7 +28,7 @@ def method(cls) -> Method:
     torch.manual_seed(0)
     channels, size = 3 if cls.colour else 1, size_of(cls)
     arguments = {"classes": 3, "augment": Affine(), "shape": (channels, *size)}
-    arguments |= {"partner_shape": (8,), "vocabulary": 300}
+    arguments |= {"partner_shape": (2, 8), "vocabulary": 300}
     accepted = inspect.signature(cls).parameters
     chosen = {k: v for k, v in arguments.items() if k in accepted}
     options = cls.encoder_args | ({"width": 4} if cls.network == "small" else {})
@@ -49,7 +49,7 @@ def a_batch(method: Method, n: int = 12) -> Batch:
     x = (torch.rand(n, 3 if method.colour else 1, 32, 32, generator=g) > 0.7).float()
     y = torch.arange(n) % 3 if method.supervised else None
     if method.reads == "pairs":
-        y = torch.randint(5, 300, (n, 8), generator=g)
+        y = torch.randint(5, 300, (n, 2, 8), generator=g)
     if y is not None and method.labelled:
         y[::2] = -1
     return Batch(x, torch.arange(n), y)
