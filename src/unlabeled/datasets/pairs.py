@@ -25,8 +25,8 @@ def load(place: str | None = None, length: int = LENGTH) -> Splits:
     Captions are, in this order: in tar shards (WebDataset) the `.txt` of the same stem; in a folder
     `captions.csv`, `metadata.csv` or any other only `.csv`, whose head names a column for the file
     and one for the text; a `.jsonl` with the same keys, whose text may be a list; or a `.txt`
-    beside each picture. Pictures without one are left out, and told. A fifth is kept for testing, drawn by
-    name.
+    beside each picture. Pictures without one are left out, and told. A fifth is kept for testing,
+    drawn by name.
 
     Args:
         place: the folder, or one `.tar`.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.datasets.base import PARTNER, Samples, Splits
+from unlabeled.datasets.base import PARTNER, Samples, Splits, resize
 from unlabeled.datasets.fetched import Origin, find, readable
 from unlabeled.views import Affine
 
@@ -28,11 +28,13 @@ TEST_SHARE = 0.2
 SOUNDS = 8
 """Recordings that a picture of the training part is paired with; one of the test part."""
 BANDS, FRAMES = 32, 32
+SIDE = 16
+"""Of the pictures, which come 8×8, so that an encoder has maps to pool."""
 WINDOW, SECONDS = 256, 0.7
 
 
 def load(place: str | None = None) -> Splits:
-    """Pictures (N, 1, 8, 8) with spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
+    """Pictures (N, 1, 16, 16) with spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
 
     Args:
         place: the folder of `fsdd_8khz.npz`, or the file; searched for unless given.
@@ -47,6 +49,7 @@ def load(place: str | None = None) -> Splits:
         sounds, spoken, speaker = spoken_digits(path)
     pictures, digit = load_digits(return_X_y=True)
     x = (pictures / 16 * 255).round().astype(np.uint8).reshape(-1, 1, 8, 8)
+    x = resize(x, (SIDE, SIDE))
     rng = np.random.default_rng(0)
     order = rng.permutation(len(x))
     cut = round(TEST_SHARE * len(x))

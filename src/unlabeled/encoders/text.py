@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from unlabeled.datasets.corpus import PAD, START
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
-from unlabeled.views.tokens import packed, tokens_of
+from unlabeled.parallel import mean_of
+from unlabeled.views.tokens import hide, packed, tokens_of
 
 Look = Literal["both", "back", "sides"]
 Summary = Literal["mean", "first"]
@@ -197,6 +198,46 @@ class Says(nn.Module):
         """−log p of the tokens (B, n) by the states (B, n, dim) before each, nats: (B, n)."""
         scores = self(states.flatten(0, 1), encoder)
         return F.cross_entropy(scores, ids.flatten(), reduction="none").view(ids.shape)
+
+
+class Verdict(nn.Module):
+    """Yes or no of a text, from its first token; and its hidden words besides, as BERT has it.
+
+    Args:
+        encoder: whose states they are.
+        words: weight of the surprise of hidden words; 0 hides none.
+        share: of the words that are hidden.
+    """
+
+    def __init__(self, encoder: TextEncoder, words: float, share: float) -> None:
+        super().__init__()
+        d = encoder.dim
+        self.answer = nn.Sequential(nn.Linear(d, d), nn.Tanh(), nn.Linear(d, 1))
+        self.says: Any = Says(d, encoder) if words else None
+        self.words, self.share = words, share
+
+    def hide(self, ids: Tensor, encoder: TextEncoder) -> tuple[Tensor, Tensor, Tensor]:
+        """What is seen, the whole text, and which words are hidden, (B, n) each."""
+        if not self.words:
+            return ids, ids, torch.zeros_like(ids, dtype=torch.bool)
+        seen, chosen = hide(ids, encoder.vocabulary, self.share)
+        return seen, ids, chosen
+
+    def scores(self, states: Tensor) -> Tensor:
+        """How sure a yes is, by states (B, 1 + n, dim): (B,)."""
+        return self.answer(states[:, 0])[:, 0].float()
+
+    def loss(self, views: tuple[Tensor, ...], encoder: TextEncoder) -> Tensor:
+        """Cross-entropy of the answer, and of the hidden words, in nats."""
+        seen, ids, chosen, answer = views
+        states = encoder.states(seen)
+        scores = self.scores(states)
+        found = F.binary_cross_entropy_with_logits(scores, answer.to(scores))
+        if not self.words:
+            return found
+        said = self.says(states[:, 1:][chosen], encoder)
+        surprise = F.cross_entropy(said, ids[chosen], reduction="none")
+        return found + self.words * mean_of(surprise, torch.ones_like(surprise, dtype=torch.bool))
 
 
 def _length(channels: int, size: tuple[int, int]) -> int:

@@ -85,7 +85,12 @@ def paired_retrieval(
 
     Returns:
         `there@k`, from a to b, `back@k`, and `chance@k` for each k, in [0, 1].
+
+    Raises:
+        UserError: the features are not finite, or not as many.
     """
+    if len(a) != len(b) or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise UserError("partners are retrieved by finite features, as many of each sense")
     one, other = (
         torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(z)).double(), dim=1)
         for z in (a, b)

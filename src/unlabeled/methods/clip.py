@@ -58,8 +58,9 @@ class Clip(Method):
         size = (1, partner_shape[1]) if self.written else partner_shape[1:]
         options = {"vocabulary": vocabulary} if self.written else {}
         self.partner: Any = build(partner, 1, size, **options)  # type: ignore[arg-type]
-        self.see: nn.Module = nn.Linear(self.encoder.dim, dim, bias=False)
-        self.hear = nn.Linear(self.partner.dim, dim, bias=False)
+        partner_dim: Any = self.partner.dim
+        self.see = nn.Linear(self.encoder.dim, dim, bias=False)
+        self.hear = nn.Linear(partner_dim, dim, bias=False)
         self.scale = nn.Parameter(torch.tensor(-math.log(temperature)))  # log 1/τ
         self.augment = augment or Affine()
 
