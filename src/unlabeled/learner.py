@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from unlabeled import parallel
 from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.datasets.base import PARTNER, Splits, to_float
-from unlabeled.datasets.loading import loader
+from unlabeled.datasets.base import Splits, to_float
+from unlabeled.datasets.loading import labels_of, loader
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
@@ -216,13 +216,6 @@ def fit(
                 ) from error
             raise
     return history
-
-
-def labels_of(method: Method, splits: Splits) -> str | None:
-    """The factor that becomes `batch.y`: labels where they are learnt from, or partners."""
-    if method.reads == "pairs":
-        return PARTNER
-    return splits.target if method.supervised else None
 
 
 def _ddp(method: Method, accelerator: str) -> Any:

@@ -12,8 +12,7 @@ import torch
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Pictures, Splits, to_float
-from unlabeled.datasets.loading import loader
-from unlabeled.learner import labels_of
+from unlabeled.datasets.loading import labels_of, loader
 
 SIZES = (8, 16, 32)
 TIMED = 128

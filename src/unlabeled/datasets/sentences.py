@@ -37,9 +37,22 @@ def load(
     Raises:
         UserError: there is no text there, or too little.
     """
+    name = f"sentences:{place}" if place else "sentences"
+    return in_rows(corpus.read(place), name, rows, length, vocabulary, tokenizer)
+
+
+def in_rows(
+    documents: Sequence[corpus.Document],
+    name: str,
+    rows: int = 4,
+    length: int = 32,
+    vocabulary: int = 4096,
+    tokenizer: str = "",
+) -> Splits:
+    """The sentences of documents, as `load` gives them."""
     if rows < 2 or length < SHORTEST:
         raise UserError(f"give at least 2 rows of {SHORTEST} tokens, not {rows} of {length}")
-    train, test = corpus.split(corpus.read(place))
+    train, test = corpus.split(documents)
     known = tokenizer_for(train, vocabulary, tokenizer)
 
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
@@ -55,4 +68,4 @@ def load(
             sources += [document.source] * len(found[-1])
         return np.concatenate(found)[:, None], sources
 
-    return splits_of(f"sentences:{place}" if place else "sentences", part(train), part(test), known)
+    return splits_of(name, part(train), part(test), known)

@@ -29,12 +29,12 @@ SOUNDS = 8
 """Recordings that a picture of the training part is paired with; one of the test part."""
 BANDS, FRAMES = 32, 32
 SIDE = 16
-"""Of the pictures, which come 8×8, so that an encoder has maps to pool."""
+"""Of the pictures: they come 8×8, and an encoder needs maps to pool."""
 WINDOW, SECONDS = 256, 0.7
 
 
 def load(place: str | None = None) -> Splits:
-    """Pictures (N, 1, 16, 16) with spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
+    """Pictures (N, 1, 16, 16), spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
 
     Args:
         place: the folder of `fsdd_8khz.npz`, or the file; searched for unless given.
