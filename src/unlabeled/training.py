@@ -22,7 +22,7 @@ from unlabeled import __version__, registry
 from unlabeled.core import Method, Recipe
 from unlabeled.datasets.base import PARTNER, Splits, open_data
 from unlabeled.datasets.text import reopen as reopen_texts
-from unlabeled.encoders.base import build
+from unlabeled.encoders.base import build, takes
 from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
@@ -266,7 +266,7 @@ def _job(
         splits = replace(splits, range=begun.span(splits.train.x))
     whole = splits
     _refuse_unread(cls, name, splits)
-    if splits.vocabulary and cls.reads in ("words", "sentences"):
+    if splits.vocabulary and takes(encoder, "vocabulary"):
         encoder_args = {"vocabulary": splits.vocabulary} | encoder_args
     if cls.colour and splits.channels != 3:
         raise UserError(

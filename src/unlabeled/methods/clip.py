@@ -19,6 +19,7 @@ from unlabeled.encoders.text import TextEncoder
 from unlabeled.objectives import clip
 from unlabeled.parallel import gather
 from unlabeled.views import Affine, View
+from unlabeled.views.tokens import packed
 
 COLDEST = math.log(100.0)
 """Of the logarithm of 1/τ, above which the paper does not let it rise (section 2.5)."""
@@ -29,6 +30,7 @@ class Clip(Method):
 
     Args:
         partner: encoder of the partners; text_transformer for captions, small for sounds.
+        layers: of a transformer that reads captions.
         dim: of the space that both are mapped into.
         temperature: τ at the start; it is learnt.
         augment: the views of the pictures; the data set's own unless given.
@@ -47,6 +49,7 @@ class Clip(Method):
         encoder: nn.Module,
         *,
         partner: str = "text_transformer",
+        layers: int = 2,
         dim: int = 128,
         temperature: float = 0.07,
         augment: View | None = None,
@@ -56,7 +59,8 @@ class Clip(Method):
         super().__init__(encoder)
         self.written = len(partner_shape) == 2
         size = (1, partner_shape[1]) if self.written else partner_shape[1:]
-        options = {"vocabulary": vocabulary} if self.written else {}
+        told = {"vocabulary": vocabulary, "layers": layers}
+        options = told if self.written else {}
         self.partner: Any = build(partner, 1, size, **options)  # type: ignore[arg-type]
         partner_dim: Any = self.partner.dim
         self.see = nn.Linear(self.encoder.dim, dim, bias=False)
@@ -79,7 +83,7 @@ class Clip(Method):
     def project_partner(self, y: Tensor) -> Tensor:
         """Tokens (B, n), or sounds (B, rows, columns) of bytes, -> unit vectors (B, dim)."""
         if isinstance(self.partner, TextEncoder):
-            z = self.partner.features(y.long())
+            z = self.partner.features(packed(y.long()))
         else:
             z = self.partner(y[:, None].float() / 255)
         return F.normalize(self.hear(z).float(), dim=1)

@@ -263,9 +263,9 @@ def w4(lab: Lab) -> Finding:
         "people and places are taken out, and the passages asked for are of the last twentieth of "
         f"each book, which no network has read. A linear decoder learns from 1, 10 or {last} "
         f"passages a book, {DRAWS} draws of them.",
-        f"With {last} passages a book, {best[last]} names {100 * found[best[last]][last][0]:.1f} %, "
-        f"TF-IDF {100 * found['TF-IDF'][last][0]:.1f} % and random weights "
-        f"{100 * found['random'][last][0]:.1f} %; with one, "
+        f"With {last} passages a book, {best[last]} names "
+        f"{100 * found[best[last]][last][0]:.1f} %, "
+        f"TF-IDF {100 * found['TF-IDF'][last][0]:.1f} % and random weights {100 * found['random'][last][0]:.1f} %; with one, "
         f"{100 * found[best[1]][1][0]:.1f} %, {100 * found['TF-IDF'][1][0]:.1f} % and "
         f"{100 * found['random'][1][0]:.1f} %.",
         [

@@ -25,7 +25,9 @@ def tokens_of(x: Float[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
 def packed(ids: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
     """Tokens moved together to the left, in their order, padding behind them."""
     known = ids != PAD
-    longest = max(1, int(known.sum(1).max())) if len(ids) else 1
+    longest = ids.shape[1]
+    if len(ids) and not ids.is_meta:  # where an encoder is only sketched there are no values
+        longest = max(1, int(known.sum(1).max()))
     order = torch.argsort((~known).int(), dim=1, stable=True)[:, :longest]
     return ids.gather(1, order)
 
