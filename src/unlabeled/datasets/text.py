@@ -76,7 +76,7 @@ def splits_of(
     Raises:
         UserError: there is nothing to learn from.
     """
-    if len(train[0]) < 2:
+    if not len(train[0]):
         raise UserError(f"{name} has too little text to learn from; give more")
     files = sorted({*train[1], *test[1]})
     code = {file: i for i, file in enumerate(files)}

@@ -265,7 +265,8 @@ def w4(lab: Lab) -> Finding:
         f"passages a book, {DRAWS} draws of them.",
         f"With {last} passages a book, {best[last]} names "
         f"{100 * found[best[last]][last][0]:.1f} %, "
-        f"TF-IDF {100 * found['TF-IDF'][last][0]:.1f} % and random weights {100 * found['random'][last][0]:.1f} %; with one, "
+        f"TF-IDF {100 * found['TF-IDF'][last][0]:.1f} % and "
+        f"random weights {100 * found['random'][last][0]:.1f} %; with one, "
         f"{100 * found[best[1]][1][0]:.1f} %, {100 * found['TF-IDF'][1][0]:.1f} % and "
         f"{100 * found['random'][1][0]:.1f} %.",
         [
