@@ -117,12 +117,12 @@ def _table(path: Path) -> dict[str, list[str]]:
 
             rows = list(csv.DictReader(text.splitlines()))
         keys = {key for row in rows for key in row}
-        file, caption = (next(k for k in known if k in keys) for known in (PICTURE, CAPTION))
+        file, caption = ([k for k in known if k in keys][0] for known in (PICTURE, CAPTION))  # noqa: RUF015
         found: dict[str, list[str]] = {}
         for row in rows:
             told = row[caption] if isinstance(row[caption], list) else [row[caption]]
             found.setdefault(str(row[file]), []).extend(str(one) for one in told if one)
-    except StopIteration as error:
+    except IndexError as error:
         raise UserError(
             f"{path} needs a column for the picture ({', '.join(PICTURE)}) and one for its caption "
             f"({', '.join(CAPTION)}); name them so"
