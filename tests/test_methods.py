@@ -26,18 +26,30 @@ def cls(request) -> type[Method]:
 @pytest.fixture
 def method(cls) -> Method:
     torch.manual_seed(0)
-    channels = 3 if cls.colour else 1
-    arguments = {"classes": 3, "augment": Affine(), "shape": (channels, 32, 32)}
+    channels, size = 3 if cls.colour else 1, size_of(cls)
+    arguments = {"classes": 3, "augment": Affine(), "shape": (channels, *size)}
+    arguments |= {"partner_shape": (2, 8), "vocabulary": 300}
     accepted = inspect.signature(cls).parameters
     chosen = {k: v for k, v in arguments.items() if k in accepted}
     options = cls.encoder_args | ({"width": 4} if cls.network == "small" else {})
-    return cls(build(cls.network, channels, (32, 32), **options), **chosen)
+    if cls.reads in ("words", "sentences"):
+        options |= {"vocabulary": 300, "width": 32, "layers": 2}
+    return cls(build(cls.network, channels, size, **options), **chosen)
+
+
+def size_of(cls) -> tuple[int, int]:
+    return (4, 12) if cls.reads in ("words", "sentences") else (32, 32)
 
 
 def a_batch(method: Method, n: int = 12) -> Batch:
     g = torch.Generator().manual_seed(1)
+    if method.reads in ("words", "sentences"):
+        x = torch.randint(5, 300, (n, 1, *size_of(method)), generator=g) / 65_535
+        return Batch(x, torch.arange(n))
     x = (torch.rand(n, 3 if method.colour else 1, 32, 32, generator=g) > 0.7).float()
     y = torch.arange(n) % 3 if method.supervised else None
+    if method.reads == "pairs":
+        y = torch.randint(5, 300, (n, 2, 8), generator=g)
     if y is not None and method.recipe.labelled:
         y[::2] = -1
     return Batch(x, torch.arange(n), y)
@@ -71,7 +83,8 @@ def test_arguments_are_the_configuration(cls):
 
 def test_views_are_random_and_touch_no_state(method):
     batch, before = a_batch(method), method.state_dict()
-    batch = batch._replace(x=0.1 + 0.8 * batch.x)  # grey, so that drawing black or white is random
+    if method.reads == "pictures":  # grey, so that drawing black or white is random
+        batch = batch._replace(x=0.1 + 0.8 * batch.x)
     before = {k: v.clone() for k, v in before.items()}
     x = batch.x.clone()
     drawn = [method.views(batch) for _ in range(2)]

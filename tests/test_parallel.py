@@ -31,24 +31,39 @@ def make(name: str) -> Method:
     torch.manual_seed(0)
     cls = registry.find("methods", name)
     channels = 3 if cls.colour else 1
-    shape = (channels, 32, 32)
+    texts = cls.reads in ("words", "sentences")
+    size = (4, 12) if texts else (32, 32)
+    shape = (channels, *size)
     chosen = {"classes": 3, "augment": Affine(), "shape": shape, "pictures": 40, "splits": 1}
-    chosen |= {"threshold": 0.34}  # little above chance, so that some rows are surer
+    chosen |= {
+        "threshold": 0.34,
+        "partner_shape": (2, 8),
+        "vocabulary": 300,
+    }  # little above chance, so that some rows are surer
     arguments = {k: v for k, v in chosen.items() if k in inspect.signature(cls).parameters}
     options = cls.encoder_args | {"small": {"width": 2}, "unet": {"width": 8}}.get(cls.network, {})
-    method = cls(build(cls.network, channels, (32, 32), **options), **arguments)
+    if texts:
+        options |= {"vocabulary": 300, "width": 16, "layers": 1, "dropout": 0.0}
+    method = cls(build(cls.network, channels, size, **options), **arguments)
     method.progress = 0.8  # when all terms of a loss have set in
     return method
 
 
 def views_of(method: Method):
     g = torch.Generator().manual_seed(1)
+    if method.reads in ("words", "sentences"):
+        x = torch.randint(0, 300, (ROWS, 1, 4, 12), generator=g) / 65_535
+        torch.manual_seed(2)
+        return method.views(Batch(x, torch.arange(ROWS)))
     x = (torch.rand(ROWS, 3 if method.colour else 1, 32, 32, generator=g) > 0.7).float()
     y = torch.arange(ROWS) % 3
     if method.recipe.labelled:
         y[::2] = -1
+    if method.reads == "pairs":
+        y = torch.randint(5, 300, (ROWS, 2, 8), generator=g)
+    given = y if method.supervised or method.reads == "pairs" else None
     torch.manual_seed(2)
-    return method.views(Batch(x, torch.arange(ROWS), y if method.supervised else None))
+    return method.views(Batch(x, torch.arange(ROWS), given))
 
 
 def part_of(view, rank: int, world: int):

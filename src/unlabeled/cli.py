@@ -39,6 +39,7 @@ commands:
   study lectures              experiments of many runs, one report page
   export RUN --to onnx|torchscript|safetensors
                               take the encoder away
+  words RUN --nearest WORD    ask the vectors that word2vec learnt
   views METHOD --data D --out F.png
                               a picture of what the method sees
   list methods|encoders|datasets|objectives|studies
@@ -125,7 +126,8 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
     parser.add_argument("--data", type=str, required=True, help="as for other methods")
     if "encoder" in accepted:
         parser.add_argument("--encoder", type=str, default="small", help="as for other methods")
-    parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
+    if "resume" in accepted:
+        parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
     if "labels_from" in accepted:
         _labels_argument(parser)
     own: set[str | int] = set()
@@ -328,6 +330,44 @@ def views_command(argv: list[str]) -> int:
     return 0
 
 
+def words_command(argv: list[str]) -> int:
+    """`unlabeled words RUN --nearest WORD | --analogy A B C | --similarity F | --analogies F`."""
+    parser = _parser("words", "What word vectors know: neighbours, analogies, likeness.")
+    parser.add_argument(
+        "run", type=str, help="folder of `unlabeled train word2vec`, or its vectors"
+    )
+    parser.add_argument("--nearest", type=str, help="a word, to see those nearest to it")
+    parser.add_argument(
+        "--analogy", type=str, nargs=3, metavar=("A", "B", "C"), help="C is to the answer as A to B"
+    )
+    parser.add_argument("--similarity", type=str, help="file of pairs with people's judgement")
+    parser.add_argument("--analogies", type=str, help="file of analogies, as questions-words.txt")
+    parser.add_argument("--number", type=int, default=10, help="of words to show")
+    given = _parse_args(parser, argv)
+    from unlabeled import words
+
+    asked = (given.nearest, given.analogy, given.similarity, given.analogies)
+    if not any(asked):
+        raise UserError("ask something: --nearest, --analogy, --similarity or --analogies")
+    known = words.load(given.run)
+    found: list[tuple[str, float]] = []
+    if given.nearest:
+        found += known.nearest(given.nearest, given.number)
+    if given.analogy:
+        found += known.analogy(given.analogy, given.number)
+    for word, near in found:
+        print(f"  {near:6.3f}  {word}")
+    if given.similarity:
+        told = known.similarity(words.read_pairs(given.similarity))
+        print(f"Spearman's rho {told['rho']:.3f}, {100 * told['known']:.0f} % of the pairs known")
+    if given.analogies:
+        solved = known.analogies(words.read_analogies(given.analogies))
+        solved["in all"] = tuple(map(sum, zip(*solved.values(), strict=True)))  # type: ignore[assignment]
+        for name, (right, asked_of) in solved.items():
+            print(f"  {100 * right / max(1, asked_of):6.2f} %  of {asked_of:6,}  {name}")
+    return 0
+
+
 def list_command(argv: list[str]) -> int:
     """`unlabeled list methods|encoders|datasets|objectives|studies`."""
     parser = _parser("list", "What there is, one name a line.")
@@ -365,6 +405,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "study": study_command,
     "export": export_command,
     "views": views_command,
+    "words": words_command,
     "list": list_command,
 }
 

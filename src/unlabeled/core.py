@@ -28,7 +28,8 @@ class Batch(NamedTuple):
 
     x: Tensor  #: (B, C, H, W) float in [0, 1]
     index: Tensor  # type: ignore[assignment]  #: (B,) int64, the row of each picture in the data set
-    y: Tensor | None = None  #: (B,) int64, −1 unknown; None unless the method is supervised
+    y: Tensor | None = None
+    """(B,) int64, −1 unknown; None unless the method is supervised. Of pairs the partner, (B, …)"""
 
 
 def constant(value: float) -> Schedule:
@@ -136,6 +137,9 @@ class Method(nn.Module):
     too. They never reach a method that leaves this False."""
     group: ClassVar[int] = 1
     """So many pictures of a class stand in a batch together, in a supervised method."""
+    reads: ClassVar[Literal["pictures", "words", "sentences", "pairs"]] = "pictures"
+    """What it learns from: pictures, texts, texts of several sentences, or pictures with partners,
+    which then are `batch.y`."""
     colour: ClassVar[bool] = False
     """Whether its pictures must have three colours."""
     network: ClassVar[str] = "small"

@@ -81,7 +81,7 @@ class History(Callback):
             seen = torch.from_numpy(embed(_Projection(method), self.sample.x, self.span))
             row["projection_std"] = health.feature_std(seen)
             row["projection_spread"] = health.rankme(seen - seen.mean(0))
-        if method.supervised:
+        if method.supervised or method.reads == "pairs":
             return row
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(0)

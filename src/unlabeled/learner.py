@@ -22,7 +22,7 @@ from unlabeled import parallel
 from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Splits, to_float
-from unlabeled.datasets.loading import loader
+from unlabeled.datasets.loading import labels_of, loader
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
@@ -171,7 +171,7 @@ def fit(
         splits.train,
         recipe.batch_size,
         seed,
-        splits.target if method.supervised else None,
+        labels_of(method, splits),
         done,
         group=method.group,
         labelled=recipe.labelled,

@@ -12,7 +12,7 @@ import torch
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Pictures, Splits, to_float
-from unlabeled.datasets.loading import loader
+from unlabeled.datasets.loading import labels_of, loader
 
 SIZES = (8, 16, 32)
 TIMED = 128
@@ -42,7 +42,7 @@ def estimate(
         seconds = _seconds(trial, splits, min(TIMED, batch), precision, device)
     weights = sum(p.numel() * p.element_size() for p in trial.parameters())
     data = 0 if isinstance(splits.train.x, Pictures) else splits.train.x.nbytes
-    target = splits.target if method.supervised else None
+    target = labels_of(method, splits)
     batches = loader(splits.train, batch, 0, target, group=method.group, labelled=recipe.labelled)
     steps = recipe.epochs * len(batches)
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
@@ -88,8 +88,8 @@ def _step(
     rows = np.arange(n)
     x = to_float(torch.from_numpy(splits.train.x[rows]).to(device), splits.range)
     y = None
-    if method.supervised:
-        y = torch.from_numpy(splits.train.factors[str(splits.target)][rows]).to(device)
+    if target := labels_of(method, splits):
+        y = torch.from_numpy(splits.train.factors[target][rows]).to(device)
     with torch.no_grad():
         views = method.views(Batch(x, torch.from_numpy(rows).to(device), y))
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from unlabeled.datasets.base import Pictures, Samples, read_data, value_range
+from unlabeled.datasets.base import Pictures, Samples, read_data, value_range, whole
+from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, is_rebuilt
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
@@ -66,6 +67,12 @@ class Run:
         height, width = self.inputs["size"]
         return height, width
 
+    @property
+    def tokenizer(self) -> str:
+        """Of a run that reads texts, as JSON; empty of others."""
+        path = inside(self.path, "tokenizer.json")
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
     def embed(self, x: Any, batch_size: int = 500) -> np.ndarray:
         """Features of pictures, in their order: float32 (N, dim).
 
@@ -81,7 +88,11 @@ class Run:
         return self.features(self.read(x), batch_size)
 
     def read(self, data: Any) -> Samples:
-        """Pictures of any usual form, as those that the encoder learnt from."""
+        """Pictures of any usual form, as those that the encoder learnt from; of a run that reads
+        texts a file, a folder, or a list of strings.
+        """
+        if self.tokenizer and not isinstance(data, np.ndarray | torch.Tensor):
+            return whole(reopen_texts(data, self.tokenizer, self.size))
         return read_data(data, self.inputs["channels"], self.size, self.inputs.get("stored"))
 
     def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:

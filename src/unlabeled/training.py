@@ -20,8 +20,9 @@ from torch import nn
 
 from unlabeled import __version__, registry
 from unlabeled.core import Method, Recipe
-from unlabeled.datasets.base import Splits, open_data
-from unlabeled.encoders.base import build
+from unlabeled.datasets.base import PARTNER, Splits, open_data
+from unlabeled.datasets.text import reopen as reopen_texts
+from unlabeled.encoders.base import build, takes
 from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
@@ -159,6 +160,8 @@ def train(
     run = Run(folder, product, job.config, inputs, data=job.whole, method=job.method)
     if first:
         run.save()
+        if job.splits.tokenizer:
+            write_bytes(folder / "tokenizer.json", job.splits.tokenizer.encode())
         draw_pictures(job.method, job.splits, folder)
     return run
 
@@ -255,10 +258,16 @@ def _job(
         begun = start if isinstance(start, Run) else load(start)
         shape = {"channels": begun.inputs["channels"], "size": begun.size}
         encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
-    splits = open_data(data, **shape, labels_from=labels_from, workers=workers)
+    if start is not None and begun.tokenizer:
+        splits = reopen_texts(data, begun.tokenizer, begun.size)
+    else:
+        splits = open_data(data, **shape, labels_from=labels_from, workers=workers)
     if start is not None:
         splits = replace(splits, range=begun.span(splits.train.x))
     whole = splits
+    _refuse_unread(cls, name, splits)
+    if splits.vocabulary and takes(encoder, "vocabulary"):
+        encoder_args = {"vocabulary": splits.vocabulary} | encoder_args
     if cls.colour and splits.channels != 3:
         raise UserError(
             f"{name} needs pictures of three colours, but {splits.name} has {splits.channels}; "
@@ -296,6 +305,22 @@ def _job(
         "pictures": len(splits.train),
     }
     return Job(name, learner, splits, recipe, _plain(config), whole)
+
+
+def _refuse_unread(cls: type[Method], name: str, splits: Splits) -> None:
+    """Raises UserError where the data is not of the kind that the method learns from."""
+    rows, tokens, paired = splits.size[0], bool(splits.vocabulary), PARTNER in splits.train.factors
+    wanted = {
+        "pictures": (not tokens or paired, "pictures, but that is text", "FOLDER of pictures"),
+        "words": (tokens and not paired, "text", "text:FILE or text:FOLDER"),
+        "sentences": (tokens and rows > 1, "several sentences at once", "sentences:FOLDER"),
+        "pairs": (paired, "pictures with partners", "pairs:FOLDER, a folder with captions"),
+    }
+    holds, what, remedy = wanted[cls.reads]
+    if not holds:
+        raise UserError(
+            f"{name} learns from {what}, which {splits.name} has not; give --data {remedy}"
+        )
 
 
 def prepare(method: str | type[Method], data: Any, **options: Any) -> Job:
@@ -360,6 +385,10 @@ def resolve(
         arguments.setdefault("names", tuple(splits.classes))
     if "pictures" in accepted:
         arguments["pictures"] = len(splits.train)
+    if "partner_shape" in accepted and PARTNER in splits.train.factors:
+        arguments.setdefault("partner_shape", splits.train.factors[PARTNER].shape[1:])
+    if "vocabulary" in accepted:
+        arguments.setdefault("vocabulary", splits.vocabulary)
     if "shape" in accepted:
         arguments.setdefault("shape", (splits.channels, *splits.size))
     return recipe, arguments
@@ -369,6 +398,8 @@ def draw_views(method: Method, splits: Splits, path: Path) -> None:
     """A picture of what the method sees, beside what it was made from."""
     from unlabeled.report.plots import views_picture
 
+    if splits.vocabulary and method.reads != "pairs":
+        return  # of texts there is nothing to draw
     write_bytes(path, views_picture(method, splits))
 
 

@@ -21,6 +21,8 @@ from unlabeled.views import Photo, View
 TEST_SHARE = 0.2
 """Of labelled data without a test set of its own, kept for testing."""
 SPLIT_SEED = 0
+PARTNER = "partner"
+"""The factor that holds what belongs to each picture in paired data, (N, …)."""
 
 
 class Pictures:
@@ -118,6 +120,8 @@ class Splits:
         augment: the views that suit these pictures.
         numbers: factors whose classes are numbers, with the period of those that go round.
         labels_from: where the labels were said to be, to open it again.
+        tokenizer: of texts, as JSON; empty of pictures alone.
+        vocabulary: tokens that it knows.
     """
 
     name: str
@@ -129,6 +133,8 @@ class Splits:
     augment: View = field(default_factory=Photo)
     numbers: dict[str, float | None] = field(default_factory=dict)
     labels_from: Any = None
+    tokenizer: str = ""
+    vocabulary: int = 0
 
     @property
     def channels(self) -> int:
@@ -198,8 +204,12 @@ def read_data(
     splits = _named(data)
     if splits is None:
         return _fit(_read(data, channels, size, stored=stored), "the data", channels, size)
-    both = splits.train, splits.test
-    parts = [_fit(part, splits.name, channels, size) for part in both if len(part)]
+    return _fit(whole(splits), splits.name, channels, size)
+
+
+def whole(splits: Splits) -> Samples:
+    """All rows, train before test."""
+    parts = [part for part in (splits.train, splits.test) if len(part)]
     if len(parts) == 1:
         return parts[0]
     factors = {k: np.concatenate([p.factors[k] for p in parts]) for k in parts[0].factors}

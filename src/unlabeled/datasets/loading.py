@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unlabeled import parallel
-from unlabeled.core import Batch
-from unlabeled.datasets.base import Samples
+from unlabeled.core import Batch, Method
+from unlabeled.datasets.base import PARTNER, Samples, Splits
 from unlabeled.errors import UserError
 
 Plan = Callable[[np.random.Generator], np.ndarray]
@@ -66,6 +66,13 @@ def loader(
         generator=torch.Generator(),  # its own, so that the views' draws are left alone
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def labels_of(method: Method, splits: Splits) -> str | None:
+    """The factor that becomes `batch.y`: labels where they are learnt from, or partners."""
+    if method.reads == "pairs":
+        return PARTNER
+    return splits.target if method.supervised else None
 
 
 def shuffled(n: int, batch_size: int) -> Plan:

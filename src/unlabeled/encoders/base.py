@@ -106,6 +106,15 @@ def build(
     return _with_dim(module, channels, size)
 
 
+def takes(encoder: Any, option: str) -> bool:
+    """Whether what `build` would call has an argument of that name."""
+    named = isinstance(encoder, str)
+    if isinstance(encoder, nn.Module) or (named and external.is_external(encoder)):
+        return False
+    make = registry.find("encoders", encoder) if named else encoder
+    return option in inspect.signature(make).parameters
+
+
 def is_rebuilt(name: str, args: Iterable[str] = ()) -> bool:
     """Whether `build` makes it from name and arguments alone, so a run folder needs no encoder."""
     return name in registry.listing("encoders") or external.is_safe(name, args)

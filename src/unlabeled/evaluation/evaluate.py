@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from unlabeled.datasets.base import Splits, is_program, open_data, to_float
+from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, forget, is_rebuilt
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import rsa
@@ -173,6 +174,8 @@ def open_for(run: Run, given: Any, labels_from: Any = None) -> Splits:
         raise UserError(f"the data of {run.path} is loaded by a file; give it as --data {data}")
     if given is None and labels_from is None and not isinstance(data, Splits):
         labels_from = run.config.get("labels_from")
+    if run.tokenizer:
+        return reopen_texts(data, run.tokenizer, run.size)
     splits = open_data(
         data,
         run.inputs["channels"],

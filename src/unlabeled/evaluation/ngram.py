@@ -1,4 +1,4 @@
-"""A character model that only counts, for those that learn to be measured by.
+"""A model of characters or words that only counts, for those that learn to be measured by.
 
 Interpolated Kneser-Ney: Kneser, Ney 1995; Chen, Goodman 1999, eq. 22–24, one discount an order.
 """
@@ -6,25 +6,30 @@ Interpolated Kneser-Ney: Kneser, Ney 1995; Chen, Goodman 1999, eq. 22–24, one 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import Generic, TypeVar
 
 import numpy as np
 
+Text = TypeVar("Text", bytes, str)
 
-class KneserNey:
+
+class KneserNey(Generic[Text]):
     """p(character | the last n − 1) from counts of sequences up to n.
+
+    Tokens are counted as the characters of a string that `spelled` makes of them.
 
     The highest order counts how often a sequence occurs, lower ones how many characters it follows.
     Discounts are n₁/(n₁ + 2 n₂), by how many sequences were seen once and twice.
 
     Args:
-        text: bytes to count.
+        text: bytes or characters to count.
         order: n.
         alphabet: how many signs there are.
     """
 
-    def __init__(self, text: bytes, order: int = 5, alphabet: int = 256) -> None:
+    def __init__(self, text: Text, order: int = 5, alphabet: int = 256) -> None:
         self.order, self.alphabet = order, alphabet
-        self.counts: list[Counter[bytes]] = []
+        self.counts: list[Counter[Text]] = []
         raw = [
             Counter(text[i : i + n] for i in range(len(text) - n + 1)) for n in range(1, order + 1)
         ]
@@ -33,12 +38,12 @@ class KneserNey:
                 self.counts.append(raw[n - 1])
             else:  # of how many characters a sequence is the continuation
                 self.counts.append(Counter(sequence[1:] for sequence in raw[n]))
-        self.totals: list[Counter[bytes]] = []
-        self.follow: list[Counter[bytes]] = []
+        self.totals: list[Counter[Text]] = []
+        self.follow: list[Counter[Text]] = []
         self.discounts = []
         for counts in self.counts:
-            totals: Counter[bytes] = Counter()
-            follow: Counter[bytes] = Counter()
+            totals: Counter[Text] = Counter()
+            follow: Counter[Text] = Counter()
             for sequence, count in counts.items():
                 totals[sequence[:-1]] += count
                 follow[sequence[:-1]] += 1
@@ -47,11 +52,11 @@ class KneserNey:
             self.totals.append(totals)
             self.follow.append(follow)
 
-    def probability(self, sign: bytes, before: bytes) -> float:
+    def probability(self, sign: Text, before: Text) -> float:
         """Of one character after those before it."""
         found = 1 / self.alphabet
         for n in range(1, self.order + 1):
-            context = before[len(before) - n + 1 :] if n > 1 else b""
+            context = before[len(before) - n + 1 :] if n > 1 else before[:0]
             if len(context) < n - 1 or not (total := self.totals[n - 1][context]):
                 break
             discount = self.discounts[n - 1]
@@ -59,13 +64,21 @@ class KneserNey:
             found = (kept + discount * self.follow[n - 1][context] * found) / total
         return found
 
-    def bits(self, text: bytes) -> float:
-        """Mean surprise of a character of a text, in bits."""
-        known: dict[bytes, float] = defaultdict(float)
-        total = 0.0
+    def bits(self, text: Text, besides: Text | None = None) -> float:
+        """Mean surprise of a character of a text, in bits; `besides` are not asked for."""
+        known: dict[Text, float] = defaultdict(float)
+        total, asked = 0.0, 0
         for i in range(len(text)):
             window = text[max(0, i - self.order + 1) : i + 1]
+            if besides and window[-1:] in besides:
+                continue
             if window not in known:
                 known[window] = -np.log2(self.probability(window[-1:], window[:-1]))
             total += known[window]
-        return float(total / len(text))
+            asked += 1
+        return float(total / asked)
+
+
+def spelled(ids: np.ndarray) -> str:
+    """Tokens (n,) of at most 55,000 as a string of as many characters."""
+    return ids.astype("<u2").tobytes().decode("utf-16-le")

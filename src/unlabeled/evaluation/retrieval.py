@@ -1,4 +1,4 @@
-"""Retrieval: are a row's nearest neighbours of its class? Asked within one set of rows.
+"""Retrieval: are a row's nearest neighbours of its class, or its partner's nearest its own?
 
 Musgrave, Belongie, Lim 2020, "A Metric Learning Reality Check", section 2.2, for mAP@R.
 """
@@ -63,3 +63,52 @@ def retrieval(
     ap = (precision * (hit & (place <= r))).sum(1) / r[:, 0]
     recall = {f"recall@{n}": float(hit[:, :n].any(1).float().mean()) for n in at}
     return recall | {"map@r": float(ap.mean())}
+
+
+def paired_retrieval(
+    a: Float[np.ndarray, "n d"],
+    b: Float[np.ndarray, "n d"],
+    at: Sequence[int] = (1, 5, 10),
+    y: Int[np.ndarray, " n"] | None = None,
+) -> dict[str, float]:
+    """Of each row of a, is its partner in b among its k nearest by cosine, and the other way?
+
+    Rows with the very same likeness as the partner count as nearer by half their number, so that
+    features that are all alike retrieve by chance.
+
+    Args:
+        a: features of one sense.
+        b: of the other; row i belongs to row i of a.
+        at: the k.
+        y: classes, where any row of the same class is a right answer, and the nearest of them
+            counts.
+
+    Returns:
+        `there@k`, from a to b, `back@k`, and `chance@k` for each k, in [0, 1].
+
+    Raises:
+        UserError: the features are not finite, or not as many.
+    """
+    if len(a) != len(b) or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise UserError("partners are retrieved by finite features, as many of each sense")
+    one, other = (
+        torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(z)).double(), dim=1)
+        for z in (a, b)
+    )
+    labels = torch.arange(len(a)) if y is None else torch.from_numpy(y)
+    right = labels[:, None] == labels  # (n, n)
+    near = one @ other.T
+    found: dict[str, float] = {}
+    for way, scores in (("there", near), ("back", near.T)):
+        best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
+        ahead = (~right & (scores > best + 1e-12)).sum(1)
+        ties = (~right & ((scores - best).abs() <= 1e-12)).sum(1)
+        place = ahead + ties / 2  # 0 is first
+        found |= {f"{way}@{k}": float((place < k).double().mean()) for k in at}
+    n, many = len(a), right.sum(1).double()
+    for k in at:
+        wrong = torch.ones_like(many)
+        for i in range(min(k, n)):
+            wrong = wrong * ((n - many - i) / (n - i)).clamp(min=0)
+        found[f"chance@{k}"] = float((1 - wrong).mean())
+    return found

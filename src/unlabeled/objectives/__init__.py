@@ -18,6 +18,7 @@ from unlabeled.objectives.grouped import (
 from unlabeled.objectives.labelled import known_cross_entropy
 from unlabeled.objectives.paired import (
     barlow_twins,
+    clip,
     cosine_distance,
     dino,
     hinge,
@@ -30,6 +31,7 @@ from unlabeled.objectives.paired import (
 
 __all__ = [
     "barlow_twins",
+    "clip",
     "contrastive",
     "cosine_distance",
     "dino",

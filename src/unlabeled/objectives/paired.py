@@ -107,6 +107,27 @@ def info_nce(
 
 
 @full_precision
+def clip(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], scale: float | Tensor = 1 / 0.07
+) -> Float[Tensor, ""]:
+    """InfoNCE both ways, averaged, at a temperature that may be learnt (Radford 2021, figure 3).
+
+    Half the cross-entropy of the rows of s·a bᵀ and half that of its columns; pair i is the answer
+    to row i and to column i.
+
+    Args:
+        a: unit vectors of one sense.
+        b: those of the other, row by row.
+        scale: s = 1/τ.
+
+    Returns:
+        a scalar ≥ 0; log n where all are alike.
+    """
+    a = a * scale
+    return ((log_sums(a, b) + log_sums(b, a)) / 2 - (a * b).sum(1)).mean()
+
+
+@full_precision
 def n_pair(
     a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], regularisation: float = 0.0
 ) -> Float[Tensor, ""]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unlabeled.core import Batch, Method
 from unlabeled.datasets.base import Splits, to_float
+from unlabeled.datasets.loading import labels_of
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
 from unlabeled.evaluation.verification import Pairs
@@ -35,12 +36,13 @@ def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int 
     rows = np.linspace(0, len(splits.train) - 1, min(pictures, len(splits.train))).astype(int)
     part = splits.train.take(rows)
     x = to_float(torch.from_numpy(part.x[:]), splits.range)
-    y = torch.from_numpy(part.factors[splits.target]) if splits.target else None
+    target = labels_of(method, splits)
+    y = torch.from_numpy(part.factors[target]) if target else None
     columns = [x]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         while len(columns) <= draws:
-            views = method.views(Batch(x, torch.from_numpy(rows), y if method.supervised else None))
+            views = method.views(Batch(x, torch.from_numpy(rows), y))
             shown = [v for v in _tensors(views) if _is_pictures(v)]
             if not shown:
                 break
@@ -131,6 +133,32 @@ def similarity_picture(z: np.ndarray, order: np.ndarray) -> bytes:
     colours = colormaps["RdBu_r"](np.linspace(0, 1, 32))[:, :3]
     image.putpalette((255 * colours).astype(np.uint8).tobytes())
     return _png(image)
+
+
+def partners_picture(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
+    """PNG of the likeness (n, n) of n pictures (n, C, H, W) in [0, 1] and n captions.
+
+    A row for each picture, a column for each caption; darker is nearer, and the diagonal belongs
+    together.
+    """
+    cell, margin, font = 40, 190, ImageFont.load_default(size=13)
+    n = len(near)
+    low, high = float(near.min()), float(near.max())
+    whole = Image.new("RGB", (cell * (n + 1), cell * n + margin), "white")
+    pen = ImageDraw.Draw(whole)
+    for i in range(n):
+        caption = Image.new("RGB", (margin - 8, cell), "white")
+        written = told[i] if len(told[i]) < 27 else told[i][:25] + "…"
+        ImageDraw.Draw(caption).text((4, cell / 2), written, "#1c2430", font, anchor="lm")
+        whole.paste(caption.rotate(90, expand=True), ((i + 1) * cell, 8))
+        shown = _to_image(x[i], (cell, cell)).convert("RGB").resize((cell - 2, cell - 2))
+        whole.paste(shown, (0, margin + i * cell))
+        for j in range(n):
+            share = (near[i, j] - low) / max(high - low, 1e-12)
+            shade = tuple(round(255 - share * (255 - c)) for c in (11, 72, 107))
+            left, top = (j + 1) * cell, margin + i * cell
+            pen.rectangle((left, top, left + cell - 2, top + cell - 2), fill=shade)
+    return _png(whole)
 
 
 def histogram_picture(z: np.ndarray, y: np.ndarray) -> str:

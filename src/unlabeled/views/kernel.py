@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
 
+from unlabeled.native import library
+
 SOURCE = Path(__file__).with_name("resample.cpp")
-FLAGS = ["-O3", "-march=native", "-ffp-contract=off"]
+FLAGS = ("-O3", "-march=native", "-ffp-contract=off")
 Resample = Callable[[Tensor, Tensor, bool], Tensor]
 
 
@@ -27,23 +25,11 @@ def which() -> str:
 
 @functools.cache
 def compiled() -> Resample | None:
-    """The C++ function; None where it cannot be built, or `UNLABELED_COMPILE=0` forbids it.
-
-    It is kept in the user's cache, under a name that holds the source and the machine.
-    """
-    if os.environ.get("UNLABELED_COMPILE") == "0":
+    """The C++ function; None where it cannot be built, or `UNLABELED_COMPILE=0` forbids it."""
+    found = library(SOURCE, FLAGS)
+    if found is None:
         return None
-    machine = " ".join(os.uname()) if hasattr(os, "uname") else "windows"
-    words = SOURCE.read_bytes() + f"{FLAGS}{machine}{torch.__version__}".encode()
-    name = f"resample_{hashlib.sha256(words).hexdigest()[:16]}"
-    folder = Path(os.environ.get("UNLABELED_CACHE") or user_cache_path("unlabeled")) / "kernels"
-    try:
-        library = ctypes.CDLL(str(_built(name, folder / name)))
-    except Exception as error:  # noqa: BLE001 - whatever a compiler says, the plain way works
-        if os.environ.get("UNLABELED_COMPILE") == "1":
-            warnings.warn(f"no compiled resampling: {error}", stacklevel=2)
-        return None
-    call = library.resample
+    call = found.resample
     call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 4 + [ctypes.c_int]
     call.restype = None
     pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
@@ -73,20 +59,3 @@ def compiled() -> Resample | None:
         return out
 
     return resample
-
-
-def _built(name: str, folder: Path) -> Path:
-    """The shared library, compiled if it is not there yet."""
-    made = folder / f"{name}.so"
-    if not made.is_file():
-        from torch.utils.cpp_extension import load
-
-        folder.mkdir(parents=True, exist_ok=True)
-        load(
-            name,
-            [str(SOURCE)],
-            extra_cflags=FLAGS,
-            build_directory=str(folder),
-            is_python_module=False,
-        )
-    return made

@@ -1,0 +1,197 @@
+"""How well words and sentences are foretold, and what counting would say.
+
+Methods are taken in eval mode; whatever is drawn (which words are hidden, how parts are shuffled)
+is the same each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+from unlabeled.core import Batch
+from unlabeled.datasets.base import Samples, to_float
+from unlabeled.datasets.corpus import PAD, START
+from unlabeled.datasets.text import WHITE
+from unlabeled.evaluation.ngram import KneserNey, spelled
+
+
+def batches(samples: Samples, most: int | None = None, size: int = 64) -> Iterator[Batch]:
+    """The first rows, as methods see them, each batch with its own draws."""
+    most = min(len(samples), most or len(samples))
+    for start in range(0, most, size):
+        rows = np.arange(start, min(start + size, most))
+        torch.manual_seed(start)
+        x = to_float(torch.from_numpy(samples.x[rows]), WHITE)
+        yield Batch(x, torch.from_numpy(rows))
+
+
+@torch.no_grad()
+def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
+    """Of a method with a `surprise` of each token: exp of its mean over all tokens."""
+    total, asked = 0.0, 0
+    with torch.random.fork_rng(devices=[]):
+        for batch in batches(samples, most):
+            ids = method.encoder.tokens(batch.x)
+            known = ids != PAD
+            total += float(method.surprise(ids)[known].double().sum())
+            asked += int(known.sum())
+    return float(np.exp(total / asked))
+
+
+@torch.no_grad()
+def hidden_words(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
+    """Of masked words: `accuracy`, and `perplexity` where a word was hidden by the mask's rule."""
+    total, right, asked = 0.0, 0, 0
+    with torch.random.fork_rng(devices=[]):
+        for batch in batches(samples, most):
+            seen, ids, chosen = method.views(batch)
+            scores = method.scores(seen, chosen).double()
+            loss = torch.nn.functional.cross_entropy(scores, ids[chosen], reduction="sum")
+            total += float(loss)
+            right += int((scores.argmax(1) == ids[chosen]).sum())
+            asked += int(chosen.sum())
+    return {"accuracy": right / asked, "perplexity": float(np.exp(total / asked))}
+
+
+def counted(
+    train: Samples, test: Samples, vocabulary: int, most: int | None = None
+) -> dict[str, float]:
+    """What counting says of the same rows, each read from its start.
+
+    Returns:
+        `commonest`, the share of the commonest word, which is the accuracy of always guessing it;
+        and the perplexities `unigram` and `trigram`, interpolated Kneser-Ney.
+    """
+    learnt, asked = _line(train.x[:]), _line(test.x[:most])
+    words = learnt[learnt != START]
+    share = (np.bincount(words, minlength=vocabulary) + 1.0) / (len(words) + vocabulary)
+    told = asked[asked != START]
+    model = KneserNey(spelled(learnt), 3, vocabulary)
+    return {
+        "commonest": float((told == share.argmax()).mean()),
+        "unigram": float(np.exp(-np.log(share[told]).mean())),
+        "trigram": float(2 ** model.bits(spelled(asked), chr(START))),
+    }
+
+
+def _line(x: np.ndarray) -> np.ndarray:
+    """All tokens in a row, START before each text."""
+    rows = x.reshape(len(x), -1)
+    rows = np.concatenate([np.full((len(rows), 1), START, rows.dtype), rows], 1)
+    return rows[rows != PAD]
+
+
+@torch.no_grad()
+def verdicts(method: Any, samples: Samples) -> tuple[float, int]:
+    """Share of right answers to yes-or-no questions about texts, and how many were asked."""
+    right, asked = 0, 0
+    weight, method.verdict.words = method.verdict.words, 0.0  # nothing is hidden
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for batch in batches(samples):
+                if len(batch.x) > 1:
+                    seen, _, _, answer = method.views(batch)
+                    said = method.verdict.scores(method.encoder.states(seen)) > 0
+                    right, asked = right + int((said == answer).sum()), asked + len(answer)
+    finally:
+        method.verdict.words = weight
+    return right / max(1, asked), asked
+
+
+@torch.no_grad()
+def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
+    """How well shuffled parts are put in order: Kendall's `tau`, `exact` orders, `parts` of each.
+
+    The mean over texts whose parts are all there.
+    """
+    taus, exact, parts = [], [], 1
+    with torch.random.fork_rng(devices=[]):
+        for batch in batches(samples, most):
+            ids, here, place = method.views(batch)
+            scores = method.scores(ids, here)
+            whole = (ids.gather(1, here) != PAD).all(1)
+            parts = place.shape[1]
+            for one, true in zip(scores[whole].numpy(), place[whole].numpy(), strict=True):
+                taus.append(kendalltau(-one, true)[0])
+                exact.append(bool((np.argsort(np.argsort(-one)) == true).all()))
+    return {"tau": float(np.mean(taus)), "exact": float(np.mean(exact)), "parts": float(parts)}
+
+
+def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> float:
+    """Share of rows (n, m) whose right column (n,) is among the k highest.
+
+    Columns of the same score share their places, so that one score for all is chance.
+    """
+    own = scores.gather(1, right[:, None])
+    place = (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
+    return float((place < k).double().mean())
+
+
+@torch.no_grad()
+def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str, float]:
+    """Of neighbouring sentences: is the next one likelier after its own text than after others?
+
+    Returns:
+        perplexities of the next sentence, `told` of the one before it and `untold`, of a sentence
+        of another text; and `first`, the share of texts whose next sentence is the likeliest of so
+        many `candidates`, each compared with how likely it is after any text.
+    """
+    told, untold, words, firsts = 0.0, 0.0, 0, []
+    with torch.random.fork_rng(devices=[]):
+        for batch in batches(samples, 25 * candidates, candidates):
+            if len(batch.x) < candidates:
+                break
+            middle, _, after = method.views(batch)
+            z = method.encoder.features(middle)
+            known = after != PAD
+            table = torch.stack(
+                [
+                    (method.after(z, after.roll(-i, 0), method.encoder) * known.roll(-i, 0)).sum(1)
+                    for i in range(candidates)
+                ],
+                1,
+            )  # (n, candidates): of the sentence that follows i texts later
+            of = torch.stack([table[:, 0], table[:, 1].roll(1)])  # the same sentences, both ways
+            told, untold = told + float(of[0].sum()), untold + float(of[1].sum())
+            words += int(known.sum())
+            many = torch.stack([known.sum(1).roll(-i) for i in range(candidates)], 1)
+            mean = table / many.clamp(min=1)  # so that short ones have no advantage
+            gain = mean - mean_of_column(mean)
+            firsts.append(among(-gain, torch.zeros(len(gain), dtype=torch.long)))
+    return {
+        "told": float(np.exp(told / words)),
+        "untold": float(np.exp(untold / words)),
+        "first": float(np.mean(firsts)),
+        "chance": 1 / candidates,
+    }
+
+
+def mean_of_column(table: torch.Tensor) -> torch.Tensor:
+    """How surprising each sentence is to all texts (n, n), where row i has it at column j − i."""
+    n = len(table)
+    place = (torch.arange(n)[:, None] + torch.arange(n)) % n
+    by_sentence = torch.empty_like(table).scatter_(1, place, table)
+    return by_sentence.mean(0)[place]
+
+
+@torch.no_grad()
+def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> dict[str, float]:
+    """Of masked sentences: how often the right one ranks first, and in the first ten."""
+    first, ten = [], []
+    with torch.random.fork_rng(devices=[]):
+        for batch in batches(samples, 20 * candidates, candidates):
+            if len(batch.x) == candidates:
+                foretold, true = method.pair(*method.views(batch))
+                near, own = foretold @ true.T, torch.arange(len(true))
+                first.append(among(near, own))
+                ten.append(among(near, own, 10))
+    return {
+        "first": float(np.mean(first)),
+        "among_ten": float(np.mean(ten)),
+        "chance": 1 / candidates,
+    }

@@ -1,0 +1,50 @@
+"""Next sentence: do these follow each other?
+
+Devlin, Chang, Lee, Toutanova 2019, "BERT: Pre-training of Deep Bidirectional Transformers for
+Language Understanding", section 3.1, task 2.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.encoders.text import Verdict, reader
+from unlabeled.views.tokens import elsewhere, joined, packed, tokens_of
+
+
+class NextSentence(Method):
+    """A text's second half is replaced by another text's in half of the cases: was it?
+
+    The answer is read from the first token. As in BERT, hidden words are asked for at once.
+
+    Args:
+        words: weight of the surprise of hidden words; 0 hides none.
+        share: of the words that are hidden.
+    """
+
+    network: ClassVar[str] = "text_transformer"
+    reads: ClassVar = "sentences"
+    encoder_args: ClassVar = {"summary": "first"}
+    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, clip=1.0)
+
+    def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
+        super().__init__(encoder)
+        self.verdict = Verdict(reader(encoder, "next_sentence", ("both",)), words, share)
+
+    def views(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What is seen, the whole text, which words are hidden, (B, n); whether it follows (B,)."""
+        half = batch.x.shape[2] // 2
+        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        first, second = rows[:, :half].flatten(1), rows[:, half:].flatten(1)
+        follows = torch.rand(len(rows), device=rows.device) < 0.5
+        other = second[elsewhere(len(rows), rows.device)]
+        ids = packed(joined(first, torch.where(follows[:, None], second, other)))
+        return *self.verdict.hide(ids, self.encoder), follows
+
+    def loss(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Cross-entropy of following or not, and of the hidden words."""
+        return self.verdict.loss(views, self.encoder)

@@ -1,0 +1,85 @@
+"""Sentence views: the same content in other words should meet.
+
+Gao, Yao, Chen 2021, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", where dropout
+alone makes the views; synonyms as in Zhang, Zhao, LeCun 2015, section 2.3, here the nearest tokens
+of the encoder that one starts with, for want of a thesaurus.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.encoders.heads import mlp
+from unlabeled.encoders.text import reader
+from unlabeled.objectives import nt_xent
+from unlabeled.parallel import gather
+from unlabeled.views.tokens import FIRST_WORD, tokens_of
+
+
+class SentenceViews(Method):
+    """Two views of each sentence, NT-Xent over the batch.
+
+    Args:
+        view: "dropout", the same words through other neurons; or "synonyms", words changed for
+            near ones, too, which needs an encoder that knows some: give --start.
+        share: of the words that are changed.
+        synonyms: nearest tokens that are drawn from.
+        dim: width of the projection.
+        temperature: τ of the loss; the paper's.
+    """
+
+    network: ClassVar[str] = "text_transformer"
+    reads: ClassVar = "sentences"
+    encoder_args: ClassVar = {"dropout": 0.1}
+    recipe = Recipe(epochs=2, batch_size=64, lr=5e-4, weight_decay=0.01, clip=1.0)
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        view: Literal["dropout", "synonyms"] = "dropout",
+        share: float = 0.2,
+        synonyms: int = 5,
+        dim: int = 128,
+        temperature: float = 0.05,
+    ) -> None:
+        super().__init__(encoder)
+        known = reader(encoder, "sentence_views")
+        self.head = mlp(known.dim, known.dim, dim)
+        self.temperature, self.share = temperature, share if view == "synonyms" else 0.0
+        self.near: Tensor
+        self.register_buffer("near", nearest(known.embed.weight.detach(), synonyms))
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Two views of a sentence of each text, (B, L) each."""
+        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        at = torch.randint(rows.shape[1], (len(rows),), device=rows.device)
+        ids = rows[torch.arange(len(rows), device=rows.device), at]
+        return self.reworded(ids), self.reworded(ids)
+
+    def reworded(self, ids: Tensor) -> Tensor:
+        """A share of the words changed for near ones."""
+        which = torch.randint(self.near.shape[1], ids.shape, device=ids.device)
+        other = self.near[ids, which]
+        changed = torch.rand(ids.shape, device=ids.device) < self.share
+        return torch.where(changed & (ids >= FIRST_WORD), other, ids)
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """NT-Xent of the projections of the batch of all processes."""
+        z = self.head(self.encoder.features(torch.cat(views)))
+        a, b = (gather(part) for part in z.chunk(2))
+        return nt_xent(a, b, self.temperature)
+
+
+def nearest(weight: Tensor, number: int) -> Tensor:
+    """Of each token (V, d) the nearest others by cosine that are words: (V, number)."""
+    units = F.normalize(weight.float(), dim=1)
+    near = units @ units.T
+    near.fill_diagonal_(-torch.inf)
+    near[:, :FIRST_WORD] = -torch.inf
+    return near.topk(min(number, len(near) - FIRST_WORD - 1), dim=1).indices

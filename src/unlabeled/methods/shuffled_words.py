@@ -1,0 +1,78 @@
+"""Shuffled words: put the words of a sentence, or the sentences of a paragraph, in order again.
+
+Logeswaran, Lee, Radev 2018, "Sentence Ordering and Coherence Modeling using Recurrent Neural
+Networks", for the task; the order is scored by Plackett and Luce's model (Xia et al. 2008, ListMLE)
+instead of a pointer network.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.datasets.corpus import END, PAD
+from unlabeled.encoders.text import reader
+from unlabeled.views.tokens import packed, tokens_of
+
+
+class ShuffledWords(Method):
+    """Each part gets a score, and the part that comes first should have the highest.
+
+    −log p of the right order, where the first part is drawn in proportion to the exponentials of
+    the scores, the next one likewise of those that are left, and so on.
+
+    Args:
+        unit: words (the first ones of each sentence), or sentences.
+        number: of words; of sentences all are taken.
+    """
+
+    network: ClassVar[str] = "text_transformer"
+    reads: ClassVar = "sentences"
+    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, clip=1.0)
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        unit: Literal["words", "sentences"] = "words",
+        number: int = 6,
+    ) -> None:
+        super().__init__(encoder)
+        known = reader(encoder, "shuffled_words", ("both",))
+        self.rank = nn.Sequential(
+            nn.Linear(known.dim, known.dim), nn.GELU(), nn.Linear(known.dim, 1)
+        )
+        self.unit, self.number = unit, number
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Shuffled tokens (B, n), where each part ends in them (B, k), and its place (B, k)."""
+        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        if self.unit == "words":
+            at = int(torch.randint(rows.shape[1], ()))
+            words = rows[:, at, : self.number]
+            place = torch.rand(words.shape, device=words.device).argsort(1)  # which goes where
+            here = torch.arange(words.shape[1], device=words.device).expand_as(words)
+            return words.gather(1, place), here, place
+        place = torch.rand(rows.shape[:2], device=rows.device).argsort(1)
+        mixed = rows.gather(1, place[:, :, None].expand_as(rows))
+        mixed = torch.where(mixed == END, PAD, mixed)
+        end = torch.full_like(mixed[:, :, :1], END)  # one for each, even if it was cut
+        ids = packed(torch.cat([mixed, end], 2).flatten(1))
+        here = (ids == END).int().argsort(dim=1, descending=True, stable=True)
+        return ids, here[:, : rows.shape[1]], place
+
+    def scores(self, ids: Tensor, here: Tensor) -> Tensor:
+        """Of each part, how early it came: (B, k)."""
+        states = self.encoder.states(ids)[:, 1:]
+        chosen = states.gather(1, here[:, :, None].expand(-1, -1, states.shape[2]))
+        return self.rank(chosen)[:, :, 0].float()
+
+    def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """−log p of the right order, for each part: log k! / k where nothing is known."""
+        ids, here, place = views
+        ordered = self.scores(ids, here).gather(1, place.argsort(1))  # the first one first
+        left = ordered.flip(1).logcumsumexp(1).flip(1)
+        return (left - ordered).mean()

@@ -1,0 +1,413 @@
+"""Texts as tokens, the tasks of words and sentences, and what they are measured by."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import unlabeled as ul
+from unlabeled import registry
+from unlabeled.cli import main
+from unlabeled.core import Batch
+from unlabeled.datasets import corpus, sentences, text
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
+from unlabeled.evaluation import language
+from unlabeled.evaluation.ngram import KneserNey, spelled
+from unlabeled.views import tokens as t
+
+pytest.importorskip("tokenizers", reason="the extra `text` is not installed")
+V = 300
+# The texts of these tests are so alike that the watch over collapse rings.
+ALIKE = pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+
+
+def ids_of(n=6, length=20, seed=0):
+    """Texts of several lengths, (n, length)."""
+    torch.manual_seed(seed)
+    ids = torch.randint(t.FIRST_WORD, V, (n, length))
+    for row in range(n):
+        ids[row, length - row :] = corpus.PAD
+    return ids
+
+
+def method_of(name, **options):
+    torch.manual_seed(0)
+    cls = registry.find("methods", name)
+    options = cls.encoder_args | {"vocabulary": V, "width": 32, "layers": 2} | options
+    return cls(build("text_transformer", 1, (4, 12), **options))
+
+
+def batch_of(n=16, seed=0):
+    torch.manual_seed(seed)
+    ids = torch.randint(t.FIRST_WORD, V, (n, 1, 4, 12))
+    ids[..., 9:] = corpus.PAD
+    ids[..., 8] = corpus.END
+    return Batch(ids / t.WHITE, torch.arange(n)), ids[:, 0]
+
+
+def test_tokens_survive_being_pictures():
+    every = torch.arange(corpus.MOST)
+    assert torch.equal(t.tokens_of(every.float() / t.WHITE, corpus.MOST), every)
+    known = t.tokens_of(every.float() / t.WHITE, V)
+    assert torch.equal(known[:V], every[:V])
+    assert (known[V:] == corpus.UNKNOWN).all()
+
+
+def test_packing_keeps_order_and_drops_gaps():
+    ids = torch.tensor([[0, 7, 0, 8, 9, 0], [6, 0, 0, 0, 0, 0]])
+    assert t.packed(ids).tolist() == [[7, 8, 9], [6, 0, 0]]
+
+
+def test_hiding_is_berts_rule():
+    """15 % of the words; of those 80 % masked, 10 % others, 10 % as they were; never a special."""
+    torch.manual_seed(0)
+    ids = torch.randint(t.FIRST_WORD, V, (400, 100))
+    ids[:, ::10] = corpus.END
+    ids[:, 95:] = corpus.PAD
+    seen, chosen = t.hide(ids, V)
+    words = ids >= t.FIRST_WORD
+    assert not chosen[~words].any()
+    assert torch.equal(seen[~chosen], ids[~chosen])
+    assert (chosen.sum(1) == round(0.15 * int(words[0].sum()))).all()
+    kept, masked = (
+        (seen == ids)[chosen].float().mean(),
+        (seen == corpus.MASK)[chosen].float().mean(),
+    )
+    assert masked == pytest.approx(0.8, abs=0.02)
+    assert kept == pytest.approx(0.1, abs=0.02)
+    assert (seen[chosen & (seen != corpus.MASK)] >= t.FIRST_WORD).all()
+    again, _ = t.hide(ids, V)
+    assert not torch.equal(seen, again)
+    _, chosen = t.hide(torch.tensor([[7, 0], [0, 0]]), V)
+    assert chosen.tolist() == [[True, False], [False, False]]
+
+
+@pytest.mark.parametrize("encoder", ["text_transformer", "text_lstm"])
+@pytest.mark.parametrize("look", ["back", "both", "sides"])
+def test_an_encoder_sees_what_it_may(encoder, look):
+    """A changed token changes only states that may know it; padding changes none."""
+    if (encoder, look) == ("text_lstm", "both"):
+        with pytest.raises(UserError, match="one direction"):
+            build(encoder, 1, (1, 20), look=look)
+        return
+    options = {"layers": 2, "heads": 2} if encoder == "text_transformer" else {"layers": 1}
+    net = build(encoder, 1, (1, 20), vocabulary=V, width=16, look=look, **options)
+    net.eval()
+    ids = ids_of(4)
+    other = ids.clone()
+    other[:, 9] = (other[:, 9] + 50) % (V - t.FIRST_WORD) + t.FIRST_WORD
+    moved = (net.states(ids) - net.states(other)).abs().amax(2) > 1e-6  # (4, 21) with START
+    before, after = moved[0, :10], moved[0, 10:]
+    assert after.all()
+    assert before.any() == (look != "back")
+    longer = torch.cat([ids, torch.zeros_like(ids[:, :1])], 1)[:, :20]
+    trimmed = net.features(ids[3:, :17])  # row 3 has 17 tokens
+    torch.testing.assert_close(net.features(longer)[3:], trimmed, atol=1e-5, rtol=1e-4)
+    if look != "sides":
+        return
+    left, right = net.sides(ids)
+    left2, right2 = net.sides(other)
+    assert torch.equal(left[:, :10], left2[:, :10])  # before the changed token, and at it
+    torch.testing.assert_close(right[:, 9:17], right2[:, 9:17])  # at it, and after it
+    assert not torch.allclose(left[:, 10], left2[:, 10])
+    assert not torch.allclose(right[:, 8], right2[:, 8])
+
+
+def test_the_mean_is_over_words_and_not_padding():
+    net = build("text_transformer", 1, (1, 20), vocabulary=V, width=16, layers=1, heads=2).eval()
+    ids = ids_of(3)
+    expected = torch.stack([net.states(ids[i : i + 1, : 20 - i])[0, 1:].mean(0) for i in range(3)])
+    torch.testing.assert_close(net.features(ids), expected, atol=1e-5, rtol=1e-4)
+    assert torch.isfinite(net.features(torch.zeros(2, 3, dtype=torch.long))).all()
+    first = build(
+        "text_transformer", 1, (1, 20), vocabulary=V, width=16, layers=1, heads=2, summary="first"
+    ).eval()
+    assert torch.equal(first.features(ids), first.states(ids)[:, 0])
+
+
+def test_masked_words_ask_for_the_hidden_ones_alone():
+    method = method_of("masked_words").eval()
+    seen, ids, chosen = method.views(batch_of()[0])
+    log_p = method.says(method.encoder.states(seen)[:, 1:], method.encoder).log_softmax(2)
+    naive = [
+        -log_p[i, j, ids[i, j]]
+        for i in range(len(ids))
+        for j in range(ids.shape[1])
+        if chosen[i, j]
+    ]
+    assert method.loss((seen, ids, chosen)).item() == pytest.approx(
+        torch.stack(naive).mean().item(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["next_word", "surrounded_word"])
+def test_surprise_is_of_each_word_and_never_sees_it(name):
+    """log p of a token moves when another is asked for, and not when its neighbours' are read."""
+    method = method_of(name).eval()
+    ids = ids_of(4)
+    before = method.surprise(ids)
+    assert method.loss(ids).item() == pytest.approx(before[ids != 0].mean().item(), rel=1e-5)
+    with torch.no_grad():
+        states = (
+            method.encoder.states(ids)[:, :-1]
+            if name == "next_word"
+            else torch.cat(method.encoder.sides(ids), 2)
+        )
+        p = method.says(states, method.encoder).softmax(2)
+    other = ids.clone()
+    other[:, 7] = 5
+    assert torch.allclose(method.surprise(other)[0, 7], -p[0, 7, 5].log(), atol=1e-5)
+    assert float(p.sum(2).mean()) == pytest.approx(1, abs=1e-5)
+
+
+def test_next_sentence_and_order_are_what_they_say():
+    batch, rows = batch_of(64)
+    method = method_of("next_sentence")
+    method.verdict.words = 0.0
+    ids, _, _, follows = method.views(batch)
+    halves = rows.flatten(1).view(64, 2, -1)
+    for one, told, (first, second) in zip(ids, follows, halves, strict=True):
+        a, b = (half[half != 0] for half in (first, second))
+        end = torch.tensor([corpus.END])
+        assert torch.equal(one[: len(a) + 1], torch.cat([a, end]))
+        assert torch.equal(one[len(a) + 1 :][: len(b)], b) == bool(told)
+    assert 0.3 < follows.float().mean() < 0.7
+    method = method_of("sentence_order")
+    method.verdict.words = 0.0
+    ids, _, _, order = method.views(batch)
+    for one, told, (first, second) in zip(ids, order, halves, strict=True):
+        a, b = (half[half != 0] for half in (first, second))
+        assert torch.equal(one[: len(a)], a if told else b)
+        assert sorted(one[one > corpus.END].tolist()) == sorted(
+            torch.cat([a, b])[torch.cat([a, b]) > corpus.END].tolist()
+        )
+
+
+def test_nobody_is_elsewhere_at_home():
+    for n in (2, 3, 10):
+        found = t.elsewhere(n, torch.device("cpu"))
+        assert (found != torch.arange(n)).all()
+        assert sorted(found.tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("unit", ["words", "sentences"])
+def test_shuffled_parts_and_their_places(unit):
+    cls = registry.find("methods", "shuffled_words")
+    method = cls(build("text_transformer", 1, (4, 12), vocabulary=V, width=16), unit=unit)
+    batch, rows = batch_of(8)
+    ids, here, place = method.views(batch)
+    back = place.argsort(1)
+    if unit == "words":
+        there = ids.gather(1, back)
+        assert all(
+            any(torch.equal(w, row[:6]) for row in r) for w, r in zip(there, rows, strict=True)
+        )
+    else:
+        assert (ids.gather(1, here) == corpus.END).all()
+        for one, ends, order, text_ in zip(ids, here, place, rows, strict=True):
+            start = 0
+            for end, which in zip(ends.tolist(), order.tolist(), strict=True):
+                words = text_[which][text_[which] > corpus.END]
+                assert torch.equal(one[start:end], words)
+                start = end + 1
+    scores = method.scores(ids, here)
+    naive = 0.0
+    for row, order in zip(scores, back, strict=True):
+        left = [row[j] for j in order]
+        for i in range(len(left)):
+            naive += torch.stack(left[i:]).logsumexp(0) - left[i]
+    assert method.loss((ids, here, place)).item() == pytest.approx(
+        (naive / scores.numel()).item(), rel=1e-5
+    )
+
+
+def test_masked_sentences_do_not_see_the_hidden_one():
+    method = method_of("masked_sentences").eval()
+    rows = batch_of(6)[1]
+    at = torch.tensor([0, 1, 2, 3, 0, 1])
+    foretold, true = method.pair(rows, at)
+    other = rows.clone()
+    other[torch.arange(6), at] = other[torch.arange(6), at].flip(1)
+    again, changed = method.pair(other, at)
+    torch.testing.assert_close(foretold, again)
+    assert not torch.allclose(true, changed)
+
+
+def test_synonyms_are_the_nearest_words():
+    method = method_of("sentence_views")
+    weight = F.normalize(method.encoder.embed.weight.detach(), dim=1)
+    near = weight[17] @ weight.T
+    near[17] = near[: t.FIRST_WORD] = -1
+    assert method.near[17].tolist() == near.topk(5).indices.tolist()
+    ids = batch_of()[1].flatten(1)
+    assert torch.equal(method.reworded(ids), ids)  # dropout alone changes no word
+    cls = registry.find("methods", "sentence_views")
+    reworded = cls(method.encoder, view="synonyms", share=0.5).reworded(ids)
+    words = ids >= t.FIRST_WORD
+    assert torch.equal(reworded[~words], ids[~words])
+    assert (reworded != ids)[words].float().mean() == pytest.approx(0.5, abs=0.05)
+    x = batch_of()[0].x
+    a, b = (method.encoder.train()(x) for _ in range(2))
+    assert not torch.equal(a, b)
+
+
+def test_a_decoder_says_words_one_after_another():
+    method = method_of("neighbour_sentences").eval()
+    ids = ids_of(3, 8)
+    z = torch.randn(3, method.encoder.dim)
+    whole = method.after(z, ids, method.encoder)
+    changed = ids.clone()
+    changed[:, 5] = 5
+    other = method.after(z, changed, method.encoder)
+    assert torch.equal(whole[:, :5], other[:, :5])
+    assert not torch.equal(whole[:, 6:], other[:, 6:])
+    assert not torch.allclose(whole, method.after(-z, ids, method.encoder))
+
+
+def test_kneser_ney_counts_tokens_as_it_counts_letters():
+    letters = b"the cat sat on the mat and that was that" * 3
+    ids = np.frombuffer(letters, np.uint8).astype(np.uint16) + 1000
+    one, other = KneserNey(letters, 3, 4096), KneserNey(spelled(ids), 3, 4096)
+    assert one.bits(letters) == pytest.approx(other.bits(spelled(ids)))
+    asked = [one.probability(letters[i : i + 1], letters[max(0, i - 2) : i])
+             for i in range(len(letters)) if letters[i : i + 1] != b" "]  # fmt: skip
+    assert one.bits(letters, b" ") == pytest.approx(-np.log2(asked).mean())
+
+
+def test_one_score_for_all_is_chance():
+    flat, right = torch.zeros(50, 50), torch.arange(50)
+    assert language.among(flat, right) == 0.0
+    assert language.among(flat, right, 26) == 1.0
+    assert language.among(torch.eye(50), right) == 1.0
+    torch.manual_seed(0)
+    assert language.among(
+        torch.rand(5000, 20), torch.zeros(5000, dtype=torch.long)
+    ) == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Stories whose next sentence can be told: a name goes through each, in a fixed order."""
+    rng = np.random.default_rng(0)
+    names = ["Anna", "Boris", "Clara", "David", "Emma", "Frank", "Greta", "Henry"]
+    things = ["bread", "water", "paper", "stone", "silver", "cotton"]
+
+    def story():
+        name, thing = rng.choice(names), rng.choice(things)
+        return (
+            f"In the morning {name} went to the market. There {name} bought some {thing}. "
+            f"Later {name} carried the {thing} home. At night {name} had enough of the {thing}."
+        )
+
+    place = tmp_path_factory.mktemp("world")
+    for part, many in (("train", 400), ("test", 60)):
+        (place / f"tales_{part}.txt").write_text("\n\n".join(story() for _ in range(many)))
+    return place
+
+
+def test_pieces_and_sentences(world):
+    pieces = text.load(str(world), length=16, vocabulary=400)
+    rows = sentences.load(str(world), length=16, tokenizer=pieces.tokenizer)
+    assert pieces.train.x.shape[1:] == (1, 1, 16)
+    assert rows.train.x.shape == (400, 1, 4, 16)
+    assert len(rows.test) == 60
+    known = corpus.open_tokenizer(pieces.tokenizer)
+    told = known.decode(rows.train.x[0, 0, 0].tolist())
+    assert told.startswith(" In the morning")
+    assert told.endswith("market.")
+    first = np.concatenate([r[r > 0] for r in rows.train.x[0, 0]])
+    piece = pieces.train.x[:8].ravel()
+    assert (
+        first[first != corpus.END] == piece[piece > corpus.END][: (first != corpus.END).sum()]
+    ).all()
+    with pytest.raises(UserError, match="at least 4"):
+        text.load(str(world), length=2)
+    with pytest.raises(UserError, match="at least 2 rows"):
+        sentences.load(str(world), rows=1)
+
+
+@pytest.fixture(scope="module")
+def rows(world):
+    return sentences.load(str(world), length=16, vocabulary=400)
+
+
+def train(name, rows, out, **options):
+    arguments = {"epochs": 2, "batch_size": 8, "progress": False, "logger": "none", "lr": 3e-3}
+    args = {"width": 32, "layers": 2}
+    return ul.train(name, rows, out=out, encoder_args=args, **arguments | options)
+
+
+@ALIKE
+def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
+    run = train("masked_words", rows, tmp_path / "m")
+    found = language.hidden_words(run.method.eval(), rows.test)
+    counts = language.counted(rows.train, rows.test, rows.vocabulary)
+    assert found["accuracy"] > 2 * counts["commonest"]
+    assert counts["trigram"] < counts["unigram"]
+    told = ["Anna went home. She was tired.", "There was bread."]
+    run = ul.load(tmp_path / "m")
+    z = run.embed(told)
+    assert z.shape == (2, 32)
+    assert np.allclose(z[1:], run.embed(told[1:]), atol=1e-5)  # padding does not matter
+    place = tmp_path / "told.txt"
+    place.write_text("\n".join([*told] * 9))
+    out = str(tmp_path / "f.npy")
+    assert main(["embed", str(tmp_path / "m"), str(place), "--out", out]) == 0
+    assert np.load(out).shape[1] == 32
+    assert main(["evaluate", str(tmp_path / "m"), "--data", str(place), "--json"]) == 0
+    assert '"rankme"' in capsys.readouterr().out
+    after = train("sentence_order", rows, tmp_path / "o", start=run.path, words=0.0)
+    share, asked = language.verdicts(after.method.eval(), rows.test)
+    assert asked == 60
+    assert share > 0.8
+    assert (tmp_path / "o" / "tokenizer.json").read_text() == run.tokenizer
+
+
+@ALIKE
+def test_words_are_foretold_better_than_by_what_is_common(rows, tmp_path):
+    counts = language.counted(rows.train, rows.test, rows.vocabulary)
+    run = train("next_word", rows, tmp_path / "n")
+    found = language.perplexity(run.method.eval(), rows.test)
+    assert found < counts["unigram"] / 1.5
+    naive, asked = 0.0, 0
+    for one in rows.test.x[:, 0]:
+        ids = torch.from_numpy(one[one > 0].astype(np.int64))[None]
+        said = run.method.says(run.encoder.states(ids)[:, :-1], run.encoder).log_softmax(2)
+        naive -= said.gather(2, ids[:, :, None]).sum().item()
+        asked += ids.numel()
+    assert found == pytest.approx(math.exp(naive / asked), rel=1e-3)
+    said = run.method.say(torch.tensor([[9, 10]]), 5)
+    assert said.shape == (1, 7)
+    assert (said[:, 2:] >= t.FIRST_WORD).all()
+
+
+@ALIKE
+def test_order_and_hidden_sentences_are_learnt(rows, tmp_path):
+    run = train("shuffled_words", rows, tmp_path / "s", unit="sentences")
+    found = language.orders(run.method.eval(), rows.test)
+    assert found["parts"] == 4
+    assert found["tau"] > 0.8
+    assert found["exact"] > 0.5
+    run = train("masked_sentences", rows, tmp_path / "h", batch_size=16)
+    found = language.hidden_sentences(run.method.eval(), rows.test, 20)
+    assert found["first"] > 2 * found["chance"]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("train masked_words --data dsprites", "learns from text"),
+        ("train next_sentence --data text", "several sentences at once"),
+        ("train simclr --data text", "but that is text"),
+        ("train clip --data text", "pictures with partners"),
+        ("train masked_words --data text:nowhere", "no text at 'nowhere'"),
+        ("train masked_words --data text --encoder small", "reads tokens"),
+        ("train masked_words --data text --encoder_args.look back", "looks both"),
+    ],
+)
+def test_what_does_not_fit_is_said(command, told, capsys, tmp_path):
+    assert main([*command.split(), "--out", str(tmp_path / "run")]) == 2
+    assert told in capsys.readouterr().err
