@@ -174,6 +174,8 @@ def fit(
         splits.target if method.supervised else None,
         done,
         group=method.group,
+        clip=method.clip,
+        apart=method.apart,
         labelled=method.labelled,
         processes=processes,
     )

@@ -43,7 +43,10 @@ def estimate(
     weights = sum(p.numel() * p.element_size() for p in trial.parameters())
     data = 0 if isinstance(splits.train.x, Pictures) else splits.train.x.nbytes
     target = splits.target if method.supervised else None
-    batches = loader(splits.train, batch, 0, target, group=method.group, labelled=method.labelled)
+    batches = loader(
+        splits.train, batch, 0, target, group=method.group, clip=method.clip, apart=method.apart,
+        labelled=method.labelled,
+    )  # fmt: skip
     steps = recipe.epochs * len(batches)
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
     return {

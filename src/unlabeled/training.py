@@ -371,11 +371,13 @@ def draw_views(method: Method, splits: Splits, path: Path) -> None:
 
 
 def draw_pictures(method: Method, splits: Splits, folder: Path) -> None:
-    """What the method makes of pictures, as `picture-TITLE.png` in the run folder."""
-    from unlabeled.report.plots import made_pictures
+    """What the method makes of pictures, as `picture-TITLE.png` and `film-TITLE.gif`."""
+    from unlabeled.report.plots import made_films, made_pictures
 
     for title, content in made_pictures(method, splits).items():
         write_bytes(folder / f"picture-{title.replace(' ', '-')}.png", content)
+    for title, content in made_films(method, splits).items():
+        write_bytes(folder / f"film-{title.replace(' ', '-')}.gif", content)
 
 
 def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
