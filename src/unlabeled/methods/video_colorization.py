@@ -43,8 +43,8 @@ class VideoColorization(Method):
     apart = 4
     network = "places"
     encoder_args: ClassVar = {"grey": True}
-    # About 150 steps; found good on the shots it learns from, whose colours it can check.
-    recipe = Recipe(epochs=20, batch_size=32, optimizer="adamw", lr=2e-3, schedule="one_cycle")
+    # About 100 steps; found good on the shots it learns from, whose colours it can check.
+    recipe = Recipe(epochs=12, batch_size=32, optimizer="adamw", lr=2e-3, schedule="one_cycle")
     recipes: ClassVar = {"coloured_sprites": MINUTES | {"epochs": 4, "lr": 2e-3}}
 
     def __init__(

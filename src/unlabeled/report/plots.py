@@ -53,13 +53,16 @@ def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int 
 
 def made_pictures(method: Method, splits: Splits, pictures: int = 10) -> dict[str, bytes]:
     """PNG by title of what a method draws: a column for each picture, or rows of single ones."""
-    sheets = {}
-    for title, tensor in _made(method, splits, pictures, "pictures").items():
-        size = tensor.shape[-1], tensor.shape[-2]
-        table = [[_to_image(p, size) for p in belonging] for belonging in tensor.float().cpu()]
-        columns = [list(row) for row in zip(*table, strict=True)]
-        sheets[title] = _contact_sheet(columns, gap_after_first=False)
-    return sheets
+    drawn = _made(method, splits, pictures, "pictures")
+    return {title: sheet_picture(tensor) for title, tensor in drawn.items()}
+
+
+def sheet_picture(pictures: Tensor) -> bytes:
+    """PNG of pictures (B, k, C, H, W) in [0, 1], a column for each k that belong together."""
+    size = pictures.shape[-1], pictures.shape[-2]
+    table = [[_to_image(p, size) for p in belonging] for belonging in pictures.float().cpu()]
+    columns = [list(row) for row in zip(*table, strict=True)]
+    return _contact_sheet(columns, gap_after_first=False)
 
 
 def made_films(method: Method, splits: Splits, pictures: int = 11) -> dict[str, bytes]:
