@@ -65,6 +65,41 @@ def sheet_picture(pictures: Tensor) -> bytes:
     return _contact_sheet(columns, gap_after_first=False)
 
 
+def picture(x: Tensor) -> bytes:
+    """PNG of one picture (C, H, W) in [0, 1]."""
+    return _png(_to_image(x, (x.shape[-1], x.shape[-2])))
+
+
+def samples_picture(x: Tensor, labels: list[str], columns: int = 10) -> bytes:
+    """PNG of pictures (N, C, H, W) in [0, 1], so many a row; under labels, a row each.
+
+    Of pictures whose channels are frames, each is a row of them.
+    """
+    size = x.shape[-1], x.shape[-2]
+    if x.shape[1] not in (1, 3):
+        labels = [label for label in labels for _ in range(len(x) // len(labels))]
+        columns, x = x.shape[1], x.flatten(0, 1)[:, None]
+    shown = [_to_image(p, size) for p in x]
+    table = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+    sheet = _sheet(table, gap_after_first=False)
+    return _png(_beside(labels, sheet, shown[0].height + 4))
+
+
+def _beside(labels: list[str], sheet: Image.Image, height: int) -> Image.Image:
+    """A sheet of rows of that height, with a label beside each."""
+    if not labels:
+        return sheet
+    font = ImageFont.load_default(size=20)
+    margin = 24 + max(round(font.getlength(label)) for label in labels)
+    whole = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
+    whole.paste(sheet, (margin, 0))
+    pen = ImageDraw.Draw(whole)
+    for i, label in enumerate(labels):
+        middle = i * height + (height - 4) / 2
+        pen.text((margin - 12, middle), label, fill="#1c2430", font=font, anchor="rm")
+    return whole
+
+
 def made_films(method: Method, splits: Splits, pictures: int = 11) -> dict[str, bytes]:
     """GIF by title of what a method makes that moves, its films side by side."""
     films = _made(method, splits, pictures, "films")
@@ -129,18 +164,8 @@ def transformations_picture(
         for view in views.values():
             changed = [view(x) for _ in range(draws)]
             table.append([_to_image(c[i], size) for i in range(pictures) for c in changed])
-    height = table[0][0].height
-    labels = ["as they are", *views]
-    sheet = Image.open(io.BytesIO(_contact_sheet(table, gap_after_first=False)))
-    margin = 220
-    whole = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
-    whole.paste(sheet, (margin, 0))
-    pen = ImageDraw.Draw(whole)
-    font = ImageFont.load_default(size=20)
-    for i, label in enumerate(labels):
-        middle = i * (height + 4) + height / 2
-        pen.text((margin - 12, middle), label, fill="#1c2430", font=font, anchor="rm")
-    return _png(whole)
+    sheet = _sheet(table, gap_after_first=False)
+    return _png(_beside(["as they are", *views], sheet, table[0][0].height + 4))
 
 
 def pictures_sheet(splits: Splits, pictures: int = 40, columns: int = 10) -> bytes:
