@@ -341,6 +341,12 @@ def resolve(
         )
     if cls.supervised and splits.target is None:
         raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
+    if cls.clip > 1 and not {"shot", "frame"} <= set(splits.train.factors):
+        raise UserError(
+            f"{cls.__name__} learns from clips of {cls.clip} frames, but those of {splits.name} "
+            "are single pictures; give a film, --data video:FOLDER of frames, or an array "
+            "(N, T, C, H, W)"
+        )
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})

@@ -117,11 +117,6 @@ def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: 
     its frames are 1 to `apart` apart, as far as the shot has room. Shots of fewer frames are left
     out. Frames that are missing count as little as those that never were.
     """
-    if not {"shot", "frame"} <= set(factors):
-        raise UserError(
-            f"clips of {clip} frames are needed, but these are single pictures; give a film, "
-            "--data video:FOLDER of frames, or an array (N, T, C, H, W)"
-        )
     order = np.lexsort((factors["frame"], factors["shot"]))  # rows, shot by shot
     _, first, length = np.unique(factors["shot"][order], return_index=True, return_counts=True)
     begin, frames = np.repeat(first, length), np.repeat(length, length)  # of the shot of each

@@ -6,11 +6,9 @@ as Lai, Xie 2019, "Self-supervised Learning for Video Correspondence Flow".
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -78,22 +76,14 @@ def pointed(
         temperature: of the softmax.
     """
     height, width = z.shape[1:]
-    around = [radius] * 4
-    near, told = F.pad(others, around), F.pad(labels, around)
-    inside = F.pad(torch.ones(height, width, device=z.device, dtype=torch.bool), around)
-    corners = list(itertools.product(range(2 * radius + 1), repeat=2))
-
-    def window(x: Tensor, corner: tuple[int, ...]) -> Tensor:
-        return x[..., corner[0] : corner[0] + height, corner[1] : corner[1] + width]
-
-    likeness = torch.stack(
-        [
-            (-(window(near, c) - z).square().sum(1) / 2).masked_fill(~window(inside, c), -torch.inf)
-            for c in corners
-        ]
-    )  # (places, R, H, W)
-    weight = (likeness / temperature).flatten(0, 1).softmax(0).view_as(likeness)
-    out = torch.zeros_like(labels[0])
-    for corner, share in zip(corners, weight, strict=True):
-        out += (share[:, None] * window(told, corner)).sum(0)
-    return out
+    across = torch.arange(width, device=z.device)
+    far = ((across[:, None] - across).abs() > radius)[:, None]  # (W, 1, W)
+    rows = []
+    for row in range(height):
+        near = slice(max(0, row - radius), row + radius + 1)
+        keys = others[:, :, near].transpose(0, 1).flatten(1)  # (d, R·rows·W)
+        told = labels[:, :, near].transpose(0, 1).flatten(1)  # (K, R·rows·W)
+        likeness = z[:, row].T @ keys - keys.square().sum(0) / 2  # but for what all share
+        likeness = likeness.unflatten(1, (-1, width)).masked_fill(far, -torch.inf).flatten(1)
+        rows.append((likeness / temperature).softmax(1) @ told.T)  # (W, K)
+    return torch.stack(rows, 1).permute(2, 1, 0)
