@@ -473,7 +473,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
         "--data",
         type=str,
         required=True,
-        help="folder of pictures, .npy or .npz file, NAME or NAME:FOLDER of a data set",
+        help="folder of pictures, film, .npy or .npz file, NAME or NAME:FOLDER of a data set",
     )
     parser.add_argument(
         "--encoder",

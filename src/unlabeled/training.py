@@ -60,7 +60,7 @@ def train(
 
     Args:
         method: a name of `unlabeled list methods`, a class, or `./file.py:Class`.
-        data: a folder of pictures, tar shards or tables, a .npy or .npz file, or a name of
+        data: a folder of pictures, tar shards or tables, a film, a .npy or .npz file, or a name of
             `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
             tensor, a pair (pictures, labels) or a torch Dataset.
         encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module;
