@@ -23,7 +23,7 @@ class StopError(Exception):
 
 @pytest.fixture(scope="module")
 def x(sprites):
-    return sprites[0][:96, ::4, ::4].copy()
+    return sprites[0][:64, ::4, ::4].copy()
 
 
 @pytest.mark.parametrize("name", PLAYERS)
@@ -36,7 +36,7 @@ def test_a_stopped_run_ends_in_the_same_bytes(name, x, tmp_path, monkeypatch):
     def stopped(self, views):
         calls.append(1)
         for number, turn in enumerate(turns(self, views)):
-            if len(calls) == 5 and number:
+            if len(calls) == 4 and number:
                 raise StopError  # between the players' turns
             yield turn
 
@@ -48,9 +48,6 @@ def test_a_stopped_run_ends_in_the_same_bytes(name, x, tmp_path, monkeypatch):
     assert same_weights(tmp_path / "whole", tmp_path / "run")
     both = whole.method.state_dict(), resumed.method.state_dict()
     assert all(torch.equal(v, both[1][k]) for k, v in both[0].items())
-    other = ul.train(name, x, out=tmp_path / "other", seed=1, **FAST)
-    assert not same_weights(tmp_path / "whole", tmp_path / "other")
-    assert other.config["seed"] == 1
 
 
 @pytest.mark.parametrize("name", PLAYERS)
