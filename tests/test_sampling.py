@@ -149,7 +149,8 @@ def test_text_is_printed(tmp_path, capsys):
     assert "writes text, which is printed" in capsys.readouterr().err
 
 
-def test_who_makes_nothing_says_who_does(trained, capsys, tmp_path):
+def test_who_makes_nothing_says_who_does(small, capsys, tmp_path):
+    trained = ul.train("simclr", small[0], out=tmp_path / "run", **FAST)
     assert main(["sample", str(trained.path)]) == 2
     said = capsys.readouterr().err
     assert "simclr makes no pictures; give a run of autoregressive, deep_belief_net," in said
