@@ -190,6 +190,23 @@ def test_holes_have_their_area(kind, area):
     assert missing.float().mean() == pytest.approx(area, abs=0.05)
 
 
+def test_holes_are_where_they_are_said_to_be():
+    """The middle half of each side; the upper half; squares anywhere, others in each picture."""
+    x = pictures(60)
+    centre = torch.zeros(24, 24, dtype=torch.bool)
+    centre[6:18, 6:18] = True
+    assert (holes(x, "centre") == centre).all()
+    upper = torch.arange(24)[:, None].expand(24, 24) < 12
+    assert (holes(x, "top") == upper).all()
+    blocks = holes(x, "blocks")[:, 0]
+    assert len(blocks.flatten(1).unique(dim=0)) == 60
+    assert blocks.any(0).float().mean() > 0.8
+    for missing in blocks:  # every hole is made of whole squares of a quarter of the side
+        square = torch.nn.functional.unfold(missing[None, None].float(), 6).all(1).view(1, 19, 19)
+        again = torch.nn.functional.conv_transpose2d(square.float()[None], torch.ones(1, 1, 6, 6))
+        assert torch.equal(again[0, 0] > 0, missing)
+
+
 def test_the_painter_sees_no_hole():
     method = ContextEncoder(small(), shape=SHAPE).eval()
     x, missing = method.views(batch())
@@ -323,6 +340,44 @@ def test_rare_colours_weigh_more():
     assert (weights[order].diff() <= 1e-6).all()
     even = Colorization(build("small", 3, (24, 24), width=4, grey=True), shape=SHAPE, rebalance=1.0)
     assert torch.allclose(even.weights(), torch.ones(len(even.shares)))
+
+
+def test_colours_are_the_annealed_mean():
+    """Equation 5: at temperature 1 the mean of the bins, towards 0 the likeliest one."""
+    method = Colorization(build("small", 3, (24, 24), width=4, grey=True), shape=SHAPE).eval()
+    x, (h, w) = pictures(2), method.side
+    scores = torch.randn(2, len(method.centres), h, w, generator=torch.Generator().manual_seed(0))
+    method.scores = lambda _: scores
+    likely = scores.softmax(1)
+    for temperature in (1.0, 0.38, 1e-5):
+        method.temperature = temperature
+        annealed = likely.log().div(temperature).exp()
+        share = annealed / annealed.sum(1, keepdim=True)
+        if temperature == 1e-5:
+            best = torch.nn.functional.one_hot(scores.argmax(1), len(method.centres))
+            share = best.movedim(3, 1).float()
+        ab = torch.einsum("bqhw,qc->bchw", share, method.centres)
+        larger = torch.nn.functional.interpolate(ab, (24, 24), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(method.colours(x), larger, atol=0.05, rtol=1e-3)
+
+
+def test_the_colours_to_be_told_are_the_pictures_own():
+    """a*, b* of L*a*b*, weighed by the rarity of the likeliest bin (eq. 2 and 4)."""
+    method = Colorization(build("small", 3, (24, 24), width=4, grey=True), shape=SHAPE).eval()
+    method.weak = lambda x: x
+    method.shares.copy_(torch.rand_like(method.shares))
+    method.shares.div_(method.shares.sum())
+    x, ab = method.views(batch(3))
+    again = torch.nn.functional.adaptive_avg_pool2d(lab(x)[:, 1:], method.side)
+    torch.testing.assert_close(ab, again)
+    total, scores = [], method.scores(x).log_softmax(1)
+    for b, i, j in np.ndindex(3, *method.side):
+        soft = soft_bins(ab[b, :, i, j][None], method.centres)[0]
+        weight = method.weights()[soft.argmax()]
+        total.append(-weight * (soft * scores[b, :, i, j]).sum())
+    torch.testing.assert_close(
+        method.loss((x, ab)), torch.stack(total).mean(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_colorizer_sees_grey_only():

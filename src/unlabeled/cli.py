@@ -31,6 +31,7 @@ commands:
   train METHOD --data D       train an encoder; `unlabeled train METHOD --help` for its flags
   evaluate RUN                probe, neighbours, similarity; a table and a report page
   embed RUN DATA --out F      features of pictures as .npy, .npz or .parquet
+  sample RUN --ask A          pictures, clips or text that a generative run makes
   explore RUN DATA --out F.html
                               a map of the pictures, their groups, twins and outliers
   finetune RUN --data D --labels 1%
@@ -182,6 +183,39 @@ def embed_command(argv: list[str]) -> int:
     run = load(given.run, given.encoder)
     shape = write_features(run, given.data, Path(given.out), given.devices, given.encoder)
     print(f"{given.out}: {shape[0]} rows of {shape[1]} features")
+    return 0
+
+
+def sample_command(argv: list[str]) -> int:
+    """`unlabeled sample RUN [--number N] [--ask A] [--out FOLDER]`."""
+    parser = _parser("sample", "What a generative run makes: pictures, clips, series or text.")
+    _run_arguments(parser)
+    parser.add_argument("--number", type=int, default=16, help="how many, of each thing asked for")
+    parser.add_argument(
+        "--ask",
+        type=str,
+        action="append",
+        help="a class, caption or velocity by its name or number; may be given several times",
+    )
+    parser.add_argument("--out", type=str, help="a new folder (default: samples in the run folder)")
+    parser.add_argument("--begin", type=str, default="", help="of text: its first words")
+    parser.add_argument("--length", type=int, default=200, help="of text: further characters")
+    parser.add_argument("--seed", type=int, default=0, help="of what is random in them")
+    given = _parse_args(parser, argv)
+    from unlabeled.run import load
+    from unlabeled.sampling import sample, texts
+
+    run = load(given.run, given.encoder)
+    if (said := texts(run, given.number, given.begin, given.length, given.seed)) is not None:
+        if given.ask or given.out:
+            raise UserError(f"{run.path} writes text, which is printed; leave --ask and --out away")
+        print("\n\n".join(said))
+        return 0
+    if given.begin:
+        raise UserError(f"{run.path} writes no text; leave --begin away")
+    out = Path(given.out) if given.out else run.path / "samples"
+    files = sample(run, given.number, out, given.ask, given.seed)
+    print(f"{out}: {len(files)} files, such as {files[-1].name}")
     return 0
 
 
@@ -399,6 +433,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train_command,
     "evaluate": evaluate_command,
     "embed": embed_command,
+    "sample": sample_command,
     "explore": explore_command,
     "finetune": finetune_command,
     "compare": compare_command,
@@ -479,7 +514,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
         "--data",
         type=str,
         required=True,
-        help="folder of pictures, .npy or .npz file, NAME or NAME:FOLDER of a data set",
+        help="folder of pictures, film, .npy or .npz file, NAME or NAME:FOLDER of a data set",
     )
     parser.add_argument(
         "--encoder",

@@ -137,6 +137,10 @@ class Method(nn.Module):
     too. They never reach a method that leaves this False."""
     group: ClassVar[int] = 1
     """So many pictures of a class stand in a batch together, in a supervised method."""
+    clip: ClassVar[int] = 1
+    """So many frames of one shot stand in a batch together, in their order."""
+    apart: ClassVar[int] = 1
+    """Frames from one of them to the next, at most; how many is drawn for each clip."""
     reads: ClassVar[Literal["pictures", "words", "sentences", "pairs"]] = "pictures"
     """What it learns from: pictures, texts, texts of several sentences, or pictures with partners,
     which then are `batch.y`."""
@@ -185,6 +189,14 @@ class Method(nn.Module):
 
         By title (B, k, C, H, W) in [0, 1]: k pictures that belong together, such as a picture and
         its reconstruction. Called in eval mode after training, without gradient.
+        """
+        return {}
+
+    def films(self, x: Tensor) -> dict[str, Tensor]:
+        """What moves, made of pictures (B, C, H, W), for the report; nothing unless it does.
+
+        By title (B, T, C, H, W) in [0, 1]: B films side by side. Called as `pictures` is; a method
+        of clips gets neighbours of one shot.
         """
         return {}
 

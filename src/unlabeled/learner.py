@@ -174,6 +174,8 @@ def fit(
         labels_of(method, splits),
         done,
         group=method.group,
+        clip=method.clip,
+        apart=method.apart,
         labelled=recipe.labelled,
         processes=processes,
     )

@@ -42,8 +42,16 @@ def estimate(
         seconds = _seconds(trial, splits, min(TIMED, batch), precision, device)
     weights = sum(p.numel() * p.element_size() for p in trial.parameters())
     data = 0 if isinstance(splits.train.x, Pictures) else splits.train.x.nbytes
-    target = labels_of(method, splits)
-    batches = loader(splits.train, batch, 0, target, group=method.group, labelled=recipe.labelled)
+    batches = loader(
+        splits.train,
+        batch,
+        0,
+        labels_of(method, splits),
+        group=method.group,
+        clip=method.clip,
+        apart=method.apart,
+        labelled=recipe.labelled,
+    )
     steps = recipe.epochs * len(batches)
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
     return {

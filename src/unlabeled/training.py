@@ -61,7 +61,7 @@ def train(
 
     Args:
         method: a name of `unlabeled list methods`, a class, or `./file.py:Class`.
-        data: a folder of pictures, tar shards or tables, a .npy or .npz file, or a name of
+        data: a folder of pictures, tar shards or tables, a film, a .npy or .npz file, or a name of
             `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
             tensor, a pair (pictures, labels) or a torch Dataset.
         encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module;
@@ -366,6 +366,12 @@ def resolve(
         )
     if cls.supervised and splits.target is None:
         raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
+    if cls.clip > 1 and not {"shot", "frame"} <= set(splits.train.factors):
+        raise UserError(
+            f"{cls.__name__} learns from clips of {cls.clip} frames, but those of {splits.name} "
+            "are single pictures; give a film, --data video:FOLDER of frames, or an array "
+            "(N, T, C, H, W)"
+        )
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
@@ -404,11 +410,13 @@ def draw_views(method: Method, splits: Splits, path: Path) -> None:
 
 
 def draw_pictures(method: Method, splits: Splits, folder: Path) -> None:
-    """What the method makes of pictures, as `picture-TITLE.png` in the run folder."""
-    from unlabeled.report.plots import made_pictures
+    """What the method makes of pictures, as `picture-TITLE.png` and `film-TITLE.gif`."""
+    from unlabeled.report.plots import made_films, made_pictures
 
     for title, content in made_pictures(method, splits).items():
         write_bytes(folder / f"picture-{title.replace(' ', '-')}.png", content)
+    for title, content in made_films(method, splits).items():
+        write_bytes(folder / f"film-{title.replace(' ', '-')}.gif", content)
 
 
 def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:

@@ -165,9 +165,9 @@ def open_data(
 
     Args:
         data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of pictures, of tar
-            shards or of tables, one of those files, a `.npy` or `.npz`, `./file.py` with a function
-            `load`, an array or tensor of pictures, a pair (pictures, labels), a torch Dataset, or a
-            finished `Splits`.
+            shards or of tables, one of those files, a film, a `.npy` or `.npz`, `./file.py` with a
+            function `load`, an array or tensor of pictures or of clips (N, T, C, H, W), a pair
+            (pictures, labels), a torch Dataset, or a finished `Splits`.
         channels: that the pictures must have.
         size: height and width that they must have; others are resized.
         labels_from: where labels of pictures in files are; nothing is taken for a label unasked.
@@ -254,13 +254,17 @@ def _read(
     workers: int | None = None,
     stored: str | None = None,
 ) -> Samples:
-    from unlabeled.datasets import arrays, encoded
+    from unlabeled.datasets import arrays, encoded, video
 
     if not isinstance(data, str | Path):
+        if getattr(data, "ndim", 0) == 5:
+            return video.from_array(data)
         if labels_from is not None:
             data = data, labels_from
         return arrays.from_memory(data, channels, stored)
     path = Path(data).expanduser()
+    if path.is_file() and path.suffix.lower() in video.ENDINGS:
+        return video.read(path, size)
     if path.is_dir() or (path.is_file() and path.suffix in (".tar", *encoded.TABLES)):
         return encoded.read(path, channels, size, labels_from=labels_from, workers=workers)
     if path.suffix in (".npy", ".npz") and path.is_file():
@@ -295,7 +299,7 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
     """Labelled pictures into train and about that share of test; unlabelled ones all to train.
 
     A picture with a name is drawn by its name, so that it stays on its side when others come or go;
-    those without by a permutation of fixed seed.
+    those without by a permutation of fixed seed. Frames stay with those of their shot.
     """
     if not len(samples):
         raise UserError(f"{name} holds no pictures (0 samples); give at least one")
@@ -303,7 +307,13 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
     target = next(iter(samples.factors), None)
     order = np.arange(len(samples))
     n_test = 0
-    if target is not None and share:
+    if {"shot", "frame"} <= set(samples.factors):
+        from unlabeled.datasets.video import by_shot
+
+        rows, tested = by_shot(samples, share)
+        order, n_test = np.concatenate([tested, rows]), len(tested)
+        target = "shot" if n_test else None
+    elif target is not None and share:
         if samples.names:
             drawn = np.array([zlib.crc32(name.encode(errors="replace")) for name in samples.names])
             order = np.argsort(drawn, kind="stable")

@@ -25,6 +25,8 @@ def loader(
     steps_done: tuple[int, int] = (0, 0),
     *,
     group: int = 1,
+    clip: int = 1,
+    apart: int = 1,
     labelled: float = 0.0,
     processes: int = 1,
 ) -> DataLoader:
@@ -37,22 +39,31 @@ def loader(
         target: the factor that gives labels; none without it.
         steps_done: epoch, and steps of it to leave out.
         group: so many pictures of a class stand in a batch together.
+        clip: so many frames of a shot stand in a batch together, in their order.
+        apart: frames from one of them to the next, at most.
         labelled: share of each batch that has labels, where the others' are −1.
         processes: that share each batch.
 
     Raises:
-        UserError: the batch cannot be shared evenly, or no class fills a group.
+        UserError: the batch cannot be shared evenly, or no class fills a group, no shot a clip.
     """
     batch_size = min(batch_size, len(samples))
+    batch_size -= batch_size % clip if batch_size > clip else 0
     if target is not None and batch_size > group:
         batch_size -= batch_size % group  # whole groups, as the plan has them
-    if batch_size % processes:
+    if batch_size % (processes * clip):
+        whole = processes * clip
+        told = (
+            f"{processes} processes" if clip == 1 else f"clips of {clip} on {processes} processes"
+        )
         raise UserError(
-            f"a batch of {batch_size} is not divided by {processes} processes; give --batch-size "
-            f"{batch_size // processes * processes or processes}"
+            f"a batch of {batch_size} is not divided by {told}; give --batch-size "
+            f"{batch_size // whole * whole or whole}"
         )
     y = None if target is None else samples.factors[target]
-    if y is not None and group > 1:
+    if clip > 1:
+        plan = in_clips(samples.factors, batch_size, clip, apart)
+    elif y is not None and group > 1:
         plan = in_groups(y, batch_size, group)
     elif y is not None and labelled:
         plan = with_labelled(y, batch_size, labelled)
@@ -102,6 +113,37 @@ def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
         kept = np.concatenate([np.arange(first, first + count) for first, count in whole])
         found = order[kept].reshape(groups, group)
         return rng.permutation(found)[: steps * each].reshape(steps, each * group)
+
+    return draw
+
+
+def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: int) -> Plan:
+    """`clip` frames of a shot side by side, as many clips as an epoch has frames for.
+
+    A clip begins at a frame drawn without return, and earlier where the shot would end too soon;
+    its frames are 1 to `apart` apart, as far as the shot has room. Shots of fewer frames are left
+    out. Frames that are missing count as little as those that never were.
+    """
+    order = np.lexsort((factors["frame"], factors["shot"]))  # rows, shot by shot
+    _, first, length = np.unique(factors["shot"][order], return_index=True, return_counts=True)
+    begin, frames = np.repeat(first, length), np.repeat(length, length)  # of the shot of each
+    steps = len(order) // batch_size
+    starts = np.flatnonzero(frames >= clip)
+    if not len(starts):
+        raise UserError(
+            f"no shot has the {clip} frames of a clip, the longest has {length.max()}; give "
+            "longer films"
+        )
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        number = steps * (batch_size // clip)
+        rounds = [rng.permutation(starts) for _ in range(-(-number // len(starts)))]
+        start = np.concatenate(rounds)[:number]
+        room = (frames[start] - 1) // (clip - 1)
+        step = rng.integers(1, np.minimum(apart, room) + 1)
+        last = begin[start] + frames[start] - 1 - step * (clip - 1)
+        places = np.minimum(start, last)[:, None] + step[:, None] * np.arange(clip)
+        return order[places].reshape(steps, batch_size)
 
     return draw
 

@@ -37,22 +37,7 @@ def load(place: str | None = None, pictures: int = 6_000) -> Splits:
     """
     if place is not None:
         raise UserError(f"moving_sprites are rendered; leave ':{place}' away")
-    rng = np.random.default_rng(SPLIT_SEED)
-    fixed = {
-        name: rng.integers(0, dsprites.SIZES[name], pictures)
-        for name in ("shape", "scale", "orientation")
-    }
-    velocity = rng.integers(0, len(SPEEDS) ** 2, pictures)
-    speed = np.stack(np.divmod(velocity, len(SPEEDS)), 1) - 2  # (N, 2), x and y
-    travel = speed * (FRAMES - 1)
-    low, high = np.maximum(0, -travel), np.minimum(31, 31 - travel)
-    start = low + (rng.random((pictures, 2)) * (high - low + 1)).astype(np.int64)
-    clips = np.empty((pictures, FRAMES, 32, 32), np.uint8)
-    sprite = np.stack([fixed[name] for name in ("shape", "scale", "orientation")], 1)
-    for frame in range(FRAMES):
-        shown = dsprites.render(np.concatenate([sprite, start + frame * speed], 1))
-        clips[:, frame] = shrunk(shown[:, None])[:, 0]
-    factors = fixed | {"velocity": velocity, "x": start[:, 0], "y": start[:, 1]}
+    clips, factors = glide(np.random.default_rng(SPLIT_SEED), pictures)
     classes = {"velocity": velocities(), "shape": list(dsprites.SHAPES)}
     samples = Samples(clips, factors, classes=classes)
     cut = round((1 - TEST_SHARE) * pictures)
@@ -64,6 +49,26 @@ def load(place: str | None = None, pictures: int = 6_000) -> Splits:
         classes=velocities(),
         augment=Chain([]),
     )
+
+
+def glide(rng: np.random.Generator, number: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Clips in shades of grey, uint8 (N, 8, 32, 32), and their factors, (N,) each."""
+    fixed = {
+        name: rng.integers(0, dsprites.SIZES[name], number)
+        for name in ("shape", "scale", "orientation")
+    }
+    velocity = rng.integers(0, len(SPEEDS) ** 2, number)
+    speed = np.stack(np.divmod(velocity, len(SPEEDS)), 1) - 2  # (N, 2), x and y
+    travel = speed * (FRAMES - 1)
+    low, high = np.maximum(0, -travel), np.minimum(31, 31 - travel)
+    start = low + (rng.random((number, 2)) * (high - low + 1)).astype(np.int64)
+    clips = np.empty((number, FRAMES, 32, 32), np.uint8)
+    sprite = np.stack([fixed[name] for name in ("shape", "scale", "orientation")], 1)
+    for frame in range(FRAMES):
+        shown = dsprites.render(np.concatenate([sprite, start + frame * speed], 1))
+        clips[:, frame] = shrunk(shown[:, None])[:, 0]
+    factors = fixed | {"velocity": velocity, "x": start[:, 0], "y": start[:, 1]}
+    return clips, factors
 
 
 def read_velocity(clips: np.ndarray) -> np.ndarray:

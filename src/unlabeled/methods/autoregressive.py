@@ -84,18 +84,18 @@ class Autoregressive(Method):
         return self.told(self.says(encoder.states(x, ahead=True)).float(), x)[0]
 
     @torch.no_grad()
-    def sample(self, n: int, given: Tensor | None = None, length: int | None = None) -> Tensor:
-        """New pictures (n, C, H, W), value by value.
+    def sample(self, number: int, given: Tensor | None = None, length: int | None = None) -> Tensor:
+        """New pictures (number, C, H, W), value by value.
 
         Args:
-            n: how many.
-            given: first values (n, k), to be gone on from.
-            length: values in all; a picture's unless given, then the result is (n, length).
+            number: how many.
+            given: first values (number, k), to be gone on from.
+            length: values in all; a picture's unless given, then the result is (number, length).
         """
         encoder: Any = self.encoder
         whole = math.prod(self.shape) if length is None else length
         device = next(self.parameters()).device
-        x = torch.empty(n, 0, device=device) if given is None else given
+        x = torch.empty(number, 0, device=device) if given is None else given
         state, memory = encoder.read_on(x)
         while x.shape[1] < whole:
             x = torch.cat([x, self.draw(self.says(state).float(), x)], 1)
@@ -103,7 +103,7 @@ class Autoregressive(Method):
                 state, memory = encoder.read_on(x[:, -encoder.length // 2 :])  # its places are full
             else:
                 state, memory = encoder.read_on(x[:, -1:], memory)
-        return x if length is not None else x.view(n, *self.shape)
+        return x if length is not None else x.view(number, *self.shape)
 
     def draw(self, said: Tensor, x: Tensor) -> Tensor:
         """One more value (B, 1), from what is said of it (B, k) and those before (B, L)."""
@@ -125,3 +125,12 @@ class Autoregressive(Method):
             "picture, and its first half gone on from": torch.stack([x, gone_on], 1),
             "samples": self.sample(len(x))[:, None],
         }
+
+    def films(self, x: Tensor) -> dict[str, Tensor]:
+        """New pictures as they are written, row by row. Nothing of texts and series."""
+        if min(self.shape[1:]) < 4 or self.shape[0] != 1:
+            return {}
+        drawn = self.sample(min(6, len(x)))
+        row = torch.arange(self.shape[1], device=x.device)[:, None]
+        written = [torch.where(row < t, drawn, 0.5) for t in range(0, self.shape[1] + 1, 2)]
+        return {"written row by row": torch.stack([*written, drawn], 1)}

@@ -22,7 +22,8 @@ class ContextEncoder(Method):
 
     L_rec is the squared error within the hole. The critic sees whole pictures, real ones and ones
     with the hole filled, where the paper's sees the hole's content alone; it has the hinge loss and
-    spectral norms, which do not need the paper's care for balance.
+    spectral norms, which do not need the paper's care for balance. The whole hole counts alike; the
+    paper lets a rim of 7 pixels overlap with what is seen, and count ten times.
 
     Args:
         hole: "centre" is a quarter of the area; "blocks" are random squares of as much in all;

@@ -18,7 +18,7 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.files import write_json
 from unlabeled.methods.rbm import RBM
-from unlabeled.run import Run
+from unlabeled.run import Run, load
 from unlabeled.training import reopen, train
 
 
@@ -144,3 +144,34 @@ def stacked(machines: list[RBM], first: Run, splits: Splits, out: Path) -> Run:
     run.save()
     write_json(out / "config.json", config)
     return run
+
+
+class Stack:
+    """Machines one on another, to draw from.
+
+    Args:
+        machines: from the pixels up.
+    """
+
+    def __init__(self, machines: list[RBM]) -> None:
+        self.machines = machines
+
+    @torch.no_grad()
+    def sample(self, number: int, steps: int = 1000) -> Tensor:
+        """Probabilities of white (number, C, H, W): the top machine by long chains, then down."""
+        *below, top = self.machines
+        x = top.sample(number, steps).flatten(1)
+        for machine in reversed(below):
+            x = machine.pixels(torch.bernoulli(x))
+        return x.view(-1, *self.machines[0].shape)
+
+
+def restored(run: Run) -> Stack:
+    """The machines of a finished net, by the folders beside it.
+
+    Raises:
+        UserError: one of them is gone or damaged.
+    """
+    layers = range(1, len(run.inputs["args"]["widths"]) + 1)
+    found: Any = [reopen(load(run.path.parent / f"layer{number}")) for number in layers]
+    return Stack([machine.cpu() for machine in found])

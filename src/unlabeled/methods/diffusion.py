@@ -7,6 +7,7 @@ Meng, Ermon 2021, "Denoising Diffusion Implicit Models"; guidance of Ho, Saliman
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -93,25 +94,32 @@ class Diffusion(Method):
         """The average follows."""
         self.average.follow(self.net, self.momentum)
 
-    @torch.no_grad()
     def sample(
-        self, n: int, asked: Tensor | None = None, steps: int = 50, guidance: float = 2.0
+        self, number: int, asked: Tensor | None = None, steps: int = 50, guidance: float = 2.0
     ) -> Tensor:
-        """New pictures (n, C, H, W) in [0, 1], by DDIM without noise between its steps.
+        """New pictures (number, C, H, W) in [0, 1], by DDIM without noise between its steps.
 
         Args:
-            n: how many.
-            asked: classes (n,); nothing is asked for unless given.
+            number: how many.
+            asked: classes (number,); nothing is asked for unless given.
             steps: of sampling.
             guidance: how far what is asked for is exaggerated; 1 is as learnt.
         """
+        *_, (_, clean) = self.way(number, asked, steps, guidance)
+        return clean
+
+    @torch.no_grad()
+    def way(
+        self, number: int, asked: Tensor | None = None, steps: int = 50, guidance: float = 2.0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `sample` goes through: at each step the noisy pictures, and what is seen in them."""
         net: Any = self.average.module
         device = next(self.parameters()).device
-        x = torch.randn(n, *self.shape, device=device)
-        nothing = torch.full((n,), self.classes, device=device)
+        x = torch.randn(number, *self.shape, device=device)
+        nothing = torch.full((number,), self.classes, device=device)
         times = torch.linspace(1, 0, steps + 1, device=device)
         for now, then in itertools.pairwise(times):
-            time = now.expand(n)
+            time = now.expand(number)
             noise = self.noise(net, x, time, nothing if asked is None else asked).float()
             if asked is not None and guidance != 1:
                 plain = self.noise(net, x, time, nothing).float()
@@ -119,8 +127,8 @@ class Diffusion(Method):
             share, next_share = signal(now), signal(then)
             clean = ((x - (1 - share).sqrt() * noise) / share.sqrt()).clamp(-1, 1)
             noise = (x - share.sqrt() * clean) / (1 - share).sqrt()
+            yield ((x + 1) / 2).clamp(0, 1), ((clean + 1) / 2).clamp(0, 1)
             x = next_share.sqrt() * clean + (1 - next_share).sqrt() * noise
-        return ((clean + 1) / 2).clamp(0, 1)
 
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """New pictures, of each class where it was told any."""
@@ -129,6 +137,16 @@ class Diffusion(Method):
         asked = torch.arange(len(x), device=x.device) % self.classes
         drawn = self.sample(4 * len(x), asked.repeat_interleave(4))
         return {"samples, asked for each class": drawn.unflatten(0, (len(x), 4))}
+
+    def films(self, x: Tensor) -> dict[str, Tensor]:
+        """From noise to pictures; pictures of other than 1 or 3 channels are films themselves."""
+        number = min(6, len(x))
+        asked = torch.arange(number, device=x.device) * max(1, self.classes // number)
+        told = None if self.condition == "none" else asked % self.classes
+        if self.shape[0] not in (1, 3):
+            return {"samples": self.sample(number, told)[:, :, None]}
+        noisy, clean = zip(*self.way(number, told), strict=True)
+        return {"from noise to pictures": torch.stack([*noisy[::4], clean[-1]], 1)}
 
 
 def mixed(x: Tensor, noise: Tensor, time: Tensor) -> Tensor:

@@ -107,10 +107,10 @@ class GAN(Method):
         return real_score, false_score
 
     @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """New pictures (n, C, H, W) in [0, 1], by the generator's average."""
+    def sample(self, number: int) -> Tensor:
+        """New pictures (number, C, H, W) in [0, 1], by the generator's average."""
         device = next(self.parameters()).device
-        noise = torch.randn(n, self.code, device=device)
+        noise = torch.randn(number, self.code, device=device)
         return self.average(noise).float().sigmoid()
 
     @torch.no_grad()

@@ -96,14 +96,18 @@ class Helmholtz(Method):
         return torch.stack(found).mean(0)
 
     @torch.no_grad()
+    def sample(self, number: int) -> Tensor:
+        """Dreams: probabilities of white (number, C, H, W)."""
+        return self.down[0](self.dream(number)[1]).float().sigmoid().view(-1, *self.shape)
+
+    @torch.no_grad()
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """Dreams, and pictures with what their causes bring to mind."""
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))
         again = self.down[0](self.recognise(v)[1]).float().sigmoid()
-        dreams = self.down[0](self.dream(len(x))[1]).float().sigmoid()
         return {
             "picture and what it brings to mind": torch.stack([x, again.view_as(x)], 1),
-            "samples": dreams.view(-1, 1, *self.shape),
+            "samples": self.sample(len(x))[:, None],
         }
 
 

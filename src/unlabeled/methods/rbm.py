@@ -120,6 +120,16 @@ class RBM(Method):
         return float(weight.logsumexp(0) - math.log(chains))
 
     @torch.no_grad()
+    def sample(self, number: int, steps: int = 1000) -> Tensor:
+        """Probabilities of white (number, C, H, W) after long chains of Gibbs sampling, which begin
+        where only the pixels' biases count.
+        """
+        v = torch.bernoulli(self.visible_bias.sigmoid().expand(number, -1))
+        return self.pixels(self.hidden(self.gibbs(v, steps)).float().sigmoid()).view(
+            -1, *self.shape
+        )
+
+    @torch.no_grad()
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """Pictures and what one step makes of them; dreams of long chains; some filters."""
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))

@@ -82,12 +82,16 @@ class VAE(Method):
         return pixels.flatten(1).sum(1)
 
     @torch.no_grad()
+    def sample(self, number: int) -> Tensor:
+        """New pictures (number, C, H, W) in [0, 1], from z of N(0, 1): the means of p(x|z)."""
+        noise = torch.randn(number, self.encoder.dim, device=self.log_std.device)
+        return self.decoder(noise).float().sigmoid()
+
+    @torch.no_grad()
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """What it draws: each picture beside its reconstruction, and samples from N(0, 1)."""
         again = self.decoder(self.encoder(x)).float().sigmoid()
-        noise = torch.randn(len(x), self.encoder.dim, device=x.device)
-        samples = self.decoder(noise).float().sigmoid()
         return {
             "picture and reconstruction": torch.stack([x, again], 1),
-            "samples": samples[:, None],
+            "samples": self.sample(len(x))[:, None],
         }

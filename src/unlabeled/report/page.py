@@ -160,6 +160,11 @@ def _made(run: Run) -> str:
         for path in sorted(run.path.glob("picture-*.png"))
         if not path.is_symlink()
     )
+    figures += "".join(
+        _film(path.read_bytes(), path.stem.removeprefix("film-").replace("-", " "))
+        for path in sorted(run.path.glob("film-*.gif"))
+        if not path.is_symlink()
+    )
     return f"<section><h2>What it draws</h2>{figures}</section>" if figures else ""
 
 
@@ -286,6 +291,23 @@ def format_figure(key: str, value: float | None) -> str:
 def _figure(png: bytes, caption: str, kind: str = "square") -> str:
     image = _image(png, caption, kind)
     return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _film(gif: bytes, caption: str) -> str:
+    """A GIF, and its last frame for those who want nothing to move."""
+    told = html.escape(caption)
+    return f"<figure>{film_image(gif, caption)}<figcaption>{told}</figcaption></figure>"
+
+
+def film_image(gif: bytes, alt: str) -> str:
+    """The element of a GIF that stands still where the reader prefers that."""
+    moving, still = (base64.b64encode(c).decode() for c in (gif, plots.still(gif)))
+    return (
+        '<picture><source media="(prefers-reduced-motion: reduce)" '
+        f'srcset="data:image/png;base64,{still}">'
+        f'<img class="sheet" alt="{html.escape(alt)}" src="data:image/gif;base64,{moving}">'
+        "</picture>"
+    )
 
 
 def _image(png: bytes, alt: str, kind: str) -> str:

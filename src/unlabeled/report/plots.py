@@ -13,7 +13,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
 from unlabeled.core import Batch, Method
-from unlabeled.datasets.base import Splits, to_float
+from unlabeled.datasets.base import Samples, Splits, to_float
 from unlabeled.datasets.loading import labels_of
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
@@ -33,7 +33,7 @@ STYLE: Any = {
 
 def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int = 4) -> bytes:
     """PNG: one row a picture; first as it is, then views of it, always the same draws."""
-    rows = np.linspace(0, len(splits.train) - 1, min(pictures, len(splits.train))).astype(int)
+    rows = shown_rows(method, splits.train, pictures if method.clip == 1 else 2 * method.clip)
     part = splits.train.take(rows)
     x = to_float(torch.from_numpy(part.x[:]), splits.range)
     target = labels_of(method, splits)
@@ -55,22 +55,101 @@ def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int 
 
 def made_pictures(method: Method, splits: Splits, pictures: int = 10) -> dict[str, bytes]:
     """PNG by title of what a method draws: a column for each picture, or rows of single ones."""
+    drawn = _made(method, splits, pictures, "pictures")
+    return {title: sheet_picture(tensor) for title, tensor in drawn.items()}
+
+
+def sheet_picture(pictures: Tensor) -> bytes:
+    """PNG of pictures (B, k, C, H, W) in [0, 1], a column for each k that belong together."""
+    size = pictures.shape[-1], pictures.shape[-2]
+    table = [[_to_image(p, size) for p in belonging] for belonging in pictures.float().cpu()]
+    columns = [list(row) for row in zip(*table, strict=True)]
+    return _contact_sheet(columns, gap_after_first=False)
+
+
+def picture(x: Tensor) -> bytes:
+    """PNG of one picture (C, H, W) in [0, 1]."""
+    return _png(_to_image(x, (x.shape[-1], x.shape[-2])))
+
+
+def samples_picture(x: Tensor, labels: list[str], columns: int = 10) -> bytes:
+    """PNG of pictures (N, C, H, W) in [0, 1], so many a row; under labels, a row each.
+
+    Of pictures whose channels are frames, each is a row of them.
+    """
+    size = x.shape[-1], x.shape[-2]
+    if x.shape[1] not in (1, 3):
+        labels = [label for label in labels for _ in range(len(x) // len(labels))]
+        columns, x = x.shape[1], x.flatten(0, 1)[:, None]
+    shown = [_to_image(p, size) for p in x]
+    table = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+    sheet = _sheet(table, gap_after_first=False)
+    return _png(_beside(labels, sheet, shown[0].height + 4))
+
+
+def _beside(labels: list[str], sheet: Image.Image, height: int) -> Image.Image:
+    """A sheet of rows of that height, with a label beside each."""
+    if not labels:
+        return sheet
+    font = ImageFont.load_default(size=20)
+    margin = 24 + max(round(font.getlength(label)) for label in labels)
+    whole = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
+    whole.paste(sheet, (margin, 0))
+    pen = ImageDraw.Draw(whole)
+    for i, label in enumerate(labels):
+        middle = i * height + (height - 4) / 2
+        pen.text((margin - 12, middle), label, fill="#1c2430", font=font, anchor="rm")
+    return whole
+
+
+def made_films(method: Method, splits: Splits, pictures: int = 11) -> dict[str, bytes]:
+    """GIF by title of what a method makes that moves, its films side by side."""
+    films = _made(method, splits, pictures, "films")
+    return {title: film_picture(tensor) for title, tensor in films.items()}
+
+
+def film_picture(films: Tensor, seconds: float = 0.2) -> bytes:
+    """GIF of films (B, T, C, H, W) in [0, 1] side by side, over and over; the last frame stays."""
+    size = films.shape[-1], films.shape[-2]
+    images = []
+    for frames in films.float().cpu().unbind(1):
+        sheet = _sheet([[_to_image(picture, size) for picture in frames]], gap_after_first=False)
+        images.append(sheet.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+    long = [round(1000 * seconds)] * (len(images) - 1) + [round(5000 * seconds)]
+    content = io.BytesIO()
+    first, *others = images
+    first.save(content, "GIF", save_all=True, append_images=others, duration=long, loop=0)
+    return content.getvalue()
+
+
+def still(gif: bytes) -> bytes:
+    """PNG of the last frame of a GIF, for those who want nothing to move."""
+    film = Image.open(io.BytesIO(gif))
+    film.seek(getattr(film, "n_frames", 1) - 1)
+    return _png(film.convert("RGB"))
+
+
+def shown_rows(method: Method, part: Samples, number: int) -> np.ndarray:
+    """Rows all over the pictures; for a method of clips, the first frames of the longest shot."""
+    if method.clip == 1 or "shot" not in part.factors:
+        return np.linspace(0, len(part) - 1, min(number, len(part))).astype(int)
+    shot = part.factors["shot"]
+    rows = np.flatnonzero(shot == np.bincount(shot).argmax())
+    return rows[np.argsort(part.factors["frame"][rows], kind="stable")][:number]
+
+
+def _made(method: Method, splits: Splits, pictures: int, what: str) -> dict[str, Tensor]:
+    """What the method's `pictures` or `films` makes of test pictures, always the same."""
     part = splits.test if len(splits.test) else splits.train
-    rows = np.linspace(0, len(part) - 1, min(pictures, len(part))).astype(int)
+    rows = shown_rows(method, part, pictures)
     device = next(method.parameters()).device
     x = to_float(torch.from_numpy(part.x[rows]), splits.range).to(device)
     was_training = method.training
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        drawn = method.eval().pictures(x)
+        drawn = getattr(method.eval(), what)(x)
     method.train(was_training)
-    sheets = {}
-    for title, tensor in drawn.items():
-        size = tensor.shape[-1], tensor.shape[-2]
-        table = [[_to_image(p, size) for p in belonging] for belonging in tensor.float().cpu()]
-        columns = [list(row) for row in zip(*table, strict=True)]
-        sheets[title] = _contact_sheet(columns, gap_after_first=False)
-    return sheets
+    return drawn
 
 
 def transformations_picture(
@@ -87,18 +166,8 @@ def transformations_picture(
         for view in views.values():
             changed = [view(x) for _ in range(draws)]
             table.append([_to_image(c[i], size) for i in range(pictures) for c in changed])
-    height = table[0][0].height
-    labels = ["as they are", *views]
-    sheet = Image.open(io.BytesIO(_contact_sheet(table, gap_after_first=False)))
-    margin = 220
-    whole = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
-    whole.paste(sheet, (margin, 0))
-    pen = ImageDraw.Draw(whole)
-    font = ImageFont.load_default(size=20)
-    for i, label in enumerate(labels):
-        middle = i * (height + 4) + height / 2
-        pen.text((margin - 12, middle), label, fill="#1c2430", font=font, anchor="rm")
-    return _png(whole)
+    sheet = _sheet(table, gap_after_first=False)
+    return _png(_beside(["as they are", *views], sheet, table[0][0].height + 4))
 
 
 def pictures_sheet(splits: Splits, pictures: int = 40, columns: int = 10) -> bytes:
@@ -339,6 +408,10 @@ def _to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
 
 
 def _contact_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> bytes:
+    return _png(_sheet(table, gap_after_first))
+
+
+def _sheet(table: list[list[Image.Image]], gap_after_first: bool) -> Image.Image:
     width, height = table[0][0].size
     gap, wide = 4, 16 if gap_after_first else 4
     columns = max(len(row) for row in table)
@@ -350,4 +423,4 @@ def _contact_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> byt
     for i, row in enumerate(table):
         for j, image in enumerate(row):
             sheet.paste(image, (j * (width + gap) + (wide - gap if j else 0), i * (height + gap)))
-    return _png(sheet)
+    return sheet

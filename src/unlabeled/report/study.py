@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabeled.files import write_bytes
-from unlabeled.report.page import page, style
+from unlabeled.report.page import film_image, page, style
 
 if TYPE_CHECKING:
     from unlabeled.studies.study import Experiment, Finding, Table
@@ -103,6 +103,9 @@ def _picture(title: str, content: bytes | str) -> str:
     wide = ""
     if isinstance(content, str):
         drawing = content.replace("<svg", f'<svg role="img" aria-label="{shown}"', 1)
+    elif content[:3] == b"GIF":
+        drawing = film_image(content, title)
+        wide = ' class="whole"' if int.from_bytes(content[6:8], "little") > WIDE else ""
     else:
         source = base64.b64encode(content).decode()
         drawing = f'<img class="sheet" alt="{shown}" src="data:image/png;base64,{source}">'

@@ -51,7 +51,7 @@ class Finding:
         did: what was done, in a sentence or two.
         answer: two sentences drawn from the figures.
         tables: to be shown.
-        pictures: title, and PNG (bytes) or SVG (str).
+        pictures: title, and PNG or GIF (bytes) or SVG (str).
         claims: by number, whether it held here and why; None where that stays open.
     """
 
@@ -258,8 +258,8 @@ def _keep(place: Path, finding: Finding, record: dict[str, Any]) -> None:
     files = []
     for number, (title, content) in enumerate(finding.pictures):
         name = f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', title.lower())[:60]}"
-        name += ".svg" if isinstance(content, str) else ".png"
         data = content.encode() if isinstance(content, str) else content
+        name += ".svg" if isinstance(content, str) else ".gif" if data[:3] == b"GIF" else ".png"
         write_bytes(place / name, data)
         files.append([title, name])
     told = {

@@ -1,0 +1,145 @@
+"""Video colorization: give a grey frame its colours by pointing at earlier frames.
+
+Vondrick, Shrivastava, Fathi, Guadarrama, Murphy 2018, "Tracking Emerges by Colorizing Videos",
+eq. 1–3.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.errors import UserError
+from unlabeled.evaluation.carrying import carry
+from unlabeled.views import Crop, View
+from unlabeled.views.colour import colour_bins, grey, lab, rgb, soft_bins
+
+
+class VideoColorization(Method):
+    """Of four frames of a shot the last one is grey: each of its places points, by the softmax of
+    the likeness of embeddings, at places of the other three, and gets their colours.
+
+    All frames go through the encoder in grey, so only likeness of what is there can find them. What
+    points at colours can point at anything: `carry` takes masks and key points along.
+
+    Beside the paper: colours are soft bins of a* and b*, not the 16 clusters of k-means; embeddings
+    have length 1; a frame is seen alone, without convolutions over time.
+
+    Args:
+        dim: width of the embeddings.
+        temperature: of the pointing.
+        radius: places around its own at which a place may point in training; 0 for any.
+        shape: channels, height and width of the frames; the data set's own unless given.
+        weak: a change of place that all frames of a clip undergo alike; a crop unless given.
+    """
+
+    colour = True
+    clip = 4
+    apart = 4
+    network = "places"
+    encoder_args: ClassVar = {"grey": True}
+    # About 100 steps on the small films. Screened in short runs with a look at shots kept for
+    # testing, whose figures are so much the less blind.
+    recipe = Recipe(epochs=12, batch_size=32, optimizer="adamw", lr=2e-3, schedule="one_cycle")
+    recipes: ClassVar = {"coloured_sprites": MINUTES | {"epochs": 4, "lr": 2e-3}}
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        dim: int = 64,
+        temperature: float = 0.07,
+        radius: int = 0,
+        shape: tuple[int, int, int] = (3, 64, 88),
+        weak: View | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        channels, self.grid = _map_of(encoder, shape)
+        self.stride = -(-shape[1] // self.grid[0])
+        self.head = nn.Conv2d(channels, dim, 1)
+        self.bins: Tensor
+        self.far: Tensor
+        self.register_buffer("bins", colour_bins().clone(), persistent=False)
+        rows, columns = (torch.arange(side) for side in self.grid)
+        place = torch.cartesian_prod(rows, columns)
+        far = (place[:, None] - place).abs().amax(2) > (radius or max(self.grid))
+        self.register_buffer("far", far, persistent=False)  # (N, N)
+        self.temperature, self.weak = temperature, weak or Crop((0.6, 1.0), (0.9, 1.1))
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Frames in grey (B, 3, H, W), and the soft bins of colour of their places (B, N, Q)."""
+        whole = batch.x[: len(batch.x) // self.clip * self.clip]
+        clips = whole.unflatten(0, (-1, self.clip)).flatten(1, 2)  # a clip's frames as channels
+        x = self.weak(clips).unflatten(1, (self.clip, -1)).flatten(0, 1)
+        ab = F.adaptive_avg_pool2d(lab(x)[:, 1:], self.grid).movedim(1, 3).flatten(0, 2)
+        return grey(x), soft_bins(ab, self.bins).unflatten(0, (len(x), -1))
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy of the last frame's colours with those that are pointed at (eq. 3)."""
+        x, bins = views
+        colours = bins.unflatten(0, (-1, self.clip))  # (n, T, N, Q)
+        z = self.places(x).flatten(2).transpose(1, 2).unflatten(0, (-1, self.clip))  # (n, T, N, d)
+        likeness = torch.einsum("nid,ntjd->nitj", z[:, -1], z[:, :-1]) / self.temperature
+        pointing = likeness.masked_fill(self.far[:, None], -torch.inf).flatten(2).softmax(2)
+        carried = pointing @ colours[:, :-1].flatten(1, 2)  # (n, N, Q)
+        return -(colours[:, -1] * (carried + 1e-6).log()).sum(2).mean()
+
+    def places(self, x: Tensor) -> Tensor:
+        """Embeddings of length 1 of the places of pictures: (B, 3, H, W) -> (B, dim, h, w)."""
+        return F.normalize(self.head(self.encoder.map(x)).float(), dim=1)
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Embeddings of all pixels, (B, dim, H, W): the maps of the picture shifted by each number
+        of pixels below the stride, woven into each other.
+        """
+        height, width = x.shape[2:]
+        more = (-height % self.stride + self.stride - 1, -width % self.stride + self.stride - 1)
+        wide = F.pad(x, (0, more[1], 0, more[0]), mode="replicate")
+        down, across = (
+            side + m - self.stride + 1 for side, m in zip(x.shape[2:], more, strict=True)
+        )
+        woven = x.new_empty(len(x), self.head.out_channels, down, across)
+        for i, j in itertools.product(range(self.stride), repeat=2):
+            shifted = wide[:, :, i : i + down, j : j + across]
+            woven[:, :, i :: self.stride, j :: self.stride] = self.places(shifted)
+        return woven[:, :, :height, :width]
+
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """Neighbours of those pictures: the first frame, the last in grey, carried, and true."""
+        told = self.coloured(x)
+        sheet = [x[:1].expand_as(x), grey(x), told, x]
+        return {"first frame, grey, colours carried, truth": torch.stack(sheet, 1)[1:]}
+
+    def films(self, x: Tensor) -> dict[str, Tensor]:
+        """The frames in grey, with the colours of the first one carried along, and as they are."""
+        return {"grey, colours carried, truth": torch.stack([grey(x), self.coloured(x), x])}
+
+    def coloured(self, x: Tensor) -> Tensor:
+        """Frames (T, 3, H, W), their colours those of the first one, carried along."""
+        light, ab = lab(x).split([1, 2], 1)
+        return rgb(torch.cat([light, carry(self, x, ab[0])], 1))
+
+
+def _map_of(encoder: nn.Module, shape: tuple[int, int, int]) -> tuple[int, tuple[int, int]]:
+    """Channels of an encoder's map, and its height and width."""
+    was_training = encoder.training
+    with torch.no_grad():
+        try:
+            found = encoder.eval().map(torch.zeros(1, *shape))  # type: ignore[operator]
+        except (AttributeError, RuntimeError) as error:
+            raise UserError(
+                "video_colorization needs an encoder with a map of places: use places, or a resnet"
+            ) from error
+    encoder.train(was_training)
+    height, width = found.shape[2:]
+    if min(height, width) < 4:
+        raise UserError(
+            f"the encoder's map has {height}×{width} places, too few to point at; use --encoder "
+            "places, or larger frames"
+        )
+    return found.shape[1], (height, width)
