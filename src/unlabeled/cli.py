@@ -321,9 +321,8 @@ def views_command(argv: list[str]) -> int:
     splits = open_data(given.data)
     _, arguments = resolve(cls, splits, options)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_views(
-        cls(build_encoder(cls.network, splits.channels, splits.size), **arguments), splits, out
-    )
+    network = cls.sound_network if splits.rate else cls.network
+    draw_views(cls(build_encoder(network, splits.channels, splits.size), **arguments), splits, out)
     print(out)
     return 0
 
@@ -443,8 +442,8 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument(
         "--encoder",
         type=str,
-        default=cls.network,
-        help="a name of `unlabeled list encoders`, timm:NAME, hf:NAME, or ./file.py:Net",
+        help="a name of `unlabeled list encoders`, timm:NAME, hf:NAME, or ./file.py:Net "
+        f"(default: {cls.network}; {cls.sound_network} for sound)",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_function_arguments(

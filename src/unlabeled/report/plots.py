@@ -20,6 +20,8 @@ from unlabeled.evaluation.verification import Pairs
 from unlabeled.views import View
 
 WITHIN, BETWEEN, LINE = "#0b7a75", "#d1495b", "#1f4e79"
+LONG = 512
+"""Values of a row from which on its curve is shown."""
 SHAPE_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7")  # told apart by the colour-blind (Okabe, Ito)
 STYLE: Any = {
     "font.size": 9,
@@ -302,12 +304,31 @@ def _is_pictures(x: Tensor) -> bool:
 
 
 def _to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
-    """One picture (C, H, W) in [0, 1]; of two or more than three channels, the first."""
+    """One picture (C, H, W) in [0, 1]; of two or more than three channels, the first.
+
+    Of a long row, such as sound, its curve.
+    """
+    if size[1] == 1 and size[0] > LONG:
+        return _curve(x[0, 0], size[0])
     shown = x if x.shape[0] in (1, 3) else x[:1]
     array = (shown.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).expand(-1, -1, 3)
     image = Image.fromarray(array.contiguous().numpy())
     times = max(1, round(96 / max(size)))
     return image.resize((size[0] * times, size[1] * times), Image.Resampling.NEAREST)
+
+
+def _curve(values: Tensor, length: int, width: int = 192, height: int = 72) -> Image.Image:
+    """Lowest and highest of so many values in each column, in [−1, 1]; the row may end early."""
+    row = torch.nan_to_num(values.float(), nan=0.0)
+    row = torch.nn.functional.pad(row, (0, -(-length // width) * width - len(row)))
+    columns = row.view(width, -1).clamp(-1, 1)
+    ends = torch.stack([columns.amax(1), columns.amin(1)], 1)
+    places = ((1 - ends) / 2 * (height - 1)).round().int().tolist()
+    image = Image.new("RGB", (width, height), "#f3f4f6")
+    pen = ImageDraw.Draw(image)
+    for column, (top, bottom) in enumerate(places):
+        pen.line((column, top, column, bottom), fill=LINE)
+    return image
 
 
 def _contact_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> bytes:
