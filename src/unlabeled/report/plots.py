@@ -16,6 +16,7 @@ from unlabeled.core import Batch, Method
 from unlabeled.datasets.base import Splits, to_float
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
+from unlabeled.evaluation.layers import Layer
 from unlabeled.evaluation.verification import Pairs
 from unlabeled.views import View
 
@@ -176,6 +177,27 @@ def bars_picture(values: dict[str, float], title: str) -> str:
     axes.barh(order, [100 * values[name] for name in order], color=LINE, height=0.7)
     axes.set(xlabel=f"{title}, %", xlim=(0, 100))
     axes.grid(axis="x", alpha=0.25)
+    return _svg(figure)
+
+
+def layers_picture(found: dict[str, list[Layer]], target: str) -> str:
+    """SVG: the probe's accuracy and the similarity of classes, stage by stage, a line each."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for name, layers in found.items():
+            stages = [layer.stage for layer in layers]
+            left.plot(stages, [100 * layer.linear for layer in layers], marker="o", label=name)
+            right.plot(stages, [layer.gap for layer in layers], marker="o")
+        left.set(ylabel=f"{target}, linear probe, %", title="what can be read")
+        right.set(ylabel="cosine, same − other class", title="what lies together")
+        for axes in (left, right):
+            axes.set_xlabel("stage")
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+            axes.grid(alpha=0.25)
+        figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=4)
     return _svg(figure)
 
 
