@@ -42,7 +42,9 @@ class Spectral(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, 1, T) -> (B, dim)."""
         waves = x.mean(1)[:, 0].cpu().numpy()
-        ends = np.maximum(lengths(waves), 1)
+        window = round(0.032 * self.rate)
+        waves = np.pad(waves, ((0, 0), (0, max(0, window - waves.shape[1]))))
+        ends = np.maximum(lengths(waves), window)
         rows = [self._frames(wave[:end]) for wave, end in zip(waves, ends, strict=True)]
         told = [np.concatenate([f.mean(1), f.std(1)]) for f in rows]  # each (C, T') before
         return torch.from_numpy(np.stack(told).astype(np.float32)).to(x.device)

@@ -46,7 +46,7 @@ class CPC(Method):
     by_stage = True
     recipe = Recipe(epochs=50, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0)
     recipes: ClassVar = {
-        "spoken_digits": MINUTES | {"epochs": 40, "lr": 2e-3},
+        "spoken_digits": MINUTES | {"epochs": 40, "lr": 2e-3, "steps": 12},
         "cifar10": MINUTES | {"epochs": 4},
         "fashion_mnist": MINUTES | {"epochs": 4},
     }
@@ -57,7 +57,7 @@ class CPC(Method):
         *,
         steps: int = 8,
         skip: int = 0,
-        negatives: Among = "both",
+        negatives: Among = "others",
         objective: Literal["info_nce", "hinge"] = "info_nce",
         directions: Literal[1, 4] = 1,
         samples: int = 2560,

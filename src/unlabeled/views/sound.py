@@ -119,11 +119,11 @@ class Reverberation(View):
         dry = x[rows]
         if not len(rows):
             return x
-        last = _draw(dry, 0.1 * self.samples, self.samples)
+        last = _draw(dry, 0.1 * self.samples, float(self.samples))
         along = torch.arange(self.samples, device=x.device)
         echo = torch.randn(len(dry), 1, 1, self.samples, device=x.device)
         echo = echo * 10 ** (-3 * along / last)
-        echo = _draw(dry, 0, self.wet) * echo / echo.norm(dim=3, keepdim=True)
+        echo = _draw(dry, 0.0, self.wet) * echo / echo.norm(dim=3, keepdim=True)
         n = x.shape[3] + self.samples
         wet = torch.fft.irfft(torch.fft.rfft(dry, n) * torch.fft.rfft(echo, n), n)
         out = x.clone()
@@ -143,7 +143,7 @@ class Tempo(View):
 
     def __call__(self, x: Tensor) -> Tensor:
         """What becomes too long loses its end, what becomes too short ends in silence."""
-        rate = self.factor ** _draw(x, -1, 1).flatten()
+        rate = self.factor ** _draw(x, -1.0, 1.0).flatten()
         return _kept(stretched(x, rate), heard(x), rate)
 
 
