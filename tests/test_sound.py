@@ -167,7 +167,7 @@ def test_pieces_come_from_what_is_heard():
     seen = views.piece(x, 2000)
     assert seen.shape == (40, 1, 1, 2000)
     assert (seen.abs().amax(3) > 0.4).all()
-    assert len({round(row[0, 0, 0].item(), 4) for row in seen}) > 10
+    assert len({round(row[0, 0, 0].item(), 4) for row in seen}) > 5
     with pytest.raises(UserError, match="give fewer"):
         views.piece(x, 9000)
 

@@ -96,3 +96,24 @@ def above(stage: nn.Module, views: Any) -> Any:
     if isinstance(views, tuple | list):
         return tuple(above(stage, view) for view in views)
     return stage(views) if views.ndim == 4 and views.is_floating_point() else views
+
+
+def kept_bytes(method: Method, views: Any) -> int:
+    """The most that autograd keeps at once for a step's gradients, in bytes.
+
+    Activations count as often as they are kept; weights, which are there anyway, do not.
+    """
+    weights = {p.data_ptr() for p in method.parameters()}
+    most, held = 0, 0
+
+    def keep(t: Tensor) -> Tensor:
+        nonlocal held
+        held += 0 if t.data_ptr() in weights else t.numel() * t.element_size()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        for _, loss in method.turns(views):
+            most, held = max(most, held), 0
+            loss.backward()
+    method.zero_grad()
+    return most
