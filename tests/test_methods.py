@@ -30,7 +30,7 @@ def method(cls) -> Method:
     arguments = {"classes": 3, "augment": Affine(), "shape": (channels, 32, 32)}
     accepted = inspect.signature(cls).parameters
     chosen = {k: v for k, v in arguments.items() if k in accepted}
-    options = cls.encoder_args | ({"width": 4} if cls.network == "small" else {})
+    options = cls.encoder_args | ({"width": 4} if cls.network in ("small", "patches") else {})
     return cls(build(cls.network, channels, (32, 32), **options), **chosen)
 
 

@@ -35,7 +35,11 @@ def make(name: str) -> Method:
     chosen = {"classes": 3, "augment": Affine(), "shape": shape, "pictures": 40, "splits": 1}
     chosen |= {"threshold": 0.34}  # little above chance, so that some rows are surer
     arguments = {k: v for k, v in chosen.items() if k in inspect.signature(cls).parameters}
-    options = cls.encoder_args | {"small": {"width": 2}, "unet": {"width": 8}}.get(cls.network, {})
+    options = cls.encoder_args | {
+        "small": {"width": 2},
+        "patches": {"width": 2},
+        "unet": {"width": 8},
+    }.get(cls.network, {})
     method = cls(build(cls.network, channels, (32, 32), **options), **arguments)
     method.progress = 0.8  # when all terms of a loss have set in
     return method

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
-from unlabeled.views.base import View
+from unlabeled.views import Flip, View
 
 Norm = Literal["none", "layer"]
 
@@ -23,6 +23,7 @@ def patches(
     patch: int | None = None,
     stages: int = 4,
     norm: Norm = "none",
+    contrast: bool = True,
 ) -> Encoder:
     """Convolutions on overlapping patches, and a mean over all: 8·width features (256).
 
@@ -37,6 +38,8 @@ def patches(
         patch: side of a patch; a quarter of the picture's unless given. The next one is half a
             patch away.
         stages: how many.
+        contrast: every patch gets mean 0 and deviation 1 before, as by a retina, so that brightness
+            does not tell which picture it is of.
         norm: "layer", over the channels and pixels of each patch, is CPC v2's (Hénaff et al. 2020).
     """
     side = patch or max(4, min(size) // 4)
@@ -52,6 +55,8 @@ def patches(
         pool = i > 0 and left > 2
         left //= 2 if pool else 1
         layers: list[nn.Module] = [nn.MaxPool2d(2)] if pool else []
+        if i == 0 and contrast:
+            layers.append(nn.GroupNorm(1, channels, affine=False))
         layers.append(nn.Conv2d(c_in, c_out, 3, padding=1, bias=norm == "none"))
         nn.init.kaiming_normal_(layers[-1].weight)  # type: ignore[arg-type]
         layers += [nn.GroupNorm(1, c_out)] if norm == "layer" else []
@@ -94,6 +99,10 @@ class Patches(Encoder):
     def context(self) -> nn.Module:
         """What gathers the patches of all rows above into c."""
         return Above(self.dim) if self.above else nn.Identity()
+
+    def weak(self) -> View:
+        """A view that suits pictures unless another is named: mirroring."""
+        return Flip()
 
     def pieces(self, x: Tensor, samples: int = 0, jitter: View | None = None) -> Tensor:
         """Patches side by side, each changed by itself where there is a `jitter`."""

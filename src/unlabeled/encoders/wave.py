@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError
-from unlabeled.views.base import View
+from unlabeled.views.base import Chain, View
 from unlabeled.views.sound import piece
 
 
@@ -76,6 +76,10 @@ class Wave(Encoder):
     def context(self) -> nn.Module:
         """The memory is the context; it needs no other."""
         return nn.Identity()
+
+    def weak(self) -> View:
+        """A view that suits sound unless another is named: none."""
+        return Chain([])
 
     def pieces(self, x: Tensor, samples: int = 0, jitter: View | None = None) -> Tensor:
         """Pieces of recordings (B, C, H, W), with their samples in a row: (B, 1, 1, samples)."""

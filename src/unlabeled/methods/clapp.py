@@ -16,8 +16,9 @@ from unlabeled.encoders.patches import Each, apart, side_by_side
 from unlabeled.errors import UserError
 from unlabeled.methods.cpc import lanes
 from unlabeled.objectives.precision import full_precision
+from unlabeled.parallel import gather, own, world_size
 from unlabeled.plasticity import Step, dendrites, hebbian
-from unlabeled.views import Chain, View
+from unlabeled.views import View
 
 
 class CLAPP(Method):
@@ -34,7 +35,8 @@ class CLAPP(Method):
         rule: "autograd", or "hebbian": the explicit local rule (eq. 6–8), the same to the last
             digits, for stages of convolution and ReLU. Then nothing is propagated back.
         samples: length of the pieces of sound that are learnt from; 0 takes recordings whole.
-        weak: view of a whole picture or recording; none unless given.
+        jitter: view of every patch by itself; none unless given.
+        weak: view of whole pictures or recordings; mirroring of pictures unless given.
     """
 
     network = "patches"
@@ -51,6 +53,7 @@ class CLAPP(Method):
         skip: int = 1,
         rule: Literal["autograd", "hebbian"] = "autograd",
         samples: int = 2560,
+        jitter: View | None = None,
         weak: View | None = None,
     ) -> None:
         super().__init__(encoder)
@@ -63,14 +66,14 @@ class CLAPP(Method):
             for c in self.encoder.widths
         )
         self.skip, self.rule, self.samples = skip, rule, samples
-        self.weak = weak or Chain([])
+        self.jitter, self.weak = jitter, weak or self.encoder.weak()
         if rule == "hebbian":
             for stage in self.encoder.stages:
                 parts(stage)  # or say what is amiss
 
     def views(self, batch: Batch) -> Tensor:
         """Patches (B, C, p, P·p), side by side, or pieces of sound (B, 1, 1, samples)."""
-        return self.encoder.pieces(self.weak(batch.x), self.samples)
+        return self.encoder.pieces(self.weak(batch.x), self.samples, self.jitter)
 
     def loss(self, views: Tensor) -> Tensor:
         """The sum over stages."""
@@ -84,7 +87,7 @@ class CLAPP(Method):
                 loss, x = self.by_rule(stage, predictors, x)
             else:
                 x = stage(x.detach())
-                z = self.encoder.places(x)
+                z = gather(self.encoder.places(x))
                 loss = hinge(z, self.steps(predictors, z))
             found.append(loss)
         return found
@@ -113,9 +116,10 @@ class CLAPP(Method):
             pre = pool(apart(x.to(convolution.weight.dtype), number))  # (B·P, C, p, p)
             post = convolution(pre).relu()
             x = side_by_side(post, number)
-            z = self.encoder.places(x)
+            z = gather(self.encoder.places(x))
             steps = self.steps(predictors, z)
             value, heard, lateral = dendrites(z, steps)
+            heard = own(heard) * world_size()  # gradients are averaged over processes
             apical = heard.flatten(2).transpose(1, 2).flatten(0, 1)  # (B·P, D)
             changes = [*hebbian(pre, post, apical, convolution), *lateral]
         weights = [convolution.weight, convolution.bias, *(step.weight for step in steps)]
@@ -135,14 +139,15 @@ def hinge(z: Tensor, steps: list[Step]) -> Tensor:
 
 
 def parts(stage: nn.Module) -> tuple[int, nn.Module, nn.Conv2d]:
-    """Number of patches, pooling and convolution of a stage of patches that ends in ReLU.
+    """Number of patches, what comes before the convolution, and that, of a stage of patches that ends in ReLU.
 
     Raises:
         UserError: it is no such stage.
     """
     each = stage[-1] if isinstance(stage, nn.Sequential) else stage
     layers = list(each.network) if isinstance(each, Each) else []  # type: ignore[arg-type]
-    pool = layers.pop(0) if layers and isinstance(layers[0], nn.MaxPool2d) else nn.Identity()
+    fixed = layers and not list(layers[0].parameters())  # a pooling, or contrast
+    pool = layers.pop(0) if fixed else nn.Identity()
     if [type(layer) for layer in layers] != [nn.Conv2d, nn.ReLU]:
         raise UserError(
             "the rule knows stages of convolution and ReLU only: use --encoder patches without a "

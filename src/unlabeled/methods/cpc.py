@@ -15,7 +15,7 @@ from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.objectives.predicted import Among, predictive, predictive_hinge
 from unlabeled.parallel import gather
-from unlabeled.views import Chain, View
+from unlabeled.views import View
 
 TURNS: dict[int, tuple[tuple[int, int], ...]] = {
     1: ((0, 1),),
@@ -39,7 +39,7 @@ class CPC(Method):
         directions: 1 (downwards, forward) or 4.
         samples: length of the pieces of sound that are learnt from; 0 takes recordings whole.
         jitter: view of every patch by itself, as v2's patch augmentation; none unless given.
-        weak: view of a whole picture or recording; none unless given.
+        weak: view of whole pictures or recordings; mirroring of pictures unless given.
     """
 
     network = "patches"
@@ -78,7 +78,7 @@ class CPC(Method):
         )
         self.skip, self.negatives, self.samples = skip, negatives, samples
         self.says = predictive if objective == "info_nce" else predictive_hinge
-        self.jitter, self.weak = jitter, weak or Chain([])
+        self.jitter, self.weak = jitter, weak or self.encoder.weak()
 
     def views(self, batch: Batch) -> Tensor:
         """Pieces of sound (B, 1, 1, samples), or patches (B, C, p, P·p), side by side."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,7 @@ WIDTH = 16
 PROBED = 10_000
 """Training pictures whose labels the probes learn from."""
 PUBLISHED = {"CLAPP": 0.736, "hinge CPC, end to end": 0.803}
-"""On STL-10, Illing et al. 2021, table 1, with VGG-6 and 300 epochs; for the gap, not the height."""
+"""On STL-10, Illing et al. 2021, table 1, with VGG-6 and 300 epochs; the gap counts, not these."""
 AHEAD: dict[str, Any] = {"steps": 3, "skip": 1}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "CLAPP": ("clapp", AHEAD),
@@ -87,7 +88,7 @@ def l1(lab: Lab) -> Finding:
     found["random"] = judge_stages(lab.random("patches", width=WIDTH), data)
     clapp = [layer.linear for layer in found["CLAPP"]]
     random = [layer.linear for layer in found["random"]]
-    rises = all(a < b for a, b in zip(clapp, clapp[1:], strict=False))
+    rises = all(a < b for a, b in itertools.pairwise(clapp))
     above = all(a > b for a, b in zip(clapp, random, strict=True))
     last = {title: layers[-1].linear for title, layers in found.items()}
     gap = last["hinge CPC, end to end"] - last["CLAPP"]
@@ -103,13 +104,13 @@ def l1(lab: Lab) -> Finding:
             "published_on_stl10": PUBLISHED,
             "rule_apart": apart,
         },
-        f"All train the same four stages, on overlapping patches of {len(lab.data.train):,} pictures,"
-        f" for about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes. A linear decoder reads "
-        f"every stage, pooled over its places, with {len(data.train):,} labels.",
+        f"All train the same four stages, on overlapping patches of {len(lab.data.train):,} "
+        f"pictures, for about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes. A linear decoder "
+        f"reads every stage, pooled over its places, with {len(data.train):,} labels.",
         f"CLAPP's stages read {', '.join(f'{100 * v:.1f}' for v in clapp)} %, random weights "
         f"{', '.join(f'{100 * v:.1f}' for v in random)} %. Hinge CPC end to end ends "
         f"{100 * gap:.1f} points above CLAPP; on STL-10 {100 * published:.1f} were published. The "
-        f"explicit rule, without backpropagation, ends {100 * abs(apart):.1f} points from autograd.",
+        f"explicit rule, without backpropagation, ends {100 * abs(apart):.1f} points from that.",
         [
             Table(
                 "By stage, test accuracy in %",
@@ -125,7 +126,7 @@ def l1(lab: Lab) -> Finding:
 
 
 def l2(lab: Lab) -> Finding:
-    few = replace(lab.data, train=lab.data.train.take(np.arange(64)))
+    few = replace(lab.data, train=lab.data.train.take(np.arange(min(64, len(lab.data.train)))))
     x = to_float(torch.from_numpy(few.train.x[:]), few.range)
     kept: dict[str, dict[str, int]] = {}
     for name in BOTH:
@@ -142,7 +143,7 @@ def l2(lab: Lab) -> Finding:
     least, most = min(saved, key=lambda n: saved[n]), max(saved, key=lambda n: saved[n])
     return Finding(
         {"kept_bytes": kept, "saved": saved},
-        "What autograd keeps for the gradients of one step of 64 pictures, counted: of all stages "
+        f"What autograd keeps for the gradients of a step of {len(x)} pictures: of all stages "
         "at once, or of the greediest stage and its head. SimCLR, VICReg and BYOL on a narrow "
         "ResNet-18, CPC on patches.",
         f"By stages saves from {100 * saved[least]:.0f} % ({least}) to {100 * saved[most]:.0f} % "

@@ -51,7 +51,7 @@ class OtherShape(View):
 
     def __call__(self, x: Tensor) -> Tensor:
         """One kernel and one shift for each clip."""
-        b, t, height, width = x.shape
+        b, t = x.shape[:2]
         side = 2 * self.reach + 1
         kernel = torch.zeros(b, side * side, device=x.device)
         place = torch.randint(side * side, (b, self.blobs), device=x.device)
