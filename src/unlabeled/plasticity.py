@@ -71,7 +71,8 @@ def hebbian(
         convolution: whose kernel, stride and padding are meant.
     """
     size: tuple[int, int] = convolution.kernel_size  # type: ignore[assignment]
-    seen = F.unfold(pre, size, padding=convolution.padding, stride=convolution.stride)
+    padding: tuple[int, int] = convolution.padding  # type: ignore[assignment]
+    seen = F.unfold(pre, size, padding=padding, stride=convolution.stride)
     places = post.shape[2] * post.shape[3]
     active = (post > 0).to(pre.dtype).flatten(2) * apical[:, :, None] / places
     change = torch.einsum("ndp,ncp->dc", active, seen)

@@ -84,7 +84,7 @@ def load(place: str | None = None, tunes: int = 400, instruments: int = 10) -> S
                 np.arange(first, last), np.arange(band, band + instruments), indexing="ij"
             )
         )
-        x = np.stack([play(notes[t], i) for t, i in zip(tune, instrument, strict=True)])
+        x = np.stack([play(notes[t], int(i)) for t, i in zip(tune, instrument, strict=True)])
         factors = {"tune": tune, "instrument": instrument}
         parts.append(Samples(x[:, None, None], factors, stored=f"sound {RATE}"))
     return Splits("tunes", parts[0], parts[1], "tune", augment=Room())

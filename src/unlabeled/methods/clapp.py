@@ -122,7 +122,8 @@ class CLAPP(Method):
             heard = own(heard) * world_size()  # gradients are averaged over processes
             apical = heard.flatten(2).transpose(1, 2).flatten(0, 1)  # (B·P, D)
             changes = [*hebbian(pre, post, apical, convolution), *lateral]
-        weights = [convolution.weight, convolution.bias, *(step.weight for step in steps)]
+        weights: list[Any] = [convolution.weight, convolution.bias]
+        weights += [step.weight for step in steps]
         moves = zip(weights, changes, strict=True)
         return value - torch.stack([((w - w.detach()) * d).sum() for w, d in moves]).sum(), x
 
@@ -139,13 +140,13 @@ def hinge(z: Tensor, steps: list[Step]) -> Tensor:
 
 
 def parts(stage: nn.Module) -> tuple[int, nn.Module, nn.Conv2d]:
-    """Number of patches, what comes before the convolution, and that, of a stage of patches that ends in ReLU.
+    """Number of patches, what comes before the convolution, and that, of a stage of patches.
 
     Raises:
-        UserError: it is no such stage.
+        UserError: it is no convolution that ends in ReLU.
     """
-    each = stage[-1] if isinstance(stage, nn.Sequential) else stage
-    layers = list(each.network) if isinstance(each, Each) else []  # type: ignore[arg-type]
+    each: Any = stage[-1] if isinstance(stage, nn.Sequential) else stage
+    layers = list(each.network) if isinstance(each, Each) else []
     fixed = layers and not list(layers[0].parameters())  # a pooling, or contrast
     pool = layers.pop(0) if fixed else nn.Identity()
     if [type(layer) for layer in layers] != [nn.Conv2d, nn.ReLU]:
@@ -153,4 +154,4 @@ def parts(stage: nn.Module) -> tuple[int, nn.Module, nn.Conv2d]:
             "the rule knows stages of convolution and ReLU only: use --encoder patches without a "
             "norm, or --rule autograd"
         )
-    return each.number, pool, layers[0]  # type: ignore[return-value]
+    return each.number, pool, layers[0]

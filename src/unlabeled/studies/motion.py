@@ -70,9 +70,10 @@ def m1(lab: Lab) -> Finding:
         "first, frames come in any order and each at its own place: only the object stays. In the "
         "second, one random kernel changes the outline in all frames: only the movement stays. A "
         "linear decoder then reads shape (of 3) and velocity (of 25) from clips as they are.",
-        f"The movement-invariant encoder tells shapes with {told('movement-invariant', 'shape')} %, "
-        f"the object-invariant one with {told('object-invariant', 'shape')} %. Velocity is the "
-        f"other way round: {told('movement-invariant', 'velocity')} % against "
+        "The movement-invariant encoder tells shapes with "
+        f"{told('movement-invariant', 'shape')} %, the object-invariant one with "
+        f"{told('object-invariant', 'shape')} %. Velocity: "
+        f"{told('movement-invariant', 'velocity')} % against "
         f"{told('object-invariant', 'velocity')} %.",
         [
             Table(
