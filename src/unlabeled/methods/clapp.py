@@ -146,7 +146,7 @@ def parts(stage: nn.Module) -> tuple[int, nn.Module, nn.Conv2d]:
         UserError: it is no convolution that ends in ReLU.
     """
     each: Any = stage[-1] if isinstance(stage, nn.Sequential) else stage
-    layers = list(each.network) if isinstance(each, Each) else []
+    layers: list[Any] = [*each.network.children()] if isinstance(each, Each) else []
     fixed = layers and not list(layers[0].parameters())  # a pooling, or contrast
     pool = layers.pop(0) if fixed else nn.Identity()
     if [type(layer) for layer in layers] != [nn.Conv2d, nn.ReLU]:
