@@ -31,7 +31,7 @@ def method(cls) -> Method:
     arguments |= {"partner_shape": (2, 8), "vocabulary": 300}
     accepted = inspect.signature(cls).parameters
     chosen = {k: v for k, v in arguments.items() if k in accepted}
-    options = cls.encoder_args | ({"width": 4} if cls.network == "small" else {})
+    options = cls.encoder_args | ({"width": 4} if cls.network in ("small", "patches") else {})
     if cls.reads in ("words", "sentences"):
         options |= {"vocabulary": 300, "width": 32, "layers": 2}
     return cls(build(cls.network, channels, size, **options), **chosen)

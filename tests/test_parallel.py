@@ -41,7 +41,8 @@ def make(name: str) -> Method:
         "vocabulary": 300,
     }  # little above chance, so that some rows are surer
     arguments = {k: v for k, v in chosen.items() if k in inspect.signature(cls).parameters}
-    options = cls.encoder_args | {"small": {"width": 2}, "unet": {"width": 8}}.get(cls.network, {})
+    narrow = {"small": {"width": 2}, "patches": {"width": 2}, "unet": {"width": 8}}
+    options = cls.encoder_args | narrow.get(cls.network, {})
     if texts:
         options |= {"vocabulary": 300, "width": 16, "layers": 1, "dropout": 0.0}
     method = cls(build(cls.network, channels, size, **options), **arguments)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
     from unlabeled.core import Method
+    from unlabeled.run import Run
 
 USAGE = """usage: unlabeled COMMAND ...
 
@@ -152,10 +153,15 @@ def evaluate_command(argv: list[str]) -> int:
     parser.add_argument("--data", type=str, help="data to judge it on (default: its training's)")
     _labels_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--layers", action="store_true", help="every stage by itself: one table, one picture"
+    )
     given = _parse_args(parser, argv)
     from unlabeled.run import load
 
     run = load(given.run, given.encoder)
+    if given.layers:
+        return _evaluate_layers(run, given)
     result = run.evaluate(given.data, labels_from=given.labels_from)
     if given.json:
         print(json.dumps(result, indent=2))
@@ -164,6 +170,35 @@ def evaluate_command(argv: list[str]) -> int:
 
         print_table(str(run.config["method"]), result)
         print(f"report: {run.path / 'report' / 'index.html'}")
+    return 0
+
+
+def _evaluate_layers(run: Run, given: Any) -> int:
+    """Every stage of a run beside random weights, as JSON, a table and `layers.svg`."""
+    from unlabeled.encoders.base import forget
+    from unlabeled.evaluation.evaluate import open_for
+    from unlabeled.evaluation.layers import judge_stages, table
+    from unlabeled.files import write_bytes, write_json
+    from unlabeled.report.plots import layers_picture
+    from unlabeled.safety import inside
+
+    splits = open_for(run, given.data, given.labels_from)
+    encoders = {str(run.config["method"]): run.encoder, "random": forget(run.encoder)}
+    found = {name: judge_stages(encoder, splits) for name, encoder in encoders.items()}
+    told = {name: table(layers) for name, layers in found.items()}
+    write_json(inside(run.path, "layers.json"), told)
+    picture = inside(run.path, "layers.svg")
+    write_bytes(picture, layers_picture(found, str(splits.target)).encode())
+    if given.json:
+        print(json.dumps(told, indent=2))
+        return 0
+    for name, layers in found.items():
+        for layer in layers:
+            print(
+                f"  {name:12} stage {layer.stage}  {layer.dim:5} features  "
+                f"{100 * layer.linear:6.2f} %  gap {layer.gap:6.3f}"
+            )
+    print(picture)
     return 0
 
 
@@ -357,9 +392,8 @@ def views_command(argv: list[str]) -> int:
     splits = open_data(given.data)
     _, arguments = resolve(cls, splits, options)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_views(
-        cls(build_encoder(cls.network, splits.channels, splits.size), **arguments), splits, out
-    )
+    network = cls.sound_network if splits.rate else cls.network
+    draw_views(cls(build_encoder(network, splits.channels, splits.size), **arguments), splits, out)
     print(out)
     return 0
 
@@ -519,8 +553,8 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument(
         "--encoder",
         type=str,
-        default=cls.network,
-        help="a name of `unlabeled list encoders`, timm:NAME, hf:NAME, or ./file.py:Net",
+        help="a name of `unlabeled list encoders`, timm:NAME, hf:NAME, or ./file.py:Net "
+        f"(default: {cls.network}; {cls.sound_network} for sound)",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_function_arguments(

@@ -148,6 +148,11 @@ class Method(nn.Module):
     """Whether its pictures must have three colours."""
     network: ClassVar[str] = "small"
     """Its encoder unless the user names another."""
+    sound_network: ClassVar[str] = "wave"
+    """Its encoder of sound unless the user names another."""
+    by_stage: ClassVar[bool] = False
+    """Whether it sees its views through `self.encoder` only, so that each stage of an encoder can
+    learn by it alone (`--local`)."""
     encoder_args: ClassVar[dict[str, Any]] = {}
     """Options that its encoder is built with, besides the user's."""
     recipe: ClassVar[Recipe] = Recipe()

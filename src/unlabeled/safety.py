@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.modules import module as hooks
 
+from unlabeled.datasets.base import rate_of
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 
@@ -82,7 +83,9 @@ def check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     need("range", _is_row(span, 2) and all(_is_number(end, 1e30) for end in span))
     need("range", span[0] <= span[1])
     need("dim", _is_count(inputs.get("dim"), FEATURES))
-    need("stored", inputs.get("stored") in (None, "mask", "uint8", "uint16", "float32"))
+    stored = inputs.get("stored")
+    known = stored in (None, "mask", "uint8", "uint16", "float32")
+    need("stored", known or (isinstance(stored, str) and rate_of(stored) is not None))
     return inputs
 
 

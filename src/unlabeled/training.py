@@ -26,6 +26,7 @@ from unlabeled.encoders.base import build, takes
 from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
+from unlabeled.local import Local
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.run import Run, load
 
@@ -47,6 +48,7 @@ def train(
     size: int | None = None,
     labels_from: Any = None,
     labels: str | None = None,
+    local: bool = False,
     workers: int | None = None,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto",
@@ -76,6 +78,8 @@ def train(
             "folders", a .csv, an array or .npy, or the column of a table.
         labels: how many labels a supervised method gets, the same of each class: 160, or 1%; all
             unless given.
+        local: whether each stage of the encoder learns by itself, from a head of its own: no
+            gradient goes from one to the one below.
         workers: processes that decode files; as many as there are cores unless given.
         precision: bf16 is used where the hardware gains from it; losses are always in fp32.
         accelerator: cpu, gpu, mps or auto, as Lightning names them.
@@ -109,6 +113,7 @@ def train(
         size=size,
         labels_from=labels_from,
         labels=labels,
+        local=local,
         workers=workers,
         precision=precision,
         accelerator=accelerator,
@@ -203,13 +208,32 @@ def reopen(run: Run) -> Method:
     cls = registry.find("methods", run.config["method"])
     views = ("augment", "weak", "small")  # on record as words
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
-    method = cls(copy.deepcopy(run.encoder), **arguments)
+    shape = run.inputs["channels"], *run.size
+    method = _made(cls, copy.deepcopy(run.encoder), arguments, run.config.get("local"), shape)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     try:
         method.load_state_dict({k.removeprefix("method."): v for k, v in state.items()})
     except RuntimeError as error:
         raise UserError(f"{checkpoint} does not fit {cls.__name__}: {error}") from error
     return method.eval()
+
+
+def _made(
+    cls: type[Method],
+    encoder: nn.Module,
+    arguments: dict[str, Any],
+    local: bool | None,
+    shape: tuple[int, int, int],
+) -> Method:
+    """The method on an encoder, or on each of its stages."""
+    if not local:
+        return cls(encoder, **arguments)
+    return Local(encoder, lambda stage: cls(stage, **arguments), shape)
+
+
+def _is_by_stage(name: str) -> bool:
+    found = registry.find("methods", name)
+    return inspect.isclass(found) and issubclass(found, Method) and found.by_stage
 
 
 class Job(NamedTuple):
@@ -235,6 +259,7 @@ def _job(
     size: int | None = None,
     labels_from: Any = None,
     labels: str | None = None,
+    local: bool = False,
     workers: int | None = None,
     precision: str = "auto",
     accelerator: str = "auto",
@@ -252,17 +277,23 @@ def _job(
     if size is not None and start is not None:
         raise UserError("start brings the size of its pictures; leave size away")
     shape: dict[str, Any] = {"size": None if size is None else (size, size)}
-    encoder = encoder or cls.network
-    encoder_args = cls.encoder_args | (encoder_args or {})
+    if local and not cls.by_stage:
+        fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
+        raise UserError(
+            f"{name} cannot learn by stages; leave local away, or choose of {', '.join(fitting)}"
+        )
     if start is not None:
         begun = start if isinstance(start, Run) else load(start)
         shape = {"channels": begun.inputs["channels"], "size": begun.size}
-        encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
+        shape["stored"] = begun.inputs.get("stored")
     if start is not None and begun.tokenizer:
         splits = reopen_texts(data, begun.tokenizer, begun.size)
     else:
         splits = open_data(data, **shape, labels_from=labels_from, workers=workers)
+    encoder = encoder or (cls.sound_network if splits.rate else cls.network)
+    encoder_args = cls.encoder_args | (encoder_args or {})
     if start is not None:
+        encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
         splits = replace(splits, range=begun.span(splits.train.x))
     whole = splits
     _refuse_unread(cls, name, splits)
@@ -286,7 +317,7 @@ def _job(
         network = copy.deepcopy(begun.encoder).train()
     else:
         network = build(encoder, splits.channels, splits.size, **encoder_args)
-    learner = cls(network, **arguments)
+    learner = _made(cls, network, arguments, local, (splits.channels, *splits.size))
     from unlabeled.learner import choose_precision
 
     config = {
@@ -296,6 +327,7 @@ def _job(
         "size": size,
         "labels_from": _record(splits.labels_from),
         "labels": labels,
+        "local": local or None,
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
         "encoder_args": encoder_args,
         "start": str(begun.path) if start is not None else None,

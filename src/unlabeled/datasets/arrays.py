@@ -12,7 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from unlabeled.datasets.base import Pictures, Samples, blocks
+from unlabeled.datasets import sound
+from unlabeled.datasets.base import Pictures, Samples, blocks, rate_of
 from unlabeled.errors import Notice, UserError
 
 PICTURES = ("x", "X", "images", "imgs", "pictures", "data", "arr_0")
@@ -27,6 +28,8 @@ def read(
 ) -> Samples:
     """A `.npy` of pictures, left on disk, or an `.npz` with pictures and perhaps labels.
 
+    An `.npz` that holds a `rate` is sound, as `sound.from_arrays` has it.
+
     Never unpickles.
 
     Raises:
@@ -37,6 +40,8 @@ def read(
             x, y = np.load(path, mmap_mode="r", allow_pickle=False), None
         else:
             with np.load(path, allow_pickle=False) as content:
+                if (recorded := sound.from_arrays(content, path)) is not None:
+                    return sound.from_memory(recorded, labels_from, rate=rate_of(stored))
                 key = next((k for k in PICTURES if k in content), None)
                 if key is None:
                     raise UserError(

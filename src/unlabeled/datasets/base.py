@@ -17,6 +17,7 @@ import torch
 from unlabeled import registry
 from unlabeled.errors import UserError
 from unlabeled.views import Photo, View
+from unlabeled.views.sound import Room
 
 TEST_SHARE = 0.2
 """Of labelled data without a test set of its own, kept for testing."""
@@ -86,7 +87,8 @@ class Samples:
         factors: by name, an integer class for each picture, (N,); empty without labels.
         names: of the pictures, such as their paths.
         classes: by factor, the names of its classes, where they have any.
-        stored: what numbers the pictures were given as, where `x` does not tell: "mask", 0 and 1.
+        stored: what numbers the pictures were given as, where `x` does not tell: "mask", 0 and 1;
+            "sound 8000", samples of sound at that rate.
     """
 
     x: np.ndarray | Pictures
@@ -151,6 +153,17 @@ class Splits:
         """What numbers the pictures were given as: mask, uint8, uint16 or float32."""
         return self.train.stored or self.train.x.dtype.name
 
+    @property
+    def rate(self) -> int | None:
+        """Samples a second, of sound; None of pictures."""
+        return rate_of(self.train.stored)
+
+
+def rate_of(stored: str | None) -> int | None:
+    """Samples a second of what was stored as "sound 8000"; None of pictures."""
+    found = re.fullmatch(r"sound (\d{4,6})", stored or "")
+    return int(found[1]) if found else None
+
 
 def open_data(
     data: Any,
@@ -165,9 +178,10 @@ def open_data(
 
     Args:
         data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of pictures, of tar
-            shards or of tables, one of those files, a film, a `.npy` or `.npz`, `./file.py` with a
-            function `load`, an array or tensor of pictures or of clips (N, T, C, H, W), a pair
-            (pictures, labels), a torch Dataset, or a finished `Splits`.
+            shards, of tables or of recordings, one of those files, a film, a `.npy` or `.npz`,
+            `./file.py` with a function `load`, an array or tensor of pictures or of clips
+            (N, T, C, H, W), a pair (pictures, labels), a `Sound`, a torch Dataset, or a finished
+            `Splits`.
         channels: that the pictures must have.
         size: height and width that they must have; others are resized.
         labels_from: where labels of pictures in files are; nothing is taken for a label unasked.
@@ -254,8 +268,13 @@ def _read(
     workers: int | None = None,
     stored: str | None = None,
 ) -> Samples:
-    from unlabeled.datasets import arrays, encoded, video
+    from unlabeled.datasets import arrays, encoded, sound, video
 
+    rate, length = rate_of(stored), size[1] if size else None
+    if rate and not isinstance(data, str | Path | sound.Sound) and np.ndim(data) == 2:
+        data = sound.Sound(data, rate)
+    if isinstance(data, sound.Sound):
+        return sound.from_memory(data, labels_from, length, rate)
     if not isinstance(data, str | Path):
         if getattr(data, "ndim", 0) == 5:
             return video.from_array(data)
@@ -265,6 +284,8 @@ def _read(
     path = Path(data).expanduser()
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
+    if path.is_dir() and sound.is_folder_of_sound(path):
+        return sound.read(path, length, rate, labels_from)
     if path.is_dir() or (path.is_file() and path.suffix in (".tar", *encoded.TABLES)):
         return encoded.read(path, channels, size, labels_from=labels_from, workers=workers)
     if path.suffix in (".npy", ".npz") and path.is_file():
@@ -290,6 +311,10 @@ def _fit(
             f"{name} has pictures of {x.shape[1]} channels, but {channels} are needed; "
             "convert them, or train an encoder on pictures like these"
         )
+    if size and rate_of(samples.stored) and x.shape[3] != size[1]:
+        from unlabeled.datasets.sound import fitted
+
+        return replace(samples, x=fitted(x[:], size[1]))
     if size and x.shape[2:] != tuple(size):
         return replace(samples, x=x.resized(size) if isinstance(x, Pictures) else resize(x, size))
     return samples
@@ -303,7 +328,8 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
     """
     if not len(samples):
         raise UserError(f"{name} holds no pictures (0 samples); give at least one")
-    span = (0.0, 1.0) if samples.x.dtype == np.uint8 else value_range(samples.x)
+    rate = rate_of(samples.stored)
+    span = (0.0, 1.0) if rate or samples.x.dtype == np.uint8 else value_range(samples.x)
     target = next(iter(samples.factors), None)
     order = np.arange(len(samples))
     n_test = 0
@@ -324,7 +350,7 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
         n_test = max(1, n_test)
     train, test = samples.take(order[n_test:]), samples.take(order[:n_test])
     classes = samples.classes.get(target, []) if target else []
-    return Splits(name, train, test, target, classes, span)
+    return Splits(name, train, test, target, classes, span, Room() if rate else Photo())
 
 
 def value_range(x: np.ndarray | Pictures) -> tuple[float, float]:

@@ -38,6 +38,16 @@ class Encoder(nn.Module):
             x = stage(x)
         return x
 
+    def alone(self, stage: int, channels: int, dim: int) -> Encoder:
+        """One stage as an encoder of its own, with the same layers.
+
+        Args:
+            stage: which.
+            channels: of its map.
+            dim: number of features that the summary makes of it.
+        """
+        return Encoder([self.stages[stage]], self.summary, dim)
+
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim)."""
         return self.summary(self.map(x))

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.health import rankme
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
+from unlabeled.evaluation.sound import Kind, Spectral
 from unlabeled.evaluation.verification import pairs
 from unlabeled.files import write_json
 from unlabeled.safety import inside
@@ -67,7 +68,8 @@ def evaluate(
         `linear`, `knn` (accuracies in [0, 1]; None where no test class is in the training part),
         `auc` (of pairs, same class or not), `rsa_gap` (cosine, same class − other class),
         `rsa_gap_centred` (features minus their mean), `rankme`, `dim`; the same under
-        `baselines` for `raw`, `pca` and `random`. None where there are no labels.
+        `baselines` for `raw`, `pca` and `random`, of sound `mfcc`, `mel` and `random`. None where
+        there are no labels.
 
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
@@ -83,16 +85,17 @@ def evaluate(
     return result
 
 
-def baselines(
-    run: Run, splits: Splits, names: Sequence[str] = ("raw", "pca", "random")
-) -> list[Judged]:
+def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> list[Judged]:
     """What a run is compared with, on the same pictures.
 
     Args:
         run: whose own network, with random weights, is `random`.
         splits: the data.
-        names: of raw (pixels), pca, ica, kmeans (fitted on training pictures) and random.
+        names: of raw (pixels), pca, ica, kmeans (fitted on training pictures), random and, of
+            sound, mel, mfcc and "mfcc and deltas"; the usual ones unless given.
     """
+    if names is None:
+        names = ("mfcc", "mel", "random") if splits.rate else ("raw", "pca", "random")
     shape = splits.channels, splits.size
     made: dict[str, nn.Module] = {}
     for name in names:
@@ -100,6 +103,11 @@ def baselines(
             made[name] = _random(run, splits)
         elif name == "raw":
             made[name] = _raw(splits)
+        elif name in get_args(Kind):
+            try:
+                made[name] = Spectral(int(splits.rate or 0), name)  # type: ignore[arg-type]
+            except UserError as error:
+                warnings.warn(str(error), Notice, stacklevel=2)
         else:
             pixels = math.prod(splits.train.x.shape[1:])
             made[name] = build(name, *shape, dim=min(FITTED_DIM, len(splits.train), pixels))

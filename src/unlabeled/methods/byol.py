@@ -31,6 +31,7 @@ class BYOL(Method):
         augment: the views; the data set's own unless given.
     """
 
+    by_stage = True
     # The paper's is LARS at 0.2 per 256 pictures, 1000 epochs on ImageNet, τ = 0.996.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}

@@ -27,6 +27,7 @@ class SimSiam(Method):
         augment: the views; the data set's own unless given.
     """
 
+    by_stage = True
     # The paper's is SGD at 0.05 per 256 pictures, its predictor's rate constant.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 1e-3}}

@@ -23,6 +23,7 @@ class Supervised(Method):
     """
 
     supervised = True
+    by_stage = True
     recipe = Recipe(epochs=60, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
 
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}

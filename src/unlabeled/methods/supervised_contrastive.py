@@ -27,6 +27,7 @@ class SupervisedContrastive(Method):
     """
 
     supervised = True
+    by_stage = True
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
 

@@ -17,10 +17,13 @@ from unlabeled.datasets.base import Samples, Splits, to_float
 from unlabeled.datasets.loading import labels_of
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
+from unlabeled.evaluation.layers import Layer
 from unlabeled.evaluation.verification import Pairs
 from unlabeled.views import View
 
 WITHIN, BETWEEN, LINE = "#0b7a75", "#d1495b", "#1f4e79"
+LONG = 512
+"""Values of a row from which on its curve is shown."""
 SHAPE_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7")  # told apart by the colour-blind (Okabe, Ito)
 STYLE: Any = {
     "font.size": 9,
@@ -274,6 +277,27 @@ def bars_picture(values: dict[str, float], title: str) -> str:
     return _svg(figure)
 
 
+def layers_picture(found: dict[str, list[Layer]], target: str) -> str:
+    """SVG: the probe's accuracy and the similarity of classes, stage by stage, a line each."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for name, layers in found.items():
+            stages = [layer.stage for layer in layers]
+            left.plot(stages, [100 * layer.linear for layer in layers], marker="o", label=name)
+            right.plot(stages, [layer.gap for layer in layers], marker="o")
+        left.set(ylabel=f"{target}, linear probe, %", title="what can be read")
+        right.set(ylabel="cosine, same − other class", title="what lies together")
+        for axes in (left, right):
+            axes.set_xlabel("stage")
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+            axes.grid(alpha=0.25)
+        figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=4)
+    return _svg(figure)
+
+
 def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: int = 6) -> bytes:
     """PNG: one row a query; first the query, then the pictures nearest to it among those shown."""
     part = splits.test if len(splits.test) else splits.train
@@ -399,12 +423,31 @@ def _is_pictures(x: Tensor) -> bool:
 
 
 def _to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
-    """One picture (C, H, W) in [0, 1]; of two or more than three channels, the first."""
+    """One picture (C, H, W) in [0, 1]; of two or more than three channels, the first.
+
+    Of a long row, such as sound, its curve.
+    """
+    if size[1] == 1 and size[0] > LONG:
+        return _curve(x[0, 0], size[0])
     shown = x if x.shape[0] in (1, 3) else x[:1]
     array = (shown.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).expand(-1, -1, 3)
     image = Image.fromarray(array.contiguous().numpy())
     times = max(1, round(96 / max(size)))
     return image.resize((size[0] * times, size[1] * times), Image.Resampling.NEAREST)
+
+
+def _curve(values: Tensor, length: int, width: int = 192, height: int = 72) -> Image.Image:
+    """Lowest and highest of so many values in each column, in [−1, 1]; the row may end early."""
+    row = torch.nan_to_num(values.float(), nan=0.0)
+    row = torch.nn.functional.pad(row, (0, -(-length // width) * width - len(row)))
+    columns = row.view(width, -1).clamp(-1, 1)
+    ends = torch.stack([columns.amax(1), columns.amin(1)], 1)
+    places = ((1 - ends) / 2 * (height - 1)).round().int().tolist()
+    image = Image.new("RGB", (width, height), "#f3f4f6")
+    pen = ImageDraw.Draw(image)
+    for column, (top, bottom) in enumerate(places):
+        pen.line((column, top, column, bottom), fill=LINE)
+    return image
 
 
 def _contact_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> bytes:

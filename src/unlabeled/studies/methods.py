@@ -51,6 +51,7 @@ def names() -> list[str]:
         if inspect.isclass(cls)
         and issubclass(cls, Method)
         and not cls.recipe.labelled
+        and cls.reads == "pictures"
         and not cls.colour
         and cls.network == "small"
         and name not in LEFT_OUT

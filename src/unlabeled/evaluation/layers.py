@@ -1,0 +1,84 @@
+"""What every stage of an encoder knows: a probe and the similarity of classes, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabeled.datasets.base import Pictures, Splits, blocks, to_float
+from unlabeled.encoders.base import Encoder, GlobalPool
+from unlabeled.errors import UserError
+from unlabeled.evaluation import rsa
+from unlabeled.evaluation.probe import linear_probe
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is read from a stage, pooled over its places."""
+
+    stage: int  #: from 1 on
+    dim: int  #: number of features
+    linear: float  #: accuracy of a linear probe on the test part
+    gap: float  #: cosine of centred features, within classes − between
+
+
+@torch.no_grad()
+def embed_stages(
+    encoder: nn.Module,
+    x: np.ndarray | Pictures,
+    span: tuple[float, float] = (0.0, 1.0),
+    batch_size: int = 250,
+) -> list[np.ndarray]:
+    """Features of each stage, (N, dim) each: its map as the encoder's own summary pools it.
+
+    A summary that has learnt something is of the last stage only; others are then averaged.
+
+    Raises:
+        UserError: the encoder has no stages.
+    """
+    if not isinstance(encoder, Encoder) or not len(encoder.stages):
+        raise UserError("this encoder has no stages to look into; take small, resnet18 or another")
+    learnt = any(True for _ in encoder.summary.parameters())
+    pool = GlobalPool() if learnt else encoder.summary
+    was_training = encoder.training
+    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    encoder.eval()
+    found: list[list[np.ndarray]] = [[] for _ in encoder.stages]
+    for part in blocks(x, batch_size):
+        h = to_float(torch.from_numpy(part).to(device), span)
+        for i, stage in enumerate(encoder.stages):
+            h = stage(h)
+            found[i].append(pool(h).float().cpu().numpy())
+    encoder.train(was_training)
+    return [np.concatenate(parts) for parts in found]
+
+
+def judge_stages(encoder: nn.Module, splits: Splits, target: str | None = None) -> list[Layer]:
+    """Every stage's probe and gap of a factor; the data's target unless given.
+
+    Raises:
+        UserError: the data has no labels or no test part, or the encoder no stages.
+    """
+    target = target or splits.target
+    if target is None or not len(splits.test):
+        raise UserError(f"{splits.name} has no labels to read; say where with --labels-from")
+    y, y_test = (part.factors[target] for part in (splits.train, splits.test))
+    both = (embed_stages(encoder, part.x, splits.range) for part in (splits.train, splits.test))
+    return [
+        Layer(
+            stage,
+            z.shape[1],
+            linear_probe(z, y, z_test, y_test).test,
+            rsa.gap(z_test, y_test, "centred").gap,
+        )
+        for stage, (z, z_test) in enumerate(zip(*both, strict=True), 1)
+    ]
+
+
+def table(layers: list[Layer]) -> list[dict[str, Any]]:
+    """As JSON has it."""
+    return [asdict(layer) for layer in layers]

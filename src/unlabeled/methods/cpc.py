@@ -1,0 +1,122 @@
+"""Contrastive predictive coding: tell what comes from what cannot come.
+
+Van den Oord, Li, Vinyals 2018, "Representation Learning with Contrastive Predictive Coding"; for
+patches also Hénaff et al. 2020, "Data-Efficient Image Recognition with CPC" (v2).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.errors import UserError
+from unlabeled.objectives.predicted import Among, predictive, predictive_hinge
+from unlabeled.parallel import gather
+from unlabeled.views import View
+
+TURNS: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((0, 1),),
+    4: ((0, 1), (0, -1), (1, 1), (1, -1)),
+}
+"""Of the places (B, D, R, S): whether rows and columns change places, and which way one reads."""
+
+
+class CPC(Method):
+    """z = encoder, c = what was seen until now; W_k c is to be like z, k steps ahead.
+
+    Sound goes forward in time, from a GRU's states. Patches of a picture are predicted downwards
+    from a context of all rows above, or in four directions, each from a context of its own (v2).
+
+    Args:
+        steps: how many are predicted, each by its own W_k.
+        skip: nearest steps that are left out, since their patches overlap.
+        negatives: from other places of the "same" recording or picture, from the same place of
+            "others", or "both".
+        objective: InfoNCE over all negatives, or a hinge with one of them.
+        directions: 1 (downwards, forward) or 4.
+        samples: length of the pieces of sound that are learnt from; 0 takes recordings whole.
+        jitter: view of every patch by itself, as v2's patch augmentation; none unless given.
+        weak: view of whole pictures or recordings; mirroring of pictures unless given.
+    """
+
+    network = "patches"
+    by_stage = True
+    recipe = Recipe(epochs=50, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0)
+    recipes: ClassVar = {
+        "spoken_digits": MINUTES | {"epochs": 40, "lr": 2e-3, "steps": 12},
+        "cifar10": MINUTES | {"epochs": 4},
+        "fashion_mnist": MINUTES | {"epochs": 4},
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        steps: int = 8,
+        skip: int = 0,
+        negatives: Among = "others",
+        objective: Literal["info_nce", "hinge"] = "info_nce",
+        directions: Literal[1, 4] = 1,
+        samples: int = 2560,
+        jitter: View | None = None,
+        weak: View | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        if not hasattr(encoder, "predicted"):
+            raise UserError("cpc predicts sound or patches: use --encoder wave or patches")
+        if not 0 <= skip < steps:
+            raise UserError(f"of {steps} steps none is left with skip {skip}; give fewer to skip")
+        z, c = self.encoder.latent
+        self.turns_of = TURNS[directions]
+        self.contexts = nn.ModuleList(self.encoder.context() for _ in self.turns_of)
+        self.predictors = nn.ModuleList(
+            nn.ModuleList(nn.Linear(c, z, bias=False) for _ in range(steps - skip))
+            for _ in self.turns_of
+        )
+        self.skip, self.negatives, self.samples = skip, negatives, samples
+        self.says = predictive if objective == "info_nce" else predictive_hinge
+        self.jitter, self.weak = jitter, weak or self.encoder.weak()
+
+    def views(self, batch: Batch) -> Tensor:
+        """Pieces of sound (B, 1, 1, samples), or patches (B, C, p, P·p), side by side."""
+        return self.encoder.pieces(self.weak(batch.x), self.samples, self.jitter)
+
+    def loss(self, views: Tensor) -> Tensor:
+        """The mean over directions and over the steps that there are."""
+        z, c = self.encoder.predicted(views)  # (B, D, R, S), R the way that is predicted
+        losses = [
+            loss
+            for turn, context, predictors in zip(
+                self.turns_of, self.contexts, self.predictors, strict=True
+            )
+            for loss in self.ahead(turned(z, turn), context(turned(c, turn)), predictors)
+        ]
+        return torch.stack(losses).mean()
+
+    def ahead(self, z: Tensor, c: Tensor, predictors: Any) -> list[Tensor]:
+        """The loss of each step k: c of row r is asked for z of row r + k."""
+        found = []
+        for k, predict in enumerate(predictors, self.skip + 1):
+            if k < z.shape[2]:
+                a, b = predict(lanes(c[:, :, :-k])), lanes(z[:, :, k:])  # (B, rows · S, D)
+                found.append(self.says(gather(a), gather(b), self.negatives))
+        if not found:
+            raise UserError(
+                f"{z.shape[2]} places are too few to predict {self.skip + 1} ahead; give longer "
+                "pieces with --samples, smaller patches, or a smaller --skip"
+            )
+        return found
+
+
+def turned(x: Tensor, turn: tuple[int, int]) -> Tensor:
+    """Places (B, D, R, S) so that a direction leads down."""
+    x = x.transpose(2, 3) if turn[0] else x
+    return x.flip(2) if turn[1] < 0 else x
+
+
+def lanes(x: Tensor) -> Tensor:
+    """Places (B, D, R, S) as a row (B, R · S, D)."""
+    return x.flatten(2).transpose(1, 2)
