@@ -169,7 +169,7 @@ def test_colours_find_their_names(tmp_path):
 
 
 def test_emoji_of_one_family_are_on_one_side(real_data):
-    splits = emoji.load()
+    splits = emoji.load(str(real_data))
     assert (len(splits.train), len(splits.test)) == (1497, 373)
     assert splits.train.x.shape[1:] == (3, 64, 64)
     assert not set(splits.train.names) & set(splits.test.names)
@@ -180,9 +180,9 @@ def test_emoji_of_one_family_are_on_one_side(real_data):
 
 
 def test_speakers_of_the_test_are_never_heard_in_training(real_data, monkeypatch):
-    told = two_senses.spoken_digits(real_data / "fsdd" / "fsdd_8khz.npz")
+    told = two_senses.recordings(str(real_data))
     sounds, digit, speaker = told
-    monkeypatch.setattr(two_senses, "spoken_digits", lambda _: told)  # made once is enough
+    monkeypatch.setattr(two_senses, "recordings", lambda _: told)  # made once is enough
     assert sounds.shape == (3000, 32, 32)
     assert (sounds.max((1, 2)) == 255).all()
     row = {sound.tobytes(): i for i, sound in enumerate(sounds)}

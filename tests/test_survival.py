@@ -212,12 +212,10 @@ def test_the_command_stops_by_sigterm_and_says_how_to_go_on(blank, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    for _ in range(600):
-        if (tmp_path / "run" / "last.ckpt").exists():
-            break
+    while process.poll() is None and not (tmp_path / "run" / "last.ckpt").exists():
         time.sleep(0.1)
     process.terminate()
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 130
     assert "the same command with --resume goes on" in told
     assert "Traceback" not in told

@@ -6,22 +6,12 @@ learnt from. Speakers and pictures of the test are others than those of the trai
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
-
 import numpy as np
 
+from unlabeled.datasets import spoken_digits
 from unlabeled.datasets.base import PARTNER, Samples, Splits, resize
-from unlabeled.datasets.fetched import Origin, find, readable
 from unlabeled.views import Affine
 
-ORIGIN = Origin(
-    "the Free Spoken Digit Dataset",
-    "fsdd",
-    ("fsdd", "free-spoken-digit-dataset"),
-    "https://github.com/Jakobovski/free-spoken-digit-dataset/",
-    {"fsdd_8khz.npz": ""},
-)
 HELD_OUT = (4, 5)
 """Speakers of the test."""
 TEST_SHARE = 0.2
@@ -37,16 +27,14 @@ def load(place: str | None = None) -> Splits:
     """Pictures (N, 1, 16, 16), spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
 
     Args:
-        place: the folder of `fsdd_8khz.npz`, or the file; searched for unless given.
+        place: of the recordings, as `spoken_digits` takes it; searched for unless given.
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
     from sklearn.datasets import load_digits
 
-    path = find(ORIGIN, place, _look)
-    with readable(path, ORIGIN):
-        sounds, spoken, speaker = spoken_digits(path)
+    sounds, spoken, speaker = recordings(place)
     pictures, digit = load_digits(return_X_y=True)
     x = (pictures / 16 * 255).round().astype(np.uint8).reshape(-1, 1, 8, 8)
     x = resize(x, (SIDE, SIDE))
@@ -74,13 +62,15 @@ def load(place: str | None = None) -> Splits:
     )
 
 
-def spoken_digits(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spectrograms (N, 32, 32) uint8, digits (N,) and speakers (N,) of the `.npz`."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-        samples, offsets, rate = npz["samples"], npz["offsets"], int(npz["sample_rate"])
-        digit, speaker = npz["digit"].astype(np.int64), npz["speaker"].astype(np.int64)
-    each = [samples[a:b] for a, b in itertools.pairwise(offsets)]
-    return np.stack([spectrogram(sound, rate) for sound in each]), digit, speaker
+def recordings(place: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spectrograms (N, 32, 32) uint8, digits (N,) and speakers (N,)."""
+    splits = spoken_digits.load(place)
+    parts = (splits.train, splits.test)
+    sounds = [spectrogram(wave[0, 0], spoken_digits.RATE) for part in parts for wave in part.x[:]]
+    digit, speaker = (
+        np.concatenate([part.factors[factor] for part in parts]) for factor in ("digit", "speaker")
+    )
+    return np.stack(sounds), digit, speaker
 
 
 def spectrogram(sound: np.ndarray, rate: int) -> np.ndarray:
@@ -108,8 +98,3 @@ def filters(rate: int) -> np.ndarray:
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     return np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clip(0)
 
-
-def _look(place: Path) -> Path | None:
-    if place.is_file():
-        return place if place.suffix == ".npz" else None
-    return place / "fsdd_8khz.npz" if (place / "fsdd_8khz.npz").is_file() else None
