@@ -7,6 +7,7 @@ from torch import nn
 from unlabeled import registry
 from unlabeled.encoders.base import build
 from unlabeled.encoders.baselines import PCA
+from unlabeled.encoders.lenet import Halve
 from unlabeled.errors import UserError
 
 PICTURES = [name for name in registry.listing("encoders") if not name.startswith("text_")]
@@ -30,6 +31,19 @@ def test_lenet_is_the_tutorials():
     encoder = build("lenet", 1, (64, 64))
     assert sum(p.numel() for p in encoder.parameters()) == 344_476
     assert encoder.dim == 84
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_lenet_halves_as_average_pooling_does(size, dtype, layout):
+    x = torch.randn(3, 6, *size).to(dtype, memory_format=layout)
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    a, b = Halve(2)(ours), nn.functional.avg_pool2d(theirs, 2)
+    g = torch.randn_like(b)
+    a.backward(g), b.backward(g)
+    assert torch.equal(a, b)
+    assert torch.equal(ours.grad, theirs.grad)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("resnet18", 11.17), ("resnet50", 23.5)])

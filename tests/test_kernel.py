@@ -1,6 +1,8 @@
 """The compiled resampling takes the pixels that the plain one takes."""
 
+import ctypes
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from unlabeled.native import keeping_memory
 from unlabeled.views import Affine, Crop, kernel
 from unlabeled.views.geometry import affine_matrix, crop_matrix, resample, uniform
 
@@ -88,3 +91,20 @@ def test_without_a_compiler_the_plain_way_runs(setting, tmp_path):
         [sys.executable, "-c", code], env=settings, capture_output=True, text=True
     )
     assert done.stdout.split("\n")[-2] == "plain (2, 1, 8, 8)", done.stderr
+
+
+def test_memory_is_kept_within_and_given_back_after():
+    """The pages of a large tensor stay with the process until the end."""
+    if not hasattr(ctypes.CDLL(None), "mallopt") or not os.path.exists("/proc/self/statm"):
+        pytest.skip("not glibc's allocator")
+
+    def held() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    before = held()
+    with keeping_memory():
+        torch.ones(2**27)  # 512 MB, freed at once
+        within = held() - before
+    assert within > 400e6
+    assert held() - before < 200e6

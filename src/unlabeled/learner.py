@@ -27,6 +27,7 @@ from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
 from unlabeled.history import History
+from unlabeled.native import keeping_memory
 
 DEFAULT_FLAGS = {
     "enable_progress_bar": False,
@@ -198,12 +199,13 @@ def fit(
                 default_root_dir=out,
                 **(DEFAULT_FLAGS | flags),
             )
-            trainer.fit(
-                Learner(method, recipe, splits.range, seed),
-                batches,
-                ckpt_path=checkpoint,
-                weights_only=True,
-            )
+            with keeping_memory():
+                trainer.fit(
+                    Learner(method, recipe, splits.range, seed),
+                    batches,
+                    ckpt_path=checkpoint,
+                    weights_only=True,
+                )
             trainer.strategy.barrier()  # what is written now is there for all
             parallel.restore(method)
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt

@@ -1,16 +1,46 @@
-"""Small loops in C++, built once by PyTorch's extension loader where there is a compiler."""
+"""Nearer to the machine: small loops in C++ where there is a compiler, and memory that is kept."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from platformdirs import user_cache_path
+
+MALLOPT = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3, "mmap_max": -4}
+"""glibc's numbers of what can be set, in malloc.h."""
+KEEPING = {"mmap_max": 0, "trim_threshold": 2**31 - 1, "top_pad": 2**28}
+USUAL = {"mmap_max": 65_536, "mmap_threshold": 2**25, "trim_threshold": 2**26, "top_pad": 2**17}
+"""Where glibc's own thresholds end once large tensors have come and gone."""
+
+
+@contextlib.contextmanager
+def keeping_memory() -> Iterator[None]:
+    """Within it, memory that tensors free on the processor is kept for those of the next step.
+
+    glibc gives the pages of large tensors back at once, so that every step of a training asks for
+    them anew and the kernel fills them with zeros, a tenth to a third of the step. Where another
+    library allocates, nothing happens.
+    """
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
+        yield
+        return
+    for name, value in KEEPING.items():
+        libc.mallopt(MALLOPT[name], value)
+    try:
+        yield
+    finally:
+        for name, value in USUAL.items():
+            libc.mallopt(MALLOPT[name], value)
+        libc.malloc_trim(0)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import torch
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Pictures, Splits, to_float
 from unlabeled.datasets.loading import labels_of, loader
+from unlabeled.native import keeping_memory
 
 SIZES = (8, 16, 32)
 TIMED = 128
@@ -36,7 +37,7 @@ def estimate(
     trial = copy.deepcopy(method).to(device)
     batch = min(recipe.batch_size, len(splits.train))
     sizes = sorted({min(n, batch) for n in SIZES})
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), keeping_memory():
         kept = [_kept_bytes(trial, splits, n, precision, device) for n in sizes]
         curve = np.polyfit(sizes, kept, len(sizes) - 1)
         seconds = _seconds(trial, splits, min(TIMED, batch), precision, device)

@@ -97,4 +97,3 @@ def filters(rate: int) -> np.ndarray:
     bins = np.linspace(0, rate / 2, WINDOW // 2 + 1)[:, None]
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     return np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clip(0)
-
