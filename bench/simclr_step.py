@@ -3,7 +3,8 @@
 lightly's way: its MultiViewTransform over torchvision's RandomAffine, picture by picture in a
 DataLoader, and its NTXentLoss. Ours: batched views and nt_xent. Same pictures, encoder, batch size,
 optimiser and threads. A step holds all of it: fetching, views, forward, loss, backward, Adam. Each
-side's loader lives only while that side runs, so that no worker of one slows another.
+side's loader lives only while that side runs, so that no worker of one slows another. Ours keeps
+its memory as its training does; lightly's LeNet has PyTorch's pooling, as its user would write it.
 
     make bench                                     writes results/bench_simclr_step.json
     python bench/simclr_step.py --rounds 3         fewer rounds
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from peers import define_missing_operators
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from unlabeled.core import Batch
@@ -31,8 +33,10 @@ from unlabeled.datasets import open_data
 from unlabeled.datasets.base import Samples, Splits, to_float
 from unlabeled.datasets.loading import loader
 from unlabeled.encoders.base import build
+from unlabeled.encoders.lenet import Halve
 from unlabeled.files import write_json
 from unlabeled.methods.simclr import SimCLR
+from unlabeled.native import keeping_memory
 from unlabeled.training import versions
 
 TEMPERATURE = 0.2
@@ -54,15 +58,25 @@ def ours(splits: Splits, encoder: str, batch: int, dtype: torch.dtype) -> Steps:
 
     def steps(n: int) -> None:
         rows: Batch
-        for rows in itertools.islice(forever(batches), n):
-            views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
-            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                loss = method.loss(views)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        with keeping_memory():
+            for rows in itertools.islice(forever(batches), n):
+                views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
+                with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                    loss = method.loss(views)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
 
     return steps
+
+
+def plain(network: Any) -> Any:
+    """With PyTorch's own layers only."""
+    for module in list(network.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, Halve):
+                setattr(module, name, nn.AvgPool2d(2))
+    return network
 
 
 class PictureByPicture(Dataset):
@@ -86,7 +100,7 @@ def lightly(splits: Splits, encoder: str, batch: int, dtype: torch.dtype, worker
 
     view = T.Compose([T.RandomAffine(180, translate=(0.3, 0.3), scale=(0.65, 1.35)), T.ToTensor()])
     torch.manual_seed(0)
-    network = build(encoder, splits.channels, splits.size)
+    network = plain(build(encoder, splits.channels, splits.size))
     criterion = NTXentLoss(temperature=TEMPERATURE)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
     data = PictureByPicture(splits.train, MultiViewTransform([view, view]))

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,12 +96,12 @@ def test_without_a_compiler_the_plain_way_runs(setting, tmp_path):
 
 def test_memory_is_kept_within_and_given_back_after():
     """The pages of a large tensor stay with the process until the end."""
-    if not hasattr(ctypes.CDLL(None), "mallopt") or not os.path.exists("/proc/self/statm"):
+    statm = Path("/proc/self/statm")
+    if not hasattr(ctypes.CDLL(None), "mallopt") or not statm.exists():
         pytest.skip("not glibc's allocator")
 
     def held() -> int:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
 
     before = held()
     with keeping_memory():

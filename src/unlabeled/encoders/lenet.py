@@ -44,7 +44,7 @@ class Halve(nn.AvgPool2d):
         even = x.shape[2] % 2 == x.shape[3] % 2 == 0
         if not (even and x.device.type == "cpu" and x.requires_grad):
             return super().forward(x)
-        return _Halved.apply(x)  # type: ignore[no-untyped-call]
+        return _Halved.apply(x)
 
 
 class _Halved(torch.autograd.Function):
