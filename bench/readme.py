@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+SIDES = ("ours", "lightly")
 
 
 def demo_table(result: dict[str, Any]) -> str:
@@ -85,6 +86,69 @@ def lecture_table(study: dict[str, Any]) -> str:
     )
 
 
+def family_table(study: dict[str, Any]) -> str:
+    """Every method after the same time, best first."""
+    found = study["experiments"]["M1"]["methods"]
+    lines = ["| | linear probe | k-NN | epochs |", "|---|---:|---:|---:|"]
+    for name in sorted(found, key=lambda n: -found[n]["linear"]):
+        row = found[name]
+        lines.append(f"| `{name}` | {row['linear']:.1%} | {row['knn']:.1%} | {row['epochs']} |")
+    minutes = max(row["minutes"] for row in found.values())
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "`unlabeled study methods`: the same small encoder, the same pictures, at most "
+            f"{minutes:.0f} minutes each on {study['versions']['threads']} of {study['cores']} "
+            "cores, seed 0; shape of 4,000 test pictures.",
+        ]
+    )
+
+
+def family_sentences(
+    *studies: dict[str, Any],
+) -> str:
+    """What else was measured of the joint-embedding family, one line each."""
+    clothes, drawings, scenes, collapse, photographs = studies
+    means, seeds = (clothes["experiments"]["S1"][key] for key in ("mean", "seeds"))
+    few, more = means["1%"], means["10%"]
+    told = drawings["experiments"]["V1"]["verification"]
+    masks = scenes["experiments"]["T1"]["settings"]
+    setting = next(iter(masks["SimCLR"]))
+    iou = {name: masks[name][setting][0]["miou"] for name in ("SimCLR", "supervised", "random")}
+    runs = [r for e in collapse["experiments"].values() for r in e["runs"].values()]
+    fallen = [r for r in runs if r["collapsed"]]
+    rung = sum(r["alarm"] is not None for r in fallen)
+    false = sum(r["alarm"] is not None for r in runs if r["healthy"])
+    knn = {name: side["knn"] for name, side in photographs.items()}
+    ratio = {
+        name: photographs[f"{name} ours"]["pictures_per_second"]
+        / photographs[f"{name} lightly"]["pictures_per_second"]
+        for name in ("simclr", "byol")
+    }
+    return "\n".join(
+        [
+            "- **CIFAR-10** for the same 20 minutes beside lightly's own, k-NN: SimCLR "
+            f"{knn['simclr ours']:.1%} and {knn['simclr lightly']:.1%} ({ratio['simclr']:.1f}× its "
+            f"pictures a second), BYOL {knn['byol ours']:.1%} and {knn['byol lightly']:.1%} "
+            f"({ratio['byol']:.1f}×); `python bench/cifar10.py`.",
+            f"- **Few labels** (SimCLRv2, Fashion-MNIST, {len(seeds)} seeds): with 1 % of "
+            f"the labels {few['finetuned']:.1%} fine-tuned, {few['student']:.1%} its student, "
+            f"{few['scratch']:.1%} from scratch; with 10 % {more['finetuned']:.1%}, "
+            f"{more['student']:.1%} and {more['scratch']:.1%}; `unlabeled study semi_supervised`.",
+            "- **Same or other** (Siamese, Omniglot's unseen alphabets): area under the ROC curve "
+            f"{told['Siamese']['auc']:.3f}, pixels {told['pixels']['auc']:.3f}; one of 20 at the "
+            f"first look {told['Siamese']['one_shot']:.1%}, pixels "
+            f"{told['pixels']['one_shot']:.1%}; `unlabeled study verification`.",
+            f"- **Transfer** to scenes ({setting}), IoU of masks: SimCLR {iou['SimCLR']:.1%}, "
+            f"supervised {iou['supervised']:.1%}, random {iou['random']:.1%}; `unlabeled study "
+            "transfer`.",
+            f"- **Collapse**: of {len(fallen)} runs that were made to collapse the alarm rang in "
+            f"{rung}, of the healthy ones in {false or 'none'}; `unlabeled study collapse`.",
+        ]
+    )
+
+
 def spread(values: list[float], digits: int) -> str:
     """Mean ± standard deviation, where there are several."""
     mean = f"{statistics.mean(values):.{digits}f}"
@@ -147,11 +211,21 @@ def filled(text: str) -> str:
     """The README with its marked blocks written anew."""
     beyond = ("lectures.json", "simclr_dsprites_real.json", "renderer.json")
     survived = ("survival.json", "folder.json", "explore_page.json")
+    family = ("semi_supervised", "verification", "transfer", "collapse")
+    pairs = [f"{name} {side}" for name in ("simclr", "byol") for side in SIDES]
     for name, block in (
         ("survival", survival_sentence(*map(result, survived))),
         ("demo", demo_table(result("demo.json"))),
         ("beyond", beyond_sentence(*map(result, beyond))),
         ("lectures", lecture_table(result("lectures.json"))),
+        ("family", family_table(result("methods.json"))),
+        (
+            "further",
+            family_sentences(
+                *(result(f"{study}.json") for study in family),
+                {pair: result(f"cifar10_{pair.replace(' ', '_')}.json") for pair in pairs},
+            ),
+        ),
         ("bench", bench_sentence(result("bench_simclr_step.json"))),
     ):
         text = re.sub(

@@ -243,14 +243,11 @@ def test_the_command_learns_by_stages(tmp_path, sprites):
 
     np.savez(tmp_path / "x.npz", x=sprites[0][:64, ::4, ::4], y=sprites[1][:64])
     words = ["--data", str(tmp_path / "x.npz"), "--out", str(tmp_path / "run"), "--epochs", "1"]
-    words += ["--batch-size", "32", "--logger", "none", "--local", "true"]
+    words += ["--batch-size", "32", "--logger", "none", "--local"]
     assert main(["train", "byol", *words]) == 0
     method = reopen(ul.load(tmp_path / "run"))
     assert isinstance(method, Local)
-    assert (
-        main(["train", "rotation", *words[:2], "--out", str(tmp_path / "r"), "--local", "true"])
-        == 2
-    )
+    assert main(["train", "rotation", *words[:2], "--out", str(tmp_path / "r"), "--local"]) == 2
 
 
 def test_a_read_out_learns_from_reward():

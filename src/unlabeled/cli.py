@@ -556,12 +556,15 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
         help="a name of `unlabeled list encoders`, timm:NAME, hf:NAME, or ./file.py:Net "
         f"(default: {cls.network}; {cls.sound_network} for sound)",
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_function_arguments(
-        train,
-        skip={"method", "data", "encoder", "start", "resume", "labels_from", "progress", "options"},
-        as_group=False,
-    )
+    switches = {
+        "resume": "go on from the last checkpoint",
+        "local": "let each stage of the encoder learn by itself, from a head of its own",
+        "compile": "fuse the encoder by torch.compile: slow at first, then faster",
+    }
+    for switch, told in switches.items():
+        parser.add_argument(f"--{switch}", action="store_true", help=told)
+    elsewhere = {"method", "data", "encoder", "start", "labels_from", "progress", "options"}
+    parser.add_function_arguments(train, skip={*elsewhere, *switches}, as_group=False)
     parser.add_argument("--start", type=str, help="run whose encoder to begin with")
     parser.add_argument(
         "--dry_run", action="store_true", help="say how much memory and time it would take"

@@ -27,7 +27,7 @@ from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
 from unlabeled.history import History
-from unlabeled.native import keeping_memory
+from unlabeled.native import fused, keeping_memory
 
 DEFAULT_FLAGS = {
     "enable_progress_bar": False,
@@ -143,6 +143,7 @@ def fit(
     seed: int,
     precision: str,
     accelerator: str,
+    compile: bool = False,
     devices: int = 1,
     nodes: int = 1,
     checkpoint: Path | None = None,
@@ -199,7 +200,7 @@ def fit(
                 default_root_dir=out,
                 **(DEFAULT_FLAGS | flags),
             )
-            with keeping_memory():
+            with keeping_memory(), fused(method.encoder, compile):
                 trainer.fit(
                     Learner(method, recipe, splits.range, seed),
                     batches,

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 
 import torch
 from platformdirs import user_cache_path
+from torch import nn
+
+from unlabeled.errors import UserError
 
 MALLOPT = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3, "mmap_max": -4}
 """glibc's numbers of what can be set, in malloc.h."""
@@ -42,6 +46,23 @@ def keeping_memory() -> Iterator[None]:
         for name, value in USUAL.items():
             libc.mallopt(MALLOPT[name], value)
         libc.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def fused(network: nn.Module, wanted: bool) -> Iterator[None]:
+    """Within it, calls of the network go through `torch.compile`, if that is wanted.
+
+    Raises:
+        UserError: there is no C++ compiler, which that needs on a processor.
+    """
+    if wanted:
+        if not torch.cuda.is_available() and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            raise UserError("there is no C++ compiler here; leave compile away, or install g++")
+        network.compile()
+    try:
+        yield
+    finally:
+        network._compiled_call_impl = None
 
 
 @functools.cache
