@@ -118,7 +118,12 @@ def family_sentences(
     iou = {name: masks[name][setting][0]["miou"] for name in ("SimCLR", "supervised", "random")}
     runs = [r for e in collapse["experiments"].values() for r in e["runs"].values()]
     fallen = [r for r in runs if r["collapsed"]]
-    rung = sum(r["alarm"] is not None for r in fallen)
+    missed = [
+        f"{next(iter(e['runs']))} {name}"
+        for e in collapse["experiments"].values()
+        for name, r in e["runs"].items()
+        if r["collapsed"] and r["alarm"] is None
+    ]
     false = sum(r["alarm"] is not None for r in runs if r["healthy"])
     knn = {name: side["knn"] for name, side in photographs.items()}
     ratio = {
@@ -144,7 +149,8 @@ def family_sentences(
             f"supervised {iou['supervised']:.1%}, random {iou['random']:.1%}; `unlabeled study "
             "transfer`.",
             f"- **Collapse**: of {len(fallen)} runs that were made to collapse the alarm rang in "
-            f"{rung}, of the healthy ones in {false or 'none'}; `unlabeled study collapse`.",
+            f"{len(fallen) - len(missed)} (not {' or '.join(missed)}), of the healthy ones in "
+            f"{false or 'none'}; `unlabeled study collapse`.",
         ]
     )
 

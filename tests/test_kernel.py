@@ -1,5 +1,6 @@
 """The compiled resampling takes the pixels that the plain one takes."""
 
+import copy
 import ctypes
 import os
 import resource
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from unlabeled.native import keeping_memory
+import unlabeled as ul
+from unlabeled.native import fused, keeping_memory
 from unlabeled.views import Affine, Crop, kernel
 from unlabeled.views.geometry import affine_matrix, crop_matrix, resample, uniform
 
@@ -109,3 +112,20 @@ def test_memory_is_kept_within_and_given_back_after():
         within = held() - before
     assert within > 400e6
     assert held() - before < 200e6
+
+
+@needs_compiler
+def test_a_fused_encoder_computes_the_same(sprites, tmp_path):
+    """And is an ordinary one after training."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(1, 4, 5, 4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    other, x = copy.deepcopy(plain), torch.rand(64, 1, 64, 64)
+    with fused(other, True):
+        for network in (plain, other):
+            network(x).square().sum().backward()
+    for a, b in zip(plain.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-3 * a.grad.abs().max())
+    options = {"epochs": 1, "batch_size": 64, "progress": False, "compile": True}
+    run = ul.train("simclr", sprites, encoder=plain, out=tmp_path / "run", **options)
+    assert run.config["compile"]
+    assert run.encoder._compiled_call_impl is None

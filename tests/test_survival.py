@@ -66,6 +66,16 @@ def test_a_signal_saves_and_the_rest_ends_in_the_same_bytes(
     assert losses[0] == losses[1]
 
 
+def test_the_bar_goes_on_where_the_run_was_cut(sprites, tmp_path, monkeypatch, capsys):
+    told = FAST | {"progress": True, "out": tmp_path / "run"}
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(Stopped):
+            ul.train("simclr", sprites, **told)
+    ul.train("simclr", sprites, resume=True, **told)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("simclr: 100%")
+
+
 def test_an_epoch_that_lasts_is_saved_in_between(sprites, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SAVE_EVERY", 0.0)
 

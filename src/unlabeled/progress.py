@@ -43,7 +43,8 @@ class ProgressBar(Callback):
         """Open the bar, at the place where a resumed run goes on."""
         self.steps = trainer.num_training_batches
         total = int(trainer.max_epochs * self.steps)  # type: ignore[operator]
-        self.first = self.done = trainer.current_epoch * int(self.steps)
+        within = getattr(pl_module, "steps", 0)  # of an epoch that a checkpoint cut
+        self.first = self.done = trainer.current_epoch * int(self.steps) + within
         self.task = self.bar.add_task(self.title, total=total, completed=self.done, status="")
         self.bar.start()
         self.total, self.started = total, time.perf_counter()
