@@ -267,6 +267,27 @@ def curves_picture(lines: dict[str, tuple[list[float], list[float]]], title: str
     return _svg(figure)
 
 
+def panels_picture(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
+    """SVG of one measure of many runs: a panel each, with all the others in grey behind it."""
+    import matplotlib as mpl
+
+    rows = -(-len(lines) // 3)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.0, 0.4 + 1.15 * rows), layout="constrained")
+        panels = figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).flatten()
+        for i, (panel, name) in enumerate(zip(panels, lines, strict=False)):
+            for other in lines.values():
+                panel.plot(*other, linewidth=0.6, color="0.85")
+            panel.plot(*lines[name], linewidth=1.5, color=LINE)
+            panel.set_title(name, fontsize=8)
+            panel.tick_params(labelsize=7, labelbottom=i >= len(lines) - 3)
+        for panel in panels[len(lines) :]:
+            panel.axis("off")
+        figure.supxlabel("epoch", fontsize=8)
+        figure.supylabel(title, fontsize=8)
+        return _svg(figure)
+
+
 def bars_picture(values: dict[str, float], title: str) -> str:
     """SVG: a bar for each share, the best on top."""
     order = sorted(values, key=lambda name: values[name])

@@ -87,7 +87,7 @@ def compare(lab: Lab) -> Finding:
     worse = [n for n in unlabelled if found[n]["linear"] <= found["random"]["linear"]]
     return Finding(
         {"methods": found},
-        f"The encoder is `small`, the pictures are {len(lab.data.train):,} of dSprites, and each "
+        f"The encoder is the small one, the pictures are {len(lab.data.train):,} of dSprites, and each "
         f"method got about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes on the same cores: "
         "as many epochs as its first steps said would fit, each by its own recipe. A linear "
         "decoder and the nearest neighbours then name the shape of unseen pictures.",
@@ -118,7 +118,7 @@ def compare(lab: Lab) -> Finding:
                 ],
             )
         ],
-        [("std of the features by epoch (0: collapse)", plots.curves_picture(curves, "std"))],
+        [("std of the features by epoch (0: collapse)", plots.panels_picture(curves, "std"))],
     )
 
 
