@@ -16,7 +16,11 @@ class Stopped(KeyboardInterrupt):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of PyTorch, on any device, or of Python says that memory is out."""
     words = (
-        *("out of memory", "can't allocate memory", "not enough memory", "bad_alloc"),
-        *("could not create a primitive", "could not create a memory"),  # oneDNN's way to say it
+        *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"),
+        *("bad_alloc", "could not create a memory"),
+        *(
+            "could not create a primitive",
+            "could not execute a primitive",
+        ),  # oneDNN's way to say it
     )
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
