@@ -88,8 +88,8 @@ def compare(lab: Lab) -> Finding:
     return Finding(
         {"methods": found},
         f"The encoder is the small one, the pictures are {len(lab.data.train):,} of dSprites, and "
-        f"each method got about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes on the same cores: "
-        "as many epochs as its first steps said would fit, each by its own recipe. A linear "
+        f"each method got about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes on the same "
+        "cores: as many epochs as its first steps said would fit, each by its own recipe. A linear "
         "decoder and the nearest neighbours then name the shape of unseen pictures.",
         f"{best} reads best among those without labels, with "
         f"{100 * found[best]['linear']:.2f} % by a linear decoder. "
