@@ -21,8 +21,12 @@ install_import_hook(
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory) -> Path:
-    """Decoded pictures of the tests, apart from the user's own."""
+    """Decoded pictures of the tests, apart from the user's own; what is compiled is shared."""
     path = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = tmp_path_factory.getbasetemp().parent / "kernels"
+        shared.mkdir(exist_ok=True)
+        (path / "kernels").symlink_to(shared)
     os.environ["UNLABELED_CACHE"] = str(path)
     return path
 
