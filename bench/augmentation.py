@@ -32,7 +32,7 @@ Make = Callable[[], Any]
 
 
 def batched(view: View, pictures: np.ndarray, plain: bool = False) -> Make:
-    """Ours: bytes to floats, then the view."""
+    """Ours, from bytes: an affine map reads them itself, other views want floats."""
     x = torch.from_numpy(pictures)
     build = kernel.compiled
 
@@ -40,7 +40,7 @@ def batched(view: View, pictures: np.ndarray, plain: bool = False) -> Make:
         if plain:
             kernel.compiled = lambda: None  # type: ignore[assignment]
         try:
-            return view(x.float() / 255)
+            return view(x if isinstance(view, Affine) else x.float() / 255)
         finally:
             kernel.compiled = build
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from unlabeled import registry
 from unlabeled.cli import main
+from unlabeled.views import kernel
 
 
 @pytest.fixture
@@ -115,6 +116,7 @@ def test_settings_from_yaml_and_views_from_flags(data, tmp_path):
     assert config["method_args"]["temperature"] == 0.3
     assert config["recipe"]["lr"] == 0.002
     assert config["method_args"]["augment"]["rotation"] == 45
+    assert config["versions"]["resampling"] == kernel.which()
 
 
 def test_resume_needs_the_same_settings(data, capsys):

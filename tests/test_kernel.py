@@ -52,12 +52,21 @@ def test_both_ways_give_the_same_pictures(shape, kind, monkeypatch):
     torch.testing.assert_close(smooth, expected, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_bytes_are_pictures_too(mode, monkeypatch):
+    x, matrix = torch.randint(0, 256, (9, 3, 16, 20), dtype=torch.uint8), maps(9, "affine")
+    ours = resample(x, matrix, mode)
+    assert torch.equal(ours, resample(x.float() / 255, matrix, mode))
+    torch.testing.assert_close(ours, plainly(monkeypatch, x, matrix, mode), atol=2e-5, rtol=0)
+
+
 @needs_compiler
 def test_nothing_is_read_outside_of_the_picture():
     """Far away, infinitely far and nowhere: zeros."""
-    x = torch.ones(3, 1, 8, 8)
+    x = torch.ones(5, 1, 8, 8)
     matrix = torch.zeros(3, 2, 3)
     matrix[0, :, 2], matrix[1, :, 2], matrix[2, :, 2] = 1e9, -torch.inf, torch.nan
+    matrix = torch.cat([matrix, torch.full((1, 2, 3), torch.nan), torch.full((1, 2, 3), torch.inf)])
     for mode in ("nearest", "bilinear"):
         assert not resample(x, matrix, mode).any()
     assert resample(x[:0], matrix[:0]).shape == (0, 1, 8, 8)

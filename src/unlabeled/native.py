@@ -8,6 +8,7 @@ import functools
 import hashlib
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,11 +93,23 @@ def _built(source: Path, flags: tuple[str, ...], name: str, folder: Path) -> Pat
         from torch.utils.cpp_extension import load
 
         folder.mkdir(parents=True, exist_ok=True)
-        load(
-            name,
-            [str(source)],
-            extra_cflags=list(flags),
-            build_directory=str(folder),
-            is_python_module=False,
-        )
+        with _beside_python_first():
+            load(
+                name,
+                [str(source)],
+                extra_cflags=list(flags),
+                build_directory=str(folder),
+                is_python_module=False,
+            )
     return made
+
+
+@contextlib.contextmanager
+def _beside_python_first() -> Iterator[None]:
+    """Programs of this environment are found, too, where it is not activated: ninja is one."""
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before

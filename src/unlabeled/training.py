@@ -29,6 +29,7 @@ from unlabeled.files import write_bytes, write_json
 from unlabeled.local import Local
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.run import Run, load
+from unlabeled.views import kernel
 
 LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
 """Files that a killed run may leave half written."""
@@ -134,6 +135,7 @@ def train(
         checkpoint = last_checkpoint(folder) if resume else None
     if first and not checkpoint:
         draw_views(job.method, job.splits, folder / "views.png")
+        _write_config(folder, job.config)  # again: now it is known which resampling runs
     callbacks = []
     if progress and first:
         from unlabeled.progress import ProgressBar
@@ -484,8 +486,12 @@ def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
     if (folder / "tensorboard").is_symlink():
         raise UserError(f"{folder / 'tensorboard'} is a link; remove it")
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    write_json(record, config | {"versions": versions()})
+    _write_config(folder, config)
     return None
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    write_json(folder / "config.json", config | {"versions": versions()})
 
 
 def _is_abandoned(record: Path) -> bool:
@@ -534,6 +540,7 @@ def versions() -> dict[str, str]:
         "platform": platform.machine(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
+        "resampling": kernel.ran(),
     }
 
 

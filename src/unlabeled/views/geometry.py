@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from unlabeled.views import kernel
@@ -17,14 +17,14 @@ CHUNK = 64
 
 
 def resample(
-    x: Float[Tensor, "b c h w"],
+    x: Float[Tensor, "b c h w"] | UInt8[Tensor, "b c h w"],
     matrix: Float[Tensor, "b 2 3"],
     mode: Literal["nearest", "bilinear"] = "bilinear",
 ) -> Float[Tensor, "b c h w"]:
     """Each picture seen through its own affine map; zeros lie outside the picture.
 
     Args:
-        x: pictures.
+        x: pictures; of bytes, x / 255 is meant.
         matrix: from output to input coordinates (x, y), where a picture spans [−1, 1] both ways and
             a pixel is its centre, as in `torch.nn.functional.affine_grid(align_corners=False)`.
         mode: nearest keeps binary pictures binary and is several times faster.
@@ -32,9 +32,11 @@ def resample(
     On a processor it runs in C++ where that could be built; `kernel.which()` says so. Nearest takes
     the same pixels either way, bilinear agrees to 1e-5.
     """
-    plain = x.requires_grad or x.device.type != "cpu" or x.dtype != torch.float32
-    if not plain and (run := kernel.compiled()):
+    readable = x.dtype in (torch.float32, torch.uint8) and x.device.type == "cpu"
+    if readable and not x.requires_grad and (run := kernel.compiled()):
         return run(x, matrix, mode == "bilinear")
+    if x.dtype == torch.uint8:
+        x = x.float() / 255
     one = _nearest if mode == "nearest" else _bilinear
     n = CHUNK if x.device.type == "cpu" else max(1, len(x))
     return torch.cat([one(p, m) for p, m in zip(x.split(n), matrix.split(n), strict=True)])

@@ -23,25 +23,31 @@ def which() -> str:
     return "compiled" if compiled() else "plain"
 
 
+def ran() -> str:
+    """Which resampling has run in this process so far: "compiled", "plain" or "none"."""
+    return which() if compiled.cache_info().currsize else "none"
+
+
 @functools.cache
 def compiled() -> Resample | None:
     """The C++ function; None where it cannot be built, or `UNLABELED_COMPILE=0` forbids it."""
     found = library(SOURCE, FLAGS)
     if found is None:
         return None
-    call = found.resample
-    call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 4 + [ctypes.c_int]
-    call.restype = None
+    calls = {torch.float32: found.resample_floats, torch.uint8: found.resample_bytes}
+    for call in calls.values():
+        call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 4 + [ctypes.c_int]
+        call.restype = None
     pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
 
     def resample(x: Tensor, matrix: Tensor, bilinear: bool) -> Tensor:
-        """(B, C, H, W) float32 through maps (B, 2, 3), on all threads."""
+        """(B, C, H, W) float32, or bytes, through maps (B, 2, 3), on all threads."""
         x, matrix = x.contiguous(), matrix.contiguous().float()
-        out = torch.empty_like(x)
+        out = torch.empty_like(x, dtype=torch.float32)
 
         def part(span: tuple[int, int]) -> None:
             first, last = span
-            call(
+            calls[x.dtype](
                 x[first:].data_ptr(),
                 matrix[first:].data_ptr(),
                 out[first:].data_ptr(),
