@@ -7,15 +7,23 @@
 
 namespace {
 
-float value(float x) { return x; }
-float value(uint8_t x) { return x / 255.0f; }
+struct Bytes {
+  float as_float[256];
+  Bytes() {
+    for (int i = 0; i < 256; ++i) as_float[i] = i / 255.0f;
+  }
+};
+const Bytes bytes;
 
-// Leaves of first..last the i with low <= start + i * slope < high, and one or two more.
-void narrow(float start, float slope, float low, float high, int64_t& first, int64_t& last) {
-  const float a = (low - start) / slope, b = (high - start) / slope, most = last;
+float value(float x) { return x; }
+float value(uint8_t x) { return bytes.as_float[x]; }
+
+// Leaves of first..last about the i with low <= start + i * slope < high; places is 1 / slope.
+void narrow(float start, float places, float low, float high, float& first, float& last) {
+  const float a = (low - start) * places, b = (high - start) * places;
   if (std::isnan(a) || std::isnan(b)) return;
-  first = std::max<int64_t>(first, std::clamp(std::min(a, b) - 1.0f, 0.0f, most));
-  last = std::min<int64_t>(last, std::clamp(std::max(a, b) + 2.0f, 0.0f, most));
+  first = std::max(first, std::min(a, b));
+  last = std::min(last, std::max(a, b));
 }
 
 // Of four neighbours, by where (px, py) lies among them; outside is 0.
@@ -47,6 +55,8 @@ void resample(const T* x, const float* matrix, float* out, int64_t pictures, int
       column_x[i] = matrix[0] * across * half_w;
       column_y[i] = matrix[3] * across * half_h;
     }
+    const float places_x = 1.0f / matrix[0], places_y = half_w / (matrix[3] * half_h);
+    std::fill(out, out + channels * area, 0.0f);
     for (int64_t j = 0; j < height; ++j) {
       const float down = (j + 0.5f) / half_h - 1.0f;
       const float row_x = (matrix[1] * down + matrix[2] + 1.0f) * half_w - 0.5f;
@@ -55,31 +65,34 @@ void resample(const T* x, const float* matrix, float* out, int64_t pictures, int
         const float px = column_x[i] + row_x + border, py = column_y[i] + row_y + border;
         return px >= least && py >= least && px < width + 1.0f && py < height + 1.0f;
       };
-      // Both coordinates are monotone in i: what falls on the picture is one span of the line.
-      int64_t first = 0, last = width;
-      const float begin_x = column_x[0] + row_x + border, begin_y = column_y[0] + row_y + border;
-      narrow(begin_x, matrix[0], least, width + 1.0f, first, last);
-      narrow(begin_y, matrix[3] * half_h / half_w, least, height + 1.0f, first, last);
+      // Both coordinates are monotone in i: what falls on the picture is one span of the line,
+      // computed first and then put right to the pixel.
+      float begin = 0.0f, end = width;
+      narrow(column_x[0] + row_x + border, places_x, least, width + 1.0f, begin, end);
+      narrow(column_y[0] + row_y + border, places_y, least, height + 1.0f, begin, end);
+      int64_t first = std::ceil(std::min<float>(begin, width));
+      int64_t last = std::ceil(std::max(end, 0.0f));
+      while (first > 0 && inside(first - 1)) --first;
       while (first < last && !inside(first)) ++first;
+      while (last < width && inside(last)) ++last;
       while (first < last && !inside(last - 1)) --last;
-      last = std::max(first, last);
 
+      const float *at_x = column_x.data(), *at_y = column_y.data();
+      int32_t* at = place.data();
       if (!bilinear)
         for (int64_t i = first; i < last; ++i) {
-          const int32_t u = static_cast<int32_t>(column_x[i] + row_x + border) - 1;
-          const int32_t v = static_cast<int32_t>(column_y[i] + row_y + border) - 1;
-          place[i] = v * static_cast<int32_t>(width) + u;
+          const int32_t u = static_cast<int32_t>(at_x[i] + row_x + border) - 1;
+          const int32_t v = static_cast<int32_t>(at_y[i] + row_y + border) - 1;
+          at[i] = v * static_cast<int32_t>(width) + u;
         }
       for (int64_t c = 0; c < channels; ++c) {
         const T* from = x + c * area;
         float* to = out + c * area + j * width;
-        std::fill(to, to + first, 0.0f);
-        std::fill(to + last, to + width, 0.0f);
         if (bilinear)
           for (int64_t i = first; i < last; ++i)
-            to[i] = between(from, column_x[i] + row_x, column_y[i] + row_y, height, width);
+            to[i] = between(from, at_x[i] + row_x, at_y[i] + row_y, height, width);
         else
-          for (int64_t i = first; i < last; ++i) to[i] = value(from[place[i]]);
+          for (int64_t i = first; i < last; ++i) to[i] = value(from[at[i]]);
       }
     }
   }
