@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib.util
+import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ Path = Literal["dense", "tiled", "triton"]
 
 DENSE_UP_TO = 2**22
 """So many pairs of rows are held as a matrix, 16 MB in float32."""
-TILE = 2**20
+TILE = 2**18
 """So many pairs of rows in a tile, as fits a processor's cache."""
 WIDEST = 256
 """Dimensions at most of rows that fit on a GPU's chip; wider ones are tiled."""
@@ -73,8 +74,8 @@ def log_sums(
     if way != "dense":
         fused = way == "triton" and a.dtype == torch.float32 and a.shape[1] <= WIDEST
         return _LogSums.apply(a, b, which, y, fused)
-    rows = torch.arange(len(a), device=a.device)
-    return _scores(a, a if b is None else b, which, y, rows).logsumexp(1).clamp(min=NONE)
+    whole = slice(0, None)
+    return _scores(a, a if b is None else b, which, y, whole, whole).logsumexp(1).clamp(min=NONE)
 
 
 def squared_distances(z: Tensor) -> Tensor:
@@ -90,22 +91,24 @@ def root(squared: Tensor) -> Tensor:
     return squared.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 
 
-def _scores(a: Tensor, b: Tensor, which: Which, y: Tensor | None, rows: Tensor) -> Tensor:
-    """Some rows' products with all of b, −1e30 for what does not count: (rows, m)."""
-    scores = a[rows] @ b.T
-    if which == "all":
-        return scores
-    itself = rows[:, None] == torch.arange(len(b), device=b.device)
-    if which == "others":
-        return scores.masked_fill_(itself, NONE)
-    assert y is not None
-    same = y[rows][:, None] == y
-    return scores.masked_fill_(~same | itself if which == "same" else same, NONE)
+def _scores(a: Tensor, b: Tensor, which: Which, y: Tensor | None, i: slice, j: slice) -> Tensor:
+    """Products of some rows of a with some of b, −1e30 for what does not count."""
+    scores = a[i] @ b[j].T
+    if which in ("different", "same"):
+        assert y is not None
+        same = y[i][:, None] == y[j]
+        scores.masked_fill_(same if which == "different" else ~same, NONE)
+    if which in ("others", "same"):  # row i + r is column j + c
+        scores.diagonal(i.start - j.start).fill_(NONE)
+    return scores
 
 
-def _tiles(a: Tensor, b: Tensor) -> Iterator[Tensor]:
-    """Numbers of the rows of each tile."""
-    return iter(torch.arange(len(a), device=a.device).split(max(1, TILE // len(b))))
+def _tiles(n: int, m: int, alone: bool) -> Iterator[tuple[slice, slice]]:
+    """Squares of rows and columns; where both are the same rows, of the upper triangle alone."""
+    side = math.isqrt(TILE)
+    for i in range(0, n, side):
+        for j in range(i if alone else 0, m, side):
+            yield slice(i, i + side), slice(j, j + side)
 
 
 class _LogSums(torch.autograd.Function):
@@ -121,7 +124,7 @@ class _LogSums(torch.autograd.Function):
 
             sums = _triton.forward(a, b, which, y, NONE)
         else:
-            sums = torch.cat([_scores(a, b, which, y, rows).logsumexp(1) for rows in _tiles(a, b)])
+            sums = _tiled_sums(a, b, y, which, ctx.alone)
         sums = sums.clamp(min=NONE)
         ctx.save_for_backward(a, b, y, sums)
         return sums
@@ -136,20 +139,32 @@ class _LogSums(torch.autograd.Function):
         return *slopes(a, b, y, sums, grad.contiguous(), ctx.which, ctx.alone), None, None, None
 
 
+def _tiled_sums(a: Tensor, b: Tensor, y: Tensor | None, which: Which, alone: bool) -> Tensor:
+    """A tile off the diagonal serves its columns, too, where both are the same rows."""
+    sums = a.new_full((len(a),), NONE)
+    for i, j in _tiles(len(a), len(b), alone):
+        scores = _scores(a, b, which, y, i, j)
+        sums[i] = torch.logaddexp(sums[i], scores.logsumexp(1))
+        if alone and i != j:
+            sums[j] = torch.logaddexp(sums[j], scores.logsumexp(0))
+    return sums
+
+
 def _tiled_slopes(
     a: Tensor, b: Tensor, y: Tensor | None, sums: Tensor, grad: Tensor, which: Which, alone: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of a and b; of a alone where both are the same rows."""
-    grad_a, grad_b = torch.empty_like(a), None if alone else torch.zeros_like(b)
-    for rows in _tiles(a, b):
-        scores = _scores(a, b, which, y, rows)
-        weights = (scores - sums[rows][:, None]).exp_().mul_(grad[rows][:, None])
-        if grad_b is None:  # i is a column too, with the same scores: they are symmetric
-            weights += scores.sub_(sums).exp_().mul_(grad)
-        else:
-            grad_b.addmm_(weights.T, a[rows])
-        grad_a[rows] = weights @ b
-    return grad_a, grad_b
+    grad_a = torch.zeros_like(a)
+    grad_b = grad_a if alone else torch.zeros_like(b)
+    for i, j in _tiles(len(a), len(b), alone):
+        scores = _scores(a, b, which, y, i, j)
+        weights = (scores - sums[i][:, None]).exp_().mul_(grad[i][:, None])
+        if alone:  # row j's sum holds the same scores
+            weights.addcmul_(scores.sub_(sums[j]).exp_(), grad[j])
+        grad_a[i].addmm_(weights, b[j])
+        if not alone or i != j:
+            grad_b[j].addmm_(weights.T, a[i])
+    return grad_a, None if alone else grad_b
 
 
 def _fused_slopes(
