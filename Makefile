@@ -29,6 +29,7 @@ bench: .venv-bench/.installed
 	.venv-bench/bin/python bench/augmentation.py
 	.venv-bench/bin/python bench/evaluation.py
 	.venv-bench/bin/python bench/time_to.py
+	.venv-bench/bin/python bench/metric_learning.py
 	.venv-bench/bin/python bench/page.py
 
 .venv-bench/.installed: pyproject.toml constraints.txt bench/requirements.txt

@@ -37,8 +37,9 @@ Shelved = Literal[
     "nt_xent",
     "hinge",
 ]
-UNIT = ("triplet", "nce", "info_nce", "soft_nearest_neighbour")
-"""Whose rows are normalised first: the papers do, or their temperatures are of cosines."""
+UNIT = ("contrastive", "triplet", "nce", "info_nce", "soft_nearest_neighbour")
+"""Whose rows are normalised first: the papers do, their temperatures are of cosines, or (pairs with
+a margin) all rows would shrink to one point, where nothing pushes any more."""
 
 
 def check(name: Shelved, options: dict[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,13 @@ LEAD = (
 )
 DATA = "omniglot"
 CLAIMS: dict[int, str] = {}
+# NCE judges every pair by itself, and so wants cosines of both signs: a projection.
 LOSSES: dict[str, dict[str, Any]] = {
     "contrastive": {"objective": "contrastive"},
     "triplet": {"objective": "triplet"},
     "lifted structure": {"objective": "lifted_structure"},
     "N-pair": {"objective": "n_pair"},
-    "NCE": {"objective": "nce"},
+    "NCE": {"objective": "nce", "dim": 64, "temperature": 0.3},
     "InfoNCE": {"objective": "info_nce"},
     "soft nearest neighbour": {"objective": "soft_nearest_neighbour"},
 }
