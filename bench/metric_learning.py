@@ -54,7 +54,8 @@ def theirs() -> Any:
         ) -> Any:
             return check(*args, ensure_all_finite=force_all_finite, **rest)
 
-        setattr(_util, name, renamed if "force" not in str(inspect.signature(check)) else check)
+        if "force_all_finite" not in inspect.signature(check).parameters:
+            setattr(_util, name, renamed)
     return metric_learn.LMNN(n_neighbors=3)
 
 

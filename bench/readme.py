@@ -109,13 +109,15 @@ def family_sentences(
     *studies: dict[str, Any],
 ) -> str:
     """What else was measured of the joint-embedding family, one line each."""
-    clothes, drawings, scenes, collapse, photographs = studies
+    clothes, drawings, scenes, collapse, losses, photographs = studies
     means, seeds = (clothes["experiments"]["S1"][key] for key in ("mean", "seeds"))
     few, more = means["1%"], means["10%"]
     told = drawings["experiments"]["V1"]["verification"]
     masks = scenes["experiments"]["T1"]["settings"]
     setting = next(iter(masks["SimCLR"]))
     iou = {name: masks[name][setting][0]["miou"] for name in ("SimCLR", "supervised", "random")}
+    kinds = losses["experiments"]["R1"]["test"].items()
+    first = {name: found["recall@1"] for name, found in kinds}
     runs = [r for e in collapse["experiments"].values() for r in e["runs"].values()]
     fallen = [r for r in runs if r["collapsed"]]
     missed = [
@@ -145,6 +147,9 @@ def family_sentences(
             f"{told['Siamese']['auc']:.3f}, pixels {told['pixels']['auc']:.3f}; one of 20 at the "
             f"first look {told['Siamese']['one_shot']:.1%}, pixels "
             f"{told['pixels']['one_shot']:.1%}; `unlabeled study verification`.",
+            "- **Seven losses** with labels (same data, other alphabets), recall@1: "
+            + ", ".join(f"{name} {share:.1%}" for name, share in first.items())
+            + "; `unlabeled study metric`.",
             f"- **Transfer** to scenes ({setting}), IoU of masks: SimCLR {iou['SimCLR']:.1%}, "
             f"supervised {iou['supervised']:.1%}, random {iou['random']:.1%}; `unlabeled study "
             "transfer`.",
@@ -239,7 +244,7 @@ def filled(text: str) -> str:
     """The README with its marked blocks written anew."""
     beyond = ("lectures.json", "simclr_dsprites_real.json", "renderer.json")
     survived = ("survival.json", "folder.json", "explore_page.json")
-    family = ("semi_supervised", "verification", "transfer", "collapse")
+    family = ("semi_supervised", "verification", "transfer", "collapse", "metric")
     pairs = [f"{name} {side}" for name in ("simclr", "byol") for side in SIDES]
     for name, block in (
         ("survival", survival_sentence(*map(result, survived))),
