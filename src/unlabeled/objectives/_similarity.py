@@ -22,8 +22,8 @@ Which = Literal["all", "others", "same", "different"]
 label."""
 Path = Literal["dense", "tiled", "triton"]
 
-DENSE_UP_TO = 2**22
-"""So many pairs of rows are held as a matrix, 16 MB in float32."""
+DENSE_UP_TO = {"cpu": 2**18, "cuda": 2**22}
+"""So many pairs of rows are held as a matrix, 1 and 16 MB in float32; more are quicker in tiles."""
 TILE = 2**18
 """So many pairs of rows in a tile, as fits a processor's cache."""
 WIDEST = 256
@@ -41,7 +41,7 @@ def path(rows: int, columns: int, device: str = "cpu") -> Path:
     """
     if forced := _forced.get():
         return forced
-    if rows * columns <= DENSE_UP_TO:
+    if rows * columns <= DENSE_UP_TO.get(device, 2**22):
         return "dense"
     return "triton" if device == "cuda" and importlib.util.find_spec("triton") else "tiled"
 
