@@ -93,16 +93,16 @@ def main() -> None:
                 "seconds": statistics.median(seconds),
             }
             print(name, side, found[name][side], flush=True)
-    write_json(
-        args.out,
-        {
-            "command": "python bench/metric_learning.py",
-            "splits": args.splits,
-            "cores": os.cpu_count(),
-            "versions": versions(),
-            "found": found,
-        },
-    )
+        write_json(
+            args.out,
+            {
+                "command": "python bench/metric_learning.py",
+                "splits": args.splits,
+                "cores": os.cpu_count(),
+                "versions": versions(),
+                "found": found,
+            },
+        )
 
 
 if __name__ == "__main__":

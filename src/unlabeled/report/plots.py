@@ -291,9 +291,9 @@ def panels_picture(lines: dict[str, tuple[list[float], list[float]]], title: str
 def bars_picture(values: dict[str, float], title: str) -> str:
     """SVG: a bar for each share, the best on top."""
     order = sorted(values, key=lambda name: values[name])
-    figure, axes = _axes(4.2, 0.6 + 0.24 * len(order))
+    figure, axes = _axes(7.2, 0.6 + 0.26 * len(order))
     axes.barh(order, [100 * values[name] for name in order], color=LINE, height=0.7)
-    axes.set(xlabel=f"{title}, %", xlim=(0, 100))
+    axes.set(xlabel=f"{title}, %", xlim=(0, 100), axisbelow=True)
     axes.grid(axis="x", alpha=0.25)
     return _svg(figure)
 
