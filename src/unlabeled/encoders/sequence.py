@@ -9,9 +9,9 @@ import math
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.encoders.attention import Block
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 
@@ -143,7 +143,7 @@ class _Causal(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, length: int) -> None:
         super().__init__()
         self.places = nn.Parameter(torch.randn(length, width) * 0.02)
-        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+        self.blocks: Any = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.last = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
@@ -151,29 +151,7 @@ class _Causal(nn.Module):
         x = x + self.places[first : first + x.shape[1]]
         kept = []
         for i, block in enumerate(self.blocks):
-            x, seen = block(x, None if memory is None else memory[i])
+            before = None if memory is None else memory[i]
+            x, seen = block.read_on(x, causal=memory is None, memory=before)
             kept.append(seen)
         return self.last(x), kept
-
-
-class _Block(nn.Module):
-    """Attention back in time, then two layers of four times the width, each after a LayerNorm."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        kept = torch.stack([k, v])  # (2, B, heads, L, width / heads)
-        if memory is not None:
-            kept = torch.cat([memory, kept], 3)
-        causal = memory is None
-        seen = F.scaled_dot_product_attention(q, kept[0], kept[1], is_causal=causal)
-        x = x + self.out(seen.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x)), kept

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.datasets.corpus import PAD, START
+from unlabeled.encoders.attention import Block
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 from unlabeled.parallel import mean_of
@@ -254,7 +255,7 @@ class _Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.places = nn.Parameter(torch.randn(length, width) * 0.02)
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.first, self.last = nn.Dropout(dropout), nn.LayerNorm(width)
         self.look = look
 
@@ -264,37 +265,8 @@ class _Transformer(nn.Module):
         x = self.first(x + self.places[: x.shape[1]])
         mask = known[:, None, None] if self.look == "both" else None  # padding comes last
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask, causal=mask is None)
         return self.last(x)
-
-
-class _Block(nn.Module):
-    """Attention, then two layers of four times the width, each after a LayerNorm."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = _attend(q, k, v, mask)
-        x = x + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
-        return x + self.drop(self.mlp(self.norm2(x)))
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention, looking back only without a mask; on CPUs in float32, where bf16 is far slower."""
-    if q.is_cpu:
-        with torch.autocast("cpu", enabled=False):
-            q, k, v = q.float(), k.float(), v.float()
-            return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
-    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
 
 
 class _LSTM(nn.Module):

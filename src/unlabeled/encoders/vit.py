@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.encoders.attention import Block
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError
 
@@ -38,7 +39,7 @@ def vit(
     patch = patch or max(1, min(size) // 8)
     if min(width, heads) < 1 or width % heads:
         raise UserError(f"a width of {width} is not divided by {heads} heads; choose others")
-    stages = [_Patches(channels, size, patch, width), *(Block(width, heads) for _ in range(depth))]
+    stages = [_Patches(channels, size, patch, width), *(_OnMap(width, heads) for _ in range(depth))]
     return ViT(stages, _ClassAttention(width, heads), width, patch)
 
 
@@ -80,26 +81,11 @@ class _Patches(nn.Module):
         return x + places
 
 
-class Block(nn.Module):
-    """Attention, then two layers of four times the width, each after a LayerNorm."""
+class _OnMap(Block):
+    """A block on a map of tokens, (B, width, rows, columns)."""
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2).transpose(1, 2)  # (B, places, width)
-        q, k, v = (
-            self.qkv(self.norm1(tokens)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )
-        seen = F.scaled_dot_product_attention(q, k, v)  # (B, heads, places, width / heads)
-        tokens = tokens + self.out(seen.transpose(1, 2).flatten(2))
-        tokens = tokens + self.mlp(self.norm2(tokens))
+    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        tokens = super().forward(x.flatten(2).transpose(1, 2))
         return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
 
 

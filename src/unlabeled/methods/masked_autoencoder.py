@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.encoders.attention import Block
 from unlabeled.encoders.heads import deconv
-from unlabeled.encoders.vit import Block, ViT
+from unlabeled.encoders.vit import ViT
 from unlabeled.errors import UserError
 
 
@@ -151,5 +152,4 @@ class _Drawing(nn.Module):
         known = self.enter(tokens.transpose(1, 2))  # (B, seen, width)
         every = self.hidden.to(known.dtype).expand(len(known), len(self.places), -1)
         every = every.scatter(1, visible[:, :, None].expand_as(known), known) + self.places
-        every = self.blocks(every.transpose(1, 2)[:, :, None]).squeeze(2).transpose(1, 2)
-        return self.last(self.norm(every))
+        return self.last(self.norm(self.blocks(every)))

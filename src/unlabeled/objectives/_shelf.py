@@ -23,20 +23,7 @@ Grouped = Literal[
     "mahalanobis",
 ]
 Paired = Literal["n_pair", "nce", "info_nce", "nt_xent", "hinge"]
-Shelved = Literal[
-    "contrastive",
-    "siamese",
-    "triplet",
-    "lifted_structure",
-    "soft_nearest_neighbour",
-    "sup_con",
-    "mahalanobis",
-    "n_pair",
-    "nce",
-    "info_nce",
-    "nt_xent",
-    "hinge",
-]
+Shelved = Literal[Grouped, Paired]
 UNIT = ("contrastive", "triplet", "nce", "info_nce", "soft_nearest_neighbour")
 """Whose rows are normalised first: the papers do, their temperatures are of cosines, or (pairs with
 a margin) all rows would shrink to one point, where nothing pushes any more."""
