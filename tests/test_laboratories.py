@@ -108,6 +108,9 @@ def test_pretext_tasks_in_miniature(real_data, tmp_path, monkeypatch, short):
     answered = {name for name, f in found.items() if f["answered"] is not None}
     assert answered == {"rotation", "relative patch", "relative patch, no gap", "jigsaw"}
     assert set(result["experiments"]["P2"]["kept"]) == {*study.ON_SPRITES, "random"}
+    drawn = result["experiments"]["P3"]
+    assert drawn["errors"]["denoising: squared error of pixels"]["ours"] > 0
+    assert len(drawn["spectra"]["real"]) == study.HOLE // 2
 
 
 def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
@@ -139,6 +142,8 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Lab, "run", short_run)
     found = run_study(study, tmp_path, quick=True)["experiments"]
-    assert list(found) == ["G1", "G2", "G3", "G4", "G5", "G6", "G7"]
+    assert list(found) == ["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8"]
     assert abs(sum(found["G1"]["made"]["GAN"]["shares"]) - 1) < 1e-6
     assert set(found["G6"]["bits"]) == {*study.READERS, "Kneser-Ney, 5 characters"}
+    partition = found["G8"]["log_partition"]
+    assert abs(partition["exact"] - partition["annealed"]) < 0.2

@@ -28,6 +28,7 @@ def deep_belief_net(
     widths: tuple[int, ...] = (256, 128),
     epochs: int | None = None,
     steps: int = 1,
+    lr: float | None = None,
     seed: int = 0,
     size: int | None = None,
     workers: int | None = None,
@@ -45,6 +46,7 @@ def deep_belief_net(
         widths: hidden units of each machine.
         epochs: of each machine; its own unless given.
         steps: of Gibbs sampling in each step.
+        lr: of each machine; its own unless given.
         seed: of everything random.
         size: side of the pictures in pixels.
         workers: processes that decode files.
@@ -64,7 +66,8 @@ def deep_belief_net(
     splits = open_data(data, size=place, workers=workers)
     folder = Path(out or "runs/deep_belief_net")
     options: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress, "steps": steps}
-    options |= {} if epochs is None else {"epochs": epochs}
+    given = {"epochs": epochs, "lr": lr}
+    options |= {name: value for name, value in given.items() if value is not None}
     machines: list[RBM] = []
     runs: list[Run] = []
     layer, figures = splits, {}

@@ -6,23 +6,29 @@ import gzip
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.core import Batch
 from unlabeled.datasets import moving_sprites
-from unlabeled.datasets.base import Splits, open_data, to_float
+from unlabeled.datasets.base import Samples, Splits, open_data, to_float
+from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.generation import frechet, shares
 from unlabeled.evaluation.ngram import KneserNey
 from unlabeled.evaluation.probe import linear_probe
+from unlabeled.methods.deep_belief_net import bound, deep_belief_net, restored
+from unlabeled.methods.helmholtz import Helmholtz
+from unlabeled.methods.rbm import RBM
 from unlabeled.report import plots
-from unlabeled.run import Run
+from unlabeled.run import Run, load
 from unlabeled.studies.study import Experiment, Finding, Lab, Table
 from unlabeled.training import reopen
 
@@ -76,6 +82,11 @@ def as_bytes(x: Tensor) -> np.ndarray:
     return (255 * x).round().clamp(0, 255).byte().cpu().numpy()
 
 
+def shown(x: np.ndarray, columns: int = 10) -> bytes:
+    """Pictures (N, C, H, W) of uint8 on one sheet."""
+    return plots.pictures_sheet(Splits("made", Samples(x), Samples(x[:0])), len(x), columns)
+
+
 @torch.no_grad()
 def drawn(method: Any, n: int, asked: Tensor | None = None) -> tuple[np.ndarray, float]:
     """Samples (n, C, H, W) of uint8, and the seconds they took."""
@@ -113,9 +124,7 @@ def g1(lab: Lab) -> Finding:
         }
         if title == "diffusion":
             found[title]["asked_right"] = float((guess == asked.numpy()).mean())
-        sheet = Splits(title, lab.data.train.take(np.arange(0)), lab.data.test)
-        sheet.train.x = x[:40]
-        pictures.append((title, plots.pictures_sheet(sheet, 40)))
+        pictures.append((title, shown(x[:40])))
     right = found["diffusion"]["asked_right"]
     return Finding(
         {"made": found, "samples": n},
@@ -199,8 +208,6 @@ def g3(lab: Lab) -> Finding:
     in_place = (right == place % 2) & (low == place // 2)
     shape = said(judge, x) == asked.numpy() // 8
     both = float((in_place & shape).mean())
-    sheet = Splits("made", data.train.take(np.arange(0)), data.test)
-    sheet.train.x = x[:24]
     return Finding(
         {
             "shape": float(shape.mean()),
@@ -225,7 +232,7 @@ def g3(lab: Lab) -> Finding:
                 ],
             )
         ],
-        [("one for each caption", plots.pictures_sheet(sheet, 24, columns=8))],
+        [("one for each caption", shown(x[:24], columns=8))],
     )
 
 
@@ -241,8 +248,6 @@ def g4(lab: Lab) -> Finding:
     wanted = np.stack(np.divmod(asked.numpy(), len(moving_sprites.SPEEDS)), 1) - 2
     alike = [float(np.corrcoef(read[:, i], wanted[:, i])[0, 1]) for i in (0, 1)]
     clips = x[:: max(1, n // 6)][:6, :, None]  # (6, T, 1, 32, 32)
-    sheet = Splits("made", data.train.take(np.arange(0)), data.test)
-    sheet.train.x = clips.reshape(-1, 1, 32, 32)
     return Finding(
         {"correlation": {"x": alike[0], "y": alike[1]}, "seconds": seconds},
         f"A clip is eight frames of a gliding sprite. Diffusion learnt {len(data.train):,} with "
@@ -257,7 +262,7 @@ def g4(lab: Lab) -> Finding:
             )
         ],
         [
-            ("six clips, frame by frame", plots.pictures_sheet(sheet, 48, columns=8)),
+            ("six clips, frame by frame", shown(clips.reshape(-1, 1, 32, 32), columns=8)),
             ("the same clips", plots.film_picture(torch.from_numpy(clips) / 255)),
         ],
     )
@@ -401,6 +406,96 @@ def g7(lab: Lab) -> Finding:
     )
 
 
+def small_digits() -> Splits:
+    """1,797 digits of 8×8 pixels, every sixth to test on."""
+    from sklearn.datasets import load_digits
+
+    x = (load_digits().images * (255 / 16)).round().astype(np.uint8)[:, None]
+    held = np.arange(len(x)) % 6 == 0
+    return Splits("digits", Samples(x[~held]), Samples(x[held]))
+
+
+@torch.no_grad()
+def exact_log_partition(machine: Any) -> float:
+    """Log Z of a Boltzmann machine of few hidden units, by the sum over all their states."""
+    units = machine.hidden.out_features
+    h = (torch.arange(2**units)[:, None] >> torch.arange(units) & 1).double()
+    weight, bias = machine.hidden.weight.double(), machine.hidden.bias.double()
+    drive = h @ weight + machine.visible_bias.double()
+    return float((h @ bias + F.softplus(drive).sum(1)).logsumexp(0))
+
+
+@torch.no_grad()
+def mean_bound(machines: list[Any], data: Splits) -> float:
+    """The belief net's bound, mean over ten estimates of the partition function."""
+    return float(np.mean([_seeded(seed, lambda: bound(machines, data)) for seed in range(10)]))
+
+
+def _seeded(seed: int, find: Callable[[], float]) -> float:
+    torch.manual_seed(seed)
+    return find()
+
+
+def g8(lab: Lab) -> Finding:
+    """Machines of binary units: their likelihoods on small digits, samples and probe on clothes."""
+    digits, few = small_digits(), 1 if lab.quick else None
+    x = torch.from_numpy(digits.test.x) / 255
+    tiny: Any = {"encoder_args": {"widths": (12,)}, "epochs": 60, "lr": 0.05}
+    small: Any = reopen(lab.run("tiny-rbm", "rbm", data=digits, quick_epochs=1, **tiny))
+    exact, annealed = exact_log_partition(small), _seeded(0, small.log_partition)
+
+    folder = lab.out / "runs" / "belief-net-digits"
+    options: dict[str, Any] = {"resume": True, "progress": False}
+    deep_belief_net(digits, widths=(200, 200), epochs=few or 60, lr=0.05, out=folder, **options)
+    trained: list[Any] = [reopen(load(folder / f"layer{n}")) for n in (1, 2)]
+    sizes = digits.size, (1, 200)
+    blank = [RBM(build("dense", 1, size, widths=(200,)), shape=(1, *size)) for size in sizes]
+    helmholtz: Any = reopen(lab.run("helmholtz-digits", "helmholtz", data=digits, quick_epochs=1))
+    asleep = Helmholtz(build("dense", 1, digits.size, widths=(200, 50)), shape=(1, *digits.size))
+    bounds = {
+        "belief net of 1 layer, untrained": mean_bound(blank[:1], digits),
+        "belief net of 1 layer": mean_bound(trained[:1], digits),
+        "belief net of 2 layers, the second untrained": mean_bound([trained[0], blank[1]], digits),
+        "belief net of 2 layers": mean_bound(trained, digits),
+        "Helmholtz machine, untrained": _seeded(0, lambda: float(asleep.bound(x, 20).mean())),
+        "Helmholtz machine": _seeded(0, lambda: float(helmholtz.bound(x, 20).mean())),
+    }
+
+    net = deep_belief_net(lab.data, epochs=few, out=lab.out / "runs" / "belief-net", **options)
+    y, y_test = (part.factors[str(lab.data.target)] for part in (lab.data.train, lab.data.test))
+    probe: dict[str, float] = {}
+    pictures: list[tuple[str, bytes | str]] = []
+    encoders = {title: run_of(lab, title).encoder for title in MACHINES}
+    for title, encoder in (
+        encoders | {"belief net": net.encoder, "random": lab.random("dense")}
+    ).items():
+        z, z_test = lab.features(title, encoder)
+        probe[title] = linear_probe(z, y, z_test, y_test).test
+    makers: dict[str, Any] = {title: reopen(run_of(lab, title)) for title in MACHINES}
+    for title, maker in (makers | {"belief net": restored(net)}).items():
+        torch.manual_seed(0)
+        pictures.append((f"{title}: samples", shown(as_bytes(maker.sample(40)))))
+    risen = bounds["belief net of 2 layers"] - bounds["belief net of 1 layer"]
+    return Finding(
+        {"log_partition": {"exact": exact, "annealed": annealed}, "bounds": bounds, "probe": probe},
+        f"Boltzmann machines learnt from {len(digits.train):,} digits of 8×8 pixels, black or "
+        "white by their brightness. One has 12 hidden units, so that its partition function can "
+        "be summed up and compared with the estimate by annealed importance sampling. The bounds "
+        f"are of {len(x)} digits not seen. Samples and probe are of clothes, 28×28.",
+        f"The estimate of log Z is {annealed:.2f}, the sum {exact:.2f}. The second layer raises "
+        f"the bound by {risen:.2f} nats; "
+        + ", ".join(f"{t} {100 * v:.1f} %" for t, v in probe.items())
+        + " by linear decoding of clothes.",
+        [
+            Table("Bound of the likelihood, nats a digit", ["", "test"],
+                  [[t, f"{v:.2f}"] for t, v in bounds.items()]),
+            Table("Linear decoding of clothes", ["", "test %"],
+                  [[t, f"{100 * v:.1f}"] for t, v in probe.items()]),
+        ],
+        pictures,
+    )  # fmt: skip
+
+
 EXPERIMENTS = [
     Experiment("G1", "Samples", "Are they like real pictures, and all kinds of them?", g1, 70),
     Experiment("G2", "Features", "What do generative models know?", g2, 12),
@@ -409,4 +504,5 @@ EXPERIMENTS = [
     Experiment("G5", "Pixels", "How well is the next pixel known?", g5, 40),
     Experiment("G6", "Characters", "And the next character?", g6, 60),
     Experiment("G7", "Time series", "And the next value?", g7, 5),
+    Experiment("G8", "Machines of binary units", "How likely is a digit?", g8, 12),
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unlabeled.core import Batch
 from unlabeled.datasets.base import Splits, open_data, to_float
@@ -17,6 +18,7 @@ from unlabeled.report import plots
 from unlabeled.run import Run
 from unlabeled.studies.study import Experiment, Finding, Lab, Table
 from unlabeled.training import reopen
+from unlabeled.views.colour import lab as to_lab
 
 TITLE = "Pretext tasks: questions that pictures answer themselves"
 LEAD = (
@@ -43,6 +45,8 @@ BESIDE: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("supervised", {}),
 }
 CHANCE = {"rotation": 1 / 4, "relative_patch": 1 / 8, "jigsaw": 1 / 64}
+DRAWN, HOLE = 2000, 8
+"""Test pictures that are drawn; side of the hole that is filled in them."""
 ON_SPRITES = ("rotation", "relative patch", "jigsaw", "context encoder", "denoising", "SimCLR")
 
 
@@ -172,7 +176,124 @@ def p2(lab: Lab) -> Finding:
     )
 
 
+@torch.no_grad()
+def p3(lab: Lab) -> Finding:
+    """What is drawn, against the simplest answers: how far off, and how sharp?"""
+    torch.manual_seed(0)
+    x = to_float(torch.from_numpy(lab.data.test.x[:DRAWN]), lab.data.range)
+    filled, sharp, spectra = fillings(lab, x)
+    errors: dict[str, dict[str, float]] = filled
+    if x.shape[1] == 3:
+        errors |= colours(reopen(trained(lab, "colorization")).eval(), x)
+    denoiser: Any = reopen(trained(lab, "denoising")).eval()
+    damaged = denoiser.damage(x)
+    drawn = torch.cat([denoiser.decoder(denoiser.encoder(part)) for part in damaged.split(500)])
+    errors["denoising: squared error of pixels"] = {
+        "ours": float((drawn.sigmoid() - x).square().mean()),
+        "as damaged": float((damaged - x).square().mean()),
+    }
+    masked: Any = reopen(trained(lab, "masked autoencoder")).eval()
+    views = masked.views(Batch(x, torch.arange(len(x))))
+    hidden = views[1][:, masked.seen :, None]
+    own = masked.targets(x)
+    errors["masked autoencoder: squared error of hidden patches, normalised"] = {
+        "ours": float(masked.loss(views)),
+        "their mean": float(own.gather(1, hidden.expand(-1, -1, own.shape[2])).square().mean()),
+    }
+    with_critic, without = sharp["context encoder"], sharp["context encoder, no critic"]
+    lost = [name for name, e in errors.items() if e["ours"] >= min(list(e.values())[1:])]
+    return Finding(
+        {"errors": errors, "spectrum_off": sharp, "spectra": spectra},
+        f"{len(x):,} test pictures with a square of {HOLE}×{HOLE} pixels missing, grey, damaged, "
+        "or with most patches hidden, drawn by what was trained above. Beside it the simplest "
+        "answer: the mean of what is seen, no colour, what is there. The spectrum is of the squares' "
+        "brightness, by frequency; its distance is the mean difference of logarithms from that of "
+        "real pictures.",
+        f"Painted with a critic the spectrum is off by {with_critic:.2f}, without by {without:.2f} "
+        "(e-folds of power). "
+        + (f"No better than the simplest answer: {'; '.join(lost)}." if lost
+           else "All are nearer than the simplest answer."),
+        [
+            Table(
+                "How far off",
+                ["", "ours", "simplest answer"],
+                [
+                    [name, *(f"{v:.4g}" if k == "ours" else f"{v:.4g} ({k})" for k, v in e.items())]
+                    for name, e in errors.items()
+                ],
+            ),
+            Table(
+                "Power of the filling beside the real one's, by frequency (periods a square)",
+                ["", *(str(f) for f in range(1, HOLE // 2 + 1)), "distance"],
+                [
+                    [
+                        title,
+                        *(f"{p / r:.2f}" for p, r in zip(powers, spectra["real"], strict=True)),
+                        f"{sharp[title]:.2f}" if title in sharp else "–",
+                    ]
+                    for title, powers in spectra.items()
+                ],
+            ),
+        ],
+    )  # fmt: skip
+
+
+def fillings(
+    lab: Lab, x: Tensor
+) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, list[float]]]:
+    """Errors in a square hole, distances of spectra, and the spectra, by title."""
+    h, w = ((side - HOLE) // 2 for side in x.shape[2:])
+    missing = torch.zeros(len(x), 1, *x.shape[2:], dtype=torch.bool)
+    missing[:, :, h : h + HOLE, w : w + HOLE] = True
+
+    def square(pictures: Tensor) -> Tensor:
+        return pictures[:, :, h : h + HOLE, w : w + HOLE]
+
+    seen = (x * ~missing).sum((2, 3), keepdim=True) / (~missing).sum((2, 3), keepdim=True)
+    plain = float((square(x) - seen).square().mean())
+    errors, sharp, spectra = {}, {}, {"real": spectrum(square(x))}
+    for title in ("context encoder", "context encoder, no critic"):
+        painter: Any = reopen(trained(lab, title)).eval()
+        parts = zip(x.split(500), missing.split(500), strict=True)
+        drawn = square(torch.cat([painter.drawn(*part) for part in parts]))
+        errors[f"{title}: squared error in the hole"] = {
+            "ours": float((drawn - square(x)).square().mean()),
+            "mean fill": plain,
+        }
+        spectra[title] = spectrum(drawn)
+        ratios = np.divide(spectra[title], spectra["real"])
+        sharp[title] = float(np.abs(np.log(ratios)).mean())
+    return errors, sharp, spectra
+
+
+def spectrum(squares: Tensor) -> list[float]:
+    """Mean power at 1, 2, … periods a square, of the brightness in a Hann window: (B, C, n, n)."""
+    n = squares.shape[2]
+    window = torch.hann_window(n, periodic=False)
+    grey = squares.mean(1)
+    grey = (grey - grey.mean((1, 2), keepdim=True)) * window[:, None] * window
+    power = torch.fft.fft2(grey).abs().square().mean(0)
+    each = torch.fft.fftfreq(n) * n
+    radius = (each[:, None].square() + each.square()).sqrt().round()
+    return [float(power[radius == f].mean()) for f in range(1, n // 2 + 1)]
+
+
+def colours(painter: Any, x: Tensor) -> dict[str, dict[str, float]]:
+    """Distances of colours from the true ones, a pixel's and a colour's mean."""
+    true = to_lab(x)[:, 1:]
+    told = torch.cat([painter.colours(part) for part in x.split(500)])
+    bins = torch.cdist(true.movedim(1, 3).flatten(0, 2), painter.centres).argmin(1)
+    found: dict[str, dict[str, float]] = {"a pixel": {}, "a colour": {}}
+    for title, ab in (("ours", told), ("grey", torch.zeros_like(true))):
+        off = (ab - true).norm(dim=1).flatten()
+        count = torch.bincount(bins, minlength=len(painter.centres))
+        mean = torch.bincount(bins, off, len(painter.centres))[count > 0] / count[count > 0]
+        found["a pixel"][title], found["a colour"][title] = float(off.mean()), float(mean.mean())
+    return {f"colorization: distance in a*, b*, mean of {k}": v for k, v in found.items()}
+
+
 EXPERIMENTS = [
     Experiment("P1", "All tasks", "What is each worth for another question?", p1, 55),
     Experiment("P2", "Tied to the task", "Which factors does each keep?", p2, 30),
+    Experiment("P3", "What is drawn", "How near is it, and how sharp?", p3, 1),
 ]
