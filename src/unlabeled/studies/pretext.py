@@ -206,9 +206,9 @@ def p3(lab: Lab) -> Finding:
         {"errors": errors, "spectrum_off": sharp, "spectra": spectra},
         f"{len(x):,} test pictures with a square of {HOLE}×{HOLE} pixels missing, grey, damaged, "
         "or with most patches hidden, drawn by what was trained above. Beside it the simplest "
-        "answer: the mean of what is seen, no colour, what is there. The spectrum is of the squares' "
-        "brightness, by frequency; its distance is the mean difference of logarithms from that of "
-        "real pictures.",
+        "answer: the mean of what is seen, no colour, what is there. The spectrum is of the "
+        "squares' brightness, by frequency; its distance is the mean difference of logarithms from "
+        "that of real pictures.",
         f"Painted with a critic the spectrum is off by {with_critic:.2f}, without by {without:.2f} "
         "(e-folds of power). "
         + (f"No better than the simplest answer: {'; '.join(lost)}." if lost
