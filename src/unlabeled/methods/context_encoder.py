@@ -22,8 +22,9 @@ class ContextEncoder(Method):
 
     L_rec is the squared error within the hole. The critic sees whole pictures, real ones and ones
     with the hole filled, where the paper's sees the hole's content alone; it has the hinge loss and
-    spectral norms, which do not need the paper's care for balance. The whole hole counts alike; the
-    paper lets a rim of 7 pixels overlap with what is seen, and count ten times.
+    spectral norms, which do not need the paper's care for balance; it weighs 0.02 for the paper's
+    0.001, at which fillings stay as blurred as without it. The whole hole counts alike; the paper
+    lets a rim of 7 pixels overlap with what is seen, and count ten times.
 
     Args:
         hole: "centre" is a quarter of the area; "blocks" are random squares of as much in all;
@@ -46,7 +47,7 @@ class ContextEncoder(Method):
         *,
         hole: Literal["centre", "blocks", "top"] = "blocks",
         reconstruction: float = 0.999,
-        adversary: float = 0.001,
+        adversary: float = 0.02,
         width: int = 16,
         shape: tuple[int, int, int] = (3, 32, 32),
     ) -> None:
