@@ -19,15 +19,15 @@ from unlabeled.errors import UserError
 def unet(
     channels: int = 1,
     size: tuple[int, int] = (28, 28),
-    width: int = 32,
+    width: int = 16,
     time: float = 0.1,
 ) -> Encoder:
-    """U-Net of three scales: `2·width` features (64), the mean of its lowest map.
+    """U-Net of three scales: `4·width` features (64), the mean of its lowest map.
 
     Args:
         channels: of the pictures.
         size: of the pictures.
-        width: of the first scale; the others are twice as wide.
+        width: of the first scale; each next one is twice as wide.
         time: of diffusion at which features are taken, from 0, a clean picture, to 1, noise.
     """
     if not 0 <= time <= 1:
@@ -53,24 +53,19 @@ class UNet(Encoder):
     """
 
     def __init__(self, channels: int, width: int, time: float) -> None:
-        wide, told = 2 * width, 4 * width
+        middle, wide = 2 * width, 4 * width
+        told = wide
         super().__init__([], GlobalPool(), wide)
         self.time, self.told, self.width = time, told, width
         self.clock = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
         self.down = nn.ModuleList(
-            [_Block(width, width, told), _Block(width, wide, told), _Block(wide, wide, told)]
+            [_Block(width, width, told), _Block(width, middle, told), _Block(middle, wide, told)]
         )
-        self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, 2, 1) for c in (width, wide))
+        self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, 2, 1) for c in (width, middle))
         self.look, self.middle = _Attention(wide), _Block(wide, wide, told)
-        self.up = nn.ModuleList(
-            [
-                _Block(2 * wide, wide, told),
-                _Block(2 * wide, wide, told),
-                _Block(wide + width, width, told),
-            ]
-        )
-        self.grow = nn.ModuleList(nn.Conv2d(wide, wide, 3, padding=1) for _ in range(2))
+        self.up = nn.ModuleList(_Block(2 * c, c, told) for c in (wide, middle, width))
+        self.grow = nn.ModuleList(nn.Conv2d(2 * c, c, 3, padding=1) for c in (middle, width))
         self.leave = nn.Sequential(
             nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1)
         )

@@ -88,16 +88,16 @@ def shown(x: np.ndarray, columns: int = 10) -> bytes:
 
 
 @torch.no_grad()
-def drawn(method: Any, n: int, asked: Tensor | None = None) -> tuple[np.ndarray, float]:
-    """Samples (n, C, H, W) of uint8, and the seconds they took."""
+def drawn(run: Run, n: int, asked: Tensor | None = None) -> tuple[np.ndarray, float]:
+    """Samples (n, C, H, W) of uint8 in the run's own precision, and the seconds they took."""
+    method: Any = reopen(run)
     started, parts = time.perf_counter(), []
     torch.manual_seed(0)
-    for start in range(0, n, 500):
-        count = min(500, n - start)
-        if asked is not None:
-            parts.append(as_bytes(method.sample(count, asked[start : start + count])))
-        else:
-            parts.append(as_bytes(method.sample(count)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=run.config["precision"] == "bf16"):
+        for start in range(0, n, 500):
+            count = min(500, n - start)
+            told = () if asked is None else (asked[start : start + count],)
+            parts.append(as_bytes(method.sample(count, *told)))
     return np.concatenate(parts), time.perf_counter() - started
 
 
@@ -112,8 +112,7 @@ def g1(lab: Lab) -> Finding:
     made = {"test pictures": (test, 0.0)}
     asked = torch.arange(n) % k
     for title in MAKERS:
-        method = reopen(run_of(lab, title))
-        made[title] = drawn(method, n, asked if title == "diffusion" else None)
+        made[title] = drawn(run_of(lab, title), n, asked if title == "diffusion" else None)
     for title, (x, seconds) in made.items():
         guess = said(judge, x)
         found[title] = {
@@ -193,13 +192,13 @@ def g2(lab: Lab) -> Finding:
 def g3(lab: Lab) -> Finding:
     """Captions: does a sprite appear as its words say?"""
     data = open_data("captions")
-    options: dict[str, Any] = {"condition": "words", "epochs": 20, "encoder_args": {"width": 32}}
+    options: dict[str, Any] = {"condition": "words", "epochs": 20}
     run = lab.run("captions", "diffusion", data=data, quick_epochs=1, **options)
     by_shape = Splits(data.name, data.train, data.test, "shape", data.train.classes["shape"])
     judge = judge_of(lab, by_shape, "shape")
     n = QUICK_SAMPLES if lab.quick else 2000
     asked = torch.arange(n) % len(data.classes)
-    x, seconds = drawn(reopen(run), n, asked)
+    x, seconds = drawn(run, n, asked)
     mass = x[:, 0].astype(np.float64) + 1e-9
     total = mass.sum((1, 2))
     right = (mass.sum(1) @ np.arange(32) / total) > 15.5
@@ -239,11 +238,11 @@ def g3(lab: Lab) -> Finding:
 def g4(lab: Lab) -> Finding:
     """Clips: does a sprite move as fast as it should?"""
     data = open_data("moving_sprites")
-    options: dict[str, Any] = {"condition": "class", "epochs": 40, "encoder_args": {"width": 32}}
+    options: dict[str, Any] = {"condition": "class", "epochs": 40}
     run = lab.run("clips", "diffusion", data=data, quick_epochs=1, **options)
     n = QUICK_SAMPLES if lab.quick else 1000
     asked = torch.arange(n) % len(data.classes)
-    x, seconds = drawn(reopen(run), n, asked)
+    x, seconds = drawn(run, n, asked)
     read = moving_sprites.read_velocity(x)
     wanted = np.stack(np.divmod(asked.numpy(), len(moving_sprites.SPEEDS)), 1) - 2
     alike = [float(np.corrcoef(read[:, i], wanted[:, i])[0, 1]) for i in (0, 1)]
