@@ -62,8 +62,7 @@ class Jigsaw(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Shuffled tiles of each picture (B, n², C, s, s), and which order it is (B,)."""
-        cut = tiles(self.weak(batch.x), self.pieces, self.share, self.tile)
-        cut = 0.5 + 0.25 * each_normal(cut)  # about as bright as the pictures to come
+        cut = each_normal(tiles(self.weak(batch.x), self.pieces, self.share, self.tile))
         order = torch.randint(len(self.orders), (len(cut),), device=cut.device)
         rows = torch.arange(len(cut), device=cut.device)[:, None]
         return cut[rows, self.orders[order]], order
