@@ -36,7 +36,7 @@ class DenoisingAutoencoder(Method):
     recipes: ClassVar = {
         "dsprites": MINUTES | {"epochs": 20, "lr": 2e-3, "cost": "cross_entropy"},
         "fashion_mnist": MINUTES | {"epochs": 12, "lr": 2e-3},
-        "cifar10": MINUTES | {"epochs": 12, "lr": 2e-3},
+        "cifar10": MINUTES | {"epochs": 12, "lr": 2e-3, "noise": "gaussian", "level": 0.4},
     }
 
     def __init__(
