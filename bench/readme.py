@@ -160,6 +160,67 @@ def family_sentences(
     )
 
 
+def pretext_table(study: dict[str, Any]) -> str:
+    """Every pretext task after the same time, best first, and what is drawn."""
+    found, drawn = study["experiments"]["P1"]["tasks"], study["experiments"]["P3"]
+    lines = ["| | its own question | linear probe | from tiles | 1 % of labels |",
+             "|---|---:|---:|---:|---:|"]  # fmt: skip
+    for name in sorted(found, key=lambda n: -max(found[n]["linear"], found[n]["tiles"] or 0)):
+        row = found[name]
+        own = "–" if row["answered"] is None else f"{row['answered']:.1%} of {row['chance']:.1%}"
+        tiles = "–" if row["tiles"] is None else f"{row['tiles']:.1%}"
+        lines.append(f"| {name} | {own} | {row['linear']:.1%} | {tiles} | {row['few']:.1%} |")
+    off = drawn["spectrum_off"]
+    balanced = drawn["errors"]["colorization: distance in a*, b*, mean of a colour"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`unlabeled study pretext`, CIFAR-10, about four minutes each on one of "
+            f"{study['cores']} cores, seed 0; its own question: answered, of chance. A hole filled "
+            f"with a critic is sharper: its spectrum is off by {off['context encoder']:.1f} e-folds"
+            f", without by {off['context encoder, no critic']:.1f}. Colours told are off by "
+            f"{balanced['ours']:.0f} on a colour's mean, grey by {balanced['grey']:.0f}.",
+        ]
+    )
+
+
+def generative_sentences(study: dict[str, Any], films: dict[str, Any]) -> str:
+    """What generative models make and know, one line each."""
+    found = study["experiments"]
+    made, bits = found["G1"]["made"], found["G5"]["bits"]
+    captions, clips, text = (found[key] for key in ("G3", "G4", "G6"))
+    counted = text["bits"]["Kneser-Ney, 5 characters"]
+    machines, series = found["G8"], found["G7"]["error"]
+    carried = films["experiments"]["V1"]["mean"]
+    masks = films["experiments"]["V3"]["carried"]
+
+    def each(values: dict[str, float], digits: int) -> str:
+        return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
+
+    bounds = machines["bounds"]
+    return "\n".join(
+        [
+            f"- **Clothes** ({found['G1']['samples']:,} samples, judged by a classifier): Fréchet "
+            f"distance {each({n: f['frechet'] for n, f in made.items()}, 1)}; diffusion makes the "
+            f"class asked for in {made['diffusion']['asked_right']:.1%}.",
+            f"- **As asked**: captions' shape and quadrant right in {captions['both']:.1%}; clips' "
+            f"velocity correlates by {clips['correlation']['x']:.2f} and "
+            f"{clips['correlation']['y']:.2f} with the one asked for.",
+            f"- **The next value**: bits a pixel {each(bits, 3)}; bits a character "
+            f"{each({n: v for n, v in text['bits'].items() if v != counted}, 2)}, counting five "
+            f"characters {counted:.2f}; error in a time series {each(series, 3)}.",
+            "- **Machines of binary units**: log Z estimated "
+            f"{machines['log_partition']['annealed']:.2f}, summed "
+            f"{machines['log_partition']['exact']:.2f}; nats a digit: {each(bounds, 1)}.",
+            "- **Films**: colours carried ten frames are off by "
+            f"{carried['learnt']:.2f}, copied by {carried['copied']:.2f}; masks of sprites overlap "
+            f"by {masks['learnt']['front']:.2f}, copied by {masks['copied']['front']:.2f}; "
+            "`unlabeled study video`, the others `unlabeled study generative`.",
+        ]
+    )
+
+
 def spread(values: list[float], digits: int) -> str:
     """Mean ± standard deviation, where there are several."""
     mean = f"{statistics.mean(values):.{digits}f}"

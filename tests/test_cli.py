@@ -119,6 +119,15 @@ def test_settings_from_yaml_and_views_from_flags(data, tmp_path):
     assert config["versions"]["resampling"] == kernel.which()
 
 
+def test_an_argument_may_be_named_as_a_method_of_dictionaries(tmp_path):
+    """The parser marks such names, which must not reach the method so."""
+    np.save("waves.npy", np.random.default_rng(0).random((40, 1, 1, 16), np.float32))
+    words = ["--values", "real", "--encoder", "rnn", "--epochs", 1]
+    assert run("train", "autoregressive", "--data", "waves.npy", *words) == 0
+    config = json.loads((tmp_path / "runs/autoregressive/config.json").read_text())
+    assert config["method_args"]["values"] == "real"
+
+
 def test_resume_needs_the_same_settings(data, capsys):
     command = ("train", "simclr", "--data", data, "--epochs", 1)
     assert run(*command) == 0

@@ -96,7 +96,7 @@ def train_command(argv: list[str]) -> int:
     recipe = cls.recipes.get(given.data.partition(":")[0], {})
     options = {
         key: value
-        for key, value in vars(made).items()
+        for key, value in made.as_dict().items()  # vars() marks names that a dict has, as `values`
         if key != "config" and (key in recipe or value != untouched.get(key, ...))
     }
     from unlabeled.parallel import is_first
