@@ -163,13 +163,13 @@ def family_sentences(
 def pretext_table(study: dict[str, Any]) -> str:
     """Every pretext task after the same time, best first, and what is drawn."""
     found, drawn = study["experiments"]["P1"]["tasks"], study["experiments"]["P3"]
-    lines = ["| | its own question | linear probe | from tiles | 1 % of labels |",
-             "|---|---:|---:|---:|---:|"]  # fmt: skip
+    lines = ["| | its own question | by chance | linear probe | from tiles | 1 % of labels |",
+             "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
     for name in sorted(found, key=lambda n: -max(found[n]["linear"], found[n]["tiles"] or 0)):
         row = found[name]
-        own = "–" if row["answered"] is None else f"{row['answered']:.1%} of {row['chance']:.1%}"
-        tiles = "–" if row["tiles"] is None else f"{row['tiles']:.1%}"
-        lines.append(f"| {name} | {own} | {row['linear']:.1%} | {tiles} | {row['few']:.1%} |")
+        told = (row[k] for k in ("answered", "chance", "linear", "tiles", "few"))
+        shares = " | ".join("–" if share is None else f"{share:.1%}" for share in told)
+        lines.append(f"| {name} | {shares} |")
     off = drawn["spectrum_off"]
     balanced = drawn["errors"]["colorization: distance in a*, b*, mean of a colour"]
     return "\n".join(
@@ -177,10 +177,11 @@ def pretext_table(study: dict[str, Any]) -> str:
             *lines,
             "",
             f"`unlabeled study pretext`, CIFAR-10, about four minutes each on one of "
-            f"{study['cores']} cores, seed 0; its own question: answered, of chance. A hole filled "
-            f"with a critic is sharper: its spectrum is off by {off['context encoder']:.1f} e-folds"
-            f", without by {off['context encoder, no critic']:.1f}. Colours told are off by "
-            f"{balanced['ours']:.0f} on a colour's mean, grey by {balanced['grey']:.0f}.",
+            f"{study['cores']} cores, seed 0; what is shown (of ten) is read by a linear decoder, "
+            "from the whole picture or from its tiles. The spectrum of a hole filled with a critic "
+            f"is off by {off['context encoder']:.2f} e-folds, without by "
+            f"{off['context encoder, no critic']:.2f}; colours told are off by "
+            f"{balanced['ours']:.1f} (a*, b*, mean of a colour), grey by {balanced['grey']:.1f}.",
         ]
     )
 
