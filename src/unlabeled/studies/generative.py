@@ -55,13 +55,13 @@ READERS = ("rnn", "lstm", "transformer")
 PIXEL_READERS: dict[str, dict[str, Any]] = {
     "rnn": {"epochs": 4},
     "lstm": {"epochs": 2},
-    "transformer": {"epochs": 1, "encoder_args": {"width": 64, "layers": 2, "heads": 2}},
+    "transformer": {"epochs": 1, "encoder_args": {"width": 32, "layers": 2, "heads": 1}},
 }
 """About as long each: attention to 784 pixels is dear."""
 TEXT_READERS: dict[str, dict[str, Any]] = {
-    "rnn": {"epochs": 1, "encoder_args": {"width": 256}},
-    "lstm": {"epochs": 2, "encoder_args": {"width": 256}},
-    "transformer": {"epochs": 2, "encoder_args": {"width": 128, "layers": 4}},
+    "rnn": {"epochs": 1, "batch_size": 32, "encoder_args": {"width": 256}},
+    "lstm": {"epochs": 2, "batch_size": 32, "encoder_args": {"width": 256}},
+    "transformer": {"epochs": 2, "batch_size": 16, "encoder_args": {"width": 128, "layers": 4}},
 }
 WINDOW = 128
 """Characters that a reader sees at once; it is asked for the second half of them."""
