@@ -124,6 +124,21 @@ def test_a_network_of_another_kind_is_refused():
         build("unet", 1, (16, 16), width=12)
 
 
+def test_the_average_generator_draws_what_the_generator_makes():
+    """Its BatchNorms saw no step of training, and must not draw with what they began with."""
+    torch.manual_seed(0)
+    method = GAN(build("small", 1, (16, 16), width=4), shape=SHAPE, width=8, momentum=0.0)
+    for weight in method.generator["pictures"].parameters():
+        weight.data.mul_(4)  # far from mean 0 and deviation 1
+    method.update()
+    before = {k: v.clone() for k, v in method.state_dict().items()}
+    drawn = method.eval().sample(500)
+    assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
+    made = method.train().made(torch.randn(500, method.code))
+    assert (drawn.mean(0) - made.mean(0)).abs().mean() < 0.05
+    assert drawn.std().item() == pytest.approx(made.std().item(), rel=0.1)
+
+
 @pytest.mark.parametrize("bigan", [False, True])
 def test_the_players_of_a_gan_move_alone(bigan):
     method = GAN(build("small", 1, (16, 16), width=4), shape=SHAPE, bigan=bigan, width=8)

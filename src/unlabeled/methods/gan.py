@@ -6,6 +6,7 @@ al. 2018; with `bigan` Donahue, Krähenbühl, Darrell 2017, "Adversarial Feature
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from unlabeled.core import EMA, Batch, Method, Recipe
 from unlabeled.encoders.heads import Critic, deconv
+
+SETTLING = 16
+"""Batches of noise from which the average learns the statistics of its BatchNorms."""
 
 
 class GAN(Method):
@@ -111,12 +115,27 @@ class GAN(Method):
         """New pictures (number, C, H, W) in [0, 1], by the generator's average."""
         device = next(self.parameters()).device
         noise = torch.randn(number, self.code, device=device)
-        return self.average(noise).float().sigmoid()
+        return self.settled()(noise).float().sigmoid()
+
+    @torch.no_grad()
+    def settled(self) -> nn.Module:
+        """The generator's average, its BatchNorms told what they meet in it, since no step of
+        training goes through it ("standing statistics", Brock, Donahue, Simonyan 2019).
+        """
+        net = copy.deepcopy(self.average.module).train()
+        for norm in net.modules():
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                norm.reset_running_stats()
+                norm.momentum = None  # the mean over all that follows
+        fixed = torch.Generator().manual_seed(0)  # the same net whenever it is asked for
+        for noise in torch.randn(SETTLING, 64, self.code, generator=fixed):
+            net(noise.to(next(net.parameters()).device))
+        return net.eval()
 
     @torch.no_grad()
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """New pictures; and pictures, encoded and made again."""
-        again = self.average(self.codes(x)).float().sigmoid()
+        again = self.settled()(self.codes(x)).float().sigmoid()
         return {
             "samples": self.sample(len(x))[:, None],
             "picture, encoded and made again": torch.stack([x, again], 1),
