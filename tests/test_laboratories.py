@@ -100,7 +100,9 @@ def test_pretext_tasks_in_miniature(real_data, tmp_path, monkeypatch, short):
     splits.test = splits.test.take(np.arange(300))
     monkeypatch.setattr(study, "DATA", splits)
     monkeypatch.setattr(study, "QUICK_MINUTES", 0.001)
-    monkeypatch.setattr(study, "open_data", lambda name: dsprites.load(pictures=400))
+    opened = study.open_data
+    few = {"dsprites": lambda: dsprites.load(pictures=400), "video": lambda: opened("video")}
+    monkeypatch.setattr(study, "open_data", lambda name: few[name]())
     monkeypatch.setattr(study, "LABELS", "50%")
     result = run_study(study, tmp_path, quick=True)
     found = result["experiments"]["P1"]["tasks"]
@@ -111,6 +113,7 @@ def test_pretext_tasks_in_miniature(real_data, tmp_path, monkeypatch, short):
     drawn = result["experiments"]["P3"]
     assert drawn["errors"]["denoising: squared error of pixels"]["ours"] > 0
     assert len(drawn["spectra"]["real"]) == study.HOLE // 2
+    assert set(result["experiments"]["P4"]["puzzles"]) == {"jigsaw", *study.WHY, "random"}
 
 
 def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from unlabeled.report import plots
 from unlabeled.run import Run
 from unlabeled.studies.study import Experiment, Finding, Lab, Table
 from unlabeled.training import reopen
+from unlabeled.views import ColourDrop
 from unlabeled.views.colour import lab as to_lab
 from unlabeled.views.patches import tiles
 
@@ -45,6 +46,11 @@ BESIDE: dict[str, tuple[str, dict[str, Any]]] = {
     "SimCLR": ("simclr", {}),
     "supervised": ("supervised", {}),
 }
+WHY: dict[str, tuple[str, dict[str, Any]]] = {
+    "jigsaw, half of each tile": ("jigsaw", {"share": 0.5}),
+    "jigsaw, grey": ("jigsaw", {"weak": ColourDrop(1.0)}),
+}
+"""Without what a puzzle can be solved by at a glance."""
 CHANCE = {"rotation": 1 / 4, "relative_patch": 1 / 8, "jigsaw": 1 / 64}
 OF_TILES = ("relative_patch", "jigsaw")
 DRAWN, HOLE = 2000, 8
@@ -54,7 +60,7 @@ ON_SPRITES = ("rotation", "relative patch", "jigsaw", "context encoder", "denois
 
 def trained(lab: Lab, title: str, data: Splits | None = None) -> Run:
     """The run of a task, for the same time as all others."""
-    method, options = (TASKS | BESIDE)[title]
+    method, options = (TASKS | BESIDE | WHY)[title]
     name = title.replace(", ", "-").replace(" ", "-").lower()
     name = name if data is None else f"{name}-{data.name}"
     minutes = QUICK_MINUTES if lab.quick else MINUTES if data is None else SPRITE_MINUTES
@@ -322,8 +328,64 @@ def colours(painter: Any, x: Tensor) -> dict[str, dict[str, float]]:
     return {f"colorization: distance in a*, b*, mean of {k}": v for k, v in found.items()}
 
 
+def p4(lab: Lab) -> Finding:
+    """Puzzles without their short cuts; and what grey films taught of photographs."""
+    target = str(lab.data.target)
+    y, y_test = (part.factors[target] for part in (lab.data.train, lab.data.test))
+
+    def read(name: str, encoder: nn.Module) -> float:
+        z, z_test = lab.features(name, encoder)
+        return linear_probe(z, y, z_test, y_test).test
+
+    puzzles: dict[str, dict[str, float]] = {}
+    for title in ("jigsaw", *WHY):
+        run = trained(lab, title)
+        share = read(f"{title}, tiles", FromTiles(run.encoder))
+        puzzles[title] = {"answered": float(answered(lab, run) or 0.0), "tiles": share}
+    puzzles["random"] = {"tiles": read("random, tiles", FromTiles(lab.random()))}
+    films: dict[str, float] = {}
+    if lab.data.channels == 3:
+        run = lab.run("films", "video_colorization", data=open_data("video"), quick_epochs=1)
+        films["video colorization"] = read("films", run.encoder)
+        films["random, its network"] = read("films, random", lab.random("places", grey=True))
+    harder = {t: puzzles[t]["tiles"] for t in WHY}
+    best = max(harder, key=lambda t: harder[t])
+    told = (
+        f" Colours carried through films are read with {100 * films['video colorization']:.1f} %, "
+        f"the same network at random with {100 * films['random, its network']:.1f} %."
+        if films
+        else ""
+    )
+    return Finding(
+        {"puzzles": puzzles, "films": films},
+        "Whoever can join edges or colours that go on from tile to tile need not know what is "
+        "shown. So puzzles are posed with half of each tile's side, which leaves wide gaps, and in "
+        "grey. The network of video colorization learnt from two minutes of film and is asked "
+        "about the same photographs.",
+        f"As posed above, {100 * puzzles['jigsaw']['answered']:.1f} % of the puzzles are solved "
+        f"and {100 * puzzles['jigsaw']['tiles']:.1f} % of the photographs read, where random "
+        f"weights read {100 * puzzles['random']['tiles']:.1f} %; {best.removeprefix('jigsaw, ')}, "
+        f"{100 * puzzles[best]['answered']:.1f} % and {100 * harder[best]:.1f} %.{told}",
+        [
+            Table(
+                "Puzzles: solved, and what is shown, read from tiles",
+                ["", "answered %", "linear %"],
+                [
+                    [t, *(f"{100 * f[k]:.1f}" if k in f else "–" for k in ("answered", "tiles"))]
+                    for t, f in puzzles.items()
+                ],
+            ),
+            *(
+                [Table("What films taught of photographs", ["", "linear %"],
+                       [[t, f"{100 * v:.1f}"] for t, v in films.items()])] if films else []
+            ),
+        ],
+    )  # fmt: skip
+
+
 EXPERIMENTS = [
     Experiment("P1", "All tasks", "What is each worth for another question?", p1, 55),
     Experiment("P2", "Tied to the task", "Which factors does each keep?", p2, 16),
     Experiment("P3", "What is drawn", "How near is it, and how sharp?", p3, 1),
+    Experiment("P4", "Little learnt", "Why, where a task is solved and teaches little?", p4, 10),
 ]
