@@ -65,6 +65,22 @@ def test_who_knows_the_noise_gets_the_picture():
         torch.testing.assert_close(drawn, pictures(), atol=2e-3, rtol=0)
 
 
+def test_v_and_the_noise_say_the_same():
+    """The loss is the error of the noise over the picture's share; whoever knows v has none."""
+    method = diffusion().double()
+    torch.nn.init.normal_(method.net["unet"].leave[2].weight)
+    x, _, time, asked = method.views(Batch(pictures().double(), torch.arange(6)))
+    views = x, torch.randn_like(x), time.double(), asked
+    noisy = mixed(*views[:3])
+    said = method.noise(method.net, noisy, *views[2:])
+    share = signal(views[2])[:, None, None, None]
+    expected = ((said - views[1]).square() / share).mean()
+    torch.testing.assert_close(method.loss(views), expected, rtol=1e-4, atol=0)
+    method.velocity = lambda *_: (views[1] - (1 - share).sqrt() * noisy) / share.sqrt()
+    torch.testing.assert_close(method.noise(None, noisy, *views[2:]), views[1])
+    assert method.loss(views).item() == pytest.approx(0, abs=1e-9)
+
+
 def test_guidance_goes_beyond_what_is_asked_for():
     method = diffusion(condition="class")
     asked = torch.tensor([0, 1, 2])
@@ -98,13 +114,13 @@ def test_the_net_is_told_time_and_class():
     net = unet()
     torch.nn.init.normal_(net.leave[2].weight)
     x = pictures()
-    early, late = (net.noise(x, torch.full((6,), t)) for t in (0.1, 0.9))
+    early, late = (net.velocity(x, torch.full((6,), t)) for t in (0.1, 0.9))
     assert early.shape == x.shape
     assert (early - late).abs().mean() > 1e-3
-    told = net.noise(x, torch.full((6,), 0.1), torch.randn(6, net.told))
+    told = net.velocity(x, torch.full((6,), 0.1), torch.randn(6, net.told))
     assert (early - told).abs().mean() > 1e-3
     odd = build("unet", 3, (15, 18), width=8)
-    assert odd.noise(torch.rand(2, 3, 15, 18), torch.rand(2)).shape == (2, 3, 15, 18)
+    assert odd.velocity(torch.rand(2, 3, 15, 18), torch.rand(2)).shape == (2, 3, 15, 18)
 
 
 def test_words_are_read_in_order():

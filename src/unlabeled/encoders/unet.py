@@ -71,8 +71,10 @@ class UNet(Encoder):
         )
         nn.init.zeros_(self.leave[2].weight)  # type: ignore[arg-type]
 
-    def noise(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The noise in noisy pictures (B, C, H, W) at times (B,), told a condition (B, told)."""
+    def velocity(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
+        """√ᾱ · noise − √(1 − ᾱ) · picture, the v of Salimans, Ho 2022, of noisy pictures
+        (B, C, H, W) at times (B,), told a condition (B, told).
+        """
         told = self.told_at(time, condition)
         bridges, x = self.descend(x, told)
         x = self.middle(self.look(x), told)

@@ -1,7 +1,8 @@
 """Diffusion: learn to take away noise, and pictures come out of it.
 
 Ho, Jain, Abbeel 2020, "Denoising Diffusion Probabilistic Models", algorithm 1; sampling of Song,
-Meng, Ermon 2021, "Denoising Diffusion Implicit Models"; guidance of Ho, Salimans 2022.
+Meng, Ermon 2021, "Denoising Diffusion Implicit Models"; guidance of Ho, Salimans 2022; v of
+Salimans, Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models".
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from unlabeled.errors import UserError
 
 class Diffusion(Method):
     """The U-Net says which noise was added to a picture at a random time.
+
+    It says so by v = √ᾱ · noise − √(1 − ᾱ) · picture. In the first paper it says the noise itself,
+    whose error is 1/√ᾱ times as large in the picture, so that short trainings end in pictures of
+    nothing but black and white.
 
     Told a class, or the words of its name, it makes pictures of what is asked for; a share of the
     pictures is shown without, so that it can also be asked for nothing, and guidance goes further
@@ -81,14 +86,22 @@ class Diffusion(Method):
         return x, torch.randn_like(x), step / self.steps, asked
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
-        """Mean squared error of the noise (eq. 14)."""
+        """Mean squared error of v: that of the noise (eq. 14) over ᾱ."""
         x, noise, time, asked = views
-        return F.mse_loss(self.noise(self.net, mixed(x, noise, time), time, asked).float(), noise)
+        share = signal(time)[:, None, None, None]
+        wanted = share.sqrt() * noise - (1 - share).sqrt() * x
+        said = self.velocity(self.net, mixed(x, noise, time), time, asked)
+        return F.mse_loss(said, wanted)
+
+    def velocity(self, net: Any, x: Tensor, time: Tensor, asked: Tensor) -> Tensor:
+        """What a net holds to be v in x at those times, asked for those classes."""
+        told = None if self.condition == "none" else net["condition"](asked)
+        return net["unet"].velocity(x, time, told).float()
 
     def noise(self, net: Any, x: Tensor, time: Tensor, asked: Tensor) -> Tensor:
-        """What a net holds to be noise in x at those times, asked for those classes."""
-        told = None if self.condition == "none" else net["condition"](asked)
-        return net["unet"].noise(x, time, told)
+        """The noise in x that goes with v."""
+        share = signal(time)[:, None, None, None]
+        return share.sqrt() * self.velocity(net, x, time, asked) + (1 - share).sqrt() * x
 
     def update(self) -> None:
         """The average follows."""
@@ -120,9 +133,9 @@ class Diffusion(Method):
         times = torch.linspace(1, 0, steps + 1, device=device)
         for now, then in itertools.pairwise(times):
             time = now.expand(number)
-            noise = self.noise(net, x, time, nothing if asked is None else asked).float()
+            noise = self.noise(net, x, time, nothing if asked is None else asked)
             if asked is not None and guidance != 1:
-                plain = self.noise(net, x, time, nothing).float()
+                plain = self.noise(net, x, time, nothing)
                 noise = plain + guidance * (noise - plain)
             share, next_share = signal(now), signal(then)
             clean = ((x - (1 - share).sqrt() * noise) / share.sqrt()).clamp(-1, 1)
