@@ -321,6 +321,7 @@ def filled(text: str) -> str:
                 {pair: result(f"cifar10_{pair.replace(' ', '_')}.json") for pair in pairs},
             ),
         ),
+        ("pretext", pretext_table(result("pretext.json"))),
         (
             "bench",
             bench_sentence(
