@@ -15,29 +15,40 @@ from scipy.stats import kendalltau
 
 from unlabeled.core import Batch
 from unlabeled.datasets.base import Samples, to_float
-from unlabeled.datasets.corpus import PAD, START
+from unlabeled.datasets.corpus import END, MASK, PAD, START
 from unlabeled.datasets.text import WHITE
 from unlabeled.evaluation.ngram import KneserNey, spelled
+from unlabeled.views.tokens import FIRST_WORD
 
 
-def batches(samples: Samples, most: int | None = None, size: int = 64) -> Iterator[Batch]:
-    """The first rows, as methods see them, each batch with its own draws."""
-    most = min(len(samples), most or len(samples))
-    for start in range(0, most, size):
-        rows = np.arange(start, min(start + size, most))
-        torch.manual_seed(start)
+def asked_rows(samples: Samples, most: int | None = None) -> np.ndarray:
+    """Some rows, or all, in an order that is the same each time and mixes the documents."""
+    return np.random.default_rng(0).permutation(len(samples))[:most]
+
+
+def batches(
+    samples: Samples, most: int | None = None, size: int = 64, draw: int = 0
+) -> Iterator[Batch]:
+    """Those rows as methods see them, each batch with its own draws."""
+    every = asked_rows(samples, most)
+    for start in range(0, len(every), size):
+        rows = every[start : start + size]
+        torch.manual_seed(1_000_003 * draw + start)
         x = to_float(torch.from_numpy(samples.x[rows]), WHITE)
         yield Batch(x, torch.from_numpy(rows))
 
 
 @torch.no_grad()
 def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
-    """Of a method with a `surprise` of each token: exp of its mean over all tokens."""
+    """Of a method with a `surprise` of each token: exp of its mean over all words.
+
+    Ends of sentences are not asked for: where a long one was cut, only its place tells.
+    """
     total, asked = 0.0, 0
     with torch.random.fork_rng(devices=[]):
         for batch in batches(samples, most):
             ids = method.encoder.tokens(batch.x)
-            known = ids != PAD
+            known = ids >= FIRST_WORD
             total += float(method.surprise(ids)[known].double().sum())
             asked += int(known.sum())
     return float(np.exp(total / asked))
@@ -45,11 +56,15 @@ def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
 
 @torch.no_grad()
 def hidden_words(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
-    """Of masked words: `accuracy`, and `perplexity` where a word was hidden by the mask's rule."""
+    """Of words that a mask stands for: `accuracy` and `perplexity`.
+
+    Of the words chosen in training some are changed and some are shown; those are not asked for.
+    """
     total, right, asked = 0.0, 0, 0
     with torch.random.fork_rng(devices=[]):
         for batch in batches(samples, most):
             seen, ids, chosen = method.views(batch)
+            chosen &= seen == MASK
             scores = method.scores(seen, chosen).double()
             loss = torch.nn.functional.cross_entropy(scores, ids[chosen], reduction="sum")
             total += float(loss)
@@ -65,17 +80,16 @@ def counted(
 
     Returns:
         `commonest`, the share of the commonest word, which is the accuracy of always guessing it;
-        and the perplexities `unigram` and `trigram`, interpolated Kneser-Ney.
+        and the perplexities of words `unigram` and `trigram`, interpolated Kneser-Ney.
     """
-    learnt, asked = _line(train.x[:]), _line(test.x[:most])
-    words = learnt[learnt != START]
+    learnt, asked = _line(train.x[:]), _line(test.x[np.sort(asked_rows(test, most))])
+    words, told = (line[line >= FIRST_WORD] for line in (learnt, asked))
     share = (np.bincount(words, minlength=vocabulary) + 1.0) / (len(words) + vocabulary)
-    told = asked[asked != START]
     model = KneserNey(spelled(learnt), 3, vocabulary)
     return {
         "commonest": float((told == share.argmax()).mean()),
         "unigram": float(np.exp(-np.log(share[told]).mean())),
-        "trigram": float(2 ** model.bits(spelled(asked), chr(START))),
+        "trigram": float(2 ** model.bits(spelled(asked), chr(START) + chr(END))),
     }
 
 
@@ -87,13 +101,15 @@ def _line(x: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def verdicts(method: Any, samples: Samples) -> tuple[float, int]:
-    """Share of right answers to yes-or-no questions about texts, and how many were asked."""
+def verdicts(method: Any, samples: Samples, draws: int = 5) -> tuple[float, int]:
+    """Share of right answers to yes-or-no questions about texts, each put some times with other
+    draws; and how many were asked.
+    """
     right, asked = 0, 0
     weight, method.verdict.words = method.verdict.words, 0.0  # nothing is hidden
     try:
         with torch.random.fork_rng(devices=[]):
-            for batch in batches(samples):
+            for batch in (b for draw in range(draws) for b in batches(samples, draw=draw)):
                 if len(batch.x) > 1:
                     seen, _, _, answer = method.views(batch)
                     said = method.verdict.scores(method.encoder.states(seen)) > 0
@@ -137,11 +153,12 @@ def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str,
     """Of neighbouring sentences: is the next one likelier after its own text than after others?
 
     Returns:
-        perplexities of the next sentence, `told` of the one before it and `untold`, of a sentence
-        of another text; and `first`, the share of texts whose next sentence is the likeliest of so
-        many `candidates`, each compared with how likely it is after any text.
+        perplexities of the next sentence, `told` of the one before it, `misled`, told of a sentence
+        of another text, and `untold`, told only what all texts have in common; and `first`, the
+        share of texts whose next sentence is the likeliest of so many `candidates`, each compared
+        with how likely it is after any text.
     """
-    told, untold, words, firsts = 0.0, 0.0, 0, []
+    told, misled, untold, words, firsts = 0.0, 0.0, 0.0, 0, []
     with torch.random.fork_rng(devices=[]):
         for batch in batches(samples, 25 * candidates, candidates):
             if len(batch.x) < candidates:
@@ -157,7 +174,9 @@ def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str,
                 1,
             )  # (n, candidates): of the sentence that follows i texts later
             of = torch.stack([table[:, 0], table[:, 1].roll(1)])  # the same sentences, both ways
-            told, untold = told + float(of[0].sum()), untold + float(of[1].sum())
+            told, misled = told + float(of[0].sum()), misled + float(of[1].sum())
+            common = z.mean(0).expand_as(z)
+            untold += float((method.after(common, after, method.encoder) * known).sum())
             words += int(known.sum())
             many = torch.stack([known.sum(1).roll(-i) for i in range(candidates)], 1)
             mean = table / many.clamp(min=1)  # so that short ones have no advantage
@@ -165,6 +184,7 @@ def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str,
             firsts.append(among(-gain, torch.zeros(len(gain), dtype=torch.long)))
     return {
         "told": float(np.exp(told / words)),
+        "misled": float(np.exp(misled / words)),
         "untold": float(np.exp(untold / words)),
         "first": float(np.mean(firsts)),
         "chance": 1 / candidates,

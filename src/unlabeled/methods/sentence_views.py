@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.encoders.text import reader
+from unlabeled.errors import UserError
 from unlabeled.objectives import nt_xent
 from unlabeled.parallel import gather
 from unlabeled.views.tokens import FIRST_WORD, tokens_of
@@ -31,11 +32,12 @@ class SentenceViews(Method):
         synonyms: nearest tokens that are drawn from.
         dim: width of the projection.
         temperature: τ of the loss; the paper's.
+        dropout: share of the network's values that each view leaves out, whatever it was trained
+            with before.
     """
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    encoder_args: ClassVar = {"dropout": 0.1}
     recipe = Recipe(epochs=2, batch_size=64, lr=5e-4, weight_decay=0.01, clip=1.0)
 
     def __init__(
@@ -47,9 +49,17 @@ class SentenceViews(Method):
         synonyms: int = 5,
         dim: int = 128,
         temperature: float = 0.05,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__(encoder)
         known = reader(encoder, "sentence_views")
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout is {dropout}, but must be from 0 to below 1")
+        for layer in encoder.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = dropout
+            elif isinstance(layer, nn.LSTM) and layer.num_layers > 1:
+                layer.dropout = dropout
         self.head = mlp(known.dim, known.dim, dim)
         self.temperature, self.share = temperature, share if view == "synonyms" else 0.0
         self.near: Tensor

@@ -25,7 +25,8 @@ class ShuffledWords(Method):
     the scores, the next one likewise of those that are left, and so on.
 
     Args:
-        unit: words (the first ones of each sentence), or sentences.
+        unit: words (of each sentence those after the first, whose capital would tell that it
+            comes first), or sentences.
         number: of words; of sentences all are taken.
     """
 
@@ -52,7 +53,7 @@ class ShuffledWords(Method):
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         if self.unit == "words":
             at = int(torch.randint(rows.shape[1], ()))
-            words = rows[:, at, : self.number]
+            words = rows[:, at, 1 : 1 + self.number]
             place = torch.rand(words.shape, device=words.device).argsort(1)  # which goes where
             here = torch.arange(words.shape[1], device=words.device).expand_as(words)
             return words.gather(1, place), here, place

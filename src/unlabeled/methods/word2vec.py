@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlabeled.datasets import corpus
+from unlabeled.datasets import books, corpus
 from unlabeled.errors import UserError
 from unlabeled.files import write_csv, write_json
 from unlabeled.native import library
@@ -82,7 +82,7 @@ def word2vec(
 
     Args:
         data: a file of text or a folder of such files, plain or .gz; `text` is Python's
-            documentation.
+            documentation, `books` and `books:FOLDER` are the files of that data set.
         model: skip_gram or cbow.
         dim: width of the vectors.
         window: words on either side at most; how many is drawn for each word.
@@ -152,7 +152,10 @@ def _lines(data: Any, pattern: str) -> Iterator[list[str]]:
     if not isinstance(data, str | Path):
         return iter(data)
     name, _, place = str(data).partition(":")
-    documents = corpus.read((place or None) if name == "text" else data)
+    if name == "books":
+        documents = books.documents(place or None)
+    else:
+        documents = corpus.read((place or None) if name == "text" else data)
     return corpus.lines_of_words([d for d in documents if not d.test], re.compile(pattern))
 
 
