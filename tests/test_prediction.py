@@ -187,6 +187,26 @@ def test_it_learns_on_fixed_views(name, options):
     assert np.mean(values[-3:]) < values[0]
 
 
+def test_every_weight_gets_a_gradient():
+    """Also predictors of further steps than there are rows, or several processes would wait."""
+    torch.manual_seed(0)
+    method = CPC(build("patches", 1, (32, 32), width=4), steps=12)
+    method.loss(method.views(Batch(torch.rand(4, 1, 32, 32), torch.arange(4)))).backward()
+    assert all(p.grad is not None for p in method.parameters())
+    assert any((p.grad == 0).all() for p in method.predictors.parameters())
+
+
+def test_a_memory_alone_predicts_what_it_gets():
+    whole = build("wave", 1, (1, 1200), width=4, context=8)
+    stage = len(whole.stages) - 1
+    memory = whole.alone(stage, 8, 16)
+    x = torch.rand(2, 8, 1, 20)
+    z, c = memory.predicted(x)
+    assert torch.equal(z, memory.places(x))
+    assert (z.shape[1], c.shape[1]) == memory.latent
+    assert memory(x).shape == (2, memory.dim)
+
+
 def test_what_cannot_be_predicted_is_refused():
     with pytest.raises(UserError, match="--encoder wave or patches"):
         CPC(build("small", 1, (32, 32)))

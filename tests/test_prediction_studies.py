@@ -62,12 +62,12 @@ def test_sound_in_miniature(real_data, tmp_path, monkeypatch, short):
     monkeypatch.setattr(study, "FEW", 2)
     monkeypatch.setattr(study, "DRAWS", 2)
     opened = study.open_data
-    small = tunes.load(tunes=12, instruments=3)
+    small = tunes.load(tunes=12, instruments=5)
     monkeypatch.setattr(study, "open_data", lambda d: small if d == "tunes" else opened(d))
     result = run_study(study, tmp_path, quick=True)["experiments"]
     assert set(result["S1"]["read"]) == {"CPC", "random", "MFCC", "MFCC and deltas", "mel"}
     assert set(result["S2"]["negatives"]) == {"others", "same", "both"}
-    assert result["S3"]["chance"] == pytest.approx(2 / (len(small.test) - 1))
+    assert result["S3"]["chance"] == pytest.approx(4 / (len(small.test) - 1))
     assert (tmp_path / "quick" / "report" / "index.html").is_file()
 
 
@@ -81,7 +81,7 @@ def test_local_in_miniature(tmp_path, monkeypatch, short, sprites):
     monkeypatch.setattr(study, "QUICK_MINUTES", 0.0005)
     result = run_study(study, tmp_path, quick=True)["experiments"]
     layers = result["L1"]["layers"]
-    assert set(layers) == {*study.WAYS, "random"}
+    assert set(layers) == {*study.WAYS, "random", "random, as CPC v2"}
     assert all(len(stages) == 4 for stages in layers.values())
     assert all(f["by stages"] < f["end to end"] for f in result["L2"]["kept_bytes"].values())
     assert set(result["L3"]["read_out"]) == {"CLAPP", "random"}

@@ -175,15 +175,14 @@ def evaluate_command(argv: list[str]) -> int:
 
 def _evaluate_layers(run: Run, given: Any) -> int:
     """Every stage of a run beside random weights, as JSON, a table and `layers.svg`."""
-    from unlabeled.encoders.base import forget
-    from unlabeled.evaluation.evaluate import open_for
+    from unlabeled.evaluation.evaluate import open_for, random_of
     from unlabeled.evaluation.layers import judge_stages, table
     from unlabeled.files import write_bytes, write_json
     from unlabeled.report.plots import layers_picture
     from unlabeled.safety import inside
 
     splits = open_for(run, given.data, given.labels_from)
-    encoders = {str(run.config["method"]): run.encoder, "random": forget(run.encoder)}
+    encoders = {str(run.config["method"]): run.encoder, "random": random_of(run, splits)}
     found = {name: judge_stages(encoder, splits) for name, encoder in encoders.items()}
     told = {name: table(layers) for name, layers in found.items()}
     write_json(inside(run.path, "layers.json"), told)

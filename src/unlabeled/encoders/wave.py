@@ -58,8 +58,10 @@ class Wave(Encoder):
         self.latent = self.widths[-2:][0], self.widths[-1]  # of what is predicted, and from what
 
     def alone(self, stage: int, channels: int, dim: int) -> Wave:
-        """One stage, which predicts itself."""
-        return Wave([self.stages[stage]], [channels])
+        """One stage, which predicts itself; the memory predicts what it gets."""
+        last = self.stages[stage]
+        widths = self.widths[stage - 1 :] if isinstance(last, _Memory) else [channels]
+        return Wave([last], widths)
 
     def places(self, frames: Tensor) -> Tensor:
         """Frames (B, C, 1, T) in the order in which they are predicted, (B, C, T, 1)."""
@@ -71,7 +73,7 @@ class Wave(Encoder):
         for stage in stages:
             x = stage(x)
         c = self.places(last(x))
-        return (self.places(x) if stages else c), c
+        return (self.places(x) if stages or isinstance(last, _Memory) else c), c
 
     def context(self) -> nn.Module:
         """The memory is the context; it needs no other."""

@@ -100,7 +100,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> l
     made: dict[str, nn.Module] = {}
     for name in names:
         if name == "random":
-            made[name] = _random(run, splits)
+            made[name] = random_of(run, splits)
         elif name == "raw":
             made[name] = _raw(splits)
         elif name in get_args(Kind):
@@ -116,7 +116,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> l
     return [judge(name, encoder, splits) for name, encoder in made.items()]
 
 
-def _random(run: Run, splits: Splits) -> nn.Module:
+def random_of(run: Run, splits: Splits) -> nn.Module:
     """The run's own network with random weights."""
     name, args = run.inputs["encoder"], run.inputs["args"]
     with torch.random.fork_rng(devices=[]):

@@ -28,7 +28,8 @@ class CPC(Method):
     """z = encoder, c = what was seen until now; W_k c is to be like z, k steps ahead.
 
     Sound goes forward in time, from a GRU's states. Patches of a picture are predicted downwards
-    from a context of all rows above, or in four directions, each from a context of its own (v2).
+    from a context of their own row and the two above, where v2's sees all rows above, or in four
+    directions, each from a context of its own (v2).
 
     Args:
         steps: how many are predicted, each by its own W_k.
@@ -94,7 +95,9 @@ class CPC(Method):
             )
             for loss in self.ahead(turned(z, turn), context(turned(c, turn)), predictors)
         ]
-        return torch.stack(losses).mean()
+        # Predictors beyond the last row get a gradient of 0, since DDP waits for all.
+        idle = 0 * torch.stack([w.sum() for w in self.predictors.parameters()]).sum()
+        return torch.stack(losses).mean() + idle
 
     def ahead(self, z: Tensor, c: Tensor, predictors: Any) -> list[Tensor]:
         """The loss of each step k: c of row r is asked for z of row r + k."""

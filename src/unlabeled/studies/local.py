@@ -19,6 +19,7 @@ from unlabeled.report import plots
 from unlabeled.run import Run
 from unlabeled.studies.study import Experiment, Finding, Lab, Table
 from unlabeled.training import prepare
+from unlabeled.views import Flip
 
 TITLE = "Local learning: every stage by itself"
 LEAD = (
@@ -40,10 +41,17 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "CPC by stages": ("cpc", AHEAD | {"local": True}),
     "SimCLR by stages": ("simclr", {"local": True}),
     "VICReg by stages": ("vicreg", {"local": True}),
+    "BYOL by stages": ("byol", {"local": True}),
     "hinge CPC, end to end": ("cpc", AHEAD | {"objective": "hinge"}),
     "CPC, end to end": ("cpc", AHEAD),
+    "CPC v2, end to end": (
+        "cpc",
+        AHEAD | {"directions": 4, "encoder_args": {"width": WIDTH, "norm": "layer"}},
+    ),
     "SimCLR, end to end": ("simclr", {}),
-    "supervised": ("supervised", {}),
+    "VICReg, end to end": ("vicreg", {}),
+    "BYOL, end to end": ("byol", {}),
+    "supervised": ("supervised", {"augment": Flip()}),
 }
 BOTH = ("simclr", "vicreg", "byol", "cpc")
 
@@ -86,6 +94,8 @@ def l1(lab: Lab) -> Finding:
             run.config["recipe"]["epochs"],
         )
     found["random"] = judge_stages(lab.random("patches", width=WIDTH), data)
+    normed = lab.random("patches", width=WIDTH, norm="layer")
+    found["random, as CPC v2"] = judge_stages(normed, data)
     clapp = [layer.linear for layer in found["CLAPP"]]
     random = [layer.linear for layer in found["random"]]
     rises = all(a < b for a, b in itertools.pairwise(clapp))
