@@ -303,7 +303,7 @@ def by_book(lab: Lab) -> tuple[dict[str, dict[int, tuple[float, float]]], Splits
         "random": lab.random(start.inputs["encoder"], **start.inputs["args"]),
     }
     passages = book_passages(lab.data.tokenizer)
-    told = [as_words(part.x, lab.data.tokenizer) for part in (passages.train, passages.test)]
+    told = [as_words(part.x[:], lab.data.tokenizer) for part in (passages.train, passages.test)]
     y, y_test = (part.factors["book"] for part in (passages.train, passages.test))
     samples = {
         n: [sample_labels(y, n * len(passages.classes), s) for s in range(DRAWS)] for n in LABELS
@@ -357,7 +357,8 @@ def book_passages(tokenizer: str) -> Splits:
         x = text.read(told, tokenizer, (4, 32))
         classes = [str(b + 1) for b in range(max(y) + 1)]
         parts.append(Samples(x, {"book": np.array(y)}, classes={"book": classes}))
-    return Splits("passages", *parts, "book", parts[0].classes["book"], text.WHITE)
+    train, test_part = parts
+    return Splits("passages", train, test_part, "book", train.classes["book"], text.WHITE)
 
 
 def proper_names(documents: Sequence[corpus.Document]) -> set[str]:
