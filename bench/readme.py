@@ -214,8 +214,8 @@ def made_sentence(found: dict[str, Any]) -> str:
     rarest = each({name: 100 * f["least_class"] for name, f in made.items()}, 1)
     return (
         f"- **Clothes**, {found['samples']:,} of each, judged by a classifier of real ones: "
-        f"Fréchet distance {near}; rarest class, %: {rarest}; diffusion makes the class asked for in "
-        f"{made['diffusion']['asked_right']:.1%}."
+        f"Fréchet distance {near}; rarest class, %: {rarest}; diffusion makes the class asked "
+        f"for in {made['diffusion']['asked_right']:.1%}."
     )
 
 
