@@ -28,6 +28,7 @@ SEED = 0
 def read(folder: Path) -> tuple[dict[str, Any], float]:
     """The results of a study without its time, and the time in seconds."""
     results = json.loads((folder / "quick" / "results.json").read_text())
+    results.pop("minutes")
     return results, results.pop("seconds_in_all")
 
 

@@ -15,7 +15,7 @@ from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.files import read_csv
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.studies.study import Experiment, Finding, Lab, Table, minutes_of
 
 TITLE = "All methods, the same time"
 LEAD = (
@@ -69,7 +69,7 @@ def compare(lab: Lab) -> Finding:
             epochs = lab.epochs_for(name, name, QUICK_MINUTES if lab.quick else MINUTES)
             run = lab.run(name, name, epochs=epochs)
             columns = read_csv(run.path / "metrics.csv")
-            encoder, spent = run.encoder, seconds(columns, len(lab.data.train))
+            encoder, spent = run.encoder, minutes_of(run.path)
             curves[name] = columns["epoch"], columns["std"]
         z, z_test = lab.features(name, encoder)
         found[name] = {
@@ -79,7 +79,7 @@ def compare(lab: Lab) -> Finding:
             "std": feature_std(torch.from_numpy(z_test)),
             "rankme": rankme(torch.from_numpy(z_test)),
             "epochs": epochs,
-            "minutes": spent / 60,
+            "minutes": spent,
         }
     order = sorted(found, key=lambda name: -found[name]["linear"])
     unlabelled = [n for n in order if n != "random" and not registry.find("methods", n).supervised]
@@ -120,11 +120,6 @@ def compare(lab: Lab) -> Finding:
         ],
         [("std of the features by epoch (0: collapse)", plots.panels_picture(curves, "std"))],
     )
-
-
-def seconds(columns: dict[str, list[float]], pictures: int) -> float:
-    """Of a training, by the speed of each epoch; the first row is of before it."""
-    return sum(pictures / speed for speed in columns["pictures_per_second"][1:])
 
 
 EXPERIMENTS = [

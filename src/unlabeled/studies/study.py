@@ -27,7 +27,7 @@ from unlabeled.datasets.base import Splits, open_data
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import embed
-from unlabeled.files import write_bytes, write_json
+from unlabeled.files import read_csv, write_bytes, write_json
 from unlabeled.planning import estimate
 from unlabeled.run import Run, load
 from unlabeled.training import check_same, prepare, train, versions
@@ -242,6 +242,11 @@ def _publish(study: ModuleType, lab: Lab, seeds: int, started: float) -> dict[st
         "quick": lab.quick,
         "cores": os.cpu_count(),
         "versions": versions(),
+        "command": _command(study, lab, seeds),
+        "minutes": {
+            config.parent.relative_to(out / "runs").as_posix(): round(minutes_of(config.parent), 2)
+            for config in sorted((out / "runs").rglob("config.json"))
+        },
         "seconds_in_all": round(time.perf_counter() - started),
     }
     write_json(out / "results.json", result)
@@ -249,6 +254,20 @@ def _publish(study: ModuleType, lab: Lab, seeds: int, started: float) -> dict[st
 
     write_page(study, [e for e in experiments if e.key in findings], findings, result, out)
     return result
+
+
+def _command(study: Any, lab: Lab, seeds: int) -> str:
+    """What one types to have all of it."""
+    flags = " --quick" * lab.quick + f" --seeds {seeds}" * (seeds > 1)
+    return f"unlabeled study {study.__name__.rpartition('.')[2]}{flags}"
+
+
+def minutes_of(run: Path) -> float:
+    """That a training took, by the speed of each epoch."""
+    table = run / "metrics.csv"
+    speeds = read_csv(table).get("pictures_per_second", []) if table.is_file() else []
+    pictures = json.loads((run / "config.json").read_text()).get("pictures", 0)
+    return sum(pictures / speed for speed in speeds if speed > 0) / 60  # before the first: NaN
 
 
 def _keep(place: Path, finding: Finding, record: dict[str, Any]) -> None:
