@@ -288,13 +288,36 @@ def panels_picture(lines: dict[str, tuple[list[float], list[float]]], title: str
         return _svg(figure)
 
 
-def bars_picture(values: dict[str, float], title: str) -> str:
-    """SVG: a bar for each share, the best on top."""
-    order = sorted(values, key=lambda name: values[name])
+def bars_picture(values: dict[str, float], title: str, share: bool = True) -> str:
+    """SVG: a bar for each share, the largest on top; or for each of other figures, the smallest."""
+    order = sorted(values, key=lambda name: values[name], reverse=not share)
     figure, axes = _axes(7.2, 0.6 + 0.26 * len(order))
-    axes.barh(order, [100 * values[name] for name in order], color=LINE, height=0.7)
-    axes.set(xlabel=f"{title}, %", xlim=(0, 100), axisbelow=True)
+    times = 100 if share else 1
+    axes.barh(order, [times * values[name] for name in order], color=LINE, height=0.7)
+    axes.set(xlabel=f"{title}, %" if share else title, axisbelow=True)
+    axes.set_xlim(0, 100 if share else None)
     axes.grid(axis="x", alpha=0.25)
+    return _svg(figure)
+
+
+def words_picture(vectors: np.ndarray, words: list[list[str]]) -> str:
+    """SVG: groups of words where their vectors (N, dim), group after group, lie on two axes.
+
+    The axes are the first two principal components of the words shown.
+    """
+    from sklearn.decomposition import PCA
+
+    place = PCA(2, random_state=0).fit_transform(vectors)
+    figure, axes = _axes(7.2, 5.0)
+    start = 0
+    for number, group in enumerate(words):
+        rows = slice(start, start + len(group))
+        start += len(group)
+        axes.scatter(*place[rows].T, s=14, color=f"C{number}")
+        for word, (x, y) in zip(group, place[rows], strict=True):
+            axes.annotate(word, (x, y), (3, 3), textcoords="offset points", fontsize=8)
+    axes.margins(0.12)
+    axes.set(xticks=[], yticks=[])
     return _svg(figure)
 
 

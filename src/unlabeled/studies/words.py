@@ -23,10 +23,12 @@ from unlabeled.evaluation.few_label import sample_labels
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import paired_retrieval
 from unlabeled.methods.word2vec import word2vec
+from unlabeled.report import plots
 from unlabeled.run import Run
 from unlabeled.studies.study import Experiment, Finding, Lab, Table
 from unlabeled.training import reopen
 from unlabeled.views.tokens import FIRST_WORD
+from unlabeled.words import Words
 
 TITLE = "Words: what text alone teaches"
 LEAD = (
@@ -92,7 +94,19 @@ def w1(lab: Lab) -> Finding:
         "pairs of words how near they are.",
         f"The cosines of the vectors agree with people by a rank correlation of {rho:.2f}.",
         [Table("Nearest words", ["", ""], [[w, ", ".join(n)] for w, n in near.items()])],
+        [("words and those nearest to them", nearby(known, near))] if near else [],
     )
+
+
+def nearby(known: Words, near: dict[str, list[str]]) -> str:
+    """A picture of words and their neighbours, none of them twice."""
+    shown: set[str] = set()
+    groups: list[list[str]] = []
+    for word, others in near.items():
+        groups.append([w for w in (word, *others) if w not in shown])
+        shown |= set(groups[-1])
+    rows = [known.row[w] for group in groups for w in group]
+    return plots.words_picture(known.vectors[rows], groups)
 
 
 def w2(lab: Lab) -> Finding:
@@ -141,6 +155,17 @@ def w2(lab: Lab) -> Finding:
                 ["given", "said"],
                 going_on(made["next word, transformer"], data),
             ),
+        ],
+        [
+            (
+                "perplexity of the next word",
+                plots.bars_picture(
+                    {f"counting, {k}": counted[k] for k in ("unigram", "trigram")}
+                    | {t: figures[t]["perplexity"] for t in made if t != "masked words"},
+                    "perplexity",
+                    share=False,
+                ),
+            )
         ],
         claims={
             18: (
@@ -252,6 +277,23 @@ def w3(lab: Lab) -> Finding:
                 [[f"{near[k]:.1f}" for k in ("told", "untold", "misled")]],
             ),
         ],
+        [
+            (
+                "questions answered",
+                plots.bars_picture(
+                    {f"{t} (chance 50)": share for t, share in verdicts.items()}
+                    | {
+                        f"{unit} in order (chance {100 * by_chance(f['parts']):.1f})": f["exact"]
+                        for unit, f in shuffled.items()
+                    }
+                    | {
+                        f"{title} (chance {100 * f['chance']:.0f})": f["first"]
+                        for title, f in (("next sentence found", near), ("hidden one", hidden))
+                    },
+                    "right",
+                ),
+            )
+        ],
     )
 
 
@@ -280,6 +322,21 @@ def w4(lab: Lab) -> Finding:
                     [t, *(f"{100 * of[n][0]:.1f} ± {100 * of[n][1]:.1f}" for n in LABELS)]
                     for t, of in found.items()
                 ],
+            )
+        ],
+        [
+            (
+                "by the number of labels",
+                plots.label_curves_picture(
+                    {
+                        t: {
+                            "labels": [n * len(passages.classes) for n in LABELS],
+                            "test": [of[n][0] for n in LABELS],
+                            "sd": [of[n][1] for n in LABELS],
+                        }
+                        for t, of in found.items()
+                    }
+                ),
             )
         ],
     )
@@ -402,6 +459,12 @@ def w5(lab: Lab) -> Finding:
                     [t, f"{100 * f['there@1']:.1f}", f"{100 * f['there@10']:.1f}"]
                     for t, f in figures.items()
                 ],
+            )
+        ],
+        [
+            (
+                "the other half is the nearest of 100",
+                plots.bars_picture({t: f["there@1"] for t, f in figures.items()}, "found"),
             )
         ],
     )
