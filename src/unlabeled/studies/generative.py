@@ -61,7 +61,7 @@ PIXEL_READERS: dict[str, dict[str, Any]] = {
 TEXT_READERS: dict[str, dict[str, Any]] = {
     "rnn": {"epochs": 1, "batch_size": 32, "encoder_args": {"width": 256}},
     "lstm": {"epochs": 2, "batch_size": 32, "encoder_args": {"width": 256}},
-    "transformer": {"epochs": 2, "batch_size": 16, "encoder_args": {"width": 128, "layers": 4}},
+    "transformer": {"epochs": 1, "batch_size": 16, "encoder_args": {"width": 128, "layers": 4}},
 }
 WINDOW = 128
 """Characters that a reader sees at once; it is asked for the second half of them."""

@@ -86,7 +86,9 @@ def w1(lab: Lab) -> Finding:
         right, asked = map(sum, zip(*solved.values(), strict=True))
         figures["analogies"] = {"right": right, "asked": asked, "share": right / max(1, asked)}
     asked_for = [w for w in ("whale", "king", "doctor", "monday", "white") if w in known.row]
-    near = {word: [n for n, _ in known.nearest(word, 6)] for word in asked_for}
+    near: dict[str, list[str]] = {
+        word: [n for n, _ in known.nearest(word, 6)] for word in asked_for
+    }
     rho = figures.get("wordsim353", {"rho": float("nan")})["rho"]
     return Finding(
         figures | {"nearest": near},
