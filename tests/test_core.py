@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlabeled.core import EMA, Recipe, cosine, linear, one_cycle, warmup_cosine
+from unlabeled.core import EMA, Average, Recipe, cosine, linear, one_cycle, warmup_cosine
 
 
 def test_ema_starts_as_a_copy_takes_no_gradient_and_follows():
@@ -27,6 +27,20 @@ def test_ema_starts_as_a_copy_takes_no_gradient_and_follows():
     slow.follow(fast, 0.0)
     for new, target in zip(slow.parameters(), fast.parameters(), strict=True):
         torch.testing.assert_close(new, target)
+
+
+def test_an_average_soon_forgets_what_it_began_with():
+    """After 100 steps nothing of the first weights is left, where an EMA would keep nine tenths."""
+    fast = nn.Linear(2, 2)
+    average = Average(fast)
+    with torch.no_grad():
+        fast.weight.add_(1.0)
+    for _ in range(100):
+        average.follow(fast, 0.999)
+    assert (average.module.weight - fast.weight).abs().max() < 1e-3
+    again = Average(nn.Linear(2, 2))
+    again.load_state_dict(average.state_dict())
+    assert int(again.steps) == 100
 
 
 def test_ema_is_in_the_checkpoint_of_its_owner():

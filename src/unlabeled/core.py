@@ -230,6 +230,25 @@ class EMA(nn.Module):
         return self.module(*inputs)
 
 
+class Average(EMA):
+    """The weights of a network over its last steps, to be used in its place.
+
+    At first it follows faster, so that short trainings forget what they began with: the momentum is
+    at most (1 + n)/(10 + n) after n steps, as TensorFlow's moving averages have it.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def follow(self, module: nn.Module, momentum: float) -> None:
+        """Move towards `module`."""
+        self.steps += 1
+        n = int(self.steps)
+        super().follow(module, min(momentum, (1 + n) / (10 + n)))
+
+
 class MemoryBank(nn.Module):
     """A unit vector for each picture of the data, which moves towards the picture's embeddings.
 

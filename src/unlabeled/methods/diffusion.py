@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import EMA, Batch, Method, Recipe
+from unlabeled.core import Average, Batch, Method, Recipe
 from unlabeled.encoders.unet import UNet, signal
 from unlabeled.errors import UserError
 
@@ -72,7 +72,7 @@ class Diffusion(Method):
         elif condition == "words":
             told = Words(names, encoder.told)
         self.net: Any = nn.ModuleDict({"unet": encoder, "condition": told})
-        self.average = EMA(self.net)
+        self.average = Average(self.net)
         self.encoder = self.average.module["unet"]  # type: ignore[index]
         self.condition, self.steps, self.dropped = condition, steps, dropped
         self.momentum, self.classes, self.shape = momentum, classes, shape

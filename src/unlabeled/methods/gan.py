@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import EMA, Batch, Method, Recipe
+from unlabeled.core import Average, Batch, Method, Recipe
 from unlabeled.encoders.heads import Critic, deconv
 
 SETTLING = 16
@@ -62,7 +62,7 @@ class GAN(Method):
             }
         )
         self.critic = Critic(shape, width, code if bigan else 0)
-        self.average = EMA(self.generator["pictures"])
+        self.average = Average(self.generator["pictures"])
         self.code, self.bigan, self.momentum = code, bigan, momentum
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
