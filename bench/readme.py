@@ -202,6 +202,20 @@ def generative_sentences(study: dict[str, Any]) -> str:
     return "\n".join([*told, "", f"`unlabeled study generative`, {study['cores']} cores, seed 0."])
 
 
+def films_sentence(study: dict[str, Any]) -> str:
+    """Where colours and masks go."""
+    halves = [study["experiments"][key]["mean"] for key in ("V1", "V2")]
+    wrong = {way: statistics.mean(half[way] for half in halves) for way in halves[0]}
+    masks = study["experiments"]["V3"]["carried"]
+    return (
+        f"Colours carried over ten frames of real films are off by {wrong['learnt']:.2f} (a*, b*), "
+        f"copied ones by {wrong['copied']:.2f}, carried by plain grey patches "
+        f"{wrong['grey patches']:.2f}; masks of sprites overlap the true ones by "
+        f"{masks['learnt']['front']:.2f}, {masks['copied']['front']:.2f} and "
+        f"{masks['grey patches']['front']:.2f}: `unlabeled study video`."
+    )
+
+
 def each(values: dict[str, float], digits: int) -> str:
     """Names and figures in a row."""
     return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
@@ -342,6 +356,7 @@ def filled(text: str) -> str:
             ),
         ),
         ("pretext", pretext_table(result("pretext.json"))),
+        ("films", films_sentence(result("video.json"))),
         ("generative", generative_sentences(result("generative.json"))),
         (
             "bench",
