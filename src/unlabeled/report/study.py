@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 WIDE = 600
 """Pixels from which on a picture takes the whole width of the page."""
+LONG, WORDS = 40, ' class="words"'
+"""Signs in a cell from which on it is text, whose lines wrap."""
 HELD = {True: "held here", False: "did not hold here", None: "open"}
 
 
@@ -86,7 +88,7 @@ def _table(table: Table, key: str) -> str:
     head = "".join(f'<th scope="col">{html.escape(c) or "encoder"}</th>' for c in table.columns)
     rows = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        + "".join(f"<td{WORDS * (len(cell) > LONG)}>{html.escape(cell)}</td>" for cell in cells)
         + "</tr>"
         for first, *cells in table.rows
     )
