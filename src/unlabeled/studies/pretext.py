@@ -360,7 +360,7 @@ def p4(lab: Lab) -> Finding:
         {"puzzles": puzzles, "films": films},
         "Whoever can join edges or colours that go on from tile to tile need not know what is "
         "shown. So puzzles are posed with half of each tile's side, which leaves wide gaps, and in "
-        "grey. The network of video colorization learnt from two minutes of film and is asked "
+        "grey. The network of video colorization learnt from some seconds of film and is asked "
         "about the same photographs.",
         f"As posed above, {100 * puzzles['jigsaw']['answered']:.1f} % of the puzzles are solved "
         f"and {100 * puzzles['jigsaw']['tiles']:.1f} % of the photographs read, where random "
