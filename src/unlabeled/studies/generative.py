@@ -211,7 +211,7 @@ def g2(lab: Lab) -> Finding:
 def g3(lab: Lab) -> Finding:
     """Captions: does a sprite appear as its words say?"""
     data = open_data("captions")
-    options: dict[str, Any] = {"condition": "words", "epochs": 12}
+    options: dict[str, Any] = {"condition": "words", "epochs": 48}
     run = lab.run("captions", "diffusion", data=data, quick_epochs=1, **options)
     by_shape = Splits(data.name, data.train, data.test, "shape", data.train.classes["shape"])
     judge = judge_of(lab, by_shape, "shape")
