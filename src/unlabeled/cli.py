@@ -140,9 +140,11 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
     run = phases(given.pop("data"), **given)
     figures = json.loads((run.path.parent / f"{name}.json").read_text())
     for key, value in figures.items():
-        share = isinstance(value, float) and 0 <= value <= 1
+        share = isinstance(value, float) and 0 <= value <= 1 and key != "seconds"
         print(f"  {100 * value:6.2f} %  {key}" if share else f"  {key}: {value}")
     print(run.path)
+    if name == "word2vec":
+        print(f"What to do next:\n  unlabeled words {run.path.parent} --nearest WORD")
     return 0
 
 

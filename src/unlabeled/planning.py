@@ -73,7 +73,7 @@ def describe(plan: dict[str, Any], method: str, splits: Splits, recipe: Recipe) 
     """The estimate in two lines."""
     x = splits.train
     told = (
-        f"{method} on {len(x):,} pictures of {'×'.join(map(str, x.x.shape[1:]))}: "
+        f"{method} on {len(x):,} {splits.noun} of {'×'.join(map(str, x.x.shape[1:]))}: "
         f"{recipe.epochs} epochs, {plan['steps']:,} steps of {min(recipe.batch_size, len(x))}, "
         f"{plan['parameters']:,} parameters\n"
         f"about {_time(plan['seconds'])} and {plan['memory'] / 1e9:.1f} GB of memory on this "

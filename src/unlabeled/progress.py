@@ -1,4 +1,4 @@
-"""The bar while training: done, loss, pictures a second, time left."""
+"""The bar while training: done, loss, pictures (or texts …) a second, time left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINE_EVERY = 15.0
 class ProgressBar(Callback):
     """One bar over all epochs; plain lines where standard error is no terminal."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, noun: str = "pictures") -> None:
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -37,7 +37,7 @@ class ProgressBar(Callback):
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
-        self.title = title
+        self.title, self.noun = title, noun
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Open the bar, at the place where a resumed run goes on."""
@@ -64,7 +64,7 @@ class ProgressBar(Callback):
         size = trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
         speed = (self.done - self.first) * size / (now - self.started)
         loss = float(pl_module.loss_sum / pl_module.steps)
-        status = f"loss {loss:.3f} · {speed:,.0f} pictures/s"
+        status = f"loss {loss:.3f} · {speed:,.0f} {self.noun}/s"
         self.bar.update(self.task, completed=self.done, status=status)
         if self.bar.disable and due:
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)

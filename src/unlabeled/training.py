@@ -140,7 +140,7 @@ def train(
     if progress and first:
         from unlabeled.progress import ProgressBar
 
-        callbacks.append(ProgressBar(Path(job.name).stem))
+        callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
     fit(
         job.method,
         job.splits,

@@ -158,6 +158,11 @@ class Splits:
         """Samples a second, of sound; None of pictures."""
         return rate_of(self.train.stored)
 
+    @property
+    def noun(self) -> str:
+        """What its rows are called."""
+        return "texts" if self.vocabulary else "recordings" if self.rate else "pictures"
+
 
 def rate_of(stored: str | None) -> int | None:
     """Samples a second of what was stored as "sound 8000"; None of pictures."""

@@ -37,6 +37,8 @@ PART = 20_000
 """Words that are drawn for at once; the learning rate falls from part to part."""
 TABLE = 1 << 22
 """Entries of the table that negatives are drawn from."""
+ENOUGH = 3_000_000
+"""Words to be read in all, where no number of epochs is given."""
 LEAST = 1e-4
 """The learning rate at the end, as gensim's."""
 
@@ -64,7 +66,7 @@ def word2vec(
     negatives: int = 5,
     min_count: int = 5,
     subsample: float = 1e-4,
-    epochs: int = 8,
+    epochs: int | None = None,
     lr: float = 0.025,
     seed: int = 0,
     threads: int = 1,
@@ -89,7 +91,7 @@ def word2vec(
         negatives: words drawn against each.
         min_count: rarer words are left out.
         subsample: frequent words are left out at random above this share; 0 leaves all in.
-        epochs: passes over the text.
+        epochs: passes over the text; unless given from 8 to 50, the more the shorter it is.
         lr: learning rate at the start; it falls in a straight line.
         seed: of the vectors and of all that is drawn.
         threads: that move the same vectors without waiting for each other (Hogwild); with more than
@@ -106,8 +108,9 @@ def word2vec(
         UserError: there is no text, or too few words occur often enough.
     """
     for name, value, least in (
-        ("dim", dim, 1), ("window", window, 1), ("negatives", negatives, 1), ("epochs", epochs, 1),
-        ("threads", threads, 1), ("min_count", min_count, 1),
+        ("dim", dim, 1), ("window", window, 1), ("negatives", negatives, 1),
+        ("epochs", 1 if epochs is None else epochs, 1), ("threads", threads, 1),
+        ("min_count", min_count, 1),
     ):  # fmt: skip
         if value < least:
             raise UserError(f"{name} is {value}, but must be at least {least}")
@@ -120,6 +123,7 @@ def word2vec(
     draw = Drawing(np.array(list(known.values())), window, negatives, subsample, rng)
     step = compiled() or stepped
     tokens = sum(map(len, lines))
+    epochs = epochs or min(50, max(8, ENOUGH // tokens))
     steps = epochs * -(-tokens // PART)
     history, done, started = [], 0, time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
