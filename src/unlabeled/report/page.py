@@ -97,23 +97,23 @@ def _headline(run: Run, splits: Splits, judged: list[Judged]) -> str:
     if first.figures["linear"] is None and first.figures["auc"] is not None:
         told = ", ".join(f"{o.title} {_percent(o.figures['auc'])}" for o in others)
         return (
-            f'<p class="lead">No {html.escape(str(splits.target))} of the test pictures was seen '
-            f"in training. <b>{html.escape(first.title)}</b> finds a pair of the same one nearer "
-            f"than a pair of two in <b>{_percent(first.figures['auc'])}</b> of all cases; for "
-            f"comparison: {html.escape(told)}. Guessing gives 50 %.</p>"
+            f'<p class="lead">No {html.escape(str(splits.target))} of the test '
+            f"{splits.noun} was seen in training. <b>{html.escape(first.title)}</b> finds a pair "
+            "of the same one nearer than a pair of two in "
+            f"<b>{_percent(first.figures['auc'])}</b> of all cases; for comparison: "
+            f"{html.escape(told)}. Guessing gives 50 %.</p>"
         )
     if first.figures["linear"] is None:
         return (
             f'<p class="lead">An encoder of {first.figures["dim"]} features, learnt from '
-            f"{run.config['pictures']:,} pictures. The data has no labels, so this page shows what "
-            "can be known without them.</p>"
+            f"{run.config['pictures']:,} {splits.noun}. The data has no labels, so this page shows "
+            "what can be known without them.</p>"
         )
     told = ", ".join(f"{o.title} {_percent(o.figures['linear'])}" for o in others)
     return (
         f'<p class="lead">From the features of <b>{html.escape(first.title)}</b> a linear decoder '
-        f"reads <b>{html.escape(str(splits.target))}</b> of {len(splits.test):,} test pictures "
-        "with "
-        f"<b>{_percent(first.figures['linear'])}</b> accuracy; "
+        f"reads <b>{html.escape(str(splits.target))}</b> of {len(splits.test):,} test "
+        f"{splits.noun} with <b>{_percent(first.figures['linear'])}</b> accuracy; "
         f"for comparison: {html.escape(told)}. "
         f"Always naming the commonest class gives {_commonest(splits):.0%}.</p>"
     )
@@ -132,13 +132,14 @@ def _figures_table(splits: Splits, judged: list[Judged]) -> str:
         + "</tr>"
         for i, j in enumerate(judged)
     )
-    where = f"{len(splits.test):,} test pictures" if len(splits.test) else "the training pictures"
+    noun = splits.noun
+    where = f"{len(splits.test):,} test {noun}" if len(splits.test) else f"the training {noun}"
     return f"""<section><h2>What it is worth</h2>
 <div class="scroll"><table>
 <thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>
 <p class="note">Measured on {where}, every encoder in eval mode (BatchNorm uses its running
 statistics). Linear probe: logistic regression on standardised features of the
-{len(splits.train):,} training pictures, to convergence. k-NN: {NEIGHBOURS} neighbours, weighted
+{len(splits.train):,} training {noun}, to convergence. k-NN: {NEIGHBOURS} neighbours, weighted
 votes. Pairs: area under the ROC curve of telling pairs of one class from pairs of two. Gap: mean
 cosine similarity of pairs of one class minus that of pairs of two; centred:
 after the features’ mean is taken off.</p></section>"""
@@ -150,7 +151,7 @@ def _views(run: Run) -> str:
         return ""
     return f"""<section><h2>What the learner saw</h2>
 {_image(path.read_bytes(), "pictures and their random views", "sheet")}
-<p class="note">Left: pictures of the training set. Right: random views of each.</p></section>"""
+<p class="note">Left: some of the training set. Right: random views of each.</p></section>"""
 
 
 def _made(run: Run) -> str:
@@ -181,10 +182,11 @@ def _matrices(splits: Splits, judged: list[Judged]) -> str:
             _figure(plots.similarity_picture(_of(j, splits)[rows], order), j.title) for j in judged
         )
         blocks.append(f'<h3>sorted by {html.escape(name)}</h3><div class="tiles">{figures}</div>')
-    return f"""<section><h2>Which pictures look alike to it</h2>
-<p class="note">Similarity of {len(rows)} pictures, each with each (cosine of the features minus
-their mean): <span class="red">red</span> alike, white unrelated, <span class="blue">blue</span>
-opposite. Blocks along the diagonal: the encoder groups pictures by that factor.</p>
+    return f"""<section><h2>Which {splits.noun} look alike to it</h2>
+<p class="note">Similarity of {len(rows)} {splits.noun}, each with each (cosine of the
+features minus their mean): <span class="red">red</span> alike, white unrelated,
+<span class="blue">blue</span> opposite. Blocks along the diagonal: the
+encoder groups pictures by that factor.</p>
 {"".join(blocks)}</section>"""
 
 
@@ -201,8 +203,8 @@ def _histograms(splits: Splits, judged: list[Judged]) -> str:
     )
     return f"""<section><h2>Same {target}, other {target}</h2>
 <div class="grid">{figures}</div>
-<p class="note">How the similarity of all pairs of pictures is distributed (features minus their
-mean). The further the two hills stand apart, the better the classes are told
+<p class="note">How the similarity of all pairs of {splits.noun} is distributed (features minus
+their mean). The further the two hills stand apart, the better the classes are told
 apart.</p></section>"""
 
 
@@ -235,7 +237,7 @@ def _neighbours(splits: Splits, judged: list[Judged]) -> str:
     )
     return f"""<section><h2>Nearest neighbours</h2>
 <div class="grid wide">{figures}</div>
-<p class="note">Left: a picture. Right: the pictures whose features are nearest to its
+<p class="note">Left: one of the {splits.noun}. Right: those whose features are nearest to its
 own.</p></section>"""
 
 
