@@ -1,8 +1,8 @@
 """What every study shares: experiments that keep their runs, and one page that reads as a lab.
 
-A study is a file in this folder, or anybody's: a `TITLE`, a `LEAD`, the `DATA` it is about, the
-`CLAIMS` it tests, and a list `EXPERIMENTS`. Each experiment is a function from the `Lab`, which
-trains or finds encoders, to a `Finding`.
+A study is a file in this folder, or anybody's: a `TITLE`, a `LEAD`, the `DATA` it is about
+(a name, or a function that gives them), the `CLAIMS` it tests, and a list `EXPERIMENTS`. Each
+experiment is a function from the `Lab`, which trains or finds encoders, to a `Finding`.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ def run_study(
         raise UserError(f"seeds is {seeds}, but must be at least 1")
     out = out / "quick" if quick else out
     out.mkdir(parents=True, exist_ok=True)
-    lab = Lab(out, open_data(study.DATA), range(seeds), quick)
+    data = open_data(study.DATA() if callable(study.DATA) else study.DATA)
+    lab = Lab(out, data, range(seeds), quick)
     chosen = [e for e in experiments if not only or e.key in only]
     started, done, planned = time.perf_counter(), 0.0, sum(e.minutes for e in chosen)
     for number, experiment in enumerate(chosen, 1):
