@@ -84,8 +84,11 @@ def test_retrieval_is_the_naive_count():
 def test_features_that_are_all_alike_retrieve_by_chance_and_nan_is_refused():
     same = np.ones((40, 3))
     found = paired_retrieval(same, same, (1, 10))
-    assert found["there@1"] == 0
-    assert found["there@10"] <= 0.25
+    assert found["there@1"] == pytest.approx(1 / 40)
+    assert found["back@10"] == pytest.approx(found["chance@10"]) == pytest.approx(1 / 4)
+    found = paired_retrieval(same, same, (1, 10), np.arange(40) // 4)
+    assert found["there@1"] == pytest.approx(found["chance@1"]) == pytest.approx(0.1)
+    assert found["there@10"] == pytest.approx(found["chance@10"])
     with pytest.raises(UserError, match="finite"):
         paired_retrieval(np.full((4, 2), np.nan), np.ones((4, 2)))
 
@@ -151,12 +154,13 @@ def test_what_has_no_caption_is_left_out_and_told(tmp_path):
 
 def test_colours_find_their_names(tmp_path):
     """The whole way: a folder, training, and both senses in one space."""
-    told = squares(tmp_path, 64)
-    for name, caption in told.items():
-        (tmp_path / name).with_suffix(".txt").write_text(caption)
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for name, caption in squares(place, 64).items():
+        (place / name).with_suffix(".txt").write_text(caption)
     options = {"epochs": 5, "batch_size": 8, "lr": 3e-3, "layers": 1, "precision": "fp32"}
     options |= {"progress": False, "logger": "none"}
-    run = ul.train("clip", f"pairs:{tmp_path}", out=tmp_path / "run", **options)
+    run = ul.train("clip", f"pairs:{place}", out=tmp_path / "run", **options)
     test, method = run.data.test, run.method.eval()
     with torch.no_grad():
         a = method.project(torch.from_numpy(test.x[:]).float() / 255).numpy()
@@ -166,6 +170,9 @@ def test_colours_find_their_names(tmp_path):
     assert found["there@1"] > 0.7
     assert (tmp_path / "run" / "tokenizer.json").is_file()
     assert (tmp_path / "run" / "views.png").is_file()
+    again = ul.load(tmp_path / "run")
+    assert again.embed(place).shape == (64, run.dim)  # captions are no texts to be read
+    assert again.evaluate()["test_pictures"] == len(test)
 
 
 def test_emoji_of_one_family_are_on_one_side(real_data):

@@ -1,5 +1,6 @@
 """Texts as tokens, the tasks of words and sentences, and what they are measured by."""
 
+import gzip
 import math
 
 import numpy as np
@@ -16,6 +17,7 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation import language
 from unlabeled.evaluation.ngram import KneserNey, spelled
+from unlabeled.report.explore import explore
 from unlabeled.views import tokens as t
 
 pytest.importorskip("tokenizers", reason="the extra `text` is not installed")
@@ -224,6 +226,20 @@ def test_shuffled_parts_and_their_places(unit):
     )
 
 
+def test_what_follows_a_short_sentence_is_not_put_in_order():
+    method = method_of("shuffled_words")
+    short = torch.full((4, 1, 4, 12), corpus.PAD)
+    short[..., :4] = torch.randint(t.FIRST_WORD, V, (4, 1, 4, 4))
+    short[..., 4] = corpus.END
+    ids, here, place = method.views(Batch(short / t.WHITE, torch.arange(4)))
+    scores, naive = method.scores(ids, here), 0.0
+    for row, said, order in zip(ids, scores, place.argsort(1), strict=True):
+        left = [said[j] for j in order if row[j] >= t.FIRST_WORD]
+        assert len(left) == 3  # the first word is not asked for
+        naive += sum(torch.stack(left[i:]).logsumexp(0) - left[i] for i in range(3))
+    assert method.loss((ids, here, place)).item() == pytest.approx(naive.item() / 12, rel=1e-5)
+
+
 def test_masked_sentences_do_not_see_the_hidden_one():
     method = method_of("masked_sentences").eval()
     rows = batch_of(6)[1]
@@ -237,13 +253,19 @@ def test_masked_sentences_do_not_see_the_hidden_one():
 
 
 def test_synonyms_are_the_nearest_words():
-    method = method_of("sentence_views")
+    cls = registry.find("methods", "sentence_views")
+    plain = method_of("sentence_views")
+    method = cls(plain.encoder, view="synonyms")
     weight = F.normalize(method.encoder.embed.weight.detach(), dim=1)
     near = weight[17] @ weight.T
     near[17] = near[: t.FIRST_WORD] = -1
     assert method.near[17].tolist() == near.topk(5).indices.tolist()
     ids = batch_of()[1].flatten(1)
-    assert torch.equal(method.reworded(ids), ids)  # dropout alone changes no word
+    assert torch.equal(plain.reworded(ids), ids)  # dropout alone changes no word
+    assert not torch.equal(method.reworded(ids), ids)
+    lstm = build("text_lstm", 1, (4, 12), vocabulary=V, width=16, layers=1)
+    with pytest.raises(UserError, match="an LSTM of one layer"):
+        cls(lstm)
     cls = registry.find("methods", "sentence_views")
     reworded = cls(method.encoder, view="synonyms", share=0.5).reworded(ids)
     words = ids >= t.FIRST_WORD
@@ -282,8 +304,8 @@ def test_kneser_ney_counts_tokens_as_it_counts_letters():
 
 def test_one_score_for_all_is_chance():
     flat, right = torch.zeros(50, 50), torch.arange(50)
-    assert language.among(flat, right) == 0.0
-    assert language.among(flat, right, 26) == 1.0
+    assert language.among(flat, right) == pytest.approx(1 / 50)
+    assert language.among(flat, right, 26) == pytest.approx(26 / 50)
     assert language.among(torch.eye(50), right) == 1.0
     torch.manual_seed(0)
     assert language.among(
@@ -355,6 +377,8 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     z = run.embed(told)
     assert z.shape == (2, 32)
     assert np.allclose(z[1:], run.embed(told[1:]), atol=1e-5)  # padding does not matter
+    with pytest.raises(UserError, match="knows no pictures"):
+        explore(run, told, tmp_path / "map.html")
     place = tmp_path / "told.txt"
     place.write_text("\n".join([*told] * 9))
     out = str(tmp_path / "f.npy")
@@ -426,3 +450,32 @@ def test_order_and_hidden_sentences_are_learnt(rows, tmp_path):
 def test_what_does_not_fit_is_said(command, told, capsys, tmp_path):
     assert main([*command.split(), "--out", str(tmp_path / "run")]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_run_on_books_is_judged_from_its_folder(world, tmp_path, capsys):
+    place = tmp_path / "books"
+    place.mkdir()
+    for kind in ("books", "wikipedia"):
+        for part in ("train", "test"):
+            content = (world / f"tales_{part}.txt").read_bytes()
+            (place / f"{kind}_{part}.txt.gz").write_bytes(gzip.compress(content))
+    (place / "notes.txt").write_text("Not of the set. It is passed over.")
+    run = train("masked_words", f"books:{place}", tmp_path / "m", epochs=1)
+    assert main(["evaluate", str(tmp_path / "m")]) == 0
+    again = ul.load(tmp_path / "m").evaluate(f"books:{place}")
+    assert again["test_pictures"] == len(run.data.test)
+    other = train("sentence_views", f"books:{place}", tmp_path / "v", epochs=1, start=run.path)
+    assert other.tokenizer == run.tokenizer
+    mixed = sentences.load(str(world), length=run.size[1], vocabulary=300)
+    with pytest.raises(UserError, match="in other tokens"):
+        run.evaluate(mixed)
+
+
+def test_only_whole_words_say_what_a_file_is_for(tmp_path):
+    for name in ("new_testament", "latest", "invalid", "poems-train", "poems-test", "poems.valid"):
+        (tmp_path / f"{name}.txt").write_text("A line of text. And one more.")
+    documents = corpus.read(tmp_path)
+    assert sorted((d.source, d.test) for d in documents) == [
+        ("invalid", False), ("latest", False), ("new_testament", False), ("poems", False),
+        ("poems", True),
+    ]  # fmt: skip

@@ -110,9 +110,10 @@ def train_command(argv: list[str]) -> int:
         return 0
     print(f"{run.path}: an encoder of {run.dim} features. What to do next:")
     shown = given.data if " " not in given.data else f"'{given.data}'"
+    explore = f"explore {run.path} {shown} --out map.html", "what it sees: a map of the pictures"
     for command, what in (
         (f"evaluate {run.path}", "what it is worth: a table and a report page"),
-        (f"explore {run.path} {shown} --out map.html", "what it sees: a map of the pictures"),
+        *([explore] if run.of_pictures else []),
         (f"embed {run.path} {shown} --out features.npz", "one row of features a picture"),
         (f"export {run.path} --to onnx", "take it away"),
     ):
@@ -140,7 +141,7 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
     run = phases(given.pop("data"), **given)
     figures = json.loads((run.path.parent / f"{name}.json").read_text())
     for key, value in figures.items():
-        share = isinstance(value, float) and 0 <= value <= 1 and key != "seconds"
+        share = isinstance(value, float) and 0 <= value <= 1 and key not in ("seconds", "loss")
         print(f"  {100 * value:6.2f} %  {key}" if share else f"  {key}: {value}")
     print(run.path)
     if name == "word2vec":

@@ -54,7 +54,8 @@ class Local(Method):
         for player, learner, stage in zip(self.players, self.learners, stages, strict=True):
             learner.progress = self.progress  # type: ignore[assignment]
             yield player, learner.loss(views)  # type: ignore[operator]
-            views = above(stage, views)
+            if player != self.players[-1]:
+                views = above(stage, views)
 
     def loss(self, views: Any) -> Tensor:
         """The sum over stages."""

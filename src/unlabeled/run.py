@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from unlabeled.datasets.base import Pictures, Samples, read_data, value_range, whole
+from unlabeled.datasets.base import Pictures, Samples, rate_of, read_data, value_range, whole
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, is_rebuilt
 from unlabeled.errors import UserError
@@ -69,9 +69,16 @@ class Run:
 
     @property
     def tokenizer(self) -> str:
-        """Of a run that reads texts, as JSON; empty of others."""
+        """Of an encoder that reads texts, as JSON; empty of others."""
+        if "vocabulary" not in self.inputs["args"]:
+            return ""  # captions were read beside it, if there is one
         path = inside(self.path, "tokenizer.json")
         return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether the encoder sees pictures, neither texts nor sound."""
+        return not self.tokenizer and rate_of(self.inputs.get("stored")) is None
 
     def embed(self, x: Any, batch_size: int = 500) -> np.ndarray:
         """Features of pictures, in their order: float32 (N, dim).

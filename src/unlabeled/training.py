@@ -213,7 +213,7 @@ def reopen(run: Run) -> Method:
     if checkpoint is None:
         raise UserError(f"{run.path} has no checkpoint, and so no heads; train it again")
     cls = registry.find("methods", run.config["method"])
-    views = ("augment", "weak", "small")  # on record as words
+    views = ("augment", "weak", "small", "jitter")  # on record as words
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
     shape = run.inputs["channels"], *run.size
     method = _made(cls, copy.deepcopy(run.encoder), arguments, run.config.get("local"), shape)

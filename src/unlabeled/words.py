@@ -172,7 +172,7 @@ def _binary(body: bytes, rows: int, dim: int) -> tuple[list[str], np.ndarray]:
 
 
 def _text(body: bytes, rows: int, dim: int) -> tuple[list[str], np.ndarray]:
-    lines = [line.split(" ") for line in body.decode().splitlines()]
+    lines = [line.rstrip().split(" ") for line in body.decode().rstrip("\n").split("\n")]
     if len(lines) != rows or any(len(line) != dim + 1 for line in lines):
         raise ValueError("its lines are not as its first one says")
     return [line[0] for line in lines], np.array([line[1:] for line in lines], np.float32)

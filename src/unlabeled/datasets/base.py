@@ -161,7 +161,9 @@ class Splits:
     @property
     def noun(self) -> str:
         """What its rows are called."""
-        return "texts" if self.vocabulary else "recordings" if self.rate else "pictures"
+        if self.vocabulary and PARTNER not in self.train.factors:
+            return "texts"
+        return "recordings" if self.rate else "pictures"
 
 
 def rate_of(stored: str | None) -> int | None:

@@ -23,6 +23,8 @@ TEST_SHARE = 0.1
 WORD = re.compile(r"[^\W\d_]+")
 """A word for word2vec: letters in a row, in lower case."""
 SENTENCE = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)\]]))\s+(?=["'“‘(\[]*[A-Z0-9])""")
+PART = re.compile(r"(?<![a-z])(train|test|valid)(?:ation)?(?![a-z])", re.IGNORECASE)
+"""What a file's name says it is for."""
 TITLES = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Mme|Mlle|vs|[A-Z])\.$")
 PAD, UNKNOWN, START, END, MASK = range(5)
 """Tokens that are no words; every tokenizer here begins with them."""
@@ -51,8 +53,8 @@ def read(place: str | Path | None = None) -> list[Document]:
 
     In a file of short lines, broken to a width, an empty line ends a paragraph and the file is a
     document. In one of long lines a line is a paragraph and an empty line ends a document. Files
-    whose name has `test` in it are for testing, those with `valid` are left out, and `.gz` is
-    unpacked.
+    whose name has the word `test` in it are for testing, those with `valid` or `validation` are
+    left out; `.gz` is unpacked.
 
     Raises:
         UserError: there is no text, or it is not UTF-8.
@@ -66,7 +68,7 @@ def read(place: str | Path | None = None) -> list[Document]:
         files = [path]
     else:
         raise UserError(f"no text at '{place}': give a file of text, plain or .gz, or a folder")
-    chosen = [p for p in files if "valid" not in p.name] or files
+    chosen = [p for p in files if _part(p) != "valid"] or files
     documents = [document for p in chosen for document in _documents(p)]
     if not documents:
         raise UserError(f"{place} holds no text ({', '.join(ENDINGS)}); give files that do")
@@ -188,14 +190,21 @@ def _documents(path: Path) -> list[Document]:
         text = content.decode("utf-8-sig")
     except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{path} cannot be read as text: {error}; save it as UTF-8") from error
-    name = path.name.partition(".")[0]
-    source, test = re.sub(r"[_-]?(train|test)", "", name) or name, "test" in name
+    name, part = path.name.partition(".")[0], _part(path)
+    source = (PART.sub("", name).strip("_-. ") or name) if part else name
+    test = part == "test"
     lines = text.splitlines()
     if max(map(len, lines), default=0) <= WRAPPED:
         return [Document(source, found, test)] if (found := _paragraphs(text)) else []
     parts = re.split(r"\n\s*\n", text)
     whole = ([line.strip() for line in part.splitlines() if line.strip()] for part in parts)
     return [Document(source, lines, test) for lines in whole if lines]
+
+
+def _part(path: Path) -> str:
+    """What a file is for by its name: train, test, valid, or nothing."""
+    found = PART.search(path.name)
+    return found[1].lower() if found else ""
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -47,6 +47,8 @@ COLUMNS = ("image", "img", "picture", "jpg", "png", "webp", "bytes", "content")
 LARGEST = 96
 """Pixels of a side, unless the user says otherwise: what two cores learn from in good time."""
 CHUNK = 64
+LABEL = 4_000
+"""Bytes of a label file that are read; of a caption in a tar, too."""
 FEW = 512
 """Pictures that are not worth starting processes for."""
 VERSION = 2
@@ -269,11 +271,10 @@ def _tars(root: Path, shards: list[str]) -> Source:
             with (root / shard).open("rb") as file:
                 for _, name, _ in held:
                     place = others.get((shard, _stem(name)[0], ending))
-                    if place is None:
-                        return None
-                    file.seek(place[0])
-                    found.append(file.read(min(place[1], 1000)).decode(errors="replace").strip())
-        return found
+                    file.seek(place[0] if place else 0)
+                    told = file.read(min(place[1], LABEL) if place else 0)
+                    found.append(told.decode(errors="ignore").strip())
+        return found if any(found) else None
 
     named = [name if len(shards) == 1 else f"{shard}/{name}" for shard, name, _ in pictures]
     return Source(named, [_stamp(root / shard) for shard in shards], chunks, labels)

@@ -19,7 +19,7 @@ SPEEDS = (-2, -1, 0, 1, 2)
 
 
 def velocities() -> list[str]:
-    """Every velocity in words, by its class: "x +1, y −2" for a step right and two up a frame."""
+    """Every velocity in words, by its class: "x +1, y -2" for a step right and two up a frame."""
     return [f"x {vx:+d}, y {vy:+d}" for vx in SPEEDS for vy in SPEEDS]
 
 

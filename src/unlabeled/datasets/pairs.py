@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Sequence
@@ -95,11 +96,15 @@ def _read(path: Path) -> tuple[Samples, list[list[str]]]:
         codes, classes = samples.factors.get("txt"), samples.classes.get("txt", [])
         if codes is None:
             raise UserError(f"{path} has no captions that differ: put a .txt beside each picture")
-        return samples, [[classes[code]] for code in codes]
+        return samples, [_captions(classes[code]) for code in codes]
     samples = encoded.read(path, 3)
     names = samples.names or []
     tables = [file for file in files if file.suffix in (".csv", ".jsonl")]
+    tables = [t for t in tables if t.stem in ("captions", "metadata")] or tables
     if tables:
+        if len(tables) > 1 and "captions" not in (tables[0].stem, tables[1].stem):
+            told = " and ".join(t.name for t in tables[:2])
+            raise UserError(f"{path} holds {told}; name that of the captions captions.csv")
         found = _table(tables[0])
         return samples, [found.get(n) or found.get(PurePosixPath(n).name) or [] for n in names]
     beside = ((path / name).with_suffix(".txt") for name in names)
@@ -115,7 +120,7 @@ def _table(path: Path) -> dict[str, list[str]]:
         else:
             import csv
 
-            rows = list(csv.DictReader(text.splitlines()))
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
         keys = {key for row in rows for key in row}
         file, caption = ([k for k in known if k in keys][0] for known in (PICTURE, CAPTION))  # noqa: RUF015
         found: dict[str, list[str]] = {}
@@ -133,10 +138,12 @@ def _table(path: Path) -> dict[str, list[str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """A caption a line."""
     try:
-        return [
-            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-        ]
+        return _captions(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read as text: {error}; save it as UTF-8") from error
+
+
+def _captions(text: str) -> list[str]:
+    """A caption a line."""
+    return [line.strip() for line in text.splitlines() if line.strip()]

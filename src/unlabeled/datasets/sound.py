@@ -24,6 +24,8 @@ SECONDS = 4.0
 HIGHEST = 16_000
 """Samples a second that files are brought down to; speech has little above."""
 RATES = (1_000, 192_000)
+ENOUGH = 2_000
+"""Files after which it is plain what a folder holds."""
 
 
 class Sound(NamedTuple):
@@ -38,16 +40,19 @@ class Sound(NamedTuple):
 
 
 def is_folder_of_sound(path: Path) -> bool:
-    """Whether the first file of a known kind below it is a recording."""
+    """Whether most files of a known kind below it are recordings, of the first thousands."""
     from unlabeled.datasets import encoded
 
+    heard = other = 0
     for _, folders, files in os.walk(path):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(files):
             kind = Path(name).suffix.lower()
-            if kind in ENDINGS or kind in encoded.ENDINGS or kind in (".tar", *encoded.TABLES):
-                return kind in ENDINGS
-    return False
+            heard += kind in ENDINGS
+            other += kind in encoded.ENDINGS or kind in (".tar", *encoded.TABLES)
+        if heard + other > ENOUGH:
+            break
+    return heard > other
 
 
 def from_memory(
@@ -120,7 +125,7 @@ def read(
     from unlabeled.datasets.encoded import _walk
 
     names = sorted(name for name in _walk(path) if Path(name).suffix.lower() in ENDINGS)
-    waves, rates, kept, skipped = [], [], [], []
+    waves, rates, kept, skipped, cut = [], [], [], [], 0
     for row, name in enumerate(names):
         try:
             with soundfile.SoundFile(path / name) as file:
@@ -129,6 +134,7 @@ def read(
                 wave = _mono(file.read(frames, dtype="float32"))
                 if not len(wave):
                     raise ValueError("it is empty")
+                cut += file.frames > frames
                 waves.append(wave)
                 rates.append(int(file.samplerate))
                 kept.append(row)
@@ -140,6 +146,9 @@ def read(
     if skipped:
         told = f"{len(skipped):,} of {len(names):,} recordings cannot be read and are left out"
         warnings.warn(f"{told}: {', '.join(skipped[:3])}", Notice, stacklevel=2)
+    if cut and length is None:
+        told = f"{cut:,} of {len(names):,} recordings are longer than {SECONDS:g} seconds"
+        warnings.warn(f"{told}: their beginning is kept; cut them for more", Notice, stacklevel=2)
     goal = rate or min(HIGHEST, Counter(rates).most_common(1)[0][0])
     waves = [_resampled(wave, own, goal) for wave, own in zip(waves, rates, strict=True)]
     samples = _laid(waves, goal, length)

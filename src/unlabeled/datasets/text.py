@@ -36,9 +36,21 @@ def load(
     Raises:
         UserError: there is no text there, or too little.
     """
+    name = f"text:{place}" if place else "text"
+    return in_pieces(corpus.read(place), name, length, vocabulary, tokenizer)
+
+
+def in_pieces(
+    documents: Sequence[corpus.Document],
+    name: str,
+    length: int = 64,
+    vocabulary: int = 4096,
+    tokenizer: str = "",
+) -> Splits:
+    """The pieces of documents, as `load` gives them."""
     if length < 4:
         raise UserError(f"pieces of {length} tokens are too short; give at least 4")
-    train, test = corpus.split(corpus.read(place))
+    train, test = corpus.split(documents)
     known = tokenizer_for(train, vocabulary, tokenizer)
 
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
@@ -52,7 +64,7 @@ def load(
             sources += [document.source] * len(pieces[-1])
         return np.concatenate(pieces)[:, None, None], sources
 
-    return splits_of(f"text:{place}" if place else "text", part(train), part(test), known)
+    return splits_of(name, part(train), part(test), known)
 
 
 def tokenizer_for(
@@ -104,23 +116,27 @@ def reopen(data: Any, tokenizer: str, size: tuple[int, int]) -> Splits:
     """Texts in another data set's tokens and shape: sentences where that has several rows.
 
     Args:
-        data: `text:PLACE`, `sentences:PLACE`, a place, texts in a list, or finished splits.
+        data: `text:PLACE`, `sentences:PLACE`, `books`, a place, texts in a list, or splits.
         tokenizer: as JSON.
         size: sentences, and tokens of each.
 
     Raises:
-        UserError: it is no text.
+        UserError: it is no text, or in other tokens.
     """
     if isinstance(data, Splits):
+        if data.tokenizer not in ("", tokenizer):
+            raise UserError(f"{data.name} is in other tokens than the run's; give the text itself")
         return data
     if isinstance(data, str | Path):
         name, _, place = str(data).partition(":")
-        place = place if name in ("text", "sentences") else str(data)
-        if size[0] == 1:
-            return load(place or None, size[1], tokenizer=tokenizer)
-        from unlabeled.datasets import sentences
+        place = place if name in ("books", "text", "sentences") else str(data)
+        from unlabeled.datasets import books, sentences
 
-        return sentences.load(place or None, *size, tokenizer=tokenizer)
+        read_documents = books.documents if name == "books" else corpus.read
+        documents = read_documents(place or None)
+        if size[0] == 1:
+            return in_pieces(documents, str(data), size[1], tokenizer=tokenizer)
+        return sentences.in_rows(documents, str(data), *size, tokenizer=tokenizer)
     rows, none = read(list(data), tokenizer, size), np.zeros((0, 1, *size), np.uint16)
     return splits_of(
         "texts", (rows, [""] * len(rows)), (none, []), corpus.open_tokenizer(tokenizer)

@@ -94,8 +94,8 @@ def reader(
         raise UserError(f"{name} reads tokens: use --encoder text_transformer or text_lstm")
     if encoder.look not in look:
         raise UserError(
-            f"{name} needs an encoder that looks {' or '.join(look)}, not {encoder.look}; leave "
-            "its option look away"
+            f"{name} needs an encoder that looks {' or '.join(look)}, not {encoder.look}: use "
+            "text_transformer, and leave its option look away"
         )
     return encoder
 

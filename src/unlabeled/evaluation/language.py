@@ -18,6 +18,7 @@ from unlabeled.datasets.base import Samples, to_float
 from unlabeled.datasets.corpus import END, MASK, PAD, START
 from unlabeled.datasets.text import WHITE
 from unlabeled.evaluation.ngram import KneserNey, spelled
+from unlabeled.evaluation.retrieval import drawn
 from unlabeled.views.tokens import FIRST_WORD
 
 
@@ -130,7 +131,7 @@ def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, 
         for batch in batches(samples, most):
             ids, here, place = method.views(batch)
             scores = method.scores(ids, here)
-            whole = (ids.gather(1, here) != PAD).all(1)
+            whole = method.asked(ids, here).all(1)
             parts = place.shape[1]
             for one, true in zip(scores[whole].numpy(), place[whole].numpy(), strict=True):
                 taus.append(kendalltau(-one, true)[0])
@@ -141,11 +142,11 @@ def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, 
 def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> float:
     """Share of rows (n, m) whose right column (n,) is among the k highest.
 
-    Columns of the same score share their places, so that one score for all is chance.
+    Of columns of the same score it is drawn which comes first, so that one score for all is chance.
     """
     own = scores.gather(1, right[:, None])
-    place = (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
-    return float((place < k).double().mean())
+    ahead, same = (scores > own).sum(1), (scores == own).sum(1)
+    return float(drawn(k - ahead, torch.ones_like(same), same - 1).mean())
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.verification import Nearness
@@ -73,8 +74,8 @@ def paired_retrieval(
 ) -> dict[str, float]:
     """Of each row of a, is its partner in b among its k nearest by cosine, and the other way?
 
-    Rows with the very same likeness as the partner count as nearer by half their number, so that
-    features that are all alike retrieve by chance.
+    Of rows with the very same likeness it is drawn who comes first, so that features that are all
+    alike retrieve by chance.
 
     Args:
         a: features of one sense.
@@ -102,13 +103,18 @@ def paired_retrieval(
     for way, scores in (("there", near), ("back", near.T)):
         best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
         ahead = (~right & (scores > best + 1e-12)).sum(1)
-        ties = (~right & ((scores - best).abs() <= 1e-12)).sum(1)
-        place = ahead + ties / 2  # 0 is first
-        found |= {f"{way}@{k}": float((place < k).double().mean()) for k in at}
-    n, many = len(a), right.sum(1).double()
-    for k in at:
-        wrong = torch.ones_like(many)
-        for i in range(min(k, n)):
-            wrong = wrong * ((n - many - i) / (n - i)).clamp(min=0)
-        found[f"chance@{k}"] = float((1 - wrong).mean())
-    return found
+        same = (scores - best).abs() <= 1e-12
+        own, others = (right & same).sum(1), (~right & same).sum(1)
+        found |= {f"{way}@{k}": float(drawn(k - ahead, own, others).mean()) for k in at}
+    many = right.sum(1)
+    return found | {f"chance@{k}": float(drawn(k, many, len(a) - many).mean()) for k in at}
+
+
+def drawn(places: Tensor | int, right: Tensor, wrong: Tensor) -> Tensor:
+    """The probability that one of the right (n,) is among so many, drawn of right and wrong."""
+    left, missed = wrong.double(), torch.ones_like(wrong, dtype=torch.double)
+    places = torch.as_tensor(places).expand_as(wrong)
+    for i in range(int(places.max())):
+        miss = (left - i).clamp(min=0) / (left + right - i).clamp(min=1)
+        missed = torch.where(i < places, missed * miss, missed)
+    return 1 - missed

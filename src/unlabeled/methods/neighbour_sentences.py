@@ -39,7 +39,9 @@ class NeighbourSentences(Method):
         """A sentence, the one before it and the one after it, (B, L) each; of more rows, drawn."""
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         if rows.shape[1] < 3:
-            raise UserError("neighbour_sentences needs three sentences in a row; give rows=3")
+            raise UserError(
+                "neighbour_sentences needs three sentences in a row; give --data sentences:FOLDER"
+            )
         at = int(torch.randint(1, rows.shape[1] - 1, ()))
         return rows[:, at], rows[:, at - 1], rows[:, at + 1]
 

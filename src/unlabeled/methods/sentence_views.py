@@ -58,12 +58,17 @@ class SentenceViews(Method):
         for layer in encoder.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = dropout
-            elif isinstance(layer, nn.LSTM) and layer.num_layers > 1:
-                layer.dropout = dropout
+            elif isinstance(layer, nn.LSTM):
+                layer.dropout = dropout if layer.num_layers > 1 else 0.0
+                if view == "dropout" and not layer.dropout:
+                    raise UserError("an LSTM of one layer leaves nothing out: give it more layers")
+        if view == "dropout" and not dropout:
+            raise UserError("without dropout both views are the same; give more than 0")
         self.head = mlp(known.dim, known.dim, dim)
-        self.temperature, self.share = temperature, share if view == "synonyms" else 0.0
-        self.near: Tensor
-        self.register_buffer("near", nearest(known.embed.weight.detach(), synonyms))
+        self.temperature, self.share = temperature, share
+        self.near: Tensor | None
+        near = nearest(known.embed.weight.detach(), synonyms) if view == "synonyms" else None
+        self.register_buffer("near", near)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Two views of a sentence of each text, (B, L) each."""
@@ -74,6 +79,8 @@ class SentenceViews(Method):
 
     def reworded(self, ids: Tensor) -> Tensor:
         """A share of the words changed for near ones."""
+        if self.near is None:
+            return ids
         which = torch.randint(self.near.shape[1], ids.shape, device=ids.device)
         other = self.near[ids, which]
         changed = torch.rand(ids.shape, device=ids.device) < self.share

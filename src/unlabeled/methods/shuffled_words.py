@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.corpus import END, PAD
 from unlabeled.encoders.text import reader
-from unlabeled.views.tokens import packed, tokens_of
+from unlabeled.parallel import mean_of
+from unlabeled.views.tokens import FIRST_WORD, packed, tokens_of
 
 
 class ShuffledWords(Method):
@@ -65,6 +66,11 @@ class ShuffledWords(Method):
         here = (ids == END).int().argsort(dim=1, descending=True, stable=True)
         return ids, here[:, : rows.shape[1]], place
 
+    def asked(self, ids: Tensor, here: Tensor) -> Tensor:
+        """Which parts (B, k) are there: of a short sentence what follows its words is not."""
+        last = ids.gather(1, here)
+        return last >= FIRST_WORD if self.unit == "words" else last != PAD
+
     def scores(self, ids: Tensor, here: Tensor) -> Tensor:
         """Of each part, how early it came: (B, k)."""
         states = self.encoder.states(ids)[:, 1:]
@@ -74,6 +80,8 @@ class ShuffledWords(Method):
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """−log p of the right order, for each part: log k! / k where nothing is known."""
         ids, here, place = views
-        ordered = self.scores(ids, here).gather(1, place.argsort(1))  # the first one first
+        first = place.argsort(1)  # where the first one went, and the second …
+        asked = self.asked(ids, here).gather(1, first)
+        ordered = self.scores(ids, here).gather(1, first).masked_fill(~asked, -1e4)
         left = ordered.flip(1).logcumsumexp(1).flip(1)
-        return (left - ordered).mean()
+        return mean_of(left - ordered, asked)

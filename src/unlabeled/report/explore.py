@@ -86,6 +86,10 @@ def explore(
         raise UserError(f"the page is to be {out}; name a .html file")
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed is {seed}; give one from 0 to {2**32 - 1}")
+    if not run.of_pictures:
+        raise UserError(
+            f"{run.path} knows no pictures, which a map shows; take its features: embed"
+        )
     samples = run.read(data)
     n = len(samples)
     if n < 3:
@@ -242,6 +246,7 @@ def _factors(samples: Samples) -> list[dict[str, Any]]:
     return [
         {"name": name, "codes": pack(codes, "<i4"), "classes": samples.classes.get(name)}
         for name, codes in samples.factors.items()
+        if codes.ndim == 1  # captions have no colour
     ]
 
 

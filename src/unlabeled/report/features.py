@@ -53,6 +53,7 @@ def write_features(
     beside = {
         name: np.array(samples.classes[name])[codes] if name in samples.classes else codes
         for name, codes in samples.factors.items()
+        if codes.ndim == 1  # captions stay behind
     }
     if samples.names:
         beside["names"] = np.array(samples.names)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unlabeled.datasets.base import Samples, Splits
+from unlabeled.datasets.base import PARTNER, Samples, Splits
 from unlabeled.evaluation import health
 from unlabeled.evaluation.knn import NEIGHBOURS
 from unlabeled.files import read_csv, write_bytes
@@ -171,10 +171,11 @@ def _made(run: Run) -> str:
 
 def _matrices(splits: Splits, judged: list[Judged]) -> str:
     part = _shown(splits)
-    if not part.factors:
+    known = [name for name in part.factors if name != PARTNER]
+    if not known:
         return ""
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SHOWN])
-    names = sorted(part.factors, key=lambda name: name != splits.target)[:FACTORS]
+    names = sorted(known, key=lambda name: name != splits.target)[:FACTORS]
     blocks = []
     for name in names:
         order = np.argsort(part.factors[name][rows], kind="stable")

@@ -134,7 +134,8 @@ def l1(lab: Lab) -> Finding:
         },
         f"All train the same four stages, on overlapping patches of {len(lab.data.train):,} "
         f"grey photographs, for about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes. A "
-        f"linear decoder reads every stage, pooled over its places, with {len(data.train):,} labels.",
+        "linear decoder reads every stage, pooled over its places, with "
+        f"{len(data.train):,} labels.",
         f"CLAPP's stages read {', '.join(f'{100 * v:.1f}' for v in clapp)} %, random weights "
         f"{', '.join(f'{100 * v:.1f}' for v in random)} %. Hinge CPC end to end ends "
         f"{100 * gap:.1f} points above CLAPP; on STL-10 {100 * published:.1f} were published. The "

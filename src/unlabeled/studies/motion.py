@@ -52,7 +52,7 @@ def m1(lab: Lab) -> Finding:
 
     def told(title: str, factor: str) -> str:
         values = 100 * np.array(found[title][factor])
-        spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
         return f"{values.mean():.1f}{spread}"
 
     shown = {

@@ -69,7 +69,7 @@ def cpc(lab: Lab, seed: int = 0, **options: Any) -> nn.Module:
 def percent(values: Sequence[float]) -> str:
     """Mean of several seeds, and their deviation where there are several."""
     shares = 100 * np.array(values)
-    spread = f" ± {shares.std():.1f}" if len(shares) > 1 else ""
+    spread = f" ± {shares.std(ddof=1):.1f}" if len(shares) > 1 else ""
     return f"{shares.mean():.1f}{spread}"
 
 
@@ -126,12 +126,13 @@ def s2(lab: Lab) -> Finding:
         found[among] = read(
             *lab.features(f"CPC {0 if among == 'others' else among}", encoder), lab.data
         )
-    best = max(found, key=lambda among: found[among]["digit"])
     return Finding(
         {"negatives": found},
         "The wrong answers come from the same place of other recordings, from other places of the "
         "same recording, or both.",
-        f"Digits are read best with negatives from {best}: {100 * found[best]['digit']:.1f} %. "
+        "Digits are read with "
+        + ", ".join(f"{100 * f['digit']:.1f} % ({among})" for among, f in found.items())
+        + ". "
         f"Those of the same recording alone need no speaker: {100 * found['same']['few']:.1f} % of "
         f"speakers with few labels, against {100 * found['others']['few']:.1f} %.",
         [
