@@ -114,7 +114,7 @@ def train_command(argv: list[str]) -> int:
     for command, what in (
         (f"evaluate {run.path}", "what it is worth: a table and a report page"),
         *([explore] if run.of_pictures else []),
-        (f"embed {run.path} {shown} --out features.npz", "one row of features a picture"),
+        (f"embed {run.path} {shown} --out features.npz", "one row of features each"),
         (f"export {run.path} --to onnx", "take it away"),
     ):
         print(f"  unlabeled {command:<{44 + len(str(run.path)) // 2}}  {what}")

@@ -358,6 +358,8 @@ def _refuse_unread(cls: type[Method], name: str, splits: Splits) -> None:
         "pairs": (paired, "pictures with partners", "pairs:FOLDER, a folder with captions"),
     }
     holds, what, remedy = wanted[cls.reads]
+    if not holds and tokens and cls.reads == "sentences" and splits.name.startswith("sentences"):
+        raise UserError(f"{name} starts with a run on pieces; train that on {splits.name}, too")
     if not holds:
         raise UserError(
             f"{name} learns from {what}, which {splits.name} has not; give --data {remedy}"
