@@ -17,6 +17,7 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation import language
 from unlabeled.evaluation.ngram import KneserNey, spelled
+from unlabeled.export import export
 from unlabeled.report.explore import explore
 from unlabeled.views import tokens as t
 
@@ -377,6 +378,9 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     z = run.embed(told)
     assert z.shape == (2, 32)
     assert np.allclose(z[1:], run.embed(told[1:]), atol=1e-5)  # padding does not matter
+    scripted = torch.jit.load(export(run, "torchscript"))
+    ids = torch.from_numpy(run.read(told).x[:].astype(np.float32))
+    assert np.allclose(scripted(ids).detach(), z, atol=1e-5)  # texts of any length
     with pytest.raises(UserError, match="knows no pictures"):
         explore(run, told, tmp_path / "map.html")
     place = tmp_path / "told.txt"

@@ -24,12 +24,13 @@ def tokens_of(x: Float[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
 
 def packed(ids: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
     """Tokens moved together to the left, in their order, padding behind them."""
-    known = ids != PAD
-    longest = ids.shape[1]
-    if len(ids) and not ids.is_meta:  # where an encoder is only sketched there are no values
+    known, longest = ids != PAD, ids.shape[1]
+    place = torch.where(known, known.cumsum(1) - 1, longest)  # what is nothing goes one beyond
+    found = torch.full_like(ids[:, :1], PAD).repeat(1, longest + 1).scatter(1, place, ids)
+    taken = torch.jit.is_tracing() or torch.compiler.is_exporting()
+    if not (taken or ids.is_meta) and len(ids):  # exports take any text, sketches have no values
         longest = max(1, int(known.sum(1).max()))
-    order = torch.argsort((~known).int(), dim=1, stable=True)[:, :longest]
-    return ids.gather(1, order)
+    return found[:, :longest]
 
 
 def hide(
