@@ -32,7 +32,7 @@ def ids_of(n=6, length=20, seed=0):
     torch.manual_seed(seed)
     ids = torch.randint(t.FIRST_WORD, V, (n, length))
     for row in range(n):
-        ids[row, length - row :] = corpus.PAD
+        ids[row, length - row :] = t.PAD
     return ids
 
 
@@ -46,8 +46,8 @@ def method_of(name, **options):
 def batch_of(n=16, seed=0):
     torch.manual_seed(seed)
     ids = torch.randint(t.FIRST_WORD, V, (n, 1, 4, 12))
-    ids[..., 9:] = corpus.PAD
-    ids[..., 8] = corpus.END
+    ids[..., 9:] = t.PAD
+    ids[..., 8] = t.END
     return Batch(ids / t.WHITE, torch.arange(n)), ids[:, 0]
 
 
@@ -56,7 +56,7 @@ def test_tokens_survive_being_pictures():
     assert torch.equal(t.tokens_of(every.float() / t.WHITE, corpus.MOST), every)
     known = t.tokens_of(every.float() / t.WHITE, V)
     assert torch.equal(known[:V], every[:V])
-    assert (known[V:] == corpus.UNKNOWN).all()
+    assert (known[V:] == t.UNKNOWN).all()
 
 
 def test_packing_keeps_order_and_drops_gaps():
@@ -68,8 +68,8 @@ def test_hiding_is_berts_rule():
     """15 % of the words; of those 80 % masked, 10 % others, 10 % as they were; never a special."""
     torch.manual_seed(0)
     ids = torch.randint(t.FIRST_WORD, V, (400, 100))
-    ids[:, ::10] = corpus.END
-    ids[:, 95:] = corpus.PAD
+    ids[:, ::10] = t.END
+    ids[:, 95:] = t.PAD
     seen, chosen = t.hide(ids, V)
     words = ids >= t.FIRST_WORD
     assert not chosen[~words].any()
@@ -77,11 +77,11 @@ def test_hiding_is_berts_rule():
     assert (chosen.sum(1) == round(0.15 * int(words[0].sum()))).all()
     kept, masked = (
         (seen == ids)[chosen].float().mean(),
-        (seen == corpus.MASK)[chosen].float().mean(),
+        (seen == t.MASK)[chosen].float().mean(),
     )
     assert masked == pytest.approx(0.8, abs=0.02)
     assert kept == pytest.approx(0.1, abs=0.02)
-    assert (seen[chosen & (seen != corpus.MASK)] >= t.FIRST_WORD).all()
+    assert (seen[chosen & (seen != t.MASK)] >= t.FIRST_WORD).all()
     again, _ = t.hide(ids, V)
     assert not torch.equal(seen, again)
     _, chosen = t.hide(torch.tensor([[7, 0], [0, 0]]), V)
@@ -174,7 +174,7 @@ def test_next_sentence_and_order_are_what_they_say():
     halves = rows.flatten(1).view(64, 2, -1)
     for one, told, (first, second) in zip(ids, follows, halves, strict=True):
         a, b = (half[half != 0] for half in (first, second))
-        end = torch.tensor([corpus.END])
+        end = torch.tensor([t.END])
         assert torch.equal(one[: len(a) + 1], torch.cat([a, end]))
         assert torch.equal(one[len(a) + 1 :][: len(b)], b) == bool(told)
     assert 0.3 < follows.float().mean() < 0.7
@@ -184,8 +184,8 @@ def test_next_sentence_and_order_are_what_they_say():
     for one, told, (first, second) in zip(ids, order, halves, strict=True):
         a, b = (half[half != 0] for half in (first, second))
         assert torch.equal(one[: len(a)], a if told else b)
-        assert sorted(one[one > corpus.END].tolist()) == sorted(
-            torch.cat([a, b])[torch.cat([a, b]) > corpus.END].tolist()
+        assert sorted(one[one > t.END].tolist()) == sorted(
+            torch.cat([a, b])[torch.cat([a, b]) > t.END].tolist()
         )
 
 
@@ -209,11 +209,11 @@ def test_shuffled_parts_and_their_places(unit):
             any(torch.equal(w, row[1:7]) for row in r) for w, r in zip(there, rows, strict=True)
         )
     else:
-        assert (ids.gather(1, here) == corpus.END).all()
+        assert (ids.gather(1, here) == t.END).all()
         for one, ends, order, text_ in zip(ids, here, place, rows, strict=True):
             start = 0
             for end, which in zip(ends.tolist(), order.tolist(), strict=True):
-                words = text_[which][text_[which] > corpus.END]
+                words = text_[which][text_[which] > t.END]
                 assert torch.equal(one[start:end], words)
                 start = end + 1
     scores = method.scores(ids, here)
@@ -229,9 +229,9 @@ def test_shuffled_parts_and_their_places(unit):
 
 def test_what_follows_a_short_sentence_is_not_put_in_order():
     method = method_of("shuffled_words")
-    short = torch.full((4, 1, 4, 12), corpus.PAD)
+    short = torch.full((4, 1, 4, 12), t.PAD)
     short[..., :4] = torch.randint(t.FIRST_WORD, V, (4, 1, 4, 4))
-    short[..., 4] = corpus.END
+    short[..., 4] = t.END
     ids, here, place = method.views(Batch(short / t.WHITE, torch.arange(4)))
     scores, naive = method.scores(ids, here), 0.0
     for row, said, order in zip(ids, scores, place.argsort(1), strict=True):
@@ -346,9 +346,7 @@ def test_pieces_and_sentences(world):
     assert told.endswith("market.")
     first = np.concatenate([r[r > 0] for r in rows.train.x[0, 0]])
     piece = pieces.train.x[:8].ravel()
-    assert (
-        first[first != corpus.END] == piece[piece > corpus.END][: (first != corpus.END).sum()]
-    ).all()
+    assert (first[first != t.END] == piece[piece > t.END][: (first != t.END).sum()]).all()
     with pytest.raises(UserError, match="at least 4"):
         text.load(str(world), length=2)
     with pytest.raises(UserError, match="at least 2 rows"):

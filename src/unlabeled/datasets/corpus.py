@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.errors import UserError
+from unlabeled.tokens import SPECIAL, UNKNOWN
 
 ENDINGS = (".txt", ".md", ".rst", ".txt.gz", ".gz")
 WRAPPED = 120
@@ -26,11 +27,8 @@ SENTENCE = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)\]]))\s+(?=["'“‘(
 PART = re.compile(r"(?<![a-z])(train|test|valid)(?:ation)?(?![a-z])", re.IGNORECASE)
 """What a file's name says it is for."""
 TITLES = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Mme|Mlle|vs|[A-Z])\.$")
-PAD, UNKNOWN, START, END, MASK = range(5)
-"""Tokens that are no words; every tokenizer here begins with them."""
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MOST = 1 << 16
-"""Tokens of a vocabulary: they are stored as uint16."""
+"""Tokens of a vocabulary."""
 
 
 @dataclass(frozen=True)

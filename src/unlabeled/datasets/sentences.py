@@ -10,6 +10,7 @@ from unlabeled.datasets import corpus
 from unlabeled.datasets.base import Splits
 from unlabeled.datasets.text import splits_of, tokenizer_for
 from unlabeled.errors import UserError
+from unlabeled.tokens import END
 
 SHORTEST = 4
 """Tokens at least of what counts as a sentence: headings and numbers are passed over."""
@@ -62,7 +63,7 @@ def in_rows(
             tokens = [t for t in corpus.encode(known, told) if len(t) >= SHORTEST]
             table = np.zeros((len(tokens) // rows * rows, length), np.uint16)
             for row, ids in zip(table, tokens, strict=False):
-                ended = np.append(ids[: length - 1], np.uint16(corpus.END))
+                ended = np.append(ids[: length - 1], np.uint16(END))
                 row[: len(ended)] = ended
             found.append(table.reshape(-1, rows, length))
             sources += [document.source] * len(found[-1])

@@ -11,9 +11,7 @@ import numpy as np
 from unlabeled.datasets import corpus
 from unlabeled.datasets.base import Samples, Splits
 from unlabeled.errors import UserError
-
-WHITE = (0.0, 65_535.0)
-"""Black and white of tokens as pictures: read as fractions, they are exact."""
+from unlabeled.tokens import END, WHITE
 
 
 def load(
@@ -57,7 +55,7 @@ def in_pieces(
         pieces, sources = [np.zeros((0, length), np.uint16)], []
         for document in documents:
             tokens = corpus.encode(known, document.paragraphs)
-            end = np.array([corpus.END], np.uint16)
+            end = np.array([END], np.uint16)
             row = np.concatenate([np.concatenate([t, end]) for t in tokens] or [end[:0]])
             row = np.pad(row, (0, -len(row) % length))
             pieces.append(row.reshape(-1, length))
@@ -106,7 +104,7 @@ def splits_of(
         second,
         target="source" if len(files) > 1 else None,
         classes=files if len(files) > 1 else [],
-        range=WHITE,
+        range=(0.0, WHITE),
         tokenizer=tokenizer.to_str(),
         vocabulary=tokenizer.get_vocab_size(),
     )
@@ -156,6 +154,6 @@ def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndar
     for row, text in enumerate(texts):
         parts = corpus.sentences(text) if size[0] > 1 else [text]
         for line, tokens in enumerate(corpus.encode(known, parts[: size[0]])):
-            ended = np.append(tokens[: size[1] - 1], np.uint16(corpus.END))
+            ended = np.append(tokens[: size[1] - 1], np.uint16(END))
             found[row, line, : len(ended)] = ended
     return found[:, None]

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.datasets.corpus import PAD, START
 from unlabeled.encoders.attention import Block
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 from unlabeled.parallel import mean_of
+from unlabeled.tokens import PAD, START
 from unlabeled.views.tokens import hide, packed, tokens_of
 
 Look = Literal["both", "back", "sides"]

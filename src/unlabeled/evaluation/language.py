@@ -15,11 +15,9 @@ from scipy.stats import kendalltau
 
 from unlabeled.core import Batch
 from unlabeled.datasets.base import Samples, to_float
-from unlabeled.datasets.corpus import END, MASK, PAD, START
-from unlabeled.datasets.text import WHITE
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn
-from unlabeled.views.tokens import FIRST_WORD
+from unlabeled.tokens import END, FIRST_WORD, MASK, PAD, START, WHITE
 
 
 def asked_rows(samples: Samples, most: int | None = None) -> np.ndarray:
@@ -35,7 +33,7 @@ def batches(
     for start in range(0, len(every), size):
         rows = every[start : start + size]
         torch.manual_seed(1_000_003 * draw + start)
-        x = to_float(torch.from_numpy(samples.x[rows]), WHITE)
+        x = to_float(torch.from_numpy(samples.x[rows]), (0.0, WHITE))
         yield Batch(x, torch.from_numpy(rows))
 
 

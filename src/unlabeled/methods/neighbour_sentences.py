@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.datasets.corpus import PAD, START
 from unlabeled.encoders.text import TextEncoder, reader
 from unlabeled.errors import UserError
 from unlabeled.parallel import mean_of
+from unlabeled.tokens import PAD, START
 from unlabeled.views.tokens import tokens_of
 
 

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.datasets.corpus import PAD
 from unlabeled.encoders.text import Says, reader
 from unlabeled.parallel import mean_of
-from unlabeled.views.tokens import FIRST_WORD
+from unlabeled.tokens import FIRST_WORD, PAD
 
 
 class NextWord(Method):

@@ -19,7 +19,8 @@ from unlabeled.encoders.text import reader
 from unlabeled.errors import UserError
 from unlabeled.objectives import nt_xent
 from unlabeled.parallel import gather
-from unlabeled.views.tokens import FIRST_WORD, tokens_of
+from unlabeled.tokens import FIRST_WORD
+from unlabeled.views.tokens import tokens_of
 
 
 class SentenceViews(Method):

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.datasets.corpus import END, PAD
 from unlabeled.encoders.text import reader
 from unlabeled.parallel import mean_of
-from unlabeled.views.tokens import FIRST_WORD, packed, tokens_of
+from unlabeled.tokens import END, FIRST_WORD, PAD
+from unlabeled.views.tokens import packed, tokens_of
 
 
 class ShuffledWords(Method):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.datasets.corpus import PAD
 from unlabeled.encoders.text import Says, reader
 from unlabeled.parallel import mean_of
+from unlabeled.tokens import PAD
 
 
 class SurroundedWord(Method):

@@ -26,8 +26,8 @@ from unlabeled.methods.word2vec import word2vec
 from unlabeled.report import plots
 from unlabeled.run import Run
 from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.tokens import FIRST_WORD, WHITE
 from unlabeled.training import reopen
-from unlabeled.views.tokens import FIRST_WORD
 from unlabeled.words import Words
 
 TITLE = "Words: what text alone teaches"
@@ -413,7 +413,7 @@ def book_passages(tokenizer: str) -> Splits:
         classes = [str(b + 1) for b in range(max(y) + 1)]
         parts.append(Samples(x, {"book": np.array(y)}, classes={"book": classes}))
     train, test_part = parts
-    return Splits("passages", train, test_part, "book", train.classes["book"], text.WHITE)
+    return Splits("passages", train, test_part, "book", train.classes["book"], (0.0, WHITE))
 
 
 def proper_names(documents: Sequence[corpus.Document]) -> set[str]:

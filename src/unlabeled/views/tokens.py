@@ -10,10 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from unlabeled.datasets.corpus import END, MASK, PAD, UNKNOWN
-
-FIRST_WORD = MASK + 1
-WHITE = 65_535
+from unlabeled.tokens import END, FIRST_WORD, MASK, PAD, UNKNOWN, WHITE
 
 
 def tokens_of(x: Float[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
