@@ -216,6 +216,87 @@ def films_sentence(study: dict[str, Any]) -> str:
     )
 
 
+def sound_table(study: dict[str, Any]) -> str:
+    """What is read from recordings, and tunes found on other instruments."""
+    done = study["experiments"]
+    found, tunes, chance = done["S1"]["read"], done["S3"]["retrieval"], done["S3"]["chance"]
+    titles = ["digit", "of a speaker left out", "speaker", "speaker, 5 recordings each"]
+    lines = [f"| | {' | '.join(titles)} |", "|---|---:|---:|---:|---:|"]
+    for name, read in found.items():
+        shares = (
+            spread([100 * v for v in read[k]], 1) for k in ("digit", "unseen", "speaker", "few")
+        )
+        lines.append(f"| {name} | {' | '.join(shares)} |")
+    told = ", ".join(f"{name} {100 * f['recall@1']:.1f} %" for name, f in tunes.items())
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`unlabeled study sound --seeds {study['seeds']}`, {study['cores']} cores: linear "
+            f"decoders on {done['S1']['test_recordings']} official test takes of spoken digits, %. "
+            f"The same tune on another instrument is nearest: {told}, by chance "
+            f"{100 * chance:.1f} %.",
+        ]
+    )
+
+
+def local_table(study: dict[str, Any], motion: dict[str, Any]) -> str:
+    """Every stage of every way to learn, what memory is saved, what two targets of video leave."""
+    done, read = study["experiments"], motion["experiments"]["M1"]["read"]
+    found, epochs = done["L1"]["layers"], done["L1"]["epochs"]
+    count = range(1, 1 + len(next(iter(found.values()))))
+    lines = [
+        f"| | {' | '.join(f'stage {i}' for i in count)} | epochs |",
+        "|---|" + "---:|" * (len(count) + 1),
+    ]
+    for name, layers in found.items():
+        shares = " | ".join(f"{layer['linear']:.1%}" for layer in layers)
+        lines.append(f"| {name} | {shares} | {epochs.get(name, 0)} |")
+    saved = ", ".join(f"{name} {share:.0%}" for name, share in done["L2"]["saved"].items())
+    praised = done["L3"]["read_out"]["CLAPP"]
+
+    def both(factor: str) -> str:
+        told = (f"{title} {spread([100 * v for v in f[factor]], 1)} %" for title, f in read.items())
+        return ", ".join(told)
+
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`unlabeled study local`, CIFAR-10 in grey, {study['cores']} cores, seed 0: a linear "
+            "decoder with 10,000 labels at every stage. By stages a step keeps less memory: "
+            f"{saved}. From praise alone, on CLAPP's features, {praised['reward']:.1%} are named, "
+            f"with labels {praised['labels']:.1%}.",
+            "",
+            "Gliding sprites, two targets of prediction. Shape: "
+            f"{both('shape')}; velocity: {both('velocity')}. `unlabeled study motion --seeds "
+            f"{motion['seeds']}`.",
+        ]
+    )
+
+
+def pairs_sentences(study: dict[str, Any]) -> str:
+    """Pictures and captions, digits seen and heard."""
+    emoji, senses = (study["experiments"][key] for key in ("J1", "J2"))
+
+    def recalls(found: dict[str, float], k: int) -> str:
+        there, back, chance = (100 * found[f"{way}@{k}"] for way in ("there", "back", "chance"))
+        return f"{there:.1f} and {back:.1f} % (chance {chance:.1f})"
+
+    return "\n".join(
+        [
+            f"- **Emoji and their names** (`clip`, {emoji['test']} of families never seen): among "
+            f"the ten nearest {recalls(emoji['retrieval'], 10)}, nearest "
+            f"{recalls(emoji['retrieval'], 1)}; groups named without a label "
+            f"{emoji['zero_shot']:.1%}, the largest group {emoji['largest_group']:.1%}.",
+            f"- **Digits seen and heard** ({senses['test']} of each, speakers never heard): the "
+            f"nearest is of the same digit in {recalls(senses['retrieval'], 1)}.",
+            "",
+            f"`unlabeled study pairs`, {study['cores']} cores, seed 0.",
+        ]
+    )
+
+
 def each(values: dict[str, float], digits: int) -> str:
     """Names and figures in a row."""
     return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
