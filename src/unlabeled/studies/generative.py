@@ -54,7 +54,7 @@ MACHINES: dict[str, tuple[str, dict[str, Any]]] = {
 READERS = ("rnn", "lstm", "transformer")
 PIXEL_READERS: dict[str, dict[str, Any]] = {
     "rnn": {"epochs": 4},
-    "lstm": {"epochs": 2},
+    "lstm": {"epochs": 4},
     "transformer": {"epochs": 1, "encoder_args": {"width": 32, "layers": 2, "heads": 1}},
 }
 """About as long each: attention to 784 pixels is dear."""
