@@ -48,6 +48,8 @@ DATA = photographs
 CLAIMS: dict[int, str] = {}
 MINUTES, QUICK_MINUTES = 6.0, 0.1
 WIDTH = 16
+RANDOM = 5
+"""Random encoders whose mean is compared with."""
 PROBED = 10_000
 """Training pictures whose labels the probes learn from."""
 PUBLISHED = {"CLAPP": 0.736, "hinge CPC, end to end": 0.803}
@@ -111,13 +113,15 @@ def l1(lab: Lab) -> Finding:
             judge_stages(run.encoder, data),
             run.config["recipe"]["epochs"],
         )
-    found["random"] = judge_stages(lab.random("patches", width=WIDTH), data)
-    normed = lab.random("patches", width=WIDTH, norm="layer")
-    found["random, as CPC v2"] = judge_stages(normed, data)
+    found["random"], apart_by = random_stages(lab, data)
+    found["random, as CPC v2"], _ = random_stages(lab, data, norm="layer")
     clapp = [layer.linear for layer in found["CLAPP"]]
     random = [layer.linear for layer in found["random"]]
     rises = all(a < b for a, b in itertools.pairwise(clapp))
     above = all(a > b for a, b in zip(clapp, random, strict=True))
+    told = ", ".join(
+        f"{100 * v:.1f} ± {100 * d:.1f}" for v, d in zip(random, apart_by, strict=True)
+    )
     last = {title: layers[-1].linear for title, layers in found.items()}
     gap = last["hinge CPC, end to end"] - last["CLAPP"]
     published = PUBLISHED["hinge CPC, end to end"] - PUBLISHED["CLAPP"]
@@ -128,6 +132,7 @@ def l1(lab: Lab) -> Finding:
             "epochs": epochs,
             "clapp_rises": rises,
             "clapp_above_random_everywhere": above,
+            "deviation_of_random": apart_by,
             "gap_to_end_to_end": gap,
             "published_on_stl10": PUBLISHED,
             "rule_apart": apart,
@@ -137,7 +142,7 @@ def l1(lab: Lab) -> Finding:
         "linear decoder reads every stage, pooled over its places, with "
         f"{len(data.train):,} labels.",
         f"CLAPP's stages read {', '.join(f'{100 * v:.1f}' for v in clapp)} %, random weights "
-        f"{', '.join(f'{100 * v:.1f}' for v in random)} %. Hinge CPC end to end ends "
+        f"{told} %. Hinge CPC end to end ends "
         f"{100 * gap:.1f} points above CLAPP; on STL-10 {100 * published:.1f} were published. The "
         f"explicit rule, without backpropagation, ends {100 * abs(apart):.1f} points from that.",
         [
@@ -152,6 +157,24 @@ def l1(lab: Lab) -> Finding:
         ],
         [("every stage", plots.layers_picture(found, str(data.target)))],
     )
+
+
+def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer], list[float]]:
+    """Stages of encoders that learnt nothing: the mean of some, and the deviation of the probe."""
+    every = [
+        judge_stages(lab.random("patches", seed, width=WIDTH, **arguments), data)
+        for seed in range(RANDOM)
+    ]
+    stages = list(zip(*every, strict=True))
+    mean = [
+        replace(
+            same[0],
+            linear=float(np.mean([layer.linear for layer in same])),
+            gap=float(np.mean([layer.gap for layer in same])),
+        )
+        for same in stages
+    ]
+    return mean, [float(np.std([layer.linear for layer in same], ddof=1)) for same in stages]
 
 
 def l2(lab: Lab) -> Finding:
