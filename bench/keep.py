@@ -26,13 +26,20 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """
     if set(old["experiments"]) <= set(new["experiments"]):
         return new
-    if apart := [name for name in SAME if old[name] != new[name]]:
+    if apart := [name for name in SAME if _told(old[name]) != _told(new[name])]:
         raise SystemExit(f"{' and '.join(apart)} differ from what was kept: do the whole study")
     parts = {
         name: dict(sorted((old[name] | new[name]).items()))
         for name in ("experiments", "claims", "minutes")
     }
     return new | parts
+
+
+def _told(value: Any) -> Any:
+    """Versions but for how pictures were resampled, which is of what ran last."""
+    if not isinstance(value, dict):
+        return value
+    return {name: of for name, of in value.items() if name != "resampling"}
 
 
 if __name__ == "__main__":
