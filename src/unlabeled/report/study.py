@@ -53,7 +53,7 @@ def _conditions(result: dict[str, Any]) -> str:
     )
     return (
         f'<p class="note">{quick}Every encoder was trained here, from random weights, and judged '
-        "in eval mode on pictures whose labels nothing learnt from; probes run to convergence. "
+        "in eval mode on data whose labels nothing learnt from; probes run to convergence. "
         f"{seeds}. {result['cores']} cores, torch "
         f"{html.escape(result['versions']['torch'])}.</p>"
     )

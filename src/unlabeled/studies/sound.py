@@ -142,6 +142,12 @@ def s2(lab: Lab) -> Finding:
                 [[t, *(f"{100 * f[what]:.1f}" for what in ASKED)] for t, f in found.items()],
             )
         ],
+        [
+            (
+                "speakers named with five recordings each",
+                plots.bars_picture({t: f["few"] for t, f in found.items()}, "speakers named"),
+            )
+        ],
     )
 
 
@@ -180,6 +186,12 @@ def s3(lab: Lab) -> Finding:
                     [title, *(f"{100 * f[k]:.1f}" for k in ("recall@1", "recall@5", "map@r"))]
                     for title, f in found.items()
                 ],
+            )
+        ],
+        [
+            (
+                "the nearest recording is the same tune",
+                plots.bars_picture({t: f["recall@1"] for t, f in found.items()}, "tunes found"),
             )
         ],
     )
