@@ -227,15 +227,16 @@ def sound_table(study: dict[str, Any]) -> str:
             spread([100 * v for v in read[k]], 1) for k in ("digit", "unseen", "speaker", "few")
         )
         lines.append(f"| {name} | {' | '.join(shares)} |")
-    told = ", ".join(f"{name} {100 * f['recall@1']:.1f} %" for name, f in tunes.items())
+    learnt, *others = tunes.items()
+    told = f"learnt {learnt[1]['recall@1']:.1%}, "
+    told += ", ".join(f"{name} {f['recall@1']:.1%}" for name, f in others)
     return "\n".join(
         [
             *lines,
             "",
             f"`unlabeled study sound --seeds {study['seeds']}`, {study['cores']} cores: linear "
             f"decoders on {done['S1']['test_recordings']} official test takes of spoken digits, %. "
-            f"The same tune on another instrument is nearest: {told}, by chance "
-            f"{100 * chance:.1f} %.",
+            f"The same tune on another instrument is nearest: {told}, by chance {chance:.1%}.",
         ]
     )
 
@@ -439,6 +440,7 @@ def filled(text: str) -> str:
         ("pretext", pretext_table(result("pretext.json"))),
         ("films", films_sentence(result("video.json"))),
         ("generative", generative_sentences(result("generative.json"))),
+        ("sound", sound_table(result("sound.json"))),
         (
             "bench",
             bench_sentence(
