@@ -69,8 +69,6 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
         AHEAD | {"directions": 4, "encoder_args": {"width": WIDTH, "norm": "layer"}},
     ),
     "SimCLR, end to end": ("simclr", {}),
-    "VICReg, end to end": ("vicreg", {}),
-    "BYOL, end to end": ("byol", {}),
     "supervised": ("supervised", {"augment": Flip()}),
 }
 BOTH = ("simclr", "vicreg", "byol", "cpc")

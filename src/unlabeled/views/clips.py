@@ -5,31 +5,39 @@ What stays the same in two views is what an encoder that joins them must keep.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.views.base import View
+from unlabeled.views.image import Affine
 
 
 @dataclass(frozen=True)
 class OwnWay(View):
-    """The same object, moving otherwise: frames in any order, each at a random place.
+    """The same object, gliding otherwise: with a velocity of its own, elsewhere, turned and nearer
+    or further.
 
     Args:
-        shift: of each frame, in pixels at most, down or up and to either side.
+        speed: of the object in any of its frames, in pixels a frame at most, in x and in y.
+        place: of the whole clip.
     """
 
-    shift: int = 6
+    speed: float = 1.0
+    place: Affine = field(
+        default_factory=lambda: Affine(translation=0.15, scale=(0.8, 1.25), mode="bilinear")
+    )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Frames are drawn with replacement; what is shifted in from outside is black."""
+        """One frame of each clip glides; what comes in from outside is black."""
         b, t = x.shape[:2]
-        order = torch.randint(t, (b, t), device=x.device)
-        drawn = x[torch.arange(b, device=x.device)[:, None], order]
-        return shifted(drawn, _offsets(b, t, self.shift, x))
+        frame = torch.randint(t, (b,), device=x.device)
+        still = x[torch.arange(b, device=x.device), frame][:, None].expand(-1, t, -1, -1)
+        velocity = self.speed * (2 * torch.rand(b, 1, 2, device=x.device) - 1)
+        since = torch.arange(t, device=x.device)[:, None] - (t - 1) / 2  # the middle of the clip
+        return self.place(shifted(still, (velocity * since).round().long()))
 
 
 @dataclass(frozen=True)
