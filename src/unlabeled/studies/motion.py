@@ -23,7 +23,7 @@ DATA = "moving_sprites"
 CLAIMS = {16: "Predicting movement and predicting objects need different invariances."}
 TARGETS: dict[str, View] = {"movement-invariant": OwnWay(), "object-invariant": OtherShape()}
 READ = ("shape", "velocity")
-OPTIONS: dict[str, Any] = {"epochs": 80, "batch_size": 64, "lr": 2e-3, "temperature": 0.15}
+OPTIONS: dict[str, Any] = {"epochs": 40, "batch_size": 64, "lr": 2e-3, "temperature": 0.15}
 OPTIONS |= {"schedule": "one_cycle", "optimizer": "adam", "dim": 0}
 
 
