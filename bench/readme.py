@@ -441,6 +441,7 @@ def filled(text: str) -> str:
         ("films", films_sentence(result("video.json"))),
         ("generative", generative_sentences(result("generative.json"))),
         ("sound", sound_table(result("sound.json"))),
+        ("pairs", pairs_sentences(result("pairs.json"))),
         (
             "bench",
             bench_sentence(
