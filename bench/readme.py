@@ -442,6 +442,7 @@ def filled(text: str) -> str:
         ("generative", generative_sentences(result("generative.json"))),
         ("sound", sound_table(result("sound.json"))),
         ("pairs", pairs_sentences(result("pairs.json"))),
+        ("local", local_table(result("local.json"), result("motion.json"))),
         (
             "bench",
             bench_sentence(
