@@ -328,10 +328,11 @@ def layers_picture(found: dict[str, list[Layer]], target: str) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for name, layers in found.items():
+        for i, (name, layers) in enumerate(found.items()):
             stages = [layer.stage for layer in layers]
-            left.plot(stages, [100 * layer.linear for layer in layers], marker="o", label=name)
-            right.plot(stages, [layer.gap for layer in layers], marker="o")
+            look = {"marker": "o", "linestyle": "-" if i < 10 else "--"}  # colours come again
+            left.plot(stages, [100 * layer.linear for layer in layers], label=name, **look)
+            right.plot(stages, [layer.gap for layer in layers], **look)
         left.set(ylabel=f"{target}, linear probe, %", title="what can be read")
         right.set(ylabel="cosine, same − other class", title="what lies together")
         for axes in (left, right):
