@@ -11,7 +11,7 @@ from unlabeled.datasets import moving_sprites
 from unlabeled.datasets.base import Samples, Splits
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.studies.study import Experiment, Finding, Lab, Table, percent
 from unlabeled.views import View
 from unlabeled.views.clips import OtherShape, OwnWay
 
@@ -65,9 +65,7 @@ def m1(lab: Lab) -> Finding:
     )
 
     def told(title: str, factor: str) -> str:
-        values = 100 * np.array(found[title][factor])
-        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-        return f"{values.mean():.1f}{spread}"
+        return percent(found[title][factor])
 
     shown = {
         f"{title}: {factor}": float(np.mean(values))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.evaluation.sound import Kind, Spectral
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.studies.study import Experiment, Finding, Lab, Table, percent
 
 TITLE = "Sound: what is learnt by telling what comes next"
 LEAD = (
@@ -64,13 +63,6 @@ def cpc(lab: Lab, seed: int = 0, **options: Any) -> nn.Module:
     name = "-".join(["cpc", *map(str, options.values())])
     options = {"epochs": EPOCHS} | options
     return lab.run(name, "cpc", seed, quick_epochs=QUICK_EPOCHS, **options).encoder
-
-
-def percent(values: Sequence[float]) -> str:
-    """Mean of several seeds, and their deviation where there are several."""
-    shares = 100 * np.array(values)
-    spread = f" ± {shares.std(ddof=1):.1f}" if len(shares) > 1 else ""
-    return f"{shares.mean():.1f}{spread}"
 
 
 def s1(lab: Lab) -> Finding:

@@ -170,6 +170,13 @@ class Lab:
         return self._features[name]
 
 
+def percent(values: Sequence[float]) -> str:
+    """Mean of several seeds, and their deviation where there are several."""
+    shares = 100 * np.array(values)
+    spread = f" ± {shares.std(ddof=1):.1f}" if len(shares) > 1 else ""
+    return f"{shares.mean():.1f}{spread}"
+
+
 def run_study(
     study: ModuleType,
     out: Path,
