@@ -140,6 +140,7 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "QUICK_SAMPLES", 50)
     monkeypatch.setattr(study, "READERS", ("rnn", "transformer"))
     monkeypatch.setattr(study, "PIXEL_READERS", {"rnn": {"epochs": 1}})
+    monkeypatch.setattr(study, "FRESH", slice(30, 60))
     few_readers = {kind: {"encoder_args": {"width": 16}} for kind in study.READERS}
     monkeypatch.setattr(study, "TEXT_READERS", few_readers)
     monkeypatch.setattr(study, "text", lambda name: b"the cat sat on the mat. " * 400)

@@ -58,6 +58,8 @@ PIXEL_READERS: dict[str, dict[str, Any]] = {
     "transformer": {"epochs": 1, "encoder_args": {"width": 32, "layers": 2, "heads": 1}},
 }
 """About as long each: attention to 784 pixels is dear."""
+FRESH = slice(1000, 2000)
+"""Test pictures for pixels' bits: those before were seen while the epochs were chosen."""
 TEXT_READERS: dict[str, dict[str, Any]] = {
     "rnn": {"epochs": 1, "batch_size": 32, "encoder_args": {"width": 256}},
     "lstm": {"epochs": 2, "batch_size": 32, "encoder_args": {"width": 256}},
@@ -303,7 +305,7 @@ def bits_a_value(method: Any, x: np.ndarray, given: int = 0) -> float:
 
 def g5(lab: Lab) -> Finding:
     """Pixels: bits of each, by readers and by the VAE's bound."""
-    test = lab.data.test.x[1000:2000]  # the first were seen while the epochs were chosen
+    test = lab.data.test.x[FRESH]
     found = {}
     for kind, options in PIXEL_READERS.items():
         run = lab.run(f"pixels-{kind}", "autoregressive", quick_epochs=1, encoder=kind,
