@@ -43,6 +43,28 @@ ASKED = 1000
 PASSAGES, ASKED_PASSAGES, DRAWS = 120, 40, 5
 """Of each book, that could be labelled, that are asked for, and draws of those with labels."""
 LABELS = (1, 10, 100)
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "masked": ("masked_words", {"epochs": 4}),
+    "next": ("next_word", {"epochs": 4}),
+    "next-lstm": (
+        "next_word",
+        {
+            "epochs": 4,
+            "encoder": "text_lstm",
+            "encoder_args": {"look": "back", "width": 256, "layers": 1},
+        },
+    ),
+    "sides": ("surrounded_word", {"epochs": 2}),
+    "next-sentence": ("next_sentence", {"epochs": 2, "start": "masked"}),
+    "sentence-order": ("sentence_order", {"epochs": 2, "start": "masked"}),
+    "shuffled-words": ("shuffled_words", {"unit": "words", "epochs": 10, "start": "masked"}),
+    "shuffled-sentences": ("shuffled_words", {"unit": "sentences", "epochs": 3, "start": "masked"}),
+    "neighbours": ("neighbour_sentences", {"epochs": 2, "start": "masked"}),
+    "hidden": ("masked_sentences", {"epochs": 2, "batch_size": 64, "start": "masked"}),
+    "views": ("sentence_views", {"epochs": 1, "start": "masked"}),
+    "synonyms": ("sentence_views", {"view": "synonyms", "epochs": 1, "start": "masked"}),
+}
+"""Method and options of each run; `start` is the run whose weights it begins with."""
 NAME = re.compile(r"\b[A-Z][a-z]+\b")
 
 
@@ -57,14 +79,12 @@ def few(lab: Lab) -> Splits:
     return replace(lab.data, train=train, test=test)
 
 
-def trained(lab: Lab, name: str, method: str, **options: Any) -> Run:
+def trained(lab: Lab, name: str) -> Run:
     """A run on the study's texts."""
+    method, options = RUNS[name]
+    if start := options.get("start"):
+        options = options | {"start": trained(lab, start).path}
     return lab.run(name, method, data=few(lab), quick_epochs=1, **options)
-
-
-def masked(lab: Lab) -> Run:
-    """Masked words, from which the tasks of sentences begin."""
-    return trained(lab, "masked", "masked_words", epochs=4)
 
 
 def w1(lab: Lab) -> Finding:
@@ -114,17 +134,10 @@ def nearby(known: Words, near: dict[str, list[str]]) -> str:
 def w2(lab: Lab) -> Finding:
     data = few(lab)
     made = {
-        "masked words": masked(lab),
-        "next word, transformer": trained(lab, "next", "next_word", epochs=4),
-        "next word, LSTM": trained(
-            lab,
-            "next-lstm",
-            "next_word",
-            epochs=4,
-            encoder="text_lstm",
-            encoder_args={"look": "back", "width": 256, "layers": 1},
-        ),
-        "word from both sides": trained(lab, "sides", "surrounded_word", epochs=2),
+        "masked words": trained(lab, "masked"),
+        "next word, transformer": trained(lab, "next"),
+        "next word, LSTM": trained(lab, "next-lstm"),
+        "word from both sides": trained(lab, "sides"),
     }
     counted = language.counted(data.train, data.test, data.vocabulary, ASKED)
     figures: dict[str, Any] = {"counted": counted}
@@ -191,28 +204,24 @@ def going_on(run: Run, data: Splits, number: int = 24) -> list[list[str]]:
 
 
 def w3(lab: Lab) -> Finding:
-    data, start = few(lab), masked(lab).path
+    data = few(lab)
     held = data.test.take(
         np.flatnonzero(data.test.factors["source"] == data.classes.index("wikipedia"))
     )
     verdicts: dict[str, float] = {}
     figures: dict[str, Any] = {}
-    for title, method in (("next sentence", "next_sentence"), ("order", "sentence_order")):
-        run = trained(lab, method.replace("_", "-"), method, start=start, epochs=2)
-        one: Any = reopen(run)
+    for title, name in (("next sentence", "next-sentence"), ("order", "sentence-order")):
+        one: Any = reopen(trained(lab, name))
         here, there = language.verdicts(one, held), language.verdicts(one, data.test)
         verdicts[title] = here[0]
         figures[title] = {"documents": here[0], "asked": here[1], "all": there[0]}
-    shuffled: dict[str, dict[str, float]] = {}
-    for unit, epochs in (("words", 10), ("sentences", 3)):
-        run = trained(
-            lab, f"shuffled-{unit}", "shuffled_words", unit=unit, start=start, epochs=epochs
-        )
-        shuffled[unit] = language.orders(reopen(run), data.test)
-    run = trained(lab, "neighbours", "neighbour_sentences", start=start, epochs=2)
-    near = language.neighbours(reopen(run), data.test)
-    run = trained(lab, "hidden", "masked_sentences", start=start, epochs=2, batch_size=64)
-    hidden = language.hidden_sentences(reopen(run), data.test, 20 if lab.quick else 100)
+    shuffled = {
+        unit: language.orders(reopen(trained(lab, f"shuffled-{unit}")), data.test)
+        for unit in ("words", "sentences")
+    }
+    near = language.neighbours(reopen(trained(lab, "neighbours")), data.test)
+    candidates = 20 if lab.quick else 100
+    hidden = language.hidden_sentences(reopen(trained(lab, "hidden")), data.test, candidates)
     figures.update(shuffled=shuffled, neighbours=near, hidden=hidden)
 
     def by_chance(parts: float) -> float:
@@ -345,16 +354,12 @@ def by_book(lab: Lab) -> tuple[dict[str, dict[int, tuple[float, float]]], Splits
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    start = masked(lab)
-    views = trained(lab, "views", "sentence_views", epochs=1, start=start.path)
-    synonyms = trained(
-        lab, "synonyms", "sentence_views", epochs=1, start=start.path, view="synonyms"
-    )
+    start = trained(lab, "masked")
     networks: dict[str, nn.Module] = {
         "masked words": start.encoder,
-        "next word": trained(lab, "next", "next_word", epochs=4).encoder,
-        "two views, dropout": views.encoder,
-        "two views, synonyms": synonyms.encoder,
+        "next word": trained(lab, "next").encoder,
+        "two views, dropout": trained(lab, "views").encoder,
+        "two views, synonyms": trained(lab, "synonyms").encoder,
         "random": lab.random(start.inputs["encoder"], **start.inputs["args"]),
     }
     passages = book_passages(lab.data.tokenizer)
@@ -433,13 +438,11 @@ def without(passage: str, names: set[str]) -> str:
 
 
 def w5(lab: Lab) -> Finding:
-    data, start = few(lab), masked(lab)
+    data = few(lab)
     made = {
-        "masked words": start.encoder,
-        "dropout": trained(lab, "views", "sentence_views", epochs=1, start=start.path).encoder,
-        "synonyms": trained(
-            lab, "synonyms", "sentence_views", epochs=1, start=start.path, view="synonyms"
-        ).encoder,
+        "masked words": trained(lab, "masked").encoder,
+        "dropout": trained(lab, "views").encoder,
+        "synonyms": trained(lab, "synonyms").encoder,
     }
     figures = {title: halves(encoder, data.test) for title, encoder in made.items()}
     return Finding(
