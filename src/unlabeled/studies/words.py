@@ -45,11 +45,11 @@ PASSAGES, ASKED_PASSAGES, DRAWS = 120, 40, 5
 LABELS = (1, 10, 100)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "masked": ("masked_words", {"epochs": 4}),
-    "next": ("next_word", {"epochs": 3}),
+    "next": ("next_word", {"epochs": 4}),
     "next-lstm": (
         "next_word",
         {
-            "epochs": 3,
+            "epochs": 4,
             "encoder": "text_lstm",
             "encoder_args": {"look": "back", "width": 256, "layers": 1},
         },
@@ -58,7 +58,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "next-sentence": ("next_sentence", {"epochs": 2, "start": "masked"}),
     "sentence-order": ("sentence_order", {"epochs": 2, "start": "masked"}),
     "shuffled-words": ("shuffled_words", {"unit": "words", "epochs": 10, "start": "masked"}),
-    "shuffled-sentences": ("shuffled_words", {"unit": "sentences", "epochs": 2, "start": "masked"}),
+    "shuffled-sentences": ("shuffled_words", {"unit": "sentences", "epochs": 3, "start": "masked"}),
     "neighbours": ("neighbour_sentences", {"epochs": 2, "start": "masked"}),
     "hidden": ("masked_sentences", {"epochs": 2, "batch_size": 64, "start": "masked"}),
     "views": ("sentence_views", {"epochs": 1, "start": "masked"}),
