@@ -298,6 +298,55 @@ def pairs_sentences(study: dict[str, Any]) -> str:
     )
 
 
+def words_sentences(study: dict[str, Any], vectors: dict[str, Any]) -> str:
+    """What text alone teaches, one line each; counting, gensim and chance beside it."""
+    found, sides = study["experiments"], vectors["summary"]
+
+    def beside(key: str, scale: float, digits: int) -> str:
+        runs = ([scale * run[key] for run in vectors["runs"][side]] for side in sides)
+        return " to ".join(spread(values, digits) for values in runs)
+
+    said, sentences, books = found["W2"], found["W3"], found["W4"]["passages"]
+    counting, hidden = said["counted"], said["masked words"]
+    networks = {t: f["perplexity"] for t, f in said.items() if t.startswith(("next", "word"))}
+    words, parts = (sentences["shuffled"][unit] for unit in ("words", "sentences"))
+    near, masked = sentences["neighbours"], sentences["hidden"]
+    kinds = ("next word", "masked words", "TF-IDF", "random")
+    named = "; ".join(
+        f"{kind} " + ", ".join(f"{100 * share:.1f}" for share, _ in books[kind].values())
+        for kind in kinds
+    )
+    halves = found["W5"]["halves"]
+    return "\n".join(
+        [
+            f"- **Word vectors** (`word2vec`, {len(vectors['runs']['ours'])} seeds; ours to "
+            f"gensim's, the same {vectors['tokens'] / 1e6:.1f} million words, settings and number "
+            f"of threads): WordSim-353 ρ {beside('wordsim353', 1, 3)}, SimLex-999 "
+            f"{beside('simlex999', 1, 3)}, analogies {beside('analogies', 100, 1)} %; "
+            f"{vectors['speed_ratio']:.1f}× its words a second; `python bench/word2vec.py`.",
+            f"- **The next word**, perplexity: {each(networks, 1)}; counting single words "
+            f"{counting['unigram']:.0f}, three {counting['trigram']:.1f}. Hidden words are guessed "
+            f"in {hidden['accuracy']:.1%} (the commonest {counting['commonest']:.1%}), perplexity "
+            f"{hidden['perplexity']:.1f}.",
+            "- **Sentences**, of documents never seen: two halves belong together or not, right in "
+            f"{sentences['next sentence']['documents']:.1%} (guessing 50 %), are in order or not "
+            f"{sentences['order']['documents']:.1%} (of all test texts "
+            f"{sentences['next sentence']['all']:.1%} and {sentences['order']['all']:.1%}). "
+            f"Shuffled words come back with Kendall's τ {words['tau']:.2f} (wholly right "
+            f"{words['exact']:.1%}), sentences {parts['tau']:.2f} ({parts['exact']:.1%}). The next "
+            f"sentence is found in {near['first']:.1%} (chance {near['chance']:.1%}), a hidden one "
+            f"in {masked['first']:.1%} ({masked['chance']:.1%}).",
+            f"- **Which book a passage is from**, %, by {', '.join(books['random'])} labelled "
+            f"passages of each: {named}.",
+            "- **The other half of a text**, nearest of 100: "
+            + ", ".join(f"{title} {f['there@1']:.1%}" for title, f in halves.items())
+            + f" (chance {next(iter(halves.values()))['chance@1']:.1%}).",
+            "",
+            f"`unlabeled study words`, {study['cores']} cores, seed 0.",
+        ]
+    )
+
+
 def each(values: dict[str, float], digits: int) -> str:
     """Names and figures in a row."""
     return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
@@ -442,6 +491,7 @@ def filled(text: str) -> str:
         ("generative", generative_sentences(result("generative.json"))),
         ("sound", sound_table(result("sound.json"))),
         ("pairs", pairs_sentences(result("pairs.json"))),
+        ("words", words_sentences(result("words.json"), result("word2vec.json"))),
         ("local", local_table(result("local.json"), result("motion.json"))),
         (
             "bench",

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -309,16 +311,35 @@ def words_picture(vectors: np.ndarray, words: list[list[str]]) -> str:
 
     place = PCA(2, random_state=0).fit_transform(vectors)
     figure, axes = _axes(7.2, 5.0)
-    start = 0
+    start, labels = 0, []
     for number, group in enumerate(words):
         rows = slice(start, start + len(group))
         start += len(group)
         axes.scatter(*place[rows].T, s=14, color=f"C{number}")
         for word, (x, y) in zip(group, place[rows], strict=True):
-            axes.annotate(word, (x, y), (3, 3), textcoords="offset points", fontsize=8)
+            labels.append(
+                axes.annotate(word, (x, y), (3, 3), textcoords="offset points", fontsize=8)
+            )
     axes.margins(0.12)
     axes.set(xticks=[], yticks=[])
+    _part(figure, labels)
     return _svg(figure)
+
+
+def _part(figure: Figure, labels: list[Annotation]) -> None:
+    """Moves labels up, from the lowest on, until none lies on another."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).draw()
+    placed: list[Bbox] = []
+    for label in sorted(labels, key=lambda one: one.get_window_extent().y0):
+        box = label.get_window_extent()
+        while hit := [other for other in placed if box.overlaps(other)]:
+            box = box.translated(0, max(other.y1 for other in hit) - box.y0 + 1)
+        x, y = label.get_position()
+        up = (box.y0 - label.get_window_extent().y0) * 72 / figure.dpi
+        label.set_position((x, y + up))
+        placed.append(box)
 
 
 def layers_picture(found: dict[str, list[Layer]], target: str) -> str:

@@ -85,7 +85,7 @@ def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -
 
 def _table(table: Table, key: str) -> str:
     """The caption stands before what scrolls, so that a phone shows all of it."""
-    head = "".join(f'<th scope="col">{html.escape(c) or "encoder"}</th>' for c in table.columns)
+    head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in table.columns)
     rows = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>'
         + "".join(f"<td{WORDS * (len(cell) > LONG)}>{html.escape(cell)}</td>" for cell in cells)

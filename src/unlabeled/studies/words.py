@@ -438,11 +438,12 @@ def without(passage: str, names: set[str]) -> str:
 
 
 def w5(lab: Lab) -> Finding:
-    data = few(lab)
+    data, start = few(lab), trained(lab, "masked")
     made = {
-        "masked words": trained(lab, "masked").encoder,
+        "masked words": start.encoder,
         "dropout": trained(lab, "views").encoder,
         "synonyms": trained(lab, "synonyms").encoder,
+        "random": lab.random(start.inputs["encoder"], **start.inputs["args"]),
     }
     figures = {title: halves(encoder, data.test) for title, encoder in made.items()}
     return Finding(
