@@ -170,23 +170,37 @@ def test_next_sentence_and_order_are_what_they_say():
     batch, rows = batch_of(64)
     method = method_of("next_sentence")
     method.verdict.words = 0.0
-    ids, _, _, follows = method.views(batch)
+    ids, _, _, begins, follows = method.views(batch)
     halves = rows.flatten(1).view(64, 2, -1)
-    for one, told, (first, second) in zip(ids, follows, halves, strict=True):
+    for one, at, told, (first, second) in zip(ids, begins, follows, halves, strict=True):
         a, b = (half[half != 0] for half in (first, second))
+        assert at == len(a) + 1
         end = torch.tensor([t.END])
         assert torch.equal(one[: len(a) + 1], torch.cat([a, end]))
         assert torch.equal(one[len(a) + 1 :][: len(b)], b) == bool(told)
     assert 0.3 < follows.float().mean() < 0.7
     method = method_of("sentence_order")
     method.verdict.words = 0.0
-    ids, _, _, order = method.views(batch)
+    ids, _, _, begins, order = method.views(batch)
     for one, told, (first, second) in zip(ids, order, halves, strict=True):
         a, b = (half[half != 0] for half in (first, second))
         assert torch.equal(one[: len(a)], a if told else b)
         assert sorted(one[one > t.END].tolist()) == sorted(
             torch.cat([a, b])[torch.cat([a, b]) > t.END].tolist()
         )
+
+
+def test_a_verdict_reads_the_means_of_both_texts():
+    batch, _ = batch_of(8)
+    method = method_of("next_sentence").eval()
+    ids, _, _, begins, _ = method.views(batch)
+    states = method.encoder.states(ids)
+    found = method.verdict.scores(states, ids, begins)
+    for row, at, one, score in zip(ids, begins, states, found, strict=True):
+        many = int((row != t.PAD).sum())
+        u, v = one[1 : 1 + at].mean(0), one[1 + at : 1 + many].mean(0)
+        expected = method.verdict.answer(torch.cat([u, v, u * v, (u - v).abs()]))
+        assert torch.allclose(score, expected[0], atol=1e-5)
 
 
 def test_nobody_is_elsewhere_at_home():

@@ -15,7 +15,7 @@ from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 from unlabeled.parallel import mean_of
 from unlabeled.tokens import PAD, START
-from unlabeled.views.tokens import hide, packed, tokens_of
+from unlabeled.views.tokens import hide, joined, packed, tokens_of
 
 Look = Literal["both", "back", "sides"]
 Summary = Literal["mean", "first"]
@@ -171,9 +171,7 @@ class TextEncoder(Encoder):
         states = self.states(ids)
         if self.pooling == "first":
             return states[:, 0]
-        known = (ids != PAD)[:, :, None]
-        mean = states[:, 1:].masked_fill(~known, 0).sum(1) / known.sum(1).clamp(min=1)
-        return torch.where(known.any(1), mean, states[:, 0])
+        return mean_state(states, ids != PAD)
 
 
 class Says(nn.Module):
@@ -202,7 +200,11 @@ class Says(nn.Module):
 
 
 class Verdict(nn.Module):
-    """Yes or no of a text, from its first token; and its hidden words besides, as BERT has it.
+    """Yes or no of two texts read in a row; and their hidden words besides, as BERT has it.
+
+    BERT reads the answer from a first token. A small network has not learnt to use that after an
+    hour; from the means u and v of both texts' states, (u, v, uv, |u − v|) as Conneau et al. 2017
+    (InferSent, section 3.1) put them, it answers after minutes.
 
     Args:
         encoder: whose states they are.
@@ -213,32 +215,45 @@ class Verdict(nn.Module):
     def __init__(self, encoder: TextEncoder, words: float, share: float) -> None:
         super().__init__()
         d = encoder.dim
-        self.answer = nn.Sequential(nn.Linear(d, d), nn.Tanh(), nn.Linear(d, 1))
+        self.answer = nn.Sequential(nn.Linear(4 * d, d), nn.GELU(), nn.Linear(d, 1))
         self.says: Any = Says(d, encoder) if words else None
         self.words, self.share = words, share
 
-    def hide(self, ids: Tensor, encoder: TextEncoder) -> tuple[Tensor, Tensor, Tensor]:
-        """What is seen, the whole text, and which words are hidden, (B, n) each."""
+    def views(self, first: Tensor, second: Tensor, encoder: TextEncoder) -> tuple[Tensor, ...]:
+        """What is seen of both in a row, what there is, which words are hidden, (B, n) each; and
+        where the second begins (B,).
+        """
+        ids = packed(joined(first, second))
+        begins = 1 + (first != PAD).sum(1)
         if not self.words:
-            return ids, ids, torch.zeros_like(ids, dtype=torch.bool)
+            return ids, ids, torch.zeros_like(ids, dtype=torch.bool), begins
         seen, chosen = hide(ids, encoder.vocabulary, self.share)
-        return seen, ids, chosen
+        return seen, ids, chosen, begins
 
-    def scores(self, states: Tensor) -> Tensor:
-        """How sure a yes is, by states (B, 1 + n, dim): (B,)."""
-        return self.answer(states[:, 0])[:, 0].float()
+    def scores(self, states: Tensor, ids: Tensor, begins: Tensor) -> Tensor:
+        """How sure a yes is, by states (B, 1 + n, dim) of tokens (B, n): (B,)."""
+        late = torch.arange(ids.shape[1], device=ids.device) >= begins[:, None]
+        u, v = (mean_state(states, (ids != PAD) & part) for part in (~late, late))
+        return self.answer(torch.cat([u, v, u * v, (u - v).abs()], 1))[:, 0].float()
 
     def loss(self, views: tuple[Tensor, ...], encoder: TextEncoder) -> Tensor:
         """Cross-entropy of the answer, and of the hidden words, in nats."""
-        seen, ids, chosen, answer = views
+        seen, ids, chosen, begins, answer = views
         states = encoder.states(seen)
-        scores = self.scores(states)
+        scores = self.scores(states, ids, begins)
         found = F.binary_cross_entropy_with_logits(scores, answer.to(scores))
         if not self.words:
             return found
         said = self.says(states[:, 1:][chosen], encoder)
         surprise = F.cross_entropy(said, ids[chosen], reduction="none")
         return found + self.words * mean_of(surprise, torch.ones_like(surprise, dtype=torch.bool))
+
+
+def mean_state(states: Tensor, known: Tensor) -> Tensor:
+    """Mean of the states (B, 1 + n, dim) of known tokens (B, n): (B, dim); START's if none is."""
+    taken = known[:, :, None]
+    mean = states[:, 1:].masked_fill(~taken, 0).sum(1) / taken.sum(1).clamp(min=1)
+    return torch.where(taken.any(1), mean, states[:, 0])
 
 
 def _length(channels: int, size: tuple[int, int]) -> int:

@@ -110,8 +110,8 @@ def verdicts(method: Any, samples: Samples, draws: int = 5) -> tuple[float, int]
         with torch.random.fork_rng(devices=[]):
             for batch in (b for draw in range(draws) for b in batches(samples, draw=draw)):
                 if len(batch.x) > 1:
-                    seen, _, _, answer = method.views(batch)
-                    said = method.verdict.scores(method.encoder.states(seen)) > 0
+                    ids, _, _, begins, answer = method.views(batch)
+                    said = method.verdict.scores(method.encoder.states(ids), ids, begins) > 0
                     right, asked = right + int((said == answer).sum()), asked + len(answer)
     finally:
         method.verdict.words = weight

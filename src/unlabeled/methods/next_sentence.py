@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import Verdict, reader
-from unlabeled.views.tokens import elsewhere, joined, packed, tokens_of
+from unlabeled.views.tokens import elsewhere, tokens_of
 
 
 class NextSentence(Method):
     """A text's second half is replaced by another text's in half of the cases: was it?
 
-    The answer is read from the first token. As in BERT, hidden words are asked for at once.
+    As in BERT, hidden words are asked for at once.
 
     Args:
         words: weight of the surprise of hidden words; 0 hides none.
@@ -28,7 +28,6 @@ class NextSentence(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    encoder_args: ClassVar = {"summary": "first"}
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, clip=1.0)
 
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
@@ -36,14 +35,16 @@ class NextSentence(Method):
         self.verdict = Verdict(reader(encoder, "next_sentence", ("both",)), words, share)
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What is seen, the whole text, which words are hidden, (B, n); whether it follows (B,)."""
+        """What is seen, the whole text, which words are hidden, (B, n); where the second half
+        begins, and whether it follows (B,).
+        """
         half = batch.x.shape[2] // 2
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         first, second = rows[:, :half].flatten(1), rows[:, half:].flatten(1)
         follows = torch.rand(len(rows), device=rows.device) < 0.5
         other = second[elsewhere(len(rows), rows.device)]
-        ids = packed(joined(first, torch.where(follows[:, None], second, other)))
-        return *self.verdict.hide(ids, self.encoder), follows
+        second = torch.where(follows[:, None], second, other)
+        return *self.verdict.views(first, second, self.encoder), follows
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
         """Cross-entropy of following or not, and of the hidden words."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import Verdict, reader
-from unlabeled.views.tokens import joined, packed, tokens_of
+from unlabeled.views.tokens import tokens_of
 
 
 class SentenceOrder(Method):
@@ -26,7 +26,6 @@ class SentenceOrder(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    encoder_args: ClassVar = {"summary": "first"}
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, clip=1.0)
 
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
@@ -34,14 +33,18 @@ class SentenceOrder(Method):
         self.verdict = Verdict(reader(encoder, "sentence_order", ("both",)), words, share)
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What is seen, the whole text, which words are hidden, (B, n); whether in order (B,)."""
+        """What is seen, the whole text, which words are hidden, (B, n); where the second half
+        begins, and whether they are in order (B,).
+        """
         half = batch.x.shape[2] // 2
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         order = torch.rand(len(rows), device=rows.device) < 0.5
         first, second = rows[:, :half].flatten(1), rows[:, half : 2 * half].flatten(1)
-        before = torch.where(order[:, None], first, second)
-        ids = packed(joined(before, torch.where(order[:, None], second, first)))
-        return *self.verdict.hide(ids, self.encoder), order
+        before, after = (
+            torch.where(order[:, None], one, other)
+            for one, other in ((first, second), (second, first))
+        )
+        return *self.verdict.views(before, after, self.encoder), order
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
         """Cross-entropy of the order, and of the hidden words."""
