@@ -1,6 +1,7 @@
 """The studies `collapse` and `methods` in miniature, and what they are built from."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,3 +160,43 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     assert set(found["G6"]["bits"]) == {*study.READERS, "Kneser-Ney, 5 characters"}
     partition = found["G8"]["log_partition"]
     assert abs(partition["exact"] - partition["annealed"]) < 0.2
+
+
+def test_words_in_miniature(real_data, tmp_path, monkeypatch):
+    """Every experiment on few texts, by narrow networks."""
+    from unlabeled.datasets import books
+
+    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+    study = registry.find("studies", "words")
+    begun = [replace(d, paragraphs=d.paragraphs[:60]) for d in books.documents()]
+    monkeypatch.setattr(books, "documents", lambda place=None: begun)
+    splits = books.load()
+    rows = np.random.default_rng(0).permutation(len(splits.train))
+    splits.train, splits.test = splits.train.take(rows[:128]), splits.test.take(np.arange(200))
+    monkeypatch.setattr(study, "DATA", splits)
+    monkeypatch.setattr(study, "PASSAGES", 12)
+    monkeypatch.setattr(study, "LABELS", (1, 4))
+    run = Lab.run
+
+    def narrow(self, *words, **options):
+        arguments = options.pop("encoder_args", {}) | {"width": 32, "layers": 1}
+        return run(self, *words, **options, encoder_args=arguments, progress=False)
+
+    monkeypatch.setattr(Lab, "run", narrow)
+    found = run_study(study, tmp_path, quick=True)["experiments"]
+    assert list(found) == ["W1", "W2", "W3", "W4", "W5"]
+    assert found["W2"]["counted"]["trigram"] < found["W2"]["counted"]["unigram"]
+    assert found["W3"]["neighbours"]["chance"] < 0.2
+    assert set(found["W4"]["passages"]["TF-IDF"]) == {"1", "4"}
+
+
+def test_pairs_in_miniature(real_data, tmp_path, monkeypatch, short):
+    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+    study = registry.find("studies", "pairs")
+    splits = study.open_data("emoji")
+    splits.train, splits.test = splits.train.take(np.arange(200)), splits.test.take(np.arange(60))
+    monkeypatch.setattr(study, "DATA", splits)
+    found = run_study(study, tmp_path, quick=True)["experiments"]
+    assert list(found) == ["J1", "J2"]
+    assert found["J1"]["test"] == 60
+    assert (tmp_path / "quick" / "report" / "index.html").read_text().count("<img") >= 2

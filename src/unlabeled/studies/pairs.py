@@ -90,7 +90,7 @@ def j1(lab: Lab) -> Finding:
         "knn": knn_accuracy(z, y, z_test, y_test),
         "train": len(data.train),
         "test": len(data.test),
-        "temperature": 1 / float(reopen(run).scale.exp()),  # type: ignore[operator]
+        "temperature": 1 / float(reopen(run).scale.detach().exp()),  # type: ignore[operator]
     }
     rows = np.random.default_rng(0).permutation(len(data.test))[:16]
     shown = to_float(torch.from_numpy(data.test.x[rows]), data.range)
