@@ -200,7 +200,7 @@ class Says(nn.Module):
 
 
 class Verdict(nn.Module):
-    """Yes or no of two texts read in a row; and their hidden words besides, as BERT has it.
+    """How well two texts read in a row belong so; and their hidden words besides, as BERT has it.
 
     BERT reads the answer from a first token. A small network has not learnt to use that after an
     hour; from the means u and v of both texts' states, (u, v, uv, |u − v|) as Conneau et al. 2017
@@ -223,30 +223,39 @@ class Verdict(nn.Module):
         """What is seen of both in a row, what there is, which words are hidden, (B, n) each; and
         where the second begins (B,).
         """
-        ids = packed(joined(first, second))
-        begins = 1 + (first != PAD).sum(1)
+        ids, begins = _in_a_row(first, second)
         if not self.words:
             return ids, ids, torch.zeros_like(ids, dtype=torch.bool), begins
         seen, chosen = hide(ids, encoder.vocabulary, self.share)
         return seen, ids, chosen, begins
 
+    def forward(self, views: Sequence[Tensor], encoder: TextEncoder) -> tuple[Tensor, Tensor]:
+        """Scores (B,) of such views, and the weighted surprise of their hidden words in nats."""
+        seen, ids, chosen, begins = views
+        states = encoder.states(seen)
+        scores = self.scores(states, ids, begins)
+        if not self.words:
+            return scores, scores.new_zeros(())
+        said = self.says(states[:, 1:][chosen], encoder)
+        surprise = F.cross_entropy(said, ids[chosen], reduction="none")
+        every = torch.ones_like(surprise, dtype=torch.bool)
+        return scores, self.words * mean_of(surprise, every)
+
+    def judge(self, first: Tensor, second: Tensor, encoder: TextEncoder) -> Tensor:
+        """Scores (B,) of tokens (B, L) each, nothing hidden."""
+        ids, begins = _in_a_row(first, second)
+        return self.scores(encoder.states(ids), ids, begins)
+
     def scores(self, states: Tensor, ids: Tensor, begins: Tensor) -> Tensor:
-        """How sure a yes is, by states (B, 1 + n, dim) of tokens (B, n): (B,)."""
+        """By states (B, 1 + n, dim) of tokens (B, n): (B,)."""
         late = torch.arange(ids.shape[1], device=ids.device) >= begins[:, None]
         u, v = (mean_state(states, (ids != PAD) & part) for part in (~late, late))
         return self.answer(torch.cat([u, v, u * v, (u - v).abs()], 1))[:, 0].float()
 
-    def loss(self, views: tuple[Tensor, ...], encoder: TextEncoder) -> Tensor:
-        """Cross-entropy of the answer, and of the hidden words, in nats."""
-        seen, ids, chosen, begins, answer = views
-        states = encoder.states(seen)
-        scores = self.scores(states, ids, begins)
-        found = F.binary_cross_entropy_with_logits(scores, answer.to(scores))
-        if not self.words:
-            return found
-        said = self.says(states[:, 1:][chosen], encoder)
-        surprise = F.cross_entropy(said, ids[chosen], reduction="none")
-        return found + self.words * mean_of(surprise, torch.ones_like(surprise, dtype=torch.bool))
+
+def _in_a_row(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens of both (B, n), and where the second begins (B,)."""
+    return packed(joined(first, second)), 1 + (first != PAD).sum(1)
 
 
 def mean_state(states: Tensor, known: Tensor) -> Tensor:

@@ -100,22 +100,16 @@ def _line(x: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def verdicts(method: Any, samples: Samples, draws: int = 5) -> tuple[float, int]:
-    """Share of right answers to yes-or-no questions about texts, each put some times with other
-    draws; and how many were asked.
+def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
+    """Share of right answers to a question with two answers about each text (N,), put some times
+    with other draws; where a text replaces another, it is one of these. NaN where there is none.
     """
-    right, asked = 0, 0
-    weight, method.verdict.words = method.verdict.words, 0.0  # nothing is hidden
-    try:
-        with torch.random.fork_rng(devices=[]):
-            for batch in (b for draw in range(draws) for b in batches(samples, draw=draw)):
-                if len(batch.x) > 1:
-                    ids, _, _, begins, answer = method.views(batch)
-                    said = method.verdict.scores(method.encoder.states(ids), ids, begins) > 0
-                    right, asked = right + int((said == answer).sum()), asked + len(answer)
-    finally:
-        method.verdict.words = weight
-    return right / max(1, asked), asked
+    right = np.full((draws, len(samples)), np.nan)
+    with torch.random.fork_rng(devices=[]):
+        for draw, answers in enumerate(right):
+            for batch in (b for b in batches(samples, draw=draw) if len(b.x) > 1):
+                answers[batch.index.numpy()] = method.right(batch).numpy()
+    return right.mean(0)
 
 
 @torch.no_grad()

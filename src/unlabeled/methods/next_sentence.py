@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
@@ -34,18 +35,29 @@ class NextSentence(Method):
         super().__init__(encoder)
         self.verdict = Verdict(reader(encoder, "next_sentence", ("both",)), words, share)
 
-    def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What is seen, the whole text, which words are hidden, (B, n); where the second half
-        begins, and whether it follows (B,).
-        """
+    def halves(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens of a first half and of a second one, (B, K / 2 · L), and if it follows (B,)."""
         half = batch.x.shape[2] // 2
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         first, second = rows[:, :half].flatten(1), rows[:, half:].flatten(1)
         follows = torch.rand(len(rows), device=rows.device) < 0.5
         other = second[elsewhere(len(rows), rows.device)]
-        second = torch.where(follows[:, None], second, other)
+        return first, torch.where(follows[:, None], second, other), follows
+
+    def views(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What is seen, the whole text, which words are hidden, (B, n); where the second half
+        begins, and whether it follows (B,).
+        """
+        first, second, follows = self.halves(batch)
         return *self.verdict.views(first, second, self.encoder), follows
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
         """Cross-entropy of following or not, and of the hidden words."""
-        return self.verdict.loss(views, self.encoder)
+        *seen, follows = views
+        scores, surprise = self.verdict(seen, self.encoder)
+        return F.binary_cross_entropy_with_logits(scores, follows.to(scores)) + surprise
+
+    def right(self, batch: Batch) -> Tensor:
+        """Whether each answer is (B,)."""
+        first, second, follows = self.halves(batch)
+        return (self.verdict.judge(first, second, self.encoder) > 0) == follows

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
@@ -17,7 +18,10 @@ from unlabeled.views.tokens import tokens_of
 
 
 class SentenceOrder(Method):
-    """A text's halves change places in half of the cases: did they?
+    """Two halves of a text, in both orders: which is how they were written?
+
+    ALBERT asks of one order whether it is right. Where texts are few, more is learnt from both:
+    what is said of a text in whatever order does not matter then.
 
     Args:
         words: weight of the surprise of hidden words; 0 hides none.
@@ -26,26 +30,34 @@ class SentenceOrder(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=5, batch_size=32, lr=3e-4, weight_decay=0.01, clip=1.0)
 
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
         super().__init__(encoder)
-        self.verdict = Verdict(reader(encoder, "sentence_order", ("both",)), words, share)
+        self.verdict = Verdict(reader(encoder, "sentence_order", ("both", "back")), words, share)
 
-    def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What is seen, the whole text, which words are hidden, (B, n); where the second half
-        begins, and whether they are in order (B,).
-        """
+    def halves(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Tokens of the first half and of the second, (B, K / 2 · L) each."""
         half = batch.x.shape[2] // 2
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
-        order = torch.rand(len(rows), device=rows.device) < 0.5
-        first, second = rows[:, :half].flatten(1), rows[:, half : 2 * half].flatten(1)
-        before, after = (
-            torch.where(order[:, None], one, other)
-            for one, other in ((first, second), (second, first))
-        )
-        return *self.verdict.views(before, after, self.encoder), order
+        return rows[:, :half].flatten(1), rows[:, half : 2 * half].flatten(1)
+
+    def views(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What is seen, the whole text, which words are hidden, (2 B, n); where the later half
+        begins (2 B,). All texts as they were written, then all with their halves changed over.
+        """
+        first, second = self.halves(batch)
+        before, after = torch.cat([first, second]), torch.cat([second, first])
+        return self.verdict.views(before, after, self.encoder)
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
-        """Cross-entropy of the order, and of the hidden words."""
-        return self.verdict.loss(views, self.encoder)
+        """Cross-entropy of the right order of the two, and of the hidden words."""
+        scores, surprise = self.verdict(views, self.encoder)
+        written, changed = scores.chunk(2)
+        return F.softplus(changed - written).mean() + surprise
+
+    def right(self, batch: Batch) -> Tensor:
+        """Whether the order of each is found (B,)."""
+        first, second = self.halves(batch)
+        written = self.verdict.judge(first, second, self.encoder)
+        return written > self.verdict.judge(second, first, self.encoder)

@@ -205,16 +205,17 @@ def going_on(run: Run, data: Splits, number: int = 24) -> list[list[str]]:
 
 def w3(lab: Lab) -> Finding:
     data = few(lab)
-    held = data.test.take(
-        np.flatnonzero(data.test.factors["source"] == data.classes.index("wikipedia"))
-    )
-    verdicts: dict[str, float] = {}
-    figures: dict[str, Any] = {}
+    rows = np.flatnonzero(data.test.factors["source"] == data.classes.index("wikipedia"))
+    verdicts: dict[str, dict[str, float]] = {}
     for title, name in (("next sentence", "next-sentence"), ("order", "sentence-order")):
         one: Any = reopen(trained(lab, name))
-        here, there = language.verdicts(one, held), language.verdicts(one, data.test)
-        verdicts[title] = here[0]
-        figures[title] = {"documents": here[0], "asked": here[1], "all": there[0]}
+        right = language.verdicts(one, data.test)
+        among = language.verdicts(one, data.test.take(rows))
+        verdicts[title] = {
+            key: float(np.nanmean(shares))
+            for key, shares in (("documents", right[rows]), ("among", among), ("all", right))
+        }
+    figures: dict[str, Any] = verdicts | {"asked": len(rows)}
     shuffled = {
         unit: language.orders(reopen(trained(lab, f"shuffled-{unit}")), data.test)
         for unit in ("words", "sentences")
@@ -232,23 +233,20 @@ def w3(lab: Lab) -> Finding:
         "Beginning with the network that learnt masked words, others learn whether two halves of a "
         "text belong together, which half came first, the order of shuffled words and sentences, "
         "the sentences beside one, and which sentence is missing. They are asked about texts not "
-        "seen before; the first two about whole documents not seen before.",
-        f"Of halves, {100 * verdicts['next sentence']:.1f} % are rightly told to belong together "
-        f"or not, and {100 * verdicts['order']:.1f} % to be in order or not, where guessing gives "
-        f"50 %. Shuffled words come back in an order of τ = {shuffled['words']['tau']:.2f}, "
-        f"shuffled sentences of {shuffled['sentences']['tau']:.2f}.",
+        f"seen before, {len(rows)} of them from Wikipedia's articles of which nothing was seen; "
+        "a half that does not belong comes from any text, and once more from another article.",
+        f"Of halves, {100 * verdicts['next sentence']['all']:.1f} % are rightly told to belong "
+        f"together or not, and {100 * verdicts['order']['all']:.1f} % to be in order or not, "
+        "where guessing gives 50 %. Shuffled words come back in an order of "
+        f"τ = {shuffled['words']['tau']:.2f}, shuffled sentences of "
+        f"{shuffled['sentences']['tau']:.2f}.",
         [
             Table(
                 "Yes or no, right in %",
-                ["", "documents never seen", "all test texts", "chance"],
+                ["", "of all", "of articles never seen", "articles among themselves", "chance"],
                 [
-                    [
-                        t,
-                        f"{100 * figures[t]['documents']:.1f}",
-                        f"{100 * figures[t]['all']:.1f}",
-                        "50.0",
-                    ]
-                    for t in verdicts
+                    [t, *(f"{100 * of[key]:.1f}" for key in ("all", "documents", "among")), "50.0"]
+                    for t, of in verdicts.items()
                 ],
             ),
             Table(
@@ -290,7 +288,7 @@ def w3(lab: Lab) -> Finding:
             (
                 "questions answered",
                 plots.bars_picture(
-                    {f"{t} (chance 50)": share for t, share in verdicts.items()}
+                    {f"{t} (chance 50)": of["all"] for t, of in verdicts.items()}
                     | {
                         f"{unit} in order (chance {100 * by_chance(f['parts']):.1f})": f["exact"]
                         for unit, f in shuffled.items()
