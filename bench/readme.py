@@ -309,6 +309,7 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any]) -> str:
     said, sentences, books = found["W2"], found["W3"], found["W4"]["passages"]
     counting, hidden = said["counted"], said["masked words"]
     networks = {t: f["perplexity"] for t, f in said.items() if t.startswith(("next", "word"))}
+    follows, order = sentences["next sentence"], sentences["order"]
     words, parts = (sentences["shuffled"][unit] for unit in ("words", "sentences"))
     near, masked = sentences["neighbours"], sentences["hidden"]
     kinds = ("next word", "masked words", "TF-IDF", "random")
@@ -328,10 +329,10 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any]) -> str:
             f"{counting['unigram']:.0f}, three {counting['trigram']:.1f}. Hidden words are guessed "
             f"in {hidden['accuracy']:.1%} (the commonest {counting['commonest']:.1%}), perplexity "
             f"{hidden['perplexity']:.1f}.",
-            "- **Sentences**, of documents never seen: two halves belong together or not, right in "
-            f"{sentences['next sentence']['documents']:.1%} (guessing 50 %), are in order or not "
-            f"{sentences['order']['documents']:.1%} (of all test texts "
-            f"{sentences['next sentence']['all']:.1%} and {sentences['order']['all']:.1%}). "
+            "- **Sentences**: two halves belong together or not, right in "
+            f"{follows['all']:.1%} (of articles never seen {follows['documents']:.1%}, among each "
+            f"other {follows['among']:.1%}); which came first {order['all']:.1%} (of such articles "
+            f"{order['documents']:.1%}); guessing gives 50 %. "
             f"Shuffled words come back with Kendall's τ {words['tau']:.2f} (wholly right "
             f"{words['exact']:.1%}), sentences {parts['tau']:.2f} ({parts['exact']:.1%}). The next "
             f"sentence is found in {near['first']:.1%} (chance {near['chance']:.1%}), a hidden one "

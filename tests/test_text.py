@@ -250,6 +250,11 @@ def test_shuffled_parts_and_their_places(unit):
                 assert torch.equal(one[start:end], words)
                 start = end + 1
     scores = method.scores(ids, here)
+    for states, ends, said in zip(method.encoder.states(ids)[:, 1:], here, scores, strict=True):
+        begins = [0, *(ends[:-1] + 1).tolist()] if unit == "sentences" else ends.tolist()
+        spans = zip(begins, ends.tolist(), strict=True)
+        means = torch.stack([states[a : b + 1].mean(0) for a, b in spans])
+        assert torch.allclose(method.rank(means)[:, 0], said, atol=1e-5)
     naive = 0.0
     for row, order in zip(scores, back, strict=True):
         left = [row[j] for j in order]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
@@ -72,10 +73,13 @@ class ShuffledWords(Method):
         return last >= FIRST_WORD if self.unit == "words" else last != PAD
 
     def scores(self, ids: Tensor, here: Tensor) -> Tensor:
-        """Of each part, how early it came: (B, k)."""
+        """Of each part, how early it came, by the mean of its states: (B, k)."""
         states = self.encoder.states(ids)[:, 1:]
-        chosen = states.gather(1, here[:, :, None].expand(-1, -1, states.shape[2]))
-        return self.rank(chosen)[:, :, 0].float()
+        end, at = here[:, :, None], torch.arange(ids.shape[1], device=ids.device)
+        begin = F.pad(end[:, :-1] + 1, (0, 0, 1, 0))
+        within = ((begin <= at) & (at <= end)).to(states.dtype)  # (B, k, n)
+        means = within @ states / within.sum(2, keepdim=True)
+        return self.rank(means)[:, :, 0].float()
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """−log p of the right order, for each part: log k! / k where nothing is known."""
