@@ -182,10 +182,12 @@ def vocabulary(
 
 
 def start(words: int, dim: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Vectors in ±1/(2 dim) and outputs of 0, (words, dim rounded up to whole lanes)."""
+    """Vectors in ±1/dim, as gensim's (word2vec.c: half of that, which CBOW learns less from), and
+    outputs of 0, (words, dim rounded up to whole lanes).
+    """
     wide = -(-dim // LANES) * LANES
     vectors = np.zeros((words, wide), np.float32)
-    vectors[:, :dim] = (rng.random((words, dim), np.float32) - 0.5) / dim
+    vectors[:, :dim] = (2 * rng.random((words, dim), np.float32) - 1) / dim
     return torch.from_numpy(vectors), torch.zeros(words, wide)
 
 
