@@ -298,13 +298,20 @@ def pairs_sentences(study: dict[str, Any]) -> str:
     )
 
 
-def words_sentences(study: dict[str, Any], vectors: dict[str, Any]) -> str:
+def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dict[str, Any]) -> str:
     """What text alone teaches, one line each; counting, gensim and chance beside it."""
-    found, sides = study["experiments"], vectors["summary"]
+    found = study["experiments"]
 
-    def beside(key: str, scale: float, digits: int) -> str:
-        runs = ([scale * run[key] for run in vectors["runs"][side]] for side in sides)
-        return " to ".join(spread(values, digits) for values in runs)
+    def beside(told: dict[str, Any]) -> str:
+        def both(key: str, scale: float, digits: int) -> str:
+            runs = ([scale * run[key] for run in told["runs"][side]] for side in told["summary"])
+            return " to ".join(spread(values, digits) for values in runs)
+
+        return (
+            f"WordSim-353 ρ {both('wordsim353', 1, 3)}, SimLex-999 {both('simlex999', 1, 3)}, "
+            f"analogies {both('analogies', 100, 1)} %, "
+            f"{told['speed_ratio']:.1f}× its words a second"
+        )
 
     said, sentences, books = found["W2"], found["W3"], found["W4"]["passages"]
     counting, hidden = said["counted"], said["masked words"]
@@ -322,9 +329,8 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any]) -> str:
         [
             f"- **Word vectors** (`word2vec`, {len(vectors['runs']['ours'])} seeds; ours to "
             f"gensim's, the same {vectors['tokens'] / 1e6:.1f} million words, settings and number "
-            f"of threads): WordSim-353 ρ {beside('wordsim353', 1, 3)}, SimLex-999 "
-            f"{beside('simlex999', 1, 3)}, analogies {beside('analogies', 100, 1)} %; "
-            f"{vectors['speed_ratio']:.1f}× its words a second; `python bench/word2vec.py`.",
+            f"of threads): skip-gram {beside(vectors)}; CBOW {beside(by_mean)}; "
+            "`python bench/word2vec.py`.",
             f"- **The next word**, perplexity: {each(networks, 1)}; counting single words "
             f"{counting['unigram']:.0f}, three {counting['trigram']:.1f}. Hidden words are guessed "
             f"in {hidden['accuracy']:.1%} (the commonest {counting['commonest']:.1%}), perplexity "
@@ -472,6 +478,7 @@ def filled(text: str) -> str:
     """The README with its marked blocks written anew."""
     beyond = ("lectures.json", "simclr_dsprites_real.json", "renderer.json")
     survived = ("survival.json", "folder.json", "explore_page.json")
+    vectors = ("words.json", "word2vec.json", "word2vec_cbow.json")
     family = ("semi_supervised", "verification", "transfer", "collapse", "metric")
     pairs = [f"{name} {side}" for name in ("simclr", "byol") for side in SIDES]
     for name, block in (
@@ -492,7 +499,7 @@ def filled(text: str) -> str:
         ("generative", generative_sentences(result("generative.json"))),
         ("sound", sound_table(result("sound.json"))),
         ("pairs", pairs_sentences(result("pairs.json"))),
-        ("words", words_sentences(result("words.json"), result("word2vec.json"))),
+        ("words", words_sentences(*map(result, vectors))),
         ("local", local_table(result("local.json"), result("motion.json"))),
         (
             "bench",
