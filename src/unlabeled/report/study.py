@@ -85,10 +85,18 @@ def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -
 
 def _table(table: Table, key: str) -> str:
     """The caption stands before what scrolls, so that a phone shows all of it."""
-    head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in table.columns)
+    columns = list(zip(table.columns, *table.rows, strict=True))
+    kinds = [WORDS * (max(map(len, cells), default=0) > LONG) for _, *cells in columns]
+    head = "".join(
+        f'<th scope="col"{kind}>{html.escape(title)}</th>'
+        for title, kind in zip(table.columns, kinds, strict=True)
+    )
     rows = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>'
-        + "".join(f"<td{WORDS * (len(cell) > LONG)}>{html.escape(cell)}</td>" for cell in cells)
+        + "".join(
+            f"<td{kind}>{html.escape(cell)}</td>"
+            for cell, kind in zip(cells, kinds[1:], strict=True)
+        )
         + "</tr>"
         for first, *cells in table.rows
     )

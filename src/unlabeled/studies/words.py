@@ -228,28 +228,30 @@ def w3(lab: Lab) -> Finding:
     hidden = language.hidden_sentences(reopen(trained(lab, "hidden")), data.test, candidates)
     figures.update(shuffled=shuffled, neighbours=near, hidden=hidden)
 
+    says = {t: {k: f"{100 * share:.1f}" for k, share in of.items()} for t, of in verdicts.items()}
+
     def by_chance(parts: float) -> float:
         return 1 / float(np.prod(np.arange(1, parts + 1)))
 
     return Finding(
         figures,
-        "Beginning with the network that learnt masked words, others learn whether two halves of a "
+        "Beginning with a network that learnt words, others learn whether two halves of a "
         "text belong together, which half came first, the order of shuffled words and sentences, "
         "the sentences beside one, and which sentence is missing. They are asked about texts not "
         f"seen before, {len(rows)} of them from Wikipedia's articles of which nothing was seen; "
         "a half that does not belong comes from any text, and once more from another article.",
-        f"Of halves, {100 * verdicts['next sentence']['all']:.1f} % are rightly told to belong "
-        f"together or not, and {100 * verdicts['order']['all']:.1f} % to be in order or not, "
-        "where guessing gives 50 %. Shuffled words come back in an order of "
-        f"τ = {shuffled['words']['tau']:.2f}, shuffled sentences of "
-        f"{shuffled['sentences']['tau']:.2f}.",
+        f"Of halves, {says['next sentence']['all']} % are rightly told to belong together or not, "
+        f"and of {says['order']['all']} % it is found which came first, of articles never seen "
+        f"{says['next sentence']['documents']} % and {says['order']['documents']} %; guessing "
+        f"gives 50 %. Shuffled words come back in an order of τ = {shuffled['words']['tau']:.2f}, "
+        f"shuffled sentences of {shuffled['sentences']['tau']:.2f}.",
         [
             Table(
-                "Yes or no, right in %",
+                "Of two answers the right one, %",
                 ["", "of all", "of articles never seen", "articles among themselves", "chance"],
                 [
-                    [t, *(f"{100 * of[key]:.1f}" for key in ("all", "documents", "among")), "50.0"]
-                    for t, of in verdicts.items()
+                    [title, *(of[key] for key in ("all", "documents", "among")), "50.0"]
+                    for title, of in says.items()
                 ],
             ),
             Table(
