@@ -171,8 +171,9 @@ def test_words_in_miniature(real_data, tmp_path, monkeypatch):
     begun = [replace(d, paragraphs=d.paragraphs[:60]) for d in books.documents()]
     monkeypatch.setattr(books, "documents", lambda place=None: begun)
     splits = books.load()
-    rows = np.random.default_rng(0).permutation(len(splits.train))
-    splits.train, splits.test = splits.train.take(rows[:128]), splits.test.take(np.arange(200))
+    for part, number in (("train", 128), ("test", 200)):  # books and articles
+        rows = np.random.default_rng(0).permutation(len(getattr(splits, part)))
+        setattr(splits, part, getattr(splits, part).take(rows[:number]))
     monkeypatch.setattr(study, "DATA", splits)
     monkeypatch.setattr(study, "PASSAGES", 12)
     monkeypatch.setattr(study, "LABELS", (1, 4))
