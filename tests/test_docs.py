@@ -52,7 +52,7 @@ def test_the_contributed_method_trains(tmp_path, monkeypatch, sprites):
     assert run.embed(sprites[0][:3]).shape == (3, 128)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/lab.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/lab.md", "docs/tested.md"])
 def test_links_lead_somewhere(name):
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8")):
         assert ((ROOT / name).parent / link).exists(), link
@@ -64,6 +64,21 @@ def test_figures_in_the_readme_are_those_of_the_results():
     filled = runpy.run_path(str(ROOT / "bench" / "readme.py"))["filled"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert filled(readme) == readme, "run python bench/readme.py"
+
+
+def test_platforms_that_the_readme_names_are_in_the_table_of_what_has_run():
+    """Would catch a README that promises a platform nobody has run, without saying so."""
+    table = (ROOT / "docs" / "tested.md").read_text(encoding="utf-8").lower()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.count("docs/tested.md") >= 2
+    known = ("cuda", "gpu", "nccl", "triton", "slurm", "srun", "torchrun", "wandb", "downloaded")
+    platforms = (*known, "timm", "hf", "windows", "macos", "mps")
+    named = [p for p in platforms if re.search(rf"\b{p}s?\b", readme, re.IGNORECASE)]
+    assert "gpu" in named
+    assert "slurm" in named or "srun" in named
+    missing = [p for p in named if p.removesuffix("ed") not in table]
+    assert not missing, f"docs/tested.md has no row about {', '.join(missing)}"
+    assert "unchanged, on GPUs" not in readme
 
 
 def test_every_command_of_the_readme_is_one():
