@@ -2,7 +2,9 @@
 
 python bench/keep.py STUDY        from runs/STUDY/results.json, beside what was kept of it before
 
-What was found by `--only` joins the experiments that were kept before, under the same conditions.
+A figure that depended on a fault stays in its file, named under `withdrawn` with the reason, such
+as "experiments/M1/methods/vae", until its experiment is found anew. What was found by `--only`
+joins the experiments that were kept before, under the same conditions.
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         name: dict(sorted((old[name] | new[name]).items()))
         for name in ("experiments", "claims", "minutes")
     }
-    return new | parts
+    stale = {
+        path: reason
+        for path, reason in old.get("withdrawn", {}).items()
+        if path.split("/")[1] not in new[path.split("/")[0]]
+    }
+    return new | parts | ({"withdrawn": stale} if stale else {})
 
 
 def _told(value: Any) -> Any:

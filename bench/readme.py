@@ -6,6 +6,7 @@ python bench/readme.py
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 from pathlib import Path
@@ -90,7 +91,7 @@ def family_table(study: dict[str, Any]) -> str:
     """Every method after the same time, best first."""
     found = study["experiments"]["M1"]["methods"]
     lines = ["| | linear probe | k-NN | epochs |", "|---|---:|---:|---:|"]
-    for name in sorted(found, key=lambda n: -found[n]["linear"]):
+    for name in sorted(found, key=lambda n: by_size(found[n]["linear"])):
         row = found[name]
         lines.append(f"| `{name}` | {row['linear']:.1%} | {row['knn']:.1%} | {row['epochs']} |")
     minutes = max(row["minutes"] for row in found.values())
@@ -165,7 +166,8 @@ def pretext_table(study: dict[str, Any]) -> str:
     found, drawn = study["experiments"]["P1"]["tasks"], study["experiments"]["P3"]
     lines = ["| | its own question | by chance | linear probe | from tiles | 1 % of labels |",
              "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
-    for name in sorted(found, key=lambda n: -max(found[n]["linear"], found[n]["tiles"] or 0)):
+    best = {n: [row["linear"], row["tiles"] or 0] for n, row in found.items()}
+    for name in sorted(found, key=lambda n: min(map(by_size, best[n]))):
         row = found[name]
         told = (row[k] for k in ("answered", "chance", "linear", "tiles", "few"))
         shares = " | ".join("–" if share is None else f"{share:.1%}" for share in told)
@@ -394,8 +396,15 @@ def machines_sentence(found: dict[str, Any]) -> str:
     )
 
 
+def by_size(value: float) -> float:
+    """Sorts the largest first, what is withdrawn last."""
+    return math.inf if math.isnan(value) else -value
+
+
 def spread(values: list[float], digits: int) -> str:
     """Mean ± standard deviation, where there are several."""
+    if any(isinstance(value, Withdrawn) for value in values):
+        return "withdrawn"
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
@@ -469,9 +478,45 @@ def survival_sentence(kills: dict[str, Any], folder: dict[str, Any], page: dict[
     )
 
 
+class Withdrawn(float):
+    """A figure that depended on a fault: it stays in its file and is not shown."""
+
+    def __new__(cls, _: float = math.nan) -> Withdrawn:
+        return super().__new__(cls, math.nan)
+
+    def __format__(self, _: str) -> str:
+        return "withdrawn"
+
+    def __mul__(self, _: float) -> Withdrawn:
+        return self
+
+    __rmul__ = __truediv__ = __mul__
+
+
+def without(value: Any, path: list[str]) -> Any:
+    """`value` with each number at or below `path` withdrawn; `*` is any key.
+
+    Raises:
+        SystemExit: nothing is at `path`.
+    """
+    if path and isinstance(value, dict):
+        keys = list(value) if path[0] == "*" else path[:1]
+        if path[0] != "*" and path[0] not in value:
+            raise SystemExit(f"there is no '{path[0]}' to withdraw among {', '.join(value)}")
+        return value | {key: without(value[key], path[1:]) for key in keys}
+    if isinstance(value, dict):
+        return {key: without(inner, []) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without(inner, []) for inner in value]
+    return Withdrawn() if isinstance(value, float | int) else value
+
+
 def result(file: str) -> dict[str, Any]:
-    """What a command wrote."""
-    return json.loads((ROOT / "results" / file).read_text())
+    """What a command wrote, less what its key `withdrawn` names: {"path/to/figures": reason}."""
+    content = json.loads((ROOT / "results" / file).read_text())
+    for path in content.get("withdrawn", {}):
+        content = without(content, path.split("/"))
+    return content
 
 
 def filled(text: str) -> str:

@@ -66,6 +66,35 @@ def test_figures_in_the_readme_are_those_of_the_results():
     assert filled(readme) == readme, "run python bench/readme.py"
 
 
+def test_withdrawn_figures_are_not_shown():
+    """Would catch a README that goes on showing what a fault made, and a mean that hides it."""
+    import runpy
+
+    readme = runpy.run_path(str(ROOT / "bench" / "readme.py"))
+    found = {"M1": {"vae": {"linear": 0.5721, "seeds": [0.1, 0.2]}, "simclr": {"linear": 0.98}}}
+    left = readme["without"](found, ["M1", "vae"])["M1"]
+    assert f"{100 * left['vae']['linear']:.1f}" == "withdrawn"
+    assert readme["spread"](left["vae"]["seeds"], 2) == "withdrawn"
+    assert left["simclr"] == found["M1"]["simclr"]
+    assert sorted(left, key=lambda n: readme["by_size"](left[n]["linear"])) == ["simclr", "vae"]
+    with pytest.raises(SystemExit, match="no 'bigan' to withdraw"):
+        readme["without"](found, ["M1", "bigan"])
+
+
+def test_a_study_run_again_is_no_longer_withdrawn(tmp_path):
+    """Would catch withdrawals that outlive new figures, or that `--only` forgets of the others."""
+    import runpy
+
+    joined = runpy.run_path(str(ROOT / "bench" / "keep.py"))["joined"]
+    same = {"quick": False, "seeds": 1, "cores": 2, "versions": {}, "claims": {}, "minutes": {}}
+    withdrawn = {"experiments/A/x": "why", "experiments/B/y": "why"}
+    old = same | {"experiments": {"A": {"x": 1}, "B": {"y": 1}}, "withdrawn": withdrawn}
+    assert joined(old, same | {"experiments": {"A": {"x": 2}}})["withdrawn"] == {
+        "experiments/B/y": "why"
+    }
+    assert "withdrawn" not in joined(old, same | {"experiments": {"A": {}, "B": {}}})
+
+
 def test_platforms_that_the_readme_names_are_in_the_table_of_what_has_run():
     """Would catch a README that promises a platform nobody has run, without saying so."""
     table = (ROOT / "docs" / "tested.md").read_text(encoding="utf-8").lower()
