@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from unlabeled.cli import main
 from unlabeled.core import Batch
 from unlabeled.datasets import corpus, sentences, text
 from unlabeled.encoders.base import build
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import language
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.export import export
@@ -22,6 +23,8 @@ from unlabeled.report.explore import explore
 from unlabeled.views import tokens as t
 
 pytest.importorskip("tokenizers", reason="the extra `text` is not installed")
+# The folder of these tests is told for what its files are taken.
+pytestmark = pytest.mark.filterwarnings("ignore:of the text in:unlabeled.errors.Notice")
 V = 300
 # The texts of these tests are so alike that the watch over collapse rings.
 ALIKE = pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
@@ -512,10 +515,47 @@ def test_a_run_on_books_is_judged_from_its_folder(world, tmp_path, capsys):
 
 
 def test_only_whole_words_say_what_a_file_is_for(tmp_path):
-    for name in ("new_testament", "latest", "invalid", "poems-train", "poems-test", "poems.valid"):
+    names = ("new_testament", "latest", "invalid", "my_test_notes")
+    for name in (*names, "poems-train", "poems-test", "poems.valid"):
         (tmp_path / f"{name}.txt").write_text("A line of text. And one more.")
-    documents = corpus.read(tmp_path)
+    with pytest.warns(Notice, match=r"poems-test.txt is tested on and poems.valid.txt is left out"):
+        documents = corpus.read(tmp_path)
     assert sorted((d.source, d.test) for d in documents) == [
-        ("invalid", False), ("latest", False), ("new_testament", False), ("poems", False),
-        ("poems", True),
+        ("invalid", False), ("latest", False), ("my_test_notes", False), ("new_testament", False),
+        ("poems", False), ("poems", True),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "tested", "kept"),
+    [
+        (("test.txt", "train-1.txt", "valid.txt"), ["test.txt"], 2),
+        (("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"), ["wiki.test.tokens"], 2),
+        (("train.TXT", "dev.txt"), ["dev.txt"], 2),
+        (("a_test.txt", "Validation-0.md"), [], 2),  # nothing would be left to learn from
+        (("contest.txt", "a test of time.txt", "protests.txt"), [], 3),
+    ],
+)
+def test_files_named_as_splits_are_said(names, tested, kept, tmp_path):
+    """Against a test part taken from the middle of a name, or taken without a word."""
+    for name in names:
+        (tmp_path / name).write_text("A line of text. And one more.")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        documents = corpus.read(tmp_path)
+    assert len(documents) == kept
+    assert sum(d.test for d in documents) == len(tested)
+    words = " ".join(str(notice.message) for notice in said)
+    assert all(f"{name} is tested on" in words for name in tested)
+    assert bool(said) == bool(tested)
+
+
+def test_text_in_linked_folders_is_read_and_what_is_left_out_counted(tmp_path):
+    """Against folders of links that seem empty, and endings in capitals that are invisible."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "A.TXT").write_text("A line of text.")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "texts" / "b.pdf").write_text("no text")
+    with pytest.warns(Notice, match=r"1 text file is read; left out: 1 .pdf"):
+        assert len(corpus.read(tmp_path / "texts")) == 1

@@ -10,7 +10,7 @@ import torch
 from unlabeled import words
 from unlabeled.cli import main
 from unlabeled.datasets import corpus
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.methods import word2vec as w2v
 from unlabeled.tokens import MASK
 from unlabeled.words import Words
@@ -250,7 +250,8 @@ def test_documents_and_their_parts(tmp_path):
     (tmp_path / "books_test.txt").write_text(f"{long}\n")
     (tmp_path / "books_valid.txt").write_text(f"{long}\n")
     (tmp_path / "notes.txt").write_text("Broken to\na width.\n\nAnother\nparagraph.\n")
-    found = corpus.read(tmp_path)
+    with pytest.warns(Notice, match=r"books_test.txt is tested on and books_valid.txt is left out"):
+        found = corpus.read(tmp_path)
     assert [(d.source, len(d.paragraphs), d.test) for d in found] == [
         ("books", 1, True), ("books", 2, False), ("books", 1, False), ("notes", 2, False),
     ]  # fmt: skip

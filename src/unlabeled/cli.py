@@ -133,8 +133,10 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
         parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
     if "labels_from" in accepted:
         _labels_argument(parser)
+    if "test" in accepted:
+        _test_argument(parser)
     own: set[str | int] = set()
-    own |= {"data", "encoder", "resume", "labels_from", "progress"} & set(accepted)
+    own |= {"data", "encoder", "resume", "labels_from", "test", "progress"} & set(accepted)
     parser.add_function_arguments(phases, skip=own, as_group=False)
     given = vars(_parse_args(parser, argv))
     given.pop("config")
@@ -155,6 +157,7 @@ def evaluate_command(argv: list[str]) -> int:
     _run_arguments(parser)
     parser.add_argument("--data", type=str, help="data to judge it on (default: its training's)")
     _labels_argument(parser)
+    _test_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--layers", action="store_true", help="every stage by itself: one table, one picture"
@@ -165,7 +168,7 @@ def evaluate_command(argv: list[str]) -> int:
     run = load(given.run, given.encoder)
     if given.layers:
         return _evaluate_layers(run, given)
-    result = run.evaluate(given.data, labels_from=given.labels_from)
+    result = run.evaluate(given.data, labels_from=given.labels_from, test=given.test)
     if given.json:
         print(json.dumps(result, indent=2))
     else:
@@ -184,7 +187,7 @@ def _evaluate_layers(run: Run, given: Any) -> int:
     from unlabeled.report.plots import layers_picture
     from unlabeled.safety import inside
 
-    splits = open_for(run, given.data, given.labels_from)
+    splits = open_for(run, given.data, given.labels_from, given.test)
     encoders = {str(run.config["method"]): run.encoder, "random": random_of(run, splits)}
     found = {name: judge_stages(encoder, splits) for name, encoder in encoders.items()}
     told = {name: table(layers) for name, layers in found.items()}
@@ -287,8 +290,9 @@ def finetune_command(argv: list[str]) -> int:
     parser.add_argument("--data", type=str, help="labelled data (default: the run's own)")
     parser.add_argument("--labels", type=str, default="100%", help="how many: 160, or 1%%")
     _labels_argument(parser)
+    _test_argument(parser)
     parser.add_function_arguments(
-        finetune, skip={"run", "data", "labels", "labels_from", "progress"}, as_group=False
+        finetune, skip={"run", "data", "labels", "labels_from", "test", "progress"}, as_group=False
     )
     given = vars(_parse_args(parser, argv))
     from unlabeled.run import load
@@ -313,6 +317,7 @@ def compare_command(argv: list[str]) -> int:
     parser.add_argument("runs", type=str, nargs="+", help="run folders")
     parser.add_argument("--data", type=str, help="judge all on this (default: as evaluated before)")
     _labels_argument(parser)
+    _test_argument(parser)
     parser.add_argument("--out", type=str, default="compare.html", help="the page to write")
     given = _parse_args(parser, argv)
     from unlabeled.report.compare import compare
@@ -320,7 +325,7 @@ def compare_command(argv: list[str]) -> int:
     from unlabeled.run import load
 
     runs = [load(run) for run in given.runs]
-    print_results(compare(runs, Path(given.out), given.data, given.labels_from))
+    print_results(compare(runs, Path(given.out), given.data, given.labels_from, given.test))
     print(given.out)
     return 0
 
@@ -339,6 +344,7 @@ def study_command(argv: list[str]) -> int:
     given = _parse_args(parser, argv)
     from unlabeled.studies.study import run_study
 
+    registry.say_which("studies", given.name)
     study = registry.find("studies", given.name)
     out = Path(given.out or Path("runs") / Path(given.name).stem)
     only = [key for key in given.only.split(",") if key]
@@ -565,13 +571,14 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     }
     for switch, told in switches.items():
         parser.add_argument(f"--{switch}", action="store_true", help=told)
-    elsewhere = {"method", "data", "encoder", "start", "labels_from", "progress", "options"}
+    elsewhere = {"method", "data", "encoder", "start", "labels_from", "test", "progress", "options"}
     parser.add_function_arguments(train, skip={*elsewhere, *switches}, as_group=False)
     parser.add_argument("--start", type=str, help="run whose encoder to begin with")
     parser.add_argument(
         "--dry_run", action="store_true", help="say how much memory and time it would take"
     )
     _labels_argument(parser)
+    _test_argument(parser)
     parser.add_class_arguments(Recipe, as_group=True)
     parser.add_class_arguments(cls, skip={"encoder"}, as_group=True)
     parser.set_defaults({f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)})
@@ -589,6 +596,12 @@ def _labels_argument(parser: ArgumentParser) -> None:
         "--labels_from",
         type=str,
         help="where labels of pictures in files are: folders, a .csv, a .npy, a table's column",
+    )
+
+
+def _test_argument(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--test", type=str, help="other data to test on; then all of --data is learned from"
     )
 
 

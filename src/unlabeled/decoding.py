@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps
 
 # Pillow's decoders raise all of these on damaged files.
@@ -35,6 +36,23 @@ GREY = ("1", "L", "LA", "La", "I", "F")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Pillow tries no others: some would start a program."""
+try:
+    import pillow_heif
+except ImportError:
+    HEIF_IS_READ = ""
+else:
+    pillow_heif.register_heif_opener()
+    FORMATS += ("HEIF",)
+    HEIF_IS_READ = pillow_heif.__version__
+
+
+NO_HEIC = "HEIC, which pip install 'unlabeled[heic]' makes readable"
+HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+
+
+def reader() -> tuple[str | int | None, ...]:
+    """What decoding depends on beside the files: versions, and the largest image allowed."""
+    return PIL.__version__, HEIF_IS_READ, Image.MAX_IMAGE_PIXELS
 
 
 class Header(NamedTuple):
@@ -123,13 +141,22 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
             with Image.open(source, formats=FORMATS) as image:
                 return task(image, *arguments)
     except Image.UnidentifiedImageError:
-        return "no picture of a known format"
+        return "no picture of a known format" if HEIF_IS_READ or not _is_heic(source) else NO_HEIC
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"enormous: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     except (PermissionError, MemoryError):  # not the picture's fault
         raise
     except UNREADABLE as error:
         return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"[:200]
+
+
+def _is_heic(source: BinaryIO | Path) -> bool:
+    """Whether it is HEIC, whatever its ending."""
+    if not isinstance(source, Path):
+        source.seek(0)
+        return source.read(12)[4:] in HEIC
+    with source.open("rb") as file:
+        return file.read(12)[4:] in HEIC
 
 
 def _header(image: Image.Image) -> Header:

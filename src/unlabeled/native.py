@@ -7,6 +7,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import sys
 import warnings
@@ -70,11 +71,13 @@ def fused(network: nn.Module, wanted: bool) -> Iterator[None]:
 def library(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL | None:
     """What a source compiles to; None where it cannot be, or `UNLABELED_COMPILE=0` forbids it.
 
-    It is kept in the user's cache, under a name that holds the source and the machine.
+    It is kept in the user's cache, under a name that holds the source, the machine, its processor
+    and the compiler asked for.
     """
     if os.environ.get("UNLABELED_COMPILE") == "0":
         return None
     machine = " ".join(os.uname()) if hasattr(os, "uname") else "windows"
+    machine += f"{_processor()}{os.environ.get('CXX')}"
     words = source.read_bytes() + f"{list(flags)}{machine}{torch.__version__}".encode()
     name = f"{source.stem}_{hashlib.sha256(words).hexdigest()[:16]}"
     folder = Path(os.environ.get("UNLABELED_CACHE") or user_cache_path("unlabeled")) / "kernels"
@@ -84,6 +87,15 @@ def library(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL | None:
         if os.environ.get("UNLABELED_COMPILE") == "1":
             warnings.warn(f"no compiled {source.stem}: {error}", stacklevel=2)
         return None
+
+
+def _processor() -> str:
+    """What its instructions are told by; a cache may be shared by machines of one name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return " ".join(sorted({x for x in lines if x.lower().startswith(("flags", "features"))}))
 
 
 def _built(source: Path, flags: tuple[str, ...], name: str, folder: Path) -> Path:

@@ -13,11 +13,12 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 
 KINDS = ("methods", "encoders", "datasets", "objectives", "studies")
 SINGULAR = {"studies": "study"}
@@ -51,6 +52,20 @@ def find(kind: str, name: str) -> Any:
         )
     module = importlib.import_module(f"unlabeled.{kind}.{index[name][0]}")
     return _pick(kind, module, "" if kind in ("methods", "datasets", "studies") else name)
+
+
+def say_which(kind: str, name: str) -> None:
+    """Say that a name of ours is meant, where a file or folder here is called so, too."""
+    own, _, place = name.partition(":") if kind == "datasets" else (name, "", "")
+    if own not in _index(kind):
+        return
+    alike = [name, own, f"{own}.py"] if kind == "datasets" else [f"{own}.py"]
+    here = next((path for path in alike if Path(path).exists()), None)
+    if here and Path(here) not in (Path(place), *Path(place).parents):
+        what = "data set" if kind == "datasets" else SINGULAR.get(kind, kind[:-1])
+        other = "folder" if Path(here).is_dir() else "file"
+        message = f"{own} is the {what} of that name, not the {other} {here}; that is ./{here}"
+        warnings.warn(message, Notice, stacklevel=3)
 
 
 def _index(kind: str) -> dict[str, tuple[str, str]]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.modules import module as hooks
 
-from unlabeled.datasets.base import rate_of
+from unlabeled.datasets.base import is_program, rate_of
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 
@@ -25,6 +25,8 @@ NUMBER, ENTRIES, LETTERS = 1 << 20, 64, 500
 """At most: a number among an encoder's arguments, the entries of a list, the length of a string."""
 SPARE = 1 << 24
 """Values that an encoder may hold beyond its weights, such as tables of positions."""
+IN_MEMORY = "in memory"
+"""On record in place of test data that has no path."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -93,12 +95,25 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     """The content of a config.json, if it can be one.
 
     Raises:
-        UserError: `method` is no string, or `data` neither a string nor null.
+        UserError: `method` is no string, or `data` or `test` neither a string nor null.
     """
-    for field, types in (("method", str), ("data", str | None)):
+    for field, types in (("method", str), ("data", str | None), ("test", str | None)):
         if not isinstance(config.get(field), types):
             raise UserError(f"config.json is damaged: {field} is no string; train it again")
     return config
+
+
+def refuse_unopened(folder: Path, test: str) -> str:
+    """The test data that is on record in a run folder, if it can be opened from there.
+
+    Raises:
+        UserError: it was in memory, or is loaded by a file, of a stranger perhaps.
+    """
+    if test == IN_MEMORY:
+        raise UserError(f"{folder} was tested on an array in memory; give it again as test")
+    if is_program(test):
+        raise UserError(f"the test data of {folder} is loaded by a file; give it as --test {test}")
+    return test
 
 
 def read_shapes(path: Path) -> Shapes:

@@ -20,7 +20,7 @@ from torch import nn
 
 from unlabeled import __version__, registry
 from unlabeled.core import Method, Recipe
-from unlabeled.datasets.base import PARTNER, Splits, open_data
+from unlabeled.datasets.base import PARTNER, Splits, open_data, with_test
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, takes
 from unlabeled.encoders.external import Backbone
@@ -29,6 +29,7 @@ from unlabeled.files import write_bytes, write_json
 from unlabeled.local import Local
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.run import Run, load
+from unlabeled.safety import IN_MEMORY, refuse_unopened
 from unlabeled.views import kernel
 
 LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
@@ -48,6 +49,7 @@ def train(
     resume: bool = False,
     size: int | None = None,
     labels_from: Any = None,
+    test: Any = None,
     labels: str | None = None,
     local: bool = False,
     workers: int | None = None,
@@ -78,6 +80,8 @@ def train(
         size: side of the pictures in pixels; that of the data unless given, of files at most 96.
         labels_from: where labels of pictures in files are, to judge by or for supervised methods:
             "folders", a .csv, an array or .npy, or the column of a table.
+        test: other data to test on, in any form that `data` may have; then all of `data` is learned
+            from, or its training part where it has an official split.
         labels: how many labels a supervised method gets, the same of each class: 160, or 1%; all
             unless given.
         local: whether each stage of the encoder learns by itself, from a head of its own: no
@@ -106,6 +110,10 @@ def train(
     from unlabeled.learner import check_flags, fit
 
     flags = check_flags(trainer or {}, logger)
+    name = method if isinstance(method, str) else method.__name__.lower()
+    folder = Path(out) if out else Path("runs") / Path(name.partition(":")[0]).stem
+    if resume and test is None and not isinstance(data, Splits):
+        test = _recorded_test(folder)
     job = _job(
         method,
         data,
@@ -116,6 +124,7 @@ def train(
         seed=seed,
         size=size,
         labels_from=labels_from,
+        test=test,
         labels=labels,
         local=local,
         workers=workers,
@@ -127,7 +136,6 @@ def train(
         if count < 1:
             raise UserError(f"{flag} is {count}, but must be at least 1")
     check_launch(devices, nodes)
-    folder = Path(out) if out else Path("runs") / Path(job.name.partition(":")[0]).stem
     first = is_first()  # the others leave the folder alone
     if first:
         checkpoint = _prepare(folder, job.config, resume)
@@ -265,6 +273,7 @@ def _job(
     seed: int = 0,
     size: int | None = None,
     labels_from: Any = None,
+    test: Any = None,
     labels: str | None = None,
     local: bool = False,
     workers: int | None = None,
@@ -294,10 +303,15 @@ def _job(
         begun = start if isinstance(start, Run) else load(start)
         shape = {"channels": begun.inputs["channels"], "size": begun.size}
         shape["stored"] = begun.inputs.get("stored")
+    if isinstance(method, str):
+        registry.say_which("methods", method)
+    if isinstance(encoder, str):
+        registry.say_which("encoders", encoder)
     if start is not None and begun.tokenizer:
         splits = reopen_texts(data, begun.tokenizer, begun.size)
+        splits = splits if test is None else with_test(splits, test)
     else:
-        splits = open_data(data, **shape, labels_from=labels_from, workers=workers)
+        splits = open_data(data, **shape, labels_from=labels_from, workers=workers, test=test)
     encoder = encoder or (cls.sound_network if splits.rate else cls.network)
     encoder_args = cls.encoder_args | (encoder_args or {})
     if start is not None:
@@ -334,6 +348,7 @@ def _job(
         "data": _record(data),
         "size": size,
         "labels_from": _record(splits.labels_from),
+        "test": None if splits.test_from is None else _record(splits.test_from) or IN_MEMORY,
         "labels": labels,
         "local": local or None,
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
@@ -506,6 +521,15 @@ def _is_abandoned(record: Path) -> bool:
     return ours and not record.with_name("encoder.safetensors").exists()
 
 
+def _recorded_test(folder: Path) -> str | None:
+    """The test data of a run that is to go on, where it has its own."""
+    try:
+        test = json.loads((folder / "config.json").read_text()).get("test")
+    except (OSError, ValueError, AttributeError):  # said of elsewhere
+        return None
+    return None if test is None else refuse_unopened(folder, test)
+
+
 def _refuse_other(record: Path, config: dict[str, Any]) -> None:
     try:
         before = dict(json.loads(record.read_text()))
@@ -569,8 +593,8 @@ def _record(data: Any) -> str | None:
     if not isinstance(data, str | Path):
         return None
     path = Path(data).expanduser()
-    is_path = path.exists() and str(data) not in registry.listing("datasets")
-    return str(path.resolve()) if is_path else str(data)
+    is_name = isinstance(data, str) and data in registry.listing("datasets")
+    return str(path.resolve()) if path.exists() and not is_name else str(data)
 
 
 def _name_of(encoder: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,16 @@ import numpy as np
 import torch
 
 from unlabeled import registry
-from unlabeled.errors import UserError
+from unlabeled.datasets import folders
+from unlabeled.errors import Notice, UserError
 from unlabeled.views import Photo, View
 from unlabeled.views.sound import Room
 
 TEST_SHARE = 0.2
 """Of labelled data without a test set of its own, kept for testing."""
 SPLIT_SEED = 0
+EVALUATED = ("test", "validation")
+"""Official splits that may be tested on, the better one first."""
 PARTNER = "partner"
 """The factor that holds what belongs to each picture in paired data, (N, …)."""
 
@@ -124,6 +128,8 @@ class Splits:
         labels_from: where the labels were said to be, to open it again.
         tokenizer: of texts, as JSON; empty of pictures alone.
         vocabulary: tokens that it knows.
+        validation: neither learned from nor tested on; empty unless there is an official one.
+        test_from: other data that the test part was read from, to open it again.
     """
 
     name: str
@@ -137,6 +143,13 @@ class Splits:
     labels_from: Any = None
     tokenizer: str = ""
     vocabulary: int = 0
+    validation: Samples = None  # type: ignore[assignment]  # set below
+    test_from: Any = None
+
+    def __post_init__(self) -> None:
+        """Without a validation part, it is empty."""
+        if self.validation is None:
+            self.validation = self.train.take(np.arange(0))
 
     @property
     def channels(self) -> int:
@@ -180,6 +193,7 @@ def open_data(
     labels_from: Any = None,
     workers: int | None = None,
     stored: str | None = None,
+    test: Any = None,
 ) -> Splits:
     """Any kind of data as a data set.
 
@@ -195,20 +209,175 @@ def open_data(
             "folders", a `.csv`, an array or `.npy`, or the column of a table.
         workers: processes that decode files; as many as there are cores unless given.
         stored: what numbers arrays hold, as `arrays.as_pictures` takes it.
+        test: other data to test on; then all of `data` that has no official split is learned from.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
     """
-    name = str(data) if isinstance(data, str | Path) else "array"
+    name = name_of(data)
     data = _loaded(data)
     splits = _named(data)
     if splits is None:
-        splits = split(_read(data, channels, size, labels_from, workers, stored), name)
+        share = TEST_SHARE if test is None else 0.0
+        splits = split(_read(data, channels, size, labels_from, workers, stored), name, share)
         splits.labels_from = labels_from
     elif labels_from is not None:
         raise UserError(f"{splits.name} has its own labels; leave labels_from away")
-    train, test = (_fit(part, splits.name, channels, size) for part in (splits.train, splits.test))
-    return replace(splits, train=train, test=test)
+    parts = {
+        key: _fit(getattr(splits, key), splits.name, channels, size)
+        for key in ("train", "test", "validation")
+    }
+    splits = replace(splits, **parts)
+    return splits if test is None else with_test(splits, test, labels_from, workers)
+
+
+def name_of(data: Any) -> str:
+    """What data is called: as the user gives it, or "array"."""
+    if not isinstance(data, str | Path):
+        return "array"
+    is_set = str(data).partition(":")[0] in registry.listing("datasets")
+    return f"./{data}" if is_set and isinstance(data, Path) else str(data)
+
+
+def with_test(
+    splits: Splits, test: Any, labels_from: Any = None, workers: int | None = None
+) -> Splits:
+    """A data set with other data as its test part.
+
+    That is opened as the data set is: with its channels, size, kind of numbers, tokens and classes,
+    by name. Of data that has an official split, only the test part is taken, and of the data set
+    only the training part.
+
+    Args:
+        splits: what is learned from.
+        test: any kind of data.
+        labels_from: where labels of files are; labels in arrays belong to the training data alone.
+        workers: processes that decode files.
+
+    Raises:
+        UserError: it does not fit, or has no labels where the training data has some.
+    """
+    name, data = name_of(test), _loaded(test)
+    if splits.tokenizer:
+        if PARTNER in splits.train.factors:
+            raise UserError(
+                f"{splits.name} has captions, so it cannot be tested on {name}; omit it"
+            )
+        from unlabeled.datasets.text import reopen
+
+        other = reopen(data, splits.tokenizer, splits.size)
+        part = whole(other)
+    else:
+        own = labels_from if isinstance(labels_from, str | Path) else None
+        own = None if str(own).endswith(".npy") else own
+        other = _named(data) or split(
+            _read(data, splits.channels, splits.size, own, workers, splits.stored), name, share=0
+        )
+        part = _fit(
+            other.test if len(other.test) else other.train, name, splits.channels, splits.size
+        )
+    if rate_of(part.stored) != splits.rate:
+        raise UserError(f"{name} and {splits.name} are not both audio of one rate; give data alike")
+    if part.x.dtype != np.uint8 and part.x.dtype != splits.train.x.dtype:
+        low, high = value_range(part.x)
+        if low < splits.range[0] or high > splits.range[1]:
+            raise UserError(
+                f"{name} has {part.x.dtype} values from {low:g} to {high:g}, but {splits.name} "
+                f"{splits.train.x.dtype} in {splits.range[0]:g} to {splits.range[1]:g}; convert it"
+            )
+    train, part = _with_classes(splits, part, other.target, name)
+    classes = train.classes.get(splits.target, []) if splits.target else []
+    apart = ", ".join(
+        f"the {len(samples):,} for {use}"
+        for use, samples in (("testing", splits.test), ("validation", splits.validation))
+        if len(samples)
+    )
+    _say(
+        f"{len(train):,} {splits.noun} of {splits.name} are learned from, {len(part):,} of {name} "
+        "are tested on" + (f"; of {splits.name} {apart} are set aside" if apart else "")
+    )
+    unseen = train.take(np.arange(0))
+    return replace(
+        splits, train=train, test=part, classes=classes, validation=unseen, test_from=test
+    )
+
+
+def _with_classes(
+    splits: Splits, part: Samples, target: str | None, name: str
+) -> tuple[Samples, Samples]:
+    """Training part and another one, their classes matched by name; only factors that both have.
+
+    Where the other one has classes that are not known to the training part, they are added.
+    """
+    ours, theirs = splits.train, dict(part.factors)
+    classes = dict(part.classes)
+    if splits.target and splits.target not in theirs and target:
+        theirs[splits.target] = theirs.pop(target)
+        classes[splits.target] = classes.pop(target, [])
+    if splits.target and splits.target not in theirs:
+        raise UserError(
+            f"{name} has no labels '{splits.target}', which {splits.name} has; give test data that "
+            "has them"
+        )
+    if lost := sorted(set(ours.factors) - set(theirs)):
+        _say(f"{name} does not have {', '.join(lost)}, so that is left out")
+    both = [factor for factor in ours.factors if factor in theirs]
+    known: dict[str, list[str]] = {}
+    codes: dict[str, np.ndarray] = {}
+    for factor in both:
+        y, y_test = ours.factors[factor], theirs[factor]
+        codes[factor] = y_test
+        names, other = (list(own.get(factor) or []) for own in (ours.classes, classes))
+        if not names and not other:
+            continue
+        names, other = names or _numbers(y), other or _numbers(y_test)
+        if factor in ("shot", "clip"):  # equal names are other films
+            table = np.arange(len(other)) + len(names)
+            known[factor] = names + other
+        else:
+            present = {other[code] for code in np.unique(y_test[y_test >= 0])}
+            added = [c for c in other if c in present and c not in names]
+            known[factor] = names + added
+            table = np.array([known[factor].index(c) if c in known[factor] else -1 for c in other])
+            if added and factor == splits.target:
+                _say_unknown(added, len(present), factor, name)
+        codes[factor] = np.where(y_test >= 0, table[np.maximum(y_test, 0)], -1).astype(np.int64)
+    train = replace(
+        ours, factors={f: ours.factors[f] for f in both}, classes=dict(ours.classes) | known
+    )
+    part = Samples(part.x, codes, part.names, dict(known), part.stored)
+    return train, _labeled(part, splits.target, name)
+
+
+def _numbers(y: np.ndarray) -> list[str]:
+    return [str(code) for code in range(int(y.max(initial=-1)) + 1)]
+
+
+def _labeled(samples: Samples, target: str | None, name: str) -> Samples:
+    """Those that have a label, where labels are asked for."""
+    if target is None or not len(samples):
+        return samples
+    rows = np.flatnonzero(samples.factors[target] >= 0)
+    if len(rows) == len(samples):
+        return samples
+    _say(
+        f"{len(samples) - len(rows):,} of {len(samples):,} samples to test on in {name} have no "
+        "label and are left out"
+    )
+    return samples.take(rows)
+
+
+def _say_unknown(classes: list[str], number: int, factor: str, name: str) -> None:
+    if classes:
+        shown = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
+        _say(
+            f"{len(classes):,} of the {number:,} classes of {factor} to test on in {name} are not "
+            f"among those to learn from: {shown}"
+        )
+
+
+def _say(message: str) -> None:
+    warnings.warn(message, Notice, stacklevel=3)
 
 
 def read_data(
@@ -230,7 +399,7 @@ def read_data(
 
 def whole(splits: Splits) -> Samples:
     """All rows, train before test."""
-    parts = [part for part in (splits.train, splits.test) if len(part)]
+    parts = [p for p in (splits.train, splits.validation, splits.test) if len(p)]
     if len(parts) == 1:
         return parts[0]
     factors = {k: np.concatenate([p.factors[k] for p in parts]) for k in parts[0].factors}
@@ -263,6 +432,7 @@ def _named(data: Any) -> Splits | None:
         return None
     name, _, place = data.partition(":")
     if name in registry.listing("datasets"):
+        registry.say_which("datasets", data)
         return registry.find("datasets", name).load(place or None)
     return None
 
@@ -293,7 +463,7 @@ def _read(
         return video.read(path, size)
     if path.is_dir() and sound.is_folder_of_sound(path):
         return sound.read(path, length, rate, labels_from)
-    if path.is_dir() or (path.is_file() and path.suffix in (".tar", *encoded.TABLES)):
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *encoded.TABLES)):
         return encoded.read(path, channels, size, labels_from=labels_from, workers=workers)
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, stored)
@@ -330,17 +500,23 @@ def _fit(
 def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
     """Labelled pictures into train and about that share of test; unlabelled ones all to train.
 
-    A picture with a name is drawn by its name, so that it stays on its side when others come or go;
-    those without by a permutation of fixed seed. Frames stay with those of their shot.
+    Where the names tell of official splits, those are taken, whatever the share. Else a picture
+    with a name is drawn by its name, so that it stays on its side when others come or go; those
+    without by a permutation of fixed seed. Frames stay with those of their shot.
     """
     if not len(samples):
         raise UserError(f"{name} holds no pictures (0 samples); give at least one")
     rate = rate_of(samples.stored)
     span = (0.0, 1.0) if rate or samples.x.dtype == np.uint8 else value_range(samples.x)
     target = next(iter(samples.factors), None)
+    parts = _official(samples, name, target)
+    if parts is not None and not len(parts[1]):
+        return split(parts[0], name, share)
     order = np.arange(len(samples))
     n_test = 0
-    if {"shot", "frame"} <= set(samples.factors):
+    if parts is not None:
+        pass
+    elif share and {"shot", "frame"} <= set(samples.factors):
         from unlabeled.datasets.video import by_shot
 
         rows, tested = by_shot(samples, share)
@@ -356,8 +532,53 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
             n_test = round(share * len(samples))
         n_test = max(1, n_test)
     train, test = samples.take(order[n_test:]), samples.take(order[:n_test])
+    validation = None
+    if parts is not None:
+        train, test, validation = parts
     classes = samples.classes.get(target, []) if target else []
-    return Splits(name, train, test, target, classes, span, Room() if rate else Photo())
+    augment = Room() if rate else Photo()
+    return Splits(name, train, test, target, classes, span, augment, validation=validation)
+
+
+def _official(
+    samples: Samples, name: str, target: str | None
+) -> tuple[Samples, Samples, Samples] | None:
+    """Parts to learn from, to test on and to set aside, where the names tell of official splits.
+
+    Without a test part that has labels, if labels are asked for, the validation part is tested on;
+    without either there is none to test on.
+    """
+    found = folders.official(samples.names) if samples.names else None
+    if found is None:
+        folders.say_unofficial(samples.names or [], name)
+        return None
+    kinds = np.array([kind for kind, _, _ in found])
+    parts = {kind: samples.take(np.flatnonzero(kinds == kind)) for kind in ("train", *EVALUATED)}
+    told = {
+        kind: ", ".join(sorted({place for own, place, _ in found if own == kind})[:3])
+        for kind in parts
+    }
+    for kind in EVALUATED:
+        parts[kind] = _labeled(parts[kind], target, f"{told[kind]} in {name}")
+    used = next((kind for kind in EVALUATED if len(parts[kind])), None)
+    train, none = parts["train"], samples.take(np.arange(0))
+    test = parts[used] if used else none
+    validation = parts["validation"] if used == "test" else none
+    message = f"{name} has official splits: {len(train):,} to learn from ({told['train']})"
+    if used:
+        message += f", {len(test):,} to test on ({told[used]}"
+        message += ")" if used == "test" else ", as none is for testing)"
+    else:
+        message += "; the others have no labels and are left out"
+    if len(validation):
+        message += f", {len(validation):,} for validation are set aside ({told['validation']})"
+    _say(message)
+    if target and used and target not in ("shot", "clip"):
+        seen, asked = (np.unique(part.factors[target]) for part in (train, test))
+        unseen = [code for code in asked if code not in seen]
+        names = samples.classes.get(target) or _numbers(samples.factors[target])
+        _say_unknown([names[code] for code in unseen], len(asked), target, name)
+    return train, test, validation
 
 
 def value_range(x: np.ndarray | Pictures) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import re
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.errors import UserError
+from unlabeled.datasets import folders
+from unlabeled.errors import Notice, UserError
 from unlabeled.tokens import SPECIAL, UNKNOWN
 
-ENDINGS = (".txt", ".md", ".rst", ".txt.gz", ".gz")
+ENDINGS = (".txt", ".md", ".rst", ".tokens", ".raw", ".gz")
 WRAPPED = 120
 """Letters at most in any line of a file whose lines are broken to a width."""
 TEST_SHARE = 0.1
@@ -24,8 +26,6 @@ TEST_SHARE = 0.1
 WORD = re.compile(r"[^\W\d_]+")
 """A word for word2vec: letters in a row, in lower case."""
 SENTENCE = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)\]]))\s+(?=["'“‘(\[]*[A-Z0-9])""")
-PART = re.compile(r"(?<![a-z])(train|test|valid)(?:ation)?(?![a-z])", re.IGNORECASE)
-"""What a file's name says it is for."""
 TITLES = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Mme|Mlle|vs|[A-Z])\.$")
 MOST = 1 << 16
 """Tokens of a vocabulary."""
@@ -50,9 +50,10 @@ def read(place: str | Path | None = None) -> list[Document]:
     """Documents of a file, of all files of a folder, or of Python's own documentation.
 
     In a file of short lines, broken to a width, an empty line ends a paragraph and the file is a
-    document. In one of long lines a line is a paragraph and an empty line ends a document. Files
-    whose name has the word `test` in it are for testing, those with `valid` or `validation` are
-    left out; `.gz` is unpacked.
+    document. In one of long lines a line is a paragraph and an empty line ends a document. Of a
+    folder, files whose name begins or ends with the word `test` are for testing, and those with
+    `valid` or `validation` are left out, or for testing where no other is; which ones is said.
+    Linked folders are followed; `.gz` is unpacked.
 
     Raises:
         UserError: there is no text, or it is not UTF-8.
@@ -61,13 +62,20 @@ def read(place: str | Path | None = None) -> list[Document]:
         return python_documentation()
     path = Path(place).expanduser()
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(ENDINGS))
+        listing = folders.walk(path)
+        names = [name for name in listing.names if folders.ending(name) in ENDINGS]
+        folders.say_links(listing, path)
+        others = folders.unread({*listing.names} - {*names}, path)
+        folders.say_left_out(path, len(names), "text file", others, listing)
+        parts = _parts(names, path)
     elif path.is_file():
-        files = [path]
+        parts = {path.name: split_named(path.name)[0]}
+        path = path.parent
     else:
         raise UserError(f"no text at '{place}': give a file of text, plain or .gz, or a folder")
-    chosen = [p for p in files if _part(p) != "valid"] or files
-    documents = [document for p in chosen for document in _documents(p)]
+    documents = [
+        document for name, part in parts.items() for document in _documents(path / name, part)
+    ]
     if not documents:
         raise UserError(f"{place} holds no text ({', '.join(ENDINGS)}); give files that do")
     return documents
@@ -180,7 +188,49 @@ def _library() -> Any:
     return tokenizers
 
 
-def _documents(path: Path) -> list[Document]:
+def split_named(name: str) -> tuple[str, str]:
+    """What a file is for by the first or last word of its name (train, validation or test, else
+    nothing), and the rest of the name.
+    """
+    stem = name.rpartition("/")[2].lower().removesuffix(".gz")
+    stem = name.rpartition("/")[2][: len(stem)]
+    words = list(re.finditer(r"[^\W\d_]+", stem.rpartition(".")[0] or stem))
+    kinds = {folders.SPLITS.get(w[0].lower()): w for w in (*words[-1:], *words[:1])}
+    kinds.pop(None, None)
+    source = stem.partition(".")[0]
+    if len(kinds) != 1:
+        return "", source
+    ((kind, word),) = kinds.items()
+    rest = source[: word.start()] + source[word.end() :]
+    return str(kind), rest.strip("_-. ") or source
+
+
+def _parts(names: list[str], path: Path) -> dict[str, str]:
+    """The files of a folder that are used, each with what it is for; said where names decide."""
+    parts = {name: split_named(name)[0] for name in names}
+    held = {kind: [n for n in names if parts[n] == kind] for kind in ("test", "validation")}
+    if len(held["test"]) + len(held["validation"]) == len(names):
+        return dict.fromkeys(names, "")  # nothing else to learn from
+    if held["validation"] and not held["test"]:
+        held = {"test": held["validation"], "validation": []}
+    if held["test"]:
+        message = f"of the text in {path}, {_shown(held['test'])} is tested on"
+        if held["validation"]:
+            message += f" and {_shown(held['validation'])} is left out, for validation"
+        warnings.warn(f"{message}, by their names", Notice, stacklevel=2)
+    return {
+        name: "test" if name in held["test"] else ""
+        for name in names
+        if name not in held["validation"]
+    }
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _documents(path: Path, part: str = "") -> list[Document]:
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -188,21 +238,13 @@ def _documents(path: Path) -> list[Document]:
         text = content.decode("utf-8-sig")
     except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{path} cannot be read as text: {error}; save it as UTF-8") from error
-    name, part = path.name.partition(".")[0], _part(path)
-    source = (PART.sub("", name).strip("_-. ") or name) if part else name
-    test = part == "test"
+    source, test = split_named(path.name)[1], part == "test"
     lines = text.splitlines()
     if max(map(len, lines), default=0) <= WRAPPED:
         return [Document(source, found, test)] if (found := _paragraphs(text)) else []
     parts = re.split(r"\n\s*\n", text)
     whole = ([line.strip() for line in part.splitlines() if line.strip()] for part in parts)
     return [Document(source, lines, test) for lines in whole if lines]
-
-
-def _part(path: Path) -> str:
-    """What a file is for by its name: train, test, valid, or nothing."""
-    found = PART.search(path.name)
-    return found[1].lower() if found else ""
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
 import sys
 import tarfile
@@ -16,7 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,11 @@ from typing import Any
 import joblib
 import numpy as np
 
-from unlabeled.datasets import cache
+from unlabeled.datasets import cache, folders
 from unlabeled.datasets.base import Pictures, Samples
+from unlabeled.datasets.folders import Listing
 from unlabeled.decoding import (
+    HEIF_IS_READ,
     Chunk,
     Files,
     Header,
@@ -34,6 +35,7 @@ from unlabeled.decoding import (
     Members,
     decode,
     look,
+    reader,
 )
 from unlabeled.errors import Notice, UserError
 from unlabeled.files import write_json
@@ -41,7 +43,10 @@ from unlabeled.files import write_json
 ENDINGS = {
     *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
     *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2"),
+    *(".apng", ".jfif", ".jfi", ".jif", ".jpe", ".dib", ".j2k", ".jpx", ".jpf", ".j2c"),
 }
+HEIF = (".heic", ".heif", ".hif")
+"""Read where pillow-heif is installed."""
 TABLES = (".parquet", ".arrow", ".feather")
 COLUMNS = ("image", "img", "picture", "jpg", "png", "webp", "bytes", "content")
 LARGEST = 96
@@ -51,7 +56,7 @@ LABEL = 4_000
 """Bytes of a label file that are read; of a caption in a tar, too."""
 FEW = 512
 """Pictures that are not worth starting processes for."""
-VERSION = 2
+VERSION = 3
 """Of the decoding; another one decodes anew."""
 
 
@@ -63,11 +68,13 @@ class Source:
     stamps: list[tuple[Any, ...]]  #: path, size and times of change of every file
     chunks: Callable[[], Iterator[Chunk]]
     labels: Callable[[str], list[str] | None]  #: by the name of a column or ending
+    others: list[str] = field(default_factory=list)  #: names of files that are no images
+    listing: Listing = field(default_factory=Listing)  #: of the folder
 
     @property
     def stamp(self) -> str:
-        """A hash of what is there and of the way it is decoded."""
-        known = json.dumps([VERSION, self.stamps, len(self.names)])
+        """A hash of what is there, of its names, and of the way it is decoded."""
+        known = json.dumps([VERSION, *reader(), self.stamps, self.names])
         return hashlib.sha256(known.encode()).hexdigest()
 
 
@@ -78,6 +85,7 @@ def read(
     *,
     labels_from: Any = None,
     workers: int | None = None,
+    beside: tuple[str, ...] = (),
 ) -> Samples:
     """All pictures of a folder, of tar shards or of tables, in the order of their names.
 
@@ -93,6 +101,7 @@ def read(
             or `.npy` in the order of the names, the column of a table, or the ending of a label
             file in a tar (`cls`).
         workers: processes that decode; as many as there are cores unless given.
+        beside: endings of files that the caller reads, so that they do not count as left out.
 
     Raises:
         UserError: there are no pictures, none can be read, or labels do not fit.
@@ -103,11 +112,15 @@ def read(
         )
     source = _source(path)
     names = source.names
+    others = folders.unread(source.others, path, labels_from, beside)
     if not names:
+        folders.say_left_out(path, 0, "image", others, source.listing)
         raise UserError(
             f"{path} holds no pictures ({', '.join(sorted(ENDINGS))}), tar shards or tables; "
             "give a folder that does"
         )
+    folders.say_links(source.listing, path)
+    folders.say_left_out(path, len(names), "image", others, source.listing)
     workers = 1 if len(names) <= FEW else workers or joblib.cpu_count()
     looked = _looked(source, workers)
     if not looked:
@@ -161,7 +174,7 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
     names = [str(row) for row in range(len(contents))]
     source = Source(
         names,
-        [(hashlib.sha256(b"".join(contents)).hexdigest(),)],
+        [(hashlib.sha256(b"".join(contents)).hexdigest(), *map(len, contents))],
         lambda: map(Held, _parts(names), _parts(contents)),
         lambda _: None,
     )
@@ -191,33 +204,38 @@ def _entry(
 def _source(path: Path) -> Source:
     root = path if path.is_dir() else path.parent
     shards, pictures = [path.name], []
+    listing = Listing()
     if path.is_dir():
-        found = sorted(_walk(path))
-        pictures = [p for p in found if Path(p).suffix.lower() in ENDINGS]
-        shards = [p for p in found if p.endswith((".tar", *TABLES))]
-    kinds = {"pictures": pictures, "tar": [p for p in shards if p.endswith(".tar")]}
-    kinds["tables"] = [p for p in shards if not p.endswith(".tar")]
+        listing = folders.walk(path)
+        there = sorted([*listing.names, *listing.broken])
+        pictures = folders.of_kind(
+            there, _endings(), folders.is_image, lambda name: folders.head(path / name)
+        )
+        shards = [p for p in listing.names if p.lower().endswith((".tar", *TABLES))]
+        listing.broken = sorted({*listing.broken} - {*pictures})  # decoding says so of these
+    kinds = {"pictures": pictures, "tar": [p for p in shards if p.lower().endswith(".tar")]}
+    kinds["tables"] = [p for p in shards if not p.lower().endswith(".tar")]
     if sum(map(bool, kinds.values())) > 1:
         told = ", ".join(f"{len(held):,} {kind}" for kind, held in kinds.items() if held)
         raise UserError(f"{path} holds {told} at once; give a folder with one kind of them")
+    others = sorted({*listing.names} - {*pictures, *shards})
     if pictures:
         return Source(
             pictures,
             [_stamp(root / p) for p in pictures],
             lambda: (Files(str(root), part) for part in _parts(pictures)),
             lambda _: None,
+            others,
+            listing,
         )
-    if kinds["tar"]:
-        return _tars(root, kinds["tar"])
-    return _tables(root, kinds["tables"])
+    source = _tars(root, kinds["tar"]) if kinds["tar"] else _tables(root, kinds["tables"])
+    listing.special += source.listing.special
+    source.others, source.listing = [*others, *source.others], listing
+    return source
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Files below a folder, as relative paths; hidden ones are left alone."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith((".", "__MACOSX"))]
-        inner = Path(place).relative_to(folder)
-        yield from ((inner / name).as_posix() for name in files if not name.startswith("."))
+def _endings() -> set[str]:
+    return ENDINGS | set(HEIF) if HEIF_IS_READ else ENDINGS
 
 
 def _parts(names: list[Any]) -> Iterator[tuple[Any, ...]]:
@@ -240,18 +258,26 @@ def _tars(root: Path, shards: list[str]) -> Source:
     """WebDataset: files of one stem belong together, `0001.jpg` and `0001.cls`."""
     pictures: list[tuple[str, str, Place]] = []  # shard, name in it, place
     others: dict[tuple[str, str, str], Place] = {}  # shard, stem, ending
+    links: list[str] = []
     for shard in shards:
         try:
             with tarfile.open(root / shard, "r:") as tar:
+                places: dict[str, Place] = {}
                 for member in tar:
-                    last = Path(member.name).name
-                    if not member.isfile() or last.startswith("."):
+                    name, last = member.name, Path(member.name).name
+                    if member.isdir() or last.startswith((".", "__MACOSX")):
                         continue
                     place = member.offset_data, member.size
-                    if Path(last).suffix.lower() in ENDINGS:
-                        pictures.append((shard, member.name, place))
+                    if member.islnk() and member.linkname in places:  # stored once
+                        place = places[member.linkname]
+                    elif not member.isfile():
+                        links.append(name)
+                        continue
+                    places[name] = place
+                    if folders.of_kind([name], _endings(), folders.is_image, _head(tar, place)):
+                        pictures.append((shard, name, place))
                     else:
-                        stem, ending = _stem(member.name)
+                        stem, ending = _stem(name)
                         others[shard, stem, ending] = place
         except (tarfile.TarError, OSError, EOFError) as error:
             raise UserError(
@@ -277,7 +303,20 @@ def _tars(root: Path, shards: list[str]) -> Source:
         return found if any(found) else None
 
     named = [name if len(shards) == 1 else f"{shard}/{name}" for shard, name, _ in pictures]
-    return Source(named, [_stamp(root / shard) for shard in shards], chunks, labels)
+    left = [f"{stem}.{ending}" if ending else stem for _, stem, ending in others]
+    stamps = [_stamp(root / shard) for shard in shards]
+    return Source(named, stamps, chunks, labels, left, Listing(special=links))
+
+
+def _head(tar: tarfile.TarFile, place: Place) -> Callable[[str], bytes]:
+    """Reads the first bytes of a member; the archive goes on where it was."""
+
+    def read(_: str) -> bytes:
+        assert tar.fileobj
+        tar.fileobj.seek(place[0])
+        return tar.fileobj.read(min(32, place[1]))
+
+    return read
 
 
 def _stem(member: str) -> tuple[str, str]:
@@ -338,7 +377,7 @@ def _schema(table: Path) -> tuple[Any, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if table.suffix == ".parquet":
+    if table.suffix.lower() == ".parquet":
         with pq.ParquetFile(table) as file:
             return file.schema_arrow, file.metadata.num_rows
     batches = _arrow_batches(table)
@@ -349,7 +388,7 @@ def _batches(table: Path, column: str) -> Iterator[Any]:
     """One column, some rows at a time."""
     import pyarrow.parquet as pq
 
-    if table.suffix == ".parquet":
+    if table.suffix.lower() == ".parquet":
         with pq.ParquetFile(table) as file:
             yield from file.iter_batches(CHUNK, columns=[column])
         return

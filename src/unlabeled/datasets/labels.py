@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from unlabeled.datasets import folders
 from unlabeled.datasets.base import Samples
 from unlabeled.errors import Notice, UserError
 
@@ -40,7 +41,7 @@ def attach(
     if place is None or place.suffix == ".npy":
         found = {"label": _array(labels_from, place, len(names))[kept]}
     elif str(place) == "folders":
-        found = {"label": np.array([_folder(name) for name in samples.names or []])}
+        found = {"label": np.array(folders.labels(samples.names or []))}
     elif place.suffix == ".csv":
         found = _table(place, samples.names or [])
     else:
@@ -76,15 +77,6 @@ def _array(given: Any, place: Path | None, total: int) -> np.ndarray:
             "counted; give one label for each, in the order of their names"
         )
     return values
-
-
-def _folder(name: str) -> str:
-    folders = PurePosixPath(name).parts[:-1]
-    if not folders:
-        raise UserError(
-            f"'{name}' lies in no sub-folder, so it has no label; move it, or give a .csv"
-        )
-    return folders[0]
 
 
 def _table(place: Path, names: list[str]) -> dict[str, np.ndarray]:

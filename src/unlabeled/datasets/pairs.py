@@ -97,7 +97,7 @@ def _read(path: Path) -> tuple[Samples, list[list[str]]]:
         if codes is None:
             raise UserError(f"{path} has no captions that differ: put a .txt beside each picture")
         return samples, [_captions(classes[code]) for code in codes]
-    samples = encoded.read(path, 3)
+    samples = encoded.read(path, 3, beside=(".txt", ".csv", ".jsonl"))
     names = samples.names or []
     tables = [file for file in files if file.suffix in (".csv", ".jsonl")]
     tables = [t for t in tables if t.stem in ("captions", "metadata")] or tables

@@ -6,7 +6,6 @@ shorter ends in digital silence, zeros. The rate stands in `Samples.stored`, as 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -15,17 +14,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unlabeled.datasets import folders
 from unlabeled.datasets.base import Samples
 from unlabeled.errors import Notice, UserError
 
-ENDINGS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf"}
+ENDINGS = {
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf"),
+    *(".wave", ".aifc", ".snd", ".w64", ".rf64", ".mp2", ".sph", ".nist"),
+}
 SECONDS = 4.0
 """Of a recording that are kept, from its beginning: what two cores learn from in good time."""
 HIGHEST = 16_000
 """Samples a second that files are brought down to; speech has little above."""
 RATES = (1_000, 192_000)
-ENOUGH = 2_000
-"""Files after which it is plain what a folder holds."""
 
 
 class Sound(NamedTuple):
@@ -40,19 +41,17 @@ class Sound(NamedTuple):
 
 
 def is_folder_of_sound(path: Path) -> bool:
-    """Whether most files of a known kind below it are recordings, of the first thousands."""
+    """Whether most files of a known kind below it are recordings."""
     from unlabeled.datasets import encoded
 
-    heard = other = 0
-    for _, folders, files in os.walk(path):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(files):
-            kind = Path(name).suffix.lower()
-            heard += kind in ENDINGS
-            other += kind in encoded.ENDINGS or kind in (".tar", *encoded.TABLES)
-        if heard + other > ENOUGH:
-            break
-    return heard > other
+    names = folders.walk(path).names
+    known = {*encoded.ENDINGS, *encoded.HEIF, ".tar", *encoded.TABLES}
+    other = sum(kind in known for kind in map(folders.ending, names))
+    return len(_recordings(path, names)) > other
+
+
+def _recordings(path: Path, names: list[str]) -> list[str]:
+    return folders.of_kind(names, ENDINGS, folders.is_audio, lambda name: folders.head(path / name))
 
 
 def from_memory(
@@ -122,9 +121,12 @@ def read(
         import soundfile
     except ModuleNotFoundError as error:
         raise UserError("reading sound needs soundfile: pip install 'unlabeled[sound]'") from error
-    from unlabeled.datasets.encoded import _walk
-
-    names = sorted(name for name in _walk(path) if Path(name).suffix.lower() in ENDINGS)
+    listing = folders.walk(path)
+    names = _recordings(path, sorted([*listing.names, *listing.broken]))
+    listing.broken = sorted({*listing.broken} - {*names})  # reading says so of these
+    folders.say_links(listing, path)
+    others = folders.unread({*listing.names} - {*names}, path, labels_from)
+    folders.say_left_out(path, len(names), "audio file", others, listing)
     waves, rates, kept, skipped, cut = [], [], [], [], 0
     for row, name in enumerate(names):
         try:

@@ -99,7 +99,7 @@ def _unpacked(archive: Path) -> Path:
             f"{archive} needs {1.2 * known.st_size / 1e9:.1f} GB unpacked, more than is free in "
             f"{cache.folder()}; set UNLABELED_CACHE to another disk"
         )
-    stamp = f"{archive.absolute()} {known.st_size} {known.st_mtime_ns}"
+    stamp = f"{archive.absolute()} {known.st_size} {known.st_mtime_ns} {known.st_ctime_ns}"
     with readable(archive, ORIGIN):
         folder = cache.build(f"stl10-{hashlib.sha256(stamp.encode()).hexdigest()[:24]}", fill)
     assert folder

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unlabeled import registry
 from unlabeled.datasets import corpus
 from unlabeled.datasets.base import Samples, Splits
 from unlabeled.errors import UserError
@@ -127,7 +128,10 @@ def reopen(data: Any, tokenizer: str, size: tuple[int, int]) -> Splits:
         return data
     if isinstance(data, str | Path):
         name, _, place = str(data).partition(":")
-        place = place if name in ("books", "text", "sentences") else str(data)
+        if isinstance(data, str) and name in ("books", "text", "sentences"):
+            registry.say_which("datasets", data)
+        else:
+            name, place = "", str(data)
         from unlabeled.datasets import books, sentences
 
         read_documents = books.documents if name == "books" else corpus.read

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from unlabeled.datasets import folders
 from unlabeled.datasets.base import SPLIT_SEED, TEST_SHARE, Samples, Splits, split
 from unlabeled.errors import UserError
 
@@ -53,15 +54,19 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Samples:
     if path.suffix in (".npy", ".npz") and path.is_file():
         return _arrays(path, size)
     if path.suffix.lower() in ENDINGS and path.is_file():
-        return _films([path], size)
+        return _films(path.parent, [path.name], size)
     if not path.is_dir():
         what = "is no film" if path.exists() else "does not exist"
         raise UserError(
             f"{path} {what}; give a folder of frames, an .npy or .npz of clips, or one of "
             + ", ".join(ENDINGS)
         )
-    if films := sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS):
-        return _films(films, size)
+    listing = folders.walk(path)
+    if films := [name for name in listing.names if folders.ending(name) in ENDINGS]:
+        folders.say_links(listing, path)
+        others = folders.unread({*listing.names} - {*films}, path)
+        folders.say_left_out(path, len(films), "video", others, listing)
+        return _films(path, films, size)
     return _frames(path, size)
 
 
@@ -188,10 +193,10 @@ def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
     return _joined({name: fitted(x, size) for name, x in films.items()}, told)
 
 
-def _films(paths: list[Path], size: tuple[int, int] | None) -> Samples:
-    """Films as PyAV decodes them, every frame, in memory."""
-    size = size or common([_side(path) for path in paths])
-    films = {path.name: np.concatenate(list(_decoded(path, size))) for path in paths}
+def _films(folder: Path, names: list[str], size: tuple[int, int] | None) -> Samples:
+    """Films as PyAV decodes them, every frame, in memory; two of one name in different folders."""
+    size = size or common([_side(folder / name) for name in names])
+    films = {name: np.concatenate(list(_decoded(folder / name, size))) for name in names}
     return _joined(films, {})
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled.datasets.base import Splits, is_program, open_data, to_float
+from unlabeled.datasets.base import Splits, is_program, name_of, open_data, to_float, with_test
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, forget, is_rebuilt
 from unlabeled.errors import Notice, UserError
@@ -26,7 +26,7 @@ from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.sound import Kind, Spectral
 from unlabeled.evaluation.verification import pairs
 from unlabeled.files import write_json
-from unlabeled.safety import inside
+from unlabeled.safety import inside, refuse_unopened
 
 if TYPE_CHECKING:
     from unlabeled.run import Run
@@ -51,7 +51,7 @@ class Judged:
 
 
 def evaluate(
-    run: Run, data: Any = None, *, labels_from: Any = None, report: bool = True
+    run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None, report: bool = True
 ) -> dict[str, Any]:
     """Judge a run beside raw pixels, PCA and random weights of the same encoder.
 
@@ -62,6 +62,8 @@ def evaluate(
         run: what to judge.
         data: any data its encoder takes; what it was trained on unless given.
         labels_from: where labels of pictures in files are, as for `unlabeled.train`.
+        test: other data to test on, as for `unlabeled.train`; that of the training unless given, if
+            `data` is not given either.
         report: also write `evaluation.json` and `report/index.html` into the run folder.
 
     Returns:
@@ -74,7 +76,7 @@ def evaluate(
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
     """
-    splits = open_for(run, data, labels_from)
+    splits = open_for(run, data, labels_from, test)
     judged = [judge(str(run.config["method"]), run.encoder, splits), *baselines(run, splits)]
     result = table(judged, splits) | {"run": run.config}
     if report and run.path.is_dir():
@@ -164,6 +166,7 @@ def table(judged: list[Judged], splits: Splits) -> dict[str, Any]:
     return first.figures | {
         "baselines": {other.title: other.figures for other in others},
         "data": splits.name,
+        "test_data": splits.name if splits.test_from is None else name_of(splits.test_from),
         "target": splits.target,
         "train_pictures": len(splits.train),
         "test_pictures": len(splits.test),
@@ -172,8 +175,8 @@ def table(judged: list[Judged], splits: Splits) -> dict[str, Any]:
     }
 
 
-def open_for(run: Run, given: Any, labels_from: Any = None) -> Splits:
-    """Data as a run's encoder takes it; what it was trained on where none is given."""
+def open_for(run: Run, given: Any, labels_from: Any = None, test: Any = None) -> Splits:
+    """Data as a run's encoder takes it; what it was trained and tested on where none is given."""
     data = run.data if given is None else given
     if data is None:
         raise UserError(f"{run.path} was trained on an array in memory; give it again as data")
@@ -182,14 +185,19 @@ def open_for(run: Run, given: Any, labels_from: Any = None) -> Splits:
         raise UserError(f"the data of {run.path} is loaded by a file; give it as --data {data}")
     if given is None and labels_from is None and not isinstance(data, Splits):
         labels_from = run.config.get("labels_from")
+    recorded = run.config.get("test")
+    if given is None and test is None and recorded and not isinstance(data, Splits):
+        test = refuse_unopened(run.path, recorded)
     if run.tokenizer:
-        return reopen_texts(data, run.tokenizer, run.size)
+        splits = reopen_texts(data, run.tokenizer, run.size)
+        return splits if test is None else with_test(splits, test)
     splits = open_data(
         data,
         run.inputs["channels"],
         run.size,
         labels_from=labels_from,
         stored=run.inputs.get("stored"),
+        test=test,
     )
     if given is None and len(splits.test) and run.config.get("pictures", 0) > len(splits.train):
         told = "the encoder has seen the test pictures in training, without their labels"

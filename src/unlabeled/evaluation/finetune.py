@@ -33,6 +33,7 @@ def finetune(
     *,
     labels: str | int | float = "100%",
     labels_from: Any = None,
+    test: Any = None,
     out: str | Path | None = None,
     epochs: int | None = None,
     lr: float | None = None,
@@ -51,6 +52,7 @@ def finetune(
         data: labelled data; what the run was trained on unless given.
         labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
         labels_from: where labels of pictures in files are, as for `unlabeled.train`.
+        test: other data to test on, as for `unlabeled.evaluate`.
         out: the new run folder; `RUN-finetuned` unless given.
         epochs: passes over the labelled pictures; as many as make 500 steps, at least 20.
         lr: peak learning rate of fine-tuning, 1e-3 unless given.
@@ -67,7 +69,7 @@ def finetune(
     """
     from unlabeled.training import train
 
-    splits = open_for(run, data, labels_from)
+    splits = open_for(run, data, labels_from, test)
     if splits.target is None or not len(splits.test):
         raise UserError(
             f"{splits.name} has no labels to fine-tune with; say where they are with --labels-from"

@@ -38,6 +38,7 @@ def simclr_v2(
     seed: int = 0,
     size: int | None = None,
     labels_from: Any = None,
+    test: Any = None,
     workers: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -61,6 +62,7 @@ def simclr_v2(
         seed: of everything random.
         size: side of the pictures in pixels.
         labels_from: where labels of pictures in files are, as for `unlabeled.train`.
+        test: other data to test on, as for `unlabeled.train`.
         workers: processes that decode files.
         out: the folder; runs/simclr_v2 unless given.
         resume: go on where it was stopped.
@@ -73,7 +75,7 @@ def simclr_v2(
         UserError: the data has no labels or no test part, or something else does not fit.
     """
     place = None if size is None else (size, size)
-    splits = open_data(data, size=place, labels_from=labels_from, workers=workers)
+    splits = open_data(data, size=place, labels_from=labels_from, workers=workers, test=test)
     if splits.target is None or not len(splits.test):
         raise UserError(f"{splits.name} has no labels; say where they are with --labels-from")
     folder = Path(out or "runs/simclr_v2")

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlabeled import registry
 from unlabeled.datasets import books, corpus
 from unlabeled.errors import UserError
 from unlabeled.files import write_csv, write_json
@@ -155,12 +156,15 @@ def _lines(data: Any, pattern: str) -> Iterator[list[str]]:
     """Paragraphs in words; lists of words are taken as they are."""
     if not isinstance(data, str | Path):
         return iter(data)
-    name, _, place = str(data).partition(":")
+    name, _, place = data.partition(":") if isinstance(data, str) else ("", "", "")
+    if name in ("books", "text"):
+        registry.say_which("datasets", str(data))
     if name == "books":
         documents = books.documents(place or None)
     else:
         documents = corpus.read((place or None) if name == "text" else data)
-    return corpus.lines_of_words([d for d in documents if not d.test], re.compile(pattern))
+    kept = [d for d in documents if not d.test] or documents
+    return corpus.lines_of_words(kept, re.compile(pattern))
 
 
 def vocabulary(

@@ -18,11 +18,11 @@ LEFT_OUT = ("versions", "views")
 
 
 def compare(
-    runs: list[Run], out: Path, data: Any = None, labels_from: Any = None
+    runs: list[Run], out: Path, data: Any = None, labels_from: Any = None, test: Any = None
 ) -> dict[str, dict[str, Any]]:
     """The figures of each run by its name, and a page with them, their curves and differences.
 
-    A run that was evaluated before is not evaluated again, unless `data` is given.
+    A run that was evaluated before is not evaluated again, unless `data` or `test` is given.
 
     Raises:
         UserError: fewer than two runs, or `out` is no .html file.
@@ -32,8 +32,11 @@ def compare(
     if out.suffix != ".html":
         raise UserError(f"--out is {out}; name an .html file")
     names = _names(runs)
-    results = {name: _result(run, data, labels_from) for name, run in zip(names, runs, strict=True)}
-    if len({(r["data"], r["target"], r["test_pictures"]) for r in results.values()}) > 1:
+    results = {
+        name: _result(run, data, labels_from, test) for name, run in zip(names, runs, strict=True)
+    }
+    on = [(_tested(r), r["target"], r["test_pictures"]) for r in results.values()]
+    if len(set(on)) > 1:
         told = "the runs were judged on different data; give --data to judge all on the same"
         warnings.warn(told, Notice, stacklevel=2)
     sections = [
@@ -58,9 +61,9 @@ def _names(runs: list[Run]) -> list[str]:
     return [str(run.path) for run in runs]
 
 
-def _result(run: Run, data: Any, labels_from: Any) -> dict[str, Any]:
+def _result(run: Run, data: Any, labels_from: Any, test: Any) -> dict[str, Any]:
     known = inside(run.path, "evaluation.json")
-    if data is None and known.is_file():
+    if data is None and test is None and known.is_file():
         found = read_json(known)
         figures = (found.get(key, "") for key in COLUMNS)
         if all(isinstance(f, float | int | None) for f in figures) and {
@@ -68,7 +71,14 @@ def _result(run: Run, data: Any, labels_from: Any) -> dict[str, Any]:
             "test_pictures": int,
         } == {key: type(found.get(key)) for key in ("data", "test_pictures")}:
             return found | {"run": run.config, "target": str(found.get("target"))}
-    return run.evaluate(data, labels_from=labels_from, report=data is None) | {"run": run.config}
+    own = data is None and test is None
+    figures = run.evaluate(data, labels_from=labels_from, test=test, report=own)
+    return figures | {"run": run.config}
+
+
+def _tested(result: dict[str, Any]) -> str:
+    """The data that the figures are of."""
+    return str(result.get("test_data") or result["data"])
 
 
 def _table(results: dict[str, dict[str, Any]]) -> str:
@@ -87,7 +97,7 @@ def _table(results: dict[str, dict[str, Any]]) -> str:
         for name, r in results.items()
     )
     head = "".join(f"<th>{title}</th>" for title in COLUMNS.values())
-    where = {f"{r['test_pictures']:,} test pictures of {r['data']}" for r in results.values()}
+    where = {f"{r['test_pictures']:,} test pictures of {_tested(r)}" for r in results.values()}
     return f"""<section><h2>What they are worth</h2>
 <div class="scroll"><table>
 <thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>
