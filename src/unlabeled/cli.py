@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     warnings.showwarning = _plain_warning  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        return COMMANDS[command]([_underscored(word) for word in rest])
+        return COMMANDS[command](_joined([_underscored(word) for word in rest]))
     except UserError as error:
         return _fail(" ".join(str(error).split()))
     except OSError as error:
@@ -571,9 +571,19 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     }
     for switch, told in switches.items():
         parser.add_argument(f"--{switch}", action="store_true", help=told)
-    elsewhere = {"method", "data", "encoder", "start", "labels_from", "test", "progress", "options"}
+    elsewhere = {
+        *("method", "data", "encoder", "start", "labels_from", "test", "progress", "options"),
+        "value_range",
+    }
     parser.add_function_arguments(train, skip={*elsewhere, *switches}, as_group=False)
     parser.add_argument("--start", type=str, help="run whose encoder to begin with")
+    parser.add_argument(
+        "--value_range",
+        type=str,
+        metavar="LOW,HIGH",
+        help="black and white of images that are not 8-bit; values outside are clipped "
+        "(default: what the data spans)",
+    )
     parser.add_argument(
         "--dry_run", action="store_true", help="say how much memory and time it would take"
     )
@@ -609,6 +619,12 @@ def _underscored(word: str) -> str:
     """`--batch-size` and `--batch_size` are the same flag."""
     flag, equals, value = word.partition("=")
     return flag[:2] + flag[2:].replace("-", "_") + equals + value if flag[:2] == "--" else word
+
+
+def _joined(words: list[str]) -> list[str]:
+    """`--value_range -1000,2000` as one word: the parser would take the value for a flag."""
+    at = next((i for i, word in enumerate(words[:-1]) if word == "--value_range"), None)
+    return words if at is None else [*words[:at], "=".join(words[at : at + 2]), *words[at + 2 :]]
 
 
 def _plain_warning(message: Any, *_: Any) -> None:

@@ -76,6 +76,13 @@ class Run:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     @property
+    def learned(self) -> dict[str, Any]:
+        """What numbers it learned from, `stored` and `value_range`, as `open_data` takes them."""
+        stored, (low, high) = self.inputs.get("stored"), self.inputs["range"]
+        known = stored is not None and rate_of(stored) is None
+        return {"stored": stored, "value_range": (float(low), float(high)) if known else None}
+
+    @property
     def of_pictures(self) -> bool:
         """Whether the encoder sees pictures, neither texts nor sound."""
         return not self.tokenizer and rate_of(self.inputs.get("stored")) is None
@@ -100,7 +107,7 @@ class Run:
         """
         if self.tokenizer and not isinstance(data, np.ndarray | torch.Tensor):
             return whole(reopen_texts(data, self.tokenizer, self.size))
-        return read_data(data, self.inputs["channels"], self.size, self.inputs.get("stored"))
+        return read_data(data, self.inputs["channels"], self.size, **self.learned)
 
     def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:
         """Features of pictures that `read` gave: float32 (N, dim).

@@ -20,7 +20,7 @@ from torch import nn
 
 from unlabeled import __version__, registry
 from unlabeled.core import Method, Recipe
-from unlabeled.datasets.base import PARTNER, Splits, open_data, with_test
+from unlabeled.datasets.base import PARTNER, Splits, as_range, open_data, with_test
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, takes
 from unlabeled.encoders.external import Backbone
@@ -48,6 +48,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     size: int | None = None,
+    value_range: str | tuple[float, float] | None = None,
     labels_from: Any = None,
     test: Any = None,
     labels: str | None = None,
@@ -78,6 +79,8 @@ def train(
         out: the run folder; runs/METHOD unless given.
         resume: go on from the folder's last checkpoint, or start where there is none.
         size: side of the pictures in pixels; that of the data unless given, of files at most 96.
+        value_range: black and white of images that are not 8-bit, as LOW,HIGH; values outside are
+            clipped. What the data spans unless given.
         labels_from: where labels of pictures in files are, to judge by or for supervised methods:
             "folders", a .csv, an array or .npy, or the column of a table.
         test: other data to test on, in any form that `data` may have; then all of `data` is learned
@@ -123,6 +126,7 @@ def train(
         start=start,
         seed=seed,
         size=size,
+        value_range=value_range,
         labels_from=labels_from,
         test=test,
         labels=labels,
@@ -272,6 +276,7 @@ def _job(
     start: str | Path | Run | None = None,
     seed: int = 0,
     size: int | None = None,
+    value_range: str | tuple[float, float] | None = None,
     labels_from: Any = None,
     test: Any = None,
     labels: str | None = None,
@@ -293,7 +298,10 @@ def _job(
         raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}")
     if size is not None and start is not None:
         raise UserError("start brings the size of its pictures; leave size away")
+    if value_range is not None and start is not None:
+        raise UserError("--start brings its own range of values; omit --value-range")
     shape: dict[str, Any] = {"size": None if size is None else (size, size)}
+    shape["value_range"] = as_range(value_range)
     if local and not cls.by_stage:
         fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
         raise UserError(
@@ -302,7 +310,7 @@ def _job(
     if start is not None:
         begun = start if isinstance(start, Run) else load(start)
         shape = {"channels": begun.inputs["channels"], "size": begun.size}
-        shape["stored"] = begun.inputs.get("stored")
+        shape |= begun.learned
     if isinstance(method, str):
         registry.say_which("methods", method)
     if isinstance(encoder, str):
@@ -347,6 +355,7 @@ def _job(
         "method_args": arguments,
         "data": _record(data),
         "size": size,
+        "value_range": shape["value_range"] if start is None else None,
         "labels_from": _record(splits.labels_from),
         "test": None if splits.test_from is None else _record(splits.test_from) or IN_MEMORY,
         "labels": labels,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import warnings
 import zlib
 from collections.abc import Callable
@@ -25,6 +27,7 @@ def read(
     channels: int | None = None,
     labels_from: Any = None,
     stored: str | None = None,
+    span: tuple[float, float] | None = None,
 ) -> Samples:
     """A `.npy` of pictures, left on disk, or an `.npz` with pictures and perhaps labels.
 
@@ -60,17 +63,22 @@ def read(
         named = path if labels_from is None else f"{path} or {labels_from}"
         why = str(error).rstrip(".")
         raise UserError(f"{named} cannot be read as an array: {why}; save it again") from error
-    return from_memory(x if y is None else (x, y), channels, stored)
+    return from_memory(x if y is None else (x, y), channels, stored, span)
 
 
-def from_memory(data: Any, channels: int | None = None, stored: str | None = None) -> Samples:
+def from_memory(
+    data: Any,
+    channels: int | None = None,
+    stored: str | None = None,
+    span: tuple[float, float] | None = None,
+) -> Samples:
     """An array or tensor of pictures, a pair (pictures, labels), or a torch Dataset of either."""
     y = None
     if isinstance(data, torch.utils.data.Dataset):
         data = _collect(data)
     if isinstance(data, tuple) and len(data) == 2:
         data, y = data
-    x, kind = _as_stored(data, channels, stored)
+    x, kind = _as_stored(data, channels, stored, span)
     if y is None:
         return Samples(x, stored=kind)
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
@@ -104,7 +112,10 @@ def _collect(data: Any) -> Any:
 
 
 def as_pictures(
-    data: Any, channels: int | None = None, stored: str | None = None
+    data: Any,
+    channels: int | None = None,
+    stored: str | None = None,
+    span: tuple[float, float] | None = None,
 ) -> np.ndarray | Pictures:
     """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W).
 
@@ -117,15 +128,16 @@ def as_pictures(
         channels: of a picture, where that is known.
         stored: what other pictures of the same kind were given as (mask, uint8, uint16 or float32),
             so that a dark one among them is not taken for a mask or for fewer bits.
+        span: black and white, of those other pictures or as the user says; see `conversion`.
 
     Raises:
         UserError: neither the layout nor the type can be understood.
     """
-    return _as_stored(data, channels, stored)[0]
+    return _as_stored(data, channels, stored, span)[0]
 
 
 def _as_stored(
-    data: Any, channels: int | None, stored: str | None
+    data: Any, channels: int | None, stored: str | None, span: tuple[float, float] | None = None
 ) -> tuple[np.ndarray | Pictures, str]:
     """The pictures, and what they were given as."""
     if isinstance(data, torch.Tensor):
@@ -158,20 +170,56 @@ def _as_stored(
     elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
         needed = f"{channels} channels" if channels else "at most 4 channels"
         raise UserError(f"no axis of {x.shape} can be the one of {needed}; give (N, C, H, W)")
-    convert, dtype = _conversion(x, stored)
+    convert, dtype = conversion(x, stored, span)
     kind = "mask" if convert is _from_mask else np.dtype(dtype).name
     if isinstance(x, np.memmap):
         return Pictures(x, convert=convert, dtype=dtype), kind
     return np.ascontiguousarray(convert(x) if convert else x), kind
 
 
-def _conversion(
-    x: np.ndarray, stored: str | None
-) -> tuple[Callable[[np.ndarray], np.ndarray] | None, type]:
-    """From the numbers of an array to uint8, uint16 or float32; None where they are that."""
+Convert = Callable[[np.ndarray], np.ndarray]
+
+
+def conversion(
+    x: np.ndarray | Pictures, stored: str | None, span: tuple[float, float] | None
+) -> tuple[Convert | None, type]:
+    """From the numbers of images to uint8, uint16 or float32.
+
+    Without `stored`, uint8 and uint16 stay what they are, other whole numbers from 0 to 255 are
+    uint8, zeros and ones a mask. With `span` alone, which the user gives, all numbers are values,
+    and those outside are clipped. With both, images are given to an encoder and read as it learned:
+
+    | it learned from | uint8 | other whole numbers, bool | floats |
+    |---|---|---|---|
+    | uint8, a mask | as they are | 0 to 255; bool is a mask | 0 to 1, or 0 to 255 |
+    | uint16 | 255 is white | values in its range | values in its range, or 0 to 1 |
+    | float32 in 0 to 1 | 255 is white | 255 is white; 0 and 1 alone are values | as with uint8 |
+    | float32 in another range | values in its range | values in its range | values in its range |
+
+    Where the table leaves a choice the data decides, and that is said. Values outside the range are
+    clipped, counted and said. Refused are whole numbers most of which lie outside it, and any below
+    0 or above 255 where 0 to 1 or 0 to 255 is wanted.
+
+    Args:
+        x: images (N, C, H, W) of any number type.
+        stored: what the encoder learned from: mask, uint8, uint16 or float32.
+        span: its black and white, or the user's.
+
+    Returns:
+        what converts rows of `x`, None where nothing does; and the type it gives.
+
+    Raises:
+        UserError: the numbers fit nothing.
+    """
+    if span is not None and stored in (None, "uint16", "float32"):
+        return _into(x, stored, span)
     if x.dtype.kind == "f":
+        if stored in ("uint8", "mask") and _low_high(x)[1] > 2:
+            return _by_255(x), np.float32
+        if stored in ("uint8", "mask"):
+            _refuse_unless(_low_high(x), (-0.1, 2), "8-bit images, 0 to 255 or as floats 0 to 1")
         return (None if x.dtype == np.float32 else _to_float32), np.float32
-    if x.dtype == np.uint16 and (stored == "uint16" or any(part.max() > 255 for part in blocks(x))):
+    if x.dtype == np.uint16 and stored is None and any(part.max() > 255 for part in blocks(x)):
         return None, np.uint16
     may_be_mask = stored in (None, "mask") or x.dtype == bool
     if x.dtype == np.uint8 and not may_be_mask:
@@ -181,12 +229,89 @@ def _conversion(
         low, high = min(low, int(part.min())), max(high, int(part.max()))
         if x.dtype == np.uint8 and high > 1:
             return None, np.uint8
+    if stored is not None:
+        _refuse_unless((low, high), (0, 255), "8-bit images, 0 to 255 or as floats 0 to 1")
     if low < 0 or high > 255:
         raise UserError(
             f"whole numbers from {low} to {high} are no picture values; give uint8 in 0..255, "
-            "uint16, or floats"
+            "uint16, or floats, or say what is black and what is white by --value-range LOW,HIGH"
         )
     return (_from_mask if high <= 1 and may_be_mask else _to_uint8), np.uint8
+
+
+def _into(
+    x: np.ndarray | Pictures, stored: str | None, span: tuple[float, float]
+) -> tuple[Convert | None, type]:
+    """Into the range that an encoder learned, or that the user gives."""
+    low, high = _low_high(x)
+    unit = span == (0.0, 1.0)
+    whole = x.dtype.kind != "f"
+    wide = stored == "uint16"
+    if stored is not None and x.dtype == np.uint8 and (wide or (unit and high > 1)):
+        _say(f"8-bit images are given to an encoder that learned from {stored}: 255 is white")
+        return None, np.uint8
+    if stored is not None and unit and (high > 2 or (whole and high > 1)):
+        return _by_255(x), np.float32
+    if wide and not whole and span[1] > 2 >= high and low >= 0:
+        _say(f"floats from {low:g} to {high:g} are given to an encoder of uint16: 1 is white")
+        return functools.partial(_scaled, by=span[1]), np.float32
+    dtype = np.uint16 if wide and whole else np.float32
+    if low >= span[0] and high <= span[1] or (stored is not None and unit and 0 <= low):
+        return (None if x.dtype == dtype else functools.partial(_cast, dtype=dtype)), dtype
+    outside = sum(int(((part < span[0]) | (part > span[1])).sum()) for part in blocks(x))
+    if stored is not None and whole and 2 * outside > math.prod(x.shape):
+        _refuse_unless((low, high), span, f"{stored} from {span[0]:g} to {span[1]:g}")
+    _say(
+        f"{outside:,} of {math.prod(x.shape):,} values lie outside {span[0]:g} to {span[1]:g} "
+        f"({low:g} to {high:g}) and are clipped"
+    )
+    return functools.partial(_clipped, span=span), np.float32
+
+
+def _low_high(x: np.ndarray | Pictures) -> tuple[float, float]:
+    """The smallest and the largest value.
+
+    Raises:
+        UserError: there are NaN or infinite values.
+    """
+    ends = np.array([(part.min(), part.max()) for part in blocks(x)], np.float64)
+    if not np.isfinite(ends).all():
+        raise UserError("the images hold NaN or infinite values; remove or replace those")
+    return float(ends[:, 0].min()), float(ends[:, 1].max())
+
+
+def _by_255(x: np.ndarray | Pictures) -> Convert:
+    """Numbers from 0 to 255 for an encoder of 0 to 1."""
+    low, high = _low_high(x)
+    _refuse_unless((low, high), (0, 255), "values from 0 to 1, or 8-bit images")
+    _say(f"values from {low:g} to {high:g} are given to an encoder of 0 to 1: 255 is white")
+    return functools.partial(_scaled, by=1 / 255)
+
+
+def _refuse_unless(
+    found: tuple[float, float], fits: tuple[float, float], learned: str
+) -> None:
+    if found[0] < fits[0] or found[1] > fits[1]:
+        raise UserError(
+            f"the images hold values from {found[0]:g} to {found[1]:g}, but the encoder learned "
+            f"from {learned}; convert them to that"
+        )
+
+
+def _say(message: str) -> None:
+    warnings.warn(message, Notice, stacklevel=4)
+
+
+def _scaled(x: np.ndarray, by: float) -> np.ndarray:
+    return x.astype(np.float32) * np.float32(by)
+
+
+def _cast(x: np.ndarray, dtype: type) -> np.ndarray:
+    return x.astype(dtype)
+
+
+def _clipped(x: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    return x.astype(np.float32).clip(*map(np.float32, span))
 
 
 def _to_float32(x: np.ndarray) -> np.ndarray:

@@ -194,6 +194,7 @@ def open_data(
     workers: int | None = None,
     stored: str | None = None,
     test: Any = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Splits:
     """Any kind of data as a data set.
 
@@ -208,7 +209,8 @@ def open_data(
         labels_from: where labels of pictures in files are; nothing is taken for a label unasked.
             "folders", a `.csv`, an array or `.npy`, or the column of a table.
         workers: processes that decode files; as many as there are cores unless given.
-        stored: what numbers arrays hold, as `arrays.as_pictures` takes it.
+        stored: what numbers the encoder learned from, as `arrays.conversion` takes it.
+        value_range: black and white of images that are not uint8: the encoder's, or the user's.
         test: other data to test on; then all of `data` that has no official split is learned from.
 
     Raises:
@@ -219,8 +221,12 @@ def open_data(
     splits = _named(data)
     if splits is None:
         share = TEST_SHARE if test is None else 0.0
-        splits = split(_read(data, channels, size, labels_from, workers, stored), name, share)
+        samples = _read(data, channels, size, labels_from, workers, stored, value_range)
+        given = value_range if stored is None and samples.x.dtype != np.uint8 else None
+        splits = split(samples, name, share, given)
         splits.labels_from = labels_from
+    elif value_range is not None and stored is None:
+        raise UserError(f"{splits.name} has its own range of values; omit --value-range")
     elif labels_from is not None:
         raise UserError(f"{splits.name} has its own labels; leave labels_from away")
     parts = {
@@ -271,20 +277,17 @@ def with_test(
         own = labels_from if isinstance(labels_from, str | Path) else None
         own = None if str(own).endswith(".npy") else own
         other = _named(data) or split(
-            _read(data, splits.channels, splits.size, own, workers, splits.stored), name, share=0
+            _read(
+                data, splits.channels, splits.size, own, workers, splits.stored, splits.range
+            ),
+            name,
+            share=0,
         )
         part = _fit(
             other.test if len(other.test) else other.train, name, splits.channels, splits.size
         )
     if rate_of(part.stored) != splits.rate:
         raise UserError(f"{name} and {splits.name} are not both audio of one rate; give data alike")
-    if part.x.dtype != np.uint8 and part.x.dtype != splits.train.x.dtype:
-        low, high = value_range(part.x)
-        if low < splits.range[0] or high > splits.range[1]:
-            raise UserError(
-                f"{name} has {part.x.dtype} values from {low:g} to {high:g}, but {splits.name} "
-                f"{splits.train.x.dtype} in {splits.range[0]:g} to {splits.range[1]:g}; convert it"
-            )
     train, part = _with_classes(splits, part, other.target, name)
     classes = train.classes.get(splits.target, []) if splits.target else []
     apart = ", ".join(
@@ -385,15 +388,17 @@ def read_data(
     channels: int | None = None,
     size: tuple[int, int] | None = None,
     stored: str | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Samples:
     """All pictures of any kind of data in their own order; of a named set, train before test.
 
-    `stored` says what numbers they are, as `arrays.as_pictures` takes it.
+    `stored` and `value_range` are what the encoder learned from, as `arrays.conversion` takes it.
     """
     data = _loaded(data)
     splits = _named(data)
     if splits is None:
-        return _fit(_read(data, channels, size, stored=stored), "the data", channels, size)
+        samples = _read(data, channels, size, stored=stored, span=value_range)
+        return _fit(samples, "the data", channels, size)
     return _fit(whole(splits), splits.name, channels, size)
 
 
@@ -444,6 +449,7 @@ def _read(
     labels_from: Any = None,
     workers: int | None = None,
     stored: str | None = None,
+    span: tuple[float, float] | None = None,
 ) -> Samples:
     from unlabeled.datasets import arrays, encoded, sound, video
 
@@ -457,16 +463,22 @@ def _read(
             return video.from_array(data)
         if labels_from is not None:
             data = data, labels_from
-        return arrays.from_memory(data, channels, stored)
+        return arrays.from_memory(data, channels, stored, span)
     path = Path(data).expanduser()
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
     if path.is_dir() and sound.is_folder_of_sound(path):
         return sound.read(path, length, rate, labels_from)
     if path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *encoded.TABLES)):
-        return encoded.read(path, channels, size, labels_from=labels_from, workers=workers)
+        samples = encoded.read(
+            path, channels, size, labels_from=labels_from, workers=workers, stored=stored
+        )
+        convert, dtype = arrays.conversion(samples.x, stored, span) if stored or span else (None, 0)
+        if convert:
+            samples.x = Pictures(samples.x.base, samples.x.rows, convert, dtype, samples.x.shape[2:])
+        return samples
     if path.suffix in (".npy", ".npz") and path.is_file():
-        return arrays.read(path, channels, labels_from, stored)
+        return arrays.read(path, channels, labels_from, stored, span)
     if re.match(r"\w+://", str(data)):
         raise UserError(f"'{data}' is on the network; download it first and give its folder")
     if path.is_file():
@@ -497,21 +509,29 @@ def _fit(
     return samples
 
 
-def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
+def split(
+    samples: Samples,
+    name: str,
+    share: float = TEST_SHARE,
+    span: tuple[float, float] | None = None,
+) -> Splits:
     """Labelled pictures into train and about that share of test; unlabelled ones all to train.
 
     Where the names tell of official splits, those are taken, whatever the share. Else a picture
     with a name is drawn by its name, so that it stays on its side when others come or go; those
-    without by a permutation of fixed seed. Frames stay with those of their shot.
+    without by a permutation of fixed seed. Frames stay with those of their shot. `span` is black and
+    white where they are given.
     """
     if not len(samples):
         raise UserError(f"{name} holds no pictures (0 samples); give at least one")
     rate = rate_of(samples.stored)
-    span = (0.0, 1.0) if rate or samples.x.dtype == np.uint8 else value_range(samples.x)
+    if span is None:
+        plain = rate or samples.x.dtype == np.uint8
+        span = (0.0, 1.0) if plain else value_range(samples.x, warn=True)
     target = next(iter(samples.factors), None)
     parts = _official(samples, name, target)
     if parts is not None and not len(parts[1]):
-        return split(parts[0], name, share)
+        return split(parts[0], name, share, span)
     order = np.arange(len(samples))
     n_test = 0
     if parts is not None:
@@ -581,24 +601,70 @@ def _official(
     return train, test, validation
 
 
-def value_range(x: np.ndarray | Pictures) -> tuple[float, float]:
+def value_range(x: np.ndarray | Pictures, warn: bool = False) -> tuple[float, float]:
     """Black and white of pictures that are not uint8.
 
     Floats: (0, 1) where they stay within, else what they span. uint16: 0 and the largest value of
     the fewest bits that hold them, such as 4095 for a camera of 12 bits.
 
+    Args:
+        x: pictures (N, C, H, W).
+        warn: whether to say so where values far from all others decide it.
+
     Raises:
         UserError: there are NaN or infinite values.
     """
     low, high = math.inf, -math.inf
+    some = []
+    thinned = max(1, math.prod(x.shape) // 1_000_000)
     for part in blocks(x):
         ends = float(part.min()), float(part.max())
         if not np.isfinite(ends).all():
             raise UserError("the pictures hold NaN or infinite values; remove or replace those")
         low, high = min(low, ends[0]), max(high, ends[1])
+        some.append(part.ravel()[::thinned])
+    if warn and (x.dtype == np.uint16 or low < 0 or high > 1):
+        _say_stray(x, np.concatenate(some), low, high)
     if x.dtype == np.uint16:
         return 0.0, float(2 ** max(8, int(high).bit_length()) - 1)
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def as_range(given: str | tuple[float, float] | None) -> tuple[float, float] | None:
+    """A range of values as the user gives it, such as "0,4095".
+
+    Raises:
+        UserError: it is no such range.
+    """
+    if given is None:
+        return None
+    try:
+        low, high = map(float, given.split(",") if isinstance(given, str) else given)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"--value-range is '{given}', but must be LOW,HIGH, such as 0,4095")
+    return low, high
+
+
+def _say_stray(x: np.ndarray | Pictures, some: np.ndarray, low: float, high: float) -> None:
+    """Say so where the smallest or largest value lies far from all others, such as a "no data".
+
+    Far is farther than 99.8 % of the others reach from end to end.
+    """
+    others = some[(some != low) & (some != high)]
+    if not others.size:
+        return
+    start, end = (float(q) for q in np.quantile(others, [0.001, 0.999]))
+    far = [v for v in (low, high) if v and not 2 * start - end <= v <= 2 * end - start]
+    if far and end > start:
+        counted = " and ".join(
+            f"{v:g} ({sum(int((part == v).sum()) for part in blocks(x)):,} times)" for v in far
+        )
+        _say(
+            f"black and white are set by {counted}, while nearly all other values lie from "
+            f"{start:g} to {end:g}; if that means no data, give --value-range={start:g},{end:g}"
+        )
 
 
 def to_float(x: torch.Tensor, span: tuple[float, float]) -> torch.Tensor:

@@ -196,8 +196,8 @@ def open_for(run: Run, given: Any, labels_from: Any = None, test: Any = None) ->
         run.inputs["channels"],
         run.size,
         labels_from=labels_from,
-        stored=run.inputs.get("stored"),
         test=test,
+        **run.learned,
     )
     if given is None and len(splits.test) and run.config.get("pictures", 0) > len(splits.train):
         told = "the encoder has seen the test pictures in training, without their labels"
