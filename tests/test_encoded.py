@@ -60,7 +60,7 @@ def test_folders(tmp_path):
     assert x[0, :, 8, 8].tolist() == [0, 0, 255]
     assert (x[1] == 100).all()
     assert open_data(tmp_path, channels=1, size=(8, 8)).train.x.shape == (3, 1, 8, 8)
-    with pytest.raises(UserError, match="1 or 3 channels, but 5"):
+    with pytest.raises(UserError, match="than the 5 that are needed"):
         open_data(tmp_path, channels=5)
 
 
@@ -113,10 +113,14 @@ def test_sixteen_bits_are_kept_where_all_have_them(tmp_path):
     assert splits.range == (0, 4095)
     assert (splits.train.x[:] == deep).all()
     Image.new("L", (16, 16), 3).save(tmp_path / "flat.png")
-    with pytest.warns(Notice, match="only their high byte"):
+    Image.fromarray(deep * 16).save(tmp_path / "deep.png")
+    with pytest.warns(Notice) as said:
         mixed = open_data(tmp_path).train.x
+    messages = " ".join(str(warning.message) for warning in said)
+    assert "only their high byte" in messages
+    assert "1 of 3 pictures are left out (1 12 bits or fewer in a file of 16" in messages
     assert mixed.dtype == np.uint8
-    assert (mixed[:][0, 0] == deep >> 8).all()
+    assert (mixed[:][0, 0] == deep * 16 >> 8).all()
 
 
 def test_a_large_photo_is_the_same_by_the_quick_way(tmp_path):
@@ -180,7 +184,7 @@ def test_no_bit_flip_ends_the_decoding(tmp_path):
             name = f"{trial}.{kind.lower()}"
             (tmp_path / name).write_bytes(hurt[: RNG.integers(1, len(hurt))] if trial % 3 else hurt)
             names.append(name)
-    x, reasons = decode(Files(str(tmp_path), tuple(names)), 3, (8, 8), False)
+    x, reasons = decode(Files(str(tmp_path), tuple(names)), 3, (8, 8), "u1")
     assert len(reasons) == len(names)
     assert len(x) == reasons.count(None) < len(names)
     assert all(reason is None or len(reason) <= 200 for reason in reasons)

@@ -279,7 +279,7 @@ def test_other_data_in_arrays_tables_and_named_sets(tmp_path):
         said(open_data, (x, y), test=x)
     with pytest.raises(UserError, match="not both audio"):
         said(open_data, x, test=Sound(rng.normal(size=(3, 100)), 8000))
-    with pytest.raises(UserError, match="float32 values from 0 to 900"):
+    with pytest.raises(UserError, match="hold values from 0 to 900"):
         said(open_data, x, test=np.linspace(0, 900, 256, dtype=np.float32).reshape(4, 8, 8))
     assert said(open_data, x, test=x[:3] / np.float32(255))[0].test.x.max() <= 1
 

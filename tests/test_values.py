@@ -99,9 +99,7 @@ def test_floats_outside_the_range_are_clipped_and_counted():
 def test_a_run_on_floats_embeds_their_whole_numbers_alike(tmp_path):
     """From end to end, in Python: as an array, a list of integers, a file left on disk."""
     x = RNG.integers(-3, 4, (40, 8, 8))
-    run = ul.train(
-        "simclr", x / 1.0, out=tmp_path / "run", epochs=1, batch_size=20, progress=False
-    )
+    run = ul.train("simclr", x / 1.0, out=tmp_path / "run", epochs=1, batch_size=20, progress=False)
     assert run.inputs["range"] == [-3.0, 3.0]
     z = run.embed(x / 1.0)
     np.save(tmp_path / "x.npy", x.astype(np.int16))
@@ -148,9 +146,10 @@ def test_whole_numbers_of_any_size_have_a_range_if_it_is_given(tmp_path):
     with pytest.raises(UserError, match="--value-range LOW,HIGH"):
         open_data(x)
     np.save(tmp_path / "x.npy", x)
+    options = {"epochs": 1, "batch_size": 10, "progress": False, "value_range": "-1000,2000"}
     with pytest.warns(Notice, match="lie outside -1000 to 2000"):
-        options = {"epochs": 1, "batch_size": 10, "progress": False, "value_range": "-1000,2000"}
         run = ul.train("simclr", tmp_path / "x.npy", out=tmp_path / "run", **options)
+    with pytest.warns(Notice, match="lie outside -1000 to 2000"):
         z = ul.load(tmp_path / "run").embed(x)
     assert run.inputs["range"] == [-1000.0, 2000.0]
     assert run.config["value_range"] == [-1000.0, 2000.0]
@@ -161,3 +160,117 @@ def test_whole_numbers_of_any_size_have_a_range_if_it_is_given(tmp_path):
 def test_ranges_that_are_none_are_refused(given):
     with pytest.raises(UserError, match="must be LOW,HIGH"):
         as_range(given)
+
+
+# Images in files
+
+
+def tiffs(folder, *arrays, **options):
+    tifffile = pytest.importorskip("tifffile", reason="pip install 'unlabeled[tiff]'")
+    folder.mkdir(exist_ok=True)
+    for number, x in enumerate(arrays):
+        tifffile.imwrite(folder / f"{number}.tif", x, **options)
+    return folder
+
+
+BANDS = {"photometric": "minisblack"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "options", "channels"),
+    [
+        ("f4", (16, 20), {}, 1),
+        ("f8", (16, 20), {}, 1),
+        ("i2", (16, 20), {}, 1),
+        ("f4", (16, 20, 3), {"photometric": "rgb"}, 3),
+        ("f4", (16, 20, 5), BANDS | {"planarconfig": "contig"}, 5),
+        ("u2", (16, 20, 3), {"photometric": "rgb"}, 3),
+        ("u2", (16, 20, 3), {"photometric": "rgb", "compression": "lzw"}, 3),
+        ("u2", (16, 20, 3), {"photometric": "rgb", "byteorder": ">"}, 3),
+        ("u2", (13, 16, 20), BANDS | {"planarconfig": "separate"}, 13),
+        ("u1", (4, 16, 20), {"imagej": True, "metadata": {"axes": "CYX"}}, 4),
+        ("u2", (4, 16, 20), BANDS | {"metadata": {"axes": "CYX"}}, 4),
+    ],
+)
+def test_tiffs_are_read_as_they_are(tmp_path, kind, shape, options, channels):
+    """Would catch floats left out, 16 bits cut to 8, and channels dropped."""
+    arrays = [
+        RNG.integers(-99, 99, shape) if kind[0] == "i" else (RNG.random(shape) * 60000)
+        for _ in range(3)
+    ]
+    arrays = [(x % 256 if kind == "u1" else x).astype(kind) for x in arrays]
+    folder = tiffs(tmp_path / "tiffs", *arrays, **options)
+    splits = open_data(folder, size=(16, 20))
+    assert splits.channels == channels
+    x = np.stack(arrays).astype(np.float32)
+    x = x[:, None] if channels == 1 else np.moveaxis(x, 3, 1) if shape[2] == channels else x
+    np.testing.assert_array_equal(np.asarray(splits.train.x[:], np.float32), x)
+    assert splits.train.x.dtype == (np.float32 if kind[0] in "if" else np.dtype(kind))
+    smaller = open_data(folder, size=(8, 8)).train.x
+    assert smaller[:].min() >= x.min()
+    assert smaller[:].max() <= x.max()
+
+
+def test_pages_that_are_no_channels_are_said_and_the_first_is_read(tmp_path):
+    x = RNG.random((3, 16, 16)).astype("f4")
+    folder = tiffs(tmp_path / "z", x, imagej=True, metadata={"axes": "ZYX"})
+    with pytest.warns(Notice, match="1 pictures have several pages or frames; the first is taken"):
+        np.testing.assert_array_equal(open_data(folder).train.x[:][0, 0], x[0])
+
+
+def test_of_several_kinds_of_tiff_the_commonest_is_read_and_the_others_are_counted(tmp_path):
+    many = [RNG.random((16, 16, 5)).astype("f4") for _ in range(3)]
+    folder = tiffs(tmp_path / "mixed", *many, **BANDS, planarconfig="contig")
+    tiffs(tmp_path / "mixed" / "other", RNG.random((16, 16)).astype("f4"))
+    Image.new("RGB", (16, 16)).save(folder / "color.png")
+    with pytest.warns(Notice, match=r"2 of 5 pictures are left out .*channels of float32 where"):
+        assert open_data(folder).train.x.shape == (3, 5, 16, 16)
+
+
+def test_a_run_on_float_tiffs_embeds_such_files_in_its_range(tmp_path):
+    arrays = [RNG.normal(0, 3, (16, 16)).astype("f4") for _ in range(20)]
+    folder = tiffs(tmp_path / "f", *arrays)
+    options = {"epochs": 1, "batch_size": 10, "progress": False}
+    run = ul.train("simclr", folder, out=tmp_path / "run", **options)
+    low, high = run.inputs["range"]
+    assert low < -5
+    assert high > 5
+    one = tiffs(tmp_path / "one", arrays[0])
+    names = sorted(path.name for path in folder.iterdir())
+    z = run.embed(folder)[names.index("0.tif")]
+    np.testing.assert_allclose(run.embed(one)[0], z, atol=1e-4)
+    (tmp_path / "png").mkdir()
+    Image.fromarray(EIGHT[0]).resize((16, 16)).save(tmp_path / "png" / "a.png")
+    with pytest.raises(UserError, match="but the encoder learned from float32 from"):
+        run.embed(tmp_path / "png")
+
+
+def test_12_bits_are_not_black_for_a_run_on_8(tmp_path):
+    """Would catch the high byte of 12 bits: 15 of 255 at most."""
+    options = {"epochs": 1, "batch_size": 10, "progress": False}
+    run = ul.train("simclr", np.repeat(EIGHT, 5, 0), out=tmp_path / "run", **options)
+    deep = np.linspace(0, 4095, 36).reshape(6, 6).astype(np.uint16)
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(deep).save(tmp_path / "deep" / "a.png")
+    with (
+        pytest.warns(Notice, match="are read as 8-bit ones"),
+        pytest.raises(UserError, match=r"none of the 1 pictures .* can be read.*12 bits or fewer"),
+    ):
+        run.embed(tmp_path / "deep")
+    with pytest.raises(UserError, match="hold values from 0 to 4095, but the encoder learned from"):
+        run.embed(deep[None])
+    Image.fromarray(deep * 16).save(tmp_path / "deep" / "a.png")
+    with pytest.warns(Notice, match="high byte"):
+        z = run.embed(tmp_path / "deep")
+    np.testing.assert_allclose(z, run.embed((deep * 16 >> 8).astype(np.uint8)[None]), atol=1e-4)
+
+
+def test_what_tiffs_need_is_named_where_it_is_missing(tmp_path, monkeypatch):
+    from unlabeled import decoding
+
+    folder = tiffs(
+        tmp_path / "f", RNG.random((9, 9, 5)).astype("f4"), **BANDS, planarconfig="contig"
+    )
+    monkeypatch.setattr(decoding, "tifffile", None)
+    with pytest.raises(UserError, match=r"TIFF of a kind that pip install 'unlabeled\[tiff\]'"):
+        open_data(folder)

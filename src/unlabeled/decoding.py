@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
+import math
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -37,6 +40,12 @@ GREY = ("1", "L", "LA", "La", "I", "F")
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Pillow tries no others: some would start a program."""
 try:
+    import tifffile
+except ImportError:
+    tifffile = None
+else:
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is ours to report
+try:
     import pillow_heif
 except ImportError:
     HEIF_IS_READ = ""
@@ -46,22 +55,30 @@ else:
     HEIF_IS_READ = pillow_heif.__version__
 
 
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+NO_TIFF = "TIFF of a kind that pip install 'unlabeled[tiff]' makes readable"
 NO_HEIC = "HEIC, which pip install 'unlabeled[heic]' makes readable"
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
 
 
 def reader() -> tuple[str | int | None, ...]:
     """What decoding depends on beside the files: versions, and the largest image allowed."""
-    return PIL.__version__, HEIF_IS_READ, Image.MAX_IMAGE_PIXELS
+    tiff = tifffile.__version__ if tifffile else ""
+    return PIL.__version__, HEIF_IS_READ, tiff, Image.MAX_IMAGE_PIXELS
 
 
 class Header(NamedTuple):
     """What a picture says of itself before it is decoded."""
 
-    grey: bool
-    deep: bool  #: 16 bits
+    channels: int
+    kind: str  #: of number, as numpy calls it: u1, u2 or f4
     size: tuple[int, int]  #: width and height in pixels
     pages: bool  #: more than one; the first is taken
+    cut: bool = False  #: whether 8 of its 16 bits are lost
+
+
+class UnfitError(ValueError):
+    """An image that is whole, but cannot be read as asked; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +131,17 @@ def look(chunk: Chunk) -> list[Header | str]:
 
 
 def decode(
-    chunk: Chunk, channels: int, size: tuple[int, int], deep: bool
+    chunk: Chunk, channels: int, size: tuple[int, int], kind: str
 ) -> tuple[np.ndarray, list[str | None]]:
     """Pictures of a chunk, cropped at the centre and scaled to (height, width).
 
     Returns:
-        those that can be read, (n, channels, *size), uint8 or with `deep` uint16; and for each
+        those that can be read, (n, channels, *size) of the `kind` u1, u2 or f4; and for each
         picture of the chunk None, or why it cannot be read.
     """
-    found = [_guarded(_decode, source, channels, size, deep) for source in chunk.open()]
+    found = [_guarded(_decode, source, channels, size, kind) for source in chunk.open()]
     pictures = [p for p in found if not isinstance(p, str)]
-    blank = np.empty((0, channels, *size), np.uint16 if deep else np.uint8)
+    blank = np.empty((0, channels, *size), kind)
     return np.stack(pictures) if pictures else blank, [
         p if isinstance(p, str) else None for p in found
     ]
@@ -138,10 +155,23 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if tifffile and _first_bytes(source)[:4] in TIFF:
+                with _tiff(source) as stack:
+                    if stack is not None:
+                        return task(stack, *arguments)
+                if not isinstance(source, Path):
+                    source.seek(0)
             with Image.open(source, formats=FORMATS) as image:
                 return task(image, *arguments)
+    except UnfitError as error:
+        return str(error)
     except Image.UnidentifiedImageError:
-        return "no picture of a known format" if HEIF_IS_READ or not _is_heic(source) else NO_HEIC
+        first = _first_bytes(source)
+        if not HEIF_IS_READ and first[4:] in HEIC:
+            return NO_HEIC
+        if not tifffile and first[:4] in TIFF:
+            return NO_TIFF
+        return "no picture of a known format"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"enormous: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     except (PermissionError, MemoryError):  # not the picture's fault
@@ -150,30 +180,127 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
         return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"[:200]
 
 
-def _is_heic(source: BinaryIO | Path) -> bool:
-    """Whether it is HEIC, whatever its ending."""
-    if not isinstance(source, Path):
-        source.seek(0)
-        return source.read(12)[4:] in HEIC
-    with source.open("rb") as file:
-        return file.read(12)[4:] in HEIC
+def _first_bytes(source: BinaryIO | Path) -> bytes:
+    """Twelve of them, which tell formats apart whatever the ending."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return file.read(12)
+    source.seek(0)
+    first = source.read(12)
+    source.seek(0)
+    return first
 
 
-def _header(image: Image.Image) -> Header:
-    deep = image.mode.startswith("I")
+@dataclass(frozen=True)
+class Stack:
+    """A TIFF that Pillow does not keep: floats, 16-bit colors, more channels than three."""
+
+    series: Any
+    channels: int
+    kind: str
+    size: tuple[int, int]  #: width and height in pixels
+    pages: bool
+    alpha: bool
+
+    def read(self) -> np.ndarray:
+        """Its values, (channels, H, W)."""
+        axes = self.series.axes
+        try:
+            x = self.series.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            raise UnfitError(
+                "TIFF, compressed as only imagecodecs reads it; pip install 'unlabeled[tiff]'"
+            ) from error
+        x = x[tuple(slice(None) if axis in "YXSC" else 0 for axis in axes)]
+        axes = [axis for axis in axes if axis in "YXSC"]
+        x = x[None] if len(axes) == 2 else np.moveaxis(x, _channel_axis(axes), 0)
+        if self.alpha:  # laid on white
+            *colors, opaque = x.astype(np.float64)
+            white = np.iinfo(x.dtype).max if x.dtype.kind == "u" else 1.0
+            x = np.stack(colors) * (opaque / white) + white - opaque
+        return x.astype(self.kind)
+
+
+def _channel_axis(axes: list[str]) -> int:
+    return next(i for i, axis in enumerate(axes) if axis in "SC")
+
+
+@contextmanager
+def _tiff(source: BinaryIO | Path) -> Iterator[Stack | None]:
+    """What a TIFF holds that Pillow would lose; None of others, and of damaged ones."""
+    with ExitStack() as opened:
+        try:
+            stack = _stack(opened.enter_context(tifffile.TiffFile(source)))
+        except UnfitError:
+            raise
+        except (tifffile.TiffFileError, *UNREADABLE):
+            stack = None
+        yield stack
+
+
+def _stack(tiff: Any) -> Stack | None:
+    """What a TIFF holds, where Pillow would lose some of it."""
+    page, series = tiff.pages[0], tiff.series[0]
+    plain = page.photometric.name in ("MINISBLACK", "RGB")
+    lengths = dict(zip(series.axes, series.shape, strict=True))
+    if not plain or not {"Y", "X"} <= set(lengths) or series.dtype.kind not in "uif":
+        return None
+    if {"S", "C"} <= set(lengths):
+        raise UnfitError("TIFF with two axes of channels; save one of them")
+    channels = lengths.get("S", lengths.get("C", 1))
+    alpha = "S" in lengths and any(e.name.endswith("ALPHA") for e in page.extrasamples)
+    kept = series.dtype.str[1:]
+    if (kept == "u1" and (channels in (1, 3) or alpha)) or (kept == "u2" and channels == 1):
+        return None
+    width, height = lengths["X"], lengths["Y"]
+    if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise Image.DecompressionBombError
+    others = math.prod(n for axis, n in lengths.items() if axis not in "YXSC")
+    kind = kept if kept in ("u1", "u2") else "f4"
+    return Stack(series, channels - alpha, kind, (width, height), others > 1, alpha)
+
+
+def _header(image: Image.Image | Stack) -> Header:
+    if isinstance(image, Stack):
+        return Header(image.channels, image.kind, image.size, image.pages)
+    kind = "u2" if image.mode.startswith("I") else "f4" if image.mode == "F" else "u1"
+    if image.mode == "I" and any(raw in _raw(image) for raw in ("16S", "32")):
+        kind = "f4"  # signed, or beyond 16 bits
     pages = getattr(image, "is_animated", False)
-    return Header(deep or image.mode in GREY, deep, image.size, pages)
+    channels = 1 if kind != "u1" or image.mode in GREY else 3
+    return Header(channels, kind, image.size, pages, kind == "u1" and ";16" in _raw(image))
 
 
-def _decode(image: Image.Image, channels: int, size: tuple[int, int], deep: bool) -> np.ndarray:
+def _raw(image: Image.Image) -> str:
+    """How the file holds its numbers, as Pillow calls it, such as RGB;16B."""
+    return str([part[-1] for part in image.tile])
+
+
+def _decode(
+    image: Image.Image | Stack, channels: int, size: tuple[int, int], kind: str
+) -> np.ndarray:
+    if isinstance(image, Stack) or _header(image).kind == "f4":
+        header = _header(image)
+        if (header.channels, header.kind) != (channels, kind):
+            raise UnfitError(
+                f"{header.channels} channels of {np.dtype(header.kind)} where the others have "
+                f"{channels} of {np.dtype(kind)}"
+            )
+        x = image.read() if isinstance(image, Stack) else np.asarray(image, kind)[None]
+        return _fitted(x, size)
+    if channels not in (1, 3) or (channels, kind) == (3, "u2") or kind == "f4":
+        raise UnfitError(f"an image of 8 bits where the others have {channels} of {np.dtype(kind)}")
     mode = "L" if channels == 1 else "RGB"
     height, width = size
+    cut = _header(image).cut
     image.draft(mode, (2 * width, 2 * height))  # JPEG alone: large photos decode at a fraction
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
-        image = _sixteen_bits(image) if deep else _high_byte(image)
-    elif image.mode == "F":
-        raise ValueError("32-bit float pictures have no known white; save them as an array")
+        image = _sixteen_bits(image) if kind == "u2" else _high_byte(image)
+    elif cut:
+        _refuse_dark(int(np.asarray(image).max()))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -183,9 +310,22 @@ def _decode(image: Image.Image, channels: int, size: tuple[int, int], deep: bool
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS, _middle(image, size), 3.0)
     x = np.asarray(image)
-    if deep:
+    if kind == "u2":
         x = x.round().clip(0, 65535).astype(np.uint16)
     return x.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Channels (C, H, W) of any kind, cropped at the center and scaled, each by itself."""
+    height, width = size
+    if x.shape[1:] == size:
+        return x
+    planes = [Image.fromarray(plane.astype(np.float32)) for plane in x]
+    box = _middle(planes[0], size)
+    out = np.stack(
+        [p.resize((width, height), Image.Resampling.LANCZOS, box, 3.0) for p in planes]
+    ).clip(x.min((1, 2), keepdims=True), x.max((1, 2), keepdims=True))
+    return (out if x.dtype.kind == "f" else out.round()).astype(x.dtype)
 
 
 def _middle(image: Image.Image, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -204,5 +344,19 @@ def _sixteen_bits(image: Image.Image) -> Image.Image:
 
 
 def _high_byte(image: Image.Image) -> Image.Image:
-    """Where 8-bit pictures lie beside it; Pillow's own conversion would clip it to white."""
-    return Image.fromarray((np.asarray(_sixteen_bits(image)).astype(np.uint16) >> 8).astype("u1"))
+    """Where 8-bit pictures are wanted; Pillow's own conversion would clip it to white."""
+    x = np.asarray(_sixteen_bits(image)).astype(np.uint16) >> 8
+    _refuse_dark(int(x.max()))
+    return Image.fromarray(x.astype("u1"))
+
+
+def _refuse_dark(brightest: int) -> None:
+    """Refuse 16-bit images whose high byte is nearly black: they have 12 bits or fewer.
+
+    Raises:
+        UnfitError: it is.
+    """
+    if 0 < brightest < 16:
+        raise UnfitError(
+            "12 bits or fewer in a file of 16, whose white is not known; save it in 8 bits"
+        )

@@ -256,7 +256,7 @@ def _into(
         _say(f"floats from {low:g} to {high:g} are given to an encoder of uint16: 1 is white")
         return functools.partial(_scaled, by=span[1]), np.float32
     dtype = np.uint16 if wide and whole else np.float32
-    if low >= span[0] and high <= span[1] or (stored is not None and unit and 0 <= low):
+    if (low >= span[0] and high <= span[1]) or (stored is not None and unit and low >= 0):
         return (None if x.dtype == dtype else functools.partial(_cast, dtype=dtype)), dtype
     outside = sum(int(((part < span[0]) | (part > span[1])).sum()) for part in blocks(x))
     if stored is not None and whole and 2 * outside > math.prod(x.shape):
@@ -288,9 +288,7 @@ def _by_255(x: np.ndarray | Pictures) -> Convert:
     return functools.partial(_scaled, by=1 / 255)
 
 
-def _refuse_unless(
-    found: tuple[float, float], fits: tuple[float, float], learned: str
-) -> None:
+def _refuse_unless(found: tuple[float, float], fits: tuple[float, float], learned: str) -> None:
     if found[0] < fits[0] or found[1] > fits[1]:
         raise UserError(
             f"the images hold values from {found[0]:g} to {found[1]:g}, but the encoder learned "

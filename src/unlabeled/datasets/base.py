@@ -71,6 +71,10 @@ class Pictures:
         rows = rows if self.rows is None else self.rows[rows]
         return Pictures(self.base, rows, self.convert, self.dtype, self.shape[2:])
 
+    def converted(self, convert: Callable[[np.ndarray], np.ndarray], dtype: Any) -> Pictures:
+        """The same as other numbers; nothing is read."""
+        return Pictures(self.base, self.rows, convert, dtype, self.shape[2:])
+
     def resized(self, size: tuple[int, int]) -> Pictures:
         """The same in another height and width; nothing is read."""
         return Pictures(self.base, self.rows, self.convert, self.dtype, size)
@@ -277,9 +281,7 @@ def with_test(
         own = labels_from if isinstance(labels_from, str | Path) else None
         own = None if str(own).endswith(".npy") else own
         other = _named(data) or split(
-            _read(
-                data, splits.channels, splits.size, own, workers, splits.stored, splits.range
-            ),
+            _read(data, splits.channels, splits.size, own, workers, splits.stored, splits.range),
             name,
             share=0,
         )
@@ -475,7 +477,9 @@ def _read(
         )
         convert, dtype = arrays.conversion(samples.x, stored, span) if stored or span else (None, 0)
         if convert:
-            samples.x = Pictures(samples.x.base, samples.x.rows, convert, dtype, samples.x.shape[2:])
+            samples.x = Pictures(
+                samples.x.base, samples.x.rows, convert, dtype, samples.x.shape[2:]
+            )
         return samples
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, stored, span)
@@ -519,8 +523,8 @@ def split(
 
     Where the names tell of official splits, those are taken, whatever the share. Else a picture
     with a name is drawn by its name, so that it stays on its side when others come or go; those
-    without by a permutation of fixed seed. Frames stay with those of their shot. `span` is black and
-    white where they are given.
+    without by a permutation of fixed seed. Frames stay with those of their shot. `span` is black
+    and white where they are given.
     """
     if not len(samples):
         raise UserError(f"{name} holds no pictures (0 samples); give at least one")

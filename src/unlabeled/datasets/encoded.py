@@ -56,7 +56,7 @@ LABEL = 4_000
 """Bytes of a label file that are read; of a caption in a tar, too."""
 FEW = 512
 """Pictures that are not worth starting processes for."""
-VERSION = 3
+VERSION = 4
 """Of the decoding; another one decodes anew."""
 
 
@@ -86,30 +86,30 @@ def read(
     labels_from: Any = None,
     workers: int | None = None,
     beside: tuple[str, ...] = (),
+    stored: str | None = None,
 ) -> Samples:
     """All pictures of a folder, of tar shards or of tables, in the order of their names.
 
-    Grey if all of them are, else red, green, blue; 16-bit if all are 16-bit grey. Transparent
+    Grey if all of them are, else red, green, blue; 16-bit if all are 16-bit grey. TIFFs of floats,
+    of 16-bit colors or of other numbers of channels stay what they are where all are alike; of
+    several kinds the commonest is read and the others are left out. Transparent
     pictures are laid on white, EXIF rotation is applied. Without `size`, they become squares of the
     median of their shorter sides, at most 96 pixels, cropped at the centre.
 
     Args:
         path: a folder (searched to any depth), or one `.tar`, `.parquet`, `.arrow` or `.feather`.
-        channels: 1 or 3, whatever the files have.
+        channels: 1 or 3, whatever the files have; or another number, which they must have.
         size: height and width.
         labels_from: "folders" (the first folder of a name), a `.csv` of names and labels, an array
             or `.npy` in the order of the names, the column of a table, or the ending of a label
             file in a tar (`cls`).
         workers: processes that decode; as many as there are cores unless given.
         beside: endings of files that the caller reads, so that they do not count as left out.
+        stored: what numbers an encoder learned from: uint8, mask, uint16 or float32.
 
     Raises:
         UserError: there are no pictures, none can be read, or labels do not fit.
     """
-    if channels not in (None, 1, 3):
-        raise UserError(
-            f"pictures in files have 1 or 3 channels, but {channels} are needed; give an array"
-        )
     source = _source(path)
     names = source.names
     others = folders.unread(source.others, path, labels_from, beside)
@@ -128,8 +128,7 @@ def read(
             f"none of the {len(names):,} pictures in {path} can be read; the first, {names[0]}, "
             f"is {look(next(source.chunks()))[0]}"
         )
-    if channels is None:
-        channels = 1 if looked["grey"] else 3
+    channels, kind = _form(looked["forms"], channels, stored, path)
     if size is None:
         side = min(LARGEST, int(looked["median_side"]))
         size = side, side
@@ -139,14 +138,22 @@ def read(
                 f"pictures of {low} to {high} px a side are all fitted to {side}×{side}; "
                 "choose with --size"
             )
-    deep = channels == 1 and looked["deep"]
-    if looked["some_deep"] and not deep:
-        _tell("16-bit pictures lie beside others, so only their high byte is taken")
+    if kind == "u1" and looked["forms"].get("1u2"):
+        _tell("16-bit pictures are read as 8-bit ones, so only their high byte is taken")
+    if kind == "u1" and looked["cut"]:
+        _tell(
+            f"{looked['cut']:,} color images of 16 bits are read with 8; to keep all, save them as "
+            "TIFF and pip install 'unlabeled[tiff]'"
+        )
     if looked["pages"]:
         _tell(f"{looked['pages']:,} pictures have several pages or frames; the first is taken")
-    entry = _entry(source, channels, size, deep, workers)
+    entry = _entry(source, channels, size, kind, workers)
     if entry is None:
-        raise UserError(f"none of the {len(names):,} pictures in {path} can be read")
+        why = decode(next(source.chunks()), channels, size, kind)[1][0]
+        raise UserError(
+            f"none of the {len(names):,} pictures in {path} can be read; the first, {names[0]}, "
+            f"is {why}"
+        )
     _tell_skipped(entry, len(names))
     samples = Samples(Pictures(entry.pixels), names=entry.names)
     if labels_from is None:
@@ -179,7 +186,7 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
         lambda _: None,
     )
     workers = 1 if len(names) <= FEW else joblib.cpu_count()
-    entry = _entry(source, channels, size, False, workers)
+    entry = _entry(source, channels, size, "u1", workers)
     if entry is None or entry.skipped:
         number = len(entry.skipped) if entry else len(names)
         raise UserError(
@@ -189,15 +196,37 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
     return entry.pixels
 
 
+def _form(
+    forms: dict[str, int], channels: int | None, stored: str | None, path: Path
+) -> tuple[int, str]:
+    """Number of channels and kind of number that pictures are read as, by how many are of each."""
+    usual = {form: n for form, n in forms.items() if form in ("1u1", "3u1", "1u2")}
+    other = {form: n for form, n in forms.items() if form not in usual}
+    if channels is not None:
+        other = {form: n for form, n in other.items() if int(form[:-2]) == channels}
+    if sum(usual.values()) >= max(other.values(), default=0) and channels in (None, 1, 3):
+        grey = "3u1" not in usual if channels is None else channels == 1
+        deep = grey and "1u1" not in usual and stored not in ("uint8", "mask")
+        return (1 if grey else 3), "u2" if deep else "u1"
+    if not other:
+        known = ", ".join(f"{form[:-2]} of {np.dtype(form[-2:])}" for form in forms)
+        raise UserError(
+            f"the images in {path} have other channels ({known}) than the {channels} that are "
+            "needed; convert them, or train an encoder on images like these"
+        )
+    form = max(other, key=lambda form: other[form])
+    return int(form[:-2]), form[-2:]
+
+
 def _entry(
-    source: Source, channels: int, size: tuple[int, int], deep: bool, workers: int
+    source: Source, channels: int, size: tuple[int, int], kind: str, workers: int
 ) -> cache.Entry | None:
     """The decoded pictures in the cache, put there if need be; None where none can be read."""
-    key = f"{source.stamp[:24]}-{channels}x{size[0]}x{size[1]}{'-16bit' if deep else ''}"
+    key = f"{source.stamp[:24]}-{channels}x{size[0]}x{size[1]}-{kind}"
     if entry := cache.find(key):
         return entry
-    parts = _mapped(decode, source, workers, "decoding", channels, size, deep)
-    expected = len(source.names) * channels * size[0] * size[1] * (2 if deep else 1)
+    parts = _mapped(decode, source, workers, "decoding", channels, size, kind)
+    expected = len(source.names) * channels * size[0] * size[1] * np.dtype(kind).itemsize
     return cache.make(key, source.names, parts, expected)
 
 
@@ -446,9 +475,8 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
         return None
     sides = [side for header in headers for side in header.size]
     looked = {
-        "grey": all(header.grey for header in headers),
-        "deep": all(header.deep for header in headers),
-        "some_deep": any(header.deep for header in headers),
+        "forms": dict(Counter(f"{header.channels}{header.kind}" for header in headers)),
+        "cut": sum(header.cut for header in headers),
         "pages": sum(header.pages for header in headers),
         "sides": [min(sides), max(sides)],
         "median_side": statistics.median_low([min(header.size) for header in headers]),
