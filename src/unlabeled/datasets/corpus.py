@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ SENTENCE = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)\]]))\s+(?=["'“‘(
 PART = re.compile(r"(?<![a-z])(train|test|valid)(?:ation)?(?![a-z])", re.IGNORECASE)
 """What a file's name says it is for."""
 TITLES = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Mme|Mlle|vs|[A-Z])\.$")
+SPACES = ("Ġ", "Ċ", "ĉ", "▁")
+"""How tokens spell a space, a line break and a tab before a word (byte pairs, SentencePiece)."""
 MOST = 1 << 16
 """Tokens of a vocabulary."""
 
@@ -162,6 +165,28 @@ def open_tokenizer(content: str | Path) -> Any:
     if [tokenizer.id_to_token(i) for i in range(len(SPECIAL))] != SPECIAL:
         raise UserError(f"{named} does not begin with {' '.join(SPECIAL)}; train one here")
     return tokenizer
+
+
+def word_starts(tokenizer: str) -> str:
+    """For each token of a tokenizer, given as JSON, "1" if it begins a word and "0" if not.
+
+    A byte pair or a piece of a sentence begins a word where it begins with the sign of a space, a
+    WordPiece where it does not begin with ##. Where no token has a mark, each is a word.
+
+    Raises:
+        UserError: the tokenizer marks where words end instead.
+    """
+    known = open_tokenizer(tokenizer)
+    model = json.loads(tokenizer)["model"]
+    if model.get("end_of_word_suffix"):
+        raise UserError("this tokenizer marks the ends of words, not where they begin; train one")
+    tokens = [known.id_to_token(i) or "" for i in range(len(SPECIAL), known.get_vocab_size())]
+    if prefix := model.get("continuing_subword_prefix"):
+        starts = [not token.startswith(prefix) for token in tokens]
+    else:
+        starts = [token.startswith(SPACES) for token in tokens]
+        starts = starts if any(starts) else [True] * len(tokens)
+    return "1" * len(SPECIAL) + "".join("01"[start] for start in starts)
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ from scipy.stats import kendalltau
 
 from unlabeled.core import Batch
 from unlabeled.datasets.base import Samples, to_float
+from unlabeled.errors import UserError
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn
 from unlabeled.tokens import END, FIRST_WORD, MASK, PAD, START, WHITE
@@ -116,7 +117,11 @@ def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
 def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
     """How well shuffled parts are put in order: Kendall's `tau`, `exact` orders, `parts` of each.
 
-    The mean over texts whose parts are all there.
+    The mean over texts whose parts are all there. Words are whole ones, as the method shuffles
+    them.
+
+    Raises:
+        UserError: no text has all parts.
     """
     taus, exact, parts = [], [], 1
     with torch.random.fork_rng(devices=[]):
@@ -128,6 +133,8 @@ def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, 
             for one, true in zip(scores[whole].numpy(), place[whole].numpy(), strict=True):
                 taus.append(kendalltau(-one, true)[0])
                 exact.append(bool((np.argsort(np.argsort(-one)) == true).all()))
+    if not taus:
+        raise UserError(f"no text has {parts} parts to put in order; give longer ones")
     return {"tau": float(np.mean(taus)), "exact": float(np.mean(exact)), "parts": float(parts)}
 
 
