@@ -15,9 +15,10 @@ from unlabeled.datasets import emoji, pairs, two_senses
 from unlabeled.datasets.base import PARTNER
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
-from unlabeled.evaluation.retrieval import paired_retrieval
+from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
 from unlabeled.methods.clip import Clip
-from unlabeled.objectives import clip
+from unlabeled.objectives import clip, using
+from unlabeled.parallel import row_ids
 from unlabeled.report.plots import partners_picture
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 220), "white": (250,) * 3}
@@ -45,15 +46,80 @@ def test_its_gradient_is_right():
     a, b = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(clip, (a, b, scale))
+    same = torch.tensor([0, 1, 0, 3]), torch.tensor([0, 1, 1, 3])
+    assert torch.autograd.gradcheck(clip, (a, b, scale, *same))
+
+
+@pytest.mark.parametrize("way", ["dense", "tiled"])
+def test_equal_partners_are_positives(way):
+    """Catches targets over one sense alone, over rows that are equal by way of a third, not spread
+    evenly, or not the same for rows and columns.
+    """
+    torch.manual_seed(0)
+    a, b = (F.normalize(torch.randn(9, 5, dtype=torch.float64), dim=1) for _ in range(2))
+    image = torch.tensor([4, 1, 2, 1, 3, 5, 6, 7, 8])  # 1 and 3 are one image
+    caption = torch.tensor([9, 9, 2, 3, 3, 9, -6, 7, 8])  # 0, 1, 5 and 3, 4 say the same
+    right = (image[:, None] == image) | (caption[:, None] == caption)
+    assert right.sum(1).tolist() == [3, 4, 1, 3, 2, 3, 1, 1, 1]  # 0 and 3 are not equal
+    target = right / right.sum(1, keepdim=True)
+    logits = 14.0 * a @ b.T
+    expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    entropy = right.sum(1).double().log().mean()
+    with using(way):
+        found = clip(a, b, 14.0, image, caption)
+        assert found.item() == pytest.approx((expected - entropy).item())
+        each = torch.arange(9)
+        assert torch.equal(clip(a, b, 14.0, each, each + 5), clip(a, b, 14.0))
+        best = F.one_hot(torch.arange(64) % 2).double()
+        assert clip(best, best, 100.0, None, torch.arange(64) % 2).item() == pytest.approx(0)
+    assert clip(best, best, 100.0).item() == pytest.approx(np.log(32))  # as open_clip has it
+
+
+def test_equal_rows_have_equal_numbers():
+    """Catches sums that forget the order of values, and the sign of 0."""
+    x = torch.rand(500, 3, 4, 4)
+    x[7], x[9], x[11] = x[3], x[3].flip(0), x[3].mean()
+    x[20], x[21] = 0.0, -0.0
+    for rows in (x, x.to(memory_format=torch.channels_last), (x * 255).byte()):
+        ids = row_ids(rows)
+        assert ids.dtype == torch.int64
+        assert len(ids.unique()) == 498
+        assert ids[7] == ids[3]
+        assert ids[21] == ids[20]
+        assert torch.equal(ids[100:], row_ids(rows[100:]))  # whatever else is in the batch
+
+
+def test_a_batch_of_few_captions_is_learned():
+    """Catches captions whose tokens are not compared, and images compared after augmentation."""
+    torch.manual_seed(0)
+    net = build("small", 1, (16, 16), width=4)
+    method = Clip(net, layers=1, dim=8, partner_shape=(1, 6), vocabulary=300)
+    dark = torch.arange(16) % 2
+    x = torch.rand(16, 1, 16, 16) / 4 + 0.7 * dark[:, None, None, None]
+    x[5] = x[3]
+    y = torch.tensor([[9, 8, 7, 0, 0, 0], [9, 6, 5, 4, 0, 0]])[dark][:, None]
+    batch = Batch(x, torch.arange(16), y)
+    seen, _, image = method.views(batch)
+    assert image[5] == image[3]
+    assert len(image.unique()) == 15
+    assert torch.equal(image, method.views(batch)[2])
+    assert not torch.equal(seen[5], seen[3])
+    optimizer = torch.optim.Adam(method.parameters(), 3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = method.loss(method.views(batch))
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.5  # it stays at log 8 where equal captions are negatives
 
 
 def test_the_temperature_is_learnt_and_bounded():
     method = Clip(build("small", 1, (16, 16), width=4), partner="small", partner_shape=(2, 16, 16))
     assert method.scale.exp().item() == pytest.approx(1 / 0.07)
     y = torch.randint(0, 255, (6, 2, 16, 16), dtype=torch.uint8)
-    seen, heard = method.views(Batch(torch.rand(6, 1, 16, 16), torch.arange(6), y))
+    seen, heard, image = method.views(Batch(torch.rand(6, 1, 16, 16), torch.arange(6), y))
     assert all(any(torch.equal(h, own) for own in its) for h, its in zip(heard, y, strict=True))
-    method.loss((seen, heard)).backward()
+    method.loss((seen, heard, image)).backward()
     assert method.scale.grad.abs() > 0
     with torch.no_grad():
         method.scale.fill_(9.0)
@@ -79,6 +145,22 @@ def test_retrieval_is_the_naive_count():
         assert found[f"there@{k}"] == pytest.approx(naive)
     share = np.bincount(y)[y] / 30
     assert found["chance@1"] == pytest.approx(share.mean())
+
+
+def test_any_equal_partner_is_a_right_answer():
+    """Catches only the own row counted as right, and rows equal by way of a third."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 9, (6, 1, 4))
+    tokens[3] = tokens[0]
+    images = rng.integers(0, 255, (6, 2, 2), np.uint8)
+    images[5] = images[3]
+    same = equal_rows(tokens), equal_rows(images)
+    assert [len(set(one.tolist())) for one in same] == [5, 5]
+    a = np.eye(6)
+    found = paired_retrieval(a, a[[3, 1, 2, 0, 4, 5]], (1,), same)
+    assert found["there@1"] == found["back@1"] == 1.0
+    assert paired_retrieval(a, a[[5, 1, 2, 3, 4, 0]], (1,), same)["there@1"] == pytest.approx(4 / 6)
+    assert found["chance@1"] == pytest.approx((2 + 1 + 1 + 3 + 1 + 2) / 36)
 
 
 def test_features_that_are_all_alike_retrieve_by_chance_and_nan_is_refused():

@@ -13,6 +13,7 @@ from unlabeled import registry
 from unlabeled.cli import main
 from unlabeled.core import Batch
 from unlabeled.datasets import corpus, sentences, text
+from unlabeled.datasets.base import Samples
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation import language
@@ -404,6 +405,34 @@ def test_masked_sentences_do_not_see_the_hidden_one():
     again, changed = method.pair(other, at)
     torch.testing.assert_close(foretold, again)
     assert not torch.allclose(true, changed)
+
+
+def test_equal_sentences_are_no_negatives():
+    """Catches two views of the same words, drawn from two texts, that are pushed apart."""
+    method = method_of("sentence_views", dropout=0.1).eval()  # views are equal where words are
+    batch, rows = batch_of(8)
+    rows[:, :] = rows[:2].repeat(4, 1, 1)[:, :1]  # two sentences in eight texts
+    a, b, sentence = method.views(batch._replace(x=rows[:, None] / t.WHITE))
+    assert torch.equal(sentence[:, None] == sentence, (a[:, None] == a).all(2))
+    assert len(sentence.unique()) == 2
+    z = F.normalize(method.head(method.encoder.features(torch.cat([a, b]))).float(), dim=1)
+    near = (z @ z.T / method.temperature).masked_fill(torch.eye(16, dtype=torch.bool), -torch.inf)
+    own = torch.arange(16) % 2
+    right = (own[:, None] == own) & ~torch.eye(16, dtype=torch.bool)
+    expected = -near.log_softmax(1)[right].mean()
+    assert method.loss((a, b, sentence)).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_sentence_said_twice_is_no_wrong_answer():
+    """Catches candidates that are equal to the right one counted against it."""
+    x = batch_of(40)[1][:, None].numpy().astype(np.uint16)
+    same = np.repeat(x[:1], 40, 0)
+    method = method_of("masked_sentences").eval()
+    assert language.hidden_sentences(method, Samples(same), 20)["first"] < 1  # of other places
+    same[:, 0, 1:] = same[:, 0, :1]
+    assert language.hidden_sentences(method, Samples(same), 20)["first"] == 1
+    method = method_of("neighbour_sentences").eval()
+    assert language.neighbours(method, Samples(same), 20)["first"] == 1
 
 
 def test_synonyms_are_the_nearest_words():

@@ -18,6 +18,7 @@ from unlabeled.datasets.base import Samples, to_float
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn
+from unlabeled.parallel import row_ids
 from unlabeled.tokens import END, FIRST_WORD, MASK, PAD, START, WHITE
 
 
@@ -181,6 +182,8 @@ def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str,
             many = torch.stack([known.sum(1).roll(-i) for i in range(candidates)], 1)
             mean = table / many.clamp(min=1)  # so that short ones have no advantage
             gain = mean - mean_of_column(mean)
+            for i in range(1, candidates):  # a sentence that is said again is no wrong answer
+                gain[(after.roll(-i, 0) == after).all(1), i] = torch.inf
             firsts.append(among(-gain, torch.zeros(len(gain), dtype=torch.long)))
     return {
         "told": float(np.exp(told / words)),
@@ -201,13 +204,20 @@ def mean_of_column(table: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> dict[str, float]:
-    """Of masked sentences: how often the right one ranks first, and in the first ten."""
+    """Of masked sentences: how often the right one ranks first, and in the first ten.
+
+    A candidate that is equal to the right one is no wrong answer.
+    """
     first, ten = [], []
     with torch.random.fork_rng(devices=[]):
         for batch in batches(samples, 20 * candidates, candidates):
             if len(batch.x) == candidates:
-                foretold, true = method.pair(*method.views(batch))
-                near, own = foretold @ true.T, torch.arange(len(true))
+                rows, at = method.views(batch)
+                foretold, true = method.pair(rows, at)
+                own = torch.arange(len(true))
+                same = row_ids(rows[own, at])
+                again = (same[:, None] == same) & (own[:, None] != own)
+                near = (foretold @ true.T).masked_fill(again, -torch.inf)
                 first.append(among(near, own))
                 ten.append(among(near, own, 10))
     return {
