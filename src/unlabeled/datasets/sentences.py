@@ -59,8 +59,8 @@ def in_rows(
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
         found, sources = [np.zeros((0, rows, length), np.uint16)], []
         for document in documents:
-            told = [s for paragraph in document.paragraphs for s in corpus.sentences(paragraph)]
-            tokens = [t for t in corpus.encode(known, told) if len(t) >= SHORTEST]
+            tokens = corpus.encode(known, document.sentences)
+            tokens = [t for t in tokens if len(t) >= SHORTEST]
             table = np.zeros((len(tokens) // rows * rows, length), np.uint16)
             for row, ids in zip(table, tokens, strict=False):
                 ended = np.append(ids[: length - 1], np.uint16(END))
