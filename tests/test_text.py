@@ -535,6 +535,34 @@ def test_pieces_and_sentences(world):
         sentences.load(str(world), rows=1)
 
 
+def test_texts_that_are_only_read_stay_in_their_order(tmp_path):
+    """Catches files of which the end, or every tenth, is moved behind the others."""
+    for i in range(20):
+        (tmp_path / f"{i:02}.txt").write_text(f"Number {i:02}. " * 12)
+    tokenizer = corpus.train_tokenizer(["Number 0 1 2 3 4 5 6 7 8 9."] * 9, 300).to_str()
+    known = corpus.open_tokenizer(tokenizer)
+    for size in ((1, 400), (3, 40)):
+        splits = text.reopen(str(tmp_path), tokenizer, size, tested=False)
+        assert len(splits.test) == 0
+        told = [known.decode(row.ravel().tolist()).split()[1][:2] for row in splits.train.x[:]]
+        assert told == sorted(told)
+        assert len(set(told)) == 20
+        assert len(text.reopen(str(tmp_path), tokenizer, size).test) > 0
+
+
+@pytest.mark.parametrize("glue", [" ", ""])
+def test_a_corpus_of_one_line_is_learned_and_tested(glue, tmp_path):
+    """Catches a text without line breaks, or spaces, that has no part to test on."""
+    told = [f"Dies ist Satz {i}." if glue else f"這是第{i}句話。" for i in range(120)]
+    (tmp_path / "one.txt").write_text(glue.join(told), encoding="utf-8")
+    for kind, least in ((text, 2), (sentences, 3)):
+        splits = kind.load(str(tmp_path / "one.txt"), length=32, vocabulary=320)
+        assert len(splits.train) > 5 * least
+        assert len(splits.test) >= least
+    known = corpus.open_tokenizer(splits.tokenizer)
+    assert known.decode(splits.test.x[-1, 0, -1].tolist()).strip() == told[-1]
+
+
 @pytest.fixture(scope="module")
 def rows(world):
     return sentences.load(str(world), length=16, vocabulary=400)

@@ -49,11 +49,12 @@ def in_rows(
     length: int = 32,
     vocabulary: int = 4096,
     tokenizer: str = "",
+    tested: bool = True,
 ) -> Splits:
-    """The sentences of documents, as `load` gives them."""
+    """The sentences of documents, as `load` gives them; all are to learn from unless `tested`."""
     if rows < 2 or length < SHORTEST:
         raise UserError(f"give at least 2 rows of {SHORTEST} tokens, not {rows} of {length}")
-    train, test = corpus.split(documents)
+    train, test = corpus.split(documents) if tested else (documents, [])
     known = tokenizer_for(train, vocabulary, tokenizer)
 
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
