@@ -1,5 +1,6 @@
 """Pictures and captions, digits seen and heard: CLIP's loss, data of every form, retrieval."""
 
+import contextlib
 import json
 import tarfile
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 import unlabeled as ul
 from unlabeled.core import Batch
-from unlabeled.datasets import emoji, pairs, two_senses
+from unlabeled.datasets import corpus, emoji, pairs, two_senses
 from unlabeled.datasets.base import PARTNER
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
@@ -206,11 +207,11 @@ def test_captions_in_every_form(form, tmp_path):
         with tarfile.open(place, "w") as tar:
             for file in sorted(tmp_path.glob("[0-9]*")):
                 tar.add(file, file.name)
-    splits = pairs.load(str(place))
+    twice = pytest.warns(Notice, match="24 images have 2 captions each, 48 in all")
+    with twice if form == "jsonl" else contextlib.nullcontext():
+        splits = pairs.load(str(place))
     assert len(splits.train) + len(splits.test) == 24
     assert len(splits.test)
-    from unlabeled.datasets import corpus
-
     known = corpus.open_tokenizer(splits.tokenizer)
     for part in (splits.train, splits.test):
         assert part.factors[PARTNER].shape[1] == (2 if form == "jsonl" else 1)
@@ -224,14 +225,170 @@ def test_what_has_no_caption_is_left_out_and_told(tmp_path):
         pairs.load(str(tmp_path))
     for name in list(told)[:20]:
         (tmp_path / name).with_suffix(".txt").write_text(told[name])
-    with pytest.warns(Notice, match="20 of 24 pictures have captions"):
+    with pytest.warns(Notice, match=r"20 images have captions; 4 of 24 images have no caption"):
         splits = pairs.load(str(tmp_path))
     assert len(splits.train) + len(splits.test) == 20
     (tmp_path / "c.csv").write_text("picture,words\n")
-    with pytest.raises(UserError, match="needs a column"):
+    with pytest.raises(UserError, match=r"has the columns 'picture', 'words', but needs a column"):
         pairs.load(str(tmp_path))
     with pytest.raises(UserError, match="pairs:FOLDER"):
         pairs.load()
+
+
+def captions_of(splits):
+    """File name -> captions, in tokens that are read back."""
+    known = corpus.open_tokenizer(splits.tokenizer)
+    return {
+        name: [known.decode(row[row > 0].tolist()).strip() for row in own]
+        for part in (splits.train, splits.test)
+        for name, own in zip(part.names, part.factors[PARTNER], strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "head", "mark"),
+    [
+        ("train.csv", "filepath\ttitle", "\t"),
+        ("train.tsv", "title\tfilepath", "\t"),
+        ("a.csv", "image_path;caption", ";"),
+        ("captions.txt", "image,caption", ","),
+        ("results.csv", "image_name| comment_number| comment", "| "),
+        ("bom.csv", "\ufeffImage,split,Caption", ","),
+        ("x.tsv", "", "\t"),
+    ],
+)
+def test_tables_of_captions_of_others_are_read(file, head, mark, tmp_path):
+    """Catches a separator or column names that are taken for granted, and a row that is lost to a
+    quote or a comma within a caption.
+    """
+    told = {n: f'a "{c}" one, with 5" sides' for n, c in squares(tmp_path, 8).items()}
+    order = [key.strip().lower().lstrip("\ufeff") for key in head.split(mark.strip() or mark)]
+    lines = [head] if head else []
+    for name, caption in told.items():
+        quoted = '"{}"'.format(caption.replace('"', '""')) if mark == "," else caption
+        cells = dict.fromkeys(order, "0") | {
+            key: name if key in pairs.IMAGE else quoted
+            for key in order
+            if key in (*pairs.IMAGE, *pairs.CAPTION)
+        }
+        lines.append(mark.join(cells.values()) if head else f"{name}#0{mark}{caption}")
+    (tmp_path / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for place in (tmp_path, tmp_path / file):
+        found = captions_of(pairs.load(str(place)))
+        assert found == {name: [caption] for name, caption in told.items()}
+
+
+def test_names_are_found_where_they_lead(tmp_path):
+    """Catches names that must be exact: whole paths, here and elsewhere, from the table, from the
+    folder, decomposed, with another root in front, without an ending, with Windows' strokes.
+    """
+    place, other = tmp_path / "data", tmp_path / "other"
+    (place / "images" / "a").mkdir(parents=True)
+    other.mkdir()
+    squares(place / "images" / "a", 8)
+    squares(other, 1)
+    (place / "images" / "a" / "00.png").rename(place / "images" / "a" / "é.png")
+    inside = place / "images" / "a"
+    names = [
+        "images/a/e\u0301.png", str(inside / "01.png"), "02.png", "a\\03.png", "04",
+        "/old/machine/data/images/a/05.png", "./images/a/06.png", "../data/images/a/07.png",
+        str(other / "00.png"),
+    ]  # fmt: skip
+    rows = "".join(f"{name}\tcaption {i}\n" for i, name in enumerate([*names, "b/01.png"]))
+    (place / "captions.csv").write_text(f"filepath\ttitle\n{rows}", encoding="utf-8")
+    with pytest.warns(Notice) as told:
+        found = captions_of(pairs.load(str(place)))
+    said = [str(one.message) for one in told]
+    assert "4 rows of captions.csv name images by the end of their paths" in said[0]
+    assert "1 captions are of images not there (b/01.png)" in said[1]
+    expected = [f"images/a/{'é' if i == 0 else f'{i:02}'}.png" for i in range(8)]
+    expected.append(str(other / "00.png"))
+    assert found == {name: [f"caption {i}"] for i, name in enumerate(expected)}
+    (place / "more").mkdir()
+    squares(place / "more", 3)
+    with pytest.raises(UserError, match=r"name '02.png', but 2 images are called so"):
+        pairs.load(str(place))
+
+
+def test_what_is_missing_is_counted_and_named(tmp_path):
+    """Catches images, captions and rows that are left out without a word, and a wrong folder's
+    image taken instead.
+    """
+    squares(tmp_path, 6)
+    gone = [("gone/77.png", "x"), ("y.png", "x"), ("z.png", "x"), ("q.png", "x")]
+    rows = [(f"{i:02}.png", f"words {i}") for i in range(4)]
+    rows += [("00.png", "more words"), *gone, ("04.png", " ")]
+    (tmp_path / "c.csv").write_text("file_name,text\n" + "\n".join(map(",".join, rows)))
+    with pytest.warns(Notice) as told:
+        splits = pairs.load(str(tmp_path))
+    said = [str(one.message) for one in told]
+    assert said[0].endswith(
+        "4 images have captions; 2 of 6 images have no caption (04.png, 05.png), 4 captions are of "
+        "images not there (gone/77.png, y.png, z.png, …), 1 captions are empty; left out"
+    )
+    assert "4 images have 1 to 2 captions each, 5 in all" in said[1]
+    assert captions_of(splits)["00.png"] == ["words 0", "more words"]
+    (tmp_path / "c.csv").write_text("file_name,text\n00.png,a, b\n01.png,c\n02.png\n")
+    with pytest.warns(Notice) as told:
+        found = captions_of(pairs.load(str(tmp_path)))
+    assert found == {"00.png": ["a, b"], "01.png": ["c"]}
+    said = [str(one.message) for one in told]
+    assert "1 rows of c.csv have more cells" in said[0]
+    assert "1 rows of c.csv have fewer cells" in said[1]
+    (tmp_path / "c.csv").write_text("file_name,text\nno.png,a\n")
+    with pytest.raises(UserError, match=r"no captions of its 6 images: they name 'no.png'"):
+        pairs.load(str(tmp_path))
+    (tmp_path / "c.csv").write_text("url,caption\nhttps://a.b/c.png,a\n")
+    with pytest.raises(UserError, match=r"the columns 'url', 'caption', but needs"):
+        pairs.load(str(tmp_path))
+    (tmp_path / "c.csv").write_text("file_name,text\n00.png,a\n01.png,a\n")
+    with pytest.raises(UserError, match=r"all captions in .* are 'a'"), pytest.warns(Notice):
+        pairs.load(str(tmp_path))
+
+
+def test_metadata_of_each_folder_is_read(tmp_path):
+    """Catches Hugging Face's layout, a table in each folder, taken for images without captions."""
+    for name, ending in (("one", "jsonl"), ("two", "csv")):
+        (tmp_path / name).mkdir()
+        told = {n: f"{c} {name}" for n, c in squares(tmp_path / name, 4).items()}
+        if ending == "jsonl":
+            lines = [json.dumps({"file_name": n, "text": c, "size": 3}) for n, c in told.items()]
+        else:
+            lines = ["file_name,text", *(f"{n},{c}" for n, c in told.items())]
+        (tmp_path / name / f"metadata.{ending}").write_text("\n".join(lines))
+    found = captions_of(pairs.load(str(tmp_path)))
+    assert len(found) == 8
+    assert all(own[0].endswith(name.partition("/")[0]) for name, own in found.items())
+
+
+def test_pairs_in_shards_are_counted(tmp_path):
+    """Catches captions of a tar that are of no image, and captions that go to another image."""
+    told = squares(tmp_path, 6)
+    for i, (name, caption) in enumerate(told.items()):
+        if i:
+            (tmp_path / name).with_suffix(".txt").write_text(caption)
+    (tmp_path / "odd.txt").write_text("of nothing")
+    (tmp_path / "shards").mkdir()
+    for k in range(2):
+        with tarfile.open(tmp_path / "shards" / f"{k}.tar", "w") as tar:
+            for file in tmp_path.glob("*.*"):
+                if k == (1 if file.stem == "odd" else int(file.stem) % 2):
+                    tar.add(file, file.name)
+    match = r"1 of 6 images have no caption \(0.tar/00.png\), 1 captions are of images not there"
+    with pytest.warns(Notice, match=match):
+        found = captions_of(pairs.load(str(tmp_path / "shards")))
+    assert found == {f"{i % 2}.tar/{i:02}.png": [told[f"{i:02}.png"]] for i in range(1, 6)}
+
+
+def test_captions_that_are_cut_are_counted(tmp_path):
+    """Catches long captions cut without a word."""
+    told = squares(tmp_path, 8)
+    for i, (name, caption) in enumerate(told.items()):
+        (tmp_path / name).with_suffix(".txt").write_text(
+            f"{caption} {i} " + "so long " * (20 * (i < 3))
+        )
+    with pytest.warns(Notice, match="3 of 8 captions have more than 12 tokens and are cut"):
+        pairs.load(str(tmp_path), length=12)
 
 
 def test_colours_find_their_names(tmp_path):

@@ -78,6 +78,7 @@ def read(
     *,
     labels_from: Any = None,
     workers: int | None = None,
+    files: list[str] | None = None,
 ) -> Samples:
     """All pictures of a folder, of tar shards or of tables, in the order of their names.
 
@@ -93,6 +94,7 @@ def read(
             or `.npy` in the order of the names, the column of a table, or the ending of a label
             file in a tar (`cls`).
         workers: processes that decode; as many as there are cores unless given.
+        files: the images to read, by their paths in the folder or whole paths; all unless given.
 
     Raises:
         UserError: there are no pictures, none can be read, or labels do not fit.
@@ -101,7 +103,7 @@ def read(
         raise UserError(
             f"pictures in files have 1 or 3 channels, but {channels} are needed; give an array"
         )
-    source = _source(path)
+    source = _source(path) if files is None else _listed(path, files)
     names = source.names
     if not names:
         raise UserError(
@@ -201,15 +203,19 @@ def _source(path: Path) -> Source:
         told = ", ".join(f"{len(held):,} {kind}" for kind, held in kinds.items() if held)
         raise UserError(f"{path} holds {told} at once; give a folder with one kind of them")
     if pictures:
-        return Source(
-            pictures,
-            [_stamp(root / p) for p in pictures],
-            lambda: (Files(str(root), part) for part in _parts(pictures)),
-            lambda _: None,
-        )
+        return _listed(root, pictures)
     if kinds["tar"]:
         return _tars(root, kinds["tar"])
     return _tables(root, kinds["tables"])
+
+
+def _listed(root: Path, files: list[str]) -> Source:
+    return Source(
+        files,
+        [_stamp(root / file) for file in files],
+        lambda: (Files(str(root), part) for part in _parts(files)),
+        lambda _: None,
+    )
 
 
 def _walk(folder: Path) -> Iterator[str]:
