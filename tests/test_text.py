@@ -196,6 +196,28 @@ def test_next_sentence_and_order_are_what_they_say():
         assert torch.equal(changed[len(b) + 1 :][: len(a)], a)
 
 
+@pytest.mark.parametrize("sentences_of_each", [2, 3, 4, 5])
+def test_only_order_tells_the_order_of_halves(sentences_of_each):
+    """Catches halves of which one has more sentences, another end, or a mark of its own."""
+    torch.manual_seed(0)
+    x = torch.randint(t.FIRST_WORD, V, (8, 1, sentences_of_each, 12))
+    x[..., 9:], x[..., 8] = t.PAD, t.END
+    method = method_of("sentence_order")
+    method.verdict.words = 0.0
+    ids, _, _, begins = method.views(Batch(x / t.WHITE, torch.arange(8)))
+    written, changed = ids.chunk(2)
+    assert torch.equal(written.sort(1).values, changed.sort(1).values)
+    assert torch.equal(begins[:8], begins[8:])
+    marks = [torch.where(part >= t.FIRST_WORD, t.FIRST_WORD, part) for part in (written, changed)]
+    assert torch.equal(*marks)
+    method = method_of("next_sentence")
+    first, second, follows = method.halves(Batch(x / t.WHITE, torch.arange(8)))
+    assert torch.equal((first != t.PAD).sum(1), torch.full((8,), 9 * (sentences_of_each // 2)))
+    assert len((second != t.PAD).sum(1).unique()) == 1  # whether it follows or not
+    assert follows.any()
+    assert not follows.all()
+
+
 def test_a_verdict_reads_the_means_of_both_texts():
     batch, _ = batch_of(8)
     method = method_of("next_sentence").eval()

@@ -138,8 +138,8 @@ def read(place: str | Path | None = None) -> list[Document]:
         lines.setdefault(taken, []).append(file.name)
     if not documents:
         raise UserError(
-            f"{place} holds no text: its {len(files):,} files ({', '.join(ENDINGS)}) are empty, or "
-            "there are none; give files with text"
+            f"{place} holds no text, or its files ({', '.join(ENDINGS)}) are empty; give files with "
+            "text"
         )
     for taken, names in lines.items():
         if taken:

@@ -322,12 +322,12 @@ def _rows(path: Path) -> list[tuple[str, list[str]]]:
     """File names and captions of a table."""
     text = read_text(path)
     if path.suffix.lower() == ".jsonl":
-        rows = _json_lines(path, text)
-        keys = list(dict.fromkeys(key for row in rows for key in row))
+        entries = _json_lines(path, text)
+        keys = list(dict.fromkeys(key for entry in entries for key in entry))
         columns = _columns(keys)
         if columns is None:
             raise _no_columns(path, keys)
-        pairs = [(row.get(columns.image), row.get(columns.caption)) for row in rows]
+        pairs = [(entry.get(columns.image), entry.get(columns.caption)) for entry in entries]
         return [
             (str(name), [str(one) for one in (told if isinstance(told, list) else [told]) if one])
             for name, told in pairs
