@@ -14,12 +14,15 @@ from unlabeled import registry
 from unlabeled.cli import main
 from unlabeled.core import Batch
 from unlabeled.datasets import corpus, sentences, text
+from unlabeled.datasets.base import Samples
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import language
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.export import export
 from unlabeled.report.explore import explore
+from unlabeled.tokens import SPECIAL
+from unlabeled.training import prepare
 from unlabeled.views import tokens as t
 
 pytest.importorskip("tokenizers", reason="the extra `text` is not installed")
@@ -196,6 +199,28 @@ def test_next_sentence_and_order_are_what_they_say():
         assert torch.equal(changed[len(b) + 1 :][: len(a)], a)
 
 
+@pytest.mark.parametrize("sentences_of_each", [2, 3, 4, 5])
+def test_only_order_tells_the_order_of_halves(sentences_of_each):
+    """Catches halves of which one has more sentences, another end, or a mark of its own."""
+    torch.manual_seed(0)
+    x = torch.randint(t.FIRST_WORD, V, (8, 1, sentences_of_each, 12))
+    x[..., 9:], x[..., 8] = t.PAD, t.END
+    method = method_of("sentence_order")
+    method.verdict.words = 0.0
+    ids, _, _, begins = method.views(Batch(x / t.WHITE, torch.arange(8)))
+    written, changed = ids.chunk(2)
+    assert torch.equal(written.sort(1).values, changed.sort(1).values)
+    assert torch.equal(begins[:8], begins[8:])
+    marks = [torch.where(part >= t.FIRST_WORD, t.FIRST_WORD, part) for part in (written, changed)]
+    assert torch.equal(*marks)
+    method = method_of("next_sentence")
+    first, second, follows = method.halves(Batch(x / t.WHITE, torch.arange(8)))
+    assert torch.equal((first != t.PAD).sum(1), torch.full((8,), 9 * (sentences_of_each // 2)))
+    assert len((second != t.PAD).sum(1).unique()) == 1  # whether it follows or not
+    assert follows.any()
+    assert not follows.all()
+
+
 def test_a_verdict_reads_the_means_of_both_texts():
     batch, _ = batch_of(8)
     method = method_of("next_sentence").eval()
@@ -240,7 +265,7 @@ def test_shuffled_parts_and_their_places(unit):
     ids, here, place = method.views(batch)
     back = place.argsort(1)
     if unit == "words":
-        there = ids.gather(1, back)
+        there = ids.gather(1, here.gather(1, back))
         assert all(
             any(torch.equal(w, row[1:7]) for row in r) for w, r in zip(there, rows, strict=True)
         )
@@ -254,7 +279,7 @@ def test_shuffled_parts_and_their_places(unit):
                 start = end + 1
     scores = method.scores(ids, here)
     for states, ends, said in zip(method.encoder.states(ids)[:, 1:], here, scores, strict=True):
-        begins = [0, *(ends[:-1] + 1).tolist()] if unit == "sentences" else ends.tolist()
+        begins = [0, *(ends[:-1] + 1).tolist()]
         spans = zip(begins, ends.tolist(), strict=True)
         means = torch.stack([states[a : b + 1].mean(0) for a, b in spans])
         assert torch.allclose(method.rank(means)[:, 0], said, atol=1e-5)
@@ -269,17 +294,130 @@ def test_shuffled_parts_and_their_places(unit):
 
 
 def test_what_follows_a_short_sentence_is_not_put_in_order():
+    """Catches padding or the end of a sentence taken for words that are asked for."""
     method = method_of("shuffled_words")
     short = torch.full((4, 1, 4, 12), t.PAD)
-    short[..., :4] = torch.randint(t.FIRST_WORD, V, (4, 1, 4, 4))
-    short[..., 4] = t.END
+    short[..., :5] = torch.randint(t.FIRST_WORD, V, (4, 1, 4, 5))
+    short[..., 5] = t.END
     ids, here, place = method.views(Batch(short / t.WHITE, torch.arange(4)))
     scores, naive = method.scores(ids, here), 0.0
-    for row, said, order in zip(ids, scores, place.argsort(1), strict=True):
-        left = [said[j] for j in order if row[j] >= t.FIRST_WORD]
-        assert len(left) == 3  # the first word is not asked for
+    for row, ends, said, order in zip(ids, here, scores, place.argsort(1), strict=True):
+        left = [said[j] for j in order if row[ends[j]] >= t.FIRST_WORD]
+        assert len(left) == 3  # neither the first nor the last word is asked for
         naive += sum(torch.stack(left[i:]).logsumexp(0) - left[i] for i in range(3))
-    assert method.loss((ids, here, place)).item() == pytest.approx(naive.item() / 12, rel=1e-5)
+    loss = method.loss((ids, here, place))
+    assert loss.item() == pytest.approx(naive.item() / 12, rel=1e-5)
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in method.rank.parameters())
+
+
+STARTS = "1" * t.FIRST_WORD + "10" * ((V - t.FIRST_WORD) // 2) + "1"
+
+
+def in_pieces(n=200, seed=0):
+    """Sentences of words of one to four tokens, of which those of even numbers continue others."""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((n, 1, 4, 40), np.int64)
+    for text_ in x[:, 0]:
+        for row in text_:
+            words = [
+                [5 + 2 * rng.integers(140), *(6 + 2 * rng.integers(140, size=rng.integers(4)))]
+                for _ in range(rng.integers(1, 10))
+            ]
+            ids = [*np.concatenate(words), t.END]
+            row[: len(ids)] = ids
+    return torch.from_numpy(x)
+
+
+def whole_words(ids):
+    """The words of a sentence, as tuples of tokens."""
+    found = []
+    for i in ids.tolist():
+        if i > t.END and STARTS[i] == "1":
+            found.append((i,))
+        elif i > t.END:
+            found[-1] = (*found[-1], i)
+    return found
+
+
+def test_pieces_of_a_word_stay_together_in_their_order():
+    """Catches shuffling byte pairs; parts lost, doubled, or split at another piece; a first or last
+    word among them; a wrong place.
+    """
+    rows = in_pieces()
+    net = build("text_transformer", 1, (4, 40), vocabulary=V, width=16)
+    method = registry.find("methods", "shuffled_words")(net, word_starts=STARTS)
+    batch = Batch(rows / t.WHITE, torch.arange(len(rows)))
+    ids, here, place = method.views(batch)
+    full = 0
+    for one, ends, order, text_ in zip(ids, here, place, rows[:, 0], strict=True):
+        begins = [0, *(ends[:-1] + 1).tolist()]
+        spans = [tuple(one[a : b + 1].tolist()) for a, b in zip(begins, ends, strict=True)]
+        there = method.asked(one[None], ends[None])[0]
+        words = [span for span, known in zip(spans, there, strict=True) if known]
+        assert sum(map(len, words)) == int((one != t.PAD).sum())  # and nothing else
+        back = [None] * len(words)
+        for word, i in zip(words, order.tolist(), strict=False):
+            back[i] = word
+        assert any(back == whole_words(row)[1:-1][:6] for row in text_)
+        full += len(words) == 6
+    assert full > 30
+    assert len({tuple(o) for o in place.tolist()}) > 100
+
+
+def test_marks_of_words_say_nothing_of_their_order():
+    """Catches any order that the marks, or the number of pieces, betray: who knows nothing but
+    them finds the place of each word by chance.
+    """
+    rows = torch.full((4000, 1, 4, 40), t.PAD)
+    words = [5], [7], [9, 6], [11, 8, 8], [13, 10, 10, 6], [15], [17, 8]
+    rows[..., :15] = torch.tensor(
+        [*(i for word in words for i in word), t.END]
+    )  # whichever is drawn
+    net = build("text_transformer", 1, (4, 40), vocabulary=V, width=16)
+    method = registry.find("methods", "shuffled_words")(net, word_starts=STARTS, number=5)
+    torch.manual_seed(0)
+    ids, here, _ = method.views(Batch(rows / t.WHITE, torch.arange(4000)))
+    length = here.diff(dim=1, prepend=torch.full_like(here[:, :1], -1))
+    assert sorted(length[0].tolist()) == [1, 1, 2, 3, 4]
+    for pieces in range(1, 5):  # wherever a word of so many pieces stands, it may be any of them
+        share = (length == pieces).double().mean(0)
+        assert share == pytest.approx([(2 if pieces == 1 else 1) / 5] * 5, abs=0.03)
+    marks = torch.tensor([c == "1" for c in STARTS])[ids]
+    assert marks[:, 0].all()  # no text begins with a piece that continues another
+
+
+def test_a_tokenizers_marks_of_spaces_begin_words():
+    """Catches marks of another kind of tokenizer, and a heading's ## taken for WordPiece's."""
+    library = corpus._library()
+    told = "unbelievable cats, wasn't it? #### ####x 3.14 naïve (mat)."
+    known = corpus.train_tokenizer([told] * 3, 300)
+    starts = corpus.word_starts(known.to_str())
+    tokens = corpus.encode(known, [told])[0].tolist()
+    words, at = [], -1
+    for i in tokens:
+        at += starts[i] == "1"
+        words += [[]] * (at == len(words))
+        words[at] = [*words[at], i]
+    assert [known.decode(word).strip() for word in words] == told.split()
+    content = {i: n for n, i in enumerate([*SPECIAL, "un", "##able", "cat"])}
+    piece = library.Tokenizer(library.models.WordPiece(content, unk_token="[UNK]"))
+    assert corpus.word_starts(piece.to_str()) == "11111" + "101"
+    level = library.Tokenizer(library.models.WordLevel({**content}, unk_token="[UNK]"))
+    assert corpus.word_starts(level.to_str()) == "1" * 8
+
+
+def test_a_run_shuffles_whole_words(rows):
+    """Catches marks that never reach the method, or its record, with which it is opened again."""
+    options = {"encoder_args": {"width": 32, "layers": 2}}
+    job = prepare("shuffled_words", rows, **options)
+    starts = corpus.word_starts(rows.tokenizer)
+    assert "0" in starts
+    assert "".join("01"[int(s)] for s in job.method.starts) == starts
+    assert job.config["method_args"]["word_starts"] == starts
+    assert language.orders(job.method.eval(), rows.test)["parts"] == 6
+    with pytest.raises(UserError, match="has 3 marks"):
+        type(job.method)(job.method.encoder, word_starts="101")
 
 
 def test_masked_sentences_do_not_see_the_hidden_one():
@@ -292,6 +430,34 @@ def test_masked_sentences_do_not_see_the_hidden_one():
     again, changed = method.pair(other, at)
     torch.testing.assert_close(foretold, again)
     assert not torch.allclose(true, changed)
+
+
+def test_equal_sentences_are_no_negatives():
+    """Catches two views of the same words, drawn from two texts, that are pushed apart."""
+    method = method_of("sentence_views", dropout=0.1).eval()  # views are equal where words are
+    batch, rows = batch_of(8)
+    rows[:, :] = rows[:2].repeat(4, 1, 1)[:, :1]  # two sentences in eight texts
+    a, b, sentence = method.views(batch._replace(x=rows[:, None] / t.WHITE))
+    assert torch.equal(sentence[:, None] == sentence, (a[:, None] == a).all(2))
+    assert len(sentence.unique()) == 2
+    z = F.normalize(method.head(method.encoder.features(torch.cat([a, b]))).float(), dim=1)
+    near = (z @ z.T / method.temperature).masked_fill(torch.eye(16, dtype=torch.bool), -torch.inf)
+    own = torch.arange(16) % 2
+    right = (own[:, None] == own) & ~torch.eye(16, dtype=torch.bool)
+    expected = -near.log_softmax(1)[right].mean()
+    assert method.loss((a, b, sentence)).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_sentence_said_twice_is_no_wrong_answer():
+    """Catches candidates that are equal to the right one counted against it."""
+    x = batch_of(40)[1][:, None].numpy().astype(np.uint16)
+    same = np.repeat(x[:1], 40, 0)
+    method = method_of("masked_sentences").eval()
+    assert language.hidden_sentences(method, Samples(same), 20)["first"] < 1  # of other places
+    same[:, 0, 1:] = same[:, 0, :1]
+    assert language.hidden_sentences(method, Samples(same), 20)["first"] == 1
+    method = method_of("neighbour_sentences").eval()
+    assert language.neighbours(method, Samples(same), 20)["first"] == 1
 
 
 def test_synonyms_are_the_nearest_words():
@@ -392,6 +558,34 @@ def test_pieces_and_sentences(world):
         text.load(str(world), length=2)
     with pytest.raises(UserError, match="at least 2 rows"):
         sentences.load(str(world), rows=1)
+
+
+def test_texts_that_are_only_read_stay_in_their_order(tmp_path):
+    """Catches files of which the end, or every tenth, is moved behind the others."""
+    for i in range(20):
+        (tmp_path / f"{i:02}.txt").write_text(f"Number {i:02}. " * 12)
+    tokenizer = corpus.train_tokenizer(["Number 0 1 2 3 4 5 6 7 8 9."] * 9, 300).to_str()
+    known = corpus.open_tokenizer(tokenizer)
+    for size in ((1, 400), (3, 40)):
+        splits = text.reopen(str(tmp_path), tokenizer, size, tested=False)
+        assert len(splits.test) == 0
+        told = [known.decode(row.ravel().tolist()).split()[1][:2] for row in splits.train.x[:]]
+        assert told == sorted(told)
+        assert len(set(told)) == 20
+        assert len(text.reopen(str(tmp_path), tokenizer, size).test) > 0
+
+
+@pytest.mark.parametrize("glue", [" ", ""])
+def test_a_corpus_of_one_line_is_learned_and_tested(glue, tmp_path):
+    """Catches a text without line breaks, or spaces, that has no part to test on."""
+    told = [f"Dies ist Satz {i}." if glue else f"這是第{i}句話。" for i in range(120)]
+    (tmp_path / "one.txt").write_text(glue.join(told), encoding="utf-8")
+    for kind, least in ((text, 2), (sentences, 3)):
+        splits = kind.load(str(tmp_path / "one.txt"), length=32, vocabulary=320)
+        assert len(splits.train) > 5 * least
+        assert len(splits.test) >= least
+    known = corpus.open_tokenizer(splits.tokenizer)
+    assert known.decode(splits.test.x[-1, 0, -1].tolist()).strip() == told[-1]
 
 
 @pytest.fixture(scope="module")

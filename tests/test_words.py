@@ -1,7 +1,10 @@
 """word2vec beside the formula, gensim's files, and itself; what a corpus is."""
 
+import codecs
+import contextlib
 import gzip
 import json
+import textwrap
 
 import numpy as np
 import pytest
@@ -250,8 +253,11 @@ def test_documents_and_their_parts(tmp_path):
     (tmp_path / "books_test.txt").write_text(f"{long}\n")
     (tmp_path / "books_valid.txt").write_text(f"{long}\n")
     (tmp_path / "notes.txt").write_text("Broken to\na width.\n\nAnother\nparagraph.\n")
-    with pytest.warns(Notice, match=r"books_test.txt is tested on and books_valid.txt is left out"):
+    with pytest.warns(Notice) as said:
         found = corpus.read(tmp_path)
+    messages = " ".join(str(warning.message) for warning in said)
+    assert "books_test.txt is tested on and books_valid.txt is left out" in messages
+    assert "notes.txt: its lines were broken to a width and are joined" in messages
     assert [(d.source, len(d.paragraphs), d.test) for d in found] == [
         ("books", 1, True), ("books", 2, False), ("books", 1, False), ("notes", 2, False),
     ]  # fmt: skip
@@ -269,6 +275,203 @@ def test_sentences_end_at_stops_and_not_at_titles():
     parts = ["Mr. Bennet was silent.", '"Why?" asked she.', "He paid 3.50 pounds!", '"No."', "She"]
     assert corpus.sentences(" ".join(parts)) == parts
     assert corpus.sentences("") == []
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["Der Hund bellt.", "Ändern wir das?", "„Komm!“", "Er kam z. B. am 3. Mai zu Dr. Ötker."],
+        ["Он пришёл.", "Это было в 1990 г.", "— Да?", "«Нет!»", "Я живу в г. Москва."],
+        ["Καλημέρα.", "Ήταν εδώ;", "Ναι."],
+        ["Hola.", "¿Qué tal?", "¡Bien!", "Élan vital, i.e. Bergson."],
+        ["مرحبا.", "كيف حالك؟", "جيد!"],
+        ["کیا حال ہے؟", "میں ٹھیک ہوں۔", "شکریہ۔"],
+        ["यह एक वाक्य है।", "वह दिन.", "आया?", "हाँ."],
+        ["გამარჯობა.", "როგორ ხარ?", "კარგად."],
+        ["He doesn't.", "(3 cats.)", "Wait…", "'So.'", "I… am J. R. Smith, No. 5.", "No.", "Yes."],
+    ],
+)  # fmt: skip
+def test_sentences_end_in_every_script(parts):
+    """Catches capitals of English alone, lost quotes, and initials, dates and … taken for ends."""
+    assert corpus.sentences(" ".join(parts)) == parts
+
+
+def test_full_width_stops_need_no_space():
+    """Catches texts without spaces taken for one sentence, and closing quotes lost to the next."""
+    parts = [
+        "你好。",
+        "我是小明！",
+        "你呢？！",
+        "好｡",
+        "“好的。”",
+        "他说……再见",
+        "『はい。』",
+        "と言った。",
+    ]
+    assert corpus.sentences("".join(parts[:5])) == parts[:5]
+    assert corpus.sentences("".join(parts[5:])) == ["他说……再见『はい。』", "と言った。"]
+    assert corpus.sentences('他说："好。"你呢?我。') == ['他说："好。"', "你呢?", "我。"]
+
+
+def wrapped(text, width):
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def test_lines_that_are_sentences_stay_apart(tmp_path):
+    """Catches sentences a line that are joined, or cut at a stop within; wrapped prose that is not
+    joined; a decision that nobody is told of.
+    """
+    rng = np.random.default_rng(0)
+    words = ["Hund", "bellt", "und", "Katzen", "schlafen", "im", "Garten", "approx.", "Nine"]
+    lines = [" ".join(rng.choice(words, rng.integers(2, 14))) for _ in range(60)]
+    stopped = [f"{line.replace('approx. N', 'n')}." for line in lines]
+    for name, held in (("plain", lines), ("stops", stopped), ("long", [*stopped, "x" * 130 + "."])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(held) + "\n", encoding="utf-8")
+        with pytest.warns(Notice, match=f"{name}.txt: each line is taken as a"):
+            (document,) = corpus.read(tmp_path / f"{name}.txt")
+        assert document.paragraphs == held
+        assert name == "plain" or document.sentences == held
+    for width in (60, 72, 100):
+        text = "\n\n".join(wrapped(" ".join(stopped[i : i + 9]), width) for i in range(0, 60, 9))
+        (tmp_path / "wrapped.txt").write_text(text, encoding="utf-8")
+        with pytest.warns(Notice, match="broken to a width and are joined"):
+            (document,) = corpus.read(tmp_path / "wrapped.txt")
+        assert document.paragraphs == [" ".join(stopped[i : i + 9]) for i in range(0, 60, 9)]
+    chinese = "今天天气很好。\n我们去公园吧！\n你来吗？\n"
+    (tmp_path / "c.txt").write_text(chinese, encoding="utf-8")
+    with pytest.warns(Notice, match="as a sentence"):
+        assert corpus.read(tmp_path / "c.txt")[0].sentences == chinese.split()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(f"Sentence {i} says so much." for i in range(40)),
+        "without a stop " * 60,
+        "".join(f"这是第{i}句。" for i in range(40)),
+        "沒有標點符號的文字" * 30,
+        "One. Two. Three.\n\nFour. Five. Six.\n\nSeven. Eight. Nine. Ten.",
+    ],
+)
+def test_a_text_of_few_paragraphs_has_an_end_to_test_on(text, tmp_path):
+    """Catches an empty test part, or one that is no tail; words lost or changed between."""
+    (tmp_path / "one.txt").write_text(text, encoding="utf-8")
+    documents = corpus.read(tmp_path / "one.txt")
+    train, test = corpus.split(documents)
+    assert [d.test for d in (*train, *test)] == [False, True]
+    first, last = (" ".join(d.paragraphs) for d in (train[0], test[0]))
+    assert "".join((first + last).split()) == "".join(text.split())
+    assert 0.05 < len(last) / len(text) < 0.25
+
+
+def test_every_tenth_of_many_short_texts_is_for_testing(tmp_path):
+    """Catches short files of which none is tested."""
+    for i in range(40):
+        (tmp_path / f"{i:02}.txt").write_text(f"Short text number {i}.")
+    train, test = corpus.split(corpus.read(tmp_path))
+    assert [d.source for d in test] == ["09", "19", "29", "39"]
+    assert len(train) == 36
+
+
+def test_encodings_are_read_or_named(tmp_path):
+    """Catches marks of the encoding left in the text, and zero bytes taken for letters."""
+    text = "Grüße und naïve Wörter. Noch einer."
+    for name in ("utf-8-sig", "utf-16", "utf-32"):
+        path = tmp_path / f"{name}.txt"
+        path.write_bytes(text.encode(name))
+        with (
+            contextlib.nullcontext()
+            if "8" in name
+            else pytest.warns(Notice, match="is read as UTF")
+        ):
+            assert corpus.read(path)[0].paragraphs == [text]
+    (tmp_path / "b.txt").write_bytes(codecs.BOM_UTF16_BE + text.encode("utf-16-be"))
+    with pytest.warns(Notice, match="UTF-16"):
+        assert corpus.read(tmp_path / "b.txt")[0].paragraphs == [text]
+    for name, content in (("latin", text.encode("latin-1")), ("bare", text.encode("utf-16-le"))):
+        (tmp_path / f"{name}.txt").write_bytes(content)
+        with pytest.raises(UserError, match=rf"{name}\.txt cannot be read as text.*UTF-8"):
+            corpus.read(tmp_path / f"{name}.txt")
+    (tmp_path / "none.txt").write_text(" \n\n ")
+    with pytest.raises(UserError, match="holds no text"):
+        corpus.read(tmp_path / "none.txt")
+
+
+def test_words_are_more_than_letters():
+    """Catches codes, contractions and numbers cut or lost; marks that cut words of Hindi; two
+    spellings of é and of an apostrophe.
+    """
+    told = "C2034, new_york 4711 (e-mail) don't don’t 3.14 1,000. C++ C# _so_ well--known 'tis"
+    told += " cafe\u0301 café हिन्दी में می‌خواهم Ελλάδα"
+    (line,) = corpus.lines_of_words([corpus.Document("a", [told])])
+    assert line == [
+        "c2034", "new_york", "4711", "e-mail", "don't", "don't", "3.14", "1,000", "c++", "c#", "so",
+        "well", "known", "tis", "café", "café", "हिन्दी", "में", "می‌خواهم", "ελλάδα",
+    ]  # fmt: skip
+    with pytest.warns(Notice, match="1 of 2 words are of a script without spaces.*'今天天气很好'"):
+        assert list(corpus.lines_of_words([corpus.Document("a", ["今天天气很好。 Ja."])]))
+
+
+def test_words_with_spaces_make_files_that_gensim_reads(tmp_path):
+    """Catches words that a file of vectors cannot hold, written as they are."""
+    gensim = pytest.importorskip("gensim.models", reason="gensim is not installed")
+    lines = [["new york", "is", "", "big\n"], ["new_york", "is", "big"]] * 40
+    options = {"dim": 4, "epochs": 1, "progress": False, "subsample": 0}
+    with pytest.warns(Notice, match="spaces in 80 words, such as 'new york', .*40 empty words"):
+        found = w2v.word2vec(lines, out=str(tmp_path / "a"), **options)
+    assert set(found.words) == {"new_york", "is", "big"}
+    assert found.nearest("New York", 1)
+    odd = Words(["new york", "a\tb\nc", "d", "长" * 700], np.eye(4, dtype=np.float32))
+    for name in ("v.txt", "v.bin"):
+        with pytest.warns(Notice, match="spaces in 2 words"):
+            odd.save(tmp_path / name)
+        binary = name.endswith("bin")
+        theirs = gensim.KeyedVectors.load_word2vec_format(str(tmp_path / name), binary=binary)
+        ours = words.load(tmp_path / name)
+        assert theirs.index_to_key == ours.words == ["new_york", "a_b_c", "d", "长" * 700]
+        assert np.array_equal(ours.vectors, odd.vectors)
+    for bad, told in ((["", "b"], "an empty word"), (["a b", "a_b"], "there already")):
+        with pytest.raises(UserError, match=told):
+            Words(bad, np.eye(2)).save(tmp_path / "w.txt")
+    with pytest.raises(UserError, match="is a text, not a list of words"):
+        w2v.word2vec(["the cat sat"], out=str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("dim", [50, 300])
+def test_vectors_of_others_are_read(dim, tmp_path):
+    """Catches a head line asked for, a word taken for a value, and a word with spaces refused."""
+    rng = np.random.default_rng(0)
+    names = [*(f"w{i}" for i in range(20)), ". . .", "at name@domain.com", "naïve", "1", "\u00a0"]
+    values = rng.normal(size=(len(names), dim)).astype(np.float32)
+    rows = [f"{n} {' '.join(map(str, v))}" for n, v in zip(names, values.tolist(), strict=True)]
+    glove, head = "\n".join(rows) + "\n", f"{len(names)} {dim}\n"
+    for name, content in (
+        ("glove.txt", glove.encode()),
+        ("glove.txt.gz", gzip.compress(glove.encode())),
+        ("crlf.txt", glove.replace("\n", "\r\n").encode()),
+        ("wiki.vec", (head + " \n".join(rows) + " \n").encode()),
+        ("tabs.tsv", glove.replace(" ", "\t").encode()),
+    ):
+        (tmp_path / name).write_bytes(content)
+        found = words.load(tmp_path / name)
+        assert found.words == names
+        assert found.vectors == pytest.approx(values)
+    with pytest.warns(Notice, match="spaces in 3 words"):
+        found.save(tmp_path / "v.bin")
+    (tmp_path / "v.bin.gz").write_bytes(gzip.compress((tmp_path / "v.bin").read_bytes()))
+    assert words.load(tmp_path / "v.bin.gz").words[20:] == [
+        "._._.", "at_name@domain.com", "naïve", "1", "_"
+    ]  # fmt: skip
+    for name, content, told in (
+        ("cut.txt", glove[:-9].rpartition(" ")[0], "lines are not of one length"),
+        ("more.vec", f"99 {dim}\n{glove}", "says 99 words, but there are 25"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UserError, match=f"is damaged: .*{told}"):
+            words.load(tmp_path / name)
+    (tmp_path / "model.bin").write_bytes((793_712_314).to_bytes(4, "little") + b"x" * 99)
+    with pytest.raises(UserError, match="model of fastText"):
+        words.load(tmp_path / "model.bin")
 
 
 def test_pythons_documentation_is_always_there():

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
 import json
 import os
 import secrets
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
+
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""First bytes that name an encoding; those of UTF-32 begin as those of UTF-16 do."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -39,6 +52,30 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode())
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, plain or `.gz`: UTF-8, or UTF-16 or UTF-32 where its first bytes say so.
+
+    Raises:
+        UserError: it is in another encoding, or no text.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            content = gzip.decompress(content)
+        name = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
+        text = content.decode(name)
+    except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
+        raise UserError(f"{path} cannot be read as text: {error}; save it as UTF-8") from error
+    if "\0" in text:
+        raise UserError(
+            f"{path} cannot be read as text: it holds zero bytes, as UTF-16 without a mark and "
+            "binary files do; save it as UTF-8"
+        )
+    if name not in ("utf-8", "utf-8-sig"):
+        warnings.warn(f"{path} is read as {name.upper()}, as its first bytes say", Notice, 2)
+    return text
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:

@@ -106,7 +106,7 @@ class Run:
         texts a file, a folder, or a list of strings.
         """
         if self.tokenizer and not isinstance(data, np.ndarray | torch.Tensor):
-            return whole(reopen_texts(data, self.tokenizer, self.size))
+            return whole(reopen_texts(data, self.tokenizer, self.size, tested=False))
         return read_data(data, self.inputs["channels"], self.size, **self.learned)
 
     def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:

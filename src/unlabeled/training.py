@@ -21,6 +21,7 @@ from torch import nn
 from unlabeled import __version__, registry
 from unlabeled.core import Method, Recipe
 from unlabeled.datasets.base import PARTNER, Splits, as_range, open_data, with_test
+from unlabeled.datasets.corpus import word_starts
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, takes
 from unlabeled.encoders.external import Backbone
@@ -422,8 +423,8 @@ def resolve(
     """The recipe and the method's arguments: the user's, else this data's, else the defaults.
 
     A method's argument `augment` defaults to the data set's views, `classes` to its number of them,
-    `names` to theirs, `shape` to that of its pictures; `pictures` is how many there are to learn
-    from.
+    `names` to theirs, `shape` to that of its pictures, `word_starts` to those of its tokenizer;
+    `pictures` is how many there are to learn from.
     """
     accepted = list(inspect.signature(cls).parameters)[1:]
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
@@ -462,6 +463,8 @@ def resolve(
         arguments.setdefault("partner_shape", splits.train.factors[PARTNER].shape[1:])
     if "vocabulary" in accepted:
         arguments.setdefault("vocabulary", splits.vocabulary)
+    if "word_starts" in accepted and splits.tokenizer:
+        arguments.setdefault("word_starts", word_starts(splits.tokenizer))
     if "shape" in accepted:
         arguments.setdefault("shape", (splits.channels, *splits.size))
     return recipe, arguments

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import unicodedata
+import warnings
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +14,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from unlabeled.errors import UserError
-from unlabeled.files import write_bytes
+from unlabeled.errors import Notice, UserError
+from unlabeled.files import read_text, write_bytes
 
-LONGEST = 1000
-"""Bytes of a word in a file."""
+FASTTEXT = 793_712_314
+"""The first number of fastText's own models."""
 
 
 class Words:
@@ -27,7 +32,9 @@ class Words:
 
     def __init__(self, words: Sequence[str], vectors: np.ndarray, path: Path | None = None) -> None:
         self.words, self.vectors, self.path = list(words), vectors, path
-        self.row = {word: row for row, word in enumerate(self.words)}
+        self.row: dict[str, int] = {}
+        for row, word in enumerate(self.words):
+            self.row.setdefault(word, row)  # of a word that is there twice the more frequent one
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.units = vectors / np.maximum(lengths, 1e-12)
 
@@ -43,7 +50,9 @@ class Words:
         return self.vectors[self._row(word)]
 
     def _row(self, word: str) -> int:
-        row = self.row.get(word, self.row.get(word.lower()))
+        composed = unicodedata.normalize("NFC", word)
+        spellings = (word, composed, composed.lower(), "_".join(composed.lower().split()))
+        row = next((self.row[one] for one in spellings if one in self.row), None)
         if row is None:
             raise UserError(f"'{word}' is none of the {len(self):,} words that were learnt")
         return row
@@ -115,26 +124,58 @@ class Words:
         return [(self.words[row], float(near[row])) for row in rows]
 
     def save(self, path: Path) -> None:
-        """In word2vec's format, which gensim and others read: binary for `.bin`, else text."""
+        """In word2vec's format, which gensim and others read: binary for `.bin`, else text.
+
+        The format has a space behind each word, so spaces in words become underscores, and it is
+        said.
+
+        Raises:
+            UserError: a word is empty, or two are the same then.
+        """
+        words = _without_spaces(self.words)
         head = f"{len(self)} {self.vectors.shape[1]}\n"
         rows = self.vectors.astype("<f4")
         if path.suffix == ".bin":
             content = head.encode() + b"".join(
                 word.encode() + b" " + row.tobytes() + b"\n"
-                for word, row in zip(self.words, rows, strict=True)
+                for word, row in zip(words, rows, strict=True)
             )
         else:
             lines = (
                 f"{word} {' '.join(map(repr, row.tolist()))}"
-                for word, row in zip(self.words, rows.astype(np.float64), strict=True)
+                for word, row in zip(words, rows.astype(np.float64), strict=True)
             )
             content = (head + "\n".join(lines) + "\n").encode()
         write_bytes(path, content)
         self.path = path
 
 
+def _without_spaces(words: list[str]) -> list[str]:
+    """Words as a file holds them."""
+    written = ["_".join(word.split()) or "_" * bool(word) for word in words]
+    changed = [word for word, one in zip(words, written, strict=True) if one != word]
+    if "" in written:
+        raise UserError("an empty word cannot be written to a file of vectors; remove it")
+    if changed and len(set(written)) < len(set(words)):
+        raise UserError(
+            f"'{changed[0]}' and others with spaces are written with underscores, as words that "
+            "are there already; rename them"
+        )
+    if changed:
+        warnings.warn(
+            f"spaces in {len(changed):,} words, such as {changed[0]!r}, become underscores in the "
+            "file",
+            Notice,
+            stacklevel=3,
+        )
+    return written
+
+
 def load(path: str | Path) -> Words:
-    """Vectors in word2vec's formats, or those of a run's folder.
+    """Vectors in word2vec's formats, GloVe's and fastText's text, plain or .gz, or of a run.
+
+    Text may begin with the numbers of words and of values, as word2vec's and fastText's `.vec` do,
+    or not, as GloVe's. In both a word may hold spaces: the vector is what comes last.
 
     Raises:
         UserError: there are none, or the file is damaged.
@@ -144,25 +185,43 @@ def load(path: str | Path) -> Words:
         path = path / "vectors.bin"
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist; name a folder that `unlabeled train word2vec` wrote"
+            f"{path} does not exist; name a folder that `unlabeled train word2vec` wrote, or a "
+            "file of vectors"
         )
-    content = path.read_bytes()
     try:
-        head, _, body = content.partition(b"\n")
-        rows, dim = (int(number) for number in head.split())
-        if not (0 < rows <= len(body) and 0 < dim <= len(body)):
-            raise ValueError("its first line promises more than there is")
-        read = _binary if path.suffix == ".bin" else _text
-        words, vectors = read(body, rows, dim)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: {error}; train it again") from error
+        content = path.read_bytes()
+        name = path.name.lower()
+        if name.endswith(".gz"):
+            content, name = gzip.decompress(content), name.removesuffix(".gz")
+        if int.from_bytes(content[:4], "little") == FASTTEXT:
+            raise UserError(f"{path} is a model of fastText; give the .vec file that is beside it")
+        words, vectors = (_binary if name.endswith(".bin") else _text)(content)
+    except (ValueError, EOFError, OSError, zlib.error) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is damaged: {error}; train it again, or copy it again") from error
     return Words(words, vectors, path)
 
 
-def _binary(body: bytes, rows: int, dim: int) -> tuple[list[str], np.ndarray]:
+def _head(line: bytes) -> tuple[int, int] | None:
+    """Numbers of words and of values, where a first line says so."""
+    numbers = line.split()
+    if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+        return None
+    return int(numbers[0]), int(numbers[1])
+
+
+def _binary(content: bytes) -> tuple[list[str], np.ndarray]:
+    line, _, body = content.partition(b"\n")
+    head = _head(line)
+    if head is None:
+        raise ValueError("its first line does not say how many words and values there are")
+    rows, dim = head
+    if not (0 < rows <= len(body) and 0 < dim <= len(body)):
+        raise ValueError("its first line promises more than there is")
     words, vectors, at = [], [], 0
     for _ in range(rows):
-        end = body.find(b" ", at, at + LONGEST)
+        end = body.find(b" ", at)
         if end < 0 or end + 1 + 4 * dim > len(body):
             raise ValueError("it ends too early")
         words.append(body[at:end].lstrip(b"\n").decode())
@@ -171,11 +230,23 @@ def _binary(body: bytes, rows: int, dim: int) -> tuple[list[str], np.ndarray]:
     return words, np.stack(vectors)
 
 
-def _text(body: bytes, rows: int, dim: int) -> tuple[list[str], np.ndarray]:
-    lines = [line.rstrip().split(" ") for line in body.decode().rstrip("\n").split("\n")]
-    if len(lines) != rows or any(len(line) != dim + 1 for line in lines):
-        raise ValueError("its lines are not as its first one says")
-    return [line[0] for line in lines], np.array([line[1:] for line in lines], np.float32)
+def _text(content: bytes) -> tuple[list[str], np.ndarray]:
+    lines = content.decode("utf-8-sig").rstrip("\r\n").split("\n")
+    head = _head(lines[0].encode())
+    if head is not None:
+        rows, dim = head
+        lines = lines[1:]
+        if len(lines) != rows:
+            raise ValueError(f"its first line says {rows:,} words, but there are {len(lines):,}")
+    split = [line.rstrip("\r\n \t").replace("\t", " ").split(" ") for line in lines]
+    if head is None:  # words with spaces are few
+        dim = Counter(map(len, split)).most_common(1)[0][0] - 1
+    if dim < 1 or any(len(parts) < dim + 1 for parts in split):
+        raise ValueError("its lines are not of one length")
+    vectors = np.empty((len(split), dim), np.float32)
+    for row, parts in zip(vectors, split, strict=True):
+        row[:] = parts[-dim:]
+    return [" ".join(parts[:-dim]) for parts in split], vectors
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str, float]]:
@@ -216,10 +287,6 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
 
 
 def _lines(path: str | Path) -> list[tuple[int, str]]:
-    place = Path(path).expanduser()
-    try:
-        text = place.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place} is no text: {error}") from error
+    text = read_text(Path(path).expanduser())
     lines = enumerate(text.splitlines(), 1)
     return [(i, line) for i, line in lines if line.strip() and not line.startswith("#")]

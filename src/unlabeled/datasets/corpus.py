@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
+import functools
 import importlib
+import json
 import re
+import unicodedata
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,66 @@ import numpy as np
 
 from unlabeled.datasets import folders
 from unlabeled.errors import Notice, UserError
+from unlabeled.files import read_text
 from unlabeled.tokens import SPECIAL, UNKNOWN
 
 ENDINGS = (".txt", ".md", ".rst", ".tokens", ".raw", ".gz")
 WRAPPED = 120
 """Letters at most in any line of a file whose lines are broken to a width."""
+SHORT = 40
+"""Letters of lines that nobody breaks prose to."""
+ONE_EACH = 0.8
+"""Share of lines of one sentence from which on each line is one."""
 TEST_SHARE = 0.1
 """Of each document, at its end, kept for testing where no file is named test."""
-WORD = re.compile(r"[^\W\d_]+")
-"""A word for word2vec: letters in a row, in lower case."""
-SENTENCE = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)\]]))\s+(?=["'“‘(\[]*[A-Z0-9])""")
-TITLES = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Mme|Mlle|vs|[A-Z])\.$")
+FULL_STOPS = "。！？｡؟۔।॥።։။។"
+"""They end a sentence wherever they stand: Chinese, Japanese, Arabic, Urdu, Hindi and others."""
+STOP = re.compile(
+    rf"[{FULL_STOPS}][{FULL_STOPS}.!?…]*[”’»)\]}}」』】）》〉]*"
+    r"""|[.!?…]+["'”’»›)\]}」』】）》〉“‘]*(?=\s|$)"""
+    r"""|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e]["'”’»)\]]*(?=\s|$)"""  # Greek questions
+    r"|[!?]+[”’」』】）》〉]*(?=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])"
+)
+"""What may end a sentence, with the quotes and brackets that it closes."""
+OPENING = re.compile(r"""\s*(?:[—–]\s*)?["'“‘’«‹„‚¿¡(\[{「『（【《〈]*""")
+"""What may stand before the first letter of a sentence."""
+ENDED = re.compile(rf"""[{FULL_STOPS}.!?…]["'”’»›)\]}}」』】）》〉“‘]*\s*$""")
+"""A line that ends as a sentence does."""
+ABBREVIATIONS = frozenset(
+    re.findall(
+        r"\w+",
+        "Mr Mrs Ms Dr St Prof Capt Col Gen Rev Mme Mlle Messrs vs Lt Sgt Maj Hon Gov Sen Rep Mt Ft "
+        "Fig Figs Eq Eqs al cf approx Sr Sra Srta Dra Ud Uds Sig Dott Hr Fr Nr Str bzw vgl ca Bd "
+        "Abb Kap inkl evtl ggf sog Ing Dipl EE ул им см проф акад стр рис гг",
+    )
+)
+"""Words whose full stop ends no sentence."""
+BEFORE_NUMBERS = frozenset(
+    re.findall(
+        r"\w+",
+        "No Nos pp vol Vol ch Ch sec Sec art Art Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec "
+        "pág núm",
+    )
+)
+"""Words whose full stop ends none before a number."""
+MONTH = re.compile(
+    r"\s*(?:Jan|Feb|März|Apr|Mai|Jun|Jul|Aug|Sept|Okt|Nov|Dez|Jahrh|Jh)", re.IGNORECASE
+)
+"""After a number and a full stop, as German writes dates."""
+TOO_FEW = 10
+"""Documents; of so many without a part for testing, every tenth is one."""
+UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff"
+    r"\uf900-\ufaff\uff66-\uff9f"
+)
+"""Letters of Thai, Lao, Burmese, Khmer, Japanese and Chinese, which has no spaces between words."""
+LAST = re.compile(r"(^|[^\w])(\w+)\.$")
+"""The word before a full stop, and what stands before it."""
+SPACES = ("Ġ", "Ċ", "ĉ", "▁")
+"""How tokens spell a space, a line break and a tab before a word (byte pairs, SentencePiece)."""
+SPELLED = str.maketrans("’‐‑", "'--", "\u00ad")
+"""One spelling of an apostrophe and of a hyphen in words; no marks where a word may be broken."""
+UNSPACED_WORD = re.compile(rf"[{UNSPACED}]")
 MOST = 1 << 16
 """Tokens of a vocabulary."""
 
@@ -39,24 +90,35 @@ class Document:
         source: the file it is from, without `train` and `test`.
         paragraphs: in order; a paragraph is no longer broken into lines.
         test: whether its file is named test.
+        by_line: whether each paragraph is one sentence, as its file has one in each line.
     """
 
     source: str
     paragraphs: list[str]
     test: bool = False
+    by_line: bool = False
+
+    @property
+    def sentences(self) -> list[str]:
+        """Of all paragraphs, in order."""
+        if self.by_line:
+            return self.paragraphs
+        return [sentence for paragraph in self.paragraphs for sentence in sentences(paragraph)]
 
 
 def read(place: str | Path | None = None) -> list[Document]:
     """Documents of a file, of all files of a folder, or of Python's own documentation.
 
-    In a file of short lines, broken to a width, an empty line ends a paragraph and the file is a
-    document. In one of long lines a line is a paragraph and an empty line ends a document. Of a
-    folder, files whose name begins or ends with the word `test` are for testing, and those with
-    `valid` or `validation` are left out, or for testing where no other is; which ones is said.
-    Linked folders are followed; `.gz` is unpacked.
+    A file of short lines is a document. Where its lines were broken to a width, they are joined,
+    and an empty line ends a paragraph; where they end as sentences do, or leave room for the next
+    word, each line is a paragraph, and it is said which. In a file of long lines a line is a
+    paragraph and an empty line ends a document. Where nearly every line is one sentence, it stays
+    one, whatever it holds. Of a folder, files whose name begins or ends with the word `test` are
+    for testing, and those with `valid` or `validation` are left out, or for testing where no other
+    is; which ones is said. Linked folders are followed; `.gz` is unpacked.
 
     Raises:
-        UserError: there is no text, or it is not UTF-8.
+        UserError: there is no text, or it cannot be read as text.
     """
     if place is None:
         return python_documentation()
@@ -73,11 +135,21 @@ def read(place: str | Path | None = None) -> list[Document]:
         path = path.parent
     else:
         raise UserError(f"no text at '{place}': give a file of text, plain or .gz, or a folder")
-    documents = [
-        document for name, part in parts.items() for document in _documents(path / name, part)
-    ]
+    documents: list[Document] = []
+    lines: dict[str, list[str]] = {}  # what lines are taken for, and the files of which it is so
+    for file, part in parts.items():
+        found, taken = _documents(path / file, part)
+        documents += found
+        lines.setdefault(taken, []).append(file)
     if not documents:
-        raise UserError(f"{place} holds no text ({', '.join(ENDINGS)}); give files that do")
+        raise UserError(
+            f"{place} holds no text, or its files ({', '.join(ENDINGS)}) are empty; give files "
+            "with text"
+        )
+    for taken, names in lines.items():
+        if taken:
+            of = names[0] if len(names) == 1 else f"{len(names):,} files such as {names[0]}"
+            warnings.warn(f"{of}: {taken}", Notice, stacklevel=2)
     return documents
 
 
@@ -93,38 +165,146 @@ def python_documentation() -> list[Document]:
 
 
 def split(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
-    """Documents to learn from, and to test on: those named so, else the end of each."""
+    """Documents to learn from, and to test on: those named so, else the end of each.
+
+    The end is the last tenth of the paragraphs. Where no document has enough of them, it is every
+    tenth document, or, of few documents, the last tenth of the sentences, or of the words.
+    """
     if any(document.test for document in documents):
         parts = [d for d in documents if not d.test], [d for d in documents if d.test]
         if parts[0]:
             return parts
+    if all(_cut(len(d.paragraphs)) == len(d.paragraphs) for d in documents):
+        if len(documents) >= TOO_FEW:
+            train = [d for i, d in enumerate(documents, 1) if i % TOO_FEW]
+            return train, [replace(d, test=True) for d in documents[TOO_FEW - 1 :: TOO_FEW]]
+        pairs = [_ends(document) for document in documents]
+        return [train for train, _ in pairs], [test for _, test in pairs if test.paragraphs]
     train, test = [], []
     for document in documents:
-        cut = round((1 - TEST_SHARE) * len(document.paragraphs))
-        train.append(Document(document.source, document.paragraphs[:cut]))
-        test.append(Document(document.source, document.paragraphs[cut:], True))
+        cut = _cut(len(document.paragraphs))
+        train.append(replace(document, paragraphs=document.paragraphs[:cut]))
+        test.append(replace(document, paragraphs=document.paragraphs[cut:], test=True))
     return train, test
 
 
+def _cut(number: int) -> int:
+    """How many of so many are to learn from."""
+    return round((1 - TEST_SHARE) * number)
+
+
+def _ends(document: Document) -> tuple[Document, Document]:
+    """A document of few paragraphs without its last sentences, words or letters, and those."""
+    kinds: tuple[Callable[[str], list[str]], ...] = (sentences, str.split, list)
+    for kind in kinds[1:] if document.by_line and len(document.paragraphs) == 1 else kinds:
+        parts = [(row, one) for row, whole in enumerate(document.paragraphs) for one in kind(whole)]
+        if len(parts) > 1:
+            break
+    cut = len(parts) - max(1, len(parts) - _cut(len(parts)), min(4, len(parts) // 4))
+
+    def joined(kept: list[tuple[int, str]]) -> list[str]:
+        rows = groupby(kept, lambda part: part[0])
+        glue = [" " if " " in whole and kind is not list else "" for whole in document.paragraphs]
+        return [glue[row].join(one for _, one in held) for row, held in rows]
+
+    train, test = (replace(document, paragraphs=joined(p)) for p in (parts[:cut], parts[cut:]))
+    return train, replace(test, test=True)
+
+
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph: cut after a stop before a capital, not after a title."""
+    """The sentences of a paragraph, in any script.
+
+    A sentence ends at a full-width or otherwise unmistakable stop, and at . ! ? … before a space
+    and a capital, a number, or a letter of a script without capitals; quotes and brackets that
+    close stay with it. The full stop of an abbreviation or initial ends none.
+    """
     found: list[str] = []
-    for part in SENTENCE.split(paragraph):
-        if found and TITLES.search(found[-1]):
-            found[-1] += " " + part
-        elif part.strip():
-            found.append(part.strip())
-    return found
+    start = 0
+    for stop in STOP.finditer(paragraph):
+        end = stop.end()
+        if stop[0][0] in FULL_STOPS:
+            quoted = paragraph.count('"', start, end) % 2
+            end += bool(quoted and paragraph.startswith('"', end))
+        elif not _begins(paragraph, end) or _abbreviated(paragraph, start, end):
+            continue
+        found.append(paragraph[start:end].strip())
+        start = end
+    found.append(paragraph[start:].strip())
+    return [sentence for sentence in found if sentence]
+
+
+def _begins(text: str, at: int) -> bool:
+    """Whether a sentence may begin there: with a capital, a number, or where there are none."""
+    opening = OPENING.match(text, at)
+    first = text[opening.end() : opening.end() + 1] if opening else ""
+    small = first.lower() != first.upper() and not (first.isupper() or first.istitle())
+    georgian = "\u10d0" <= first <= "\u10ff"  # has capitals, but in headings only
+    if not first:
+        return not text[at:].strip()  # a quote alone, left over, begins nothing
+    return first.isnumeric() or (first.isalpha() and (georgian or not small))
+
+
+def _abbreviated(text: str, start: int, end: int) -> bool:
+    """Whether the full stop before `end` is that of an abbreviation, an initial, or a date."""
+    last = LAST.search(text, max(start, end - 20), end)
+    if not last:
+        return False
+    before, word = last.groups()
+    after = text[end:].lstrip()[:2] if end < len(text) else ""
+    number = after[:1].isdigit()
+    if word.isdigit():
+        return len(word) <= 2 and MONTH.match(text, end) is not None
+    if len(word) > 1:
+        return word in ABBREVIATIONS or (number and word in BEFORE_NUMBERS)
+    if word.lower() == word.upper() or before in ("'", "’"):
+        return False  # a script without capitals; the end of don't
+    pair = before == "." or (after[1:] == "." and after[0].isalpha())  # e.g., z. B.
+    cyrillic = "а" <= word <= "я" and not text[start : last.start(2)].rstrip()[-1:].isdigit()
+    return word.isupper() or number or pair or cyrillic
 
 
 def lines_of_words(
-    documents: Iterable[Document], pattern: re.Pattern[str] = WORD
+    documents: Iterable[Document], pattern: re.Pattern[str] | None = None
 ) -> Iterator[list[str]]:
-    """Each paragraph as words in lower case."""
+    """Each paragraph as words in lower case, of letters in their composed form (NFC).
+
+    Args:
+        documents: the text.
+        pattern: of a word; `word_pattern` unless given.
+    """
+    pattern = pattern or word_pattern()
+    words = unspaced = 0
+    example = ""
     for document in documents:
         for paragraph in document.paragraphs:
-            if words := pattern.findall(paragraph.lower()):
-                yield words
+            text = unicodedata.normalize("NFC", paragraph).lower().translate(SPELLED)
+            if line := [found[0] for found in pattern.finditer(text)]:
+                words += len(line)
+                for word in line if UNSPACED_WORD.search(text) else ():
+                    if UNSPACED_WORD.search(word):
+                        unspaced, example = unspaced + 1, example or word
+                yield line
+    if unspaced:
+        warnings.warn(
+            f"{unspaced:,} of {words:,} words are of a script without spaces between words, such "
+            f"as '{example[:20]}': all letters in a row count as one word; put spaces between "
+            "words first",
+            Notice,
+            stacklevel=2,
+        )
+
+
+@functools.cache
+def word_pattern() -> re.Pattern[str]:
+    """Of a word in lower case: letters, marks on them and digits in a row, as in C2034 and 4711.
+
+    Apostrophes, hyphens and underscores join within a word (don't, e-mail, new_york), full stops
+    and commas within numbers (3.14); c++ and c# are words, too.
+    """
+    marks = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c)[0] == "M")
+    sign = rf"(?:[^\W_]|[{re.escape(marks)}\u200c\u200d])"
+    joined = rf"(?:(?:['\-]|_+|(?<=\d)[.,](?=\d)){sign}+)*"
+    return re.compile(rf"[^\W_]{sign}*{joined}(?:\+\+\d*(?!\w)|(?<=\b\w)#(?!\w))?")
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> Any:
@@ -141,6 +321,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> Any:
         raise UserError(f"a vocabulary has 300 to {MOST:,} tokens, not {vocabulary:,}")
     library = _library()
     tokenizer = library.Tokenizer(library.models.BPE(unk_token=SPECIAL[UNKNOWN]))
+    tokenizer.normalizer = library.normalizers.NFC()
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = library.decoders.ByteLevel()
     trainer = library.trainers.BpeTrainer(
@@ -170,6 +351,28 @@ def open_tokenizer(content: str | Path) -> Any:
     if [tokenizer.id_to_token(i) for i in range(len(SPECIAL))] != SPECIAL:
         raise UserError(f"{named} does not begin with {' '.join(SPECIAL)}; train one here")
     return tokenizer
+
+
+def word_starts(tokenizer: str) -> str:
+    """For each token of a tokenizer, given as JSON, "1" if it begins a word and "0" if not.
+
+    A byte pair or a piece of a sentence begins a word where it begins with the sign of a space, a
+    WordPiece where it does not begin with ##. Where no token has a mark, each is a word.
+
+    Raises:
+        UserError: the tokenizer marks where words end instead.
+    """
+    known = open_tokenizer(tokenizer)
+    model = json.loads(tokenizer)["model"]
+    if model.get("end_of_word_suffix"):
+        raise UserError("this tokenizer marks the ends of words, not where they begin; train one")
+    tokens = [known.id_to_token(i) or "" for i in range(len(SPECIAL), known.get_vocab_size())]
+    if prefix := model.get("continuing_subword_prefix"):
+        starts = [not token.startswith(prefix) for token in tokens]
+    else:
+        starts = [token.startswith(SPACES) for token in tokens]
+        starts = starts if any(starts) else [True] * len(tokens)
+    return "1" * len(SPECIAL) + "".join("01"[start] for start in starts)
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
@@ -230,21 +433,44 @@ def _shown(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _documents(path: Path, part: str = "") -> list[Document]:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        text = content.decode("utf-8-sig")
-    except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
-        raise UserError(f"{path} cannot be read as text: {error}; save it as UTF-8") from error
+def _documents(path: Path, part: str = "") -> tuple[list[Document], str]:
+    """The documents of a file, and what its lines were taken for, where that is not plain."""
+    text = read_text(path)
     source, test = split_named(path.name)[1], part == "test"
     lines = text.splitlines()
-    if max(map(len, lines), default=0) <= WRAPPED:
-        return [Document(source, found, test)] if (found := _paragraphs(text)) else []
-    parts = re.split(r"\n\s*\n", text)
+    longest = max(map(len, lines), default=0)
+    broken = _broken(lines)
+    if longest <= WRAPPED and broken is not False:
+        found = _paragraphs(text)
+        taken = "its lines were broken to a width and are joined into paragraphs" if broken else ""
+        return [Document(source, found, test)] if found else [], taken
+    kept = [" ".join(line.split()) for line in lines if line.strip()]
+    single = sum(len(sentences(line)) == 1 for line in kept)
+    by_line = len(kept) > 1 and single >= ONE_EACH * len(kept)
+    taken = "each line is taken as a sentence" if by_line else ""
+    if longest <= WRAPPED:
+        taken = taken or "each line is taken as a paragraph"
+        return [Document(source, kept, test, by_line)], taken
+    parts = re.split(r"\n\s*\n", "\n".join(lines))
     whole = ([line.strip() for line in part.splitlines() if line.strip()] for part in parts)
-    return [Document(source, lines, test) for lines in whole if lines]
+    return [Document(source, lines, test, by_line) for lines in whole if lines], taken
+
+
+def _broken(lines: list[str]) -> bool | None:
+    """Whether lines were broken to a width; None where no line follows another.
+
+    They were not where most end as sentences do, where most leave room for the first word of the
+    next one, or where they are all short.
+    """
+    inner = [(a.rstrip(), b) for a, b in pairwise(lines) if a.strip() and b.strip()]
+    if not inner:
+        return None
+    lengths = sorted(len(line) for line, _ in inner)
+    width = lengths[min(len(lengths) - 1, int(0.9 * len(lengths)))]
+    ended = sum(bool(ENDED.search(line)) for line, _ in inner)
+    roomy = sum(len(line) + 1 + len(after.split()[0]) <= width for line, after in inner)
+    short = len(inner) >= TOO_FEW and width < SHORT
+    return not (short or 2 * max(ended, roomy) > len(inner))
 
 
 def _paragraphs(text: str) -> list[str]:

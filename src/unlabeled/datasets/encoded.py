@@ -87,6 +87,7 @@ def read(
     workers: int | None = None,
     beside: tuple[str, ...] = (),
     stored: str | None = None,
+    files: list[str] | None = None,
 ) -> Samples:
     """All pictures of a folder, of tar shards or of tables, in the order of their names.
 
@@ -106,11 +107,12 @@ def read(
         workers: processes that decode; as many as there are cores unless given.
         beside: endings of files that the caller reads, so that they do not count as left out.
         stored: what numbers an encoder learned from: uint8, mask, uint16 or float32.
+        files: the images to read, by their paths in the folder or whole paths; all unless given.
 
     Raises:
         UserError: there are no pictures, none can be read, or labels do not fit.
     """
-    source = _source(path)
+    source = _source(path) if files is None else _listed(path, files)
     names = source.names
     others = folders.unread(source.others, path, labels_from, beside)
     if not names:
@@ -249,15 +251,9 @@ def _source(path: Path) -> Source:
         raise UserError(f"{path} holds {told} at once; give a folder with one kind of them")
     others = sorted({*listing.names} - {*pictures, *shards})
     if pictures:
-        return Source(
-            pictures,
-            [_stamp(root / p) for p in pictures],
-            lambda: (Files(str(root), part) for part in _parts(pictures)),
-            lambda _: None,
-            others,
-            listing,
-        )
-    source = _tars(root, kinds["tar"]) if kinds["tar"] else _tables(root, kinds["tables"])
+        source = _listed(root, pictures)
+    else:
+        source = _tars(root, kinds["tar"]) if kinds["tar"] else _tables(root, kinds["tables"])
     listing.special += source.listing.special
     source.others, source.listing = [*others, *source.others], listing
     return source
@@ -265,6 +261,15 @@ def _source(path: Path) -> Source:
 
 def _endings() -> set[str]:
     return ENDINGS | set(HEIF) if HEIF_IS_READ else ENDINGS
+
+
+def _listed(root: Path, files: list[str]) -> Source:
+    return Source(
+        files,
+        [_stamp(root / file) for file in files],
+        lambda: (Files(str(root), part) for part in _parts(files)),
+        lambda _: None,
+    )
 
 
 def _parts(names: list[Any]) -> Iterator[tuple[Any, ...]]:

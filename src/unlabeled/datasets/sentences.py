@@ -49,18 +49,19 @@ def in_rows(
     length: int = 32,
     vocabulary: int = 4096,
     tokenizer: str = "",
+    tested: bool = True,
 ) -> Splits:
-    """The sentences of documents, as `load` gives them."""
+    """The sentences of documents, as `load` gives them; all are to learn from unless `tested`."""
     if rows < 2 or length < SHORTEST:
         raise UserError(f"give at least 2 rows of {SHORTEST} tokens, not {rows} of {length}")
-    train, test = corpus.split(documents)
+    train, test = corpus.split(documents) if tested else (documents, [])
     known = tokenizer_for(train, vocabulary, tokenizer)
 
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
         found, sources = [np.zeros((0, rows, length), np.uint16)], []
         for document in documents:
-            told = [s for paragraph in document.paragraphs for s in corpus.sentences(paragraph)]
-            tokens = [t for t in corpus.encode(known, told) if len(t) >= SHORTEST]
+            tokens = corpus.encode(known, document.sentences)
+            tokens = [t for t in tokens if len(t) >= SHORTEST]
             table = np.zeros((len(tokens) // rows * rows, length), np.uint16)
             for row, ids in zip(table, tokens, strict=False):
                 ended = np.append(ids[: length - 1], np.uint16(END))

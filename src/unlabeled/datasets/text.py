@@ -45,11 +45,12 @@ def in_pieces(
     length: int = 64,
     vocabulary: int = 4096,
     tokenizer: str = "",
+    tested: bool = True,
 ) -> Splits:
-    """The pieces of documents, as `load` gives them."""
+    """The pieces of documents, as `load` gives them; all are to learn from unless `tested`."""
     if length < 4:
         raise UserError(f"pieces of {length} tokens are too short; give at least 4")
-    train, test = corpus.split(documents)
+    train, test = corpus.split(documents) if tested else (documents, [])
     known = tokenizer_for(train, vocabulary, tokenizer)
 
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
@@ -111,13 +112,14 @@ def splits_of(
     )
 
 
-def reopen(data: Any, tokenizer: str, size: tuple[int, int]) -> Splits:
+def reopen(data: Any, tokenizer: str, size: tuple[int, int], tested: bool = True) -> Splits:
     """Texts in another data set's tokens and shape: sentences where that has several rows.
 
     Args:
         data: `text:PLACE`, `sentences:PLACE`, `books`, a place, texts in a list, or splits.
         tokenizer: as JSON.
         size: sentences, and tokens of each.
+        tested: whether a part is kept for testing; else the texts stay in their order.
 
     Raises:
         UserError: it is no text, or in other tokens.
@@ -137,8 +139,8 @@ def reopen(data: Any, tokenizer: str, size: tuple[int, int]) -> Splits:
         read_documents = books.documents if name == "books" else corpus.read
         documents = read_documents(place or None)
         if size[0] == 1:
-            return in_pieces(documents, str(data), size[1], tokenizer=tokenizer)
-        return sentences.in_rows(documents, str(data), *size, tokenizer=tokenizer)
+            return in_pieces(documents, str(data), size[1], tokenizer=tokenizer, tested=tested)
+        return sentences.in_rows(documents, str(data), *size, tokenizer=tokenizer, tested=tested)
     rows, none = read(list(data), tokenizer, size), np.zeros((0, 1, *size), np.uint16)
     return splits_of(
         "texts", (rows, [""] * len(rows)), (none, []), corpus.open_tokenizer(tokenizer)

@@ -15,8 +15,10 @@ from scipy.stats import kendalltau
 
 from unlabeled.core import Batch
 from unlabeled.datasets.base import Samples, to_float
+from unlabeled.errors import UserError
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn
+from unlabeled.parallel import row_ids
 from unlabeled.tokens import END, FIRST_WORD, MASK, PAD, START, WHITE
 
 
@@ -116,7 +118,11 @@ def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
 def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
     """How well shuffled parts are put in order: Kendall's `tau`, `exact` orders, `parts` of each.
 
-    The mean over texts whose parts are all there.
+    The mean over texts whose parts are all there. Words are whole ones, as the method shuffles
+    them.
+
+    Raises:
+        UserError: no text has all parts.
     """
     taus, exact, parts = [], [], 1
     with torch.random.fork_rng(devices=[]):
@@ -128,6 +134,8 @@ def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, 
             for one, true in zip(scores[whole].numpy(), place[whole].numpy(), strict=True):
                 taus.append(kendalltau(-one, true)[0])
                 exact.append(bool((np.argsort(np.argsort(-one)) == true).all()))
+    if not taus:
+        raise UserError(f"no text has {parts} parts to put in order; give longer ones")
     return {"tau": float(np.mean(taus)), "exact": float(np.mean(exact)), "parts": float(parts)}
 
 
@@ -174,6 +182,8 @@ def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str,
             many = torch.stack([known.sum(1).roll(-i) for i in range(candidates)], 1)
             mean = table / many.clamp(min=1)  # so that short ones have no advantage
             gain = mean - mean_of_column(mean)
+            for i in range(1, candidates):  # a sentence that is said again is no wrong answer
+                gain[(after.roll(-i, 0) == after).all(1), i] = torch.inf
             firsts.append(among(-gain, torch.zeros(len(gain), dtype=torch.long)))
     return {
         "told": float(np.exp(told / words)),
@@ -194,13 +204,20 @@ def mean_of_column(table: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> dict[str, float]:
-    """Of masked sentences: how often the right one ranks first, and in the first ten."""
+    """Of masked sentences: how often the right one ranks first, and in the first ten.
+
+    A candidate that is equal to the right one is no wrong answer.
+    """
     first, ten = [], []
     with torch.random.fork_rng(devices=[]):
         for batch in batches(samples, 20 * candidates, candidates):
             if len(batch.x) == candidates:
-                foretold, true = method.pair(*method.views(batch))
-                near, own = foretold @ true.T, torch.arange(len(true))
+                rows, at = method.views(batch)
+                foretold, true = method.pair(rows, at)
+                own = torch.arange(len(true))
+                same = row_ids(rows[own, at])
+                again = (same[:, None] == same) & (own[:, None] != own)
+                near = (foretold @ true.T).masked_fill(again, -torch.inf)
                 first.append(among(near, own))
                 ten.append(among(near, own, 10))
     return {

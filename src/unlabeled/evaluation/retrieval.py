@@ -70,7 +70,7 @@ def paired_retrieval(
     a: Float[np.ndarray, "n d"],
     b: Float[np.ndarray, "n d"],
     at: Sequence[int] = (1, 5, 10),
-    y: Int[np.ndarray, " n"] | None = None,
+    y: Int[np.ndarray, " n"] | Sequence[Int[np.ndarray, " n"]] | None = None,
 ) -> dict[str, float]:
     """Of each row of a, is its partner in b among its k nearest by cosine, and the other way?
 
@@ -82,7 +82,7 @@ def paired_retrieval(
         b: of the other; row i belongs to row i of a.
         at: the k.
         y: classes, where any row of the same class is a right answer, and the nearest of them
-            counts.
+            counts; of several arrays, such as of equal captions and of equal images, in any.
 
     Returns:
         `there@k`, from a to b, `back@k`, and `chance@k` for each k, in [0, 1].
@@ -96,8 +96,10 @@ def paired_retrieval(
         torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(z)).double(), dim=1)
         for z in (a, b)
     )
-    labels = torch.arange(len(a)) if y is None else torch.from_numpy(y)
-    right = labels[:, None] == labels  # (n, n)
+    right = torch.eye(len(a), dtype=torch.bool)  # (n, n)
+    for classes in [] if y is None else [y] if isinstance(y, np.ndarray) else y:
+        labels = torch.from_numpy(classes)
+        right |= labels[:, None] == labels
     near = one @ other.T
     found: dict[str, float] = {}
     for way, scores in (("there", near), ("back", near.T)):
@@ -108,6 +110,11 @@ def paired_retrieval(
         found |= {f"{way}@{k}": float(drawn(k - ahead, own, others).mean()) for k in at}
     many = right.sum(1)
     return found | {f"chance@{k}": float(drawn(k, many, len(a) - many).mean()) for k in at}
+
+
+def equal_rows(x: np.ndarray) -> Int[np.ndarray, " n"]:
+    """A number for each row (n, …), the same where all values are; for `paired_retrieval`."""
+    return np.unique(x.reshape(len(x), -1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def drawn(places: Tensor | int, right: Tensor, wrong: Tensor) -> Tensor:

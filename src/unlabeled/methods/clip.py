@@ -17,7 +17,7 @@ from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.base import build
 from unlabeled.encoders.text import TextEncoder
 from unlabeled.objectives import clip
-from unlabeled.parallel import gather
+from unlabeled.parallel import gather, row_ids
 from unlabeled.views import Affine, View
 from unlabeled.views.tokens import packed
 
@@ -27,6 +27,9 @@ COLDEST = math.log(100.0)
 
 class Clip(Method):
     """An encoder for each sense, a linear map from each into one space, cosines over a temperature.
+
+    Images whose drawn captions are equal, token by token, are no negatives of each other, nor are
+    the captions of equal images; each counts as right. open_clip takes them for negatives.
 
     Args:
         partner: encoder of the partners; text_transformer for captions, small for sounds.
@@ -68,13 +71,15 @@ class Clip(Method):
         self.scale = nn.Parameter(torch.tensor(-math.log(temperature)))  # log 1/τ
         self.augment = augment or Affine()
 
-    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A view of each picture (B, C, H, W), and one of its partners, drawn, (B, …)."""
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """A view of each image (B, C, H, W), one of its partners, drawn, (B, …), and which image it
+        is (B,): equal ones have the same number.
+        """
         if batch.y is None:
-            raise ValueError("pictures came without partners")
+            raise ValueError("images came without partners")
         drawn = torch.randint(batch.y.shape[1], (len(batch.y),), device=batch.y.device)
         rows = torch.arange(len(drawn), device=drawn.device)
-        return self.augment(batch.x), batch.y[rows, drawn]
+        return self.augment(batch.x), batch.y[rows, drawn], row_ids(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
         """Pictures (B, C, H, W) -> unit vectors (B, dim)."""
@@ -88,10 +93,11 @@ class Clip(Method):
             z = self.partner(y[:, None].float() / 255)
         return F.normalize(self.hear(z).float(), dim=1)
 
-    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Cross-entropy both ways over the batch of all processes."""
-        x, y = views
-        return clip(gather(self.project(x)), gather(self.project_partner(y)), self.scale.exp())
+        x, y, image = views
+        seen, told = gather(self.project(x)), gather(self.project_partner(y))
+        return clip(seen, told, self.scale.exp(), gather(image), gather(row_ids(y)))
 
     def update(self) -> None:
         """The temperature stays above 0.01."""

@@ -21,6 +21,9 @@ from unlabeled.views.tokens import hide
 class MaskedWords(Method):
     """A share of the words is hidden, of those 80 % by a mask, 10 % by another word.
 
+    Words are tokens here. As in the paper, each is hidden by itself, so that the pieces of a word
+    that are still seen help to find a hidden one; BERT's later release hides whole words.
+
     Args:
         share: of the words that are asked for.
     """

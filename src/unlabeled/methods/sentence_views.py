@@ -17,14 +17,17 @@ from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.encoders.text import reader
 from unlabeled.errors import UserError
-from unlabeled.objectives import nt_xent
-from unlabeled.parallel import gather
+from unlabeled.objectives import sup_con
+from unlabeled.parallel import gather, row_ids
 from unlabeled.tokens import FIRST_WORD
 from unlabeled.views.tokens import tokens_of
 
 
 class SentenceViews(Method):
     """Two views of each sentence, NT-Xent over the batch.
+
+    Equal sentences of a batch are no negatives of each other, but further positives (as rows of a
+    class in Khosla et al. 2020); where all differ it is the paper's loss.
 
     Args:
         view: "dropout", the same words through other neurons; or "synonyms", words changed for
@@ -71,12 +74,12 @@ class SentenceViews(Method):
         near = nearest(known.embed.weight.detach(), synonyms) if view == "synonyms" else None
         self.register_buffer("near", near)
 
-    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two views of a sentence of each text, (B, L) each."""
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Two views of a sentence of each text, (B, L) each, and which sentence it is (B,)."""
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         at = torch.randint(rows.shape[1], (len(rows),), device=rows.device)
         ids = rows[torch.arange(len(rows), device=rows.device), at]
-        return self.reworded(ids), self.reworded(ids)
+        return self.reworded(ids), self.reworded(ids), row_ids(ids)
 
     def reworded(self, ids: Tensor) -> Tensor:
         """A share of the words changed for near ones."""
@@ -87,11 +90,12 @@ class SentenceViews(Method):
         changed = torch.rand(ids.shape, device=ids.device) < self.share
         return torch.where(changed & (ids >= FIRST_WORD), other, ids)
 
-    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """NT-Xent of the projections of the batch of all processes."""
-        z = self.head(self.encoder.features(torch.cat(views)))
+        *both, sentence = views
+        z = self.head(self.encoder.features(torch.cat(both)))
         a, b = (gather(part) for part in z.chunk(2))
-        return nt_xent(a, b, self.temperature)
+        return sup_con(torch.cat([a, b]), gather(sentence).repeat(2), self.temperature)
 
 
 def nearest(weight: Tensor, number: int) -> Tensor:

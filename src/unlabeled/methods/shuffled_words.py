@@ -7,6 +7,7 @@ instead of a pointer network.
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar, Literal
 
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import reader
+from unlabeled.errors import Notice, UserError
 from unlabeled.parallel import mean_of
-from unlabeled.tokens import END, FIRST_WORD, PAD
+from unlabeled.tokens import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.views.tokens import packed, tokens_of
 
 
@@ -26,10 +28,16 @@ class ShuffledWords(Method):
     −log p of the right order, where the first part is drawn in proportion to the exponentials of
     the scores, the next one likewise of those that are left, and so on.
 
+    A word is what stands between spaces: its first token and those that continue it move together,
+    since a token that only continues others tells where it belongs. Of a sentence, the words
+    between its first and its last are taken: the first one's capital and the last one's full stop
+    would tell where they stand.
+
     Args:
-        unit: words (of each sentence those after the first, whose capital would tell that it
-            comes first), or sentences.
+        unit: words of a sentence, or sentences.
         number: of words; of sentences all are taken.
+        word_starts: for each token of the vocabulary "1" if it begins a word, "0" if it continues
+            one; the data set's own unless given, and where there is none, each token is a word.
     """
 
     network: ClassVar[str] = "text_transformer"
@@ -42,23 +50,32 @@ class ShuffledWords(Method):
         *,
         unit: Literal["words", "sentences"] = "words",
         number: int = 6,
+        word_starts: str = "",
     ) -> None:
         super().__init__(encoder)
         known = reader(encoder, "shuffled_words", ("both",))
+        if number < 2:
+            raise UserError(f"number is {number}, but an order needs at least 2 words")
         self.rank = nn.Sequential(
             nn.Linear(known.dim, known.dim), nn.GELU(), nn.Linear(known.dim, 1)
         )
         self.unit, self.number = unit, number
+        marks = word_starts or "1" * known.vocabulary
+        if len(marks) != known.vocabulary or set(marks) - {"0", "1"}:
+            raise UserError(
+                f"word_starts has {len(marks):,} marks, but must have one of 0 and 1 for each of "
+                f"the {known.vocabulary:,} tokens; omit it to take the data set's"
+            )
+        self.starts: Tensor
+        self.register_buffer(
+            "starts", torch.tensor([mark == "1" for mark in marks]), persistent=False
+        )
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Shuffled tokens (B, n), where each part ends in them (B, k), and its place (B, k)."""
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         if self.unit == "words":
-            at = int(torch.randint(rows.shape[1], ()))
-            words = rows[:, at, 1 : 1 + self.number]
-            place = torch.rand(words.shape, device=words.device).argsort(1)  # which goes where
-            here = torch.arange(words.shape[1], device=words.device).expand_as(words)
-            return words.gather(1, place), here, place
+            return self.shuffled(rows[:, int(torch.randint(rows.shape[1], ()))])
         place = torch.rand(rows.shape[:2], device=rows.device).argsort(1)
         mixed = rows.gather(1, place[:, :, None].expand_as(rows))
         mixed = torch.where(mixed == END, PAD, mixed)
@@ -67,10 +84,32 @@ class ShuffledWords(Method):
         here = (ids == END).int().argsort(dim=1, descending=True, stable=True)
         return ids, here[:, : rows.shape[1]], place
 
+    def shuffled(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sentences (B, L) as `views` has them; a missing word ends on the padding behind all."""
+        known = (ids >= FIRST_WORD) | (ids == UNKNOWN)
+        begins = known & self.starts[ids]
+        begins[:, 0] = known[:, 0]
+        word = begins.cumsum(1) - 2  # (B, L), the first word being −1
+        many = (word.masked_fill(~known, -1).amax(1, keepdim=True)).clamp(0, self.number)  # (B, 1)
+        each = torch.arange(self.number, device=ids.device)
+        draw = torch.rand(len(ids), self.number, device=ids.device) + (each >= many)
+        place = draw.argsort(1)  # which word goes where, missing ones last
+        target = place.argsort(1)  # where each word goes
+        taken = known & (word >= 0) & (word < many)
+        to = target.gather(1, word.clamp(0, self.number - 1)).masked_fill(~taken, self.number)
+        order = to.argsort(dim=1, stable=True)  # tokens of a word stay in order
+        mixed = ids.gather(1, order).masked_fill(~taken.gather(1, order), PAD)
+        longest = int(taken.sum(1).max())
+        if not longest:
+            told = "a batch has no three words with spaces between, so there is nothing to shuffle"
+            warnings.warn(f"{told}: take unit sentences for such texts", Notice, stacklevel=2)
+        length = (to[:, :, None] == each).sum(1)  # (B, k) tokens of the word at each place
+        here = torch.where(length > 0, length.cumsum(1) - 1, longest)
+        return F.pad(mixed[:, :longest], (0, 1), value=PAD), here, place
+
     def asked(self, ids: Tensor, here: Tensor) -> Tensor:
-        """Which parts (B, k) are there: of a short sentence what follows its words is not."""
-        last = ids.gather(1, here)
-        return last >= FIRST_WORD if self.unit == "words" else last != PAD
+        """Which parts (B, k) are there: short sentences have fewer words than are asked for."""
+        return ids.gather(1, here) != PAD
 
     def scores(self, ids: Tensor, here: Tensor) -> Tensor:
         """Of each part, how early it came, by the mean of its states: (B, k)."""
@@ -78,7 +117,7 @@ class ShuffledWords(Method):
         end, at = here[:, :, None], torch.arange(ids.shape[1], device=ids.device)
         begin = F.pad(end[:, :-1] + 1, (0, 0, 1, 0))
         within = ((begin <= at) & (at <= end)).to(states.dtype)  # (B, k, n)
-        means = within @ states / within.sum(2, keepdim=True)
+        means = within @ states / within.sum(2, keepdim=True).clamp(min=1)
         return self.rank(means)[:, :, 0].float()
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:

@@ -12,8 +12,9 @@ import functools
 import re
 import sys
 import time
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from unlabeled import registry
 from unlabeled.datasets import books, corpus
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.files import write_csv, write_json
 from unlabeled.native import library
 from unlabeled.words import Words
@@ -71,7 +72,7 @@ def word2vec(
     lr: float = 0.025,
     seed: int = 0,
     threads: int = 1,
-    pattern: str = corpus.WORD.pattern,
+    pattern: str = "",
     out: str | None = None,
     progress: bool = True,
 ) -> Words:
@@ -85,7 +86,8 @@ def word2vec(
 
     Args:
         data: a file of text or a folder of such files, plain or .gz; `text` is Python's
-            documentation, `books` and `books:FOLDER` are the files of that data set.
+            documentation, `books` and `books:FOLDER` are the files of that data set; in Python also
+            lists of words. Spaces in a word become underscores, and it is said.
         model: skip_gram or cbow.
         dim: width of the vectors.
         window: words on either side at most; how many is drawn for each word.
@@ -97,7 +99,8 @@ def word2vec(
         seed: of the vectors and of all that is drawn.
         threads: that move the same vectors without waiting for each other (Hogwild); with more than
             one a run cannot be repeated bit for bit.
-        pattern: regular expression of a word, on text in lower case.
+        pattern: regular expression of a word, on text in lower case; unless given, letters and
+            digits in a row, joined by apostrophes, hyphens and underscores.
         out: the folder for `vectors.bin` and `vectors.txt`, which gensim opens; runs/word2vec
             unless given.
         progress: tell the loss of each epoch.
@@ -155,8 +158,12 @@ def word2vec(
 def _lines(data: Any, pattern: str) -> Iterator[list[str]]:
     """Paragraphs in words; lists of words are taken as they are."""
     if not isinstance(data, str | Path):
-        return iter(data)
-    name, _, place = data.partition(":") if isinstance(data, str) else ("", "", "")
+        return _one_piece(data)
+    try:
+        word = re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise UserError(f"the pattern '{pattern}' is no regular expression: {error}") from error
+    name, _, place = str(data).partition(":")
     if name in ("books", "text"):
         registry.say_which("datasets", str(data))
     if name == "books":
@@ -164,7 +171,27 @@ def _lines(data: Any, pattern: str) -> Iterator[list[str]]:
     else:
         documents = corpus.read((place or None) if name == "text" else data)
     kept = [d for d in documents if not d.test] or documents
-    return corpus.lines_of_words(kept, re.compile(pattern))
+    return _one_piece(corpus.lines_of_words(kept, word))
+
+
+def _one_piece(lines: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Words as a file of vectors can hold them: without spaces, and never empty."""
+    spaced = empty = 0
+    example = ""
+    for line in lines:
+        if isinstance(line, str):
+            raise UserError(f"'{line[:40]}' is a text, not a list of words; split it")
+        joined = ["_".join(word.split()) for word in line]
+        if joined != line:
+            changed = [word for word, one in zip(line, joined, strict=True) if one and one != word]
+            spaced, example = spaced + len(changed), example or next(iter(changed), "")
+            empty += joined.count("")
+            joined = [word for word in joined if word]
+        yield joined
+    if spaced or empty:
+        told = [f"spaces in {spaced:,} words, such as '{example[:40]}', become underscores"]
+        told = (told if spaced else []) + ([f"{empty:,} empty words are left out"] if empty else [])
+        warnings.warn("; ".join(told), Notice, stacklevel=2)
 
 
 def vocabulary(

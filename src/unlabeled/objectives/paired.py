@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
@@ -108,23 +108,55 @@ def info_nce(
 
 @full_precision
 def clip(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], scale: float | Tensor = 1 / 0.07
+    a: Float[Tensor, "n d"],
+    b: Float[Tensor, "n d"],
+    scale: float | Tensor = 1 / 0.07,
+    same_a: Int[Tensor, " n"] | None = None,
+    same_b: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
     """InfoNCE both ways, averaged, at a temperature that may be learnt (Radford 2021, figure 3).
 
     Half the cross-entropy of the rows of s·a bᵀ and half that of its columns; pair i is the answer
-    to row i and to column i.
+    to row i and to column i. Equal partners are no negatives: where rows i and j are equal in one
+    sense, j is as right an answer to i as i itself, and the target is spread evenly over them (as
+    over a class in Yang et al. 2022, UniCL, eq. 3). The target's entropy is taken off, which
+    changes no gradient, so that 0 remains the best there is. Where no rows are equal this is
+    open_clip's formula.
 
     Args:
         a: unit vectors of one sense.
         b: those of the other, row by row.
         scale: s = 1/τ.
+        same_a: a number for each row of a, the same where they show the same; all differ unless
+            given.
+        same_b: likewise for the rows of b.
 
     Returns:
-        a scalar ≥ 0; log n where all are alike.
+        a scalar ≥ 0; log n where all are alike and no rows are equal.
     """
     a = a * scale
-    return ((log_sums(a, b) + log_sums(b, a)) / 2 - (a * b).sum(1)).mean()
+    if same_a is None and same_b is None:
+        positive = (a * b).sum(1)
+        return ((log_sums(a, b) + log_sums(b, a)) / 2 - positive).mean()
+    each = torch.arange(len(a), device=a.device)
+    of_a, of_b = (each if same is None else same for same in (same_a, same_b))
+    both = torch.stack([of_a, of_b], 1).unique(dim=0, return_inverse=True)[1]
+    one = torch.ones_like(a[:, :1])
+    count = _positives(one, of_a, of_b, both)  # (n, 1)
+    to_b = (a * _positives(b, of_a, of_b, both) / count).sum(1)
+    to_a = (b * _positives(a, of_a, of_b, both) / count).sum(1)
+    loss = log_sums(a, b) - to_b + log_sums(b, a) - to_a
+    return (loss / 2 - count[:, 0].log()).mean()
+
+
+def _positives(x: Tensor, of_a: Tensor, of_b: Tensor, both: Tensor) -> Tensor:
+    """Sum of the rows of x (n, d) that are equal to each row in either sense: (n, d)."""
+
+    def sums(same: Tensor) -> Tensor:
+        numbers, row = same.unique(return_inverse=True)
+        return x.new_zeros(len(numbers), x.shape[1]).index_add(0, row, x)[row]
+
+    return sums(of_a) + sums(of_b) - sums(both)
 
 
 @full_precision

@@ -411,7 +411,7 @@ def book_passages(tokenizer: str) -> Splits:
         told: list[str] = []
         y: list[int] = []
         for book, document in enumerate(d for d in documents if d.test == test):
-            all_of = [s for p in document.paragraphs for s in corpus.sentences(p)]
+            all_of = document.sentences
             four = [" ".join(all_of[i : i + 4]) for i in range(0, len(all_of) - 3, 4)]
             kept = [p for p in four if len(p.split()) > 30]
             chosen = np.random.default_rng(0).permutation(len(kept))[:number]
