@@ -138,13 +138,13 @@ def read(place: str | Path | None = None) -> list[Document]:
     documents: list[Document] = []
     lines: dict[str, list[str]] = {}  # what lines are taken for, and the files of which it is so
     for file, part in parts.items():
-        found, taken = _documents(path / file, part)
-        documents += found
+        held, taken = _documents(path / file, part)
+        documents += held
         lines.setdefault(taken, []).append(file)
     if not documents:
         raise UserError(
-            f"{place} holds no text, or its files ({', '.join(ENDINGS)}) are empty; give files "
-            "with text"
+            f"{place} holds no text ({', '.join(ENDINGS)}), or nothing is in it; give files with "
+            "text"
         )
     for taken, names in lines.items():
         if taken:
@@ -218,7 +218,7 @@ def sentences(paragraph: str) -> list[str]:
     and a capital, a number, or a letter of a script without capitals; quotes and brackets that
     close stay with it. The full stop of an abbreviation or initial ends none.
     """
-    found: list[str] = []
+    parts: list[str] = []
     start = 0
     for stop in STOP.finditer(paragraph):
         end = stop.end()
@@ -227,10 +227,10 @@ def sentences(paragraph: str) -> list[str]:
             end += bool(quoted and paragraph.startswith('"', end))
         elif not _begins(paragraph, end) or _abbreviated(paragraph, start, end):
             continue
-        found.append(paragraph[start:end].strip())
+        parts.append(paragraph[start:end].strip())
         start = end
-    found.append(paragraph[start:].strip())
-    return [sentence for sentence in found if sentence]
+    parts.append(paragraph[start:].strip())
+    return [sentence for sentence in parts if sentence]
 
 
 def _begins(text: str, at: int) -> bool:
@@ -250,7 +250,7 @@ def _abbreviated(text: str, start: int, end: int) -> bool:
     if not last:
         return False
     before, word = last.groups()
-    after = text[end:].lstrip()[:2] if end < len(text) else ""
+    after = text[end : end + 8].lstrip()[:2]
     number = after[:1].isdigit()
     if word.isdigit():
         return len(word) <= 2 and MONTH.match(text, end) is not None
@@ -278,7 +278,7 @@ def lines_of_words(
     for document in documents:
         for paragraph in document.paragraphs:
             text = unicodedata.normalize("NFC", paragraph).lower().translate(SPELLED)
-            if line := [found[0] for found in pattern.finditer(text)]:
+            if line := [match[0] for match in pattern.finditer(text)]:
                 words += len(line)
                 for word in line if UNSPACED_WORD.search(text) else ():
                     if UNSPACED_WORD.search(word):
@@ -441,12 +441,13 @@ def _documents(path: Path, part: str = "") -> tuple[list[Document], str]:
     longest = max(map(len, lines), default=0)
     broken = _broken(lines)
     if longest <= WRAPPED and broken is not False:
-        found = _paragraphs(text)
+        paragraphs = _paragraphs(text)
         taken = "its lines were broken to a width and are joined into paragraphs" if broken else ""
-        return [Document(source, found, test)] if found else [], taken
+        return [Document(source, paragraphs, test)] if paragraphs else [], taken
     kept = [" ".join(line.split()) for line in lines if line.strip()]
-    single = sum(len(sentences(line)) == 1 for line in kept)
-    by_line = len(kept) > 1 and single >= ONE_EACH * len(kept)
+    by_line = len(kept) > 1 and (
+        sum(len(sentences(line)) == 1 for line in kept) >= ONE_EACH * len(kept)
+    )
     taken = "each line is taken as a sentence" if by_line else ""
     if longest <= WRAPPED:
         taken = taken or "each line is taken as a paragraph"

@@ -125,26 +125,26 @@ def _read(path: Path) -> tuple[Samples, list[list[str]]]:
     source = encoded._source(path if shards else root)
     images = source.names
     if shards:
-        found, missing, empty = _members(shards, source)
+        by_image, missing, empty = _members(shards, source)
     elif tables := _tables(path, images):
-        found, missing, empty = _from_tables(tables, root, images)
+        by_image, missing, empty = _from_tables(tables, root, images)
     else:
-        found, missing, empty = _beside(root, images)
-    if not found:
+        by_image, missing, empty = _beside(root, images)
+    if not by_image:
         named = f": they name '{missing[0]}'" if missing else ""
         named += f", and the first image is '{images[0]}'" if missing and images else ""
         raise UserError(
             f"{path} has no captions of its {len(images):,} images{named}; put a .txt beside each "
             "image, or a .csv or .jsonl of file names and captions in the folder"
         )
-    _say_left_out(path, images, found, missing, empty)
+    _say_left_out(path, images, by_image, missing, empty)
     if shards:
         samples = encoded.read(path, 3, beside=(".txt",))
     else:
-        samples = encoded.read(root, 3, files=sorted(found))
+        samples = encoded.read(root, 3, files=sorted(by_image))
     names = samples.names or []
-    rows = np.array([row for row, name in enumerate(names) if name in found], int)
-    return samples.take(rows), [found[names[row]] for row in rows]
+    rows = np.array([row for row, name in enumerate(names) if name in by_image], int)
+    return samples.take(rows), [by_image[names[row]] for row in rows]
 
 
 def _is_tar(path: Path) -> bool:
@@ -156,8 +156,8 @@ def _members(
 ) -> tuple[dict[str, list[str]], list[str], int]:
     """Captions of tar shards, as `_beside` gives them."""
     texts = source.labels("txt") or [""] * len(source.names)
-    found = {name: _lines(text) for name, text in zip(source.names, texts, strict=True)}
-    found = {name: own for name, own in found.items() if own}
+    by_image = {name: _lines(text) for name, text in zip(source.names, texts, strict=True)}
+    by_image = {name: own for name, own in by_image.items() if own}
     stems = {encoded._stem(name)[0] for name in source.names}
     missing = []
     for shard in shards:
@@ -167,14 +167,18 @@ def _members(
             (p for p in (f"{shard.name}/", "") if any(s.startswith(p) for s in stems)), ""
         )
         missing += [name for name in held if prefix + encoded._stem(name)[0] not in stems]
-    return found, missing, 0
+    return by_image, missing, 0
 
 
 def _say_left_out(
-    path: Path, images: Sequence[str], found: dict[str, list[str]], missing: list[str], empty: int
+    path: Path,
+    images: Sequence[str],
+    by_image: dict[str, list[str]],
+    missing: list[str],
+    empty: int,
 ) -> None:
     """One line that counts images without captions, and captions without images."""
-    bare = [name for name in images if name not in found]
+    bare = [name for name in images if name not in by_image]
     parts = []
     if bare:
         parts.append(f"{len(bare):,} of {len(images):,} images have no caption ({_some(bare)})")
@@ -183,7 +187,7 @@ def _say_left_out(
     if empty:
         parts.append(f"{empty:,} captions are empty")
     if parts:
-        _say(f"{path}: {len(found):,} images have captions; {', '.join(parts)}; left out")
+        _say(f"{path}: {len(by_image):,} images have captions; {', '.join(parts)}; left out")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -198,15 +202,15 @@ def _say(message: str) -> None:
 def _beside(root: Path, images: Sequence[str]) -> tuple[dict[str, list[str]], list[str], int]:
     """Captions from the `.txt` of the same stem, those of no image, and how many are empty."""
     texts = {(root / name).with_suffix(".txt"): name for name in images}
-    found, empty = {}, 0
+    by_image, empty = {}, 0
     for file, name in texts.items():
         if file.is_file():
             if own := _lines(read_text(file)):
-                found[name] = own
+                by_image[name] = own
             else:
                 empty += 1
     others = (p for p in sorted(root.rglob("*.txt")) if p not in texts)
-    return found, [p.relative_to(root).as_posix() for p in others], empty
+    return by_image, [p.relative_to(root).as_posix() for p in others], empty
 
 
 def _tables(path: Path, images: Sequence[str]) -> list[Path]:
@@ -240,7 +244,7 @@ def _from_tables(
     tables: Sequence[Path], root: Path, images: Sequence[str]
 ) -> tuple[dict[str, list[str]], list[str], int]:
     """Captions of each image, names that are of none, and how many captions are empty."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    by_image: defaultdict[str, list[str]] = defaultdict(list)
     missing: list[str] = []
     empty, by_end = 0, 0
     match = _matching(root, images)
@@ -248,15 +252,15 @@ def _from_tables(
         for name, captions in _rows(table):
             image, exact = match(name, table.parent)
             by_end += bool(image and not exact)
-            told = [line for text in captions for line in [_clean(text)] if line]
-            empty += not told
+            texts = [line for text in captions for line in [_clean(text)] if line]
+            empty += not texts
             if image is None:
-                missing += [name] * len(told)
-            elif told:
-                found[image] += told
+                missing += [name] * len(texts)
+            elif texts:
+                by_image[image] += texts
     if by_end:
         _say(f"{by_end:,} rows of {tables[0].name} name images by the end of their paths, or stem")
-    return dict(found), missing, empty
+    return dict(by_image), missing, empty
 
 
 Match = Callable[[str, Path], tuple[str | None, bool]]
@@ -329,14 +333,17 @@ def _rows(path: Path) -> list[tuple[str, list[str]]]:
             raise _no_columns(path, keys)
         pairs = [(entry.get(columns.image), entry.get(columns.caption)) for entry in entries]
         return [
-            (str(name), [str(one) for one in (told if isinstance(told, list) else [told]) if one])
-            for name, told in pairs
+            (
+                str(name),
+                [str(one) for one in (texts if isinstance(texts, list) else [texts]) if one],
+            )
+            for name, texts in pairs
             if name
         ]
     head = text.lstrip().partition("\n")[0].strip("\r")
     options = [(_columns(_split(head, mark)), mark) for mark in SEPARATORS]
-    found = next((option for option in options if option[0]), None)
-    if found is None:
+    option = next((one for one in options if one[0]), None)
+    if option is None:
         mark = max(SEPARATORS, key=head.count)
         cells = _split(head, mark)
         if len(cells) < 2 or PurePosixPath(cells[0].partition("#")[0]).suffix.lower() not in (
@@ -345,7 +352,7 @@ def _rows(path: Path) -> list[tuple[str, list[str]]]:
             raise _no_columns(path, cells)
         rows = _cells(path, text, mark, len(cells))
         return [(row[0], [row[-1]]) for row in rows]  # no head: the image first, its caption last
-    columns, mark = found
+    columns, mark = option
     assert columns
     keys = _split(head, mark)
     image, caption = keys.index(columns.image), keys.index(columns.caption)

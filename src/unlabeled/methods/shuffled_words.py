@@ -101,8 +101,8 @@ class ShuffledWords(Method):
         mixed = ids.gather(1, order).masked_fill(~taken.gather(1, order), PAD)
         longest = int(taken.sum(1).max())
         if not longest:
-            told = "a batch has no three words with spaces between, so there is nothing to shuffle"
-            warnings.warn(f"{told}: take unit sentences for such texts", Notice, stacklevel=2)
+            message = "a batch has no sentence of three words with spaces between to shuffle"
+            warnings.warn(f"{message}: take unit sentences for such texts", Notice, stacklevel=2)
         length = (to[:, :, None] == each).sum(1)  # (B, k) tokens of the word at each place
         here = torch.where(length > 0, length.cumsum(1) - 1, longest)
         return F.pad(mixed[:, :longest], (0, 1), value=PAD), here, place

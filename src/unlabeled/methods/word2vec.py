@@ -189,9 +189,12 @@ def _one_piece(lines: Iterable[list[str]]) -> Iterator[list[str]]:
             joined = [word for word in joined if word]
         yield joined
     if spaced or empty:
-        told = [f"spaces in {spaced:,} words, such as '{example[:40]}', become underscores"]
-        told = (told if spaced else []) + ([f"{empty:,} empty words are left out"] if empty else [])
-        warnings.warn("; ".join(told), Notice, stacklevel=2)
+        messages = [
+            f"spaces in {spaced:,} words, such as '{example[:40]}', become underscores",
+            f"{empty:,} empty words are left out",
+        ]
+        said = [message for message, count in zip(messages, (spaced, empty), strict=True) if count]
+        warnings.warn("; ".join(said), Notice, stacklevel=2)
 
 
 def vocabulary(
