@@ -1,16 +1,21 @@
 """Every objective refuses what cannot be meant, and so does every method's constructor."""
 
 import inspect
+import re
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unlabeled import registry
+from unlabeled.cli import main
+from unlabeled.core import check_options
 from unlabeled.errors import UserError
 from unlabeled.objectives._checks import _rows
 from unlabeled.objectives._shelf import labelled_loss
+from unlabeled.training import RECIPE_FIELDS, train
 
 NAMES = list(registry.listing("objectives"))
 SIZES = {"n": 4, "d": 8, "k": 3, "t": 5}
@@ -154,7 +159,9 @@ def test_a_learned_number_is_one_number(name):
 @pytest.mark.parametrize("name", ["n_pair", "contrastive"])
 def test_labeled_rows_need_as_many_labels(name):
     """Catches pairs drawn from the first rows only, the others dropped."""
-    refused(labelled_loss, {"name": name, "z": torch.rand(8, 3), "y": torch.zeros(4).long()}, "(4,)")
+    refused(
+        labelled_loss, {"name": name, "z": torch.rand(8, 3), "y": torch.zeros(4).long()}, "(4,)"
+    )
 
 
 class Waits(TorchDispatchMode):
@@ -179,3 +186,75 @@ def test_checking_makes_no_device_wait(name):
     with Waits() as checked:
         function(**given)
     assert checked.count == unchecked.count
+
+
+METHODS = {name: registry.find("methods", name) for name in registry.listing("methods")}
+OPTIONS = [
+    (name, key, str(option.annotation))
+    for name, method in METHODS.items()
+    for key, option in inspect.signature(method).parameters.items()
+    if any(kind in str(option.annotation) for kind in ("int", "float"))
+    and not any(kind in str(option.annotation) for kind in ("tuple", "Literal", "Among"))
+]
+
+
+@pytest.mark.parametrize(("name", "key", "kind"), OPTIONS)
+def test_numbers_that_no_method_can_mean_are_refused(name, key, kind):
+    """Catches `--temperature -1`, negative weights, a momentum of 1.5: training went on."""
+    wrong = [-1, float("nan"), float("inf")]
+    if "temperature" in key:
+        wrong += [0, 0.0]
+    if "momentum" in key or key == "share":
+        wrong += [1.5]
+    if "float" not in kind:
+        wrong += [2.5]
+    if key in ("dim", "width", "hidden", "classes") and (name, key) != ("metric", "dim"):
+        wrong += [0]
+    for value in wrong:
+        if inspect.isclass(METHODS[name]):
+            with pytest.raises(UserError, match=f"^{key} is {value}, but must be"):
+                METHODS[name](torch.nn.Identity(), **{key: value})
+        else:
+            with pytest.raises(UserError, match=f"^{key} is {value}, but must be"):
+                METHODS[name]("nowhere", **{key: value})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_defaults_and_recipes_are_accepted(name):
+    """Catches a bound that refuses what the method itself proposes."""
+    method = METHODS[name]
+    known = inspect.signature(method).parameters
+    for options in (
+        {k: p.default for k, p in known.items()},
+        *vars(method).get("recipes", {}).values(),
+    ):
+        check_options(method, options)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_option_has_the_name_of_an_argument_of_training(name):
+    """Catches an option that no flag and no keyword can reach; `train vat` ended in a traceback."""
+    if inspect.isclass(METHODS[name]):
+        own = set(inspect.signature(METHODS[name]).parameters) - {"encoder"}
+        assert not own & {*inspect.signature(train).parameters, *RECIPE_FIELDS}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "simclr --temperature 0",
+        "metric --margin -0.1",
+        "vat --epsilon 0",
+        "simclr_v2 --temperature 0",
+    ],
+)
+def test_the_command_refuses_them_in_one_sentence(flags, tmp_path, monkeypatch, capsys):
+    """Exit code 2, and no run folder is begun."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", x=np.zeros((20, 8, 8), np.uint8), y=np.arange(20) % 2)
+    method, *rest = flags.split()
+    assert main(["train", method, "--data", "data.npz", *rest]) == 2
+    assert re.fullmatch(
+        r"unlabeled: \w+ is -?[\d.]+, but must be [a-z0-9 ]+\n", capsys.readouterr().err
+    )
+    assert not (tmp_path / "runs").exists()

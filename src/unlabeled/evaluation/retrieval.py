@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
@@ -22,6 +22,7 @@ def retrieval(
     at: Sequence[int] = (1, 5, 10),
     nearness: Nearness = "cosine",
     block: int = 1024,
+    draws: int = 0,
 ) -> dict[str, float]:
     """Recall@k and mAP@R of all rows among all others.
 
@@ -35,9 +36,11 @@ def retrieval(
         at: the k.
         nearness: cosine of the features, or Euclidean distance.
         block: rows compared at a time.
+        draws: of a bootstrap over classes; 0 for no interval. The rows searched stay the same.
 
     Returns:
-        `recall@k` for each k and `map@r`, in [0, 1].
+        `recall@k` for each k and `map@r`, in [0, 1]; with draws also `low` and `high`, the 95 %
+        interval of recall at the first k.
 
     Raises:
         UserError: no two rows are of one class.
@@ -62,8 +65,32 @@ def retrieval(
     place = torch.arange(1, k + 1)
     precision = hit.cumsum(1) / place
     ap = (precision * (hit & (place <= r))).sum(1) / r[:, 0]
-    recall = {f"recall@{n}": float(hit[:, :n].any(1).float().mean()) for n in at}
-    return recall | {"map@r": float(ap.mean())}
+    found = {f"recall@{n}": float(hit[:, :n].any(1).float().mean()) for n in at}
+    found["map@r"] = float(ap.mean())
+    if draws:
+        first = hit[:, : at[0]].any(1).numpy()
+        found |= zip(("low", "high"), interval(first, y[others.numpy() > 0], draws), strict=True)  # type: ignore[assignment]
+    return found
+
+
+def interval(
+    hits: Bool[np.ndarray, " n"], y: Int[np.ndarray, " n"], draws: int = 1000
+) -> tuple[float, float]:
+    """95 % interval of the share of hits: percentiles of a bootstrap over classes.
+
+    Rows of a class stand or fall together, so that whole classes are drawn, with replacement.
+
+    Args:
+        hits: whether each row is one.
+        y: its class.
+        draws: how often classes are drawn; seed 0.
+    """
+    _, group = np.unique(y, return_inverse=True)
+    sizes, sums = np.bincount(group), np.bincount(group, hits)
+    rng = np.random.default_rng(0)
+    times = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), draws)
+    low, high = np.percentile(times @ sums / (times @ sizes), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def paired_retrieval(

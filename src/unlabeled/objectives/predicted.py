@@ -11,7 +11,6 @@ from torch import Tensor
 
 from unlabeled.objectives._checks import objective
 
-
 Among = Literal["same", "others", "both"]
 """Where negatives come from: other places of the same sequence, the same place of other sequences,
 or both. What is predicted is never among them."""
