@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.features import centered, refuse_not_finite, unit
 from unlabeled.evaluation.verification import Nearness
 
 
@@ -43,11 +44,12 @@ def retrieval(
         interval of recall at the first k.
 
     Raises:
-        UserError: no two rows are of one class.
+        UserError: no two rows are of one class, or some features are NaN or infinite.
     """
-    rows, labels = torch.from_numpy(np.ascontiguousarray(z)).float(), torch.from_numpy(y)
-    if nearness == "cosine":
-        rows = torch.nn.functional.normalize(rows, dim=1)
+    refuse_not_finite(z)
+    rows, labels = torch.from_numpy(np.ascontiguousarray(z)), torch.from_numpy(y)
+    # Distances in float64: in float32 they vanish beside a large mean.
+    rows = unit(rows.float()) if nearness == "cosine" else centered(rows.double())
     _, group, counts = labels.unique(return_inverse=True, return_counts=True)
     others = counts[group] - 1  # (n,), R
     if not others.any():
@@ -117,12 +119,10 @@ def paired_retrieval(
     Raises:
         UserError: the features are not finite, or not as many.
     """
-    if len(a) != len(b) or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UserError("partners are retrieved by finite features, as many of each sense")
-    one, other = (
-        torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(z)).double(), dim=1)
-        for z in (a, b)
-    )
+    if len(a) != len(b):
+        raise UserError(f"partners are as many of each modality, but there are {len(a)}, {len(b)}")
+    refuse_not_finite(a, b)
+    one, other = (unit(torch.from_numpy(np.ascontiguousarray(z)).double()) for z in (a, b))
     labels = torch.arange(len(a)) if y is None else torch.from_numpy(y)
     right = labels[:, None] == labels  # (n, n)
     near = one @ other.T

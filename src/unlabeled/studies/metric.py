@@ -29,7 +29,7 @@ LOSSES: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "lifted structure": ("lifted_structure", "margin", (0.5, 1.0, 2.0, 4.0)),
     "N-pair": ("n_pair", "regularisation", (0.0, 0.001, 0.01, 0.1)),
     "NCE": ("nce", "temperature", (0.05, 0.1, 0.3, 1.0)),
-    "InfoNCE": ("info_nce", "temperature", (0.03, 0.07, 0.2, 0.5)),
+    "InfoNCE": ("info_nce", "temperature", (0.01, 0.03, 0.07, 0.2)),
     "soft nearest neighbor": ("soft_nearest_neighbour", "temperature", (0.03, 0.1, 0.3, 1.0)),
 }
 """By title: objective, its hyperparameter, and the values that are tried; the objective's default
