@@ -41,7 +41,7 @@ Grid = dict[str, list[Any]]
 SHARES = [0.25, 0.5, 0.75]
 SIDES: dict[str, tuple[Callable[[], Any], Grid]] = {
     "Euclidean": (FunctionTransformer, {}),
-    "Mahalanobis (Xing)": (Mahalanobis, {"max_iter": [4, 8, 16, 32], "ridge": [0.02, 0.06, 0.2]}),
+    "Mahalanobis (Xing)": (Mahalanobis, {"max_iter": [4, 8, 16], "ridge": [0.06, 0.2, 0.6, 2.0]}),
     "LMNN": (LMNN, {"weight": SHARES}),
 }
 """What makes each metric, and what is tried of its options."""
