@@ -1,4 +1,4 @@
-"""Figures do not depend on the scale of features, and there are none of features that are broken."""
+"""Figures do not depend on the scale of features, and broken features have none."""
 
 import json
 
@@ -90,8 +90,10 @@ def test_the_scale_of_features_changes_no_sign_of_health(name, scale):
 
 @pytest.mark.parametrize(
     "name",
-    ["linear_probe", "ridge_r2", "lmnn", "mahalanobis", "gap, centered", "verification"]
-    + ["verification, euclidean", "retrieval, euclidean", "one_shot"],
+    [
+        *("linear_probe", "ridge_r2", "lmnn", "mahalanobis", "gap, centered", "verification"),
+        *("verification, euclidean", "retrieval, euclidean", "one_shot"),
+    ],
 )
 @pytest.mark.parametrize("constant", [0.0, 0.1, -3e4, 1e9])
 def test_a_constant_feature_changes_nothing(name, constant):
@@ -175,5 +177,7 @@ def test_nan_is_null_in_json_and_a_dash_in_tables(tmp_path):
     found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
     assert found == {"a": None, "b": [1.5, None, [None, 2]], "c": "nan"}
     assert format_figure("rsa_gap", float("nan")) == format_figure("rsa_gap", None) == "–"
-    rows = Table("", ["", "gap", "seeds"], [["nan", f"{np.nan:.3f}", f"{np.nan:.1f} ± {np.nan:.1f}"]])
+    rows = Table(
+        "", ["", "gap", "seeds"], [["nan", f"{np.nan:.3f}", f"{np.nan:.1f} ± {np.nan:.1f}"]]
+    )
     assert rows.rows == [["nan", "–", "–"]]

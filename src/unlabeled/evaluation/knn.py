@@ -24,10 +24,7 @@ def nearest(
     refuse_not_finite(bank, queries)
     keys = unit(torch.from_numpy(bank).float())
     k = min(k, len(keys))
-    best = [
-        (unit(q) @ keys.T).topk(k)
-        for q in torch.from_numpy(queries).float().split(block)
-    ]
+    best = [(unit(q) @ keys.T).topk(k) for q in torch.from_numpy(queries).float().split(block)]
     similarity, rows = (torch.cat(parts) for parts in zip(*best, strict=True))
     return similarity.numpy(), rows.numpy()
 

@@ -197,7 +197,7 @@ def g2(lab: Lab) -> Finding:
     return Finding(
         {"probe": found},
         "A linear decoder reads the class from what each model makes of a picture: the U-Net's "
-        "lowest map at several times of diffusion, the features of VAE and GAN, the hidden units of "
+        "lowest map at several times of diffusion, features of VAE and GAN, the hidden units of "
         "the machines.",
         f"{best} reads best with {100 * found[best]:.1f} %, random weights give "
         f"{100 * found['random']:.1f} %.",

@@ -335,14 +335,14 @@ def l4(lab: Lab) -> Finding:
         (path.stem.removeprefix("picture-").replace("-", " "), path.read_bytes())
         for path in sorted(run.path.glob("picture-*.png"))
     ]
-    error = reconstruction_error(lab)
+    error, code_dim = reconstruction_error(lab), run.config["method_args"]["code_dim"]
     z, z_test = z_of(lab, "VAE")
     kept = probe_factors(z, z_test, lab.data)
     return Finding(
         {"probe": found, "gaps": gap, "factors": kept, "reconstruction": error},
-        f"A variational autoencoder squeezes each image into {run.config['method_args']['code_dim']} "
-        "noisy numbers and draws it again from them. It is trained without labels; its features are "
-        "what a linear layer each makes the numbers' mean and variance of.",
+        f"A variational autoencoder squeezes each image into {code_dim} noisy numbers and draws it "
+        "again from them. It is trained without labels; its features are what one linear layer "
+        "makes the numbers' mean of, and another their variance.",
         f"It draws {100 * error['pixels_wrong']:.2f} % of the pixels of unseen pictures wrongly, "
         f"where drawing nothing would get {100 * error['blank_wrong']:.2f} % wrong. A linear "
         f"decoder "

@@ -32,7 +32,6 @@ from unlabeled.planning import estimate
 from unlabeled.run import Run, load
 from unlabeled.training import check_same, prepare, train, versions
 
-
 NOT_A_NUMBER = re.compile(r"nan( ± nan)?( %)?")
 
 
