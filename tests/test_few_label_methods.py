@@ -165,7 +165,7 @@ def test_s4l_is_the_formula():
 
 def test_vat_is_the_formula():
     """Of a linear classifier the divergence's gradient is Wᵀ(q − p), in closed form."""
-    method, x = plain(VAT, size=0.5, step=1e-3, weight=1.3, entropy=0.6), pictures()
+    method, x = plain(VAT, epsilon=0.5, step=1e-3, weight=1.3, entropy=0.6), pictures()
     noise = torch.randn(8, 16, generator=torch.Generator().manual_seed(3)).double()
     w, b = (p.detach() for p in method.classifier.parameters())
     p = probabilities(method, x)

@@ -12,8 +12,9 @@ from sklearn.utils.estimator_checks import check_estimator
 import unlabeled as ul
 from unlabeled import objectives as ob
 from unlabeled import registry
+from unlabeled.datasets.base import Samples, Splits
 from unlabeled.errors import UserError
-from unlabeled.evaluation.retrieval import retrieval
+from unlabeled.evaluation.retrieval import interval, retrieval
 from unlabeled.methods.metric import Metric
 from unlabeled.metric_learning import LMNN, Mahalanobis, target_neighbours
 from unlabeled.objectives._shelf import labelled_loss, rounds
@@ -185,20 +186,85 @@ def test_one_class_is_refused():
         LMNN().fit(np.random.rand(5, 2), np.zeros(5))
 
 
-def test_the_study_in_miniature(real_data, tmp_path, monkeypatch):
-    from unlabeled.datasets import omniglot
+def test_the_interval_draws_whole_classes():
+    """Catches a bootstrap over rows, whose interval is too narrow where a class hits as a whole."""
+    y = np.repeat(np.arange(20), 10)
+    hits = y < 10
+    low, high = interval(hits, y)
+    spread = 1.96 * np.sqrt(0.25 / 20)  # of 20 independent classes, not of 200 rows
+    assert low == pytest.approx(0.5 - spread, abs=0.03)
+    assert high == pytest.approx(0.5 + spread, abs=0.03)
+    assert interval(np.ones(200, bool), y) == (1, 1)
+    z = np.eye(20, dtype=np.float32)[y]
+    found = retrieval(z, y, draws=50)
+    assert found["low"] == found["high"] == found["recall@1"] == 1
+    lonely = retrieval(np.r_[z, z[:1]], np.r_[y, 99], draws=50)  # 99 asks nothing
+    assert lonely["low"] <= lonely["recall@1"] <= lonely["high"]
 
-    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+
+def drawings(alphabets=6, characters=4, drawers=12):
+    """Omniglot's factors on small noise: alphabets of which some are to test."""
+    rng = np.random.default_rng(0)
+    character = np.repeat(np.arange(alphabets * characters), drawers)
+    samples = Samples(
+        rng.integers(0, 255, (len(character), 1, 28, 28)).astype(np.uint8),
+        {"character": character, "alphabet": character // characters},
+    )
+    cut = len(character) * 2 // 3
+    rows = np.arange(len(character))
+    return Splits("drawings", samples.take(rows[:cut]), samples.take(rows[cut:]), "character")
+
+
+def test_hyperparameters_are_chosen_on_training_alphabets():
+    """Catches a choice on the test alphabets, or on drawings of characters that were learned."""
+    study, data = registry.find("studies", "metric"), drawings()
+    parts = study.divide(data)
+    fit, held = (set(part.factors["alphabet"].tolist()) for part in (parts.train, parts.test))
+    assert fit
+    assert held
+    assert not fit & held
+    assert fit | held == set(data.train.factors["alphabet"].tolist())
+    assert len(parts.train) + len(parts.test) == len(data.train)
+
+
+def test_every_loss_gets_as_many_tries():
+    """Catches one tuned loss beside others at their defaults."""
     study = registry.find("studies", "metric")
-    splits = omniglot.load()
-    splits.train = splits.train.take(np.arange(1280))
-    splits.test = splits.test.take(np.arange(1000))
-    monkeypatch.setattr(study, "DATA", splits)
-    run = Lab.run
+    assert len({len(set(values)) for _, _, values in study.LOSSES.values()}) == 1
+    for objective, key, values in study.LOSSES.values():
+        for value in values:
+            encoder = torch.nn.Flatten()
+            encoder.dim = 4
+            assert Metric(encoder, objective=objective, **{key: value}).options == {key: value}
 
-    def one_epoch(self, *words, **options):
-        return run(self, *words, **options | {"quick_epochs": 1, "progress": False})
 
-    monkeypatch.setattr(Lab, "run", one_epoch)
-    result = run_study(study, tmp_path, quick=True)
-    assert set(result["experiments"]["R1"]["test"]) == {*study.LOSSES, "untrained", "pixels"}
+def test_the_study_in_miniature(tmp_path, monkeypatch):
+    """Catches a final training with another value than the best on held-out alphabets."""
+    study = registry.find("studies", "metric")
+    monkeypatch.setattr(study, "DATA", drawings())
+    tried = {name: study.LOSSES[name] for name in ("InfoNCE",)}
+    tried = {name: (objective, key, values[:2]) for name, (objective, key, values) in tried.items()}
+    monkeypatch.setattr(study, "LOSSES", tried)
+    monkeypatch.setattr(study, "WIDTHS", (0, 8))
+    trained, run = [], Lab.run
+
+    def watched(self, name, *words, **options):
+        trained.append((name, len(options["data"].train), options))
+        return run(self, name, *words, **options | {"batch_size": 16, "progress": False})
+
+    monkeypatch.setattr(Lab, "run", watched)
+    result = run_study(study, tmp_path, quick=True)["experiments"]["R1"]
+    baselines = {"untrained", "pixels", "pixels, 7×7"}
+    assert set(result["test"]) == {*tried, *baselines}
+    assert all(f["low"] <= f["recall@1"] <= f["high"] for f in result["test"].values())
+    for title, rows in result["choice"]["grid"].items():
+        assert len(rows) == 4
+        best, chosen = max(rows, key=lambda row: row["recall@1"]), result["choice"]["chosen"][title]
+        assert best == chosen
+        (final,) = (options for name, _, options in trained if name == study.folder_name(title))
+        assert final[tried[title][1]] == chosen["value"]
+        assert final["dim"] == chosen["dim"]
+    sizes = {name.startswith("choice/"): size for name, size, _ in trained}
+    assert sizes[True] < sizes[False]
+    page = (tmp_path / "quick" / "report" / "index.html").read_text()
+    assert "Chosen on held-out training alphabets" in page

@@ -23,9 +23,9 @@ def made(**options) -> VAE:
 def test_the_loss_is_the_negative_bound(likelihood, beta):
     method = made(likelihood=likelihood, beta=beta)
     x = torch.rand(5, 1, 16, 16, dtype=torch.float64)
-    noise = torch.randn(5, method.encoder.dim, dtype=torch.float64)
-    mean = method.encoder(x)
-    std = (method.log_variance(mean) / 2).exp()
+    noise = torch.randn(5, method.code_dim, dtype=torch.float64)
+    features = method.encoder(x)
+    mean, std = method.mean(features), (method.log_variance(features) / 2).exp()
     drawn = method.decoder(mean + std * noise)
     if likelihood == "bernoulli":
         p = Bernoulli(logits=drawn, validate_args=False)
@@ -35,6 +35,69 @@ def test_the_loss_is_the_negative_bound(likelihood, beta):
     divergence = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum(1)
     expected = (surprise + beta * divergence).mean()
     torch.testing.assert_close(method.loss((x, noise)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["small", "lenet"])
+def test_the_code_is_signed_and_its_variance_is_its_own(encoder):
+    """Catches a mean after a ReLU, never below 0, and a variance that is a function of the mean."""
+    torch.manual_seed(0)
+    size = (28, 28)
+    method = VAE(build(encoder, 1, size), shape=(1, *size), width=2, code_dim=3).eval()
+    x = torch.rand(64, 1, *size)
+    mean = method.project(x)
+    assert mean.shape == (64, 3)
+    assert ((mean - mean.mean(0)) < 0).any(0).all()
+    torch.nn.init.zeros_(method.mean.bias)
+    torch.nn.init.normal_(method.mean.weight)
+    assert (method.project(x) < 0).any()
+    assert (method.project(x) > 0).any()
+    # The mean can stay while the variance changes, and the other way around.
+    torch.nn.init.zeros_(method.mean.weight)
+    log_variance = method.log_variance(method.encoder(x))
+    assert (method.project(x) == 0).all()
+    assert (log_variance.std(0) > 0).all()
+    assert method.decoder[0].in_features == method.code_dim == 3
+    assert method.views(Batch(x, torch.arange(64)))[1].shape == (64, 3)
+
+
+def test_both_heads_learn():
+    """Catches a head that the loss does not reach."""
+    method = made(code_dim=5)
+    x = torch.rand(4, 1, 16, 16, dtype=torch.float64)
+    method.loss((x, torch.randn(4, 5, dtype=torch.float64))).backward()
+    for head in (method.mean, method.log_variance):
+        assert all(bool(p.grad.any()) for p in head.parameters())
+    assert all(bool(p.grad.any()) for p in method.encoder.stages.parameters() if p.ndim > 1)
+
+
+def test_the_bound_equals_a_loop():
+    """Catches a mean where the sum is meant: over pixels, over the code, and then over images."""
+    method = made(code_dim=3, beta=0.7)
+    x = torch.rand(2, 1, 16, 16, dtype=torch.float64).round()
+    noise = torch.randn(2, 3, dtype=torch.float64)
+    total = 0.0
+    with torch.no_grad():
+        features = method.encoder(x)
+    for i in range(2):
+        with torch.no_grad():
+            mean, log_variance = method.mean(features[i]), method.log_variance(features[i])
+            z = [mean[k] + math.exp(log_variance[k] / 2) * noise[i, k] for k in range(3)]
+            scores = method.decoder(torch.stack(z)[None])[0].flatten()
+        for score, pixel in zip(scores.tolist(), x[i].flatten().tolist(), strict=True):
+            p = 1 / (1 + math.exp(-score))
+            total -= pixel * math.log(p) + (1 - pixel) * math.log(1 - p)
+        for m, v in zip(mean.tolist(), log_variance.tolist(), strict=True):
+            total += 0.7 * (math.exp(v) + m * m - 1 - v) / 2
+    assert method.loss((x, noise)).item() == pytest.approx(total / 2, rel=1e-6)
+
+
+def test_samples_come_from_the_prior_of_the_code():
+    """Catches noise as wide as the features."""
+    method = made(code_dim=3).float()
+    torch.manual_seed(1)
+    drawn = method.sample(4)
+    torch.manual_seed(1)
+    torch.testing.assert_close(drawn, method.decoder(torch.randn(4, 3)).sigmoid())
 
 
 def test_the_learned_deviation_is_that_of_the_errors():
@@ -66,7 +129,7 @@ def test_it_overfits_a_few_pictures(sprites):
     torch.manual_seed(0)
     x = torch.from_numpy(sprites[0][:16, None]).float()
     method = VAE(build("lenet", 1, (64, 64)), width=4)
-    optimizer = torch.optim.Adam(method.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-2)
     losses = []
     for _ in range(120):
         loss = method.loss(method.views(Batch(x, torch.arange(16))))

@@ -170,7 +170,9 @@ def evaluate_command(argv: list[str]) -> int:
         return _evaluate_layers(run, given)
     result = run.evaluate(given.data, labels_from=given.labels_from, test=given.test)
     if given.json:
-        print(json.dumps(result, indent=2))
+        from unlabeled.files import to_json
+
+        print(to_json(result))
     else:
         from unlabeled.report.table import print_table
 
@@ -183,7 +185,8 @@ def _evaluate_layers(run: Run, given: Any) -> int:
     """Every stage of a run beside random weights, as JSON, a table and `layers.svg`."""
     from unlabeled.evaluation.evaluate import open_for, random_of
     from unlabeled.evaluation.layers import judge_stages, table
-    from unlabeled.files import write_bytes, write_json
+    from unlabeled.files import to_json, write_bytes, write_json
+    from unlabeled.report.page import format_figure
     from unlabeled.report.plots import layers_picture
     from unlabeled.safety import inside
 
@@ -195,13 +198,13 @@ def _evaluate_layers(run: Run, given: Any) -> int:
     picture = inside(run.path, "layers.svg")
     write_bytes(picture, layers_picture(found, str(splits.target)).encode())
     if given.json:
-        print(json.dumps(told, indent=2))
+        print(to_json(told))
         return 0
     for name, layers in found.items():
         for layer in layers:
             print(
                 f"  {name:12} stage {layer.stage}  {layer.dim:5} features  "
-                f"{100 * layer.linear:6.2f} %  gap {layer.gap:6.3f}"
+                f"{100 * layer.linear:6.2f} %  gap {format_figure('gap', layer.gap):>6}"
             )
     print(picture)
     return 0

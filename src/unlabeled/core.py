@@ -7,7 +7,9 @@ A method says how its views are made, what loss they give and what follows a ste
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+import numbers
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -16,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.errors import UserError
 from unlabeled.optim import LARS
 from unlabeled.parallel import gather
 
@@ -121,6 +124,48 @@ HALF_LABELLED: dict[str, Any] = MINUTES | {"batch_size": 128, "labelled": 0.5}
 """The same where some have labels: as many of these in a step as a supervised method sees."""
 
 
+ABOVE_ZERO = {"temperature", "teacher_temperature", "smoothness", "epsilon", "step", "lr"}
+SHARES = {
+    *("momentum", "centre_momentum", "share", "dropped", "threshold", "frozen"),
+    *("begin", "full", "cut", "dropout", "rebalance"),
+}
+"""Options from 0 to 1; other numbers are at least 0."""
+
+
+def check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Refuse numbers that no method can mean, by the names and annotations of its options.
+
+    Args:
+        function: a method's class, or the function that trains it.
+        options: its keyword arguments.
+
+    Raises:
+        UserError: a number is out of range, not finite, or not whole where it must be.
+    """
+    known = inspect.signature(function).parameters
+    for name, value in options.items():
+        if name not in known or not isinstance(value, numbers.Real) or isinstance(value, bool):
+            continue
+        kind = str(known[name].annotation)
+        if "float" not in kind and "int" not in kind:
+            continue
+        if not math.isfinite(value):
+            raise UserError(f"{name} is {value}, but must be finite")
+        if "float" not in kind:
+            may_be_zero = getattr(function, "may_be_zero", ())
+            least = 0 if name in may_be_zero or known[name].default in (0, None) else 1
+            if not isinstance(value, numbers.Integral):
+                raise UserError(f"{name} is {value}, but must be a whole number")
+            if value < least:
+                raise UserError(f"{name} is {value}, but must be at least {least}")
+        elif name in ABOVE_ZERO and value <= 0:
+            raise UserError(f"{name} is {value}, but must be above 0")
+        elif name in SHARES and not 0 <= value <= 1:
+            raise UserError(f"{name} is {value}, but must be from 0 to 1")
+        elif value < 0:
+            raise UserError(f"{name} is {value}, but must be at least 0")
+
+
 class Method(nn.Module):
     """A way to learn without labels: one file, one subclass, read like its paper's algorithm box.
 
@@ -155,6 +200,8 @@ class Method(nn.Module):
     learn by it alone (`--local`)."""
     encoder_args: ClassVar[dict[str, Any]] = {}
     """Options that its encoder is built with, besides the user's."""
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+    """Whole-number options that may be 0, besides those whose default is 0 or None."""
     recipe: ClassVar[Recipe] = Recipe()
     """The paper's, or what we found good; the file says which."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -162,6 +209,11 @@ class Method(nn.Module):
 
     progress: float = 0.0
     """The share of training done, set by whatever runs the method."""
+
+    def __new__(cls, *encoder: Any, **options: Any) -> Any:
+        """Refuse numbers that no method can mean, before anything is built of them."""
+        check_options(cls, options)
+        return super().__new__(cls)
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import os
 import secrets
 import warnings
@@ -39,9 +40,22 @@ def write_bytes(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def to_json(content: Any, indent: int | None = 2) -> str:
+    """As JSON; NaN and infinite numbers, which it does not know, are null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(plain(content), indent=indent, allow_nan=False)
+
+
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
-    """As JSON."""
-    write_bytes(path, (json.dumps(content, indent=indent) + "\n").encode())
+    """As JSON, by `to_json`."""
+    write_bytes(path, (to_json(content, indent) + "\n").encode())
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:

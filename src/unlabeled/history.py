@@ -75,10 +75,12 @@ class History(Callback):
     def measure(self, method: Method) -> Row:
         """Health of the features of the same pictures each time, on the encoder alone."""
         device = next(method.parameters()).device
-        z = torch.from_numpy(embed(method.encoder, self.sample.x, self.span))
+        z = torch.from_numpy(embed(method.encoder, self.sample.x, self.span, check_finite=False))
         row = health.summary(z)
         if type(method).project is not Method.project:
-            seen = torch.from_numpy(embed(_Projection(method), self.sample.x, self.span))
+            seen = torch.from_numpy(
+                embed(_Projection(method), self.sample.x, self.span, check_finite=False)
+            )
             row["projection_std"] = health.feature_std(seen)
             row["projection_spread"] = health.rankme(seen - seen.mean(0))
         if method.supervised or method.reads == "pairs":

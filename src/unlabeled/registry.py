@@ -94,7 +94,7 @@ def _is_public(kind: str, node: ast.stmt) -> bool:
     if kind == "datasets":
         return name == "load"
     returns = ast.unparse(node.returns) if node.returns else ""
-    return returns == "Encoder" if kind == "encoders" else returns.startswith(("Float", "Tensor"))
+    return returns == ("Encoder" if kind == "encoders" else "Float[Tensor, '']")  # a scalar
 
 
 def _assigned(node: ast.stmt) -> str:

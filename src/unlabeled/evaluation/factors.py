@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
 from unlabeled.datasets.base import Splits
+from unlabeled.evaluation.features import standardize
 from unlabeled.evaluation.probe import linear_probe
 
 PENALTY = 1.0
@@ -21,16 +24,19 @@ def ridge_r2(
 ) -> float:
     """R² of ridge regression on the test rows: 1 exact, 0 no better than the mean, or below.
 
-    Features are standardised by the training rows; several targets count by their variance.
+    Features are standardized by the training rows, whatever their scale; several targets count by
+    their variance. NaN where the test targets do not vary.
+
+    Raises:
+        UserError: some features are NaN or infinite.
     """
-    mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
-    varies = std > 1e-7
-    z, z_test = ((part[:, varies] - mean[varies]) / std[varies] for part in (train, test))
+    z, z_test = standardize(train, test)
     centre = train_t.mean(0)
     gram = z.T @ z + penalty * np.eye(z.shape[1])
     weights = np.linalg.solve(gram, z.T @ (train_t - centre))
     residual = ((test_t - centre - z_test @ weights) ** 2).sum()
-    return float(1 - residual / ((test_t - test_t.mean(0)) ** 2).sum())
+    total = ((test_t - test_t.mean(0)) ** 2).sum()
+    return float(1 - residual / total) if total > 0 else math.nan
 
 
 def probe_factors(

@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from unlabeled.evaluation.features import unit
 
 SAMPLE = 512
 """Training pictures whose features are watched; always the same ones."""
@@ -24,7 +25,7 @@ def feature_std(z: Float[Tensor, "n d"]) -> float:
 
     1 when directions are spread evenly, 0 when all pictures point the same way (SimSiam, §4.1).
     """
-    return float(F.normalize(z.double(), dim=1).std(0).mean() * math.sqrt(z.shape[1]))
+    return float(unit(z.double()).std(0).mean() * math.sqrt(z.shape[1]))
 
 
 def rankme(z: Float[Tensor, "n d"]) -> float:
@@ -48,7 +49,7 @@ def alignment(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> float:
 
     0 when views do not matter, 2 when they are as unlike as different pictures.
     """
-    a, b = F.normalize(a.double(), dim=1), F.normalize(b.double(), dim=1)
+    a, b = unit(a.double()), unit(b.double())
     return float((a - b).pow(2).sum(1).mean())
 
 
@@ -57,7 +58,7 @@ def uniformity(z: Float[Tensor, "n d"]) -> float:
 
     0 when all point the same way, towards −4 when they fill the sphere.
     """
-    distance = torch.pdist(F.normalize(z.double(), dim=1))
+    distance = torch.pdist(unit(z.double()))
     return float(torch.exp(-2 * distance**2).mean().log())
 
 
@@ -66,8 +67,10 @@ def alpha_req(z: Float[Tensor, "n d"]) -> float:
 
     The slope of log λ over log i by least squares. About 1 is held to be good; larger, and few
     directions hold all the variance; smaller, and noise has as much as the signal. NaN where there
-    are fewer than two directions.
+    are fewer than two directions, or a feature is not finite.
     """
+    if not z.isfinite().all():
+        return math.nan
     spectrum = torch.linalg.eigvalsh(torch.cov(z.double().T).reshape(z.shape[1], -1)).flip(0)
     spectrum = spectrum[spectrum > 1e-10 * spectrum[0]][: len(z) - 1]
     if len(spectrum) < 2 or not spectrum.isfinite().all():
@@ -85,9 +88,17 @@ def lidar(z: Float[Tensor, "n q d"], delta: float = 1e-4) -> float:
 
     Args:
         z: features of q views of each of n pictures.
-        delta: added to the diagonal of Σ_w.
+        delta: added to the diagonal of Σ_w, as a part of the features' mean variance, so that
+            their scale does not matter; the paper adds 1e-4 itself.
+
+    Returns:
+        from 1 to d; NaN where no feature varies or one is not finite.
     """
     z = z.double()
+    scale = z.flatten(0, 1).var(0, correction=0).mean()
+    if not z.isfinite().all() or scale == 0:
+        return math.nan
+    z = z / scale.sqrt()
     means = z.mean(1)
     off = (z - means[:, None]).flatten(0, 1)
     within = off.T @ off / len(off) + delta * torch.eye(z.shape[2], dtype=z.dtype)

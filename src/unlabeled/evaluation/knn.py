@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unlabeled.evaluation.features import refuse_not_finite, unit
 from unlabeled.evaluation.probe import refuse_unseen
 
 NEIGHBOURS = 20
@@ -16,13 +16,15 @@ NEIGHBOURS = 20
 def nearest(
     bank: Float[np.ndarray, "n d"], queries: Float[np.ndarray, "m d"], k: int, block: int = 1024
 ) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, "m k"]]:
-    """The k rows of the bank most similar to each query: similarities and rows, best first."""
-    keys = F.normalize(torch.from_numpy(bank).float(), dim=1)
+    """The k rows of the bank most similar to each query: similarities and rows, best first.
+
+    Raises:
+        UserError: some features are NaN or infinite.
+    """
+    refuse_not_finite(bank, queries)
+    keys = unit(torch.from_numpy(bank).float())
     k = min(k, len(keys))
-    best = [
-        (F.normalize(q, dim=1) @ keys.T).topk(k)
-        for q in torch.from_numpy(queries).float().split(block)
-    ]
+    best = [(unit(q) @ keys.T).topk(k) for q in torch.from_numpy(queries).float().split(block)]
     similarity, rows = (torch.cat(parts) for parts in zip(*best, strict=True))
     return similarity.numpy(), rows.numpy()
 
@@ -40,7 +42,7 @@ def knn_accuracy(
     A neighbour of similarity s votes with weight exp(s/τ), τ = 0.07 (Wu et al. 2018, and DINO).
 
     Raises:
-        UserError: none of their classes is in the bank.
+        UserError: none of their classes is in the bank, or some features are NaN or infinite.
     """
     refuse_unseen(bank_y, queries_y)
     similarity, rows = nearest(bank, queries, k)

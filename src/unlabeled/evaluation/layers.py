@@ -13,6 +13,7 @@ from unlabeled.datasets.base import Pictures, Splits, blocks, to_float
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
+from unlabeled.evaluation.features import refuse_not_finite
 from unlabeled.evaluation.probe import linear_probe
 
 
@@ -38,7 +39,7 @@ def embed_stages(
     A summary that has learnt something is of the last stage only; others are then averaged.
 
     Raises:
-        UserError: the encoder has no stages.
+        UserError: the encoder has no stages, or some features are NaN or infinite.
     """
     if not isinstance(encoder, Encoder) or not len(encoder.stages):
         raise UserError("this encoder has no stages to look into; take small, resnet18 or another")
@@ -54,7 +55,9 @@ def embed_stages(
             h = stage(h)
             found[i].append(pool(h).float().cpu().numpy())
     encoder.train(was_training)
-    return [np.concatenate(parts) for parts in found]
+    features = [np.concatenate(parts) for parts in found]
+    refuse_not_finite(*features)
+    return features
 
 
 def judge_stages(encoder: nn.Module, splits: Splits, target: str | None = None) -> list[Layer]:

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from unlabeled.errors import Notice, UserError
+from unlabeled.evaluation.features import standardize
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ def linear_probe(
     test_y: Int[np.ndarray, " m"],
     penalty: float = 1.0,
 ) -> Probe:
-    """Multinomial logistic regression on standardised features, to convergence.
+    """Multinomial logistic regression on standardized features, to convergence.
 
-    Mean and deviation are those of the training features; features that never vary are left out.
+    Mean and deviation are those of the training features, whatever their scale; features that never
+    vary are left out.
 
     Args:
         train: features that the decoder learns from.
@@ -41,20 +43,14 @@ def linear_probe(
         penalty: of half the squared weights, against the summed loss (scikit-learn's 1/C).
 
     Raises:
-        UserError: none of the classes that it is scored on is among those it learns from.
+        UserError: none of the classes that it is scored on is among those it learns from, or some
+            features are NaN or infinite.
     """
     refuse_unseen(train_y, test_y)
-    mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
-    varies = std > 1e-7
-    if not varies.any() or not np.isfinite(std).all():
-        # A constant (or broken) encoder: the probe can only name the commonest class.
+    z, z_test = (part.astype(np.float32) for part in standardize(train, test))
+    if not z.shape[1]:  # a constant encoder: the probe can only name the commonest class
         guess = np.bincount(train_y).argmax()
         return Probe(float((train_y == guess).mean()), float((test_y == guess).mean()))
-
-    def standardise(z: np.ndarray) -> np.ndarray:
-        return ((z[:, varies] - mean[varies]) / std[varies]).astype(np.float32)
-
-    z, z_test = standardise(train), standardise(test)
     classes, y = np.unique(train_y, return_inverse=True)
     weight, bias = logistic_regression(z, y, penalty)
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.features import centered, refuse_not_finite, unit
 from unlabeled.evaluation.verification import Nearness
 
 
@@ -22,6 +23,7 @@ def retrieval(
     at: Sequence[int] = (1, 5, 10),
     nearness: Nearness = "cosine",
     block: int = 1024,
+    draws: int = 0,
 ) -> dict[str, float]:
     """Recall@k and mAP@R of all rows among all others.
 
@@ -35,16 +37,19 @@ def retrieval(
         at: the k.
         nearness: cosine of the features, or Euclidean distance.
         block: rows compared at a time.
+        draws: of a bootstrap over classes; 0 for no interval. The rows searched stay the same.
 
     Returns:
-        `recall@k` for each k and `map@r`, in [0, 1].
+        `recall@k` for each k and `map@r`, in [0, 1]; with draws also `low` and `high`, the 95 %
+        interval of recall at the first k.
 
     Raises:
-        UserError: no two rows are of one class.
+        UserError: no two rows are of one class, or some features are NaN or infinite.
     """
-    rows, labels = torch.from_numpy(np.ascontiguousarray(z)).float(), torch.from_numpy(y)
-    if nearness == "cosine":
-        rows = torch.nn.functional.normalize(rows, dim=1)
+    refuse_not_finite(z)
+    rows, labels = torch.from_numpy(np.ascontiguousarray(z)), torch.from_numpy(y)
+    # Distances in float64: in float32 they vanish beside a large mean.
+    rows = unit(rows.float()) if nearness == "cosine" else centered(rows.double())
     _, group, counts = labels.unique(return_inverse=True, return_counts=True)
     others = counts[group] - 1  # (n,), R
     if not others.any():
@@ -62,8 +67,32 @@ def retrieval(
     place = torch.arange(1, k + 1)
     precision = hit.cumsum(1) / place
     ap = (precision * (hit & (place <= r))).sum(1) / r[:, 0]
-    recall = {f"recall@{n}": float(hit[:, :n].any(1).float().mean()) for n in at}
-    return recall | {"map@r": float(ap.mean())}
+    found = {f"recall@{n}": float(hit[:, :n].any(1).float().mean()) for n in at}
+    found["map@r"] = float(ap.mean())
+    if draws:
+        first = hit[:, : at[0]].any(1).numpy()
+        found |= zip(("low", "high"), interval(first, y[others.numpy() > 0], draws), strict=True)  # type: ignore[assignment]
+    return found
+
+
+def interval(
+    hits: Bool[np.ndarray, " n"], y: Int[np.ndarray, " n"], draws: int = 1000
+) -> tuple[float, float]:
+    """95 % interval of the share of hits: percentiles of a bootstrap over classes.
+
+    Rows of a class stand or fall together, so that whole classes are drawn, with replacement.
+
+    Args:
+        hits: whether each row is one.
+        y: its class.
+        draws: how often classes are drawn; seed 0.
+    """
+    _, group = np.unique(y, return_inverse=True)
+    sizes, sums = np.bincount(group), np.bincount(group, hits)
+    rng = np.random.default_rng(0)
+    times = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), draws)
+    low, high = np.percentile(times @ sums / (times @ sizes), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def paired_retrieval(
@@ -90,12 +119,10 @@ def paired_retrieval(
     Raises:
         UserError: the features are not finite, or not as many.
     """
-    if len(a) != len(b) or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UserError("partners are retrieved by finite features, as many of each sense")
-    one, other = (
-        torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(z)).double(), dim=1)
-        for z in (a, b)
-    )
+    if len(a) != len(b):
+        raise UserError(f"partners are as many of each modality, but there are {len(a)}, {len(b)}")
+    refuse_not_finite(a, b)
+    one, other = (unit(torch.from_numpy(np.ascontiguousarray(z)).double()) for z in (a, b))
     right = torch.eye(len(a), dtype=torch.bool)  # (n, n)
     for classes in [] if y is None else [y] if isinstance(y, np.ndarray) else y:
         labels = torch.from_numpy(classes)

@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.features import centered, refuse_not_finite, rounding, unit
 
 Kind = Literal["cosine", "centred", "pearson"]
 LARGEST = 20_000
@@ -37,13 +37,22 @@ class Gap:
 
 
 def unit_rows(z: Float[np.ndarray, "n d"], kind: Kind = "cosine") -> Float[Tensor, "n d"]:
-    """Rows of length 1 whose inner products are the similarity; a zero row stays zero."""
+    """Rows of length 1 whose inner products are the similarity; a zero row stays zero.
+
+    A row whose features are all the same, as where there is only one, has no correlation: NaN.
+
+    Raises:
+        UserError: some features are NaN or infinite.
+    """
+    refuse_not_finite(z)
     rows = torch.from_numpy(np.ascontiguousarray(z)).float()
     if kind == "centred":
-        rows = rows - rows.mean(0)
+        rows = centered(rows)
     elif kind == "pearson":
-        rows = rows - rows.mean(1, keepdim=True)
-    return F.normalize(rows, dim=1)
+        least = rounding(np.dtype(np.float32)) * rows.abs().amax(1)
+        rows = centered(rows, 1)
+        rows[rows.abs().amax(1) <= least] = torch.nan
+    return unit(rows)
 
 
 def similarity_matrix(
@@ -67,7 +76,8 @@ def gap(z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], kind: Kind = "cos
     """Mean similarity within classes and between them, each pair once, no row with itself.
 
     Exact without a matrix: the similarities within a class sum to the squared length of the class's
-    summed rows, so that 100,000 rows cost no more than one pass. NaN where there is no such pair.
+    summed rows, so that 100,000 rows cost no more than one pass. NaN where there is no such pair,
+    or a row has no correlation.
     """
     rows = unit_rows(z, kind).double()
     codes = torch.from_numpy(np.unique(y, return_inverse=True)[1].reshape(-1))
@@ -91,11 +101,14 @@ def histograms(
     """Densities of the similarity within classes and between them, by blocks of rows.
 
     Returns:
-        bin edges over [−1, 1], density within, density between; no row with itself.
+        bin edges over [−1, 1], density within, density between; no row with itself, and none that
+        has no correlation.
     """
     rows, codes = unit_rows(z, kind), torch.from_numpy(y)
+    known = rows.isfinite().all(1)
+    rows, codes = rows[known], codes[known]
     counts = torch.zeros(2, bins, dtype=torch.float64)
-    block = max(1, 2**23 // len(rows))
+    block = max(1, 2**23 // max(1, len(rows)))
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
         similarity = rows[part] @ rows.T

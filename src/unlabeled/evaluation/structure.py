@@ -13,7 +13,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -24,6 +23,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.features import centered, refuse_not_finite, unit
 
 Layout = Literal["auto", "pca", "tsne", "umap"]
 
@@ -73,11 +73,7 @@ class Clusters:
 
 def check_features(z: np.ndarray) -> None:
     """Raise a UserError where features (N, d) show nothing: not finite, or all the same."""
-    if not np.isfinite(z).all():
-        raise UserError(
-            "the features hold NaN or infinite values: the training went wrong; "
-            "lower its learning rate and train again"
-        )
+    refuse_not_finite(z)
     if np.ptp(_unit(z), axis=0).max(initial=0) < 1e-6:
         raise UserError(
             "all pictures get the same features (a collapsed encoder), so there is nothing to map; "
@@ -92,7 +88,8 @@ def neighbours(
 
     Exact, in blocks: never a matrix of all pairs. Fewer than k where there are fewer rows.
     """
-    keys = F.normalize(torch.from_numpy(z).float(), dim=1)
+    refuse_not_finite(z)
+    keys = unit(torch.from_numpy(z).float())
     k = min(k, len(keys) - 1)
     parts = []
     for rows in torch.arange(len(keys)).split(max(64, 2**24 // len(keys))):
@@ -135,9 +132,9 @@ def place(
     50 components and start from the first two, which keeps the map alike from run to run and more
     of its large-scale order (Kobak & Linderman 2021).
     """
-    unit = _unit(z)
-    components = min(COMPONENTS, *unit.shape)
-    reduced = PCA(components, random_state=seed).fit_transform(unit)
+    rows = _unit(z)
+    components = min(COMPONENTS, *rows.shape)
+    reduced = PCA(components, random_state=seed).fit_transform(rows)
     reduced /= max(float(reduced[:, 0].std()), 1e-12)
     flat = np.zeros((len(z), 2), np.float32)
     flat[:, : min(2, components)] = reduced[:, :2]
@@ -172,14 +169,14 @@ def cluster(z: Float[np.ndarray, "n d"], k: int | None = None, seed: int = 0) ->
     Raises:
         UserError: k is below 2, above 60, or not below the number of pictures.
     """
-    unit = _unit(z)
-    check_clusters(k, len(unit))
-    model = _kmeans(unit, k or _best_count(unit, seed), seed, starts=4)
+    rows = _unit(z)
+    check_clusters(k, len(rows))
+    model = _kmeans(rows, k or _best_count(rows, seed), seed, starts=4)
     labels, counts = np.unique(model.labels_, return_counts=True)
     order = labels[np.argsort(-counts, kind="stable")]  # the largest first; empty ones are gone
     rank = np.full(model.n_clusters, -1)
     rank[order] = np.arange(len(order))
-    distance = np.linalg.norm(unit - model.cluster_centers_[model.labels_], axis=1)
+    distance = np.linalg.norm(rows - model.cluster_centers_[model.labels_], axis=1)
     by_distance = np.argsort(distance, kind="stable")
     examples = [by_distance[model.labels_[by_distance] == label][:EXAMPLES] for label in order]
     return Clusters(rank[model.labels_], examples)
@@ -206,7 +203,7 @@ def near_duplicates(
         z: features.
         thumbnails: small versions of the pictures, black 0 and white 1.
     """
-    similarity, rows = neighbours(z - z.mean(0), CANDIDATES)
+    similarity, rows = neighbours(centered(torch.from_numpy(z)).numpy(), CANDIDATES)
     one, which = np.nonzero(similarity >= ALIKE)
     other = rows[one, which]
     flat = thumbnails.reshape(len(thumbnails), -1)
@@ -247,20 +244,20 @@ def outliers(
 
 def _unit(z: np.ndarray) -> np.ndarray:
     """Rows of length 1; a row of zeros stays."""
-    z = z.astype(np.float32)
-    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    refuse_not_finite(z)
+    return unit(torch.from_numpy(np.ascontiguousarray(z, np.float32))).numpy()
 
 
-def _kmeans(unit: np.ndarray, k: int, seed: int, starts: int) -> KMeans:
+def _kmeans(rows: np.ndarray, k: int, seed: int, starts: int) -> KMeans:
     with warnings.catch_warnings():
         # Fewer distinct pictures than clusters: those that stay empty are dropped.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(k, n_init=starts, random_state=seed).fit(unit)
+        return KMeans(k, n_init=starts, random_state=seed).fit(rows)
 
 
-def _best_count(unit: np.ndarray, seed: int) -> int:
-    rows = np.random.default_rng(seed).permutation(len(unit))[:SAMPLE]
-    part = unit[np.sort(rows)]
+def _best_count(rows: np.ndarray, seed: int) -> int:
+    some = np.random.default_rng(seed).permutation(len(rows))[:SAMPLE]
+    part = rows[np.sort(some)]
     scores = {}
     for k in COUNTS:
         if k < len(part):

@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
+from unlabeled.evaluation.features import centered, refuse_not_finite
 
 PAIRED = 2000
 """Rows at most of which all pairs are compared: two million."""
@@ -69,7 +70,8 @@ def pairs(
     if nearness == "cosine":
         near = rsa.similarity_matrix(z[rows], "centred")[i, j]
     else:
-        part = torch.from_numpy(np.ascontiguousarray(z[rows])).float()
+        refuse_not_finite(z)
+        part = centered(torch.from_numpy(np.ascontiguousarray(z[rows])).double())
         near = -torch.cdist(part, part).numpy()[i, j]
     return Pairs(rows[i], rows[j], near, same)
 
@@ -90,9 +92,11 @@ def one_shot(
         answer: position in its run's support of the class of each query.
         nearness: as for `pairs`; the mean taken off is that of all rows.
     """
-    rows = torch.from_numpy(np.ascontiguousarray(z)).float()
+    refuse_not_finite(z)
     if nearness == "cosine":
         rows = rsa.unit_rows(z, "centred")
+    else:
+        rows = centered(torch.from_numpy(np.ascontiguousarray(z)).double())
     right = [
         (torch.cdist(rows[q], rows[s]).argmin(1).numpy() == a).mean()
         for s, q, a in zip(support, query, answer, strict=True)

@@ -40,6 +40,7 @@ class CLAPP(Method):
     """
 
     network = "patches"
+    may_be_zero = ("skip",)
     recipe = Recipe(epochs=50, batch_size=64, optimizer="adam", lr=2e-4, weight_decay=0.0)
     recipes: ClassVar = {
         name: MINUTES | {"epochs": 4, "lr": 1e-3} for name in ("cifar10", "fashion_mnist")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unlabeled.core import check_options
 from unlabeled.datasets.base import Samples, Splits, open_data
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
@@ -60,8 +61,9 @@ def deep_belief_net(
     Raises:
         UserError: there are no layers, or something of the data does not fit.
     """
-    if not widths:
-        raise UserError("a deep belief net has layers; give their widths")
+    check_options(deep_belief_net, dict(locals()))
+    if not widths or min(widths) < 1:
+        raise UserError(f"widths is {widths}; give at least 1 unit for each of at least 1 layer")
     place = None if size is None else (size, size)
     splits = open_data(data, size=place, workers=workers)
     folder = Path(out or "runs/deep_belief_net")

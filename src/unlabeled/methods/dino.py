@@ -43,6 +43,7 @@ class DINO(Method):
         augment: the whole views; the data set's own unless given.
     """
 
+    may_be_zero = ("crops",)
     # The paper's is AdamW at 5e-4 per 256 pictures, weight decay 0.04 rising to 0.4, clipping at 3.
     recipe = Recipe(epochs=100, batch_size=128, lr=5e-4, weight_decay=0.04, clip=3.0)
     recipes: ClassVar = {

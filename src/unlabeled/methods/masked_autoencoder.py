@@ -34,6 +34,7 @@ class MaskedAutoencoder(Method):
         shape: channels, height and width of the pictures; the data set's own unless given.
     """
 
+    may_be_zero = ("depth",)
     # The paper's is AdamW at 1.5e-4 per 256 pictures, weight decay 0.05, 800 epochs.
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adamw", lr=1e-3, weight_decay=0.05)
     recipes: ClassVar = {

@@ -26,6 +26,7 @@ class Metric(Method):
         dim: width of a linear projection; 0 compares the features themselves.
         margin: of the objective, where it has one; its own unless given.
         temperature: of the objective, where it has one; its own unless given.
+        regularisation: of the objective, where it has one; its own unless given.
         mining: which triplets count; "all", "hard" or "semi-hard".
         augment: the view; the data set's own unless given.
     """
@@ -46,14 +47,22 @@ class Metric(Method):
         dim: int = 0,
         margin: float | None = None,
         temperature: float | None = None,
+        regularisation: float | None = None,
         mining: str | None = None,
         augment: View | None = None,
     ) -> None:
         super().__init__(encoder)
         self.head = nn.Linear(self.encoder.dim, dim) if dim else nn.Identity()
         self.objective = objective
-        options = {"margin": margin, "temperature": temperature, "mining": mining}
-        self.options = check(objective, options)
+        self.options = check(
+            objective,
+            {
+                "margin": margin,
+                "temperature": temperature,
+                "regularisation": regularisation,
+                "mining": mining,
+            },
+        )
         self.augment = augment or Flip()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:

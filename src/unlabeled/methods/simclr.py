@@ -38,6 +38,7 @@ class SimCLR(Method):
     """
 
     by_stage = True
+    may_be_zero = ("dim",)
     # Photographs: batch and epochs cut to what two cores do in an hour; the paper's CIFAR-10 recipe
     # (appendix B.9) is batch 256–4096, 1000 epochs, LARS, weight decay 1e-6, τ = 0.5.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)

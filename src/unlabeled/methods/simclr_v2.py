@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import Batch, Method, Recipe, check_options
 from unlabeled.datasets.base import Splits, open_data
 from unlabeled.errors import UserError
 from unlabeled.evaluation.few_label import sample_labels
@@ -74,6 +74,7 @@ def simclr_v2(
     Raises:
         UserError: the data has no labels or no test part, or something else does not fit.
     """
+    check_options(simclr_v2, dict(locals()))
     place = None if size is None else (size, size)
     splits = open_data(data, size=place, labels_from=labels_from, workers=workers, test=test)
     if splits.target is None or not len(splits.test):

@@ -1,4 +1,4 @@
-"""Variational autoencoder: squeeze a picture into a few noisy numbers and draw it again.
+"""Variational autoencoder: squeeze an image into a few noisy numbers and draw it again.
 
 Kingma, Welling 2014, "Auto-Encoding Variational Bayes"; β: Higgins et al. 2017, "β-VAE".
 """
@@ -17,12 +17,18 @@ from unlabeled.encoders.heads import deconv
 
 
 class VAE(Method):
-    """The features are the means of q(z|x) = N(encoder(x), σ²(x)); a decoder draws p(x|z).
+    """Two linear heads on the features give q(z|x) = N(μ(x), σ²(x)); a decoder draws p(x|z).
 
-    The loss is the negative evidence lower bound, in nats a picture: −log p(x|z) of one sample of
-    z, plus β times the divergence of q(z|x) from N(0, 1).
+    The loss is the negative evidence lower bound, in nats an image: −log p(x|z) of one sample of z,
+    summed over pixels, plus β times the divergence of q(z|x) from N(0, 1), summed over the code.
+
+    The features are the encoder's output, as those of every other method, and so what the lectures'
+    probe reads; the code's mean is `project`. It is a linear map of the features, from which a
+    linear decoder can read no more than from them.
 
     Args:
+        code_dim: numbers in z. More than an image needs do no harm: the divergence lets the rest be
+            N(0, 1).
         beta: weight of the divergence; 1 gives a bound on log p(x).
         likelihood: of a pixel: "bernoulli" for black and white, "gaussian" with one learned
             standard deviation for all (σ-VAE, Rybkin et al. 2021).
@@ -38,6 +44,7 @@ class VAE(Method):
             "lr": 2e-3,
             "schedule": "one_cycle",
             "width": 8,
+            "code_dim": 84,  # as the tutorial's
         }
     }
 
@@ -45,29 +52,33 @@ class VAE(Method):
         self,
         encoder: nn.Module,
         *,
+        code_dim: int = 64,
         beta: float = 1.0,
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
         width: int = 16,
         shape: tuple[int, int, int] = (1, 64, 64),
     ) -> None:
         super().__init__(encoder)
-        d = self.encoder.dim
-        self.log_variance = nn.Linear(d, d)
-        self.decoder = deconv(d, shape, width)
+        self.mean = nn.Linear(self.encoder.dim, code_dim)
+        self.log_variance = nn.Linear(self.encoder.dim, code_dim)
+        self.decoder = deconv(code_dim, shape, width)
         self.log_std = nn.Parameter(torch.tensor(-1.0), requires_grad=likelihood == "gaussian")
-        self.beta, self.likelihood = beta, likelihood
+        self.code_dim, self.beta, self.likelihood = code_dim, beta, likelihood
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The pictures as they are (B, C, H, W), and noise for their samples (B, dim)."""
-        noise = torch.randn(len(batch.x), self.encoder.dim, device=batch.x.device)
+        """The images as they are (B, C, H, W), and noise for their samples (B, code_dim)."""
+        noise = torch.randn(len(batch.x), self.code_dim, device=batch.x.device)
         return batch.x, noise
 
+    def project(self, x: Tensor) -> Tensor:
+        """The code's mean: (B, C, H, W) -> (B, code_dim)."""
+        return self.mean(self.encoder(x))
+
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Negative evidence lower bound, nats a picture."""
+        """Negative evidence lower bound, nats an image."""
         x, noise = views
-        mean = self.encoder(x)
-        log_variance = self.log_variance(mean).float()
-        mean = mean.float()
+        features = self.encoder(x)
+        mean, log_variance = self.mean(features).float(), self.log_variance(features).float()
         drawn = self.decoder(mean + torch.exp(log_variance / 2) * noise).float()
         divergence = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
         return (self.surprise(drawn, x) + self.beta * divergence).mean()
@@ -84,13 +95,13 @@ class VAE(Method):
     @torch.no_grad()
     def sample(self, number: int) -> Tensor:
         """New pictures (number, C, H, W) in [0, 1], from z of N(0, 1): the means of p(x|z)."""
-        noise = torch.randn(number, self.encoder.dim, device=self.log_std.device)
+        noise = torch.randn(number, self.code_dim, device=self.log_std.device)
         return self.decoder(noise).float().sigmoid()
 
     @torch.no_grad()
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """What it draws: each picture beside its reconstruction, and samples from N(0, 1)."""
-        again = self.decoder(self.encoder(x)).float().sigmoid()
+        again = self.decoder(self.project(x)).float().sigmoid()
         return {
             "picture and reconstruction": torch.stack([x, again], 1),
             "samples": self.sample(len(x))[:, None],

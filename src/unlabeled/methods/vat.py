@@ -32,7 +32,7 @@ class VAT(Method):
     Args:
         weight: of the smoothness, α.
         entropy: weight of the entropy of predictions ("VAT+EntMin"); 0 is VAT alone.
-        size: length of the adversarial change, ε, in units where white is 1.
+        epsilon: length of the adversarial change, ε, in units where white is 1.
         step: length of the change by which its direction is found, ξ. The paper has 1e-6, which
             single precision cannot add to a white pixel.
         iterations: of the power method, K.
@@ -41,9 +41,10 @@ class VAT(Method):
     """
 
     supervised = True
+    may_be_zero = ("iterations",)
     # 32 pictures with labels beside 128 without, in the authors' code.
     recipe = Recipe(epochs=100, batch_size=160, lr=2e-3, labelled=0.2)
-    recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 5, "lr": 4e-3, "size": 2.0}}
+    recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 5, "lr": 4e-3, "epsilon": 2.0}}
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class VAT(Method):
         *,
         weight: float = 1.0,
         entropy: float = 1.0,
-        size: float = 8.0,
+        epsilon: float = 8.0,
         step: float = 0.1,
         iterations: int = 1,
         classes: int = 10,
@@ -60,7 +61,7 @@ class VAT(Method):
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.weight, self.entropy = weight, entropy
-        self.size, self.step, self.iterations = size, step, iterations
+        self.epsilon, self.step, self.iterations = epsilon, step, iterations
         self.augment = augment or Flip()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,7 +77,7 @@ class VAT(Method):
             logits = self.classifier(self.encoder(x))  # (B, classes)
             now = logits.detach()
             with untracked(self.encoder):
-                change = self.size * self.direction(x, noise, now)
+                change = self.epsilon * self.direction(x, noise, now)
                 smoothness = divergence(now, self.classifier(self.encoder(x + change))).mean()
             entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
         known = known_cross_entropy(logits, y)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from unlabeled import registry
+from unlabeled.core import check_options
 from unlabeled.datasets import books, corpus
 from unlabeled.errors import Notice, UserError
 from unlabeled.files import write_csv, write_json
@@ -111,13 +112,9 @@ def word2vec(
     Raises:
         UserError: there is no text, or too few words occur often enough.
     """
-    for name, value, least in (
-        ("dim", dim, 1), ("window", window, 1), ("negatives", negatives, 1),
-        ("epochs", 1 if epochs is None else epochs, 1), ("threads", threads, 1),
-        ("min_count", min_count, 1),
-    ):  # fmt: skip
-        if value < least:
-            raise UserError(f"{name} is {value}, but must be at least {least}")
+    check_options(word2vec, dict(locals()))
+    if epochs == 0:
+        raise UserError("epochs is 0, but must be at least 1")
     folder = Path(out or "runs/word2vec")
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: choose another folder with --out")

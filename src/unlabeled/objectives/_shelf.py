@@ -8,10 +8,12 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.objectives import grouped, paired
+from unlabeled.objectives._checks import objective
 
 Grouped = Literal[
     "contrastive",
@@ -42,7 +44,10 @@ def check(name: Shelved, options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def labelled_loss(name: Shelved, z: Tensor, y: Tensor, **options: Any) -> Tensor:
+@objective()
+def labelled_loss(
+    name: Shelved, z: Float[Tensor, "n d"], y: Int[Tensor, " n"], **options: Any
+) -> Tensor:
     """The objective of rows z (n, d) with labels y (n,).
 
     One of pairs takes two rows of each class that has as many, then the next two, and so on: in

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unlabeled.objectives._checks import objective
 from unlabeled.objectives._similarity import NONE, log_sums, root, squared_distances
-from unlabeled.objectives.precision import full_precision
 
 Triplets = Literal["all", "hard", "semi-hard"]
 
 
-@full_precision
+@objective()
 def contrastive(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], margin: float = 1.0
 ) -> Float[Tensor, ""]:
@@ -41,7 +41,7 @@ def contrastive(
     return (near.sum() / max(1, len(near)) + far.sum() / max(1, len(far))) / 2
 
 
-@full_precision
+@objective()
 def siamese(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], weight: float = 1.0
 ) -> Float[Tensor, ""]:
@@ -64,7 +64,7 @@ def siamese(
     return weight * near.sum() / max(1, len(near)) + far.sum() / max(1, len(far))
 
 
-@full_precision
+@objective()
 def triplet(
     z: Float[Tensor, "n d"],
     y: Int[Tensor, " n"],
@@ -111,7 +111,7 @@ def triplet(
     return costs.sum() / (costs > 0).sum().clamp(min=1)
 
 
-@full_precision
+@objective()
 def lifted_structure(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], margin: float = 1.0
 ) -> Float[Tensor, ""]:
@@ -136,7 +136,7 @@ def lifted_structure(
     return costs.sum() / max(1, 2 * len(costs))
 
 
-@full_precision
+@objective()
 def soft_nearest_neighbour(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], temperature: float = 1.0
 ) -> Float[Tensor, ""]:
@@ -163,7 +163,7 @@ def soft_nearest_neighbour(
     return (below - above)[paired].sum() / paired.sum().clamp(min=1)
 
 
-@full_precision
+@objective()
 def sup_con(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], temperature: float = 0.1
 ) -> Float[Tensor, ""]:
@@ -191,7 +191,7 @@ def sup_con(
     return (log_sums(z, which="others") - mean)[paired].sum() / paired.sum().clamp(min=1)
 
 
-@full_precision
+@objective()
 def mahalanobis(z: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, ""]:
     """Rows of a class near, others not all at one point (Xing, Ng, Jordan, Russell 2002, 2.1).
 
@@ -209,7 +209,7 @@ def mahalanobis(z: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, 
     return near.sum() / max(1, len(near)) - apart.clamp(min=1e-12).log()
 
 
-@full_precision
+@objective()
 def lmnn(
     z: Float[Tensor, "n d"],
     y: Int[Tensor, " n"],

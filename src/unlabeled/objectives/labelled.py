@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.objectives.precision import full_precision
+from unlabeled.objectives._checks import objective
 from unlabeled.parallel import mean_of
 
 
-@full_precision
+@objective()
 def known_cross_entropy(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, ""]:
     """Cross-entropy of the rows with a label, the mean over those of all processes; 0 of none.
 

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
+from unlabeled.objectives._checks import objective
 from unlabeled.objectives._similarity import log_sums
-from unlabeled.objectives.precision import full_precision
 
 
-@full_precision
+@objective()
 def nt_xent(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "n d"],
@@ -51,10 +51,6 @@ def nt_xent(
         UserError: (a ValueError) the shapes differ, the temperature is not positive, or there are
             not that many negatives.
     """
-    if a.shape != b.shape or a.ndim != 2:
-        raise UserError(f"a and b are both (n, d), but have {tuple(a.shape)} and {tuple(b.shape)}")
-    if not temperature > 0:
-        raise UserError(f"the temperature is above 0, but is {temperature}")
     if negatives is not None and not 0 <= negatives < len(a):
         raise UserError(f"{len(a)} pairs have 0 to {len(a) - 1} negatives, not {negatives}")
     z = F.normalize(torch.cat([a, b]), dim=1) / temperature**0.5  # (2n, d)
@@ -77,7 +73,7 @@ def nt_xent(
     return sums.mean() - positive.mean()
 
 
-@full_precision
+@objective()
 def info_nce(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "n d"],
@@ -106,7 +102,7 @@ def info_nce(
     return (torch.logaddexp(positive, others) - positive).mean()
 
 
-@full_precision
+@objective()
 def clip(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "n d"],
@@ -159,7 +155,7 @@ def _positives(x: Tensor, of_a: Tensor, of_b: Tensor, both: Tensor) -> Tensor:
     return sums(of_a) + sums(of_b) - sums(both)
 
 
-@full_precision
+@objective()
 def n_pair(
     a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], regularisation: float = 0.0
 ) -> Float[Tensor, ""]:
@@ -181,7 +177,7 @@ def n_pair(
     return (log_sums(a, b) - (a * b).sum(1)).mean() + regularisation * lengths
 
 
-@full_precision
+@objective()
 def nce(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "n d"],
@@ -215,7 +211,7 @@ def nce(
     return (F.softplus(-true) + costs.sum(1)).mean()
 
 
-@full_precision
+@objective()
 def hinge(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "n d"],
@@ -237,14 +233,15 @@ def hinge(
     """
     near = (1 - (a * b).sum(1)).relu()
     if negatives is not None:
-        far = (1 + torch.einsum("nd,nkd->nk", a, negatives)).relu().mean(1)
+        far = (1 + torch.einsum("nd,nkd->nk", a, negatives)).relu().sum(1)
+        far = far / max(1, negatives.shape[1])
         return (near + far).mean()
     itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
     far = (1 + a @ b.T).relu().masked_fill(itself, 0).sum(1) / max(1, len(a) - 1)
     return (near + far).mean()
 
 
-@full_precision
+@objective()
 def dino(
     a: Float[Tensor, "n k"], b: Float[Tensor, "n k"], temperature: float = 0.1
 ) -> Float[Tensor, ""]:
@@ -261,7 +258,7 @@ def dino(
     return F.cross_entropy(a / temperature, b)
 
 
-@full_precision
+@objective()
 def cosine_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """‖a/‖a‖ − b/‖b‖‖² = 2 − 2 cos(a, b), the mean over rows (BYOL, Grill et al. 2020, eq. 2).
 
@@ -270,7 +267,7 @@ def cosine_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[T
     return (2 - 2 * F.cosine_similarity(a, b, dim=1)).mean()
 
 
-@full_precision
+@objective(least=2)
 def vicreg(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "n d"],
@@ -309,7 +306,7 @@ def _off_diagonal(z: Tensor) -> Tensor:
     return (c.pow(2).sum() - c.diagonal().pow(2).sum()) / z.shape[1]
 
 
-@full_precision
+@objective(least=2)
 def barlow_twins(
     a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], redundancy: float = 5e-3
 ) -> Float[Tensor, ""]:

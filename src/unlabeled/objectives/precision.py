@@ -13,7 +13,10 @@ F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 def full_precision(objective: F) -> F:
-    """Switch autocast off inside an objective, and raise half-precision inputs to float32."""
+    """Switch autocast off inside an objective, and raise low-precision inputs.
+
+    Floats become float32, or stay float64; whole numbers become int64.
+    """
 
     @functools.wraps(objective)
     def wrapped(*args: Any, **kwargs: Any) -> Tensor:
@@ -26,5 +29,6 @@ def full_precision(objective: F) -> F:
 
 
 def _raise(value: Any) -> Any:
-    low = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-    return value.float() if low else value
+    if not isinstance(value, Tensor) or value.dtype in (torch.float32, torch.float64, torch.int64):
+        return value
+    return value.float() if value.is_floating_point() else value.long()

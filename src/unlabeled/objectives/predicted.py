@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from unlabeled.objectives.precision import full_precision
+from unlabeled.objectives._checks import objective
 
 Among = Literal["same", "others", "both"]
 """Where negatives come from: other places of the same sequence, the same place of other sequences,
 or both. What is predicted is never among them."""
 
 
-@full_precision
+@objective()
 def predictive(
     a: Float[Tensor, "n t d"], b: Float[Tensor, "n t d"], among: Among = "both"
 ) -> Float[Tensor, ""]:
@@ -45,7 +45,7 @@ def predictive(
     return F.cross_entropy(here.flatten(0, 1), places.repeat(n))
 
 
-@full_precision
+@objective()
 def predictive_hinge(
     a: Float[Tensor, "n t d"], b: Float[Tensor, "n t d"], among: Among = "both"
 ) -> Float[Tensor, ""]:

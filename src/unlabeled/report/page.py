@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -284,7 +285,7 @@ def _percent(value: float) -> str:
 
 def format_figure(key: str, value: float | None) -> str:
     """A figure of a table as people read it."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "–"
     if key in ("linear", "knn", "auc"):
         return _percent(value)

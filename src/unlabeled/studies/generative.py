@@ -197,7 +197,7 @@ def g2(lab: Lab) -> Finding:
     return Finding(
         {"probe": found},
         "A linear decoder reads the class from what each model makes of a picture: the U-Net's "
-        "lowest map at several times of diffusion, the codes of VAE and GAN, the hidden units of "
+        "lowest map at several times of diffusion, features of VAE and GAN, the hidden units of "
         "the machines.",
         f"{best} reads best with {100 * found[best]:.1f} %, random weights give "
         f"{100 * found['random']:.1f} %.",
@@ -316,7 +316,7 @@ def g5(lab: Lab) -> Finding:
     torch.manual_seed(0)
     x = torch.bernoulli(to_float(torch.from_numpy(test), lab.data.range))
     with torch.no_grad():
-        loss = vae.loss((x, torch.randn(len(x), vae.encoder.dim)))
+        loss = vae.loss((x, torch.randn(len(x), vae.code_dim)))
     found["VAE, bound"] = float(loss) / x[0].numel() / math.log(2)
     best = min(PIXEL_READERS, key=lambda k: found[k])
     return Finding(

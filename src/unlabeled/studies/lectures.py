@@ -335,13 +335,14 @@ def l4(lab: Lab) -> Finding:
         (path.stem.removeprefix("picture-").replace("-", " "), path.read_bytes())
         for path in sorted(run.path.glob("picture-*.png"))
     ]
-    error = reconstruction_error(lab)
+    error, code_dim = reconstruction_error(lab), run.config["method_args"]["code_dim"]
     z, z_test = z_of(lab, "VAE")
     kept = probe_factors(z, z_test, lab.data)
     return Finding(
         {"probe": found, "gaps": gap, "factors": kept, "reconstruction": error},
-        "A variational autoencoder squeezes each picture into 84 noisy numbers and draws it again "
-        "from them. It is trained without labels; the means are its features.",
+        f"A variational autoencoder squeezes each image into {code_dim} noisy numbers and draws it "
+        "again from them. It is trained without labels; its features are what one linear layer "
+        "makes the numbers' mean of, and another their variance.",
         f"It draws {100 * error['pixels_wrong']:.2f} % of the pixels of unseen pictures wrongly, "
         f"where drawing nothing would get {100 * error['blank_wrong']:.2f} % wrong. A linear "
         f"decoder "
@@ -377,7 +378,7 @@ def reconstruction_error(lab: Lab) -> dict[str, float]:
     wrong, blank, pixels = 0.0, 0.0, 0
     for start in range(0, len(lab.data.test), BATCH):
         x = to_float(torch.from_numpy(lab.data.test.x[start : start + BATCH]), lab.data.range)
-        drawn = method.decoder(method.encoder(x)) > 0
+        drawn = method.decoder(method.project(x)) > 0
         wrong += float((drawn != (x > 0.5)).sum())
         blank += float((x > 0.5).sum())
         pixels += x.numel()

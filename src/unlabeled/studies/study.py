@@ -32,14 +32,22 @@ from unlabeled.planning import estimate
 from unlabeled.run import Run, load
 from unlabeled.training import check_same, prepare, train, versions
 
+NOT_A_NUMBER = re.compile(r"nan( ± nan)?( %)?")
+
 
 @dataclass
 class Table:
-    """Rows of words and figures under a caption."""
+    """Rows of words and figures under a caption; a figure that is NaN is a dash."""
 
     caption: str
     columns: list[str]
     rows: list[list[str]]
+
+    def __post_init__(self) -> None:
+        self.rows = [
+            [first, *("–" if NOT_A_NUMBER.fullmatch(cell) else cell for cell in cells)]
+            for first, *cells in self.rows
+        ]
 
 
 @dataclass
