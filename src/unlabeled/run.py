@@ -157,7 +157,9 @@ def load(run: str | Path, encoder: Any = None) -> Run:
     for name in ("encoder.json", "encoder.safetensors"):
         if not (path / name).is_file():
             why = (
-                "its training has not ended; go on with --resume"
+                "it holds word vectors; ask them with `unlabeled words`"
+                if (path / "vectors.bin").is_file()
+                else "its training has not ended; go on with --resume"
                 if (path / "last.ckpt").is_file()
                 else "give the folder that `unlabeled train` wrote"
             )

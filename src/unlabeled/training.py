@@ -130,7 +130,7 @@ def train(
     folder = Path(out) if out else Path("runs") / Path(job.name.partition(":")[0]).stem
     first = is_first()  # the others leave the folder alone
     if first:
-        checkpoint = _prepare(folder, job.config, resume)
+        checkpoint = prepare_folder(folder, job.config, resume)
     else:
         checkpoint = last_checkpoint(folder) if resume else None
     if first and not checkpoint:
@@ -331,9 +331,9 @@ def _job(
     config = {
         "method": name,
         "method_args": arguments,
-        "data": _record(data),
+        "data": record_data(data),
         "size": size,
-        "labels_from": _record(splits.labels_from),
+        "labels_from": record_data(splits.labels_from),
         "labels": labels,
         "local": local or None,
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
@@ -462,10 +462,13 @@ def draw_pictures(method: Method, splits: Splits, folder: Path) -> None:
         write_bytes(folder / f"film-{title.replace(' ', '-')}.gif", content)
 
 
-def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
+def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
     """Make the run folder; the checkpoint where training goes on from one.
 
     Nothing is touched in a folder that is not a run which began and has no checkpoint yet.
+
+    Raises:
+        UserError: the folder holds something else, or a run of other arguments.
     """
     from unlabeled.checkpoints import last_checkpoint
 
@@ -503,7 +506,8 @@ def _is_abandoned(record: Path) -> bool:
     except (OSError, ValueError):
         return False
     ours = isinstance(known, dict) and {"method", "recipe", "versions"} <= set(known)
-    return ours and not record.with_name("encoder.safetensors").exists()
+    products = ("encoder.safetensors", "vectors.bin")
+    return ours and not any(record.with_name(name).exists() for name in products)
 
 
 def _refuse_other(record: Path, config: dict[str, Any]) -> None:
@@ -511,7 +515,8 @@ def _refuse_other(record: Path, config: dict[str, Any]) -> None:
         before = dict(json.loads(record.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{record} is damaged ({error}); choose another --out") from error
-    before["recipe"] = asdict(Recipe()) | before.get("recipe", {})  # it may know fewer fields
+    known = {k: v for k, v in asdict(Recipe()).items() if k in config["recipe"]}
+    before["recipe"] = known | before.get("recipe", {})  # it may know fewer fields
     for key, now in config.items():
         if key != "data" or now is not None:
             _refuse_change(record.parent, key, before.get(key), now)
@@ -561,11 +566,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
-def _record(data: Any) -> str | None:
+def record_data(data: Any) -> str | None:
     """Data or labels as they can be opened again: a name, or a whole path; nothing for arrays."""
     if isinstance(data, Splits):  # of a part, such as the labelled pictures: the whole
         known = data.name.partition(":")[0] in registry.listing("datasets")
-        return _record(data.name) if known or Path(data.name).exists() else None
+        return record_data(data.name) if known or Path(data.name).exists() else None
     if not isinstance(data, str | Path):
         return None
     path = Path(data).expanduser()
