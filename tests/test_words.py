@@ -15,7 +15,7 @@ from unlabeled.methods import word2vec as w2v
 from unlabeled.tokens import MASK
 from unlabeled.words import Words
 
-needs_compiler = pytest.mark.skipif(w2v.compiled() is None, reason="no C++ compiler and ninja here")
+needs_compiler = pytest.mark.skipif(w2v.compiled() is None, reason="no C++ compiler here")
 
 
 def windows(n=60, vocabulary=20, k=5, seed=0):

@@ -432,7 +432,7 @@ def study_command(argv: list[str]) -> int:
 
 def export_command(argv: list[str]) -> int:
     """`unlabeled export RUN --to onnx|torchscript|safetensors`."""
-    from unlabeled.export import FORMATS, export
+    from unlabeled.export import FORMATS, export, tokenizer_beside
 
     parser = _parser("export", "The encoder, checked, in a format that needs no unlabeled.")
     _run_arguments(parser)
@@ -441,8 +441,11 @@ def export_command(argv: list[str]) -> int:
     given = _parse_args(parser, argv)
     from unlabeled.run import load
 
-    out = Path(given.out) if given.out else None
-    print(export(load(given.run, given.encoder), given.to, out))
+    run = load(given.run, given.encoder)
+    out = export(run, given.to, Path(given.out) if given.out else None)
+    print(out)
+    if run.tokenizer:
+        print(f"{tokenizer_beside(out)}: the tokenizer of its texts")
     return 0
 
 

@@ -200,7 +200,7 @@ def fit(
                 default_root_dir=out,
                 **(DEFAULT_FLAGS | flags),
             )
-            with keeping_memory(), fused(method.encoder, compile):
+            with keeping_memory(), fused(method, compile):
                 trainer.fit(
                     Learner(method, recipe, splits.range, seed),
                     batches,

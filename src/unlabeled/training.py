@@ -27,6 +27,7 @@ from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
 from unlabeled.local import Local
+from unlabeled.native import check_compiles
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.run import Run, load
 from unlabeled.views import kernel
@@ -84,8 +85,9 @@ def train(
             gradient goes from one to the one below.
         workers: processes that decode files; as many as there are cores unless given.
         precision: bf16 is used where the hardware gains from it; losses are always in fp32.
-        compile: whether `torch.compile` fuses the encoder's layers: a minute or two at first, then
-            faster steps where layers are many and narrow; results agree to rounding.
+        compile: whether `torch.compile` fuses the layers of the encoder, its moving averages, and
+            decoders: a minute or two at first, then faster steps where layers are many and narrow;
+            results agree to rounding.
         accelerator: cpu, gpu, mps or auto, as Lightning names them.
         devices: GPUs, or processes on CPUs, that share each batch; torchrun and SLURM are known.
         nodes: machines with so many devices each.
@@ -320,6 +322,8 @@ def _job(
             f"{splits.name} has {len(splits.train)} picture to learn from (1 sample); give more"
         )
 
+    if compile:
+        check_compiles()
     torch.manual_seed(seed)
     if start is not None:
         network = copy.deepcopy(begun.encoder).train()

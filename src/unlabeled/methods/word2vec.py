@@ -331,7 +331,7 @@ Step = Callable[..., float]
 
 def compiled() -> Step | None:
     """The loop in C++, window after window; None where there is no compiler."""
-    found = library(SOURCE, FLAGS)
+    found = library(SOURCE, FLAGS, "word2vec is several times slower")
     if found is None:
         return None
     call = found.word2vec
