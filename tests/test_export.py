@@ -164,7 +164,8 @@ def test_onnx_of_texts_takes_tokens_and_the_tokenizer_stands_beside_it(tmp_path,
     known = corpus.open_tokenizer(out.with_name("tokenizer.json"))
     tokens = np.zeros((2, 12), np.int64)
     for row, ids in zip(tokens, corpus.encode(known, texts), strict=True):
-        row[: len(ids)] = ids[:12]
+        ended = [*ids[:11], int(about["end"])]
+        row[: len(ended)] = ended
     (features,) = session.run(None, {"tokens": tokens})
     np.testing.assert_allclose(features, run.embed(texts), atol=1e-5)
     (out.parent / "tokenizer.json").write_text("{}")

@@ -13,7 +13,6 @@ import select
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -21,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from unlabeled import __version__, registry
 from unlabeled.errors import (
-    Notice,
     Stopped,
     UserError,
     is_out_of_memory,
     reason,
     signal_name,
 )
+from unlabeled.quiet import only_notices
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -99,9 +98,7 @@ def _run(command: str, rest: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         return _fail(f"there is no command '{command}'; choose one of {', '.join(COMMANDS)}")
-    warnings.simplefilter("ignore")
-    warnings.simplefilter("always", Notice)
-    warnings.showwarning = _plain_warning  # type: ignore[assignment]
+    only_notices()
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup ignores it
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) != signal.SIG_IGN:
@@ -684,10 +681,6 @@ def _underscored(word: str) -> str:
     """`--batch-size` and `--batch_size` are the same flag."""
     flag, equals, value = word.partition("=")
     return flag[:2] + flag[2:].replace("-", "_") + equals + value if flag[:2] == "--" else word
-
-
-def _plain_warning(message: Any, *_: Any) -> None:
-    _say(f"warning: {message}")
 
 
 def _fail(message: str) -> int:

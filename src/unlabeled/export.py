@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import io
 import json
-import logging
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +22,9 @@ from unlabeled.encoders.external import Backbone
 from unlabeled.encoders.text import TextEncoder
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes
+from unlabeled.quiet import silent
 from unlabeled.run import Run
-from unlabeled.tokens import FIRST_WORD, PAD, UNKNOWN
+from unlabeled.tokens import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.views.tokens import packed
 
 TOLERANCE = 1e-5
@@ -109,7 +108,7 @@ def export(
       not (0, 1) (TorchScript takes either);
     - `audio`, (B, 1, 1, T) float32 in [−1, 1] at the run's sample rate;
     - `tokens`, (B, L) int64, or (B, sentences, L), of the `tokenizer.json` that is written beside
-      the file, 0 behind the end of each text.
+      the file; behind each text the end's number, 3, then 0 as padding.
 
     ONNX takes samples of the run's size only, TorchScript others where the encoder does; what is
     known of the input is in the metadata. Safetensors has the plain weights, a ResNet's under the
@@ -262,9 +261,9 @@ def _about(run: Run) -> dict[str, str]:
         further["sample_rate"] = str(rate_of(run.inputs["stored"]))
     elif name == "tokens":
         sides = "(B, L)" if run.size[0] == 1 else "(B, sentences, L)"
-        stored = f"int64 {sides}, numbers of tokens, padding behind the end"
+        stored = f"int64 {sides}, numbers of tokens; end behind each text, then padding"
         further["vocabulary"] = str(run.encoder.vocabulary)
-        further["length"], further["padding"] = str(run.size[1]), str(PAD)
+        further |= {"length": str(run.size[1]), "end": str(END), "padding": str(PAD)}
         further["tokenizer"] = "tokenizer.json" if run.tokenizer else "unknown"
     return further | {
         "encoder": Path(run.inputs["encoder"]).name,
@@ -337,19 +336,14 @@ def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Tensor]) -> N
 @contextmanager
 def _quietly(to: str) -> Iterator[None]:
     """Without what the exporters say to their developers; what they cannot do becomes one line."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with silent():
             yield
     except RuntimeError as error:
         lines = str(error.__cause__ or "").strip().splitlines()[:1]
         lines = lines or str(error).strip().splitlines()[-1:]
         why = lines[0] if lines else type(error.__cause__ or error).__name__
         raise UserError(f"the encoder cannot be exported to {to}: {why}") from error
-    finally:
-        logging.disable(before)
 
 
 FORMATS: dict[str, tuple[Callable[[Run, nn.Module], bytes], str]] = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +26,7 @@ from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
 from unlabeled.history import History
 from unlabeled.native import fused, keeping_memory
+from unlabeled.quiet import quiet
 
 DEFAULT_FLAGS = {
     "enable_progress_bar": False,
@@ -157,8 +156,6 @@ def fit(
         UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
         Stopped: a signal came and the run was saved.
     """
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
     sample = splits.train.take(rows)
     sample.x = sample.x[:]
@@ -184,9 +181,7 @@ def fit(
     if processes > 1:
         parallel.synchronise(method)
         flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
-    with signals() as asked, exact_single_pixels(method), warnings.catch_warnings():
-        # Lightning would rather have workers and more frequent logs.
-        warnings.filterwarnings("ignore", module=r"lightning\.pytorch|torch\.")
+    with signals() as asked, exact_single_pixels(method), quiet():
         callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
         try:
             trainer = L.Trainer(
