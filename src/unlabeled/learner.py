@@ -20,7 +20,7 @@ from unlabeled import parallel
 from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Splits, to_float
-from unlabeled.datasets.loading import labels_of, loader
+from unlabeled.datasets.loading import labels_of, loader, say_left_out
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
@@ -178,6 +178,8 @@ def fit(
         labelled=recipe.labelled,
         processes=processes,
     )
+    if method.supervised and method.group > 1 and parallel.is_first():
+        say_left_out(splits.train.factors[str(splits.target)], method.group)
     if processes > 1:
         parallel.synchronise(method)
         flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}

@@ -103,7 +103,6 @@ def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
     classes, counts = np.unique(y[rows], return_counts=True)
     groups, each = int((counts // group).sum()), batch_size // group
     steps = groups // max(each, 1)
-    small = counts[counts < group]
     if not groups:
         single = int((counts == 1).sum())
         raise UserError(
@@ -122,13 +121,6 @@ def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
             f"{len(rows):,} images of {len(classes):,} classes give that {groups} times; give "
             f"--batch-size {groups * group} or less"
         )
-    if len(small):
-        warnings.warn(
-            f"{len(small):,} of {len(classes):,} classes have fewer than the {group} images that a "
-            f"batch takes of each; their {small.sum():,} images are left out",
-            Notice,
-            stacklevel=2,
-        )
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         order = rows[rng.permutation(len(rows))]
@@ -140,6 +132,19 @@ def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
         return rng.permutation(found)[: steps * each].reshape(steps, each * group)
 
     return draw
+
+
+def say_left_out(y: np.ndarray, group: int) -> None:
+    """Count the classes of y (N,) that are too small for a group, and their images, in a notice."""
+    _, counts = np.unique(y[y >= 0], return_counts=True)
+    small = counts[counts < group]
+    if len(small):
+        warnings.warn(
+            f"{len(small):,} of {len(counts):,} classes have fewer than the {group} images that a "
+            f"batch takes of each; their {small.sum():,} images are left out",
+            Notice,
+            stacklevel=2,
+        )
 
 
 def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: int) -> Plan:
