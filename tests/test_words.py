@@ -70,6 +70,15 @@ def test_plain_steps_are_the_formula(model, k):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("words", [0, 1])
+def test_plain_steps_take_windows_without_context(words):
+    """Subsampling may leave a part without words, or each alone in its line."""
+    draw = w2v.Drawing(np.ones(20), 3, 5, 0, np.random.default_rng(0))
+    drawn = draw((np.zeros(words, np.int32), np.arange(words)))
+    for model in ("skip_gram", "cbow"):
+        assert w2v.stepped(tables(), drawn, (0, words), 0.05, model) == 0
+
+
 @needs_compiler
 @pytest.mark.parametrize("model", ["skip_gram", "cbow"])
 @pytest.mark.parametrize("k", [1, 5, 8, 20])

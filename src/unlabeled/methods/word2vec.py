@@ -371,7 +371,7 @@ def stepped(
     inputs, outputs = tables
     words, left, right, negatives = (torch.from_numpy(np.asarray(a)).long() for a in drawn)
     reach = int(max(drawn.left.max(initial=0), drawn.right.max(initial=0)))
-    offsets = torch.tensor([o for o in range(-reach, reach + 1) if o])
+    offsets = torch.tensor([o for o in range(-reach, reach + 1) if o], dtype=torch.long)
     loss = 0.0
     for at in torch.arange(*span).split(batch):
         near = (offsets >= -left[at, None]) & (offsets <= right[at, None])  # (B, m)
