@@ -11,6 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from unlabeled.cli import main
+from unlabeled.datasets import corpus
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.export import export
@@ -78,7 +80,7 @@ def test_onnx_gives_the_runs_features(kind, tmp_path):
     dtype = np.uint8 if run.inputs["range"] == [0, 1] else np.float32
     for n in (1, 5):
         x = pictures(run, n, dtype)
-        (features,) = session.run(None, {"pictures": x})
+        (features,) = session.run(None, {"images": x})
         assert features.dtype == np.float32
         np.testing.assert_allclose(features, run.embed(x), atol=1e-5)
     about = session.get_modelmeta().custom_metadata_map
@@ -98,6 +100,93 @@ def test_torchscript_takes_float_pictures_too_and_tells_what_it_is(tmp_path, jit
     about = json.loads(extra["metadata.json"])
     assert about["encoder"] == "small"
     assert about["method"] == "simclr"
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("vit", {"width": 24, "depth": 1}), ("small", {}), ("wave", {"width": 8})]
+)
+def test_torchscript_takes_the_sizes_that_the_encoder_takes(name, args, tmp_path, jit_load):
+    """A trace that holds the positions of its own size fails within at any other."""
+    audio = name == "wave"
+    run = make_run(tmp_path, name, 1, (1, 4000) if audio else (32, 32), **args)
+    run.inputs["stored"] = "sound 8000" if audio else "float32"
+    extra = {"metadata.json": ""}
+    network = jit_load(export(run, "torchscript"), extra)
+    for size in [(1, 4000), (1, 5001)] if audio else [(32, 32), (40, 56), (25, 25)]:
+        x = torch.rand(3, 1, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), run.encoder(x), atol=1e-5, rtol=1e-5)
+    assert json.loads(extra["metadata.json"])["sizes"] == "any"
+    with pytest.raises(torch.jit.Error, match=r"shape \(B, 1, any, any\), not \[3, 2, 32, 32\]"):
+        network(torch.rand(3, 2, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["lenet", "dense", "text_transformer", "text_lstm"])
+def test_torchscript_of_one_size_says_which(name, tmp_path, jit_load):
+    """A raw error of a matrix product says nothing of the input."""
+    text = name.startswith("text")
+    run = make_run(tmp_path, name, 1, (1, 16) if text else (32, 32))
+    extra = {"metadata.json": ""}
+    network = jit_load(export(run, "torchscript"), extra)
+    x = torch.zeros(2, 12, dtype=torch.long) if text else torch.zeros(2, 1, 40, 40)
+    said = r"tokens of shape \(B, 16\), not \[2, 12\]"
+    if not text:
+        said = r"images of shape \(B, 1, 32, 32\), not \[2, 1, 40, 40\]"
+    with pytest.raises(torch.jit.Error, match=said):
+        network(x)
+    about = json.loads(extra["metadata.json"])
+    assert (about["sizes"], about["size"]) == ("only this", "[1, 16]" if text else "[32, 32]")
+
+
+def test_onnx_of_texts_takes_tokens_and_the_tokenizer_stands_beside_it(tmp_path, capsys):
+    """Not pictures of black and white; its features are those of the texts themselves."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason=ABSENT)
+    pytest.importorskip("onnxscript", reason=ABSENT)
+    pytest.importorskip("tokenizers")
+    texts = ["the cat sat on the mat", "a dog"]
+    tokenizer = corpus.train_tokenizer(texts * 3, 300)
+    args = {"vocabulary": tokenizer.get_vocab_size(), "width": 16, "layers": 1, "heads": 2}
+    run = make_run(tmp_path / "run", "text_transformer", 1, (1, 12), (0.0, 65535.0), **args)
+    run.path.mkdir()
+    (run.path / "tokenizer.json").write_text(tokenizer.to_str())
+    run.save()
+    (run.path / "config.json").write_text(json.dumps({"method": "masked_words", "data": None}))
+    out = tmp_path / "away" / "text.onnx"
+    assert main(["export", str(run.path), "--to", "onnx", "--out", str(out)]) == 0
+    assert f"{out.parent / 'tokenizer.json'}: the tokenizer" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    (wanted,) = session.get_inputs()
+    assert (wanted.name, wanted.type, wanted.shape) == ("tokens", "tensor(int64)", ["batch", 12])
+    about = session.get_modelmeta().custom_metadata_map
+    assert about["vocabulary"] == str(args["vocabulary"])
+    assert (about["length"], about["padding"]) == ("12", "0")
+    assert "black" not in str(about)
+    known = corpus.open_tokenizer(out.with_name("tokenizer.json"))
+    tokens = np.zeros((2, 12), np.int64)
+    for row, ids in zip(tokens, corpus.encode(known, texts), strict=True):
+        ended = [*ids[:11], int(about["end"])]
+        row[: len(ended)] = ended
+    (features,) = session.run(None, {"tokens": tokens})
+    np.testing.assert_allclose(features, run.embed(texts), atol=1e-5)
+    (out.parent / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="another tokenizer"):
+        export(run, "onnx", out)
+
+
+def test_onnx_of_audio_takes_waves_at_a_rate(tmp_path):
+    """Its values are -1 to 1, though its range says that black is 0."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason=ABSENT)
+    pytest.importorskip("onnxscript", reason=ABSENT)
+    run = make_run(tmp_path, "wave", 1, (1, 2000), width=8, context=8)
+    run.inputs["stored"] = "sound 8000"
+    session = onnxruntime.InferenceSession(export(run, "onnx"), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).uniform(-1, 1, (3, 1, 1, 2000)).astype(np.float32)
+    (features,) = session.run(None, {"audio": x})
+    with torch.no_grad():
+        expected = run.encoder(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    about = session.get_modelmeta().custom_metadata_map
+    assert (about["input_name"], about["sample_rate"]) == ("audio", "8000")
 
 
 @pytest.fixture
@@ -219,6 +308,15 @@ class Counting(nn.Module):
         return torch.stack([row.mean().expand(4) for row in x])
 
 
+class Mute(nn.Module):
+    """Fails without a word."""
+
+    def forward(self, x):
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            raise RuntimeError
+        return x.mean((2, 3))
+
+
 class Choosy(nn.Module):
     """Acts on what it sees."""
 
@@ -231,6 +329,7 @@ class Choosy(nn.Module):
     [
         ("torchscript", Counting(), "cannot be exported to TorchScript"),
         ("torchscript", Choosy(), "off by 1.0"),
+        ("torchscript", Mute(), "TorchScript: RuntimeError"),
         ("onnx", Counting(), "one batch size"),
         ("onnx", Choosy(), "cannot be exported to ONNX"),
     ],

@@ -18,9 +18,10 @@ import unlabeled as ul
 from unlabeled import parallel, registry
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets import loading
-from unlabeled.datasets.base import Samples
+from unlabeled.datasets.arrays import from_memory
+from unlabeled.datasets.base import Samples, split
 from unlabeled.encoders.base import build
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.methods.supervised import Supervised
 from unlabeled.objectives import barlow_twins, nt_xent, vicreg
 from unlabeled.optim import LARS
@@ -734,12 +735,39 @@ def test_groups_are_of_one_class_and_no_row_comes_twice():
 
 
 def test_groups_that_cannot_be_are_refused():
-    with pytest.raises(UserError, match="more pictures"):
-        loading.in_groups(np.arange(12), 6, 3)
-    with pytest.raises(UserError, match="more pictures"):
+    """And each says what would help: a smaller batch does not, where a class has one image."""
+    for few, told in (
+        (np.arange(12), "largest of 12 classes has 1, and 12 have only one; give more images"),
+        (np.array([0, 0, 1, 2]), "largest of 3 classes has 2, and 2 have only one; give more"),
+        (np.full(12, -1), "largest of 0 classes has 0"),
+    ):
+        with pytest.raises(UserError, match=f"each class needs at least 3 images.*{told}"):
+            loading.in_groups(few, 6, 3)
+    with pytest.raises(UserError, match="give --batch-size 21 or less"):
         loading.in_groups(SEVERAL, 24, 3)
-    with pytest.raises(UserError, match="a batch of 2"):
+    assert loading.in_groups(SEVERAL, 21, 3)(np.random.default_rng(0)).shape == (1, 21)
+    with pytest.raises(UserError, match=r"a batch of 2 .* give --batch-size 3 or more"):
         loading.in_groups(SEVERAL, 2, 3)
+    with pytest.raises(UserError, match="no image has a label"):
+        loading.with_labelled(np.full(12, -1), 6, 0.3)
+    with pytest.raises(UserError, match="not divided by 5 processes; give --batch-size 15"):
+        loading.loader(samples(SEVERAL), 18, 0, "class", group=3, processes=5)
+
+
+def test_rows_without_a_label_are_no_class_of_their_own():
+    y = np.where(np.arange(25) < 12, -1, SEVERAL)
+    assert (y[loading.in_groups(y, 6, 3)(np.random.default_rng(0))] >= 0).all()
+
+
+@pytest.mark.parametrize("method", ["metric", "siamese"])
+def test_classes_too_small_for_a_batch_are_counted_or_refused(method, tmp_path):
+    x = np.random.default_rng(0).integers(0, 255, (40, 8, 8)).astype(np.uint8)
+    options = {"epochs": 1, "batch_size": 8, "progress": False, "out": tmp_path / "run"}
+    with pytest.raises(UserError, match="40 have only one"):
+        ul.train(method, split(from_memory((x, np.arange(40))), "x", share=0), **options)
+    y = np.r_[np.arange(36) // 4, 10, 10, 11, 12]
+    with pytest.warns(Notice, match="3 of 12 classes .* their 4 images are left out"):
+        ul.train(method, split(from_memory((x, y)), "x", share=0), **options)
 
 
 def test_batches_are_of_whole_groups_whatever_their_size():

@@ -1,6 +1,8 @@
 """Runs that survive: signals, kills, torn checkpoints, full disks, too little memory."""
 
+import filecmp
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,10 +17,11 @@ import pytest
 from conftest import same_weights
 
 import unlabeled as ul
-from unlabeled import checkpoints
+from unlabeled import checkpoints, cli, words
 from unlabeled.checkpoints import last_checkpoint
 from unlabeled.errors import Notice, Stopped, UserError
 from unlabeled.files import read_csv, write_bytes
+from unlabeled.methods import word2vec as w2v
 from unlabeled.methods.simclr import SimCLR
 
 FAST = {"epochs": 3, "batch_size": 64, "progress": False}
@@ -47,7 +50,10 @@ def at_step(patch, number, act):
 
 @pytest.mark.parametrize(
     ("number", "step"),  # seven steps an epoch
-    [(signal.SIGINT, 1), (signal.SIGINT, 4), (signal.SIGINT, 7), (signal.SIGTERM, 13)],
+    [
+        *((signal.SIGINT, 1), (signal.SIGINT, 4), (signal.SIGINT, 7)),
+        *((signal.SIGTERM, 13), (signal.SIGHUP, 11)),
+    ],
 )
 def test_a_signal_saves_and_the_rest_ends_in_the_same_bytes(
     number, step, sprites, whole, tmp_path, monkeypatch
@@ -56,8 +62,9 @@ def test_a_signal_saves_and_the_rest_ends_in_the_same_bytes(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         at_step(patch, step, lambda: os.kill(os.getpid(), number))
-        with pytest.raises(Stopped, match=r"saved in .* --resume goes on"):
+        with pytest.raises(Stopped, match=r"saved in .* --resume goes on") as stopped:
             ul.train("simclr", sprites, out=out, **FAST)
+    assert stopped.value.number == number
     assert signal.getsignal(number) == before
     assert not (out / "encoder.safetensors").exists()
     ul.train("simclr", sprites, out=out, resume=True, **FAST)
@@ -214,21 +221,204 @@ def test_too_little_memory_says_which_batch_to_try(blank, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_command_stops_by_sigterm_and_says_how_to_go_on(blank, tmp_path):
-    words = ("train", "simclr", "--data", blank, "--epochs", "500", "--out", str(tmp_path / "run"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "unlabeled", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and not (tmp_path / "run" / "last.ckpt").exists():
-        time.sleep(0.1)
-    process.terminate()
+def test_a_signal_after_the_last_save_is_not_lost(sprites, tmp_path, monkeypatch):
+    """Where it is, the next of several trainings begins, and Ctrl-C was for nothing."""
+    save = checkpoints.Keeper.save
+
+    def saving(self, trainer, learner):
+        save(self, trainer, learner)
+        if trainer.current_epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(checkpoints.Keeper, "save", saving)
+    with pytest.raises(Stopped, match="when training had ended"):
+        ul.train("simclr", sprites, out=tmp_path / "run", **FAST)
+
+
+def test_what_is_ignored_stays_ignored():
+    """SIGHUP under nohup: one that is heard all the same would end the run with the terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with checkpoints.signals() as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def started(*words: str, **options) -> subprocess.Popen:
+    """The command in a process of its own, as a terminal starts it."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    command = [sys.executable, "-m", "unlabeled", *words]
+    return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+
+
+def wait_for(path, process):
+    while process.poll() is None and not path.exists():
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_the_command_stops_by_a_signal_and_says_how_to_go_on(number, status, blank, tmp_path):
+    """130 for all of them is wrong: a batch system takes it for its user's Ctrl-C."""
+    words = ("--data", blank, "--epochs", "500", "--out", str(tmp_path / "run"))
+    process = started("train", "simclr", *words)
+    wait_for(tmp_path / "run" / "last.ckpt", process)
+    os.killpg(process.pid, number)
     _, told = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "the same command with --resume goes on" in told
-    assert "Traceback" not in told
+    assert len(told.strip().splitlines()) == 1
+
+
+SLOW = """
+from pathlib import Path
+from unlabeled import Method
+from unlabeled.methods import word2vec
+
+def load():
+    "Data that is never read."
+    Path("begun").touch()
+    while True:
+        pass
+
+class Slow(Method):
+    "Python does not hear a signal within a long product."
+    def views(self, batch):
+        return batch.x
+    def loss(self, views):
+        import torch
+        Path("begun").touch()
+        x = torch.rand(9000, 9000)
+        print("went on", (x @ x).mean())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["train", "views"])
+def test_a_signal_before_training_is_one_sentence_that_is_not_blank(command, number, tmp_path):
+    """The message of a plain KeyboardInterrupt is empty."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = ("simclr", "--data", "./slow.py", *(("--out", "v.png") if command == "views" else ()))
+    process = started(command, *words, cwd=tmp_path)
+    wait_for(tmp_path / "begun", process)
+    os.killpg(process.pid, number)
+    _, told = process.communicate()
+    assert process.returncode == 128 + number
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert told.strip().startswith(f"unlabeled: stopped by {name}")
+    assert len(told.strip().splitlines()) == 1
+    assert ("--resume" in told) == (command == "train")
+
+
+def test_a_second_ctrl_c_ends_at_once(blank, tmp_path):
+    """Within one long operation; one that waits for it to end goes on for half a minute."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = ("./slow.py:Slow", "--data", blank, "--out", "run")
+    process = started("train", *words, cwd=tmp_path)
+    wait_for(tmp_path / "begun", process)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.1)  # two at the same time are one
+    os.killpg(process.pid, signal.SIGINT)
+    out, told = process.communicate()
+    assert process.returncode == 130
+    assert "stopped at once" in told
+    assert "went on" not in out
+
+
+@pytest.mark.parametrize("words", [("list", "methods"), ("train", "simclr", "--help"), ("--help",)])
+def test_a_pipe_that_nobody_reads_is_no_error(words):
+    """As `head -1` leaves one behind; Python's own end would still try to write."""
+    read, write = os.pipe()
+    os.close(read)
+    process = started(*words, stdout=write)
+    os.close(write)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 141
+
+
+def test_tables_end_quietly_where_nobody_reads(trained, tmp_path):
+    """Rich leaves with status 1 there."""
+    read, write = os.pipe()
+    os.close(read)
+    process = started("evaluate", str(trained.path), "--data", "emoji", stdout=write, cwd=tmp_path)
+    os.close(write)
+    told = process.communicate()[1]
+    assert process.returncode == 141, told
+
+
+@pytest.mark.parametrize("kind", [UserError, OSError, KeyboardInterrupt, BrokenPipeError])
+def test_no_message_is_blank(kind, monkeypatch, capsys):
+    """Some libraries' errors have none; and a pipe to a worker is not the output's."""
+
+    def fails(argv):
+        raise kind
+
+    monkeypatch.setitem(cli.COMMANDS, "demo", fails)
+    assert cli.main(["demo"]) == (130 if kind is KeyboardInterrupt else 2)
+    told = capsys.readouterr().err.strip()
+    assert re.fullmatch(f"unlabeled: ({kind.__name__}|stopped by Ctrl-C).*", told)
+
+
+TEXT = [f"{a} {b} {c}".split() for a in "abcd" for b in "efgh" for c in "ijkl"] * 40
+
+
+@pytest.mark.parametrize("model", ["skip_gram", "cbow"])
+@pytest.mark.parametrize(
+    ("number", "part"), [(signal.SIGINT, 1), (signal.SIGTERM, 5), (signal.SIGHUP, 8)]
+)
+def test_word2vec_goes_on_in_the_same_bytes(number, part, model, tmp_path, monkeypatch):
+    """In the middle of an epoch as at its end: the draws, the sums and the rate go on."""
+    monkeypatch.setattr(w2v, "PART", 2000)  # four an epoch
+    options = {"dim": 8, "epochs": 3, "min_count": 1, "model": model, "progress": False}
+    w2v.word2vec(TEXT, out=tmp_path / "whole", **options)
+    draw, calls = w2v.Drawing.__call__, []
+
+    def drawing(self, given):
+        calls.append(1)
+        if len(calls) == part:
+            os.kill(os.getpid(), number)
+        return draw(self, given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(w2v.Drawing, "__call__", drawing)
+        with pytest.raises(Stopped, match="--resume goes on") as stopped:
+            w2v.word2vec(TEXT, out=tmp_path / "run", **options)
+        assert (len(calls), stopped.value.number) == (part, number)
+    with pytest.raises(UserError, match="has not ended; go on with --resume"):
+        words.load(tmp_path / "run")
+    with pytest.raises(UserError, match="go on with --resume"):
+        w2v.word2vec(TEXT, out=tmp_path / "run", **options)
+    for other in ({"dim": 9}, {"epochs": 4}, {"lr": 0.1}, {"seed": 1}, {"window": 2}):
+        with pytest.raises(UserError, match=f"was made with {next(iter(other))} ="):
+            w2v.word2vec(TEXT, out=tmp_path / "run", resume=True, **options | other)
+    with pytest.raises(UserError, match="was made with tokens = 7680"):
+        w2v.word2vec(TEXT[:-1], out=tmp_path / "run", resume=True, **options)
+    for _ in range(2):  # a run that has ended may be resumed as well
+        w2v.word2vec(TEXT, out=tmp_path / "run", resume=True, **options)
+        for name in ("vectors.bin", "vectors.txt"):
+            assert filecmp.cmp(tmp_path / "whole" / name, tmp_path / "run" / name, shallow=False)
+        losses = [read_csv(tmp_path / run / "metrics.csv")["loss"] for run in ("whole", "run")]
+        assert losses[0] == losses[1]
+
+
+def test_word2vec_survives_a_kill_and_a_torn_checkpoint(tmp_path):
+    """With --resume of the command, from the checkpoint before the last one."""
+    text, out = tmp_path / "text.txt", tmp_path / "run"
+    lines = [" ".join(line).translate(str.maketrans("abcdefgh", "ABCDEFGH")) for line in TEXT]
+    text.write_text("\n\n".join(lines))
+    train = ("train", "word2vec", "--data", str(text), "--dim", "8", "--min-count", "1", "--epochs")
+    process = started(*train, "40", "--out", str(out))
+    wait_for(out / "previous.ckpt", process)
+    process.kill()
+    process.communicate()
+    if (out / "last.ckpt").exists():  # not killed between two renamings
+        (out / "last.ckpt").write_bytes((out / "last.ckpt").read_bytes()[:500])
+    assert cli.main([*train, "40", "--out", str(out), "--resume"]) == 0
+    assert cli.main([*train, "40", "--out", str(tmp_path / "whole")]) == 0
+    assert filecmp.cmp(tmp_path / "whole" / "vectors.bin", out / "vectors.bin", shallow=False)
 
 
 def test_a_link_is_replaced_and_never_followed(tmp_path):

@@ -4,4 +4,8 @@ import sys
 
 from unlabeled.cli import main
 
-sys.exit(main())
+status = main()
+exec(
+    ""
+)  # else a Ctrl-C within an `exec` of some library, though handled, ends in a signal, not 130
+sys.exit(status)

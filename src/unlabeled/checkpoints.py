@@ -18,10 +18,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from unlabeled.errors import Notice, Stopped, UserError
+from unlabeled.errors import Notice, Stopped, UserError, signal_name
 
 SAVE_EVERY = 300.0
 """Seconds after which an epoch that goes on is saved in between."""
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+"""That end a training once it is saved; Windows has no SIGHUP."""
 AGREE_EVERY = 10
 """Steps after which several processes ask each other whether one was told to stop."""
 
@@ -29,8 +31,8 @@ AGREE_EVERY = 10
 class Keeper(Checkpoint):
     """Keeps `last.ckpt` and the one before, `previous.ckpt`; stops when asked to.
 
-    After each epoch, every few minutes within a long one, and on Ctrl-C or SIGTERM. A checkpoint is
-    written aside, then renamed, so that it is never half there.
+    After each epoch, every few minutes within a long one, and on Ctrl-C, SIGTERM or SIGHUP. A
+    checkpoint is written aside, then renamed, so that it is never half there.
 
     Args:
         folder: of the run.
@@ -69,36 +71,52 @@ class Keeper(Checkpoint):
         if not all(bool(torch.isfinite(p).all()) for p in learner.method.parameters()):
             step = learner.steps or int(trainer.num_training_batches)
             raise UserError(not_finite("weights are no longer finite", learner, step))
-        aside, last = self.folder / "last.tmp", self.folder / "last.ckpt"
         asked = _any(trainer, bool(self.asked))
-        if trainer.is_global_zero:
-            aside.unlink(missing_ok=True)
-        try:
+        with kept(self.folder, trainer.is_global_zero) as aside:
             trainer.save_checkpoint(aside)
-            if trainer.is_global_zero:
-                with aside.open("rb") as file:
-                    os.fsync(file.fileno())
-                if last.exists():
-                    last.replace(self.folder / "previous.ckpt")
-                aside.replace(last)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise UserError(
-                f"the checkpoint cannot be written to {self.folder} ({error.strerror}); the one "
-                "before is kept: make room, then go on with --resume"
-            ) from error
         self.saved = time.monotonic()
         if asked:
             step = learner.steps or int(trainer.num_training_batches)
             raise Stopped(
                 f"stopped in epoch {learner.current_epoch + 1} after step {step} and saved in "
-                f"{self.folder}; the same command with --resume goes on"
+                f"{self.folder}; the same command with --resume goes on",
+                (self.asked or [signal.SIGTERM])[0],
             )
 
 
 def _any(trainer: L.Trainer, here: bool) -> bool:
     """Whether it is so in any process."""
     return trainer.strategy.reduce_boolean_decision(here, all=False)
+
+
+@contextmanager
+def kept(folder: Path, first: bool = True) -> Iterator[Path]:
+    """The path to write a checkpoint to, which then is `last.ckpt`, and that `previous.ckpt`.
+
+    Args:
+        folder: of the run.
+        first: whether this process is the one that renames.
+
+    Raises:
+        UserError: it cannot be written; the checkpoint before is kept.
+    """
+    aside, last = folder / "last.tmp", folder / "last.ckpt"
+    if first:
+        aside.unlink(missing_ok=True)
+    try:
+        yield aside
+        if first:
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            if last.exists():
+                last.replace(folder / "previous.ckpt")
+            aside.replace(last)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(
+            f"the checkpoint cannot be written to {folder} ({error.strerror}); the one "
+            "before is kept: make room, then go on with --resume"
+        ) from error
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -131,23 +149,39 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C is heard at once."""
+    """Collect Ctrl-C, SIGTERM and SIGHUP instead of dying of them.
+
+    A second Ctrl-C is heard at once. What is ignored stays so, as SIGHUP under nohup.
+
+    Raises:
+        Stopped: one came that nobody acted upon.
+    """
     asked: list[int] = []
 
     def hear(number: int, frame: Any) -> None:
         if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Stopped(
+                "stopped at once by another Ctrl-C; the same command with --resume goes on from "
+                "the last checkpoint"
+            )
         asked.append(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in SIGNALS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, hear) for number in heard}
     try:
         yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked:
+        raise Stopped(
+            f"stopped by {signal_name(asked[0])} when training had ended; the same command with "
+            "--resume does the rest",
+            asked[0],
+        )
 
 
 def not_finite(what: str, learner: Any, step: int) -> str:

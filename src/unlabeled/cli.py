@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import itertools
 import json
+import os
 import re
+import select
 import signal
 import sys
-import warnings
+import threading
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabeled import __version__, registry
-from unlabeled.errors import Notice, UserError, is_out_of_memory
+from unlabeled.errors import (
+    Stopped,
+    UserError,
+    is_out_of_memory,
+    reason,
+    signal_name,
+)
+from unlabeled.quiet import only_notices
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -51,8 +62,34 @@ Each command explains itself with --help.  unlabeled --version prints the versio
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command: 0 when it worked, 2 and one sentence where the user can mend it."""
+    """Run a command: 0 when it worked, 2 and one sentence where the user can mend it.
+
+    A signal gives 128 and its number, after what was begun is saved: 130 for Ctrl-C, 143 for
+    SIGTERM, 129 for SIGHUP. Where nobody reads the output any more, 141, and not a word.
+    """
     command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if argv is None:
+        _end_at_second()
+    try:
+        status = _run(command, rest)
+        if sys.stdout:
+            sys.stdout.flush()
+        return status
+    except SystemExit as stop:  # of help, and of rich where nobody reads
+        if not _unread() and not isinstance(stop.__context__, BrokenPipeError):
+            raise
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        _say(f"\nunlabeled: {error if str(error) else _stopped_by(number, command)}")
+        return 128 + number
+    except OSError as error:
+        if not _unread():
+            return _fail(f"{reason(error)}; check the path, its rights and the space left")
+    return 128 + getattr(signal, "SIGPIPE", 13)
+
+
+def _run(command: str, rest: list[str]) -> int:
+    """A command; what the user can mend becomes one sentence."""
     if command in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -61,27 +98,69 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         return _fail(f"there is no command '{command}'; choose one of {', '.join(COMMANDS)}")
-    warnings.simplefilter("ignore")
-    warnings.simplefilter("always", Notice)
-    warnings.showwarning = _plain_warning  # type: ignore[assignment]
-    signal.signal(signal.SIGTERM, _terminate)
+    only_notices()
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup ignores it
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, functools.partial(_terminate, command))
     try:
         return COMMANDS[command](_joined([_underscored(word) for word in rest]))
     except UserError as error:
-        return _fail(" ".join(str(error).split()))
-    except OSError as error:
-        return _fail(f"{error}; check the path, its rights and the space left")
+        return _fail(reason(error))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return _fail("out of memory: take smaller pictures with --size, or a smaller encoder")
-    except KeyboardInterrupt as error:
-        print(f"\nunlabeled: {error or 'stopped'}", file=sys.stderr)
-        return 130
 
 
-def _terminate(*_: Any) -> None:
-    raise KeyboardInterrupt("stopped by SIGTERM")
+def _end_at_second() -> None:
+    """A Ctrl-C after another signal ends the process at once.
+
+    A thread listens, since Python's own handlers wait for the end of a long operation.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+    def listen() -> None:
+        os.read(read, 1)
+        while os.read(read, 1)[0] != signal.SIGINT:
+            pass
+        _say("\nunlabeled: stopped at once by another Ctrl-C; what was saved before is kept")
+        os._exit(128 + signal.SIGINT)
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+def _terminate(command: str, number: int, frame: Any) -> None:
+    raise Stopped(_stopped_by(number, command), number)
+
+
+def _stopped_by(number: int, command: str) -> str:
+    """What is said where a signal found no training to save."""
+    resumed = " with --resume" if command in ("train", "finetune", "study") else ""
+    return (
+        f"stopped by {signal_name(number)}; the same command{resumed} goes on from what was saved"
+        if resumed or command == "demo"
+        else f"stopped by {signal_name(number)} before it was done; give the command again"
+    )
+
+
+def _unread() -> bool:
+    """Whether the output is a pipe that nobody reads any more; Python then need not write it."""
+    unread = False
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError, AttributeError):  # captured; or no `poll`, on Windows
+            poll = select.poll()
+            poll.register(stream.fileno(), select.POLLOUT)
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+                unread = True
+    return unread
 
 
 def train_command(argv: list[str]) -> int:
@@ -359,7 +438,7 @@ def study_command(argv: list[str]) -> int:
 
 def export_command(argv: list[str]) -> int:
     """`unlabeled export RUN --to onnx|torchscript|safetensors`."""
-    from unlabeled.export import FORMATS, export
+    from unlabeled.export import FORMATS, export, tokenizer_beside
 
     parser = _parser("export", "The encoder, checked, in a format that needs no unlabeled.")
     _run_arguments(parser)
@@ -368,8 +447,11 @@ def export_command(argv: list[str]) -> int:
     given = _parse_args(parser, argv)
     from unlabeled.run import load
 
-    out = Path(given.out) if given.out else None
-    print(export(load(given.run, given.encoder), given.to, out))
+    run = load(given.run, given.encoder)
+    out = export(run, given.to, Path(given.out) if given.out else None)
+    print(out)
+    if run.tokenizer:
+        print(f"{tokenizer_beside(out)}: the tokenizer of its texts")
     return 0
 
 
@@ -469,7 +551,10 @@ def demo_command(argv: list[str]) -> int:
     given = _parse_args(parser, argv)
     from unlabeled.studies.demo import demo
 
-    demo(Path(given.out))
+    try:
+        demo(Path(given.out))
+    except Stopped as error:  # a demo always goes on
+        raise Stopped(str(error).replace(" with --resume", ""), error.number) from None
     return 0
 
 
@@ -630,10 +715,12 @@ def _joined(words: list[str]) -> list[str]:
     return words if at is None else [*words[:at], "=".join(words[at : at + 2]), *words[at + 2 :]]
 
 
-def _plain_warning(message: Any, *_: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
 def _fail(message: str) -> int:
-    print(f"unlabeled: {message}", file=sys.stderr)
+    _say(f"unlabeled: {message}")
     return 2
+
+
+def _say(message: str) -> None:
+    """On standard error, if that is still there: a terminal may have gone, with a SIGHUP."""
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr)

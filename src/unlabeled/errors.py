@@ -1,5 +1,9 @@
 """What is said to the user: errors they can mend, and notices."""
 
+from __future__ import annotations
+
+import signal
+
 
 class UserError(ValueError):
     """Says in one sentence what is wrong and what to do; the command line exits with code 2."""
@@ -10,7 +14,26 @@ class Notice(UserWarning):
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, after the run was saved; the message says how to go on."""
+    """A signal ended the work, a training once it was saved; the message says how to go on.
+
+    Args:
+        message: what was stopped.
+        number: of the signal; a command exits with 128 more.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = int(number)
+
+
+def reason(error: BaseException) -> str:
+    """The message of an error in one line; the name of its class where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def signal_name(number: int) -> str:
+    """What the user calls a signal: Ctrl-C, SIGTERM, …"""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def is_out_of_memory(error: BaseException) -> bool:

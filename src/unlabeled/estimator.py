@@ -18,7 +18,7 @@ from unlabeled import registry
 from unlabeled.core import Recipe
 from unlabeled.datasets.arrays import from_memory
 from unlabeled.datasets.base import split
-from unlabeled.errors import UserError
+from unlabeled.errors import Stopped, UserError
 from unlabeled.training import train
 
 
@@ -92,14 +92,18 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         labelled = (pictures, y) if y is not None and cls.supervised else pictures
         samples = from_memory(labelled)
         with tempfile.TemporaryDirectory() as folder:
-            self.run_ = train(
-                self.method,
-                split(samples, "array", share=0),
-                encoder=copy.deepcopy(self.encoder),
-                seed=self.seed,
-                out=Path(folder) / "run",
-                **options,
-            )
+            try:
+                self.run_ = train(
+                    self.method,
+                    split(samples, "array", share=0),
+                    encoder=copy.deepcopy(self.encoder),
+                    seed=self.seed,
+                    out=Path(folder) / "run",
+                    **options,
+                )
+            except Stopped as error:
+                kept = "an estimator keeps nothing of a fit that was stopped; call fit again"
+                raise Stopped(kept, error.number) from None
         self.run_.data = self.run_.method = None
         self.n_features_in_ = int(np.prod(samples.x.shape[1:]))
         return self

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import io
 import json
-import logging
 import math
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -19,15 +17,19 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from unlabeled import __version__
-from unlabeled.datasets.base import to_float
+from unlabeled.datasets.base import rate_of, to_float
 from unlabeled.encoders.external import Backbone
+from unlabeled.encoders.text import TextEncoder
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes
+from unlabeled.quiet import silent
 from unlabeled.run import Run
+from unlabeled.tokens import END, FIRST_WORD, PAD, UNKNOWN
+from unlabeled.views.tokens import packed
 
 TOLERANCE = 1e-5
 """Of the largest feature, or of 1 where that is more: what a file's features may be off by."""
-OWN = {"encoder.json", "encoder.safetensors", "config.json", "last.ckpt"}
+OWN = {"encoder.json", "encoder.safetensors", "config.json", "last.ckpt", "tokenizer.json"}
 """Files of a run folder that an export never replaces."""
 RESNETS = {"resnet18", "resnet34", "resnet50"}
 CIFAR_STEM = (
@@ -54,15 +56,63 @@ class AsStored(nn.Module):
         return self.encoder(to_float(x, self.span))
 
 
+class OfTokens(nn.Module):
+    """An encoder of texts that takes the numbers of their tokens.
+
+    Args:
+        encoder: of texts.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, L) or (B, sentences, L) int64, PAD behind each text -> (B, dim) float32."""
+        known = tokens.masked_fill(tokens >= self.encoder.vocabulary, UNKNOWN)
+        return self.encoder.features(packed(known.flatten(1)))  # type: ignore[operator]
+
+
+class OfShape(nn.Module):
+    """A traced network that says which input it takes, rather than fail within.
+
+    Args:
+        network: that is bound to some sides of its input.
+        shape: of one sample; 0 where it does not matter.
+        says: the sentence.
+    """
+
+    def __init__(self, network: nn.Module, shape: list[int], says: str) -> None:
+        super().__init__()
+        self.network, self.shape, self.says = network, shape, says
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) -> (B, dim)."""
+        fits = x.dim() == 1 + len(self.shape)
+        if fits:
+            for i, side in enumerate(self.shape):
+                fits = fits and (side == 0 or x.size(1 + i) == side)
+        if not fits:
+            raise ValueError(self.says + ", not " + str(x.shape))
+        return self.network(x)
+
+
 def export(
     run: Run, to: Literal["onnx", "safetensors", "torchscript"], out: Path | None = None
 ) -> Path:
     """Write the encoder for use without this library; what is written was run and compared first.
 
-    ONNX and TorchScript take pictures as stored, (B, C, H, W) for any B: uint8 in 0..255, or
-    float32 in the run's range where that is not (0, 1) (TorchScript takes either), and give
-    features (B, dim) float32. Safetensors has the plain weights, a ResNet's under the names of
-    torchvision and timm, whose input is float32, black 0 and white 1.
+    ONNX and TorchScript take any number B of samples and give features (B, dim) float32:
+
+    - `images` as stored, (B, C, H, W): uint8 in 0..255, or float32 in the run's range where that is
+      not (0, 1) (TorchScript takes either);
+    - `audio`, (B, 1, 1, T) float32 in [−1, 1] at the run's sample rate;
+    - `tokens`, (B, L) int64, or (B, sentences, L), of the `tokenizer.json` that is written beside
+      the file; behind each text the end's number, 3, then 0 as padding.
+
+    ONNX takes samples of the run's size only, TorchScript others where the encoder does; what is
+    known of the input is in the metadata. Safetensors has the plain weights, a ResNet's under the
+    names of torchvision and timm, whose input is float32, black 0 and white 1.
 
     Args:
         run: what to export.
@@ -82,10 +132,20 @@ def export(
         raise UserError(f"{out} is a folder or the run's own file; name another as out")
     encoder = copy.deepcopy(run.encoder).to("cpu", torch.float32).eval()
     encoder = encoder.to(memory_format=torch.contiguous_format).requires_grad_(False)  # type: ignore[call-overload]
+    beside, tokenizer = tokenizer_beside(out), run.tokenizer.encode()
+    if tokenizer and beside.is_file() and beside.read_bytes() != tokenizer:
+        raise UserError(f"{beside} is another tokenizer; name an out in another folder")
     content = FORMATS[to][0](run, encoder)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, content)
+    if tokenizer and not beside.is_file():
+        write_bytes(beside, tokenizer)
     return out
+
+
+def tokenizer_beside(out: Path) -> Path:
+    """Where the tokenizer of an encoder of texts stands, beside the encoder's file."""
+    return out.with_name("tokenizer.json")
 
 
 def _onnx(run: Run, encoder: nn.Module) -> bytes:
@@ -94,12 +154,12 @@ def _onnx(run: Run, encoder: nn.Module) -> bytes:
         import onnxscript  # noqa: F401  the exporter of torch needs it
     except ImportError as error:
         raise UserError("the export to ONNX needs: pip install 'unlabeled[export]'") from error
-    network = AsStored(encoder, _span(run)).eval()
+    network, name = _network(run, encoder), _input_name(run)
     with _quietly("ONNX"):
         program = torch.onnx.export(
             network,
-            (_pictures(run, 2),),
-            input_names=["pictures"],
+            (_samples(run, 2),),
+            input_names=[name],
             output_names=["features"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             dynamo=True,
@@ -108,32 +168,55 @@ def _onnx(run: Run, encoder: nn.Module) -> bytes:
         assert program
         for node in program.model.graph:
             node.metadata_props.clear()  # stack traces, with paths of this machine
-        program.model.metadata_props.update(_about(run))
+        program.model.metadata_props.update(_about(run) | {"sizes": "only this"})
         content = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         if session.get_inputs()[0].shape[0] != "batch":
             raise UserError("the encoder cannot be exported to ONNX: it is bound to one batch size")
-        _compare(
-            run, network, lambda x: torch.from_numpy(session.run(None, {"pictures": x.numpy()})[0])
-        )
+        _compare(run, network, lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]))
     return content
 
 
 def _torchscript(run: Run, encoder: nn.Module) -> bytes:
-    network = AsStored(encoder, _span(run)).eval()
+    network, name = _network(run, encoder), _input_name(run)
+    x = _samples(run, 2)
     with _quietly("TorchScript"):
-        traced = torch.jit.trace(encoder, to_float(_pictures(run, 2), _span(run)))
-        scripted = torch.jit.script(AsStored(traced, _span(run)).eval())
+        if name == "tokens":
+            traced = torch.jit.trace(network, x)
+        else:
+            inner = torch.jit.trace(encoder, to_float(x, _span(run)))
+            traced = torch.jit.script(AsStored(inner, _span(run)).eval())
+        free = name != "tokens" and all(_same_at(run, network, traced, by) for by in (1.5, 0.75))
+        shape = [run.inputs["channels"], 0, 0] if free else list(x.shape[1:])
+        sides = ", ".join(str(side or "any") for side in shape)
+        says = f"this encoder takes {name} of shape (B, {sides})"
+        scripted = torch.jit.script(OfShape(traced, shape, says).eval())
         content = io.BytesIO()
-        about = {"metadata.json": json.dumps(_about(run))}
+        about = {
+            "metadata.json": json.dumps(_about(run) | {"sizes": "any" if free else "only this"})
+        }
         torch.jit.save(scripted, content, _extra_files=about)
         content.seek(0)
         _compare(run, network, torch.jit.load(content))
     return content.getvalue()
 
 
+@torch.no_grad()
+def _same_at(run: Run, ours: nn.Module, theirs: nn.Module, by: float) -> bool:
+    """Whether both take samples of other sides, and make the same of them."""
+    x = _samples(run, 2, [round(by * side) if side > 1 else 1 for side in run.size])
+    try:
+        expected, got = ours(x), theirs(x)
+    except (RuntimeError, ValueError):  # too small for the encoder, or bound to the size traced
+        return False
+    off = (got - expected).abs().max() if got.shape == expected.shape else math.inf
+    return bool(off <= TOLERANCE * max(1.0, float(expected.abs().max())))
+
+
 def _safetensors(run: Run, encoder: nn.Module) -> bytes:
-    about = _about(run) | {"format": "pt", "input": "float32 (B, C, H, W), black 0 and white 1"}
+    about = _about(run) | {"format": "pt"}
+    if about["input_name"] == "images":
+        about["input"] = "float32 (B, C, H, W), black 0 and white 1"
     again = copy.deepcopy(encoder)
     inner, inner_again = encoder, again
     names = {key: key for key in encoder.state_dict()}
@@ -149,7 +232,7 @@ def _safetensors(run: Run, encoder: nn.Module) -> bytes:
     content = safetensors.save(state, about)
     loaded = safetensors.load(content)
     inner_again.load_state_dict({key: loaded[name] for key, name in names.items()})
-    _compare(run, AsStored(encoder, _span(run)), AsStored(again, _span(run)))
+    _compare(run, _network(run, encoder), _network(run, again))
     return content
 
 
@@ -170,12 +253,22 @@ def _resnet_name(key: str, stem: int) -> str:
 
 def _about(run: Run) -> dict[str, str]:
     """What a program needs to know to use the file; the same for the same run."""
-    stored = "uint8 (B, C, H, W), 0 to 255"
+    stored, further = "uint8 (B, C, H, W), 0 to 255", {}
     if _span(run) != (0.0, 1.0):
         stored = "float32 (B, C, H, W), black {} and white {}".format(*_span(run))
-    return {
+    if (name := _input_name(run)) == "audio":
+        stored = "float32 (B, 1, 1, T), from -1 to 1, silence 0 behind a short recording"
+        further["sample_rate"] = str(rate_of(run.inputs["stored"]))
+    elif name == "tokens":
+        sides = "(B, L)" if run.size[0] == 1 else "(B, sentences, L)"
+        stored = f"int64 {sides}, numbers of tokens; end behind each text, then padding"
+        further["vocabulary"] = str(run.encoder.vocabulary)
+        further |= {"length": str(run.size[1]), "end": str(END), "padding": str(PAD)}
+        further["tokenizer"] = "tokenizer.json" if run.tokenizer else "unknown"
+    return further | {
         "encoder": Path(run.inputs["encoder"]).name,
         "method": Path(run.config["method"]).name,
+        "input_name": name,
         "input": stored,
         "output": "float32 (B, dim)",
         **{k: json.dumps(run.inputs[k]) for k in ("channels", "size", "range", "dim")},
@@ -188,19 +281,48 @@ def _span(run: Run) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _pictures(run: Run, n: int) -> Tensor:
-    """Noise as the run's pictures are stored, (n, C, H, W)."""
+def _input_name(run: Run) -> str:
+    """What the encoder takes: tokens, audio or images."""
+    if isinstance(run.encoder, TextEncoder):
+        return "tokens"
+    return "images" if rate_of(run.inputs.get("stored")) is None else "audio"
+
+
+def _network(run: Run, encoder: nn.Module) -> nn.Module:
+    """The encoder, from samples as `_samples` makes them."""
+    if _input_name(run) == "tokens":
+        return OfTokens(encoder).eval()
+    return AsStored(encoder, _span(run)).eval()
+
+
+def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
+    """Noise as the run's samples are stored: images and audio (n, C, H, W), tokens (n, L).
+
+    Args:
+        run: whose.
+        n: how many.
+        size: other than the run's.
+    """
     generator = torch.Generator().manual_seed(n)
+    rows, columns = size or run.size
+    if _input_name(run) == "tokens":
+        shape = (n, columns) if rows == 1 else (n, rows, columns)
+        ids = torch.randint(FIRST_WORD, run.encoder.vocabulary, shape, generator=generator)
+        ends = torch.randint(1, columns + 1, (*shape[:-1], 1), generator=generator)
+        return ids.where(torch.arange(columns) < ends, PAD)
     low, high = _span(run)
-    noise = torch.rand(n, run.inputs["channels"], *run.size, generator=generator)
+    noise = torch.rand(n, run.inputs["channels"], rows, columns, generator=generator)
+    if _input_name(run) == "audio":
+        return 2 * noise - 1
     return (256 * noise).byte() if (low, high) == (0.0, 1.0) else noise * (high - low) + low
 
 
 @torch.no_grad()
 def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Tensor]) -> None:
-    """Refuse a file whose features are not the encoder's, of seven pictures, one, or a blank."""
-    blank = torch.full_like(_pictures(run, 1), _span(run)[0])
-    for x in (_pictures(run, 7), _pictures(run, 1), blank):
+    """Refuse a file whose features are not the encoder's, of seven samples, one, or a blank."""
+    low = _span(run)[0] if _input_name(run) == "images" else 0
+    blank = torch.full_like(_samples(run, 1), low)
+    for x in (_samples(run, 7), _samples(run, 1), blank):
         expected, got = ours(x).float(), theirs(x)
         same = got.shape == expected.shape
         off = float((got - expected).abs().max()) if same else math.inf
@@ -214,18 +336,14 @@ def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Tensor]) -> N
 @contextmanager
 def _quietly(to: str) -> Iterator[None]:
     """Without what the exporters say to their developers; what they cannot do becomes one line."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with silent():
             yield
     except RuntimeError as error:
-        cause, lines = error.__cause__, str(error).strip().splitlines()
-        why = str(cause).strip().partition("\n")[0] if cause else lines[-1]
+        lines = str(error.__cause__ or "").strip().splitlines()[:1]
+        lines = lines or str(error).strip().splitlines()[-1:]
+        why = lines[0] if lines else type(error.__cause__ or error).__name__
         raise UserError(f"the encoder cannot be exported to {to}: {why}") from error
-    finally:
-        logging.disable(before)
 
 
 FORMATS: dict[str, tuple[Callable[[Run, nn.Module], bytes], str]] = {

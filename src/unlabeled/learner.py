@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +20,13 @@ from unlabeled import parallel
 from unlabeled.checkpoints import Keeper, not_finite, signals
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.datasets.base import Splits, to_float
-from unlabeled.datasets.loading import labels_of, loader
+from unlabeled.datasets.loading import labels_of, loader, say_left_out
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
 from unlabeled.history import History
 from unlabeled.native import fused, keeping_memory
+from unlabeled.quiet import quiet
 
 DEFAULT_FLAGS = {
     "enable_progress_bar": False,
@@ -157,8 +156,6 @@ def fit(
         UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
         Stopped: a signal came and the run was saved.
     """
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
     sample = splits.train.take(rows)
     sample.x = sample.x[:]
@@ -181,12 +178,12 @@ def fit(
         labelled=recipe.labelled,
         processes=processes,
     )
+    if method.supervised and method.group > 1 and parallel.is_first():
+        say_left_out(splits.train.factors[str(splits.target)], method.group)
     if processes > 1:
         parallel.synchronise(method)
         flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
-    with signals() as asked, exact_single_pixels(method), warnings.catch_warnings():
-        # Lightning would rather have workers and more frequent logs.
-        warnings.filterwarnings("ignore", module=r"lightning\.pytorch|torch\.")
+    with signals() as asked, exact_single_pixels(method), quiet():
         callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
         try:
             trainer = L.Trainer(
@@ -200,7 +197,7 @@ def fit(
                 default_root_dir=out,
                 **(DEFAULT_FLAGS | flags),
             )
-            with keeping_memory(), fused(method.encoder, compile):
+            with keeping_memory(), fused(method, compile):
                 trainer.fit(
                     Learner(method, recipe, splits.range, seed),
                     batches,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
@@ -69,7 +70,8 @@ class ProgressBar(Callback):
         if self.bar.disable and due:
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
             share = self.done / self.total
-            print(f"{self.title}: {share:.0%} · {status} · {left:.0f} s left", file=sys.stderr)
+            with contextlib.suppress(OSError):  # nobody reads it any more: no reason to stop
+                print(f"{self.title}: {share:.0%} · {status} · {left:.0f} s left", file=sys.stderr)
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Close the bar, whatever happened."""

@@ -17,7 +17,7 @@ from torch import nn
 from unlabeled.datasets.base import Pictures, Samples, rate_of, read_data, value_range, whole
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, is_rebuilt
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, reason
 from unlabeled.evaluation.features import embed
 from unlabeled.files import write_bytes, write_json
 from unlabeled.safety import (
@@ -161,7 +161,9 @@ def load(run: str | Path, encoder: Any = None) -> Run:
     for name in ("encoder.json", "encoder.safetensors"):
         if not (path / name).is_file():
             why = (
-                "its training has not ended; go on with --resume"
+                "it holds word vectors; ask them with `unlabeled words`"
+                if (path / "vectors.bin").is_file()
+                else "its training has not ended; go on with --resume"
                 if (path / "last.ckpt").is_file()
                 else "give the folder that `unlabeled train` wrote"
             )
@@ -184,5 +186,7 @@ def load(run: str | Path, encoder: Any = None) -> Run:
             module = build(encoder, inputs["channels"], tuple(inputs["size"]), **given)
         module.load_state_dict(load_file(weights))
     except (RuntimeError, KeyError, TypeError) as error:
-        raise UserError(f"the weights of {path} do not fit the encoder {name}: {error}") from error
+        raise UserError(
+            f"the weights of {path} do not fit the encoder {name}: {reason(error)}"
+        ) from error
     return Run(path, module.to(memory_format=torch.channels_last), config, inputs)  # type: ignore[call-overload]

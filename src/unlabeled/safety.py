@@ -16,7 +16,7 @@ from torch.nn.modules import module as hooks
 
 from unlabeled.datasets.base import is_program, rate_of
 from unlabeled.encoders.base import build
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, reason
 
 JSON_BYTES = 1 << 20
 SIDE, VALUES, FEATURES = 1 << 16, 1 << 24, 1 << 24
@@ -160,7 +160,7 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
         TypeError,
         ValueError,
     ) as error:  # whatever an encoder's arguments bring up
-        raise UserError(f"{problem}: {error}") from error
+        raise UserError(f"{problem}: {reason(error)}") from error
     expected = {key: tuple(value.shape) for key, value in sketch.state_dict().items()}
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):

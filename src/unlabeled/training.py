@@ -28,6 +28,7 @@ from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
 from unlabeled.files import write_bytes, write_json
 from unlabeled.local import Local
+from unlabeled.native import check_compiles
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.run import Run, load
 from unlabeled.safety import IN_MEMORY, refuse_unopened
@@ -92,8 +93,9 @@ def train(
             gradient goes from one to the one below.
         workers: processes that decode files; as many as there are cores unless given.
         precision: bf16 is used where the hardware gains from it; losses are always in fp32.
-        compile: whether `torch.compile` fuses the encoder's layers: a minute or two at first, then
-            faster steps where layers are many and narrow; results agree to rounding.
+        compile: whether `torch.compile` fuses the layers of the encoder, its moving averages, and
+            decoders: a minute or two at first, then faster steps where layers are many and narrow;
+            results agree to rounding.
         accelerator: cpu, gpu, mps or auto, as Lightning names them.
         devices: GPUs, or processes on CPUs, that share each batch; torchrun and SLURM are known.
         nodes: machines with so many devices each.
@@ -143,7 +145,7 @@ def train(
     check_launch(devices, nodes)
     first = is_first()  # the others leave the folder alone
     if first:
-        checkpoint = _prepare(folder, job.config, resume)
+        checkpoint = prepare_folder(folder, job.config, resume)
     else:
         checkpoint = last_checkpoint(folder) if resume else None
     if first and not checkpoint:
@@ -343,6 +345,8 @@ def _job(
             f"{splits.name} has {len(splits.train)} picture to learn from (1 sample); give more"
         )
 
+    if compile:
+        check_compiles()
     torch.manual_seed(seed)
     if start is not None:
         network = copy.deepcopy(begun.encoder).train()
@@ -354,11 +358,11 @@ def _job(
     config = {
         "method": name,
         "method_args": arguments,
-        "data": _record(data),
+        "data": record_data(data),
         "size": size,
         "value_range": shape["value_range"] if start is None else None,
-        "labels_from": _record(splits.labels_from),
-        "test": None if splits.test_from is None else _record(splits.test_from) or IN_MEMORY,
+        "labels_from": record_data(splits.labels_from),
+        "test": None if splits.test_from is None else record_data(splits.test_from) or IN_MEMORY,
         "labels": labels,
         "local": local or None,
         "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
@@ -489,10 +493,13 @@ def draw_pictures(method: Method, splits: Splits, folder: Path) -> None:
         write_bytes(folder / f"film-{title.replace(' ', '-')}.gif", content)
 
 
-def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
+def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
     """Make the run folder; the checkpoint where training goes on from one.
 
     Nothing is touched in a folder that is not a run which began and has no checkpoint yet.
+
+    Raises:
+        UserError: the folder holds something else, or a run of other arguments.
     """
     from unlabeled.checkpoints import last_checkpoint
 
@@ -530,7 +537,8 @@ def _is_abandoned(record: Path) -> bool:
     except (OSError, ValueError):
         return False
     ours = isinstance(known, dict) and {"method", "recipe", "versions"} <= set(known)
-    return ours and not record.with_name("encoder.safetensors").exists()
+    products = ("encoder.safetensors", "vectors.bin")
+    return ours and not any(record.with_name(name).exists() for name in products)
 
 
 def _recorded_test(folder: Path) -> str | None:
@@ -547,7 +555,8 @@ def _refuse_other(record: Path, config: dict[str, Any]) -> None:
         before = dict(json.loads(record.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{record} is damaged ({error}); choose another --out") from error
-    before["recipe"] = asdict(Recipe()) | before.get("recipe", {})  # it may know fewer fields
+    known = {k: v for k, v in asdict(Recipe()).items() if k in config["recipe"]}
+    before["recipe"] = known | before.get("recipe", {})  # it may know fewer fields
     for key, now in config.items():
         if key != "data" or now is not None:
             _refuse_change(record.parent, key, before.get(key), now)
@@ -597,11 +606,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
-def _record(data: Any) -> str | None:
+def record_data(data: Any) -> str | None:
     """Data or labels as they can be opened again: a name, or a whole path; nothing for arrays."""
     if isinstance(data, Splits):  # of a part, such as the labelled pictures: the whole
         known = data.name.partition(":")[0] in registry.listing("datasets")
-        return _record(data.name) if known or Path(data.name).exists() else None
+        return record_data(data.name) if known or Path(data.name).exists() else None
     if not isinstance(data, str | Path):
         return None
     path = Path(data).expanduser()

@@ -182,6 +182,8 @@ def load(path: str | Path) -> Words:
     """
     path = Path(path).expanduser()
     if path.is_dir():
+        if (path / "last.ckpt").is_file() and not (path / "vectors.bin").is_file():
+            raise UserError(f"the training of {path} has not ended; go on with --resume")
         path = path / "vectors.bin"
     if not path.is_file():
         raise UserError(

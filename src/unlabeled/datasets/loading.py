@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from unlabeled import parallel
 from unlabeled.core import Batch, Method
 from unlabeled.datasets.base import PARTNER, Samples, Splits
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 
 Plan = Callable[[np.random.Generator], np.ndarray]
 """Draws the batches of an epoch as rows (steps, batch_size)."""
@@ -52,12 +54,10 @@ def loader(
     if target is not None and batch_size > group:
         batch_size -= batch_size % group  # whole groups, as the plan has them
     if batch_size % (processes * clip):
-        whole = processes * clip
-        told = (
-            f"{processes} processes" if clip == 1 else f"clips of {clip} on {processes} processes"
-        )
+        whole = math.lcm(processes * clip, 1 if target is None else group)
+        parts = [f"clips of {clip}"] * (clip > 1) + [f"{processes} processes"] * (processes > 1)
         raise UserError(
-            f"a batch of {batch_size} is not divided by {told}; give --batch-size "
+            f"a batch of {batch_size} is not divided by {' on '.join(parts)}; give --batch-size "
             f"{batch_size // whole * whole or whole}"
         )
     y = None if target is None else samples.factors[target]
@@ -93,20 +93,37 @@ def shuffled(n: int, batch_size: int) -> Plan:
 
 
 def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
-    """Every row once, `group` of one class side by side; what fills no group waits for its turn."""
-    classes, counts = np.unique(y, return_counts=True)
+    """Every labeled row once, `group` of one class side by side; what fills no group waits for its
+    turn, and classes too small for one are left out.
+
+    Raises:
+        UserError: no class fills a group, or the batch fits no group or more than there are.
+    """
+    rows = np.flatnonzero(y >= 0)
+    classes, counts = np.unique(y[rows], return_counts=True)
     groups, each = int((counts // group).sum()), batch_size // group
     steps = groups // max(each, 1)
+    if not groups:
+        single = int((counts == 1).sum())
+        raise UserError(
+            f"each class needs at least {group} images, since a batch takes so many of it, but the "
+            f"largest of {len(classes):,} classes has {counts.max(initial=0)}, and {single:,} have "
+            "only one; give more images of each class, or labels of coarser classes"
+        )
     if not each:
-        raise UserError(f"a batch of {batch_size} holds no {group} pictures of a class; give more")
+        raise UserError(
+            f"a batch of {batch_size} is smaller than the {group} images that it takes of each "
+            f"class; give --batch-size {group} or more"
+        )
     if not steps:
         raise UserError(
-            f"batches of {batch_size} with {group} pictures of each class need more pictures, "
-            f"these are {len(y):,} of {len(classes):,} classes; give a smaller --batch-size"
+            f"a batch of {batch_size} takes {group} images of each class, {each} times, but these "
+            f"{len(rows):,} images of {len(classes):,} classes give that {groups} times; give "
+            f"--batch-size {groups * group} or less"
         )
 
     def draw(rng: np.random.Generator) -> np.ndarray:
-        order = rng.permutation(len(y))
+        order = rows[rng.permutation(len(rows))]
         order = order[np.argsort(y[order], kind="stable")]
         firsts = np.cumsum(counts) - counts
         whole = zip(firsts, counts // group * group, strict=True)
@@ -115,6 +132,19 @@ def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
         return rng.permutation(found)[: steps * each].reshape(steps, each * group)
 
     return draw
+
+
+def say_left_out(y: np.ndarray, group: int) -> None:
+    """Count the classes of y (N,) that are too small for a group, and their images, in a notice."""
+    _, counts = np.unique(y[y >= 0], return_counts=True)
+    small = counts[counts < group]
+    if len(small):
+        warnings.warn(
+            f"{len(small):,} of {len(counts):,} classes have fewer than the {group} images that a "
+            f"batch takes of each; their {small.sum():,} images are left out",
+            Notice,
+            stacklevel=2,
+        )
 
 
 def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: int) -> Plan:
@@ -154,6 +184,8 @@ def with_labelled(y: np.ndarray, batch_size: int, share: float) -> Plan:
     The latter make the given share, at least one row; each is seen as often as the others.
     """
     known = np.flatnonzero(y >= 0)
+    if not len(known):
+        raise UserError("no image has a label; give some with --labels-from")
     k = min(max(1, round(share * batch_size)), batch_size - 1)
     steps = len(y) // (batch_size - k)
 

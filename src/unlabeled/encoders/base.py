@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlabeled import registry
 from unlabeled.encoders import external
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, reason
 from unlabeled.views.colour import grey as in_grey
 
 
@@ -156,7 +156,8 @@ def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Mod
             out = module.eval()(torch.zeros(2, channels, *size, device=place))
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
-                f"the encoder cannot take pictures of {channels}×{size[0]}×{size[1]}: {error}"
+                f"the encoder cannot take pictures of {channels}×{size[0]}×{size[1]}: "
+                f"{reason(error)}"
             ) from error
     module.train(was_training)
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2:

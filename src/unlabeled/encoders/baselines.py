@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from sklearn import decomposition
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from unlabeled.encoders.base import Encoder
+from unlabeled.quiet import quiet
 
 
 class PCA(nn.Module):
@@ -51,8 +49,7 @@ class ICA(PCA):
         whitening = decomposition.PCA(dim, whiten=True, random_state=0)
         white = whitening.fit_transform(x.flatten(1).double().numpy())
         model = decomposition.FastICA(whiten=False, random_state=0, tol=1e-3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # pixels need not be so mixed
+        with quiet():  # it need not converge: pixels need not be so mixed
             model.fit(white)
         scaled = whitening.components_ / np.sqrt(whitening.explained_variance_)[:, None]
         self.mean = torch.from_numpy(whitening.mean_).float()

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, reason
+from unlabeled.quiet import quiet
 
 SAFE_TYPES = re.compile(
     "beit|bit|clip_vision_model|convnext|convnextv2|data2vec-vision|deit|dinov2|"
@@ -22,6 +23,17 @@ SAFE_TYPES = re.compile(
     "siglip_vision_model|swiftformer|swin|swinv2|vit|vit_mae|vit_msn"
 )
 """Of transformers: built from their settings alone, no other network or code named in those."""
+
+
+UNREACHED = {
+    *("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError", "ConnectError"),
+    *("ConnectTimeout", "ReadTimeout", "URLError"),
+}
+"""What downloads raise where nothing answers, by any of the libraries that make them."""
+WITHOUT_NETWORK = {
+    "timm": "it without pretrained weights",
+    "hf": "a folder with config.json and model.safetensors, as hf:FOLDER",
+}
 
 
 class Backbone(nn.Module):
@@ -111,7 +123,8 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
             f"the encoder '{name}' needs {package}: pip install 'unlabeled[{source}]'"
         ) from error
     try:
-        return (_timm if source == "timm" else _hf)(name, rest, channels, size, **options)
+        with quiet():
+            return (_timm if source == "timm" else _hf)(name, rest, channels, size, **options)
     except UserError:
         raise
     except (
@@ -125,7 +138,22 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
         TypeError,
         ValueError,
     ) as error:  # whatever a network's own arguments or a download bring up
-        raise UserError(f"{package} cannot make '{name}': {error}") from error
+        if _is_unreached(error):
+            raise UserError(
+                f"the weights of '{name}' are not in the cache of this machine, and cannot be "
+                f"downloaded from here; connect it once, or name {WITHOUT_NETWORK[source]}"
+            ) from error
+        raise UserError(f"{package} cannot make '{name}': {reason(error)}") from error
+
+
+def _is_unreached(error: BaseException | None) -> bool:
+    """Whether it comes of a network that is not there, or forbidden by HF_HUB_OFFLINE."""
+    while error is not None:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & UNREACHED:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _timm(
@@ -184,7 +212,7 @@ def _hf(
         else:
             config = AutoConfig.from_pretrained(place, trust_remote_code=False, **options)
     except StrictDataclassError as error:
-        raise UserError(f"transformers cannot make '{name}': {error}") from error
+        raise UserError(f"transformers cannot make '{name}': {reason(error)}") from error
     mean = std = None
     if fresh:
         net = AutoModel.from_config(config, trust_remote_code=False)

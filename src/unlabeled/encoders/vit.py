@@ -76,7 +76,7 @@ class _Patches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.project(x)
         places: Tensor = self.places
-        if places.shape[2:] != x.shape[2:]:
+        if places.shape[2:] != x.shape[2:] or torch.jit.is_tracing():  # where both are the same
             places = F.interpolate(places, x.shape[2:], mode="bicubic", align_corners=False)
         return x + places
 

@@ -6,7 +6,6 @@ on the features and the seed alone.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, get_args
@@ -18,12 +17,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import centered, refuse_not_finite, unit
+from unlabeled.quiet import quiet
 
 Layout = Literal["auto", "pca", "tsne", "umap"]
 
@@ -249,9 +248,7 @@ def _unit(z: np.ndarray) -> np.ndarray:
 
 
 def _kmeans(rows: np.ndarray, k: int, seed: int, starts: int) -> KMeans:
-    with warnings.catch_warnings():
-        # Fewer distinct pictures than clusters: those that stay empty are dropped.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quiet():  # fewer distinct images than clusters: those that stay empty are dropped
         return KMeans(k, n_init=starts, random_state=seed).fit(rows)
 
 

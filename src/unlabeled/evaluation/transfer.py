@@ -14,7 +14,7 @@ from unlabeled.core import one_cycle
 from unlabeled.datasets.base import to_float
 from unlabeled.datasets.dsprites import SHAPES
 from unlabeled.datasets.scenes import Scenes
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, reason
 from unlabeled.evaluation.overlap import Boxes, average_precision, mask_iou
 
 STRIDE = 4
@@ -57,7 +57,9 @@ class Dense(nn.Module):
         try:
             maps = self.maps(torch.zeros(1, *shape, device=device))
         except RuntimeError as error:
-            raise UserError(f"the encoder cannot take scenes of {shape}: {error}") from error
+            raise UserError(
+                f"the encoder cannot take scenes of {shape}: {reason(error)}"
+            ) from error
         self.lateral = nn.ModuleList(_convolution(m.shape[1], WIDTH, 1) for m in maps)
         # Shapes and centres are rare: both start at 0.1, as CenterNet's (Zhou et al. 2019).
         self.segment = _branch([0.0] + [-2.19] * len(SHAPES))

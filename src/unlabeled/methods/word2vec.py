@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
+import json
 import re
 import sys
 import time
@@ -16,6 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,11 +27,13 @@ import torch
 from torch import Tensor
 
 from unlabeled import registry
+from unlabeled.checkpoints import SAVE_EVERY, kept, signals
 from unlabeled.core import check_options
 from unlabeled.datasets import books, corpus
-from unlabeled.errors import Notice, UserError
+from unlabeled.errors import Notice, Stopped, UserError
 from unlabeled.files import write_csv, write_json
 from unlabeled.native import library
+from unlabeled.training import prepare_folder, record_data
 from unlabeled.words import Words
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -74,7 +79,8 @@ def word2vec(
     seed: int = 0,
     threads: int = 1,
     pattern: str = "",
-    out: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
     progress: bool = True,
 ) -> Words:
     """Vectors of words that foretell their neighbours, by skip-gram or CBOW.
@@ -98,58 +104,129 @@ def word2vec(
         epochs: passes over the text; unless given from 8 to 50, the more the shorter it is.
         lr: learning rate at the start; it falls in a straight line.
         seed: of the vectors and of all that is drawn.
-        threads: that move the same vectors without waiting for each other (Hogwild); with more than
-            one a run cannot be repeated bit for bit.
+        threads: that move the same vectors without waiting for each other (Hogwild); with one, a
+            run that was stopped and resumed ends in the same bytes as one that was not; with more,
+            no run can be repeated bit for bit, resumed or not.
         pattern: regular expression of a word, on text in lower case; unless given, letters and
             digits in a row, joined by apostrophes, hyphens and underscores.
         out: the folder for `vectors.bin` and `vectors.txt`, which gensim opens; runs/word2vec
             unless given.
-        progress: tell the loss of each epoch.
+        resume: go on from the folder's last checkpoint, or start where there is none. One is
+            written after each epoch, every five minutes, and on Ctrl-C, SIGTERM or SIGHUP.
+        progress: print the loss of each epoch.
 
     Returns:
         the words with their vectors.
 
     Raises:
-        UserError: there is no text, or too few words occur often enough.
+        UserError: there is no text, too few words occur often enough, or the folder was made with
+            other arguments.
+        Stopped: a signal came; the state is saved.
     """
     check_options(word2vec, dict(locals()))
     if epochs == 0:
         raise UserError("epochs is 0, but must be at least 1")
+    args = {
+        "model": model, "dim": dim, "window": window, "negatives": negatives,
+        "min_count": min_count, "subsample": subsample, "threads": threads, "pattern": pattern,
+    }  # fmt: skip
     folder = Path(out or "runs/word2vec")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty: choose another folder with --out")
     known, lines = vocabulary(_lines(data, pattern), min_count)
     rng = np.random.default_rng(seed)
-    tables = start(len(known), dim, rng)
+    state = State(start(len(known), dim, rng), rng)
     draw = Drawing(np.array(list(known.values())), window, negatives, subsample, rng)
     step = compiled() or stepped
     tokens = sum(map(len, lines))
     epochs = epochs or min(50, max(8, ENOUGH // tokens))
-    steps = epochs * -(-tokens // PART)
-    history, done, started = [], 0, time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        for epoch in range(1, epochs + 1):
-            loss, questions = 0.0, 0
-            for part in parts(lines):
+    each = -(-tokens // PART)  # parts of an epoch
+    config = {
+        "method": "word2vec",
+        "method_args": args,
+        "data": record_data(data),
+        "recipe": {"epochs": epochs, "lr": lr},
+        "seed": seed,
+        "words": len(known),
+        "tokens": tokens,
+    }
+    if checkpoint := prepare_folder(folder, config, resume):
+        state.load(checkpoint)
+    saved = time.perf_counter()
+    started = saved - state.seconds
+    with signals() as asked, ThreadPoolExecutor(threads) as pool:
+        for epoch in range(state.done // each + 1, epochs + 1):
+            for part in itertools.islice(parts(lines), state.done % each, None):
                 drawn = draw(part)
-                rate = max(LEAST, lr - (lr - LEAST) * done / steps)
-                move = functools.partial(step, tables, drawn, lr=rate, model=model)
-                loss += sum(pool.map(move, spans(drawn, threads)))
-                questions += drawn.asked(model)
-                done += 1
-            seconds = time.perf_counter() - started
-            mean, speed = loss / max(1, questions), epoch * tokens / seconds
-            history.append({"epoch": epoch, "loss": mean, "words_per_second": speed})
+                rate = max(LEAST, lr - (lr - LEAST) * state.done / (epochs * each))
+                move = functools.partial(step, state.tables, drawn, lr=rate, model=model)
+                state.loss += sum(pool.map(move, spans(drawn, threads)))
+                state.questions += drawn.asked(model)
+                state.done += 1
+                now = time.perf_counter()
+                state.seconds = now - started
+                if ended := state.done % each == 0:
+                    state.end_epoch(epoch, tokens)
+                if ended or asked or now - saved > SAVE_EVERY:
+                    state.save(folder)
+                    saved = now
+                if asked:
+                    raise Stopped(
+                        f"stopped in epoch {epoch} of {epochs} and saved in {folder}; the same "
+                        "command with --resume goes on",
+                        asked[0],
+                    )
             if progress:
+                mean, speed = state.history[-1]["loss"], state.history[-1]["words_per_second"]
                 print(f"epoch {epoch}: loss {mean:.4f}, {speed:,.0f} words/s", file=sys.stderr)
-    folder.mkdir(parents=True, exist_ok=True)
-    found = Words(list(known), tables[0][:, :dim].numpy().copy())
+    found = Words(list(known), state.tables[0][:, :dim].numpy().copy())
     found.save(folder / "vectors.txt")
     found.save(folder / "vectors.bin")
-    write_csv(folder / "metrics.csv", history)
-    figures = {"words": len(known), "tokens": tokens, **history[-1]}
-    write_json(folder / "word2vec.json", figures | {"seed": seed, "seconds": seconds})
+    write_csv(folder / "metrics.csv", state.history)
+    figures = {"words": len(known), "tokens": tokens, **state.history[-1]}
+    write_json(folder / "word2vec.json", figures | {"seed": seed, "seconds": state.seconds})
     return found
+
+
+@dataclass
+class State:
+    """Where a training is, between two parts.
+
+    Args:
+        tables: vectors and outputs.
+        rng: what draws.
+        done: parts.
+        loss: summed over the epoch.
+        questions: of the epoch.
+        seconds: in all.
+        history: a row for each epoch.
+    """
+
+    tables: tuple[Tensor, Tensor]
+    rng: np.random.Generator
+    done: int = 0
+    loss: float = 0.0
+    questions: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def end_epoch(self, epoch: int, tokens: int) -> None:
+        """Note its mean loss and the speed so far; the next one's sums start at 0."""
+        mean, speed = self.loss / max(1, self.questions), epoch * tokens / self.seconds
+        self.history.append({"epoch": epoch, "loss": mean, "words_per_second": speed})
+        self.loss, self.questions = 0.0, 0
+
+    def save(self, folder: Path) -> None:
+        """As the folder's last checkpoint."""
+        content = vars(self) | {"rng": json.dumps(self.rng.bit_generator.state)}
+        content["in_epoch"] = {"epoch": len(self.history), "steps": self.done}
+        with kept(folder) as aside, aside.open("wb") as file:
+            torch.save(content, file)
+
+    def load(self, path: Path) -> None:
+        """What `save` wrote."""
+        content = torch.load(path, weights_only=True)
+        del content["in_epoch"]
+        self.rng.bit_generator.state = json.loads(content.pop("rng"))
+        vars(self).update(content)
 
 
 def _lines(data: Any, pattern: str) -> Iterator[list[str]]:
@@ -285,7 +362,7 @@ Step = Callable[..., float]
 
 def compiled() -> Step | None:
     """The loop in C++, window after window; None where there is no compiler."""
-    found = library(SOURCE, FLAGS)
+    found = library(SOURCE, FLAGS, "word2vec is several times slower")
     if found is None:
         return None
     call = found.word2vec
@@ -325,7 +402,7 @@ def stepped(
     inputs, outputs = tables
     words, left, right, negatives = (torch.from_numpy(np.asarray(a)).long() for a in drawn)
     reach = int(max(drawn.left.max(initial=0), drawn.right.max(initial=0)))
-    offsets = torch.tensor([o for o in range(-reach, reach + 1) if o])
+    offsets = torch.tensor([o for o in range(-reach, reach + 1) if o], dtype=torch.long)
     loss = 0.0
     for at in torch.arange(*span).split(batch):
         near = (offsets >= -left[at, None]) & (offsets <= right[at, None])  # (B, m)

@@ -1,4 +1,4 @@
-"""Resampling in C++, built once by PyTorch's extension loader where there is a compiler."""
+"""Resampling in C++, built once where there is a compiler."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ran() -> str:
 @functools.cache
 def compiled() -> Resample | None:
     """The C++ function; None where it cannot be built, or `UNLABELED_COMPILE=0` forbids it."""
-    found = library(SOURCE, FLAGS)
+    found = library(SOURCE, FLAGS, "views turn and scale images more slowly")
     if found is None:
         return None
     calls = {torch.float32: found.resample_floats, torch.uint8: found.resample_bytes}

@@ -1,0 +1,84 @@
+"""What other libraries say that no user of this one can act on: silenced here and nowhere else."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
+from typing import Any
+
+from unlabeled.errors import Notice
+
+FOREIGN = (
+    *("lightning", "lightning_fabric", "lightning_utilities", "torch", "torchmetrics"),
+    *("tensorboard", "tensorflow", "onnx", "onnxscript", "onnxruntime", "timm", "transformers"),
+    *("huggingface_hub", "tokenizers", "tqdm", "joblib", "sklearn", "umap", "numba", "matplotlib"),
+)
+"""Packages whose warnings and logs speak of their own making, or of what is meant so here."""
+
+
+LOGGERS = [logging.getLogger(name) for name in (*FOREIGN, "lightning.pytorch", "lightning.fabric")]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it, warnings of other libraries and their logs below errors are not shown.
+
+    Nor are their bars, where no terminal draws them. Errors, notices of this library, and warnings
+    of the user's own code are.
+    """
+    before = [logger.level for logger in LOGGERS]
+    bars: Any = sys.modules.get("transformers.utils.logging")
+    barred = bars and bars.is_progress_bar_enabled() and not (sys.stderr and sys.stderr.isatty())
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=rf"({'|'.join(FOREIGN)})(\.|$)")
+            _hush()
+            if barred:
+                bars.disable_progress_bar()
+            yield
+    finally:
+        for logger, level in zip(LOGGERS, before, strict=True):
+            logger.setLevel(level)
+        if barred:
+            bars.enable_progress_bar()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Within it, nothing at all is logged, warned of, or written to standard error.
+
+    For exporters, which tell their developers at length what then comes as an error anyway.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def only_notices() -> None:
+    """From here on, as in a command, this library's notices are all that is shown of warnings."""
+    for name in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")  # read when they are imported
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", Notice)
+    warnings.showwarning = _plainly  # type: ignore[assignment]
+    _hush()
+
+
+def _hush() -> None:
+    for logger in LOGGERS:
+        logger.setLevel(max(logger.level, logging.ERROR))
+
+
+def _plainly(message: Any, *_: Any) -> None:
+    with suppress(OSError):  # a terminal may have gone
+        print(f"warning: {message}", file=sys.stderr)
