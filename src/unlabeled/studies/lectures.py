@@ -335,7 +335,8 @@ def l4(lab: Lab) -> Finding:
         (path.stem.removeprefix("picture-").replace("-", " "), path.read_bytes())
         for path in sorted(run.path.glob("picture-*.png"))
     ]
-    error, code_dim = reconstruction_error(lab), run.config["method_args"]["code_dim"]
+    method: Any = reopen(run)
+    error, code_dim = reconstruction_error(lab), method.code_dim
     z, z_test = z_of(lab, "VAE")
     kept = probe_factors(z, z_test, lab.data)
     return Finding(
