@@ -238,6 +238,31 @@ def test_frames_have_official_splits_too(tmp_path):
     assert all(name.startswith("test/c3") for name in data.test.names)
 
 
+def test_a_table_without_labels_is_not_tested_on(tmp_path):
+    """Against a crash on a test table that has only images."""
+    for part, number in (("train", 40), ("test", 3)):
+        rows = {"image": [png(i) for i in range(number)]}
+        rows |= {"label": [i % 2 for i in range(number)]} if part == "train" else {}
+        pq.write_table(pa.table(rows), tmp_path / f"{part}.parquet")
+    data, words = said(open_data, tmp_path, labels_from="label")
+    assert len(data.test)
+    assert all(name.startswith("train") for name in data.test.names)
+    assert "have no label" in words or "have labels" in words
+
+
+def test_pairs_have_official_splits_too(tmp_path):
+    pytest.importorskip("tokenizers")
+    fill(tmp_path, {"train": 6, "val": 3, "test": 2})
+    for path in tmp_path.rglob("*.png"):
+        path.with_suffix(".txt").write_text(f"image number {path.stem}")
+    data, words = said(open_data, f"pairs:{tmp_path}")
+    assert (len(data.train), len(data.validation), len(data.test)) == (6, 3, 2)
+    assert "6 to learn from" in words
+    assert len(said(read_data, f"pairs:{tmp_path}")[0]) == 11
+    with pytest.raises(UserError, match="has captions"):
+        said(open_data, f"pairs:{tmp_path}", test=tmp_path)
+
+
 # Other data to test on
 
 
@@ -352,6 +377,10 @@ def test_the_commands_take_test_data(tmp_path, capsys):
         assert main(["train", "simclr", "--data", str(a), "--out", run, *words, *quick]) == 0
         assert main(["evaluate", run, "--json"]) == 0
         assert '"test_pictures": 7' in capsys.readouterr().out
+    for command in ("train simclr_v2", f"finetune {run}", f"compare {run}"):
+        with pytest.raises(SystemExit):
+            main([*command.split(), "--help"])
+        assert "--test TEST" in capsys.readouterr().out
 
 
 # Links

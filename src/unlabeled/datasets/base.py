@@ -573,7 +573,7 @@ def _official(
     if len(validation):
         message += f", {len(validation):,} for validation are set aside ({told['validation']})"
     _say(message)
-    if target and used and target not in ("shot", "clip"):
+    if target and used and target not in ("shot", PARTNER):
         seen, asked = (np.unique(part.factors[target]) for part in (train, test))
         unseen = [code for code in asked if code not in seen]
         names = samples.classes.get(target) or _numbers(samples.factors[target])
