@@ -223,11 +223,9 @@ def open_data(
         splits.labels_from = labels_from
     elif labels_from is not None:
         raise UserError(f"{splits.name} has its own labels; leave labels_from away")
-    parts = {
-        key: _fit(getattr(splits, key), splits.name, channels, size)
-        for key in ("train", "test", "validation")
-    }
-    splits = replace(splits, **parts)
+    parts = (splits.train, splits.test, splits.validation)
+    train, held, apart = (_fit(part, splits.name, channels, size) for part in parts)
+    splits = replace(splits, train=train, test=held, validation=apart)
     return splits if test is None else with_test(splits, test, labels_from, workers)
 
 
@@ -531,10 +529,8 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
             order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
             n_test = round(share * len(samples))
         n_test = max(1, n_test)
-    train, test = samples.take(order[n_test:]), samples.take(order[:n_test])
-    validation = None
-    if parts is not None:
-        train, test, validation = parts
+    drawn = order[n_test:], order[:n_test], order[:0]
+    train, test, validation = parts or (samples.take(rows) for rows in drawn)
     classes = samples.classes.get(target, []) if target else []
     augment = Room() if rate else Photo()
     return Splits(name, train, test, target, classes, span, augment, validation=validation)
