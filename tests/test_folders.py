@@ -23,6 +23,7 @@ from unlabeled.datasets.encoded import read
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.finetune import finetune
+from unlabeled.training import prepare
 
 QUICK = {"epochs": 1, "batch_size": 8, "progress": False, "logger": "none"}
 COLORS = {"cat": 40, "dog": 200, "owl": 120}
@@ -238,6 +239,31 @@ def test_frames_have_official_splits_too(tmp_path):
     assert all(name.startswith("test/c3") for name in data.test.names)
 
 
+def test_a_table_without_labels_is_not_tested_on(tmp_path):
+    """Against a crash on a test table that has only images."""
+    for part, number in (("train", 40), ("test", 3)):
+        rows = {"image": [png(i) for i in range(number)]}
+        rows |= {"label": [i % 2 for i in range(number)]} if part == "train" else {}
+        pq.write_table(pa.table(rows), tmp_path / f"{part}.parquet")
+    data, words = said(open_data, tmp_path, labels_from="label")
+    assert len(data.test)
+    assert all(name.startswith("train") for name in data.test.names)
+    assert "have no label" in words or "have labels" in words
+
+
+def test_pairs_have_official_splits_too(tmp_path):
+    pytest.importorskip("tokenizers")
+    fill(tmp_path, {"train": 6, "val": 3, "test": 2})
+    for path in tmp_path.rglob("*.png"):
+        path.with_suffix(".txt").write_text(f"image number {path.stem}")
+    data, words = said(open_data, f"pairs:{tmp_path}")
+    assert (len(data.train), len(data.validation), len(data.test)) == (6, 3, 2)
+    assert "6 to learn from" in words
+    assert len(said(read_data, f"pairs:{tmp_path}")[0]) == 11
+    with pytest.raises(UserError, match="has captions"):
+        said(open_data, f"pairs:{tmp_path}", test=tmp_path)
+
+
 # Other data to test on
 
 
@@ -294,64 +320,77 @@ def test_data_with_its_own_splits_sets_them_aside(tmp_path):
     assert "the 2 for testing, the 2 for validation are set aside" in words
 
 
-def test_a_run_remembers_its_test_data(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory):
+    """Training data, test data, and the folder of a run that a command trained on both."""
+    root = tmp_path_factory.mktemp("tested")
+    a, b = make_pair(root)
+    words = f"train simclr --data {a} --test {b} --labels-from folders --out {root / 'run'}"
+    quick = "--epochs 1 --batch-size 8 --logger none"
+    with warnings.catch_warnings():
+        assert main([*words.split(), *quick.split()]) == 0
+    return a, b, root / "run"
+
+
+def test_a_run_remembers_its_test_data(tested, tmp_path, monkeypatch):
     """Against a later evaluation on a fifth of what was trained on, and a resume that forgets."""
-    a, b = make_pair(tmp_path)
-    options = {"labels_from": "folders", "out": tmp_path / "run", **QUICK}
-    run, _ = said(ul.train, "simclr", a, test=b, **options)
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["test"] == str(b)
-    assert config["pictures"] == 20
-    monkeypatch.chdir(tmp_path.parent)
-    run = ul.load(tmp_path / "run")
+    a, b, folder = tested
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["test"], config["pictures"]) == (str(b), 20)
+    monkeypatch.chdir(tmp_path)
+    run = ul.load(folder)
     again, words = said(open_for, run, None)
     assert (len(again.train), len(again.test)) == (20, 7)
     assert "has seen the test" not in words
-    resumed, _ = said(ul.train, "simclr", a, resume=True, **options)
-    assert len(resumed.data.test) == 7
-    with pytest.raises(UserError, match="was made with test = "):
-        said(ul.train, "simclr", a, resume=True, test=a, **options)
     assert len(said(open_for, run, a, "folders")[0].test) < 7
     assert len(said(open_for, run, a, "folders", b)[0].test) == 7
+    options = {"labels_from": "folders", "resume": True, "out": folder} | QUICK
+    assert len(said(ul.train, "simclr", a, **options)[0].data.test) == 7
+    with pytest.raises(UserError, match="was made with test = "):
+        said(ul.train, "simclr", a, test=a, **options)
 
 
-def test_a_fine_tuned_run_remembers_its_test_data_too(tmp_path):
+def test_the_commands_take_test_data(tested, capsys):
+    """Against a flag that only Python knows; `evaluate` finds what the run was trained with."""
+    with warnings.catch_warnings():
+        assert main(["evaluate", str(tested[2]), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["train_pictures"], found["test_pictures"]) == (20, 7)
+    assert found["test_data"] == str(tested[1])
+    for command in ("train simclr_v2", "finetune", "compare", "evaluate"):
+        with pytest.raises(SystemExit):
+            main([*command.split(), "--help"])
+        assert "--test TEST" in capsys.readouterr().out
+
+
+def test_a_fine_tuned_run_remembers_its_test_data_too(tested, tmp_path):
     """It learns from splits that were opened before."""
-    a, b = make_pair(tmp_path)
-    run, _ = said(ul.train, "simclr", a, out=tmp_path / "run", **QUICK)
+    a, b, folder = tested
     further = {"labels_from": "folders", "epochs": 1, "scratch": False, "progress": False}
-    (tuned, figures), _ = said(finetune, run, a, test=b, **further)
+    (tuned, figures), _ = said(finetune, ul.load(folder), a, test=b, out=tmp_path / "t", **further)
     assert figures["test_pictures"] == 7
     assert tuned.config["test"] == str(b)
     assert len(said(open_for, ul.load(tuned.path), None)[0].test) == 7
 
 
-def test_test_data_that_cannot_be_opened_again_is_said(tmp_path):
-    a, b = make_pair(tmp_path)
-    said(ul.train, "simclr", a, test=np.zeros((3, 8, 8), np.uint8), out=tmp_path / "run", **QUICK)
+def test_test_data_that_cannot_be_opened_again_is_said(tested, tmp_path):
+    """Against a split that nobody asked for, and a stranger's program that is run."""
+    shutil.copytree(tested[2], tmp_path / "run")
     run = ul.load(tmp_path / "run")
-    with pytest.raises(UserError, match="array in memory"):
-        open_for(run, None)
-    for test in ("./load.py", f"{b}/load.py:f"):  # of a stranger's folder
+    for test, message in (
+        ("in memory", "array in memory"),
+        ("./load.py", "loaded by a file"),
+        ("/somewhere/load.py:f", "loaded by a file"),
+    ):
         run.config["test"] = test
-        with pytest.raises(UserError, match="loaded by a file"):
+        with pytest.raises(UserError, match=message):
             open_for(run, None)
     config = json.loads((tmp_path / "run" / "config.json").read_text()) | {"test": 3}
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="test is no string"):
         ul.load(tmp_path / "run")
-
-
-def test_the_commands_take_test_data(tmp_path, capsys):
-    """Against a flag that only Python knows; what `evaluate` is told of is the run's."""
-    a, b = make_pair(tmp_path)
-    run = str(tmp_path / "run")
-    words = ["--labels-from", "folders", "--test", str(b)]
-    quick = ["--epochs", "1", "--batch-size", "8", "--logger", "none"]
-    with warnings.catch_warnings():
-        assert main(["train", "simclr", "--data", str(a), "--out", run, *words, *quick]) == 0
-        assert main(["evaluate", run, "--json"]) == 0
-        assert '"test_pictures": 7' in capsys.readouterr().out
+    x = np.zeros((3, 1, 8, 8), np.uint8)
+    assert said(prepare, "simclr", x, test=x)[0].config["test"] == "in memory"
 
 
 # Links
@@ -527,8 +566,8 @@ def test_a_folder_called_as_a_data_set_is_said(tmp_path, monkeypatch):
         assert len(data.train) == 9
         assert not words
         assert data.name.partition(":")[0] != "pairs"  # whose recipe would be taken
-    run, words = said(ul.train, "simclr", Path("pairs"), out="run", **QUICK)
-    assert run.config["data"] == str(tmp_path / "pairs")
+    job, words = said(prepare, "simclr", Path("pairs"))
+    assert job.config["data"] == str(tmp_path / "pairs")
     assert "simclr is the method of that name, not the file simclr.py; that is ./simclr.py" in words
     assert "is the data set" not in words
 

@@ -619,7 +619,10 @@ def _method(command: str, argv: list[str]) -> tuple[str, type[Method], list[str]
             print(f"usage: {line}\n\nunlabeled {command} METHOD --help tells a method's flags.")
             raise SystemExit(0)
         raise UserError(f"name the method first: {line}")
-    return argv[0], registry.find("methods", argv[0]), argv[1:]
+    found = registry.find("methods", argv[0])
+    if command != "train" or not inspect.isclass(found):  # `train` says so itself
+        registry.say_which("methods", argv[0])
+    return argv[0], found, argv[1:]
 
 
 def _parse(build: Callable[[str], ArgumentParser], argv: list[str]) -> tuple[ArgumentParser, Any]:

@@ -37,7 +37,7 @@ UNREADABLE = (
 GREY = ("1", "L", "LA", "La", "I", "F")
 
 
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Pillow tries no others: some would start a program."""
 try:
     import tifffile

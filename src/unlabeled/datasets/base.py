@@ -233,11 +233,9 @@ def open_data(
         raise UserError(f"{splits.name} has its own range of values; omit --value-range")
     elif labels_from is not None:
         raise UserError(f"{splits.name} has its own labels; leave labels_from away")
-    parts = {
-        key: _fit(getattr(splits, key), splits.name, channels, size)
-        for key in ("train", "test", "validation")
-    }
-    splits = replace(splits, **parts)
+    parts = (splits.train, splits.test, splits.validation)
+    train, held, apart = (_fit(part, splits.name, channels, size) for part in parts)
+    splits = replace(splits, train=train, test=held, validation=apart)
     return splits if test is None else with_test(splits, test, labels_from, workers)
 
 
@@ -555,10 +553,8 @@ def split(
             order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
             n_test = round(share * len(samples))
         n_test = max(1, n_test)
-    train, test = samples.take(order[n_test:]), samples.take(order[:n_test])
-    validation = None
-    if parts is not None:
-        train, test, validation = parts
+    drawn = order[n_test:], order[:n_test], order[:0]
+    train, test, validation = parts or (samples.take(rows) for rows in drawn)
     classes = samples.classes.get(target, []) if target else []
     augment = Room() if rate else Photo()
     return Splits(name, train, test, target, classes, span, augment, validation=validation)
@@ -597,7 +593,7 @@ def _official(
     if len(validation):
         message += f", {len(validation):,} for validation are set aside ({told['validation']})"
     _say(message)
-    if target and used and target not in ("shot", "clip"):
+    if target and used and target not in ("shot", PARTNER):
         seen, asked = (np.unique(part.factors[target]) for part in (train, test))
         unseen = [code for code in asked if code not in seen]
         names = samples.classes.get(target) or _numbers(samples.factors[target])

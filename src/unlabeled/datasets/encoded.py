@@ -364,16 +364,20 @@ def _tables(root: Path, tables: list[str]) -> Source:
     """Parquet or Arrow with a column of encoded pictures; rows are read as they are needed."""
     names: list[str] = []
     columns: dict[str, str] = {}
-    schemas: set[str] = set()
+    schemas: dict[str, list[str]] = {}
+    lengths: dict[str, int] = {}
     for table in tables:
         with _readable(root / table):
             schema, rows = _schema(root / table)
         columns[table] = _picture_column(root / table, schema)
-        schemas |= set(schema.names)
+        schemas[table], lengths[table] = schema.names, rows
         names += [f"{table}#{row}" for row in range(rows)]
 
     def cells(pick: Callable[[str], str]) -> Iterator[tuple[str, list[Any]]]:
         for table in tables:
+            if not pick(table):  # such as labels of a test part
+                yield table, [None] * lengths[table]
+                continue
             with _readable(root / table):
                 for batch in _batches(root / table, pick(table)):
                     yield table, batch.column(0).to_pylist()
@@ -386,9 +390,9 @@ def _tables(root: Path, tables: list[str]) -> Source:
             yield Held(part, tuple(content or b"" for content in contents))
 
     def labels(column: str) -> list[str] | None:
-        if column not in schemas:
+        if not any(column in names for names in schemas.values()):
             return None
-        found = cells(lambda _: column)
+        found = cells(lambda table: column if column in schemas[table] else "")
         return ["" if cell is None else str(cell) for _, held in found for cell in held]
 
     return Source(names, [_stamp(root / table) for table in tables], chunks, labels)

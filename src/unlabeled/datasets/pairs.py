@@ -92,7 +92,7 @@ def with_captions(
     told = [[own[i % len(own)] for i in range(most)] for own in captions]
     table = tokens(tokenizer, [text for own in told for text in own], length)
     table = table.reshape(len(captions), most, length)
-    for part in (splits.train, splits.test):
+    for part in (splits.train, splits.test, splits.validation):
         part.factors[PARTNER] = table[part.factors[PARTNER]]
     splits.target = None if splits.target == PARTNER else splits.target
     splits.tokenizer, splits.vocabulary = tokenizer.to_str(), tokenizer.get_vocab_size()

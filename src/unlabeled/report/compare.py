@@ -72,8 +72,8 @@ def _result(run: Run, data: Any, labels_from: Any, test: Any) -> dict[str, Any]:
         } == {key: type(found.get(key)) for key in ("data", "test_pictures")}:
             return found | {"run": run.config, "target": str(found.get("target"))}
     own = data is None and test is None
-    figures = run.evaluate(data, labels_from=labels_from, test=test, report=own)
-    return figures | {"run": run.config}
+    judged = run.evaluate(data, labels_from=labels_from, test=test, report=own)
+    return judged | {"run": run.config}
 
 
 def _tested(result: dict[str, Any]) -> str:
