@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from unlabeled.datasets.base import Pictures, blocks, to_float
+from unlabeled.modes import evaluating
 
 
 @torch.no_grad()
@@ -18,14 +19,13 @@ def embed(
 ) -> np.ndarray:
     """Features of pictures: (N, C, H, W) -> (N, dim) float32.
 
-    In eval mode, in float32 and on the encoder's device; the encoder's mode is put back afterwards.
+    In eval mode, in float32 and on the encoder's device; afterwards each layer is in the mode it
+    was in.
     """
-    was_training = encoder.training
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    encoder.eval()
     parts = []
-    for part in blocks(x, batch_size):
-        pictures = to_float(torch.from_numpy(part).to(device), span)
-        parts.append(encoder(pictures).float().cpu().numpy())
-    encoder.train(was_training)
+    with evaluating(encoder):
+        for part in blocks(x, batch_size):
+            pictures = to_float(torch.from_numpy(part).to(device), span)
+            parts.append(encoder(pictures).float().cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)  # type: ignore[arg-type]
