@@ -37,28 +37,27 @@ class NextSentence(Method):
         self.verdict = Verdict(reader(encoder, "next_sentence", ("both",)), words, share)
 
     def halves(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of a first half and of a second one, (B, K / 2 · L), and if it follows (B,).
-
-        Raises:
-            UserError: there is no other text in the batch.
-        """
+        """Tokens of a first half and of a second one, (B, K / 2 · L), and if it follows (B,)."""
         half = batch.x.shape[2] // 2
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         first, second = rows[:, :half].flatten(1), rows[:, half:].flatten(1)
-        if len(rows) < 2:
-            raise UserError(
-                "next_sentence takes second halves from other texts of the batch, which holds 1 "
-                "for each process; give a larger --batch-size"
-            )
         follows = torch.rand(len(rows), device=rows.device) < 0.5
         other = second[elsewhere(len(rows), rows.device)]
-        follows = follows | (other == second).all(1)  # another text's, but the same words
+        follows = follows | (other == second).all(1)  # the same words, or no other text there
         return first, torch.where(follows[:, None], second, other), follows
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
         """What is seen, the whole text, which words are hidden, (B, n); where the second half
         begins, and whether it follows (B,).
+
+        Raises:
+            UserError: there is no other text in the batch.
         """
+        if len(batch.x) < 2:
+            raise UserError(
+                "next_sentence takes second halves from other texts of the batch, which holds 1 "
+                "for each process; give a larger --batch-size"
+            )
         first, second, follows = self.halves(batch)
         return *self.verdict.views(first, second, self.encoder), follows
 
