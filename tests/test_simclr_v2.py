@@ -76,7 +76,7 @@ def test_each_step_leaves_the_ones_before_as_they_were(sprites, tmp_path):
             run.embed(sprites[0][:7]).tobytes(),
         )
 
-    splits = open_data((sprites[0][:200], sprites[1][:200]))
+    splits = open_data((sprites[0][:120], sprites[1][:120]))
     options = {"batch_size": 32, "progress": False, "logger": "none"}
     pretrained = ul.train(
         "simclr", splits, out=tmp_path / "a", epochs=1, layers=3, dim=16, **options
