@@ -23,7 +23,7 @@ from unlabeled.datasets.base import Samples, split
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.methods.supervised import Supervised
-from unlabeled.objectives import barlow_twins, nt_xent, vicreg
+from unlabeled.objectives import barlow_twins, info_nce, nt_xent, vicreg
 from unlabeled.optim import LARS
 from unlabeled.views import Affine, Flip
 
@@ -521,12 +521,52 @@ def naive_bank(z, own, others, temperature):
     return total
 
 
-def test_instance_discrimination_leaves_the_batch_out_of_the_negatives():
+def naive_drawn(z, rows, index, drawn, temperature):
+    """Each query beside the drawn rows that are not its own image's."""
+    each = [
+        naive_bank(z[i : i + 1], rows[[k]], rows[[j for j in drawn if j != k]], temperature)
+        for i, k in enumerate(index)
+    ]
+    return sum(each) / len(each)
+
+
+def test_instance_discrimination_leaves_out_a_querys_own_row_only():
+    """Fails where rows of other images in the batch are left out as well, or its own is not."""
     method = make("instance_discrimination", plain(), pictures=20, temperature=0.3)
-    x, index, others = pictures(3), torch.tensor([4, 9, 2]), torch.tensor([9, 7, 4, 4, 12, 2])
+    x, index, others = pictures(3), [4, 9, 2], [9, 7, 4, 4, 12, 2]
     z = method.head(method.encoder(x))
-    expected = naive_bank(z, method.bank.rows[index], method.bank.rows[[7, 12]], 0.3)
-    assert method.loss((x, index, others)).item() == pytest.approx(expected, rel=1e-5)
+    expected = naive_drawn(z, method.bank.rows, index, others, 0.3)
+    loss = method.loss((x, torch.tensor(index), torch.tensor(others)))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["instance_discrimination", "pirl"])
+@pytest.mark.parametrize("number", [2, 6])
+def test_a_batch_of_all_images_is_contrasted(name, number):
+    """Fails where a batch that holds the whole data set leaves no negative, and so no gradient."""
+    method = make(name, pictures=number, negatives=64)
+    loss = method.loss(method.views(a_batch(number)))
+    loss.backward()
+    assert loss > 0.1
+    assert any(p.grad.abs().max() > 1e-4 for p in method.encoder.parameters())
+
+
+def test_negatives_of_the_same_image_are_left_out_query_by_query():
+    """InfoNCE with rows is InfoNCE of each query with the negatives that are left for it."""
+    g = torch.Generator().manual_seed(0)
+    a, b, negatives = (torch.randn(n, 5, generator=g).double() for n in (4, 4, 6))
+    a.requires_grad_()
+    rows, of = torch.tensor([3, 1, 7, 3]), torch.tensor([1, 3, 3, 8, 1, 9])
+    each = [info_nce(a[i : i + 1], b[i : i + 1], 0.3, negatives[of != rows[i]]) for i in range(4)]
+    loss = info_nce(a, b, 0.3, negatives, rows, of)
+    torch.testing.assert_close(loss, torch.stack(each).mean())
+    none = info_nce(a, b, 0.3, negatives, torch.full((4,), 5), torch.full((6,), 5))
+    none.backward()
+    assert none == 0
+    assert a.grad.isfinite().all()
+    assert torch.autograd.gradcheck(lambda a: info_nce(a, b, 0.3, negatives, rows, of), (a,))
+    with pytest.raises(UserError, match="go together"):
+        info_nce(a, b, 0.3, negatives, rows)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -534,11 +574,11 @@ def test_pirl_equals_equation_5(share):
     """λ of the turned copy, 1 − λ of the picture; only the picture's embedding is kept."""
     method = make("pirl", plain(), pictures=20, temperature=0.3, share=share)
     (x, turned), index = two_views(3), torch.tensor([4, 9, 2])
-    own, rest = method.bank.rows[index], method.bank.rows[[7, 12]]
+    rows, drawn = method.bank.rows, [9, 7, 12, 2]
     z, z_turned = method.head(method.encoder(x)), method.turned_head(method.encoder(turned))
-    expected = share * naive_bank(z_turned, own, rest, 0.3)
-    expected += (1 - share) * naive_bank(z, own, rest, 0.3)
-    loss = method.loss((x, turned, index, torch.tensor([9, 7, 12, 2])))
+    expected = share * naive_drawn(z_turned, rows, index.tolist(), drawn, 0.3)
+    expected += (1 - share) * naive_drawn(z, rows, index.tolist(), drawn, 0.3)
+    loss = method.loss((x, turned, index, torch.tensor(drawn)))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(method.seen[1], F.normalize(z, dim=1))
 

@@ -124,6 +124,9 @@ def test_a_rule_for_other_layers_is_refused():
         CLAPP(build("small", 3, (32, 32)))
     with pytest.raises(UserError, match="fewer to skip"):
         CLAPP(build("patches", 3, (32, 32)), steps=2, skip=2)
+    method = CLAPP(build("patches", 3, (32, 32)))
+    with pytest.raises(UserError, match="which holds 1; give a --batch-size of at least 2"):
+        method.loss(method.views(Batch(torch.rand(1, 3, 32, 32), torch.arange(1))))
     few = CLAPP(build("patches", 3, (32, 32), patch=24))
     with pytest.raises(UserError, match="too few"):
         few.loss(few.views(Batch(pictures(dtype=torch.float32), torch.arange(6))))

@@ -25,6 +25,11 @@ def cls(request) -> type[Method]:
 
 @pytest.fixture
 def method(cls) -> Method:
+    return made(cls)
+
+
+def made(cls, network: str | None = None, **network_options) -> Method:
+    """The method on its own encoder, narrow, or on another one."""
     torch.manual_seed(0)
     channels, size = 3 if cls.colour else 1, size_of(cls)
     arguments = {"classes": 3, "augment": Affine(), "shape": (channels, *size)}
@@ -34,7 +39,9 @@ def method(cls) -> Method:
     options = cls.encoder_args | ({"width": 4} if cls.network in ("small", "patches") else {})
     if cls.reads in ("words", "sentences"):
         options |= {"vocabulary": 300, "width": 32, "layers": 2}
-    return cls(build(cls.network, channels, size, **options), **chosen)
+    if network:
+        options = cls.encoder_args | network_options
+    return cls(build(network or cls.network, channels, size, **options), **chosen)
 
 
 def size_of(cls) -> tuple[int, int]:
@@ -118,6 +125,44 @@ def test_the_encoder_moves(method):
         method.update()
     moved = zip(before, method.encoder.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in moved)
+
+
+@pytest.mark.parametrize("network", [None, "vit"])  # vit's summary has weights of its own
+def test_all_that_shapes_the_features_learns(cls, network):
+    """Every parameter on the way to `encoder(x)` moves, not some: what is embedded was trained.
+
+    Fails for a method that trains a map or tokens, but not what makes the features of them.
+    """
+    if network and cls.network != "small":
+        pytest.skip("it has an encoder of its own kind")
+    method = made(cls, network, **({"width": 24, "depth": 2} if network else {}))
+    batch = a_batch(method)
+    resting = features_come_from(method.encoder, batch.x)
+    assert resting
+    before = {name: p.clone() for name, p in method.encoder.named_parameters()}
+    optimizers = optimizers_of(method)
+    for _ in range(4):  # what lies before weights that start at 0 moves after those
+        for player, loss in method.turns(method.views(batch)):
+            optimizers[player].zero_grad()
+            loss.backward()
+            optimizers[player].step()
+        with torch.no_grad():
+            method.update()
+        after = dict(method.encoder.named_parameters())
+        resting = [name for name in resting if torch.equal(after[name], before[name])]
+        if not resting:
+            break
+    assert resting == []
+
+
+def features_come_from(encoder: torch.nn.Module, x: torch.Tensor) -> list[str]:
+    """Names of the parameters that the features of x depend on."""
+    encoder = copy.deepcopy(encoder).requires_grad_(True)
+    z = encoder(x)
+    g = torch.Generator().manual_seed(2)
+    (z * torch.randn(z.shape, generator=g)).sum().backward()
+    found = encoder.named_parameters()
+    return [name for name, p in found if p.grad is not None and p.grad.abs().max() > 1e-6]
 
 
 def test_players_exist_and_take_turns(method):

@@ -11,6 +11,7 @@ from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.encoders.patches import Above, apart, side_by_side
 from unlabeled.errors import UserError
+from unlabeled.methods.clapp import CLAPP
 from unlabeled.methods.cpc import CPC, turned
 from unlabeled.objectives.predicted import negatives, predictive, predictive_hinge
 from unlabeled.views import Chain, Flip
@@ -75,6 +76,55 @@ def test_a_negative_is_never_what_is_predicted(among):
         same = (drawn // 3) == (b // 3)
         if among != "both":
             assert same.all() == (among == "same")
+
+
+@pytest.mark.parametrize("objective", [predictive, predictive_hinge])
+@pytest.mark.parametrize(
+    ("n", "t", "among", "fits"),
+    [(1, 5, "others", False), (1, 1, "both", False), (4, 1, "same", False), (2, 1, "others", True),
+     (1, 2, "same", True), (1, 2, "both", True), (2, 1, "both", True)],
+)  # fmt: skip
+def test_nothing_is_its_own_negative(objective, n, t, among, fits):
+    """Fails where one sequence, or one place, is contrasted with itself, or with nothing."""
+    a, b = rows(n, t, 3), rows(n, t, 3, seed=1)
+    if fits:
+        assert objective(a, b, among) > 0
+        for _ in range(20):
+            assert (negatives(b, among) != b).all()
+        return
+    with pytest.raises(UserError, match="no negatives among"):
+        objective(a, b, among)
+
+
+def test_a_batch_of_one_image_is_predicted_among_its_own_places_only():
+    """Fails where it is taken as its own negative; and of audio the last frame has no other."""
+    alone = Batch(torch.rand(1, 1, 32, 32), torch.arange(1))
+    for objective in ("info_nce", "hinge"):
+        method = CPC(build("patches", 1, (32, 32), width=2), objective=objective)
+        with pytest.raises(UserError, match="batch-size"):
+            method.loss(method.views(alone))
+        method = CPC(method.encoder, objective=objective, negatives="same")
+        assert method.loss(method.views(alone)) > 0
+        method = CPC(
+            build("wave", 1, (1, 640), width=4, context=4),
+            objective=objective, negatives="same", steps=9,
+        )  # fmt: skip
+        sound = Batch(torch.rand(1, 1, 1, 640), torch.arange(1))
+        frames = method.encoder.predicted(sound.x)[0].shape[2]
+        assert frames < 9  # steps reach beyond the last frame
+        assert method.loss(method.views(sound)) > 0
+
+
+@pytest.mark.parametrize(("size", "patch", "skip"), [(32, None, 1), (28, 7, 2), (30, 5, 2)])
+def test_rows_that_share_pixels_are_not_predicted(size, patch, skip):
+    """Patches of odd sides share a row of pixels with the next but one."""
+    encoder = build("patches", 1, (size, size), width=2, patch=patch)
+    for cls in (CPC, CLAPP):
+        assert cls(encoder).skip == skip
+        assert cls(encoder, skip=0).skip == 0
+    wave = build("wave", 1, (1, 1600), width=4, context=4)
+    assert CPC(wave).skip == 0  # as the paper
+    assert CLAPP(wave).skip == 1
 
 
 def test_the_hinge_is_the_papers():

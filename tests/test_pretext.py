@@ -1,5 +1,6 @@
 """Pretext tasks: the questions are well put, the shortcuts closed, the answers learnt."""
 
+import copy
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.heads import Critic
 from unlabeled.errors import UserError
 from unlabeled.methods.colorization import Colorization
-from unlabeled.methods.context_encoder import ContextEncoder, holes
+from unlabeled.methods.context_encoder import ContextEncoder, covered, holes
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.jigsaw import Jigsaw
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
@@ -59,6 +60,14 @@ def test_tiles_lie_in_their_cells():
     assert len(corners.unique(dim=0)) == 6  # 2 places down, 3 across: all are drawn
 
 
+@pytest.mark.parametrize("size", [6, 7, 8, 9, 12, 15])
+@pytest.mark.parametrize("share", [0.75, 0.8, 0.95])
+def test_small_tiles_keep_their_gap(size, share):
+    """Fails where rounding makes a tile as large as its cell, so that edges go on in the next."""
+    cut = tiles(numbered(size, size), 3, share)
+    assert cut.shape[-1] < size // 3
+
+
 def test_tiles_without_a_gap_are_the_picture():
     x = pictures(2, (3, 9, 9))
     cut = tiles(x, 3, share=1.0)
@@ -81,6 +90,10 @@ def test_one_colour_is_kept():
     kept = (one_colour(x) == x).flatten(2).all(2)  # (B, 3)
     assert (kept.sum(1) == 1).all()
     assert kept.any(0).all()
+    dark_but_one = torch.tensor([0.2, 0.5, 0.8])[:, None, None] + 0.01 * pictures(60)
+    noisy = one_colour(dark_but_one)  # noise about the kept color, with its deviation alone
+    only = dark_but_one[(noisy == dark_but_one).flatten(2).all(2)]
+    torch.testing.assert_close(noisy.mean((1, 2, 3)), only.mean((1, 2)), atol=1e-4, rtol=0)
     grey = pictures(3, (1, 8, 8))
     assert torch.equal(one_colour(grey), grey)
 
@@ -183,6 +196,23 @@ def test_stages_take_turns():
     assert all(p.grad is not None for p in method.encoder.parameters())
 
 
+def test_resting_stages_rest_with_all_they_have():
+    """Fails where a stage that only hands on still moves its BatchNorm, or ends in eval mode."""
+    method = DenoisingAutoencoder(small(), stacked=True, shape=SHAPE)
+    method.encoder.stages[0][1].eval()  # one that its owner froze
+    modes = [layer.training for layer in method.modules()]
+    for turn in range(5):
+        method.progress = (turn + 0.5) / 5
+        before = [copy.deepcopy(stage.state_dict()) for stage in method.encoder.stages]
+        method.loss(method.views(batch()))
+        moved = [
+            any(not torch.equal(v, before[i][k]) for k, v in stage.state_dict().items())
+            for i, stage in enumerate(method.encoder.stages)
+        ]
+        assert moved == [i > 0 and turn in (i, 4) for i in range(4)]
+        assert [layer.training for layer in method.modules()] == modes
+
+
 @pytest.mark.parametrize(("kind", "area"), [("centre", 0.25), ("top", 0.5), ("blocks", 0.22)])
 def test_holes_have_their_area(kind, area):
     missing = holes(pictures(200), kind)
@@ -207,14 +237,18 @@ def test_holes_are_where_they_are_said_to_be():
         assert torch.equal(again[0, 0] > 0, missing)
 
 
-def test_the_painter_sees_no_hole():
-    method = ContextEncoder(small(), shape=SHAPE).eval()
-    x, missing = method.views(batch())
-    other = torch.where(missing, 1 - x, x)
-    other = other + (x.mean((2, 3), keepdim=True) - other.mean((2, 3), keepdim=True)) * missing * 4
-    torch.testing.assert_close(
-        method.drawn(x, missing), method.drawn(other, missing), atol=1e-3, rtol=0
-    )
+def test_a_hole_is_filled_with_what_is_seen_of_each_channel():
+    """Fails for the mean of the whole image, of the batch, or of all channels together."""
+    x = pictures(2, (3, 8, 6))
+    missing = holes(x, "top")
+    x = torch.where(missing, 7.0, x)
+    filled = covered(x, missing)
+    assert torch.equal(filled[:, :, 4:], x[:, :, 4:])
+    for image, full in zip(x, filled, strict=True):
+        for channel, painted in zip(image, full, strict=True):
+            assert painted[:4].unique().item() == pytest.approx(channel[4:].mean().item())
+    every = torch.ones_like(missing)
+    assert torch.equal(covered(x, every), torch.zeros_like(x))  # nothing is seen, and no NaN
 
 
 def test_two_players_pull_apart():
@@ -248,8 +282,7 @@ def test_a_critic_has_spectral_norms_of_one():
 
 
 @pytest.mark.parametrize("encoder", ["small", "vit"])
-def test_hidden_patches_are_hidden(encoder):
-    """What is drawn does not depend on them."""
+def test_patches_are_hidden_at_random(encoder):
     shape = (3, 32, 32)
     torch.manual_seed(0)
     made = build(encoder, 3, (32, 32), **({} if encoder == "small" else {"width": 24, "depth": 2}))
@@ -257,10 +290,6 @@ def test_hidden_patches_are_hidden(encoder):
     x, order = method.views(batch(4, shape))
     assert method.seen == 16
     assert (order.sort(1).values == torch.arange(64)).all()
-    other = torch.rand_like(x)
-    keep = method.covered(torch.ones_like(x), order[:, :16]) == 1
-    mixed = torch.where(keep, x, other)
-    torch.testing.assert_close(method.drawn(x, order), method.drawn(mixed, order))
     assert method.pictures(x)["picture, what is seen, drawn"].shape == (4, 3, 3, 32, 32)
 
 
@@ -274,6 +303,49 @@ def test_the_error_is_of_hidden_patches():
     ]
     torch.testing.assert_close(method.loss((x, order)), torch.stack(squares).mean())
     assert math.isclose(wanted[0, 0].mean().item(), 0, abs_tol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["small", "vit"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 13])
+@pytest.mark.parametrize("size", [(4, 4), (8, 8), (9, 15), (15, 12), (16, 16)])
+def test_tiny_images_have_a_finite_error_worth_learning(encoder, channels, size):
+    """Fails where a patch of one value is divided by its deviation, or less its mean is nothing."""
+    torch.manual_seed(0)
+    args = {"width": 12, "depth": 1} if encoder == "vit" else {"width": 4}
+    method = MaskedAutoencoder(
+        build(encoder, channels, size, **args), width=12, depth=1, shape=(channels, *size)
+    )
+    x = pictures(4, (channels, *size))
+    assert method.targets(x).std() > 0.1
+    loss = method.loss(method.views(Batch(x, torch.arange(4))))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+    assert all(v.isfinite().all() for v in method.eval().pictures(x).values())
+
+
+@pytest.mark.parametrize("name", ["small", "vit", "lenet", "resnet18", "places", "patches", "unet"])
+def test_a_masked_autoencoder_trains_all_that_it_embeds(name):
+    """Fails where tokens are trained, but not the class token that gathers them."""
+    torch.manual_seed(0)
+    args = {"vit": {"width": 12, "depth": 2}, "resnet18": {"width": 1 / 16}}
+    encoder = build(name, 3, (32, 32), **args.get(name, {}))
+    for p in encoder.parameters():  # residual branches start at 0, and let no gradient through
+        p.data.add_(0.1)
+    x = pictures(6, (3, 32, 32))
+    encoder(x).square().sum().backward()
+    reached = [n for n, p in encoder.named_parameters() if p.grad is not None]
+    method = MaskedAutoencoder(encoder, width=12, shape=(3, 32, 32))
+    method.zero_grad()
+    method.loss(method.views(Batch(x, torch.arange(6)))).backward()
+    learning = {n for n, p in encoder.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached
+    assert set(reached) <= learning
+
+
+def test_a_patch_must_leave_another_to_be_seen():
+    with pytest.raises(UserError, match="at most half of a side"):
+        MaskedAutoencoder(small(), patch=20, shape=SHAPE)
 
 
 @pytest.mark.parametrize("name", ["jigsaw", "relative_patch", "context_encoder"])

@@ -62,6 +62,39 @@ def test_fine_tuning_starts_from_the_first_layer_of_the_head(sprites, tmp_path):
     assert encoder.dim == 128
 
 
+def test_each_step_leaves_the_ones_before_as_they_were(sprites, tmp_path):
+    """Fails where fine-tuning trains the pretrained encoder in place, so that the "linear" figure
+    is a probe of the fine-tuned one; or where the teacher learns, moves or changes its mode.
+    """
+    from unlabeled.datasets import open_data
+
+    def snapshot(run):
+        state = {k: v.cpu().numpy().tobytes() for k, v in run.method.state_dict().items()}
+        return (
+            state,
+            [m.training for m in run.method.modules()],
+            run.embed(sprites[0][:7]).tobytes(),
+        )
+
+    splits = open_data((sprites[0][:120], sprites[1][:120]))
+    options = {"batch_size": 32, "progress": False, "logger": "none"}
+    pretrained = ul.train(
+        "simclr", splits, out=tmp_path / "a", epochs=1, layers=3, dim=16, **options
+    )
+    pretrained.encoder.stages[0].train()  # an owner's own mode
+    before = snapshot(pretrained)
+    quiet = {"epochs": 1, "progress": False}
+    teacher = simclr_v2.tune_from_middle(pretrained, splits, "30", out=tmp_path / "b", **quiet)
+    assert snapshot(pretrained) == before
+    taught = snapshot(teacher)
+    student = simclr_v2.distil(teacher, splits, encoder="small", out=tmp_path / "c", **quiet)
+    figures = simclr_v2.judge(pretrained, teacher, student, splits, "30", 0)
+    assert snapshot(pretrained) == before
+    assert snapshot(teacher) == taught
+    fresh = simclr_v2.judge(ul.load(tmp_path / "a"), teacher, student, splits, "30", 0)
+    assert figures["linear"] == fresh["linear"]
+
+
 def test_distillation_is_the_cross_entropy_of_equation_2():
     torch.manual_seed(0)
     teacher = registry.find("methods", "supervised")(

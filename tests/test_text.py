@@ -221,6 +221,20 @@ def test_only_order_tells_the_order_of_halves(sentences_of_each):
     assert not follows.all()
 
 
+def test_what_follows_is_never_said_not_to():
+    """Fails where a text alone in its batch, or one of equal texts, is its own wrong half."""
+    batch, _ = batch_of(2)
+    method = method_of("next_sentence")
+    equal = batch._replace(x=batch.x[:1].expand(2, -1, -1, -1))
+    alone = batch._replace(x=batch.x[:1], index=batch.index[:1])
+    for seed in range(20):
+        torch.manual_seed(seed)
+        assert method.halves(equal)[2].all()
+        assert method.halves(alone)[2].all()
+    with pytest.raises(UserError, match="holds 1 for each process"):
+        method.views(alone)
+
+
 def test_a_verdict_reads_the_means_of_both_texts():
     batch, _ = batch_of(8)
     method = method_of("next_sentence").eval()

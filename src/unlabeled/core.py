@@ -322,10 +322,6 @@ class MemoryBank(nn.Module):
         """Row numbers at random, (number,)."""
         return torch.randint(len(self.rows), (number,), device=self.rows.device)
 
-    def forward(self, index: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of pictures (B, dim), and the drawn rows that are of no picture of this step."""
-        return self.rows[index], self.rows[drawn[~torch.isin(drawn, gather(index))]]
-
     @torch.no_grad()
     def follow(self, index: Tensor, z: Tensor) -> None:
         """Rows of the pictures just seen, by all processes, move towards z (B, dim)."""

@@ -18,6 +18,7 @@ from unlabeled.errors import Notice
 from unlabeled.evaluation import health
 from unlabeled.evaluation.features import embed
 from unlabeled.files import write_csv
+from unlabeled.modes import evaluating
 
 Row = dict[str, float]
 
@@ -122,7 +123,5 @@ def _two_views(views: Any, x: Tensor) -> bool:
 
 @torch.no_grad()
 def _features(encoder: torch.nn.Module, x: Tensor) -> Tensor:
-    was_training = encoder.training
-    z = encoder.eval()(x).float().cpu()
-    encoder.train(was_training)
-    return z
+    with evaluating(encoder):
+        return encoder(x).float().cpu()

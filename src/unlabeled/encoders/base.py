@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unlabeled import registry
 from unlabeled.encoders import external
 from unlabeled.errors import UserError, reason
+from unlabeled.modes import evaluating
 from unlabeled.views.colour import grey as in_grey
 
 
@@ -148,18 +149,16 @@ def forget(encoder: nn.Module) -> nn.Module:
 
 def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:
     """Try the module on two blank pictures; note the number of features it gives."""
-    was_training = module.training
     tensors = itertools.chain(module.parameters(), module.buffers())
     place = next((t.device for t in tensors), torch.device("cpu"))
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(module):
         try:
-            out = module.eval()(torch.zeros(2, channels, *size, device=place))
+            out = module(torch.zeros(2, channels, *size, device=place))
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the encoder cannot take pictures of {channels}×{size[0]}×{size[1]}: "
                 f"{reason(error)}"
             ) from error
-    module.train(was_training)
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise UserError(

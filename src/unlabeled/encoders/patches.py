@@ -86,6 +86,11 @@ class Patches(Encoder):
         """One stage, which predicts itself."""
         return Patches([self.stages[stage]], self.cut, [channels], above=False)
 
+    @property
+    def overlap(self) -> int:
+        """How many of the next rows of patches share pixels with a row."""
+        return -(-self.cut.side // self.cut.stride) - 1
+
     def places(self, x: Tensor) -> Tensor:
         """The mean of each patch, in its place: (B, C, p, P·p) -> (B, C, rows, columns)."""
         means = x.unflatten(3, (self.cut.number, -1)).mean((2, 4))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unlabeled.datasets.base import Pictures, blocks, to_float
 from unlabeled.errors import UserError
+from unlabeled.modes import evaluating
 
 
 @torch.no_grad()
@@ -22,7 +23,8 @@ def embed(
 ) -> np.ndarray:
     """Features of images: (N, C, H, W) -> (N, dim) float32.
 
-    In eval mode, in float32 and on the encoder's device; the encoder's mode is put back afterwards.
+    In eval mode, in float32 and on the encoder's device; afterwards each layer is in the mode it
+    was in.
 
     Args:
         encoder: the network.
@@ -34,14 +36,12 @@ def embed(
     Raises:
         UserError: some features are NaN or infinite.
     """
-    was_training = encoder.training
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    encoder.eval()
     parts = []
-    for part in blocks(x, batch_size):
-        pictures = to_float(torch.from_numpy(part).to(device), span)
-        parts.append(encoder(pictures).float().cpu().numpy())
-    encoder.train(was_training)
+    with evaluating(encoder):
+        for part in blocks(x, batch_size):
+            pictures = to_float(torch.from_numpy(part).to(device), span)
+            parts.append(encoder(pictures).float().cpu().numpy())
     z = np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)  # type: ignore[arg-type]
     if check_finite:
         refuse_not_finite(z)

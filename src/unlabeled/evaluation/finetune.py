@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ def finetune(
         fresh = train(
             "supervised",
             labelled,
-            encoder=encoder if known else forget(run.encoder.cpu()).train(),
+            encoder=encoder if known else forget(copy.deepcopy(run.encoder).cpu()).train(),
             encoder_args=run.inputs["args"] if known else None,
             out=folder / "scratch",
             lr=RATES["scratch"],
@@ -130,7 +131,7 @@ def accuracy(run: Run, splits: Splits) -> float:
     """Share of the test pictures that the classifier of a run just trained names rightly."""
     z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.range))
     assert run.method is not None
-    classifier = run.method.get_submodule("classifier").cpu()
+    classifier = copy.deepcopy(run.method.get_submodule("classifier")).cpu()
     with torch.no_grad():
         guess = classifier(z).argmax(1).numpy()
     return float((guess == splits.test.factors[str(splits.target)]).mean())

@@ -40,7 +40,7 @@ class Dense(nn.Module):
     in a feature pyramid (Lin et al. 2017); each of the two tasks has a 3×3 convolution of its own.
 
     Args:
-        encoder: with `stages`; changed by training unless frozen.
+        encoder: with `stages`; they are copied.
         shape: channels, height and width of the scenes.
         freeze: the encoder stays in eval mode and learns nothing.
 
@@ -52,7 +52,8 @@ class Dense(nn.Module):
         super().__init__()
         if not isinstance(stages := getattr(encoder, "stages", None), nn.ModuleList):
             raise UserError("transfer needs an encoder with stages, such as small or resnet18")
-        self.stages, self.freeze = stages.requires_grad_(not freeze).eval(), freeze
+        self.stages = copy.deepcopy(stages).requires_grad_(not freeze).eval()
+        self.freeze = freeze
         device = next((p.device for p in stages.parameters()), torch.device("cpu"))
         try:
             maps = self.maps(torch.zeros(1, *shape, device=device))
@@ -153,7 +154,7 @@ def learn(
         raise UserError(f"epochs is {epochs}, but must be at least 1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Dense(copy.deepcopy(encoder), scenes.x.shape[1:], freeze=freeze).train()
+        model = Dense(encoder, scenes.x.shape[1:], freeze=freeze).train()
     device = next(model.parameters()).device
     head = [p for name, p in model.named_parameters() if not name.startswith("stages.")]
     groups = [{"params": head, "part": 1.0}]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.patches import Each, apart, side_by_side
 from unlabeled.errors import UserError
-from unlabeled.methods.cpc import lanes
+from unlabeled.methods.cpc import check_steps, lanes
 from unlabeled.objectives.precision import full_precision
 from unlabeled.parallel import gather, own, world_size
 from unlabeled.plasticity import Step, dendrites, hebbian
@@ -31,7 +31,8 @@ class CLAPP(Method):
 
     Args:
         steps: how many patches, or frames of sound, are predicted ahead.
-        skip: nearest steps that are left out, since their patches overlap.
+        skip: nearest steps that are left out; unless given, those of patches that share pixels with
+            where is predicted from, and one of audio.
         rule: "autograd", or "hebbian": the explicit local rule (eq. 6–8), the same to the last
             digits, for stages of convolution and ReLU. Then nothing is propagated back.
         samples: length of the pieces of sound that are learnt from; 0 takes recordings whole.
@@ -51,7 +52,7 @@ class CLAPP(Method):
         encoder: nn.Module,
         *,
         steps: int = 3,
-        skip: int = 1,
+        skip: int | None = None,
         rule: Literal["autograd", "hebbian"] = "autograd",
         samples: int = 2560,
         jitter: View | None = None,
@@ -60,8 +61,8 @@ class CLAPP(Method):
         super().__init__(encoder)
         if not hasattr(encoder, "places"):
             raise UserError("clapp predicts sound or patches: use --encoder patches or wave")
-        if not 0 <= skip < steps:
-            raise UserError(f"of {steps} steps none is left with skip {skip}; give fewer to skip")
+        skip = getattr(encoder, "overlap", 1) if skip is None else skip
+        check_steps(steps, skip)
         self.predictors = nn.ModuleList(
             nn.ModuleList(nn.Linear(c, c, bias=False) for _ in range(steps - skip))
             for c in self.encoder.widths
@@ -94,9 +95,18 @@ class CLAPP(Method):
         return found
 
     def steps(self, predictors: Any, z: Tensor) -> list[Step]:
-        """Those that there are in places z (B, D, R, S), each against another picture."""
+        """Those that there are in places z (B, D, R, S), each against another image.
+
+        Raises:
+            UserError: there is no other image, or no place so far ahead.
+        """
+        if len(z) < 2:
+            raise UserError(
+                "clapp contrasts each image with another of the batch, which holds 1; give a "
+                "--batch-size of at least 2"
+            )
         found = [
-            Step(k, predict.weight, int(torch.randint(1, max(2, len(z)), ())))
+            Step(k, predict.weight, int(torch.randint(1, len(z), ())))
             for k, predict in enumerate(predictors, self.skip + 1)
             if k < z.shape[2]
         ]

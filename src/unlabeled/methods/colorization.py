@@ -87,7 +87,7 @@ class Colorization(Method):
 
     def scores(self, x: Tensor) -> Tensor:
         """Of each bin: pictures, of which the grey is seen, (B, 3, H, W) -> (B, Q, h, w)."""
-        return self.decoder(self.encoder(x)).float()
+        return self.decoder(self.encoder(grey(x))).float()  # an encoder may see colors otherwise
 
     def colours(self, x: Tensor) -> Tensor:
         """The annealed mean of the bins (eq. 5): pictures (B, 3, H, W) -> a*, b* (B, 2, H, W)."""

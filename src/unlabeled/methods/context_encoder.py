@@ -20,11 +20,13 @@ from unlabeled.parallel import sum_over
 class ContextEncoder(Method):
     """L = λ_rec · L_rec + λ_adv · L_adv; two players, a painter and a critic, take turns.
 
-    L_rec is the squared error within the hole. The critic sees whole pictures, real ones and ones
-    with the hole filled, where the paper's sees the hole's content alone; it has the hinge loss and
-    spectral norms, which do not need the paper's care for balance; it weighs 0.02 for the paper's
-    0.001, at which fillings stay as blurred as without it. The whole hole counts alike; the paper
-    lets a rim of 7 pixels overlap with what is seen, and count ten times.
+    The hole is filled with the mean of each image's visible pixels, so that the painter sees
+    nothing of its content; the paper fills it with the mean of the data set. L_rec is the squared
+    error within the hole. The critic sees whole pictures, real ones and ones with the hole filled,
+    where the paper's sees the hole's content alone; it has the hinge loss and spectral norms, which
+    do not need the paper's care for balance; it weighs 0.02 for the paper's 0.001, at which
+    fillings stay as blurred as without it. The whole hole counts alike; the paper lets a rim of 7
+    pixels overlap with what is seen, and count ten times.
 
     Args:
         hole: "centre" is a quarter of the area; "blocks" are random squares of as much in all;
@@ -86,15 +88,21 @@ class ContextEncoder(Method):
         self.critic.follow()
 
     def drawn(self, x: Tensor, missing: Tensor) -> Tensor:
-        """Whole pictures from what is there, in [0, 1]."""
-        mean = x.mean((2, 3), keepdim=True)
-        return self.painter(torch.where(missing, mean, x)).float().sigmoid()
+        """Whole images from what is visible of them (B, C, H, W), in [0, 1]."""
+        return self.painter(covered(x, missing)).float().sigmoid()
 
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """Pictures, with their hole, and filled."""
         missing = holes(x, self.hole)
         filled = torch.where(missing, self.drawn(x, missing), x)
         return {"picture, hole, filling": torch.stack([x, x.masked_fill(missing, 0.5), filled], 1)}
+
+
+def covered(x: Tensor, missing: Tensor) -> Tensor:
+    """Images (B, C, H, W) with each channel's visible mean wherever `missing` (B, 1, H, W)."""
+    visible = (~missing).sum((2, 3), keepdim=True).clamp(min=1)
+    mean = x.masked_fill(missing, 0).sum((2, 3), keepdim=True) / visible
+    return torch.where(missing, mean, x)
 
 
 def holes(x: Tensor, kind: str) -> Tensor:

@@ -31,9 +31,15 @@ class CPC(Method):
     from a context of their own row and the two above, where v2's sees all rows above, or in four
     directions, each from a context of its own (v2).
 
+    A context never sees a pixel of the patches that it predicts: of patches that overlap by half,
+    the nearest rows are not predicted, as in v2, whose code ignores them. Of audio all frames are,
+    as in the paper, though the receptive fields of the next two still share samples with the
+    context's last frame.
+
     Args:
         steps: how many are predicted, each by its own W_k.
-        skip: nearest steps that are left out, since their patches overlap.
+        skip: nearest steps that are left out; unless given, those of patches that share pixels with
+            the context's, and none of audio.
         negatives: from other places of the "same" recording or picture, from the same place of
             "others", or "both".
         objective: InfoNCE over all negatives, or a hinge with one of them.
@@ -57,7 +63,7 @@ class CPC(Method):
         encoder: nn.Module,
         *,
         steps: int = 8,
-        skip: int = 0,
+        skip: int | None = None,
         negatives: Among = "others",
         objective: Literal["info_nce", "hinge"] = "info_nce",
         directions: Literal[1, 4] = 1,
@@ -68,8 +74,8 @@ class CPC(Method):
         super().__init__(encoder)
         if not hasattr(encoder, "predicted"):
             raise UserError("cpc predicts sound or patches: use --encoder wave or patches")
-        if not 0 <= skip < steps:
-            raise UserError(f"of {steps} steps none is left with skip {skip}; give fewer to skip")
+        skip = getattr(encoder, "overlap", 0) if skip is None else skip
+        check_steps(steps, skip)
         z, c = self.encoder.latent
         self.turns_of = TURNS[directions]
         self.contexts = nn.ModuleList(self.encoder.context() for _ in self.turns_of)
@@ -102,8 +108,10 @@ class CPC(Method):
     def ahead(self, z: Tensor, c: Tensor, predictors: Any) -> list[Tensor]:
         """The loss of each step k: c of row r is asked for z of row r + k."""
         found = []
+        # The farthest step of a single lane has one place, and no other of its own sequence.
+        rows = z.shape[2] - (self.negatives == "same" and z.shape[3] == 1)
         for k, predict in enumerate(predictors, self.skip + 1):
-            if k < z.shape[2]:
+            if k < rows:
                 a, b = predict(lanes(c[:, :, :-k])), lanes(z[:, :, k:])  # (B, rows · S, D)
                 found.append(self.says(gather(a), gather(b), self.negatives))
         if not found:
@@ -112,6 +120,14 @@ class CPC(Method):
                 "pieces with --samples, smaller patches, or a smaller --skip"
             )
         return found
+
+
+def check_steps(steps: int, skip: int) -> None:
+    """Raises UserError where none of the steps is left."""
+    if not 0 <= skip < steps:
+        raise UserError(
+            f"of {steps} steps none is left with skip {skip}; give more steps, or fewer to skip"
+        )
 
 
 def turned(x: Tensor, turn: tuple[int, int]) -> Tensor:

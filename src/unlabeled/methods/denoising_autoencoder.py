@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 from unlabeled.errors import UserError
+from unlabeled.modes import evaluating
 
 
 class DenoisingAutoencoder(Method):
@@ -81,8 +82,9 @@ class DenoisingAutoencoder(Method):
     def stage_loss(self, turn: int, damaged: Tensor, clean: Tensor) -> Tensor:
         """How well a stage's output tells its clean input, from a damaged one."""
         if turn:
-            with torch.no_grad():
-                for stage in self.encoder.stages[:turn]:
+            before = self.encoder.stages[:turn]
+            with torch.no_grad(), evaluating(before):  # their BatchNorm rests, too
+                for stage in before:
                     clean = stage(clean)
             damaged = self.damage(clean)
         again = self.back[turn](self.encoder.stages[turn](damaged))
@@ -106,11 +108,10 @@ def _ways_back(encoder: Any, shape: tuple[int, int, int]) -> list[nn.Module]:
     if not hasattr(encoder, "stages"):
         raise UserError("this encoder has no stages to be stacked; leave stacked away")
     ways: list[nn.Module] = []
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(encoder):
         x = torch.zeros(2, *shape)
         for stage in encoder.stages:
-            y = stage.eval()(x)
-            stage.train()
+            y = stage(x)
             ways.append(
                 nn.Sequential(
                     nn.Upsample(tuple(x.shape[2:]), mode="nearest"),

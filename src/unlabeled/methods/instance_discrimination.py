@@ -18,13 +18,14 @@ from unlabeled.views import Photo, View
 class InstanceDiscrimination(Method):
     """A view of a picture should find the picture's row in the bank among others' rows.
 
-    The softmax of eq. 2 is taken over the own row and a random sample of others, anew in each step;
-    the paper approximates the same softmax over all rows by noise-contrastive estimation.
+    The softmax of eq. 2 is taken over the own row and a random sample of others, anew in each step
+    and from the whole bank; a row that was drawn is left out for its own image only. The paper
+    approximates the same softmax over all rows by noise-contrastive estimation.
 
     Args:
         dim: width of the projection and of the bank.
         temperature: τ.
-        negatives: rows of other pictures in each step; 4096 in the paper.
+        negatives: rows drawn in each step; 4096 in the paper.
         momentum: share of a row that stays when its picture is seen again.
         pictures: rows of the bank; those of the data set.
         augment: the view; the data set's own unless given.
@@ -64,8 +65,8 @@ class InstanceDiscrimination(Method):
         x, index, others = views
         z = F.normalize(self.project(x).float(), dim=1)  # (B, dim)
         self.seen = index, z.detach()
-        own, others = self.bank(index, others)
-        return info_nce(z, own, self.temperature, others)
+        own, noise = self.bank.rows[index], self.bank.rows[others]
+        return info_nce(z, own, self.temperature, noise, index, others)
 
     def update(self) -> None:
         """Rows of the pictures just seen move towards their new embeddings."""

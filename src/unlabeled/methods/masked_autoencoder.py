@@ -6,6 +6,7 @@ networks without tokens Xie et al. 2022, "SimMIM".
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -22,12 +23,16 @@ from unlabeled.errors import UserError
 class MaskedAutoencoder(Method):
     """A transformer sees the visible patches only, and a smaller one draws the others.
 
+    The transformer's class token, which is what it embeds afterwards, gathers the visible patches
+    and goes into the decoder beside them (the paper's appendix A.1), so that it learns, too.
+
     A convolutional network sees the picture with grey in place of what is hidden. The error is
     counted on hidden patches alone.
 
     Args:
         share: of the patches that are hidden.
-        normalise: whether each patch is drawn less its own mean and over its own deviation.
+        normalise: whether each patch is drawn less its own mean and over its own deviation; a patch
+            of one value, a pixel of one channel, is drawn as it is.
         width: of the drawing transformer, or of the drawing network's last layer.
         depth: blocks of the drawing transformer; 8 in the paper.
         patch: side of a patch; the transformer's own, else an eighth of the picture's unless given.
@@ -61,8 +66,13 @@ class MaskedAutoencoder(Method):
             raise UserError(f"this transformer's patches are {own} pixels wide, not {patch}")
         self.patch = patch or own
         self.grid = height // self.patch, wide // self.patch
-        self.share, self.normalise = share, normalise
+        if math.prod(self.grid) < 2:
+            raise UserError(
+                f"patches of {self.patch} pixels leave nothing to be seen of images of "
+                f"{height}×{wide}; give a smaller --patch, at most half of a side"
+            )
         pixels = channels * self.patch**2
+        self.share, self.normalise = share, normalise and pixels > 1
         if isinstance(encoder, ViT):
             self.decoder: nn.Module = _Drawing(encoder.dim, width, depth, self.grid, pixels)
         else:
@@ -107,7 +117,7 @@ class MaskedAutoencoder(Method):
             kept = tokens.gather(2, visible[:, None].expand(-1, tokens.shape[1], -1))[:, :, None]
             for block in self.encoder.stages[1:]:
                 kept = block(kept)  # (B, dim, 1, seen)
-            return self.decoder(kept.squeeze(2), visible).float()
+            return self.decoder(self.encoder.summary(kept), kept.squeeze(2), visible).float()
         return self.patches(self.decoder(self.encoder(self.covered(x, visible))).float())
 
     def covered(self, x: Tensor, visible: Tensor) -> Tensor:
@@ -134,7 +144,7 @@ class MaskedAutoencoder(Method):
 
 
 class _Drawing(nn.Module):
-    """From visible tokens to all patches: a token of its own stands for each hidden one."""
+    """From the class token and visible tokens to all patches; each hidden one has a token, too."""
 
     def __init__(
         self, dim: int, width: int, depth: int, grid: tuple[int, int], pixels: int
@@ -148,9 +158,11 @@ class _Drawing(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor, visible: Tensor) -> Tensor:
-        """(B, dim, seen) and their places (B, seen) -> (B, N, pixels)."""
+    def forward(self, summary: Tensor, tokens: Tensor, visible: Tensor) -> Tensor:
+        """Class token (B, dim), tokens (B, dim, seen), their places (B, seen) -> (B, N, pixels)."""
         known = self.enter(tokens.transpose(1, 2))  # (B, seen, width)
         every = self.hidden.to(known.dtype).expand(len(known), len(self.places), -1)
         every = every.scatter(1, visible[:, :, None].expand_as(known), known) + self.places
-        return self.last(self.norm(self.blocks(every)))
+        first = self.enter(summary)[:, None].to(every.dtype)  # it has no place
+        every = self.blocks(torch.cat([first, every], 1))[:, 1:]
+        return self.last(self.norm(every))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import Verdict, reader
+from unlabeled.errors import UserError
 from unlabeled.views.tokens import elsewhere, tokens_of
 
 
@@ -42,12 +43,21 @@ class NextSentence(Method):
         first, second = rows[:, :half].flatten(1), rows[:, half:].flatten(1)
         follows = torch.rand(len(rows), device=rows.device) < 0.5
         other = second[elsewhere(len(rows), rows.device)]
+        follows = follows | (other == second).all(1)  # the same words, or no other text there
         return first, torch.where(follows[:, None], second, other), follows
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
         """What is seen, the whole text, which words are hidden, (B, n); where the second half
         begins, and whether it follows (B,).
+
+        Raises:
+            UserError: there is no other text in the batch.
         """
+        if len(batch.x) < 2:
+            raise UserError(
+                "next_sentence takes second halves from other texts of the batch, which holds 1 "
+                "for each process; give a larger --batch-size"
+            )
         first, second, follows = self.halves(batch)
         return *self.verdict.views(first, second, self.encoder), follows
 

@@ -31,7 +31,7 @@ class PIRL(Method):
         dim: width of the projections and of the bank.
         temperature: τ.
         share: λ, weight of the copy's loss; the rest is the picture's own.
-        negatives: rows of other pictures in each step; 32000 in the paper.
+        negatives: rows drawn in each step, each left out for its own image; 32000 in the paper.
         momentum: share of a row that stays when its picture is seen again.
         pictures: rows of the bank; those of the data set.
         shape: channels, height and width of the pictures; the data set's own unless given.
@@ -89,11 +89,12 @@ class PIRL(Method):
             z_changed = self.join(parts.view(len(x), -1))
         z = F.normalize(self.head(h).float(), dim=1)  # (B, dim)
         z_changed = F.normalize(z_changed.float(), dim=1)  # (B, dim)
-        own, others = self.bank(index, others)
+        own, noise = self.bank.rows[index], self.bank.rows[others]
         self.seen = index, z.detach()
-        return self.share * info_nce(z_changed, own, self.temperature, others) + (
-            1 - self.share
-        ) * info_nce(z, own, self.temperature, others)
+        changed_loss, loss = (
+            info_nce(v, own, self.temperature, noise, index, others) for v in (z_changed, z)
+        )
+        return self.share * changed_loss + (1 - self.share) * loss
 
     def update(self) -> None:
         """Rows of the pictures just seen move towards their new embeddings."""

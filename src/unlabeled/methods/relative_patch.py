@@ -28,7 +28,7 @@ class RelativePatch(Method):
 
     Args:
         share: of a cell's side that a patch takes; 1 leaves no gap and no jitter.
-        drop_colour: probability that a picture keeps one of its colours only.
+        drop_colour: probability that a patch keeps one of its colours only.
         tile: side to which patches are resized; half of the picture's unless given. An encoder of
             one size only needs that size.
         hidden: width of the hidden layer above both patches.
@@ -61,13 +61,15 @@ class RelativePatch(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The middle patch and another of each picture (B, 2, C, s, s), and its place (B,)."""
-        x = self.weak(batch.x)
-        dropped = torch.rand(len(x), 1, 1, 1, device=x.device) < self.drop_colour
-        cut = tiles(torch.where(dropped, one_colour(x), x), 3, self.share, self.tile)
-        place = torch.randint(len(PLACES), (len(x),), device=x.device)
-        other = torch.tensor(PLACES, device=x.device)[place]
-        rows = torch.arange(len(x), device=x.device)
-        return torch.stack([cut[:, 4], cut[rows, other]], 1), place
+        cut = tiles(self.weak(batch.x), 3, self.share, self.tile)
+        place = torch.randint(len(PLACES), (len(cut),), device=cut.device)
+        other = torch.tensor(PLACES, device=cut.device)[place]
+        rows = torch.arange(len(cut), device=cut.device)
+        pair = torch.stack([cut[:, 4], cut[rows, other]], 1)
+        # Each patch by itself: noise with the mean of the whole image would tell its place.
+        mono = one_colour(pair.flatten(0, 1)).view_as(pair)
+        dropped = torch.rand(*pair.shape[:2], 1, 1, 1, device=pair.device) < self.drop_colour
+        return torch.where(dropped, mono, pair), place
 
     def scores(self, x: Tensor) -> Tensor:
         """Of each place: (B, 2, C, s, s) -> (B, 8)."""

@@ -6,6 +6,7 @@ Semi-Supervised Learners", sections 2.1–2.3.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def tune_from_middle(
     """The encoder with the first layer of its projection head, fine-tuned (section 2.2).
 
     Args:
-        pretrained: a run of SimCLR with a head of at least two layers.
+        pretrained: a run of SimCLR with a head of at least two layers; it is not changed.
         splits: labelled data.
         labels: how many are used.
         out: its run folder.
@@ -140,7 +141,8 @@ def tune_from_middle(
     head: Any = reopen(pretrained).head
     if isinstance(head, nn.Identity) or len(head) < 4:
         raise UserError(f"{pretrained.path} has no projection head with a middle; give it layers")
-    middle = nn.Sequential(pretrained.encoder, *head[:3]).train()
+    # A copy, since training is in place and the pretrained encoder is still to be probed.
+    middle = nn.Sequential(copy.deepcopy(pretrained.encoder), *head[:3]).train()
     y = splits.train.factors[str(splits.target)]
     rows = len(sample_labels(y, labels, common.get("seed", 0)))
     batch = min(BATCH, rows)
@@ -171,7 +173,7 @@ def distil(
     """A fresh network that learns what a fine-tuned one says of all pictures, unlabelled (eq. 2).
 
     Args:
-        teacher: a run of `supervised`, just trained.
+        teacher: a run of `supervised`, just trained; it is not changed.
         splits: the data; its labels are not used.
         encoder: of the student.
         out: its run folder.
@@ -181,7 +183,7 @@ def distil(
     """
 
     class Student(_Distillation):
-        taught_by: Any = teacher.method
+        taught_by: Any = copy.deepcopy(teacher.method)
 
     options: dict[str, Any] = {"classes": len(splits.classes), "temperature": temperature}
     return train(Student, splits, encoder=encoder, out=out, epochs=epochs, **options, **common)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.evaluation.carrying import carry
+from unlabeled.modes import evaluating
 from unlabeled.views import Crop, View
 from unlabeled.views.colour import colour_bins, grey, lab, rgb, soft_bins
 
@@ -97,6 +98,7 @@ class VideoColorization(Method):
         """Embeddings of all pixels, (B, dim, H, W): the maps of the picture shifted by each number
         of pixels below the stride, woven into each other.
         """
+        x = grey(x)  # the encoder may see colors otherwise
         height, width = x.shape[2:]
         more = (-height % self.stride + self.stride - 1, -width % self.stride + self.stride - 1)
         wide = F.pad(x, (0, more[1], 0, more[0]), mode="replicate")
@@ -127,15 +129,19 @@ class VideoColorization(Method):
 
 def _map_of(encoder: nn.Module, shape: tuple[int, int, int]) -> tuple[int, tuple[int, int]]:
     """Channels of an encoder's map, and its height and width."""
-    was_training = encoder.training
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(encoder):
         try:
-            found = encoder.eval().map(torch.zeros(1, *shape))  # type: ignore[operator]
+            found = encoder.map(torch.zeros(1, *shape))  # type: ignore[operator]
         except (AttributeError, RuntimeError) as error:
             raise UserError(
                 "video_colorization needs an encoder with a map of places: use places, or a resnet"
             ) from error
-    encoder.train(was_training)
+    summary = getattr(getattr(encoder, "network", encoder), "summary", None)
+    if summary is not None and any(True for _ in summary.parameters()):
+        raise UserError(
+            "this encoder has layers after its map, which video_colorization would not train, "
+            "though its features come from them: use places, or a resnet"
+        )
     height, width = found.shape[2:]
     if min(height, width) < 4:
         raise UserError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.objectives._checks import objective
-from unlabeled.objectives._similarity import log_sums
+from unlabeled.objectives._similarity import NONE, log_sums
 
 
 @objective()
@@ -79,6 +79,8 @@ def info_nce(
     b: Float[Tensor, "n d"],
     temperature: float = 0.2,
     negatives: Float[Tensor, "k d"] | None = None,
+    rows: Int[Tensor, " n"] | None = None,
+    negative_rows: Int[Tensor, " k"] | None = None,
 ) -> Float[Tensor, ""]:
     """Which of some candidates belongs to the query? (van den Oord et al. 2018, eq. 4.)
 
@@ -90,15 +92,28 @@ def info_nce(
         a: queries.
         b: their keys, row by row.
         temperature: τ, above 0.
-        negatives: keys of other pictures; b_i must not be among them.
+        negatives: keys of other pictures; b_i must not be among them, unless rows are given.
+        rows: which image each query is of. A negative of the same image is left out of that query's
+            candidates, and of no other's. The (n, k) similarities are then held.
+        negative_rows: which image each negative is of; needed with `rows`.
 
     Returns:
         a scalar ≥ 0; the logarithm of the number of candidates where all are alike.
+
+    Raises:
+        UserError: (a ValueError) one of `rows` and `negative_rows` is given without the other, or
+            without negatives.
     """
+    if len({rows is None, negative_rows is None}) == 2 or (rows is not None and negatives is None):
+        raise UserError("rows and negative_rows go together, and with negatives; give all three")
     positive = (a * b).sum(1) / temperature  # (n,)
     if negatives is None:
         return log_sums(a / temperature, b).mean() - positive.mean()
-    others = log_sums(a / temperature, negatives)
+    if rows is None or negative_rows is None:
+        others = log_sums(a / temperature, negatives)
+    else:
+        own = rows[:, None] == negative_rows  # (n, k)
+        others = (a / temperature @ negatives.T).masked_fill(own, NONE).logsumexp(1)
     return (torch.logaddexp(positive, others) - positive).mean()
 
 

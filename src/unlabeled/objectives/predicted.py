@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from unlabeled.errors import UserError
 from unlabeled.objectives._checks import objective
 
 Among = Literal["same", "others", "both"]
@@ -32,8 +33,12 @@ def predictive(
     Returns:
         a scalar ≥ 0, the mean over places; the logarithm of the number of candidates where all are
         alike.
+
+    Raises:
+        UserError: nothing is left to be a negative.
     """
     n, t, _ = a.shape
+    _refuse_alone(n, t, among)
     here = torch.einsum("ntd,nsd->nts", a, b)  # (n, t, t): the true one on the diagonal
     if among != "same":
         there = torch.einsum("ntd,mtd->ntm", a, b)  # (n, t, n)
@@ -62,18 +67,31 @@ def predictive_hinge(
 
     Returns:
         a scalar ≥ 0, the mean over places, halved over the signs.
+
+    Raises:
+        UserError: nothing is left to be a negative.
     """
     near = (1 - (a * b).sum(2)).relu()
     far = (1 + (a * negatives(b, among)).sum(2)).relu()
     return (near.mean() + far.mean()) / 2
 
 
+def _refuse_alone(n: int, t: int, among: Among) -> None:
+    """Raises UserError where what is predicted would be its own negative."""
+    if (n == 1 or among == "same") and (t == 1 or among == "others"):
+        raise UserError(
+            f"{n} sequences of {t} places have no negatives among {among}; give a --batch-size of "
+            "at least 2, longer sequences, or other --negatives"
+        )
+
+
 def negatives(b: Float[Tensor, "n t d"], among: Among) -> Float[Tensor, "n t d"]:
     """One for each place: of another place of the same sequence, or of another sequence."""
     n, t, _ = b.shape
-    later = b.roll(-int(torch.randint(1, t, ())), 1) if t > 1 else None
+    _refuse_alone(n, t, among)
+    later = b.roll(-int(torch.randint(1, t, ())), 1) if t > 1 else b
     other = b.roll(-int(torch.randint(1, n, ())), 0) if n > 1 else b
-    if later is None or among == "others":
+    if among == "others" or t == 1:
         return other
     if among == "same" or n == 1:
         return later

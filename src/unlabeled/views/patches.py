@@ -22,7 +22,8 @@ def tiles(
     Args:
         x: pictures.
         n: cells down and across; what does not divide is left over at the right and below.
-        share: of a cell's shorter side that a tile takes; 1 leaves no gap and no jitter.
+        share: of a cell's shorter side that a tile takes; 1 leaves no gap and no jitter, less
+            leaves at least a pixel of room where a cell has two.
         size: side to which tiles are resized; as cut unless given.
 
     Raises:
@@ -32,7 +33,9 @@ def tiles(
     cell = torch.tensor([h // n, w // n])
     if cell.min() < 1:
         raise UserError(f"pictures of {h}×{w} cannot be cut into {n}×{n} tiles; give larger ones")
-    side = max(1, round(share * int(cell.min())))
+    shortest = int(cell.min())
+    largest = shortest - (share < 1)  # rounding leaves no small cell without a gap
+    side = max(1, min(round(share * shortest), largest))
     free = (cell - side + 1).to(x.device)  # places of a tile in its cell, down and across
     jitter = (torch.rand(b, n * n, 2, device=x.device) * free).long()
     corner = torch.cartesian_prod(torch.arange(n), torch.arange(n)).view(-1, 2) * cell
@@ -63,8 +66,9 @@ def one_colour(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return x
     kept = torch.randint(3, (len(x),), device=x.device)
     mask = F.one_hot(kept, 3).bool()[:, :, None, None]
-    mean, std = ((x * mask).sum((1, 2, 3)) / x[0, 0].numel(), x.std((1, 2, 3)))
-    noise = mean[:, None, None, None] + 0.01 * std[:, None, None, None] * torch.randn_like(x)
+    only = x[torch.arange(len(x), device=x.device), kept].flatten(1)  # (B, H·W)
+    mean, std = (v[:, None, None, None] for v in (only.mean(1), only.std(1, correction=0)))
+    noise = mean + 0.01 * std * torch.randn_like(x)
     return torch.where(mask, x, noise)
 
 
