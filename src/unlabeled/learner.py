@@ -28,6 +28,7 @@ from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.evaluation import health
 from unlabeled.history import History
 from unlabeled.native import fused, keeping_memory
+from unlabeled.state import preserve_settings
 
 DEFAULT_FLAGS = {
     "enable_progress_bar": False,
@@ -157,8 +158,6 @@ def fit(
         UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
         Stopped: a signal came and the run was saved.
     """
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
     sample = splits.train.take(rows)
     sample.x = sample.x[:]
@@ -184,9 +183,15 @@ def fit(
     if processes > 1:
         parallel.synchronise(method)
         flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
-    with signals() as asked, exact_single_pixels(method), warnings.catch_warnings():
+    with (
+        signals() as asked,
+        exact_single_pixels(method),
+        preserve_settings(),
+        _quiet_lightning(),
+        warnings.catch_warnings(),
+    ):
         # Lightning would rather have workers and more frequent logs.
-        warnings.filterwarnings("ignore", module=r"lightning\.pytorch|torch\.")
+        warnings.filterwarnings("ignore", module=r"lightning\.|torch\.")
         callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
         try:
             trainer = L.Trainer(
@@ -221,6 +226,20 @@ def fit(
                 ) from error
             raise
     return history
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Its loggers speak of problems only, while this lasts."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _ddp(method: Method, accelerator: str) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError
+from unlabeled.state import eval_mode
 
 
 class Local(Method):
@@ -80,14 +81,12 @@ def alone(encoder: nn.Module, shape: tuple[int, int, int]) -> list[Encoder]:
             "this encoder has layers after its last stage, which would not learn by "
             "stages: use --encoder small, resnet18, patches or wave"
         )
-    found, was_training = [], encoder.training
+    found = []
     x = torch.zeros(2, *shape, device=next(encoder.parameters()).device)
-    with torch.no_grad():
-        encoder.eval()
+    with eval_mode(encoder), torch.no_grad():
         for i, stage in enumerate(encoder.stages):
             x = stage(x)
             found.append(encoder.alone(i, x.shape[1], encoder.summary(x).shape[1]))
-    encoder.train(was_training)
     return found
 
 

@@ -29,6 +29,7 @@ from unlabeled.files import write_bytes, write_json
 from unlabeled.local import Local
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.run import Run, load
+from unlabeled.state import preserve_rng
 from unlabeled.views import kernel
 
 LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
@@ -36,6 +37,7 @@ LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
 
+@preserve_rng()
 def train(
     method: str | type[Method],
     data: Any,
@@ -68,8 +70,9 @@ def train(
         data: a folder of pictures, tar shards or tables, a film, a .npy or .npz file, or a name of
             `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
             tensor, a pair (pictures, labels) or a torch Dataset.
-        encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module;
-            small unless given, or what the method needs.
+        encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a class
+            or a module, of which a copy is trained (all of it in train mode if the module as a
+            whole is in eval mode); small unless given, or what the method needs.
         encoder_args: arguments of the encoder, such as width.
         start: a run whose encoder to begin with, instead of random weights.
         seed: of weights, order and views.
@@ -96,7 +99,8 @@ def train(
         options: fields of the recipe (`epochs`, `batch_size`, `lr`, …) and arguments of the method.
 
     Returns:
-        the finished run.
+        the finished run: its encoder and method in eval mode, every weight of the encoder open
+        to gradients. Random generators and PyTorch's settings are as they were before the call.
 
     Raises:
         UserError: something does not fit; the message says what to do.
@@ -178,6 +182,7 @@ def train(
     return run
 
 
+@preserve_rng()
 def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     """What `train` with the same arguments would take, in words; nothing is written.
 
@@ -192,6 +197,7 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     return describe(found, job.name, job.splits, job.recipe)
 
 
+@preserve_rng()
 def check_same(run: str | Path, method: str | type[Method], data: Any, **options: Any) -> None:
     """Refuse a run folder that was made with other arguments of `train` than these.
 
@@ -201,6 +207,7 @@ def check_same(run: str | Path, method: str | type[Method], data: Any, **options
     _refuse_other(Path(run) / "config.json", prepare(method, data, **options).config)
 
 
+@preserve_rng()
 def reopen(run: Run) -> Method:
     """The method of a finished run with its heads, in eval mode, from its last checkpoint.
 
@@ -325,6 +332,8 @@ def _job(
         network = copy.deepcopy(begun.encoder).train()
     else:
         network = build(encoder, splits.channels, splits.size, **encoder_args)
+        if not network.training:  # as others hand out pretrained networks
+            network.train()
     learner = _made(cls, network, arguments, local, (splits.channels, *splits.size))
     from unlabeled.learner import choose_precision
 

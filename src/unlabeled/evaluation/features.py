@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from unlabeled.datasets.base import Pictures, blocks, to_float
+from unlabeled.state import eval_mode
 
 
 @torch.no_grad()
@@ -20,12 +21,10 @@ def embed(
 
     In eval mode, in float32 and on the encoder's device; the encoder's mode is put back afterwards.
     """
-    was_training = encoder.training
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    encoder.eval()
     parts = []
-    for part in blocks(x, batch_size):
-        pictures = to_float(torch.from_numpy(part).to(device), span)
-        parts.append(encoder(pictures).float().cpu().numpy())
-    encoder.train(was_training)
+    with eval_mode(encoder):
+        for part in blocks(x, batch_size):
+            pictures = to_float(torch.from_numpy(part).to(device), span)
+            parts.append(encoder(pictures).float().cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from unlabeled.core import Batch
 from unlabeled.datasets.base import Samples, to_float
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn
+from unlabeled.state import preserve_rng
 from unlabeled.tokens import END, FIRST_WORD, MASK, PAD, START, WHITE
 
 
@@ -44,7 +45,7 @@ def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
     Ends of sentences are not asked for: where a long one was cut, only its place tells.
     """
     total, asked = 0.0, 0
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, most):
             ids = method.encoder.tokens(batch.x)
             known = ids >= FIRST_WORD
@@ -60,7 +61,7 @@ def hidden_words(method: Any, samples: Samples, most: int | None = None) -> dict
     Of the words chosen in training some are changed and some are shown; those are not asked for.
     """
     total, right, asked = 0.0, 0, 0
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, most):
             seen, ids, chosen = method.views(batch)
             chosen &= seen == MASK
@@ -105,7 +106,7 @@ def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
     with other draws; where a text replaces another, it is one of these. NaN where there is none.
     """
     right = np.full((draws, len(samples)), np.nan)
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for draw, answers in enumerate(right):
             for batch in (b for b in batches(samples, draw=draw) if len(b.x) > 1):
                 answers[batch.index.numpy()] = method.right(batch).numpy()
@@ -119,7 +120,7 @@ def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, 
     The mean over texts whose parts are all there.
     """
     taus, exact, parts = [], [], 1
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, most):
             ids, here, place = method.views(batch)
             scores = method.scores(ids, here)
@@ -152,7 +153,7 @@ def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str,
         with how likely it is after any text.
     """
     told, misled, untold, words, firsts = 0.0, 0.0, 0.0, 0, []
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, 25 * candidates, candidates):
             if len(batch.x) < candidates:
                 break
@@ -196,7 +197,7 @@ def mean_of_column(table: torch.Tensor) -> torch.Tensor:
 def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> dict[str, float]:
     """Of masked sentences: how often the right one ranks first, and in the first ten."""
     first, ten = [], []
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, 20 * candidates, candidates):
             if len(batch.x) == candidates:
                 foretold, true = method.pair(*method.views(batch))

@@ -14,6 +14,7 @@ from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.probe import linear_probe
+from unlabeled.state import eval_mode
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,14 @@ def embed_stages(
         raise UserError("this encoder has no stages to look into; take small, resnet18 or another")
     learnt = any(True for _ in encoder.summary.parameters())
     pool = GlobalPool() if learnt else encoder.summary
-    was_training = encoder.training
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    encoder.eval()
     found: list[list[np.ndarray]] = [[] for _ in encoder.stages]
-    for part in blocks(x, batch_size):
-        h = to_float(torch.from_numpy(part).to(device), span)
-        for i, stage in enumerate(encoder.stages):
-            h = stage(h)
-            found[i].append(pool(h).float().cpu().numpy())
-    encoder.train(was_training)
+    with eval_mode(encoder):
+        for part in blocks(x, batch_size):
+            h = to_float(torch.from_numpy(part).to(device), span)
+            for i, stage in enumerate(encoder.stages):
+                h = stage(h)
+                found[i].append(pool(h).float().cpu().numpy())
     return [np.concatenate(parts) for parts in found]
 
 

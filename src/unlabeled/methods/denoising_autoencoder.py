@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 from unlabeled.errors import UserError
+from unlabeled.state import eval_mode
 
 
 class DenoisingAutoencoder(Method):
@@ -106,11 +107,10 @@ def _ways_back(encoder: Any, shape: tuple[int, int, int]) -> list[nn.Module]:
     if not hasattr(encoder, "stages"):
         raise UserError("this encoder has no stages to be stacked; leave stacked away")
     ways: list[nn.Module] = []
-    with torch.no_grad():
+    with eval_mode(encoder), torch.no_grad():
         x = torch.zeros(2, *shape)
         for stage in encoder.stages:
-            y = stage.eval()(x)
-            stage.train()
+            y = stage(x)
             ways.append(
                 nn.Sequential(
                     nn.Upsample(tuple(x.shape[2:]), mode="nearest"),

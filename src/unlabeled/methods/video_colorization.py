@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.evaluation.carrying import carry
+from unlabeled.state import eval_mode
 from unlabeled.views import Crop, View
 from unlabeled.views.colour import colour_bins, grey, lab, rgb, soft_bins
 
@@ -127,15 +128,13 @@ class VideoColorization(Method):
 
 def _map_of(encoder: nn.Module, shape: tuple[int, int, int]) -> tuple[int, tuple[int, int]]:
     """Channels of an encoder's map, and its height and width."""
-    was_training = encoder.training
-    with torch.no_grad():
+    with eval_mode(encoder), torch.no_grad():
         try:
-            found = encoder.eval().map(torch.zeros(1, *shape))  # type: ignore[operator]
+            found = encoder.map(torch.zeros(1, *shape))  # type: ignore[operator]
         except (AttributeError, RuntimeError) as error:
             raise UserError(
                 "video_colorization needs an encoder with a map of places: use places, or a resnet"
             ) from error
-    encoder.train(was_training)
     height, width = found.shape[2:]
     if min(height, width) < 4:
         raise UserError(

@@ -26,6 +26,7 @@ from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.structure import Layout
 from unlabeled.files import write_bytes
 from unlabeled.run import Run
+from unlabeled.state import preserve_rng
 
 MOST = 100_000
 """Pictures on a page: what a browser draws at once, and the time for all pairs allows."""
@@ -54,6 +55,7 @@ RULES = {
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
+@preserve_rng()
 def explore(
     run: Run,
     data: Any,

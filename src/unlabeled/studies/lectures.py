@@ -5,6 +5,7 @@ Neuromatch Academy's self-supervised day, retold with encoders that are trained 
 
 from __future__ import annotations
 
+import copy
 import functools
 import statistics
 from collections.abc import Callable, Sequence
@@ -276,13 +277,12 @@ def l2(lab: Lab) -> Finding:
 
 def in_train_mode(encoder: nn.Module, x: np.ndarray, span: tuple[float, float]) -> np.ndarray:
     """Features with BatchNorm using each batch's own statistics."""
-    encoder.train()
+    encoder = copy.deepcopy(encoder).train()  # its running statistics move
     with torch.no_grad():
         parts = [
             encoder(to_float(torch.from_numpy(x[i : i + BATCH]), span)).numpy()
             for i in range(0, len(x), BATCH)
         ]
-    encoder.eval()
     return np.concatenate(parts)
 
 
