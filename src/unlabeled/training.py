@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import warnings
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,7 +25,7 @@ from unlabeled.datasets.base import PARTNER, Splits, open_data
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, takes
 from unlabeled.encoders.external import Backbone
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.files import write_bytes, write_json
 from unlabeled.local import Local
 from unlabeled.parallel import check_launch, is_first
@@ -77,7 +78,8 @@ def train(
         start: a run whose encoder to begin with, instead of random weights.
         seed: of weights, order and views.
         out: the run folder; runs/METHOD unless given.
-        resume: go on from the folder's last checkpoint, or start where there is none.
+        resume: go on from the folder's last checkpoint, or start where there is none. More epochs
+            than before may be given, or other devices; what that changes is said.
         size: side of the pictures in pixels; that of the data unless given, of files at most 96.
         labels_from: where labels of pictures in files are, to judge by or for supervised methods:
             "folders", a .csv, an array or .npy, or the column of a table.
@@ -131,6 +133,7 @@ def train(
         if count < 1:
             raise UserError(f"{flag} is {count}, but must be at least 1")
     check_launch(devices, nodes)
+    job.config.update(devices=devices, nodes=nodes)
     folder = Path(out) if out else Path("runs") / Path(job.name.partition(":")[0]).stem
     first = is_first()  # the others leave the folder alone
     if first:
@@ -175,6 +178,8 @@ def train(
     }
     run = Run(folder, product, job.config, inputs, data=job.whole, method=job.method)
     if first:
+        if checkpoint:
+            _write_changes(folder, job.config)
         run.save()
         if job.splits.tokenizer:
             write_bytes(folder / "tokenizer.json", job.splits.tokenizer.encode())
@@ -204,7 +209,8 @@ def check_same(run: str | Path, method: str | type[Method], data: Any, **options
     Raises:
         UserError: it was; the message says with which.
     """
-    _refuse_other(Path(run) / "config.json", prepare(method, data, **options).config)
+    folder = Path(run)
+    _refuse_other(folder, _recorded(folder), prepare(method, data, **options).config)
 
 
 @preserve_rng()
@@ -483,8 +489,12 @@ def _prepare(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
         raise UserError(f"{folder} is a file; choose a folder with --out")
     begun = any((folder / name).is_file() for name in ("last.ckpt", "previous.ckpt"))
     if begun and resume:
-        _refuse_other(record, config)
+        before = _recorded(folder)
+        may_change = {name: config[name] for name in ("devices", "nodes")}
+        recipe = before["recipe"] | {"epochs": config["recipe"]["epochs"]}
+        _refuse_other(folder, before | may_change | {"recipe": recipe}, config)
         if checkpoint := last_checkpoint(folder):
+            _say_changes(folder, before, config, checkpoint)
             return checkpoint
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     leftovers = {name for name in held if LEFTOVER.fullmatch(name)}
@@ -515,15 +525,61 @@ def _is_abandoned(record: Path) -> bool:
     return ours and not record.with_name("encoder.safetensors").exists()
 
 
-def _refuse_other(record: Path, config: dict[str, Any]) -> None:
+def _say_changes(
+    folder: Path, before: dict[str, Any], config: dict[str, Any], checkpoint: Path
+) -> None:
+    """What a resumed run does otherwise than it began; UserError where it cannot."""
+    from unlabeled.checkpoints import epochs_begun
+
+    done, steps = epochs_begun(checkpoint)
+    begun = done + (steps > 0)
+    epochs, planned = config["recipe"]["epochs"], before["recipe"]["epochs"]
+    if epochs < begun:
+        raise UserError(
+            f"{folder} is in epoch {begun} already, which cannot become {epochs} epochs in all; "
+            f"give --epochs {begun} or more, or another --out"
+            if steps
+            else f"{folder} has done {done} epochs, which cannot become {epochs} in all; "
+            f"give --epochs {done} or more, or another --out"
+        )
+    if epochs != planned:
+        message = (
+            f"{folder} goes on from epoch {done} to {epochs} instead of {planned}; schedules, such "
+            f"as the learning rate's, are those of {epochs} epochs from here"
+        )
+        warnings.warn(message, Notice, stacklevel=4)
+    for name in ("devices", "nodes"):  # older records know neither
+        if before.get(name) not in (None, config[name]):
+            message = (
+                f"{folder} began with {name} = {before[name]} and goes on with {config[name]}; "
+                "random views are others from here, so the result is not that of one uninterrupted "
+                "run"
+            )
+            warnings.warn(message, Notice, stacklevel=4)
+
+
+def _write_changes(folder: Path, config: dict[str, Any]) -> None:
+    """Record what a resumed run was ended with, once it has; until then it is as it began."""
+    before = _recorded(folder)
+    changed = {k: config[k] for k in ("recipe", "devices", "nodes") if before.get(k) != config[k]}
+    if changed:
+        write_json(folder / "config.json", before | changed)
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    record = folder / "config.json"
     try:
         before = dict(json.loads(record.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{record} is damaged ({error}); choose another --out") from error
     before["recipe"] = asdict(Recipe()) | before.get("recipe", {})  # it may know fewer fields
+    return before
+
+
+def _refuse_other(folder: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
     for key, now in config.items():
         if key != "data" or now is not None:
-            _refuse_change(record.parent, key, before.get(key), now)
+            _refuse_change(folder, key, before.get(key), now)
 
 
 def _refuse_change(folder: Path, key: str, before: Any, now: Any) -> None:

@@ -72,7 +72,7 @@ def explore(
         data: pictures in any form that `unlabeled.open_data` knows.
         out: the `.html` file to write; it holds all it needs, thumbnails included.
         layout: of the map; "auto" is UMAP where installed, else t-SNE, else (many pictures) PCA.
-        clusters: how many; None chooses by the silhouette.
+        clusters: how many; chosen by the silhouette unless given.
         seed: of the map and the clusters.
 
     Returns:
