@@ -22,9 +22,9 @@ from unlabeled.history import History, _features
 from unlabeled.local import alone
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.modes import evaluating
 from unlabeled.planning import estimate
 from unlabeled.run import Run
+from unlabeled.state import eval_mode
 from unlabeled.studies.lectures import in_train_mode
 from unlabeled.training import prepare
 
@@ -152,7 +152,7 @@ def test_modes_come_back_after_an_error():
     before = snapshot(encoder)
 
     def fail():
-        with evaluating(encoder, other):
+        with eval_mode(encoder, other):
             assert not any(layer.training for layer in encoder.modules())
             raise ValueError("so")
 

@@ -147,6 +147,13 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def epochs_begun(checkpoint: Path) -> tuple[int, int]:
+    """Whole epochs that a checkpoint has done, and steps of the next one."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    done = state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    return int(done), int(state["in_epoch"]["steps"])
+
+
 @contextmanager
 def signals() -> Iterator[list[int]]:
     """Collect Ctrl-C, SIGTERM and SIGHUP instead of dying of them.

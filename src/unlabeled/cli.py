@@ -214,9 +214,8 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
         _labels_argument(parser)
     if "test" in accepted:
         _test_argument(parser)
-    own: set[str | int] = set()
-    own |= {"data", "encoder", "resume", "labels_from", "test", "progress"} & set(accepted)
-    parser.add_function_arguments(phases, skip=own, as_group=False)
+    own = {"data", "encoder", "resume", "labels_from", "test", "progress"} & set(accepted)
+    _arguments(parser, phases, skip=own)
     given = vars(_parse_args(parser, argv))
     given.pop("config")
     run = phases(given.pop("data"), **given)
@@ -349,7 +348,7 @@ def explore_command(argv: list[str]) -> int:
     _run_arguments(parser)
     parser.add_argument("data", type=str, help="as for `unlabeled train`")
     parser.add_argument("--out", type=str, default="explore.html", help="the .html file to write")
-    parser.add_function_arguments(explore, skip={"run", "data", "out"}, as_group=False)
+    _arguments(parser, explore, skip={"run", "data", "out"})
     given = vars(_parse_args(parser, argv))
     from unlabeled.run import load
 
@@ -370,12 +369,10 @@ def finetune_command(argv: list[str]) -> int:
     parser = _parser("finetune", "Train an encoder further with labels, beside a fresh start.")
     _run_arguments(parser)
     parser.add_argument("--data", type=str, help="labelled data (default: the run's own)")
-    parser.add_argument("--labels", type=str, default="100%", help="how many: 160, or 1%%")
+    parser.add_argument("--labels", type=str, default="100%", help="how many: 160, or 1%")
     _labels_argument(parser)
     _test_argument(parser)
-    parser.add_function_arguments(
-        finetune, skip={"run", "data", "labels", "labels_from", "test", "progress"}, as_group=False
-    )
+    _arguments(parser, finetune, skip={"run", "data", "labels", "labels_from", "test", "progress"})
     given = vars(_parse_args(parser, argv))
     from unlabeled.run import load
 
@@ -465,7 +462,7 @@ def views_command(argv: list[str]) -> int:
         parser = _parser(f"views {name}", f"A picture of what {name} sees.")
         parser.add_argument("--data", type=str, required=True, help="as for `unlabeled train`")
         parser.add_argument("--out", type=str, required=True, help="the .png file to write")
-        parser.add_class_arguments(cls, skip={"encoder"}, as_group=True)
+        _arguments(parser, cls, skip={"encoder"}, as_group=True)
         return parser
 
     parser, given = _parse(build, rest)
@@ -576,18 +573,71 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _parser(command: str, description: str) -> ArgumentParser:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-    return ArgumentParser(prog=f"unlabeled {command}", description=description, exit_on_error=False)
+    class Help(DefaultHelpFormatter):
+        def _expand_help(self, action: Any) -> str:
+            text = super()._expand_help(action)  # what is not given has no default to name
+            for nothing in (", default: null", " | null", ", null"):
+                text = text.replace(nothing, "")
+            return text
+
+    return ArgumentParser(
+        prog=f"unlabeled {command}",
+        description=description,
+        exit_on_error=False,
+        formatter_class=Help,
+    )
+
+
+def _arguments(
+    parser: ArgumentParser, of: Callable[..., Any], skip: set[str], as_group: bool = False
+) -> None:
+    """Arguments of a function or class as flags; `--resume` and `--no-resume` for a boolean."""
+    from docstring_parser import parse
+    from jsonargparse import ActionYesNo
+
+    parameters = inspect.signature(of).parameters
+    booleans = {n: p for n, p in parameters.items() if p.annotation in (bool, "bool")}
+    booleans = {n: p for n, p in booleans.items() if n not in skip}
+    every: set[str | int] = {*skip, *booleans}
+    if inspect.isclass(of):
+        parser.add_class_arguments(of, skip=every, as_group=as_group)
+    else:
+        parser.add_function_arguments(of, skip=every, as_group=as_group)
+    told = {p.arg_name: p.description for p in parse(inspect.getdoc(of) or "").params}
+    for name, parameter in booleans.items():
+        text = " ".join((told.get(name) or "").split())
+        parser.add_argument(f"--{name}", action=ActionYesNo, default=parameter.default, help=text)
 
 
 def _parse_args(parser: ArgumentParser, argv: list[str]) -> Any:
     from argparse import ArgumentError
 
+    from jsonargparse import ActionYesNo
+
+    switches = {a.option_strings[0] for a in parser._actions if isinstance(a, ActionYesNo)}
     try:
-        return parser.parse_args(argv)
+        return parser.parse_args(_as_switches(argv, switches))
     except ArgumentError as error:
         raise UserError(f"{_plainly(str(error))} (see {parser.prog} --help)") from error
+
+
+def _as_switches(argv: list[str], switches: set[str]) -> list[str]:
+    """`--scratch false` and `--scratch=no` are `--no_scratch`, `--scratch true` is `--scratch`."""
+    words = list(
+        itertools.chain.from_iterable(
+            word.split("=", 1) if word.partition("=")[0] in switches else [word] for word in argv
+        )
+    )
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in switches and word.lower() in ("true", "yes", "false", "no"):
+            if word.lower() in ("false", "no"):
+                found[-1] = f"--no_{found[-1][2:]}"
+        else:
+            found.append(word)
+    return found
 
 
 def _plainly(error: str) -> str:
@@ -666,7 +716,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
         *("method", "data", "encoder", "start", "labels_from", "test", "progress", "options"),
         "value_range",
     }
-    parser.add_function_arguments(train, skip={*elsewhere, *switches}, as_group=False)
+    _arguments(parser, train, skip={*elsewhere, *switches})
     parser.add_argument("--start", type=str, help="run whose encoder to begin with")
     parser.add_argument(
         "--value_range",
@@ -681,7 +731,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     _labels_argument(parser)
     _test_argument(parser)
     parser.add_class_arguments(Recipe, as_group=True)
-    parser.add_class_arguments(cls, skip={"encoder"}, as_group=True)
+    _arguments(parser, cls, skip={"encoder"}, as_group=True)
     parser.set_defaults({f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)})
     parser.set_defaults(cls.recipes.get(data.partition(":")[0], {}))
     return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import tempfile
 from pathlib import Path
@@ -96,7 +95,7 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 self.run_ = train(
                     self.method,
                     split(samples, "array", share=0),
-                    encoder=copy.deepcopy(self.encoder),
+                    encoder=self.encoder,
                     seed=self.seed,
                     out=Path(folder) / "run",
                     **options,

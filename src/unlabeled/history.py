@@ -18,7 +18,7 @@ from unlabeled.errors import Notice
 from unlabeled.evaluation import health
 from unlabeled.evaluation.features import embed
 from unlabeled.files import write_csv
-from unlabeled.modes import evaluating
+from unlabeled.state import eval_mode, preserve_rng
 
 Row = dict[str, float]
 
@@ -86,8 +86,7 @@ class History(Callback):
             row["projection_spread"] = health.rankme(seen - seen.mean(0))
         if method.supervised or method.reads == "pairs":
             return row
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(0)
+        with preserve_rng(seed=0):
             x = to_float(torch.from_numpy(self.sample.x).to(device), self.span)
             views = method.views(Batch(x, torch.arange(len(x), device=device)))
         if _two_views(views, x):
@@ -123,5 +122,6 @@ def _two_views(views: Any, x: Tensor) -> bool:
 
 @torch.no_grad()
 def _features(encoder: torch.nn.Module, x: Tensor) -> Tensor:
-    with evaluating(encoder):
-        return encoder(x).float().cpu()
+    with eval_mode(encoder):
+        z: Tensor = encoder(x).float().cpu()
+    return z

@@ -27,6 +27,7 @@ from unlabeled.evaluation import health
 from unlabeled.history import History
 from unlabeled.native import fused, keeping_memory
 from unlabeled.quiet import quiet
+from unlabeled.state import preserve_settings
 
 DEFAULT_FLAGS = {
     "enable_progress_bar": False,
@@ -183,7 +184,7 @@ def fit(
     if processes > 1:
         parallel.synchronise(method)
         flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
-    with signals() as asked, exact_single_pixels(method), quiet():
+    with signals() as asked, exact_single_pixels(method), preserve_settings(), quiet():
         callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
         try:
             trainer = L.Trainer(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError
-from unlabeled.modes import evaluating
+from unlabeled.state import eval_mode
 
 
 class Local(Method):
@@ -83,7 +83,7 @@ def alone(encoder: nn.Module, shape: tuple[int, int, int]) -> list[Encoder]:
         )
     found = []
     x = torch.zeros(2, *shape, device=next(encoder.parameters()).device)
-    with torch.no_grad(), evaluating(encoder):
+    with eval_mode(encoder), torch.no_grad():
         for i, stage in enumerate(encoder.stages):
             x = stage(x)
             found.append(encoder.alone(i, x.shape[1], encoder.summary(x).shape[1]))

@@ -7,7 +7,10 @@ the result is the gradient of one process that held all rows. Alone, these funct
 
 from __future__ import annotations
 
+import builtins
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,7 +46,8 @@ def check_launch(devices: int, nodes: int) -> None:
     """Refuse numbers that are not those of the processes that run already.
 
     Raises:
-        UserError: torchrun or SLURM started another number, or an earlier training of this program.
+        UserError: torchrun or SLURM started another number, or an earlier training of this program;
+            or processes would have to be started by running this program again, which cannot be.
     """
     by_slurm = os.environ.get("SLURM_JOB_NAME") not in (None, "bash", "interactive")
     started, by = world_size(), "an earlier training here"
@@ -56,6 +60,22 @@ def check_launch(devices: int, nodes: int) -> None:
             f"{by} started {started} processes, but devices × nodes is {devices} × {nodes}; give "
             "--devices and --nodes that make as many"
         )
+    if started == 1 and devices * nodes > 1 and not _can_run_again():
+        raise UserError(
+            f"{devices * nodes} devices need a process each, which a notebook, python -c or an "
+            "interactive Python cannot start; give devices=1 here, or save the call in a file and "
+            "run it by python FILE, or by the command unlabeled train in a terminal"
+        )
+
+
+def _can_run_again() -> bool:
+    """Whether there is a script or module that further processes can be started with."""
+    if {"RANK", "LOCAL_RANK"} & set(os.environ):
+        return True  # this process was started so, or by whoever starts the others, too
+    if hasattr(sys, "ps1") or sys.flags.interactive or hasattr(builtins, "get_ipython"):
+        return False
+    by_name = getattr(sys.modules.get("__main__"), "__spec__", None) is not None
+    return by_name or Path(sys.argv[0]).is_file()
 
 
 def gather(x: Tensor) -> Tensor:

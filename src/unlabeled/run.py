@@ -28,6 +28,7 @@ from unlabeled.safety import (
     read_json,
     read_shapes,
 )
+from unlabeled.state import preserve_rng
 
 
 class Run:
@@ -39,7 +40,7 @@ class Run:
         config: what made it, as in `config.json`.
         inputs: what it takes: channels, size and range, as in `encoder.json`.
         data: the data it was trained on, where that is not named in `config`.
-        method: what trained it, with its heads; None when opened from a folder.
+        method: what trained it, with its heads, in eval mode; None when opened from a folder.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class Run:
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.path, self.encoder = path, encoder.to(device).eval()
-        self.config, self.inputs, self.method = config, inputs, method
+        self.config, self.inputs = config, inputs
+        self.method = method if method is None else method.eval()
         self.data = config.get("data") if data is None else data
 
     @property
@@ -109,6 +111,7 @@ class Run:
             return whole(reopen_texts(data, self.tokenizer, self.size, tested=False))
         return read_data(data, self.inputs["channels"], self.size, **self.learned)
 
+    @preserve_rng()
     def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:
         """Features of pictures that `read` gave: float32 (N, dim).
 
@@ -146,13 +149,14 @@ class Run:
         write_json(self.path / "encoder.json", self.inputs)
 
 
+@preserve_rng()
 def load(run: str | Path, encoder: Any = None) -> Run:
     """Open a run folder.
 
     Args:
         run: the folder.
-        encoder: the network to put the weights in (a module, a class, `./file.py:Net`); only needed
-            where it was the user's own.
+        encoder: the network to put the weights in (a module, of which a copy takes them, a class,
+            `./file.py:Net`); only needed where it was the user's own.
 
     Raises:
         UserError: it is no finished run, it is damaged, or its encoder is not known here.

@@ -18,6 +18,7 @@ from unlabeled.errors import UserError
 from unlabeled.files import write_bytes
 from unlabeled.report import plots
 from unlabeled.run import Run
+from unlabeled.state import preserve_rng
 from unlabeled.training import reopen
 
 AT_ONCE = 250
@@ -98,8 +99,7 @@ def draw(method: Any, number: int, seed: int = 0, **options: Tensor) -> np.ndarr
         options: a row for each sample, such as `asked`.
     """
     parts = []
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with preserve_rng(seed):
         for start in range(0, number, AT_ONCE):
             some = {k: v[start : start + AT_ONCE] for k, v in options.items()}
             parts.append(method.sample(min(AT_ONCE, number - start), **some).float().cpu())
@@ -130,8 +130,7 @@ def texts(
         return None
     letters = list(begin.encode() or b" ")
     given = torch.tensor([letters] * number, device=next(method.parameters()).device) / 255
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with preserve_rng(seed):
         said = method.sample(number, given, length + len(letters))
     rows = (255 * said).round().byte().cpu().numpy()
     return [row.tobytes().decode("utf-8", "replace") for row in rows]

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import warnings
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,13 +26,14 @@ from unlabeled.datasets.corpus import word_starts
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, takes
 from unlabeled.encoders.external import Backbone
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.files import write_bytes, write_json
 from unlabeled.local import Local
 from unlabeled.native import check_compiles
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.run import Run, load
 from unlabeled.safety import IN_MEMORY, refuse_unopened
+from unlabeled.state import preserve_rng
 from unlabeled.views import kernel
 
 LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
@@ -39,6 +41,7 @@ LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
 
+@preserve_rng()
 def train(
     method: str | type[Method],
     data: Any,
@@ -73,13 +76,15 @@ def train(
         data: a folder of pictures, tar shards or tables, a film, a .npy or .npz file, or a name of
             `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
             tensor, a pair (pictures, labels) or a torch Dataset.
-        encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a module;
-            small unless given, or what the method needs.
+        encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a class
+            or a module, of which a copy is trained (all of it in train mode if the module as a
+            whole is in eval mode); small unless given, or what the method needs.
         encoder_args: arguments of the encoder, such as width.
         start: a run whose encoder to begin with, instead of random weights.
         seed: of weights, order and views.
         out: the run folder; runs/METHOD unless given.
-        resume: go on from the folder's last checkpoint, or start where there is none.
+        resume: go on from the folder's last checkpoint, or start where there is none. More epochs
+            than before may be given, or other devices; what that changes is said.
         size: side of the pictures in pixels; that of the data unless given, of files at most 96.
         value_range: black and white of images that are not 8-bit, as LOW,HIGH; values outside are
             clipped. What the data spans unless given.
@@ -106,7 +111,8 @@ def train(
         options: fields of the recipe (`epochs`, `batch_size`, `lr`, …) and arguments of the method.
 
     Returns:
-        the finished run.
+        the finished run: its encoder and method in eval mode, every weight of the encoder open
+        to gradients. Random generators and PyTorch's settings are as they were before the call.
 
     Raises:
         UserError: something does not fit; the message says what to do.
@@ -143,6 +149,7 @@ def train(
         if count < 1:
             raise UserError(f"{flag} is {count}, but must be at least 1")
     check_launch(devices, nodes)
+    job.config.update(devices=devices, nodes=nodes)
     first = is_first()  # the others leave the folder alone
     if first:
         checkpoint = prepare_folder(folder, job.config, resume)
@@ -186,6 +193,8 @@ def train(
     }
     run = Run(folder, product, job.config, inputs, data=job.whole, method=job.method)
     if first:
+        if checkpoint:
+            _write_changes(folder, job.config)
         run.save()
         if job.splits.tokenizer:
             write_bytes(folder / "tokenizer.json", job.splits.tokenizer.encode())
@@ -193,6 +202,7 @@ def train(
     return run
 
 
+@preserve_rng()
 def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     """What `train` with the same arguments would take, in words; nothing is written.
 
@@ -207,15 +217,19 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     return describe(found, job.name, job.splits, job.recipe)
 
 
+@preserve_rng()
 def check_same(run: str | Path, method: str | type[Method], data: Any, **options: Any) -> None:
     """Refuse a run folder that was made with other arguments of `train` than these.
 
     Raises:
         UserError: it was; the message says with which.
     """
-    _refuse_other(Path(run) / "config.json", prepare(method, data, **options).config)
+    folder = Path(run)
+    config = prepare(method, data, **options).config
+    _refuse_other(folder, _recorded(folder, config), config)
 
 
+@preserve_rng()
 def reopen(run: Run) -> Method:
     """The method of a finished run with its heads, in eval mode, from its last checkpoint.
 
@@ -352,6 +366,8 @@ def _job(
         network = copy.deepcopy(begun.encoder).train()
     else:
         network = build(encoder, splits.channels, splits.size, **encoder_args)
+        if not network.training:  # as others hand out pretrained networks
+            network.train()
     learner = _made(cls, network, arguments, local, (splits.channels, *splits.size))
     from unlabeled.learner import choose_precision
 
@@ -508,8 +524,15 @@ def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path |
         raise UserError(f"{folder} is a file; choose a folder with --out")
     begun = any((folder / name).is_file() for name in ("last.ckpt", "previous.ckpt"))
     if begun and resume:
-        _refuse_other(record, config)
+        before = expected = _recorded(folder, config)
+        if by_learner := "devices" in config:
+            may_change = {name: config[name] for name in ("devices", "nodes")}
+            recipe = before["recipe"] | {"epochs": config["recipe"]["epochs"]}
+            expected = before | may_change | {"recipe": recipe}
+        _refuse_other(folder, expected, config)
         if checkpoint := last_checkpoint(folder):
+            if by_learner:
+                _say_changes(folder, before, config, checkpoint)
             return checkpoint
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     leftovers = {name for name in held if LEFTOVER.fullmatch(name)}
@@ -550,16 +573,63 @@ def _recorded_test(folder: Path) -> str | None:
     return None if test is None else refuse_unopened(folder, test)
 
 
-def _refuse_other(record: Path, config: dict[str, Any]) -> None:
+def _say_changes(
+    folder: Path, before: dict[str, Any], config: dict[str, Any], checkpoint: Path
+) -> None:
+    """What a resumed run does otherwise than it began; UserError where it cannot."""
+    from unlabeled.checkpoints import epochs_begun
+
+    done, steps = epochs_begun(checkpoint)
+    begun = done + (steps > 0)
+    epochs, planned = config["recipe"]["epochs"], before["recipe"]["epochs"]
+    if epochs < begun:
+        raise UserError(
+            f"{folder} is in epoch {begun} already, which cannot become {epochs} epochs in all; "
+            f"give --epochs {begun} or more, or another --out"
+            if steps
+            else f"{folder} has done {done} epochs, which cannot become {epochs} in all; "
+            f"give --epochs {done} or more, or another --out"
+        )
+    if epochs != planned:
+        message = (
+            f"{folder} goes on from epoch {done} to {epochs} instead of {planned}; schedules, such "
+            f"as the learning rate's, are those of {epochs} epochs from here"
+        )
+        warnings.warn(message, Notice, stacklevel=4)
+    for name in ("devices", "nodes"):  # older records know neither
+        if before.get(name) not in (None, config[name]):
+            message = (
+                f"{folder} began with {name} = {before[name]} and goes on with {config[name]}; "
+                "random views are others from here, so the result is not that of one uninterrupted "
+                "run"
+            )
+            warnings.warn(message, Notice, stacklevel=4)
+
+
+def _write_changes(folder: Path, config: dict[str, Any]) -> None:
+    """Record what a resumed run was ended with, once it has; until then it is as it began."""
+    before = _recorded(folder, config)
+    changed = {k: config[k] for k in ("recipe", "devices", "nodes") if before.get(k) != config[k]}
+    if changed:
+        write_json(folder / "config.json", before | changed)
+
+
+def _recorded(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What a run was made with, and the defaults of what an older record does not know."""
+    record = folder / "config.json"
     try:
         before = dict(json.loads(record.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{record} is damaged ({error}); choose another --out") from error
     known = {k: v for k, v in asdict(Recipe()).items() if k in config["recipe"]}
     before["recipe"] = known | before.get("recipe", {})  # it may know fewer fields
+    return before
+
+
+def _refuse_other(folder: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
     for key, now in config.items():
         if key != "data" or now is not None:
-            _refuse_change(record.parent, key, before.get(key), now)
+            _refuse_change(folder, key, before.get(key), now)
 
 
 def _refuse_change(folder: Path, key: str, before: Any, now: Any) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unlabeled import registry
 from unlabeled.encoders import external
 from unlabeled.errors import UserError, reason
-from unlabeled.modes import evaluating
+from unlabeled.state import eval_mode
 from unlabeled.views.colour import grey as in_grey
 
 
@@ -90,7 +90,7 @@ def build(
 
     Args:
         encoder: a name of `unlabeled list encoders`, `timm:NAME`, `hf:NAME`, `./file.py:Net`, a
-            class or function, or a finished module.
+            class or function, or a finished module, which is copied.
         channels: of the pictures.
         size: of the pictures, in pixels.
         grey: whether it sees the grey of pictures of three colours only.
@@ -105,7 +105,7 @@ def build(
     if grey:
         return _with_dim(Greyed(build(encoder, channels, size, **options)), channels, size)
     if isinstance(encoder, nn.Module):
-        return _with_dim(encoder, channels, size)
+        return _with_dim(_copied(encoder), channels, size)
     if isinstance(encoder, str) and external.is_external(encoder):
         return _with_dim(external.make(encoder, channels, size, **options), channels, size)
     make = registry.find("encoders", encoder) if isinstance(encoder, str) else encoder
@@ -114,6 +114,8 @@ def build(
     if unknown := set(options) - set(accepted):
         raise UserError(f"the encoder takes no '{unknown.pop()}', only {', '.join(accepted)}")
     module = make(**{name: value for name, value in given.items() if name in accepted})
+    if not isinstance(encoder, str | type):  # a function may hand out the same module each time
+        module = _copied(module)
     return _with_dim(module, channels, size)
 
 
@@ -147,11 +149,22 @@ def forget(encoder: nn.Module) -> nn.Module:
     return fresh
 
 
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy that shares nothing, so that training leaves the user's own module as it is."""
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"the encoder {type(module).__name__} cannot be copied ({error}); "
+            "give a class that makes it"
+        ) from error
+
+
 def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:
     """Try the module on two blank pictures; note the number of features it gives."""
     tensors = itertools.chain(module.parameters(), module.buffers())
     place = next((t.device for t in tensors), torch.device("cpu"))
-    with torch.no_grad(), evaluating(module):
+    with eval_mode(module), torch.no_grad():
         try:
             out = module(torch.zeros(2, channels, *size, device=place))
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:

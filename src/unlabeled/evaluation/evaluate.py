@@ -27,6 +27,7 @@ from unlabeled.evaluation.sound import Kind, Spectral
 from unlabeled.evaluation.verification import pairs
 from unlabeled.files import write_json
 from unlabeled.safety import inside, refuse_unopened
+from unlabeled.state import preserve_rng
 
 if TYPE_CHECKING:
     from unlabeled.run import Run
@@ -50,6 +51,7 @@ class Judged:
     figures: dict[str, Any]
 
 
+@preserve_rng()
 def evaluate(
     run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None, report: bool = True
 ) -> dict[str, Any]:
@@ -121,8 +123,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> l
 def random_of(run: Run, splits: Splits) -> nn.Module:
     """The run's own network with random weights."""
     name, args = run.inputs["encoder"], run.inputs["args"]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
+    with preserve_rng(RANDOM_SEED):
         if is_rebuilt(name, args):
             return build(name, splits.channels, splits.size, **args)
         return forget(run.encoder)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unlabeled.datasets.base import Pictures, blocks, to_float
 from unlabeled.errors import UserError
-from unlabeled.modes import evaluating
+from unlabeled.state import eval_mode
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def embed(
     """
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     parts = []
-    with evaluating(encoder):
+    with eval_mode(encoder):
         for part in blocks(x, batch_size):
             pictures = to_float(torch.from_numpy(part).to(device), span)
             parts.append(encoder(pictures).float().cpu().numpy())

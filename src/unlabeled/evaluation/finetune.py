@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.few_label import sample_labels
 from unlabeled.evaluation.probe import linear_probe, refuse_unseen
 from unlabeled.files import write_json
+from unlabeled.state import preserve_rng
 
 if TYPE_CHECKING:
     from unlabeled.run import Run
@@ -28,6 +28,7 @@ RATES = {"finetuned": 1e-3, "scratch": 4e-3}
 """Learning rates: gentle where there is something to keep; `supervised`'s own from scratch."""
 
 
+@preserve_rng()
 def finetune(
     run: Run,
     data: Any = None,
@@ -105,10 +106,13 @@ def finetune(
     if scratch:
         encoder = run.inputs["encoder"]
         known = is_rebuilt(encoder, run.inputs["args"])
+        if not known:
+            with preserve_rng(seed):
+                encoder = forget(run.encoder).cpu()
         fresh = train(
             "supervised",
             labelled,
-            encoder=encoder if known else forget(copy.deepcopy(run.encoder).cpu()).train(),
+            encoder=encoder,
             encoder_args=run.inputs["args"] if known else None,
             out=folder / "scratch",
             lr=RATES["scratch"],
@@ -131,7 +135,8 @@ def accuracy(run: Run, splits: Splits) -> float:
     """Share of the test pictures that the classifier of a run just trained names rightly."""
     z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.range))
     assert run.method is not None
-    classifier = copy.deepcopy(run.method.get_submodule("classifier")).cpu()
+    classifier = run.method.get_submodule("classifier")
+    device = next(classifier.parameters()).device
     with torch.no_grad():
-        guess = classifier(z).argmax(1).numpy()
+        guess = classifier(z.to(device)).argmax(1).cpu().numpy()
     return float((guess == splits.test.factors[str(splits.target)]).mean())

@@ -19,6 +19,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn
 from unlabeled.parallel import row_ids
+from unlabeled.state import preserve_rng
 from unlabeled.tokens import END, FIRST_WORD, MASK, PAD, START, WHITE
 
 
@@ -46,7 +47,7 @@ def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
     Ends of sentences are not asked for: where a long one was cut, only its place tells.
     """
     total, asked = 0.0, 0
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, most):
             ids = method.encoder.tokens(batch.x)
             known = ids >= FIRST_WORD
@@ -62,7 +63,7 @@ def hidden_words(method: Any, samples: Samples, most: int | None = None) -> dict
     Of the words chosen in training some are changed and some are shown; those are not asked for.
     """
     total, right, asked = 0.0, 0, 0
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, most):
             seen, ids, chosen = method.views(batch)
             chosen &= seen == MASK
@@ -107,7 +108,7 @@ def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
     with other draws; where a text replaces another, it is one of these. NaN where there is none.
     """
     right = np.full((draws, len(samples)), np.nan)
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for draw, answers in enumerate(right):
             for batch in (b for b in batches(samples, draw=draw) if len(b.x) > 1):
                 answers[batch.index.numpy()] = method.right(batch).numpy()
@@ -125,7 +126,7 @@ def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, 
         UserError: no text has all parts.
     """
     taus, exact, parts = [], [], 1
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, most):
             ids, here, place = method.views(batch)
             scores = method.scores(ids, here)
@@ -160,7 +161,7 @@ def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str,
         with how likely it is after any text.
     """
     told, misled, untold, words, firsts = 0.0, 0.0, 0.0, 0, []
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, 25 * candidates, candidates):
             if len(batch.x) < candidates:
                 break
@@ -209,7 +210,7 @@ def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> di
     A candidate that is equal to the right one is no wrong answer.
     """
     first, ten = [], []
-    with torch.random.fork_rng(devices=[]):
+    with preserve_rng():
         for batch in batches(samples, 20 * candidates, candidates):
             if len(batch.x) == candidates:
                 rows, at = method.views(batch)

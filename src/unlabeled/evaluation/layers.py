@@ -15,7 +15,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.features import refuse_not_finite
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.modes import evaluating
+from unlabeled.state import eval_mode
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def embed_stages(
     pool = GlobalPool() if learnt else encoder.summary
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     found: list[list[np.ndarray]] = [[] for _ in encoder.stages]
-    with evaluating(encoder):
+    with eval_mode(encoder):
         for part in blocks(x, batch_size):
             h = to_float(torch.from_numpy(part).to(device), span)
             for i, stage in enumerate(encoder.stages):

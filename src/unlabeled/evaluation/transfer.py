@@ -16,6 +16,7 @@ from unlabeled.datasets.dsprites import SHAPES
 from unlabeled.datasets.scenes import Scenes
 from unlabeled.errors import UserError, reason
 from unlabeled.evaluation.overlap import Boxes, average_precision, mask_iou
+from unlabeled.state import preserve_rng
 
 STRIDE = 4
 """Of the finest map that the head looks at, in pixels."""
@@ -152,8 +153,7 @@ def learn(
     """
     if epochs < 1:
         raise UserError(f"epochs is {epochs}, but must be at least 1")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with preserve_rng(seed):
         model = Dense(encoder, scenes.x.shape[1:], freeze=freeze).train()
     device = next(model.parameters()).device
     head = [p for name, p in model.named_parameters() if not name.startswith("stages.")]

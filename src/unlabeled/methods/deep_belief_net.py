@@ -20,6 +20,7 @@ from unlabeled.errors import UserError
 from unlabeled.files import write_json
 from unlabeled.methods.rbm import RBM
 from unlabeled.run import Run, load
+from unlabeled.state import preserve_rng
 from unlabeled.training import reopen, train
 
 
@@ -84,7 +85,8 @@ def deep_belief_net(
         runs.append(run)
         machine: Any = run.method or reopen(run)
         machines.append(machine.cpu().eval())
-        figures[f"bound_with_{number}"] = bound(machines, splits)
+        with preserve_rng(seed):
+            figures[f"bound_with_{number}"] = bound(machines, splits)
         layer = above(run, layer)
     write_json(folder / "deep_belief_net.json", figures | {"seed": seed})
     return stacked(machines, runs[0], splits, folder / "net")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 from unlabeled.errors import UserError
-from unlabeled.modes import evaluating
+from unlabeled.state import eval_mode
 
 
 class DenoisingAutoencoder(Method):
@@ -83,7 +83,7 @@ class DenoisingAutoencoder(Method):
         """How well a stage's output tells its clean input, from a damaged one."""
         if turn:
             before = self.encoder.stages[:turn]
-            with torch.no_grad(), evaluating(before):  # their BatchNorm rests, too
+            with torch.no_grad(), eval_mode(before):  # their BatchNorm rests, too
                 for stage in before:
                     clean = stage(clean)
             damaged = self.damage(clean)
@@ -108,7 +108,7 @@ def _ways_back(encoder: Any, shape: tuple[int, int, int]) -> list[nn.Module]:
     if not hasattr(encoder, "stages"):
         raise UserError("this encoder has no stages to be stacked; leave stacked away")
     ways: list[nn.Module] = []
-    with torch.no_grad(), evaluating(encoder):
+    with eval_mode(encoder), torch.no_grad():
         x = torch.zeros(2, *shape)
         for stage in encoder.stages:
             y = stage(x)

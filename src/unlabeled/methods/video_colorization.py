@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.evaluation.carrying import carry
-from unlabeled.modes import evaluating
+from unlabeled.state import eval_mode
 from unlabeled.views import Crop, View
 from unlabeled.views.colour import colour_bins, grey, lab, rgb, soft_bins
 
@@ -129,7 +129,7 @@ class VideoColorization(Method):
 
 def _map_of(encoder: nn.Module, shape: tuple[int, int, int]) -> tuple[int, tuple[int, int]]:
     """Channels of an encoder's map, and its height and width."""
-    with torch.no_grad(), evaluating(encoder):
+    with eval_mode(encoder), torch.no_grad():
         try:
             found = encoder.map(torch.zeros(1, *shape))  # type: ignore[operator]
         except (AttributeError, RuntimeError) as error:

@@ -26,6 +26,7 @@ from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.structure import Layout
 from unlabeled.files import write_bytes
 from unlabeled.run import Run
+from unlabeled.state import preserve_rng
 
 MOST = 100_000
 """Pictures on a page: what a browser draws at once, and the time for all pairs allows."""
@@ -54,6 +55,7 @@ RULES = {
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
+@preserve_rng()
 def explore(
     run: Run,
     data: Any,
@@ -70,7 +72,7 @@ def explore(
         data: pictures in any form that `unlabeled.open_data` knows.
         out: the `.html` file to write; it holds all it needs, thumbnails included.
         layout: of the map; "auto" is UMAP where installed, else t-SNE, else (many pictures) PCA.
-        clusters: how many; None chooses by the silhouette.
+        clusters: how many; chosen by the silhouette unless given.
         seed: of the map and the clusters.
 
     Returns:

@@ -21,6 +21,7 @@ from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
 from unlabeled.evaluation.layers import Layer
 from unlabeled.evaluation.verification import Pairs
+from unlabeled.state import eval_mode, preserve_rng
 from unlabeled.views import View
 
 WITHIN, BETWEEN, LINE = "#0b7a75", "#d1495b", "#1f4e79"
@@ -44,8 +45,7 @@ def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int 
     target = labels_of(method, splits)
     y = torch.from_numpy(part.factors[target]) if target else None
     columns = [x]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+    with preserve_rng(seed=0), torch.no_grad():
         while len(columns) <= draws:
             views = method.views(Batch(x, torch.from_numpy(rows), y))
             shown = [v for v in _tensors(views) if _is_pictures(v)]
@@ -149,11 +149,8 @@ def _made(method: Method, splits: Splits, pictures: int, what: str) -> dict[str,
     rows = shown_rows(method, part, pictures)
     device = next(method.parameters()).device
     x = to_float(torch.from_numpy(part.x[rows]), splits.range).to(device)
-    was_training = method.training
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        drawn = getattr(method.eval(), what)(x)
-    method.train(was_training)
+    with preserve_rng(seed=0), eval_mode(method), torch.no_grad():
+        drawn: dict[str, Tensor] = getattr(method, what)(x)
     return drawn
 
 
@@ -166,8 +163,7 @@ def transformations_picture(
     x = to_float(torch.from_numpy(part.x[rows]), splits.range)
     size = x.shape[-1], x.shape[-2]
     table = [[_to_image(p, size) for p in x for _ in range(draws)]]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with preserve_rng(seed=0):
         for view in views.values():
             changed = [view(x) for _ in range(draws)]
             table.append([_to_image(c[i], size) for i in range(pictures) for c in changed])

@@ -29,6 +29,7 @@ from unlabeled.methods.helmholtz import Helmholtz
 from unlabeled.methods.rbm import RBM
 from unlabeled.report import plots
 from unlabeled.run import Run, load
+from unlabeled.state import preserve_rng
 from unlabeled.studies.study import Experiment, Finding, Lab, Table
 from unlabeled.training import reopen
 
@@ -463,9 +464,11 @@ def g8(lab: Lab) -> Finding:
     deep_belief_net(digits, widths=(200, 200), epochs=few or 60, lr=0.05, out=folder, **options)
     trained: list[Any] = [reopen(load(folder / f"layer{n}")) for n in (1, 2)]
     sizes = digits.size, (1, 200)
-    blank = [RBM(build("dense", 1, size, widths=(200,)), shape=(1, *size)) for size in sizes]
+    with preserve_rng(seed=0):
+        blank = [RBM(build("dense", 1, size, widths=(200,)), shape=(1, *size)) for size in sizes]
+        dense = build("dense", 1, digits.size, widths=(200, 50))
+        asleep = Helmholtz(dense, shape=(1, *digits.size))
     helmholtz: Any = reopen(lab.run("helmholtz-digits", "helmholtz", data=digits, quick_epochs=1))
-    asleep = Helmholtz(build("dense", 1, digits.size, widths=(200, 50)), shape=(1, *digits.size))
     bounds = {
         "belief net of 1 layer, untrained": mean_bound(blank[:1], digits, times),
         "belief net of 1 layer": mean_bound(trained[:1], digits, times),

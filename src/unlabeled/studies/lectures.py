@@ -277,7 +277,7 @@ def l2(lab: Lab) -> Finding:
 
 def in_train_mode(encoder: nn.Module, x: np.ndarray, span: tuple[float, float]) -> np.ndarray:
     """Features with BatchNorm using each batch's own statistics."""
-    encoder = copy.deepcopy(encoder).train()  # its statistics move
+    encoder = copy.deepcopy(encoder).train()  # its running statistics move
     with torch.no_grad():
         parts = [
             encoder(to_float(torch.from_numpy(x[i : i + BATCH]), span)).numpy()

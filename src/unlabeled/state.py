@@ -1,0 +1,85 @@
+"""What is changed for a while and then put back: modes of modules, generators, torch's settings."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
+    """Within it, modules are in eval mode; afterwards each submodule is in its own mode again.
+
+    `module.train(module.training)` would not do: it gives all submodules the mode of the outermost
+    one, so that a layer that was frozen in eval mode moves its statistics from then on.
+    """
+    modes = [(layer, layer.training) for module in modules for layer in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+@contextmanager
+def preserve_rng(seed: int | None = None) -> Iterator[None]:
+    """Afterwards, the global generators of torch, NumPy and Python are where they were before.
+
+    On all devices, and after an error, too. Also a decorator of functions.
+
+    Args:
+        seed: what torch's generators begin with inside; as they are unless given.
+    """
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+
+@contextmanager
+def preserve_settings() -> Iterator[None]:
+    """Afterwards, what Lightning's Trainer sets for the whole process is as it was before.
+
+    Deterministic algorithms, cuDNN's choices, precision of matrix products, threads, and the
+    environment variables that go with them.
+    """
+
+    def environment() -> dict[str, str]:
+        return {
+            name: value
+            for name, value in os.environ.items()
+            if name == "CUBLAS_WORKSPACE_CONFIG" or name.startswith("PL_")
+        }
+
+    cudnn = torch.backends.cudnn
+    variables, precision = environment(), torch.get_float32_matmul_precision()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    choices, threads = (cudnn.benchmark, cudnn.deterministic), torch.get_num_threads()
+    try:
+        yield
+    finally:
+        for name in environment().keys() - variables:
+            del os.environ[name]
+        os.environ.update(variables)
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        cudnn.benchmark, cudnn.deterministic = choices
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
