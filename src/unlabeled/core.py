@@ -156,13 +156,13 @@ def check_options(function: Callable[..., Any], options: dict[str, Any]) -> None
             least = 0 if name in may_be_zero or known[name].default in (0, None) else 1
             if not isinstance(value, numbers.Integral):
                 raise UserError(f"{name} is {value}, but must be a whole number")
-            if value < least:
+            if int(value) < least:
                 raise UserError(f"{name} is {value}, but must be at least {least}")
-        elif name in ABOVE_ZERO and value <= 0:
+        elif name in ABOVE_ZERO and float(value) <= 0:
             raise UserError(f"{name} is {value}, but must be above 0")
-        elif name in SHARES and not 0 <= value <= 1:
+        elif name in SHARES and not 0 <= float(value) <= 1:
             raise UserError(f"{name} is {value}, but must be from 0 to 1")
-        elif value < 0:
+        elif float(value) < 0:
             raise UserError(f"{name} is {value}, but must be at least 0")
 
 

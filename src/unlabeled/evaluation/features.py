@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -42,7 +44,10 @@ def embed(
         for part in blocks(x, batch_size):
             pictures = to_float(torch.from_numpy(part).to(device), span)
             parts.append(encoder(pictures).float().cpu().numpy())
-    z = np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)  # type: ignore[arg-type]
+    if not parts:
+        none: tuple[int, Any] = (0, encoder.dim)
+        parts.append(np.zeros(none, np.float32))
+    z = np.concatenate(parts)
     if check_finite:
         refuse_not_finite(z)
     return z

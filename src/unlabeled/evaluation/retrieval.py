@@ -71,7 +71,7 @@ def retrieval(
     found["map@r"] = float(ap.mean())
     if draws:
         first = hit[:, : at[0]].any(1).numpy()
-        found |= zip(("low", "high"), interval(first, y[others.numpy() > 0], draws), strict=True)  # type: ignore[assignment]
+        found |= zip(("low", "high"), interval(first, y[others.numpy() > 0], draws), strict=True)
     return found
 
 

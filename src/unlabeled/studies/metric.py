@@ -62,7 +62,8 @@ def train_with(
 
 def choose(lab: Lab, parts: Splits) -> dict[str, list[dict[str, float]]]:
     """By loss, the recall@1 of held-out alphabets for each value and width."""
-    y, found = parts.test.factors[str(parts.target)], {}
+    y = parts.test.factors[str(parts.target)]
+    found: dict[str, list[dict[str, float]]] = {}
     for title, (_, key, values) in LOSSES.items():
         found[title] = rows = []
         for value, width in ((value, width) for value in values for width in WIDTHS):
