@@ -553,8 +553,8 @@ def split(
             order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
             n_test = round(share * len(samples))
         n_test = max(1, n_test)
-    drawn = order[n_test:], order[:n_test], order[:0]
-    train, test, validation = parts or (samples.take(rows) for rows in drawn)
+    places = order[n_test:], order[:n_test], order[:0]
+    train, test, validation = parts or (samples.take(place) for place in places)
     classes = samples.classes.get(target, []) if target else []
     augment = Room() if rate else Photo()
     return Splits(name, train, test, target, classes, span, augment, validation=validation)

@@ -36,6 +36,12 @@ SHOWN = 10
 """Endings that are named; the others are counted together."""
 
 
+Identity = tuple[int, int] | None
+"""Device and number of a folder, the same by whatever path; None where it cannot be known."""
+Visit = tuple[str, str, frozenset[Identity], bool]
+"""Path, name below the root, folders around it, and whether a folder around it was seen before."""
+
+
 @dataclass
 class Listing:
     """Files below a folder, as relative paths in order.
@@ -64,9 +70,10 @@ def walk(root: Path) -> Listing:
     but no further links inside the second time lead to folders that were seen.
     """
     found = Listing()
-    seen: set[tuple[int, int]] = set()
-    around = frozenset(filter(None, map(_identity, (root.resolve(), *root.resolve().parents))))
-    folders, linked = [(str(root), "", around - {_identity(root)}, False)], []
+    seen: set[Identity] = set()
+    around = frozenset(map(_identity, root.resolve().parents)) - {None}
+    folders: list[Visit] = [(str(root), "", around, False)]
+    linked: list[Visit] = []
     while folders or linked:  # links come last: what is linked here and lies here counts as linked
         is_link = not folders
         path, inner, above, again = linked.pop(0) if is_link else folders.pop()
@@ -82,9 +89,8 @@ def walk(root: Path) -> Listing:
         except OSError:
             found.closed.append(inner or ".")
             continue
-        if identity:
-            seen.add(identity)
-            above |= {identity}
+        seen.add(identity)
+        above |= {identity}
         for entry in entries:
             if entry.name.startswith((".", "__MACOSX")) or entry.name.lower() in HIDDEN:
                 continue
@@ -103,7 +109,7 @@ def walk(root: Path) -> Listing:
     return found
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> Identity:
     try:
         known = path.stat()
     except OSError:
