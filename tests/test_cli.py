@@ -1,5 +1,7 @@
 """The command, as a user types it."""
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from PIL import Image
 
 from unlabeled import registry
 from unlabeled.cli import main
+from unlabeled.errors import UserError
 from unlabeled.views import kernel
 
 
@@ -136,6 +139,91 @@ def test_resume_needs_the_same_settings(data, capsys):
     assert run(*command, "--resume") == 0
     assert run(*command, "--resume", "--temperature", 0.7) == 2
     assert "was made with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["--scratch"], "scratch", True),
+        (["--no-scratch"], "scratch", False),
+        (["--no_scratch"], "scratch", False),
+        (["--scratch", "false"], "scratch", False),
+        (["--scratch=False"], "scratch", False),
+        (["--scratch", "true"], "scratch", True),
+        ([], "scratch", True),
+        (["--resume"], "resume", True),
+        ([], "resume", False),
+    ],
+)
+@pytest.mark.parametrize("last", [False, True])
+def test_booleans_are_switches(words, key, value, last, monkeypatch):
+    """Catches `--resume` that takes the run folder behind it for its value."""
+    given = {}
+
+    def finetune(run, data, **options):
+        given.update(options, run=run)
+        raise UserError("seen")
+
+    module = importlib.import_module("unlabeled.evaluation.finetune")
+    finetune.__signature__ = inspect.signature(module.finetune)
+    finetune.__doc__ = module.finetune.__doc__
+    monkeypatch.setattr(module, "finetune", finetune)
+    monkeypatch.setattr("unlabeled.run.load", lambda run, encoder: run)
+    assert run("finetune", *([*words, "folder"] if last else ["folder", *words])) == 2
+    assert given["run"] == "folder"
+    assert given[key] is value
+
+
+def test_switches_of_methods(data, tmp_path):
+    """Catches a method's boolean that only knows `--predictor false`."""
+    words = ("train", "byol", "--data", data, "--epochs", 1, "--batch-size", 64)
+    assert run(*words, "--no-predictor", "--stop-gradient", "true") == 0
+    config = json.loads((tmp_path / "runs/byol/config.json").read_text())
+    assert config["method_args"]["predictor"] is False
+    assert config["method_args"].get("stop_gradient", True) is True
+
+
+HELPS = ["demo", "evaluate", "embed", "sample", "explore", "finetune", "compare", "study", "export"]
+HELPS += ["words", "train byol", "train deep_belief_net", "train word2vec", "views simclr"]
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_help_is_plain(command, capsys):
+    """Catches doubled percent signs, and defaults and types that only a program understands."""
+    assert run(*command.split(), "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for strange in ("%%", "None", "null", "{true,false}"):
+        assert strange not in text
+
+
+def test_resume_goes_on_to_more_epochs(data, capsys, tmp_path):
+    """Catches a refusal, a schedule that is not said, and a last epoch that is not trained."""
+    words = ("train", "simclr", "--data", data, "--batch-size", 64, "--logger", "none")
+    assert run(*words, "--epochs", 1) == 0
+    folder = tmp_path / "runs" / "simclr"
+    before = (folder / "encoder.safetensors").read_bytes()
+    record = json.loads((folder / "config.json").read_text())
+    assert (record["devices"], record["nodes"]) == (1, 1)
+    for field in ("devices", "nodes"):  # as earlier versions wrote it
+        del record[field]
+    (folder / "config.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert run(*words, "--epochs", 3, "--resume") == 0
+    told = capsys.readouterr().err
+    assert "goes on from epoch 1 to 3 instead of 1; schedules" in told
+    assert "devices" not in told
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + 1 + 3
+    assert json.loads((folder / "config.json").read_text())["recipe"]["epochs"] == 3
+    assert (folder / "encoder.safetensors").read_bytes() != before
+    assert run(*words, "--epochs", 2, "--resume") == 2
+    assert "has done 3 epochs, which cannot become 2" in capsys.readouterr().err
+    record = json.loads((folder / "config.json").read_text()) | {"devices": 4}
+    (folder / "config.json").write_text(json.dumps(record))
+    assert run(*words, "--epochs", 3, "--resume") == 0
+    told = capsys.readouterr().err
+    assert "began with devices = 4 and goes on with 1; random views are others" in told
+    assert json.loads((folder / "config.json").read_text())["devices"] == 1
 
 
 def test_views_picture(data, tmp_path):

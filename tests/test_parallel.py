@@ -1,5 +1,6 @@
 """Many processes, real ones: the averaged gradient is that of one process with the whole batch."""
 
+import builtins
 import copy
 import inspect
 import os
@@ -16,6 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+import unlabeled as ul
 from unlabeled import parallel, registry
 from unlabeled.core import Batch, Method
 from unlabeled.encoders.base import build
@@ -167,6 +169,27 @@ def test_launched_processes_must_be_those_that_are_asked_for(monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert not parallel.is_first()
+
+
+@pytest.mark.parametrize("way", ["ps1", "get_ipython", "-c", "stdin"])
+def test_devices_that_no_process_can_be_started_for_are_refused(way, tmp_path, monkeypatch):
+    """Catches a run folder that is left behind, and a second process that nobody can start."""
+    if way == "ps1":
+        monkeypatch.setattr(sys, "ps1", "In [1]: ", raising=False)
+    elif way == "get_ipython":
+        monkeypatch.setattr(builtins, "get_ipython", lambda: None, raising=False)
+    else:
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+        monkeypatch.setattr(sys, "argv", ["-c" if way == "-c" else ""])
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).random((32, 1, 16, 16), np.float32)
+    for options in ({"devices": 2}, {"nodes": 2}):
+        with pytest.raises(UserError, match=r"cannot start; give devices=1 here, or save the call"):
+            ul.train("simclr", x, accelerator="cpu", **options)
+    assert not list(tmp_path.iterdir())
+    ul.train("simclr", x, epochs=1, batch_size=16, progress=False, logger="none", out="run")
+    monkeypatch.setenv("LOCAL_RANK", "0")  # whoever set it has started the others, too
+    parallel.check_launch(2, 1)
 
 
 def unlabeled(*words: str, folder: Path) -> subprocess.CompletedProcess:
