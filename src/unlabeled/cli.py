@@ -136,7 +136,7 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
     own: set[str | int] = set()
     own |= {"data", "encoder", "resume", "labels_from", "progress"} & set(accepted)
     parser.add_function_arguments(phases, skip=own, as_group=False)
-    given = vars(_parse_args(parser, argv))
+    given = vars(parser.instantiate(_parse_args(parser, argv)))
     given.pop("config")
     run = phases(given.pop("data"), **given)
     figures = json.loads((run.path.parent / f"{name}.json").read_text())
@@ -290,7 +290,7 @@ def finetune_command(argv: list[str]) -> int:
     parser.add_function_arguments(
         finetune, skip={"run", "data", "labels", "labels_from", "progress"}, as_group=False
     )
-    given = vars(_parse_args(parser, argv))
+    given = vars(parser.instantiate(_parse_args(parser, argv)))
     from unlabeled.run import load
 
     run = load(given.pop("run"), given.pop("encoder"))

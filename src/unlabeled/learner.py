@@ -181,8 +181,8 @@ def fit(
         labelled=recipe.labelled,
         processes=processes,
     )
+    parallel.synchronise(method, processes)
     if processes > 1:
-        parallel.synchronise(method)
         flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
     with signals() as asked, exact_single_pixels(method), warnings.catch_warnings():
         # Lightning would rather have workers and more frequent logs.
@@ -208,7 +208,6 @@ def fit(
                     weights_only=True,
                 )
             trainer.strategy.barrier()  # what is written now is there for all
-            parallel.restore(method)
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
             raise error.__context__ or KeyboardInterrupt() from None
         except MisconfigurationException as error:
@@ -220,6 +219,8 @@ def fit(
                     f"--batch-size {recipe.batch_size // 2}, or smaller pictures with --size"
                 ) from error
             raise
+        finally:
+            parallel.restore(method)
     return history
 
 
