@@ -70,7 +70,7 @@ class Learner(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start the sums of the epoch."""
-        self.loss_sum = torch.zeros((), device=self.device)
+        self.loss_sum = 0.0  # a float of 64 bits: in 32 the mean of 100,000 steps is off by 3e-4
         self.steps = 0
 
     def on_train_epoch_end(self) -> None:
@@ -82,13 +82,13 @@ class Learner(L.LightningModule):
         checkpoint["in_epoch"] = {
             "epoch": self.current_epoch,
             "steps": self.steps,
-            "loss_sum": self.loss_sum.cpu(),
+            "loss_sum": self.loss_sum,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums of the epoch."""
         self.steps = checkpoint["in_epoch"]["steps"]
-        self.loss_sum = checkpoint["in_epoch"]["loss_sum"]
+        self.loss_sum = float(checkpoint["in_epoch"]["loss_sum"])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         """Pictures as stored -> views, outside autocast.
@@ -124,7 +124,7 @@ class Learner(L.LightningModule):
                 moving = self.method.get_submodule(player).parameters()
                 torch.nn.utils.clip_grad_norm_(moving, self.recipe.clip)
             optimizer.step()
-            self.loss_sum = self.loss_sum + whole
+            self.loss_sum += float(whole)
         with torch.no_grad():
             self.method.update()
         self.steps += 1

@@ -206,7 +206,7 @@ def near_duplicates(
         z: features.
         thumbnails: small versions of the pictures, black 0 and white 1.
     """
-    similarity, rows = neighbours(z - z.mean(0), CANDIDATES)
+    similarity, rows = neighbours(z - z.mean(0, dtype=np.float64).astype(z.dtype), CANDIDATES)
     one, which = np.nonzero(similarity >= ALIKE)
     other = rows[one, which]
     flat = thumbnails.reshape(len(thumbnails), -1)
