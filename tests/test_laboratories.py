@@ -49,6 +49,35 @@ def test_simclr_v2_in_miniature(tiny, tmp_path, monkeypatch):
     assert again["experiments"] == result["experiments"]
 
 
+def test_from_scratch_is_chosen_on_held_out_labels_and_never_on_the_test(
+    tiny, tmp_path, monkeypatch
+):
+    """Catches a choice by the test part, labels learnt and asked at once, and a fixed setting."""
+    study = registry.find("studies", "semi_supervised")
+    seen = []
+
+    def scratch(lab, data, augment, lr, out, seed=0):
+        ours = {x.tobytes() for x in tiny.train.x}
+        learnt, asked = ({x.tobytes() for x in part.x} for part in (data.train, data.test))
+        assert asked <= ours
+        assert len(asked | learnt) == len(data.train) + len(data.test)
+        seen.append(asked)
+        return 0.9 if (augment, lr) == ("none", study.SCRATCH_RATES[1]) else 0.5
+
+    monkeypatch.setattr(study, "scratch", scratch)
+    lab = Lab(tmp_path, tiny, [0], quick=False)
+    monkeypatch.setattr(study, "FOLDS", {"10%": (3, 3)})
+    augment, lr, held_out = study.chosen(lab, "10%")
+    assert (augment, lr) == ("none", study.SCRATCH_RATES[1])
+    settings = len(study.SCRATCH_RATES) * 3
+    assert len(held_out) == settings
+    assert len(seen) == 3 * settings
+    assert len(set.union(*seen[:3])) == round(0.1 * len(tiny.train))  # every label once
+    y = np.repeat([3, 1, 0], [9, 6, 3])
+    fold = study.folds(y, 3)
+    assert all(np.bincount(fold[y == c]).tolist() == [(y == c).sum() // 3] * 3 for c in (0, 1, 3))
+
+
 def test_the_first_alarm_is_the_trainings_own():
     study = registry.find("studies", "collapse")
     well = {"std": 0.9, "spread": 20.0, "rankme": 20.0}

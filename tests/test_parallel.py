@@ -137,6 +137,13 @@ def test_the_gradient_of_many_is_that_of_one(tmp_path, world):
                 assert torch.allclose(value.double(), other[key].double(), atol=1e-6), (name, key)
 
 
+class Rectified(nn.BatchNorm2d):
+    """Does something besides."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
 def test_batchnorm_over_one_process_is_torchs():
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(108))
@@ -150,12 +157,82 @@ def test_batchnorm_over_one_process_is_torchs():
     assert all(torch.equal(v, synced.state_dict()[k]) for k, v in plain.state_dict().items())
     assert [type(layer) for layer in parallel.restore(synced)] == [type(layer) for layer in plain]
 
-    class Rectified(nn.BatchNorm2d):
-        def forward(self, x):
-            return super().forward(x).relu()
-
     with pytest.raises(UserError, match="Rectified is no plain BatchNorm"):
         parallel.synchronise(nn.Sequential(Rectified(3)))
+
+
+def exact_norm(x, grad, weight):
+    """Output, running statistics and gradients of BatchNorm in float64."""
+    bn = nn.BatchNorm2d(x.shape[1]).double()
+    bn.weight.data.copy_(weight)
+    wide = x.detach().double().requires_grad_()
+    out = bn(wide)
+    out.backward(grad.double())
+    return out, bn.running_mean, bn.running_var, wide.grad, bn.weight.grad, bn.bias.grad
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batchnorm_of_many_values_is_as_exact_as_float64(dtype, layout):
+    """torch's own adds up 2¹⁹ values one by one: off by 5e-4, and the gradients by 1 %."""
+    torch.manual_seed(0)
+    x = (torch.randn(128, 4, 64, 64) + 2).to(dtype).contiguous(memory_format=layout)
+    grad = (torch.randn(128, 4, 64, 64) + 1).to(dtype).contiguous(memory_format=layout)
+    bn = nn.BatchNorm2d(4)
+    bn.weight.data.uniform_(0.5, 2)
+    expected = exact_norm(x, grad, bn.weight.data)
+    x.requires_grad_()
+    parallel.synchronise(bn, processes=1)
+    out = bn(x)
+    out.backward(grad)
+    assert out.dtype == dtype
+    found = out, bn.running_mean, bn.running_var, x.grad, bn.weight.grad, bn.bias.grad
+    rounding = 5e-3 if dtype == torch.bfloat16 else 1e-4
+    for name, ours, theirs in zip(
+        ("out", "mean", "variance", "x", "weight", "bias"), found, expected, strict=True
+    ):
+        off = ((ours.double() - theirs).norm() / theirs.norm()).item()
+        bound = 1e-5 if name in ("mean", "variance") else rounding
+        assert off < bound, (name, off)
+    assert int(bn.num_batches_tracked) == 1
+
+
+def test_exact_batchnorm_keeps_torchs_options():
+    """Catches a lost momentum, untracked statistics that move, and layers without a weight."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 3, 32, 32).to(torch.float32)
+    for options in ({"momentum": None}, {"affine": False}, {"track_running_stats": False}):
+        plain = nn.BatchNorm2d(3, **options)
+        exact = parallel.synchronise(copy.deepcopy(plain), processes=1)
+        for part in x:
+            torch.testing.assert_close(exact(part), plain(part), atol=1e-4, rtol=1e-4)
+        for name, value in plain.state_dict().items():
+            torch.testing.assert_close(exact.state_dict()[name], value, atol=1e-4, rtol=1e-4)
+    parallel.synchronise(nn.Sequential(Rectified(3)), processes=1)  # left as it is
+    with pytest.raises(ValueError, match="4D"):
+        exact(torch.randn(5000, 3))
+
+
+def test_training_has_exact_batchnorm_and_gives_torchs_back(sprites, tmp_path):
+    """Catches a learner of one process that forgets it, and layers that stay changed."""
+    seen = []
+
+    class Watched(nn.Module):
+        dim = 3
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+            self.convolution = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x):
+            seen.append(type(self.norm))
+            return self.norm(self.convolution(x)).mean((2, 3))
+
+    options = {"epochs": 1, "batch_size": 32, "progress": False, "precision": "fp32"}
+    run = ul.train("simclr", sprites[0][:64], encoder=Watched(), out=tmp_path / "a", **options)
+    assert parallel._Synced2d in seen
+    assert type(run.encoder.norm) is nn.BatchNorm2d
 
 
 def test_launched_processes_must_be_those_that_are_asked_for(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from unlabeled import views
+from unlabeled.errors import UserError
 from unlabeled.views import geometry, image
 
 
@@ -210,11 +211,44 @@ def test_quarter_turns_equal_rot90():
         image.quarter_turns(pictures(2, 1, 4, 6), turns[:2])
 
 
+@pytest.mark.parametrize(("mode", "fill"), [("constant", "constant"), ("edge", "replicate")])
+@pytest.mark.parametrize("size", [(8, 8), (5, 9)])
+def test_random_crop_pads_and_cuts_out_every_place_alike(mode, fill, size):
+    """Catches resampling between pixels, a shift too many or too few, and half as likely ends."""
+    x = pictures(1, 2, *size)
+    torch.manual_seed(0)
+    out = views.RandomCrop(2, mode)(x.expand(2000, -1, -1, -1))
+    padded = torch.nn.functional.pad(x[0], (2,) * 4, fill)
+    h, w = size
+    counts = [
+        (out == padded[:, i : i + h, j : j + w]).flatten(1).all(1).sum().item()
+        for i in range(5)
+        for j in range(5)
+    ]
+    assert sum(counts) == 2000
+    assert min(counts) > 40  # 80 each
+
+
+def test_random_crop_pads_an_eighth_unless_told_and_at_most_the_side():
+    """Catches a default in pixels of one size, and a padding that leaves nothing of an image."""
+    spike = torch.zeros(3000, 1, 32, 64)
+    spike[:, :, 16, 32] = 1
+    torch.manual_seed(0)
+    rows, columns = views.RandomCrop()(spike).nonzero()[:, 2:].T
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (12, 20, 28, 36)
+    assert torch.equal(views.RandomCrop(0)(spike), spike)
+    for padding in (-1, 32):
+        with pytest.raises(UserError, match=f"padding is {padding}, but must be from 0 to 31"):
+            views.RandomCrop(padding)(spike)
+
+
 EVERY = [
     views.Affine(),
     views.Affine(mode="bilinear"),
     views.Crop(),
     views.Flip(),
+    views.RandomCrop(),
+    views.RandomCrop(3, "edge"),
     views.QuarterTurns(),
     views.ColourJitter(),
     views.ColourDrop(0.5),

@@ -216,7 +216,7 @@ def _train_phases(name: str, phases: Any, argv: list[str]) -> int:
         _test_argument(parser)
     own = {"data", "encoder", "resume", "labels_from", "test", "progress"} & set(accepted)
     _arguments(parser, phases, skip=own)
-    given = vars(_parse_args(parser, argv))
+    given = vars(parser.instantiate(_parse_args(parser, argv)))
     given.pop("config")
     run = phases(given.pop("data"), **given)
     figures = json.loads((run.path.parent / f"{name}.json").read_text())
@@ -373,7 +373,7 @@ def finetune_command(argv: list[str]) -> int:
     _labels_argument(parser)
     _test_argument(parser)
     _arguments(parser, finetune, skip={"run", "data", "labels", "labels_from", "test", "progress"})
-    given = vars(_parse_args(parser, argv))
+    given = vars(parser.instantiate(_parse_args(parser, argv)))
     from unlabeled.run import load
 
     run = load(given.pop("run"), given.pop("encoder"))

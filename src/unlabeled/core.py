@@ -180,6 +180,9 @@ class Method(nn.Module):
     supervised: ClassVar[bool] = False
     """Whether `batch.y` holds labels, −1 where the recipe lets a method learn from unlabelled ones
     too. They never reach a method that leaves this False."""
+    weak_augment: ClassVar[bool] = False
+    """Whether its `augment` is the data set's for labeled training unless given: weak, and such
+    that no label changes. Others get the contrastive one."""
     group: ClassVar[int] = 1
     """So many pictures of a class stand in a batch together, in a supervised method."""
     clip: ClassVar[int] = 1

@@ -160,13 +160,67 @@ class _Sum(torch.autograd.Function):
         return grad
 
 
+CHUNK = 2**12
+"""Values of a channel that torch's BatchNorm adds up one by one in float32 without much loss."""
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel on a CPU: (B, C, …) -> (C,), (C,) in float32.
+
+    torch adds up one value after another in float32 where channels come last: at 512×16×64×64 the
+    variance is up to 0.2 % too small. Here it does so in chunks of the batch, which are combined
+    in float64 (Chan, Golub, LeVeque 1979), as fast and right to 1e-6.
+    """
+    rows = max(1, CHUNK * x.shape[1] * len(x) // x.numel())
+    # The kernel writes its running statistics, which the caller has no use for.
+    unused = x.new_zeros((2, x.shape[1]), dtype=torch.float32)
+    found = [torch.batch_norm_update_stats(part, *unused, 0.0) for part in x.split(rows)]
+    means, variances = (torch.stack(part).double() for part in zip(*found, strict=True))
+    share = means.new_tensor([len(part) / len(x) for part in x.split(rows)])[:, None]
+    mean = (share * means).sum(0)
+    variance = (share * (variances + (means - mean) ** 2)).sum(0)
+    return mean.float(), variance.float()
+
+
+class _Normalize(torch.autograd.Function):
+    """BatchNorm by statistics of the batch that are known; they take part in the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, *known: Any
+    ) -> Tensor:
+        mean, variance, eps = known
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps))
+        ctx.eps = eps
+        return torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *saved = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        return (
+            *torch.ops.aten.native_batch_norm_backward(
+                grad, x, weight, None, None, *saved, True, ctx.eps, wanted
+            ),
+            None,
+            None,
+            None,
+        )
+
+
 class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm over the batch of all processes, on any device; torch's own is for GPUs only."""
+    """BatchNorm over the batch of all processes, on any device; torch's own is for GPUs only.
+
+    In one process it is torch's own, with exact statistics on a CPU.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, …) -> (B, C, …)."""
-        if not self.training or world_size() == 1:
+        if not self.training:
             return super().forward(x)
+        if world_size() == 1:
+            return self._alone(x)
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         wide = x if x.dtype == torch.float64 else x.float()
@@ -174,18 +228,35 @@ class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
         mean = sum_over(wide.sum(dims)) / count
         centred = wide - mean.view(shape)
         variance = sum_over((centred**2).sum(dims)) / count
-        tracked = self.track_running_stats
-        if tracked and self.running_mean is not None and self.running_var is not None:
-            with torch.no_grad():
-                self.num_batches_tracked += 1  # type: ignore[operator, assignment]
-                count_of_all = float(self.num_batches_tracked)  # type: ignore[arg-type]
-                share = 1 / count_of_all if self.momentum is None else self.momentum
-                self.running_mean.lerp_(mean, share)
-                self.running_var.lerp_(variance * count / max(count - 1, 1), share)
+        self._track(mean, variance, count)
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
         return scaled.to(x.dtype)
+
+    def _alone(self, x: Tensor) -> Tensor:
+        """The batch of one process: exact where torch's own would not be."""
+        count = x.numel() // max(1, x.shape[1])
+        rounded = x.device.type == "cpu" and x.dtype != torch.float64 and count > CHUNK
+        if not rounded or torch.compiler.is_compiling():
+            return super().forward(x)
+        self._check_input_dim(x)
+        mean, variance = batch_statistics(x.detach())
+        self._track(mean, variance, count)
+        weight, bias = (self.weight, self.bias) if self.affine else (None, None)
+        out: Tensor = _Normalize.apply(x, weight, bias, mean, variance, self.eps)
+        return out
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Move the running statistics towards those of a batch of so many values a channel."""
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
+            return
+        self.num_batches_tracked += 1  # type: ignore[operator, assignment]
+        count_of_all = float(self.num_batches_tracked)  # type: ignore[arg-type]
+        share = 1 / count_of_all if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * count / max(count - 1, 1), share)
 
 
 class _Synced1d(_AllOfBatch, nn.BatchNorm1d):
@@ -207,20 +278,22 @@ _SYNCED: dict[type, type] = {
 }
 
 
-def synchronise(module: nn.Module) -> nn.Module:
+def synchronise(module: nn.Module, processes: int = 2) -> nn.Module:
     """The module with every BatchNorm in it over the batch of all processes, in place.
 
     The layers stay what they are in all else: their class is changed, and `restore` changes it
-    back.
+    back. In one process it makes their statistics exact, and leaves what is no plain BatchNorm.
 
     Raises:
-        UserError: a layer is a BatchNorm that does something besides.
+        UserError: a layer is a BatchNorm that does something besides, and there are several.
     """
     for layer in module.modules():
         if type(layer) in _SYNCED:
             layer.__class__ = _SYNCED[type(layer)]
-        elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(
-            layer, _AllOfBatch | nn.SyncBatchNorm
+        elif (
+            processes > 1
+            and isinstance(layer, nn.modules.batchnorm._BatchNorm)
+            and not isinstance(layer, _AllOfBatch | nn.SyncBatchNorm)
         ):
             raise UserError(
                 f"the network's {type(layer).__name__} is no plain BatchNorm and cannot look at "

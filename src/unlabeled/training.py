@@ -442,9 +442,10 @@ def resolve(
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and the method's arguments: the user's, else this data's, else the defaults.
 
-    A method's argument `augment` defaults to the data set's views, `classes` to its number of them,
-    `names` to theirs, `shape` to that of its pictures, `word_starts` to those of its tokenizer;
-    `pictures` is how many there are to learn from.
+    A method's argument `augment` defaults to the data set's own, the one for labeled training where
+    the method learns from labels alone, as does the `weak` one of semi-supervised methods;
+    `classes` to its number of them, `names` to theirs, `shape` to that of its pictures,
+    `word_starts` to those of its tokenizer; `pictures` is how many there are to learn from.
     """
     accepted = list(inspect.signature(cls).parameters)[1:]
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
@@ -472,7 +473,9 @@ def resolve(
         raise UserError(f"labelled is {recipe.labelled}, but must be at least 0 and below 1")
     arguments = {k: v for k, v in merged.items() if k in accepted}
     if "augment" in accepted and arguments.get("augment") is None:
-        arguments["augment"] = splits.augment
+        arguments["augment"] = splits.augment_labeled if cls.weak_augment else splits.augment
+    if cls.supervised and "weak" in accepted and arguments.get("weak") is None:
+        arguments["weak"] = splits.augment_labeled
     if "classes" in accepted and splits.classes:
         arguments.setdefault("classes", len(splits.classes))
     if "names" in accepted and splits.classes:

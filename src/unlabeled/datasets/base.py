@@ -18,8 +18,8 @@ import torch
 from unlabeled import registry
 from unlabeled.datasets import folders
 from unlabeled.errors import Notice, UserError
-from unlabeled.views import Photo, View
-from unlabeled.views.sound import Room
+from unlabeled.views import Photo, RandomCrop, View
+from unlabeled.views.sound import Gain, Room
 
 TEST_SHARE = 0.2
 """Of labelled data without a test set of its own, kept for testing."""
@@ -127,7 +127,8 @@ class Splits:
         target: the factor that probes predict, None without labels.
         classes: names of the target's classes.
         range: black and white of float and uint16 pictures; uint8 is always 0 and 255.
-        augment: the views that suit these pictures.
+        augment: the views that suit these pictures, for methods that compare them.
+        augment_labeled: weak ones for training with labels, which no label here depends on.
         numbers: factors whose classes are numbers, with the period of those that go round.
         labels_from: where the labels were said to be, to open it again.
         tokenizer: of texts, as JSON; empty of pictures alone.
@@ -143,6 +144,7 @@ class Splits:
     classes: list[str] = field(default_factory=list)
     range: tuple[float, float] = (0.0, 1.0)
     augment: View = field(default_factory=Photo)
+    augment_labeled: View = field(default_factory=RandomCrop)
     numbers: dict[str, float | None] = field(default_factory=dict)
     labels_from: Any = None
     tokenizer: str = ""
@@ -556,8 +558,8 @@ def split(
     places = order[n_test:], order[:n_test], order[:0]
     train, test, validation = parts or (samples.take(place) for place in places)
     classes = samples.classes.get(target, []) if target else []
-    augment = Room() if rate else Photo()
-    return Splits(name, train, test, target, classes, span, augment, validation=validation)
+    views: tuple[View, View] = (Room(), Gain()) if rate else (Photo(), RandomCrop())
+    return Splits(name, train, test, target, classes, span, *views, validation=validation)
 
 
 def _official(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from unlabeled.datasets import dsprites
 from unlabeled.datasets.base import Samples, Splits
-from unlabeled.views import Affine
+from unlabeled.views import Affine, Chain
 
 SIZES = ("small", "large")
 PLACES = ("top left", "top right", "bottom left", "bottom right")
@@ -53,6 +53,7 @@ def load(place: str | None = None, pictures: int = 20_000) -> Splits:
         target="caption",
         classes=words(),
         augment=Affine(mode="bilinear"),
+        augment_labeled=Chain([]),  # a caption tells the size and the place
     )
 
 

@@ -20,7 +20,7 @@ from unlabeled.datasets import encoded
 from unlabeled.datasets.base import Pictures, Samples, Splits
 from unlabeled.datasets.fetched import Origin, find, readable, refuse_missing
 from unlabeled.errors import Notice
-from unlabeled.views import Photo
+from unlabeled.views import Chain, Flip, Photo, RandomCrop
 
 ORIGIN = Origin(
     "CIFAR-10",
@@ -62,8 +62,16 @@ def load(place: str | None = None) -> Splits:
     classes = list(CLASSES)
     train, test = (Samples(x, {"class": y}, classes={"class": classes}) for x, y in parts)
     name = "cifar10" if place is None else f"cifar10:{place}"
-    # Chen et al. 2020, appendix B.9: crops from 8 % of the area, half the colour jitter, no blur.
-    return Splits(name, train, test, "class", classes, augment=Photo(scale=(0.08, 1.0)))
+    return Splits(
+        name,
+        train,
+        test,
+        "class",
+        classes,
+        # Chen et al. 2020, appendix B.9: crops from 8 % of the area, half the jitter, no blur.
+        augment=Photo(scale=(0.08, 1.0)),
+        augment_labeled=Chain([RandomCrop(4), Flip()]),  # He et al. 2016, section 4.2
+    )
 
 
 def _look(place: Path) -> Path | None:

@@ -90,4 +90,5 @@ def load(place: str | None = None, clips: int = 500) -> Splits:
         target="shape",
         classes=classes["shape"],
         augment=Flip(),
+        augment_labeled=Flip(),
     )

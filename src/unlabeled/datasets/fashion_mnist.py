@@ -12,7 +12,7 @@ import numpy as np
 
 from unlabeled.datasets.base import Samples, Splits
 from unlabeled.datasets.fetched import Origin, find, readable, refuse_missing
-from unlabeled.views import Crop
+from unlabeled.views import Crop, RandomCrop
 
 ORIGIN = Origin(
     "Fashion-MNIST",
@@ -47,7 +47,15 @@ def load(place: str | None = None) -> Splits:
     parts = [_part(folder, name) for name in ("train", "t10k")]
     train, test = (Samples(x, {"class": y}, classes={"class": classes}) for x, y in parts)
     name = "fashion_mnist" if place is None else f"fashion_mnist:{place}"
-    return Splits(name, train, test, "class", classes, augment=Crop(scale=(0.3, 1.0)))
+    return Splits(
+        name,
+        train,
+        test,
+        "class",
+        classes,
+        augment=Crop(scale=(0.3, 1.0)),
+        augment_labeled=RandomCrop(2),
+    )
 
 
 def _look(place: Path) -> Path | None:

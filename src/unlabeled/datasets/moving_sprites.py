@@ -48,6 +48,7 @@ def load(place: str | None = None, pictures: int = 6_000) -> Splits:
         target="velocity",
         classes=velocities(),
         augment=Chain([]),
+        augment_labeled=Chain([]),
     )
 
 

@@ -17,7 +17,7 @@ from unlabeled.datasets import cache
 from unlabeled.datasets.base import Pictures, Samples, Splits
 from unlabeled.datasets.fetched import Origin, find, readable, refuse_missing
 from unlabeled.errors import UserError
-from unlabeled.views import Photo
+from unlabeled.views import Chain, Flip, Photo, RandomCrop
 
 ORIGIN = Origin(
     "STL-10",
@@ -51,16 +51,17 @@ def load(place: str | None = None) -> Splits:
         UserError: it is nowhere, or damaged.
     """
     name = "stl10" if place is None else f"stl10:{place}"
+    labeled = Chain([RandomCrop(12), Flip()])  # as for CIFAR-10, in pictures three times as large
     augment = Photo(scale=(0.08, 1.0), blur=0.5)  # SimCLR's, with the blur of larger pictures
     if place is None or Path(place).name not in ("unlabeled", UNLABELLED):
         folder = _folder(place, LABELLED)
         classes = list(CLASSES)
         parts = [_part(folder, part) for part in ("train", "test")]
         train, test = (Samples(x, {"class": y}, classes={"class": classes}) for x, y in parts)
-        return Splits(name, train, test, "class", classes, augment=augment)
+        return Splits(name, train, test, "class", classes, augment=augment, augment_labeled=labeled)
     around = None if place == "unlabeled" else str(Path(place).parent)
     train = Samples(_pictures(_folder(around, (UNLABELLED,)) / UNLABELLED))
-    return Splits(name, train, train.take(np.arange(0)), augment=augment)
+    return Splits(name, train, train.take(np.arange(0)), augment=augment, augment_labeled=labeled)
 
 
 def _folder(place: str | None, needed: tuple[str, ...]) -> Path:

@@ -27,7 +27,7 @@ class PCA(nn.Module):
     def fit(self, x: Tensor) -> PCA:
         """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's PCA, seeded."""
         model = decomposition.PCA(self.components.shape[1], random_state=0)
-        model.fit(x.flatten(1).numpy())
+        model.fit(x.flatten(1).double().numpy())  # sums over all rows: float32 loses digits
         self.mean = torch.from_numpy(model.mean_).float()
         self.components = torch.from_numpy(model.components_.T.copy()).float()
         return self

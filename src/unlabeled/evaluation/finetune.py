@@ -17,6 +17,7 @@ from unlabeled.evaluation.few_label import sample_labels
 from unlabeled.evaluation.probe import linear_probe, refuse_unseen
 from unlabeled.files import write_json
 from unlabeled.state import preserve_rng
+from unlabeled.views import View
 
 if TYPE_CHECKING:
     from unlabeled.run import Run
@@ -39,6 +40,7 @@ def finetune(
     out: str | Path | None = None,
     epochs: int | None = None,
     lr: float | None = None,
+    augment: View | None = None,
     seed: int = 0,
     scratch: bool = True,
     resume: bool = False,
@@ -58,6 +60,7 @@ def finetune(
         out: the new run folder; `RUN-finetuned` unless given.
         epochs: passes over the labelled pictures; as many as make 500 steps, at least 20.
         lr: peak learning rate of fine-tuning, 1e-3 unless given.
+        augment: of fine-tuning and from scratch; the data set's for labeled training unless given.
         seed: of the choice of labels, the classifier and the order.
         resume: go on where a fine-tuning of the same folder was stopped.
         scratch: whether to train the same network from random weights too.
@@ -89,6 +92,7 @@ def finetune(
         "schedule": "one_cycle",
         "optimizer": "adamw",
         "weight_decay": 1e-4,
+        "augment": augment,
         "seed": seed,
         "resume": resume,
         "progress": progress,

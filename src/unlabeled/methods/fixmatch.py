@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
-from unlabeled.views import Affine, Flip, Photo, View
+from unlabeled.views import Affine, Photo, RandomCrop, View
 
 
 class FixMatch(Method):
@@ -29,7 +29,7 @@ class FixMatch(Method):
         weight: of the strong views' loss, λ_u.
         threshold: probability from which on a class is sure, τ.
         classes: number of classes; the data set's own unless given.
-        weak: the weak view; mirroring unless given.
+        weak: the weak view; the data set's for labeled training unless given.
         augment: the strong view; the data set's own unless given.
     """
 
@@ -61,7 +61,7 @@ class FixMatch(Method):
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.weight, self.threshold = weight, threshold
-        self.weak, self.augment = weak or Flip(), augment or Photo()
+        self.weak, self.augment = weak or RandomCrop(), augment or Photo()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """A weak and a strong view of each picture, (B, C, H, W) each; its label or −1 (B,)."""

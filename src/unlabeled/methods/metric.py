@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.objectives._shelf import Shelved, check, labelled_loss
 from unlabeled.parallel import gather
-from unlabeled.views import Flip, View
+from unlabeled.views import RandomCrop, View
 
 
 class Metric(Method):
@@ -28,10 +28,11 @@ class Metric(Method):
         temperature: of the objective, where it has one; its own unless given.
         regularisation: of the objective, where it has one; its own unless given.
         mining: which triplets count; "all", "hard" or "semi-hard".
-        augment: the view; the data set's own unless given.
+        augment: the view; the data set's for labeled training unless given.
     """
 
     supervised = True
+    weak_augment = True
     group = 4
     recipe = Recipe(epochs=40, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {
@@ -63,7 +64,7 @@ class Metric(Method):
                 "mining": mining,
             },
         )
-        self.augment = augment or Flip()
+        self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One random view of each picture (B, C, H, W), and its label (B,)."""

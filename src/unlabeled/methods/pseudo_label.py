@@ -15,7 +15,7 @@ from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.objectives import known_cross_entropy
 from unlabeled.parallel import mean_of
-from unlabeled.views import Flip, View
+from unlabeled.views import RandomCrop, View
 
 
 class PseudoLabel(Method):
@@ -29,10 +29,12 @@ class PseudoLabel(Method):
         begin: share of training after which it rises, T₁; 100 epochs in the paper.
         full: share of training after which it has risen, T₂; 600 epochs in the paper.
         classes: number of classes; the data set's own unless given.
-        augment: the views; the data set's own unless given. The paper has none, but dropout.
+        augment: the views; the data set's for labeled training unless given. The
+            paper has none, but dropout.
     """
 
     supervised = True
+    weak_augment = True
     # 32 pictures with labels beside 256 without, section 3.
     recipe = Recipe(epochs=100, batch_size=288, lr=2e-3, labelled=1 / 9)
     recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 5, "lr": 4e-3}}
@@ -52,7 +54,7 @@ class PseudoLabel(Method):
             raise UserError(f"the weight rises from begin {begin} to full {full}; give full more")
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.weight, self.begin, self.full = weight, begin, full
-        self.augment = augment or Flip()
+        self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One random view of each picture (B, C, H, W), and its label or −1 (B,)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
-from unlabeled.views import Flip, View
+from unlabeled.views import RandomCrop, View
 from unlabeled.views.image import quarter_turns
 
 
@@ -27,10 +27,11 @@ class S4L(Method):
     Args:
         weight: of the turns' loss, w.
         classes: number of classes; the data set's own unless given.
-        augment: the view that is then turned; the data set's own unless given.
+        augment: the view that is then turned; the data set's for labeled training unless given.
     """
 
     supervised = True
+    weak_augment = True
     # The paper's is SGD at 0.1 for 256 pictures, weight decay 2e-4 (10 % of ImageNet's labels).
     # As many pictures with labels as without, section 3.
     recipe = Recipe(epochs=100, batch_size=128, lr=2e-3, labelled=0.5)
@@ -48,7 +49,7 @@ class S4L(Method):
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.turns_head = nn.Linear(self.encoder.dim, 4)
-        self.weight, self.augment = weight, augment or Flip()
+        self.weight, self.augment = weight, augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One random view of each picture (B, C, H, H), and its label or −1 (B,)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.objectives import siamese
 from unlabeled.parallel import gather
-from unlabeled.views import Flip, View
+from unlabeled.views import RandomCrop, View
 
 
 class Siamese(Method):
@@ -25,10 +25,11 @@ class Siamese(Method):
 
     Args:
         weight: s, of the pairs that match.
-        augment: the views; the data set's own unless given.
+        augment: the views; the data set's for labeled training unless given.
     """
 
     supervised = True
+    weak_augment = True
     group = 4
     recipe = Recipe(epochs=40, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {"omniglot": {"epochs": 60, "schedule": "one_cycle"}}
@@ -37,7 +38,7 @@ class Siamese(Method):
         self, encoder: nn.Module, *, weight: float = 1.0, augment: View | None = None
     ) -> None:
         super().__init__(encoder)
-        self.weight, self.augment = weight, augment or Flip()
+        self.weight, self.augment = weight, augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One random view of each picture (B, C, H, W), and whose it is (B,)."""

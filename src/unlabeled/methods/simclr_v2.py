@@ -23,7 +23,7 @@ from unlabeled.evaluation.probe import linear_probe
 from unlabeled.files import write_json
 from unlabeled.run import Run
 from unlabeled.training import reopen, train
-from unlabeled.views import Flip, View
+from unlabeled.views import RandomCrop, View
 
 
 def simclr_v2(
@@ -36,6 +36,7 @@ def simclr_v2(
     finetune_epochs: int | None = None,
     distil_epochs: int = 20,
     temperature: float = 1.0,
+    augment: View | None = None,
     seed: int = 0,
     size: int | None = None,
     labels_from: Any = None,
@@ -60,6 +61,7 @@ def simclr_v2(
         finetune_epochs: as many as make 500 steps, at least 20, unless given.
         distil_epochs: of the student.
         temperature: τ of what the teacher says (eq. 2); it says the same, softer, above 1.
+        augment: of fine-tuning and distillation; the data set's for labeled training unless given.
         seed: of everything random.
         size: side of the pictures in pixels.
         labels_from: where labels of pictures in files are, as for `unlabeled.train`.
@@ -101,6 +103,7 @@ def simclr_v2(
         labels or "100%",
         out=folder / "finetuned",
         epochs=finetune_epochs,
+        augment=augment,
         **common,
     )
     student = distil(
@@ -110,6 +113,7 @@ def simclr_v2(
         out=folder / "student",
         epochs=distil_epochs,
         temperature=temperature,
+        augment=augment,
         **common,
     )
     write_json(folder / "simclr_v2.json", judge(pretrained, teacher, student, splits, labels, seed))
@@ -123,6 +127,7 @@ def tune_from_middle(
     *,
     out: Path,
     epochs: int | None = None,
+    augment: View | None = None,
     **common: Any,
 ) -> Run:
     """The encoder with the first layer of its projection head, fine-tuned (section 2.2).
@@ -133,6 +138,8 @@ def tune_from_middle(
         labels: how many are used.
         out: its run folder.
         epochs: as many as make 500 steps, at least 20, unless given.
+        augment: random crops and mirroring in the paper (section 3.1); the data set's for labeled
+            training unless given.
         common: `seed`, `resume` and `progress` of `unlabeled.train`.
 
     Raises:
@@ -156,6 +163,7 @@ def tune_from_middle(
         batch_size=batch,
         lr=1e-3,
         schedule="one_cycle",
+        augment=augment,
         **common,
     )
 
@@ -168,6 +176,7 @@ def distil(
     out: Path,
     epochs: int,
     temperature: float = 1.0,
+    augment: View | None = None,
     **common: Any,
 ) -> Run:
     """A fresh network that learns what a fine-tuned one says of all pictures, unlabelled (eq. 2).
@@ -179,6 +188,7 @@ def distil(
         out: its run folder.
         epochs: passes over the pictures.
         temperature: τ.
+        augment: as of fine-tuning; the data set's for labeled training unless given.
         common: `seed`, `resume` and `progress` of `unlabeled.train`.
     """
 
@@ -186,6 +196,7 @@ def distil(
         taught_by: Any = copy.deepcopy(teacher.method)
 
     options: dict[str, Any] = {"classes": len(splits.classes), "temperature": temperature}
+    options["augment"] = augment
     return train(Student, splits, encoder=encoder, out=out, epochs=epochs, **options, **common)
 
 
@@ -213,9 +224,10 @@ class _Distillation(Method):
     Args:
         classes: number of classes.
         temperature: τ.
-        augment: the views; the data set's own unless given.
+        augment: the views; the data set's for labeled training unless given.
     """
 
+    weak_augment = True
     recipe = Recipe(epochs=20, batch_size=128, lr=2e-3, schedule="one_cycle")
     taught_by: Any
 
@@ -229,7 +241,7 @@ class _Distillation(Method):
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
-        self.temperature, self.augment = temperature, augment or Flip()
+        self.temperature, self.augment = temperature, augment or RandomCrop()
 
     def views(self, batch: Batch) -> Tensor:
         """A random view of each picture (B, C, H, W)."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.views import Flip, View
+from unlabeled.views import RandomCrop, View
 
 
 class Supervised(Method):
@@ -19,10 +19,11 @@ class Supervised(Method):
 
     Args:
         classes: number of classes; the data set's own unless given.
-        augment: the views; the data set's own unless given.
+        augment: the views; the data set's for labeled training unless given.
     """
 
     supervised = True
+    weak_augment = True
     by_stage = True
     recipe = Recipe(epochs=60, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
 
@@ -33,7 +34,7 @@ class Supervised(Method):
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
-        self.augment = augment or Flip()
+        self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One random view of each picture (B, C, H, W), and its label (B,)."""

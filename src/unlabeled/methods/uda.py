@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe, Schedule, constant, linear
 from unlabeled.parallel import mean_of
-from unlabeled.views import Affine, Flip, Photo, View
+from unlabeled.views import Affine, Photo, RandomCrop, View
 
 ANNEALING: dict[str, Schedule] = {
     "none": constant(1.0),
@@ -39,7 +39,8 @@ class UDA(Method):
         threshold: probability above which the likeliest class is sure, β.
         annealing: how the ceiling rises; "exp" is late, for few labels, "log" early.
         classes: number of classes; the data set's own unless given.
-        weak: the view of what has a label and of the target; mirroring unless given.
+        weak: the view of what has a label and of the target; the data set's for labeled training
+            unless given.
         augment: the strong view; the data set's own unless given.
     """
 
@@ -74,7 +75,7 @@ class UDA(Method):
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.weight, self.temperature, self.threshold = weight, temperature, threshold
         self.risen, self.chance = ANNEALING[annealing], 1 / classes
-        self.weak, self.augment = weak or Flip(), augment or Photo()
+        self.weak, self.augment = weak or RandomCrop(), augment or Photo()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """A weak and a strong view of each picture, (B, C, H, W) each; its label or −1 (B,)."""

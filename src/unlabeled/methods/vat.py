@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
-from unlabeled.views import Flip, View
+from unlabeled.views import RandomCrop, View
 
 
 class VAT(Method):
@@ -37,11 +37,12 @@ class VAT(Method):
             single precision cannot add to a white pixel.
         iterations: of the power method, K.
         classes: number of classes; the data set's own unless given.
-        augment: the views; the data set's own unless given.
+        augment: the views; the data set's for labeled training unless given.
     """
 
     supervised = True
     may_be_zero = ("iterations",)
+    weak_augment = True
     # 32 pictures with labels beside 128 without, in the authors' code.
     recipe = Recipe(epochs=100, batch_size=160, lr=2e-3, labelled=0.2)
     recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 5, "lr": 4e-3, "epsilon": 2.0}}
@@ -62,7 +63,7 @@ class VAT(Method):
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.weight, self.entropy = weight, entropy
         self.epsilon, self.step, self.iterations = epsilon, step, iterations
-        self.augment = augment or Flip()
+        self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """A view of each picture (B, C, H, W), noise (B, C·H·W), and its label or −1 (B,)."""

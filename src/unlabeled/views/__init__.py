@@ -12,6 +12,7 @@ from unlabeled.views.image import (
     Noise,
     Photo,
     QuarterTurns,
+    RandomCrop,
     Sobel,
     Style,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Noise",
     "Photo",
     "QuarterTurns",
+    "RandomCrop",
     "Sobel",
     "Style",
     "View",
