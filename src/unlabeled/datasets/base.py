@@ -84,7 +84,8 @@ class Samples:
     Args:
         x: (N, C, H, W), uint8 in 0..255, or uint16 or float32 in `Splits.range`; `Pictures` where
             they stay on disk.
-        factors: by name, an integer class for each picture, (N,); empty without labels.
+        factors: by name, for each picture an integer class, −1 without a label, or a float number,
+            NaN without one, (N,); empty without labels.
         names: of the pictures, such as their paths.
         classes: by factor, the names of its classes, where they have any.
         stored: what numbers the pictures were given as, where `x` does not tell: "mask", 0 and 1;
@@ -99,6 +100,16 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def known(self, factor: str) -> np.ndarray:
+        """Whether each sample has a label of that factor, (N,) bool."""
+        values = self.factors[factor]
+        return ~np.isnan(values) if values.dtype.kind == "f" else values >= 0
+
+    def labeled(self, factor: str) -> Samples:
+        """Only the samples that have a label of that factor."""
+        known = self.known(factor)
+        return self if known.all() else self.take(np.flatnonzero(known))
 
     def take(self, rows: np.ndarray) -> Samples:
         """Those rows, in that order."""
@@ -120,7 +131,7 @@ class Splits:
         classes: names of the target's classes.
         range: black and white of float and uint16 pictures; uint8 is always 0 and 255.
         augment: the views that suit these pictures.
-        numbers: factors whose classes are numbers, with the period of those that go round.
+        numbers: factors that are numbers, with the period of those that go round.
         labels_from: where the labels were said to be, to open it again.
         tokenizer: of texts, as JSON; empty of pictures alone.
         vocabulary: tokens that it knows.
@@ -137,6 +148,14 @@ class Splits:
     labels_from: Any = None
     tokenizer: str = ""
     vocabulary: int = 0
+
+    def labeled(self) -> Splits:
+        """Samples whose target (else first number) is known, where there is a test part."""
+        factor = self.target or next(iter(self.numbers), None)
+        if factor is None or not len(self.test):
+            return self
+        train, test = (part.labeled(factor) for part in (self.train, self.test))
+        return replace(self, train=train, test=test)
 
     @property
     def channels(self) -> int:
@@ -331,13 +350,16 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
     """Labelled pictures into train and about that share of test; unlabelled ones all to train.
 
     A picture with a name is drawn by its name, so that it stays on its side when others come or go;
-    those without by a permutation of fixed seed. Frames stay with those of their shot.
+    those without by a permutation of fixed seed. Frames stay with those of their shot. The test
+    part is drawn from labeled pictures only; all others are learnt from.
     """
     if not len(samples):
         raise UserError(f"{name} holds no pictures (0 samples); give at least one")
     rate = rate_of(samples.stored)
     span = (0.0, 1.0) if rate or samples.x.dtype == np.uint8 else value_range(samples.x)
-    target = next(iter(samples.factors), None)
+    classes_of = [name for name, codes in samples.factors.items() if codes.dtype.kind != "f"]
+    target = next(iter(classes_of), None)
+    drawn_by = target or next(iter(samples.factors), None)
     order = np.arange(len(samples))
     n_test = 0
     if {"shot", "frame"} <= set(samples.factors):
@@ -346,18 +368,23 @@ def split(samples: Samples, name: str, share: float = TEST_SHARE) -> Splits:
         rows, tested = by_shot(samples, share)
         order, n_test = np.concatenate([tested, rows]), len(tested)
         target = "shot" if n_test else None
-    elif target is not None and share:
+    elif drawn_by is not None and share:
+        known = samples.known(drawn_by)
         if samples.names:
             drawn = np.array([zlib.crc32(name.encode(errors="replace")) for name in samples.names])
             order = np.argsort(drawn, kind="stable")
-            n_test = int((drawn < share * 2**32).sum())
+            n_test = int((known & (drawn < share * 2**32)).sum())
         else:
             order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
-            n_test = round(share * len(samples))
+            n_test = round(share * int(known.sum()))
         n_test = max(1, n_test)
+        tested = order[known[order]][:n_test]
+        order = np.concatenate([tested, order[~np.isin(order, tested)]])
     train, test = samples.take(order[n_test:]), samples.take(order[:n_test])
     classes = samples.classes.get(target, []) if target else []
-    return Splits(name, train, test, target, classes, span, Room() if rate else Photo())
+    numbers = {name: None for name in samples.factors if name not in classes_of}
+    views = Room() if rate else Photo()
+    return Splits(name, train, test, target, classes, span, views, dict(numbers))
 
 
 def value_range(x: np.ndarray | Pictures) -> tuple[float, float]:

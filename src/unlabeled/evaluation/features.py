@@ -9,6 +9,12 @@ from torch import nn
 from unlabeled.datasets.base import Pictures, blocks, to_float
 
 
+def labeled(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that have a label: features (N, …) and classes (N,) without those of class −1."""
+    known = y >= 0
+    return (z, y) if known.all() else (z[known], y[known])
+
+
 @torch.no_grad()
 def embed(
     encoder: nn.Module,

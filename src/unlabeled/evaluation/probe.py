@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from unlabeled.errors import Notice, UserError
+from unlabeled.evaluation.features import labeled
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def linear_probe(
     """Multinomial logistic regression on standardised features, to convergence.
 
     Mean and deviation are those of the training features; features that never vary are left out.
+    So are rows of class −1, which have no label.
 
     Args:
         train: features that the decoder learns from.
@@ -43,6 +45,7 @@ def linear_probe(
     Raises:
         UserError: none of the classes that it is scored on is among those it learns from.
     """
+    (train, train_y), (test, test_y) = labeled(train, train_y), labeled(test, test_y)
     refuse_unseen(train_y, test_y)
     mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     varies = std > 1e-7

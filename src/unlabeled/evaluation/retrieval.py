@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.features import labeled
 from unlabeled.evaluation.verification import Nearness
 
 
@@ -31,7 +32,7 @@ def retrieval(
 
     Args:
         z: features.
-        y: classes.
+        y: classes; rows of class −1 are left out.
         at: the k.
         nearness: cosine of the features, or Euclidean distance.
         block: rows compared at a time.
@@ -42,6 +43,7 @@ def retrieval(
     Raises:
         UserError: no two rows are of one class.
     """
+    z, y = labeled(z, y)
     rows, labels = torch.from_numpy(np.ascontiguousarray(z)).float(), torch.from_numpy(y)
     if nearness == "cosine":
         rows = torch.nn.functional.normalize(rows, dim=1)
@@ -96,7 +98,9 @@ def paired_retrieval(
         torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(z)).double(), dim=1)
         for z in (a, b)
     )
-    labels = torch.arange(len(a)) if y is None else torch.from_numpy(y)
+    alone = torch.arange(len(a))
+    labels = alone if y is None else torch.from_numpy(y)
+    labels = torch.where(labels < 0, -1 - alone, labels)  # without a class, its partner alone
     right = labels[:, None] == labels  # (n, n)
     near = one @ other.T
     found: dict[str, float] = {}

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.features import labeled
 
 Kind = Literal["cosine", "centred", "pearson"]
 LARGEST = 20_000
@@ -68,7 +69,9 @@ def gap(z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], kind: Kind = "cos
 
     Exact without a matrix: the similarities within a class sum to the squared length of the class's
     summed rows, so that 100,000 rows cost no more than one pass. NaN where there is no such pair.
+    Rows of class −1 have no label and are left out.
     """
+    z, y = labeled(z, y)
     rows = unit_rows(z, kind).double()
     codes = torch.from_numpy(np.unique(y, return_inverse=True)[1].reshape(-1))
     sums = torch.zeros(int(codes.max()) + 1, rows.shape[1], dtype=torch.float64)
@@ -93,6 +96,7 @@ def histograms(
     Returns:
         bin edges over [−1, 1], density within, density between; no row with itself.
     """
+    z, y = labeled(z, y)
     rows, codes = unit_rows(z, kind), torch.from_numpy(y)
     counts = torch.zeros(2, bins, dtype=torch.float64)
     block = max(1, 2**23 // len(rows))
