@@ -323,7 +323,7 @@ def _decoded(path: Path) -> str:
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = content.decode("utf-16", errors="replace")
-    elif b"\0" in content[:2]:
+    elif content.startswith(b"\0"):
         text = content.decode("utf-16-be", errors="replace")
     elif b"\0" in content[:200]:
         text = content.decode("utf-16-le", errors="replace")
