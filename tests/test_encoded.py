@@ -416,6 +416,40 @@ def test_missing_and_ambiguous_labels_are_not_made_up(tmp_path):
     assert len(samples) == 3
 
 
+def test_a_table_may_name_its_pictures(tmp_path):
+    """Fails where only bytes are read, paths are taken from elsewhere than the table's folder,
+    or where a picture that changed is not decoded anew.
+    """
+    tables = tmp_path / "tables"
+    (tables / "inner").mkdir(parents=True)
+    pictures = coloured(4)
+    pictures[0].save(tables / "0.png")
+    pictures[1].save(tables / "inner" / "1.png")
+    pictures[2].save(tmp_path / "2.png")
+    paths = ["0.png", "inner\\1.png", str(tmp_path / "2.png"), "gone.png"]
+    structs = [{"bytes": None, "path": path} for path in paths]
+    structs[3] = {"bytes": encoded(pictures[3]), "path": "gone.png"}
+    for number, image in enumerate((structs, [{"path": p} for p in paths], paths)):
+        table = pa.table({"kind": list("abca"), "image": image})
+        pq.write_table(table, tables / f"{number}.parquet")
+        with pa.ipc.new_file(tables / f"{number}.arrow", table.schema) as file:
+            file.write_table(table)
+        for name in (f"{number}.parquet", f"{number}.arrow"):
+            if number:
+                with pytest.warns(Notice, match=r"1 of 4 pictures are left out \(1 missing\)"):
+                    samples = read(tables / name, labels_from="kind")
+            else:
+                samples = read(tables / name, labels_from="kind")
+            assert samples.x[:][:, 0, 0, 0].tolist() == [0, 10, 20, 30][: 3 if number else 4]
+            assert samples.factors["kind"].tolist() == [0, 1, 2, 0][: len(samples)]
+    pictures[3].save(tmp_path / "2.png")
+    assert read(tables / "0.parquet").x[:][:, 0, 0, 0].tolist() == [0, 10, 30, 30]
+    with pytest.raises(
+        UserError, match="no labels 'sort' in this data; its columns are kind, image"
+    ):
+        read(tables / "0.parquet", labels_from="sort")
+
+
 def test_members_of_a_tar_in_folders(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for i, content in enumerate(map(encoded, coloured(2))):
