@@ -285,11 +285,17 @@ def test_labels_from_a_table(tmp_path):
     folder = labelled_folder(tmp_path)
     table = tmp_path / "labels.csv"
     table.write_text("file,kind,colour\n0.png,dog,red\ncat/1.png,cat,red\n4.png,dog,blue\n")
-    with pytest.warns(Notice, match="3 of 6 pictures have labels"):
+    with pytest.warns(
+        Notice, match=r"3 of 6 samples have labels \(kind, colour\), .* kept"
+    ) as told:
         samples = read(folder, labels_from=table)
-    assert samples.names == ["cat/1.png", "dog/0.png", "dog/4.png"]
-    assert samples.factors["kind"].tolist() == [0, 1, 1]
-    assert samples.factors["colour"].tolist() == [1, 1, 0]
+    assert len(told) == 1
+    assert samples.names == [
+        *(f"cat/{i}.png" for i in (1, 3, 5)),
+        *(f"dog/{i}.png" for i in (0, 2, 4)),
+    ]
+    assert samples.factors["kind"].tolist() == [0, -1, -1, 1, -1, 1]
+    assert samples.factors["colour"].tolist() == [1, -1, -1, 1, -1, 0]
     table.write_text("file,kind\nother.png,dog\n")
     with pytest.raises(UserError, match=r"names none of the pictures.*other.png"):
         read(folder, labels_from=table)
@@ -401,8 +407,10 @@ def test_missing_and_ambiguous_labels_are_not_made_up(tmp_path):
     contents = [encoded(image) for image in coloured(4)]
     table = pa.table({"image": contents, "label": ["cat", None, "dog", "cat"]})
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.warns(Notice, match="3 of 4 pictures have labels"):
-        assert read(tmp_path, labels_from="label").classes["label"] == ["cat", "dog"]
+    with pytest.warns(Notice, match="3 of 4 samples have labels"):
+        samples = read(tmp_path, labels_from="label")
+    assert samples.classes["label"] == ["cat", "dog"]
+    assert samples.factors["label"].tolist() == [0, -1, 1, 0]
     folder = tmp_path / "folder"
     for name in ("a/0.png", "b/0.png", "a/1.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -415,10 +423,44 @@ def test_missing_and_ambiguous_labels_are_not_made_up(tmp_path):
     with pytest.raises(UserError, match="two different labels"):
         read(folder, labels_from=csv)
     csv.write_text("file,label,notes\na/0.png,cat,\nb/0.png,dog,blurred\na/1.png,cat,\n\n")
-    with pytest.warns(Notice, match="notes is missing for some"):
+    with pytest.warns(Notice, match=r"notes: all labels are the same \(blurred\)"):
         samples = read(folder, labels_from=csv)
     assert list(samples.factors) == ["label"]
     assert len(samples) == 3
+
+
+def test_a_table_may_name_its_pictures(tmp_path):
+    """Fails where only bytes are read, paths are taken from elsewhere than the table's folder,
+    or where a picture that changed is not decoded anew.
+    """
+    tables = tmp_path / "tables"
+    (tables / "inner").mkdir(parents=True)
+    pictures = coloured(4)
+    pictures[0].save(tables / "0.png")
+    pictures[1].save(tables / "inner" / "1.png")
+    pictures[2].save(tmp_path / "2.png")
+    paths = ["0.png", "inner\\1.png", str(tmp_path / "2.png"), "gone.png"]
+    structs = [{"bytes": None, "path": path} for path in paths]
+    structs[3] = {"bytes": encoded(pictures[3]), "path": "gone.png"}
+    for number, image in enumerate((structs, [{"path": p} for p in paths], paths)):
+        table = pa.table({"kind": list("abca"), "image": image})
+        pq.write_table(table, tables / f"{number}.parquet")
+        with pa.ipc.new_file(tables / f"{number}.arrow", table.schema) as file:
+            file.write_table(table)
+        for name in (f"{number}.parquet", f"{number}.arrow"):
+            if number:
+                with pytest.warns(Notice, match=r"1 of 4 pictures are left out \(1 missing\)"):
+                    samples = read(tables / name, labels_from="kind")
+            else:
+                samples = read(tables / name, labels_from="kind")
+            assert samples.x[:][:, 0, 0, 0].tolist() == [0, 10, 20, 30][: 3 if number else 4]
+            assert samples.factors["kind"].tolist() == [0, 1, 2, 0][: len(samples)]
+    pictures[3].save(tmp_path / "2.png")
+    assert read(tables / "0.parquet").x[:][:, 0, 0, 0].tolist() == [0, 10, 30, 30]
+    with pytest.raises(
+        UserError, match="no labels 'sort' in this data; its columns are kind, image"
+    ):
+        read(tables / "0.parquet", labels_from="sort")
 
 
 def test_members_of_a_tar_in_folders(tmp_path):

@@ -111,14 +111,14 @@ class Members:
 
 @dataclass(frozen=True)
 class Held:
-    """Pictures that were read already."""
+    """Pictures that were read already, or that a table names by their paths."""
 
     names: tuple[str, ...]
-    contents: tuple[bytes, ...]
+    contents: tuple[bytes | Path, ...]
 
     def open(self) -> Iterator[BinaryIO | Path]:
         """Each picture, in order."""
-        return (io.BytesIO(content) for content in self.contents)
+        return (c if isinstance(c, Path) else io.BytesIO(c) for c in self.contents)
 
 
 Chunk = Files | Members | Held
@@ -174,6 +174,8 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
         return "no picture of a known format"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"enormous: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+    except FileNotFoundError:
+        return f"missing: {source}"[:200]
     except (PermissionError, MemoryError):  # not the picture's fault
         raise
     except UNREADABLE as error:

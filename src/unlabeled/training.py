@@ -351,8 +351,7 @@ def _job(
             f"{name} needs pictures of three colours, but {splits.name} has {splits.channels}; "
             "choose another method"
         )
-    if labels is not None:
-        splits = _with_labels(cls, splits, labels, seed)
+    splits = _with_labels(cls, name, splits, labels, seed)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
         raise UserError(
@@ -422,19 +421,38 @@ def prepare(method: str | type[Method], data: Any, **options: Any) -> Job:
     return _job(method, data, further, **known)
 
 
-def _with_labels(cls: type[Method], splits: Splits, labels: str, seed: int) -> Splits:
-    """Only some labels, the same of each class: the others' pictures go, or their labels do."""
+def _with_labels(
+    cls: type[Method], name: str, splits: Splits, labels: str | None, seed: int
+) -> Splits:
+    """What a supervised method learns from: labeled samples, or all where it uses the others, too.
+
+    With `labels` only so many labels are known, the same of each class.
+    """
     from unlabeled.evaluation.few_label import sample_labels
 
-    if not cls.supervised or splits.target is None:
+    if labels is not None and (not cls.supervised or splits.target is None):
         raise UserError("labels are for supervised methods and data that has some; leave it away")
-    y = splits.train.factors[splits.target]
-    rows = sample_labels(y, labels, seed)
+    if not cls.supervised or splits.target is None:
+        return splits
+    train, y = splits.train, splits.train.factors[splits.target]
+    rows = np.flatnonzero(train.known(splits.target))
+    if len(rows) < len(y):
+        how = (
+            "all {1:,} samples, of which {0:,}"
+            if cls.recipe.labelled
+            else "the {0:,} of {1:,} that"
+        )
+        _tell(f"{name} learns from {how.format(len(rows), len(y))} have labels")
+    if not len(rows):
+        raise UserError(f"{name} learns from labels, but no training sample has one; give some")
+    rows = rows if labels is None else sample_labels(y, labels, seed)
+    if len(rows) == len(y):
+        return splits
     if not cls.recipe.labelled:
-        return replace(splits, train=splits.train.take(rows))
+        return replace(splits, train=train.take(rows))
     known = np.full_like(y, -1)
     known[rows] = y[rows]
-    return replace(splits, train=replace(splits.train, factors={splits.target: known}))
+    return replace(splits, train=replace(train, factors={splits.target: known}))
 
 
 def resolve(
@@ -452,6 +470,11 @@ def resolve(
         raise UserError(
             f"{cls.__name__} has no option '{min(unknown)}'; "
             f"it has {', '.join([*accepted, *sorted(RECIPE_FIELDS)])}"
+        )
+    if cls.supervised and splits.target is None and splits.numbers:
+        raise UserError(
+            f"{cls.__name__} learns from classes, but {', '.join(splits.numbers)} of {splits.name} "
+            "holds numbers; write them as words to have them as classes"
         )
     if cls.supervised and splits.target is None:
         raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
@@ -679,6 +702,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
+def _tell(message: str) -> None:
+    warnings.warn(message, Notice, stacklevel=2)
+
+
 def record_data(data: Any) -> str | None:
     """Data or labels as they can be opened again: a name, or a whole path; nothing for arrays."""
     if isinstance(data, Splits):  # of a part, such as the labelled pictures: the whole
@@ -687,6 +714,9 @@ def record_data(data: Any) -> str | None:
     if not isinstance(data, str | Path):
         return None
     path = Path(data).expanduser()
+    file, colon, column = str(path).rpartition(":")  # labels.csv:breed
+    if colon and Path(file).is_file():
+        return f"{Path(file).resolve()}:{column}"
     is_name = isinstance(data, str) and data in registry.listing("datasets")
     return str(path.resolve()) if path.exists() and not is_name else str(data)
 

@@ -16,6 +16,7 @@ import torch
 
 from unlabeled.datasets import sound
 from unlabeled.datasets.base import Pictures, Samples, blocks, rate_of
+from unlabeled.datasets.labels import add
 from unlabeled.errors import Notice, UserError
 
 PICTURES = ("x", "X", "images", "imgs", "pictures", "data", "arr_0")
@@ -84,15 +85,9 @@ def from_memory(
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     if y.shape != (len(x),):
         raise UserError(f"{len(x)} pictures need as many labels, but the labels are {y.shape}")
-    try:
-        classes, codes = np.unique(y, return_inverse=True)
-    except TypeError as error:
-        raise UserError(f"labels are numbers or words, one of each kind: {error}") from error
-    if len(classes) < 2:
-        warnings.warn("all labels are the same, so they are left out", Notice, stacklevel=2)
-        return Samples(x, stored=kind)
-    names = [str(name) for name in classes]
-    return Samples(x, {"label": codes.astype(np.int64)}, classes={"label": names}, stored=kind)
+    samples = Samples(x, stored=kind)
+    add(samples, {"label": y})
+    return samples
 
 
 def _collect(data: Any) -> Any:
@@ -107,8 +102,9 @@ def _collect(data: Any) -> Any:
         raise UserError(f"pictures in memory must have one shape: {error}") from error
     if alone:
         return pictures
-    scalar = len(items[0]) > 1 and np.asarray(items[0][1]).ndim == 0
-    return (pictures, np.asarray([item[1] for item in items])) if scalar else pictures
+    if len(items[0]) < 2 or any(np.ndim(item[1]) for item in items):
+        return pictures
+    return pictures, np.asarray([getattr(y, "item", lambda y=y: y)() for _, y, *_ in items])
 
 
 def as_pictures(

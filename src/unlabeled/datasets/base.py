@@ -92,7 +92,8 @@ class Samples:
     Args:
         x: (N, C, H, W), uint8 in 0..255, or uint16 or float32 in `Splits.range`; `Pictures` where
             they stay on disk.
-        factors: by name, an integer class for each picture, (N,); empty without labels.
+        factors: by name, for each picture an integer class, −1 without a label, or a float number,
+            NaN without one, (N,); empty without labels.
         names: of the pictures, such as their paths.
         classes: by factor, the names of its classes, where they have any.
         stored: what numbers the pictures were given as, where `x` does not tell: "mask", 0 and 1;
@@ -107,6 +108,16 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def known(self, factor: str) -> np.ndarray:
+        """Whether each sample has a label of that factor, (N,) bool."""
+        values = self.factors[factor]
+        return ~np.isnan(values) if values.dtype.kind == "f" else values >= 0
+
+    def labeled(self, factor: str) -> Samples:
+        """Only the samples that have a label of that factor."""
+        known = self.known(factor)
+        return self if known.all() else self.take(np.flatnonzero(known))
 
     def take(self, rows: np.ndarray) -> Samples:
         """Those rows, in that order."""
@@ -129,7 +140,7 @@ class Splits:
         range: black and white of float and uint16 pictures; uint8 is always 0 and 255.
         augment: the views that suit these pictures, for methods that compare them.
         augment_labeled: weak ones for training with labels, which no label here depends on.
-        numbers: factors whose classes are numbers, with the period of those that go round.
+        numbers: factors that are numbers, with the period of those that go round.
         labels_from: where the labels were said to be, to open it again.
         tokenizer: of texts, as JSON; empty of pictures alone.
         vocabulary: tokens that it knows.
@@ -156,6 +167,14 @@ class Splits:
         """Without a validation part, it is empty."""
         if self.validation is None:
             self.validation = self.train.take(np.arange(0))
+
+    def labeled(self) -> Splits:
+        """Samples whose target (else first number) is known, where there is a test part."""
+        factor = self.target or next(iter(self.numbers), None)
+        if factor is None or not len(self.test):
+            return self
+        train, test = (part.labeled(factor) for part in (self.train, self.test))
+        return replace(self, train=train, test=test)
 
     @property
     def channels(self) -> int:
@@ -362,7 +381,7 @@ def _labeled(samples: Samples, target: str | None, name: str) -> Samples:
     """Those that have a label, where labels are asked for."""
     if target is None or not len(samples):
         return samples
-    rows = np.flatnonzero(samples.factors[target] >= 0)
+    rows = np.flatnonzero(samples.known(target))
     if len(rows) == len(samples):
         return samples
     _say(
@@ -523,8 +542,9 @@ def split(
 
     Where the names tell of official splits, those are taken, whatever the share. Else a picture
     with a name is drawn by its name, so that it stays on its side when others come or go; those
-    without by a permutation of fixed seed. Frames stay with those of their shot. `span` is black
-    and white where they are given.
+    without by a permutation of fixed seed. Frames stay with those of their shot. The test part is
+    drawn from labeled pictures only; all others are learned from. `span` is black and white where
+    they are given.
     """
     if not len(samples):
         raise UserError(f"{name} holds no pictures (0 samples); give at least one")
@@ -532,8 +552,10 @@ def split(
     if span is None:
         plain = rate or samples.x.dtype == np.uint8
         span = (0.0, 1.0) if plain else value_range(samples.x, warn=True)
-    target = next(iter(samples.factors), None)
-    parts = _official(samples, name, target)
+    classes_of = [name for name, codes in samples.factors.items() if codes.dtype.kind != "f"]
+    target = next(iter(classes_of), None)
+    drawn_by = target or next(iter(samples.factors), None)
+    parts = _official(samples, name, drawn_by)
     if parts is not None and not len(parts[1]):
         return split(parts[0], name, share, span)
     order = np.arange(len(samples))
@@ -546,20 +568,25 @@ def split(
         rows, tested = by_shot(samples, share)
         order, n_test = np.concatenate([tested, rows]), len(tested)
         target = "shot" if n_test else None
-    elif target is not None and share:
+    elif drawn_by is not None and share:
+        known = samples.known(drawn_by)
         if samples.names:
             drawn = np.array([zlib.crc32(name.encode(errors="replace")) for name in samples.names])
             order = np.argsort(drawn, kind="stable")
-            n_test = int((drawn < share * 2**32).sum())
+            n_test = int((known & (drawn < share * 2**32)).sum())
         else:
             order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
-            n_test = round(share * len(samples))
+            n_test = round(share * int(known.sum()))
         n_test = max(1, n_test)
+        tested = order[known[order]][:n_test]
+        order = np.concatenate([tested, order[~np.isin(order, tested)]])
     places = order[n_test:], order[:n_test], order[:0]
     train, test, validation = parts or (samples.take(place) for place in places)
     classes = samples.classes.get(target, []) if target else []
     views: tuple[View, View] = (Room(), Gain()) if rate else (Photo(), RandomCrop())
-    return Splits(name, train, test, target, classes, span, *views, validation=validation)
+    numbers: dict[str, float | None] = {n: None for n in samples.factors if n not in classes_of}
+    splits = Splits(name, train, test, target, classes, span, *views, validation=validation)
+    return replace(splits, numbers=numbers)
 
 
 def _official(
@@ -595,7 +622,7 @@ def _official(
     if len(validation):
         message += f", {len(validation):,} for validation are set aside ({told['validation']})"
     _say(message)
-    if target and used and target not in ("shot", PARTNER):
+    if used and target in samples.classes and target not in ("shot", PARTNER):
         seen, asked = (np.unique(part.factors[target]) for part in (train, test))
         unseen = [code for code in asked if code not in seen]
         names = samples.classes.get(target) or _numbers(samples.factors[target])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import joblib
@@ -326,6 +326,10 @@ def _tars(root: Path, shards: list[str]) -> Source:
                 yield Members(str(root / shard), names, places)
 
     def labels(ending: str) -> list[str] | None:
+        endings = sorted({ending for _, _, ending in others})
+        if ending not in endings:
+            told = f"beside its pictures are {', '.join(endings)}" if endings else "it has no files"
+            raise UserError(f"there are no labels '{ending}' in this data; {told}")
         found = []
         for shard, held in groupby(pictures, lambda picture: picture[0]):
             with (root / shard).open("rb") as file:
@@ -361,15 +365,23 @@ def _stem(member: str) -> tuple[str, str]:
 
 
 def _tables(root: Path, tables: list[str]) -> Source:
-    """Parquet or Arrow with a column of encoded pictures; rows are read as they are needed."""
+    """Parquet or Arrow with a column of encoded pictures, or of paths to them, absolute or from the
+    table's folder; rows are read as they are needed.
+    """
     names: list[str] = []
     columns: dict[str, str] = {}
     schemas: dict[str, list[str]] = {}
     lengths: dict[str, int] = {}
+    stamps: list[tuple[Any, ...]] = []
     for table in tables:
         with _readable(root / table):
             schema, rows = _schema(root / table)
-        columns[table] = _picture_column(root / table, schema)
+            columns[table] = column = _picture_column(root / table, schema)
+            folder = (root / table).parent
+            paths = [
+                _file(folder, c) for held in _paths(root / table, column, schema) for c in held
+            ]
+        stamps += [_stamp(root / table), *(_stamp(path) for path in paths if path)]
         schemas[table], lengths[table] = schema.names, rows
         names += [f"{table}#{row}" for row in range(rows)]
 
@@ -384,18 +396,51 @@ def _tables(root: Path, tables: list[str]) -> Source:
 
     def chunks() -> Iterator[Chunk]:
         ordered = iter(names)
-        for _, held in cells(columns.__getitem__):
-            contents = [cell["bytes"] if isinstance(cell, dict) else cell for cell in held]
-            part = tuple(islice(ordered, len(contents)))
-            yield Held(part, tuple(content or b"" for content in contents))
+        for table, held in cells(columns.__getitem__):
+            folder = (root / table).parent
+            contents = tuple(_content(folder, cell) for cell in held)
+            yield Held(tuple(islice(ordered, len(contents))), contents)
 
     def labels(column: str) -> list[str] | None:
-        if not any(column in names for names in schemas.values()):
-            return None
+        known = dict.fromkeys(name for names in schemas.values() for name in names)
+        if column not in known:
+            raise UserError(
+                f"there are no labels '{column}' in this data; its columns are {', '.join(known)}"
+            )
         found = cells(lambda table: column if column in schemas[table] else "")
         return ["" if cell is None else str(cell) for _, held in found for cell in held]
 
-    return Source(names, [_stamp(root / table) for table in tables], chunks, labels)
+    return Source(names, stamps, chunks, labels)
+
+
+def _content(folder: Path, cell: Any) -> bytes | Path:
+    """Of a cell the encoded picture, or the file that it names; nothing where it has neither."""
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if isinstance(content, bytes) and content:
+        return content
+    return _file(folder, cell.get("path") if isinstance(cell, dict) else cell) or b""
+
+
+def _file(folder: Path, path: Any) -> Path | None:
+    """A file named in a table of that folder, whichever slashes it was written with."""
+    if not isinstance(path, str) or not path:
+        return None
+    there = folder / path
+    return there if there.exists() else folder / path.replace("\\", "/")
+
+
+def _paths(table: Path, column: str, schema: Any) -> Iterator[list[Any]]:
+    """The paths in the column of pictures, some at a time; none where it holds bytes alone."""
+    import pyarrow.types as t
+
+    kind = schema.field(column).type
+    if t.is_struct(kind) and any(field.name == "path" for field in kind):
+        cells = (batch.column(0) for batch in _batches(table, column, "path"))
+        yield from (
+            c.field("path").to_pylist() if t.is_struct(c.type) else c.to_pylist() for c in cells
+        )
+    elif t.is_string(kind) or t.is_large_string(kind):
+        yield from (batch.column(0).to_pylist() for batch in _batches(table, column))
 
 
 @contextmanager
@@ -422,13 +467,13 @@ def _schema(table: Path) -> tuple[Any, int]:
     return batches[0].schema if batches else pa.schema([]), sum(map(len, batches))
 
 
-def _batches(table: Path, column: str) -> Iterator[Any]:
-    """One column, some rows at a time."""
+def _batches(table: Path, column: str, part: str = "") -> Iterator[Any]:
+    """One column, some rows at a time; of Parquet that part of its structs only."""
     import pyarrow.parquet as pq
 
     if table.suffix.lower() == ".parquet":
         with pq.ParquetFile(table) as file:
-            yield from file.iter_batches(CHUNK, columns=[column])
+            yield from file.iter_batches(CHUNK, columns=[f"{column}.{part}" if part else column])
         return
     for batch in _arrow_batches(table):
         for start in range(0, len(batch), CHUNK):
@@ -449,19 +494,32 @@ def _arrow_batches(table: Path) -> list[Any]:
 
 
 def _picture_column(path: Path, schema: Any) -> str:
-    """The column of encoded pictures: bytes, or a struct with them as Hugging Face writes it."""
+    """The column of encoded pictures: bytes, or a struct of bytes or a path as Hugging Face writes
+    it; else one of texts whose first ends as pictures do.
+    """
     import pyarrow.types as t
 
     def holds(kind: Any) -> bool:
         if t.is_struct(kind):
-            return any(f.name == "bytes" and holds(f.type) for f in kind)
+            return any(
+                (f.name == "bytes" and holds(f.type)) or (f.name == "path" and is_text(f.type))
+                for f in kind
+            )
         return t.is_binary(kind) or t.is_large_binary(kind)
 
+    def is_text(kind: Any) -> bool:
+        return t.is_string(kind) or t.is_large_string(kind)
+
+    def names_files(column: str) -> bool:
+        first = next((c for b in _batches(path, column) for c in b.column(0).to_pylist() if c), "")
+        return PurePosixPath(first).suffix.lower() in ENDINGS
+
     fitting = [field.name for field in schema if holds(field.type)]
+    fitting = fitting or [f.name for f in schema if is_text(f.type) and names_files(f.name)]
     if not fitting:
         raise UserError(
             f"{path} has no column of encoded pictures among {', '.join(schema.names) or 'none'}; "
-            "give one of bytes, or of structs with a field 'bytes'"
+            "give one of bytes, of structs with a field 'bytes' or 'path', or of paths"
         )
     return next((name for name in COLUMNS if name in fitting), fitting[0])
 

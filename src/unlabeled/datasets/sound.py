@@ -16,6 +16,7 @@ import numpy as np
 
 from unlabeled.datasets import folders
 from unlabeled.datasets.base import Samples
+from unlabeled.datasets.labels import add, attach
 from unlabeled.errors import Notice, UserError
 
 ENDINGS = {
@@ -83,9 +84,8 @@ def from_memory(
         raise UserError(
             f"{len(waves)} recordings need as many labels, but the labels are {y.shape}"
         )
-    classes, codes = np.unique(y, return_inverse=True)
-    factors, names = {"label": codes.astype(np.int64)}, {"label": [str(c) for c in classes]}
-    return Samples(samples.x, factors, classes=names, stored=samples.stored)
+    add(samples, {"label": y})
+    return samples
 
 
 def from_arrays(content: Any, path: Path) -> Sound | None:
@@ -157,8 +157,6 @@ def read(
     samples.names = [names[row] for row in kept]
     if labels_from is None:
         return samples
-    from unlabeled.datasets.labels import attach
-
     return attach(samples, labels_from, np.array(kept), names, lambda _: None)
 
 

@@ -19,6 +19,7 @@ from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, forget, is_rebuilt
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import rsa
+from unlabeled.evaluation.factors import probe_number
 from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.health import rankme
 from unlabeled.evaluation.knn import knn_accuracy
@@ -43,7 +44,10 @@ FITTED_DIM, FITTED_ROWS = 64, 5000
 
 @dataclass
 class Judged:
-    """An encoder's features of a data set, and the figures drawn from them."""
+    """An encoder's features of a data set, and the figures drawn from them.
+
+    Where the data has labels and a test part, only labeled samples count: `Splits.labeled`.
+    """
 
     title: str
     train: np.ndarray
@@ -73,13 +77,17 @@ def evaluate(
         `auc` (of pairs, same class or not), `rsa_gap` (cosine, same class − other class),
         `rsa_gap_centred` (features minus their mean), `rankme`, `dim`; the same under
         `baselines` for `raw`, `pca` and `random`, of sound `mfcc`, `mel` and `random`. None where
-        there are no labels.
+        there are no labels. Where factors are numbers, such as ages, `r2` has the R² of ridge
+        regression by their names. Samples without a label count in none of these.
 
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
     """
     splits = open_for(run, data, labels_from, test)
     judged = [judge(str(run.config["method"]), run.encoder, splits), *baselines(run, splits)]
+    splits = splits.labeled()
+    if judged[0].figures["linear"] is None and (reason := _unprobed(splits)):
+        warnings.warn(reason, Notice, stacklevel=2)
     result = table(judged, splits) | {"run": run.config}
     if report and run.path.is_dir():
         from unlabeled.report.page import write_report
@@ -131,7 +139,7 @@ def random_of(run: Run, splits: Splits) -> nn.Module:
 
 def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:
     """All figures of one encoder on one data set."""
-    started = time.perf_counter()
+    started, splits = time.perf_counter(), splits.labeled()
     train, test = (embed(encoder, part.x, splits.range) for part in (splits.train, splits.test))
     shown = test if len(test) else train
     figures: dict[str, Any] = {
@@ -157,6 +165,9 @@ def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:
             "rsa_gap": _number(rsa.gap(test, y_test).gap),
             "rsa_gap_centred": _number(rsa.gap(test, y_test, "centred").gap),
         }
+    numbers = [name for name in splits.numbers if splits.train.factors[name].dtype.kind == "f"]
+    if numbers and len(test):
+        figures["r2"] = {n: _number(probe_number(train, test, splits, n)) for n in numbers}
     figures["seconds"] = round(time.perf_counter() - started, 2)
     return Judged(title, train, test, figures)
 
@@ -213,6 +224,19 @@ def _raw(splits: Splits) -> nn.Module:
         side = int(math.sqrt(RAW_DIM / splits.channels))
         raw = build(nn.Sequential(nn.AdaptiveAvgPool2d(side), raw), splits.channels, splits.size)
     return raw
+
+
+def _unprobed(splits: Splits) -> str | None:
+    """Why data with labels has no accuracy of a linear probe."""
+    if splits.target is None and splits.numbers:
+        told = f"{', '.join(splits.numbers)} of {splits.name} holds numbers, not classes"
+        return f"{told}, so linear and k-NN are not measured; its R² is"
+    if splits.target and len(splits.test):
+        return (
+            f"no {splits.target} of the test {splits.noun} is among those of the training "
+            f"{splits.noun}, so linear and k-NN are not measured; pairs are"
+        )
+    return None
 
 
 def _auc(z: np.ndarray, y: np.ndarray) -> float | None:

@@ -45,18 +45,25 @@ def probe_factors(
     """How well each factor of a data set can be read by a linear decoder, from the test part.
 
     Classes by the accuracy of a linear probe; numbers by ridge regression's R²; what goes round,
-    such as an orientation, by R² of its sine and cosine.
+    such as an orientation, by R² of its sine and cosine. Samples without a label are left out.
     """
-    found = {}
-    for name, y in splits.train.factors.items():
-        y_test = splits.test.factors[name]
-        if name not in splits.numbers:
-            found[name] = linear_probe(train, y, test, y_test).test
-            continue
-        targets = (as_targets(part, splits.numbers[name]) for part in (y, y_test))
-        train_t, test_t = targets
-        found[name] = ridge_r2(train, train_t, test, test_t)
-    return found
+    return {
+        name: probe_number(train, test, splits, name)
+        if name in splits.numbers
+        else linear_probe(train, y, test, splits.test.factors[name]).test
+        for name, y in splits.train.factors.items()
+    }
+
+
+def probe_number(
+    train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], splits: Splits, name: str
+) -> float:
+    """R² of a factor that is a number, from the features of the samples that have one."""
+    (z, t), (z_test, t_test) = (
+        (z[part.known(name)], as_targets(part.labeled(name).factors[name], splits.numbers[name]))
+        for z, part in ((train, splits.train), (test, splits.test))
+    )
+    return ridge_r2(z, t, z_test, t_test)
 
 
 def as_targets(y: np.ndarray, period: float | None) -> Float[np.ndarray, "n k"]:

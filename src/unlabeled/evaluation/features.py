@@ -14,6 +14,12 @@ from unlabeled.errors import UserError
 from unlabeled.state import eval_mode
 
 
+def labeled(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that have a label: features (N, …) and classes (N,) without those of class −1."""
+    known = y >= 0
+    return (z, y) if known.all() else (z[known], y[known])
+
+
 @torch.no_grad()
 def embed(
     encoder: nn.Module,

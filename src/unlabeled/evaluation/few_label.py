@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.features import labeled
 from unlabeled.evaluation.probe import linear_probe
 
 
@@ -26,13 +27,16 @@ def sample_labels(y: np.ndarray, labels: str | int | float, seed: int = 0) -> np
     """Rows of a random sample with about the same number of each class, sorted.
 
     Args:
-        y: classes of all rows, (N,).
+        y: classes of all rows, (N,); rows of class −1 have no label and are never drawn.
         labels: how many: a number of rows, a share such as 0.01, or "1%".
         seed: of the sample.
 
     Raises:
         UserError: that is no number, or fewer than one row a class, or more than there are.
     """
+    known = np.flatnonzero(y >= 0)
+    if len(known) < len(y):
+        return known[sample_labels(y[known], labels, seed)]
     text = str(labels).strip()
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -75,6 +79,7 @@ def few_labels(
         labels: how many, as for `sample_labels`.
         draws: samples, seeds 0 to draws − 1.
     """
+    test, test_y = labeled(test, test_y)
     samples = [sample_labels(train_y, labels, seed) for seed in range(draws)]
     probes = [linear_probe(train[rows], train_y[rows], test, test_y) for rows in samples]
     scores = np.array([probe.test for probe in probes])

@@ -74,7 +74,12 @@ def finetune(
     """
     from unlabeled.training import train
 
-    splits = open_for(run, data, labels_from, test)
+    splits = open_for(run, data, labels_from, test).labeled()
+    if splits.target is None and splits.numbers:
+        raise UserError(
+            f"{', '.join(splits.numbers)} of {splits.name} holds numbers, and fine-tuning needs "
+            "classes; write them as words to have them as classes"
+        )
     if splits.target is None or not len(splits.test):
         raise UserError(
             f"{splits.name} has no labels to fine-tune with; say where they are with --labels-from"

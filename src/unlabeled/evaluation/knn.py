@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.evaluation.features import refuse_not_finite, unit
+from unlabeled.evaluation.features import labeled, refuse_not_finite, unit
 from unlabeled.evaluation.probe import refuse_unseen
 
 NEIGHBOURS = 20
@@ -40,10 +40,13 @@ def knn_accuracy(
     """Share of queries whose class wins the vote of their k neighbours.
 
     A neighbour of similarity s votes with weight exp(s/τ), τ = 0.07 (Wu et al. 2018, and DINO).
+    Rows of class −1 have no label and neither vote nor ask.
 
     Raises:
         UserError: none of their classes is in the bank, or some features are NaN or infinite.
     """
+    bank, bank_y = labeled(bank, bank_y)
+    queries, queries_y = labeled(queries, queries_y)
     refuse_unseen(bank_y, queries_y)
     similarity, rows = nearest(bank, queries, k)
     weights = torch.from_numpy(similarity / temperature)

@@ -68,8 +68,9 @@ def judge_stages(encoder: nn.Module, splits: Splits, target: str | None = None) 
     target = target or splits.target
     if target is None or not len(splits.test):
         raise UserError(f"{splits.name} has no labels to read; say where with --labels-from")
-    y, y_test = (part.factors[target] for part in (splits.train, splits.test))
-    both = (embed_stages(encoder, part.x, splits.range) for part in (splits.train, splits.test))
+    parts = [part.labeled(target) for part in (splits.train, splits.test)]
+    y, y_test = (part.factors[target] for part in parts)
+    both = (embed_stages(encoder, part.x, splits.range) for part in parts)
     return [
         Layer(
             stage,

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from unlabeled.errors import Notice, UserError
-from unlabeled.evaluation.features import standardize
+from unlabeled.evaluation.features import labeled, standardize
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def linear_probe(
     """Multinomial logistic regression on standardized features, to convergence.
 
     Mean and deviation are those of the training features, whatever their scale; features that never
-    vary are left out.
+    vary are left out. So are rows of class −1, which have no label.
 
     Args:
         train: features that the decoder learns from.
@@ -46,6 +46,7 @@ def linear_probe(
         UserError: none of the classes that it is scored on is among those it learns from, or some
             features are NaN or infinite.
     """
+    (train, train_y), (test, test_y) = labeled(train, train_y), labeled(test, test_y)
     refuse_unseen(train_y, test_y)
     z, z_test = (part.astype(np.float32) for part in standardize(train, test))
     if not z.shape[1]:  # a constant encoder: the probe can only name the commonest class

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
-from unlabeled.evaluation.features import centered, refuse_not_finite, unit
+from unlabeled.evaluation.features import centered, labeled, refuse_not_finite, unit
 from unlabeled.evaluation.verification import Nearness
 
 
@@ -33,7 +33,7 @@ def retrieval(
 
     Args:
         z: features.
-        y: classes.
+        y: classes; rows of class −1 are left out.
         at: the k.
         nearness: cosine of the features, or Euclidean distance.
         block: rows compared at a time.
@@ -46,6 +46,7 @@ def retrieval(
     Raises:
         UserError: no two rows are of one class, or some features are NaN or infinite.
     """
+    z, y = labeled(z, y)
     refuse_not_finite(z)
     rows, labels = torch.from_numpy(np.ascontiguousarray(z)), torch.from_numpy(y)
     # Distances in float64: in float32 they vanish beside a large mean.
@@ -123,9 +124,11 @@ def paired_retrieval(
         raise UserError(f"partners are as many of each modality, but there are {len(a)}, {len(b)}")
     refuse_not_finite(a, b)
     one, other = (unit(torch.from_numpy(np.ascontiguousarray(z)).double()) for z in (a, b))
+    alone = torch.arange(len(a))
     right = torch.eye(len(a), dtype=torch.bool)  # (n, n)
     for classes in [] if y is None else [y] if isinstance(y, np.ndarray) else y:
         labels = torch.from_numpy(classes)
+        labels = torch.where(labels < 0, -1 - alone, labels)  # without a class, its partner alone
         right |= labels[:, None] == labels
     near = one @ other.T
     found: dict[str, float] = {}

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
-from unlabeled.evaluation.features import centered, refuse_not_finite, rounding, unit
+from unlabeled.evaluation.features import centered, labeled, refuse_not_finite, rounding, unit
 
 Kind = Literal["cosine", "centred", "pearson"]
 LARGEST = 20_000
@@ -77,8 +77,9 @@ def gap(z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], kind: Kind = "cos
 
     Exact without a matrix: the similarities within a class sum to the squared length of the class's
     summed rows, so that 100,000 rows cost no more than one pass. NaN where there is no such pair,
-    or a row has no correlation.
+    or a row has no correlation. Rows of class −1 have no label and are left out.
     """
+    z, y = labeled(z, y)
     rows = unit_rows(z, kind).double()
     codes = torch.from_numpy(np.unique(y, return_inverse=True)[1].reshape(-1))
     sums = torch.zeros(int(codes.max()) + 1, rows.shape[1], dtype=torch.float64)
@@ -104,6 +105,7 @@ def histograms(
         bin edges over [−1, 1], density within, density between; no row with itself, and none that
         has no correlation.
     """
+    z, y = labeled(z, y)
     rows, codes = unit_rows(z, kind), torch.from_numpy(y)
     known = rows.isfinite().all(1)
     rows, codes = rows[known], codes[known]

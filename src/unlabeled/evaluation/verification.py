@@ -55,14 +55,15 @@ def pairs(
 
     Args:
         z: features.
-        y: what each row shows.
+        y: what each row shows; rows of −1 are in no pair.
         nearness: cosine of the features minus their mean, or Euclidean distance.
         seed: of the draw.
 
     Raises:
         UserError: no two rows show the same, or all do.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(z))[:PAIRED])
+    known = np.flatnonzero(y >= 0)
+    rows = known[np.sort(np.random.default_rng(seed).permutation(len(known))[:PAIRED])]
     i, j = np.triu_indices(len(rows), 1)
     same = y[rows[i]] == y[rows[j]]
     if same.all() or not same.any():

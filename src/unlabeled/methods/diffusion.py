@@ -82,7 +82,8 @@ class Diffusion(Method):
         x = 2 * batch.x - 1
         step = torch.randint(1, self.steps + 1, (len(x),), device=x.device)
         asked = torch.full_like(step, self.classes) if batch.y is None else batch.y.clone()
-        asked[torch.rand(len(x), device=x.device) < self.dropped] = self.classes
+        dropped = torch.rand(len(x), device=x.device) < self.dropped
+        asked[dropped | (asked < 0)] = self.classes  # an unlabeled one is asked for nothing, too
         return x, torch.randn_like(x), step / self.steps, asked
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:

@@ -204,6 +204,7 @@ def judge(
     pretrained: Run, teacher: Run, student: Run, splits: Splits, labels: str | None, seed: int
 ) -> dict[str, Any]:
     """Test accuracies: linear probe of the pretrained encoder, fine-tuned, student."""
+    splits = splits.labeled()
     y, y_test = (part.factors[str(splits.target)] for part in (splits.train, splits.test))
     rows = sample_labels(y, labels or "100%", seed)
     z, z_test = (pretrained.embed(part.x) for part in (splits.train.take(rows), splits.test))

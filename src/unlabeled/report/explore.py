@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ COMPARED = 16
 BLOCK = 500
 DUPLICATES_SHOWN = 200
 OUTLIERS_SHOWN = 60
+RANGES = 6
+"""Groups that a factor of numbers is shown in."""
 RULES = {
     "alike": structure.ALIKE,
     "contrast": structure.CONTRAST,
@@ -245,11 +248,21 @@ def _per_sheet(tiles: np.ndarray) -> list[int]:
 
 
 def _factors(samples: Samples) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "codes": pack(codes, "<i4"), "classes": samples.classes.get(name)}
-        for name, codes in samples.factors.items()
-        if codes.ndim == 1  # captions have no colour
-    ]
+    """Groups to color by: classes, numbers in ranges of as many samples each, "no label" last."""
+    found = []
+    for name, values in samples.factors.items():
+        if values.ndim > 1:  # captions have no color
+            continue
+        codes, classes, known = values, samples.classes.get(name), samples.known(name)
+        if values.dtype.kind == "f":
+            edges = np.unique(np.quantile(values[known], np.linspace(0, 1, RANGES + 1)))
+            codes = np.searchsorted(edges[1:-1], values, "right")
+            classes = [f"{name} {a:.4g} to {b:.4g}" for a, b in itertools.pairwise(edges)]
+        if not known.all():
+            classes = [*(classes or map(str, range(int(codes.max()) + 1))), "no label"]
+            codes = np.where(known, codes, len(classes) - 1)
+        found.append({"name": name, "codes": pack(codes, "<i4"), "classes": classes})
+    return found
 
 
 def _name(data: Any) -> str:

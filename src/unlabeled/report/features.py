@@ -20,7 +20,8 @@ def write_features(
     """Embed pictures and write one row each; returns the shape.
 
     `.npy` holds the features; `.npz` has them as `features`, beside `names` (paths in a folder) and
-    the labels that are known; `.parquet` has a column `features` of lists, and the same beside it.
+    the labels that are known, −1, NaN or an empty word for none; `.parquet` has a column `features`
+    of lists, and the same beside it.
 
     Args:
         run: the encoder.
@@ -51,7 +52,7 @@ def write_features(
             parts = [np.load(Path(folder) / f"{i}.npy") for i in range(devices)]
         features = np.concatenate(parts)
     beside = {
-        name: np.array(samples.classes[name])[codes] if name in samples.classes else codes
+        name: np.array([*samples.classes[name], ""])[codes] if name in samples.classes else codes
         for name, codes in samples.factors.items()
         if codes.ndim == 1  # captions stay behind
     }

@@ -105,10 +105,18 @@ def _headline(run: Run, splits: Splits, judged: list[Judged]) -> str:
             f"{html.escape(told)}. Guessing gives 50 %.</p>"
         )
     if first.figures["linear"] is None:
+        r2 = first.figures.get("r2", {})
+        told = "; ".join(
+            f"<b>{html.escape(n)}</b> with an R² of {v:.3f}" for n, v in r2.items() if v
+        )
+        why = (
+            f"From its features ridge regression predicts {told}"
+            if told
+            else ("The data has no labels, so this page shows what can be known without them")
+        )
         return (
             f'<p class="lead">An encoder of {first.figures["dim"]} features, learnt from '
-            f"{run.config['pictures']:,} {splits.noun}. The data has no labels, so this page shows "
-            "what can be known without them.</p>"
+            f"{run.config['pictures']:,} {splits.noun}. {why}.</p>"
         )
     told = ", ".join(f"{o.title} {_percent(o.figures['linear'])}" for o in others)
     return (
@@ -126,10 +134,13 @@ def _commonest(splits: Splits) -> float:
 
 
 def _figures_table(splits: Splits, judged: list[Judged]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS.values())
+    numbers = judged[0].figures.get("r2", {})
+    titles = [*COLUMNS.values(), *(f"R² of {html.escape(name)}" for name in numbers)]
+    head = "".join(f"<th>{title}</th>" for title in titles)
     rows = "".join(
         f"<tr{' class=first' if i == 0 else ''}><th>{html.escape(j.title)}</th>"
         + "".join(f"<td>{format_figure(key, j.figures[key])}</td>" for key in COLUMNS)
+        + "".join(f"<td>{format_figure('r2', j.figures['r2'][name])}</td>" for name in numbers)
         + "</tr>"
         for i, j in enumerate(judged)
     )
@@ -179,9 +190,10 @@ def _matrices(splits: Splits, judged: list[Judged]) -> str:
     names = sorted(known, key=lambda name: name != splits.target)[:FACTORS]
     blocks = []
     for name in names:
-        order = np.argsort(part.factors[name][rows], kind="stable")
+        own = rows[part.known(name)[rows]]
+        order = np.argsort(part.factors[name][own], kind="stable")
         figures = "".join(
-            _figure(plots.similarity_picture(_of(j, splits)[rows], order), j.title) for j in judged
+            _figure(plots.similarity_picture(_of(j, splits)[own], order), j.title) for j in judged
         )
         blocks.append(f'<h3>sorted by {html.escape(name)}</h3><div class="tiles">{figures}</div>')
     return f"""<section><h2>Which {splits.noun} look alike to it</h2>

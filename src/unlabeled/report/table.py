@@ -21,10 +21,13 @@ def print_results(results: dict[str, dict[str, Any]], heading: str | None = None
     probed = any(figures["linear"] is not None for figures in results.values())
     left_out = ("auc",) if probed else ("linear", "knn")  # a terminal is narrow
     columns = {key: title for key, title in COLUMNS.items() if key not in left_out}
+    numbers = list(dict.fromkeys(n for f in results.values() for n in f.get("r2", {})))
     table = Table(title=heading)
     table.add_column("")
-    for title in columns.values():
+    for title in (*columns.values(), *(f"R² of {name}" for name in numbers)):
         table.add_column(title, justify="right")
     for name, figures in results.items():
-        table.add_row(name, *(format_figure(key, figures.get(key)) for key in columns))
+        shown = [format_figure(key, figures.get(key)) for key in columns]
+        shown += [format_figure("r2", figures.get("r2", {}).get(n)) for n in numbers]
+        table.add_row(name, *shown)
     Console().print(table)
