@@ -42,7 +42,7 @@ FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF",
 try:
     import tifffile
 except ImportError:
-    tifffile = None
+    tifffile = None  # type: ignore[assignment]
 else:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is ours to report
 try:
@@ -261,7 +261,7 @@ def _stack(tiff: Any) -> Stack | None:
         raise Image.DecompressionBombError
     others = math.prod(n for axis, n in lengths.items() if axis not in "YXSC")
     kind = kept if kept in ("u1", "u2") else "f4"
-    return Stack(series, channels - alpha, kind, (width, height), others > 1, alpha)
+    return Stack(series, channels - int(alpha), kind, (width, height), others > 1, alpha)
 
 
 def _header(image: Image.Image | Stack) -> Header:
@@ -277,7 +277,7 @@ def _header(image: Image.Image | Stack) -> Header:
 
 def _raw(image: Image.Image) -> str:
     """How the file holds its numbers, as Pillow calls it, such as RGB;16B."""
-    return str([part[-1] for part in image.tile])
+    return str([part[-1] for part in getattr(image, "tile", [])])
 
 
 def _decode(

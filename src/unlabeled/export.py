@@ -69,7 +69,7 @@ class OfTokens(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, L) or (B, sentences, L) int64, PAD behind each text -> (B, dim) float32."""
-        known = tokens.masked_fill(tokens >= self.encoder.vocabulary, UNKNOWN)
+        known = tokens.masked_fill(tokens >= int(self.encoder.vocabulary), UNKNOWN)  # type: ignore[arg-type]
         return self.encoder.features(packed(known.flatten(1)))  # type: ignore[operator]
 
 
@@ -307,7 +307,7 @@ def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
     rows, columns = size or run.size
     if _input_name(run) == "tokens":
         shape = (n, columns) if rows == 1 else (n, rows, columns)
-        ids = torch.randint(FIRST_WORD, run.encoder.vocabulary, shape, generator=generator)
+        ids = torch.randint(FIRST_WORD, int(run.encoder.vocabulary), shape, generator=generator)
         ends = torch.randint(1, columns + 1, (*shape[:-1], 1), generator=generator)
         return ids.where(torch.arange(columns) < ends, PAD)
     low, high = _span(run)

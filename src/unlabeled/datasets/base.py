@@ -494,11 +494,9 @@ def _read(
         samples = encoded.read(
             path, channels, size, labels_from=labels_from, workers=workers, stored=stored
         )
-        convert, dtype = arrays.conversion(samples.x, stored, span) if stored or span else (None, 0)
-        if convert:
-            samples.x = Pictures(
-                samples.x.base, samples.x.rows, convert, dtype, samples.x.shape[2:]
-            )
+        if (stored or span) and isinstance(samples.x, Pictures):
+            convert, dtype = arrays.conversion(samples.x, stored, span)
+            samples.x = samples.x.converted(convert, dtype) if convert else samples.x
         return samples
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, stored, span)

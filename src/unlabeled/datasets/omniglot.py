@@ -250,7 +250,7 @@ def _matched(files: dict[tuple[str, ...], bytes], test: np.ndarray) -> OneShot:
     """
     images = {key: content for key, content in files.items() if key[1].endswith(".png")}
     chunk = Held(tuple(map("/".join, images)), tuple(images.values()))
-    pixels, damaged = decode(chunk, 1, (SIDE, SIDE), False)
+    pixels, damaged = decode(chunk, 1, (SIDE, SIDE), "u1")
     if any(damaged) or not images:
         raise ValueError("some of its pictures are missing or damaged")
     rows = {bits.tobytes(): row for row, bits in enumerate(test)}
