@@ -230,9 +230,11 @@ def _step(
 
     batches = iter(_loader(method, splits, recipe, size))
     started, fixed = _now(device), 0.0
-    x, index, y = (None if part is None else part.to(device) for part in next(batches))
+    batch: Batch = next(batches)
+    y = None if batch.y is None else batch.y.to(device)
     with torch.no_grad():
-        views = method.views(Batch(to_float(x, splits.range), index, y))
+        x = to_float(batch.x.to(device), splits.range)
+        views = method.views(Batch(x, batch.index.to(device), y))
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
