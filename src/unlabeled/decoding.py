@@ -261,7 +261,7 @@ def _stack(tiff: Any) -> Stack | None:
         raise Image.DecompressionBombError
     others = math.prod(n for axis, n in lengths.items() if axis not in "YXSC")
     kind = kept if kept in ("u1", "u2") else "f4"
-    return Stack(series, channels - int(alpha), kind, (width, height), others > 1, alpha)
+    return Stack(series, int(channels or 1) - int(alpha), kind, (width, height), others > 1, alpha)
 
 
 def _header(image: Image.Image | Stack) -> Header:
@@ -325,7 +325,7 @@ def _fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     planes = [Image.fromarray(plane.astype(np.float32)) for plane in x]
     box = _middle(planes[0], size)
     out = np.stack(
-        [p.resize((width, height), Image.Resampling.LANCZOS, box, 3.0) for p in planes]
+        [np.asarray(p.resize((width, height), Image.Resampling.LANCZOS, box, 3.0)) for p in planes]
     ).clip(x.min((1, 2), keepdims=True), x.max((1, 2), keepdims=True))
     return (out if x.dtype.kind == "f" else out.round()).astype(x.dtype)
 

@@ -307,7 +307,8 @@ def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
     rows, columns = size or run.size
     if _input_name(run) == "tokens":
         shape = (n, columns) if rows == 1 else (n, rows, columns)
-        ids = torch.randint(FIRST_WORD, int(run.encoder.vocabulary), shape, generator=generator)
+        vocabulary: Any = run.encoder.vocabulary
+        ids = torch.randint(FIRST_WORD, vocabulary, shape, generator=generator)
         ends = torch.randint(1, columns + 1, (*shape[:-1], 1), generator=generator)
         return ids.where(torch.arange(columns) < ends, PAD)
     low, high = _span(run)
