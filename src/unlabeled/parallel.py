@@ -174,7 +174,7 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     rows = max(1, CHUNK * x.shape[1] * len(x) // x.numel())
     # The kernel writes its running statistics, which the caller has no use for.
     unused = x.new_zeros((2, x.shape[1]), dtype=torch.float32)
-    found = [torch.batch_norm_update_stats(part, *unused, 0.0) for part in x.split(rows)]
+    found = [torch.ops.aten.batch_norm_update_stats(part, *unused, 0.0) for part in x.split(rows)]
     means, variances = (torch.stack(part).double() for part in zip(*found, strict=True))
     share = means.new_tensor([len(part) / len(x) for part in x.split(rows)])[:, None]
     mean = (share * means).sum(0)

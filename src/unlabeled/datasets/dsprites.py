@@ -120,6 +120,7 @@ def load(place: str | None = None, pictures: int = 20_000) -> Splits:
         target="shape",
         classes=list(SHAPES),
         augment=Affine(),
+        augment_labeled=Affine(rotation=20.0, translation=0.05, scale=(0.9, 1.1)),
         numbers={"scale": None, "orientation": 39.0, "x": None, "y": None},
     )
 

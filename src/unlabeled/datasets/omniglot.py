@@ -24,7 +24,7 @@ from unlabeled.datasets.base import Samples, Splits
 from unlabeled.datasets.fetched import Origin, find, readable, refuse_missing
 from unlabeled.decoding import Held, decode
 from unlabeled.errors import UserError
-from unlabeled.views import Affine
+from unlabeled.views import Affine, RandomCrop
 
 _FOLDERS = ("Omniglot", "omniglot-py", "omniglot/python", "python")
 _ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
@@ -90,6 +90,7 @@ def load(place: str | None = None, size: int | None = None) -> Splits:
         target="character",
         classes=drawings.characters,
         augment=Affine(rotation=15.0, translation=0.1, scale=(0.8, 1.2), mode="bilinear"),
+        augment_labeled=RandomCrop(max(1, size // 14)),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlabeled.datasets import spoken_digits
 from unlabeled.datasets.base import PARTNER, Samples, Splits, resize
-from unlabeled.views import Affine
+from unlabeled.views import Affine, RandomCrop
 
 HELD_OUT = (4, 5)
 """Speakers of the test."""
@@ -59,6 +59,7 @@ def load(place: str | None = None) -> Splits:
         target="digit",
         classes=[str(d) for d in range(10)],
         augment=Affine(rotation=15.0, translation=0.1, scale=(0.9, 1.1), mode="bilinear"),
+        augment_labeled=RandomCrop(1),
     )
 
 

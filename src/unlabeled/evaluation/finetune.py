@@ -26,7 +26,7 @@ STEPS = 500
 """Optimiser steps at least, however few the labels are; each way gets the same."""
 BATCH = 64
 RATES = {"finetuned": 1e-3, "scratch": 4e-3}
-"""Learning rates: gentle where there is something to keep; `supervised`'s own from scratch."""
+"""Learning rates: gentle where there is something to keep, faster from random weights."""
 
 
 @preserve_rng()

@@ -160,9 +160,10 @@ def f1(lab: Lab) -> Finding:
     return Finding(
         {"accuracy": {"supervised": base, **found}, "gains": gains},
         f"Each network starts at random and takes about {STEPS:,} steps. The supervised one sees "
-        "the pictures with a label again and again, in dSprites' own random views; the others see "
-        "them in part of each batch, and all pictures, without their labels, in the rest. S4L "
-        "has to say how far a picture was turned, which a sprite of any orientation does not show.",
+        "the pictures with a label again and again, in the data's augmentation for labels; the "
+        "others see them in part of each batch, and all pictures, without their labels, in the "
+        "rest. S4L has to say how far a picture was turned, which a sprite of any orientation does "
+        "not show.",
         f"The best semi-supervised method names {told(found)}; from the same labels alone it is "
         f"{', '.join(f'{percent(base[n])} %' for n in LABELS)}.",
         [
