@@ -307,7 +307,7 @@ def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
     rows, columns = size or run.size
     if _input_name(run) == "tokens":
         shape = (n, columns) if rows == 1 else (n, rows, columns)
-        vocabulary: Any = run.encoder.vocabulary
+        vocabulary = int(run.encoder.vocabulary)  # type: ignore[arg-type]
         ids = torch.randint(FIRST_WORD, vocabulary, shape, generator=generator)
         ends = torch.randint(1, columns + 1, (*shape[:-1], 1), generator=generator)
         return ids.where(torch.arange(columns) < ends, PAD)
