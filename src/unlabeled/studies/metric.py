@@ -32,11 +32,10 @@ LOSSES: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "InfoNCE": ("info_nce", "temperature", (0.01, 0.03, 0.07, 0.2)),
     "soft nearest neighbor": ("soft_nearest_neighbour", "temperature", (0.03, 0.1, 0.3, 1.0)),
 }
-"""By title: objective, its hyperparameter, and the values that are tried; the objective's default
-is among them."""
+"""By title: objective, its hyperparameter, and the values that are tried."""
 WIDTHS = (0, 64)
 """Of the linear projection that is compared in training; 0 compares the features themselves."""
-EPOCHS, CHOICE_EPOCHS = 12, 6
+EPOCHS, CHOICE_EPOCHS = 12, 3
 HELD_OUT = 5
 """One of so many training alphabets is held out for the choice."""
 DRAWS = 1000
