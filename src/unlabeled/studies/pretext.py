@@ -84,30 +84,35 @@ def answered(lab: Lab, run: Run, pictures: int = 4000) -> float | None:
     return float(np.concatenate(right).mean())
 
 
-def p1(lab: Lab) -> Finding:
+def row(lab: Lab, title: str) -> dict[str, Any]:
+    """What a task's features are worth, and its own question; of random weights as well."""
     target = str(lab.data.target)
     y, y_test = (part.factors[target] for part in (lab.data.train, lab.data.test))
+    run = None if title == "random" else trained(lab, title)
+    encoder = lab.random() if run is None else run.encoder
+    z, z_test = lab.features(title, encoder)
+    by_tiles = None
+    if run is None or run.config["method"] in OF_TILES:
+        parts, parts_test = lab.features(f"{title}, tiles", FromTiles(encoder))
+        by_tiles = linear_probe(parts, y, parts_test, y_test).test
+    return {
+        "linear": linear_probe(z, y, z_test, y_test).test,
+        "tiles": by_tiles,
+        "knn": knn_accuracy(z, y, z_test, y_test),
+        "few": few_labels(z, y, z_test, y_test, LABELS).test,
+        "epochs": 0 if run is None else run.config["recipe"]["epochs"],
+        "answered": None if run is None else answered(lab, run),
+        "chance": None if run is None else CHANCE.get(run.config["method"]),
+    }
+
+
+def p1(lab: Lab) -> Finding:
     found: dict[str, dict[str, Any]] = {}
     pictures: list[tuple[str, bytes | str]] = []
     for title in (*TASKS, *BESIDE, "random"):
-        run = None if title == "random" else trained(lab, title)
-        encoder = lab.random() if run is None else run.encoder
-        z, z_test = lab.features(title, encoder)
-        by_tiles = None
-        if run is None or run.config["method"] in OF_TILES:
-            parts, parts_test = lab.features(f"{title}, tiles", FromTiles(encoder))
-            by_tiles = linear_probe(parts, y, parts_test, y_test).test
-        found[title] = {
-            "linear": linear_probe(z, y, z_test, y_test).test,
-            "tiles": by_tiles,
-            "knn": knn_accuracy(z, y, z_test, y_test),
-            "few": few_labels(z, y, z_test, y_test, LABELS).test,
-            "epochs": 0 if run is None else run.config["recipe"]["epochs"],
-            "answered": None if run is None else answered(lab, run),
-            "chance": None if run is None else CHANCE.get(run.config["method"]),
-        }
-        if run is not None and title in TASKS:
-            sheets = plots.made_pictures(reopen(run), lab.data, pictures=8)
+        found[title] = row(lab, title)
+        if title in TASKS:
+            sheets = plots.made_pictures(reopen(trained(lab, title)), lab.data, pictures=8)
             pictures += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
     read = {t: max(f["linear"], f["tiles"] or 0.0) for t, f in found.items()}
     random = read["random"]
