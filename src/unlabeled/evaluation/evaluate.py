@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from unlabeled import registry
 from unlabeled.datasets.base import Splits, is_program, name_of, open_data, to_float, with_test
 from unlabeled.datasets.text import reopen as reopen_texts
 from unlabeled.encoders.base import build, forget, is_rebuilt
@@ -231,7 +232,8 @@ def _unprobed(splits: Splits) -> str | None:
     if splits.target is None and splits.numbers:
         told = f"{', '.join(splits.numbers)} of {splits.name} holds numbers, not classes"
         return f"{told}, so linear and k-NN are not measured; its R² is"
-    if splits.target and len(splits.test):
+    apart = splits.name.partition(":")[0] in registry.listing("datasets")  # on purpose, there
+    if splits.target not in (None, "shot") and len(splits.test) and not apart:
         return (
             f"no {splits.target} of the test {splits.noun} is among those of the training "
             f"{splits.noun}, so linear and k-NN are not measured; pairs are"
