@@ -189,6 +189,34 @@ def test_diffusion_asks_nothing_of_what_has_no_label():
     assert (asked[[0, 3, 4, 7]] == 2).all()
 
 
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_the_estimator_knows_no_label_too():
+    """Fails where scikit-learn's −1 or None is a class, or a regression's y a hundred of them."""
+    for y in (some([0, 1], -1), some(["a", "b"], None), some([0.0, 1.0], np.nan)):
+        for method, number in (("supervised", 16), ("fixmatch", 40), ("simclr", 40)):
+            model = ul.SelfSupervised(method, **QUICK)
+            if method != "supervised" and y[-1] != -1:
+                continue  # one of each is enough
+            assert model.fit(X, y).run_.config["pictures"] == number
+    with pytest.raises(UserError, match="learns from classes, but label"):
+        ul.SelfSupervised("supervised", **QUICK).fit(X, RNG.normal(size=40))
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+@pytest.mark.parametrize("method", ["uda", "vat", "pseudo_label", "s4l", "metric", "siamese"])
+def test_every_supervised_method_takes_labels_of_some(method, tmp_path):
+    """Fails where −1 reaches a loss that knows no such class, or labels of some drop the rest."""
+    y = np.array(some([0, 1], -1))
+    for labels, most in ((None, 16), ("10", 10)):
+        out = tmp_path / str(labels)
+        run = ul.train(method, (X, y), labels=labels, out=out, **QUICK)
+        assert np.isfinite(run.embed(X)).all()
+        if method in ("metric", "siamese"):
+            assert run.config["pictures"] <= most
+        else:
+            assert run.config["pictures"] == 37
+
+
 # ---- numbers -------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,6 +218,23 @@ def test_captions_in_every_form(form, tmp_path):
         assert part.factors[PARTNER].shape[1] == (2 if form == "jsonl" else 1)
         for name, tokens in zip(part.names, part.factors[PARTNER][:, 0], strict=True):
             assert known.decode(tokens[tokens > 0].tolist()).strip() == told[name.split("/")[-1]]
+
+
+@pytest.mark.filterwarnings("ignore:.*kept without one")
+def test_captions_in_a_tar_may_be_missing_or_numbers(tmp_path):
+    """Fails where an image without a caption gets the last one, or captions become numbers."""
+    told = squares(tmp_path)
+    place = tmp_path / "shard.tar"
+    with tarfile.open(place, "w") as tar:
+        for i, name in enumerate(sorted(told)):
+            tar.add(tmp_path / name, name)
+            if i % 3:
+                (tmp_path / "caption").write_text(f"{i}.5")
+                tar.add(tmp_path / "caption", str(Path(name).with_suffix(".txt")))
+    with pytest.warns(Notice, match="16 of 24 pictures have captions"):
+        splits = pairs.load(str(place))
+    names = [*splits.train.names, *splits.test.names]
+    assert sorted(names) == [name for i, name in enumerate(sorted(told)) if i % 3]
 
 
 def test_what_has_no_caption_is_left_out_and_told(tmp_path):

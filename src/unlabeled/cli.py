@@ -746,7 +746,8 @@ def _labels_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--labels_from",
         type=str,
-        help="where labels of pictures in files are: folders, a .csv, a .npy, a table's column",
+        help="where labels of pictures in files are: folders, a .csv or .tsv (labels.csv:COLUMN "
+        "chooses one), a .npy, a table's column",
     )
 
 

@@ -89,7 +89,8 @@ def train(
         value_range: black and white of images that are not 8-bit, as LOW,HIGH; values outside are
             clipped. What the data spans unless given.
         labels_from: where labels of pictures in files are, to judge by or for supervised methods:
-            "folders", a .csv, an array or .npy, or the column of a table.
+            "folders", a .csv or .tsv (`labels.csv:breed` chooses a column), an array or .npy, or
+            the column of a table. Samples without a label are learned from, too.
         test: other data to test on, in any form that `data` may have; then all of `data` is learned
             from, or its training part where it has an official split.
         labels: how many labels a supervised method gets, the same of each class: 160, or 1%; all

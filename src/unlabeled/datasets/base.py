@@ -232,7 +232,8 @@ def open_data(
         channels: that the pictures must have.
         size: height and width that they must have; others are resized.
         labels_from: where labels of pictures in files are; nothing is taken for a label unasked.
-            "folders", a `.csv`, an array or `.npy`, or the column of a table.
+            "folders", a `.csv` or `.tsv` (`labels.csv:breed` chooses a column), an array or `.npy`,
+            or the column of a table.
         workers: processes that decode files; as many as there are cores unless given.
         stored: what numbers the encoder learned from, as `arrays.conversion` takes it.
         value_range: black and white of images that are not uint8: the encoder's, or the user's.

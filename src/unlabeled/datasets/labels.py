@@ -46,7 +46,7 @@ def add(
     Args:
         samples: whose `factors` and `classes` are extended.
         labels: by name of a factor one for each sample, (N,): arrays of any type.
-        words: whether they are names of classes whatever they look like.
+        words: whether they are names of classes whatever they look like, unless empty.
         beside: what else is to be said of samples without labels.
 
     Raises:
@@ -76,7 +76,7 @@ def _factor(
     """Codes and classes, or numbers and None; nothing where there are no two classes."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
-    known, numbers = (np.ones(len(values), bool), None) if words else _parsed(name, values)
+    known, numbers = (values != "", None) if words else _parsed(name, values)
     if numbers is not None and not (numbers[known] % 1).any() and not (numbers[known] < -1).any():
         known &= numbers != -1
     there = values[known]
@@ -190,7 +190,7 @@ def attach(
             raise UserError(f"there are no labels '{text}' in this data; give {FORMS}")
         labels = {text: np.array(cells)}
     kept_labels = {factor: values[kept] for factor, values in labels.items()}
-    add(samples, kept_labels, text == "folders", beside)
+    add(samples, kept_labels, text in ("folders", "txt"), beside)  # .txt are captions
     return samples
 
 
