@@ -12,6 +12,7 @@ import unlabeled as ul
 from unlabeled.datasets import open_data
 from unlabeled.datasets.encoded import read
 from unlabeled.errors import Notice, UserError
+from unlabeled.report.table import print_table
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 255, (40, 8, 8)).astype(np.uint8)
@@ -254,7 +255,7 @@ def test_numbers_are_numbers(labels, numbers):
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
-def test_numbers_in_a_table_are_measured_by_r2(tmp_path):
+def test_numbers_in_a_table_are_measured_by_r2(tmp_path, capsys):
     """Fails where a column of ages hides the classes beside it, or gives None without a word."""
     names = [f"{i:02}.png" for i in range(40)]
     folder = tmp_path / "x"
@@ -272,6 +273,8 @@ def test_numbers_in_a_table_are_measured_by_r2(tmp_path):
     assert figures["linear"] is None
     assert figures["baselines"]["raw"]["r2"]["age"] > 0.9
     assert "R² of age" in (tmp_path / "run" / "report" / "index.html").read_text()
+    print_table("simclr", figures)
+    assert "age" in capsys.readouterr().out
     with pytest.raises(UserError, match="learns from classes, but age"):
         ul.train("supervised", folder, labels_from=f"{table}:age", out=tmp_path / "s", **QUICK)
 

@@ -105,15 +105,13 @@ def _headline(run: Run, splits: Splits, judged: list[Judged]) -> str:
             f"{html.escape(told)}. Guessing gives 50 %.</p>"
         )
     if first.figures["linear"] is None:
-        r2 = first.figures.get("r2", {})
-        told = "; ".join(
-            f"<b>{html.escape(n)}</b> with an R² of {v:.3f}" for n, v in r2.items() if v
-        )
-        why = (
-            f"From its features ridge regression predicts {told}"
-            if told
-            else ("The data has no labels, so this page shows what can be known without them")
-        )
+        scores = [
+            f"<b>{html.escape(name)}</b> with an R² of {format_figure('r2', value)}"
+            for name, value in first.figures.get("r2", {}).items()
+        ]
+        why = "The data has no labels, so this page shows what can be known without them"
+        if scores:
+            why = f"From its features ridge regression predicts {', '.join(scores)}"
         return (
             f'<p class="lead">An encoder of {first.figures["dim"]} features, learnt from '
             f"{run.config['pictures']:,} {splits.noun}. {why}.</p>"
