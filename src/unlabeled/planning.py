@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,7 +58,7 @@ def estimate(
     step, its share that grows with the batch scaled to the whole batch.
 
     Args:
-        method: takes a few steps, so that its weights are others afterwards.
+        method: of which a copy takes the steps.
         splits: the data.
         recipe: how it is trained.
         precision: bf16 or fp32.
@@ -70,7 +71,7 @@ def estimate(
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
-    method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method = copy.deepcopy(method).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = _loader(method, splits, recipe, recipe.batch_size)
     batch = int(batches.batch_size or 1)
     steps = recipe.epochs * len(batches)
