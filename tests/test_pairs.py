@@ -231,7 +231,7 @@ def test_captions_in_a_tar_may_be_missing_or_numbers(tmp_path):
             if i % 3:
                 (tmp_path / "caption").write_text(f"{i}.5")
                 tar.add(tmp_path / "caption", str(Path(name).with_suffix(".txt")))
-    with pytest.warns(Notice, match="16 of 24 pictures have captions"):
+    with pytest.warns(Notice, match="16 images have captions; 8 of 24 images have no caption"):
         splits = pairs.load(str(place))
     names = [*splits.train.names, *splits.test.names]
     assert sorted(names) == [name for i, name in enumerate(sorted(told)) if i % 3]
