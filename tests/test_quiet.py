@@ -133,6 +133,7 @@ def test_in_a_notebook_nothing_else_is_said(tmp_path):
         config = {"IPKernelApp": {}}
     shell = types.ModuleType("IPython")
     shell.get_ipython = lambda: ZMQInteractiveShell()
+    shell.version_info = (9, 0)  # which matplotlib looks at
     sys.modules["IPython"], sys.ps1 = shell, ">>> "
     """
         + DATA
