@@ -118,7 +118,6 @@ def family_sentences(
     setting = next(iter(masks["SimCLR"]))
     iou = {name: masks[name][setting][0]["miou"] for name in ("SimCLR", "supervised", "random")}
     kinds = losses["experiments"]["R1"]["test"].items()
-    first = {name: found["recall@1"] for name, found in kinds}
     runs = [r for e in collapse["experiments"].values() for r in e["runs"].values()]
     fallen = [r for r in runs if r["collapsed"]]
     missed = [
@@ -149,8 +148,12 @@ def family_sentences(
             f"first look {told['Siamese']['one_shot']:.1%}, pixels "
             f"{told['pixels']['one_shot']:.1%}; `unlabeled study verification`.",
             "- **Seven losses** with labels (same data, other alphabets), recall@1: "
-            + ", ".join(f"{name} {share:.1%}" for name, share in first.items())
-            + "; `unlabeled study metric`.",
+            + ", ".join(
+                f"{name} {100 * f['recall@1']:.1f} ({100 * f['low']:.1f} to {100 * f['high']:.1f})"
+                for name, f in kinds
+            )
+            + " %, with 95 % intervals over characters; each loss with the hyperparameter that was "
+            "best on held-out training alphabets; `unlabeled study metric`.",
             f"- **Transfer** to scenes ({setting}), IoU of masks: SimCLR {iou['SimCLR']:.1%}, "
             f"supervised {iou['supervised']:.1%}, random {iou['random']:.1%}; `unlabeled study "
             "transfer`.",

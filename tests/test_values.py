@@ -82,7 +82,7 @@ def test_8_bits_given_to_a_run_on_16_are_said_to_be_white_at_255():
         x = seen((EIGHT / 255).astype(np.float32), "uint16", (0.0, 4095.0))
     np.testing.assert_allclose(x, EIGHT / 255, atol=1e-5)
     with pytest.warns(Notice, match="values from 0 to 255 are given to an encoder of 0 to 1"):
-        seen(EIGHT.astype(np.float32), "uint8", (0.0, 1.0))
+        seen(EIGHT.astype(np.float32), "float32", (0.0, 1.0))
 
 
 def test_floats_outside_the_range_are_clipped_and_counted():

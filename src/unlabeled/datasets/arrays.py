@@ -211,7 +211,7 @@ def conversion(
         return _into(x, stored, span)
     if x.dtype.kind == "f":
         if stored in ("uint8", "mask") and _low_high(x)[1] > 2:
-            return _by_255(x), np.float32
+            return _by_255(x, "8-bit images, 0 to 255 or as floats 0 to 1"), np.float32
         if stored in ("uint8", "mask"):
             _refuse_unless(_low_high(x), (-0.1, 2), "8-bit images, 0 to 255 or as floats 0 to 1")
         return (None if x.dtype == np.float32 else _to_float32), np.float32
@@ -247,7 +247,8 @@ def _into(
         _say(f"8-bit images are given to an encoder that learned from {stored}: 255 is white")
         return None, np.uint8
     if stored is not None and unit and (high > 2 or (whole and high > 1)):
-        return _by_255(x), np.float32
+        _say(f"values from {low:g} to {high:g} are given to an encoder of 0 to 1: 255 is white")
+        return _by_255(x, "values from 0 to 1, or 8-bit images"), np.float32
     if wide and not whole and span[1] > 2 >= high and low >= 0:
         _say(f"floats from {low:g} to {high:g} are given to an encoder of uint16: 1 is white")
         return functools.partial(_scaled, by=span[1]), np.float32
@@ -276,11 +277,9 @@ def _low_high(x: np.ndarray | Pictures) -> tuple[float, float]:
     return float(ends[:, 0].min()), float(ends[:, 1].max())
 
 
-def _by_255(x: np.ndarray | Pictures) -> Convert:
+def _by_255(x: np.ndarray | Pictures, learned: str) -> Convert:
     """Numbers from 0 to 255 for an encoder of 0 to 1."""
-    low, high = _low_high(x)
-    _refuse_unless((low, high), (0, 255), "values from 0 to 1, or 8-bit images")
-    _say(f"values from {low:g} to {high:g} are given to an encoder of 0 to 1: 255 is white")
+    _refuse_unless(_low_high(x), (0, 255), learned)
     return functools.partial(_scaled, by=1 / 255)
 
 
