@@ -339,11 +339,13 @@ def test_a_pipe_that_nobody_reads_is_no_error(words):
     assert process.returncode == 141
 
 
-def test_tables_end_quietly_where_nobody_reads(trained, tmp_path):
+def test_tables_end_quietly_where_nobody_reads(trained, sprites, tmp_path):
     """Rich leaves with status 1 there."""
+    np.savez(tmp_path / "sprites.npz", x=sprites[0][:100], y=sprites[1][:100])
     read, write = os.pipe()
     os.close(read)
-    process = started("evaluate", str(trained.path), "--data", "emoji", stdout=write, cwd=tmp_path)
+    words = ("evaluate", str(trained.path), "--data", "sprites.npz")
+    process = started(*words, stdout=write, cwd=tmp_path)
     os.close(write)
     told = process.communicate()[1]
     assert process.returncode == 141, told
