@@ -626,7 +626,7 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     assert z.shape == (2, 32)
     assert np.allclose(z[1:], run.embed(told[1:]), atol=1e-5)  # padding does not matter
     scripted = torch.jit.load(export(run, "torchscript"))
-    ids = torch.from_numpy(run.read(told).x[:].astype(np.float32))
+    ids = torch.from_numpy(run.read(told).x[:].astype(np.int64))[:, 0]  # (B, sentences, L)
     assert np.allclose(scripted(ids).detach(), z, atol=1e-5)  # texts of any length
     with pytest.raises(UserError, match="knows no pictures"):
         explore(run, told, tmp_path / "map.html")
