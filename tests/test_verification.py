@@ -6,7 +6,7 @@ import torch
 
 import unlabeled as ul
 from unlabeled import registry
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.verification import one_shot, pairs
 from unlabeled.methods.siamese import Siamese
 from unlabeled.studies.study import Lab, run_study
@@ -64,9 +64,9 @@ def test_batches_hold_pictures_that_match(sprites, tmp_path):
             seen.append(views[1])
             return super().loss(views)
 
-    ul.train(
-        Watch, (x, y), epochs=1, batch_size=32, out=tmp_path / "run", progress=False, logger="none"
-    )
+    options = {"epochs": 1, "batch_size": 32, "progress": False, "logger": "none"}
+    with pytest.warns(Notice, match="12 of 100 classes have fewer than the 4 images"):
+        ul.train(Watch, (x, y), out=tmp_path / "run", **options)
     for labels in seen:
         assert (torch.bincount(labels, minlength=100).unique() == torch.tensor([0, 4])).all()
 
