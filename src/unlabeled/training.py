@@ -508,7 +508,7 @@ def resolve(
         arguments["pictures"] = len(splits.train)
     if "partner_shape" in accepted and PARTNER in splits.train.factors:
         arguments.setdefault("partner_shape", splits.train.factors[PARTNER].shape[1:])
-    if "vocabulary" in accepted:
+    if "vocabulary" in accepted and splits.vocabulary:
         arguments.setdefault("vocabulary", splits.vocabulary)
     if "word_starts" in accepted and splits.tokenizer:
         arguments.setdefault("word_starts", word_starts(splits.tokenizer))
