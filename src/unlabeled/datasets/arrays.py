@@ -247,8 +247,9 @@ def _into(
         _say(f"8-bit images are given to an encoder that learned from {stored}: 255 is white")
         return None, np.uint8
     if stored is not None and unit and (high > 2 or (whole and high > 1)):
+        convert = _by_255(x, "values from 0 to 1, or 8-bit images")
         _say(f"values from {low:g} to {high:g} are given to an encoder of 0 to 1: 255 is white")
-        return _by_255(x, "values from 0 to 1, or 8-bit images"), np.float32
+        return convert, np.float32
     if wide and not whole and span[1] > 2 >= high and low >= 0:
         _say(f"floats from {low:g} to {high:g} are given to an encoder of uint16: 1 is white")
         return functools.partial(_scaled, by=span[1]), np.float32
