@@ -602,24 +602,24 @@ def _official(
         return None
     kinds = np.array([kind for kind, _, _ in found])
     parts = {kind: samples.take(np.flatnonzero(kinds == kind)) for kind in ("train", *EVALUATED)}
-    told = {
+    places = {
         kind: ", ".join(sorted({place for own, place, _ in found if own == kind})[:3])
         for kind in parts
     }
     for kind in EVALUATED:
-        parts[kind] = _labeled(parts[kind], target, f"{told[kind]} in {name}")
+        parts[kind] = _labeled(parts[kind], target, f"{places[kind]} in {name}")
     used = next((kind for kind in EVALUATED if len(parts[kind])), None)
     train, none = parts["train"], samples.take(np.arange(0))
     test = parts[used] if used else none
     validation = parts["validation"] if used == "test" else none
-    message = f"{name} has official splits: {len(train):,} to learn from ({told['train']})"
+    message = f"{name} has official splits: {len(train):,} to learn from ({places['train']})"
     if used:
-        message += f", {len(test):,} to test on ({told[used]}"
+        message += f", {len(test):,} to test on ({places[used]}"
         message += ")" if used == "test" else ", as none is for testing)"
     else:
         message += "; the others have no labels and are left out"
     if len(validation):
-        message += f", {len(validation):,} for validation are set aside ({told['validation']})"
+        message += f", {len(validation):,} for validation are set aside ({places['validation']})"
     _say(message)
     if used and target in samples.classes and target not in ("shot", PARTNER):
         seen, asked = (np.unique(part.factors[target]) for part in (train, test))
