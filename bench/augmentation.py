@@ -22,10 +22,10 @@ from peers import define_missing_operators
 from PIL import Image
 from torch import Tensor
 
-from unlabeled.files import write_json
-from unlabeled.native import keeping_memory
-from unlabeled.training import versions
-from unlabeled.views import Affine, Photo, View, kernel
+from unlabeled.augmentations import Affine, Photo, View, kernel
+from unlabeled.training.folder import versions
+from unlabeled.utils.files import write_json
+from unlabeled.utils.native import keeping_memory
 
 PICTURES = 256
 Make = Callable[[], Any]
@@ -50,8 +50,8 @@ def batched(view: View, pictures: np.ndarray, plain: bool = False) -> Make:
 
 def one_by_one(transform: Any, pictures: np.ndarray) -> Make:
     """torchvision: one PIL picture after the other."""
-    images = [Image.fromarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)) for p in pictures]
-    return lambda: torch.stack([transform(image) for image in images])
+    pil = [Image.fromarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)) for p in pictures]
+    return lambda: torch.stack([transform(image) for image in pil])
 
 
 def kornias(transform: Any, pictures: np.ndarray) -> Make:

@@ -28,14 +28,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from unlabeled import registry
 from unlabeled.core import Method, cosine
-from unlabeled.datasets import open_data
-from unlabeled.datasets.base import Splits, to_float
-from unlabeled.datasets.loading import loader
+from unlabeled.data import open_data
+from unlabeled.data.dataset import Splits, to_float
+from unlabeled.data.loader import loader
 from unlabeled.encoders.base import build
-from unlabeled.evaluation.features import embed
+from unlabeled.encoders.features import embed
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.files import write_json
-from unlabeled.training import resolve, versions
+from unlabeled.training.folder import versions
+from unlabeled.training.prepare import resolve
+from unlabeled.utils.files import write_json
 
 WIDTH = 0.25
 """Of ResNet-18: 128 features."""

@@ -20,8 +20,8 @@ from peers import define_missing_operators
 
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
-from unlabeled.files import write_json
-from unlabeled.training import versions
+from unlabeled.training.folder import versions
+from unlabeled.utils.files import write_json
 
 BANK, QUERIES, DIM, K = 20_000, 5_000, 128, 20
 RSA_ROWS, RSA_DIM = 4_000, 512

@@ -22,9 +22,9 @@ from browser import Browser
 from PIL import Image
 
 from unlabeled.encoders.base import build
-from unlabeled.files import write_json
 from unlabeled.report.explore import explore
-from unlabeled.run import Run
+from unlabeled.runs.run import Run
+from unlabeled.utils.files import write_json
 
 PICTURES = 10_000
 SEED = 0

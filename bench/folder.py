@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unlabeled.files import write_json
+from unlabeled.utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("UNLABELED_DATA", ROOT.parent / "shared" / "data"))
@@ -71,12 +71,12 @@ def write(folder: Path) -> None:
         _damage(path, k % 10, draw)
 
 
-def _save(stem: Path, picture: bytes | np.ndarray, number: int) -> None:
-    if isinstance(picture, bytes) and number % 3:
-        stem.with_suffix(".jpg").write_bytes(picture)
+def _save(stem: Path, content: bytes | np.ndarray, number: int) -> None:
+    if isinstance(content, bytes) and number % 3:
+        stem.with_suffix(".jpg").write_bytes(content)
         return
     image = (
-        Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else Image.fromarray(picture)
+        Image.open(io.BytesIO(content)) if isinstance(content, bytes) else Image.fromarray(content)
     )
     kind = number % 8
     if kind == 0:
@@ -165,7 +165,7 @@ def plain(folder: Path) -> float:
 
 def ours(folder: Path) -> float:
     """Seconds of opening the folder with an empty cache: looking, decoding, writing, checking."""
-    from unlabeled.datasets.encoded import read
+    from unlabeled.data.readers.images import read
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ["UNLABELED_CACHE"] = cache
@@ -176,7 +176,7 @@ def ours(folder: Path) -> float:
 
 def again(folder: Path) -> float:
     """Seconds of opening it from the cache."""
-    from unlabeled.datasets.encoded import read
+    from unlabeled.data.readers.images import read
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ["UNLABELED_CACHE"] = cache

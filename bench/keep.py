@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unlabeled.files import write_json
+from unlabeled.utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 SAME = ("quick", "seeds", "cores", "versions")

@@ -13,7 +13,7 @@ import tokenize
 from pathlib import Path
 from typing import Any
 
-from unlabeled.files import write_json
+from unlabeled.utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 BASE = ("core.py", "learner.py")

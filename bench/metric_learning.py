@@ -27,9 +27,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from unlabeled.files import write_json
-from unlabeled.metric_learning import LMNN, Mahalanobis
-from unlabeled.training import versions
+from unlabeled.sklearn.metric_learning import LMNN, Mahalanobis
+from unlabeled.training.folder import versions
+from unlabeled.utils.files import write_json
 
 DATA = {
     "iris": load_iris,

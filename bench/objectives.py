@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from peers import define_missing_operators
 from torch import Tensor
 
-from unlabeled.files import write_json
 from unlabeled.objectives import nt_xent, path, using
-from unlabeled.training import versions
+from unlabeled.training.folder import versions
+from unlabeled.utils.files import write_json
 
 D = 128
 TAU = 0.2

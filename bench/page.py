@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unlabeled.files import write_json
+from unlabeled.utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 Row = tuple[str, str, float]

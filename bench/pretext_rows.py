@@ -14,10 +14,12 @@ from pathlib import Path
 
 import torch
 
-from unlabeled.datasets.base import open_data, to_float
-from unlabeled.files import write_json
+from unlabeled.data.dataset import to_float
+from unlabeled.data.open import open_data
 from unlabeled.studies import pretext
-from unlabeled.studies.study import Lab, minutes_of
+from unlabeled.studies.lab import Lab
+from unlabeled.studies.run import minutes_of
+from unlabeled.utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "results" / "pretext.json"

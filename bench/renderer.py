@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.datasets.dsprites import SHAPES, Grid, classes_of, rows_of
-from unlabeled.files import write_json
+from unlabeled.data.sets.dsprites import SHAPES, Grid, classes_of, rows_of
+from unlabeled.utils.files import write_json
 
 
 def main() -> None:

@@ -29,15 +29,15 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from unlabeled.core import Batch
-from unlabeled.datasets import open_data
-from unlabeled.datasets.base import Samples, Splits, to_float
-from unlabeled.datasets.loading import loader
+from unlabeled.data import open_data
+from unlabeled.data.dataset import Samples, Splits, to_float
+from unlabeled.data.loader import loader
 from unlabeled.encoders.base import build
 from unlabeled.encoders.lenet import Halve
-from unlabeled.files import write_json
 from unlabeled.methods.simclr import SimCLR
-from unlabeled.native import keeping_memory
-from unlabeled.training import versions
+from unlabeled.training.folder import versions
+from unlabeled.utils.files import write_json
+from unlabeled.utils.native import keeping_memory
 
 TEMPERATURE = 0.2
 Steps = Callable[[int], None]

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from unlabeled.files import write_json
+from unlabeled.utils.files import write_json
 
 LINE = [sys.executable, "-m", "unlabeled", "study", "lectures", "--quick", "--resume", "--out"]
 SEED = 0

@@ -26,16 +26,17 @@ from simclr_step import PictureByPicture
 from torch.utils.data import DataLoader
 
 from unlabeled.core import one_cycle
-from unlabeled.datasets import open_data
-from unlabeled.datasets.base import Splits, to_float
-from unlabeled.datasets.loading import loader
+from unlabeled.data import open_data
+from unlabeled.data.dataset import Splits, to_float
+from unlabeled.data.loader import loader
 from unlabeled.encoders.base import build
-from unlabeled.evaluation.features import embed
+from unlabeled.encoders.features import embed
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.files import write_json
 from unlabeled.methods.simclr import SimCLR
-from unlabeled.native import keeping_memory
-from unlabeled.training import resolve, versions
+from unlabeled.training.folder import versions
+from unlabeled.training.prepare import resolve
+from unlabeled.utils.files import write_json
+from unlabeled.utils.native import keeping_memory
 
 WANTED = 0.986
 LR = 2e-3

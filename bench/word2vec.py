@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.datasets import corpus
-from unlabeled.files import write_json
-from unlabeled.methods.word2vec import word2vec
-from unlabeled.training import versions
-from unlabeled.words import Words, read_analogies, read_pairs
+from unlabeled.data.readers import bpe, corpus
+from unlabeled.pipelines.word2vec import word2vec
+from unlabeled.runs.word_vectors import Words, read_analogies, read_pairs
+from unlabeled.training.folder import versions
+from unlabeled.utils.files import write_json
 
 SHARED = {"window": 5, "min_count": 5}
 DIM, NEGATIVES, SUBSAMPLE = 100, 5, 1e-4
@@ -96,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     files = [args.text / f"{name}_train.txt.gz" for name in ("books", "wikipedia")]
     documents = [document for file in files for document in corpus.read(file)]
-    lines = list(corpus.lines_of_words(documents, re.compile("[a-z]+")))
+    lines = list(bpe.lines_of_words(documents, re.compile("[a-z]+")))
     sides: dict[str, list[dict[str, float]]] = {"ours": [], "gensim": []}
     for seed in range(args.seeds):
         both = (("ours", ours), ("gensim", gensims))

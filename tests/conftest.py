@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 # Every jaxtyping annotation of these modules is enforced while testing.
 install_import_hook(
-    ["unlabeled.objectives", "unlabeled.views", "unlabeled.evaluation"], "beartype.beartype"
+    ["unlabeled.objectives", "unlabeled.augmentations", "unlabeled.evaluation"], "beartype.beartype"
 )
 
 
@@ -44,7 +44,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def sprites() -> tuple[np.ndarray, np.ndarray]:
     """600 rendered pictures (600, 64, 64) and their shapes (600,)."""
-    from unlabeled.datasets.dsprites import Grid, classes_of
+    from unlabeled.data.sets.dsprites import Grid, classes_of
 
     rows = np.random.default_rng(3).permutation(len(Grid()))[:600]
     return Grid()[rows], classes_of(rows)[:, 0]

@@ -10,14 +10,15 @@ from conftest import same_weights
 from torch import nn
 
 import unlabeled as ul
-from unlabeled.cli import main
+from unlabeled.cli.main import main
+from unlabeled.data.split import sample_labels
 from unlabeled.errors import Notice, UserError
-from unlabeled.evaluation.few_label import sample_labels
 from unlabeled.evaluation.finetune import finetune
-from unlabeled.learner import exact_single_pixels
-from unlabeled.planning import estimate
 from unlabeled.report.compare import compare
-from unlabeled.training import _job, plan
+from unlabeled.training.learner import exact_single_pixels
+from unlabeled.training.planning import estimate
+from unlabeled.training.prepare import prepare
+from unlabeled.training.train import plan
 
 FAST = {"batch_size": 64, "progress": False}
 
@@ -76,7 +77,7 @@ def test_a_finetuned_run_knows_its_data(sprites, tmp_path):
     finetune(run, out=tmp_path / "b", **options)
     again = ul.load(tmp_path / "b")
     assert again.config["data"] == str(tmp_path / "d.npz")
-    assert again.evaluate(report=False)["test_pictures"] == 120
+    assert ul.evaluate(again)["test_pictures"] == 120
 
 
 def test_finetuning_without_labels_is_refused(trained, sprites, tmp_path):
@@ -108,13 +109,11 @@ def test_runs_beside_each_other(trained, sprites, tmp_path, capsys):
 
 
 def test_the_plan_counts_parameters_steps_and_memory(sprites):
-    job = _job("simclr", sprites[0], {"batch_size": 100, "epochs": 3})
+    job = prepare("simclr", sprites[0], batch_size=100, epochs=3)
     found = estimate(job.method, job.splits, job.recipe, "fp32", "cpu")
     assert found["steps"] == 3 * 6
     assert found["parameters"] == sum(p.numel() for p in job.method.parameters())
-    larger = estimate(
-        *_job("simclr", sprites[0], {"batch_size": 400, "epochs": 3})[1:4], "fp32", "cpu"
-    )
+    larger = estimate(*prepare("simclr", sprites[0], batch_size=400, epochs=3)[1:4], "fp32", "cpu")
     assert 2.5 < larger["memory"] / found["memory"] < 5
     # The first map alone: 200 views, 16 channels of 32×32, float32.
     assert found["memory"] > 200 * 16 * 32 * 32 * 4
@@ -185,6 +184,6 @@ def test_a_notice_where_runs_were_judged_on_different_data(trained, sprites, tmp
     a.path, b.path = tmp_path / "a", tmp_path / "b"
     for run, data in ((a, sprites), (b, (sprites[0][:300], sprites[1][:300]))):
         run.path.mkdir()
-        run.evaluate(data)
+        ul.evaluate(run, data)
     with pytest.warns(Notice, match="different data"):
         compare([a, b], tmp_path / "page.html")

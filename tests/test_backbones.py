@@ -270,8 +270,8 @@ def test_a_network_by_name_is_exported(transformers, tmp_path):
     pytest.importorskip("onnxruntime", reason="pip install 'unlabeled[export]'")
     from safetensors.torch import load_file
 
-    from unlabeled.export import export
-    from unlabeled.run import Run
+    from unlabeled.runs.export import export
+    from unlabeled.runs.run import Run
 
     stored(tmp_path / "net")
     encoder = build(f"hf:{tmp_path / 'net'}", 3, SIZE)

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from unlabeled import registry
-from unlabeled.cli import main
+from unlabeled.cli.main import main
 
 TABLE = Path(__file__).with_name("bad_input.txt")
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import unlabeled as ul
-from unlabeled.cli import main
+from unlabeled.cli.main import main
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.methods.deep_belief_net import deep_belief_net
 from unlabeled.methods.helmholtz import Helmholtz
 from unlabeled.methods.rbm import RBM
+from unlabeled.pipelines.deep_belief_net import deep_belief_net
 
 SHAPE = (1, 2, 3)
 

@@ -13,9 +13,9 @@ from conftest import same_weights
 from PIL import Image
 
 from unlabeled import registry
-from unlabeled.cli import main
+from unlabeled.augmentations import kernel
+from unlabeled.cli.main import main
 from unlabeled.errors import UserError
-from unlabeled.views import kernel
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def run(*words):
 
 def test_help_is_quick_because_it_imports_nothing_heavy():
     code = (
-        "import sys; from unlabeled.cli import main; main(['--help']); "
+        "import sys; from unlabeled.cli.main import main; main(['--help']); "
         "print(sorted({'torch', 'lightning', 'numpy', 'sklearn', 'jsonargparse', 'matplotlib'} "
         "& set(sys.modules)))"
     )
@@ -168,7 +168,7 @@ def test_booleans_are_switches(words, key, value, last, monkeypatch):
     finetune.__signature__ = inspect.signature(module.finetune)
     finetune.__doc__ = module.finetune.__doc__
     monkeypatch.setattr(module, "finetune", finetune)
-    monkeypatch.setattr("unlabeled.run.load", lambda run, encoder: run)
+    monkeypatch.setattr("unlabeled.runs.run.load", lambda run, encoder: run)
     assert run("finetune", *([*words, "folder"] if last else ["folder", *words])) == 2
     assert given["run"] == "folder"
     assert given[key] is value

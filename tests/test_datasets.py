@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from unlabeled.datasets import open_data
-from unlabeled.datasets.arrays import as_pictures
-from unlabeled.datasets.base import Pictures, read_data, resize, to_float
-from unlabeled.datasets.loading import loader
+from unlabeled.data import open_data
+from unlabeled.data.dataset import Pictures, resize, to_float
+from unlabeled.data.loader import loader
+from unlabeled.data.open import read_data
+from unlabeled.data.readers.arrays import as_pictures
 from unlabeled.errors import UserError
 
 RNG = np.random.default_rng(0)

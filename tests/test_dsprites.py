@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from unlabeled.datasets import open_data
-from unlabeled.datasets.dsprites import Grid, classes_of, load, render
-from unlabeled.datasets.polygons import fill
+from unlabeled.data import open_data
+from unlabeled.data.sets.dsprites import Grid, classes_of, load, render
+from unlabeled.data.sets.polygons import fill
 from unlabeled.errors import UserError
 
 

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from unlabeled.datasets import cache, open_data
-from unlabeled.datasets.encoded import read
-from unlabeled.decoding import Files, decode
+from unlabeled.data import open_data
+from unlabeled.data.readers import cache
+from unlabeled.data.readers.decoding import Files, decode
+from unlabeled.data.readers.images import read
 from unlabeled.errors import Notice, UserError
 
 RNG = np.random.default_rng(0)
@@ -320,8 +321,8 @@ def test_a_folder_is_decoded_once_and_anew_when_it_changes(tmp_path, monkeypatch
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unlabeled.datasets.encoded.decode", forbidden)
-        patch.setattr("unlabeled.datasets.encoded.look", forbidden)
+        patch.setattr("unlabeled.data.readers.images.decode", forbidden)
+        patch.setattr("unlabeled.data.readers.images.look", forbidden)
         assert (read(folder).x[:] == before).all()
     Image.new("RGB", (16, 16), "white").save(folder / "cat" / "1.png")
     assert (read(folder).x[:][0] == 255).all()
@@ -487,7 +488,7 @@ def test_a_picture_that_may_not_be_read_is_no_damaged_one(tmp_path, monkeypatch)
     def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("unlabeled.decoding.Image.open", forbidden)
+    monkeypatch.setattr("unlabeled.data.readers.decoding.Image.open", forbidden)
     with pytest.raises(PermissionError):
         read(tmp_path)
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
-from unlabeled.evaluation import health, rsa
-from unlabeled.evaluation.features import embed
+from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import knn_accuracy, nearest
 from unlabeled.evaluation.probe import linear_probe
+from unlabeled.training import health
 
 RNG = np.random.default_rng(0)
 

@@ -6,12 +6,12 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from unlabeled.datasets import open_data
-from unlabeled.datasets.base import to_float
+from unlabeled.data import open_data
+from unlabeled.data.dataset import to_float
 from unlabeled.encoders.base import build
 from unlabeled.evaluation.factors import as_targets, probe_factors, ridge_r2
-from unlabeled.evaluation.few_label import few_labels
-from unlabeled.evaluation.health import alpha_req, lidar
+from unlabeled.evaluation.few_labels import few_labels
+from unlabeled.training.health import alpha_req, lidar
 
 RNG = np.random.default_rng(0)
 

@@ -19,7 +19,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation import structure
 from unlabeled.report import explore as page
 from unlabeled.report.explore import explore
-from unlabeled.run import Run
+from unlabeled.runs.run import Run
 
 
 def blobs(n=120, d=8, groups=3, spread=0.05, seed=0):

@@ -11,12 +11,12 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from unlabeled.cli import main
-from unlabeled.datasets import corpus
+from unlabeled.cli.main import main
+from unlabeled.data.readers import bpe
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.export import export
-from unlabeled.run import Run
+from unlabeled.runs.export import export
+from unlabeled.runs.run import Run
 
 ABSENT = "pip install 'unlabeled[export]'"
 
@@ -144,7 +144,7 @@ def test_onnx_of_texts_takes_tokens_and_the_tokenizer_stands_beside_it(tmp_path,
     pytest.importorskip("onnxscript", reason=ABSENT)
     pytest.importorskip("tokenizers")
     texts = ["the cat sat on the mat", "a dog"]
-    tokenizer = corpus.train_tokenizer(texts * 3, 300)
+    tokenizer = bpe.train_tokenizer(texts * 3, 300)
     args = {"vocabulary": tokenizer.get_vocab_size(), "width": 16, "layers": 1, "heads": 2}
     run = make_run(tmp_path / "run", "text_transformer", 1, (1, 12), (0.0, 65535.0), **args)
     run.path.mkdir()
@@ -161,9 +161,9 @@ def test_onnx_of_texts_takes_tokens_and_the_tokenizer_stands_beside_it(tmp_path,
     assert about["vocabulary"] == str(args["vocabulary"])
     assert (about["length"], about["padding"]) == ("12", "0")
     assert "black" not in str(about)
-    known = corpus.open_tokenizer(out.with_name("tokenizer.json"))
+    known = bpe.open_tokenizer(out.with_name("tokenizer.json"))
     tokens = np.zeros((2, 12), np.int64)
-    for row, ids in zip(tokens, corpus.encode(known, texts), strict=True):
+    for row, ids in zip(tokens, bpe.encode(known, texts), strict=True):
         ended = [*ids[:11], int(about["end"])]
         row[: len(ended)] = ended
     (features,) = session.run(None, {"tokens": tokens})

@@ -11,8 +11,9 @@ from torch import nn
 
 import unlabeled as ul
 from unlabeled import parallel, registry
+from unlabeled.augmentations import Affine
 from unlabeled.core import Batch
-from unlabeled.datasets import dsprites
+from unlabeled.data.sets import dsprites
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.methods.fixmatch import FixMatch
@@ -21,9 +22,9 @@ from unlabeled.methods.s4l import S4L
 from unlabeled.methods.uda import UDA
 from unlabeled.methods.vat import VAT, divergence
 from unlabeled.objectives import known_cross_entropy
-from unlabeled.studies.study import Lab, run_study
-from unlabeled.training import reopen
-from unlabeled.views import Affine
+from unlabeled.studies.lab import Lab
+from unlabeled.studies.run import run_study
+from unlabeled.training.train import reopen
 
 ALL = [FixMatch, PseudoLabel, S4L, UDA, VAT]
 QUIET = {"progress": False, "logger": "none", "precision": "fp32"}

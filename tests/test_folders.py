@@ -16,14 +16,15 @@ import pytest
 from PIL import Image
 
 import unlabeled as ul
-from unlabeled.cli import main
-from unlabeled.datasets import Sound, open_data, sound, video
-from unlabeled.datasets.base import read_data
-from unlabeled.datasets.encoded import read
+from unlabeled.cli.main import main
+from unlabeled.data import Sound, open_data
+from unlabeled.data.open import read_data
+from unlabeled.data.readers import audio, video
+from unlabeled.data.readers.images import read
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.finetune import finetune
-from unlabeled.training import prepare
+from unlabeled.training.prepare import prepare
 
 QUICK = {"epochs": 1, "batch_size": 8, "progress": False, "logger": "none"}
 COLORS = {"cat": 40, "dog": 200, "owl": 120}
@@ -442,7 +443,7 @@ def test_linked_folders_of_audio_and_videos(tmp_path):
     soundfile.write(tmp_path / "real" / "a.wav", np.zeros(100) + 0.1, 8000)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "low").symlink_to(tmp_path / "real", target_is_directory=True)
-    assert sound.is_folder_of_sound(tmp_path / "data")
+    assert audio.is_folder_of_sound(tmp_path / "data")
     assert said(open_data, tmp_path / "data")[0].train.names == ["low/a.wav"]
     (tmp_path / "real" / "a.wav").rename(tmp_path / "real" / "a.MP4")
     with pytest.raises(UserError, match=r"a\.MP4 (is|has)"):  # it is found, at least

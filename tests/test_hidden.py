@@ -12,9 +12,14 @@ import torch
 from torch import Tensor
 
 from unlabeled import registry
+from unlabeled.augmentations import Chain
+from unlabeled.augmentations.color import LINEAR, lab
+from unlabeled.augmentations.vocabulary import FIRST_WORD, MASK
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.methods.autoregressive import Autoregressive
+from unlabeled.methods.bidirectional_lm import SurroundedWord
+from unlabeled.methods.causal_lm import NextWord
 from unlabeled.methods.clapp import CLAPP
 from unlabeled.methods.colorization import Colorization
 from unlabeled.methods.context_encoder import ContextEncoder
@@ -22,18 +27,13 @@ from unlabeled.methods.cpc import CPC, turned
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.jigsaw import Jigsaw
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
+from unlabeled.methods.masked_lm import MaskedWords
 from unlabeled.methods.masked_sentences import MaskedSentences
-from unlabeled.methods.masked_words import MaskedWords
-from unlabeled.methods.neighbour_sentences import NeighbourSentences
 from unlabeled.methods.next_sentence import NextSentence
-from unlabeled.methods.next_word import NextWord
 from unlabeled.methods.relative_patch import PLACES, RelativePatch
 from unlabeled.methods.sentence_order import SentenceOrder
-from unlabeled.methods.surrounded_word import SurroundedWord
+from unlabeled.methods.skip_thoughts import NeighbourSentences
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.tokens import FIRST_WORD, MASK
-from unlabeled.views import Chain
-from unlabeled.views.colour import LINEAR, lab
 
 SHAPES = [(1, 12, 12), (3, 24, 24), (2, 17, 30), (3, 32, 20)]
 VOCABULARY = 40

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import unlabeled as ul
-from unlabeled import registry, safety
-from unlabeled.cli import main
+from unlabeled import registry
+from unlabeled.cli.main import main
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.files import write_json
+from unlabeled.runs import safety
+from unlabeled.utils.files import write_json
 
 CHANNELS, SIZE = 1, (16, 16)
 GOOD = {"encoder": "small", "args": {"width": 2}, "channels": 1, "size": [16, 16]}
@@ -321,4 +322,4 @@ def test_a_program_in_the_record_is_not_run_whatever_its_path(trained, tmp_path)
     for data in (f"{place}/load.py", f"{place}/load.py:load"):
         (place / "config.json").write_text(json.dumps(config | {"data": data}))
         with pytest.raises(UserError, match="loaded by a file"):
-            ul.load(place).evaluate()
+            ul.evaluate(ul.load(place))

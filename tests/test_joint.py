@@ -16,16 +16,17 @@ from torch import nn
 
 import unlabeled as ul
 from unlabeled import parallel, registry
+from unlabeled.augmentations import Affine, Flip
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.datasets import loading
-from unlabeled.datasets.arrays import from_memory
-from unlabeled.datasets.base import Samples, split
+from unlabeled.data import loader as loading
+from unlabeled.data.dataset import Samples
+from unlabeled.data.readers.arrays import from_memory
+from unlabeled.data.split import split
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.methods.supervised import Supervised
 from unlabeled.objectives import barlow_twins, info_nce, nt_xent, vicreg
-from unlabeled.optim import LARS
-from unlabeled.views import Affine, Flip
+from unlabeled.training.optim import LARS
 
 SIZE = (32, 32)
 NAMES = (

@@ -16,12 +16,12 @@ from torch import nn
 
 import unlabeled as ul
 from unlabeled import registry
+from unlabeled.augmentations import Affine, Crop, kernel
+from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resample, uniform
 from unlabeled.core import Batch
 from unlabeled.encoders.base import GlobalPool
 from unlabeled.errors import UserError
-from unlabeled.native import fused, keeping_memory
-from unlabeled.views import Affine, Crop, kernel
-from unlabeled.views.geometry import affine_matrix, crop_matrix, resample, uniform
+from unlabeled.utils.native import fused, keeping_memory
 
 needs_compiler = pytest.mark.skipif(kernel.compiled() is None, reason="no C++ compiler here")
 CPU = torch.device("cpu")
@@ -99,7 +99,7 @@ def test_without_a_compiler_the_plain_way_runs(setting, tmp_path):
     if "CXX" in setting and not shutil.which("false"):
         pytest.skip("no such command here")
     code = (
-        "import torch; from unlabeled.views import Affine, kernel; "
+        "import torch; from unlabeled.augmentations import Affine, kernel; "
         "print(kernel.which(), tuple(Affine()(torch.rand(2, 1, 8, 8)).shape))"
     )
     settings = os.environ | {"UNLABELED_CACHE": str(tmp_path)} | setting

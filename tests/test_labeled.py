@@ -9,13 +9,14 @@ from test_sets import write_cifar, write_fashion, write_omniglot, write_stl10
 
 import unlabeled as ul
 from unlabeled import registry
-from unlabeled.cli import main
-from unlabeled.datasets import captions, coloured_sprites, dsprites, moving_sprites, open_data
-from unlabeled.datasets.sound import Sound
+from unlabeled.augmentations import Chain, Flip
+from unlabeled.cli.main import main
+from unlabeled.data import open_data
+from unlabeled.data.readers.audio import Sound
+from unlabeled.data.sets import captions, colored_sprites, dsprites, moving_sprites
 from unlabeled.evaluation.finetune import finetune
-from unlabeled.methods import simclr_v2
-from unlabeled.training import resolve
-from unlabeled.views import Chain, Flip
+from unlabeled.pipelines import simclr_v2
+from unlabeled.training.prepare import resolve
 
 FROM_LABELS = ("supervised", "metric", "siamese", "s4l", "pseudo_label", "vat")
 HANDED = ("omniglot", "fashion_mnist", "unknown")
@@ -31,7 +32,7 @@ def named(tmp_path_factory) -> dict:
     write_omniglot(place / "omniglot")
     write_stl10(place / "stl10")
     found = {name.name: open_data(f"{name.name}:{name}") for name in place.iterdir()}
-    found["coloured_sprites"] = coloured_sprites.load(clips=10)
+    found["coloured_sprites"] = colored_sprites.load(clips=10)
     found["moving_sprites"] = moving_sprites.load(pictures=20)
     found["dsprites"] = dsprites.load(pictures=60)
     found["captions"] = captions.load(pictures=60)

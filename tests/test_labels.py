@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 import unlabeled as ul
-from unlabeled.datasets import open_data
-from unlabeled.datasets.encoded import read
+from unlabeled.data import open_data
+from unlabeled.data.readers.images import read
 from unlabeled.errors import Notice, UserError
 from unlabeled.report.table import print_table
 
@@ -128,7 +128,7 @@ def test_images_without_a_label_are_trained_on(method, tmp_path):
     number = data.train.known("kind").sum() if method == "supervised" else len(data.train)
     assert run.config["pictures"] == number
     assert len(data.train) + len(data.test) == 40
-    figures = run.evaluate(report=False)
+    figures = ul.evaluate(run)
     assert 0 <= figures["linear"] <= 1
     assert figures["test_pictures"] == len(data.test)
     assert figures["train_pictures"] == data.train.known("kind").sum()
@@ -140,7 +140,7 @@ def test_fine_tuning_and_the_pages_take_labeled_samples_alone(tmp_path):
     from unlabeled.evaluation.finetune import finetune
     from unlabeled.evaluation.layers import judge_stages
     from unlabeled.report.explore import _factors
-    from unlabeled.report.features import write_features
+    from unlabeled.runs.features import write_features
 
     y = np.array(some(["cat", "dog"], "", 20)[::-1])
     np.savez(tmp_path / "a.npz", x=X, y=y)
@@ -158,7 +158,7 @@ def test_fine_tuning_and_the_pages_take_labeled_samples_alone(tmp_path):
 
 def test_every_measure_leaves_out_rows_without_a_label():
     """Fails where a measure takes −1 for a class of its own."""
-    from unlabeled.evaluation import few_label, knn, probe, retrieval, rsa, verification
+    from unlabeled.evaluation import few_labels, knn, probe, retrieval, rsa, verification
 
     z, y = RNG.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
     z += y[:, None]
@@ -167,7 +167,7 @@ def test_every_measure_leaves_out_rows_without_a_label():
     for measure in (
         lambda z, y: probe.linear_probe(z, y, z, y),
         lambda z, y: knn.knn_accuracy(z, y, z, y),
-        lambda z, y: few_label.few_labels(z, y, z, y, 12, draws=2),
+        lambda z, y: few_labels.few_labels(z, y, z, y, 12, draws=2),
         lambda z, y: rsa.gap(z, y),
         lambda z, y: [part.tolist() for part in rsa.histograms(z, y)],
         lambda z, y: retrieval.retrieval(z, y),
@@ -269,7 +269,7 @@ def test_numbers_in_a_table_are_measured_by_r2(tmp_path, capsys):
     assert (splits.target, splits.numbers) == ("kind", {"age": None})
     run = ul.train("simclr", folder, labels_from=f"{table}:age", out=tmp_path / "run", **QUICK)
     with pytest.warns(Notice, match="age of .* holds numbers, not classes, so linear and k-NN"):
-        figures = run.evaluate()
+        figures = ul.evaluate(run)
     assert figures["linear"] is None
     assert figures["baselines"]["raw"]["r2"]["age"] > 0.9
     assert "R² of age" in (tmp_path / "run" / "report" / "index.html").read_text()
@@ -283,7 +283,7 @@ def test_a_probe_that_cannot_be_asked_says_why(tmp_path):
     """Fails where no test class was seen in training and `linear` is None without a word."""
     run = ul.train("simclr", (X, np.arange(40)), out=tmp_path / "run", **QUICK)
     with pytest.warns(Notice, match="no label of the test pictures is among"):
-        assert run.evaluate(report=False)["linear"] is None
+        assert ul.evaluate(run)["linear"] is None
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -387,5 +387,5 @@ def test_a_chosen_column_is_found_again_from_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     again = ul.load(tmp_path / "run")
     assert again.config["labels_from"] == f"{tmp_path / 'labels.csv'}:kind"
-    assert again.evaluate(report=False)["target"] == "kind"
+    assert ul.evaluate(again)["target"] == "kind"
     assert run.config["pictures"] < 40

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from unlabeled import registry
-from unlabeled.datasets import dsprites
-from unlabeled.evaluation.health import alarm
-from unlabeled.studies.study import Lab, run_study
+from unlabeled.data.sets import dsprites
+from unlabeled.studies.lab import Lab
+from unlabeled.studies.run import run_study
+from unlabeled.training.health import alarm
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_all_methods_in_miniature(tiny, tmp_path, monkeypatch):
 
 def test_attention_in_miniature(real_data, tmp_path, monkeypatch, short):
     """Small crops, a transformer, and pictures of where its heads look."""
-    from unlabeled.datasets import cifar10
+    from unlabeled.data.sets import cifar10
 
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "attention")
@@ -121,7 +122,7 @@ def test_attention_in_miniature(real_data, tmp_path, monkeypatch, short):
 
 
 def test_pretext_tasks_in_miniature(real_data, tmp_path, monkeypatch, short):
-    from unlabeled.datasets import cifar10
+    from unlabeled.data.sets import cifar10
 
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "pretext")
@@ -151,7 +152,7 @@ def test_pretext_tasks_in_miniature(real_data, tmp_path, monkeypatch, short):
 
 def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     """Every experiment on few pictures, few characters and few series."""
-    from unlabeled.datasets import captions, fashion_mnist, moving_sprites
+    from unlabeled.data.sets import captions, fashion_mnist, moving_sprites
 
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "generative")
@@ -193,7 +194,7 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
 
 def test_words_in_miniature(real_data, tmp_path, monkeypatch):
     """Every experiment on few texts, by narrow networks."""
-    from unlabeled.datasets import books
+    from unlabeled.data.sets import books
 
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "words")

@@ -9,14 +9,14 @@ from torch import nn
 
 import unlabeled as ul
 from unlabeled import registry
+from unlabeled.augmentations import Affine
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.local import Local, above, alone, kept_bytes
 from unlabeled.methods.clapp import CLAPP, hinge
 from unlabeled.methods.simclr import SimCLR
-from unlabeled.plasticity import Step, dendrites, learn_from_reward, rewarded
-from unlabeled.views import Affine
+from unlabeled.objectives.local_rule import Step, dendrites, learn_from_reward, rewarded
+from unlabeled.training.local import Local, above, alone, kept_bytes
 
 
 def pictures(n: int = 6, channels: int = 3, dtype=torch.float64) -> torch.Tensor:
@@ -241,8 +241,8 @@ def test_stages_alone_are_the_encoders_own():
 
 
 def test_the_command_learns_by_stages(tmp_path, sprites):
-    from unlabeled.cli import main
-    from unlabeled.training import reopen
+    from unlabeled.cli.main import main
+    from unlabeled.training.train import reopen
 
     np.savez(tmp_path / "x.npz", x=sprites[0][:64, ::4, ::4], y=sprites[1][:64])
     words = ["--data", str(tmp_path / "x.npz"), "--out", str(tmp_path / "run"), "--epochs", "1"]

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from unlabeled import registry
+from unlabeled.augmentations import Affine
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.base import build
-from unlabeled.views import Affine
 
 METHODS = [
     name

@@ -12,13 +12,14 @@ from sklearn.utils.estimator_checks import check_estimator
 import unlabeled as ul
 from unlabeled import objectives as ob
 from unlabeled import registry
-from unlabeled.datasets.base import Samples, Splits
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.errors import UserError
 from unlabeled.evaluation.retrieval import interval, retrieval
 from unlabeled.methods.metric import Metric
-from unlabeled.metric_learning import LMNN, Mahalanobis, target_neighbours
-from unlabeled.objectives._shelf import labelled_loss, rounds
-from unlabeled.studies.study import Lab, run_study
+from unlabeled.objectives.named import labelled_loss, rounds
+from unlabeled.sklearn.metric_learning import LMNN, Mahalanobis, target_neighbours
+from unlabeled.studies.lab import Lab
+from unlabeled.studies.run import run_study
 
 RNG = np.random.default_rng(0)
 

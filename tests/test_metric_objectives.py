@@ -10,7 +10,7 @@ import torch
 from torch.autograd import gradcheck
 
 from unlabeled import objectives as ob
-from unlabeled.objectives._similarity import log_sums, path, using
+from unlabeled.objectives.similarity import log_sums, path, using
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3])  # 2 and 3 are alone: they have no positive
 TARGETS = torch.tensor([[2, 5], [4, 4], [0, 5], [3, 3], [1, 1], [0, 2], [6, 6]])
@@ -355,7 +355,7 @@ def test_half_precision_rows_give_nearly_the_same(name, dtype):
 @pytest.mark.parametrize("n", [1, 2, 37])
 def test_tiles_equal_the_matrix(which, n, monkeypatch):
     """Values and gradients, with tiles of a few rows, the last one not full."""
-    monkeypatch.setattr("unlabeled.objectives._similarity.TILE", 5 * n)
+    monkeypatch.setattr("unlabeled.objectives.similarity.TILE", 5 * n)
     (a, b), y = rows(n, 6, seed=n), torch.arange(n) % 4
     weights = torch.linspace(-1, 2, n, dtype=torch.float64)
     for b_given in (None, b):
@@ -373,7 +373,7 @@ def test_tiles_equal_the_matrix(which, n, monkeypatch):
 
 
 def test_tiles_have_the_gradient_of_finite_differences(monkeypatch):
-    monkeypatch.setattr("unlabeled.objectives._similarity.TILE", 20)
+    monkeypatch.setattr("unlabeled.objectives.similarity.TILE", 20)
     a, b = (v.requires_grad_() for v in rows())
     with using("tiled"):
         assert gradcheck(lambda a: log_sums(a, None, "others"), a)

@@ -13,8 +13,9 @@ from PIL import Image
 
 import unlabeled as ul
 from unlabeled.core import Batch
-from unlabeled.datasets import corpus, emoji, pairs, two_senses
-from unlabeled.datasets.base import PARTNER
+from unlabeled.data.dataset import PARTNER
+from unlabeled.data.readers import bpe, pairs
+from unlabeled.data.sets import audiovisual_digits, emoji
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
@@ -213,7 +214,7 @@ def test_captions_in_every_form(form, tmp_path):
         splits = pairs.load(str(place))
     assert len(splits.train) + len(splits.test) == 24
     assert len(splits.test)
-    known = corpus.open_tokenizer(splits.tokenizer)
+    known = bpe.open_tokenizer(splits.tokenizer)
     for part in (splits.train, splits.test):
         assert part.factors[PARTNER].shape[1] == (2 if form == "jsonl" else 1)
         for name, tokens in zip(part.names, part.factors[PARTNER][:, 0], strict=True):
@@ -255,7 +256,7 @@ def test_what_has_no_caption_is_left_out_and_told(tmp_path):
 
 def captions_of(splits):
     """File name -> captions, in tokens that are read back."""
-    known = corpus.open_tokenizer(splits.tokenizer)
+    known = bpe.open_tokenizer(splits.tokenizer)
     return {
         name: [known.decode(row[row > 0].tolist()).strip() for row in own]
         for part in (splits.train, splits.test)
@@ -430,7 +431,7 @@ def test_colours_find_their_names(tmp_path):
     again = ul.load(tmp_path / "run")
     with pytest.warns(Notice, match="64 images are read; left out: 64 .txt"):
         assert again.embed(place).shape == (64, run.dim)  # captions are no texts to be read
-    assert again.evaluate()["test_pictures"] == len(test)
+    assert ul.evaluate(again)["test_pictures"] == len(test)
 
 
 def test_emoji_of_one_family_are_on_one_side(real_data):
@@ -445,26 +446,26 @@ def test_emoji_of_one_family_are_on_one_side(real_data):
 
 
 def test_speakers_of_the_test_are_never_heard_in_training(real_data, monkeypatch):
-    told = two_senses.recordings(str(real_data))
+    told = audiovisual_digits.recordings(str(real_data))
     sounds, digit, speaker = told
-    monkeypatch.setattr(two_senses, "recordings", lambda _: told)  # made once is enough
+    monkeypatch.setattr(audiovisual_digits, "recordings", lambda _: told)  # made once is enough
     assert sounds.shape == (3000, 32, 32)
     assert (sounds.max((1, 2)) == 255).all()
     row = {sound.tobytes(): i for i, sound in enumerate(sounds)}
-    splits = two_senses.load()
+    splits = audiovisual_digits.load()
     for part, held in ((splits.train, False), (splits.test, True)):
         heard = np.array([[row[s.tobytes()] for s in own] for own in part.factors[PARTNER][:200]])
-        assert (np.isin(speaker[heard], two_senses.HELD_OUT) == held).all()
+        assert (np.isin(speaker[heard], audiovisual_digits.HELD_OUT) == held).all()
         assert (digit[heard] == part.factors["digit"][:200, None]).all()
 
 
 def test_a_spectrogram_shows_pitch_and_time():
     rate, at = 8000, np.arange(5600) / 8000
     waves = (8000 * np.sin(2 * np.pi * f * at) for f in (300, 3000))
-    low, high = (two_senses.spectrogram(wave, rate) for wave in waves)
+    low, high = (audiovisual_digits.spectrogram(wave, rate) for wave in waves)
     assert low.mean(1).argmax() < 10 < 25 < high.mean(1).argmax()
     late = np.where(at > 0.35, 8000 * np.sin(2 * np.pi * 1000 * at), 0)
-    shown = two_senses.spectrogram(late, rate)
+    shown = audiovisual_digits.spectrogram(late, rate)
     assert shown[:, 20:].max() == 255
     assert shown[:, :12].max() == 0
 

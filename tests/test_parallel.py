@@ -19,10 +19,10 @@ from torch import nn
 
 import unlabeled as ul
 from unlabeled import parallel, registry
+from unlabeled.augmentations import Affine
 from unlabeled.core import Batch, Method
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.views import Affine
 
 ROWS = 16
 SAMPLERS = ("rbm", "helmholtz")

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from unlabeled import planning, registry
-from unlabeled.planning import describe, estimate
-from unlabeled.training import plan, prepare
+from unlabeled import registry
+from unlabeled.training import planning
+from unlabeled.training.planning import describe, estimate
+from unlabeled.training.prepare import prepare
+from unlabeled.training.train import plan
 
 X = np.random.default_rng(0).integers(0, 256, (96, 3, 16, 16), np.uint8)
 

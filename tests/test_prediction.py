@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import unlabeled as ul
+from unlabeled.augmentations import Chain, Flip
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.encoders.patches import Above, apart, side_by_side
@@ -14,7 +15,6 @@ from unlabeled.errors import UserError
 from unlabeled.methods.clapp import CLAPP
 from unlabeled.methods.cpc import CPC, turned
 from unlabeled.objectives.predicted import negatives, predictive, predictive_hinge
-from unlabeled.views import Chain, Flip
 
 
 def rows(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
@@ -279,7 +279,7 @@ def test_it_learns_tones_from_sound_in_memory(tmp_path):
         "cpc", data, out=tmp_path / "run", epochs=6, batch_size=16, lr=3e-3, samples=1600, steps=4,
         encoder_args={"width": 16, "context": 16}, progress=False, logger="none",
     )  # fmt: skip
-    result = run.evaluate(report=False)
+    result = ul.evaluate(run)
     assert run.inputs["encoder"] == "wave"
     assert run.inputs["stored"] == "sound 8000"
     assert set(result["baselines"]) == {"mfcc", "mel", "random"}

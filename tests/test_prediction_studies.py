@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from unlabeled import registry
-from unlabeled.datasets import moving_sprites
-from unlabeled.studies.study import Lab, run_study
-from unlabeled.views.clips import OtherShape, OwnWay, shifted
+from unlabeled.augmentations.video import OtherShape, OwnWay, shifted
+from unlabeled.data.sets import moving_sprites
+from unlabeled.studies.lab import Lab
+from unlabeled.studies.run import run_study
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_motion_in_miniature(tmp_path, monkeypatch, short):
 def test_sound_in_miniature(real_data, tmp_path, monkeypatch, short):
     if not (real_data / "fsdd").is_dir():
         pytest.skip("the spoken digits are not here")
-    from unlabeled.datasets import spoken_digits, tunes
+    from unlabeled.data.sets import spoken_digits, tunes
 
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "sound")
@@ -72,7 +73,7 @@ def test_sound_in_miniature(real_data, tmp_path, monkeypatch, short):
 
 
 def test_local_in_miniature(tmp_path, monkeypatch, short, sprites):
-    from unlabeled.datasets import open_data
+    from unlabeled.data import open_data
 
     study = registry.find("studies", "local")
     data = open_data((sprites[0][:120, ::2, ::2], sprites[1][:120]))

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import unlabeled as ul
+from unlabeled.augmentations.color import colour_bins, grey, lab, rgb, soft_bins
+from unlabeled.augmentations.patches import each_normal, one_colour, permutations, tiles
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.encoders.heads import Critic
@@ -19,8 +21,6 @@ from unlabeled.methods.jigsaw import Jigsaw
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
 from unlabeled.methods.relative_patch import PLACES, RelativePatch
 from unlabeled.methods.rotation import Rotation
-from unlabeled.views.colour import colour_bins, grey, lab, rgb, soft_bins
-from unlabeled.views.patches import each_normal, one_colour, permutations, tiles
 
 SHAPE = (3, 24, 24)
 

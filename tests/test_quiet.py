@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from unlabeled.errors import Notice
-from unlabeled.quiet import quiet
+from unlabeled.utils.quiet import quiet
 
 OURS = re.compile(r"(simclr|supervised|explore): .*")
 
@@ -142,7 +142,7 @@ def test_in_a_notebook_nothing_else_is_said(tmp_path):
     from unlabeled.export import export
     from unlabeled.report.explore import explore
     run = ul.train("simclr", (x, y), out="run", **options)
-    run.evaluate()
+    ul.evaluate(run)
     run.embed(x)
     explore(run, x, "map.html", layout="pca")
     export(run, "torchscript")

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 import unlabeled as ul
-from unlabeled.cli import main
-from unlabeled.datasets import moving_sprites
+from unlabeled.cli.main import main
+from unlabeled.data.sets import moving_sprites
 from unlabeled.errors import UserError
-from unlabeled.methods.deep_belief_net import deep_belief_net, restored
+from unlabeled.evaluation.sampling import draw, maker, sample, texts
 from unlabeled.methods.diffusion import Diffusion
+from unlabeled.pipelines.deep_belief_net import deep_belief_net, restored
 from unlabeled.report.page import film_image
-from unlabeled.report.plots import film_picture, still
-from unlabeled.sampling import draw, maker, sample, texts
+from unlabeled.utils.drawing import film_picture, still
 
 FAST = {"epochs": 1, "batch_size": 32, "progress": False, "logger": "none"}
 NAMES = ("a large heart, top left", "a small square, bottom right", "an ellipse")

@@ -8,20 +8,21 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from unlabeled.encoders.base import build
+from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
-from unlabeled.evaluation import health, rsa, structure
+from unlabeled.evaluation import rsa, structure
 from unlabeled.evaluation.factors import ridge_r2
-from unlabeled.evaluation.features import embed
-from unlabeled.evaluation.few_label import few_labels
+from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.layers import embed_stages
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import paired_retrieval, retrieval
 from unlabeled.evaluation.verification import one_shot, pairs
-from unlabeled.files import write_json
-from unlabeled.metric_learning import LMNN, Mahalanobis
 from unlabeled.report.page import format_figure
-from unlabeled.studies.study import Table
+from unlabeled.sklearn.metric_learning import LMNN, Mahalanobis
+from unlabeled.studies.lab import Table
+from unlabeled.training import health
+from unlabeled.utils.files import write_json
 
 
 def blobs(n=240, d=6, seed=0):

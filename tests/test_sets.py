@@ -17,9 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import unlabeled as ul
 from unlabeled import registry
-from unlabeled.datasets import cache, cifar10, fashion_mnist, omniglot, open_data, stl10
-from unlabeled.datasets.base import read_data
+from unlabeled.data import open_data
+from unlabeled.data.open import read_data
+from unlabeled.data.readers import cache
+from unlabeled.data.sets import cifar10, fashion_mnist, omniglot, stl10
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
@@ -337,7 +340,7 @@ def test_a_run_is_judged_on_unseen_characters_by_pairs_alone(tmp_path, trained):
 
     write_omniglot(tmp_path)
     data = f"omniglot:{tmp_path}"
-    figures = trained.evaluate(data, report=False)
+    figures = ul.evaluate(trained, data)
     assert figures["linear"] is None
     assert figures["knn"] is None
     assert 0 <= figures["auc"] <= 1

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 
 import unlabeled as ul
 from unlabeled import registry
-from unlabeled.cli import main
+from unlabeled.cli.main import main
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.methods import simclr_v2
+from unlabeled.pipelines import simclr_v2
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def test_the_command_trains_all_three_and_resumes(sprites, tmp_path, few_epochs,
 
 def test_fine_tuning_starts_from_the_first_layer_of_the_head(sprites, tmp_path):
     """What is fine-tuned begins as the pretrained encoder and one of its head's three layers."""
-    from unlabeled.datasets import open_data
-    from unlabeled.training import reopen
+    from unlabeled.data import open_data
+    from unlabeled.training.train import reopen
 
     splits = open_data(sprites)
     options = {"epochs": 1, "batch_size": 64, "progress": False}
@@ -66,7 +66,7 @@ def test_each_step_leaves_the_ones_before_as_they_were(sprites, tmp_path):
     """Fails where fine-tuning trains the pretrained encoder in place, so that the "linear" figure
     is a probe of the fine-tuned one; or where the teacher learns, moves or changes its mode.
     """
-    from unlabeled.datasets import open_data
+    from unlabeled.data import open_data
 
     def snapshot(run):
         state = {k: v.cpu().numpy().tobytes() for k, v in run.method.state_dict().items()}

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from unlabeled import registry
-from unlabeled.datasets import Sound, open_data
-from unlabeled.datasets.sound import lengths
+from unlabeled.augmentations import audio as views
+from unlabeled.data import Sound, open_data
+from unlabeled.data.readers.audio import lengths
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.sound import Spectral
-from unlabeled.views import sound as views
 
 RATE = 8000
 

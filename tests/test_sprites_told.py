@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from unlabeled.datasets import captions, moving_sprites, open_data
+from unlabeled.data import open_data
+from unlabeled.data.sets import captions, moving_sprites
 from unlabeled.errors import UserError
 
 

@@ -13,20 +13,21 @@ from torch import nn
 
 import unlabeled as ul
 from unlabeled.core import Batch, Method
-from unlabeled.datasets.base import Samples, Splits
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.encoders.base import build
+from unlabeled.encoders.features import embed
 from unlabeled.errors import Stopped, UserError
-from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.finetune import finetune
-from unlabeled.export import export
-from unlabeled.history import _features
-from unlabeled.local import Local, alone
+from unlabeled.evaluation.sampling import sample, texts
 from unlabeled.methods.simclr import SimCLR
 from unlabeled.report.explore import explore
-from unlabeled.report.plots import made_pictures, views_picture
-from unlabeled.sampling import sample, texts
-from unlabeled.state import eval_mode
-from unlabeled.training import plan, prepare, reopen
+from unlabeled.runs.export import export
+from unlabeled.training.drawings import made_pictures, views_picture
+from unlabeled.training.history import _features
+from unlabeled.training.local import Local, alone
+from unlabeled.training.prepare import prepare
+from unlabeled.training.train import plan, reopen
+from unlabeled.utils.state import eval_mode
 
 FAST = {"epochs": 1, "batch_size": 32, "progress": False, "logger": "none"}
 X = np.random.default_rng(0).random((64, 1, 16, 16), np.float32)
@@ -281,7 +282,7 @@ CALLS = {
         "vae", X, out=out, trainer={"deterministic": True, "benchmark": True}, **FAST
     ),
     "plan": lambda run, out: plan("simclr", X, **FAST),
-    "evaluate": lambda run, out: run.evaluate((X, Y), report=False),
+    "evaluate": lambda run, out: ul.evaluate(run, (X, Y)),
     "embed": lambda run, out: run.embed(X),
     "load": lambda run, out: ul.load(run.path),
     "reopen": lambda run, out: reopen(run),

@@ -8,11 +8,12 @@ import pytest
 
 import unlabeled as ul
 from unlabeled import registry
-from unlabeled.cli import main
-from unlabeled.datasets import dsprites
-from unlabeled.datasets.bias import Rule, biased, control
+from unlabeled.cli.main import main
+from unlabeled.data.bias import Rule, biased, control
+from unlabeled.data.sets import dsprites
 from unlabeled.errors import UserError
-from unlabeled.studies.study import Experiment, Finding, Lab, Table, run_study
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.run import run_study
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_the_lectures_in_miniature(tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("unlabeled.studies.study.train", forbidden)
+    monkeypatch.setattr("unlabeled.studies.lab.train", forbidden)
     again = run_study(lectures, out, quick=True, only=["L6", "L8"])
     assert again["experiments"] == result["experiments"]
 
@@ -144,7 +145,7 @@ def test_rules_tie_one_factor_to_another(small):
 
 
 def test_heads_come_back_from_the_checkpoint(sprites, tmp_path):
-    from unlabeled.training import reopen
+    from unlabeled.training.train import reopen
 
     run = ul.train(
         "simclr", sprites, out=tmp_path / "a", epochs=1, batch_size=64, dim=16, progress=False

@@ -17,12 +17,14 @@ import pytest
 from conftest import same_weights
 
 import unlabeled as ul
-from unlabeled import checkpoints, cli, words
-from unlabeled.checkpoints import last_checkpoint
+from unlabeled.cli import main
 from unlabeled.errors import Notice, Stopped, UserError
-from unlabeled.files import read_csv, write_bytes
-from unlabeled.methods import word2vec as w2v
 from unlabeled.methods.simclr import SimCLR
+from unlabeled.pipelines import word2vec as w2v
+from unlabeled.runs import word_vectors
+from unlabeled.training import checkpoints
+from unlabeled.training.checkpoints import last_checkpoint
+from unlabeled.utils.files import read_csv, write_bytes
 
 FAST = {"epochs": 3, "batch_size": 64, "progress": False}
 
@@ -185,7 +187,7 @@ sys.exit(main(sys.argv[1:]))
 def run(limit: str, *words: str) -> subprocess.CompletedProcess:
     script = SCRIPT.format(limit=limit)
     return subprocess.run(
-        [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script, *word_vectors], capture_output=True, text=True, timeout=120
     )
 
 
@@ -214,8 +216,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(blank, tmp_path):
 def test_too_little_memory_says_which_batch_to_try(blank, tmp_path):
     limit = "import torch, lightning, psutil; used = psutil.Process().memory_info().vms; "
     limit += "resource.setrlimit(resource.RLIMIT_AS, (used + 10**9,) * 2)"
-    words = ("--batch_size", "400", "--size", "320")
-    done = run(limit, "train", "simclr", "--data", blank, *words, "--out", str(tmp_path / "run"))
+    word_vectors = ("--batch_size", "400", "--size", "320")
+    done = run(
+        limit, "train", "simclr", "--data", blank, *word_vectors, "--out", str(tmp_path / "run")
+    )
     assert done.returncode == 2, done.stderr
     assert "out of memory with batches of 400 pictures: try --batch-size 200" in done.stderr
     assert "Traceback" not in done.stderr
@@ -249,7 +253,7 @@ def test_what_is_ignored_stays_ignored():
 def started(*words: str, **options) -> subprocess.Popen:
     """The command in a process of its own, as a terminal starts it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    command = [sys.executable, "-m", "unlabeled", *words]
+    command = [sys.executable, "-m", "unlabeled", *word_vectors]
     return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
 
 
@@ -263,8 +267,8 @@ def wait_for(path, process):
 )
 def test_the_command_stops_by_a_signal_and_says_how_to_go_on(number, status, blank, tmp_path):
     """130 for all of them is wrong: a batch system takes it for its user's Ctrl-C."""
-    words = ("--data", blank, "--epochs", "500", "--out", str(tmp_path / "run"))
-    process = started("train", "simclr", *words)
+    word_vectors = ("--data", blank, "--epochs", "500", "--out", str(tmp_path / "run"))
+    process = started("train", "simclr", *word_vectors)
     wait_for(tmp_path / "run" / "last.ckpt", process)
     os.killpg(process.pid, number)
     _, told = process.communicate()
@@ -301,8 +305,13 @@ class Slow(Method):
 def test_a_signal_before_training_is_one_sentence_that_is_not_blank(command, number, tmp_path):
     """The message of a plain KeyboardInterrupt is empty."""
     (tmp_path / "slow.py").write_text(SLOW)
-    words = ("simclr", "--data", "./slow.py", *(("--out", "v.png") if command == "views" else ()))
-    process = started(command, *words, cwd=tmp_path)
+    word_vectors = (
+        "simclr",
+        "--data",
+        "./slow.py",
+        *(("--out", "v.png") if command == "views" else ()),
+    )
+    process = started(command, *word_vectors, cwd=tmp_path)
     wait_for(tmp_path / "begun", process)
     os.killpg(process.pid, number)
     _, told = process.communicate()
@@ -316,8 +325,8 @@ def test_a_signal_before_training_is_one_sentence_that_is_not_blank(command, num
 def test_a_second_ctrl_c_ends_at_once(blank, tmp_path):
     """Within one long operation; one that waits for it to end goes on for half a minute."""
     (tmp_path / "slow.py").write_text(SLOW)
-    words = ("./slow.py:Slow", "--data", blank, "--out", "run")
-    process = started("train", *words, cwd=tmp_path)
+    word_vectors = ("./slow.py:Slow", "--data", blank, "--out", "run")
+    process = started("train", *word_vectors, cwd=tmp_path)
     wait_for(tmp_path / "begun", process)
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.1)  # two at the same time are one
@@ -333,7 +342,7 @@ def test_a_pipe_that_nobody_reads_is_no_error(words):
     """As `head -1` leaves one behind; Python's own end would still try to write."""
     read, write = os.pipe()
     os.close(read)
-    process = started(*words, stdout=write)
+    process = started(*word_vectors, stdout=write)
     os.close(write)
     assert process.communicate()[1] == ""
     assert process.returncode == 141
@@ -344,8 +353,8 @@ def test_tables_end_quietly_where_nobody_reads(trained, sprites, tmp_path):
     np.savez(tmp_path / "sprites.npz", x=sprites[0][:100], y=sprites[1][:100])
     read, write = os.pipe()
     os.close(read)
-    words = ("evaluate", str(trained.path), "--data", "sprites.npz")
-    process = started(*words, stdout=write, cwd=tmp_path)
+    word_vectors = ("evaluate", str(trained.path), "--data", "sprites.npz")
+    process = started(*word_vectors, stdout=write, cwd=tmp_path)
     os.close(write)
     told = process.communicate()[1]
     assert process.returncode == 141, told
@@ -358,8 +367,8 @@ def test_no_message_is_blank(kind, monkeypatch, capsys):
     def fails(argv):
         raise kind
 
-    monkeypatch.setitem(cli.COMMANDS, "demo", fails)
-    assert cli.main(["demo"]) == (130 if kind is KeyboardInterrupt else 2)
+    monkeypatch.setitem(main.COMMANDS, "demo", fails)
+    assert main.main(["demo"]) == (130 if kind is KeyboardInterrupt else 2)
     told = capsys.readouterr().err.strip()
     assert re.fullmatch(f"unlabeled: ({kind.__name__}|stopped by Ctrl-C).*", told)
 
@@ -390,7 +399,7 @@ def test_word2vec_goes_on_in_the_same_bytes(number, part, model, tmp_path, monke
             w2v.word2vec(TEXT, out=tmp_path / "run", **options)
         assert (len(calls), stopped.value.number) == (part, number)
     with pytest.raises(UserError, match="has not ended; go on with --resume"):
-        words.load(tmp_path / "run")
+        word_vectors.load(tmp_path / "run")
     with pytest.raises(UserError, match="go on with --resume"):
         w2v.word2vec(TEXT, out=tmp_path / "run", **options)
     for other in ({"dim": 9}, {"epochs": 4}, {"lr": 0.1}, {"seed": 1}, {"window": 2}):
@@ -418,8 +427,8 @@ def test_word2vec_survives_a_kill_and_a_torn_checkpoint(tmp_path):
     process.communicate()
     if (out / "last.ckpt").exists():  # not killed between two renamings
         (out / "last.ckpt").write_bytes((out / "last.ckpt").read_bytes()[:500])
-    assert cli.main([*train, "40", "--out", str(out), "--resume"]) == 0
-    assert cli.main([*train, "40", "--out", str(tmp_path / "whole")]) == 0
+    assert main.main([*train, "40", "--out", str(out), "--resume"]) == 0
+    assert main.main([*train, "40", "--out", str(tmp_path / "whole")]) == 0
     assert filecmp.cmp(tmp_path / "whole" / "vectors.bin", out / "vectors.bin", shallow=False)
 
 

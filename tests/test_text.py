@@ -11,19 +11,20 @@ import torch.nn.functional as F
 
 import unlabeled as ul
 from unlabeled import registry
-from unlabeled.cli import main
+from unlabeled.augmentations import tokens as t
+from unlabeled.augmentations.vocabulary import SPECIAL
+from unlabeled.cli.main import main
 from unlabeled.core import Batch
-from unlabeled.datasets import corpus, sentences, text
-from unlabeled.datasets.base import Samples
+from unlabeled.data import open
+from unlabeled.data.dataset import Samples
+from unlabeled.data.readers import bpe, corpus, sentences, text
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import language
 from unlabeled.evaluation.ngram import KneserNey, spelled
-from unlabeled.export import export
 from unlabeled.report.explore import explore
-from unlabeled.tokens import SPECIAL
-from unlabeled.training import prepare
-from unlabeled.views import tokens as t
+from unlabeled.runs.export import export
+from unlabeled.training.prepare import prepare
 
 pytest.importorskip("tokenizers", reason="the extra `text` is not installed")
 # The folder of these tests is told for what its files are taken.
@@ -403,11 +404,11 @@ def test_marks_of_words_say_nothing_of_their_order():
 
 def test_a_tokenizers_marks_of_spaces_begin_words():
     """Catches marks of another kind of tokenizer, and a heading's ## taken for WordPiece's."""
-    library = corpus._library()
+    library = bpe._library()
     told = "unbelievable cats, wasn't it? #### ####x 3.14 naïve (mat)."
-    known = corpus.train_tokenizer([told] * 3, 300)
-    starts = corpus.word_starts(known.to_str())
-    tokens = corpus.encode(known, [told])[0].tolist()
+    known = bpe.train_tokenizer([told] * 3, 300)
+    starts = bpe.word_starts(known.to_str())
+    tokens = bpe.encode(known, [told])[0].tolist()
     words, at = [], -1
     for i in tokens:
         at += starts[i] == "1"
@@ -416,16 +417,16 @@ def test_a_tokenizers_marks_of_spaces_begin_words():
     assert [known.decode(word).strip() for word in words] == told.split()
     content = {i: n for n, i in enumerate([*SPECIAL, "un", "##able", "cat"])}
     piece = library.Tokenizer(library.models.WordPiece(content, unk_token="[UNK]"))
-    assert corpus.word_starts(piece.to_str()) == "11111" + "101"
+    assert bpe.word_starts(piece.to_str()) == "11111" + "101"
     level = library.Tokenizer(library.models.WordLevel({**content}, unk_token="[UNK]"))
-    assert corpus.word_starts(level.to_str()) == "1" * 8
+    assert bpe.word_starts(level.to_str()) == "1" * 8
 
 
 def test_a_run_shuffles_whole_words(rows):
     """Catches marks that never reach the method, or its record, with which it is opened again."""
     options = {"encoder_args": {"width": 32, "layers": 2}}
     job = prepare("shuffled_words", rows, **options)
-    starts = corpus.word_starts(rows.tokenizer)
+    starts = bpe.word_starts(rows.tokenizer)
     assert "0" in starts
     assert "".join("01"[int(s)] for s in job.method.starts) == starts
     assert job.config["method_args"]["word_starts"] == starts
@@ -561,7 +562,7 @@ def test_pieces_and_sentences(world):
     assert pieces.train.x.shape[1:] == (1, 1, 16)
     assert rows.train.x.shape == (400, 1, 4, 16)
     assert len(rows.test) == 60
-    known = corpus.open_tokenizer(pieces.tokenizer)
+    known = bpe.open_tokenizer(pieces.tokenizer)
     told = known.decode(rows.train.x[0, 0, 0].tolist())
     assert told.startswith(" In the morning")
     assert told.endswith("market.")
@@ -578,15 +579,15 @@ def test_texts_that_are_only_read_stay_in_their_order(tmp_path):
     """Catches files of which the end, or every tenth, is moved behind the others."""
     for i in range(20):
         (tmp_path / f"{i:02}.txt").write_text(f"Number {i:02}. " * 12)
-    tokenizer = corpus.train_tokenizer(["Number 0 1 2 3 4 5 6 7 8 9."] * 9, 300).to_str()
-    known = corpus.open_tokenizer(tokenizer)
+    tokenizer = bpe.train_tokenizer(["Number 0 1 2 3 4 5 6 7 8 9."] * 9, 300).to_str()
+    known = bpe.open_tokenizer(tokenizer)
     for size in ((1, 400), (3, 40)):
-        splits = text.reopen(str(tmp_path), tokenizer, size, tested=False)
+        splits = open.reopen(str(tmp_path), tokenizer, size, tested=False)
         assert len(splits.test) == 0
         told = [known.decode(row.ravel().tolist()).split()[1][:2] for row in splits.train.x[:]]
         assert told == sorted(told)
         assert len(set(told)) == 20
-        assert len(text.reopen(str(tmp_path), tokenizer, size).test) > 0
+        assert len(open.reopen(str(tmp_path), tokenizer, size).test) > 0
 
 
 @pytest.mark.parametrize("glue", [" ", ""])
@@ -598,7 +599,7 @@ def test_a_corpus_of_one_line_is_learned_and_tested(glue, tmp_path):
         splits = kind.load(str(tmp_path / "one.txt"), length=32, vocabulary=320)
         assert len(splits.train) > 5 * least
         assert len(splits.test) >= least
-    known = corpus.open_tokenizer(splits.tokenizer)
+    known = bpe.open_tokenizer(splits.tokenizer)
     assert known.decode(splits.test.x[-1, 0, -1].tolist()).strip() == told[-1]
 
 
@@ -713,13 +714,13 @@ def test_a_run_on_books_is_judged_from_its_folder(world, tmp_path, capsys):
     (place / "notes.txt").write_text("Not of the set. It is passed over.")
     run = train("masked_words", f"books:{place}", tmp_path / "m", epochs=1)
     assert main(["evaluate", str(tmp_path / "m")]) == 0
-    again = ul.load(tmp_path / "m").evaluate(f"books:{place}")
+    again = ul.evaluate(ul.load(tmp_path / "m"), f"books:{place}")
     assert again["test_pictures"] == len(run.data.test)
     other = train("sentence_views", f"books:{place}", tmp_path / "v", epochs=1, start=run.path)
     assert other.tokenizer == run.tokenizer
     mixed = sentences.load(str(world), length=run.size[1], vocabulary=300)
     with pytest.raises(UserError, match="in other tokens"):
-        run.evaluate(mixed)
+        ul.evaluate(run, mixed)
 
 
 def test_only_whole_words_say_what_a_file_is_for(tmp_path):

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import unlabeled as ul
+from unlabeled.augmentations import Affine
 from unlabeled.core import Batch, Method
 from unlabeled.errors import UserError
-from unlabeled.files import read_csv
-from unlabeled.views import Affine
+from unlabeled.utils.files import read_csv
 
 FAST = {"batch_size": 64, "progress": False}
 
@@ -252,7 +252,7 @@ def test_what_does_not_fit_is_said(change, says, sprites, tmp_path):
 
 
 def test_evaluation_has_the_figures_and_their_baselines(trained, sprites):
-    result = trained.evaluate(sprites)
+    result = ul.evaluate(trained, sprites)
     keys = {"linear", "knn", "rsa_gap", "rsa_gap_centred", "rankme", "dim"}
     for figures in (result, result["baselines"]["raw"], result["baselines"]["random"]):
         assert keys <= set(figures)
@@ -268,7 +268,7 @@ def test_evaluation_has_the_figures_and_their_baselines(trained, sprites):
 
 
 def test_evaluation_without_labels_keeps_to_what_can_be_known(trained, sprites):
-    result = trained.evaluate(sprites[0])
+    result = ul.evaluate(trained, sprites[0])
     assert result["linear"] is result["knn"] is result["rsa_gap"] is None
     assert result["rankme"] > 1
     assert json.loads((trained.path / "evaluation.json").read_text())["linear"] is None

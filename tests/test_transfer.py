@@ -9,17 +9,11 @@ import torch
 from torch import nn
 
 from unlabeled import registry
-from unlabeled.datasets import dsprites
-from unlabeled.datasets.scenes import GREYS, SHARED, TILE, _shared, draw
+from unlabeled.data.sets import dsprites
+from unlabeled.data.sets.scenes import GREYS, SHARED, TILE, _shared, draw
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.evaluation.overlap import (
-    THRESHOLDS,
-    Boxes,
-    average_precision,
-    box_iou,
-    mask_iou,
-)
+from unlabeled.evaluation.overlap import THRESHOLDS, Boxes, average_precision, box_iou, mask_iou
 from unlabeled.evaluation.transfer import (
     Dense,
     focal,
@@ -30,7 +24,8 @@ from unlabeled.evaluation.transfer import (
     targets,
     transfer,
 )
-from unlabeled.studies.study import Lab, run_study
+from unlabeled.studies.lab import Lab
+from unlabeled.studies.run import run_study
 
 
 def small():

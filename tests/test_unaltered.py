@@ -8,25 +8,25 @@ import torch
 from torch import nn
 
 from unlabeled import registry
-from unlabeled.datasets import open_data
-from unlabeled.datasets.base import Samples
-from unlabeled.datasets.scenes import draw
+from unlabeled.data import open_data
+from unlabeled.data.dataset import Samples
+from unlabeled.data.sets.scenes import draw
 from unlabeled.encoders.base import build, forget
+from unlabeled.encoders.features import embed
 from unlabeled.evaluation.evaluate import evaluate, random_of
-from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.finetune import accuracy, finetune
 from unlabeled.evaluation.layers import embed_stages, judge_stages
 from unlabeled.evaluation.transfer import Dense, transfer
-from unlabeled.export import export
-from unlabeled.history import History, _features
-from unlabeled.local import alone
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.planning import estimate
-from unlabeled.run import Run
-from unlabeled.state import eval_mode
+from unlabeled.runs.export import export
+from unlabeled.runs.run import Run
 from unlabeled.studies.lectures import in_train_mode
-from unlabeled.training import prepare
+from unlabeled.training.history import History, _features
+from unlabeled.training.local import alone
+from unlabeled.training.planning import estimate
+from unlabeled.training.prepare import prepare
+from unlabeled.utils.state import eval_mode
 
 SIZE = (32, 32)
 
@@ -69,7 +69,7 @@ def same(module: nn.Module, before: list) -> bool:
 
 
 WITH_RUN = {
-    "evaluate": lambda run, _: evaluate(run, splits(), report=False),
+    "evaluate": lambda run, _: evaluate(run, splits()),
     "embed": lambda run, _: run.embed(images()),
     "finetune": lambda run, out: finetune(
         run, splits(48), out=out / "tuned", epochs=1, progress=False

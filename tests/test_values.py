@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 import unlabeled as ul
-from unlabeled.datasets import open_data
-from unlabeled.datasets.base import as_range, read_data, to_float
+from unlabeled.data import open_data
+from unlabeled.data.dataset import to_float
+from unlabeled.data.open import read_data
+from unlabeled.data.values import as_range
 from unlabeled.errors import Notice, UserError
 
 RNG = np.random.default_rng(0)
@@ -266,7 +268,7 @@ def test_12_bits_are_not_black_for_a_run_on_8(tmp_path):
 
 
 def test_what_tiffs_need_is_named_where_it_is_missing(tmp_path, monkeypatch):
-    from unlabeled import decoding
+    from unlabeled.data.readers import decoding
 
     folder = tiffs(
         tmp_path / "f", RNG.random((9, 9, 5)).astype("f4"), **BANDS, planarconfig="contig"

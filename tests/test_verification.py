@@ -9,7 +9,8 @@ from unlabeled import registry
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.verification import one_shot, pairs
 from unlabeled.methods.siamese import Siamese
-from unlabeled.studies.study import Lab, run_study
+from unlabeled.studies.lab import Lab
+from unlabeled.studies.run import run_study
 
 RNG = np.random.default_rng(0)
 
@@ -73,7 +74,7 @@ def test_batches_hold_pictures_that_match(sprites, tmp_path):
 
 def test_it_tells_unseen_characters_apart(real_data, tmp_path, monkeypatch):
     """Two epochs on some characters: better than pixels on alphabets never seen."""
-    from unlabeled.datasets import omniglot
+    from unlabeled.data.sets import omniglot
 
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     splits = omniglot.load()
@@ -88,7 +89,7 @@ def test_it_tells_unseen_characters_apart(real_data, tmp_path, monkeypatch):
 
 
 def test_the_study_in_miniature(real_data, tmp_path, monkeypatch):
-    from unlabeled.datasets import omniglot
+    from unlabeled.data.sets import omniglot
 
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "verification")

@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 
 import unlabeled as ul
+from unlabeled.augmentations.color import grey
 from unlabeled.core import Batch
-from unlabeled.datasets import coloured_sprites, moving_sprites, video
-from unlabeled.datasets.base import open_data, read_data
-from unlabeled.datasets.loading import Order, in_clips, loader
+from unlabeled.data.loader import Order, in_clips, loader
+from unlabeled.data.open import open_data, read_data
+from unlabeled.data.readers import video
+from unlabeled.data.sets import colored_sprites, moving_sprites
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.evaluation.carrying import carried, carry, pointed
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.views.colour import grey
+from unlabeled.objectives.propagation import carried, carry, pointed
 
 SHAPE = (3, 24, 32)
 
@@ -87,15 +88,15 @@ def test_folders_of_frames(tmp_path):
 def test_a_film_is_cut_where_it_changes(tmp_path):
     av = pytest.importorskip("av")
     path = tmp_path / "film.mkv"
-    with av.open(str(path), "w") as film:
-        stream = film.add_stream("ffv1", rate=10)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
         stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0"
         for t in range(20):
             picture = np.full((32, 48, 3), 40 if t < 12 else 200, np.uint8)
             picture[:, 2 * t : 2 * t + 4] = 255
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                film.mux(packet)
-        film.mux(stream.encode())
+                container.mux(packet)
+        container.mux(stream.encode())
     samples = read_data(str(path))
     assert samples.x.shape == (20, 3, 32, 48)
     assert samples.factors["shot"].tolist() == [0] * 12 + [1] * 8
@@ -299,7 +300,7 @@ def test_an_encoder_without_places_is_refused():
 
 
 def test_sprites_hide_each_other_and_keep_their_clips():
-    films = coloured_sprites.draw(40, 3)
+    films = colored_sprites.draw(40, 3)
     assert films.x.shape == (40, 8, 3, 32, 32)
     assert films.masks.max() == 2
     lightness = grey(torch.from_numpy(films.x[:, 0]).float() / 255)[:, 0]
@@ -307,10 +308,10 @@ def test_sprites_hide_each_other_and_keep_their_clips():
         each = [shown[mask == k].median() for k in range(3) if (mask == k).sum() > 8]
         gaps = [abs(a - b) for a, b in itertools.combinations(each, 2)]
         assert min(gaps) > 0.05  # seen in grey, too
-    splits = coloured_sprites.load(clips=20)
+    splits = colored_sprites.load(clips=20)
     assert len(splits.test) == 4 * 8
     assert not set(splits.train.factors["shot"]) & set(splits.test.factors["shot"])
-    again = coloured_sprites.draw(20, 0)
+    again = colored_sprites.draw(20, 0)
     assert (splits.train.x == again.x[:16].reshape(-1, 3, 32, 32)).all()
     clips, known = moving_sprites.glide(np.random.default_rng(0), 6)
     assert (moving_sprites.load(pictures=6).train.x == clips[:5]).all()
@@ -322,10 +323,10 @@ def test_masks_are_carried_better_than_copied(tmp_path):
     from unlabeled.studies.video import overlap
 
     run = ul.train(
-        "video_colorization", coloured_sprites.load(clips=100), epochs=3, out=tmp_path / "run",
+        "video_colorization", colored_sprites.load(clips=100), epochs=3, out=tmp_path / "run",
         progress=False, logger="none", lr=4e-3, precision="fp32",
     )  # fmt: skip
-    films = coloured_sprites.draw(8, 5)
+    films = colored_sprites.draw(8, 5)
     figures = []
     for x, masks in zip(films.x, films.masks, strict=True):
         true = torch.from_numpy(masks).long()

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unlabeled import views
+from unlabeled import augmentations
+from unlabeled.augmentations import geometry, image
 from unlabeled.errors import UserError
-from unlabeled.views import geometry, image
 
 
 def pictures(n=5, c=3, h=16, w=16, seed=0):
@@ -217,7 +217,7 @@ def test_random_crop_pads_and_cuts_out_every_place_alike(mode, fill, size):
     """Catches resampling between pixels, a shift too many or too few, and half as likely ends."""
     x = pictures(1, 2, *size)
     torch.manual_seed(0)
-    out = views.RandomCrop(2, mode)(x.expand(2000, -1, -1, -1))
+    out = augmentations.RandomCrop(2, mode)(x.expand(2000, -1, -1, -1))
     padded = torch.nn.functional.pad(x[0], (2,) * 4, fill)
     h, w = size
     counts = [
@@ -234,32 +234,32 @@ def test_random_crop_pads_an_eighth_unless_told_and_at_most_the_side():
     spike = torch.zeros(3000, 1, 32, 64)
     spike[:, :, 16, 32] = 1
     torch.manual_seed(0)
-    rows, columns = views.RandomCrop()(spike).nonzero()[:, 2:].T
+    rows, columns = augmentations.RandomCrop()(spike).nonzero()[:, 2:].T
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (12, 20, 28, 36)
-    assert torch.equal(views.RandomCrop(0)(spike), spike)
+    assert torch.equal(augmentations.RandomCrop(0)(spike), spike)
     for padding in (-1, 32):
         with pytest.raises(UserError, match=f"padding is {padding}, but must be from 0 to 31"):
-            views.RandomCrop(padding)(spike)
+            augmentations.RandomCrop(padding)(spike)
 
 
 EVERY = [
-    views.Affine(),
-    views.Affine(mode="bilinear"),
-    views.Crop(),
-    views.Flip(),
-    views.RandomCrop(),
-    views.RandomCrop(3, "edge"),
-    views.QuarterTurns(),
-    views.ColourJitter(),
-    views.ColourDrop(0.5),
-    views.Cutout(p=0.5),
-    views.Noise(p=0.5),
-    views.Blur(),
-    views.Sobel(),
-    views.Style(p=1.0),
-    views.Style("amplitude", p=1.0),
-    views.Photo(blur=0.5),
-    views.Chain([views.Flip(), views.Noise()]),
+    augmentations.Affine(),
+    augmentations.Affine(mode="bilinear"),
+    augmentations.Crop(),
+    augmentations.Flip(),
+    augmentations.RandomCrop(),
+    augmentations.RandomCrop(3, "edge"),
+    augmentations.QuarterTurns(),
+    augmentations.ColourJitter(),
+    augmentations.ColourDrop(0.5),
+    augmentations.Cutout(p=0.5),
+    augmentations.Noise(p=0.5),
+    augmentations.Blur(),
+    augmentations.Sobel(),
+    augmentations.Style(p=1.0),
+    augmentations.Style("amplitude", p=1.0),
+    augmentations.Photo(blur=0.5),
+    augmentations.Chain([augmentations.Flip(), augmentations.Noise()]),
 ]
 
 
@@ -284,20 +284,25 @@ def test_every_picture_gets_its_own_draw(view):
     one = pictures(1, 3, 20, 20)
     torch.manual_seed(0)
     out = view(one.expand(64, -1, -1, -1))
-    kinds = {views.Flip: 2, views.ColourDrop: 2, views.QuarterTurns: 4, views.Sobel: 2}
-    kinds[views.Style] = 1  # it mixes pictures, and these are all the same
+    kinds = {
+        augmentations.Flip: 2,
+        augmentations.ColourDrop: 2,
+        augmentations.QuarterTurns: 4,
+        augmentations.Sobel: 2,
+    }
+    kinds[augmentations.Style] = 1  # it mixes pictures, and these are all the same
     assert len({tuple(p.flatten().tolist()) for p in out}) >= kinds.get(type(view), 20)
 
 
 def test_probabilities_hold():
     x = pictures(4000, 1, 4, 4)
     torch.manual_seed(0)
-    flipped = (views.Flip(0.3)(x) != x).flatten(1).any(1).float().mean()
+    flipped = (augmentations.Flip(0.3)(x) != x).flatten(1).any(1).float().mean()
     assert flipped == pytest.approx(0.3, abs=0.03)
-    noisy = (views.Noise(0.1, p=0.6)(x) != x).flatten(1).any(1).float().mean()
+    noisy = (augmentations.Noise(0.1, p=0.6)(x) != x).flatten(1).any(1).float().mean()
     assert noisy == pytest.approx(0.6, abs=0.03)
 
 
 def test_nearest_keeps_binary_pictures_binary():
     x = (pictures(9, 1, 32, 32) > 0.8).float()
-    assert set(views.Affine()(x).unique().tolist()) <= {0.0, 1.0}
+    assert set(augmentations.Affine()(x).unique().tolist()) <= {0.0, 1.0}

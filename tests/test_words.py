@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from unlabeled import words
-from unlabeled.cli import main
-from unlabeled.datasets import corpus
+from unlabeled.augmentations.vocabulary import MASK
+from unlabeled.cli.main import main
+from unlabeled.data.readers import bpe, corpus
 from unlabeled.errors import Notice, UserError
-from unlabeled.methods import word2vec as w2v
-from unlabeled.tokens import MASK
-from unlabeled.words import Words
+from unlabeled.pipelines import word2vec as w2v
+from unlabeled.runs import word_vectors
+from unlabeled.runs.word_vectors import Words
 
 needs_compiler = pytest.mark.skipif(w2v.compiled() is None, reason="no C++ compiler here")
 
@@ -77,9 +77,9 @@ def test_plain_steps_are_the_formula(model, k):
 def test_plain_steps_take_windows_without_context(words):
     """Subsampling may leave a part without words, or each alone in its line."""
     draw = w2v.Drawing(np.ones(20), 3, 5, 0, np.random.default_rng(0))
-    drawn = draw((np.zeros(words, np.int32), np.arange(words)))
+    drawn = draw((np.zeros(word_vectors, np.int32), np.arange(word_vectors)))
     for model in ("skip_gram", "cbow"):
-        assert w2v.stepped(tables(), drawn, (0, words), 0.05, model) == 0
+        assert w2v.stepped(tables(), drawn, (0, word_vectors), 0.05, model) == 0
 
 
 @needs_compiler
@@ -162,7 +162,7 @@ def test_files_are_gensims(tmp_path):
         assert theirs.index_to_key == ours.words
         assert np.array_equal(theirs.vectors, ours.vectors)
         theirs.save_word2vec_format(str(tmp_path / name), binary=binary)
-        back = words.load(tmp_path / name)
+        back = word_vectors.load(tmp_path / name)
         assert back.words == ours.words
         assert back.vectors == pytest.approx(ours.vectors, rel=1e-5)
 
@@ -183,13 +183,13 @@ def test_similarities_and_analogies_are_gensims(tmp_path):
     asked = [tuple(rng.choice(names, 4, replace=False)) for _ in range(300)]
     asked += [(a, b, c, ours.analogy((a, b, c), 1)[0][0]) for a, b, c, _ in asked[:9]]
     (tmp_path / "q.txt").write_text(": s\n" + "\n".join(" ".join(q) for q in asked) + "\n")
-    right, n = ours.analogies(words.read_analogies(tmp_path / "q.txt"))["s"]
+    right, n = ours.analogies(word_vectors.read_analogies(tmp_path / "q.txt"))["s"]
     score, _ = theirs.evaluate_word_analogies(str(tmp_path / "q.txt"))
     assert (right / n, n) == (pytest.approx(score), 309)
     (tmp_path / "p.tsv").write_text(
         "".join(f"{a}\t{b}\t{i % 7}\n" for i, (a, b, *_) in enumerate(asked))
     )
-    rho = ours.similarity(words.read_pairs(tmp_path / "p.tsv"))["rho"]
+    rho = ours.similarity(word_vectors.read_pairs(tmp_path / "p.tsv"))["rho"]
     assert rho == pytest.approx(theirs.evaluate_word_pairs(str(tmp_path / "p.tsv"))[1][0], abs=1e-6)
 
 
@@ -252,7 +252,7 @@ def test_damaged_vectors_are_named(content, tmp_path):
     for name in ("v.bin", "v.txt"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match="is damaged"):
-            words.load(tmp_path / name)
+            word_vectors.load(tmp_path / name)
 
 
 def test_documents_and_their_parts(tmp_path):
@@ -331,8 +331,8 @@ def test_lines_that_are_sentences_stay_apart(tmp_path):
     joined; a decision that nobody is told of.
     """
     rng = np.random.default_rng(0)
-    words = ["Hund", "bellt", "und", "Katzen", "schlafen", "im", "Garten", "approx.", "Nine"]
-    lines = [" ".join(rng.choice(words, rng.integers(2, 14))) for _ in range(60)]
+    word_vectors = ["Hund", "bellt", "und", "Katzen", "schlafen", "im", "Garten", "approx.", "Nine"]
+    lines = [" ".join(rng.choice(word_vectors, rng.integers(2, 14))) for _ in range(60)]
     stopped = [f"{line.replace('approx. N', 'n')}." for line in lines]
     for name, held in (("plain", lines), ("stops", stopped), ("long", [*stopped, "x" * 130 + "."])):
         (tmp_path / f"{name}.txt").write_text("\n".join(held) + "\n", encoding="utf-8")
@@ -412,13 +412,13 @@ def test_words_are_more_than_letters():
     """
     told = "C2034, new_york 4711 (e-mail) don't don’t 3.14 1,000. C++ C# _so_ well--known 'tis"
     told += " cafe\u0301 café हिन्दी में می‌خواهم Ελλάδα"
-    (line,) = corpus.lines_of_words([corpus.Document("a", [told])])
+    (line,) = bpe.lines_of_words([corpus.Document("a", [told])])
     assert line == [
         "c2034", "new_york", "4711", "e-mail", "don't", "don't", "3.14", "1,000", "c++", "c#", "so",
         "well", "known", "tis", "café", "café", "हिन्दी", "में", "می‌خواهم", "ελλάδα",
     ]  # fmt: skip
     with pytest.warns(Notice, match="1 of 2 words are of a script without spaces.*'今天天气很好'"):
-        assert list(corpus.lines_of_words([corpus.Document("a", ["今天天气很好。 Ja."])]))
+        assert list(bpe.lines_of_words([corpus.Document("a", ["今天天气很好。 Ja."])]))
 
 
 def test_words_with_spaces_make_files_that_gensim_reads(tmp_path):
@@ -436,7 +436,7 @@ def test_words_with_spaces_make_files_that_gensim_reads(tmp_path):
             odd.save(tmp_path / name)
         binary = name.endswith("bin")
         theirs = gensim.KeyedVectors.load_word2vec_format(str(tmp_path / name), binary=binary)
-        ours = words.load(tmp_path / name)
+        ours = word_vectors.load(tmp_path / name)
         assert theirs.index_to_key == ours.words == ["new_york", "a_b_c", "d", "长" * 700]
         assert np.array_equal(ours.vectors, odd.vectors)
     for bad, told in ((["", "b"], "an empty word"), (["a b", "a_b"], "there already")):
@@ -462,13 +462,13 @@ def test_vectors_of_others_are_read(dim, tmp_path):
         ("tabs.tsv", glove.replace(" ", "\t").encode()),
     ):
         (tmp_path / name).write_bytes(content)
-        found = words.load(tmp_path / name)
+        found = word_vectors.load(tmp_path / name)
         assert found.words == names
         assert found.vectors == pytest.approx(values)
     with pytest.warns(Notice, match="spaces in 3 words"):
         found.save(tmp_path / "v.bin")
     (tmp_path / "v.bin.gz").write_bytes(gzip.compress((tmp_path / "v.bin").read_bytes()))
-    assert words.load(tmp_path / "v.bin.gz").words[20:] == [
+    assert word_vectors.load(tmp_path / "v.bin.gz").words[20:] == [
         "._._.", "at_name@domain.com", "naïve", "1", "_"
     ]  # fmt: skip
     for name, content, told in (
@@ -477,10 +477,10 @@ def test_vectors_of_others_are_read(dim, tmp_path):
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(UserError, match=f"is damaged: .*{told}"):
-            words.load(tmp_path / name)
+            word_vectors.load(tmp_path / name)
     (tmp_path / "model.bin").write_bytes((793_712_314).to_bytes(4, "little") + b"x" * 99)
     with pytest.raises(UserError, match="model of fastText"):
-        words.load(tmp_path / "model.bin")
+        word_vectors.load(tmp_path / "model.bin")
 
 
 def test_pythons_documentation_is_always_there():
@@ -491,15 +491,15 @@ def test_pythons_documentation_is_always_there():
 
 def test_a_tokenizer_knows_every_sign(tmp_path):
     pytest.importorskip("tokenizers")
-    tokenizer = corpus.train_tokenizer(["the cat sat on the mat"] * 3, 300)
+    tokenizer = bpe.train_tokenizer(["the cat sat on the mat"] * 3, 300)
     told = "the mat – ünïcode 猫"
-    (tokens,) = corpus.encode(tokenizer, [told])
+    (tokens,) = bpe.encode(tokenizer, [told])
     assert tokens.min() > MASK
     assert tokenizer.decode(tokens.tolist()).strip() == told
-    again = corpus.open_tokenizer(tokenizer.to_str())
-    assert np.array_equal(corpus.encode(again, [told])[0], tokens)
+    again = bpe.open_tokenizer(tokenizer.to_str())
+    assert np.array_equal(bpe.encode(again, [told])[0], tokens)
     (tmp_path / "t.json").write_text("{}")
     with pytest.raises(UserError, match="is damaged"):
-        corpus.open_tokenizer(tmp_path / "t.json")
+        bpe.open_tokenizer(tmp_path / "t.json")
     with pytest.raises(UserError, match="300 to 65,536"):
-        corpus.train_tokenizer(["a"], 10)
+        bpe.train_tokenizer(["a"], 10)

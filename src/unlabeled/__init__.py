@@ -10,31 +10,32 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from unlabeled.version import __version__
+
 if TYPE_CHECKING:
     from unlabeled.core import EMA, Batch, Method, Recipe
-    from unlabeled.datasets import open_data
+    from unlabeled.data import open_data
     from unlabeled.errors import UserError
-    from unlabeled.estimator import SelfSupervised
     from unlabeled.evaluation.evaluate import evaluate
-    from unlabeled.run import Run, load
-    from unlabeled.training import train
+    from unlabeled.runs.run import Run, load
+    from unlabeled.sklearn.self_supervised import SelfSupervised
+    from unlabeled.training.train import train
 
-__version__ = "0.1.0"
 
 _WHERE = {
     "EMA": "core",
     "Batch": "core",
     "Method": "core",
     "Recipe": "core",
-    "Run": "run",
+    "Run": "runs.run",
     "UserError": "errors",
     "evaluate": "evaluation.evaluate",
-    "load": "run",
-    "open_data": "datasets",
-    "train": "training",
-    "SelfSupervised": "estimator",
+    "load": "runs.run",
+    "open_data": "data",
+    "train": "training.train",
+    "SelfSupervised": "sklearn.self_supervised",
 }
-_MODULES = ("datasets", "encoders", "evaluation", "methods", "objectives", "views")
+_MODULES = ("augmentations", "data", "encoders", "evaluation", "methods", "objectives", "sklearn")
 
 __all__ = [
     "EMA",
@@ -44,6 +45,7 @@ __all__ = [
     "Run",
     "SelfSupervised",
     "UserError",
+    "__version__",
     "evaluate",
     "load",
     "open_data",

@@ -2,7 +2,7 @@
 
 import sys
 
-from unlabeled.cli import main
+from unlabeled.cli.main import main
 
 status = main()
 exec(

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
-from unlabeled.optim import LARS
 from unlabeled.parallel import gather
+from unlabeled.training.optim import LARS
 
 Schedule = Callable[[float], float]
 """A function of progress: the share of training done, in [0, 1], to a value."""

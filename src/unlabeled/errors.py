@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 
 
 class UserError(ValueError):
@@ -11,6 +12,11 @@ class UserError(ValueError):
 
 class Notice(UserWarning):
     """Something the user should know, in plain words; the work goes on."""
+
+
+def notice(message: str) -> None:
+    """Tell the user something; the work goes on."""
+    warnings.warn(message, Notice, stacklevel=3)
 
 
 class Stopped(KeyboardInterrupt):

@@ -1,9 +1,9 @@
 """Finds methods, encoders, data sets, objectives and studies by the files that hold them.
 
-Nothing is registered by hand: `methods/foo.py` with one public `Method`, or a function `foo` that
-trains several one after another, is the method `foo`, and a function annotated `-> Encoder` in
-`encoders/` is an encoder. Listing reads the source without
-importing it, so that it stays quick.
+Nothing is registered by hand: `methods/foo.py` with one public `Method`, or `pipelines/foo.py` with
+a function `foo`, is the method `foo`; `data/sets/foo.py` with a function `load` is the data set
+`foo`; a function annotated `-> Encoder` in `encoders/` is an encoder. Listing reads the source
+without importing it, so that it stays quick.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from unlabeled.errors import Notice, UserError
+from unlabeled.errors import UserError, notice
 
-KINDS = ("methods", "encoders", "datasets", "objectives", "studies")
+FOLDERS = {
+    "methods": ("methods", "pipelines"),
+    "encoders": ("encoders",),
+    "datasets": ("data/sets", "data/readers"),
+    "objectives": ("objectives",),
+    "studies": ("studies",),
+}
+KINDS = tuple(FOLDERS)
 SINGULAR = {"studies": "study"}
 _ROOT = Path(__file__).parent
 
@@ -50,7 +56,7 @@ def find(kind: str, name: str) -> Any:
             f"choose one of {', '.join(sorted(index))}"
             + (", or name your own as ./file.py:Class" if kind != "objectives" else "")
         )
-    module = importlib.import_module(f"unlabeled.{kind}.{index[name][0]}")
+    module = importlib.import_module(index[name][0])
     return _pick(kind, module, "" if kind in ("methods", "datasets", "studies") else name)
 
 
@@ -65,23 +71,24 @@ def say_which(kind: str, name: str) -> None:
         what = "data set" if kind == "datasets" else SINGULAR.get(kind, kind[:-1])
         other = "folder" if Path(here).is_dir() else "file"
         message = f"{own} is the {what} of that name, not the {other} {here}; that is ./{here}"
-        warnings.warn(message, Notice, stacklevel=3)
+        notice(message)
 
 
 def _index(kind: str) -> dict[str, tuple[str, str]]:
     """Name -> (module, first line of the docstring), from the source alone."""
     found: dict[str, tuple[str, str]] = {}
-    for path in sorted((_ROOT / kind).glob("[!_]*.py")):
+    for path in sorted(p for folder in FOLDERS[kind] for p in (_ROOT / folder).glob("[!_]*.py")):
+        module = ".".join(("unlabeled", *path.relative_to(_ROOT).with_suffix("").parts))
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if kind in ("methods", "datasets"):
             named = (getattr(n, "name", None) == path.stem for n in tree.body)
             if any(_is_public(kind, n) for n in tree.body) or (kind == "methods" and any(named)):
-                found[path.stem] = path.stem, _first_line(tree)
+                found[path.stem] = module, _first_line(tree)
         if kind == "studies" and "EXPERIMENTS" in map(_assigned, tree.body):
-            found[path.stem] = path.stem, _first_line(tree)
+            found[path.stem] = module, _first_line(tree)
         for node in tree.body:
             if kind in ("encoders", "objectives") and _is_public(kind, node):
-                found[node.name] = path.stem, _first_line(node)  # type: ignore[attr-defined]
+                found[node.name] = module, _first_line(node)  # type: ignore[attr-defined]
     return found
 
 

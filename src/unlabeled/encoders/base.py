@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled import registry
+from unlabeled.augmentations.color import grey as in_grey
 from unlabeled.encoders import external
 from unlabeled.errors import UserError, reason
-from unlabeled.state import eval_mode
-from unlabeled.views.colour import grey as in_grey
+from unlabeled.utils.state import eval_mode
 
 
 class Encoder(nn.Module):

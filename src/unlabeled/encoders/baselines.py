@@ -9,7 +9,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
 from unlabeled.encoders.base import Encoder
-from unlabeled.quiet import quiet
+from unlabeled.utils.quiet import quiet
 
 
 class PCA(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError, reason
-from unlabeled.quiet import quiet
+from unlabeled.utils.quiet import quiet
 
 SAFE_TYPES = re.compile(
     "beit|bit|clip_vision_model|convnext|convnextv2|data2vec-vision|deit|dinov2|"

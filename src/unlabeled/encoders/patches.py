@@ -9,9 +9,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Flip, View
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
-from unlabeled.views import Flip, View
 
 Norm = Literal["none", "layer"]
 

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations.tokens import hide, joined, packed, tokens_of
+from unlabeled.augmentations.vocabulary import PAD, START
 from unlabeled.encoders.attention import Block
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 from unlabeled.parallel import mean_of
-from unlabeled.tokens import PAD, START
-from unlabeled.views.tokens import hide, joined, packed, tokens_of
 
 Look = Literal["both", "back", "sides"]
 Summary = Literal["mean", "first"]

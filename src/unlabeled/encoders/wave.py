@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations.audio import piece
+from unlabeled.augmentations.base import Chain, View
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError
-from unlabeled.views.base import Chain, View
-from unlabeled.views.sound import piece
 
 
 def wave(

@@ -5,34 +5,30 @@ from __future__ import annotations
 import math
 import os
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from unlabeled import registry
-from unlabeled.datasets.base import Splits, is_program, name_of, open_data, to_float, with_test
-from unlabeled.datasets.text import reopen as reopen_texts
+from unlabeled.data.dataset import Splits, to_float
+from unlabeled.data.open import is_program, name_of, open_data, reopen_texts, with_test
 from unlabeled.encoders.base import build, forget, is_rebuilt
-from unlabeled.errors import Notice, UserError
+from unlabeled.encoders.features import embed
+from unlabeled.errors import UserError, notice
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.factors import probe_number
-from unlabeled.evaluation.features import embed
-from unlabeled.evaluation.health import rankme
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.sound import Kind, Spectral
 from unlabeled.evaluation.verification import pairs
-from unlabeled.files import write_json
-from unlabeled.safety import inside, refuse_unopened
-from unlabeled.state import preserve_rng
-
-if TYPE_CHECKING:
-    from unlabeled.run import Run
+from unlabeled.runs.run import Run
+from unlabeled.runs.safety import refuse_unopened
+from unlabeled.training.health import rankme
+from unlabeled.utils.state import preserve_rng
 
 RANKME_ROWS = 4000
 """Pictures at most that RankMe looks at; it grows with their number, so it is always the same."""
@@ -56,9 +52,23 @@ class Judged:
     figures: dict[str, Any]
 
 
-@preserve_rng()
+@dataclass
+class Evaluation:
+    """A run and its baselines on one data set.
+
+    Args:
+        splits: labeled samples of the data, where it has labels and a test part.
+        judged: the run first, then its baselines.
+        table: the figures, as `evaluate` returns them.
+    """
+
+    splits: Splits
+    judged: list[Judged]
+    table: dict[str, Any]
+
+
 def evaluate(
-    run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None, report: bool = True
+    run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None
 ) -> dict[str, Any]:
     """Judge a run beside raw pixels, PCA and random weights of the same encoder.
 
@@ -71,7 +81,6 @@ def evaluate(
         labels_from: where labels of pictures in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`; that of the training unless given, if
             `data` is not given either.
-        report: also write `evaluation.json` and `report/index.html` into the run folder.
 
     Returns:
         `linear`, `knn` (accuracies in [0, 1]; None where no test class is in the training part),
@@ -84,18 +93,18 @@ def evaluate(
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
     """
+    return examine(run, data, labels_from=labels_from, test=test).table
+
+
+@preserve_rng()
+def examine(run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None) -> Evaluation:
+    """The figures of `evaluate` with the features they come from, for a report."""
     splits = open_for(run, data, labels_from, test)
     judged = [judge(str(run.config["method"]), run.encoder, splits), *baselines(run, splits)]
     splits = splits.labeled()
     if judged[0].figures["linear"] is None and (reason := _unprobed(splits)):
-        warnings.warn(reason, Notice, stacklevel=2)
-    result = table(judged, splits) | {"run": run.config}
-    if report and run.path.is_dir():
-        from unlabeled.report.page import write_report
-
-        write_json(inside(run.path, "evaluation.json"), result)
-        write_report(run, splits, judged)
-    return result
+        notice(reason)
+    return Evaluation(splits, judged, table(judged, splits) | {"run": run.config})
 
 
 def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> list[Judged]:
@@ -120,7 +129,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> l
             try:
                 made[name] = Spectral(int(splits.rate or 0), name)  # type: ignore[arg-type]
             except UserError as error:
-                warnings.warn(str(error), Notice, stacklevel=2)
+                notice(str(error))
         else:
             pixels = math.prod(splits.train.x.shape[1:])
             made[name] = build(name, *shape, dim=min(FITTED_DIM, len(splits.train), pixels))
@@ -214,7 +223,7 @@ def open_for(run: Run, given: Any, labels_from: Any = None, test: Any = None) ->
     )
     if given is None and len(splits.test) and run.config.get("pictures", 0) > len(splits.train):
         told = "the encoder has seen the test pictures in training, without their labels"
-        warnings.warn(f"{told}; give --data of others for a stricter test", Notice, stacklevel=2)
+        notice(f"{told}; give --data of others for a stricter test")
     return replace(splits, range=run.span(splits.train.x))
 
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from unlabeled.datasets.base import Splits
-from unlabeled.evaluation.features import standardize
+from unlabeled.data.dataset import Splits
+from unlabeled.encoders.features import standardize
 from unlabeled.evaluation.probe import linear_probe
 
 PENALTY = 1.0

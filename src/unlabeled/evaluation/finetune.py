@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unlabeled.datasets.base import Splits
+from unlabeled.augmentations import View
+from unlabeled.data.dataset import Splits
+from unlabeled.data.split import sample_labels
 from unlabeled.encoders.base import forget, is_rebuilt
+from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import open_for
-from unlabeled.evaluation.features import embed
-from unlabeled.evaluation.few_label import sample_labels
 from unlabeled.evaluation.probe import linear_probe, refuse_unseen
-from unlabeled.files import write_json
-from unlabeled.state import preserve_rng
-from unlabeled.views import View
+from unlabeled.utils.files import write_json
+from unlabeled.utils.state import preserve_rng
 
 if TYPE_CHECKING:
-    from unlabeled.run import Run
+    from unlabeled.runs.run import Run
 
 STEPS = 500
 """Optimiser steps at least, however few the labels are; each way gets the same."""
@@ -72,7 +72,7 @@ def finetune(
     Raises:
         UserError: the data has no labels or no test part, or there are too few labels.
     """
-    from unlabeled.training import train
+    from unlabeled.training.train import train
 
     splits = open_for(run, data, labels_from, test).labeled()
     if splits.target is None and splits.numbers:

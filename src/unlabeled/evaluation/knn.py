@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.evaluation.features import labeled, refuse_not_finite, unit
+from unlabeled.encoders.features import labeled, refuse_not_finite, unit
 from unlabeled.evaluation.probe import refuse_unseen
 
 NEIGHBOURS = 20

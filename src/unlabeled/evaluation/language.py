@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
+from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, START, WHITE
 from unlabeled.core import Batch
-from unlabeled.datasets.base import Samples, to_float
+from unlabeled.data.dataset import Samples, to_float
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn
 from unlabeled.parallel import row_ids
-from unlabeled.state import preserve_rng
-from unlabeled.tokens import END, FIRST_WORD, MASK, PAD, START, WHITE
+from unlabeled.utils.state import preserve_rng
 
 
 def asked_rows(samples: Samples, most: int | None = None) -> np.ndarray:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled.datasets.base import Pictures, Splits, blocks, to_float
+from unlabeled.data.dataset import Pictures, Splits, blocks, to_float
 from unlabeled.encoders.base import Encoder, GlobalPool
+from unlabeled.encoders.features import refuse_not_finite
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
-from unlabeled.evaluation.features import refuse_not_finite
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.state import eval_mode
+from unlabeled.utils.state import eval_mode
 
 
 @dataclass(frozen=True)

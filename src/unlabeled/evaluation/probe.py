@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,8 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from unlabeled.errors import Notice, UserError
-from unlabeled.evaluation.features import labeled, standardize
+from unlabeled.encoders.features import labeled, standardize
+from unlabeled.errors import UserError, notice
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,7 @@ def logistic_regression(
     options: dict[str, Any] = {"gtol": tolerance, "ftol": 0, "maxiter": 2000, "maxcor": 20}
     found = minimize(mean_loss, start, jac=True, method="L-BFGS-B", options=options)
     if found.nit >= options["maxiter"]:
-        warnings.warn(
-            "a linear probe did not converge; it is reported as it is", Notice, stacklevel=2
-        )
+        notice("a linear probe did not converge; it is reported as it is")
     u, bias = np.split(found.x.reshape(-1, k).astype(np.float32), [x.shape[1]])
     return axes @ (scale * u), bias[0]
 

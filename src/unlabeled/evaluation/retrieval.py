@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unlabeled.encoders.features import centered, labeled, refuse_not_finite, unit
 from unlabeled.errors import UserError
-from unlabeled.evaluation.features import centered, labeled, refuse_not_finite, unit
 from unlabeled.evaluation.verification import Nearness
 
 

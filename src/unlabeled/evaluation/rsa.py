@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unlabeled.encoders.features import centered, labeled, refuse_not_finite, rounding, unit
 from unlabeled.errors import UserError
-from unlabeled.evaluation.features import centered, labeled, refuse_not_finite, rounding, unit
 
 Kind = Literal["cosine", "centred", "pearson"]
 LARGEST = 20_000

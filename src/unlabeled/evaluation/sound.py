@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlabeled.datasets.sound import lengths
+from unlabeled.data.readers.audio import lengths
 from unlabeled.errors import UserError
 
 Kind = Literal["mfcc", "mfcc and deltas", "mel"]

@@ -20,9 +20,9 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
+from unlabeled.encoders.features import centered, refuse_not_finite, unit
 from unlabeled.errors import UserError
-from unlabeled.evaluation.features import centered, refuse_not_finite, unit
-from unlabeled.quiet import quiet
+from unlabeled.utils.quiet import quiet
 
 Layout = Literal["auto", "pca", "tsne", "umap"]
 

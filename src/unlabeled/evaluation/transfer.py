@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import one_cycle
-from unlabeled.datasets.base import to_float
-from unlabeled.datasets.dsprites import SHAPES
-from unlabeled.datasets.scenes import Scenes
+from unlabeled.data.dataset import to_float
+from unlabeled.data.sets.dsprites import SHAPES
+from unlabeled.data.sets.scenes import Scenes
 from unlabeled.errors import UserError, reason
 from unlabeled.evaluation.overlap import Boxes, average_precision, mask_iou
-from unlabeled.state import preserve_rng
+from unlabeled.utils.state import preserve_rng
 
 STRIDE = 4
 """Of the finest map that the head looks at, in pixels."""

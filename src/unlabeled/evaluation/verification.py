@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
+from unlabeled.encoders.features import centered, refuse_not_finite
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
-from unlabeled.evaluation.features import centered, refuse_not_finite
 
 PAIRED = 2000
 """Rows at most of which all pairs are compared: two million."""

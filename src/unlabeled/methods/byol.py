@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Photo, View
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, constant, cosine
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import cosine_distance
-from unlabeled.views import Photo, View
 
 
 class BYOL(Method):

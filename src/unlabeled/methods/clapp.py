@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from unlabeled.augmentations import View
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.patches import Each, apart, side_by_side
 from unlabeled.errors import UserError
 from unlabeled.methods.cpc import check_steps, lanes
+from unlabeled.objectives.local_rule import Step, dendrites, hebbian
 from unlabeled.objectives.precision import full_precision
 from unlabeled.parallel import gather, own, world_size
-from unlabeled.plasticity import Step, dendrites, hebbian
-from unlabeled.views import View
 
 
 class CLAPP(Method):

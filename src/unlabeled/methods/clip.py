@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Affine, View
+from unlabeled.augmentations.tokens import packed
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.base import build
 from unlabeled.encoders.text import TextEncoder
 from unlabeled.objectives import clip
 from unlabeled.parallel import gather, row_ids
-from unlabeled.views import Affine, View
-from unlabeled.views.tokens import packed
 
 COLDEST = math.log(100.0)
 """Of the logarithm of 1/τ, above which the paper does not let it rise (section 2.5)."""

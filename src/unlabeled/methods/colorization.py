@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Flip, View
+from unlabeled.augmentations.color import colour_bins, grey, lab, rgb, soft_bins
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 from unlabeled.parallel import mean_over
-from unlabeled.views import Flip, View
-from unlabeled.views.colour import colour_bins, grey, lab, rgb, soft_bins
 
 AT_MOST = 16
 """Side of the map of colours that is predicted; colours vary less than lightness."""

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from unlabeled.augmentations import View
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.objectives.predicted import Among, predictive, predictive_hinge
 from unlabeled.parallel import gather
-from unlabeled.views import View
 
 TURNS: dict[int, tuple[tuple[int, int], ...]] = {
     1: ((0, 1),),

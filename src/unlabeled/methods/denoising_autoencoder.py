@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 from unlabeled.errors import UserError
-from unlabeled.state import eval_mode
+from unlabeled.utils.state import eval_mode
 
 
 class DenoisingAutoencoder(Method):

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Photo, View
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, cosine, linear
 from unlabeled.encoders.heads import PrototypeHead
 from unlabeled.objectives import dino
 from unlabeled.parallel import mean_over
-from unlabeled.views import Photo, View
 
 
 class DINO(Method):

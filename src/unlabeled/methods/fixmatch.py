@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Photo, RandomCrop, View
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
-from unlabeled.views import Photo, RandomCrop, View
 
 
 class FixMatch(Method):

@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Photo, View
 from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
 from unlabeled.objectives import info_nce
-from unlabeled.views import Photo, View
 
 
 class InstanceDiscrimination(Method):

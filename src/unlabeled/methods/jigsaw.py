@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Flip, View
+from unlabeled.augmentations.patches import each_normal, permutations, tiles
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
-from unlabeled.views import Flip, View
-from unlabeled.views.patches import each_normal, permutations, tiles
 
 
 class Jigsaw(Method):

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations.tokens import tokens_of
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import reader
 from unlabeled.objectives import info_nce
 from unlabeled.parallel import gather
-from unlabeled.views.tokens import tokens_of
 
 
 class MaskedSentences(Method):

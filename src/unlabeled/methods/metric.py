@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from unlabeled.augmentations import RandomCrop, View
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.objectives._shelf import Shelved, check, labelled_loss
+from unlabeled.objectives.named import Shelved, check, labelled_loss
 from unlabeled.parallel import gather
-from unlabeled.views import RandomCrop, View
 
 
 class Metric(Method):

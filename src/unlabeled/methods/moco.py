@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Photo, View
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import info_nce
 from unlabeled.parallel import gather
-from unlabeled.views import Photo, View
 
 
 class MoCo(Method):

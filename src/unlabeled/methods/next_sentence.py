@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations.tokens import elsewhere, tokens_of
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import Verdict, reader
 from unlabeled.errors import UserError
-from unlabeled.views.tokens import elsewhere, tokens_of
 
 
 class NextSentence(Method):

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations.image import quarter_turns
+from unlabeled.augmentations.patches import each_normal, tiles
 from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
 from unlabeled.objectives import info_nce
-from unlabeled.views import Photo, View
-from unlabeled.views.image import quarter_turns
-from unlabeled.views.patches import each_normal, tiles
 
 
 class PIRL(Method):

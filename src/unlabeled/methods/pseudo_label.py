@@ -11,11 +11,11 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import RandomCrop, View
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.objectives import known_cross_entropy
 from unlabeled.parallel import mean_of
-from unlabeled.views import RandomCrop, View
 
 
 class PseudoLabel(Method):

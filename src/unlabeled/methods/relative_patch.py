@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Flip, View
+from unlabeled.augmentations.patches import one_colour, tiles
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
-from unlabeled.views import Flip, View
-from unlabeled.views.patches import one_colour, tiles
 
 PLACES = (0, 1, 2, 3, 5, 6, 7, 8)
 """Of the nine tiles, those around the middle one."""

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Flip, View
+from unlabeled.augmentations.image import quarter_turns
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.views import Flip, View
-from unlabeled.views.image import quarter_turns
 
 
 class Rotation(Method):

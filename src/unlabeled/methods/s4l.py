@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import RandomCrop, View
+from unlabeled.augmentations.image import quarter_turns
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
-from unlabeled.views import RandomCrop, View
-from unlabeled.views.image import quarter_turns
 
 
 class S4L(Method):

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations.tokens import tokens_of
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import Verdict, reader
-from unlabeled.views.tokens import tokens_of
 
 
 class SentenceOrder(Method):

@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from unlabeled.augmentations import RandomCrop, View
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.objectives import siamese
 from unlabeled.parallel import gather
-from unlabeled.views import RandomCrop, View
 
 
 class Siamese(Method):

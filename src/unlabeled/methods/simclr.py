@@ -10,12 +10,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, arange, cat, nn
 
+from unlabeled.augmentations import Photo, View
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import nt_xent
-from unlabeled.objectives._shelf import Shelved, labelled_loss
+from unlabeled.objectives.named import Shelved, labelled_loss
 from unlabeled.parallel import gather
-from unlabeled.views import Photo, View
 
 
 class SimCLR(Method):

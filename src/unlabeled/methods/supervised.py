@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import RandomCrop, View
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.views import RandomCrop, View
 
 
 class Supervised(Method):

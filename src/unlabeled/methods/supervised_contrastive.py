@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Photo, View
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import sup_con
 from unlabeled.parallel import gather
-from unlabeled.views import Photo, View
 
 
 class SupervisedContrastive(Method):

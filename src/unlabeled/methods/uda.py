@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Photo, RandomCrop, View
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe, Schedule, constant, linear
 from unlabeled.parallel import mean_of
-from unlabeled.views import Photo, RandomCrop, View
 
 ANNEALING: dict[str, Schedule] = {
     "none": constant(1.0),

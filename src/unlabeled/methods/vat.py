@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from unlabeled.augmentations import RandomCrop, View
 from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
-from unlabeled.views import RandomCrop, View
 
 
 class VAT(Method):

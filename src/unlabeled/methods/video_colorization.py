@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.augmentations import Crop, View
+from unlabeled.augmentations.color import colour_bins, grey, lab, rgb, soft_bins
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
-from unlabeled.evaluation.carrying import carry
-from unlabeled.state import eval_mode
-from unlabeled.views import Crop, View
-from unlabeled.views.colour import colour_bins, grey, lab, rgb, soft_bins
+from unlabeled.objectives.propagation import carry
+from unlabeled.utils.state import eval_mode
 
 
 class VideoColorization(Method):

@@ -4,7 +4,6 @@ Two shapes of signature only: `f(a, b, …)`, where row i of both belong togethe
 where equal labels do.
 """
 
-from unlabeled.objectives._similarity import path, using
 from unlabeled.objectives.grouped import (
     contrastive,
     lifted_structure,
@@ -15,7 +14,7 @@ from unlabeled.objectives.grouped import (
     sup_con,
     triplet,
 )
-from unlabeled.objectives.labelled import known_cross_entropy
+from unlabeled.objectives.labeled import known_cross_entropy
 from unlabeled.objectives.paired import (
     barlow_twins,
     clip,
@@ -28,6 +27,7 @@ from unlabeled.objectives.paired import (
     nt_xent,
     vicreg,
 )
+from unlabeled.objectives.similarity import path, using
 
 __all__ = [
     "barlow_twins",

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.objectives._checks import objective
-from unlabeled.objectives._similarity import NONE, log_sums, root, squared_distances
+from unlabeled.objectives.checks import objective
+from unlabeled.objectives.similarity import NONE, log_sums, root, squared_distances
 
 Triplets = Literal["all", "hard", "semi-hard"]
 

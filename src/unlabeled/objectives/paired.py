@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
-from unlabeled.objectives._checks import objective
-from unlabeled.objectives._similarity import NONE, log_sums
+from unlabeled.objectives.checks import objective
+from unlabeled.objectives.similarity import NONE, log_sums
 
 
 @objective()

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unlabeled.errors import UserError
-from unlabeled.objectives._checks import objective
+from unlabeled.objectives.checks import objective
 
 Among = Literal["same", "others", "both"]
 """Where negatives come from: other places of the same sequence, the same place of other sequences,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-import warnings
 from pathlib import Path
 from typing import Any
 
-from unlabeled.errors import Notice, UserError
-from unlabeled.files import read_csv, write_bytes
+from unlabeled.errors import UserError, notice
+from unlabeled.evaluation.evaluate import examine
 from unlabeled.report import plots
-from unlabeled.report.page import COLUMNS, CURVES, format_figure, page, style
-from unlabeled.run import Run
-from unlabeled.safety import inside, read_json
+from unlabeled.report.page import COLUMNS, CURVES, format_figure, page, style, write_report
+from unlabeled.runs.run import Run
+from unlabeled.runs.safety import inside, read_json
+from unlabeled.utils.files import read_csv, write_bytes
 
 LEFT_OUT = ("versions", "views")
 
@@ -38,7 +38,7 @@ def compare(
     on = [(_tested(r), r["target"], r["test_pictures"]) for r in results.values()]
     if len(set(on)) > 1:
         told = "the runs were judged on different data; give --data to judge all on the same"
-        warnings.warn(told, Notice, stacklevel=2)
+        notice(told)
     sections = [
         _table(results),
         _curves(dict(zip(names, runs, strict=True))),
@@ -71,9 +71,10 @@ def _result(run: Run, data: Any, labels_from: Any, test: Any) -> dict[str, Any]:
             "test_pictures": int,
         } == {key: type(found.get(key)) for key in ("data", "test_pictures")}:
             return found | {"run": run.config, "target": str(found.get("target"))}
-    own = data is None and test is None
-    judged = run.evaluate(data, labels_from=labels_from, test=test, report=own)
-    return judged | {"run": run.config}
+    evaluation = examine(run, data, labels_from=labels_from, test=test)
+    if data is None and test is None:
+        write_report(run, evaluation)
+    return evaluation.table
 
 
 def _tested(result: dict[str, Any]) -> str:

@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
-from unlabeled.datasets.base import Pictures, Samples, to_float
+from unlabeled.data.dataset import Pictures, Samples, to_float
+from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
 from unlabeled.evaluation import structure
-from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.structure import Layout
-from unlabeled.files import write_bytes
-from unlabeled.run import Run
-from unlabeled.state import preserve_rng
+from unlabeled.runs.run import Run
+from unlabeled.utils.files import write_bytes
+from unlabeled.utils.state import preserve_rng
 
 MOST = 100_000
 """Pictures on a page: what a browser draws at once, and the time for all pairs allows."""

@@ -6,20 +6,20 @@ import base64
 import html
 import math
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from unlabeled.datasets.base import PARTNER, Samples, Splits
-from unlabeled.evaluation import health
+from unlabeled.data.dataset import PARTNER, Samples, Splits
+from unlabeled.evaluation.evaluate import Evaluation, Judged
 from unlabeled.evaluation.knn import NEIGHBOURS
-from unlabeled.files import read_csv, write_bytes
 from unlabeled.report import plots
-from unlabeled.safety import inside
-
-if TYPE_CHECKING:
-    from unlabeled.evaluation.evaluate import Judged
-    from unlabeled.run import Run
+from unlabeled.runs.run import Run
+from unlabeled.runs.safety import inside
+from unlabeled.training import health
+from unlabeled.utils import drawing
+from unlabeled.utils.files import read_csv, write_bytes, write_json
 
 SHOWN = 300
 """Pictures in a similarity matrix, drawn by a fixed seed."""
@@ -46,8 +46,10 @@ CURVES = {
 }
 
 
-def write_report(run: Run, splits: Splits, judged: list[Judged]) -> None:
-    """Write `report/index.html` into the run folder."""
+def write_report(run: Run, evaluation: Evaluation) -> Path:
+    """Write `evaluation.json` and `report/index.html` into the run folder; the page's path."""
+    splits, judged = evaluation.splits, evaluation.judged
+    write_json(inside(run.path, "evaluation.json"), evaluation.table)
     sections = [
         _headline(run, splits, judged),
         _figures_table(splits, judged),
@@ -63,7 +65,9 @@ def write_report(run: Run, splits: Splits, judged: list[Judged]) -> None:
     folder = inside(run.path, "report")
     folder.mkdir(exist_ok=True)
     title = f"{run.config['method']} on {splits.name}"
-    write_bytes(folder / "index.html", page(title, style(), "\n".join(filter(None, sections))))
+    path = folder / "index.html"
+    write_bytes(path, page(title, style(), "\n".join(filter(None, sections))))
+    return path
 
 
 def style() -> str:
@@ -315,7 +319,7 @@ def _film(gif: bytes, caption: str) -> str:
 
 def film_image(gif: bytes, alt: str) -> str:
     """The element of a GIF that stands still where the reader prefers that."""
-    moving, still = (base64.b64encode(c).decode() for c in (gif, plots.still(gif)))
+    moving, still = (base64.b64encode(c).decode() for c in (gif, drawing.still(gif)))
     return (
         '<picture><source media="(prefers-reduced-motion: reduce)" '
         f'srcset="data:image/png;base64,{still}">'

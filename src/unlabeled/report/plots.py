@@ -14,19 +14,23 @@ from matplotlib.transforms import Bbox
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
-from unlabeled.core import Batch, Method
-from unlabeled.datasets.base import Samples, Splits, to_float
-from unlabeled.datasets.loading import labels_of
+from unlabeled.augmentations import View
+from unlabeled.data.dataset import Splits, to_float
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
 from unlabeled.evaluation.layers import Layer
 from unlabeled.evaluation.verification import Pairs
-from unlabeled.state import eval_mode, preserve_rng
-from unlabeled.views import View
+from unlabeled.utils.drawing import (
+    LINE,
+    contact_sheet,
+    paste_sheet,
+    put_beside,
+    to_image,
+    to_png,
+)
+from unlabeled.utils.state import preserve_rng
 
-WITHIN, BETWEEN, LINE = "#0b7a75", "#d1495b", "#1f4e79"
-LONG = 512
-"""Values of a row from which on its curve is shown."""
+WITHIN, BETWEEN = "#0b7a75", "#d1495b"
 SHAPE_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7")  # told apart by the colour-blind (Okabe, Ito)
 STYLE: Any = {
     "font.size": 9,
@@ -37,123 +41,6 @@ STYLE: Any = {
 }
 
 
-def views_picture(method: Method, splits: Splits, pictures: int = 6, draws: int = 4) -> bytes:
-    """PNG: one row a picture; first as it is, then views of it, always the same draws."""
-    rows = shown_rows(method, splits.train, pictures if method.clip == 1 else 2 * method.clip)
-    part = splits.train.take(rows)
-    x = to_float(torch.from_numpy(part.x[:]), splits.range)
-    target = labels_of(method, splits)
-    y = torch.from_numpy(part.factors[target]) if target else None
-    columns = [x]
-    with preserve_rng(seed=0), torch.no_grad():
-        while len(columns) <= draws:
-            views = method.views(Batch(x, torch.from_numpy(rows), y))
-            shown = [v for v in _tensors(views) if _is_pictures(v)]
-            if not shown:
-                break
-            columns += shown
-    columns = columns[: draws + 1]
-    size = max(c.shape[-1] for c in columns), max(c.shape[-2] for c in columns)
-    table = [[_to_image(c[i], size) for c in columns] for i in range(len(x))]
-    return _contact_sheet(table, gap_after_first=True)
-
-
-def made_pictures(method: Method, splits: Splits, pictures: int = 10) -> dict[str, bytes]:
-    """PNG by title of what a method draws: a column for each picture, or rows of single ones."""
-    drawn = _made(method, splits, pictures, "pictures")
-    return {title: sheet_picture(tensor) for title, tensor in drawn.items()}
-
-
-def sheet_picture(pictures: Tensor) -> bytes:
-    """PNG of pictures (B, k, C, H, W) in [0, 1], a column for each k that belong together."""
-    size = pictures.shape[-1], pictures.shape[-2]
-    table = [[_to_image(p, size) for p in belonging] for belonging in pictures.float().cpu()]
-    columns = [list(row) for row in zip(*table, strict=True)]
-    return _contact_sheet(columns, gap_after_first=False)
-
-
-def picture(x: Tensor) -> bytes:
-    """PNG of one picture (C, H, W) in [0, 1]."""
-    return _png(_to_image(x, (x.shape[-1], x.shape[-2])))
-
-
-def samples_picture(x: Tensor, labels: list[str], columns: int = 10) -> bytes:
-    """PNG of pictures (N, C, H, W) in [0, 1], so many a row; under labels, a row each.
-
-    Of pictures whose channels are frames, each is a row of them.
-    """
-    size = x.shape[-1], x.shape[-2]
-    if x.shape[1] not in (1, 3):
-        labels = [label for label in labels for _ in range(len(x) // len(labels))]
-        columns, x = x.shape[1], x.flatten(0, 1)[:, None]
-    shown = [_to_image(p, size) for p in x]
-    table = [shown[i : i + columns] for i in range(0, len(shown), columns)]
-    sheet = _sheet(table, gap_after_first=False)
-    return _png(_beside(labels, sheet, shown[0].height + 4))
-
-
-def _beside(labels: list[str], sheet: Image.Image, height: int) -> Image.Image:
-    """A sheet of rows of that height, with a label beside each."""
-    if not labels:
-        return sheet
-    font = ImageFont.load_default(size=20)
-    margin = 24 + max(round(font.getlength(label)) for label in labels)
-    whole = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
-    whole.paste(sheet, (margin, 0))
-    pen = ImageDraw.Draw(whole)
-    for i, label in enumerate(labels):
-        middle = i * height + (height - 4) / 2
-        pen.text((margin - 12, middle), label, fill="#1c2430", font=font, anchor="rm")
-    return whole
-
-
-def made_films(method: Method, splits: Splits, pictures: int = 11) -> dict[str, bytes]:
-    """GIF by title of what a method makes that moves, its films side by side."""
-    films = _made(method, splits, pictures, "films")
-    return {title: film_picture(tensor) for title, tensor in films.items()}
-
-
-def film_picture(films: Tensor, seconds: float = 0.2) -> bytes:
-    """GIF of films (B, T, C, H, W) in [0, 1] side by side, over and over; the last frame stays."""
-    size = films.shape[-1], films.shape[-2]
-    images = []
-    for frames in films.float().cpu().unbind(1):
-        sheet = _sheet([[_to_image(picture, size) for picture in frames]], gap_after_first=False)
-        images.append(sheet.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
-    long = [round(1000 * seconds)] * (len(images) - 1) + [round(5000 * seconds)]
-    content = io.BytesIO()
-    first, *others = images
-    first.save(content, "GIF", save_all=True, append_images=others, duration=long, loop=0)
-    return content.getvalue()
-
-
-def still(gif: bytes) -> bytes:
-    """PNG of the last frame of a GIF, for those who want nothing to move."""
-    film = Image.open(io.BytesIO(gif))
-    film.seek(getattr(film, "n_frames", 1) - 1)
-    return _png(film.convert("RGB"))
-
-
-def shown_rows(method: Method, part: Samples, number: int) -> np.ndarray:
-    """Rows all over the pictures; for a method of clips, the first frames of the longest shot."""
-    if method.clip == 1 or "shot" not in part.factors:
-        return np.linspace(0, len(part) - 1, min(number, len(part))).astype(int)
-    shot = part.factors["shot"]
-    rows = np.flatnonzero(shot == np.bincount(shot).argmax())
-    return rows[np.argsort(part.factors["frame"][rows], kind="stable")][:number]
-
-
-def _made(method: Method, splits: Splits, pictures: int, what: str) -> dict[str, Tensor]:
-    """What the method's `pictures` or `films` makes of test pictures, always the same."""
-    part = splits.test if len(splits.test) else splits.train
-    rows = shown_rows(method, part, pictures)
-    device = next(method.parameters()).device
-    x = to_float(torch.from_numpy(part.x[rows]), splits.range).to(device)
-    with preserve_rng(seed=0), eval_mode(method), torch.no_grad():
-        drawn: dict[str, Tensor] = getattr(method, what)(x)
-    return drawn
-
-
 def transformations_picture(
     splits: Splits, views: dict[str, View], pictures: int = 5, draws: int = 3
 ) -> bytes:
@@ -162,22 +49,22 @@ def transformations_picture(
     rows = np.linspace(0, len(part) - 1, pictures).astype(int)
     x = to_float(torch.from_numpy(part.x[rows]), splits.range)
     size = x.shape[-1], x.shape[-2]
-    table = [[_to_image(p, size) for p in x for _ in range(draws)]]
+    table = [[to_image(p, size) for p in x for _ in range(draws)]]
     with preserve_rng(seed=0):
         for view in views.values():
             changed = [view(x) for _ in range(draws)]
-            table.append([_to_image(c[i], size) for i in range(pictures) for c in changed])
-    sheet = _sheet(table, gap_after_first=False)
-    return _png(_beside(["as they are", *views], sheet, table[0][0].height + 4))
+            table.append([to_image(c[i], size) for i in range(pictures) for c in changed])
+    sheet = paste_sheet(table, gap_after_first=False)
+    return to_png(put_beside(["as they are", *views], sheet, table[0][0].height + 4))
 
 
 def pictures_sheet(splits: Splits, pictures: int = 40, columns: int = 10) -> bytes:
     """PNG of the first pictures of the training part."""
     rows = np.arange(min(pictures, len(splits.train)))
     x = to_float(torch.from_numpy(splits.train.x[rows]), splits.range)
-    shown = [_to_image(p, (x.shape[-1], x.shape[-2])) for p in x]
+    shown = [to_image(p, (x.shape[-1], x.shape[-2])) for p in x]
     table = [shown[i : i + columns] for i in range(0, len(shown), columns)]
-    return _contact_sheet(table, gap_after_first=False)
+    return contact_sheet(table, gap_after_first=False)
 
 
 def label_curves_picture(curves: dict[str, dict[str, list[float]]]) -> str:
@@ -202,7 +89,7 @@ def similarity_picture(z: np.ndarray, order: np.ndarray) -> bytes:
     image = Image.fromarray(((matrix + 1) * 15.999).clip(0, 31).astype(np.uint8), "P")
     colours = colormaps["RdBu_r"](np.linspace(0, 1, 32))[:, :3]
     image.putpalette((255 * colours).astype(np.uint8).tobytes())
-    return _png(image)
+    return to_png(image)
 
 
 def partners_picture(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
@@ -221,14 +108,14 @@ def partners_picture(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
         written = told[i] if len(told[i]) < 27 else told[i][:25] + "…"
         ImageDraw.Draw(caption).text((4, cell / 2), written, "#1c2430", font, anchor="lm")
         whole.paste(caption.rotate(90, expand=True), ((i + 1) * cell, 8))
-        shown = _to_image(x[i], (cell, cell)).convert("RGB").resize((cell - 2, cell - 2))
+        shown = to_image(x[i], (cell, cell)).convert("RGB").resize((cell - 2, cell - 2))
         whole.paste(shown, (0, margin + i * cell))
         for j in range(n):
             share = (near[i, j] - low) / max(high - low, 1e-12)
             shade = tuple(round(255 - share * (255 - c)) for c in (11, 72, 107))
             left, top = (j + 1) * cell, margin + i * cell
             pen.rectangle((left, top, left + cell - 2, top + cell - 2), fill=shade)
-    return _png(whole)
+    return to_png(whole)
 
 
 def histogram_picture(z: np.ndarray, y: np.ndarray) -> str:
@@ -369,8 +256,8 @@ def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: in
         others = [r for r in found if r != query][:k]
         x = to_float(torch.from_numpy(part.x[np.array([query, *others])]), splits.range)
         size = x.shape[-1], x.shape[-2]
-        table.append([_to_image(picture, size) for picture in x])
-    return _contact_sheet(table, gap_after_first=True)
+        table.append([to_image(picture, size) for picture in x])
+    return contact_sheet(table, gap_after_first=True)
 
 
 def scenes_picture(
@@ -399,7 +286,7 @@ def scenes_picture(
         left = 110 * i
         pen.rectangle((left, middle - 6, left + 12, middle + 6), fill=colour)
         pen.text((left + 20, middle), name, fill="#1c2430", font=font, anchor="lm")
-    return _png(sheet)
+    return to_png(sheet)
 
 
 def _marked(
@@ -440,8 +327,8 @@ def pairs_picture(splits: Splits, rows: np.ndarray) -> bytes:
     """PNG: a column for each pair (P, 2) of test pictures, one above the other."""
     x = to_float(torch.from_numpy(splits.test.x[rows.ravel()]), splits.range)
     size = x.shape[-1], x.shape[-2]
-    shown = [_to_image(picture, size) for picture in x]
-    return _contact_sheet([shown[0::2], shown[1::2]], gap_after_first=False)
+    shown = [to_image(picture, size) for picture in x]
+    return contact_sheet([shown[0::2], shown[1::2]], gap_after_first=False)
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:
@@ -464,68 +351,3 @@ def _svg(figure: Figure) -> str:
             transparent=True,
         )
     return text.getvalue()[text.getvalue().index("<svg") :]
-
-
-def _png(image: Image.Image) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "PNG", optimize=True)
-    return content.getvalue()
-
-
-def _tensors(views: Any) -> list[Tensor]:
-    if isinstance(views, Tensor):
-        return [views]
-    if isinstance(views, tuple | list):
-        return [t for view in views for t in _tensors(view)]
-    return []
-
-
-def _is_pictures(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_floating_point()
-
-
-def _to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
-    """One picture (C, H, W) in [0, 1]; of two or more than three channels, the first.
-
-    Of a long row, such as sound, its curve.
-    """
-    if size[1] == 1 and size[0] > LONG:
-        return _curve(x[0, 0], size[0])
-    shown = x if x.shape[0] in (1, 3) else x[:1]
-    array = (shown.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).expand(-1, -1, 3)
-    image = Image.fromarray(array.contiguous().numpy())
-    times = max(1, round(96 / max(size)))
-    return image.resize((size[0] * times, size[1] * times), Image.Resampling.NEAREST)
-
-
-def _curve(values: Tensor, length: int, width: int = 192, height: int = 72) -> Image.Image:
-    """Lowest and highest of so many values in each column, in [−1, 1]; the row may end early."""
-    row = torch.nan_to_num(values.float(), nan=0.0)
-    row = torch.nn.functional.pad(row, (0, -(-length // width) * width - len(row)))
-    columns = row.view(width, -1).clamp(-1, 1)
-    ends = torch.stack([columns.amax(1), columns.amin(1)], 1)
-    places = ((1 - ends) / 2 * (height - 1)).round().int().tolist()
-    image = Image.new("RGB", (width, height), "#f3f4f6")
-    pen = ImageDraw.Draw(image)
-    for column, (top, bottom) in enumerate(places):
-        pen.line((column, top, column, bottom), fill=LINE)
-    return image
-
-
-def _contact_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> bytes:
-    return _png(_sheet(table, gap_after_first))
-
-
-def _sheet(table: list[list[Image.Image]], gap_after_first: bool) -> Image.Image:
-    width, height = table[0][0].size
-    gap, wide = 4, 16 if gap_after_first else 4
-    columns = max(len(row) for row in table)
-    sheet = Image.new(
-        "RGB",
-        (columns * (width + gap) + wide - gap, len(table) * (height + gap) - gap),
-        "white",
-    )
-    for i, row in enumerate(table):
-        for j, image in enumerate(row):
-            sheet.paste(image, (j * (width + gap) + (wide - gap if j else 0), i * (height + gap)))
-    return sheet

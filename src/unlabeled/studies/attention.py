@@ -7,9 +7,9 @@ from typing import Any
 from unlabeled.encoders.base import build
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import reopen
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training import drawings
+from unlabeled.training.train import reopen
 
 TITLE = "DINO: where a transformer looks that was told nothing"
 LEAD = (
@@ -40,7 +40,7 @@ def a1(lab: Lab) -> Finding:
         if name != "pixels":
             found[name]["linear"] = linear_probe(z, y, z_test, y_test).test
     ours, random = found["DINO"], found["random transformer"]
-    sheets = plots.made_pictures(reopen(run), lab.data, pictures=14)
+    sheets = drawings.made_pictures(reopen(run), lab.data, pictures=14)
     return Finding(
         {"test": found, "classes": len(lab.data.classes)},
         f"A transformer of {TRANSFORMER['depth']} blocks and {run.encoder.dim} features on patches "

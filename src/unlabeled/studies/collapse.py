@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from unlabeled.datasets.base import to_float
-from unlabeled.evaluation import health
+from unlabeled.data.dataset import to_float
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.files import read_csv
 from unlabeled.report import plots
-from unlabeled.run import Run
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import reopen
+from unlabeled.runs.run import Run
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training import health
+from unlabeled.training.train import reopen
+from unlabeled.utils.files import read_csv
 
 TITLE = "Collapse: the laboratory"
 LEAD = (

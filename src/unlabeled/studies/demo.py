@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from unlabeled.datasets import open_data
+from unlabeled.data import open_data
 from unlabeled.errors import UserError
-from unlabeled.evaluation.evaluate import baselines, judge, table
-from unlabeled.files import write_json
+from unlabeled.evaluation.evaluate import Evaluation, baselines, judge, table
 from unlabeled.report.page import write_report
 from unlabeled.report.table import print_table
-from unlabeled.run import Run, load
-from unlabeled.training import train, versions
+from unlabeled.runs.run import Run, load
+from unlabeled.training.folder import versions
+from unlabeled.training.train import train
+from unlabeled.utils.files import write_json
 
 METHODS = ("simclr", "supervised")
 
@@ -31,8 +32,7 @@ def demo(out: Path) -> None:
     judged += baselines(runs["simclr"], splits)
     for run, first in zip(runs.values(), judged, strict=False):
         others = [j for j in judged if j is not first]
-        write_json(run.path / "evaluation.json", table([first, *others], splits))
-        write_report(run, splits, [first, *others])
+        write_report(run, Evaluation(splits, [first, *others], table([first, *others], splits)))
     configs = {name: run.config for name, run in runs.items()}
     result = table(judged, splits) | {"command": "unlabeled demo", "runs": configs}
     seconds = time.perf_counter() - started

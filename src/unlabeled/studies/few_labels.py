@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from unlabeled import registry
-from unlabeled.datasets.base import Splits
-from unlabeled.datasets.loading import loader
-from unlabeled.evaluation.few_label import sample_labels
+from unlabeled.data.dataset import Splits
+from unlabeled.data.loader import loader
+from unlabeled.data.split import sample_labels
 from unlabeled.evaluation.finetune import RATES, accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.report import plots
-from unlabeled.run import Run
+from unlabeled.runs.run import Run
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.studies.lectures import percent, shapes
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import reopen, resolve
+from unlabeled.training.prepare import resolve
+from unlabeled.training.train import reopen
 
 TITLE = "Few labels: learning from both at once, or without labels first"
 LEAD = (

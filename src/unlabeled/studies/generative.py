@@ -16,22 +16,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.core import Batch
-from unlabeled.datasets import moving_sprites
-from unlabeled.datasets.base import Samples, Splits, open_data, to_float
+from unlabeled.data.dataset import Samples, Splits, to_float
+from unlabeled.data.open import open_data
+from unlabeled.data.sets import moving_sprites
 from unlabeled.encoders.base import build
+from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
-from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.generation import frechet, shares
 from unlabeled.evaluation.ngram import KneserNey
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.methods.deep_belief_net import bound, deep_belief_net, restored
 from unlabeled.methods.helmholtz import Helmholtz
 from unlabeled.methods.rbm import RBM
+from unlabeled.pipelines.deep_belief_net import bound, deep_belief_net, restored
 from unlabeled.report import plots
-from unlabeled.run import Run, load
-from unlabeled.state import preserve_rng
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import reopen
+from unlabeled.runs.run import Run, load
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training import drawings
+from unlabeled.training.train import reopen
+from unlabeled.utils import drawing
+from unlabeled.utils.state import preserve_rng
 
 TITLE = "Generative models: what they make and what they know"
 LEAD = (
@@ -193,7 +196,7 @@ def g2(lab: Lab) -> Finding:
     best = max(found, key=lambda t: found[t])
     pictures: list[tuple[str, bytes | str]] = []
     for title in MACHINES:
-        sheets = plots.made_pictures(reopen(run_of(lab, title)), lab.data, pictures=10)
+        sheets = drawings.made_pictures(reopen(run_of(lab, title)), lab.data, pictures=10)
         pictures += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
     return Finding(
         {"probe": found},
@@ -284,7 +287,7 @@ def g4(lab: Lab) -> Finding:
         ],
         [
             ("six clips, frame by frame", shown(clips.reshape(-1, 1, 32, 32), columns=8)),
-            ("the same clips", plots.film_picture(torch.from_numpy(clips) / 255)),
+            ("the same clips", drawing.film_picture(torch.from_numpy(clips) / 255)),
         ],
     )
 

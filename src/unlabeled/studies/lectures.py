@@ -16,20 +16,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled.datasets.base import Splits, to_float
-from unlabeled.datasets.bias import Rule, biased, control
+from unlabeled.augmentations import (
+    Affine,
+    Blur,
+    Chain,
+    Crop,
+    Cutout,
+    Flip,
+    Noise,
+    QuarterTurns,
+    View,
+)
+from unlabeled.data.bias import Rule, biased, control
+from unlabeled.data.dataset import Splits, to_float
+from unlabeled.data.split import sample_labels
 from unlabeled.encoders.base import build
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.evaluate import FITTED_DIM, FITTED_ROWS
 from unlabeled.evaluation.factors import probe_factors
-from unlabeled.evaluation.few_label import few_labels, sample_labels
-from unlabeled.evaluation.health import alpha_req, feature_std, lidar, rankme
+from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import reopen
-from unlabeled.views import Affine, Blur, Chain, Crop, Cutout, Flip, Noise, QuarterTurns, View
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training.health import alpha_req, feature_std, lidar, rankme
+from unlabeled.training.train import reopen
 
 TITLE = "Learning representations: the lecture’s experiments"
 LEAD = (

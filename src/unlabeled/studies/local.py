@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from unlabeled.augmentations import Flip
+from unlabeled.augmentations.image import luminance
 from unlabeled.core import Batch
-from unlabeled.datasets.base import Splits, open_data, to_float
+from unlabeled.data.dataset import Splits, to_float
+from unlabeled.data.open import open_data
 from unlabeled.evaluation.layers import Layer, judge_stages, table
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.local import kept_bytes
-from unlabeled.plasticity import learn_from_reward, rewarded
+from unlabeled.objectives.local_rule import learn_from_reward, rewarded
 from unlabeled.report import plots
-from unlabeled.run import Run
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import prepare
-from unlabeled.views import Flip
-from unlabeled.views.image import luminance
+from unlabeled.runs.run import Run
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training.local import kept_bytes
+from unlabeled.training.prepare import prepare
 
 TITLE = "Local learning: every stage by itself"
 LEAD = (

@@ -10,12 +10,13 @@ import torch
 from unlabeled import registry
 from unlabeled.core import Method
 from unlabeled.evaluation import rsa
-from unlabeled.evaluation.health import feature_std, rankme
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.files import read_csv
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table, minutes_of
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.run import minutes_of
+from unlabeled.training.health import feature_std, rankme
+from unlabeled.utils.files import read_csv
 
 TITLE = "All methods, the same time"
 LEAD = (

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled.datasets.base import Splits
+from unlabeled.data.dataset import Splits
 from unlabeled.encoders.base import build
-from unlabeled.evaluation.features import embed
+from unlabeled.encoders.features import embed
 from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 
 TITLE = "Metric learning: characters never seen"
 LEAD = (

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.datasets import moving_sprites
-from unlabeled.datasets.base import Samples, Splits
+from unlabeled.augmentations import View
+from unlabeled.augmentations.video import OtherShape, OwnWay
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.sets import moving_sprites
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table, percent
-from unlabeled.views import View
-from unlabeled.views.clips import OtherShape, OwnWay
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
 
 TITLE = "Movement or object? Two targets, two encoders"
 LEAD = (

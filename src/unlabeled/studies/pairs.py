@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from unlabeled.datasets import corpus
-from unlabeled.datasets.base import PARTNER, Splits, open_data, to_float
-from unlabeled.datasets.pairs import tokens
+from unlabeled.data.dataset import PARTNER, Splits, to_float
+from unlabeled.data.open import open_data
+from unlabeled.data.readers import bpe
+from unlabeled.data.readers.pairs import tokens
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
 from unlabeled.report import plots
-from unlabeled.run import Run
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import reopen
+from unlabeled.runs.run import Run
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training.train import reopen
 
 TITLE = "Pairs: what is seen, and what is said of it"
 LEAD = (
@@ -61,7 +62,7 @@ def prompts(data: Splits) -> dict[str, list[str]]:
 def zero_shot(run: Run, data: Splits, pictures: np.ndarray) -> np.ndarray:
     """The group of each picture (N, dim) by the mean vector of its group's words."""
     method: Any = reopen(run)
-    tokenizer = corpus.open_tokenizer(data.tokenizer)
+    tokenizer = bpe.open_tokenizer(data.tokenizer)
     length = data.train.factors[PARTNER].shape[2]
     means = []
     for words in prompts(data).values():

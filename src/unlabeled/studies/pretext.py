@@ -8,19 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlabeled.augmentations import ColourDrop
+from unlabeled.augmentations.color import lab as to_lab
+from unlabeled.augmentations.patches import tiles
 from unlabeled.core import Batch
-from unlabeled.datasets.base import Splits, open_data, to_float
+from unlabeled.data.dataset import Splits, to_float
+from unlabeled.data.open import open_data
 from unlabeled.evaluation.factors import probe_factors
-from unlabeled.evaluation.few_label import few_labels
+from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.report import plots
-from unlabeled.run import Run
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import reopen
-from unlabeled.views import ColourDrop
-from unlabeled.views.colour import lab as to_lab
-from unlabeled.views.patches import tiles
+from unlabeled.runs.run import Run
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training import drawings
+from unlabeled.training.train import reopen
 
 TITLE = "Pretext tasks: questions that pictures answer themselves"
 LEAD = (
@@ -112,7 +113,7 @@ def p1(lab: Lab) -> Finding:
     for title in (*TASKS, *BESIDE, "random"):
         found[title] = row(lab, title)
         if title in TASKS:
-            sheets = plots.made_pictures(reopen(trained(lab, title)), lab.data, pictures=8)
+            sheets = drawings.made_pictures(reopen(trained(lab, title)), lab.data, pictures=8)
             pictures += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
     read = {t: max(f["linear"], f["tiles"] or 0.0) for t, f in found.items()}
     random = read["random"]

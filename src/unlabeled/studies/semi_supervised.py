@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.datasets.base import Splits
-from unlabeled.evaluation.few_label import sample_labels
+from unlabeled.augmentations import Chain, View
+from unlabeled.data.dataset import Splits
+from unlabeled.data.split import sample_labels
 from unlabeled.evaluation.finetune import BATCH, STEPS, accuracy
-from unlabeled.files import write_json
-from unlabeled.methods.simclr_v2 import distil, judge, tune_from_middle
+from unlabeled.pipelines.simclr_v2 import distil, judge, tune_from_middle
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import train
-from unlabeled.views import Chain, View
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training.train import train
+from unlabeled.utils.files import write_json
 
 TITLE = "SimCLRv2: few labels, three steps"
 LEAD = (

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from unlabeled.datasets.base import Splits, open_data
-from unlabeled.evaluation.few_label import few_labels
+from unlabeled.data.dataset import Splits
+from unlabeled.data.open import open_data
+from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.evaluation.sound import Kind, Spectral
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table, percent
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
 
 TITLE = "Sound: what is learnt by telling what comes next"
 LEAD = (

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from unlabeled.datasets.dsprites import SHAPES
-from unlabeled.datasets.scenes import Scenes, draw
+from unlabeled.data.sets.dsprites import SHAPES
+from unlabeled.data.sets.scenes import Scenes, draw
 from unlabeled.evaluation.transfer import BATCH, GENTLE, Dense, judge, learn, predict
 from unlabeled.report import plots
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.studies.lectures import percent, random_net, simclr, supervised
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
 
 TITLE = "Transfer: from single sprites to scenes"
 LEAD = (

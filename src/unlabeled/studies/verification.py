@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from unlabeled.datasets.omniglot import one_shot_runs
+from unlabeled.data.sets.omniglot import one_shot_runs
 from unlabeled.encoders.base import build
 from unlabeled.evaluation.verification import Nearness, Pairs, one_shot, pairs
 from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 
 TITLE = "Same character or another? Verification on alphabets never seen"
 LEAD = (

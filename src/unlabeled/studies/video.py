@@ -9,17 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.datasets import coloured_sprites
-from unlabeled.datasets.base import Samples, Splits, open_data, to_float
-from unlabeled.evaluation.carrying import carried
+from unlabeled.augmentations.color import grey, lab, rgb
+from unlabeled.data.dataset import Samples, Splits, to_float
+from unlabeled.data.open import open_data
+from unlabeled.data.sets import colored_sprites
+from unlabeled.encoders.features import embed
 from unlabeled.evaluation.factors import probe_factors
-from unlabeled.evaluation.features import embed
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.report import plots
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.training import reopen
-from unlabeled.views.colour import grey, lab, rgb
+from unlabeled.objectives.propagation import carried
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training.train import reopen
+from unlabeled.utils import drawing
 
 TITLE = "Video: colours that point at where they came from"
 LEAD = (
@@ -172,10 +173,10 @@ def shown(shot: str, x: Tensor, ab: Tensor) -> list[tuple[str, bytes | str]]:
     told = rgb(torch.cat([lab(x)[:, :1], ab], 1))
     rows = torch.stack([x[:1].expand_as(x), grey(x), told, x], 1)[[1, 4, 7, -1]]
     return [
-        (f"{shot}: first frame, grey, colours carried, truth", plots.sheet_picture(rows)),
+        (f"{shot}: first frame, grey, colours carried, truth", drawing.sheet_picture(rows)),
         (
             f"{shot}: grey, colours carried, truth",
-            plots.film_picture(torch.stack([grey(x), told, x])),
+            drawing.film_picture(torch.stack([grey(x), told, x])),
         ),
     ]
 
@@ -197,7 +198,7 @@ def centre(heat: Tensor) -> Tensor:
 
 def v3(lab_: Lab) -> Finding:
     """Masks and key points of sprites that glide."""
-    films = coloured_sprites.draw(10 if lab_.quick else SPRITE_CLIPS, seed=1)
+    films = colored_sprites.draw(10 if lab_.quick else SPRITE_CLIPS, seed=1)
     methods = {
         "random": untrained(lab_, (32, 32)),
         "learnt from real films": on_films(lab_, 0),
@@ -260,8 +261,8 @@ def masks_shown(
 
     films = torch.stack([x, tinted(told), tinted(true)])
     title = f"clip {number + 1}: frames, masks carried, true masks"
-    sheet = [(f"{title}, frame by frame", plots.sheet_picture(films.transpose(0, 1)))]
-    return [(title, plots.film_picture(films)), *sheet * (number < 2)]
+    sheet = [(f"{title}, frame by frame", drawing.sheet_picture(films.transpose(0, 1)))]
+    return [(title, drawing.film_picture(films)), *sheet * (number < 2)]
 
 
 class _Ends(nn.Module):

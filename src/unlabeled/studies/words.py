@@ -12,20 +12,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled import words as vectors
-from unlabeled.datasets import books, corpus, text
-from unlabeled.datasets.base import Samples, Splits
+from unlabeled.augmentations.vocabulary import FIRST_WORD, WHITE
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.readers import bpe, corpus, text
+from unlabeled.data.sets import books
+from unlabeled.data.split import sample_labels
 from unlabeled.evaluation import language
-from unlabeled.evaluation.few_label import sample_labels
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import paired_retrieval
-from unlabeled.methods.word2vec import word2vec
+from unlabeled.pipelines.word2vec import word2vec
 from unlabeled.report import plots
-from unlabeled.run import Run
-from unlabeled.studies.study import Experiment, Finding, Lab, Table
-from unlabeled.tokens import FIRST_WORD, WHITE
-from unlabeled.training import reopen
-from unlabeled.words import Words
+from unlabeled.runs import word_vectors as vectors
+from unlabeled.runs.run import Run
+from unlabeled.runs.word_vectors import Words
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.training.train import reopen
 
 TITLE = "Words: what text alone teaches"
 LEAD = (
@@ -92,7 +93,7 @@ def w1(lab: Lab) -> Finding:
     place, out = books.folder(), lab.out / "word2vec"
     if not (out / "word2vec.json").is_file():
         documents = [d for d in books.documents() if not d.test]
-        lines = list(corpus.lines_of_words(documents, re.compile("[a-z]+")))
+        lines = list(bpe.lines_of_words(documents, re.compile("[a-z]+")))
         lines = lines[:: 20 if lab.quick else 1]
         word2vec(lines, out=out, epochs=8, resume=True, progress=False)
     known = vectors.load(out)
@@ -192,7 +193,7 @@ def w2(lab: Lab) -> Finding:
 def going_on(run: Run, data: Splits, number: int = 24) -> list[list[str]]:
     """The first words of some test texts, and what the network says then."""
     method: Any = reopen(run)
-    tokenizer = corpus.open_tokenizer(data.tokenizer)
+    tokenizer = bpe.open_tokenizer(data.tokenizer)
     long = np.flatnonzero((data.test.x[:][:, 0, 0, :8] >= FIRST_WORD).all(1))
     rows = long[np.linspace(0, len(long) - 1, 4).astype(int)]
     given = torch.from_numpy(data.test.x[rows].astype(np.int64))[:, 0, 0, :8]
@@ -391,7 +392,7 @@ def by_book(lab: Lab) -> tuple[dict[str, dict[int, tuple[float, float]]], Splits
 
 def as_words(x: np.ndarray, tokenizer: str) -> list[str]:
     """The text in rows of tokens, so that who counts reads what networks read."""
-    known = corpus.open_tokenizer(tokenizer)
+    known = bpe.open_tokenizer(tokenizer)
     return [known.decode(row[row >= FIRST_WORD].tolist()) for row in x.reshape(len(x), -1)]
 
 

@@ -1,0 +1,444 @@
+"""Views of pictures, batched: every operation changes the whole batch at once, on its device.
+
+The augmentations are those of SimCLR's figure 4 (Chen et al. 2020) and the affine ones of the
+lectures. Each picture gets its own draw.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unlabeled.augmentations.base import View, chosen
+from unlabeled.augmentations.geometry import (
+    affine_matrix,
+    crop_matrix,
+    log_uniform,
+    resample,
+    uniform,
+)
+from unlabeled.errors import UserError
+
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green, blue in luminance (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True)
+class Affine(View):
+    """Turn, shift and scale; zeros fill what comes from outside.
+
+    Args:
+        rotation: at most so many degrees either way; 180 is the full circle.
+        translation: at most this share of the side, in x and in y.
+        scale: smallest and largest factor.
+        mode: nearest keeps binary pictures binary and is faster; bilinear suits photographs.
+    """
+
+    rotation: float = 180.0
+    translation: float = 0.3
+    scale: tuple[float, float] = (0.65, 1.35)
+    mode: Literal["nearest", "bilinear"] = "nearest"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        n, device = len(x), x.device
+        turn = math.radians(self.rotation)
+        matrix = affine_matrix(
+            uniform(n, -turn, turn, device),
+            uniform(2 * n, -self.translation, self.translation, device).view(n, 2),
+            uniform(n, *self.scale, device),
+            x.shape[3] / x.shape[2],
+        )
+        return resample(x, matrix, self.mode)
+
+
+@dataclass(frozen=True)
+class Crop(View):
+    """A random box of the picture, resized to the whole, perhaps mirrored (Inception's crop).
+
+    Args:
+        scale: smallest and largest share of the area.
+        ratio: smallest and largest width to height.
+        flip: probability of mirroring left to right.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        n, device = len(x), x.device
+        area = uniform(n, *self.scale, device)
+        ratio = log_uniform(n, *self.ratio, device)
+        size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
+        centre = (2 * torch.rand(n, 2, device=device) - 1) * (1 - size)
+        mirrored = torch.where(torch.rand(n, device=device) < self.flip, -1.0, 1.0)
+        return resample(x, crop_matrix(centre, size, mirrored))
+
+
+@dataclass(frozen=True)
+class RandomCrop(View):
+    """Pad every side, then cut the image's own size out at a random place: a shift of some pixels.
+
+    torchvision's `RandomCrop(size, padding)` where the size is the image's; at 32×32 with 4 pixels
+    it is the usual one for CIFAR-10 (He et al. 2016, section 4.2).
+
+    Args:
+        padding: pixels on every side; an eighth of the shorter side, rounded, unless given.
+        padding_mode: what they show: "constant" is black, "edge" repeats the outermost pixels.
+    """
+
+    padding: int | None = None
+    padding_mode: Literal["constant", "edge"] = "constant"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        n, device, (h, w) = len(x), x.device, x.shape[2:]
+        side = min(h, w)
+        pad = round(side / 8) if self.padding is None else self.padding
+        if not 0 <= pad < side:
+            raise UserError(
+                f"padding is {pad}, but must be from 0 to {side - 1} pixels for images of {h}×{w}"
+            )
+        if not pad:
+            return x
+        shift = torch.randint(-pad, pad + 1, (n, 2), device=device)
+        edge = pad if self.padding_mode == "edge" else 0  # else what comes from outside is 0
+        padded = F.pad(x, (edge,) * 4, "replicate") if edge else x
+        share = shift / shift.new_tensor([w + 2 * edge, h + 2 * edge])
+        still, same = share.new_zeros(n), share.new_ones(n)
+        moved = resample(padded, affine_matrix(still, share, same), "nearest")
+        return moved[:, :, edge : edge + h, edge : edge + w]
+
+
+@dataclass(frozen=True)
+class Flip(View):
+    """Mirror left to right.
+
+    Args:
+        p: probability.
+    """
+
+    p: float = 0.5
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
+        return torch.where(mirrored, x.flip(3), x)
+
+
+@dataclass(frozen=True)
+class QuarterTurns(View):
+    """Turn by 0, 90, 180 or 270 degrees, all as likely. Pictures are square."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, H) -> (B, C, H, H)."""
+        return quarter_turns(x, torch.randint(4, (len(x),), device=x.device))
+
+
+@dataclass(frozen=True)
+class ColourJitter(View):
+    """Change brightness, contrast, saturation and hue; one-channel pictures get the first two.
+
+    Factors are drawn from [1 − value, 1 + value], the hue's shift from [−hue, hue] turns. SimCLR's
+    defaults (appendix A) times a strength of 1; its CIFAR-10 recipe halves them.
+
+    Args:
+        brightness: largest relative change.
+        contrast: largest relative change.
+        saturation: largest relative change.
+        hue: largest shift, in turns of the colour circle.
+        p: probability.
+    """
+
+    brightness: float = 0.8
+    contrast: float = 0.8
+    saturation: float = 0.8
+    hue: float = 0.2
+    p: float = 0.8
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        rows = chosen(x, self.p)
+        n, device = len(rows), x.device
+        changed = adjust_colour(
+            x[rows],
+            uniform(n, max(0.0, 1 - self.brightness), 1 + self.brightness, device),
+            uniform(n, max(0.0, 1 - self.contrast), 1 + self.contrast, device),
+            uniform(n, max(0.0, 1 - self.saturation), 1 + self.saturation, device),
+            uniform(n, -self.hue, self.hue, device),
+        )
+        return x.index_copy(0, rows, changed)
+
+
+@dataclass(frozen=True)
+class ColourDrop(View):
+    """Turn to grey, keeping three channels; others are left as they are.
+
+    Args:
+        p: probability.
+    """
+
+    p: float = 0.2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        if x.shape[1] != 3:
+            return x
+        dropped = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
+        return torch.where(dropped, luminance(x), x)
+
+
+@dataclass(frozen=True)
+class Cutout(View):
+    """Blank a square at a random place (DeVries & Taylor 2017); it may stick out of the picture.
+
+    Args:
+        size: its side, in shares of the picture's.
+        p: probability.
+    """
+
+    size: float = 0.5
+    p: float = 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        n = len(x)
+        side = torch.where(torch.rand(n, device=x.device) < self.p, self.size, 0.0)
+        return cut_out(x, torch.rand(n, 2, device=x.device), side)
+
+
+@dataclass(frozen=True)
+class Noise(View):
+    """Add Gaussian noise, clipped to [0, 1].
+
+    Args:
+        std: largest standard deviation; each picture's is drawn from [0, std].
+        p: probability.
+    """
+
+    std: float = 0.1
+    p: float = 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        level = torch.rand(len(x), 1, 1, 1, device=x.device) * self.std
+        level = torch.where(torch.rand_like(level) < self.p, level, 0.0)
+        return (x + level * torch.randn_like(x)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Blur(View):
+    """Gaussian blur; the kernel spans a tenth of the picture's side (SimCLR, appendix A).
+
+    Args:
+        sigma: smallest and largest standard deviation, in pixels.
+        p: probability.
+    """
+
+    sigma: tuple[float, float] = (0.1, 2.0)
+    p: float = 0.5
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        rows = chosen(x, self.p)
+        sigma = uniform(len(rows), *self.sigma, x.device)
+        radius = max(1, round(min(x.shape[-2:]) / 20))
+        return x.index_copy(0, rows, blur(x[rows], sigma, radius))
+
+
+@dataclass(frozen=True)
+class Sobel(View):
+    """Replace the picture by the strength of its edges.
+
+    Args:
+        p: probability.
+    """
+
+    p: float = 0.5
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        rows = chosen(x, self.p)
+        return x.index_copy(0, rows, sobel(x[rows]))
+
+
+@dataclass(frozen=True)
+class Style(View):
+    """Take the style of another picture of the batch, keep what is shown.
+
+    Args:
+        kind: "statistics" takes each channel's mean and deviation (Huang & Belongie 2017, on
+            pixels); "amplitude" those of all frequencies, keeping their phases (Xu et al. 2021).
+        strength: largest share that is taken; each picture's is drawn from [0, strength].
+        p: probability.
+    """
+
+    kind: Literal["statistics", "amplitude"] = "statistics"
+    strength: float = 1.0
+    p: float = 0.5
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        other = x[torch.randperm(len(x), device=x.device)]
+        share = torch.rand(len(x), device=x.device) * self.strength
+        share = torch.where(torch.rand_like(share) < self.p, share, 0.0)
+        return (swap_statistics if self.kind == "statistics" else swap_amplitude)(x, other, share)
+
+
+@dataclass(frozen=True)
+class Photo(View):
+    """SimCLR's views of photographs: crop and mirror, colour jitter, colour drop, blur.
+
+    Args:
+        scale: smallest and largest share of the area that a crop keeps.
+        strength: of the colour jitter; 0.5 is SimCLR's for CIFAR-10, 1 for ImageNet.
+        drop: probability of dropping colour.
+        blur: probability of blurring; SimCLR uses 0 for CIFAR-10, 0.5 for ImageNet.
+    """
+
+    scale: tuple[float, float] = (0.2, 1.0)
+    strength: float = 0.5
+    drop: float = 0.2
+    blur: float = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        s = self.strength
+        x = Crop(self.scale)(x)
+        x = ColourJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s)(x)
+        x = ColourDrop(self.drop)(x)
+        return Blur(p=self.blur)(x) if self.blur else x
+
+
+def quarter_turns(
+    x: Float[Tensor, "b c h w"], turns: Int[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Turn picture i by 90·turns[i] degrees, anticlockwise as `torch.rot90`."""
+    if x.shape[2] != x.shape[3]:
+        raise UserError(f"quarter turns need square pictures, these are {tuple(x.shape[2:])}")
+    pick = turns[:, None, None, None]
+    x = torch.where(pick % 2 == 1, x.rot90(1, (2, 3)), x)
+    return torch.where(pick >= 2, x.flip(2, 3), x)
+
+
+def luminance(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """The grey of each pixel."""
+    return (x * x.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
+
+
+def adjust_colour(
+    x: Float[Tensor, "b c h w"],
+    brightness: Float[Tensor, " b"],
+    contrast: Float[Tensor, " b"],
+    saturation: Float[Tensor, " b"],
+    hue: Float[Tensor, " b"],
+) -> Float[Tensor, "b c h w"]:
+    """Brightness, contrast, saturation, hue, in this order, then clipped to [0, 1].
+
+    Brightness multiplies; contrast moves away from the picture's mean grey; saturation moves away
+    from each pixel's grey; hue turns the colour circle of YIQ. The original draws a random order,
+    clips between the steps and turns the circle of HSV.
+
+    Args:
+        x: pictures; hue and saturation change only those of three channels.
+        brightness: factors.
+        contrast: factors.
+        saturation: factors.
+        hue: shifts, in turns.
+    """
+
+    def each(v: Tensor) -> Tensor:
+        return v[:, None, None, None]
+
+    colour = x.shape[1] == 3
+    x = x * each(brightness)
+    grey = luminance(x) if colour else x
+    mean = grey.mean((1, 2, 3), keepdim=True)
+    x = mean + each(contrast) * (x - mean)
+    if colour:
+        x = (colour_matrix(saturation, hue).to(x) @ x.flatten(2)).view_as(x)
+    return x.clamp(0, 1)
+
+
+def colour_matrix(
+    saturation: Float[Tensor, " b"], hue: Float[Tensor, " b"]
+) -> Float[Tensor, "b 3 3"]:
+    """Saturation, then a turn of hue, as one linear map of (red, green, blue)."""
+    # RGB -> YIQ (FCC NTSC, 1953): Y is grey, I and Q are the plane of hue and saturation.
+    yiq = saturation.new_tensor([GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+    angle = 2 * math.pi * hue
+    cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(hue)
+    turn = torch.stack(
+        [
+            torch.stack([zero + 1, zero, zero], 1),
+            torch.stack([zero, cos, -sin], 1),
+            torch.stack([zero, sin, cos], 1),
+        ],
+        1,
+    )
+    return torch.linalg.inv(yiq) @ turn @ yiq
+
+
+def cut_out(
+    x: Float[Tensor, "b c h w"], centre: Float[Tensor, "b 2"], side: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Zeros in a square around `centre` (x, y); all in shares of the picture's sides."""
+    h, w = x.shape[-2:]
+    across = (torch.arange(w, device=x.device) + 0.5) / w
+    down = (torch.arange(h, device=x.device) + 0.5) / h
+    half = side[:, None] / 2
+    inside_x = (across - centre[:, :1]).abs() < half  # (B, W)
+    inside_y = (down - centre[:, 1:]).abs() < half  # (B, H)
+    return x.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0)
+
+
+def blur(
+    x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"], radius: int
+) -> Float[Tensor, "b c h w"]:
+    """Gaussian blur of picture i with standard deviation sigma[i] pixels; edges are reflected."""
+    b, c, h, w = x.shape
+    if b == 0:
+        return x
+    steps = torch.arange(-radius, radius + 1, device=x.device)
+    kernel = torch.exp(-(steps**2) / (2 * sigma[:, None] ** 2)).to(x.dtype)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)  # (B·C, 2r + 1)
+    padded = F.pad(x, (radius,) * 4, mode="reflect").view(1, b * c, h + 2 * radius, w + 2 * radius)
+    across = F.conv2d(padded, kernel[:, None, None, :], groups=b * c)
+    return F.conv2d(across, kernel[:, None, :, None], groups=b * c).view(b, c, h, w)
+
+
+def swap_statistics(
+    x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Channels of x with mean and deviation moved towards those of `other` by that share."""
+    along, share = (2, 3), share[:, None, None, None]
+    mean, std = x.mean(along, keepdim=True), x.std(along, keepdim=True)
+    to_mean = mean.lerp(other.mean(along, keepdim=True), share)
+    to_std = std.lerp(other.std(along, keepdim=True), share)
+    return ((x - mean) / std.clamp(min=1e-6) * to_std + to_mean).clamp(0, 1)
+
+
+def swap_amplitude(
+    x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Phases of x with the amplitude of each frequency moved towards that of `other`."""
+    waves, others = torch.fft.rfft2(x), torch.fft.rfft2(other)
+    amplitude = waves.abs().lerp(others.abs(), share[:, None, None, None])
+    return torch.fft.irfft2(torch.polar(amplitude, waves.angle()), s=x.shape[2:]).clamp(0, 1)
+
+
+def sobel(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Length of the gradient by Sobel's kernels over 4: a step from 0 to 1 gives 1."""
+    c = x.shape[1]
+    kernel = x.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
+    both = torch.stack([kernel, kernel.T])[:, None].repeat(c, 1, 1, 1)  # (2C, 1, 3, 3)
+    edges = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), both, groups=c)
+    return edges.unflatten(1, (c, 2)).pow(2).sum(2).sqrt().clamp(0, 1)

@@ -1,0 +1,67 @@
+"""Resampling in C++, built once where there is a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unlabeled.utils.native import library
+
+SOURCE = Path(__file__).with_name("resample.cpp")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=off")
+Resample = Callable[[Tensor, Tensor, bool], Tensor]
+
+
+def which() -> str:
+    """Which resampling runs on this machine's processor: "compiled" or "plain"."""
+    return "compiled" if compiled() else "plain"
+
+
+def ran() -> str:
+    """Which resampling has run in this process so far: "compiled", "plain" or "none"."""
+    return which() if compiled.cache_info().currsize else "none"
+
+
+@functools.cache
+def compiled() -> Resample | None:
+    """The C++ function; None where it cannot be built, or `UNLABELED_COMPILE=0` forbids it."""
+    found = library(SOURCE, FLAGS, "views turn and scale images more slowly")
+    if found is None:
+        return None
+    calls = {torch.float32: found.resample_floats, torch.uint8: found.resample_bytes}
+    for call in calls.values():
+        call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 4 + [ctypes.c_int]
+        call.restype = None
+    pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
+
+    def resample(x: Tensor, matrix: Tensor, bilinear: bool) -> Tensor:
+        """(B, C, H, W) float32, or bytes, through maps (B, 2, 3), on all threads."""
+        x, matrix = x.contiguous(), matrix.contiguous().float()
+        out = torch.empty_like(x, dtype=torch.float32)
+
+        def part(span: tuple[int, int]) -> None:
+            first, last = span
+            calls[x.dtype](
+                x[first:].data_ptr(),
+                matrix[first:].data_ptr(),
+                out[first:].data_ptr(),
+                last - first,
+                *x.shape[1:],
+                int(bilinear),
+            )
+
+        share = -(-len(x) // max(1, torch.get_num_threads())) or 1
+        spans = [(i, min(i + share, len(x))) for i in range(0, len(x), share)]
+        if len(spans) > 1:
+            list(pool.map(part, spans))
+        elif spans:
+            part(spans[0])
+        return out
+
+    return resample

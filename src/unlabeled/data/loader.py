@@ -1,0 +1,250 @@
+"""Batches of an epoch: which rows, in which order, for which process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from unlabeled import parallel
+from unlabeled.core import Batch, Method
+from unlabeled.data.dataset import PARTNER, Samples, Splits
+from unlabeled.errors import UserError, notice
+
+Plan = Callable[[np.random.Generator], np.ndarray]
+"""Draws the batches of an epoch as rows (steps, batch_size)."""
+
+
+def loader(
+    samples: Samples,
+    batch_size: int,
+    seed: int,
+    target: str | None = None,
+    steps_done: tuple[int, int] = (0, 0),
+    *,
+    group: int = 1,
+    clip: int = 1,
+    apart: int = 1,
+    labelled: float = 0.0,
+    processes: int = 1,
+) -> DataLoader:
+    """Shuffled batches; the last one is dropped where it is not full.
+
+    Args:
+        samples: the pictures.
+        batch_size: at most as many as there are; of all processes together.
+        seed: of the order.
+        target: the factor that gives labels; none without it.
+        steps_done: epoch, and steps of it to leave out.
+        group: so many pictures of a class stand in a batch together.
+        clip: so many frames of a shot stand in a batch together, in their order.
+        apart: frames from one of them to the next, at most.
+        labelled: share of each batch that has labels, where the others' are −1.
+        processes: that share each batch.
+
+    Raises:
+        UserError: the batch cannot be shared evenly, or no class fills a group, no shot a clip.
+    """
+    batch_size = min(batch_size, len(samples))
+    batch_size -= batch_size % clip if batch_size > clip else 0
+    if target is not None and batch_size > group:
+        batch_size -= batch_size % group  # whole groups, as the plan has them
+    if batch_size % (processes * clip):
+        whole = math.lcm(processes * clip, 1 if target is None else group)
+        parts = [f"clips of {clip}"] * (clip > 1) + [f"{processes} processes"] * (processes > 1)
+        raise UserError(
+            f"a batch of {batch_size} is not divided by {' on '.join(parts)}; give --batch-size "
+            f"{batch_size // whole * whole or whole}"
+        )
+    y = None if target is None else samples.factors[target]
+    if clip > 1:
+        plan = in_clips(samples.factors, batch_size, clip, apart)
+    elif y is not None and group > 1:
+        plan = in_groups(y, batch_size, group)
+    elif y is not None and labelled:
+        plan = with_labelled(y, batch_size, labelled)
+    else:
+        plan = shuffled(len(samples), batch_size)
+    return DataLoader(
+        _Rows(samples, target),
+        batch_size // processes,
+        sampler=Order(plan, seed, steps_done, processes),
+        collate_fn=_as_is,  # type: ignore[arg-type]
+        generator=torch.Generator(),  # its own, so that the views' draws are left alone
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def labels_of(method: Method, splits: Splits) -> str | None:
+    """The factor that becomes `batch.y`: labels where they are learnt from, or partners."""
+    if method.reads == "pairs":
+        return PARTNER
+    return splits.target if method.supervised else None
+
+
+def shuffled(n: int, batch_size: int) -> Plan:
+    """Every row once."""
+    steps = n // batch_size
+    return lambda rng: rng.permutation(n)[: steps * batch_size].reshape(steps, batch_size)
+
+
+def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
+    """Every labeled row once, `group` of one class side by side; what fills no group waits for its
+    turn, and classes too small for one are left out.
+
+    Raises:
+        UserError: no class fills a group, or the batch fits no group or more than there are.
+    """
+    rows = np.flatnonzero(y >= 0)
+    classes, counts = np.unique(y[rows], return_counts=True)
+    groups, each = int((counts // group).sum()), batch_size // group
+    steps = groups // max(each, 1)
+    if not groups:
+        single = int((counts == 1).sum())
+        raise UserError(
+            f"each class needs at least {group} images, since a batch takes so many of it, but the "
+            f"largest of {len(classes):,} classes has {counts.max(initial=0)}, and {single:,} have "
+            "only one; give more images of each class, or labels of coarser classes"
+        )
+    if not each:
+        raise UserError(
+            f"a batch of {batch_size} is smaller than the {group} images that it takes of each "
+            f"class; give --batch-size {group} or more"
+        )
+    if not steps:
+        raise UserError(
+            f"a batch of {batch_size} takes {group} images of each class, {each} times, but these "
+            f"{len(rows):,} images of {len(classes):,} classes give that {groups} times; give "
+            f"--batch-size {groups * group} or less"
+        )
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        order = rows[rng.permutation(len(rows))]
+        order = order[np.argsort(y[order], kind="stable")]
+        firsts = np.cumsum(counts) - counts
+        whole = zip(firsts, counts // group * group, strict=True)
+        kept = np.concatenate([np.arange(first, first + count) for first, count in whole])
+        found = order[kept].reshape(groups, group)
+        return rng.permutation(found)[: steps * each].reshape(steps, each * group)
+
+    return draw
+
+
+def say_left_out(y: np.ndarray, group: int) -> None:
+    """Count the classes of y (N,) that are too small for a group, and their images, in a notice."""
+    _, counts = np.unique(y[y >= 0], return_counts=True)
+    small = counts[counts < group]
+    if len(small):
+        notice(
+            f"{len(small):,} of {len(counts):,} classes have fewer than the {group} images that a "
+            f"batch takes of each; their {small.sum():,} images are left out"
+        )
+
+
+def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: int) -> Plan:
+    """`clip` frames of a shot side by side, as many clips as an epoch has frames for.
+
+    A clip begins at a frame drawn without return, and earlier where the shot would end too soon;
+    its frames are 1 to `apart` apart, as far as the shot has room. Shots of fewer frames are left
+    out. Frames that are missing count as little as those that never were.
+    """
+    order = np.lexsort((factors["frame"], factors["shot"]))  # rows, shot by shot
+    _, first, length = np.unique(factors["shot"][order], return_index=True, return_counts=True)
+    begin, frames = np.repeat(first, length), np.repeat(length, length)  # of the shot of each
+    steps = len(order) // batch_size
+    starts = np.flatnonzero(frames >= clip)
+    if not len(starts):
+        raise UserError(
+            f"no shot has the {clip} frames of a clip, the longest has {length.max()}; give "
+            "longer films"
+        )
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        number = steps * (batch_size // clip)
+        rounds = [rng.permutation(starts) for _ in range(-(-number // len(starts)))]
+        start = np.concatenate(rounds)[:number]
+        room = (frames[start] - 1) // (clip - 1)
+        step = rng.integers(1, np.minimum(apart, room) + 1)
+        last = begin[start] + frames[start] - 1 - step * (clip - 1)
+        places = np.minimum(start, last)[:, None] + step[:, None] * np.arange(clip)
+        return order[places].reshape(steps, batch_size)
+
+    return draw
+
+
+def with_labelled(y: np.ndarray, batch_size: int, share: float) -> Plan:
+    """Every row once, whether labelled or not, and labelled ones again in each batch.
+
+    The latter make the given share, at least one row; each is seen as often as the others.
+    """
+    known = np.flatnonzero(y >= 0)
+    if not len(known):
+        raise UserError("no image has a label; give some with --labels-from")
+    k = min(max(1, round(share * batch_size)), batch_size - 1)
+    steps = len(y) // (batch_size - k)
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        rounds = -(-steps * k // len(known))
+        again = np.concatenate([rng.permutation(known) for _ in range(rounds)])[: steps * k]
+        every = rng.permutation(len(y))[: steps * (batch_size - k)]
+        both = np.concatenate([again.reshape(steps, k), every.reshape(steps, -1)], 1)
+        return rng.permuted(both, axis=1)
+
+    return draw
+
+
+class Order(Sampler):
+    """Rows by (seed, epoch) alone, so that a resumed run sees what it would have seen.
+
+    Each process gets its part of every batch, so that many see the batches that one would see.
+
+    Args:
+        plan: of the batches.
+        seed: of all epochs.
+        done: epoch, and steps of it that were taken before a run was stopped.
+        processes: that share a batch.
+    """
+
+    def __init__(
+        self, plan: Plan, seed: int, done: tuple[int, int] = (0, 0), processes: int = 1
+    ) -> None:
+        self.plan, self.seed, self.epoch, self.done = plan, seed, 0, done
+        self.processes = processes
+        self.size = plan(np.random.default_rng(0)).size // processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        batches = self.plan(np.random.default_rng([self.seed, self.epoch]))
+        epoch, steps = self.done
+        batches = batches[steps if self.epoch == epoch else 0 :]
+        rank = parallel.rank() if self.processes > 1 else 0
+        return iter(np.split(batches, self.processes, 1)[rank].ravel().tolist())
+
+
+class _Rows(Dataset):
+    """Whole batches of rows at once."""
+
+    def __init__(self, samples: Samples, target: str | None) -> None:
+        self.x = samples.x
+        self.y = None if target is None else samples.factors[target]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        index = np.asarray(rows)
+        y = None if self.y is None else torch.from_numpy(self.y[index])
+        return Batch(torch.from_numpy(self.x[index]), torch.from_numpy(index), y)
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,1 @@
+"""Readers of files and arrays, one per kind of data."""

@@ -1,0 +1,315 @@
+"""Pictures in arrays, whatever their layout."""
+
+from __future__ import annotations
+
+import functools
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from unlabeled.data.dataset import Pictures, Samples, blocks, rate_of
+from unlabeled.data.readers import audio
+from unlabeled.data.readers.labels import add
+from unlabeled.errors import UserError, notice
+
+PICTURES = ("x", "X", "images", "imgs", "pictures", "data", "arr_0")
+LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
+
+
+def read(
+    path: Path,
+    channels: int | None = None,
+    labels_from: Any = None,
+    stored: str | None = None,
+    span: tuple[float, float] | None = None,
+) -> Samples:
+    """A `.npy` of pictures, left on disk, or an `.npz` with pictures and perhaps labels.
+
+    An `.npz` that holds a `rate` is sound, as `sound.from_arrays` has it.
+
+    Never unpickles.
+
+    Raises:
+        UserError: the file is damaged, holds objects, or holds no pictures.
+    """
+    try:
+        if path.suffix == ".npy":
+            x, y = np.load(path, mmap_mode="r", allow_pickle=False), None
+        else:
+            with np.load(path, allow_pickle=False) as content:
+                if (recorded := audio.from_arrays(content, path)) is not None:
+                    return audio.from_memory(recorded, labels_from, rate=rate_of(stored))
+                key = next((k for k in PICTURES if k in content), None)
+                if key is None:
+                    raise UserError(
+                        f"{path} has the arrays {', '.join(content.files)}; "
+                        f"call the pictures one of {', '.join(PICTURES)}"
+                    )
+                x = content[key]
+                y = next((content[k] for k in LABELS if k in content), None)
+        if labels_from is not None:
+            y = labels_from
+            if isinstance(labels_from, str | Path):
+                y = np.load(labels_from, allow_pickle=False)
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        if isinstance(error, UserError):
+            raise
+        named = path if labels_from is None else f"{path} or {labels_from}"
+        why = str(error).rstrip(".")
+        raise UserError(f"{named} cannot be read as an array: {why}; save it again") from error
+    return from_memory(x if y is None else (x, y), channels, stored, span)
+
+
+def from_memory(
+    data: Any,
+    channels: int | None = None,
+    stored: str | None = None,
+    span: tuple[float, float] | None = None,
+) -> Samples:
+    """An array or tensor of pictures, a pair (pictures, labels), or a torch Dataset of either."""
+    y = None
+    if isinstance(data, torch.utils.data.Dataset):
+        data = _collect(data)
+    if isinstance(data, tuple) and len(data) == 2:
+        data, y = data
+    x, kind = _as_stored(data, channels, stored, span)
+    if y is None:
+        return Samples(x, stored=kind)
+    y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    if y.shape != (len(x),):
+        raise UserError(f"{len(x)} pictures need as many labels, but the labels are {y.shape}")
+    samples = Samples(x, stored=kind)
+    add(samples, {"label": y})
+    return samples
+
+
+def _collect(data: Any) -> Any:
+    """A torch Dataset, read once into memory: items are pictures or (picture, label, …)."""
+    if isinstance(data, torch.utils.data.IterableDataset) or not len(data):
+        raise UserError("give a torch Dataset with a length above 0 and items by number")
+    items = [data[i] for i in range(len(data))]
+    alone = not isinstance(items[0], tuple | list)
+    try:
+        pictures = np.stack([np.asarray(item if alone else item[0]) for item in items])
+    except ValueError as error:
+        raise UserError(f"pictures in memory must have one shape: {error}") from error
+    if alone:
+        return pictures
+    if len(items[0]) < 2 or any(np.ndim(item[1]) for item in items):
+        return pictures
+    return pictures, np.asarray([getattr(y, "item", lambda y=y: y)() for _, y, *_ in items])
+
+
+def as_pictures(
+    data: Any,
+    channels: int | None = None,
+    stored: str | None = None,
+    span: tuple[float, float] | None = None,
+) -> np.ndarray | Pictures:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W).
+
+    The channel axis is the one of length `channels` if that is known, else the one of at most 4,
+    else the first where that is the shortest. The type becomes uint8, uint16 or float32; uint8 of
+    zeros and ones (a mask, dSprites) becomes 0 and 255. A memory-mapped array stays on disk.
+
+    Args:
+        data: the array.
+        channels: of a picture, where that is known.
+        stored: what other pictures of the same kind were given as (mask, uint8, uint16 or float32),
+            so that a dark one among them is not taken for a mask or for fewer bits.
+        span: black and white, of those other pictures or as the user says; see `conversion`.
+
+    Raises:
+        UserError: neither the layout nor the type can be understood.
+    """
+    return _as_stored(data, channels, stored, span)[0]
+
+
+def _as_stored(
+    data: Any, channels: int | None, stored: str | None, span: tuple[float, float] | None = None
+) -> tuple[np.ndarray | Pictures, str]:
+    """The pictures, and what they were given as."""
+    if isinstance(data, torch.Tensor):
+        data = data.detach().cpu()
+        data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
+    if hasattr(data, "tocsr"):
+        raise UserError("sparse input is not supported: give pictures as a dense array")
+    try:
+        x = data if isinstance(data, np.memmap) else np.asarray(data)
+    except ValueError as error:  # rows of different lengths
+        raise UserError(f"pictures in memory must have one shape: {error}") from error
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
+    if x.dtype.kind == "c":
+        raise UserError("Complex data not supported: give real parts, or channels")
+    if x.dtype == object or x.dtype.kind not in "buif":
+        raise UserError(f"pictures are arrays of numbers, but these have the type {x.dtype}")
+    if x.ndim == 3:
+        x, channels = x[:, None], 1
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        raise UserError(
+            f"pictures are (N, H, W), (N, H, W, C) or (N, C, H, W), but the array is {x.shape}. "
+            "Reshape your data"
+        )
+    first, last = (n == channels if channels else n <= 4 for n in (x.shape[1], x.shape[3]))
+    if first and last and x.shape[1] != x.shape[3]:
+        notice(f"pictures of shape {x.shape} are read as (N, C, H, W)")
+    if last and not first:
+        x = x.transpose(0, 3, 1, 2)
+    elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
+        needed = f"{channels} channels" if channels else "at most 4 channels"
+        raise UserError(f"no axis of {x.shape} can be the one of {needed}; give (N, C, H, W)")
+    convert, dtype = conversion(x, stored, span)
+    kind = "mask" if convert is _from_mask else np.dtype(dtype).name
+    if isinstance(x, np.memmap):
+        return Pictures(x, convert=convert, dtype=dtype), kind
+    return np.ascontiguousarray(convert(x) if convert else x), kind
+
+
+Convert = Callable[[np.ndarray], np.ndarray]
+
+
+def conversion(
+    x: np.ndarray | Pictures, stored: str | None, span: tuple[float, float] | None
+) -> tuple[Convert | None, type]:
+    """From the numbers of images to uint8, uint16 or float32.
+
+    Without `stored`, uint8 and uint16 stay what they are, other whole numbers from 0 to 255 are
+    uint8, zeros and ones a mask. With `span` alone, which the user gives, all numbers are values,
+    and those outside are clipped. With both, images are given to an encoder and read as it learned:
+
+    | it learned from | uint8 | other whole numbers, bool | floats |
+    |---|---|---|---|
+    | uint8, a mask | as they are | 0 to 255; bool is a mask | 0 to 1, or 0 to 255 |
+    | uint16 | 255 is white | values in its range | values in its range, or 0 to 1 |
+    | float32 in 0 to 1 | 255 is white | 255 is white; 0 and 1 alone are values | as with uint8 |
+    | float32 in another range | values in its range | values in its range | values in its range |
+
+    Where the table leaves a choice the data decides, and that is said. Values outside the range are
+    clipped, counted and said. Refused are whole numbers most of which lie outside it, and any below
+    0 or above 255 where 0 to 1 or 0 to 255 is wanted.
+
+    Args:
+        x: images (N, C, H, W) of any number type.
+        stored: what the encoder learned from: mask, uint8, uint16 or float32.
+        span: its black and white, or the user's.
+
+    Returns:
+        what converts rows of `x`, None where nothing does; and the type it gives.
+
+    Raises:
+        UserError: the numbers fit nothing.
+    """
+    if span is not None and stored in (None, "uint16", "float32"):
+        return _into(x, stored, span)
+    if x.dtype.kind == "f":
+        if stored in ("uint8", "mask") and _low_high(x)[1] > 2:
+            return _by_255(x, "8-bit images, 0 to 255 or as floats 0 to 1"), np.float32
+        if stored in ("uint8", "mask"):
+            _refuse_unless(_low_high(x), (-0.1, 2), "8-bit images, 0 to 255 or as floats 0 to 1")
+        return (None if x.dtype == np.float32 else _to_float32), np.float32
+    if x.dtype == np.uint16 and stored is None and any(part.max() > 255 for part in blocks(x)):
+        return None, np.uint16
+    may_be_mask = stored in (None, "mask") or x.dtype == bool
+    if x.dtype == np.uint8 and not may_be_mask:
+        return None, np.uint8
+    low, high = 0, 0
+    for part in blocks(x):
+        low, high = min(low, int(part.min())), max(high, int(part.max()))
+        if x.dtype == np.uint8 and high > 1:
+            return None, np.uint8
+    if stored is not None:
+        _refuse_unless((low, high), (0, 255), "8-bit images, 0 to 255 or as floats 0 to 1")
+    if low < 0 or high > 255:
+        raise UserError(
+            f"whole numbers from {low} to {high} are no picture values; give uint8 in 0..255, "
+            "uint16, or floats, or say what is black and what is white by --value-range LOW,HIGH"
+        )
+    return (_from_mask if high <= 1 and may_be_mask else _to_uint8), np.uint8
+
+
+def _into(
+    x: np.ndarray | Pictures, stored: str | None, span: tuple[float, float]
+) -> tuple[Convert | None, type]:
+    """Into the range that an encoder learned, or that the user gives."""
+    low, high = _low_high(x)
+    unit = span == (0.0, 1.0)
+    whole = x.dtype.kind != "f"
+    wide = stored == "uint16"
+    if stored is not None and x.dtype == np.uint8 and (wide or (unit and high > 1)):
+        notice(f"8-bit images are given to an encoder that learned from {stored}: 255 is white")
+        return None, np.uint8
+    if stored is not None and unit and (high > 2 or (whole and high > 1)):
+        convert = _by_255(x, "values from 0 to 1, or 8-bit images")
+        notice(f"values from {low:g} to {high:g} are given to an encoder of 0 to 1: 255 is white")
+        return convert, np.float32
+    if wide and not whole and span[1] > 2 >= high and low >= 0:
+        notice(f"floats from {low:g} to {high:g} are given to an encoder of uint16: 1 is white")
+        return functools.partial(_scaled, by=span[1]), np.float32
+    dtype = np.uint16 if wide and whole else np.float32
+    if (low >= span[0] and high <= span[1]) or (stored is not None and unit and low >= 0):
+        return (None if x.dtype == dtype else functools.partial(_cast, dtype=dtype)), dtype
+    outside = sum(int(((part < span[0]) | (part > span[1])).sum()) for part in blocks(x))
+    if stored is not None and whole and 2 * outside > math.prod(x.shape):
+        _refuse_unless((low, high), span, f"{stored} from {span[0]:g} to {span[1]:g}")
+    notice(
+        f"{outside:,} of {math.prod(x.shape):,} values lie outside {span[0]:g} to {span[1]:g} "
+        f"({low:g} to {high:g}) and are clipped"
+    )
+    return functools.partial(_clipped, span=span), np.float32
+
+
+def _low_high(x: np.ndarray | Pictures) -> tuple[float, float]:
+    """The smallest and the largest value.
+
+    Raises:
+        UserError: there are NaN or infinite values.
+    """
+    ends = np.array([(part.min(), part.max()) for part in blocks(x)], np.float64)
+    if not np.isfinite(ends).all():
+        raise UserError("the images hold NaN or infinite values; remove or replace those")
+    return float(ends[:, 0].min()), float(ends[:, 1].max())
+
+
+def _by_255(x: np.ndarray | Pictures, learned: str) -> Convert:
+    """Numbers from 0 to 255 for an encoder of 0 to 1."""
+    _refuse_unless(_low_high(x), (0, 255), learned)
+    return functools.partial(_scaled, by=1 / 255)
+
+
+def _refuse_unless(found: tuple[float, float], fits: tuple[float, float], learned: str) -> None:
+    if found[0] < fits[0] or found[1] > fits[1]:
+        raise UserError(
+            f"the images hold values from {found[0]:g} to {found[1]:g}, but the encoder learned "
+            f"from {learned}; convert them to that"
+        )
+
+
+def _scaled(x: np.ndarray, by: float) -> np.ndarray:
+    return x.astype(np.float32) * np.float32(by)
+
+
+def _cast(x: np.ndarray, dtype: type) -> np.ndarray:
+    return x.astype(dtype)
+
+
+def _clipped(x: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    return x.astype(np.float32).clip(*map(np.float32, span))
+
+
+def _to_float32(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32)
+
+
+def _to_uint8(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.uint8)
+
+
+def _from_mask(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.uint8) * np.uint8(255)

@@ -1,0 +1,195 @@
+"""Decoded pictures on disk, so that a folder is decoded once.
+
+An entry is a folder named by a hash of what it was made from. It holds the pixels, mapped into
+memory when used, and an index with their checksum. The whole cache is bounded: entries that were
+not used for the longest time are removed first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from unlabeled.errors import UserError, notice
+from unlabeled.utils.files import write_json
+
+DEFAULT_GB = 20.0
+DAY = 86_400.0
+BLOCK = 1 << 24
+
+Part = tuple[np.ndarray, list[str | None]]
+"""Pictures of a chunk, and for each of its names why it is missing, or None."""
+
+
+def folder() -> Path:
+    """Where entries lie: `$UNLABELED_CACHE`, or the user's cache folder."""
+    given = os.environ.get("UNLABELED_CACHE")
+    path = Path(given).expanduser() if given else platformdirs.user_cache_path("unlabeled")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"decoded pictures cannot be kept in {path} ({error.strerror}); "
+            "set UNLABELED_CACHE to a folder that can be written"
+        ) from error
+    return path
+
+
+def limit() -> int:
+    """Bytes that the cache may hold: `$UNLABELED_CACHE_GB`, or 20 GB."""
+    given = os.environ.get("UNLABELED_CACHE_GB", "")
+    try:
+        return int(float(given or DEFAULT_GB) * 1e9)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"UNLABELED_CACHE_GB is '{given}'; give a number of gigabytes") from error
+
+
+class Entry:
+    """An entry that was opened and found whole."""
+
+    def __init__(self, path: Path) -> None:
+        index = json.loads((path / "index.json").read_text())
+        self.path, self.skipped = path, dict(index["skipped"])
+        self.names: list[str] = index["names"]
+        self.kept = np.asarray(index["kept"], np.int64)
+        shape, dtype, checksum = tuple(index["shape"]), np.dtype(index["dtype"]), index["crc32"]
+        if _checksum(path / "pixels.bin") != checksum or len(self.names) != shape[0]:
+            raise ValueError("its checksum is another one")
+        self.pixels = np.memmap(path / "pixels.bin", dtype, "r", shape=shape)
+        with contextlib.suppress(OSError):  # it may be shared by others
+            os.utime(path)
+
+
+def find(key: str) -> Entry | None:
+    """The entry of that key; one that is damaged is removed."""
+    path = folder() / key
+    if not path.is_dir():
+        return None
+    try:
+        return Entry(path)
+    except FileNotFoundError:  # another process removed it meanwhile
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        told = f"the decoded pictures in {path} are damaged ({error}); they are made again"
+        notice(told)
+        shutil.rmtree(path, ignore_errors=True)
+        return None
+
+
+def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> Entry | None:
+    """Write an entry from parts in the order of `names`; None where no picture can be read.
+
+    Raises:
+        UserError: the disk has no room for the expected number of bytes.
+    """
+    root = folder()
+    free = shutil.disk_usage(root).free
+    if expected > free:
+        raise UserError(
+            f"the decoded pictures need {expected / 1e9:.1f} GB, but {root} has {free / 1e9:.1f} "
+            "GB; set UNLABELED_CACHE to another disk, or take smaller pictures with --size"
+        )
+
+    def fill(aside: Path) -> bool:
+        index = _write(aside, names, parts)
+        write_json(aside / "index.json", index, indent=None)
+        return bool(index["names"])
+
+    path = build(key, fill)
+    return None if path is None else Entry(path)
+
+
+def build(key: str, fill: Callable[[Path], bool]) -> Path | None:
+    """The folder of that key; if need be, `fill` writes it aside, and it is renamed when whole.
+
+    None where `fill` says that there is nothing to keep.
+    """
+    root, most = folder(), limit()
+    if (root / key).is_dir():
+        with contextlib.suppress(OSError):
+            os.utime(root / key)
+        return root / key
+    aside = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=root))
+    try:
+        if not fill(aside):
+            return None
+        try:
+            aside.rename(root / key)
+        except OSError:  # another process was quicker
+            if not (root / key).is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    _bound(root, key, most)
+    return root / key
+
+
+def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, Any]:
+    kept: list[int] = []
+    skipped: list[tuple[str, str]] = []
+    checksum, seen = 0, 0
+    shape, dtype = (), ""
+    with (aside / "pixels.bin").open("wb") as file:
+        for pictures, reasons in parts:
+            content = np.ascontiguousarray(pictures)
+            file.write(content.data)
+            checksum = zlib.crc32(content.data, checksum) if content.size else checksum
+            shape, dtype = pictures.shape[1:], pictures.dtype.str
+            for position, reason in enumerate(reasons, seen):
+                if reason is None:
+                    kept.append(position)
+                else:
+                    skipped.append((names[position], reason))
+            seen += len(reasons)
+    listed = aside / "skipped.csv"
+    with listed.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        csv.writer(file).writerows([("name", "reason"), *skipped])
+    return {
+        "shape": [len(kept), *shape],
+        "dtype": dtype,
+        "crc32": checksum,
+        "names": [names[i] for i in kept],
+        "kept": kept,
+        "skipped": skipped,
+    }
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _bound(root: Path, newest: str, most: int) -> None:
+    """Remove what was not used for longest until the rest fits; and leftovers of killed runs."""
+    entries = []
+    for path in root.iterdir():
+        try:
+            changed = path.stat().st_mtime
+            if path.suffix == ".tmp" and time.time() - changed > DAY:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_dir() and path.suffix != ".tmp":
+                size = sum(file.stat().st_size for file in path.iterdir())
+                entries.append((path.name == newest, changed, size, path))
+        except FileNotFoundError:  # another process is at it too
+            continue
+    total = sum(size for _, _, size, _ in entries)
+    for new, _, size, path in sorted(entries):
+        if total <= most or new:
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        total -= size

@@ -1,0 +1,135 @@
+"""Finds the files of a known data set: where one says, in `$UNLABELED_DATA`, or by download."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import struct
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from zipfile import BadZipFile
+
+from unlabeled.data.readers import cache
+from unlabeled.errors import UserError, notice
+
+T = TypeVar("T")
+
+DAMAGED = (
+    *(OSError, ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError),
+    *(MemoryError, NotImplementedError, RuntimeError, tarfile.TarError, BadZipFile),
+    *(pickle.UnpicklingError, struct.error, zlib.error),
+)
+"""What readers of archives, arrays and pickles raise on damaged files."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A data set as its authors give it away.
+
+    Args:
+        name: as one says it, such as CIFAR-10.
+        key: as `--data` has it, such as cifar10.
+        folders: what people call the folder that it lies in, below that of all their data.
+        address: of the files on the network, ending with a slash.
+        files: their names, and the MD5 of each; empty where none was published.
+    """
+
+    name: str
+    key: str
+    folders: tuple[str, ...]
+    address: str
+    files: dict[str, str]
+
+    @property
+    def remedy(self) -> str:
+        """What to get, and where from."""
+        return f"get {', '.join(self.files)} from {self.address}"
+
+
+def find(origin: Origin, place: str | None, look: Callable[[Path], T | None]) -> T:
+    """What `look` sees in the first place that holds the data set.
+
+    The places are `place` alone where it is given; else `$UNLABELED_DATA`, then earlier downloads.
+    What is in neither is downloaded into the cache, which is bounded: what was not used for longest
+    goes first.
+
+    Args:
+        origin: of the data set.
+        place: a file, its folder, or the folder around that.
+        look: None for a path, existing or not, that is nothing of the data set.
+
+    Raises:
+        UserError: it is nowhere, and cannot be downloaded.
+    """
+    if place is not None:
+        path = Path(place).expanduser()
+        if (found := _below(path, origin, look)) is None:
+            what = f"holds no {origin.name}" if path.exists() else "does not exist"
+            raise UserError(f"{place} {what}; {origin.remedy}, and name their folder")
+        return found
+    given = os.environ.get("UNLABELED_DATA")
+    downloads = cache.folder() / f"{origin.key}-download"
+    if given and (found := _below(Path(given).expanduser(), origin, look)) is not None:
+        return found
+    if look(downloads) is None:
+        _fetch(origin, downloads)
+    with contextlib.suppress(OSError):  # it may be shared by others
+        os.utime(downloads)
+    if (found := look(downloads)) is None:
+        raise UserError(f"{downloads} is damaged; remove it")
+    return found
+
+
+def _below(path: Path, origin: Origin, look: Callable[[Path], T | None]) -> T | None:
+    places = (path, *(path / name for name in (origin.key, *origin.folders)))
+    return next((found for p in places if (found := look(p)) is not None), None)
+
+
+def _fetch(origin: Origin, folder: Path) -> None:
+    """Download every file, checked by its MD5; pooch writes aside and renames."""
+    why = "" if all(origin.files.values()) else "no checksum is published"
+    if not why:
+        import pooch
+
+        pooch.get_logger().setLevel("WARNING")
+        told = f"{origin.name} is downloaded from {origin.address} into {folder}"
+        notice(told)
+        load = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
+        try:
+            for name, md5 in origin.files.items():
+                pooch.retrieve(origin.address + name, f"md5:{md5}", name, folder, downloader=load)
+            return
+        except ValueError:  # before OSError: some errors of requests are both
+            why = "what came has another checksum"
+        except OSError as error:
+            why = type(error).__name__
+    raise UserError(
+        f"{origin.name} is not here and cannot be downloaded ({why}): {origin.remedy} and put it "
+        f"into {folder}, or anywhere and say --data {origin.key}:FOLDER"
+    )
+
+
+@contextlib.contextmanager
+def readable(path: Path, origin: Origin) -> Iterator[None]:
+    """Turns what a damaged file brings up into one sentence that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGED as error:
+        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise UserError(
+            f"{path} cannot be read as {origin.name}: {why}; copy or download it again"
+        ) from error
+
+
+def refuse_missing(place: Path, missing: list[str]) -> None:
+    """Raises UserError where files of a set lie in a place, but not these."""
+    if missing:
+        raise UserError(f"{place} lacks {', '.join(missing)}; copy or download it again")

@@ -1,0 +1,298 @@
+"""Pictures in files: folders, tar shards (WebDataset), Parquet and Arrow tables.
+
+They are decoded once, by worker processes, into the cache. What cannot be read is counted, listed
+and left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from unlabeled.data.dataset import Pictures, Samples
+from unlabeled.data.readers import cache, folders
+from unlabeled.data.readers.decoding import (
+    Files,
+    Header,
+    Held,
+    decode,
+    look,
+)
+from unlabeled.data.readers.folders import Listing
+from unlabeled.data.readers.source import (
+    CHUNK,
+    ENDINGS,
+    TABLES,
+    Source,
+    known_endings,
+    name_parts,
+    stamp,
+)
+from unlabeled.data.readers.tables import table_source
+from unlabeled.data.readers.tars import tar_source
+from unlabeled.errors import UserError, notice
+from unlabeled.utils.files import write_json
+
+LARGEST = 96
+"""Pixels of a side, unless the user says otherwise: what two cores learn from in good time."""
+FEW = 512
+"""Pictures that are not worth starting processes for."""
+
+
+def read(
+    path: Path,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    labels_from: Any = None,
+    workers: int | None = None,
+    beside: tuple[str, ...] = (),
+    stored: str | None = None,
+    files: list[str] | None = None,
+) -> Samples:
+    """All pictures of a folder, of tar shards or of tables, in the order of their names.
+
+    Grey if all of them are, else red, green, blue; 16-bit if all are 16-bit grey. TIFFs of floats,
+    of 16-bit colors or of other numbers of channels stay what they are where all are alike; of
+    several kinds the commonest is read and the others are left out. Transparent
+    pictures are laid on white, EXIF rotation is applied. Without `size`, they become squares of the
+    median of their shorter sides, at most 96 pixels, cropped at the centre.
+
+    Args:
+        path: a folder (searched to any depth), or one `.tar`, `.parquet`, `.arrow` or `.feather`.
+        channels: 1 or 3, whatever the files have; or another number, which they must have.
+        size: height and width.
+        labels_from: "folders" (the first folder of a name), a `.csv` of names and labels, an array
+            or `.npy` in the order of the names, the column of a table, or the ending of a label
+            file in a tar (`cls`).
+        workers: processes that decode; as many as there are cores unless given.
+        beside: endings of files that the caller reads, so that they do not count as left out.
+        stored: what numbers an encoder learned from: uint8, mask, uint16 or float32.
+        files: the images to read, by their paths in the folder or whole paths; all unless given.
+
+    Raises:
+        UserError: there are no pictures, none can be read, or labels do not fit.
+    """
+    source = _source(path) if files is None else _listed(path, files)
+    names = source.names
+    others = folders.unread(source.others, path, labels_from, beside)
+    if not names:
+        folders.say_left_out(path, 0, "image", others, source.listing)
+        raise UserError(
+            f"{path} holds no pictures ({', '.join(sorted(ENDINGS))}), tar shards or tables; "
+            "give a folder that does"
+        )
+    folders.say_links(source.listing, path)
+    folders.say_left_out(path, len(names), "image", others, source.listing)
+    workers = 1 if len(names) <= FEW else workers or joblib.cpu_count()
+    looked = _looked(source, workers)
+    if not looked:
+        raise UserError(
+            f"none of the {len(names):,} pictures in {path} can be read; the first, {names[0]}, "
+            f"is {look(next(source.chunks()))[0]}"
+        )
+    channels, kind = _form(looked["forms"], channels, stored, path)
+    if size is None:
+        side = min(LARGEST, int(looked["median_side"]))
+        size = side, side
+        low, high = looked["sides"]
+        if low != high or side < low:
+            notice(
+                f"pictures of {low} to {high} px a side are all fitted to {side}×{side}; "
+                "choose with --size"
+            )
+    if kind == "u1" and looked["forms"].get("1u2"):
+        notice("16-bit pictures are read as 8-bit ones, so only their high byte is taken")
+    if kind == "u1" and looked["cut"]:
+        notice(
+            f"{looked['cut']:,} color images of 16 bits are read with 8; to keep all, save them as "
+            "TIFF and pip install 'unlabeled[tiff]'"
+        )
+    if looked["pages"]:
+        notice(f"{looked['pages']:,} pictures have several pages or frames; the first is taken")
+    entry = _entry(source, channels, size, kind, workers)
+    if entry is None:
+        why = decode(next(source.chunks()), channels, size, kind)[1][0]
+        raise UserError(
+            f"none of the {len(names):,} pictures in {path} can be read; the first, {names[0]}, "
+            f"is {why}"
+        )
+    _tell_skipped(entry, len(names))
+    samples = Samples(Pictures(entry.pixels), names=entry.names)
+    if labels_from is None:
+        return samples
+    from unlabeled.data.readers.labels import attach
+
+    return attach(samples, labels_from, entry.kept, names, source.labels)
+
+
+def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: Path) -> np.ndarray:
+    """Pictures of a known data set that were read already, decoded once into the cache.
+
+    Args:
+        contents: the N files, all of them whole.
+        channels: 1 or 3.
+        size: height and width.
+        path: where they come from.
+
+    Returns:
+        uint8 (N, channels, *size), mapped into memory.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    names = [str(row) for row in range(len(contents))]
+    source = Source(
+        names,
+        [(hashlib.sha256(b"".join(contents)).hexdigest(), *map(len, contents))],
+        lambda: map(Held, name_parts(names), name_parts(contents)),
+        lambda _: None,
+    )
+    workers = 1 if len(names) <= FEW else joblib.cpu_count()
+    entry = _entry(source, channels, size, "u1", workers)
+    if entry is None or entry.skipped:
+        number = len(entry.skipped) if entry else len(names)
+        raise UserError(
+            f"{number:,} of the {len(names):,} pictures in {path} are damaged; "
+            "copy or download it again"
+        )
+    return entry.pixels
+
+
+def _form(
+    forms: dict[str, int], channels: int | None, stored: str | None, path: Path
+) -> tuple[int, str]:
+    """Number of channels and kind of number that pictures are read as, by how many are of each."""
+    usual = {form: n for form, n in forms.items() if form in ("1u1", "3u1", "1u2")}
+    other = {form: n for form, n in forms.items() if form not in usual}
+    if channels is not None:
+        other = {form: n for form, n in other.items() if int(form[:-2]) == channels}
+    if sum(usual.values()) >= max(other.values(), default=0) and channels in (None, 1, 3):
+        grey = "3u1" not in usual if channels is None else channels == 1
+        deep = grey and "1u1" not in usual and stored not in ("uint8", "mask")
+        return (1 if grey else 3), "u2" if deep else "u1"
+    if not other:
+        known = ", ".join(f"{form[:-2]} of {np.dtype(form[-2:])}" for form in forms)
+        raise UserError(
+            f"the images in {path} have other channels ({known}) than the {channels} that are "
+            "needed; convert them, or train an encoder on images like these"
+        )
+    form = max(other, key=lambda form: other[form])
+    return int(form[:-2]), form[-2:]
+
+
+def _entry(
+    source: Source, channels: int, size: tuple[int, int], kind: str, workers: int
+) -> cache.Entry | None:
+    """The decoded pictures in the cache, put there if need be; None where none can be read."""
+    key = f"{source.stamp[:24]}-{channels}x{size[0]}x{size[1]}-{kind}"
+    if entry := cache.find(key):
+        return entry
+    parts = _mapped(decode, source, workers, "decoding", channels, size, kind)
+    expected = len(source.names) * channels * size[0] * size[1] * np.dtype(kind).itemsize
+    return cache.make(key, source.names, parts, expected)
+
+
+def _source(path: Path) -> Source:
+    root = path if path.is_dir() else path.parent
+    shards, pictures = [path.name], []
+    listing = Listing()
+    if path.is_dir():
+        listing = folders.walk(path)
+        there = sorted([*listing.names, *listing.broken])
+        pictures = folders.of_kind(
+            there, known_endings(), folders.is_image, lambda name: folders.head(path / name)
+        )
+        shards = [p for p in listing.names if p.lower().endswith((".tar", *TABLES))]
+        listing.broken = sorted({*listing.broken} - {*pictures})  # decoding says so of these
+    kinds = {"pictures": pictures, "tar": [p for p in shards if p.lower().endswith(".tar")]}
+    kinds["tables"] = [p for p in shards if not p.lower().endswith(".tar")]
+    if sum(map(bool, kinds.values())) > 1:
+        told = ", ".join(f"{len(held):,} {kind}" for kind, held in kinds.items() if held)
+        raise UserError(f"{path} holds {told} at once; give a folder with one kind of them")
+    others = sorted({*listing.names} - {*pictures, *shards})
+    if pictures:
+        source = _listed(root, pictures)
+    else:
+        source = (
+            tar_source(root, kinds["tar"]) if kinds["tar"] else table_source(root, kinds["tables"])
+        )
+    listing.special += source.listing.special
+    source.others, source.listing = [*others, *source.others], listing
+    return source
+
+
+def _listed(root: Path, files: list[str]) -> Source:
+    return Source(
+        files,
+        [stamp(root / file) for file in files],
+        lambda: (Files(str(root), part) for part in name_parts(files)),
+        lambda _: None,
+    )
+
+
+def _looked(source: Source, workers: int) -> dict[str, Any] | None:
+    """What the headers say of all pictures together, kept in the cache; None if none has one."""
+    path = cache.folder() / f"{source.stamp[:24]}.json"
+    if path.is_file():
+        try:
+            return dict(json.loads(path.read_text()))
+        except ValueError:
+            path.unlink()
+    headers = [
+        header
+        for part in _mapped(look, source, workers, "looking at")
+        for header in part
+        if isinstance(header, Header)
+    ]
+    if not headers:
+        return None
+    sides = [side for header in headers for side in header.size]
+    looked = {
+        "forms": dict(Counter(f"{header.channels}{header.kind}" for header in headers)),
+        "cut": sum(header.cut for header in headers),
+        "pages": sum(header.pages for header in headers),
+        "sides": [min(sides), max(sides)],
+        "median_side": statistics.median_low([min(header.size) for header in headers]),
+    }
+    write_json(path, looked)
+    return looked
+
+
+def _mapped(
+    task: Callable[..., Any], source: Source, workers: int, verb: str, *arguments: Any
+) -> Iterator[Any]:
+    """The task's results on all chunks, in order, by worker processes, with a bar."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    jobs = (joblib.delayed(task)(chunk, *arguments) for chunk in source.chunks())
+    results = joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)
+    total = len(source.names)
+    quiet = not sys.stderr.isatty()
+    tasks = -(-total // CHUNK)
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+        shown = bar.add_task(f"{verb} {total:,} pictures", total=tasks)
+        for result in results:
+            yield result
+            bar.advance(shown)
+
+
+def _tell_skipped(entry: cache.Entry, total: int) -> None:
+    if entry.skipped:
+        reasons = Counter(reason.partition(":")[0] for reason in entry.skipped.values())
+        counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
+        first = ", ".join(list(entry.skipped)[:3])
+        notice(
+            f"{len(entry.skipped):,} of {total:,} pictures are left out ({counted}), such as "
+            f"{first}; all are listed in {entry.path / 'skipped.csv'}"
+        )

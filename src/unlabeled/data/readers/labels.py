@@ -1,0 +1,396 @@
+"""Labels: classes, numbers, or none, from arrays, folders and tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from unlabeled.data.dataset import Samples
+from unlabeled.data.readers import folders
+from unlabeled.errors import UserError, notice
+
+FORMS = "'folders', a .csv or .tsv, an array as .npy, or the column of a table"
+TABLES = (".csv", ".tsv", ".tab", ".psv", ".txt")
+SEPARATORS = ",;\t|"
+NO_LABEL = {
+    *("", "NaN", "nan", "-NaN", "-nan", "NAN", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
+    *("NULL", "null", "None"),
+}
+"""Words that stand for a missing value, as pandas reads them."""
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2}|\d{4,})")
+DIGIT, FEW_CODES, EACH, FILLED = 9, 20, 5, 0.8
+"""What whole numbers are taken for classes, in `_are_codes`."""
+
+
+def add(
+    samples: Samples, labels: dict[str, Any], words: bool = False, beside: Sequence[str] = ()
+) -> None:
+    """Give samples factors: classes as codes with −1 for no label, or numbers with NaN for none.
+
+    No label is −1 among whole numbers (unless others are below it), NaN among floats, None, and
+    in text an empty cell or one of `NO_LABEL`. Words and truth values are classes. Numbers are
+    classes where they look like codes: whole, and either from 0 to 9, or counted from 0 or 1 with
+    at most a fifth left out, or at most 20 of them with 5 samples each on average. Other numbers,
+    such as ages, are numbers. What has no two classes is left out; all of this is said.
+
+    Args:
+        samples: whose `factors` and `classes` are extended.
+        labels: by name of a factor one for each sample, (N,): arrays of any type.
+        words: whether they are names of classes whatever they look like, unless empty.
+        beside: what else is to be said of samples without labels.
+
+    Raises:
+        UserError: numbers stand beside words, or some are infinite.
+    """
+    counts: dict[int, list[str]] = defaultdict(list)
+    for name, given in labels.items():
+        found = _factor(name, np.asarray(given), words)
+        if found is not None:
+            samples.factors[name], classes = found
+            if classes is not None:
+                samples.classes[name] = classes
+            counts[int(samples.known(name).sum())].append(name)
+    told = [
+        f"{n:,} of {len(samples):,} samples have labels ({', '.join(names)}), "
+        "the others are kept without one"
+        for n, names in counts.items()
+        if n < len(samples)
+    ]
+    if told or beside:
+        notice("; ".join([*told, *beside]))
+
+
+def _factor(
+    name: str, values: np.ndarray, words: bool
+) -> tuple[np.ndarray, list[str] | None] | None:
+    """Codes and classes, or numbers and None; nothing where there are no two classes."""
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    known, numbers = (values != "", None) if words else _parsed(name, values)
+    if numbers is not None and not (numbers[known] % 1).any() and not (numbers[known] < -1).any():
+        known &= numbers != -1
+    there = values[known]
+    if len(there) and numbers is not None and not _are_codes(numbers[known]):
+        notice(
+            f"{name} holds numbers, not classes, so its R² is measured and no classes are learned "
+            f"from it; for classes write its values as words, such as '{name} {there[0]}'"
+        )
+        return np.where(known, numbers, np.nan), None
+    if numbers is not None and values.dtype.kind in "fO":
+        there = numbers[known].astype(np.int64)
+    try:
+        classes, codes = np.unique(there, return_inverse=True)
+    except TypeError as error:
+        raise UserError(f"labels are numbers or words, one of each kind: {error}") from error
+    if len(classes) < 2:
+        why = f"{classes[0]}" if len(there) else "none"
+        why += ", as -1 means no label" if numbers is not None and len(there) < len(values) else ""
+        notice(f"{name}: all labels are the same ({why}), so they are left out")
+        return None
+    full = np.full(len(values), -1, np.int64)
+    full[known] = codes
+    return full, [str(c) for c in classes]
+
+
+def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Which values are there, (N,), and all as numbers with NaN elsewhere; None of words."""
+    kind = values.dtype.kind
+    if kind in "iuf":
+        numbers = values.astype(np.float64)
+        known = ~np.isnan(numbers)
+    else:
+        cells = [None if _is_missing(v) else v for v in values.tolist()]
+        known = np.array([cell is not None for cell in cells], bool)
+        there = [cell for cell in cells if cell is not None]
+        of_words = [isinstance(cell, str) for cell in there]
+        if any(of_words) and not all(of_words):
+            raise UserError(
+                f"labels are numbers or words, one of each kind, but {name} has "
+                f"{there[of_words.index(True)]!r} beside {there[of_words.index(False)]!r}"
+            )
+        parsed = [_number(cell) for cell in there]
+        if not there or any(number is None for number in parsed):
+            return known, None
+        numbers = np.full(len(values), np.nan)
+        numbers[known] = np.array(parsed, np.float64)
+    if np.isinf(numbers).any():
+        raise UserError(f"{name} holds infinite values; leave them empty where there is no label")
+    return known, numbers
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, float):
+        return bool(np.isnan(value))
+    return value is None or str(value).strip() in NO_LABEL
+
+
+def _number(value: Any) -> float | None:
+    """A number, or a word that is one; None of others."""
+    if isinstance(value, str):
+        value = DECIMAL_COMMA.sub(r"\1.\2", value.strip())
+        return float(value) if NUMBER.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return None
+    return float(value)
+
+
+def _are_codes(numbers: np.ndarray) -> bool:
+    """Whether numbers look like codes of classes, as `add` says."""
+    if (numbers % 1).any():
+        return False
+    distinct = np.unique(numbers)
+    low, high = distinct[0], distinct[-1]
+    if low in (0, 1) and len(distinct) >= FILLED * (high - low + 1):
+        return True
+    few = len(distinct) <= FEW_CODES and len(numbers) >= EACH * len(distinct)
+    return bool(few or 0 <= low <= high <= DIGIT)
+
+
+def attach(
+    samples: Samples,
+    labels_from: Any,
+    kept: np.ndarray,
+    names: list[str],
+    column: Callable[[str], list[str] | None],
+) -> Samples:
+    """The samples with their labels as factors; those without a label stay, as `add` has it.
+
+    Args:
+        samples: those that could be read.
+        labels_from: as in `encoded.read`.
+        kept: their rows among all, (N,).
+        names: of all.
+        column: labels of all by the name of a column, or None.
+
+    Raises:
+        UserError: the labels cannot be read, or do not fit the samples.
+    """
+    text = str(labels_from) if isinstance(labels_from, str | Path) else ""
+    table, chosen = _as_table(text)
+    beside: list[str] = []
+    if not text or text.endswith(".npy"):
+        labels = {"label": _array(labels_from, Path(text) if text else None, len(names))}
+    elif text == "folders":
+        labels = {"label": np.array(folders.labels(names))}
+    elif table:
+        labels, beside = _table(table, chosen, names)
+    else:
+        cells = column(text)
+        if cells is None:
+            raise UserError(f"there are no labels '{text}' in this data; give {FORMS}")
+        labels = {text: np.array(cells)}
+    kept_labels = {factor: values[kept] for factor, values in labels.items()}
+    add(samples, kept_labels, text in ("folders", "txt"), beside)  # .txt are captions
+    return samples
+
+
+def _as_table(text: str) -> tuple[Path | None, str | None]:
+    """`labels.csv` or `labels.csv:breed` -> the file, and the column that was chosen."""
+    for ending in TABLES:
+        match = re.fullmatch(rf"(.*{re.escape(ending)})(?::(.+))?", text, re.IGNORECASE)
+        path = Path(match[1]).expanduser() if match else None
+        if match and path and (ending != ".txt" or path.is_file()):
+            return path, match[2]
+    return None, None
+
+
+def _array(given: Any, place: Path | None, total: int) -> np.ndarray:
+    try:
+        values = np.load(place, allow_pickle=False) if place else np.asarray(given)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"the labels in {place} cannot be read: {error}") from error
+    if values.shape != (total,):
+        raise UserError(
+            f"the labels are {values.shape}, but there are {total:,} pictures, damaged ones "
+            "counted; give one label for each, in the order of their names"
+        )
+    return values
+
+
+def _table(
+    path: Path, chosen: str | None, names: list[str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The columns of labels, a text for each name, empty where the file has none; what fits not.
+
+    The column that matches most names is that of the names; see `_match`.
+    """
+    head, rows = _cells(path)
+    chosen = None if chosen is None else unicodedata.normalize("NFC", chosen)
+    if chosen is not None and chosen not in head:
+        raise UserError(f"{path} has no column '{chosen}'; it has {', '.join(filter(None, head))}")
+    own = {_stem(_key(name)): name for name in names}
+    if any(_stem(_key(cell)) in own and "." in cell for cell in head):
+        raise UserError(f"the first row of {path} names a sample; put a head above it: file,label")
+    columns = [[_key(row[i]) for row in rows] for i in range(len(head))]
+    exact = {_key(name) for name in names}
+    scores = [
+        (len(own.keys() & {_stem(k) for k in keys}), len(exact & set(keys)), -i)
+        for i, keys in enumerate(columns)
+    ]
+    matched, _, place = max(scores)
+    if not matched:
+        raise UserError(
+            f"{path} names none of the pictures: its first is '{rows[0][0] if rows else ''}', "
+            f"theirs is '{names[0]}'"
+        )
+    if chosen is not None and head[-place] == chosen:
+        raise UserError(f"'{chosen}' of {path} names the samples; choose another column")
+    shown = [i for i in range(len(head)) if head[i] == chosen]
+    if chosen is None:
+        shown = [i for i in range(len(head)) if i != -place and head[i] not in ("", "Unnamed: 0")]
+        # Another column of names, or a number of each row, is no label.
+        each = [i for i in shown if len(rows) > 2 and len(set(columns[i])) == len(rows)]
+        each = [i for i in each if scores[i][0] > matched / 2 or _counts(columns[i])]
+        if each and len(each) < len(shown):
+            which = ", ".join(head[i] for i in each)
+            notice(
+                f"{which} of {path.name} is another in every row, so it is not taken for a label"
+            )
+            shown = [i for i in shown if i not in each]
+    labels = [[row[i] for i in shown] for row in rows]
+    found = _match(path, names, columns[-place], [tuple(cells) for cells in labels])
+    if not any(row is not None for row in found):
+        raise UserError(
+            f"{path} names none of the pictures: its first is '{rows[0][-place]}', "
+            f"theirs is '{names[0]}'"
+        )
+    used = {columns[-place][row] for row in found if row is not None}
+    unused = [
+        row[-place] for row, key in zip(rows, columns[-place], strict=True) if key not in used
+    ]
+    bare = [name for name, row in zip(names, found, strict=True) if row is None]
+    beside = []
+    if unused:
+        beside.append(
+            f"{len(unused):,} of {len(rows):,} rows of {path.name} name no sample, such as "
+            f"'{unused[0]}'"
+        )
+    if bare:
+        beside.append(f"{len(bare):,} of {len(names):,} samples have no row, such as '{bare[0]}'")
+    columns_of = {
+        head[i]: np.array(["" if row is None else labels[row][j] for row in found])
+        for j, i in enumerate(shown)
+    }
+    return columns_of, beside
+
+
+def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table in text, whatever its encoding and what separates its cells."""
+    try:
+        text = _decoded(path)
+        lines = text.splitlines()
+        separators = SEPARATORS
+        if lines and (said := re.fullmatch(r'"?sep=(.)"?', lines[0])):  # by Excel
+            separators, text = said[1], text.partition("\n")[2]
+        tables = [
+            [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=s) if any(row)]
+            for s in separators
+        ]
+    except (OSError, csv.Error) as error:
+        raise UserError(f"the labels in {path} cannot be read: {error}") from error
+
+    def fits(table: list[list[str]]) -> tuple[bool, int]:
+        """Whether all rows have the same cells, of which there are several; and how many."""
+        width = len(table[0]) if table else 0
+        return width > 1 and all(len(row) == width for row in table), width
+
+    head, *rows = max(tables, key=fits) or [[]]
+    if len(head) < 2 or any(len(row) != len(head) for row in rows):
+        raise UserError(
+            f"{path} must have a head and rows as long: the name of a picture, then its labels"
+        )
+    return [cell.strip() for cell in head], [[cell.strip() for cell in row] for row in rows]
+
+
+def _decoded(path: Path) -> str:
+    """Text as UTF-8 or UTF-16, else as Windows writes it in western Europe; letters composed."""
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = content.decode("utf-16", errors="replace")
+    elif content.startswith(b"\0"):
+        text = content.decode("utf-16-be", errors="replace")
+    elif b"\0" in content[:200]:
+        text = content.decode("utf-16-le", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            notice(f"{path} is no UTF-8, so it is read as Latin-1 (Windows-1252)")
+            text = content.decode("cp1252", errors="replace")
+    return unicodedata.normalize("NFC", text)
+
+
+def _key(name: str) -> str:
+    """A name as it is compared: letters composed, with slashes, without `./`."""
+    name = unicodedata.normalize("NFC", name).replace("\\", "/")
+    return PurePosixPath(name).as_posix() if name else ""
+
+
+def _stem(key: str) -> str:
+    """The last part of a path without its ending."""
+    return _without_ending(key.rpartition("/")[2])
+
+
+def _without_ending(key: str) -> str:
+    return re.sub(r"(?<=[^/])\.[A-Za-z][A-Za-z0-9]{1,4}$", "", key)
+
+
+def _counts(cells: list[str]) -> bool:
+    """Whether they are the numbers of the rows, from 0 or 1."""
+    if not all(cell.isdecimal() for cell in cells):
+        return False
+    numbers = sorted(map(int, cells))
+    return numbers in (list(range(len(cells))), list(range(1, len(cells) + 1)))
+
+
+def _match(
+    path: Path, names: list[str], keys: list[str], labels: list[tuple[str, ...]]
+) -> list[int | None]:
+    """The row of each name: that of the very path, else of one that ends with the other, else of
+    one that does so without endings.
+
+    Raises:
+        UserError: a name has rows that differ, or a row could be of several names.
+    """
+    rows: dict[str, int] = {}
+    for i, key in enumerate(keys):
+        if labels[rows.setdefault(key, i)] != labels[i]:
+            raise UserError(f"{path} gives '{key}' two different labels; keep one")
+    rows.pop("", None)
+    own = [_key(name) for name in names]
+    found = [rows.get(name) for name in own]
+    for form in (str, _without_ending):
+        used = set(found)
+        left = {key: row for key, row in rows.items() if row not in used}
+        by_last = defaultdict(set)
+        for key, row in left.items():
+            for text in {key, form(key)}:
+                by_last[text.rpartition("/")[2]].add((f"/{text}", row))
+        owners: dict[int, list[str]] = defaultdict(list)
+        for i, name in enumerate(own):
+            whole = f"/{form(name)}"
+            fitting = {
+                row
+                for text, row in by_last.get(whole.rpartition("/")[2], ())
+                if found[i] is None and (whole.endswith(text) or text.endswith(whole))
+            }
+            if len({labels[row] for row in fitting}) > 1:
+                raise UserError(f"{path} gives '{name}' two different labels; keep one")
+            if fitting:
+                found[i] = min(fitting)
+                owners[min(fitting)].append(name)
+        for row, several in owners.items():
+            if len(several) > 1:
+                raise UserError(
+                    f"{path} names '{keys[row]}', but {len(several)} are called so; give paths"
+                )
+    return found

@@ -1,0 +1,428 @@
+"""Images with captions: a folder with `.txt` beside them, a table of captions, or tar shards."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import tarfile
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unlabeled.data.dataset import PARTNER, Samples, Splits
+from unlabeled.data.readers import bpe, tars
+from unlabeled.data.readers import images as encoded
+from unlabeled.data.split import split
+from unlabeled.errors import UserError, notice
+from unlabeled.utils.files import read_text
+
+LENGTH, VOCABULARY = 32, 4096
+IMAGE = (
+    *("file_name", "filepath", "file_path", "file", "image", "filename", "image_path", "img_path"),
+    *("image_file", "image_name", "img", "path", "image_id", "name"),
+)
+CAPTION = ("text", "caption", "captions", "title", "comment", "description", "sentence", "raw")
+TABLES = (".csv", ".tsv", ".jsonl")
+SEPARATORS = "\t,;|"
+
+
+def load(place: str | None = None, length: int = LENGTH) -> Splits:
+    """Images and their captions in tokens, as the factor `partner` (N, captions, length).
+
+    Captions are, in this order: in tar shards (WebDataset) the `.txt` of the same stem; in a folder
+    `captions.csv`, `metadata.csv` or any other only `.csv`, `.tsv` or `.jsonl`, also in its
+    sub-folders; a `.txt` beside each image. A table's head, or the keys of its lines, name a column
+    for the file and one for the text, as in open_clip's and Hugging Face's; tabs, commas,
+    semicolons or | stand between columns. Files are named by whole paths, paths from the table or
+    from the folder, or their unique end, with or without an ending. Several captions of an image
+    are all kept. Images without a caption, and captions without an image, are left out, and it is
+    said. A fifth is kept for testing, drawn by name.
+
+    Args:
+        place: the folder, one `.tar`, or the table of captions.
+        length: tokens of a caption at most.
+
+    Raises:
+        UserError: there are no images, or no captions of theirs.
+    """
+    if place is None:
+        raise UserError("say where the images with captions are: --data pairs:FOLDER")
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise UserError(f"no data at '{place}': give a folder, a .tar, or a table of captions")
+    samples, captions = _read(path)
+    texts = {caption for own in captions for caption in own}
+    if len(texts) < 2:
+        raise UserError(f"all captions in {place} are '{next(iter(texts))}'; give some that differ")
+    most, least = max(map(len, captions)), min(map(len, captions))
+    if most > 1:
+        many, total = f"{least} to {most}" if least < most else most, sum(map(len, captions))
+        notice(
+            f"{len(captions):,} images have {many} captions each, {total:,} in all; each step "
+            "draws one of each image, and tests take the first"
+        )
+    samples.factors = {PARTNER: np.arange(len(captions))}  # for now, which image it is
+    splits = split(samples, f"pairs:{place}")
+    splits = with_captions(splits, captions, length, VOCABULARY)
+    _say_cut(splits.tokenizer, [caption for own in captions for caption in own], length)
+    return splits
+
+
+def with_captions(
+    splits: Splits, captions: Sequence[Sequence[str]], length: int, vocabulary: int
+) -> Splits:
+    """Captions in tokens, learnt from those of the training part.
+
+    Args:
+        splits: whose factor `partner` holds the number of each picture.
+        captions: some for each number; where one has fewer than others, they come again.
+        length: tokens at most.
+        vocabulary: tokens at most.
+    """
+    numbers = splits.train.factors[PARTNER]
+    learnt = (text for number in numbers for text in captions[number])
+    tokenizer = bpe.train_tokenizer(learnt, vocabulary)
+    most = max(map(len, captions))
+    told = [[own[i % len(own)] for i in range(most)] for own in captions]
+    table = tokens(tokenizer, [text for own in told for text in own], length)
+    table = table.reshape(len(captions), most, length)
+    for part in (splits.train, splits.test, splits.validation):
+        part.factors[PARTNER] = table[part.factors[PARTNER]]
+    splits.target = None if splits.target == PARTNER else splits.target
+    splits.tokenizer, splits.vocabulary = tokenizer.to_str(), tokenizer.get_vocab_size()
+    return splits
+
+
+def tokens(tokenizer: Any, texts: Sequence[str], length: int) -> np.ndarray:
+    """Captions as int64 (N, length), padded; of longer ones the beginning."""
+    table = np.zeros((len(texts), length), np.int64)
+    for row, ids in zip(table, bpe.encode(tokenizer, texts), strict=True):
+        row[: len(ids[:length])] = ids[:length]
+    return table
+
+
+def _say_cut(tokenizer: str, texts: Sequence[str], length: int) -> None:
+    """How many captions are longer than what is read of them."""
+    ids = bpe.encode(bpe.open_tokenizer(tokenizer), texts)
+    cut = [text for text, one in zip(texts, ids, strict=True) if len(one) > length]
+    if cut:
+        notice(
+            f"{len(cut):,} of {len(texts):,} captions have more than {length} tokens and are cut, "
+            f"such as '{cut[0][:60]}'"
+        )
+
+
+def _read(path: Path) -> tuple[Samples, list[list[str]]]:
+    """Images that have captions, and the captions of each."""
+    root = path if path.is_dir() else path.parent
+    shards = [p for p in ([path] if path.is_file() else sorted(path.rglob("*"))) if _is_tar(p)]
+    source = encoded._source(path if shards else root)
+    images = source.names
+    if shards:
+        by_image, missing, empty = _members(shards, source)
+    elif tables := _tables(path, images):
+        by_image, missing, empty = _from_tables(tables, root, images)
+    else:
+        by_image, missing, empty = _beside(root, images)
+    if not by_image:
+        named = f": they name '{missing[0]}'" if missing else ""
+        named += f", and the first image is '{images[0]}'" if missing and images else ""
+        raise UserError(
+            f"{path} has no captions of its {len(images):,} images{named}; put a .txt beside each "
+            "image, or a .csv or .jsonl of file names and captions in the folder"
+        )
+    _say_left_out(path, images, by_image, missing, empty)
+    if shards:
+        samples = encoded.read(path, 3, beside=(".txt",))
+    else:
+        samples = encoded.read(root, 3, files=sorted(by_image))
+    names = samples.names or []
+    rows = np.array([row for row, name in enumerate(names) if name in by_image], int)
+    return samples.take(rows), [by_image[names[row]] for row in rows]
+
+
+def _is_tar(path: Path) -> bool:
+    return path.suffix.lower() == ".tar" and path.is_file()
+
+
+def _members(
+    shards: Sequence[Path], source: encoded.Source
+) -> tuple[dict[str, list[str]], list[str], int]:
+    """Captions of tar shards, as `_beside` gives them."""
+    texts = source.labels("txt") or [""] * len(source.names)
+    by_image = {name: _lines(text) for name, text in zip(source.names, texts, strict=True)}
+    by_image = {name: own for name, own in by_image.items() if own}
+    stems = {tars._stem(name)[0] for name in source.names}
+    missing = []
+    for shard in shards:
+        with tarfile.open(shard, "r:") as tar:  # whole, or its images could not be listed
+            held = [member.name for member in tar if member.name.endswith(".txt")]
+        prefix = next(
+            (p for p in (f"{shard.name}/", "") if any(s.startswith(p) for s in stems)), ""
+        )
+        missing += [name for name in held if prefix + tars._stem(name)[0] not in stems]
+    return by_image, missing, 0
+
+
+def _say_left_out(
+    path: Path,
+    images: Sequence[str],
+    by_image: dict[str, list[str]],
+    missing: list[str],
+    empty: int,
+) -> None:
+    """One line that counts images without captions, and captions without images."""
+    bare = [name for name in images if name not in by_image]
+    parts = []
+    if bare:
+        parts.append(f"{len(bare):,} of {len(images):,} images have no caption ({_some(bare)})")
+    if missing:
+        parts.append(f"{len(missing):,} captions are of images not there ({_some(missing)})")
+    if empty:
+        parts.append(f"{empty:,} captions are empty")
+    if parts:
+        notice(f"{path}: {len(by_image):,} images have captions; {', '.join(parts)}; left out")
+
+
+def _some(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _beside(root: Path, images: Sequence[str]) -> tuple[dict[str, list[str]], list[str], int]:
+    """Captions from the `.txt` of the same stem, those of no image, and how many are empty."""
+    texts = {(root / name).with_suffix(".txt"): name for name in images}
+    by_image, empty = {}, 0
+    for file, name in texts.items():
+        if file.is_file():
+            if own := _lines(read_text(file)):
+                by_image[name] = own
+            else:
+                empty += 1
+    others = (p for p in sorted(root.rglob("*.txt")) if p not in texts)
+    return by_image, [p.relative_to(root).as_posix() for p in others], empty
+
+
+def _tables(path: Path, images: Sequence[str]) -> list[Path]:
+    """The tables of captions; of several in a folder those called captions or metadata."""
+    if path.is_file():
+        return [path]
+    files = sorted(path.iterdir())
+    tables = [file for file in files if file.suffix.lower() in TABLES]
+    if (path / "captions.txt").is_file() and not any(
+        PurePosixPath(name).with_suffix("").as_posix() == "captions" for name in images
+    ):
+        tables.append(path / "captions.txt")
+    for name in ("captions", "metadata"):
+        if named := [table for table in tables if table.stem == name]:
+            tables = named
+            break
+    if len(tables) > 1:
+        several = " and ".join(table.name for table in tables[:2])
+        raise UserError(f"{path} holds {several}; name that of the captions captions.csv")
+    if tables:
+        return tables
+    return sorted(  # as Hugging Face has it, one in each folder
+        file
+        for name in ("captions", "metadata")
+        for ending in TABLES
+        for file in path.rglob(name + ending)
+    )
+
+
+def _from_tables(
+    tables: Sequence[Path], root: Path, images: Sequence[str]
+) -> tuple[dict[str, list[str]], list[str], int]:
+    """Captions of each image, names that are of none, and how many captions are empty."""
+    by_image: defaultdict[str, list[str]] = defaultdict(list)
+    missing: list[str] = []
+    empty, by_end = 0, 0
+    match = _matching(root, images)
+    for table in tables:
+        for name, captions in _rows(table):
+            image, exact = match(name, table.parent)
+            by_end += bool(image and not exact)
+            texts = [line for text in captions for line in [_clean(text)] if line]
+            empty += not texts
+            if image is None:
+                missing += [name] * len(texts)
+            elif texts:
+                by_image[image] += texts
+    if by_end:
+        notice(
+            f"{by_end:,} rows of {tables[0].name} name images by the end of their paths, or stem"
+        )
+    return dict(by_image), missing, empty
+
+
+Match = Callable[[str, Path], tuple[str | None, bool]]
+
+
+def _matching(root: Path, images: Sequence[str]) -> Match:
+    """Which image a table in a folder means by a name, and whether that is its very path."""
+    paths = {_composed(name): name for name in images}
+    by_last: defaultdict[str, list[str]] = defaultdict(list)
+    by_stem: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        last = PurePosixPath(path).name
+        by_last[last].append(path)
+        by_stem[PurePosixPath(last).stem].append(path)
+    whole = root.absolute()
+
+    def match(name: str, folder: Path) -> tuple[str | None, bool]:
+        name = name.strip().replace("\\", "/").removeprefix("file://")
+        for base in (folder, root):
+            place = os.path.normpath(base.absolute() / name)
+            inside = _composed(os.path.relpath(place, whole).replace(os.sep, "/"))
+            if inside in paths:
+                return paths[inside], True
+            if inside.startswith("../") and Path(place).is_file():
+                return place, True
+        parts = PurePosixPath(_composed(name)).parts
+        last = parts[-1] if parts else ""
+        alike = by_last.get(last) or by_stem.get(last) or []
+        alike = [path for path in alike if _same_end(PurePosixPath(path).parts[:-1], parts[:-1])]
+        if len(alike) > 1:
+            raise UserError(
+                f"the captions name '{name}', but {len(alike)} images are called so, such as "
+                f"{alike[0]} and {alike[1]}; give their paths"
+            )
+        if not alike and (numbered := re.fullmatch(r"(.+)#\d+", name)):  # Flickr's captions
+            return match(numbered[1], folder)
+        return (paths[alike[0]], False) if alike else (None, False)
+
+    return match
+
+
+def _same_end(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether the shorter path of folders is the end of the longer one."""
+    n = min(len(a), len(b))
+    return not n or a[-n:] == b[-n:]
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _clean(text: str) -> str:
+    """A caption in composed letters, its spaces single."""
+    return " ".join(_composed(text).split())
+
+
+class _Columns(NamedTuple):
+    image: str
+    caption: str
+
+
+def _rows(path: Path) -> list[tuple[str, list[str]]]:
+    """File names and captions of a table."""
+    text = read_text(path)
+    if path.suffix.lower() == ".jsonl":
+        entries = _json_lines(path, text)
+        keys = list(dict.fromkeys(key for entry in entries for key in entry))
+        columns = _columns(keys)
+        if columns is None:
+            raise _no_columns(path, keys)
+        pairs = [(entry.get(columns.image), entry.get(columns.caption)) for entry in entries]
+        return [
+            (
+                str(name),
+                [str(one) for one in (texts if isinstance(texts, list) else [texts]) if one],
+            )
+            for name, texts in pairs
+            if name
+        ]
+    head = text.lstrip().partition("\n")[0].strip("\r")
+    options = [(_columns(_split(head, mark)), mark) for mark in SEPARATORS]
+    option = next((one for one in options if one[0]), None)
+    if option is None:
+        mark = max(SEPARATORS, key=head.count)
+        cells = _split(head, mark)
+        if len(cells) < 2 or PurePosixPath(cells[0].partition("#")[0]).suffix.lower() not in (
+            encoded.ENDINGS
+        ):
+            raise _no_columns(path, cells)
+        rows = _cells(path, text, mark, len(cells))
+        return [(row[0], [row[-1]]) for row in rows]  # no head: the image first, its caption last
+    columns, mark = option
+    assert columns
+    keys = _split(head, mark)
+    image, caption = keys.index(columns.image), keys.index(columns.caption)
+    rows = _cells(path, text, mark, len(keys))[1:]
+    return [(row[image], [row[caption]]) for row in rows]
+
+
+def _split(line: str, mark: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [])]
+
+
+def _cells(path: Path, text: str, mark: str, number: int) -> list[list[str]]:
+    """Rows of so many cells; what a last cell holds of the separator, unquoted, is kept in it."""
+
+    def parsed(quoting: Any) -> list[list[str]]:
+        try:
+            lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark, quoting=quoting)
+            return [row for row in lines if any(cell.strip() for cell in row)]
+        except csv.Error as error:
+            raise UserError(f"{path} cannot be read as a table: {error}; save it again") from error
+
+    rows = parsed(csv.QUOTE_MINIMAL)
+    if any(len(row) != number or any("\n" in cell for cell in row) for row in rows):
+        plain = parsed(csv.QUOTE_NONE)  # a quote may be no more than a sign
+        if all(len(row) == number for row in plain):
+            rows = plain
+    long, short = ([row for row in rows if o(len(row))] for o in (number.__lt__, number.__gt__))
+    if long:
+        notice(
+            f"{len(long):,} rows of {path.name} have more cells than its head, such as that of "
+            f"'{long[0][0]}': what is too much is taken for the end of the last one"
+        )
+    if short:
+        notice(
+            f"{len(short):,} rows of {path.name} have fewer cells than its head and are left out, "
+            f"such as '{short[0][0]}'"
+        )
+    kept = (row for row in rows if len(row) >= number)
+    return [[*row[: number - 1], mark.join(row[number - 1 :])] for row in kept]
+
+
+def _json_lines(path: Path, text: str) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise UserError(
+                    f"line {number} of {path} is no JSON object: {error}; save it again"
+                ) from error
+    return rows
+
+
+def _columns(keys: Sequence[str]) -> _Columns | None:
+    """Those of the image and of its caption, whatever their case."""
+    known = {key.strip().lower(): key for key in reversed(keys)}
+    image, caption = (
+        next((known[name] for name in names if name in known), None) for names in (IMAGE, CAPTION)
+    )
+    return _Columns(image, caption) if image and caption else None
+
+
+def _no_columns(path: Path, keys: Sequence[str]) -> UserError:
+    there = ", ".join(f"'{key}'" for key in keys) or "none"
+    return UserError(
+        f"{path} has the columns {there}, but needs a column for the image ({', '.join(IMAGE)}) "
+        f"and one for its caption ({', '.join(CAPTION)}); name them so"
+    )
+
+
+def _lines(text: str) -> list[str]:
+    """A caption a line."""
+    return [line for one in text.splitlines() if (line := _clean(one))]

@@ -1,0 +1,73 @@
+"""Sentences in tokens, some that follow each other in a row. Else Python's documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unlabeled.augmentations.vocabulary import END
+from unlabeled.data.dataset import Splits
+from unlabeled.data.readers import bpe, corpus
+from unlabeled.data.readers.text import splits_of, tokenizer_for
+from unlabeled.errors import UserError
+
+SHORTEST = 4
+"""Tokens at least of what counts as a sentence: headings and numbers are passed over."""
+
+
+def load(
+    place: str | None = None,
+    rows: int = 4,
+    length: int = 32,
+    vocabulary: int = 4096,
+    tokenizer: str = "",
+) -> Splits:
+    """Sentences that follow each other in a document, (N, 1, rows, length) uint16.
+
+    A sentence ends with the token END and is filled with padding; of longer ones the beginning is
+    kept. No sentence stands in two samples.
+
+    Args:
+        place: as for `corpus.read`.
+        rows: sentences of a sample.
+        length: tokens of a sentence.
+        vocabulary: tokens in all.
+        tokenizer: one learnt before, as JSON, to be taken instead.
+
+    Raises:
+        UserError: there is no text there, or too little.
+    """
+    name = f"sentences:{place}" if place else "sentences"
+    return in_rows(corpus.read(place), name, rows, length, vocabulary, tokenizer)
+
+
+def in_rows(
+    documents: Sequence[corpus.Document],
+    name: str,
+    rows: int = 4,
+    length: int = 32,
+    vocabulary: int = 4096,
+    tokenizer: str = "",
+    tested: bool = True,
+) -> Splits:
+    """The sentences of documents, as `load` gives them; all are to learn from unless `tested`."""
+    if rows < 2 or length < SHORTEST:
+        raise UserError(f"give at least 2 rows of {SHORTEST} tokens, not {rows} of {length}")
+    train, test = corpus.split(documents) if tested else (documents, [])
+    known = tokenizer_for(train, vocabulary, tokenizer)
+
+    def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
+        found, sources = [np.zeros((0, rows, length), np.uint16)], []
+        for document in documents:
+            tokens = bpe.encode(known, document.sentences)
+            tokens = [t for t in tokens if len(t) >= SHORTEST]
+            table = np.zeros((len(tokens) // rows * rows, length), np.uint16)
+            for row, ids in zip(table, tokens, strict=False):
+                ended = np.append(ids[: length - 1], np.uint16(END))
+                row[: len(ended)] = ended
+            found.append(table.reshape(-1, rows, length))
+            sources += [document.source] * len(found[-1])
+        return np.concatenate(found)[:, None], sources
+
+    return splits_of(name, part(train), part(test), known)

@@ -1,0 +1,67 @@
+"""Where encoded images lie and what is known of them before they are decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unlabeled.data.readers.decoding import (
+    HEIF_IS_READ,
+    Chunk,
+    reader,
+)
+from unlabeled.data.readers.folders import Listing
+
+ENDINGS = {
+    *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2"),
+    *(".apng", ".jfif", ".jfi", ".jif", ".jpe", ".dib", ".j2k", ".jpx", ".jpf", ".j2c"),
+}
+
+HEIF = (".heic", ".heif", ".hif")
+"""Read where pillow-heif is installed."""
+
+VERSION = 4
+"""Of the decoding; another one decodes anew."""
+TABLES = (".parquet", ".arrow", ".feather")
+CHUNK = 64
+LABEL = 4_000
+"""Bytes of a label file that are read; of a caption in a tar, too."""
+
+
+@dataclass
+class Source:
+    """Where pictures are: tasks for the workers, and what tells this content from another."""
+
+    names: list[str]  #: of all pictures, in order
+    stamps: list[tuple[Any, ...]]  #: path, size and times of change of every file
+    chunks: Callable[[], Iterator[Chunk]]
+    labels: Callable[[str], list[str] | None]  #: by the name of a column or ending
+    others: list[str] = field(default_factory=list)  #: names of files that are no images
+    listing: Listing = field(default_factory=Listing)  #: of the folder
+
+    @property
+    def stamp(self) -> str:
+        """A hash of what is there, of its names, and of the way it is decoded."""
+        known = json.dumps([VERSION, *reader(), self.stamps, self.names])
+        return hashlib.sha256(known.encode()).hexdigest()
+
+
+def stamp(path: Path) -> tuple[Any, ...]:
+    try:
+        known = path.stat()
+    except OSError:  # a link that leads nowhere; decoding will say so
+        return (str(path.absolute()),)
+    return str(path.absolute()), known.st_size, known.st_mtime_ns, known.st_ctime_ns
+
+
+def known_endings() -> set[str]:
+    return ENDINGS | set(HEIF) if HEIF_IS_READ else ENDINGS
+
+
+def name_parts(names: list[Any]) -> Iterator[tuple[Any, ...]]:
+    return (tuple(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK))

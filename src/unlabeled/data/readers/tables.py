@@ -1,0 +1,178 @@
+"""Images in Parquet, Arrow and Feather tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from unlabeled.data.readers.decoding import (
+    Chunk,
+    Held,
+)
+from unlabeled.data.readers.source import CHUNK, ENDINGS, Source, stamp
+from unlabeled.errors import UserError
+
+COLUMNS = ("image", "img", "picture", "jpg", "png", "webp", "bytes", "content")
+
+
+def table_source(root: Path, tables: list[str]) -> Source:
+    """Parquet or Arrow with a column of encoded pictures, or of paths to them, absolute or from the
+    table's folder; rows are read as they are needed.
+    """
+    names: list[str] = []
+    columns: dict[str, str] = {}
+    schemas: dict[str, list[str]] = {}
+    lengths: dict[str, int] = {}
+    stamps: list[tuple[Any, ...]] = []
+    for table in tables:
+        with _readable(root / table):
+            schema, rows = _schema(root / table)
+            columns[table] = column = _picture_column(root / table, schema)
+            folder = (root / table).parent
+            paths = [
+                _file(folder, c) for held in _paths(root / table, column, schema) for c in held
+            ]
+        stamps += [stamp(root / table), *(stamp(path) for path in paths if path)]
+        schemas[table], lengths[table] = schema.names, rows
+        names += [f"{table}#{row}" for row in range(rows)]
+
+    def cells(pick: Callable[[str], str]) -> Iterator[tuple[str, list[Any]]]:
+        for table in tables:
+            if not pick(table):  # such as labels of a test part
+                yield table, [None] * lengths[table]
+                continue
+            with _readable(root / table):
+                for batch in _batches(root / table, pick(table)):
+                    yield table, batch.column(0).to_pylist()
+
+    def chunks() -> Iterator[Chunk]:
+        ordered = iter(names)
+        for table, held in cells(columns.__getitem__):
+            folder = (root / table).parent
+            contents = tuple(_content(folder, cell) for cell in held)
+            yield Held(tuple(islice(ordered, len(contents))), contents)
+
+    def labels(column: str) -> list[str] | None:
+        known = dict.fromkeys(name for names in schemas.values() for name in names)
+        if column not in known:
+            raise UserError(
+                f"there are no labels '{column}' in this data; its columns are {', '.join(known)}"
+            )
+        found = cells(lambda table: column if column in schemas[table] else "")
+        return ["" if cell is None else str(cell) for _, held in found for cell in held]
+
+    return Source(names, stamps, chunks, labels)
+
+
+def _content(folder: Path, cell: Any) -> bytes | Path:
+    """Of a cell the encoded picture, or the file that it names; nothing where it has neither."""
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if isinstance(content, bytes) and content:
+        return content
+    return _file(folder, cell.get("path") if isinstance(cell, dict) else cell) or b""
+
+
+def _file(folder: Path, path: Any) -> Path | None:
+    """A file named in a table of that folder, whichever slashes it was written with."""
+    if not isinstance(path, str) or not path:
+        return None
+    there = folder / path
+    return there if there.exists() else folder / path.replace("\\", "/")
+
+
+def _paths(table: Path, column: str, schema: Any) -> Iterator[list[Any]]:
+    """The paths in the column of pictures, some at a time; none where it holds bytes alone."""
+    import pyarrow.types as t
+
+    kind = schema.field(column).type
+    if t.is_struct(kind) and any(field.name == "path" for field in kind):
+        cells = (batch.column(0) for batch in _batches(table, column, "path"))
+        yield from (
+            c.field("path").to_pylist() if t.is_struct(c.type) else c.to_pylist() for c in cells
+        )
+    elif t.is_string(kind) or t.is_large_string(kind):
+        yield from (batch.column(0).to_pylist() for batch in _batches(table, column))
+
+
+@contextmanager
+def _readable(table: Path) -> Iterator[None]:
+    """What a damaged table brings up, in one sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, KeyError, OSError) as error:
+        why = str(error).partition(". ")[0]
+        raise UserError(f"{table} cannot be read as a table: {why}; copy it again") from error
+
+
+def _schema(table: Path) -> tuple[Any, int]:
+    """Columns, and number of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if table.suffix.lower() == ".parquet":
+        with pq.ParquetFile(table) as file:
+            return file.schema_arrow, file.metadata.num_rows
+    batches = _arrow_batches(table)
+    return batches[0].schema if batches else pa.schema([]), sum(map(len, batches))
+
+
+def _batches(table: Path, column: str, part: str = "") -> Iterator[Any]:
+    """One column, some rows at a time; of Parquet that part of its structs only."""
+    import pyarrow.parquet as pq
+
+    if table.suffix.lower() == ".parquet":
+        with pq.ParquetFile(table) as file:
+            yield from file.iter_batches(CHUNK, columns=[f"{column}.{part}" if part else column])
+        return
+    for batch in _arrow_batches(table):
+        for start in range(0, len(batch), CHUNK):
+            yield batch.select([column]).slice(start, CHUNK)
+
+
+def _arrow_batches(table: Path) -> list[Any]:
+    """Of an Arrow file or stream, mapped into memory."""
+    import pyarrow as pa
+
+    source = pa.memory_map(str(table))
+    try:
+        file = pa.ipc.open_file(source)
+        return [file.get_batch(i) for i in range(file.num_record_batches)]
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_stream(source).read_all().to_batches()
+
+
+def _picture_column(path: Path, schema: Any) -> str:
+    """The column of encoded pictures: bytes, or a struct of bytes or a path as Hugging Face writes
+    it; else one of texts whose first ends as pictures do.
+    """
+    import pyarrow.types as t
+
+    def holds(kind: Any) -> bool:
+        if t.is_struct(kind):
+            return any(
+                (f.name == "bytes" and holds(f.type)) or (f.name == "path" and is_text(f.type))
+                for f in kind
+            )
+        return t.is_binary(kind) or t.is_large_binary(kind)
+
+    def is_text(kind: Any) -> bool:
+        return t.is_string(kind) or t.is_large_string(kind)
+
+    def names_files(column: str) -> bool:
+        first = next((c for b in _batches(path, column) for c in b.column(0).to_pylist() if c), "")
+        return PurePosixPath(first).suffix.lower() in ENDINGS
+
+    fitting = [field.name for field in schema if holds(field.type)]
+    fitting = fitting or [f.name for f in schema if is_text(f.type) and names_files(f.name)]
+    if not fitting:
+        raise UserError(
+            f"{path} has no column of encoded pictures among {', '.join(schema.names) or 'none'}; "
+            "give one of bytes, of structs with a field 'bytes' or 'path', or of paths"
+        )
+    return next((name for name in COLUMNS if name in fitting), fitting[0])

@@ -1,0 +1,251 @@
+"""Films: frames are pictures in order, with the factors clip, shot and frame.
+
+Whatever learns from pictures learns from frames; what learns from films gets neighbours of one shot
+together, by the factors. Shots are kept whole when pictures are kept for testing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.readers import folders
+from unlabeled.data.split import split
+from unlabeled.errors import UserError
+
+ENDINGS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".y4m", ".ogv")
+FILE = "videos_small.npz"
+LARGEST = 96
+"""Pixels of the shorter side at most, unless the user says otherwise."""
+NEW, TIMES = 0.1, 2.0
+"""A cut changes the brightness of a pixel by so much on average, and so many times as much as the
+frames around it change."""
+
+
+def load(place: str | None = None, size: tuple[int, int] | None = None) -> Splits:
+    """Films cut into shots; about a fifth of the shots is kept for testing.
+
+    Args:
+        place: a folder with a sub-folder of frames for each clip, or of frames whose names end in
+            numbers; a film, or a folder of films (opened by PyAV); an `.npy` of clips (N, T, C, H,
+            W) or (N, T, H, W, C), or an `.npz` with one such array `x`, or with `names` and for
+            each an array of frames (T, H, W, C). `video/videos_small.npz` below `$UNLABELED_DATA`
+            without.
+        size: height and width; frames are scaled to cover it and cut at the centre. The smallest
+            of all clips unless given, at most 96 on the shorter side.
+
+    Raises:
+        UserError: there is no film, or it cannot be read.
+    """
+    name = "video" if place is None else f"video:{place}"
+    return split(read(_find() if place is None else Path(place).expanduser(), size), name)
+
+
+def read(path: Path, size: tuple[int, int] | None = None) -> Samples:
+    """All frames of what `load` opens, film after film in their order."""
+    if path.suffix in (".npy", ".npz") and path.is_file():
+        return _arrays(path, size)
+    if path.suffix.lower() in ENDINGS and path.is_file():
+        return _films(path.parent, [path.name], size)
+    if not path.is_dir():
+        what = "is no film" if path.exists() else "does not exist"
+        raise UserError(
+            f"{path} {what}; give a folder of frames, an .npy or .npz of clips, or one of "
+            + ", ".join(ENDINGS)
+        )
+    listing = folders.walk(path)
+    if films := [name for name in listing.names if folders.ending(name) in ENDINGS]:
+        folders.say_links(listing, path)
+        others = folders.unread({*listing.names} - {*films}, path)
+        folders.say_left_out(path, len(films), "video", others, listing)
+        return _films(path, films, size)
+    return _frames(path, size)
+
+
+def from_array(clips: Any) -> Samples:
+    """Clips (N, T, C, H, W) or (N, T, H, W, C), each a shot, as frames in order.
+
+    Raises:
+        UserError: they are no clips of pictures.
+    """
+    from unlabeled.data.readers.arrays import as_pictures
+
+    array = clips.detach().cpu().numpy() if isinstance(clips, torch.Tensor) else np.asarray(clips)
+    if array.ndim != 5:
+        raise UserError(f"clips are (N, T, C, H, W) or (N, T, H, W, C), but this is {array.shape}")
+    n, t = array.shape[:2]
+    x = as_pictures(array.reshape(n * t, *array.shape[2:]))
+    clip = np.repeat(np.arange(n), t)
+    names = [f"clip {i + 1}" for i in range(n)]
+    return _samples(x[:], names, clip, clip, np.tile(np.arange(t), n))
+
+
+def cut(x: np.ndarray) -> np.ndarray:
+    """The shot of each frame (T,), from 0, of one film (T, C, H, W).
+
+    A new one begins where a frame differs from the last by 0.1 of the range, and twice as much as
+    the frames around there differ.
+    """
+    bright = x.mean(1, dtype=np.float32)
+    change = np.abs(np.diff(bright, axis=0)).mean((1, 2)) / (255 if x.dtype == np.uint8 else 1)
+    around = [np.delete(change[max(0, i - 5) : i + 6], min(i, 5)) for i in range(len(change))]
+    usual = np.array([np.median(part) if len(part) else 0 for part in around])
+    new = (change > NEW) & (change > TIMES * (usual + 0.01))
+    return np.concatenate([[0], np.cumsum(new)]).astype(np.int64)
+
+
+def fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Frames (T, C, H, W) of uint8 scaled to cover a height and width, and cut at the centre."""
+    height, width = size
+    scale = max(height / x.shape[2], width / x.shape[3])
+    sides = (max(height, round(x.shape[2] * scale)), max(width, round(x.shape[3] * scale)))
+    if sides != x.shape[2:]:
+        scaled = F.interpolate(
+            torch.from_numpy(x).float(), sides, mode="bilinear", antialias=True, align_corners=False
+        )
+        x = scaled.round().clamp(0, 255).byte().numpy()
+    top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+    return x[:, :, top : top + height, left : left + width]
+
+
+def common(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """The smallest height and width of all films, at most `LARGEST` on the shorter side."""
+    height, width = min(s[0] for s in sizes), min(s[1] for s in sizes)
+    scale = min(1.0, LARGEST / min(height, width))
+    return round(height * scale), round(width * scale)
+
+
+def _find() -> Path:
+    given = os.environ.get("UNLABELED_DATA", "")
+    for path in (Path(given, "video", FILE), Path(given, FILE)):
+        if given and path.is_file():
+            return path
+    raise UserError(
+        f"there is no video/{FILE} below $UNLABELED_DATA; give your own films as --data "
+        "video:FOLDER"
+    )
+
+
+def _samples(
+    x: np.ndarray, clips: list[str], clip: np.ndarray, shot: np.ndarray, frame: np.ndarray
+) -> Samples:
+    """Frames in order with their factors; a shot is named for its clip."""
+    first = {s: int(shot[clip == c].min()) for c in range(len(clips)) for s in shot[clip == c]}
+    owner = dict(zip(shot.tolist(), clip.tolist(), strict=True))
+    alone = len(np.unique(shot)) == len(clips)
+    shots = [
+        clips[owner[s]] + ("" if alone else f", shot {s - first[s] + 1}") for s in sorted(owner)
+    ]
+    names = [f"{shots[s]}, frame {f}" for s, f in zip(shot, frame, strict=True)]
+    factors = {"shot": shot, "clip": clip, "frame": frame}
+    return Samples(x, factors, names, {"shot": shots, "clip": clips})
+
+
+def _joined(films: dict[str, np.ndarray], told: dict[str, np.ndarray]) -> Samples:
+    """Films (T, C, H, W) of one size, cut into shots where those are not told."""
+    clip, shot, frame, before = [], [], [], 0
+    for number, (name, x) in enumerate(films.items()):
+        own = np.unique(told[name] if name in told else cut(x), return_inverse=True)[1]
+        clip.append(np.full(len(x), number))
+        shot.append(before + own.astype(np.int64))
+        frame.append(np.arange(len(x)))
+        before += int(own.max()) + 1
+    x, *rows = (np.concatenate(part) for part in (list(films.values()), clip, shot, frame))
+    return _samples(x, list(films), *rows)
+
+
+def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
+    """Clips in an array, or the named films of an `.npz`; never unpickles."""
+    try:
+        if path.suffix == ".npy":
+            return from_array(np.load(path, allow_pickle=False))
+        with np.load(path, allow_pickle=False) as file:
+            if "names" not in file:
+                key = next((k for k in ("x", "clips", "arr_0") if k in file), None)
+                if key is None:
+                    raise UserError(f"{path} has no array 'x' of clips, and no 'names' of films")
+                return from_array(file[key])
+            names = [str(name) for name in file["names"]]
+            films = {name: file[name].transpose(0, 3, 1, 2) for name in names}
+            told = {name: file[f"{name}_shot"] for name in names if f"{name}_shot" in file}
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} cannot be read as clips: {error}; save it again") from error
+    size = size or common([x.shape[2:] for x in films.values()])
+    return _joined({name: fitted(x, size) for name, x in films.items()}, told)
+
+
+def _films(folder: Path, names: list[str], size: tuple[int, int] | None) -> Samples:
+    """Films as PyAV decodes them, every frame, in memory; two of one name in different folders."""
+    size = size or common([_side(folder / name) for name in names])
+    films = {name: np.concatenate(list(_decoded(folder / name, size))) for name in names}
+    return _joined(films, {})
+
+
+def _side(path: Path) -> tuple[int, int]:
+    """Height and width of a film."""
+    with _opened(path) as container:
+        return container.streams.video[0].height, container.streams.video[0].width
+
+
+def _decoded(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Frames of a film, fitted, (1, 3, H, W) each."""
+    import av
+
+    with _opened(path) as container:
+        try:
+            for frame in container.decode(video=0):
+                yield fitted(frame.to_ndarray(format="rgb24").transpose(2, 0, 1)[None], size)
+        except av.FFmpegError as error:
+            raise UserError(f"{path} is damaged ({error.strerror}); copy it again") from error
+
+
+def _opened(path: Path) -> Any:
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{path} is a film, and opening films needs PyAV: pip install unlabeled[video]"
+        ) from error
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        raise UserError(f"{path} is no film that can be read ({error.strerror})") from error
+    if not container.streams.video:
+        container.close()
+        raise UserError(f"{path} has no pictures, only sound; give another film")
+    return container
+
+
+def _frames(path: Path, size: tuple[int, int] | None) -> Samples:
+    """Pictures in a folder; those of a sub-folder, or of one name before a number, are a clip."""
+    from unlabeled.data.readers import images
+
+    found = images.read(path, size=size)
+    names = found.names or []
+    keys = [_place(name) for name in names]
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
+    clips, clip = np.unique([keys[i][0] for i in order], return_inverse=True)
+    x = found.x[order]
+    return _joined({str(name): x[clip == i] for i, name in enumerate(clips)}, {})
+
+
+def _place(name: str) -> tuple[str, int, str]:
+    """The clip of a frame by its name, its number, and its name: "a/frame_10.png" -> "a", 10."""
+    path = PurePosixPath(name)
+    found = re.search(r"(\d+)\D*$", path.stem)
+    number = int(found[1]) if found else 0
+    if len(path.parts) > 1:
+        return str(path.parent), number, name
+    before = path.stem[: found.start()].rstrip("-_ .") if found else path.stem
+    return before or "clip", number, name

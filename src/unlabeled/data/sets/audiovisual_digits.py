@@ -1,0 +1,100 @@
+"""Digits seen and heard: scikit-learn's pictures with the Free Spoken Digit Dataset.
+
+Picture and sound of a pair are of the same digit, as a cow is seen when it moos; no label is
+learnt from. Speakers and pictures of the test are others than those of the training.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlabeled.augmentations import Affine, RandomCrop
+from unlabeled.data.dataset import PARTNER, Samples, Splits, resize
+from unlabeled.data.sets import spoken_digits
+
+HELD_OUT = (4, 5)
+"""Speakers of the test."""
+TEST_SHARE = 0.2
+SOUNDS = 8
+"""Recordings that a picture of the training part is paired with; one of the test part."""
+BANDS, FRAMES = 32, 32
+SIDE = 16
+"""Of the pictures: they come 8×8, and an encoder needs maps to pool."""
+WINDOW, SECONDS = 256, 0.7
+
+
+def load(place: str | None = None) -> Splits:
+    """Pictures (N, 1, 16, 16), spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
+
+    Args:
+        place: of the recordings, as `spoken_digits` takes it; searched for unless given.
+
+    Raises:
+        UserError: it is nowhere, or damaged.
+    """
+    from sklearn.datasets import load_digits
+
+    sounds, spoken, speaker = recordings(place)
+    pictures, digit = load_digits(return_X_y=True)
+    x = (pictures / 16 * 255).round().astype(np.uint8).reshape(-1, 1, 8, 8)
+    x = resize(x, (SIDE, SIDE))
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(x))
+    cut = round(TEST_SHARE * len(x))
+    heard = np.isin(speaker, HELD_OUT)
+
+    def part(rows: np.ndarray, voices: np.ndarray, number: int) -> Samples:
+        drawn = np.empty((len(rows), number), int)
+        for d in range(10):
+            here = digit[rows] == d
+            pool = np.flatnonzero(voices & (spoken == d))
+            drawn[here] = rng.choice(pool, (here.sum(), number))
+        factors = {"digit": digit[rows].astype(np.int64), PARTNER: sounds[drawn]}
+        return Samples(x[rows], factors, classes={"digit": [str(d) for d in range(10)]})
+
+    return Splits(
+        "two_senses" if place is None else f"two_senses:{place}",
+        part(order[cut:], ~heard, SOUNDS),
+        part(order[:cut], heard, 1),
+        target="digit",
+        classes=[str(d) for d in range(10)],
+        augment=Affine(rotation=15.0, translation=0.1, scale=(0.9, 1.1), mode="bilinear"),
+        augment_labeled=RandomCrop(1),
+    )
+
+
+def recordings(place: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spectrograms (N, 32, 32) uint8, digits (N,) and speakers (N,)."""
+    splits = spoken_digits.load(place)
+    parts = (splits.train, splits.test)
+    sounds = [spectrogram(wave[0, 0], spoken_digits.RATE) for part in parts for wave in part.x[:]]
+    digit, speaker = (
+        np.concatenate([part.factors[factor] for part in parts]) for factor in ("digit", "speaker")
+    )
+    return np.stack(sounds), digit, speaker
+
+
+def spectrogram(sound: np.ndarray, rate: int) -> np.ndarray:
+    """Loudness in bands of equal width on the mel scale over time, in bytes: (32, 32).
+
+    The loudest part of `SECONDS` seconds; 60 dB below the loudest band is 0.
+    """
+    long = int(SECONDS * rate)
+    x = np.pad(sound.astype(np.float64), (0, max(0, long - len(sound))))
+    energy = np.cumsum(np.concatenate([[0.0], x**2]))
+    first = int(np.argmax(energy[long:] - energy[:-long]))
+    x = np.pad(x[first : first + long], WINDOW // 2)
+    starts = np.linspace(0, long, FRAMES).astype(int)
+    frames = np.stack([x[s : s + WINDOW] for s in starts]) * np.hanning(WINDOW)
+    power = np.abs(np.fft.rfft(frames)) ** 2  # (frames, bins)
+    bands = np.log10(power @ filters(rate) + 1e-9).T  # (bands, frames)
+    return (255 * ((bands - bands.max()) / 6 + 1).clip(0, 1)).round().astype(np.uint8)
+
+
+def filters(rate: int) -> np.ndarray:
+    """Triangles over the bins, of equal width on the mel scale: (bins, bands)."""
+    top = 2595 * np.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
+    bins = np.linspace(0, rate / 2, WINDOW // 2 + 1)[:, None]
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    return np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clip(0)

@@ -1,0 +1,53 @@
+"""Books and Wikipedia: 15 public-domain books and 89 articles, in sentences.
+
+Of each book the last twentieth is to test, of Wikipedia whole articles. The files are lines of
+text, `books_train.txt.gz`, `books_test.txt.gz` and likewise `wikipedia_`, a paragraph a line, an
+empty line between documents; any texts of those names will do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unlabeled.data.dataset import Splits
+from unlabeled.data.readers import corpus
+from unlabeled.data.readers.download import Origin, find
+from unlabeled.data.readers.sentences import in_rows
+
+FILES = tuple(
+    f"{kind}_{part}.txt.gz" for kind in ("books", "wikipedia") for part in ("train", "test")
+)
+ORIGIN = Origin(
+    "books and Wikipedia",
+    "books",
+    ("text",),
+    "https://www.gutenberg.org/",
+    dict.fromkeys(FILES, ""),
+)
+
+
+def load(place: str | None = None) -> Splits:
+    """Four sentences in a row, (N, 1, 4, 32) tokens; the target is books or Wikipedia.
+
+    Args:
+        place: the folder of the four files; searched for unless given.
+
+    Raises:
+        UserError: they are nowhere, or damaged.
+    """
+    return in_rows(documents(place), "books" if place is None else f"books:{place}")
+
+
+def documents(place: str | None = None) -> list[corpus.Document]:
+    """All documents, of books first; the files' order is kept."""
+    folder = find(ORIGIN, place, _look)
+    return [document for name in FILES for document in corpus.read(folder / name)]
+
+
+def folder(place: str | None = None) -> Path:
+    """Where the files are, and tests of words beside them."""
+    return find(ORIGIN, place, _look)
+
+
+def _look(place: Path) -> Path | None:
+    return place if all((place / name).is_file() for name in FILES) else None

@@ -1,0 +1,63 @@
+"""Sprites with a caption in words, such as "a large heart, top left"."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from unlabeled.augmentations import Affine, Chain
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.sets import dsprites
+
+SIZES = ("small", "large")
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+SIDE = 32
+
+
+def words() -> list[str]:
+    """Every caption, by its class."""
+    return [
+        f"a {size} {shape}, {place}"
+        for shape in dsprites.SHAPES
+        for size in SIZES
+        for place in PLACES
+    ]
+
+
+def caption_of(factors: dict[str, np.ndarray]) -> np.ndarray:
+    """The class of each picture's caption: three smaller scales, three larger, four quadrants."""
+    large = factors["scale"] >= 3
+    place = 2 * (factors["y"] >= 16) + (factors["x"] >= 16)
+    return ((2 * factors["shape"] + large) * 4 + place).astype(np.int64)
+
+
+def load(place: str | None = None, pictures: int = 20_000) -> Splits:
+    """Half the side of dSprites, 32×32 in shades of grey; the target is the caption.
+
+    Args:
+        place: as for `dsprites`.
+        pictures: how many at most.
+    """
+    whole = dsprites.load(place, pictures)
+
+    def captioned(part: Samples) -> Samples:
+        factors = part.factors | {"caption": caption_of(part.factors)}
+        classes = part.classes | {"caption": words()}
+        return Samples(shrunk(part.x[:]), factors, classes=classes)
+
+    return Splits(
+        "captions" if place is None else f"captions:{place}",
+        captioned(whole.train),
+        captioned(whole.test),
+        target="caption",
+        classes=words(),
+        augment=Affine(mode="bilinear"),
+        augment_labeled=Chain([]),  # a caption tells the size and the place
+    )
+
+
+def shrunk(x: np.ndarray) -> np.ndarray:
+    """Masks (N, C, 2H, 2W) of 0 and 1 or 255 -> shades (N, C, H, W) of 0 to 255."""
+    bright = torch.from_numpy((x > 0).astype(np.float32))
+    return (255 * F.avg_pool2d(bright, 2)).round().byte().numpy()

@@ -1,0 +1,95 @@
+"""Films of two coloured sprites that glide over a coloured ground, with their masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from unlabeled.augmentations import Flip
+from unlabeled.augmentations.color import rgb
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.sets.dsprites import SHAPES
+from unlabeled.data.sets.moving_sprites import FRAMES, glide, velocities
+from unlabeled.data.split import SPLIT_SEED
+from unlabeled.errors import UserError
+
+APART = 15.0
+"""Of lightness L* at least, between the sprites and between them and the ground."""
+
+
+@dataclass
+class Films:
+    """Clips of sprites, and which sprite is where.
+
+    Args:
+        x: uint8 (N, T, 3, 32, 32).
+        masks: uint8 (N, T, 32, 32): 0 ground, 1 the sprite behind, 2 the one in front.
+        factors: of the sprite in front, (N,) each.
+    """
+
+    x: np.ndarray
+    masks: np.ndarray
+    factors: dict[str, np.ndarray]
+
+
+def draw(clips: int, seed: int = 0) -> Films:
+    """Clips of eight frames; each sprite glides by itself, and the one in front hides the other.
+
+    Raises:
+        UserError: no clips.
+    """
+    if clips < 1:
+        raise UserError(f"{clips} clips were asked for; draw at least 1")
+    rng = np.random.default_rng(seed)
+    (behind, _), (front, factors) = glide(rng, clips), glide(rng, clips)
+    colours = _colours(rng, clips)[:, :, None, :, None, None]  # (N, 3, 1, 3, 1, 1)
+    x, masks = colours[:, 0], np.zeros(front.shape, np.uint8)
+    for number, sprite in enumerate((behind, front), 1):
+        shade = sprite[:, :, None] / 255  # (N, T, 1, 32, 32)
+        x = (1 - shade) * x + shade * colours[:, number]
+        masks[sprite > 127] = number
+    return Films((255 * x).round().astype(np.uint8), masks, factors)
+
+
+def _colours(rng: np.random.Generator, clips: int) -> np.ndarray:
+    """Of ground and two sprites, (N, 3, 3) of red, green, blue in [0, 1]: any hue, any order of
+    lightness, no two as light as each other.
+    """
+    steps = rng.permuted(np.tile(np.arange(3), (clips, 1)), axis=1)
+    light = 25 + 25 * steps + rng.uniform(0, 25 - APART, (clips, 3))
+    hue, chroma = rng.uniform(0, 2 * np.pi, (clips, 3)), rng.uniform(15, 45, (clips, 3))
+    colours = np.stack([light, chroma * np.cos(hue), chroma * np.sin(hue)], 2)
+    flat = torch.from_numpy(colours).float().view(-1, 3, 1, 1)
+    return rgb(flat).numpy().reshape(clips, 3, 3)
+
+
+def load(place: str | None = None, clips: int = 500) -> Splits:
+    """Frames in order; a clip is a shot, and the last fifth of the clips is for testing.
+
+    Args:
+        place: there is none; films are rendered.
+        clips: how many.
+
+    Raises:
+        UserError: a place was given.
+    """
+    if place is not None:
+        raise UserError(f"coloured_sprites are rendered; leave ':{place}' away")
+    films = draw(clips, SPLIT_SEED)
+    shot = np.repeat(np.arange(clips), FRAMES)
+    factors = {name: np.repeat(codes, FRAMES) for name, codes in films.factors.items()}
+    factors |= {"shot": shot, "frame": np.tile(np.arange(FRAMES), clips)}
+    classes = {"velocity": velocities(), "shape": list(SHAPES)}
+    samples = Samples(films.x.reshape(-1, *films.x.shape[2:]), factors, classes=classes)
+    cut = round(0.8 * clips) * FRAMES
+    return Splits(
+        "coloured_sprites",
+        samples.take(np.arange(cut)),
+        samples.take(np.arange(cut, len(samples))),
+        target="shape",
+        classes=classes["shape"],
+        augment=Flip(),
+        augment_labeled=Flip(),
+    )

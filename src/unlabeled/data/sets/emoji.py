@@ -1,0 +1,74 @@
+"""Emoji: 1,870 pictures 64×64 without skin tones, with names and keywords as captions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from unlabeled.augmentations import Affine, Chain, ColourJitter
+from unlabeled.data.dataset import PARTNER, Samples, Splits
+from unlabeled.data.readers.download import Origin, find, readable
+from unlabeled.data.readers.pairs import with_captions
+
+PICTURES, CAPTIONS = "emoji64.npz", "captions.json"
+ORIGIN = Origin(
+    "emoji with captions",
+    "emoji",
+    ("emoji",),
+    "https://github.com/googlefonts/noto-emoji/",
+    {PICTURES: "", CAPTIONS: ""},
+)
+LENGTH, VOCABULARY = 24, 1024
+
+
+def load(place: str | None = None) -> Splits:
+    """Train and test by families; the target is one of nine groups, such as food or flags.
+
+    Pictures of one family differ in skin tone only, or not at all; those with a tone are left out.
+    A picture's captions are its name, and its keywords in a row, of which 24 tokens are read.
+
+    Args:
+        place: the folder with `emoji64.npz` and `captions.json`; searched for unless given.
+
+    Raises:
+        UserError: it is nowhere, or damaged.
+    """
+    folder = find(ORIGIN, place, _look)
+    with readable(folder / PICTURES, ORIGIN):
+        with (folder / PICTURES).open("rb") as file, np.load(file, allow_pickle=False) as npz:
+            x = npz["images"].transpose(0, 3, 1, 2)
+            group, subgroup = (npz[k].astype(np.int64) for k in ("group", "subgroup"))
+            groups, subgroups = npz["group_names"].tolist(), npz["subgroup_names"].tolist()
+            plain, test = ~npz["skin_tone"], npz["is_test"]
+        told = json.loads((folder / CAPTIONS).read_text(encoding="utf-8"))
+        names = [str(one["name"]) for one in told]
+        captions = [
+            [n, ", ".join(one["keywords"]) or n] for n, one in zip(names, told, strict=True)
+        ]
+        if not len(x) == len(captions) == len(group):
+            raise ValueError("pictures and captions are not as many")
+
+    def part(chosen: np.ndarray) -> Samples:
+        rows = np.flatnonzero(chosen)
+        factors = {"group": group[rows], "subgroup": subgroup[rows], PARTNER: rows}
+        classes = {"group": groups, "subgroup": subgroups}
+        return Samples(np.ascontiguousarray(x[rows]), factors, [names[r] for r in rows], classes)
+
+    splits = Splits(
+        "emoji" if place is None else f"emoji:{place}",
+        part(plain & ~test),
+        part(plain & test),
+        target="group",
+        classes=groups,
+        augment=Chain([Affine(mode="bilinear"), ColourJitter(p=0.5)]),
+    )
+    return with_captions(splits, captions, LENGTH, VOCABULARY)
+
+
+def _look(place: Path) -> Path | None:
+    if place.is_file():
+        place = place.parent
+    both = (place / PICTURES).is_file() and (place / CAPTIONS).is_file()
+    return place if both else None

@@ -1,0 +1,126 @@
+"""STL-10: 113,000 colour photographs 96×96 of ten kinds of things, 100,000 of them unlabelled.
+
+Coates, Lee, Ng 2011, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning". 5,000
+labelled pictures to train and 8,000 to test; the unlabelled ones show more kinds of things.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from unlabeled.augmentations import Chain, Flip, Photo, RandomCrop
+from unlabeled.data.dataset import Pictures, Samples, Splits
+from unlabeled.data.readers import cache
+from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
+from unlabeled.errors import UserError
+
+ORIGIN = Origin(
+    "STL-10",
+    "stl10",
+    ("stl-10", "STL10", "stl10_binary"),
+    "http://ai.stanford.edu/~acoates/stl10/",
+    {"stl10_binary.tar.gz": "91f7769df0f17e558f3565bffb0c7dfb"},
+)
+CLASSES = (
+    *("airplane", "bird", "car", "cat", "deer"),
+    *("dog", "horse", "monkey", "ship", "truck"),
+)
+ARCHIVE = "stl10_binary.tar.gz"
+LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
+UNLABELLED = "unlabeled_X.bin"
+SHAPE = (3, 96, 96)
+
+
+def load(place: str | None = None) -> Splits:
+    """The labelled pictures in their official split, or the unlabelled ones; left on disk.
+
+    Factors are of all pictures or of none here, so the two are opened apart: learn from
+    `stl10:unlabeled` and judge on `stl10`.
+
+    Args:
+        place: a folder with the binary files, or the `.tar.gz`, which is unpacked into the cache.
+            With `/unlabeled` behind it, or `unlabeled` alone, or the file `unlabeled_X.bin`: the
+            unlabelled pictures, all to train. Searched for or downloaded without.
+
+    Raises:
+        UserError: it is nowhere, or damaged.
+    """
+    name = "stl10" if place is None else f"stl10:{place}"
+    labeled = Chain([RandomCrop(12), Flip()])  # as for CIFAR-10, in pictures three times as large
+    augment = Photo(scale=(0.08, 1.0), blur=0.5)  # SimCLR's, with the blur of larger pictures
+    if place is None or Path(place).name not in ("unlabeled", UNLABELLED):
+        folder = _folder(place, LABELLED)
+        classes = list(CLASSES)
+        parts = [_part(folder, part) for part in ("train", "test")]
+        train, test = (Samples(x, {"class": y}, classes={"class": classes}) for x, y in parts)
+        return Splits(name, train, test, "class", classes, augment=augment, augment_labeled=labeled)
+    around = None if place == "unlabeled" else str(Path(place).parent)
+    train = Samples(_pictures(_folder(around, (UNLABELLED,)) / UNLABELLED))
+    return Splits(name, train, train.take(np.arange(0)), augment=augment, augment_labeled=labeled)
+
+
+def _folder(place: str | None, needed: tuple[str, ...]) -> Path:
+    """Where the binary files lie, unpacked."""
+
+    def look(place: Path) -> Path | None:
+        if place.is_file():
+            return place.parent if place.name in (*LABELLED, UNLABELLED) else place
+        if any((place / name).is_file() for name in needed):
+            return place
+        return place / ARCHIVE if (place / ARCHIVE).is_file() else None
+
+    found = find(ORIGIN, place, look)
+    folder = found if found.is_dir() else _unpacked(found)
+    refuse_missing(found, [name for name in needed if not (folder / name).is_file()])
+    return folder
+
+
+def _unpacked(archive: Path) -> Path:
+    """The binary files of an archive, in an entry of the cache."""
+
+    def fill(folder: Path) -> bool:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if member.isfile() and name in (*LABELLED, UNLABELLED):
+                    content = tar.extractfile(member)
+                    assert content
+                    with (folder / name).open("wb") as file:
+                        shutil.copyfileobj(content, file)
+        return True
+
+    known = archive.stat()
+    if shutil.disk_usage(cache.folder()).free < 1.2 * known.st_size:  # photographs hardly shrink
+        raise UserError(
+            f"{archive} needs {1.2 * known.st_size / 1e9:.1f} GB unpacked, more than is free in "
+            f"{cache.folder()}; set UNLABELED_CACHE to another disk"
+        )
+    stamp = f"{archive.absolute()} {known.st_size} {known.st_mtime_ns} {known.st_ctime_ns}"
+    with readable(archive, ORIGIN):
+        folder = cache.build(f"stl10-{hashlib.sha256(stamp.encode()).hexdigest()[:24]}", fill)
+    assert folder
+    return folder
+
+
+def _part(folder: Path, part: str) -> tuple[Pictures, np.ndarray]:
+    x, path = _pictures(folder / f"{part}_X.bin"), folder / f"{part}_y.bin"
+    with readable(path, ORIGIN):
+        y = np.frombuffer(path.read_bytes(), np.uint8).astype(np.int64) - 1
+        if len(y) != len(x) or not np.isin(y, range(len(CLASSES))).all():
+            raise ValueError(f"{len(x):,} pictures need as many labels from 1 to 10")
+    return x, y
+
+
+def _pictures(path: Path) -> Pictures:
+    """(N, 3, 96, 96), mapped into memory: the files hold each channel column by column."""
+    with readable(path, ORIGIN):
+        pixels = np.memmap(path, np.uint8, "r")
+        if len(pixels) % np.prod(SHAPE):
+            raise ValueError(f"{len(pixels):,} bytes are no whole number of pictures")
+        columns = pixels.reshape(-1, *SHAPE)
+    return Pictures(columns.transpose(0, 1, 3, 2), convert=np.ascontiguousarray)

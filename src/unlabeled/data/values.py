@@ -1,0 +1,76 @@
+"""The value range of images that are not 8-bit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from unlabeled.data.dataset import Pictures, blocks
+from unlabeled.errors import UserError, notice
+
+
+def value_range(x: np.ndarray | Pictures, warn: bool = False) -> tuple[float, float]:
+    """Black and white of pictures that are not uint8.
+
+    Floats: (0, 1) where they stay within, else what they span. uint16: 0 and the largest value of
+    the fewest bits that hold them, such as 4095 for a camera of 12 bits.
+
+    Args:
+        x: pictures (N, C, H, W).
+        warn: whether to say so where values far from all others decide it.
+
+    Raises:
+        UserError: there are NaN or infinite values.
+    """
+    low, high = math.inf, -math.inf
+    some = []
+    thinned = max(1, math.prod(x.shape) // 1_000_000)
+    for part in blocks(x):
+        ends = float(part.min()), float(part.max())
+        if not np.isfinite(ends).all():
+            raise UserError("the pictures hold NaN or infinite values; remove or replace those")
+        low, high = min(low, ends[0]), max(high, ends[1])
+        some.append(part.ravel()[::thinned])
+    if warn and (x.dtype == np.uint16 or low < 0 or high > 1):
+        _say_stray(x, np.concatenate(some), low, high)
+    if x.dtype == np.uint16:
+        return 0.0, float(2 ** max(8, int(high).bit_length()) - 1)
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def as_range(given: str | tuple[float, float] | None) -> tuple[float, float] | None:
+    """A range of values as the user gives it, such as "0,4095".
+
+    Raises:
+        UserError: it is no such range.
+    """
+    if given is None:
+        return None
+    try:
+        low, high = map(float, given.split(",") if isinstance(given, str) else given)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"--value-range is '{given}', but must be LOW,HIGH, such as 0,4095")
+    return low, high
+
+
+def _say_stray(x: np.ndarray | Pictures, some: np.ndarray, low: float, high: float) -> None:
+    """Say so where the smallest or largest value lies far from all others, such as a "no data".
+
+    Far is farther than 99.8 % of the others reach from end to end.
+    """
+    others = some[(some != low) & (some != high)]
+    if not others.size:
+        return
+    start, end = (float(q) for q in np.quantile(others, [0.001, 0.999]))
+    far = [v for v in (low, high) if v and not 2 * start - end <= v <= 2 * end - start]
+    if far and end > start:
+        counted = " and ".join(
+            f"{v:g} ({sum(int((part == v).sum()) for part in blocks(x)):,} times)" for v in far
+        )
+        notice(
+            f"black and white are set by {counted}, while nearly all other values lie from "
+            f"{start:g} to {end:g}; if that means no data, give --value-range={start:g},{end:g}"
+        )

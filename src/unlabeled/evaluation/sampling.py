@@ -1,0 +1,188 @@
+"""What a generative run makes, in files: pictures, clips, series or text."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlabeled import registry
+from unlabeled.errors import UserError
+from unlabeled.runs.run import Run
+from unlabeled.training.train import reopen
+from unlabeled.utils import drawing
+from unlabeled.utils.files import write_bytes
+from unlabeled.utils.state import preserve_rng
+
+AT_ONCE = 250
+
+
+def maker(run: Run) -> Any:
+    """The method of a run, or what stands for several, with `sample`.
+
+    Raises:
+        UserError: it makes nothing, or it is not of this package.
+    """
+    name, known = run.config["method"], registry.listing("methods")
+    if name not in known:  # a stranger's folder may name any file
+        raise UserError(f"{run.path} was trained by {name}, your own; call its sample() in Python")
+    opened = _opener(name)
+    if opened is None:
+        others = ", ".join(other for other in known if _opener(other))
+        raise UserError(f"{name} makes no pictures; give a run of {others}")
+    try:
+        return opened(run)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{run.path} is damaged (config.json: {error})") from error
+
+
+def _opener(name: str) -> Callable[[Run], Any] | None:
+    """How a run of that method is opened to be sampled; None where it makes nothing."""
+    found = registry.find("methods", name)
+    if inspect.isclass(found):
+        return _reopened if hasattr(found, "sample") else None
+    return getattr(sys.modules[found.__module__], "restored", None)
+
+
+def _reopened(run: Run) -> Any:
+    return reopen(run).to(next(run.encoder.parameters()).device)
+
+
+def asked_for(run: Run, method: Any, words: list[str]) -> list[int]:
+    """Classes by their names or numbers.
+
+    Raises:
+        UserError: the run cannot be asked, or knows nothing of that name.
+    """
+    told = run.config.get("method_args", {})
+    if "asked" not in inspect.signature(method.sample).parameters:
+        raise UserError(f"{run.config['method']} cannot be asked for anything; leave --ask away")
+    if told.get("condition", "none") == "none":
+        raise UserError(
+            f"{run.path} was told nothing of its pictures, so it cannot be asked; train it with "
+            "--condition class or words"
+        )
+    names = [str(name) for name in told.get("names", ())]
+    plain = [_plain(name) for name in names]
+    found = []
+    for word in words:
+        if _plain(word) in plain:
+            found.append(plain.index(_plain(word)))
+        elif word.isdigit() and int(word) < method.classes:
+            found.append(int(word))
+        else:
+            kinds = "; ".join(names) if names else f"0 to {method.classes - 1}"
+            raise UserError(f"nothing is known of '{word}'; ask for one of: {kinds}")
+    return found
+
+
+def _plain(words: str) -> str:
+    """Without case, commas, spaces, and with one sign for minus."""
+    return re.sub(r"[\s,]+", " ", words.replace("−", "-")).strip().lower()
+
+
+@torch.no_grad()
+def draw(method: Any, number: int, seed: int = 0, **options: Tensor) -> np.ndarray:
+    """Samples (number, C, H, W) in [0, 1], always the same by a seed.
+
+    Args:
+        method: with `sample`.
+        number: how many.
+        seed: of what is random in them.
+        options: a row for each sample, such as `asked`.
+    """
+    parts = []
+    with preserve_rng(seed):
+        for start in range(0, number, AT_ONCE):
+            some = {k: v[start : start + AT_ONCE] for k, v in options.items()}
+            parts.append(method.sample(min(AT_ONCE, number - start), **some).float().cpu())
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def texts(
+    run: Run, number: int, begin: str = "", length: int = 200, seed: int = 0
+) -> list[str] | None:
+    """Texts by a run that says one byte after another; None where it makes something else.
+
+    Args:
+        run: of a method that makes something.
+        number: how many.
+        begin: the beginning of all; a space unless given.
+        length: bytes after that.
+        seed: of what is random in them.
+
+    Raises:
+        UserError: the run makes nothing, or a number is below 1.
+    """
+    for name, value in (("number", number), ("length", length)):
+        if value < 1:
+            raise UserError(f"{name} is {value}, but must be at least 1")
+    method = maker(run)
+    if getattr(method, "values", None) != "bytes" or tuple(method.shape[:2]) != (1, 1):
+        return None
+    letters = list(begin.encode() or b" ")
+    given = torch.tensor([letters] * number, device=next(method.parameters()).device) / 255
+    with preserve_rng(seed):
+        said = method.sample(number, given, length + len(letters))
+    rows = (255 * said).round().byte().cpu().numpy()
+    return [row.tobytes().decode("utf-8", "replace") for row in rows]
+
+
+def sample(
+    run: Run, number: int, out: Path, ask: list[str] | None = None, seed: int = 0
+) -> list[Path]:
+    """Write samples: `samples.npz`, a `sheet.png`, and a file each, a GIF of what moves.
+
+    Args:
+        run: of a method that makes pictures.
+        number: how many, of each thing asked for.
+        out: the folder.
+        ask: names or numbers of classes.
+        seed: of what is random in them.
+
+    Returns:
+        the files.
+
+    Raises:
+        UserError: the run makes no pictures, cannot be asked, or the folder cannot be used.
+    """
+    if number < 1:
+        raise UserError(f"number is {number}, but must be at least 1")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty; choose a new folder with --out")
+    words = list(ask or [])
+    method = maker(run)
+    classes = asked_for(run, method, words) if words else []
+    options = {}
+    if classes:
+        told = torch.tensor(classes).repeat_interleave(number)
+        options["asked"] = told.to(next(method.parameters()).device)
+    x = draw(method, number * max(1, len(classes)), seed, **options)
+    out.mkdir(parents=True, exist_ok=True)
+    labels = np.repeat(words, number) if words else np.full(len(x), "")
+    with (out / "samples.npz").open("wb") as file:
+        np.savez_compressed(file, x=x.astype(np.float32), asked=labels)
+    files = [out / "samples.npz"]
+    if min(x.shape[2:]) < 4:
+        return files  # series: no pictures of them
+    pictures = torch.from_numpy(x)
+    films = x.shape[1] not in (1, 3)
+    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True), 1):
+        named = "-".join(filter(None, (f"{i:04}", re.sub(r"[^\w+−-]+", "-", str(label)))))
+        content = (
+            drawing.film_picture(picture[None, :, None]) if films else drawing.picture(picture)
+        )
+        files.append(out / f"{named}.{'gif' if films else 'png'}")
+        write_bytes(files[-1], content)
+    sheet = drawing.samples_picture(pictures, words, number if words else 10)
+    files.append(out / "sheet.png")
+    write_bytes(files[-1], sheet)
+    return files

@@ -1,0 +1,185 @@
+"""Deep belief net: Boltzmann machines stacked greedily, each on what the one below finds.
+
+Hinton, Osindero, Teh 2006, "A Fast Learning Algorithm for Deep Belief Nets", sections 4–5.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unlabeled.core import check_options
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.open import open_data
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
+from unlabeled.methods.rbm import RBM
+from unlabeled.runs.run import Run, load
+from unlabeled.training.train import reopen, train
+from unlabeled.utils.files import write_json
+from unlabeled.utils.state import preserve_rng
+
+
+def deep_belief_net(
+    data: Any,
+    *,
+    widths: tuple[int, ...] = (256, 128),
+    epochs: int | None = None,
+    steps: int = 1,
+    lr: float | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Boltzmann machines one after another; each is a run folder in `out`.
+
+    The first learns from pictures, each next one from the probabilities of the hidden units of the
+    one before. Stacked they are an encoder of dense layers, `net` in `out`.
+
+    Args:
+        data: pictures in any usual form.
+        widths: hidden units of each machine.
+        epochs: of each machine; its own unless given.
+        steps: of Gibbs sampling in each step.
+        lr: of each machine; its own unless given.
+        seed: of everything random.
+        size: side of the pictures in pixels.
+        workers: processes that decode files.
+        out: the folder; runs/deep_belief_net unless given.
+        resume: go on where it was stopped.
+        progress: show bars.
+
+    Returns:
+        the stack; `deep_belief_net.json` in `out` has the likelihood bound by layers.
+
+    Raises:
+        UserError: there are no layers, or something of the data does not fit.
+    """
+    check_options(deep_belief_net, dict(locals()))
+    if not widths or min(widths) < 1:
+        raise UserError(f"widths is {widths}; give at least 1 unit for each of at least 1 layer")
+    place = None if size is None else (size, size)
+    splits = open_data(data, size=place, workers=workers)
+    folder = Path(out or "runs/deep_belief_net")
+    options: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress, "steps": steps}
+    given = {"epochs": epochs, "lr": lr}
+    options |= {name: value for name, value in given.items() if value is not None}
+    machines: list[RBM] = []
+    runs: list[Run] = []
+    layer, figures = splits, {}
+    for number, width in enumerate(widths, 1):
+        run = train(
+            "rbm",
+            layer,
+            encoder_args={"widths": (width,)},
+            out=folder / f"layer{number}",
+            **options,
+        )
+        runs.append(run)
+        machine: Any = run.method or reopen(run)
+        machines.append(machine.cpu().eval())
+        with preserve_rng(seed):
+            figures[f"bound_with_{number}"] = bound(machines, splits)
+        layer = above(run, layer)
+    write_json(folder / "deep_belief_net.json", figures | {"seed": seed})
+    return stacked(machines, runs[0], splits, folder / "net")
+
+
+def above(run: Run, layer: Splits) -> Splits:
+    """Probabilities of hidden units as pictures of one row, (N, 1, 1, units)."""
+
+    def part(samples: Samples) -> Samples:
+        if not len(samples):
+            return samples
+        z = run.features(samples)
+        return Samples((255 * z).round().astype(np.uint8)[:, None, None], samples.factors)
+
+    parts = {"train": part(layer.train), "test": part(layer.test)}
+    return Splits(f"{layer.name}, above", **parts, range=(0.0, 255.0))  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def bound(machines: list[RBM], splits: Splits, pictures: int = 1000) -> float:
+    """A lower bound of log p of test pictures, nats a picture (their eq. 8).
+
+    E_q[log p(v|h₁) + log p(h₁|h₂) + … + log p(v_top)] + the entropy of q, where the top machine's
+    likelihood takes its partition function by annealed importance sampling.
+    """
+    part = splits.test if len(splits.test) else splits.train
+    x = torch.from_numpy(part.x[:pictures]).float().flatten(1)
+    low, high = splits.range
+    v = torch.bernoulli(((x - low) / (high - low)).clamp(0, 1))
+    total = torch.zeros(len(v))
+    for machine in machines[:-1]:
+        likely = machine.hidden(v).sigmoid()
+        h = torch.bernoulli(likely)
+        total += entropy(likely) + log_likely(machine.pixels(h), v)
+        v = h
+    top = machines[-1]
+    total += -top.free_energy(v) - top.log_partition()
+    return float(total.mean())
+
+
+def entropy(p: Tensor) -> Tensor:
+    """Of independent binary units (B, n): (B,) nats."""
+    return (torch.special.entr(p) + torch.special.entr(1 - p)).sum(1)
+
+
+def log_likely(p: Tensor, v: Tensor) -> Tensor:
+    """Log p of binary values (B, n) with these probabilities: (B,)."""
+    return -F.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), v, reduction="none").sum(1)
+
+
+def stacked(machines: list[RBM], first: Run, splits: Splits, out: Path) -> Run:
+    """The layers in one encoder, in a run folder of its own."""
+    widths = tuple(machine.hidden.out_features for machine in machines)
+    encoder: Any = build("dense", splits.channels, splits.size, widths=widths)
+    for stage, machine in zip(encoder.stages, machines, strict=True):
+        stage.linear.load_state_dict(machine.hidden.state_dict())
+    args = {"widths": list(widths)}
+    inputs = first.inputs | {"args": args, "dim": widths[-1]}
+    config = first.config | {"method": "deep_belief_net", "encoder_args": args}
+    out.mkdir(parents=True, exist_ok=True)
+    run = Run(out, encoder, config, inputs, splits)
+    run.save()
+    write_json(out / "config.json", config)
+    return run
+
+
+class Stack:
+    """Machines one on another, to draw from.
+
+    Args:
+        machines: from the pixels up.
+    """
+
+    def __init__(self, machines: list[RBM]) -> None:
+        self.machines = machines
+
+    @torch.no_grad()
+    def sample(self, number: int, steps: int = 1000) -> Tensor:
+        """Probabilities of white (number, C, H, W): the top machine by long chains, then down."""
+        *below, top = self.machines
+        x = top.sample(number, steps).flatten(1)
+        for machine in reversed(below):
+            x = machine.pixels(torch.bernoulli(x))
+        return x.view(-1, *self.machines[0].shape)
+
+
+def restored(run: Run) -> Stack:
+    """The machines of a finished net, by the folders beside it.
+
+    Raises:
+        UserError: one of them is gone or damaged.
+    """
+    layers = range(1, len(run.inputs["args"]["widths"]) + 1)
+    found: Any = [reopen(load(run.path.parent / f"layer{number}")) for number in layers]
+    return Stack([machine.cpu() for machine in found])

@@ -1,0 +1,354 @@
+"""An encoder on its own, in one file that other programs run without this library."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import torch as safetensors
+from torch import Tensor, nn
+
+from unlabeled.augmentations.tokens import packed
+from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
+from unlabeled.data.dataset import rate_of, to_float
+from unlabeled.encoders.external import Backbone
+from unlabeled.encoders.text import TextEncoder
+from unlabeled.errors import UserError
+from unlabeled.runs.run import Run
+from unlabeled.utils.files import write_bytes
+from unlabeled.utils.quiet import silent
+from unlabeled.version import __version__
+
+TOLERANCE = 1e-5
+"""Of the largest feature, or of 1 where that is more: what a file's features may be off by."""
+OWN = {"encoder.json", "encoder.safetensors", "config.json", "last.ckpt", "tokenizer.json"}
+"""Files of a run folder that an export never replaces."""
+RESNETS = {"resnet18", "resnet34", "resnet50"}
+CIFAR_STEM = (
+    "3x3 convolution, no max-pool: give torchvision's or timm's net "
+    "conv1 = Conv2d(C, width, 3, 1, 1, bias=False) and maxpool = Identity() before loading"
+)
+
+
+class AsStored(nn.Module):
+    """An encoder that takes pictures as they are stored.
+
+    Args:
+        encoder: from (B, C, H, W), black 0 and white 1, to (B, dim).
+        span: black and white of float pictures; uint8 is always 0 and 255.
+    """
+
+    def __init__(self, encoder: nn.Module, span: tuple[float, float]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.span = span
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim) float32."""
+        return self.encoder(to_float(x, self.span))
+
+
+class OfTokens(nn.Module):
+    """An encoder of texts that takes the numbers of their tokens.
+
+    Args:
+        encoder: of texts.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, L) or (B, sentences, L) int64, PAD behind each text -> (B, dim) float32."""
+        known = tokens.masked_fill(tokens >= int(self.encoder.vocabulary), UNKNOWN)  # type: ignore[arg-type]
+        return self.encoder.features(packed(known.flatten(1)))  # type: ignore[operator]
+
+
+class OfShape(nn.Module):
+    """A traced network that says which input it takes, rather than fail within.
+
+    Args:
+        network: that is bound to some sides of its input.
+        shape: of one sample; 0 where it does not matter.
+        says: the sentence.
+    """
+
+    def __init__(self, network: nn.Module, shape: list[int], says: str) -> None:
+        super().__init__()
+        self.network, self.shape, self.says = network, shape, says
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) -> (B, dim)."""
+        fits = x.dim() == 1 + len(self.shape)
+        if fits:
+            for i, side in enumerate(self.shape):
+                fits = fits and (side == 0 or x.size(1 + i) == side)
+        if not fits:
+            raise ValueError(self.says + ", not " + str(x.shape))
+        return self.network(x)
+
+
+def export(
+    run: Run, to: Literal["onnx", "safetensors", "torchscript"], out: Path | None = None
+) -> Path:
+    """Write the encoder for use without this library; what is written was run and compared first.
+
+    ONNX and TorchScript take any number B of samples and give features (B, dim) float32:
+
+    - `images` as stored, (B, C, H, W): uint8 in 0..255, or float32 in the run's range where that is
+      not (0, 1) (TorchScript takes either);
+    - `audio`, (B, 1, 1, T) float32 in [−1, 1] at the run's sample rate;
+    - `tokens`, (B, L) int64, or (B, sentences, L), of the `tokenizer.json` that is written beside
+      the file; behind each text the end's number, 3, then 0 as padding.
+
+    ONNX takes samples of the run's size only, TorchScript others where the encoder does; what is
+    known of the input is in the metadata. Safetensors has the plain weights, a ResNet's under the
+    names of torchvision and timm, whose input is float32, black 0 and white 1.
+
+    Args:
+        run: what to export.
+        to: the format.
+        out: the file; encoder.onnx, encoder.pt or ENCODER.safetensors in the run folder unless
+            given.
+
+    Raises:
+        UserError: a package is missing, the encoder cannot be expressed in that format, or the
+            file's features are not the encoder's.
+    """
+    if to not in FORMATS:
+        raise UserError(f"there is no format '{to}'; choose one of {', '.join(FORMATS)}")
+    name = re.split(r"[:/\\.]", run.inputs["encoder"])[-1]
+    out = Path(out or run.path / FORMATS[to][1].format(name)).expanduser()
+    if out.is_dir() or (out.name in OWN and out.parent.resolve() == run.path.resolve()):
+        raise UserError(f"{out} is a folder or the run's own file; name another as out")
+    encoder = copy.deepcopy(run.encoder).to("cpu", torch.float32).eval()
+    encoder = encoder.to(memory_format=torch.contiguous_format).requires_grad_(False)  # type: ignore[call-overload]
+    beside, tokenizer = tokenizer_beside(out), run.tokenizer.encode()
+    if tokenizer and beside.is_file() and beside.read_bytes() != tokenizer:
+        raise UserError(f"{beside} is another tokenizer; name an out in another folder")
+    content = FORMATS[to][0](run, encoder)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, content)
+    if tokenizer and not beside.is_file():
+        write_bytes(beside, tokenizer)
+    return out
+
+
+def tokenizer_beside(out: Path) -> Path:
+    """Where the tokenizer of an encoder of texts stands, beside the encoder's file."""
+    return out.with_name("tokenizer.json")
+
+
+def _onnx(run: Run, encoder: nn.Module) -> bytes:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  the exporter of torch needs it
+    except ImportError as error:
+        raise UserError("the export to ONNX needs: pip install 'unlabeled[export]'") from error
+    network, name = _network(run, encoder), _input_name(run)
+    with _quietly("ONNX"):
+        program = torch.onnx.export(
+            network,
+            (_samples(run, 2),),
+            input_names=[name],
+            output_names=["features"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+        assert program
+        for node in program.model.graph:
+            node.metadata_props.clear()  # stack traces, with paths of this machine
+        program.model.metadata_props.update(_about(run) | {"sizes": "only this"})
+        content = program.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        if session.get_inputs()[0].shape[0] != "batch":
+            raise UserError("the encoder cannot be exported to ONNX: it is bound to one batch size")
+        _compare(run, network, lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]))
+    return content
+
+
+def _torchscript(run: Run, encoder: nn.Module) -> bytes:
+    network, name = _network(run, encoder), _input_name(run)
+    x = _samples(run, 2)
+    with _quietly("TorchScript"):
+        if name == "tokens":
+            traced = torch.jit.trace(network, x)
+        else:
+            inner = torch.jit.trace(encoder, to_float(x, _span(run)))
+            traced = torch.jit.script(AsStored(inner, _span(run)).eval())
+        free = name != "tokens" and all(_same_at(run, network, traced, by) for by in (1.5, 0.75))
+        shape = [run.inputs["channels"], 0, 0] if free else list(x.shape[1:])
+        sides = ", ".join(str(side or "any") for side in shape)
+        says = f"this encoder takes {name} of shape (B, {sides})"
+        scripted = torch.jit.script(OfShape(traced, shape, says).eval())
+        content = io.BytesIO()
+        about = {
+            "metadata.json": json.dumps(_about(run) | {"sizes": "any" if free else "only this"})
+        }
+        torch.jit.save(scripted, content, _extra_files=about)
+        content.seek(0)
+        _compare(run, network, torch.jit.load(content))
+    return content.getvalue()
+
+
+@torch.no_grad()
+def _same_at(run: Run, ours: nn.Module, theirs: nn.Module, by: float) -> bool:
+    """Whether both take samples of other sides, and make the same of them."""
+    x = _samples(run, 2, [round(by * side) if side > 1 else 1 for side in run.size])
+    try:
+        expected, got = ours(x), theirs(x)
+    except (RuntimeError, ValueError):  # too small for the encoder, or bound to the size traced
+        return False
+    off = (got - expected).abs().max() if got.shape == expected.shape else math.inf
+    return bool(off <= TOLERANCE * max(1.0, float(expected.abs().max())))
+
+
+def _safetensors(run: Run, encoder: nn.Module) -> bytes:
+    about = _about(run) | {"format": "pt"}
+    if about["input_name"] == "images":
+        about["input"] = "float32 (B, C, H, W), black 0 and white 1"
+    again = copy.deepcopy(encoder)
+    inner, inner_again = encoder, again
+    names = {key: key for key in encoder.state_dict()}
+    if isinstance(encoder, Backbone) and isinstance(again, Backbone):
+        inner, inner_again = encoder.net, again.net
+        names = {key: key for key in inner.state_dict()}
+        about |= {k: str(getattr(encoder, k).flatten().tolist()) for k in ("mean", "std")}
+    elif run.inputs["encoder"] in RESNETS:
+        is_small = max(run.size) <= 64
+        names = {key: _resnet_name(key, 3 if is_small else 4) for key in names}
+        about["stem"] = CIFAR_STEM if is_small else "7x7 convolution, max-pool"
+    state = {names[k]: v.contiguous().clone() for k, v in inner.state_dict().items()}
+    content = safetensors.save(state, about)
+    loaded = safetensors.load(content)
+    inner_again.load_state_dict({key: loaded[name] for key, name in names.items()})
+    _compare(run, _network(run, encoder), _network(run, again))
+    return content
+
+
+def _resnet_name(key: str, stem: int) -> str:
+    """Our name of a weight -> that of torchvision and timm; `stem` layers precede the blocks."""
+    stage, place, *rest = key.removeprefix("stages.").split(".")
+    block = int(place) - (stem if stage == "0" else 0)
+    if block < 0:
+        return ".".join([("conv1", "bn1")[int(place)], *rest])
+    part, k, leaf = rest
+    layer = (
+        f"downsample.{k}"
+        if part == "shortcut"
+        else f"{('conv', 'bn')[int(k) % 3]}{int(k) // 3 + 1}"
+    )
+    return f"layer{int(stage) + 1}.{block}.{layer}.{leaf}"
+
+
+def _about(run: Run) -> dict[str, str]:
+    """What a program needs to know to use the file; the same for the same run."""
+    stored, further = "uint8 (B, C, H, W), 0 to 255", {}
+    if _span(run) != (0.0, 1.0):
+        stored = "float32 (B, C, H, W), black {} and white {}".format(*_span(run))
+    if (name := _input_name(run)) == "audio":
+        stored = "float32 (B, 1, 1, T), from -1 to 1, silence 0 behind a short recording"
+        further["sample_rate"] = str(rate_of(run.inputs["stored"]))
+    elif name == "tokens":
+        sides = "(B, L)" if run.size[0] == 1 else "(B, sentences, L)"
+        stored = f"int64 {sides}, numbers of tokens; end behind each text, then padding"
+        further["vocabulary"] = str(run.encoder.vocabulary)
+        further |= {"length": str(run.size[1]), "end": str(END), "padding": str(PAD)}
+        further["tokenizer"] = "tokenizer.json" if run.tokenizer else "unknown"
+    return further | {
+        "encoder": Path(run.inputs["encoder"]).name,
+        "method": Path(run.config["method"]).name,
+        "input_name": name,
+        "input": stored,
+        "output": "float32 (B, dim)",
+        **{k: json.dumps(run.inputs[k]) for k in ("channels", "size", "range", "dim")},
+        "unlabeled": __version__,
+    }
+
+
+def _span(run: Run) -> tuple[float, float]:
+    low, high = run.inputs["range"]
+    return float(low), float(high)
+
+
+def _input_name(run: Run) -> str:
+    """What the encoder takes: tokens, audio or images."""
+    if isinstance(run.encoder, TextEncoder):
+        return "tokens"
+    return "images" if rate_of(run.inputs.get("stored")) is None else "audio"
+
+
+def _network(run: Run, encoder: nn.Module) -> nn.Module:
+    """The encoder, from samples as `_samples` makes them."""
+    if _input_name(run) == "tokens":
+        return OfTokens(encoder).eval()
+    return AsStored(encoder, _span(run)).eval()
+
+
+def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
+    """Noise as the run's samples are stored: images and audio (n, C, H, W), tokens (n, L).
+
+    Args:
+        run: whose.
+        n: how many.
+        size: other than the run's.
+    """
+    generator = torch.Generator().manual_seed(n)
+    rows, columns = size or run.size
+    if _input_name(run) == "tokens":
+        shape = (n, columns) if rows == 1 else (n, rows, columns)
+        vocabulary = int(run.encoder.vocabulary)  # type: ignore[arg-type]
+        ids = torch.randint(FIRST_WORD, vocabulary, shape, generator=generator)
+        ends = torch.randint(1, columns + 1, (*shape[:-1], 1), generator=generator)
+        return ids.where(torch.arange(columns) < ends, PAD)
+    low, high = _span(run)
+    noise = torch.rand(n, run.inputs["channels"], rows, columns, generator=generator)
+    if _input_name(run) == "audio":
+        return 2 * noise - 1
+    return (256 * noise).byte() if (low, high) == (0.0, 1.0) else noise * (high - low) + low
+
+
+@torch.no_grad()
+def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Tensor]) -> None:
+    """Refuse a file whose features are not the encoder's, of seven samples, one, or a blank."""
+    low = _span(run)[0] if _input_name(run) == "images" else 0
+    blank = torch.full_like(_samples(run, 1), low)
+    for x in (_samples(run, 7), _samples(run, 1), blank):
+        expected, got = ours(x).float(), theirs(x)
+        same = got.shape == expected.shape
+        off = float((got - expected).abs().max()) if same else math.inf
+        if not off <= TOLERANCE * max(1.0, float(expected.abs().max())):
+            raise UserError(
+                f"the exported features are off by {off:.1e} for a batch of {len(x)}, so nothing "
+                "was written; the encoder draws at random, or acts on the batch or its values"
+            )
+
+
+@contextmanager
+def _quietly(to: str) -> Iterator[None]:
+    """Without what the exporters say to their developers; what they cannot do becomes one line."""
+    try:
+        with silent():
+            yield
+    except RuntimeError as error:
+        lines = str(error.__cause__ or "").strip().splitlines()[:1]
+        lines = lines or str(error).strip().splitlines()[-1:]
+        why = lines[0] if lines else type(error.__cause__ or error).__name__
+        raise UserError(f"the encoder cannot be exported to {to}: {why}") from error
+
+
+FORMATS: dict[str, tuple[Callable[[Run, nn.Module], bytes], str]] = {
+    "onnx": (_onnx, "encoder.onnx"),
+    "torchscript": (_torchscript, "encoder.pt"),
+    "safetensors": (_safetensors, "{}.safetensors"),
+}

@@ -1,0 +1,87 @@
+"""Features as a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+
+from unlabeled.errors import UserError
+from unlabeled.runs.run import Run, load
+
+
+def write_features(
+    run: Run, data: str, out: Path, devices: int = 1, encoder: str | None = None
+) -> tuple[int, int]:
+    """Embed pictures and write one row each; returns the shape.
+
+    `.npy` holds the features; `.npz` has them as `features`, beside `names` (paths in a folder) and
+    the labels that are known, −1, NaN or an empty word for none; `.parquet` has a column `features`
+    of lists, and the same beside it.
+
+    Args:
+        run: the encoder.
+        data: pictures in any usual form.
+        out: the file.
+        devices: GPUs, or processes on CPUs, that share the pictures; each writes its part, which
+            are then joined.
+        encoder: `./file.py:Net`, where it was the user's own.
+
+    Raises:
+        UserError: the file's ending is another one, or the data cannot be read.
+    """
+    if out.suffix not in (".npy", ".npz", ".parquet"):
+        raise UserError(f"--out is {out}; name a .npy, .npz or .parquet file")
+    samples = run.read(data)
+    gpus = torch.cuda.device_count()
+    if devices < 1 or (gpus and devices > gpus):
+        raise UserError(f"devices is {devices}, but must be from 1 to {gpus or 'the cores'}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if devices == 1:
+        features = run.features(samples)
+    else:
+        with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
+            try:
+                mp.spawn(_embed_part, (devices, run.path, encoder, data, folder), nprocs=devices)
+            except mp.ProcessRaisedException as error:
+                raise UserError(str(error).strip().splitlines()[-1]) from error
+            parts = [np.load(Path(folder) / f"{i}.npy") for i in range(devices)]
+        features = np.concatenate(parts)
+    beside = {
+        name: np.array([*samples.classes[name], ""])[codes] if name in samples.classes else codes
+        for name, codes in samples.factors.items()
+        if codes.ndim == 1  # captions stay behind
+    }
+    if samples.names:
+        beside["names"] = np.array(samples.names)
+    aside = out.with_name(f".{out.stem}.tmp{out.suffix}")
+    if out.suffix == ".npy":
+        np.save(aside, features)
+    elif out.suffix == ".npz":
+        np.savez(aside, features=features, **beside)  # type: ignore[arg-type]
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        column = pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
+        pq.write_table(pa.table({"features": column} | beside), aside)
+    aside.replace(out)
+    return features.shape
+
+
+def _embed_part(
+    i: int, devices: int, run: Path, encoder: str | None, data: str, folder: str
+) -> None:
+    """One process's share of the rows, as `i.npy`."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(i)
+    else:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+    opened = load(run, encoder)
+    samples = opened.read(data)
+    rows = np.array_split(np.arange(len(samples)), devices)[i]
+    np.save(Path(folder) / f"{i}.npy", opened.features(samples.take(rows)))

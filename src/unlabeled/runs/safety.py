@@ -1,0 +1,224 @@
+"""Opening a stranger's run folder: nothing of it is trusted, run, followed or allocated unseen."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.nn.modules import module as hooks
+
+from unlabeled.data.dataset import rate_of
+from unlabeled.data.open import is_program
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError, reason
+
+JSON_BYTES = 1 << 20
+SIDE, VALUES, FEATURES = 1 << 16, 1 << 24, 1 << 24
+"""At most: pixels a side, values in a picture (3×2364×2364), features."""
+NUMBER, ENTRIES, LETTERS = 1 << 20, 64, 500
+"""At most: a number among an encoder's arguments, the entries of a list, the length of a string."""
+SPARE = 1 << 24
+"""Values that an encoder may hold beyond its weights, such as tables of positions."""
+IN_MEMORY = "in memory"
+"""On record in place of test data that has no path."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, no part of the name a link or a way out; it need not exist.
+
+    Raises:
+        UserError: the name leads elsewhere, or a link does.
+    """
+    path = folder
+    for part in Path(name).parts:
+        path = path / part
+        if part == ".." or Path(part).is_absolute() or path.is_symlink():
+            raise UserError(f"{path} leads out of the run folder; remove it, or copy its target")
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of at most a megabyte, without NaN or infinity.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size > JSON_BYTES:  # a pipe would never end
+            raise ValueError(f"no file of at most {JSON_BYTES:,} bytes")
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+    except (OSError, RecursionError, ValueError) as error:
+        raise UserError(f"{path.parent} is damaged ({path.name}: {error})") from error
+    return content
+
+
+def check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The content of an encoder.json, if it can be one.
+
+    Raises:
+        UserError: a field is missing, of another type, or out of bounds.
+    """
+
+    def need(field: str, holds: bool) -> None:
+        if not holds:
+            told = repr(inputs.get(field, "nothing"))[:60]
+            raise UserError(f"encoder.json is damaged: {field} cannot be {told}; train it again")
+
+    fields: list[Any] = [inputs.get(k) for k in ("encoder", "args", "channels", "size", "range")]
+    name, args, channels, size, span = fields
+    need("encoder", isinstance(name, str) and 0 < len(name) <= LETTERS)
+    need("args", isinstance(args, dict))
+    need("args", not {"encoder", "channels", "size"} & set(args or ()))
+    need("channels", _is_count(channels, SIDE))
+    need("size", _is_row(size, 2) and all(_is_count(side, SIDE) for side in size))
+    need("size", channels * math.prod(size) <= VALUES)
+    need("range", _is_row(span, 2) and all(_is_number(end, 1e30) for end in span))
+    need("range", span[0] <= span[1])
+    need("dim", _is_count(inputs.get("dim"), FEATURES))
+    stored = inputs.get("stored")
+    known = stored in (None, "mask", "uint8", "uint16", "float32")
+    need("stored", known or (isinstance(stored, str) and rate_of(stored) is not None))
+    return inputs
+
+
+def check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The content of a config.json, if it can be one.
+
+    Raises:
+        UserError: `method` is no string, or `data` or `test` neither a string nor null.
+    """
+    for field, types in (("method", str), ("data", str | None), ("test", str | None)):
+        if not isinstance(config.get(field), types):
+            raise UserError(f"config.json is damaged: {field} is no string; train it again")
+    return config
+
+
+def refuse_unopened(folder: Path, test: str) -> str:
+    """The test data that is on record in a run folder, if it can be opened from there.
+
+    Raises:
+        UserError: it was in memory, or is loaded by a file, of a stranger perhaps.
+    """
+    if test == IN_MEMORY:
+        raise UserError(f"{folder} was tested on an array in memory; give it again as test")
+    if is_program(test):
+        raise UserError(f"the test data of {folder} is loaded by a file; give it as --test {test}")
+    return test
+
+
+def read_shapes(path: Path) -> Shapes:
+    """Name -> shape of the weights in a safetensors file, from its header alone.
+
+    Raises:
+        UserError: it is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path.parent} is damaged ({error}); train it again") from error
+
+
+def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
+    """The encoder of a checked encoder.json, once it is known to have just those weights.
+
+    It is first made without memory, and no larger than the weights: neither a width nor a depth
+    that somebody wrote into a file costs more than the file itself.
+
+    Args:
+        inputs: from `check_inputs`; the name is one that `is_rebuilt` accepts.
+        shapes: of the weights that there are, from `read_shapes`.
+
+    Raises:
+        UserError: they do not fit together.
+    """
+    name, args = inputs["encoder"], inputs["args"]
+    problem = f"the weights do not fit the encoder {name} with {str(args)[:200]}"
+    picture = inputs["channels"], tuple(inputs["size"])
+    if not _is_argument(args):
+        raise UserError(f"{problem}: an argument is too large")
+    try:
+        with torch.device("meta"), _no_more_than(8 * len(shapes) + 1000):
+            sketch = build(name, *picture, **args)
+    except UserError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # whatever an encoder's arguments bring up
+        raise UserError(f"{problem}: {reason(error)}") from error
+    expected = {key: tuple(value.shape) for key, value in sketch.state_dict().items()}
+    for key in sorted(expected.keys() | shapes.keys()):
+        if expected.get(key) != shapes.get(key):
+            there, needed = shapes.get(key, "nothing"), expected.get(key, "nothing")
+            raise UserError(f"{problem}: {key} is {there}, not {needed}")
+    held = sum(t.numel() for t in (*sketch.parameters(), *sketch.buffers()))
+    if held > sum(map(math.prod, shapes.values())) + SPARE:
+        raise UserError(f"{problem}: it needs far more memory than they have")
+    if sketch.dim != inputs["dim"]:
+        raise UserError(f"{problem}: it gives {sketch.dim} features, not {inputs['dim']}")
+    return build(name, *picture, **args)
+
+
+@contextmanager
+def _no_more_than(parts: int) -> Iterator[None]:
+    """Stop the making of modules with more layers or weights than that."""
+    left = parts
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise RuntimeError(f"it has more than {parts} parts")
+
+    made = (
+        hooks.register_module_module_registration_hook(count),
+        hooks.register_module_parameter_registration_hook(count),
+    )
+    try:
+        yield
+    finally:
+        for handle in made:
+            handle.remove()
+
+
+def _is_number(value: Any, limit: float) -> bool:
+    return type(value) in (int, float) and -limit <= value <= limit
+
+
+def _is_count(value: Any, limit: int) -> bool:
+    return type(value) is int and 1 <= value <= limit
+
+
+def _is_row(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length
+
+
+def _is_argument(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list | dict):
+        entries = value.values() if isinstance(value, dict) else value
+        return (
+            depth < 3 and len(value) <= ENTRIES and all(_is_argument(e, depth + 1) for e in entries)
+        )
+    if isinstance(value, str):
+        return len(value) <= LETTERS
+    return value is None or isinstance(value, bool) or _is_number(value, NUMBER)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")

@@ -1,0 +1,145 @@
+"""The library as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from unlabeled import registry
+from unlabeled.core import Recipe
+from unlabeled.data.readers.arrays import from_memory
+from unlabeled.data.split import split
+from unlabeled.errors import Stopped, UserError
+from unlabeled.training.config import TrainConfig
+from unlabeled.training.train import train
+
+
+class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Learn features from the pictures alone: `SelfSupervised("simclr").fit(X).transform(X)`.
+
+    Any further argument of `unlabeled.train`, field of the recipe or argument of the method is one
+    of the estimator too, such as `temperature`, so that a grid search can try it.
+
+    Args:
+        method: a name of `unlabeled list methods`, a class or `./file.py:Class`.
+        encoder: a name, a module or a class.
+        epochs: passes over the pictures; the method's own number unless given.
+        seed: of everything random.
+        shape: of a picture, (height, width) or (channels, height, width), where `X` has them as
+            rows, (N, pixels).
+        options: the further arguments.
+    """
+
+    def __init__(
+        self,
+        method: Any = "simclr",
+        encoder: Any = "small",
+        epochs: int | None = None,
+        seed: int = 0,
+        shape: tuple[int, ...] | None = None,
+        **options: Any,
+    ) -> None:
+        self.method = method
+        self.encoder = encoder
+        self.epochs = epochs
+        self.seed = seed
+        self.shape = shape
+        self.options = options
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """All arguments by name."""
+        return super().get_params(deep) | self.options
+
+    def set_params(self, **params: Any) -> SelfSupervised:
+        """Change arguments; one that the method does not take is refused.
+
+        Raises:
+            UserError: there is no such argument.
+        """
+        own = set(inspect.signature(type(self)).parameters) - {"options"}
+        method = params.get("method", self.method)
+        cls = registry.find("methods", method) if isinstance(method, str) else method
+        known = {
+            p for f in (train, TrainConfig, Recipe, cls) for p in inspect.signature(f).parameters
+        }
+        for name, value in params.items():
+            if name in own:
+                setattr(self, name, value)
+            elif name in known:
+                self.options[name] = value
+            else:
+                raise UserError(
+                    f"Invalid parameter '{name}' for {cls.__name__}; valid are "
+                    f"{', '.join(sorted(own | known))}"
+                )
+        return self
+
+    def fit(self, X: Any, y: Any = None) -> SelfSupervised:
+        """Train on pictures in any usual form; labels are used by supervised methods alone."""
+        options = dict(self.options)
+        if fixed := {"data", "out", "resume"} & set(options):
+            raise UserError(f"an estimator takes no '{min(fixed)}'; unlabeled.train does")
+        if self.epochs is not None:
+            options["epochs"] = self.epochs
+        cls = registry.find("methods", self.method) if isinstance(self.method, str) else self.method
+        pictures = self._pictures(X)
+        labelled = (pictures, y) if y is not None and cls.supervised else pictures
+        samples = from_memory(labelled)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                self.run_ = train(
+                    self.method,
+                    split(samples, "array", share=0),
+                    encoder=self.encoder,
+                    seed=self.seed,
+                    out=Path(folder) / "run",
+                    **options,
+                )
+            except Stopped as error:
+                kept = "an estimator keeps nothing of a fit that was stopped; call fit again"
+                raise Stopped(kept, error.number) from None
+        self.run_.data = self.run_.method = None
+        self.n_features_in_ = int(np.prod(samples.x.shape[1:]))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Features (N, dim) float32."""
+        check_is_fitted(self, "run_")
+        return self.run_.embed(self._pictures(X))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.run_.dim
+
+    def _pictures(self, X: Any) -> Any:
+        if isinstance(X, str | Path):
+            raise UserError(f"'{X}': give arrays here; unlabeled.train takes folders and files")
+        if not isinstance(X, torch.utils.data.Dataset | torch.Tensor) and not hasattr(X, "tocsr"):
+            X = np.asarray(X)
+        if getattr(X, "ndim", 0) != 2 or hasattr(X, "tocsr"):
+            return X
+        if self.shape is None:
+            raise UserError(
+                f"rows of {X.shape[1]} numbers are no pictures yet: say their shape, such as "
+                f"shape=(28, 28), or reshape them to (N, height, width)"
+            )
+        if int(np.prod(self.shape)) != X.shape[1]:
+            raise UserError(f"rows of {X.shape[1]} numbers are no pictures of shape {self.shape}")
+        return np.asarray(X).reshape(len(X), *self.shape)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Pictures, not tables."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self.shape is not None
+        tags.input_tags.three_d_array = True
+        assert tags.transformer_tags is not None
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -1,0 +1,198 @@
+"""What lets a run survive: whole checkpoints, the one before, and signals that are heard."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from unlabeled.errors import Stopped, UserError, notice, signal_name
+
+SAVE_EVERY = 300.0
+"""Seconds after which an epoch that goes on is saved in between."""
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+"""That end a training once it is saved; Windows has no SIGHUP."""
+AGREE_EVERY = 10
+"""Steps after which several processes ask each other whether one was told to stop."""
+
+
+class Keeper(Checkpoint):
+    """Keeps `last.ckpt` and the one before, `previous.ckpt`; stops when asked to.
+
+    After each epoch, every few minutes within a long one, and on Ctrl-C, SIGTERM or SIGHUP. A
+    checkpoint is written aside, then renamed, so that it is never half there.
+
+    Args:
+        folder: of the run.
+        asked: signals that came; one that appears here ends the run after the step.
+    """
+
+    def __init__(self, folder: Path, asked: list[int]) -> None:
+        self.folder, self.asked = folder, asked
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Start the clock.
+
+        With several processes, Lightning's own answer to SIGTERM would leave at once, unsaved, or
+        wait for a process that waits for this one.
+        """
+        self.saved = time.monotonic()
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda number, frame: self.asked.append(number))
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Within an epoch; its last step is left to the end of the epoch."""
+        due = bool(self.asked) or time.monotonic() - self.saved > SAVE_EVERY
+        if trainer.world_size > 1:  # all processes save together; asking each time would cost
+            due = batch_idx % AGREE_EVERY == 0 and _any(trainer, due)
+        if due and batch_idx + 1 < trainer.num_training_batches:
+            self.save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Last of all callbacks."""
+        self.save(trainer, pl_module)
+
+    def save(self, trainer: L.Trainer, learner: Any) -> None:
+        """Write, unless something is no longer finite; then leave if asked to."""
+        if not all(bool(torch.isfinite(p).all()) for p in learner.method.parameters()):
+            step = learner.steps or int(trainer.num_training_batches)
+            raise UserError(not_finite("weights are no longer finite", learner, step))
+        asked = _any(trainer, bool(self.asked))
+        with kept(self.folder, trainer.is_global_zero) as aside:
+            trainer.save_checkpoint(aside)
+        self.saved = time.monotonic()
+        if asked:
+            step = learner.steps or int(trainer.num_training_batches)
+            raise Stopped(
+                f"stopped in epoch {learner.current_epoch + 1} after step {step} and saved in "
+                f"{self.folder}; the same command with --resume goes on",
+                (self.asked or [signal.SIGTERM])[0],
+            )
+
+
+def _any(trainer: L.Trainer, here: bool) -> bool:
+    """Whether it is so in any process."""
+    return trainer.strategy.reduce_boolean_decision(here, all=False)
+
+
+@contextmanager
+def kept(folder: Path, first: bool = True) -> Iterator[Path]:
+    """The path to write a checkpoint to, which then is `last.ckpt`, and that `previous.ckpt`.
+
+    Args:
+        folder: of the run.
+        first: whether this process is the one that renames.
+
+    Raises:
+        UserError: it cannot be written; the checkpoint before is kept.
+    """
+    aside, last = folder / "last.tmp", folder / "last.ckpt"
+    if first:
+        aside.unlink(missing_ok=True)
+    try:
+        yield aside
+        if first:
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            if last.exists():
+                last.replace(folder / "previous.ckpt")
+            aside.replace(last)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(
+            f"the checkpoint cannot be written to {folder} ({error.strerror}); the one "
+            "before is kept: make room, then go on with --resume"
+        ) from error
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole, None if there is none at all.
+
+    Raises:
+        UserError: there are some, all damaged.
+    """
+    found = [p for p in (folder / "last.ckpt", folder / "previous.ckpt") if p.is_file()]
+    for path in found:
+        try:
+            with zipfile.ZipFile(path) as content:
+                bad = content.testzip()
+            if bad is None:
+                torch.load(path, map_location="cpu", weights_only=True)["in_epoch"]
+                return path
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, LookupError, RuntimeError) as e:
+            bad = str(e)
+        except pickle.UnpicklingError:
+            bad = "it holds more than tensors"
+        told = f"{path} is damaged ({' '.join(str(bad).split())[:100]})"
+        notice(f"{told}; looking for the one before")
+    if found:
+        raise UserError(
+            f"no checkpoint in {folder} is whole; remove {' and '.join(p.name for p in found)} "
+            "there to start afresh, or choose another --out"
+        )
+    return None
+
+
+def epochs_begun(checkpoint: Path) -> tuple[int, int]:
+    """Whole epochs that a checkpoint has done, and steps of the next one."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    done = state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    return int(done), int(state["in_epoch"]["steps"])
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C, SIGTERM and SIGHUP instead of dying of them.
+
+    A second Ctrl-C is heard at once. What is ignored stays so, as SIGHUP under nohup.
+
+    Raises:
+        Stopped: one came that nobody acted upon.
+    """
+    asked: list[int] = []
+
+    def hear(number: int, frame: Any) -> None:
+        if asked and number == signal.SIGINT:
+            raise Stopped(
+                "stopped at once by another Ctrl-C; the same command with --resume goes on from "
+                "the last checkpoint"
+            )
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    heard = [n for n in SIGNALS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, hear) for number in heard}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise Stopped(
+            f"stopped by {signal_name(asked[0])} when training had ended; the same command with "
+            "--resume does the rest",
+            asked[0],
+        )
+
+
+def not_finite(what: str, learner: Any, step: int) -> str:
+    """What is said of a loss or weights that are NaN or infinite."""
+    return (
+        f"the {what} in epoch {learner.current_epoch + 1}, step {step}; the last checkpoint is "
+        "kept: try a lower --lr or --precision fp32, in another --out"
+    )

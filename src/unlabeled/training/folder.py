@@ -1,0 +1,206 @@
+"""The run folder of a training: created, recorded, resumed or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unlabeled import registry
+from unlabeled.augmentations import kernel
+from unlabeled.core import Recipe
+from unlabeled.data.dataset import Splits
+from unlabeled.errors import UserError, notice
+from unlabeled.runs.safety import refuse_unopened
+from unlabeled.training.checkpoints import epochs_begun, last_checkpoint
+from unlabeled.utils.files import write_json
+from unlabeled.version import __version__
+
+LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
+"""Files that a killed run may leave half written."""
+
+
+def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
+    """Make the run folder; the checkpoint where training goes on from one.
+
+    Nothing is touched in a folder that is not a run which began and has no checkpoint yet.
+
+    Raises:
+        UserError: the folder holds something else, or a run of other arguments.
+    """
+    record = folder / "config.json"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose a folder with --out")
+    begun = any((folder / name).is_file() for name in ("last.ckpt", "previous.ckpt"))
+    if begun and resume:
+        before = expected = read_record(folder, config)
+        if by_learner := "devices" in config:
+            may_change = {name: config[name] for name in ("devices", "nodes")}
+            recipe = before["recipe"] | {"epochs": config["recipe"]["epochs"]}
+            expected = before | may_change | {"recipe": recipe}
+        refuse_other(folder, expected, config)
+        if checkpoint := last_checkpoint(folder):
+            if by_learner:
+                _say_changes(folder, before, config, checkpoint)
+            return checkpoint
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    leftovers = {name for name in held if LEFTOVER.fullmatch(name)}
+    if begun or (held - leftovers and not _is_abandoned(record)):
+        remedy = "go on with --resume, or choose another" if begun else "choose an empty"
+        raise UserError(f"{folder} is not empty: {remedy} folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in leftovers:
+        (folder / name).unlink()
+    if (folder / "tensorboard").is_symlink():
+        raise UserError(f"{folder / 'tensorboard'} is a link; remove it")
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    write_config(folder, config)
+    return None
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    write_json(folder / "config.json", config | {"versions": versions()})
+
+
+def _is_abandoned(record: Path) -> bool:
+    """Whether it is the record of a run of ours that did not come to its first checkpoint."""
+    try:
+        known = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return False
+    ours = isinstance(known, dict) and {"method", "recipe", "versions"} <= set(known)
+    products = ("encoder.safetensors", "vectors.bin")
+    return ours and not any(record.with_name(name).exists() for name in products)
+
+
+def recorded_test(folder: Path) -> str | None:
+    """The test data of a run that is to go on, where it has its own."""
+    try:
+        test = json.loads((folder / "config.json").read_text()).get("test")
+    except (OSError, ValueError, AttributeError):  # said of elsewhere
+        return None
+    return None if test is None else refuse_unopened(folder, test)
+
+
+def _say_changes(
+    folder: Path, before: dict[str, Any], config: dict[str, Any], checkpoint: Path
+) -> None:
+    """What a resumed run does otherwise than it began; UserError where it cannot."""
+    done, steps = epochs_begun(checkpoint)
+    begun = done + (steps > 0)
+    epochs, planned = config["recipe"]["epochs"], before["recipe"]["epochs"]
+    if epochs < begun:
+        raise UserError(
+            f"{folder} is in epoch {begun} already, which cannot become {epochs} epochs in all; "
+            f"give --epochs {begun} or more, or another --out"
+            if steps
+            else f"{folder} has done {done} epochs, which cannot become {epochs} in all; "
+            f"give --epochs {done} or more, or another --out"
+        )
+    if epochs != planned:
+        message = (
+            f"{folder} goes on from epoch {done} to {epochs} instead of {planned}; schedules, such "
+            f"as the learning rate's, are those of {epochs} epochs from here"
+        )
+        notice(message)
+    for name in ("devices", "nodes"):  # older records know neither
+        if before.get(name) not in (None, config[name]):
+            message = (
+                f"{folder} began with {name} = {before[name]} and goes on with {config[name]}; "
+                "random views are others from here, so the result is not that of one uninterrupted "
+                "run"
+            )
+            notice(message)
+
+
+def write_changes(folder: Path, config: dict[str, Any]) -> None:
+    """Record what a resumed run was ended with, once it has; until then it is as it began."""
+    before = read_record(folder, config)
+    changed = {k: config[k] for k in ("recipe", "devices", "nodes") if before.get(k) != config[k]}
+    if changed:
+        write_json(folder / "config.json", before | changed)
+
+
+def read_record(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What a run was made with, and the defaults of what an older record does not know."""
+    record = folder / "config.json"
+    try:
+        before = dict(json.loads(record.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{record} is damaged ({error}); choose another --out") from error
+    known = {k: v for k, v in asdict(Recipe()).items() if k in config["recipe"]}
+    before["recipe"] = known | before.get("recipe", {})  # it may know fewer fields
+    return before
+
+
+def refuse_other(folder: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
+    for key, now in config.items():
+        if key != "data" or now is not None:
+            _refuse_change(folder, key, before.get(key), now)
+
+
+def _refuse_change(folder: Path, key: str, before: Any, now: Any) -> None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for inner in dict.fromkeys((*before, *now)):
+            _refuse_change(folder, inner, before.get(inner), now.get(inner))
+    elif before != now:
+        told = "the default" if before is None else before
+        raise UserError(
+            f"{folder} was made with {key} = {told}, not {'the default' if now is None else now}; "
+            "give the same to resume it, or another --out"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Of what the result depends on."""
+    import lightning
+
+    return {
+        "unlabeled": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "numpy": np.__version__,
+        "platform": platform.machine(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "resampling": kernel.ran(),
+    }
+
+
+def as_json(value: Any) -> Any:
+    """As JSON has it: a view becomes its name and fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"view": type(value).__name__} | {
+            f.name: as_json(getattr(value, f.name)) for f in fields(value)
+        }
+    if isinstance(value, dict):
+        return {str(k): as_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def record_data(data: Any) -> str | None:
+    """Data or labels as they can be opened again: a name, or a whole path; nothing for arrays."""
+    if isinstance(data, Splits):  # of a part, such as the labelled pictures: the whole
+        known = data.name.partition(":")[0] in registry.listing("datasets")
+        return record_data(data.name) if known or Path(data.name).exists() else None
+    if not isinstance(data, str | Path):
+        return None
+    path = Path(data).expanduser()
+    file, colon, column = str(path).rpartition(":")  # labels.csv:breed
+    if colon and Path(file).is_file():
+        return f"{Path(file).resolve()}:{column}"
+    is_name = isinstance(data, str) and data in registry.listing("datasets")
+    return str(path.resolve()) if path.exists() and not is_name else str(data)

@@ -1,0 +1,126 @@
+"""What is measured after every epoch, and the alarm on collapse."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from unlabeled.core import Batch, Method
+from unlabeled.data.dataset import Samples, to_float
+from unlabeled.encoders.features import embed
+from unlabeled.errors import notice
+from unlabeled.training import health
+from unlabeled.utils.files import write_csv
+from unlabeled.utils.state import eval_mode, preserve_rng
+
+Row = dict[str, float]
+
+
+class History(Callback):
+    """One row an epoch: loss, learning rate, speed and health, as CSV and TensorBoard.
+
+    It warns in plain words when the representation collapses.
+    """
+
+    def __init__(self, path: Path, sample: Samples, span: tuple[float, float]) -> None:
+        self.path, self.sample, self.span = path, sample, span
+        self.rows: list[Row] = []
+        self.alarm: str | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows travel with the checkpoint, so that a resumed run continues its curves."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the rows of the checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Row 0 is of random weights, to know what is getting worse."""
+        if trainer.is_global_zero:
+            self.rows = self.rows or [{"epoch": 0.0} | self.measure(pl_module.method)]
+        self.started, self.steps_before = time.perf_counter(), getattr(pl_module, "steps", 0)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self.started, self.steps_before = time.perf_counter(), 0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Measure, keep, warn; the first process does it for all."""
+        if not trainer.is_global_zero:
+            return
+        seconds = time.perf_counter() - self.started
+        steps = pl_module.steps - self.steps_before
+        row: Row = {
+            "epoch": trainer.current_epoch + 1.0,
+            "loss": float(pl_module.loss_sum / max(1, pl_module.steps)),
+            "lr": pl_module.recipe.lr_at(pl_module.method.progress),
+            "pictures_per_second": steps * _batch_size(trainer) / seconds,
+        } | self.measure(pl_module.method)
+        self.rows.append(row)
+        write_csv(self.path, self.rows)
+        for logger in trainer.loggers:
+            logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
+        alarm = health.alarm(row, self.rows[:-1])
+        if alarm and not self.alarm:
+            notice(f"epoch {row['epoch']:.0f}: {alarm}")
+        self.alarm = alarm
+
+    def measure(self, method: Method) -> Row:
+        """Health of the features of the same pictures each time, on the encoder alone."""
+        device = next(method.parameters()).device
+        z = torch.from_numpy(embed(method.encoder, self.sample.x, self.span, check_finite=False))
+        row = health.summary(z)
+        if type(method).project is not Method.project:
+            seen = torch.from_numpy(
+                embed(_Projection(method), self.sample.x, self.span, check_finite=False)
+            )
+            row["projection_std"] = health.feature_std(seen)
+            row["projection_spread"] = health.rankme(seen - seen.mean(0))
+        if method.supervised or method.reads == "pairs":
+            return row
+        with preserve_rng(seed=0):
+            x = to_float(torch.from_numpy(self.sample.x).to(device), self.span)
+            views = method.views(Batch(x, torch.arange(len(x), device=device)))
+        if _two_views(views, x):
+            a, b = (_features(method.encoder, v) for v in views[:2])
+            row["alignment"] = health.alignment(a, b)
+        return row
+
+
+class _Projection(nn.Module):
+    """A method as the network that its loss sees."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.method.project(x)
+
+
+def _batch_size(trainer: L.Trainer) -> int:
+    return trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
+
+
+def _two_views(views: Any, x: Tensor) -> bool:
+    return (
+        isinstance(views, tuple | list)
+        and len(views) > 1
+        and all(
+            isinstance(v, Tensor) and (v.shape, v.dtype) == (x.shape, x.dtype) for v in views[:2]
+        )
+    )
+
+
+@torch.no_grad()
+def _features(encoder: torch.nn.Module, x: Tensor) -> Tensor:
+    with eval_mode(encoder):
+        z: Tensor = encoder(x).float().cpu()
+    return z

@@ -1,0 +1,315 @@
+"""Runs any method on Lightning: device, precision, views, steps. It knows no method by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from unlabeled import parallel
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.data.dataset import Splits, to_float
+from unlabeled.data.loader import labels_of, loader, say_left_out
+from unlabeled.encoders.base import Encoder
+from unlabeled.errors import UserError, is_out_of_memory
+from unlabeled.training import health
+from unlabeled.training.checkpoints import Keeper, not_finite, signals
+from unlabeled.training.history import History
+from unlabeled.utils.native import fused, keeping_memory
+from unlabeled.utils.quiet import quiet
+from unlabeled.utils.state import preserve_settings
+
+DEFAULT_FLAGS = {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 10**9,
+}
+LOGGERS = ("tensorboard", "csv", "wandb", "none")
+TAKEN = {
+    "max_epochs": "use --epochs",
+    "precision": "use --precision",
+    "accelerator": "use --accelerator",
+    "logger": "use --logger",
+    "default_root_dir": "use --out",
+    "devices": "use --devices",
+    "num_nodes": "use --nodes",
+    "strategy": "processes share a batch by DDP; use --devices",
+    "sync_batchnorm": "it is always so with several --devices",
+    "use_distributed_sampler": "batches are shared among processes as they are",
+    "accumulate_grad_batches": "it would change every loss that compares the pictures of a batch",
+}
+"""Flags of the Trainer that are refused, and why."""
+
+
+class Learner(L.LightningModule):
+    """Draws views on the device, lets each player move, keeps progress and learning rate."""
+
+    def __init__(self, method: Method, recipe: Recipe, span: tuple[float, float], seed: int):
+        super().__init__()
+        self.automatic_optimization = False
+        self.method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.recipe, self.span, self.seed = recipe, span, seed
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One optimiser for each player."""
+        return [
+            self.recipe.make_optimizer(self.method.get_submodule(player))
+            for player in self.method.players
+        ]
+
+    def on_train_epoch_start(self) -> None:
+        """Start the sums of the epoch."""
+        self.loss_sum = 0.0  # a float of 64 bits: in 32 the mean of 100,000 steps is off by 3e-4
+        self.steps = 0
+
+    def on_train_epoch_end(self) -> None:
+        """The next epoch begins at its first step."""
+        self.steps = 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Where in which epoch this is."""
+        checkpoint["in_epoch"] = {
+            "epoch": self.current_epoch,
+            "steps": self.steps,
+            "loss_sum": self.loss_sum,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the sums of the epoch."""
+        self.steps = checkpoint["in_epoch"]["steps"]
+        self.loss_sum = float(checkpoint["in_epoch"]["loss_sum"])
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
+        """Pictures as stored -> views, outside autocast.
+
+        Every step draws from (seed, epoch, step, rank) alone, so that a resumed run goes on as it
+        would have.
+        """
+        place = [self.seed, self.current_epoch, self.steps, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        with torch.no_grad():
+            return self.method.views(batch._replace(x=to_float(batch.x, self.span)))
+
+    def training_step(self, views: Any, step: int) -> None:
+        """One step of every player, then the method's own update."""
+        steps = self.trainer.num_training_batches
+        in_all = self.trainer.max_epochs * steps  # type: ignore[operator]
+        self.method.progress = (self.current_epoch * steps + step) / in_all
+        lr = self.recipe.lr_at(self.method.progress + 0.5 / in_all)  # the middle of the step
+        optimizers: Any = self.optimizers(use_pl_optimizer=True)
+        if not isinstance(optimizers, list):
+            optimizers = [optimizers]
+        by_player = dict(zip(self.method.players, optimizers, strict=True))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+        for player, loss in self.method.turns(views):
+            whole = parallel.mean_over(loss.detach())  # so that all processes stop together
+            self._refuse_nan(whole, step)
+            optimizer = by_player[player]
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            if self.recipe.clip:
+                moving = self.method.get_submodule(player).parameters()
+                torch.nn.utils.clip_grad_norm_(moving, self.recipe.clip)
+            optimizer.step()
+            self.loss_sum += float(whole)
+        with torch.no_grad():
+            self.method.update()
+        self.steps += 1
+
+    def _refuse_nan(self, loss: Tensor, step: int) -> None:
+        if not torch.isfinite(loss):
+            raise UserError(not_finite(f"loss became {loss.item()}", self, step + 1))
+
+
+def fit(
+    method: Method,
+    splits: Splits,
+    recipe: Recipe,
+    out: Path,
+    *,
+    seed: int,
+    precision: str,
+    accelerator: str,
+    compile: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    checkpoint: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    logger: str = "tensorboard",
+    flags: dict[str, Any] | None = None,
+) -> History:
+    """Train in place; leave checkpoints, `metrics.csv` and the logger's files in `out`.
+
+    Raises:
+        UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
+        Stopped: a signal came and the run was saved.
+    """
+    rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
+    sample = splits.train.take(rows)
+    sample.x = sample.x[:]
+    history = History(out / "metrics.csv", sample, splits.range)
+    flags = dict(flags or {})
+    done = (0, 0)
+    if checkpoint:
+        place = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
+        done = place["epoch"], place["steps"]
+    processes = devices * nodes
+    batches = loader(
+        splits.train,
+        recipe.batch_size,
+        seed,
+        labels_of(method, splits),
+        done,
+        group=method.group,
+        clip=method.clip,
+        apart=method.apart,
+        labelled=recipe.labelled,
+        processes=processes,
+    )
+    if method.supervised and method.group > 1 and parallel.is_first():
+        say_left_out(splits.train.factors[str(splits.target)], method.group)
+    parallel.synchronise(method, processes)
+    if processes > 1:
+        flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
+    with signals() as asked, exact_single_pixels(method), preserve_settings(), quiet():
+        callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
+        try:
+            trainer = L.Trainer(
+                max_epochs=recipe.epochs,
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                precision="bf16-mixed" if precision == "bf16" else "32-true",
+                logger=_loggers(logger, out),
+                callbacks=callbacks,
+                default_root_dir=out,
+                **(DEFAULT_FLAGS | flags),
+            )
+            with keeping_memory(), fused(method, compile):
+                trainer.fit(
+                    Learner(method, recipe, splits.range, seed),
+                    batches,
+                    ckpt_path=checkpoint,
+                    weights_only=True,
+                )
+            trainer.strategy.barrier()  # what is written now is there for all
+        except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
+            raise error.__context__ or KeyboardInterrupt() from None
+        except MisconfigurationException as error:
+            raise UserError(f"Lightning refuses these settings: {error}") from error
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise UserError(
+                    f"out of memory with batches of {recipe.batch_size} pictures: try "
+                    f"--batch-size {recipe.batch_size // 2}, or smaller pictures with --size"
+                ) from error
+            raise
+        finally:
+            parallel.restore(method)
+    return history
+
+
+def _ddp(method: Method, accelerator: str) -> Any:
+    """One process a device. Buffers are kept alike by what methods gather, not by copying them.
+
+    Others' networks may have weights that no loss reaches, which DDP then has to look for.
+    """
+    from lightning.pytorch.strategies import DDPStrategy
+
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return DDPStrategy(
+        process_group_backend="nccl" if gpu else "gloo",
+        broadcast_buffers=False,
+        find_unused_parameters=len(method.players) > 1 or not isinstance(method.encoder, Encoder),
+        gradient_as_bucket_view=True,
+    )
+
+
+@contextmanager
+def exact_single_pixels(module: nn.Module) -> Iterator[None]:
+    """Strided convolutions of 1×1 maps in float32, while this lasts.
+
+    On CPUs oneDNN's bf16 gradient of those leaves the weights that see only padding unwritten:
+    whatever lay in memory becomes their gradient, NaN included.
+    """
+
+    def again(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = inputs[0]
+        if x.device.type != "cpu" or x.shape[-2:] != (1, 1) or output.dtype != torch.bfloat16:
+            return output
+        with torch.autocast("cpu", enabled=False):
+            return layer._conv_forward(x.float(), layer.weight, layer.bias).bfloat16()
+
+    hooks = [
+        layer.register_forward_hook(again)
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def check_flags(flags: dict[str, Any], logger: str) -> dict[str, Any]:
+    """Flags of Lightning's Trainer, but those that are set in another way or change the result.
+
+    Raises:
+        UserError: one of those, an unknown flag, or an unknown logger.
+    """
+    for name in logger.split(","):
+        if name not in LOGGERS:
+            raise UserError(f"there is no logger '{name}'; choose of {', '.join(LOGGERS)}")
+    known = inspect.signature(L.Trainer).parameters
+    for flag in flags:
+        if flag in TAKEN:
+            raise UserError(f"the trainer's {flag} cannot be set here: {TAKEN[flag]}")
+        if flag not in known:
+            close = difflib.get_close_matches(flag, known)
+            hint = f"did you mean {' or '.join(close)}?" if close else "its documentation has all"
+            raise UserError(f"Lightning's Trainer has no flag '{flag}'; {hint}")
+    return dict(flags)
+
+
+def _loggers(names: str, out: Path) -> Any:
+    """Loggers by name, several with commas between."""
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+
+    made: list[Any] = []
+    for name in names.split(","):
+        if name == "tensorboard":
+            made.append(TensorBoardLogger(out, name="", version="tensorboard"))
+        elif name == "csv":
+            made.append(CSVLogger(out, name="", version="csv"))
+        elif name == "wandb":
+            try:
+                made.append(WandbLogger(name=out.name, save_dir=out, project="unlabeled"))
+            except ModuleNotFoundError as error:
+                raise UserError(
+                    "logging to Weights & Biases needs wandb: pip install wandb"
+                ) from error
+    return made or False
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """'auto' -> bf16 where the hardware multiplies it faster than fp32, else fp32."""
+    if precision != "auto":
+        return precision
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    gains = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if gains() else "fp32"

@@ -1,0 +1,306 @@
+"""What a training will take, memory first and then time, from small steps of its own."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from unlabeled.core import Batch, Method, Recipe
+from unlabeled.data.dataset import Pictures, Splits, to_float
+from unlabeled.data.loader import labels_of, loader
+from unlabeled.training import health
+from unlabeled.utils.native import keeping_memory
+from unlabeled.utils.state import eval_mode, preserve_rng
+
+MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
+TIMED = 128
+"""Images at most in a step that is timed."""
+SECONDS = 14.0
+"""For all trial steps together; opening the data and importing PyTorch come on top."""
+ROOM = 1.5e9
+"""Bytes that a trial step may keep in the memory of the machine; on a GPU it is half of what is
+free."""
+SPARE = 1.5
+"""Of what autograd keeps: gradients on their way, and gaps between tensors. Measured."""
+
+
+class Trial(NamedTuple):
+    """One step of the training with fewer images."""
+
+    size: int  #: images
+    kept: int  #: bytes that autograd keeps for the backward pass
+    seconds: float  #: of all that grows with the batch
+    fixed: float  #: seconds of what does not: the optimizer and the method's update
+
+
+class _TooLargeError(Exception):
+    """A trial step would need more memory than there is."""
+
+
+def estimate(
+    method: Method, splits: Splits, recipe: Recipe, precision: str, accelerator: str
+) -> dict[str, Any]:
+    """Memory and time of a training, before it starts.
+
+    Steps of 2, 4, 8, … images count what autograd keeps for the backward pass, as long as the next
+    one fits into the memory and the seconds that a plan may take. The last three (a parabola, since
+    a contrastive loss grows with the square of the batch) or two (a line) are carried on to the
+    whole batch; weights, gradients, the optimizer's moments and the data are added. Where the
+    measurement after each epoch needs more than a step, it counts. Time is that of the largest
+    step, its share that grows with the batch scaled to the whole batch.
+
+    Args:
+        method: of which a copy takes the steps.
+        splits: the data.
+        recipe: how it is trained.
+        precision: bf16 or fp32.
+        accelerator: as for `unlabeled.train`.
+
+    Returns:
+        `steps`, `parameters`, `memory` and `free` in bytes, `seconds` (None where not even the
+        smallest step fits), `batch`, `sizes` of the steps taken, `device`.
+    """
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
+    method = copy.deepcopy(method).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = _loader(method, splits, recipe, recipe.batch_size)
+    batch = int(batches.batch_size or 1)
+    steps = recipe.epochs * len(batches)
+    weights = sum(p.numel() * p.element_size() for p in method.parameters())
+    data = 0 if gpu or isinstance(splits.train.x, Pictures) else splits.train.x.nbytes
+    standing = weights * (2 + MOMENTS[recipe.optimizer]) + data
+    found: dict[str, Any] = {
+        "steps": steps,
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "memory": standing,
+        "free": int(free),
+        "seconds": None,
+        "batch": batch,
+        "sizes": [],
+        "device": str(device),
+    }
+    room = free / 2 if gpu else min(ROOM, free / 2)
+    if standing > free:
+        return found
+    with preserve_rng(seed=0), keeping_memory():
+        trials: list[Trial] = []
+        try:
+            for trial in _trials(method, splits, recipe, precision, batch, room, free):
+                trials.append(trial)
+        except _TooLargeError as error:
+            found["memory"] = standing + int(error.args[0])
+            return found
+        last = trials[-1]
+        rows, at_rest, seconds = _measuring(method, splits, last.size)
+    step = last.seconds * batch / last.size + last.fixed
+    return found | {
+        "memory": standing + int(max(SPARE * _carried_on(trials, batch), at_rest * rows)),
+        "seconds": steps * step + (recipe.epochs + 1) * rows * seconds,
+        "sizes": [trial.size for trial in trials],
+    }
+
+
+def describe(plan: dict[str, Any], method: str, splits: Splits, recipe: Recipe) -> str:
+    """The estimate in some lines, the last of which says where it comes from."""
+    x, batch, sizes = splits.train, plan["batch"], plan["sizes"]
+    message = (
+        f"{method} on {len(x):,} {splits.noun} of {'×'.join(map(str, x.x.shape[1:]))}: "
+        f"{recipe.epochs} epochs, {plan['steps']:,} steps of {batch}, "
+        f"{plan['parameters']:,} parameters\n"
+    )
+    free = f"{plan['free'] / 1e9:.1f} GB are free"
+    if plan["seconds"] is None:
+        return (
+            f"{message}more than {plan['memory'] / 1e9:.1f} GB of memory on this "
+            f"{plan['device']}, where {free}\nthat will not fit, however small the batch: try "
+            "a smaller --encoder or --size"
+        )
+    message += (
+        f"about {_time(plan['seconds'])} and {plan['memory'] / 1e9:.1f} GB of memory on this "
+        f"{plan['device']}, where {free}\n"
+    )
+    if plan["memory"] > plan["free"]:
+        message += f"that will not fit: try --batch-size {max(2, batch // 2)} or less\n"
+    *others, largest = map(str, sizes)
+    all_sizes = f"{', '.join(others)} and {largest}" if others else largest
+    scaled = "" if sizes[-1] == batch else f" and scaled to {batch}"
+    carried = "" if sizes[-1] == batch else f", carried on to {batch}"
+    return message + (
+        f"memory counted in steps of {all_sizes}{carried}; time measured at batch {largest}{scaled}"
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _loader(method: Method, splits: Splits, recipe: Recipe, size: int) -> Any:
+    return loader(
+        splits.train,
+        size,
+        0,
+        labels_of(method, splits),
+        group=method.group,
+        clip=method.clip,
+        apart=method.apart,
+        labelled=recipe.labelled,
+    )
+
+
+def _trials(
+    method: Method,
+    splits: Splits,
+    recipe: Recipe,
+    precision: str,
+    batch: int,
+    room: float,
+    free: float,
+) -> Iterator[Trial]:
+    """Steps of ever more images, as long as memory and time allow the next one.
+
+    Their learning rate is 0, so that nothing can become infinite.
+    """
+    started = time.perf_counter()
+    method.progress = 0.99  # where methods that learn by stages have them all
+    still = replace(recipe, lr=0.0)
+    optimizers = {p: still.make_optimizer(method.get_submodule(p)) for p in method.players}
+    size = min(batch, max(4 if recipe.labelled else 2, method.group, method.clip))
+    largest = min(batch, max(TIMED, size))
+    tried = False
+    while True:
+
+        def run(size: int = size) -> Trial:
+            return _step(method, optimizers, splits, recipe, precision, size, free)
+
+        trial = run()
+        if not tried and trial.seconds < SECONDS / 3:
+            trial = run()  # the first step of all is slow
+        tried = True
+        left = SECONDS - (time.perf_counter() - started)
+        following = min(2 * size, largest)
+        if (
+            size == largest
+            or 2.5 * (trial.seconds + trial.fixed) > left
+            or trial.kept * following / size > room
+        ):
+            break
+        yield trial
+        size = following
+    for _ in range(2):  # the first step of a size is slow
+        if trial.seconds + trial.fixed < SECONDS - (time.perf_counter() - started):
+            trial = min(trial, run(), key=lambda t: t.seconds + t.fixed)
+    yield trial
+
+
+def _step(
+    method: Method,
+    optimizers: dict[str, torch.optim.Optimizer],
+    splits: Splits,
+    recipe: Recipe,
+    precision: str,
+    size: int,
+    free: float,
+) -> Trial:
+    """One step as the learner takes it, with what autograd keeps: every storage once."""
+    device = next(method.parameters()).device
+    own = {p.untyped_storage().data_ptr() for p in method.parameters()}
+    seen: dict[int, int] = {}
+    most = held = 0
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal held
+        storage = tensor.untyped_storage()
+        place = storage.data_ptr()
+        if place not in own:
+            held += storage.nbytes() - seen.get(place, 0)
+            seen[place] = storage.nbytes()
+            if held > 0.9 * free:
+                raise _TooLargeError(held)
+        return tensor
+
+    batches = iter(_loader(method, splits, recipe, size))
+    started, fixed = _now(device), 0.0
+    batch: Batch = next(batches)
+    y = None if batch.y is None else batch.y.to(device)
+    with torch.no_grad():
+        x = to_float(batch.x.to(device), splits.range)
+        views = method.views(Batch(x, batch.index.to(device), y))
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        for player, loss in method.turns(views):
+            most, held = max(most, held), 0
+            seen.clear()
+            optimizers[player].zero_grad()
+            loss.backward()
+            if recipe.clip:
+                moving = method.get_submodule(player).parameters()
+                torch.nn.utils.clip_grad_norm_(moving, recipe.clip)
+            before = _now(device)
+            optimizers[player].step()
+            fixed += _now(device) - before
+    before = _now(device)
+    with torch.no_grad():
+        method.update()
+    ended = _now(device)
+    fixed += ended - before
+    return Trial(size, most, ended - started - fixed, fixed)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _carried_on(trials: list[Trial], batch: int) -> float:
+    """Bytes kept of a whole batch: a parabola through three sizes, or a line through two.
+
+    Of small sizes only a line, since what is uneven in them would grow with the square.
+    """
+    sizes, kept = [t.size for t in trials], [t.kept for t in trials]
+    if sizes[-1] == batch or len(trials) == 1:
+        return kept[-1] * batch / sizes[-1]
+    line = float(np.polyval(np.polyfit(sizes[-2:], kept[-2:], 1), batch))
+    if len(trials) < 3 or sizes[-1] < 32:
+        return line
+    return max(line, float(np.polyval(np.polyfit(sizes[-3:], kept[-3:], 2), batch)))
+
+
+def _measuring(method: Method, splits: Splits, size: int) -> tuple[int, float, float]:
+    """What is measured after each epoch: images, bytes and seconds for each of them.
+
+    Without gradients a layer's inputs and outputs are all that is kept.
+    """
+    device = next(method.parameters()).device
+    x = to_float(torch.from_numpy(splits.train.x[:size]).to(device), splits.range)
+    most = 0
+
+    def watch(layer: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal most
+        tensors = [t for t in (*inputs, output) if isinstance(t, torch.Tensor)]
+        most = max(most, sum(t.nbytes for t in tensors))
+
+    hooks = [layer.register_forward_hook(watch) for layer in method.encoder.modules()]
+    started = _now(device)
+    try:
+        with eval_mode(method), torch.no_grad():
+            method.encoder(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    passes = 3  # of the images and of two views of each
+    seconds = passes * (_now(device) - started)
+    return min(health.SAMPLE, len(splits.train)), most / len(x), seconds / len(x)

@@ -1,0 +1,285 @@
+"""Turn the arguments of a training into everything that it needs; nothing is written."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from dataclasses import asdict, fields, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from unlabeled import registry
+from unlabeled.core import Method, Recipe
+from unlabeled.data.dataset import PARTNER, Splits
+from unlabeled.data.open import open_data, reopen_texts, with_test
+from unlabeled.data.readers.bpe import word_starts
+from unlabeled.data.split import sample_labels
+from unlabeled.data.values import as_range
+from unlabeled.encoders.base import build, takes
+from unlabeled.errors import UserError, notice
+from unlabeled.runs.run import Run, load
+from unlabeled.runs.safety import IN_MEMORY
+from unlabeled.training.config import TrainConfig
+from unlabeled.training.folder import as_json, record_data
+from unlabeled.training.learner import choose_precision
+from unlabeled.training.local import Local
+from unlabeled.utils.native import check_compiles
+
+RECIPE_FIELDS = {field.name for field in fields(Recipe)}
+
+
+def build_method(
+    cls: type[Method],
+    encoder: nn.Module,
+    arguments: dict[str, Any],
+    local: bool | None,
+    shape: tuple[int, int, int],
+) -> Method:
+    """The method on an encoder, or on each of its stages."""
+    if not local:
+        return cls(encoder, **arguments)
+    return Local(encoder, lambda stage: cls(stage, **arguments), shape)
+
+
+def _is_by_stage(name: str) -> bool:
+    found = registry.find("methods", name)
+    return inspect.isclass(found) and issubclass(found, Method) and found.by_stage
+
+
+class Job(NamedTuple):
+    """A training, ready to begin."""
+
+    name: str
+    method: Method
+    splits: Splits
+    recipe: Recipe
+    config: dict[str, Any]
+    whole: Splits  #: with all labels, for judging
+
+
+def make_job(
+    method: str | type[Method], data: Any, config: TrainConfig, options: dict[str, Any]
+) -> Job:
+    """The training of a method on data: opened, built and seeded.
+
+    Args:
+        method: as for `train`.
+        data: as for `train`.
+        config: how it runs.
+        options: fields of the recipe and arguments of the method.
+
+    Raises:
+        UserError: something does not fit.
+    """
+    found: Any = registry.find("methods", method) if isinstance(method, str) else method
+    if not inspect.isclass(found):
+        raise UserError(
+            f"{method} is several trainings: call unlabeled.pipelines.{method}.{method}"
+        )
+    cls: Any = found
+    name = method if isinstance(method, str) else cls.__name__.lower()
+    encoder, start, test = config.encoder, config.start, config.test
+    size, labels = config.size, config.labels
+    shape: dict[str, Any] = {"size": None if size is None else (size, size)}
+    shape["value_range"] = as_range(config.value_range)
+    if config.local and not cls.by_stage:
+        fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
+        raise UserError(
+            f"{name} cannot learn by stages; leave local away, or choose of {', '.join(fitting)}"
+        )
+    if start is not None:
+        begun = start if isinstance(start, Run) else load(start)
+        shape = {"channels": begun.inputs["channels"], "size": begun.size}
+        shape |= begun.learned
+    if isinstance(method, str):
+        registry.say_which("methods", method)
+    if isinstance(encoder, str):
+        registry.say_which("encoders", encoder)
+    if start is not None and begun.tokenizer:
+        splits = reopen_texts(data, begun.tokenizer, begun.size)
+        splits = splits if test is None else with_test(splits, test)
+    else:
+        splits = open_data(
+            data, **shape, labels_from=config.labels_from, workers=config.workers, test=test
+        )
+    encoder = encoder or (cls.sound_network if splits.rate else cls.network)
+    encoder_args = cls.encoder_args | config.encoder_args
+    if start is not None:
+        encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
+        splits = replace(splits, range=begun.span(splits.train.x))
+    whole = splits
+    _refuse_unread(cls, name, splits)
+    if splits.vocabulary and takes(encoder, "vocabulary"):
+        encoder_args = {"vocabulary": splits.vocabulary} | encoder_args
+    if cls.colour and splits.channels != 3:
+        raise UserError(
+            f"{name} needs pictures of three colours, but {splits.name} has {splits.channels}; "
+            "choose another method"
+        )
+    splits = _with_labels(cls, name, splits, labels, config.seed)
+    recipe, arguments = resolve(cls, splits, options)
+    if len(splits.train) < 2:
+        raise UserError(
+            f"{splits.name} has {len(splits.train)} picture to learn from (1 sample); give more"
+        )
+
+    if config.compile:
+        check_compiles()
+    torch.manual_seed(config.seed)
+    if start is not None:
+        network = copy.deepcopy(begun.encoder).train()
+    else:
+        network = build(encoder, splits.channels, splits.size, **encoder_args)
+        if not network.training:  # as others hand out pretrained networks
+            network.train()
+    learner = build_method(cls, network, arguments, config.local, (splits.channels, *splits.size))
+    record = {
+        "method": name,
+        "method_args": arguments,
+        "data": record_data(data),
+        "size": size,
+        "value_range": shape["value_range"] if start is None else None,
+        "labels_from": record_data(splits.labels_from),
+        "test": None if splits.test_from is None else record_data(splits.test_from) or IN_MEMORY,
+        "labels": labels,
+        "local": config.local or None,
+        "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
+        "encoder_args": encoder_args,
+        "start": str(begun.path) if start is not None else None,
+        "recipe": asdict(recipe),
+        "seed": config.seed,
+        "precision": choose_precision(config.precision, config.accelerator),
+        "compile": config.compile or None,
+        "pictures": len(splits.train),
+    }
+    return Job(name, learner, splits, recipe, as_json(record), whole)
+
+
+def _refuse_unread(cls: type[Method], name: str, splits: Splits) -> None:
+    """Raises UserError where the data is not of the kind that the method learns from."""
+    rows, tokens, paired = splits.size[0], bool(splits.vocabulary), PARTNER in splits.train.factors
+    wanted = {
+        "pictures": (not tokens or paired, "pictures, but that is text", "FOLDER of pictures"),
+        "words": (tokens and not paired, "text", "text:FILE or text:FOLDER"),
+        "sentences": (tokens and rows > 1, "several sentences at once", "sentences:FOLDER"),
+        "pairs": (paired, "pictures with partners", "pairs:FOLDER, a folder with captions"),
+    }
+    holds, what, remedy = wanted[cls.reads]
+    if not holds and tokens and cls.reads == "sentences" and splits.name.startswith("sentences"):
+        raise UserError(f"{name} starts with a run on pieces; train that on {splits.name}, too")
+    if not holds:
+        raise UserError(
+            f"{name} learns from {what}, which {splits.name} has not; give --data {remedy}"
+        )
+
+
+def prepare(method: str | type[Method], data: Any, **options: Any) -> Job:
+    """The training that these arguments of `train` mean, ready to begin; nothing is written.
+
+    Raises:
+        UserError: something does not fit, as for `train`.
+    """
+    config, further = TrainConfig.of(options)
+    return make_job(method, data, config, further)
+
+
+def _with_labels(
+    cls: type[Method], name: str, splits: Splits, labels: str | None, seed: int
+) -> Splits:
+    """What a supervised method learns from: labeled samples, or all where it uses the others, too.
+
+    With `labels` only so many labels are known, the same of each class.
+    """
+    if labels is not None and (not cls.supervised or splits.target is None):
+        raise UserError("labels are for supervised methods and data that has some; leave it away")
+    if not cls.supervised or splits.target is None:
+        return splits
+    train, y = splits.train, splits.train.factors[splits.target]
+    rows = np.flatnonzero(train.known(splits.target))
+    if len(rows) < len(y):
+        how = (
+            "all {1:,} samples, of which {0:,}"
+            if cls.recipe.labelled
+            else "the {0:,} of {1:,} that"
+        )
+        notice(f"{name} learns from {how.format(len(rows), len(y))} have labels")
+    if not len(rows):
+        raise UserError(f"{name} learns from labels, but no training sample has one; give some")
+    rows = rows if labels is None else sample_labels(y, labels, seed)
+    if len(rows) == len(y):
+        return splits
+    if not cls.recipe.labelled:
+        return replace(splits, train=train.take(rows))
+    known = np.full_like(y, -1)
+    known[rows] = y[rows]
+    return replace(splits, train=replace(train, factors={splits.target: known}))
+
+
+def resolve(
+    cls: type[Method], splits: Splits, options: dict[str, Any]
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe and the method's arguments: the user's, else this data's, else the defaults.
+
+    A method's argument `augment` defaults to the data set's own, the one for labeled training where
+    the method learns from labels alone, as does the `weak` one of semi-supervised methods;
+    `classes` to its number of them, `names` to theirs, `shape` to that of its pictures,
+    `word_starts` to those of its tokenizer; `pictures` is how many there are to learn from.
+    """
+    accepted = list(inspect.signature(cls).parameters)[1:]
+    if unknown := set(options) - RECIPE_FIELDS - set(accepted):
+        raise UserError(
+            f"{cls.__name__} has no option '{min(unknown)}'; "
+            f"it has {', '.join([*accepted, *sorted(RECIPE_FIELDS)])}"
+        )
+    if cls.supervised and splits.target is None and splits.numbers:
+        raise UserError(
+            f"{cls.__name__} learns from classes, but {', '.join(splits.numbers)} of {splits.name} "
+            "holds numbers; write them as words to have them as classes"
+        )
+    if cls.supervised and splits.target is None:
+        raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
+    if cls.clip > 1 and not {"shot", "frame"} <= set(splits.train.factors):
+        raise UserError(
+            f"{cls.__name__} learns from clips of {cls.clip} frames, but those of {splits.name} "
+            "are single pictures; give a film, --data video:FOLDER of frames, or an array "
+            "(N, T, C, H, W)"
+        )
+    options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
+    merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
+    recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
+    for field, least in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0.0), ("clip", 0.0)):
+        if getattr(recipe, field) < least:
+            raise UserError(f"{field} is {getattr(recipe, field)}, but must be at least {least}")
+    if not 0 < recipe.lr < math.inf:
+        raise UserError(f"lr is {recipe.lr}, but must be above 0")
+    if not 0 <= recipe.labelled < 1:
+        raise UserError(f"labelled is {recipe.labelled}, but must be at least 0 and below 1")
+    arguments = {k: v for k, v in merged.items() if k in accepted}
+    if "augment" in accepted and arguments.get("augment") is None:
+        arguments["augment"] = splits.augment_labeled if cls.weak_augment else splits.augment
+    if cls.supervised and "weak" in accepted and arguments.get("weak") is None:
+        arguments["weak"] = splits.augment_labeled
+    if "classes" in accepted and splits.classes:
+        arguments.setdefault("classes", len(splits.classes))
+    if "names" in accepted and splits.classes:
+        arguments.setdefault("names", tuple(splits.classes))
+    if "pictures" in accepted:
+        arguments["pictures"] = len(splits.train)
+    if "partner_shape" in accepted and PARTNER in splits.train.factors:
+        arguments.setdefault("partner_shape", splits.train.factors[PARTNER].shape[1:])
+    if "vocabulary" in accepted and splits.vocabulary:
+        arguments.setdefault("vocabulary", splits.vocabulary)
+    if "word_starts" in accepted and splits.tokenizer:
+        arguments.setdefault("word_starts", word_starts(splits.tokenizer))
+    if "shape" in accepted:
+        arguments.setdefault("shape", (splits.channels, *splits.size))
+    return recipe, arguments
+
+
+def _name_of(encoder: Any) -> str:
+    kind = encoder if isinstance(encoder, type) else type(encoder)
+    return f"{kind.__module__}.{kind.__qualname__}"

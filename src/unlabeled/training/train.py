@@ -1,0 +1,175 @@
+"""From a method's name and any data to a run."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlabeled import registry
+from unlabeled.core import Method
+from unlabeled.data.dataset import Splits
+from unlabeled.encoders.external import Backbone
+from unlabeled.errors import UserError
+from unlabeled.parallel import check_launch, is_first
+from unlabeled.runs.run import Run
+from unlabeled.training.checkpoints import last_checkpoint
+from unlabeled.training.config import TrainConfig
+from unlabeled.training.drawings import draw_pictures, draw_views
+from unlabeled.training.folder import (
+    prepare_folder,
+    read_record,
+    recorded_test,
+    refuse_other,
+    write_changes,
+    write_config,
+)
+from unlabeled.training.learner import check_flags, fit
+from unlabeled.training.planning import describe, estimate
+from unlabeled.training.prepare import build_method, make_job, prepare
+from unlabeled.training.progress import ProgressBar
+from unlabeled.utils.files import write_bytes
+from unlabeled.utils.state import preserve_rng
+
+
+@preserve_rng()
+def train(
+    method: str | type[Method],
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """Train an encoder, without labels unless the method is a supervised one.
+
+    Args:
+        method: a name of `unlabeled list methods`, a class, or `./file.py:Class`.
+        data: a folder of pictures, tar shards or tables, a film, a .npy or .npz file, or a name of
+            `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
+            tensor, a pair (pictures, labels) or a torch Dataset.
+        out: the run folder; runs/METHOD unless given.
+        resume: go on from the folder's last checkpoint, or start where there is none. More epochs
+            than before may be given, or other devices; what that changes is said.
+        progress: show a bar.
+        options: fields of `TrainConfig` (`encoder`, `seed`, `size`, `test`, …) and `Recipe`
+            (`epochs`, `batch_size`, `lr`, …), and arguments of the method.
+
+    Returns:
+        the finished run: its encoder and method in eval mode, every weight of the encoder open
+        to gradients. Random generators and PyTorch's settings are as they were before the call.
+
+    Raises:
+        UserError: something does not fit; the message says what to do.
+        Stopped: Ctrl-C or SIGTERM came; the run is saved.
+    """
+    config, options = TrainConfig.of(options)
+    flags = check_flags(config.trainer, config.logger)
+    name = method if isinstance(method, str) else method.__name__.lower()
+    folder = Path(out) if out else Path("runs") / Path(name.partition(":")[0]).stem
+    if resume and config.test is None and not isinstance(data, Splits):
+        config = config.but(test=recorded_test(folder))
+    job = make_job(method, data, config, options)
+    check_launch(config.devices, config.nodes)
+    job.config.update(devices=config.devices, nodes=config.nodes)
+    first = is_first()  # the others leave the folder alone
+    if first:
+        checkpoint = prepare_folder(folder, job.config, resume)
+    else:
+        checkpoint = last_checkpoint(folder) if resume else None
+    if first and not checkpoint:
+        draw_views(job.method, job.splits, folder / "views.png")
+        write_config(folder, job.config)  # again: now it is known which resampling runs
+    callbacks = []
+    if progress and first:
+        callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
+    fit(
+        job.method,
+        job.splits,
+        job.recipe,
+        folder,
+        seed=config.seed,
+        precision=job.config["precision"],
+        compile=config.compile,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        nodes=config.nodes,
+        checkpoint=checkpoint,
+        callbacks=callbacks,
+        logger=config.logger,
+        flags=flags,
+    )
+    product = job.method.encoder.requires_grad_(True)  # a teacher's has none
+    named = job.config["encoder"], job.config["encoder_args"]
+    name, args = product.rebuild if isinstance(product, Backbone) else named
+    inputs = {
+        "encoder": name,
+        "args": args,
+        "channels": job.splits.channels,
+        "size": list(job.splits.size),
+        "range": list(job.splits.range),
+        "stored": job.splits.stored,
+        "dim": int(product.dim),
+    }
+    run = Run(folder, product, job.config, inputs, data=job.whole, method=job.method)
+    if first:
+        if checkpoint:
+            write_changes(folder, job.config)
+        run.save()
+        if job.splits.tokenizer:
+            write_bytes(folder / "tokenizer.json", job.splits.tokenizer.encode())
+        draw_pictures(job.method, job.splits, folder)
+    return run
+
+
+@preserve_rng()
+def plan(method: str | type[Method], data: Any, **options: Any) -> str:
+    """What `train` with the same arguments would take, in words; nothing is written.
+
+    Raises:
+        UserError: something does not fit, as for `train`.
+    """
+    accelerator = options.get("accelerator", "auto")
+    job = prepare(method, data, **options)
+    found = estimate(job.method, job.splits, job.recipe, job.config["precision"], accelerator)
+    return describe(found, job.name, job.splits, job.recipe)
+
+
+@preserve_rng()
+def check_same(run: str | Path, method: str | type[Method], data: Any, **options: Any) -> None:
+    """Refuse a run folder that was made with other arguments of `train` than these.
+
+    Raises:
+        UserError: it was; the message says with which.
+    """
+    folder = Path(run)
+    config = prepare(method, data, **options).config
+    refuse_other(folder, read_record(folder, config), config)
+
+
+@preserve_rng()
+def reopen(run: Run) -> Method:
+    """The method of a finished run with its heads, in eval mode, from its last checkpoint.
+
+    Raises:
+        UserError: the checkpoint is gone or damaged, or the method is no longer what it was.
+    """
+    checkpoint = last_checkpoint(run.path)
+    if checkpoint is None:
+        raise UserError(f"{run.path} has no checkpoint, and so no heads; train it again")
+    cls = registry.find("methods", run.config["method"])
+    views = ("augment", "weak", "small", "jitter")  # on record as words
+    arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
+    shape = run.inputs["channels"], *run.size
+    method = build_method(
+        cls, copy.deepcopy(run.encoder), arguments, run.config.get("local"), shape
+    )
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        method.load_state_dict({k.removeprefix("method."): v for k, v in state.items()})
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint} does not fit {cls.__name__}: {error}") from error
+    return method.eval()

@@ -1,0 +1,1 @@
+"""Files, compiled code, drawing and state that must be restored."""

@@ -1,0 +1,132 @@
+"""Images, contact sheets and animations as PNG and GIF."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+LINE = "#1f4e79"
+LONG = 512
+"""Values of a row from which on its curve is shown."""
+
+
+def sheet_picture(pictures: Tensor) -> bytes:
+    """PNG of pictures (B, k, C, H, W) in [0, 1], a column for each k that belong together."""
+    size = pictures.shape[-1], pictures.shape[-2]
+    table = [[to_image(p, size) for p in belonging] for belonging in pictures.float().cpu()]
+    columns = [list(row) for row in zip(*table, strict=True)]
+    return contact_sheet(columns, gap_after_first=False)
+
+
+def picture(x: Tensor) -> bytes:
+    """PNG of one picture (C, H, W) in [0, 1]."""
+    return to_png(to_image(x, (x.shape[-1], x.shape[-2])))
+
+
+def samples_picture(x: Tensor, labels: list[str], columns: int = 10) -> bytes:
+    """PNG of pictures (N, C, H, W) in [0, 1], so many a row; under labels, a row each.
+
+    Of pictures whose channels are frames, each is a row of them.
+    """
+    size = x.shape[-1], x.shape[-2]
+    if x.shape[1] not in (1, 3):
+        labels = [label for label in labels for _ in range(len(x) // len(labels))]
+        columns, x = x.shape[1], x.flatten(0, 1)[:, None]
+    shown = [to_image(p, size) for p in x]
+    table = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+    sheet = paste_sheet(table, gap_after_first=False)
+    return to_png(put_beside(labels, sheet, shown[0].height + 4))
+
+
+def put_beside(labels: list[str], sheet: Image.Image, height: int) -> Image.Image:
+    """A sheet of rows of that height, with a label beside each."""
+    if not labels:
+        return sheet
+    font = ImageFont.load_default(size=20)
+    margin = 24 + max(round(font.getlength(label)) for label in labels)
+    whole = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
+    whole.paste(sheet, (margin, 0))
+    pen = ImageDraw.Draw(whole)
+    for i, label in enumerate(labels):
+        middle = i * height + (height - 4) / 2
+        pen.text((margin - 12, middle), label, fill="#1c2430", font=font, anchor="rm")
+    return whole
+
+
+def film_picture(films: Tensor, seconds: float = 0.2) -> bytes:
+    """GIF of films (B, T, C, H, W) in [0, 1] side by side, over and over; the last frame stays."""
+    size = films.shape[-1], films.shape[-2]
+    images = []
+    for frames in films.float().cpu().unbind(1):
+        sheet = paste_sheet(
+            [[to_image(picture, size) for picture in frames]], gap_after_first=False
+        )
+        images.append(sheet.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+    long = [round(1000 * seconds)] * (len(images) - 1) + [round(5000 * seconds)]
+    content = io.BytesIO()
+    first, *others = images
+    first.save(content, "GIF", save_all=True, append_images=others, duration=long, loop=0)
+    return content.getvalue()
+
+
+def still(gif: bytes) -> bytes:
+    """PNG of the last frame of a GIF, for those who want nothing to move."""
+    film = Image.open(io.BytesIO(gif))
+    film.seek(getattr(film, "n_frames", 1) - 1)
+    return to_png(film.convert("RGB"))
+
+
+def to_png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
+    """One picture (C, H, W) in [0, 1]; of two or more than three channels, the first.
+
+    Of a long row, such as sound, its curve.
+    """
+    if size[1] == 1 and size[0] > LONG:
+        return _curve(x[0, 0], size[0])
+    shown = x if x.shape[0] in (1, 3) else x[:1]
+    array = (shown.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).expand(-1, -1, 3)
+    image = Image.fromarray(array.contiguous().numpy())
+    times = max(1, round(96 / max(size)))
+    return image.resize((size[0] * times, size[1] * times), Image.Resampling.NEAREST)
+
+
+def _curve(values: Tensor, length: int, width: int = 192, height: int = 72) -> Image.Image:
+    """Lowest and highest of so many values in each column, in [−1, 1]; the row may end early."""
+    row = torch.nan_to_num(values.float(), nan=0.0)
+    row = torch.nn.functional.pad(row, (0, -(-length // width) * width - len(row)))
+    columns = row.view(width, -1).clamp(-1, 1)
+    ends = torch.stack([columns.amax(1), columns.amin(1)], 1)
+    places = ((1 - ends) / 2 * (height - 1)).round().int().tolist()
+    image = Image.new("RGB", (width, height), "#f3f4f6")
+    pen = ImageDraw.Draw(image)
+    for column, (top, bottom) in enumerate(places):
+        pen.line((column, top, column, bottom), fill=LINE)
+    return image
+
+
+def contact_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> bytes:
+    return to_png(paste_sheet(table, gap_after_first))
+
+
+def paste_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> Image.Image:
+    width, height = table[0][0].size
+    gap, wide = 4, 16 if gap_after_first else 4
+    columns = max(len(row) for row in table)
+    sheet = Image.new(
+        "RGB",
+        (columns * (width + gap) + wide - gap, len(table) * (height + gap) - gap),
+        "white",
+    )
+    for i, row in enumerate(table):
+        for j, image in enumerate(row):
+            sheet.paste(image, (j * (width + gap) + (wide - gap if j else 0), i * (height + gap)))
+    return sheet
