@@ -1,18 +1,22 @@
 # Everything a fresh machine with Python and make needs.
-#   make demo    learn from unlabelled pictures and open the report
-#   make test    the whole quick test suite
+#   make demo    learn from unlabeled images and open the report
+#   make test    the quick tests: units, the contract of every method, short runs
+#   make test-all  all tests: studies in miniature, compiled networks, several processes as well
 #   make check   lint and types
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-all check bench clean
 
 demo: $(STAMP)
 	$(BIN)/unlabeled demo
 
 test: $(STAMP)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"
+
+test-all: $(STAMP)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(STAMP)

@@ -1,6 +1,6 @@
-"""Random views beside torchvision (picture by picture, as lightly takes it) and kornia (batched).
+"""Random views beside torchvision (image by image, as lightly takes it) and kornia (batched).
 
-Affine on binary 64×64, and SimCLR's crop, mirroring and colours on 32×32×3 with and without blur.
+Affine on binary 64×64, and SimCLR's crop, mirroring and colors on 32×32×3 with and without blur.
 Ours runs compiled and plain; one thread for every side, since torchvision's way has no more.
 
     python bench/augmentation.py                   writes results/bench_augmentation.json
@@ -22,41 +22,41 @@ from peers import define_missing_operators
 from PIL import Image
 from torch import Tensor
 
-from unlabeled.augmentations import Affine, Photo, View, kernel
+from unlabeled.augmentations import Augmentation, RandomAffine, SimCLRAugment, kernel
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import write_json
 from unlabeled.utils.native import keeping_memory
 
-PICTURES = 256
+IMAGES = 256
 Make = Callable[[], Any]
-"""Views of all pictures, once."""
+"""Views of all images, once."""
 
 
-def batched(view: View, pictures: np.ndarray, plain: bool = False) -> Make:
+def batched(view: Augmentation, images: np.ndarray, plain: bool = False) -> Make:
     """Ours, from bytes: an affine map reads them itself, other views want floats."""
-    x = torch.from_numpy(pictures)
+    x = torch.from_numpy(images)
     build = kernel.compiled
 
     def make() -> Tensor:
         if plain:
             kernel.compiled = lambda: None  # type: ignore[assignment]
         try:
-            return view(x if isinstance(view, Affine) else x.float() / 255)
+            return view(x if isinstance(view, RandomAffine) else x.float() / 255)
         finally:
             kernel.compiled = build
 
     return make
 
 
-def one_by_one(transform: Any, pictures: np.ndarray) -> Make:
-    """torchvision: one PIL picture after the other."""
-    pil = [Image.fromarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)) for p in pictures]
+def one_by_one(transform: Any, images: np.ndarray) -> Make:
+    """torchvision: one PIL image after the other."""
+    pil = [Image.fromarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)) for p in images]
     return lambda: torch.stack([transform(image) for image in pil])
 
 
-def kornias(transform: Any, pictures: np.ndarray) -> Make:
+def kornias(transform: Any, images: np.ndarray) -> Make:
     """kornia: the whole batch."""
-    x = torch.from_numpy(pictures)
+    x = torch.from_numpy(images)
     return lambda: transform(x.float() / 255)
 
 
@@ -66,8 +66,8 @@ def sides() -> dict[str, dict[str, Make]]:
     from torchvision import transforms as T
 
     rng = np.random.default_rng(0)
-    binary = (rng.random((PICTURES, 1, 64, 64)) > 0.9).astype(np.uint8) * 255
-    colour = rng.integers(0, 256, (PICTURES, 3, 32, 32), dtype=np.uint8)
+    binary = (rng.random((IMAGES, 1, 64, 64)) > 0.9).astype(np.uint8) * 255
+    color = rng.integers(0, 256, (IMAGES, 3, 32, 32), dtype=np.uint8)
     affine = T.Compose(
         [T.RandomAffine(180, translate=(0.3, 0.3), scale=(0.65, 1.35)), T.ToTensor()]
     )
@@ -92,19 +92,19 @@ def sides() -> dict[str, dict[str, Make]]:
         blurring = [K.RandomGaussianBlur((3, 3), (0.1, 2.0), p=blur)] if blur else []
         return torch.nn.Sequential(*steps, *blurring)
 
-    def set_of(view: View, peer: Any, kornia: Any, pictures: np.ndarray) -> Any:
+    def set_of(view: Augmentation, peer: Any, kornia: Any, images: np.ndarray) -> Any:
         return {
-            "ours, compiled": batched(view, pictures),
-            "ours, plain": batched(view, pictures, plain=True),
-            "torchvision": one_by_one(peer, pictures),
-            "kornia": kornias(kornia, pictures),
+            "ours, compiled": batched(view, images),
+            "ours, plain": batched(view, images, plain=True),
+            "torchvision": one_by_one(peer, images),
+            "kornia": kornias(kornia, images),
         }
 
     turning = K.RandomAffine(180.0, (0.3, 0.3), (0.65, 1.35), resample="nearest", p=1.0)
     return {
-        "affine 1×64×64": set_of(Affine(), affine, turning, binary),
-        "colours 3×32×32": set_of(Photo(), photo(0.0), theirs(0.0), colour),
-        "colours and blur 3×32×32": set_of(Photo(blur=0.5), photo(0.5), theirs(0.5), colour),
+        "affine 1×64×64": set_of(RandomAffine(), affine, turning, binary),
+        "colors 3×32×32": set_of(SimCLRAugment(), photo(0.0), theirs(0.0), color),
+        "colors and blur 3×32×32": set_of(SimCLRAugment(blur=0.5), photo(0.5), theirs(0.5), color),
     }
 
 
@@ -116,7 +116,7 @@ def alternate(makes: dict[str, Make], rounds: int) -> dict[str, list[float]]:
             started, done = time.perf_counter(), 0
             while not done or time.perf_counter() - started < 0.3:
                 make()
-                done += PICTURES
+                done += IMAGES
             if number:
                 speeds[name].append(done / (time.perf_counter() - started))
     return speeds

@@ -2,7 +2,7 @@
 
 lightly's side is its transforms, heads and losses with the settings of its CIFAR-10 benchmark, on
 the faster of what two cores allow: transforms in the training process, bf16. Both sides follow
-their learning rate down by the share of the time that is spent, on all 50,000 training pictures.
+their learning rate down by the share of the time that is spent, on all 50,000 training images.
 
     python bench/cifar10.py simclr ours         one side for 20 minutes, results/cifar10_*.json
     python bench/cifar10.py byol lightly
@@ -75,8 +75,8 @@ def ours(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
     raise AssertionError("batches never end")
 
 
-class PictureByPicture(Dataset):
-    """What lightly's transforms expect: one PIL picture at a time."""
+class ImageByPicture(Dataset):
+    """What lightly's transforms expect: one PIL image at a time."""
 
     def __init__(self, x: np.ndarray, transform: Any) -> None:
         self.x, self.transform = x, transform
@@ -111,7 +111,7 @@ def lightly(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
     moving = nn.ModuleList([encoder, head, predictor])
     optimizer = torch.optim.SGD(moving.parameters(), 0.06, momentum=0.9, weight_decay=5e-4)
     transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
-    data = PictureByPicture(splits.train.x[:], transform)
+    data = ImageByPicture(splits.train.x[:], transform)
     batches = DataLoader(data, BATCH, shuffle=True, drop_last=True)
     started = time.perf_counter()
     fall, slow = cosine(1.0, 0.0), cosine(0.99, 1.0)
@@ -169,7 +169,7 @@ def main() -> None:
     found = {
         "knn": knn_accuracy(z, y, z_test, y_test),
         "epochs": steps * BATCH / len(splits.train),
-        "pictures_per_second": steps * BATCH / (60 * args.minutes),
+        "samples_per_second": steps * BATCH / (60 * args.minutes),
     }
     print(args.method, args.side, found)
     write_json(

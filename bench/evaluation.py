@@ -28,8 +28,8 @@ RSA_ROWS, RSA_DIM = 4_000, 512
 LARGE = 20_000
 
 
-def neighbours() -> tuple[dict[str, Callable[[], np.ndarray]], float]:
-    """Both sides, and the share of neighbours on which they agree."""
+def neighbors() -> tuple[dict[str, Callable[[], np.ndarray]], float]:
+    """Both sides, and the share of neighbors on which they agree."""
     from sklearn.neighbors import NearestNeighbors
 
     rng = np.random.default_rng(0)
@@ -103,10 +103,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/bench_evaluation.json"))
     args = parser.parse_args()
     define_missing_operators()
-    knn, same = neighbours()
+    knn, same = neighbors()
     matrix, difference = similarities()
     found = {
-        "knn": alternate(knn, args.rounds) | {"same_neighbours": same},
+        "knn": alternate(knn, args.rounds) | {"same_neighbors": same},
         "rsa": alternate(matrix, args.rounds) | {"largest_difference": difference},
         "rsa_of_20000_gigabytes": large(),
         "startup_seconds": startup(args.rounds),

@@ -1,4 +1,4 @@
-"""How large and how quick the page of 10,000 real pictures is, in a headless Chromium.
+"""How large and how quick the page of 10,000 real images is, in a headless Chromium.
 
 PYTHONPATH=tests UNLABELED_DATA=… python bench/explore.py      writes results/explore_page.json
 
@@ -26,7 +26,7 @@ from unlabeled.report.explore import explore
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_json
 
-PICTURES = 10_000
+IMAGES = 10_000
 SEED = 0
 CLICKS = 20
 
@@ -48,8 +48,8 @@ def main() -> None:
             measured = measure(browser, page)
     result = {
         "command": "PYTHONPATH=tests python bench/explore.py",
-        "pictures": PICTURES,
-        "picture_pixels": 32,
+        "images": IMAGES,
+        "image_pixels": 32,
         "page_megabytes": round(told["bytes"] / 1e6, 2),
         "seconds_to_make": round(made, 1),
         **measured,
@@ -64,15 +64,15 @@ def main() -> None:
 
 
 def cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The first pictures (N, 3, 32, 32), and their classes."""
+    """The first images (N, 3, 32, 32), and their classes."""
     with np.load(path) as real:
         content, offsets = real["train_jpeg"], real["train_offsets"]
-        y = real["train_labels"][:PICTURES].astype(np.int64)
-    pictures = [
+        y = real["train_labels"][:IMAGES].astype(np.int64)
+    images = [
         np.asarray(Image.open(io.BytesIO(content[offsets[i] : offsets[i + 1]].tobytes())))
-        for i in range(PICTURES)
+        for i in range(IMAGES)
     ]
-    return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)), y
+    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)), y
 
 
 def measure(browser: Browser, page: Path) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def measure(browser: Browser, page: Path) -> dict[str, Any]:
         "window.waits = []; addEventListener('pointerup', (event) => requestAnimationFrame(() =>"
         " requestAnimationFrame(() => waits.push(performance.now() - event.timeStamp))), true)"
     )
-    for i in np.random.default_rng(SEED).integers(PICTURES, size=CLICKS):
+    for i in np.random.default_rng(SEED).integers(IMAGES, size=CLICKS):
         x, y = browser.js(
             "(() => { const box = document.getElementById('map').getBoundingClientRect();"
             f" const [x, y] = explorer.at({i}); return [box.x + x, box.y + y]; }})()"

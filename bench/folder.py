@@ -1,8 +1,8 @@
-"""A folder of 10,000 mixed real pictures, 100 of them damaged: python bench/folder.py.
+"""A folder of 10,000 mixed real images, 100 of them damaged: python bench/folder.py.
 
 Makes the folder from real data sets, then decodes, trains, embeds and explores it with the
 installed command. Says whether the 100 are listed, how much memory each step took at most, and how
-many pictures a second are decoded beside a plain torch DataLoader with Pillow and as many worker
+many images a second are decoded beside a plain torch DataLoader with Pillow and as many worker
 processes, alternated. Writes results/folder.json.
 """
 
@@ -36,7 +36,7 @@ SEED, TOTAL, WORKERS, SIDE, ROUNDS = 0, 10_000, 2, 48, 3
 
 
 def sources() -> list[tuple[str, list[bytes] | np.ndarray]]:
-    """Real pictures: JPEG as it is, colour, grey and one-bit arrays."""
+    """Real images: JPEG as it is, color, gray and one-bit arrays."""
     held = np.load(DATA / "cifar10" / "cifar10_jpeg.npz")
     content, places = held["train_jpeg"], held["train_offsets"]
     jpegs = [content[places[i] : places[i + 1]].tobytes() for i in range(4500)]
@@ -57,13 +57,13 @@ def write(folder: Path) -> None:
     """10,000 files in nested folders, in every mode and format, 100 of them damaged in ten ways."""
     draw = random.Random(SEED)
     number = 0
-    for name, pictures in sources():
-        for i in range(len(pictures)):
+    for name, images in sources():
+        for i in range(len(images)):
             if number == TOTAL:
                 break
             place = folder / name / f"{number % 7}"
             place.mkdir(parents=True, exist_ok=True)
-            _save(place / f"{number:05}", pictures[i], number)
+            _save(place / f"{number:05}", images[i], number)
             number += 1
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     assert len(files) == TOTAL, len(files)
@@ -112,7 +112,7 @@ def _damage(path: Path, way: int, draw: random.Random) -> None:
     elif way == 3:
         path.write_bytes(bytes(len(content)))
     elif way == 4:
-        path.write_text("this is no picture")
+        path.write_text("this is no image")
     elif way == 5:
         path.write_bytes(draw.randbytes(len(content)))
     elif way == 6:
@@ -234,7 +234,7 @@ def main() -> None:
     mine, theirs = (statistics.median(side) for side in zip(*rounds, strict=True))
     result = {
         "command": "python bench/folder.py",
-        "pictures": TOTAL,
+        "images": TOTAL,
         "bytes": size,
         "listed_as_left_out": len(skipped),
         "reasons": reasons,
@@ -245,8 +245,8 @@ def main() -> None:
             "workers": WORKERS,
             "side": SIDE,
             "rounds": ROUNDS,
-            "pictures_per_second": round(TOTAL / mine),
-            "plain_dataloader_pictures_per_second": round(TOTAL / theirs),
+            "samples_per_second": round(TOTAL / mine),
+            "plain_dataloader_images_per_second": round(TOTAL / theirs),
             "ratio": round(theirs / mine, 2),
             "opened_again_seconds": round(from_cache, 2),
         },

@@ -43,7 +43,7 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(value: Any) -> Any:
-    """Versions but for how pictures were resampled, which is of what ran last."""
+    """Versions but for how images were resampled, which is of what ran last."""
     if not isinstance(value, dict):
         return value
     return {name: of for name, of in value.items() if name != "resampling"}

@@ -58,9 +58,9 @@ def augmentation(found: dict[str, Any]) -> list[Row]:
 
 
 def evaluation(found: dict[str, Any]) -> list[Row]:
-    """Neighbours and similarities."""
+    """Neighbors and similarities."""
     return [
-        ("20 nearest neighbours", "scikit-learn, brute force", found["knn"]["ratio"]),
+        ("20 nearest neighbors", "scikit-learn, brute force", found["knn"]["ratio"]),
         ("similarity of all pairs", "rsatoolbox", found["rsa"]["ratio"]),
     ]
 

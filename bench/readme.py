@@ -26,7 +26,7 @@ def demo_table(result: dict[str, Any]) -> str:
         title = {"simclr": "**SimCLR, no labels**", "supervised": "supervised, 16,000 labels"}
         lines.append(
             f"| {title.get(name, name)} | {row['linear']:.2%} | {row['knn']:.2%} "
-            f"| {row['rsa_gap']:.3f} | {row['rsa_gap_centred']:.3f} |"
+            f"| {row['similarity_gap']:.3f} | {row['similarity_gap_centered']:.3f} |"
         )
     minutes = result["seconds_in_all"] / 60
     return "\n".join(
@@ -34,20 +34,20 @@ def demo_table(result: dict[str, Any]) -> str:
             *lines,
             "",
             f"`unlabeled demo`, seed 0, {result['cores']} cores, {minutes:.1f} minutes: shape read "
-            f"by a linear decoder on {result['test_pictures']:,} test pictures; chance is 33 %.",
+            f"by a linear decoder on {result['n_test']:,} test images; chance is 33 %.",
         ]
     )
 
 
 def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str, Any]) -> str:
-    """Another network, and what holds on real pictures."""
+    """Another network, and what holds on real images."""
     probe = study["experiments"]["L6"]["probe"]["SimCLR, LeNet"]["test"][0]
     gap = study["experiments"]["L7"]["gaps"]["SimCLR, LeNet"]["cosine"][0]
     return (
         "The tutorial's own LeNet, trained without labels in the study below, reads "
-        f"{probe:.2%} with a gap of {gap:.2f}: its features have both signs. Learnt from rendered "
-        f"pictures and judged on real ones, the demo's encoder reads {real['linear']:.2%}: of "
-        f"{exact['real_pictures']:,} real pictures the renderer misses {exact['different']} by a "
+        f"{probe:.2%} with a gap of {gap:.2f}: its features have both signs. Learned from rendered "
+        f"images and judged on real ones, the demo's encoder reads {real['linear']:.2%}: of "
+        f"{exact['real_images']:,} real images the renderer misses {exact['different']} by a "
         "pixel or more."
     )
 
@@ -68,7 +68,7 @@ def lecture_table(study: dict[str, Any]) -> str:
             for n in (160, 30)
         )
         gaps = (
-            spread(gap[name][kind], 3) if name in gap else "–" for kind in ("cosine", "centred")
+            spread(gap[name][kind], 3) if name in gap else "–" for kind in ("cosine", "centered")
         )
         hard = f"{biased[name]['biased']:.1%}" if name in biased else "–"
         accuracy = spread([100 * value for value in probe[name]["test"]], 2)
@@ -81,7 +81,7 @@ def lecture_table(study: dict[str, Any]) -> str:
             "",
             f"`unlabeled study lectures --seeds {study['seeds']}`, {study['cores']} cores "
             f"({seeds if study['seeds'] > 1 else 'seed 0'}; few labels and biased data seed 0): "
-            f"shape of 4,000 test pictures; chance is 33 %. Of the {len(held)} claims of the "
+            f"shape of 4,000 test images; chance is 33 %. Of the {len(held)} claims of the "
             f"lecture that it tests, {sum(h is True for h in held)} held here.",
         ]
     )
@@ -99,9 +99,9 @@ def family_table(study: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            "`unlabeled study methods`: the same small encoder, the same pictures, at most "
+            "`unlabeled study methods`: the same small encoder, the same images, at most "
             f"{minutes:.0f} minutes each on {study['versions']['threads']} of {study['cores']} "
-            "cores, seed 0; shape of 4,000 test pictures.",
+            "cores, seed 0; shape of 4,000 test images.",
         ]
     )
 
@@ -129,15 +129,15 @@ def family_sentences(
     false = sum(r["alarm"] is not None for r in runs if r["healthy"])
     knn = {name: side["knn"] for name, side in photographs.items()}
     ratio = {
-        name: photographs[f"{name} ours"]["pictures_per_second"]
-        / photographs[f"{name} lightly"]["pictures_per_second"]
+        name: photographs[f"{name} ours"]["samples_per_second"]
+        / photographs[f"{name} lightly"]["samples_per_second"]
         for name in ("simclr", "byol")
     }
     return "\n".join(
         [
             "- **CIFAR-10** for the same 20 minutes beside lightly's own, k-NN: SimCLR "
             f"{knn['simclr ours']:.1%} and {knn['simclr lightly']:.1%} ({ratio['simclr']:.1f}× its "
-            f"pictures a second), BYOL {knn['byol ours']:.1%} and {knn['byol lightly']:.1%} "
+            f"images a second), BYOL {knn['byol ours']:.1%} and {knn['byol lightly']:.1%} "
             f"({ratio['byol']:.1f}×); `python bench/cifar10.py`.",
             f"- **Few labels** (SimCLRv2, Fashion-MNIST, {len(seeds)} seeds): with 1 % of "
             f"the labels {few['finetuned']:.1%} fine-tuned, {few['student']:.1%} its student, "
@@ -176,17 +176,17 @@ def pretext_table(study: dict[str, Any]) -> str:
         shares = " | ".join("–" if share is None else f"{share:.1%}" for share in told)
         lines.append(f"| {name} | {shares} |")
     off = drawn["spectrum_off"]
-    balanced = drawn["errors"]["colorization: distance in a*, b*, mean of a colour"]
+    balanced = drawn["errors"]["colorization: distance in a*, b*, mean of a color"]
     return "\n".join(
         [
             *lines,
             "",
             f"`unlabeled study pretext`, CIFAR-10, about four minutes each on one of "
             f"{study['cores']} cores, seed 0; what is shown (of ten) is read by a linear decoder, "
-            "from the whole picture or from its tiles. The spectrum of a hole filled with a critic "
+            "from the whole image or from its tiles. The spectrum of a hole filled with a critic "
             f"is off by {off['context encoder']:.2f} e-folds, without by "
-            f"{off['context encoder, no critic']:.2f}; colours told are off by "
-            f"{balanced['ours']:.1f} (a*, b*, mean of a colour), grey by {balanced['grey']:.1f}.",
+            f"{off['context encoder, no critic']:.2f}; colors told are off by "
+            f"{balanced['ours']:.1f} (a*, b*, mean of a color), gray by {balanced['gray']:.1f}.",
         ]
     )
 
@@ -207,17 +207,18 @@ def generative_sentences(study: dict[str, Any]) -> str:
     return "\n".join([*told, "", f"`unlabeled study generative`, {study['cores']} cores, seed 0."])
 
 
-def films_sentence(study: dict[str, Any]) -> str:
-    """Where colours and masks go."""
+def videos_sentence(study: dict[str, Any]) -> str:
+    """Where colors and masks go."""
     halves = [study["experiments"][key]["mean"] for key in ("V1", "V2")]
     wrong = {way: statistics.mean(half[way] for half in halves) for way in halves[0]}
     masks = study["experiments"]["V3"]["carried"]
     return (
-        f"Colours carried over ten frames of real films are off by {wrong['learnt']:.2f} (a*, b*), "
-        f"copied ones by {wrong['copied']:.2f}, carried by plain grey patches "
-        f"{wrong['grey patches']:.2f}; masks of sprites overlap the true ones by "
-        f"{masks['learnt']['front']:.2f}, {masks['copied']['front']:.2f} and "
-        f"{masks['grey patches']['front']:.2f}: `unlabeled study video`."
+        "Colors propagated over ten frames of real "
+        f"videos are off by {wrong['learned']:.2f} (a*, b*), "
+        f"copied ones by {wrong['copied']:.2f}, carried by plain gray patches "
+        f"{wrong['gray patches']:.2f}; masks of sprites overlap the true ones by "
+        f"{masks['learned']['front']:.2f}, {masks['copied']['front']:.2f} and "
+        f"{masks['gray patches']['front']:.2f}: `unlabeled study video`."
     )
 
 
@@ -232,8 +233,8 @@ def sound_table(study: dict[str, Any]) -> str:
             spread([100 * v for v in read[k]], 1) for k in ("digit", "unseen", "speaker", "few")
         )
         lines.append(f"| {name} | {' | '.join(shares)} |")
-    learnt, *others = tunes.items()
-    told = f"learnt {learnt[1]['recall@1']:.1%}, "
+    learned, *others = tunes.items()
+    told = f"learned {learned[1]['recall@1']:.1%}, "
     told += ", ".join(f"{name} {f['recall@1']:.1%}" for name, f in others)
     return "\n".join(
         [
@@ -269,7 +270,7 @@ def local_table(study: dict[str, Any], motion: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"`unlabeled study local`, CIFAR-10 in grey, {study['cores']} cores, seed 0: a linear "
+            f"`unlabeled study local`, CIFAR-10 in gray, {study['cores']} cores, seed 0: a linear "
             "decoder with 10,000 labels at every stage. By stages a step keeps less memory: "
             f"{saved}. From praise alone, on CLAPP's features, {praised['reward']:.1%} are named, "
             f"with labels {praised['labels']:.1%}.",
@@ -282,7 +283,7 @@ def local_table(study: dict[str, Any], motion: dict[str, Any]) -> str:
 
 
 def pairs_sentences(study: dict[str, Any]) -> str:
-    """Pictures and captions, digits seen and heard."""
+    """Images and captions, digits seen and heard."""
     emoji, senses = (study["experiments"][key] for key in ("J1", "J2"))
 
     def recalls(found: dict[str, float], k: int) -> str:
@@ -323,7 +324,7 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
     networks = {t: f["perplexity"] for t, f in said.items() if t.startswith(("next", "word"))}
     follows, order = sentences["next sentence"], sentences["order"]
     words, parts = (sentences["shuffled"][unit] for unit in ("words", "sentences"))
-    near, masked = sentences["neighbours"], sentences["hidden"]
+    near, masked = sentences["neighbors"], sentences["hidden"]
     kinds = ("next word", "masked words", "TF-IDF", "random")
     named = "; ".join(
         f"{kind} " + ", ".join(f"{100 * share:.1f}" for share, _ in books[kind].values())
@@ -348,7 +349,7 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
             f"{words['exact']:.1%}), sentences {parts['tau']:.2f} ({parts['exact']:.1%}). The next "
             f"sentence is found in {near['first']:.1%} (chance {near['chance']:.1%}), a hidden one "
             f"in {masked['first']:.1%} ({masked['chance']:.1%}).",
-            f"- **Which book a passage is from**, %, by {', '.join(books['random'])} labelled "
+            f"- **Which book a passage is from**, %, by {', '.join(books['random'])} labeled "
             f"passages of each: {named}.",
             "- **The other half of a text**, nearest of 100: "
             + ", ".join(f"{title} {f['there@1']:.1%}" for title, f in halves.items())
@@ -365,7 +366,7 @@ def each(values: dict[str, float], digits: int) -> str:
 
 
 def made_sentence(found: dict[str, Any]) -> str:
-    """How near to real pictures, and the rarest class."""
+    """How near to real images, and the rarest class."""
     made = found["made"]
     near = each({name: f["frechet"] for name, f in made.items()}, 2)
     rarest = each({name: 100 * f["least_class"] for name, f in made.items()}, 1)
@@ -435,10 +436,10 @@ def bench_sentence(
     large = losses["pairs"]["8192"]
     theirs = large["lightly"]
     smaller = theirs["extra_megabytes"] / large["ours"]["extra_megabytes"]
-    turned, coloured, blurred = (v["torchvision"] for v in views["views"].values())
+    turned, colored, blurred = (v["torchvision"] for v in views["views"].values())
     return "\n".join(
         [
-            "A SimCLR training step against lightly's way (its transforms and loss; same pictures, "
+            "A SimCLR training step against lightly's way (its transforms and loss; same images, "
             "encoder, batch and threads; alternated in one run, medians; of lightly's variants the "
             f"fastest), `make bench` on {steps[0]['cores']} cores:",
             "",
@@ -447,10 +448,10 @@ def bench_sentence(
             *rows,
             "",
             f"NT-Xent of 8,192 pairs with its gradient takes {theirs['over_ours']:.1f} times less "
-            f"time than lightly's and {smaller:.0f} times less memory. On one thread a picture is "
+            f"time than lightly's and {smaller:.0f} times less memory. On one thread an image is "
             f"turned, shifted and scaled {turned['compiled_over_it']:.1f} times as fast as by "
             f"torchvision ({turned['plain_over_it']:.1f} times without a compiler), cropped and "
-            f"coloured {coloured['compiled_over_it']:.1f} times, blurred as well "
+            f"colored {colored['compiled_over_it']:.1f} times, blurred as well "
             f"{blurred['compiled_over_it']:.1f} times. k-NN takes {judged['knn']['ratio']:.1f} "
             "times less than scikit-learn's brute force, similarities of all pairs "
             f"{judged['rsa']['ratio']:.1f} times less than rsatoolbox. All of it: "
@@ -471,11 +472,11 @@ def survival_sentence(kills: dict[str, Any], folder: dict[str, Any], page: dict[
         f"{runs[1]['trials']} on a folder with 2 workers) were killed at "
         f"{sum(r['kills'] for r in runs)} random moments and resumed; {same} ended in the same "
         f"bytes, as did {whole} of {len(kills['damage'])} with a damaged checkpoint. `python "
-        f"bench/folder.py`: of {folder['pictures']:,} mixed pictures, 100 of them damaged in ten "
+        f"bench/folder.py`: of {folder['images']:,} mixed images, 100 of them damaged in ten "
         f"ways, {folder['listed_as_left_out']} were listed; training, embedding and exploring "
-        f"took at most {memory:,} MB in any process; {decoding['pictures_per_second']:,} pictures "
+        f"took at most {memory:,} MB in any process; {decoding['samples_per_second']:,} images "
         f"a second were decoded, {decoding['ratio']:.1f}× a plain DataLoader with Pillow and as "
-        f"many workers. `python bench/explore.py`: the page of {page['pictures']:,} pictures has "
+        f"many workers. `python bench/explore.py`: the page of {page['images']:,} images has "
         f"{page['page_megabytes']:.1f} MB, paints after {page['first_paint_ms']:.0f} ms and "
         f"answers a click in {page['click_to_paint_ms']['median']:.0f} ms ({kills['cores']} cores)."
     )
@@ -543,7 +544,7 @@ def filled(text: str) -> str:
             ),
         ),
         ("pretext", pretext_table(result("pretext.json"))),
-        ("films", films_sentence(result("video.json"))),
+        ("videos", videos_sentence(result("video.json"))),
         ("generative", generative_sentences(result("generative.json"))),
         ("sound", sound_table(result("sound.json"))),
         ("pairs", pairs_sentences(result("pairs.json"))),

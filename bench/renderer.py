@@ -1,4 +1,4 @@
-"""How many real dSprites pictures the renderer hits bit for bit, and how fast it is.
+"""How many real dSprites images the renderer hits bit for bit, and how fast it is.
 
 UNLABELED_DATA=… python bench/renderer.py        writes results/renderer.json
 """
@@ -25,8 +25,8 @@ def main() -> None:
         with np.load(path) as real:
             if "imgs" not in real:
                 continue
-            rows, pictures = rows_of(real["latents_values"]), real["imgs"]
-        same = (grid[rows] == pictures).all((1, 2))
+            rows, images = rows_of(real["latents_values"]), real["imgs"]
+        same = (grid[rows] == images).all((1, 2))
         for shape, hit in zip(classes_of(rows)[:, 0], same, strict=True):
             exact[SHAPES[shape]].append(bool(hit))
     rows = np.random.default_rng(0).permutation(len(grid))[:20_000]
@@ -37,10 +37,10 @@ def main() -> None:
         speeds.append(len(rows) / (time.perf_counter() - started))
     result = {
         "command": "python bench/renderer.py",
-        "real_pictures": sum(map(len, exact.values())),
+        "real_images": sum(map(len, exact.values())),
         "exact": {shape: float(np.mean(hits)) for shape, hits in exact.items()},
         "different": sum(not hit for hits in exact.values() for hit in hits),
-        "pictures_per_second": round(statistics.median(speeds)),
+        "samples_per_second": round(statistics.median(speeds)),
         "threads": 1,
         "cores": os.cpu_count(),
     }

@@ -1,8 +1,8 @@
 """A SimCLR training step here and lightly's way, alternated in one run.
 
-lightly's way: its MultiViewTransform over torchvision's RandomAffine, picture by picture in a
-DataLoader, and its NTXentLoss. Ours: batched views and nt_xent. Same pictures, encoder, batch size,
-optimiser and threads. A step holds all of it: fetching, views, forward, loss, backward, Adam. Each
+lightly's way: its MultiViewTransform over torchvision's RandomAffine, image by image in a
+DataLoader, and its NTXentLoss. Ours: batched views and nt_xent. Same images, encoder, batch size,
+optimizer and threads. A step holds all of it: fetching, views, forward, loss, backward, Adam. Each
 side's loader lives only while that side runs, so that no worker of one slows another. Ours keeps
 its memory as its training does; lightly's LeNet has PyTorch's pooling, as its user would write it.
 
@@ -79,8 +79,8 @@ def plain(network: Any) -> Any:
     return network
 
 
-class PictureByPicture(Dataset):
-    """What lightly's transforms expect: one PIL picture at a time."""
+class ImageByPicture(Dataset):
+    """What lightly's transforms expect: one PIL image at a time."""
 
     def __init__(self, samples: Samples, transform: Any) -> None:
         self.x, self.transform = samples.x[:][:, 0], transform
@@ -103,7 +103,7 @@ def lightly(splits: Splits, encoder: str, batch: int, dtype: torch.dtype, worker
     network = plain(build(encoder, splits.channels, splits.size))
     criterion = NTXentLoss(temperature=TEMPERATURE)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
-    data = PictureByPicture(splits.train, MultiViewTransform([view, view]))
+    data = ImageByPicture(splits.train, MultiViewTransform([view, view]))
     batches = DataLoader(data, batch, shuffle=True, drop_last=True, num_workers=workers)
 
     def steps(n: int) -> None:
@@ -164,9 +164,9 @@ def main() -> None:
             mine = pairs[name]
             ratio = statistics.median(np.divide(values, times[mine]))
             speed = batch / statistics.median(values)
-            print(f"{name:30} {speed:8,.0f} pictures/s   ours is {ratio:5.2f}× as fast")
+            print(f"{name:30} {speed:8,.0f} images/s   ours is {ratio:5.2f}× as fast")
             rows.append(
-                {"batch": batch, "side": name, "pictures_per_second": speed, f"over {mine}": ratio}
+                {"batch": batch, "side": name, "samples_per_second": speed, f"over {mine}": ratio}
             )
         default = {"lightly fp32": 0.0, "lightly fp32, 2 workers": 0.0}
         for name in default:

@@ -138,8 +138,8 @@ def damage() -> list[dict[str, Any]]:
     return found
 
 
-def write_pictures(folder: Path, number: int = 2000) -> None:
-    """CIFAR-10 pictures as files: half of them JPEG as they are, half PNG; some damaged."""
+def write_images(folder: Path, number: int = 2000) -> None:
+    """CIFAR-10 images as files: half of them JPEG as they are, half PNG; some damaged."""
     held = np.load(DATA / "cifar10" / "cifar10_jpeg_10pct.npz")
     content, places = held["train_jpeg"], held["train_offsets"]
     for i in range(number):
@@ -162,7 +162,7 @@ def main() -> None:
     result = json.loads(path.read_text()) if path.exists() else {}
     result |= {"seed": SEED, "cores": os.cpu_count(), "threads": 2}
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder))
+        write_images(Path(folder))
         kinds = {
             "dsprites": (20, ["--data", "dsprites", "--encoder", "lenet"]),
             "folder": (10, ["--data", folder, "--workers", "2"]),

@@ -2,7 +2,7 @@
 
 98.6 % is what the tutorial's released checkpoint reads. Both sides train the same encoder for the
 same number of epochs on the same schedule, each in a process of its own; lightly's way is that of
-`simclr_step.py`: its transforms picture by picture and its loss, in bf16.
+`simclr_step.py`: its transforms image by image and its loss, in bf16.
 
     python bench/time_to.py --epochs 22            writes results/bench_time_to.json
 """
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from peers import define_missing_operators
-from simclr_step import PictureByPicture
+from simclr_step import ImageByPicture
 from torch.utils.data import DataLoader
 
 from unlabeled.core import one_cycle
@@ -82,7 +82,7 @@ def lightly(splits: Splits, epochs: int) -> torch.nn.Module:
     network.to(memory_format=torch.channels_last)
     criterion = NTXentLoss(temperature=arguments["temperature"])
     optimizer = torch.optim.Adam(network.parameters(), recipe.lr, fused=True)
-    data = PictureByPicture(splits.train, MultiViewTransform([view, view]))
+    data = ImageByPicture(splits.train, MultiViewTransform([view, view]))
     batches = DataLoader(data, recipe.batch_size, shuffle=True, drop_last=True)
     rate, done, whole = one_cycle(), 0, epochs * len(batches)
     for _ in range(epochs):

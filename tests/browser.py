@@ -47,7 +47,7 @@ class Browser:
     Args:
         width: of the window, in CSS pixels.
         height: of the window.
-        dark: whether the page is told that the user prefers dark colours.
+        dark: whether the page is told that the user prefers dark colors.
         mobile: whether it is told that it is on a phone.
     """
 
@@ -207,7 +207,7 @@ class Browser:
         self.send("Input.insertText", text=text)
         self.frames()
 
-    def picture(self, path: Path) -> None:
+    def image(self, path: Path) -> None:
         """Write a PNG of the window."""
         shot = self.send("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))

@@ -21,7 +21,7 @@ install_import_hook(
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory) -> Path:
-    """Decoded pictures of the tests, apart from the user's own; what is compiled is shared."""
+    """Decoded images of the tests, apart from the user's own; what is compiled is shared."""
     path = tmp_path_factory.mktemp("cache")
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = tmp_path_factory.getbasetemp().parent / "kernels"
@@ -43,7 +43,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def sprites() -> tuple[np.ndarray, np.ndarray]:
-    """600 rendered pictures (600, 64, 64) and their shapes (600,)."""
+    """600 rendered images (600, 64, 64) and their shapes (600,)."""
     from unlabeled.data.sets.dsprites import Grid, classes_of
 
     rows = np.random.default_rng(3).permutation(len(Grid()))[:600]
@@ -52,14 +52,8 @@ def sprites() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def trained(sprites, tmp_path_factory):
-    """A short run on labelled pictures in memory, for tests that only read it."""
+    """A short run on labeled images in memory, for tests that only read it."""
     import unlabeled as ul
 
     out = tmp_path_factory.mktemp("runs") / "simclr"
     return ul.train("simclr", data=sprites, out=out, epochs=2, batch_size=64, progress=False)
-
-
-def same_weights(a: Path, b: Path) -> bool:
-    """Byte for byte; a plain truth, since pytest would spell out the difference for minutes."""
-    one, two = (run.joinpath("encoder.safetensors").read_bytes() for run in (a, b))
-    return one == two

@@ -2,7 +2,7 @@
 
 >>> import unlabeled as ul
 >>> run = ul.train("simclr", data="dsprites")
->>> features = run.embed(pictures)
+>>> features = run.embed(images)
 """
 
 from __future__ import annotations

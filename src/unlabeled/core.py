@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """What a method's `views` receives, on the device."""
 
     x: Tensor  #: (B, C, H, W) float in [0, 1]
-    index: Tensor  # type: ignore[assignment]  #: (B,) int64, the row of each picture in the data set
+    index: Tensor  # type: ignore[assignment]  #: (B,) int64, the row of each image in the data set
     y: Tensor | None = None
     """(B,) int64, −1 unknown; None unless the method is supervised. Of pairs the partner, (B, …)"""
 
@@ -67,15 +67,17 @@ class Recipe:
     """How a method is trained unless the user says otherwise. Each field is a flag of the command.
 
     Args:
-        epochs: passes over the training pictures.
-        batch_size: pictures in a step; each gives as many views as the method makes.
+        epochs: passes over the training images.
+        batch_size: images in a step; each gives as many views as the method makes.
         optimizer: Adam, AdamW, or SGD or LARS with momentum 0.9.
         lr: peak learning rate.
         schedule: shape of the learning rate over training.
         weight_decay: on weight matrices and kernels; never on biases or norm parameters.
-        clip: longest gradient, in its Euclidean norm over a player's parameters; 0 for any.
-        beta1: how slowly Adam's mean gradient moves; lower where two players chase each other.
-        labelled: share of each batch that has labels, where a method learns from the rest too.
+        grad_clip_norm: largest Euclidean norm of the gradient of an optimized module; 0 for any.
+        beta1: decay rate of Adam's first moment; lower where two modules are optimized against each
+            other.
+        labeled_fraction: share of each batch that has labels, where a method also learns from
+            unlabeled samples.
     """
 
     epochs: int = 100
@@ -84,12 +86,12 @@ class Recipe:
     lr: float = 1e-3
     schedule: Literal["one_cycle", "warmup_cosine", "constant"] = "warmup_cosine"
     weight_decay: float = 1e-4
-    clip: float = 0.0
+    grad_clip_norm: float = 0.0
     beta1: float = 0.9
-    labelled: float = 0.0
+    labeled_fraction: float = 0.0
 
     def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of all parameters of `module` that want a gradient."""
+        """The optimizer of all parameters of `module` that want a gradient."""
         wanted = [p for p in module.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in wanted if p.ndim > 1], "weight_decay": self.weight_decay},
@@ -120,13 +122,13 @@ MINUTES: dict[str, Any] = {
     "weight_decay": 0.0,
 }
 """What learns within minutes on two cores: small batches, one cycle of Adam."""
-HALF_LABELLED: dict[str, Any] = MINUTES | {"batch_size": 128, "labelled": 0.5}
+HALF_LABELED: dict[str, Any] = MINUTES | {"batch_size": 128, "labeled_fraction": 0.5}
 """The same where some have labels: as many of these in a step as a supervised method sees."""
 
 
 ABOVE_ZERO = {"temperature", "teacher_temperature", "smoothness", "epsilon", "step", "lr"}
 SHARES = {
-    *("momentum", "centre_momentum", "share", "dropped", "threshold", "frozen"),
+    *("momentum", "center_momentum", "share", "dropped", "threshold", "frozen"),
     *("begin", "full", "cut", "dropout", "rebalance"),
 }
 """Options from 0 to 1; other numbers are at least 0."""
@@ -175,25 +177,25 @@ class Method(nn.Module):
     product is another network than the one it was given assigns that one to `self.encoder`.
     """
 
-    players: ClassVar[tuple[str, ...]] = ("",)
-    """One optimiser for each of these submodules; "" is the whole method."""
+    optimized_modules: ClassVar[tuple[str, ...]] = ("",)
+    """One optimizer for each of these submodules; "" is the whole method."""
     supervised: ClassVar[bool] = False
-    """Whether `batch.y` holds labels, −1 where the recipe lets a method learn from unlabelled ones
+    """Whether `batch.y` holds labels, −1 where the recipe lets a method learn from unlabeled ones
     too. They never reach a method that leaves this False."""
     weak_augment: ClassVar[bool] = False
     """Whether its `augment` is the data set's for labeled training unless given: weak, and such
     that no label changes. Others get the contrastive one."""
-    group: ClassVar[int] = 1
-    """So many pictures of a class stand in a batch together, in a supervised method."""
-    clip: ClassVar[int] = 1
+    samples_per_class: ClassVar[int] = 1
+    """So many images of a class stand in a batch together, in a supervised method."""
+    clip_length: ClassVar[int] = 1
     """So many frames of one shot stand in a batch together, in their order."""
-    apart: ClassVar[int] = 1
+    max_frame_stride: ClassVar[int] = 1
     """Frames from one of them to the next, at most; how many is drawn for each clip."""
-    reads: ClassVar[Literal["pictures", "words", "sentences", "pairs"]] = "pictures"
-    """What it learns from: pictures, texts, texts of several sentences, or pictures with partners,
+    reads: ClassVar[Literal["images", "words", "sentences", "pairs"]] = "images"
+    """What it learns from: images, texts, texts of several sentences, or images with partners,
     which then are `batch.y`."""
-    colour: ClassVar[bool] = False
-    """Whether its pictures must have three colours."""
+    needs_color: ClassVar[bool] = False
+    """Whether its images must have three colors."""
     network: ClassVar[str] = "small"
     """Its encoder unless the user names another."""
     sound_network: ClassVar[str] = "wave"
@@ -227,36 +229,36 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def project(self, x: Tensor) -> Tensor:
-        """What the loss compares of pictures (B, C, H, W), where that is not the features (B, dim).
+        """What the loss compares of images (B, C, H, W), where that is not the features (B, dim).
 
         It is watched in training, since it may collapse and leave the encoder no gradient.
         """
         return self.encoder(x)
 
     def loss(self, views: Any) -> Tensor:
-        """The scalar to minimise. Pure: it mutates no buffer but BatchNorm's running statistics."""
+        """The scalar to minimize. Pure: it mutates no buffer but BatchNorm's running statistics."""
         raise NotImplementedError
 
-    def turns(self, views: Any) -> Iterator[tuple[str, Tensor]]:
-        """Who moves and what it minimises. Lazy, so that an adversary sees the updated critic."""
+    def optimizer_steps(self, views: Any) -> Iterator[tuple[str, Tensor]]:
+        """Who moves and what it minimizes. Lazy, so that an adversary sees the updated critic."""
         yield "", self.loss(views)
 
     def update(self) -> None:
-        """After each step, without gradient: moving averages, queues, centres."""
+        """After each step, without gradient: moving averages, queues, centers."""
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """What the method makes of pictures (B, C, H, W), for the report; nothing unless it draws.
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """What the method makes of images (B, C, H, W), for the report; nothing unless it draws.
 
-        By title (B, k, C, H, W) in [0, 1]: k pictures that belong together, such as a picture and
+        By title (B, k, C, H, W) in [0, 1]: k images that belong together, such as an image and
         its reconstruction. Called in eval mode after training, without gradient.
         """
         return {}
 
-    def films(self, x: Tensor) -> dict[str, Tensor]:
-        """What moves, made of pictures (B, C, H, W), for the report; nothing unless it does.
+    def animate(self, x: Tensor) -> dict[str, Tensor]:
+        """What moves, made of images (B, C, H, W), for the report; nothing unless it does.
 
-        By title (B, T, C, H, W) in [0, 1]: B films side by side. Called as `pictures` is; a method
-        of clips gets neighbours of one shot.
+        By title (B, T, C, H, W) in [0, 1]: B videos side by side. Called as `images` is; a method
+        of clips gets neighbors of one shot.
         """
         return {}
 
@@ -273,7 +275,7 @@ class EMA(nn.Module):
         self.module = copy.deepcopy(module).requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self, module: nn.Module, momentum: float) -> None:
+    def update(self, module: nn.Module, momentum: float) -> None:
         """Move towards `module`; a momentum of 1 stays, 0 copies."""
         pairs = zip(self.module.parameters(), module.parameters(), strict=True)
         for slow, fast in pairs:
@@ -297,28 +299,28 @@ class Average(EMA):
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
-    def follow(self, module: nn.Module, momentum: float) -> None:
+    def update(self, module: nn.Module, momentum: float) -> None:
         """Move towards `module`."""
         self.steps += 1
         n = int(self.steps)
-        super().follow(module, min(momentum, (1 + n) / (10 + n)))
+        super().update(module, min(momentum, (1 + n) / (10 + n)))
 
 
 class MemoryBank(nn.Module):
-    """A unit vector for each picture of the data, which moves towards the picture's embeddings.
+    """A unit vector for each image of the data, which moves towards the image's embeddings.
 
     Wu et al. 2018, section 3.
 
     Args:
-        pictures: number of rows.
+        images: number of rows.
         dim: their width.
-        momentum: share of a row that stays when its picture is seen again.
+        momentum: share of a row that stays when its image is seen again.
     """
 
-    def __init__(self, pictures: int, dim: int, momentum: float) -> None:
+    def __init__(self, images: int, dim: int, momentum: float) -> None:
         super().__init__()
         self.rows: Tensor
-        self.register_buffer("rows", F.normalize(torch.randn(pictures, dim), dim=1))
+        self.register_buffer("rows", F.normalize(torch.randn(images, dim), dim=1))
         self.momentum = momentum
 
     def draw(self, number: int) -> Tensor:
@@ -326,7 +328,7 @@ class MemoryBank(nn.Module):
         return torch.randint(len(self.rows), (number,), device=self.rows.device)
 
     @torch.no_grad()
-    def follow(self, index: Tensor, z: Tensor) -> None:
-        """Rows of the pictures just seen, by all processes, move towards z (B, dim)."""
+    def update(self, index: Tensor, z: Tensor) -> None:
+        """Rows of the images just seen, by all processes, move towards z (B, dim)."""
         index, z = gather(index), gather(z)
         self.rows[index] = F.normalize(self.rows[index].lerp(z, 1 - self.momentum), dim=1)

@@ -226,10 +226,10 @@ class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
         wide = x if x.dtype == torch.float64 else x.float()
         count = wide.numel() // wide.shape[1] * world_size()
         mean = sum_over(wide.sum(dims)) / count
-        centred = wide - mean.view(shape)
-        variance = sum_over((centred**2).sum(dims)) / count
+        centered = wide - mean.view(shape)
+        variance = sum_over((centered**2).sum(dims)) / count
         self._track(mean, variance, count)
-        scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
+        scaled = centered * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
         return scaled.to(x.dtype)
@@ -278,7 +278,7 @@ _SYNCED: dict[type, type] = {
 }
 
 
-def synchronise(module: nn.Module, processes: int = 2) -> nn.Module:
+def synchronize(module: nn.Module, processes: int = 2) -> nn.Module:
     """The module with every BatchNorm in it over the batch of all processes, in place.
 
     The layers stay what they are in all else: their class is changed, and `restore` changes it
@@ -303,7 +303,7 @@ def synchronise(module: nn.Module, processes: int = 2) -> nn.Module:
 
 
 def restore(module: nn.Module) -> nn.Module:
-    """Undo `synchronise`."""
+    """Undo `synchronize`."""
     plain = {synced: kind for kind, synced in _SYNCED.items()}
     for layer in module.modules():
         if type(layer) in plain:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unlabeled.augmentations.base import View, chosen
+from unlabeled.augmentations.base import Augmentation, chosen
 from unlabeled.errors import UserError
 
 WINDOW, HOP = 512, 128
@@ -40,7 +40,7 @@ def piece(x: Float[Tensor, "b c 1 t"], length: int) -> Float[Tensor, "b c 1 leng
 
 
 @dataclass(frozen=True)
-class Gain(View):
+class RandomGain(Augmentation):
     """Louder or softer.
 
     Args:
@@ -55,7 +55,7 @@ class Gain(View):
 
 
 @dataclass(frozen=True)
-class Hiss(View):
+class WhiteNoise(Augmentation):
     """White noise.
 
     Args:
@@ -75,7 +75,7 @@ class Hiss(View):
 
 
 @dataclass(frozen=True)
-class Equaliser(View):
+class RandomEqualizer(Augmentation):
     """Some bands louder, some softer: another microphone, another room.
 
     Args:
@@ -100,7 +100,7 @@ class Equaliser(View):
 
 
 @dataclass(frozen=True)
-class Reverberation(View):
+class RandomReverb(Augmentation):
     """Echoes that fade: noise that dies away exponentially, convolved with the sound.
 
     Args:
@@ -132,7 +132,7 @@ class Reverberation(View):
 
 
 @dataclass(frozen=True)
-class Tempo(View):
+class TimeStretch(Augmentation):
     """Slower or faster at the same pitch.
 
     Args:
@@ -148,7 +148,7 @@ class Tempo(View):
 
 
 @dataclass(frozen=True)
-class Pitch(View):
+class PitchShift(Augmentation):
     """Higher or lower at the same tempo.
 
     Args:
@@ -170,7 +170,7 @@ class Pitch(View):
 
 
 @dataclass(frozen=True)
-class Room(View):
+class AudioAugment(Augmentation):
     """The same sound by another microphone in another room: what changes no word.
 
     Args:
@@ -180,8 +180,8 @@ class Room(View):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Equaliser, reverberation, noise and gain."""
-        for view in (Equaliser(), Reverberation(p=self.p), Hiss(), Gain()):
+        """RandomEqualizer, reverberation, noise and gain."""
+        for view in (RandomEqualizer(), RandomReverb(p=self.p), WhiteNoise(), RandomGain()):
             x = view(x)
         return x
 

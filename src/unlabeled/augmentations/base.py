@@ -1,4 +1,4 @@
-"""What a view is: a random change of a batch of pictures, drawn anew for each picture."""
+"""What a view is: a random change of a batch of images, drawn anew for each image."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import torch
 from torch import Tensor
 
 
-class View:
-    """From pictures (B, C, H, W) in [0, 1] to changed ones of the same shape, on their device.
+class Augmentation:
+    """From images (B, C, H, W) in [0, 1] to changed ones of the same shape, on their device.
 
     Subclasses are frozen dataclasses; their fields are what the command line and YAML can set.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Change each picture by its own random draw."""
+        """Change each image by its own random draw."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Chain(View):
+class Compose(Augmentation):
     """One view after another.
 
     Args:
         views: in the order in which they are applied.
     """
 
-    views: list[View] = field(default_factory=list)
+    views: list[Augmentation] = field(default_factory=list)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply them in order."""
@@ -37,5 +37,5 @@ class Chain(View):
 
 
 def chosen(x: Tensor, p: float) -> Tensor:
-    """Indices of the pictures that a view of probability p changes, each drawn by itself."""
+    """Indices of the images that a view of probability p changes, each drawn by itself."""
     return (torch.rand(len(x), device=x.device) < p).nonzero().squeeze(1)

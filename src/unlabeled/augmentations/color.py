@@ -1,4 +1,4 @@
-"""Lightness and two colours instead of red, green and blue; colours in bins.
+"""Lightness and two colors instead of red, green and blue; colors in bins.
 
 CIE 1976 L*a*b* of sRGB with the white D65: L* is lightness from 0 to 100, a* runs from green to
 red, b* from blue to yellow, both about −110 to 110.
@@ -17,7 +17,7 @@ LINEAR = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750),
 """Linear sRGB to CIE XYZ (IEC 61966-2-1)."""
 WHITE = (0.95047, 1.0, 1.08883)
 BIN = 10.0
-"""Side of a bin of colours, as Zhang et al. 2016 have it."""
+"""Side of a bin of colors, as Zhang et al. 2016 have it."""
 
 
 def lab(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
@@ -38,8 +38,8 @@ def rgb(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     return _bent(torch.einsum("ij,bjhw->bihw", matrix, t))
 
 
-def grey(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """The same lightness L* without colour, as red, green and blue."""
+def gray(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """The same lightness L* without color, as red, green and blue."""
     bright = torch.einsum("j,bjhw->bhw", x.new_tensor(LINEAR[1]), _straight(x))
     return _bent(bright)[:, None].expand_as(x)
 
@@ -57,8 +57,8 @@ def _bent(light: Tensor) -> Tensor:
 
 
 @functools.cache
-def colour_bins() -> Float[Tensor, "q 2"]:
-    """Centres (a*, b*) of the bins that some colour of a screen falls into."""
+def color_bins() -> Float[Tensor, "q 2"]:
+    """Centers (a*, b*) of the bins that some color of a screen falls into."""
     steps = torch.linspace(0, 1, 33)
     cube = torch.cartesian_prod(steps, steps, steps).T.reshape(1, 3, -1, 1)
     places = (lab(cube)[0, 1:, :, 0].T / BIN).round().long()
@@ -66,16 +66,16 @@ def colour_bins() -> Float[Tensor, "q 2"]:
 
 
 def soft_bins(
-    ab: Float[Tensor, "n 2"], centres: Float[Tensor, "q 2"], neighbours: int = 5, sigma: float = 5.0
+    ab: Float[Tensor, "n 2"], centers: Float[Tensor, "q 2"], neighbors: int = 5, sigma: float = 5.0
 ) -> Float[Tensor, "n q"]:
-    """Each colour as a mixture of its nearest bins, by a Gaussian (Zhang et al. 2016, section 2.2).
+    """Each color as a mixture of its nearest bins, by a Gaussian (Zhang et al. 2016, section 2.2).
 
     Args:
-        ab: colours.
-        centres: of the bins.
-        neighbours: bins that share a colour.
+        ab: colors.
+        centers: of the bins.
+        neighbors: bins that share a color.
         sigma: of the Gaussian, in units of a* and b*.
     """
-    distance, place = torch.cdist(ab, centres).topk(neighbours, largest=False)
+    distance, place = torch.cdist(ab, centers).topk(neighbors, largest=False)
     weights = torch.softmax(-(distance**2) / (2 * sigma**2), 1)
-    return ab.new_zeros(len(ab), len(centres)).scatter(1, place, weights)
+    return ab.new_zeros(len(ab), len(centers)).scatter(1, place, weights)

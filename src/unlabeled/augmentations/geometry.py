@@ -1,4 +1,4 @@
-"""Resampling a batch of pictures, each by its own affine map."""
+"""Resampling a batch of images, each by its own affine map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from unlabeled.augmentations import kernel
 
 CHUNK = 64
-"""Pictures resampled at a time on a CPU: the coordinates of so many stay in a core's cache."""
+"""Images resampled at a time on a CPU: the coordinates of so many stay in a core's cache."""
 
 
 def resample(
@@ -21,13 +21,13 @@ def resample(
     matrix: Float[Tensor, "b 2 3"],
     mode: Literal["nearest", "bilinear"] = "bilinear",
 ) -> Float[Tensor, "b c h w"]:
-    """Each picture seen through its own affine map; zeros lie outside the picture.
+    """Each image seen through its own affine map; zeros lie outside the image.
 
     Args:
-        x: pictures; of bytes, x / 255 is meant.
-        matrix: from output to input coordinates (x, y), where a picture spans [−1, 1] both ways and
-            a pixel is its centre, as in `torch.nn.functional.affine_grid(align_corners=False)`.
-        mode: nearest keeps binary pictures binary and is several times faster.
+        x: images; of bytes, x / 255 is meant.
+        matrix: from output to input coordinates (x, y), where an image spans [−1, 1] both ways and
+            a pixel is its center, as in `torch.nn.functional.affine_grid(align_corners=False)`.
+        mode: nearest keeps binary images binary and is several times faster.
 
     On a processor it runs in C++ where that could be built; `kernel.which()` says so. Nearest takes
     the same pixels either way, bilinear agrees to 1e-5.
@@ -43,7 +43,7 @@ def resample(
 
 
 def _coordinates(matrix: Tensor, height: int, width: int) -> Tensor:
-    """Input coordinates (B, 2, H, W) in pixels, (0, 0) being the centre of the first pixel."""
+    """Input coordinates (B, 2, H, W) in pixels, (0, 0) being the center of the first pixel."""
     half = matrix.new_tensor([width / 2, height / 2])[:, None]
     across = (torch.arange(width, device=matrix.device) + 0.5) / (width / 2) - 1
     down = (torch.arange(height, device=matrix.device) + 0.5) / (height / 2) - 1
@@ -53,7 +53,7 @@ def _coordinates(matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def _nearest(x: Tensor, matrix: Tensor) -> Tensor:
-    # A gather over pictures with a border of zeros: what falls outside lands on the border.
+    # A gather over images with a border of zeros: what falls outside lands on the border.
     b, c, h, w = x.shape
     place = _coordinates(matrix, h, w).add_(1.5)
     column = place[:, 0].clamp_(0, w + 1).floor_()
@@ -76,13 +76,13 @@ def affine_matrix(
     scale: Float[Tensor, " b"],
     aspect: float = 1.0,
 ) -> Float[Tensor, "b 2 3"]:
-    """Maps from output to input that turn, enlarge and then shift what a picture shows.
+    """Maps from output to input that turn, enlarge and then shift what an image shows.
 
     Args:
         angle: clockwise as seen, in radians.
-        shift: to the right and down, in shares of the picture's side.
+        shift: to the right and down, in shares of the image's side.
         scale: above 1 enlarges.
-        aspect: the picture's width over its height.
+        aspect: the image's width over its height.
     """
     cos, sin = angle.cos() / scale, angle.sin() / scale
     dx, dy = (2 * shift).unbind(1)  # the side is 2 long
@@ -93,18 +93,18 @@ def affine_matrix(
 
 
 def crop_matrix(
-    centre: Float[Tensor, "b 2"], size: Float[Tensor, "b 2"], flip: Float[Tensor, " b"]
+    center: Float[Tensor, "b 2"], size: Float[Tensor, "b 2"], flip: Float[Tensor, " b"]
 ) -> Float[Tensor, "b 2 3"]:
-    """Maps that enlarge a box to the whole picture, mirrored left to right where `flip` is −1.
+    """Maps that enlarge a box to the whole image, mirrored left to right where `flip` is −1.
 
     Args:
-        centre: of the box (x, y), the picture spanning [−1, 1].
-        size: of the box (width, height) in shares of the picture.
+        center: of the box (x, y), the image spanning [−1, 1].
+        size: of the box (width, height) in shares of the image.
         flip: 1 or −1.
     """
     zero = torch.zeros_like(flip)
-    x_row = torch.stack([size[:, 0] * flip, zero, centre[:, 0]], 1)
-    y_row = torch.stack([zero, size[:, 1], centre[:, 1]], 1)
+    x_row = torch.stack([size[:, 0] * flip, zero, center[:, 0]], 1)
+    y_row = torch.stack([zero, size[:, 1], center[:, 1]], 1)
     return torch.stack([x_row, y_row], 1)
 
 

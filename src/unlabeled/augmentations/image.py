@@ -1,7 +1,7 @@
-"""Views of pictures, batched: every operation changes the whole batch at once, on its device.
+"""Views of images, batched: every operation changes the whole batch at once, on its device.
 
 The augmentations are those of SimCLR's figure 4 (Chen et al. 2020) and the affine ones of the
-lectures. Each picture gets its own draw.
+lectures. Each image gets its own draw.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.augmentations.base import View, chosen
+from unlabeled.augmentations.base import Augmentation, chosen
 from unlabeled.augmentations.geometry import (
     affine_matrix,
     crop_matrix,
@@ -25,19 +25,19 @@ from unlabeled.augmentations.geometry import (
 )
 from unlabeled.errors import UserError
 
-GREY = (0.299, 0.587, 0.114)
+GRAY = (0.299, 0.587, 0.114)
 """Weights of red, green, blue in luminance (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)
-class Affine(View):
+class RandomAffine(Augmentation):
     """Turn, shift and scale; zeros fill what comes from outside.
 
     Args:
         rotation: at most so many degrees either way; 180 is the full circle.
         translation: at most this share of the side, in x and in y.
         scale: smallest and largest factor.
-        mode: nearest keeps binary pictures binary and is faster; bilinear suits photographs.
+        mode: nearest keeps binary images binary and is faster; bilinear suits photographs.
     """
 
     rotation: float = 180.0
@@ -59,8 +59,8 @@ class Affine(View):
 
 
 @dataclass(frozen=True)
-class Crop(View):
-    """A random box of the picture, resized to the whole, perhaps mirrored (Inception's crop).
+class RandomResizedCrop(Augmentation):
+    """A random box of the image, resized to the whole, perhaps mirrored (Inception's crop).
 
     Args:
         scale: smallest and largest share of the area.
@@ -78,13 +78,13 @@ class Crop(View):
         area = uniform(n, *self.scale, device)
         ratio = log_uniform(n, *self.ratio, device)
         size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
-        centre = (2 * torch.rand(n, 2, device=device) - 1) * (1 - size)
+        center = (2 * torch.rand(n, 2, device=device) - 1) * (1 - size)
         mirrored = torch.where(torch.rand(n, device=device) < self.flip, -1.0, 1.0)
-        return resample(x, crop_matrix(centre, size, mirrored))
+        return resample(x, crop_matrix(center, size, mirrored))
 
 
 @dataclass(frozen=True)
-class RandomCrop(View):
+class RandomCrop(Augmentation):
     """Pad every side, then cut the image's own size out at a random place: a shift of some pixels.
 
     torchvision's `RandomCrop(size, padding)` where the size is the image's; at 32×32 with 4 pixels
@@ -119,7 +119,7 @@ class RandomCrop(View):
 
 
 @dataclass(frozen=True)
-class Flip(View):
+class RandomHorizontalFlip(Augmentation):
     """Mirror left to right.
 
     Args:
@@ -135,8 +135,8 @@ class Flip(View):
 
 
 @dataclass(frozen=True)
-class QuarterTurns(View):
-    """Turn by 0, 90, 180 or 270 degrees, all as likely. Pictures are square."""
+class RandomRotation90(Augmentation):
+    """Turn by 0, 90, 180 or 270 degrees, all as likely. Images are square."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, H) -> (B, C, H, H)."""
@@ -144,8 +144,8 @@ class QuarterTurns(View):
 
 
 @dataclass(frozen=True)
-class ColourJitter(View):
-    """Change brightness, contrast, saturation and hue; one-channel pictures get the first two.
+class ColorJitter(Augmentation):
+    """Change brightness, contrast, saturation and hue; one-channel images get the first two.
 
     Factors are drawn from [1 − value, 1 + value], the hue's shift from [−hue, hue] turns. SimCLR's
     defaults (appendix A) times a strength of 1; its CIFAR-10 recipe halves them.
@@ -154,7 +154,7 @@ class ColourJitter(View):
         brightness: largest relative change.
         contrast: largest relative change.
         saturation: largest relative change.
-        hue: largest shift, in turns of the colour circle.
+        hue: largest shift, in turns of the color circle.
         p: probability.
     """
 
@@ -168,7 +168,7 @@ class ColourJitter(View):
         """(B, C, H, W) -> (B, C, H, W)."""
         rows = chosen(x, self.p)
         n, device = len(rows), x.device
-        changed = adjust_colour(
+        changed = adjust_color(
             x[rows],
             uniform(n, max(0.0, 1 - self.brightness), 1 + self.brightness, device),
             uniform(n, max(0.0, 1 - self.contrast), 1 + self.contrast, device),
@@ -179,8 +179,8 @@ class ColourJitter(View):
 
 
 @dataclass(frozen=True)
-class ColourDrop(View):
-    """Turn to grey, keeping three channels; others are left as they are.
+class RandomGrayscale(Augmentation):
+    """Turn to gray, keeping three channels; others are left as they are.
 
     Args:
         p: probability.
@@ -197,11 +197,11 @@ class ColourDrop(View):
 
 
 @dataclass(frozen=True)
-class Cutout(View):
-    """Blank a square at a random place (DeVries & Taylor 2017); it may stick out of the picture.
+class RandomErasing(Augmentation):
+    """Blank a square at a random place (DeVries & Taylor 2017); it may stick out of the image.
 
     Args:
-        size: its side, in shares of the picture's.
+        size: its side, in shares of the image's.
         p: probability.
     """
 
@@ -216,11 +216,11 @@ class Cutout(View):
 
 
 @dataclass(frozen=True)
-class Noise(View):
+class GaussianNoise(Augmentation):
     """Add Gaussian noise, clipped to [0, 1].
 
     Args:
-        std: largest standard deviation; each picture's is drawn from [0, std].
+        std: largest standard deviation; each image's is drawn from [0, std].
         p: probability.
     """
 
@@ -235,8 +235,8 @@ class Noise(View):
 
 
 @dataclass(frozen=True)
-class Blur(View):
-    """Gaussian blur; the kernel spans a tenth of the picture's side (SimCLR, appendix A).
+class GaussianBlur(Augmentation):
+    """Gaussian blur; the kernel spans a tenth of the image's side (SimCLR, appendix A).
 
     Args:
         sigma: smallest and largest standard deviation, in pixels.
@@ -255,8 +255,8 @@ class Blur(View):
 
 
 @dataclass(frozen=True)
-class Sobel(View):
-    """Replace the picture by the strength of its edges.
+class Sobel(Augmentation):
+    """Replace the image by the strength of its edges.
 
     Args:
         p: probability.
@@ -271,13 +271,13 @@ class Sobel(View):
 
 
 @dataclass(frozen=True)
-class Style(View):
-    """Take the style of another picture of the batch, keep what is shown.
+class Style(Augmentation):
+    """Take the style of another image of the batch, keep what is shown.
 
     Args:
         kind: "statistics" takes each channel's mean and deviation (Huang & Belongie 2017, on
             pixels); "amplitude" those of all frequencies, keeping their phases (Xu et al. 2021).
-        strength: largest share that is taken; each picture's is drawn from [0, strength].
+        strength: largest share that is taken; each image's is drawn from [0, strength].
         p: probability.
     """
 
@@ -294,13 +294,13 @@ class Style(View):
 
 
 @dataclass(frozen=True)
-class Photo(View):
-    """SimCLR's views of photographs: crop and mirror, colour jitter, colour drop, blur.
+class SimCLRAugment(Augmentation):
+    """SimCLR's views of photographs: crop and mirror, color jitter, color drop, blur.
 
     Args:
         scale: smallest and largest share of the area that a crop keeps.
-        strength: of the colour jitter; 0.5 is SimCLR's for CIFAR-10, 1 for ImageNet.
-        drop: probability of dropping colour.
+        strength: of the color jitter; 0.5 is SimCLR's for CIFAR-10, 1 for ImageNet.
+        drop: probability of dropping color.
         blur: probability of blurring; SimCLR uses 0 for CIFAR-10, 0.5 for ImageNet.
     """
 
@@ -312,29 +312,29 @@ class Photo(View):
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         s = self.strength
-        x = Crop(self.scale)(x)
-        x = ColourJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s)(x)
-        x = ColourDrop(self.drop)(x)
-        return Blur(p=self.blur)(x) if self.blur else x
+        x = RandomResizedCrop(self.scale)(x)
+        x = ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s)(x)
+        x = RandomGrayscale(self.drop)(x)
+        return GaussianBlur(p=self.blur)(x) if self.blur else x
 
 
 def quarter_turns(
     x: Float[Tensor, "b c h w"], turns: Int[Tensor, " b"]
 ) -> Float[Tensor, "b c h w"]:
-    """Turn picture i by 90·turns[i] degrees, anticlockwise as `torch.rot90`."""
+    """Turn image i by 90·turns[i] degrees, anticlockwise as `torch.rot90`."""
     if x.shape[2] != x.shape[3]:
-        raise UserError(f"quarter turns need square pictures, these are {tuple(x.shape[2:])}")
+        raise UserError(f"quarter turns need square images, these are {tuple(x.shape[2:])}")
     pick = turns[:, None, None, None]
     x = torch.where(pick % 2 == 1, x.rot90(1, (2, 3)), x)
     return torch.where(pick >= 2, x.flip(2, 3), x)
 
 
 def luminance(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """The grey of each pixel."""
-    return (x * x.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
+    """The gray of each pixel."""
+    return (x * x.new_tensor(GRAY)[:, None, None]).sum(1, keepdim=True)
 
 
-def adjust_colour(
+def adjust_color(
     x: Float[Tensor, "b c h w"],
     brightness: Float[Tensor, " b"],
     contrast: Float[Tensor, " b"],
@@ -343,12 +343,12 @@ def adjust_colour(
 ) -> Float[Tensor, "b c h w"]:
     """Brightness, contrast, saturation, hue, in this order, then clipped to [0, 1].
 
-    Brightness multiplies; contrast moves away from the picture's mean grey; saturation moves away
-    from each pixel's grey; hue turns the colour circle of YIQ. The original draws a random order,
+    Brightness multiplies; contrast moves away from the image's mean gray; saturation moves away
+    from each pixel's gray; hue turns the color circle of YIQ. The original draws a random order,
     clips between the steps and turns the circle of HSV.
 
     Args:
-        x: pictures; hue and saturation change only those of three channels.
+        x: images; hue and saturation change only those of three channels.
         brightness: factors.
         contrast: factors.
         saturation: factors.
@@ -358,22 +358,22 @@ def adjust_colour(
     def each(v: Tensor) -> Tensor:
         return v[:, None, None, None]
 
-    colour = x.shape[1] == 3
+    color = x.shape[1] == 3
     x = x * each(brightness)
-    grey = luminance(x) if colour else x
-    mean = grey.mean((1, 2, 3), keepdim=True)
+    gray = luminance(x) if color else x
+    mean = gray.mean((1, 2, 3), keepdim=True)
     x = mean + each(contrast) * (x - mean)
-    if colour:
-        x = (colour_matrix(saturation, hue).to(x) @ x.flatten(2)).view_as(x)
+    if color:
+        x = (color_matrix(saturation, hue).to(x) @ x.flatten(2)).view_as(x)
     return x.clamp(0, 1)
 
 
-def colour_matrix(
+def color_matrix(
     saturation: Float[Tensor, " b"], hue: Float[Tensor, " b"]
 ) -> Float[Tensor, "b 3 3"]:
     """Saturation, then a turn of hue, as one linear map of (red, green, blue)."""
-    # RGB -> YIQ (FCC NTSC, 1953): Y is grey, I and Q are the plane of hue and saturation.
-    yiq = saturation.new_tensor([GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+    # RGB -> YIQ (FCC NTSC, 1953): Y is gray, I and Q are the plane of hue and saturation.
+    yiq = saturation.new_tensor([GRAY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
     angle = 2 * math.pi * hue
     cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(hue)
     turn = torch.stack(
@@ -388,22 +388,22 @@ def colour_matrix(
 
 
 def cut_out(
-    x: Float[Tensor, "b c h w"], centre: Float[Tensor, "b 2"], side: Float[Tensor, " b"]
+    x: Float[Tensor, "b c h w"], center: Float[Tensor, "b 2"], side: Float[Tensor, " b"]
 ) -> Float[Tensor, "b c h w"]:
-    """Zeros in a square around `centre` (x, y); all in shares of the picture's sides."""
+    """Zeros in a square around `center` (x, y); all in shares of the image's sides."""
     h, w = x.shape[-2:]
     across = (torch.arange(w, device=x.device) + 0.5) / w
     down = (torch.arange(h, device=x.device) + 0.5) / h
     half = side[:, None] / 2
-    inside_x = (across - centre[:, :1]).abs() < half  # (B, W)
-    inside_y = (down - centre[:, 1:]).abs() < half  # (B, H)
+    inside_x = (across - center[:, :1]).abs() < half  # (B, W)
+    inside_y = (down - center[:, 1:]).abs() < half  # (B, H)
     return x.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0)
 
 
 def blur(
     x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"], radius: int
 ) -> Float[Tensor, "b c h w"]:
-    """Gaussian blur of picture i with standard deviation sigma[i] pixels; edges are reflected."""
+    """Gaussian blur of image i with standard deviation sigma[i] pixels; edges are reflected."""
     b, c, h, w = x.shape
     if b == 0:
         return x

@@ -1,4 +1,4 @@
-"""Pictures cut into tiles, as puzzles and questions of place need them."""
+"""Images cut into tiles, as puzzles and questions of place need them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def tiles(
     """A square at a random place in each of n × n cells, so that no edge goes on in the next tile.
 
     Args:
-        x: pictures.
+        x: images.
         n: cells down and across; what does not divide is left over at the right and below.
         share: of a cell's shorter side that a tile takes; 1 leaves no gap and no jitter, less
             leaves at least a pixel of room where a cell has two.
         size: side to which tiles are resized; as cut unless given.
 
     Raises:
-        UserError: the pictures are smaller than n pixels.
+        UserError: the images are smaller than n pixels.
     """
     b, _, h, w = x.shape
     cell = torch.tensor([h // n, w // n])
     if cell.min() < 1:
-        raise UserError(f"pictures of {h}×{w} cannot be cut into {n}×{n} tiles; give larger ones")
+        raise UserError(f"images of {h}×{w} cannot be cut into {n}×{n} tiles; give larger ones")
     shortest = int(cell.min())
     largest = shortest - (share < 1)  # rounding leaves no small cell without a gap
     side = max(1, min(round(share * shortest), largest))
@@ -42,8 +42,8 @@ def tiles(
     start = corner.to(x.device) + jitter  # (B, n², 2)
     along = torch.arange(side, device=x.device)
     rows, columns = (start[:, :, i, None] + along for i in (0, 1))  # (B, n², s)
-    picture = torch.arange(b, device=x.device)[:, None, None, None]
-    cut = x[picture, :, rows[:, :, :, None], columns[:, :, None, :]].permute(0, 1, 4, 2, 3)
+    image = torch.arange(b, device=x.device)[:, None, None, None]
+    cut = x[image, :, rows[:, :, :, None], columns[:, :, None, :]].permute(0, 1, 4, 2, 3)
     if size in (None, side):
         return cut.contiguous()
     flat = F.interpolate(cut.flatten(0, 1), (size, size), mode="bilinear", align_corners=False)
@@ -56,10 +56,10 @@ def each_normal(t: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
     return (t - t.mean(dims, keepdim=True)) / (t.std(dims, keepdim=True) + 1e-3)
 
 
-def one_colour(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def one_color(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Keep one random channel of three, put faint noise into the others (Doersch et al. 2015).
 
-    A lens bends each colour by another angle, which tells the place of a patch. Pictures of other
+    A lens bends each color by another angle, which tells the place of a patch. LazyImages of other
     numbers of channels stay as they are.
     """
     if x.shape[1] != 3:

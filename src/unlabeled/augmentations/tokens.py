@@ -1,7 +1,7 @@
 """Texts as tokens on the device, and what hides, changes or joins them.
 
-A text is a picture of one channel: a row of tokens, or a row for each sentence, stored as uint16
-and read as fractions of 65,535 like any picture.
+A text is an image of one channel: a row of tokens, or a row for each sentence, stored as uint16
+and read as fractions of 65,535 like any image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, UNKNO
 
 
 def tokens_of(x: Float[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
-    """Pictures in [0, 1] -> tokens; what the vocabulary does not hold is unknown."""
+    """Images in [0, 1] -> tokens; what the vocabulary does not hold is unknown."""
     ids = (WHITE * x.double()).round().long()
     return ids.masked_fill(ids >= vocabulary, UNKNOWN)
 

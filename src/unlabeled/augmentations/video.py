@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unlabeled.augmentations.base import View
-from unlabeled.augmentations.image import Affine
+from unlabeled.augmentations.base import Augmentation
+from unlabeled.augmentations.image import RandomAffine
 
 
 @dataclass(frozen=True)
-class OwnWay(View):
+class OwnWay(Augmentation):
     """The same object, gliding otherwise: with a velocity of its own, elsewhere, turned and nearer
     or further.
 
@@ -26,8 +26,8 @@ class OwnWay(View):
     """
 
     speed: float = 1.0
-    place: Affine = field(
-        default_factory=lambda: Affine(translation=0.15, scale=(0.8, 1.25), mode="bilinear")
+    place: RandomAffine = field(
+        default_factory=lambda: RandomAffine(translation=0.15, scale=(0.8, 1.25), mode="bilinear")
     )
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class OwnWay(View):
 
 
 @dataclass(frozen=True)
-class OtherShape(View):
+class OtherShape(Augmentation):
     """The same movement of another object: all frames blurred by one random kernel, and shifted.
 
     A sum of a few random blobs takes the place of every point, so that the outline is no longer

@@ -1,4 +1,4 @@
-"""Tokens that are no words, and texts as pictures of one channel."""
+"""Tokens that are no words, and texts as images of one channel."""
 
 PAD, UNKNOWN, START, END, MASK = range(5)
 """Every tokenizer here begins with them."""

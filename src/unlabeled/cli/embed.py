@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def embed_command(argv: list[str]) -> int:
     """`unlabeled embed RUN DATA --out F`."""
-    parser = make_parser("embed", "Features of pictures, one row each, in their order.")
+    parser = make_parser("embed", "Features of images, one row each, in their order.")
     add_run_arguments(parser)
     parser.add_argument("data", type=str, help="folder, .npy, .npz, or the name of a data set")
     parser.add_argument("--out", type=str, required=True, help=".npy, .npz or .parquet file")

@@ -25,7 +25,7 @@ def evaluate_command(argv: list[str]) -> int:
     add_test_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--layers", action="store_true", help="every stage by itself: one table, one picture"
+        "--layers", action="store_true", help="every stage by itself: one table, one image"
     )
     given = parse_args(parser, argv)
     from unlabeled.evaluation.evaluate import examine
@@ -54,7 +54,7 @@ def _evaluate_layers(run: Run, given: Any) -> int:
     from unlabeled.evaluation.evaluate import open_for, random_of
     from unlabeled.evaluation.layers import judge_stages, table
     from unlabeled.report.page import format_figure
-    from unlabeled.report.plots import layers_picture
+    from unlabeled.report.plots import layers_image
     from unlabeled.runs.safety import inside
     from unlabeled.utils.files import to_json, write_bytes, write_json
 
@@ -63,8 +63,8 @@ def _evaluate_layers(run: Run, given: Any) -> int:
     found = {name: judge_stages(encoder, splits) for name, encoder in encoders.items()}
     told = {name: table(layers) for name, layers in found.items()}
     write_json(inside(run.path, "layers.json"), told)
-    picture = inside(run.path, "layers.svg")
-    write_bytes(picture, layers_picture(found, str(splits.target)).encode())
+    image = inside(run.path, "layers.svg")
+    write_bytes(image, layers_image(found, str(splits.target)).encode())
     if given.json:
         print(to_json(told))
         return 0
@@ -74,5 +74,5 @@ def _evaluate_layers(run: Run, given: Any) -> int:
                 f"  {name:12} stage {layer.stage}  {layer.dim:5} features  "
                 f"{100 * layer.linear:6.2f} %  gap {format_figure('gap', layer.gap):>6}"
             )
-    print(picture)
+    print(image)
     return 0

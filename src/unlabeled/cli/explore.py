@@ -15,7 +15,7 @@ def explore_command(argv: list[str]) -> int:
     """`unlabeled explore RUN DATA --out F.html`."""
     from unlabeled.report.explore import explore
 
-    parser = make_parser("explore", "One page: a map of the pictures as the encoder sees them.")
+    parser = make_parser("explore", "One page: a map of the images as the encoder sees them.")
     add_run_arguments(parser)
     parser.add_argument("data", type=str, help="as for `unlabeled train`")
     parser.add_argument("--out", type=str, default="explore.html", help="the .html file to write")
@@ -26,7 +26,7 @@ def explore_command(argv: list[str]) -> int:
     run, data, out = given.pop("run"), given.pop("data"), Path(given.pop("out"))
     told = explore(load(run, given.pop("encoder")), data, out, **given)
     print(
-        f"{out}: {told['pictures']:,} pictures, {told['clusters']} clusters, "
+        f"{out}: {told['images']:,} images, {told['clusters']} clusters, "
         f"{told['duplicate_groups']:,} groups of near-duplicates, {told['outliers']:,} outliers, "
         f"{told['bytes'] / 1e6:.1f} MB. Open it in a browser"
     )

@@ -23,7 +23,7 @@ def finetune_command(argv: list[str]) -> int:
 
     parser = make_parser("finetune", "Train an encoder further with labels, beside a fresh start.")
     add_run_arguments(parser)
-    parser.add_argument("--data", type=str, help="labelled data (default: the run's own)")
+    parser.add_argument("--data", type=str, help="labeled data (default: the run's own)")
     parser.add_argument("--labels", type=str, default="100%", help="how many: 160, or 1%")
     add_labels_argument(parser)
     add_test_argument(parser)
@@ -35,7 +35,7 @@ def finetune_command(argv: list[str]) -> int:
 
     run = load(given.pop("run"), given.pop("encoder"))
     tuned, figures = finetune(run, given.pop("data"), **given)
-    print(f"{figures['labels']:,} labels, {figures['test_pictures']:,} test pictures:")
+    print(f"{figures['labels']:,} labels, {figures['n_test']:,} test images:")
     for key, what in (
         ("finetuned", "fine-tuned"),
         ("frozen", "linear probe of the frozen encoder"),

@@ -37,22 +37,22 @@ USAGE = """usage: unlabeled COMMAND ...
 Learn representations without labels, and see honestly what they are worth.
 
 commands:
-  demo                        learn from rendered pictures, open a report: start here
+  demo                        learn from rendered images, open a report: start here
   train METHOD --data D       train an encoder; `unlabeled train METHOD --help` for its flags
-  evaluate RUN                probe, neighbours, similarity; a table and a report page
-  embed RUN DATA --out F      features of pictures as .npy, .npz or .parquet
-  sample RUN --ask A          pictures, clips or text that a generative run makes
+  evaluate RUN                probe, neighbors, similarity; a table and a report page
+  embed RUN DATA --out F      features of images as .npy, .npz or .parquet
+  sample RUN --ask A          images, clips or text that a generative run makes
   explore RUN DATA --out F.html
-                              a map of the pictures, their groups, twins and outliers
+                              a map of the images, their groups, twins and outliers
   finetune RUN --data D --labels 1%
                               train the encoder further with few or many labels
   compare RUN RUN …           several runs in one table and one page
   study lectures              experiments of many runs, one report page
   export RUN --to onnx|torchscript|safetensors
                               take the encoder away
-  words RUN --nearest WORD    ask the vectors that word2vec learnt
+  words RUN --nearest WORD    ask the vectors that word2vec learned
   views METHOD --data D --out F.png
-                              a picture of what the method sees
+                              an image of what the method sees
   list methods|encoders|datasets|objectives|studies
 
 Each command explains itself with --help.  unlabeled --version prints the version.
@@ -108,7 +108,7 @@ def _run(command: str, rest: list[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return _fail("out of memory: take smaller pictures with --size, or a smaller encoder")
+        return _fail("out of memory: take smaller images with --size, or a smaller encoder")
 
 
 def _end_at_second() -> None:

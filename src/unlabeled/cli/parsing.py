@@ -93,7 +93,7 @@ def _plainly(error: str) -> str:
     if found := re.search(r"Expected a dot import path string: (\S+)", error):
         from unlabeled import augmentations
 
-        names = ", ".join(sorted(set(augmentations.__all__) - {"View"}))
+        names = ", ".join(sorted(set(augmentations.__all__) - {"Augmentation"}))
         return f"there is no view '{found[1]}'; choose one of {names}"
     found = re.match(r'Parser key "(\w+)": Expected a (.*)\. Got value: (.*)', error)
     if not found:
@@ -143,7 +143,7 @@ def add_labels_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--labels_from",
         type=str,
-        help="where labels of pictures in files are: folders, a .csv or .tsv (labels.csv:COLUMN "
+        help="where labels of images in files are: folders, a .csv or .tsv (labels.csv:COLUMN "
         "chooses one), a .npy, a table's column",
     )
 

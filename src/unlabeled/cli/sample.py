@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def sample_command(argv: list[str]) -> int:
     """`unlabeled sample RUN [--number N] [--ask A] [--out FOLDER]`."""
-    parser = make_parser("sample", "What a generative run makes: pictures, clips, series or text.")
+    parser = make_parser("sample", "What a generative run makes: images, clips, series or text.")
     add_run_arguments(parser)
     parser.add_argument("--number", type=int, default=16, help="how many, of each thing asked for")
     parser.add_argument(

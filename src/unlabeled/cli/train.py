@@ -49,10 +49,10 @@ def train_command(argv: list[str]) -> int:
         return 0
     print(f"{run.path}: an encoder of {run.dim} features. What to do next:")
     shown = given.data if " " not in given.data else f"'{given.data}'"
-    explore = f"explore {run.path} {shown} --out map.html", "what it sees: a map of the pictures"
+    explore = f"explore {run.path} {shown} --out map.html", "what it sees: a map of the images"
     for command, what in (
         (f"evaluate {run.path}", "what it is worth: a table and a report page"),
-        *([explore] if run.of_pictures else []),
+        *([explore] if run.of_images else []),
         (f"embed {run.path} {shown} --out features.npz", "one row of features each"),
         (f"export {run.path} --to onnx", "take it away"),
     ):
@@ -99,7 +99,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
         "--data",
         type=str,
         required=True,
-        help="folder of pictures, film, .npy or .npz file, NAME or NAME:FOLDER of a data set",
+        help="folder of images, video, .npy or .npz file, NAME or NAME:FOLDER of a data set",
     )
     parser.add_argument(
         "--encoder",

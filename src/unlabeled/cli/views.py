@@ -20,7 +20,7 @@ def views_command(argv: list[str]) -> int:
         raise UserError(f"{name} is several trainings; look at the views of one, such as simclr")
 
     def build(data: str) -> ArgumentParser:
-        parser = make_parser(f"views {name}", f"A picture of what {name} sees.")
+        parser = make_parser(f"views {name}", f"An image of what {name} sees.")
         parser.add_argument("--data", type=str, required=True, help="as for `unlabeled train`")
         parser.add_argument("--out", type=str, required=True, help="the .png file to write")
         add_arguments(parser, cls, skip={"encoder"}, as_group=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def words_command(argv: list[str]) -> int:
     """`unlabeled words RUN --nearest WORD | --analogy A B C | --similarity F | --analogies F`."""
-    parser = make_parser("words", "What word vectors know: neighbours, analogies, likeness.")
+    parser = make_parser("words", "What word vectors know: neighbors, analogies, likeness.")
     parser.add_argument(
         "run", type=str, help="folder of `unlabeled train word2vec`, or its vectors"
     )

@@ -1,4 +1,4 @@
-"""Pictures and sound to learn from: rendered, opened, or the user's own."""
+"""Images and sound to learn from: rendered, opened, or the user's own."""
 
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.open import open_data

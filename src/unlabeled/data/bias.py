@@ -25,10 +25,10 @@ class Rule:
     ranges: dict[int, tuple[int, int]]
 
     def allows(self, samples: Samples) -> np.ndarray:
-        """Which pictures follow the rule, (N,) bool.
+        """Which images follow the rule, (N,) bool.
 
         Raises:
-            UserError: the pictures have no such factor.
+            UserError: the images have no such factor.
         """
         for name in (self.factor, self.other):
             if name not in samples.factors:
@@ -42,13 +42,13 @@ class Rule:
 
 
 def biased(splits: Splits, rule: Rule) -> Splits:
-    """Only the training pictures that follow the rule; the test part stays as it is."""
+    """Only the training images that follow the rule; the test part stays as it is."""
     rows = np.flatnonzero(rule.allows(splits.train))
     return replace(splits, train=splits.train.take(rows))
 
 
 def control(splits: Splits, rule: Rule, seed: int = 0) -> Splits:
-    """As many training pictures as follow the rule, drawn from all of them."""
+    """As many training images as follow the rule, drawn from all of them."""
     number = int(rule.allows(splits.train).sum())
     rows = np.random.default_rng(seed).permutation(len(splits.train))[:number]
     return replace(splits, train=splits.train.take(np.sort(rows)))

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from unlabeled.augmentations import Photo, RandomCrop, View
+from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
 
 PARTNER = "partner"
-"""The factor that holds what belongs to each picture in paired data, (N, …)."""
+"""The factor that holds what belongs to each image in paired data, (N, …)."""
 
 
-class Pictures:
+class LazyImages:
     """Rows of an array that stays where it is, such as on disk: (N, C, H, W).
 
     They are picked, converted and resized when they are read, by a slice or an array of rows.
@@ -52,41 +52,41 @@ class Pictures:
         x = self.convert(x) if self.convert else x
         return x if x.shape[2:] == self.shape[2:] else resize(x, self.shape[2:])
 
-    def take(self, rows: np.ndarray) -> Pictures:
+    def take(self, rows: np.ndarray) -> LazyImages:
         """Those rows; nothing is read."""
         rows = rows if self.rows is None else self.rows[rows]
-        return Pictures(self.base, rows, self.convert, self.dtype, self.shape[2:])
+        return LazyImages(self.base, rows, self.convert, self.dtype, self.shape[2:])
 
-    def converted(self, convert: Callable[[np.ndarray], np.ndarray], dtype: Any) -> Pictures:
+    def converted(self, convert: Callable[[np.ndarray], np.ndarray], dtype: Any) -> LazyImages:
         """The same as other numbers; nothing is read."""
-        return Pictures(self.base, self.rows, convert, dtype, self.shape[2:])
+        return LazyImages(self.base, self.rows, convert, dtype, self.shape[2:])
 
-    def resized(self, size: tuple[int, int]) -> Pictures:
+    def resized(self, size: tuple[int, int]) -> LazyImages:
         """The same in another height and width; nothing is read."""
-        return Pictures(self.base, self.rows, self.convert, self.dtype, size)
+        return LazyImages(self.base, self.rows, self.convert, self.dtype, size)
 
 
-def blocks(x: np.ndarray | Pictures, rows: int = 256) -> Iterator[np.ndarray]:
-    """The pictures, some at a time."""
+def blocks(x: np.ndarray | LazyImages, rows: int = 256) -> Iterator[np.ndarray]:
+    """The images, some at a time."""
     return (x[start : start + rows] for start in range(0, len(x), rows))
 
 
 @dataclass
 class Samples:
-    """Pictures, and what is known of them.
+    """LazyImages, and what is known of them.
 
     Args:
-        x: (N, C, H, W), uint8 in 0..255, or uint16 or float32 in `Splits.range`; `Pictures` where
+        x: (N, C, H, W), uint8 in 0..255, or uint16 or float32 in `Splits.range`; `LazyImages` where
             they stay on disk.
-        factors: by name, for each picture an integer class, −1 without a label, or a float number,
+        factors: by name, for each image an integer class, −1 without a label, or a float number,
             NaN without one, (N,); empty without labels.
-        names: of the pictures, such as their paths.
+        names: of the images, such as their paths.
         classes: by factor, the names of its classes, where they have any.
-        stored: what numbers the pictures were given as, where `x` does not tell: "mask", 0 and 1;
+        stored: what numbers the images were given as, where `x` does not tell: "mask", 0 and 1;
             "sound 8000", samples of sound at that rate.
     """
 
-    x: np.ndarray | Pictures
+    x: np.ndarray | LazyImages
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     names: list[str] | None = None
     classes: dict[str, list[str]] = field(default_factory=dict)
@@ -109,13 +109,13 @@ class Samples:
         """Those rows, in that order."""
         names = [self.names[i] for i in rows] if self.names else None
         factors = {name: codes[rows] for name, codes in self.factors.items()}
-        x = self.x.take(rows) if isinstance(self.x, Pictures) else self.x[rows]
+        x = self.x.take(rows) if isinstance(self.x, LazyImages) else self.x[rows]
         return Samples(x, factors, names, dict(self.classes), self.stored)
 
 
 @dataclass
 class Splits:
-    """A data set: what is learnt from, what is tested on, and what it needs to be understood.
+    """A data set: what is learned from, what is tested on, and what it needs to be understood.
 
     Args:
         name: as the user would give it.
@@ -123,12 +123,12 @@ class Splits:
         test: whose labels nothing learns from; empty where nothing is known to test.
         target: the factor that probes predict, None without labels.
         classes: names of the target's classes.
-        range: black and white of float and uint16 pictures; uint8 is always 0 and 255.
-        augment: the views that suit these pictures, for methods that compare them.
+        range: black and white of float and uint16 images; uint8 is always 0 and 255.
+        augment: the views that suit these images, for methods that compare them.
         augment_labeled: weak ones for training with labels, which no label here depends on.
         numbers: factors that are numbers, with the period of those that go round.
         labels_from: where the labels were said to be, to open it again.
-        tokenizer: of texts, as JSON; empty of pictures alone.
+        tokenizer: of texts, as JSON; empty of images alone.
         vocabulary: tokens that it knows.
         validation: neither learned from nor tested on; empty unless there is an official one.
         test_from: other data that the test part was read from, to open it again.
@@ -140,8 +140,8 @@ class Splits:
     target: str | None = None
     classes: list[str] = field(default_factory=list)
     range: tuple[float, float] = (0.0, 1.0)
-    augment: View = field(default_factory=Photo)
-    augment_labeled: View = field(default_factory=RandomCrop)
+    augment: Augmentation = field(default_factory=SimCLRAugment)
+    augment_labeled: Augmentation = field(default_factory=RandomCrop)
     numbers: dict[str, float | None] = field(default_factory=dict)
     labels_from: Any = None
     tokenizer: str = ""
@@ -164,22 +164,22 @@ class Splits:
 
     @property
     def channels(self) -> int:
-        """Of a picture."""
+        """Of an image."""
         return self.train.x.shape[1]
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of a picture."""
+        """Height and width of an image."""
         return self.train.x.shape[2:]
 
     @property
     def stored(self) -> str:
-        """What numbers the pictures were given as: mask, uint8, uint16 or float32."""
+        """What numbers the images were given as: mask, uint8, uint16 or float32."""
         return self.train.stored or self.train.x.dtype.name
 
     @property
     def rate(self) -> int | None:
-        """Samples a second, of sound; None of pictures."""
+        """Samples a second, of sound; None of images."""
         return rate_of(self.train.stored)
 
     @property
@@ -187,11 +187,11 @@ class Splits:
         """What its rows are called."""
         if self.vocabulary and PARTNER not in self.train.factors:
             return "texts"
-        return "recordings" if self.rate else "pictures"
+        return "recordings" if self.rate else "images"
 
 
 def rate_of(stored: str | None) -> int | None:
-    """Samples a second of what was stored as "sound 8000"; None of pictures."""
+    """Samples a second of what was stored as "sound 8000"; None of images."""
     found = re.fullmatch(r"sound (\d{4,6})", stored or "")
     return int(found[1]) if found else None
 
@@ -208,13 +208,13 @@ def whole(splits: Splits) -> Samples:
 
 
 def to_float(x: torch.Tensor, span: tuple[float, float]) -> torch.Tensor:
-    """Pictures as stored -> float with black 0 and white 1; `span` is of all but uint8."""
+    """Images as stored -> float with black 0 and white 1; `span` is of all but uint8."""
     low, high = (0.0, 255.0) if x.dtype == torch.uint8 else span
     return (x.float() - low) / max(high - low, 1e-12)
 
 
 def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pictures (N, C, H, W) to another height and width, antialiased, of the same type."""
+    """LazyImages (N, C, H, W) to another height and width, antialiased, of the same type."""
     out = np.empty((*x.shape[:2], *size), x.dtype)
     for start in range(0, len(x), 256):
         part = torch.from_numpy(np.ascontiguousarray(x[start : start + 256])).float()

@@ -25,47 +25,49 @@ def loader(
     target: str | None = None,
     steps_done: tuple[int, int] = (0, 0),
     *,
-    group: int = 1,
-    clip: int = 1,
-    apart: int = 1,
-    labelled: float = 0.0,
+    samples_per_class: int = 1,
+    clip_length: int = 1,
+    max_frame_stride: int = 1,
+    labeled_fraction: float = 0.0,
     processes: int = 1,
 ) -> DataLoader:
     """Shuffled batches; the last one is dropped where it is not full.
 
     Args:
-        samples: the pictures.
+        samples: the images.
         batch_size: at most as many as there are; of all processes together.
         seed: of the order.
         target: the factor that gives labels; none without it.
         steps_done: epoch, and steps of it to leave out.
-        group: so many pictures of a class stand in a batch together.
-        clip: so many frames of a shot stand in a batch together, in their order.
-        apart: frames from one of them to the next, at most.
-        labelled: share of each batch that has labels, where the others' are −1.
+        samples_per_class: so many images of a class stand in a batch together.
+        clip_length: so many frames of a shot stand in a batch together, in their order.
+        max_frame_stride: frames from one of them to the next, at most.
+        labeled_fraction: share of each batch that has labels, where the others' are −1.
         processes: that share each batch.
 
     Raises:
         UserError: the batch cannot be shared evenly, or no class fills a group, no shot a clip.
     """
     batch_size = min(batch_size, len(samples))
-    batch_size -= batch_size % clip if batch_size > clip else 0
-    if target is not None and batch_size > group:
-        batch_size -= batch_size % group  # whole groups, as the plan has them
-    if batch_size % (processes * clip):
-        whole = math.lcm(processes * clip, 1 if target is None else group)
-        parts = [f"clips of {clip}"] * (clip > 1) + [f"{processes} processes"] * (processes > 1)
+    batch_size -= batch_size % clip_length if batch_size > clip_length else 0
+    if target is not None and batch_size > samples_per_class:
+        batch_size -= batch_size % samples_per_class  # whole groups, as the plan has them
+    if batch_size % (processes * clip_length):
+        whole = math.lcm(processes * clip_length, 1 if target is None else samples_per_class)
+        parts = [f"clips of {clip_length}"] * (clip_length > 1) + [f"{processes} processes"] * (
+            processes > 1
+        )
         raise UserError(
             f"a batch of {batch_size} is not divided by {' on '.join(parts)}; give --batch-size "
             f"{batch_size // whole * whole or whole}"
         )
     y = None if target is None else samples.factors[target]
-    if clip > 1:
-        plan = in_clips(samples.factors, batch_size, clip, apart)
-    elif y is not None and group > 1:
-        plan = in_groups(y, batch_size, group)
-    elif y is not None and labelled:
-        plan = with_labelled(y, batch_size, labelled)
+    if clip_length > 1:
+        plan = in_clips(samples.factors, batch_size, clip_length, max_frame_stride)
+    elif y is not None and samples_per_class > 1:
+        plan = in_groups(y, batch_size, samples_per_class)
+    elif y is not None and labeled_fraction:
+        plan = with_labeled(y, batch_size, labeled_fraction)
     else:
         plan = shuffled(len(samples), batch_size)
     return DataLoader(
@@ -79,7 +81,7 @@ def loader(
 
 
 def labels_of(method: Method, splits: Splits) -> str | None:
-    """The factor that becomes `batch.y`: labels where they are learnt from, or partners."""
+    """The factor that becomes `batch.y`: labels where they are learned from, or partners."""
     if method.reads == "pairs":
         return PARTNER
     return splits.target if method.supervised else None
@@ -144,11 +146,11 @@ def say_left_out(y: np.ndarray, group: int) -> None:
         )
 
 
-def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: int) -> Plan:
+def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, stride: int) -> Plan:
     """`clip` frames of a shot side by side, as many clips as an epoch has frames for.
 
     A clip begins at a frame drawn without return, and earlier where the shot would end too soon;
-    its frames are 1 to `apart` apart, as far as the shot has room. Shots of fewer frames are left
+    its frames are 1 to `stride` apart, as far as the shot has room. Shots of fewer frames are left
     out. Frames that are missing count as little as those that never were.
     """
     order = np.lexsort((factors["frame"], factors["shot"]))  # rows, shot by shot
@@ -159,7 +161,7 @@ def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: 
     if not len(starts):
         raise UserError(
             f"no shot has the {clip} frames of a clip, the longest has {length.max()}; give "
-            "longer films"
+            "longer videos"
         )
 
     def draw(rng: np.random.Generator) -> np.ndarray:
@@ -167,7 +169,7 @@ def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: 
         rounds = [rng.permutation(starts) for _ in range(-(-number // len(starts)))]
         start = np.concatenate(rounds)[:number]
         room = (frames[start] - 1) // (clip - 1)
-        step = rng.integers(1, np.minimum(apart, room) + 1)
+        step = rng.integers(1, np.minimum(stride, room) + 1)
         last = begin[start] + frames[start] - 1 - step * (clip - 1)
         places = np.minimum(start, last)[:, None] + step[:, None] * np.arange(clip)
         return order[places].reshape(steps, batch_size)
@@ -175,8 +177,8 @@ def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, apart: 
     return draw
 
 
-def with_labelled(y: np.ndarray, batch_size: int, share: float) -> Plan:
-    """Every row once, whether labelled or not, and labelled ones again in each batch.
+def with_labeled(y: np.ndarray, batch_size: int, share: float) -> Plan:
+    """Every row once, whether labeled or not, and labeled ones again in each batch.
 
     The latter make the given share, at least one row; each is seen as often as the others.
     """

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled import registry
-from unlabeled.data.dataset import PARTNER, Pictures, Samples, Splits, rate_of, resize, whole
+from unlabeled.data.dataset import PARTNER, LazyImages, Samples, Splits, rate_of, resize, whole
 from unlabeled.data.readers import arrays, audio, bpe, corpus, images, sentences, text, video
 from unlabeled.data.sets import books
 from unlabeled.data.split import TEST_SHARE, code_names, keep_labeled, say_unknown, split
@@ -32,14 +32,14 @@ def open_data(
     """Any kind of data as a data set.
 
     Args:
-        data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of pictures, of tar
-            shards, of tables or of recordings, one of those files, a film, a `.npy` or `.npz`,
-            `./file.py` with a function `load`, an array or tensor of pictures or of clips
-            (N, T, C, H, W), a pair (pictures, labels), a `Sound`, a torch Dataset, or a finished
+        data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of images, of tar
+            shards, of tables or of recordings, one of those files, a video, a `.npy` or `.npz`,
+            `./file.py` with a function `load`, an array or tensor of images or of clips
+            (N, T, C, H, W), a pair (images, labels), a `Sound`, a torch Dataset, or a finished
             `Splits`.
-        channels: that the pictures must have.
+        channels: that the images must have.
         size: height and width that they must have; others are resized.
-        labels_from: where labels of pictures in files are; nothing is taken for a label unasked.
+        labels_from: where labels of images in files are; nothing is taken for a label unasked.
             "folders", a `.csv` or `.tsv` (`labels.csv:breed` chooses a column), an array or `.npy`,
             or the column of a table.
         workers: processes that decode files; as many as there are cores unless given.
@@ -162,7 +162,7 @@ def _with_classes(
         if not names and not other:
             continue
         names, other = names or code_names(y), other or code_names(y_test)
-        if factor in ("shot", "clip"):  # equal names are other films
+        if factor in ("shot", "clip"):  # equal names are other videos
             table = np.arange(len(other)) + len(names)
             known[factor] = names + other
         else:
@@ -187,7 +187,7 @@ def read_data(
     stored: str | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> Samples:
-    """All pictures of any kind of data in their own order; of a named set, train before test.
+    """All images of any kind of data in their own order; of a named set, train before test.
 
     `stored` and `value_range` are what the encoder learned from, as `arrays.conversion` takes it.
     """
@@ -211,12 +211,12 @@ def _loaded(data: Any) -> Any:
     found = registry.find("datasets", data)
     load = getattr(found, "load", None) if isinstance(found, ModuleType) else found
     if not callable(load):
-        raise UserError(f"{data} has no function load() that returns pictures; write one")
+        raise UserError(f"{data} has no function load() that returns images; write one")
     return load()
 
 
 def _named(data: Any) -> Splits | None:
-    """A data set that brings its own split; None for pictures in files or arrays."""
+    """A data set that brings its own split; None for images in files or arrays."""
     if isinstance(data, Splits):
         return data
     if not isinstance(data, str):
@@ -257,7 +257,7 @@ def _read(
         samples = images.read(
             path, channels, size, labels_from=labels_from, workers=workers, stored=stored
         )
-        if (stored or span) and isinstance(samples.x, Pictures):
+        if (stored or span) and isinstance(samples.x, LazyImages):
             convert, dtype = arrays.conversion(samples.x, stored, span)
             samples.x = samples.x.converted(convert, dtype) if convert else samples.x
         return samples
@@ -267,9 +267,9 @@ def _read(
         raise UserError(f"'{data}' is on the network; download it first and give its folder")
     if path.is_file():
         kinds = ", ".join((".npy", ".npz", ".tar", *images.TABLES))
-        raise UserError(f"{path} is none of {kinds}; give a folder of pictures or one of those")
+        raise UserError(f"{path} is none of {kinds}; give a folder of images or one of those")
     raise UserError(
-        f"no data at '{data}': give a folder of pictures, a .npy or .npz file, "
+        f"no data at '{data}': give a folder of images, a .npy or .npz file, "
         f"or one of {', '.join(registry.listing('datasets'))}"
     )
 
@@ -281,13 +281,13 @@ def _fit(
     x = samples.x
     if channels and x.shape[1] != channels:
         raise UserError(
-            f"{name} has pictures of {x.shape[1]} channels, but {channels} are needed; "
-            "convert them, or train an encoder on pictures like these"
+            f"{name} has images of {x.shape[1]} channels, but {channels} are needed; "
+            "convert them, or train an encoder on images like these"
         )
     if size and rate_of(samples.stored) and x.shape[3] != size[1]:
         return replace(samples, x=audio.fitted(x[:], size[1]))
     if size and x.shape[2:] != tuple(size):
-        return replace(samples, x=x.resized(size) if isinstance(x, Pictures) else resize(x, size))
+        return replace(samples, x=x.resized(size) if isinstance(x, LazyImages) else resize(x, size))
     return samples
 
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from unlabeled.augmentations import Photo, RandomCrop, View
-from unlabeled.augmentations.audio import Gain, Room
+from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
+from unlabeled.augmentations.audio import AudioAugment, RandomGain
 from unlabeled.data.dataset import PARTNER, Samples, Splits, rate_of
 from unlabeled.data.readers import folders
 from unlabeled.data.values import value_range
 from unlabeled.errors import UserError, notice
 
 TEST_SHARE = 0.2
-"""Of labelled data without a test set of its own, kept for testing."""
+"""Of labeled data without a test set of its own, kept for testing."""
 SPLIT_SEED = 0
 EVALUATED = ("test", "validation")
 """Official splits that may be tested on, the better one first."""
@@ -55,16 +55,16 @@ def split(
     share: float = TEST_SHARE,
     span: tuple[float, float] | None = None,
 ) -> Splits:
-    """Labelled pictures into train and about that share of test; unlabelled ones all to train.
+    """Labeled images into train and about that share of test; unlabeled ones all to train.
 
-    Where the names tell of official splits, those are taken, whatever the share. Else a picture
+    Where the names tell of official splits, those are taken, whatever the share. Else an image
     with a name is drawn by its name, so that it stays on its side when others come or go; those
     without by a permutation of fixed seed. Frames stay with those of their shot. The test part is
-    drawn from labeled pictures only; all others are learned from. `span` is black and white where
+    drawn from labeled images only; all others are learned from. `span` is black and white where
     they are given.
     """
     if not len(samples):
-        raise UserError(f"{name} holds no pictures (0 samples); give at least one")
+        raise UserError(f"{name} holds no images (0 samples); give at least one")
     rate = rate_of(samples.stored)
     if span is None:
         plain = rate or samples.x.dtype == np.uint8
@@ -98,7 +98,9 @@ def split(
     places = order[n_test:], order[:n_test], order[:0]
     train, test, validation = parts or (samples.take(place) for place in places)
     classes = samples.classes.get(target, []) if target else []
-    views: tuple[View, View] = (Room(), Gain()) if rate else (Photo(), RandomCrop())
+    views: tuple[Augmentation, Augmentation] = (
+        (AudioAugment(), RandomGain()) if rate else (SimCLRAugment(), RandomCrop())
+    )
     numbers: dict[str, float | None] = {n: None for n in samples.factors if n not in classes_of}
     splits = Splits(name, train, test, target, classes, span, *views, validation=validation)
     return replace(splits, numbers=numbers)

@@ -6,18 +6,18 @@ import math
 
 import numpy as np
 
-from unlabeled.data.dataset import Pictures, blocks
+from unlabeled.data.dataset import LazyImages, blocks
 from unlabeled.errors import UserError, notice
 
 
-def value_range(x: np.ndarray | Pictures, warn: bool = False) -> tuple[float, float]:
-    """Black and white of pictures that are not uint8.
+def value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[float, float]:
+    """Black and white of images that are not uint8.
 
     Floats: (0, 1) where they stay within, else what they span. uint16: 0 and the largest value of
     the fewest bits that hold them, such as 4095 for a camera of 12 bits.
 
     Args:
-        x: pictures (N, C, H, W).
+        x: images (N, C, H, W).
         warn: whether to say so where values far from all others decide it.
 
     Raises:
@@ -29,7 +29,7 @@ def value_range(x: np.ndarray | Pictures, warn: bool = False) -> tuple[float, fl
     for part in blocks(x):
         ends = float(part.min()), float(part.max())
         if not np.isfinite(ends).all():
-            raise UserError("the pictures hold NaN or infinite values; remove or replace those")
+            raise UserError("the images hold NaN or infinite values; remove or replace those")
         low, high = min(low, ends[0]), max(high, ends[1])
         some.append(part.ravel()[::thinned])
     if warn and (x.dtype == np.uint16 or low < 0 or high > 1):
@@ -56,7 +56,7 @@ def as_range(given: str | tuple[float, float] | None) -> tuple[float, float] | N
     return low, high
 
 
-def _say_stray(x: np.ndarray | Pictures, some: np.ndarray, low: float, high: float) -> None:
+def _say_stray(x: np.ndarray | LazyImages, some: np.ndarray, low: float, high: float) -> None:
     """Say so where the smallest or largest value lies far from all others, such as a "no data".
 
     Far is farther than 99.8 % of the others reach from end to end.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled import registry
-from unlabeled.augmentations.color import grey as in_grey
+from unlabeled.augmentations.color import gray as in_gray
 from unlabeled.encoders import external
 from unlabeled.errors import UserError, reason
 from unlabeled.utils.state import eval_mode
@@ -62,8 +62,8 @@ class GlobalPool(nn.Module):
         return x.mean((2, 3))
 
 
-class Greyed(nn.Module):
-    """A network that sees the grey of its pictures: (B, 3, H, W) -> (B, dim)."""
+class Grayscaled(nn.Module):
+    """A network that sees the gray of its images: (B, 3, H, W) -> (B, dim)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -71,11 +71,11 @@ class Greyed(nn.Module):
 
     def map(self, x: Tensor) -> Tensor:
         """The network's last map, (B, C', H', W')."""
-        return self.network.map(in_grey(x))  # type: ignore[operator]
+        return self.network.map(in_gray(x))  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim)."""
-        return self.network(in_grey(x))
+        return self.network(in_gray(x))
 
 
 def build(
@@ -83,17 +83,17 @@ def build(
     channels: int,
     size: tuple[int, int],
     *,
-    grey: bool = False,
+    gray: bool = False,
     **options: Any,
 ) -> nn.Module:
-    """An encoder for pictures of that many channels and that size (height, width).
+    """An encoder for images of that many channels and that size (height, width).
 
     Args:
         encoder: a name of `unlabeled list encoders`, `timm:NAME`, `hf:NAME`, `./file.py:Net`, a
             class or function, or a finished module, which is copied.
-        channels: of the pictures.
-        size: of the pictures, in pixels.
-        grey: whether it sees the grey of pictures of three colours only.
+        channels: of the images.
+        size: of the images, in pixels.
+        gray: whether it sees the gray of images of three colors only.
         options: arguments of the encoder, such as `width`.
 
     Returns:
@@ -102,8 +102,8 @@ def build(
     Raises:
         UserError: no such name, or the module does not turn (B, C, H, W) into (B, dim).
     """
-    if grey:
-        return _with_dim(Greyed(build(encoder, channels, size, **options)), channels, size)
+    if gray:
+        return _with_dim(Grayscaled(build(encoder, channels, size, **options)), channels, size)
     if isinstance(encoder, nn.Module):
         return _with_dim(_copied(encoder), channels, size)
     if isinstance(encoder, str) and external.is_external(encoder):
@@ -134,7 +134,7 @@ def is_rebuilt(name: str, args: Iterable[str] = ()) -> bool:
 
 
 def forget(encoder: nn.Module) -> nn.Module:
-    """A copy with random weights: nothing learnt is left.
+    """A copy with random weights: nothing learned is left.
 
     Layers that know how to start anew do; of other weights the entries are shuffled.
     """
@@ -161,7 +161,7 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:
-    """Try the module on two blank pictures; note the number of features it gives."""
+    """Try the module on two blank images; note the number of features it gives."""
     tensors = itertools.chain(module.parameters(), module.buffers())
     place = next((t.device for t in tensors), torch.device("cpu"))
     with eval_mode(module), torch.no_grad():
@@ -169,8 +169,7 @@ def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Mod
             out = module(torch.zeros(2, channels, *size, device=place))
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
-                f"the encoder cannot take pictures of {channels}×{size[0]}×{size[1]}: "
-                f"{reason(error)}"
+                f"the encoder cannot take images of {channels}×{size[0]}×{size[1]}: {reason(error)}"
             ) from error
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

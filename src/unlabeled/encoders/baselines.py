@@ -25,7 +25,7 @@ class PCA(nn.Module):
         self.register_buffer("components", torch.eye(pixels, dim))
 
     def fit(self, x: Tensor) -> PCA:
-        """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's PCA, seeded."""
+        """Fit on images (N, C, H, W), N at least `dim`: scikit-learn's PCA, seeded."""
         model = decomposition.PCA(self.components.shape[1], random_state=0)
         model.fit(x.flatten(1).double().numpy())  # sums over all rows: float32 loses digits
         self.mean = torch.from_numpy(model.mean_).float()
@@ -41,7 +41,7 @@ class ICA(PCA):
     """Independent components of the pixels, (B, C, H, W) -> (B, dim): linear, like PCA."""
 
     def fit(self, x: Tensor) -> ICA:
-        """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's FastICA, seeded.
+        """Fit on images (N, C, H, W), N at least `dim`: scikit-learn's FastICA, seeded.
 
         It looks among whitened principal components, since many pixels never vary.
         """
@@ -58,27 +58,27 @@ class ICA(PCA):
 
 
 class Clusters(nn.Module):
-    """Nearness to `dim` k-means centres, (B, C, H, W) -> (B, dim).
+    """Nearness to `dim` k-means centers, (B, C, H, W) -> (B, dim).
 
     max(0, mean distance − distance), the "triangle" of Coates, Lee, Ng 2011, §3.2.
     """
 
-    centres: Tensor
+    centers: Tensor
 
     def __init__(self, channels: int, size: tuple[int, int], dim: int) -> None:
         super().__init__()
-        self.register_buffer("centres", torch.zeros(dim, channels * size[0] * size[1]))
+        self.register_buffer("centers", torch.zeros(dim, channels * size[0] * size[1]))
 
     def fit(self, x: Tensor) -> Clusters:
-        """Fit on pictures (N, C, H, W), N at least `dim`: scikit-learn's mini-batches, seeded."""
-        model = MiniBatchKMeans(len(self.centres), random_state=0, n_init=1)
+        """Fit on images (N, C, H, W), N at least `dim`: scikit-learn's mini-batches, seeded."""
+        model = MiniBatchKMeans(len(self.centers), random_state=0, n_init=1)
         model.fit(x.flatten(1).numpy())
-        self.centres = torch.from_numpy(model.cluster_centers_).float()
+        self.centers = torch.from_numpy(model.cluster_centers_).float()
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, dim)."""
-        distance = torch.cdist(x.flatten(1), self.centres)
+        distance = torch.cdist(x.flatten(1), self.centers)
         return (distance.mean(1, keepdim=True) - distance).relu()
 
 
@@ -88,15 +88,15 @@ def raw(channels: int = 3, size: tuple[int, int] = (64, 64)) -> Encoder:
 
 
 def pca(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
-    """Principal components of the pixels, fitted on the training pictures; nothing is learnt."""
+    """Principal components of the pixels, fitted on the training images; nothing is learned."""
     return Encoder([], PCA(channels, size, dim), dim=dim)
 
 
 def ica(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
-    """Independent components of the pixels, fitted on the training pictures."""
+    """Independent components of the pixels, fitted on the training images."""
     return Encoder([], ICA(channels, size, dim), dim=dim)
 
 
 def kmeans(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
-    """Nearness to the centres of k-means clusters, fitted on the training pictures."""
+    """Nearness to the centers of k-means clusters, fitted on the training images."""
     return Encoder([], Clusters(channels, size, dim), dim=dim)

@@ -17,8 +17,8 @@ def dense(
     """Layers of sigmoid units, each connected to all before it: `widths[-1]` features (256).
 
     Args:
-        channels: of the pictures.
-        size: of the pictures.
+        channels: of the images.
+        size: of the images.
         widths: units of each layer.
     """
     if not widths or min(widths) < 1:

@@ -43,8 +43,8 @@ class Backbone(nn.Module):
         net: the network, which gives (B, dim) or an output of transformers.
         rebuild: the name and arguments that `build` makes the same architecture from, without
             weights from elsewhere; JSON has them.
-        channels: that the network takes; grey pictures are repeated to as many.
-        mean: of the pictures that its weights come from, by channel; none without such weights.
+        channels: that the network takes; gray images are repeated to as many.
+        mean: of the images that its weights come from, by channel; none without such weights.
         std: the same.
         tokens: average the last tokens or map, though the network has a pooling of its own.
         call: what else the network is called with.
@@ -97,14 +97,14 @@ def is_safe(name: str, args: Iterable[str] = ()) -> bool:
 
 
 def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Backbone:
-    """The network of that name for pictures of that many channels and that size.
+    """The network of that name for images of that many channels and that size.
 
     Args:
         name: `timm:NAME` (an architecture of timm, `NAME.TAG` for particular weights), `hf:TYPE` (a
             model type of transformers, random weights), `hf:OWNER/NAME` or `hf:FOLDER` (weights in
             safetensors; code that comes with them is never run).
-        channels: of the pictures.
-        size: of the pictures, in pixels.
+        channels: of the images.
+        size: of the images, in pixels.
         options: timm: `pretrained=True` and the arguments of the network. hf: fields of its
             configuration; `tokens=True` averages the last tokens instead of the pooling.
 
@@ -229,7 +229,7 @@ def _hf(
         if missing - {"pooler"}:
             raise UserError(f"the weights of '{name}' lack those of its {min(missing)}")
         tokens = tokens or bool(missing)  # a pooling that was never trained says nothing
-        mean, std = _normalisation(place)
+        mean, std = _normalization(place)
     rebuild = _fields(config) | ({"tokens": True} if tokens else {})
     taken = getattr(config, "num_channels", channels)
     accepts = "interpolate_pos_encoding" in inspect.signature(net.forward).parameters
@@ -249,7 +249,7 @@ def _fields(config: Any) -> dict[str, Any]:
     return {key: value for key, value in config.to_dict().items() if key in shaping}
 
 
-def _normalisation(place: str) -> tuple[list[float] | None, list[float] | None]:
+def _normalization(place: str) -> tuple[list[float] | None, list[float] | None]:
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:

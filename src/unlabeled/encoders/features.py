@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.data.dataset import Pictures, blocks, to_float
+from unlabeled.data.dataset import LazyImages, blocks, to_float
 from unlabeled.errors import UserError
 from unlabeled.utils.state import eval_mode
 
@@ -23,7 +23,7 @@ def labeled(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @torch.no_grad()
 def embed(
     encoder: nn.Module,
-    x: np.ndarray | Pictures,
+    x: np.ndarray | LazyImages,
     span: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 500,
     *,
@@ -48,8 +48,8 @@ def embed(
     parts = []
     with eval_mode(encoder):
         for part in blocks(x, batch_size):
-            pictures = to_float(torch.from_numpy(part).to(device), span)
-            parts.append(encoder(pictures).float().cpu().numpy())
+            images = to_float(torch.from_numpy(part).to(device), span)
+            parts.append(encoder(images).float().cpu().numpy())
     if not parts:
         none: tuple[int, Any] = (0, encoder.dim)
         parts.append(np.zeros(none, np.float32))

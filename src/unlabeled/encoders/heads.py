@@ -71,10 +71,10 @@ class PrototypeHead(nn.Module):
 
 
 def deconv(dim: int, shape: tuple[int, int, int], width: int = 16) -> nn.Sequential:
-    """A decoder: features (B, dim) -> pictures (B, *shape), unbounded.
+    """A decoder: features (B, dim) -> images (B, *shape), unbounded.
 
     A linear layer to a small map, then transposed convolutions that double it, 4×4 with BatchNorm
-    and ReLU, until it covers the picture; what is too much is cut off at the right and bottom.
+    and ReLU, until it covers the image; what is too much is cut off at the right and bottom.
     """
     channels, height, width_px = shape
     doublings = max(1, math.ceil(math.log2(max(height, width_px) / 4)))
@@ -106,16 +106,16 @@ class Cut(nn.Module):
 
 
 class Critic(nn.Module):
-    """Pictures (B, *shape) -> a score each (B, 1): strided convolutions of spectral norm 1.
+    """LazyImages (B, *shape) -> a score each (B, 1): strided convolutions of spectral norm 1.
 
     Miyato, Kataoka, Koyama, Yoshida 2018, "Spectral Normalization for Generative Adversarial
     Networks". Norms follow the weights in `follow`, to be called after each step, so that a forward
     pass changes nothing.
 
     Args:
-        shape: channels, height and width of the pictures.
+        shape: channels, height and width of the images.
         width: channels of the first layer; later ones have up to eight times as many.
-        code: numbers that come with each picture and are judged together with it.
+        code: numbers that come with each image and are judged together with it.
     """
 
     def __init__(self, shape: tuple[int, int, int], width: int = 32, code: int = 0) -> None:
@@ -138,12 +138,12 @@ class Critic(nn.Module):
             features = torch.cat([features, code.to(features.dtype)], 1)
         return self.last(features)
 
-    def follow(self) -> None:
+    def update(self) -> None:
         """One step of the power method for each layer."""
         for layer in self.modules():
             if parametrize.is_parametrized(layer, "weight"):
                 held: Any = layer.parametrizations["weight"]  # type: ignore[index]
-                held[0].follow(held.original)
+                held[0].update(held.original)
 
 
 def _spectral(layer: nn.Module) -> nn.Module:
@@ -163,10 +163,10 @@ class _Spectral(nn.Module):
         self.register_buffer("left", F.normalize(torch.randn(len(matrix)), dim=0))
         self.register_buffer("right", F.normalize(torch.randn(matrix.shape[1]), dim=0))
         for _ in range(10):
-            self.follow(weight)
+            self.update(weight)
 
     @torch.no_grad()
-    def follow(self, weight: Tensor) -> None:
+    def update(self, weight: Tensor) -> None:
         """One step of the power method."""
         matrix = weight.flatten(1)
         self.right.copy_(F.normalize(matrix.T @ self.left, dim=0))

@@ -48,7 +48,7 @@ class Halve(nn.AvgPool2d):
 
 
 class _Halved(torch.autograd.Function):
-    """Forward a convolution of each channel, backward columns and rows twice: what vectorises."""
+    """Forward a convolution of each channel, backward columns and rows twice: what vectorizes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Flip, View
+from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 
@@ -32,21 +32,21 @@ def patches(
     Illing et al. 2021, but smaller.
 
     Args:
-        channels: of the pictures.
-        size: of the pictures.
+        channels: of the images.
+        size: of the images.
         width: of the first stage.
-        patch: side of a patch; a quarter of the picture's unless given. The next one is half a
+        patch: side of a patch; a quarter of the image's unless given. The next one is half a
             patch away.
         stages: how many.
         contrast: every patch gets mean 0 and deviation 1 before, as by a retina, so that brightness
-            does not tell which picture it is of.
+            does not tell which image it is of.
         norm: "layer", over the channels and pixels of each patch, is CPC v2's (Hénaff et al. 2020).
     """
     side = patch or max(4, min(size) // 4)
     if not 4 <= side <= min(size):
         raise UserError(
             f"patches of {side} pixels cannot be cut from {size[0]}×{size[1]}; "
-            "give 4 to the picture's side"
+            "give 4 to the image's side"
         )
     cut = Cut(side, size)
     made, left = [], side
@@ -66,7 +66,7 @@ def patches(
 
 
 class Patches(Encoder):
-    """Stages from pictures (B, C, H, W) to patches side by side (B, C', p', P·p').
+    """Stages from images (B, C, H, W) to patches side by side (B, C', p', P·p').
 
     Args:
         stages: the first one cuts.
@@ -105,11 +105,11 @@ class Patches(Encoder):
         """What gathers the patches of all rows above into c."""
         return Above(self.dim) if self.above else nn.Identity()
 
-    def weak(self) -> View:
-        """A view that suits pictures unless another is named: mirroring."""
-        return Flip()
+    def weak(self) -> Augmentation:
+        """A view that suits images unless another is named: mirroring."""
+        return RandomHorizontalFlip()
 
-    def pieces(self, x: Tensor, samples: int = 0, jitter: View | None = None) -> Tensor:
+    def pieces(self, x: Tensor, samples: int = 0, jitter: Augmentation | None = None) -> Tensor:
         """Patches side by side, each changed by itself where there is a `jitter`."""
         tiles = self.cut(x)
         if jitter is None:
@@ -118,13 +118,13 @@ class Patches(Encoder):
 
 
 class Cut(nn.Module):
-    """Overlapping patches of a picture, side by side: (B, C, H, W) -> (B, C, p, P·p).
+    """Overlapping patches of an image, side by side: (B, C, H, W) -> (B, C, p, P·p).
 
     What is cut already stays.
 
     Args:
         side: p, of a patch; the next one is half of it away.
-        size: height and width of the pictures.
+        size: height and width of the images.
     """
 
     def __init__(self, side: int, size: tuple[int, int]) -> None:
@@ -160,12 +160,12 @@ class Each(nn.Module):
 
 
 def apart(x: Tensor, number: int) -> Tensor:
-    """Patches side by side (B, C, p, P·p) as pictures of their own (B·P, C, p, p)."""
+    """Patches side by side (B, C, p, P·p) as images of their own (B·P, C, p, p)."""
     return x.unflatten(3, (number, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1)
 
 
 def side_by_side(x: Tensor, number: int) -> Tensor:
-    """Patches (B·P, C, p, p) as one picture (B, C, p, P·p)."""
+    """Patches (B·P, C, p, p) as one image (B, C, p, P·p)."""
     return x.unflatten(0, (-1, number)).permute(0, 2, 3, 1, 4).flatten(3)
 
 

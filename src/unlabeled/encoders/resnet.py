@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016), with the stem that small pictures need."""
+"""Residual networks (He et al. 2016), with the stem that small images need."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from unlabeled.encoders.base import Encoder, GlobalPool
 
 
 def resnet18(channels: int = 3, size: tuple[int, int] = (224, 224), width: float = 1.0) -> Encoder:
-    """ResNet-18: 512·width features. Pictures up to 64 px get the 3×3 stem without pooling."""
+    """ResNet-18: 512·width features. Images up to 64 px get the 3×3 stem without pooling."""
     return _resnet(BasicBlock, [2, 2, 2, 2], channels, size, width)
 
 
 def resnet34(channels: int = 3, size: tuple[int, int] = (224, 224), width: float = 1.0) -> Encoder:
-    """ResNet-34: 512·width features. Pictures up to 64 px get the 3×3 stem without pooling."""
+    """ResNet-34: 512·width features. Images up to 64 px get the 3×3 stem without pooling."""
     return _resnet(BasicBlock, [3, 4, 6, 3], channels, size, width)
 
 
 def resnet50(channels: int = 3, size: tuple[int, int] = (224, 224), width: float = 1.0) -> Encoder:
-    """ResNet-50: 2048·width features. Pictures up to 64 px get the 3×3 stem without pooling."""
+    """ResNet-50: 2048·width features. Images up to 64 px get the 3×3 stem without pooling."""
     return _resnet(_Bottleneck, [3, 4, 6, 3], channels, size, width)
 
 

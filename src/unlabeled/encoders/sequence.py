@@ -1,6 +1,6 @@
 """Networks that read one value after another and know nothing of what comes.
 
-A picture is read row by row, a text as bytes in a picture one pixel high, a time series likewise.
+An image is read row by row, a text as bytes in an image one pixel high, a time series likewise.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def rnn(
     """Elman's recurrent net: `width` features (128), the mean of its states.
 
     Args:
-        channels: of the pictures.
-        size: of the pictures.
+        channels: of the images.
+        size: of the images.
         width: of the states.
         layers: one above the other.
         values: "bytes" are 256 signs without an order, "real" are numbers.
@@ -49,8 +49,8 @@ def lstm(
     """Long short-term memory (Hochreiter, Schmidhuber 1997): `width` features (128).
 
     Args:
-        channels: of the pictures.
-        size: of the pictures.
+        channels: of the images.
+        size: of the images.
         width: of the states.
         layers: one above the other.
         values: "bytes" are 256 signs without an order, "real" are numbers.
@@ -71,8 +71,8 @@ def transformer(
     """Causal transformer (Radford et al. 2018): `width` features (128), the mean of its states.
 
     Args:
-        channels: of the pictures.
-        size: of the pictures.
+        channels: of the images.
+        size: of the images.
         width: of the states.
         layers: one above the other.
         values: "bytes" are 256 signs without an order, "real" are numbers.

@@ -13,7 +13,7 @@ def places(channels: int = 3, width: int = 32, blocks: int = 2) -> Encoder:
     features (64), the mean of all places.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         width: of the first convolution; the map is twice as wide.
         blocks: on the map, each of two 3×3 convolutions.
     """

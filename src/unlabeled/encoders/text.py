@@ -174,7 +174,7 @@ class TextEncoder(Encoder):
         return mean_state(states, ids != PAD)
 
 
-class Says(nn.Module):
+class LanguageModelHead(nn.Module):
     """From a state to a score for each token, by the embedding's own weights (Press, Wolf 2017).
 
     Args:
@@ -199,10 +199,10 @@ class Says(nn.Module):
         return F.cross_entropy(scores, ids.flatten(), reduction="none").view(ids.shape)
 
 
-class Verdict(nn.Module):
+class SentencePairHead(nn.Module):
     """How well two texts read in a row belong so; and their hidden words besides, as BERT has it.
 
-    BERT reads the answer from a first token. A small network has not learnt to use that after an
+    BERT reads the answer from a first token. A small network has not learned to use that after an
     hour; from the means u and v of both texts' states, (u, v, uv, |u − v|) as Conneau et al. 2017
     (InferSent, section 3.1) put them, it answers after minutes.
 
@@ -216,7 +216,7 @@ class Verdict(nn.Module):
         super().__init__()
         d = encoder.dim
         self.answer = nn.Sequential(nn.Linear(4 * d, d), nn.GELU(), nn.Linear(d, 1))
-        self.says: Any = Says(d, encoder) if words else None
+        self.says: Any = LanguageModelHead(d, encoder) if words else None
         self.words, self.share = words, share
 
     def views(self, first: Tensor, second: Tensor, encoder: TextEncoder) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""A small U-Net that tells noise from picture; what it finds on the way down are features.
+"""A small U-Net that tells noise from image; what it finds on the way down are features.
 
 Ronneberger, Fischer, Brox 2015; with residual blocks and the time of diffusion as Ho, Jain, Abbeel
 2020, "Denoising Diffusion Probabilistic Models", appendix B.
@@ -25,10 +25,10 @@ def unet(
     """U-Net of three scales: `4·width` features (64), the mean of its lowest map.
 
     Args:
-        channels: of the pictures.
-        size: of the pictures.
+        channels: of the images.
+        size: of the images.
         width: of the first scale; each next one is twice as wide.
-        time: of diffusion at which features are taken, from 0, a clean picture, to 1, noise.
+        time: of diffusion at which features are taken, from 0, a clean image, to 1, noise.
     """
     if not 0 <= time <= 1:
         raise UserError(f"time is {time}, but must be from 0 to 1")
@@ -38,7 +38,7 @@ def unet(
 
 
 def signal(time: Tensor) -> Tensor:
-    """ᾱ(t), the picture's share of the variance at a time of 0 to 1 (Nichol, Dhariwal 2021)."""
+    """ᾱ(t), the image's share of the variance at a time of 0 to 1 (Nichol, Dhariwal 2021)."""
     found = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
     return (found / math.cos(0.008 / 1.008 * math.pi / 2) ** 2).clamp(1e-4, 1)
 
@@ -47,7 +47,7 @@ class UNet(Encoder):
     """Down to a quarter of the side and up again, with bridges between equal scales.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         width: of the first scale.
         time: at which `forward` takes features.
     """
@@ -72,7 +72,7 @@ class UNet(Encoder):
         nn.init.zeros_(self.leave[2].weight)  # type: ignore[arg-type]
 
     def velocity(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
-        """√ᾱ · noise − √(1 − ᾱ) · picture, the v of Salimans, Ho 2022, of noisy pictures
+        """√ᾱ · noise − √(1 − ᾱ) · image, the v of Salimans, Ho 2022, of noisy images
         (B, C, H, W) at times (B,), told a condition (B, told).
         """
         told = self.told_at(time, condition)
@@ -107,7 +107,7 @@ class UNet(Encoder):
         return bridges, x
 
     def map(self, x: Tensor) -> Tensor:
-        """The lowest map of pictures in [0, 1] at the features' time, dimmed but without noise."""
+        """The lowest map of images in [0, 1] at the features' time, dimmed but without noise."""
         time = torch.full((len(x),), self.time, device=x.device)
         told = self.told_at(time)
         dimmed = (2 * x - 1) * signal(time).sqrt()[:, None, None, None]

@@ -29,9 +29,9 @@ def vit(
     """Transformer on patches: `width` features (192), what its class token gathers.
 
     Args:
-        channels: of the pictures.
-        size: of the pictures; others are taken as well, with positions interpolated.
-        patch: side of a patch in pixels; an eighth of the picture's unless given.
+        channels: of the images.
+        size: of the images; others are taken as well, with positions interpolated.
+        patch: side of a patch in pixels; an eighth of the image's unless given.
         width: of the tokens.
         depth: number of blocks; DeiT's tiny has 12 of this width.
         heads: of attention in each block.
@@ -65,7 +65,7 @@ class ViT(Encoder):
 
 
 class _Patches(nn.Module):
-    """Pictures (B, C, H, W) -> one token for each patch, with its place."""
+    """LazyImages (B, C, H, W) -> one token for each patch, with its place."""
 
     def __init__(self, channels: int, size: tuple[int, int], patch: int, width: int) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations.audio import piece
-from unlabeled.augmentations.base import Chain, View
+from unlabeled.augmentations.base import Augmentation, Compose
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError
 
@@ -24,7 +24,7 @@ def wave(
 
     Each layer has `width` channels and the last 2·width; at 8 kHz there is a frame every 10 ms. Van
     den Oord, Li, Vinyals 2018, section 3.1, with a stride less, since their sound has 16 kHz, and
-    with normalised channels (Rivière et al. 2020). A picture is read row by row.
+    with normalized channels (Rivière et al. 2020). An image is read row by row.
 
     Args:
         width: channels of the convolutions.
@@ -79,11 +79,11 @@ class Wave(Encoder):
         """The memory is the context; it needs no other."""
         return nn.Identity()
 
-    def weak(self) -> View:
+    def weak(self) -> Augmentation:
         """A view that suits sound unless another is named: none."""
-        return Chain([])
+        return Compose([])
 
-    def pieces(self, x: Tensor, samples: int = 0, jitter: View | None = None) -> Tensor:
+    def pieces(self, x: Tensor, samples: int = 0, jitter: Augmentation | None = None) -> Tensor:
         """Pieces of recordings (B, C, H, W), with their samples in a row: (B, 1, 1, samples)."""
         x = x.flatten(1)[:, None, None]
         x = piece(x, samples) if 0 < samples < x.shape[3] else x

@@ -31,12 +31,12 @@ from unlabeled.training.health import rankme
 from unlabeled.utils.state import preserve_rng
 
 RANKME_ROWS = 4000
-"""Pictures at most that RankMe looks at; it grows with their number, so it is always the same."""
+"""Images at most that RankMe looks at; it grows with their number, so it is always the same."""
 RANDOM_SEED = 1234
 """Of the random encoder's weights."""
 RAW_DIM = 4096
 FITTED_DIM, FITTED_ROWS = 64, 5000
-"""Features of PCA, ICA and k-means, and training pictures that they are fitted on."""
+"""Features of PCA, ICA and k-means, and training images that they are fitted on."""
 
 
 @dataclass
@@ -72,20 +72,20 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge a run beside raw pixels, PCA and random weights of the same encoder.
 
-    Everything in eval mode. Probes and neighbours learn from the training part and are scored on
+    Everything in eval mode. Probes and neighbors learn from the training part and are scored on
     the test part; gap and RankMe are of the test part (of the training part where there is none).
 
     Args:
         run: what to judge.
         data: any data its encoder takes; what it was trained on unless given.
-        labels_from: where labels of pictures in files are, as for `unlabeled.train`.
+        labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`; that of the training unless given, if
             `data` is not given either.
 
     Returns:
         `linear`, `knn` (accuracies in [0, 1]; None where no test class is in the training part),
-        `auc` (of pairs, same class or not), `rsa_gap` (cosine, same class − other class),
-        `rsa_gap_centred` (features minus their mean), `rankme`, `dim`; the same under
+        `auc` (of pairs, same class or not), `similarity_gap` (cosine, same class − other class),
+        `similarity_gap_centered` (features minus their mean), `rankme`, `dim`; the same under
         `baselines` for `raw`, `pca` and `random`, of sound `mfcc`, `mel` and `random`. None where
         there are no labels. Where factors are numbers, such as ages, `r2` has the R² of ridge
         regression by their names. Samples without a label count in none of these.
@@ -108,12 +108,12 @@ def examine(run: Run, data: Any = None, *, labels_from: Any = None, test: Any = 
 
 
 def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> list[Judged]:
-    """What a run is compared with, on the same pictures.
+    """What a run is compared with, on the same images.
 
     Args:
         run: whose own network, with random weights, is `random`.
         splits: the data.
-        names: of raw (pixels), pca, ica, kmeans (fitted on training pictures), random and, of
+        names: of raw (pixels), pca, ica, kmeans (fitted on training images), random and, of
             sound, mel, mfcc and "mfcc and deltas"; the usual ones unless given.
     """
     if names is None:
@@ -156,8 +156,8 @@ def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:
         "linear": None,
         "knn": None,
         "auc": None,
-        "rsa_gap": None,
-        "rsa_gap_centred": None,
+        "similarity_gap": None,
+        "similarity_gap_centered": None,
         "rankme": _number(rankme(torch.from_numpy(shown[:RANKME_ROWS]))),
         "dim": train.shape[1],
     }
@@ -172,8 +172,8 @@ def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:
             }
         figures |= {
             "auc": _auc(test, y_test),
-            "rsa_gap": _number(rsa.gap(test, y_test).gap),
-            "rsa_gap_centred": _number(rsa.gap(test, y_test, "centred").gap),
+            "similarity_gap": _number(rsa.gap(test, y_test).gap),
+            "similarity_gap_centered": _number(rsa.gap(test, y_test, "centered").gap),
         }
     numbers = [name for name in splits.numbers if splits.train.factors[name].dtype.kind == "f"]
     if numbers and len(test):
@@ -190,8 +190,8 @@ def table(judged: list[Judged], splits: Splits) -> dict[str, Any]:
         "data": splits.name,
         "test_data": splits.name if splits.test_from is None else name_of(splits.test_from),
         "target": splits.target,
-        "train_pictures": len(splits.train),
-        "test_pictures": len(splits.test),
+        "n_train": len(splits.train),
+        "n_test": len(splits.test),
         "mode": "eval",
         "cores": os.cpu_count(),
     }
@@ -221,8 +221,8 @@ def open_for(run: Run, given: Any, labels_from: Any = None, test: Any = None) ->
         test=test,
         **run.learned,
     )
-    if given is None and len(splits.test) and run.config.get("pictures", 0) > len(splits.train):
-        told = "the encoder has seen the test pictures in training, without their labels"
+    if given is None and len(splits.test) and run.config.get("images", 0) > len(splits.train):
+        told = "the encoder has seen the test images in training, without their labels"
         notice(f"{told}; give --data of others for a stricter test")
     return replace(splits, range=run.span(splits.train.x))
 

@@ -12,7 +12,7 @@ from unlabeled.encoders.features import standardize
 from unlabeled.evaluation.probe import linear_probe
 
 PENALTY = 1.0
-"""Of the squared weights of ridge regression, on standardised features."""
+"""Of the squared weights of ridge regression, on standardized features."""
 
 
 def ridge_r2(
@@ -31,10 +31,10 @@ def ridge_r2(
         UserError: some features are NaN or infinite.
     """
     z, z_test = standardize(train, test)
-    centre = train_t.mean(0)
+    center = train_t.mean(0)
     gram = z.T @ z + penalty * np.eye(z.shape[1])
-    weights = np.linalg.solve(gram, z.T @ (train_t - centre))
-    residual = ((test_t - centre - z_test @ weights) ** 2).sum()
+    weights = np.linalg.solve(gram, z.T @ (train_t - center))
+    residual = ((test_t - center - z_test @ weights) ** 2).sum()
     total = ((test_t - test_t.mean(0)) ** 2).sum()
     return float(1 - residual / total) if total > 0 else math.nan
 

@@ -1,4 +1,4 @@
-"""Few labels: what a linear decoder reads from features when only some of them are labelled."""
+"""Few labels: what a linear decoder reads from features when only some of them are labeled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def few_labels(
     """A linear probe on samples of the labels, the same of each class.
 
     Args:
-        train: features that could be labelled.
+        train: features that could be labeled.
         train_y: their classes.
         test: features that it is scored on.
         test_y: their classes.

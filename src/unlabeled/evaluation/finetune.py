@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unlabeled.augmentations import View
+from unlabeled.augmentations import Augmentation
 from unlabeled.data.dataset import Splits
 from unlabeled.data.split import sample_labels
 from unlabeled.encoders.base import forget, is_rebuilt
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unlabeled.runs.run import Run
 
 STEPS = 500
-"""Optimiser steps at least, however few the labels are; each way gets the same."""
+"""Optimizer steps at least, however few the labels are; each way gets the same."""
 BATCH = 64
 RATES = {"finetuned": 1e-3, "scratch": 4e-3}
 """Learning rates: gentle where there is something to keep, faster from random weights."""
@@ -40,7 +40,7 @@ def finetune(
     out: str | Path | None = None,
     epochs: int | None = None,
     lr: float | None = None,
-    augment: View | None = None,
+    augment: Augmentation | None = None,
     seed: int = 0,
     scratch: bool = True,
     resume: bool = False,
@@ -48,17 +48,17 @@ def finetune(
 ) -> tuple[Run, dict[str, Any]]:
     """Train the encoder further with labels, beside its frozen features and a fresh start.
 
-    All three learn from the same labels and are scored on the same test pictures. Fine-tuned and
+    All three learn from the same labels and are scored on the same test images. Fine-tuned and
     from scratch take the same number of steps; the test part chooses nothing.
 
     Args:
         run: the encoder to begin with; it is not changed.
-        data: labelled data; what the run was trained on unless given.
+        data: labeled data; what the run was trained on unless given.
         labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
-        labels_from: where labels of pictures in files are, as for `unlabeled.train`.
+        labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.evaluate`.
         out: the new run folder; `RUN-finetuned` unless given.
-        epochs: passes over the labelled pictures; as many as make 500 steps, at least 20.
+        epochs: passes over the labeled images; as many as make 500 steps, at least 20.
         lr: peak learning rate of fine-tuning, 1e-3 unless given.
         augment: of fine-tuning and from scratch; the data set's for labeled training unless given.
         seed: of the choice of labels, the classifier and the order.
@@ -87,7 +87,7 @@ def finetune(
     y, y_test = (part.factors[splits.target] for part in (splits.train, splits.test))
     refuse_unseen(y, y_test)
     rows = sample_labels(y, labels, seed)
-    labelled = replace(splits, train=splits.train.take(rows))
+    labeled = replace(splits, train=splits.train.take(rows))
     batch = min(BATCH, len(rows))
     steps = max(1, len(rows) // batch)
     options: dict[str, Any] = {
@@ -104,12 +104,12 @@ def finetune(
     }
     folder = Path(out) if out else run.path.with_name(f"{run.path.name}-finetuned")
     tuned = train(
-        "supervised", labelled, start=run, out=folder, lr=lr or RATES["finetuned"], **options
+        "supervised", labeled, start=run, out=folder, lr=lr or RATES["finetuned"], **options
     )
-    z, z_test = (embed(run.encoder, p.x, splits.range) for p in (labelled.train, splits.test))
+    z, z_test = (embed(run.encoder, p.x, splits.range) for p in (labeled.train, splits.test))
     figures: dict[str, Any] = {
         "labels": len(rows),
-        "finetuned": accuracy(tuned, labelled),
+        "finetuned": accuracy(tuned, labeled),
         "frozen": linear_probe(z, y[rows], z_test, y_test).test,
     }
     if scratch:
@@ -120,19 +120,19 @@ def finetune(
                 encoder = forget(run.encoder).cpu()
         fresh = train(
             "supervised",
-            labelled,
+            labeled,
             encoder=encoder,
             encoder_args=run.inputs["args"] if known else None,
             out=folder / "scratch",
             lr=RATES["scratch"],
             **options,
         )
-        figures["scratch"] = accuracy(fresh, labelled)
+        figures["scratch"] = accuracy(fresh, labeled)
     figures |= {
         "data": splits.name,
         "target": splits.target,
         "classes": splits.classes,
-        "test_pictures": len(splits.test),
+        "n_test": len(splits.test),
         "epochs": options["epochs"],
         "seed": seed,
     }
@@ -141,7 +141,7 @@ def finetune(
 
 
 def accuracy(run: Run, splits: Splits) -> float:
-    """Share of the test pictures that the classifier of a run just trained names rightly."""
+    """Share of the test images that the classifier of a run just trained names rightly."""
     z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.range))
     assert run.method is not None
     classifier = run.method.get_submodule("classifier")

@@ -1,4 +1,4 @@
-"""Are made pictures like real ones? Judged by the features of a classifier of real pictures."""
+"""Are made images like real ones? Judged by the features of a classifier of real images."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
 
 
 def shares(said: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, " k"]:
-    """Share of each class among what a classifier says of made pictures."""
+    """Share of each class among what a classifier says of made images."""
     return np.bincount(said, minlength=classes) / len(said)

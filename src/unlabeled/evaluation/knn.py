@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine similarity."""
+"""Nearest neighbors by cosine similarity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from unlabeled.encoders.features import labeled, refuse_not_finite, unit
 from unlabeled.evaluation.probe import refuse_unseen
 
-NEIGHBOURS = 20
+NEIGHBORS = 20
 
 
 def nearest(
@@ -34,12 +34,12 @@ def knn_accuracy(
     bank_y: Int[np.ndarray, " n"],
     queries: Float[np.ndarray, "m d"],
     queries_y: Int[np.ndarray, " m"],
-    k: int = NEIGHBOURS,
+    k: int = NEIGHBORS,
     temperature: float = 0.07,
 ) -> float:
-    """Share of queries whose class wins the vote of their k neighbours.
+    """Share of queries whose class wins the vote of their k neighbors.
 
-    A neighbour of similarity s votes with weight exp(s/τ), τ = 0.07 (Wu et al. 2018, and DINO).
+    A neighbor of similarity s votes with weight exp(s/τ), τ = 0.07 (Wu et al. 2018, and DINO).
     Rows of class −1 have no label and neither vote nor ask.
 
     Raises:

@@ -84,10 +84,10 @@ def counted(
         `commonest`, the share of the commonest word, which is the accuracy of always guessing it;
         and the perplexities of words `unigram` and `trigram`, interpolated Kneser-Ney.
     """
-    learnt, asked = _line(train.x[:]), _line(test.x[np.sort(asked_rows(test, most))])
-    words, told = (line[line >= FIRST_WORD] for line in (learnt, asked))
+    learned, asked = _line(train.x[:]), _line(test.x[np.sort(asked_rows(test, most))])
+    words, told = (line[line >= FIRST_WORD] for line in (learned, asked))
     share = (np.bincount(words, minlength=vocabulary) + 1.0) / (len(words) + vocabulary)
-    model = KneserNey(spelled(learnt), 3, vocabulary)
+    model = KneserNey(spelled(learned), 3, vocabulary)
     return {
         "commonest": float((told == share.argmax()).mean()),
         "unigram": float(np.exp(-np.log(share[told]).mean())),
@@ -151,8 +151,8 @@ def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> float:
 
 
 @torch.no_grad()
-def neighbours(method: Any, samples: Samples, candidates: int = 20) -> dict[str, float]:
-    """Of neighbouring sentences: is the next one likelier after its own text than after others?
+def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, float]:
+    """Of neighboring sentences: is the next one likelier after its own text than after others?
 
     Returns:
         perplexities of the next sentence, `told` of the one before it, `misled`, told of a sentence

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled.data.dataset import Pictures, Splits, blocks, to_float
+from unlabeled.data.dataset import LazyImages, Splits, blocks, to_float
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.encoders.features import refuse_not_finite
 from unlabeled.errors import UserError
@@ -25,27 +25,27 @@ class Layer:
     stage: int  #: from 1 on
     dim: int  #: number of features
     linear: float  #: accuracy of a linear probe on the test part
-    gap: float  #: cosine of centred features, within classes − between
+    gap: float  #: cosine of centered features, within classes − between
 
 
 @torch.no_grad()
 def embed_stages(
     encoder: nn.Module,
-    x: np.ndarray | Pictures,
+    x: np.ndarray | LazyImages,
     span: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 250,
 ) -> list[np.ndarray]:
     """Features of each stage, (N, dim) each: its map as the encoder's own summary pools it.
 
-    A summary that has learnt something is of the last stage only; others are then averaged.
+    A summary that has learned something is of the last stage only; others are then averaged.
 
     Raises:
         UserError: the encoder has no stages, or some features are NaN or infinite.
     """
     if not isinstance(encoder, Encoder) or not len(encoder.stages):
         raise UserError("this encoder has no stages to look into; take small, resnet18 or another")
-    learnt = any(True for _ in encoder.summary.parameters())
-    pool = GlobalPool() if learnt else encoder.summary
+    learned = any(True for _ in encoder.summary.parameters())
+    pool = GlobalPool() if learned else encoder.summary
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     found: list[list[np.ndarray]] = [[] for _ in encoder.stages]
     with eval_mode(encoder):
@@ -76,7 +76,7 @@ def judge_stages(encoder: nn.Module, splits: Splits, target: str | None = None) 
             stage,
             z.shape[1],
             linear_probe(z, y, z_test, y_test).test,
-            rsa.gap(z_test, y_test, "centred").gap,
+            rsa.gap(z_test, y_test, "centered").gap,
         )
         for stage, (z, z_test) in enumerate(zip(*both, strict=True), 1)
     ]

@@ -14,7 +14,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 @dataclass
 class Boxes:
-    """Detected boxes of N pictures.
+    """Detected boxes of N images.
 
     Args:
         boxes: float32 (N, D, 4), left, top, right, bottom in pixels.
@@ -30,7 +30,7 @@ class Boxes:
 def mask_iou(
     guess: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"], classes: int
 ) -> Float[np.ndarray, " c"]:
-    """Intersection over union of each class, its pixels of all pictures together (Pascal VOC).
+    """Intersection over union of each class, its pixels of all images together (Pascal VOC).
 
     NaN for a class that is neither there nor guessed.
     """
@@ -62,8 +62,8 @@ def average_precision(
 ) -> Float[np.ndarray, " t"]:
     """Average precision of one class at each threshold of IoU, as COCO defines it.
 
-    In each picture the detections, best score first, take the free true box that they overlap most,
-    if by the threshold at least. Of all pictures together, by score: at each of 101 recalls the
+    In each image the detections, best score first, take the free true box that they overlap most,
+    if by the threshold at least. Of all images together, by score: at each of 101 recalls the
     best precision at that recall or a higher one, and the mean of those.
 
     Args:
@@ -84,12 +84,12 @@ def average_precision(
     limit = np.array(thresholds)
     hit = np.zeros((len(limit), *is_found.shape), bool)
     free = np.broadcast_to(is_true, (len(limit), *is_true.shape)).copy()
-    pictures = np.arange(len(boxes))
-    for d in np.argsort(-scores, axis=1, kind="stable").T:  # (N,), the next best of each picture
-        overlap = np.where(free, iou[pictures, d], -1.0)  # (T, N, K)
+    images = np.arange(len(boxes))
+    for d in np.argsort(-scores, axis=1, kind="stable").T:  # (N,), the next best of each image
+        overlap = np.where(free, iou[images, d], -1.0)  # (T, N, K)
         best = overlap.argmax(-1)
-        met = (overlap.max(-1) >= limit[:, None]) & is_found[pictures, d]
-        hit[:, pictures, d] = met
+        met = (overlap.max(-1) >= limit[:, None]) & is_found[images, d]
+        hit[:, images, d] = met
         t, n = np.nonzero(met)
         free[t, n, best[t, n]] = False
     order = np.argsort(-scores[is_found], kind="stable")

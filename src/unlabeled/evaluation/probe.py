@@ -64,8 +64,8 @@ def refuse_unseen(train_y: Int[np.ndarray, " n"], test_y: Int[np.ndarray, " m"])
     """Raises UserError where all test classes are new, so that every answer would be wrong."""
     if len(test_y) and not np.isin(test_y, train_y).any():
         raise UserError(
-            "no class of the test pictures is among those of the training pictures, so nothing "
-            "learnt from these can name them; compare pairs of pictures, or give other data"
+            "no class of the test images is among those of the training images, so nothing "
+            "learned from these can name them; compare pairs of images, or give other data"
         )
 
 
@@ -75,7 +75,7 @@ def logistic_regression(
     penalty: float = 1.0,
     tolerance: float = 3e-5,
 ) -> tuple[Float[np.ndarray, "d k"], Float[np.ndarray, " k"]]:
-    """Weights and biases that minimise the summed cross-entropy and the penalised squared weights.
+    """Weights and biases that minimize the summed cross-entropy and the penalized squared weights.
 
     The optimum is scikit-learn's. L-BFGS looks for it along the principal axes of the features,
     each scaled by the curvature of the loss: so it needs some tens of passes where raw pixels

@@ -1,4 +1,4 @@
-"""Retrieval: are a row's nearest neighbours of its class, or its partner's nearest its own?
+"""Retrieval: are a row's nearest neighbors of its class, or its partner's nearest its own?
 
 Musgrave, Belongie, Lim 2020, "A Metric Learning Reality Check", section 2.2, for mAP@R.
 """

@@ -1,8 +1,9 @@
-"""Representational similarity analysis: which pictures an encoder holds to be alike.
+"""Representational similarity analysis: which images an encoder holds to be alike.
 
-Three similarities: the cosine of the features as they are, the cosine after the features' mean is
-taken off (`centred`), and Pearson's correlation across the features of each pair. Positive features
-(ReLU, pooled) point the same way whatever they show, so their uncentred cosine is high throughout.
+Three similarities: the cosine of the features as they are, the cosine after
+mean-centering (`centered`), and Pearson's correlation across the features of each pair. Positive
+features (ReLU, pooled) point the same way whatever they show, so their uncentered cosine is high
+throughout.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from unlabeled.encoders.features import centered, labeled, refuse_not_finite, rounding, unit
 from unlabeled.errors import UserError
 
-Kind = Literal["cosine", "centred", "pearson"]
+Kind = Literal["cosine", "centered", "pearson"]
 LARGEST = 20_000
 """Rows up to which a whole matrix is given: 1.6 GB in float32."""
 
@@ -32,7 +33,7 @@ class Gap:
 
     @property
     def gap(self) -> float:
-        """How much more alike pictures of one class are."""
+        """How much more alike images of one class are."""
         return self.within - self.between
 
 
@@ -46,7 +47,7 @@ def unit_rows(z: Float[np.ndarray, "n d"], kind: Kind = "cosine") -> Float[Tenso
     """
     refuse_not_finite(z)
     rows = torch.from_numpy(np.ascontiguousarray(z)).float()
-    if kind == "centred":
+    if kind == "centered":
         rows = centered(rows)
     elif kind == "pearson":
         least = rounding(np.dtype(np.float32)) * rows.abs().amax(1)

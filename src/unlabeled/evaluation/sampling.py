@@ -1,4 +1,4 @@
-"""What a generative run makes, in files: pictures, clips, series or text."""
+"""What a generative run makes, in files: images, clips, series or text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def maker(run: Run) -> Any:
     opened = _opener(name)
     if opened is None:
         others = ", ".join(other for other in known if _opener(other))
-        raise UserError(f"{name} makes no pictures; give a run of {others}")
+        raise UserError(f"{name} makes no images; give a run of {others}")
     try:
         return opened(run)
     except (TypeError, KeyError) as error:
@@ -66,7 +66,7 @@ def asked_for(run: Run, method: Any, words: list[str]) -> list[int]:
         raise UserError(f"{run.config['method']} cannot be asked for anything; leave --ask away")
     if told.get("condition", "none") == "none":
         raise UserError(
-            f"{run.path} was told nothing of its pictures, so it cannot be asked; train it with "
+            f"{run.path} was told nothing of its images, so it cannot be asked; train it with "
             "--condition class or words"
         )
     names = [str(name) for name in told.get("names", ())]
@@ -142,7 +142,7 @@ def sample(
     """Write samples: `samples.npz`, a `sheet.png`, and a file each, a GIF of what moves.
 
     Args:
-        run: of a method that makes pictures.
+        run: of a method that makes images.
         number: how many, of each thing asked for.
         out: the folder.
         ask: names or numbers of classes.
@@ -152,7 +152,7 @@ def sample(
         the files.
 
     Raises:
-        UserError: the run makes no pictures, cannot be asked, or the folder cannot be used.
+        UserError: the run makes no images, cannot be asked, or the folder cannot be used.
     """
     if number < 1:
         raise UserError(f"number is {number}, but must be at least 1")
@@ -172,17 +172,15 @@ def sample(
         np.savez_compressed(file, x=x.astype(np.float32), asked=labels)
     files = [out / "samples.npz"]
     if min(x.shape[2:]) < 4:
-        return files  # series: no pictures of them
-    pictures = torch.from_numpy(x)
-    films = x.shape[1] not in (1, 3)
-    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True), 1):
+        return files  # series: no images of them
+    images = torch.from_numpy(x)
+    videos = x.shape[1] not in (1, 3)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True), 1):
         named = "-".join(filter(None, (f"{i:04}", re.sub(r"[^\w+−-]+", "-", str(label)))))
-        content = (
-            drawing.film_picture(picture[None, :, None]) if films else drawing.picture(picture)
-        )
-        files.append(out / f"{named}.{'gif' if films else 'png'}")
+        content = drawing.gif(image[None, :, None]) if videos else drawing.image(image)
+        files.append(out / f"{named}.{'gif' if videos else 'png'}")
         write_bytes(files[-1], content)
-    sheet = drawing.samples_picture(pictures, words, number if words else 10)
+    sheet = drawing.sample_sheet(images, words, number if words else 10)
     files.append(out / "sheet.png")
     write_bytes(files[-1], sheet)
     return files

@@ -1,4 +1,4 @@
-"""What is usually measured of sound: mel spectra and cepstra, as baselines of learnt features."""
+"""What is usually measured of sound: mel spectra and cepstra, as baselines of learned features."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What features show of a set of pictures without labels.
+"""What features show of a set of images without labels.
 
-Its neighbours, groups, near-duplicates and outliers, and a map to look at. Everything here depends
+Its neighbors, groups, near-duplicates and outliers, and a map to look at. Everything here depends
 on the features and the seed alone.
 """
 
@@ -26,41 +26,41 @@ from unlabeled.utils.quiet import quiet
 
 Layout = Literal["auto", "pca", "tsne", "umap"]
 
-NEIGHBOURS = 12
-"""Kept of each picture, for the page."""
+NEIGHBORS = 12
+"""Kept of each image, for the page."""
 DENSITY = 10
-"""Neighbours whose mean distance says how alone a picture is."""
+"""Neighbors whose mean distance says how alone an image is."""
 FAR = 3.5
-"""Robust z-score from which a picture is an outlier (Iglewicz & Hoaglin 1993)."""
+"""Robust z-score from which an image is an outlier (Iglewicz & Hoaglin 1993)."""
 COUNTS = (3, 4, 5, 6, 8, 10, 12)
 """Numbers of clusters that are tried."""
 NEARLY = 0.8
 """Share of the best silhouette that is good enough for more clusters."""
 SAMPLE = 2_000
-"""Pictures on which they are tried; the silhouette looks at all pairs."""
+"""Images on which they are tried; the silhouette looks at all pairs."""
 MOST_CLUSTERS = 60
 EXAMPLES = 16
 ALIKE = 0.95
-"""Cosine of centred features from which two pictures may be near-duplicates."""
+"""Cosine of centered features from which two images may be near-duplicates."""
 CONTRAST = 0.15
 """Difference of two thumbnails, in units of their contrast, up to which they may be so."""
 FAINT = 4 / 255
 """The least contrast that is believed; below, thumbnails are blank but for noise."""
 CANDIDATES = 20
-"""Nearest pictures of each that are looked at as its near-duplicates."""
+"""Nearest images of each that are looked at as its near-duplicates."""
 TSNE_LIMIT = 20_000
-"""Pictures up to which t-SNE is the default: minutes on one core."""
+"""Images up to which t-SNE is the default: minutes on one core."""
 COMPONENTS = 50
 """Principal components that t-SNE sees (Kobak & Berens 2019)."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """A partition of pictures, the largest cluster first.
+    """A partition of images, the largest cluster first.
 
     Args:
-        labels: the cluster of each picture, (N,).
-        examples: of each cluster the rows nearest to its centre, nearest first.
+        labels: the cluster of each image, (N,).
+        examples: of each cluster the rows nearest to its center, nearest first.
     """
 
     labels: np.ndarray
@@ -75,13 +75,13 @@ def check_features(z: np.ndarray) -> None:
     refuse_not_finite(z)
     if np.ptp(_unit(z), axis=0).max(initial=0) < 1e-6:
         raise UserError(
-            "all pictures get the same features (a collapsed encoder), so there is nothing to map; "
+            "all images get the same features (a collapsed encoder), so there is nothing to map; "
             "train again, or give another run"
         )
 
 
-def neighbours(
-    z: Float[np.ndarray, "n d"], k: int = NEIGHBOURS
+def neighbors(
+    z: Float[np.ndarray, "n d"], k: int = NEIGHBORS
 ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n k"]]:
     """The k rows most similar to each row but itself: cosine similarities and rows, best first.
 
@@ -100,9 +100,9 @@ def neighbours(
 
 
 def choose_layout(layout: str, n: int) -> Literal["pca", "tsne", "umap"]:
-    """The layout that "auto" stands for with n pictures; others as they are, if they can be made.
+    """The layout that "auto" stands for with n images; others as they are, if they can be made.
 
-    UMAP where it is installed, else t-SNE up to 20,000 pictures, else PCA.
+    UMAP where it is installed, else t-SNE up to 20,000 images, else PCA.
 
     Raises:
         UserError: no such layout, or UMAP is not installed.
@@ -124,7 +124,7 @@ def choose_layout(layout: str, n: int) -> Literal["pca", "tsne", "umap"]:
 def place(
     z: Float[np.ndarray, "n d"], layout: Literal["pca", "tsne", "umap"], seed: int = 0
 ) -> Float[np.ndarray, "n 2"]:
-    """A map of the pictures, within −1 to 1, both axes to the same scale.
+    """A map of the images, within −1 to 1, both axes to the same scale.
 
     Of features of unit length, so that distance means what cosine similarity means. PCA: the first
     two components. t-SNE (van der Maaten & Hinton 2008) and UMAP (McInnes et al. 2018) see up to
@@ -166,7 +166,7 @@ def cluster(z: Float[np.ndarray, "n d"], k: int | None = None, seed: int = 0) ->
         seed: of the starts and of the rows.
 
     Raises:
-        UserError: k is below 2, above 60, or not below the number of pictures.
+        UserError: k is below 2, above 60, or not below the number of images.
     """
     rows = _unit(z)
     check_clusters(k, len(rows))
@@ -182,27 +182,27 @@ def cluster(z: Float[np.ndarray, "n d"], k: int | None = None, seed: int = 0) ->
 
 
 def check_clusters(k: int | None, n: int) -> None:
-    """Raise a UserError where n pictures cannot be put into k clusters."""
+    """Raise a UserError where n images cannot be put into k clusters."""
     most = min(MOST_CLUSTERS, n - 1)
     if k is not None and not 2 <= k <= most:
-        raise UserError(f"{k} clusters of {n:,} pictures do not work; choose from 2 to {most}")
+        raise UserError(f"{k} clusters of {n:,} images do not work; choose from 2 to {most}")
 
 
 def near_duplicates(
     z: Float[np.ndarray, "n d"], thumbnails: Float[np.ndarray, "n c h w"]
 ) -> list[np.ndarray]:
-    """Groups of pictures that show almost the same, the largest first; rows in order.
+    """Groups of images that show almost the same, the largest first; rows in order.
 
-    Two pictures are linked where the cosine of their features minus the mean is at least 0.95,
+    Two images are linked where the cosine of their features minus the mean is at least 0.95,
     *and* their thumbnails differ by at most 0.15 of their contrast: features of a weak encoder are
-    alike for pictures that are not. A group is all that links connect. Each picture is compared
+    alike for images that are not. A group is all that links connect. Each image is compared
     with the 20 nearest to it.
 
     Args:
         z: features.
-        thumbnails: small versions of the pictures, black 0 and white 1.
+        thumbnails: small versions of the images, black 0 and white 1.
     """
-    similarity, rows = neighbours(centered(torch.from_numpy(z)).numpy(), CANDIDATES)
+    similarity, rows = neighbors(centered(torch.from_numpy(z)).numpy(), CANDIDATES)
     one, which = np.nonzero(similarity >= ALIKE)
     other = rows[one, which]
     flat = thumbnails.reshape(len(thumbnails), -1)
@@ -223,14 +223,14 @@ def near_duplicates(
 def outliers(
     similarity: Float[np.ndarray, "n k"],
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Pictures far from all others: their rows, farthest first, and robust z-scores.
+    """Images far from all others: their rows, farthest first, and robust z-scores.
 
-    The score of a picture is its mean distance (1 − cosine) to its 10 nearest neighbours
+    The score of an image is its mean distance (1 − cosine) to its 10 nearest neighbors
     (Angiulli & Pizzuti 2002), as (score − median) / (1.4826 · median absolute deviation); an
     outlier has 3.5 or more.
 
     Args:
-        similarity: of each picture's nearest neighbours, best first, as `neighbours` gives it.
+        similarity: of each image's nearest neighbors, best first, as `neighbors` gives it.
     """
     score = (1 - similarity[:, :DENSITY].astype(np.float64)).mean(1)
     off = score - np.median(score)

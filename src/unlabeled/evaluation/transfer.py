@@ -26,11 +26,11 @@ RATE, GENTLE = 4e-3, 0.1
 """Peak learning rate of the head, and what part of it a trained encoder gets (DeepLab, Chen et al.
 2018: the last layer learns ten times as fast as those before)."""
 SPREAD = 0.54 / 6
-"""Deviation of the heat around a centre, as a part of the box (TTFNet, Liu et al. 2020)."""
+"""Deviation of the heat around a center, as a part of the box (TTFNet, Liu et al. 2020)."""
 NEAR = 1.5
-"""Cells around a centre whose box is learnt (FCOS, Tian et al. 2019: centre sampling)."""
+"""Cells around a center whose box is learned (FCOS, Tian et al. 2019: center sampling)."""
 MOST = 20
-"""Detections in a picture."""
+"""Detections in an image."""
 OUTPUTS = [1 + len(SHAPES), len(SHAPES), 4]
 
 
@@ -46,7 +46,7 @@ class Dense(nn.Module):
         freeze: the encoder stays in eval mode and learns nothing.
 
     Raises:
-        UserError: the encoder has no stages, or cannot take such pictures.
+        UserError: the encoder has no stages, or cannot take such images.
     """
 
     def __init__(self, encoder: nn.Module, shape: tuple[int, ...], *, freeze: bool) -> None:
@@ -63,7 +63,7 @@ class Dense(nn.Module):
                 f"the encoder cannot take scenes of {shape}: {reason(error)}"
             ) from error
         self.lateral = nn.ModuleList(_convolution(m.shape[1], WIDTH, 1) for m in maps)
-        # Shapes and centres are rare: both start at 0.1, as CenterNet's (Zhou et al. 2019).
+        # Shapes and centers are rare: both start at 0.1, as CenterNet's (Zhou et al. 2019).
         self.segment = _branch([0.0] + [-2.19] * len(SHAPES))
         self.detect = _branch([-2.19] * len(SHAPES) + [0.0] * 4)
         self.to(device)
@@ -76,7 +76,7 @@ class Dense(nn.Module):
         return self
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Maps of the encoder of at most a quarter of the picture's side; the last at least."""
+        """Maps of the encoder of at most a quarter of the image's side; the last at least."""
         side, found = x.shape[-1] / STRIDE, []
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             for stage in self.stages:
@@ -88,7 +88,7 @@ class Dense(nn.Module):
         """What scenes (B, C, S, S) show.
 
         Returns:
-            logits of background and shapes at each pixel (B, 4, S, S); logits of a centre of each
+            logits of background and shapes at each pixel (B, 4, S, S); logits of a center of each
             shape (B, 3, H, W); box (B, 4, H, W) seen from each cell, in pixels of the scene.
         """
         size, maps = x.shape[-2:], self.maps(x)
@@ -227,7 +227,7 @@ def predict(model: Dense, x: np.ndarray) -> tuple[np.ndarray, Boxes]:
 
 
 def _loss(model: Dense, scenes: Scenes, device: torch.device) -> Tensor:
-    """Cross-entropy of the pixels, focal loss of the centres, 1 − GIoU of the boxes."""
+    """Cross-entropy of the pixels, focal loss of the centers, 1 − GIoU of the boxes."""
     x, masks, boxes, classes = (
         torch.from_numpy(v).to(device)
         for v in (scenes.x, scenes.masks, scenes.boxes, scenes.classes)
@@ -250,8 +250,8 @@ def targets(boxes: Tensor, classes: Tensor, cells: int, side: int) -> tuple[Tens
         side: of the scene in pixels.
 
     Returns:
-        heat (B, 3, H, W): 1 at the cell of a centre, a bell around it; the smallest box (B, H, W,
-        4) whose centre is within 1.5 cells and whose inside holds the cell's centre; and whether
+        heat (B, 3, H, W): 1 at the cell of a center, a bell around it; the smallest box (B, H, W,
+        4) whose center is within 1.5 cells and whose inside holds the cell's center; and whether
         there is one (B, H, W).
     """
     cell = side / cells
@@ -268,19 +268,19 @@ def targets(boxes: Tensor, classes: Tensor, cells: int, side: int) -> tuple[Tens
     near = close[..., 1][..., :, None] & close[..., 0][..., None, :]  # (B, K, H, W)
     area = sides.prod(-1)[..., None, None].masked_fill(~near, torch.inf)
     smallest = area.argmin(1)  # (B, H, W)
-    pictures = torch.arange(len(boxes), device=boxes.device)[:, None, None]
-    return torch.stack(of_class, 1), boxes[pictures, smallest], near.any(1)
+    images = torch.arange(len(boxes), device=boxes.device)[:, None, None]
+    return torch.stack(of_class, 1), boxes[images, smallest], near.any(1)
 
 
 def focal(logits: Tensor, heat: Tensor) -> Tensor:
-    """CornerNet's focal loss (Law, Deng 2018, equation 1), α = 2, β = 4, a mean over the centres.
+    """CornerNet's focal loss (Law, Deng 2018, equation 1), α = 2, β = 4, a mean over the centers.
 
     Both (B, classes, H, W).
     """
-    p, is_centre = logits.sigmoid(), heat == 1
+    p, is_center = logits.sigmoid(), heat == 1
     here = (1 - p) ** 2 * F.logsigmoid(logits)
     elsewhere = (1 - heat) ** 4 * p**2 * F.logsigmoid(-logits)
-    return -torch.where(is_centre, here, elsewhere).sum() / is_centre.sum().clamp(1)
+    return -torch.where(is_center, here, elsewhere).sum() / is_center.sum().clamp(1)
 
 
 def giou(a: Tensor, b: Tensor) -> Tensor:

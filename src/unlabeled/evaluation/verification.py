@@ -1,4 +1,4 @@
-"""Verification: is it the same in two pictures? Asked of classes that were never seen."""
+"""Verification: is it the same in two images? Asked of classes that were never seen."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Pairs:
 
     first: np.ndarray  #: (P,) rows
     second: np.ndarray  #: (P,) rows
-    near: np.ndarray  #: (P,) cosine of centred features, or minus their distance
+    near: np.ndarray  #: (P,) cosine of centered features, or minus their distance
     same: np.ndarray  #: (P,) whether they show the same
 
     @property
@@ -69,7 +69,7 @@ def pairs(
     if same.all() or not same.any():
         raise UserError("verification needs pairs that match and pairs that do not; give more")
     if nearness == "cosine":
-        near = rsa.similarity_matrix(z[rows], "centred")[i, j]
+        near = rsa.similarity_matrix(z[rows], "centered")[i, j]
     else:
         refuse_not_finite(z)
         part = centered(torch.from_numpy(np.ascontiguousarray(z[rows])).double())
@@ -87,15 +87,15 @@ def one_shot(
     """Share of queries whose nearest support is the right one (Lake et al. 2015).
 
     Args:
-        z: features of all pictures.
-        support: rows with one picture of each class, for each run.
+        z: features of all images.
+        support: rows with one image of each class, for each run.
         query: rows to be named.
         answer: position in its run's support of the class of each query.
         nearness: as for `pairs`; the mean taken off is that of all rows.
     """
     refuse_not_finite(z)
     if nearness == "cosine":
-        rows = rsa.unit_rows(z, "centred")
+        rows = rsa.unit_rows(z, "centered")
     else:
         rows = centered(torch.from_numpy(np.ascontiguousarray(z)).double())
     right = [

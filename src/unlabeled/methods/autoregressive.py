@@ -25,13 +25,13 @@ class Autoregressive(Method):
         values: "binary" pixels are drawn black or white by their brightness; "bytes" are 256 signs,
             such as characters; "real" numbers get a mean and a deviation, of the step from the
             last one.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
     network = "lstm"
     recipe = Recipe(
         epochs=20, batch_size=64, optimizer="adam", lr=2e-3, schedule="one_cycle",
-        weight_decay=0.0, clip=1.0,
+        weight_decay=0.0, grad_clip_norm=1.0,
     )  # fmt: skip
     recipes: ClassVar = {"fashion_mnist": {"epochs": 4}}
 
@@ -85,12 +85,12 @@ class Autoregressive(Method):
 
     @torch.no_grad()
     def sample(self, number: int, given: Tensor | None = None, length: int | None = None) -> Tensor:
-        """New pictures (number, C, H, W), value by value.
+        """New images (number, C, H, W), value by value.
 
         Args:
             number: how many.
             given: first values (number, k), to be gone on from.
-            length: values in all; a picture's unless given, then the result is (number, length).
+            length: values in all; an image's unless given, then the result is (number, length).
         """
         encoder: Any = self.encoder
         whole = math.prod(self.shape) if length is None else length
@@ -115,19 +115,19 @@ class Autoregressive(Method):
         spread = F.softplus(said[:, 1:]) + 1e-3
         return last + said[:, :1] + spread * torch.randn_like(last)
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures; their upper half gone on from; new ones. Nothing of texts and series."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """LazyImages; their upper half gone on from; new ones. Nothing of texts and series."""
         if min(self.shape[1:]) < 4:
             return {}
         half = self.views(Batch(x, torch.arange(len(x))))[:, : math.prod(self.shape) // 2]
         gone_on = self.sample(len(x), half)
         return {
-            "picture, and its first half gone on from": torch.stack([x, gone_on], 1),
+            "image, and its first half gone on from": torch.stack([x, gone_on], 1),
             "samples": self.sample(len(x))[:, None],
         }
 
-    def films(self, x: Tensor) -> dict[str, Tensor]:
-        """New pictures as they are written, row by row. Nothing of texts and series."""
+    def animate(self, x: Tensor) -> dict[str, Tensor]:
+        """New images as they are written, row by row. Nothing of texts and series."""
         if min(self.shape[1:]) < 4 or self.shape[0] != 1:
             return {}
         drawn = self.sample(min(6, len(x)))

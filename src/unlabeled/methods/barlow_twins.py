@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import barlow_twins
@@ -28,9 +28,9 @@ class BarlowTwins(Method):
     """
 
     by_stage = True
-    # The paper's is LARS at 0.2 per 256 pictures, 1000 epochs on ImageNet, batch 2048.
+    # The paper's is LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch 2048.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    # Correlations are estimated from 64 pictures: with more dimensions their noise is all there is.
+    # Correlations are estimated from 64 images: with more dimensions their noise is all there is.
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "dim": 128}}
 
     def __init__(
@@ -40,15 +40,15 @@ class BarlowTwins(Method):
         dim: int = 512,
         redundancy: float = 5e-3,
         scale: float = 0.024,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.head = mlp(self.encoder.dim, dim, dim, dim)
         self.redundancy, self.scale = redundancy, scale
-        self.augment = augment or Photo()
+        self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two random views of each picture, (B, C, H, W) each."""
+        """Two random views of each image, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:

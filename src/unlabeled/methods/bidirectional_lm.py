@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.vocabulary import PAD
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import Says, reader
+from unlabeled.encoders.text import LanguageModelHead, reader
 from unlabeled.parallel import mean_of
 
 
-class SurroundedWord(Method):
+class BidirectionalLM(Method):
     """p(w_i | all other words), by two networks that read towards the word from either side.
 
     Args:
@@ -28,12 +28,12 @@ class SurroundedWord(Method):
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "words"
     encoder_args: ClassVar = {"look": "sides"}
-    recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, cut: float = 0.25) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "surrounded_word", ("sides",))
-        self.says, self.cut = Says(known.dim, known), cut
+        known = reader(encoder, "bidirectional_lm", ("sides",))
+        self.says, self.cut = LanguageModelHead(known.dim, known), cut
 
     def views(self, batch: Batch) -> Tensor:
         """Tokens (B, n)."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, constant, cosine
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import cosine_distance
@@ -32,7 +32,7 @@ class BYOL(Method):
     """
 
     by_stage = True
-    # The paper's is LARS at 0.2 per 256 pictures, 1000 epochs on ImageNet, τ = 0.996.
+    # The paper's is LARS at 0.2 per 256 images, 1000 epochs on ImageNet, τ = 0.996.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
 
@@ -45,7 +45,7 @@ class BYOL(Method):
         momentum: float = 0.99,
         predictor: bool = True,
         stop_gradient: bool = True,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.head = mlp(self.encoder.dim, hidden, dim)
@@ -53,10 +53,10 @@ class BYOL(Method):
         self.target = EMA(nn.Sequential(self.encoder, self.head))
         self.momentum = cosine(momentum, 1.0) if momentum else constant(0.0)
         self.stop_gradient = stop_gradient
-        self.augment = augment or Photo()
+        self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two random views of each picture, (B, C, H, W) each."""
+        """Two random views of each image, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
@@ -64,11 +64,11 @@ class BYOL(Method):
         return self.head(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Squared distance of normalised prediction and target, both ways."""
+        """Squared distance of normalized prediction and target, both ways."""
         z1, z2 = (self.project(x) for x in views)  # (B, dim) each
         t1, t2 = (self.target(x) for x in views) if self.stop_gradient else (z1, z2)
         return cosine_distance(self.predictor(z1), t2) + cosine_distance(self.predictor(z2), t1)
 
     def update(self) -> None:
         """The target follows."""
-        self.target.follow(nn.Sequential(self.encoder, self.head), self.momentum(self.progress))
+        self.target.update(nn.Sequential(self.encoder, self.head), self.momentum(self.progress))

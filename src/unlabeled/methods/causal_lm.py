@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.vocabulary import FIRST_WORD, PAD
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import Says, reader
+from unlabeled.encoders.text import LanguageModelHead, reader
 from unlabeled.parallel import mean_of
 
 
-class NextWord(Method):
+class CausalLM(Method):
     """p(text) = Π p(w_i | w_1 … w_{i−1}), by a causal transformer or an LSTM.
 
     Args:
@@ -28,12 +28,12 @@ class NextWord(Method):
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "words"
     encoder_args: ClassVar = {"look": "back"}
-    recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, cut: float = 0.25) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "next_word", ("back",))
-        self.says, self.cut = Says(known.dim, known), cut
+        known = reader(encoder, "causal_lm", ("back",))
+        self.says, self.cut = LanguageModelHead(known.dim, known), cut
 
     def views(self, batch: Batch) -> Tensor:
         """Tokens (B, n)."""

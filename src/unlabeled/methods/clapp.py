@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from unlabeled.augmentations import View
+from unlabeled.augmentations import Augmentation
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.patches import Each, apart, side_by_side
 from unlabeled.errors import UserError
@@ -22,7 +22,7 @@ from unlabeled.parallel import gather, own, world_size
 
 
 class CLAPP(Method):
-    """In each stage u = z·W_k·c and max(0, 1 − y·u): y = 1 k steps on, −1 in another picture.
+    """In each stage u = z·W_k·c and max(0, 1 − y·u): y = 1 k steps on, −1 in another image.
 
     c is the same stage's activity z at the place from which is predicted (eq. 3; the lecture says
     "lateral connections"). No gradient goes from stage to stage. The lecture shows a positive or a
@@ -35,9 +35,9 @@ class CLAPP(Method):
             where is predicted from, and one of audio.
         rule: "autograd", or "hebbian": the explicit local rule (eq. 6–8), the same to the last
             digits, for stages of convolution and ReLU. Then nothing is propagated back.
-        samples: length of the pieces of sound that are learnt from; 0 takes recordings whole.
+        samples: length of the pieces of sound that are learned from; 0 takes recordings whole.
         jitter: view of every patch by itself; none unless given.
-        weak: view of whole pictures or recordings; mirroring of pictures unless given.
+        weak: view of whole images or recordings; mirroring of images unless given.
     """
 
     network = "patches"
@@ -55,8 +55,8 @@ class CLAPP(Method):
         skip: int | None = None,
         rule: Literal["autograd", "hebbian"] = "autograd",
         samples: int = 2560,
-        jitter: View | None = None,
-        weak: View | None = None,
+        jitter: Augmentation | None = None,
+        weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         if not hasattr(encoder, "places"):

@@ -1,7 +1,7 @@
-"""CLIP: which of some partners belongs to a picture, and which picture to a partner?
+"""CLIP: which of some partners belongs to an image, and which image to a partner?
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision",
-figure 3. A partner is a caption, or anything else that comes with the picture, such as a sound.
+figure 3. A partner is a caption, or anything else that comes with the image, such as a sound.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Affine, View
+from unlabeled.augmentations import Augmentation, RandomAffine
 from unlabeled.augmentations.tokens import packed
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.base import build
@@ -35,17 +35,17 @@ class Clip(Method):
         partner: encoder of the partners; text_transformer for captions, small for sounds.
         layers: of a transformer that reads captions.
         dim: of the space that both are mapped into.
-        temperature: τ at the start; it is learnt.
-        augment: the views of the pictures; the data set's own unless given.
-        partner_shape: of a picture's partners, how many to draw from and each one's tokens, or rows
+        temperature: τ at the start; it is learned.
+        augment: the views of the images; the data set's own unless given.
+        partner_shape: of an image's partners, how many to draw from and each one's tokens, or rows
             and columns; the data set's own unless given.
         vocabulary: number of tokens; the data set's own unless given.
     """
 
     reads: ClassVar = "pairs"
     # The paper: batch 32,768, 32 epochs of 400 million pairs; this is for some thousand on a core.
-    recipe = Recipe(epochs=60, batch_size=128, lr=1e-3, weight_decay=0.1, clip=1.0)
-    recipes: ClassVar = {"two_senses": {"partner": "small", "epochs": 30, "dim": 32}}
+    recipe = Recipe(epochs=60, batch_size=128, lr=1e-3, weight_decay=0.1, grad_clip_norm=1.0)
+    recipes: ClassVar = {"audiovisual_digits": {"partner": "small", "epochs": 30, "dim": 32}}
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Clip(Method):
         layers: int = 2,
         dim: int = 128,
         temperature: float = 0.07,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
         partner_shape: tuple[int, ...] = (1, 32),
         vocabulary: int = 4096,
     ) -> None:
@@ -69,7 +69,7 @@ class Clip(Method):
         self.see = nn.Linear(self.encoder.dim, dim, bias=False)
         self.hear = nn.Linear(partner_dim, dim, bias=False)
         self.scale = nn.Parameter(torch.tensor(-math.log(temperature)))  # log 1/τ
-        self.augment = augment or Affine()
+        self.augment = augment or RandomAffine()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """A view of each image (B, C, H, W), one of its partners, drawn, (B, …), and which image it
@@ -82,7 +82,7 @@ class Clip(Method):
         return self.augment(batch.x), batch.y[rows, drawn], row_ids(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """Pictures (B, C, H, W) -> unit vectors (B, dim)."""
+        """LazyImages (B, C, H, W) -> unit vectors (B, dim)."""
         return F.normalize(self.see(self.encoder(x)).float(), dim=1)
 
     def project_partner(self, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Colorization: which colours had this grey picture?
+"""Colorization: which colors had this gray image?
 
 Zhang, Isola, Efros 2016, "Colorful Image Colorization", sections 2.1–2.3.
 """
@@ -11,33 +11,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Flip, View
-from unlabeled.augmentations.color import colour_bins, grey, lab, rgb, soft_bins
+from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
+from unlabeled.augmentations.color import color_bins, gray, lab, rgb, soft_bins
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 from unlabeled.parallel import mean_over
 
 AT_MOST = 16
-"""Side of the map of colours that is predicted; colours vary less than lightness."""
+"""Side of the map of colors that is predicted; colors vary less than lightness."""
 
 
 class Colorization(Method):
-    """The encoder sees the picture in grey; a decoder says how likely each bin of colours is.
+    """The encoder sees the image in gray; a decoder says how likely each bin of colors is.
 
-    Rare colours weigh more, else all becomes brown: a pixel's weight is 1/((1 − λ) p + λ/Q) by the
-    share p of its bin among the training pictures, measured while it learns. The encoder sees the
-    grey of whatever it is given, afterwards too.
+    Rare colors weigh more, else all becomes brown: a pixel's weight is 1/((1 − λ) p + λ/Q) by the
+    share p of its bin among the training images, measured while it learns. The encoder sees the
+    gray of whatever it is given, afterwards too.
 
     Args:
-        rebalance: λ; 1 weighs all colours alike.
-        temperature: of the annealed mean, which turns probabilities into a colour.
+        rebalance: λ; 1 weighs all colors alike.
+        temperature: of the annealed mean, which turns probabilities into a color.
         width: of the decoder's last layer.
-        shape: channels, height and width of the pictures; the data set's own unless given.
-        weak: the view that loses its colours; mirroring unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
+        weak: the view that loses its colors; mirroring unless given.
     """
 
-    colour = True
-    encoder_args: ClassVar = {"grey": True}
+    needs_color = True
+    encoder_args: ClassVar = {"gray": True}
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=1e-3, weight_decay=1e-4)
     recipes: ClassVar = {"cifar10": MINUTES | {"epochs": 12, "lr": 1e-3}}
 
@@ -49,35 +49,35 @@ class Colorization(Method):
         temperature: float = 0.38,
         width: int = 32,
         shape: tuple[int, int, int] = (3, 32, 32),
-        weak: View | None = None,
+        weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
-        self.centres: Tensor
+        self.centers: Tensor
         self.shares: Tensor
-        bins = colour_bins()
-        self.register_buffer("centres", bins.clone(), persistent=False)
+        bins = color_bins()
+        self.register_buffer("centers", bins.clone(), persistent=False)
         self.register_buffer("shares", torch.full((len(bins),), 1 / len(bins)))
         side = (min(AT_MOST, shape[1]), min(AT_MOST, shape[2]))
         self.decoder = deconv(self.encoder.dim, (len(bins), *side), width)
         self.rebalance, self.temperature, self.side = rebalance, temperature, side
-        self.weak = weak or Flip()
+        self.weak = weak or RandomHorizontalFlip()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, H, W), and the colours to be told (B, 2, h, w) of a smaller map."""
+        """LazyImages (B, 3, H, W), and the colors to be told (B, 2, h, w) of a smaller map."""
         x = self.weak(batch.x)
         return x, F.adaptive_avg_pool2d(lab(x)[:, 1:], self.side)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy with the soft bins, each pixel by its colour's weight (eq. 2)."""
+        """Cross-entropy with the soft bins, each pixel by its color's weight (eq. 2)."""
         x, ab = views
-        target = soft_bins(ab.movedim(1, 3).flatten(0, 2), self.centres)  # (n, Q)
+        target = soft_bins(ab.movedim(1, 3).flatten(0, 2), self.centers)  # (n, Q)
         self.seen = target.mean(0)
         scores = self.scores(x).movedim(1, 3).flatten(0, 2)  # (n, Q)
         weight = self.weights()[target.argmax(1)]
         return (weight * F.cross_entropy(scores, target, reduction="none")).mean()
 
     def weights(self) -> Tensor:
-        """Of each bin (Q,); the mean over the training pictures is 1 (eq. 4)."""
+        """Of each bin (Q,); the mean over the training images is 1 (eq. 4)."""
         each = 1 / ((1 - self.rebalance) * self.shares + self.rebalance / len(self.shares))
         return each / (self.shares * each).sum()
 
@@ -86,16 +86,16 @@ class Colorization(Method):
         self.shares.lerp_(mean_over(self.seen), 0.02)
 
     def scores(self, x: Tensor) -> Tensor:
-        """Of each bin: pictures, of which the grey is seen, (B, 3, H, W) -> (B, Q, h, w)."""
-        return self.decoder(self.encoder(grey(x))).float()  # an encoder may see colors otherwise
+        """Of each bin: images, of which the gray is seen, (B, 3, H, W) -> (B, Q, h, w)."""
+        return self.decoder(self.encoder(gray(x))).float()  # an encoder may see colors otherwise
 
-    def colours(self, x: Tensor) -> Tensor:
-        """The annealed mean of the bins (eq. 5): pictures (B, 3, H, W) -> a*, b* (B, 2, H, W)."""
+    def colors(self, x: Tensor) -> Tensor:
+        """The annealed mean of the bins (eq. 5): images (B, 3, H, W) -> a*, b* (B, 2, H, W)."""
         likely = (self.scores(x) / self.temperature).softmax(1)
-        ab = torch.einsum("bqhw,qc->bchw", likely, self.centres)
+        ab = torch.einsum("bqhw,qc->bchw", likely, self.centers)
         return F.interpolate(ab, x.shape[2:], mode="bilinear", align_corners=False)
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures, their grey, and the colours that were told."""
-        told = rgb(torch.cat([lab(x)[:, :1], self.colours(x)], 1))
-        return {"picture, grey, colours told": torch.stack([x, grey(x), told], 1)}
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """LazyImages, their gray, and the colors that were told."""
+        told = rgb(torch.cat([lab(x)[:, :1], self.colors(x)], 1))
+        return {"image, gray, colors told": torch.stack([x, gray(x), told], 1)}

@@ -18,26 +18,26 @@ from unlabeled.parallel import sum_over
 
 
 class ContextEncoder(Method):
-    """L = λ_rec · L_rec + λ_adv · L_adv; two players, a painter and a critic, take turns.
+    """L = λ_rec · L_rec + λ_adv · L_adv; two optimized modules, a painter and a critic, take turns.
 
     The hole is filled with the mean of each image's visible pixels, so that the painter sees
     nothing of its content; the paper fills it with the mean of the data set. L_rec is the squared
-    error within the hole. The critic sees whole pictures, real ones and ones with the hole filled,
+    error within the hole. The critic sees whole images, real ones and ones with the hole filled,
     where the paper's sees the hole's content alone; it has the hinge loss and spectral norms, which
     do not need the paper's care for balance; it weighs 0.02 for the paper's 0.001, at which
     fillings stay as blurred as without it. The whole hole counts alike; the paper lets a rim of 7
     pixels overlap with what is seen, and count ten times.
 
     Args:
-        hole: "centre" is a quarter of the area; "blocks" are random squares of as much in all;
+        hole: "center" is a quarter of the area; "blocks" are random squares of as much in all;
             "top" is the upper half, to be told from the lower.
         reconstruction: λ_rec.
         adversary: λ_adv; 0 leaves the critic out of the painter's loss.
         width: of the painter's last layer and of the critic's first.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
-    players = ("painter", "critic")
+    optimized_modules = ("painter", "critic")
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
     recipes: ClassVar = {
         name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")
@@ -47,7 +47,7 @@ class ContextEncoder(Method):
         self,
         encoder: nn.Module,
         *,
-        hole: Literal["centre", "blocks", "top"] = "blocks",
+        hole: Literal["center", "blocks", "top"] = "blocks",
         reconstruction: float = 0.999,
         adversary: float = 0.02,
         width: int = 16,
@@ -59,7 +59,7 @@ class ContextEncoder(Method):
         self.hole, self.weights = hole, (reconstruction, adversary)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Pictures (B, C, H, W), and where they are missing (B, 1, H, W)."""
+        """LazyImages (B, C, H, W), and where they are missing (B, 1, H, W)."""
         return batch.x, holes(batch.x, self.hole)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
@@ -74,7 +74,7 @@ class ContextEncoder(Method):
         fooled = -self.critic(torch.where(missing, drawn, x)).float().mean()
         return reconstruction * error + adversary * fooled
 
-    def turns(self, views: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def optimizer_steps(self, views: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The painter, then the critic on what the painter then paints."""
         yield "painter", self.loss(views)
         x, missing = views
@@ -85,17 +85,17 @@ class ContextEncoder(Method):
 
     def update(self) -> None:
         """The critic's spectral norms follow its weights."""
-        self.critic.follow()
+        self.critic.update()
 
     def drawn(self, x: Tensor, missing: Tensor) -> Tensor:
         """Whole images from what is visible of them (B, C, H, W), in [0, 1]."""
         return self.painter(covered(x, missing)).float().sigmoid()
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures, with their hole, and filled."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """LazyImages, with their hole, and filled."""
         missing = holes(x, self.hole)
         filled = torch.where(missing, self.drawn(x, missing), x)
-        return {"picture, hole, filling": torch.stack([x, x.masked_fill(missing, 0.5), filled], 1)}
+        return {"image, hole, filling": torch.stack([x, x.masked_fill(missing, 0.5), filled], 1)}
 
 
 def covered(x: Tensor, missing: Tensor) -> Tensor:
@@ -106,10 +106,10 @@ def covered(x: Tensor, missing: Tensor) -> Tensor:
 
 
 def holes(x: Tensor, kind: str) -> Tensor:
-    """Where pictures (B, C, H, W) are missing: (B, 1, H, W), bool."""
+    """Where images (B, C, H, W) are missing: (B, 1, H, W), bool."""
     n, _, h, w = x.shape
     missing = torch.zeros(n, 1, h, w, dtype=torch.bool, device=x.device)
-    if kind == "centre":
+    if kind == "center":
         missing[:, :, h // 4 : h - h // 4, w // 4 : w - w // 4] = True
     elif kind == "top":
         missing[:, :, : h // 2] = True
@@ -117,8 +117,8 @@ def holes(x: Tensor, kind: str) -> Tensor:
         across = (torch.arange(w, device=x.device) + 0.5) / w
         down = (torch.arange(h, device=x.device) + 0.5) / h
         for _ in range(4):  # squares of a quarter of the side, which may overlap
-            centre = torch.rand(n, 2, device=x.device) * 0.75 + 0.125
-            in_x = (across - centre[:, :1]).abs() < 0.125
-            in_y = (down - centre[:, 1:]).abs() < 0.125
+            center = torch.rand(n, 2, device=x.device) * 0.75 + 0.125
+            in_x = (across - center[:, :1]).abs() < 0.125
+            in_y = (down - center[:, 1:]).abs() < 0.125
             missing |= (in_y[:, :, None] & in_x[:, None, :])[:, None]
     return missing

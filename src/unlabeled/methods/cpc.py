@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from unlabeled.augmentations import View
+from unlabeled.augmentations import Augmentation
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.objectives.predicted import Among, predictive, predictive_hinge
@@ -27,7 +27,7 @@ TURNS: dict[int, tuple[tuple[int, int], ...]] = {
 class CPC(Method):
     """z = encoder, c = what was seen until now; W_k c is to be like z, k steps ahead.
 
-    Sound goes forward in time, from a GRU's states. Patches of a picture are predicted downwards
+    Sound goes forward in time, from a GRU's states. Patches of an image are predicted downwards
     from a context of their own row and the two above, where v2's sees all rows above, or in four
     directions, each from a context of its own (v2).
 
@@ -40,13 +40,13 @@ class CPC(Method):
         steps: how many are predicted, each by its own W_k.
         skip: nearest steps that are left out; unless given, those of patches that share pixels with
             the context's, and none of audio.
-        negatives: from other places of the "same" recording or picture, from the same place of
+        negatives: from other places of the "same" recording or image, from the same place of
             "others", or "both".
         objective: InfoNCE over all negatives, or a hinge with one of them.
         directions: 1 (downwards, forward) or 4.
-        samples: length of the pieces of sound that are learnt from; 0 takes recordings whole.
+        samples: length of the pieces of sound that are learned from; 0 takes recordings whole.
         jitter: view of every patch by itself, as v2's patch augmentation; none unless given.
-        weak: view of whole pictures or recordings; mirroring of pictures unless given.
+        weak: view of whole images or recordings; mirroring of images unless given.
     """
 
     network = "patches"
@@ -68,8 +68,8 @@ class CPC(Method):
         objective: Literal["info_nce", "hinge"] = "info_nce",
         directions: Literal[1, 4] = 1,
         samples: int = 2560,
-        jitter: View | None = None,
-        weak: View | None = None,
+        jitter: Augmentation | None = None,
+        weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         if not hasattr(encoder, "predicted"):

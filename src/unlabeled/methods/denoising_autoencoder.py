@@ -1,4 +1,4 @@
-"""Denoising autoencoder: draw the clean picture from a damaged one.
+"""Denoising autoencoder: draw the clean image from a damaged one.
 
 Vincent, Larochelle, Lajoie, Bengio, Manzagol 2010, "Stacked Denoising Autoencoders", sections 3–4.
 """
@@ -18,7 +18,7 @@ from unlabeled.utils.state import eval_mode
 
 
 class DenoisingAutoencoder(Method):
-    """The encoder sees a damaged picture, a decoder draws what it was.
+    """The encoder sees a damaged image, a decoder draws what it was.
 
     Trained end to end, or greedily as in the paper: each stage of the encoder in turn, from the
     clean output of those before it, damaged again, while those before it rest.
@@ -27,10 +27,10 @@ class DenoisingAutoencoder(Method):
         noise: "masking" sets a share of the pixels to 0, "salt_pepper" sets it to 0 or 1,
             "gaussian" adds noise of that deviation.
         level: the share of pixels, or the deviation.
-        cost: "cross_entropy" of each pixel, for pictures of black and white; "mse" for others.
+        cost: "cross_entropy" of each pixel, for images of black and white; "mse" for others.
         stacked: whether stages are trained one after another, the same time each.
         width: of the decoder's last layer.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
@@ -59,11 +59,11 @@ class DenoisingAutoencoder(Method):
         self.back = nn.ModuleList(_ways_back(self.encoder, shape) if stacked else [])
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Damaged pictures and clean ones, (B, C, H, W) each."""
+        """Damaged images and clean ones, (B, C, H, W) each."""
         return self.damage(batch.x), batch.x
 
     def damage(self, x: Tensor) -> Tensor:
-        """Noise of the chosen kind on pictures or maps (B, C, H, W)."""
+        """Noise of the chosen kind on images or maps (B, C, H, W)."""
         if self.noise == "gaussian":
             return x + self.level * torch.randn_like(x)
         hit = torch.rand_like(x[:, :1]) < self.level
@@ -96,8 +96,8 @@ class DenoisingAutoencoder(Method):
             return F.mse_loss(drawn.sigmoid(), clean)
         return F.binary_cross_entropy_with_logits(drawn, clean)
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures, damaged and drawn anew."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """LazyImages, damaged and drawn anew."""
         damaged = self.damage(x)
         again = self.decoder(self.encoder(damaged)).float().sigmoid()
         return {"clean, damaged, drawn anew": torch.stack([x, damaged.clamp(0, 1), again], 1)}

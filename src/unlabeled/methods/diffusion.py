@@ -1,4 +1,4 @@
-"""Diffusion: learn to take away noise, and pictures come out of it.
+"""Diffusion: learn to take away noise, and images come out of it.
 
 Ho, Jain, Abbeel 2020, "Denoising Diffusion Probabilistic Models", algorithm 1; sampling of Song,
 Meng, Ermon 2021, "Denoising Diffusion Implicit Models"; guidance of Ho, Salimans 2022; v of
@@ -21,30 +21,30 @@ from unlabeled.errors import UserError
 
 
 class Diffusion(Method):
-    """The U-Net says which noise was added to a picture at a random time.
+    """The U-Net says which noise was added to an image at a random time.
 
-    It says so by v = √ᾱ · noise − √(1 − ᾱ) · picture. In the first paper it says the noise itself,
-    whose error is 1/√ᾱ times as large in the picture, so that short trainings end in pictures of
+    It says so by v = √ᾱ · noise − √(1 − ᾱ) · image. In the first paper it says the noise itself,
+    whose error is 1/√ᾱ times as large in the image, so that short trainings end in images of
     nothing but black and white.
 
-    Told a class, or the words of its name, it makes pictures of what is asked for; a share of the
-    pictures is shown without, so that it can also be asked for nothing, and guidance goes further
+    Told a class, or the words of its name, it makes images of what is asked for; a share of the
+    images is shown without, so that it can also be asked for nothing, and guidance goes further
     away from that. The moving average of its weights is what is kept and what draws.
 
     Args:
         condition: "none", "class", or "words" of the class's name, such as a caption.
-        steps: of time that are learnt; sampling takes fewer.
-        dropped: share of pictures shown without their condition.
+        steps: of time that are learned; sampling takes fewer.
+        dropped: share of images shown without their condition.
         momentum: of the moving average of the weights.
         classes: number of classes; the data set's own unless given.
         names: of the classes; the data set's own unless given.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
     network = "unet"
     recipe = Recipe(
         epochs=100, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0,
-        schedule="one_cycle", clip=1.0,
+        schedule="one_cycle", grad_clip_norm=1.0,
     )  # fmt: skip
     recipes: ClassVar = {"fashion_mnist": {"epochs": 8}}
 
@@ -78,7 +78,7 @@ class Diffusion(Method):
         self.momentum, self.classes, self.shape = momentum, classes, shape
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Pictures in [−1, 1] and noise (B, C, H, W), times (B,), and what is asked for (B,)."""
+        """Images in [−1, 1] and noise (B, C, H, W), times (B,), and what is asked for (B,)."""
         x = 2 * batch.x - 1
         step = torch.randint(1, self.steps + 1, (len(x),), device=x.device)
         asked = torch.full_like(step, self.classes) if batch.y is None else batch.y.clone()
@@ -106,18 +106,18 @@ class Diffusion(Method):
 
     def update(self) -> None:
         """The average follows."""
-        self.average.follow(self.net, self.momentum)
+        self.average.update(self.net, self.momentum)
 
     def sample(
         self, number: int, asked: Tensor | None = None, steps: int = 50, guidance: float = 2.0
     ) -> Tensor:
-        """New pictures (number, C, H, W) in [0, 1], by DDIM without noise between its steps.
+        """New images (number, C, H, W) in [0, 1], by DDIM without noise between its steps.
 
         Args:
             number: how many.
             asked: classes (number,); nothing is asked for unless given.
             steps: of sampling.
-            guidance: how far what is asked for is exaggerated; 1 is as learnt.
+            guidance: how far what is asked for is exaggerated; 1 is as learned.
         """
         *_, (_, clean) = self.way(number, asked, steps, guidance)
         return clean
@@ -126,7 +126,7 @@ class Diffusion(Method):
     def way(
         self, number: int, asked: Tensor | None = None, steps: int = 50, guidance: float = 2.0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """What `sample` goes through: at each step the noisy pictures, and what is seen in them."""
+        """What `sample` goes through: at each step the noisy images, and what is seen in them."""
         net: Any = self.average.module
         device = next(self.parameters()).device
         x = torch.randn(number, *self.shape, device=device)
@@ -144,27 +144,27 @@ class Diffusion(Method):
             yield ((x + 1) / 2).clamp(0, 1), ((clean + 1) / 2).clamp(0, 1)
             x = next_share.sqrt() * clean + (1 - next_share).sqrt() * noise
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """New pictures, of each class where it was told any."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """New images, of each class where it was told any."""
         if self.condition == "none":
             return {"samples": self.sample(len(x))[:, None]}
         asked = torch.arange(len(x), device=x.device) % self.classes
         drawn = self.sample(4 * len(x), asked.repeat_interleave(4))
         return {"samples, asked for each class": drawn.unflatten(0, (len(x), 4))}
 
-    def films(self, x: Tensor) -> dict[str, Tensor]:
-        """From noise to pictures; pictures of other than 1 or 3 channels are films themselves."""
+    def animate(self, x: Tensor) -> dict[str, Tensor]:
+        """From noise to images; images of other than 1 or 3 channels are videos themselves."""
         number = min(6, len(x))
         asked = torch.arange(number, device=x.device) * max(1, self.classes // number)
         told = None if self.condition == "none" else asked % self.classes
         if self.shape[0] not in (1, 3):
             return {"samples": self.sample(number, told)[:, :, None]}
         noisy, clean = zip(*self.way(number, told), strict=True)
-        return {"from noise to pictures": torch.stack([*noisy[::4], clean[-1]], 1)}
+        return {"from noise to images": torch.stack([*noisy[::4], clean[-1]], 1)}
 
 
 def mixed(x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """Pictures with as much noise as belongs to their time (their eq. 4)."""
+    """Images with as much noise as belongs to their time (their eq. 4)."""
     share = signal(time)[:, None, None, None]
     return share.sqrt() * x + (1 - share).sqrt() * noise
 

@@ -1,4 +1,4 @@
-"""DINO: learn to say what a slow teacher says, who sees more of the picture.
+"""DINO: learn to say what a slow teacher says, who sees more of the image.
 
 Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers", algorithm 1.
 """
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, cosine, linear
 from unlabeled.encoders.heads import PrototypeHead
 from unlabeled.objectives import dino
@@ -20,38 +20,38 @@ from unlabeled.parallel import mean_over
 
 
 class DINO(Method):
-    """Student and teacher put each picture into K classes that nobody named.
+    """Student and teacher put each image into K classes that nobody named.
 
     The teacher sees two whole views, the student small crops as well. Two things keep the teacher
-    from saying the same of all: its scores are centred by their running mean, else one class wins;
+    from saying the same of all: its scores are centered by their running mean, else one class wins;
     and sharpened by a low temperature, else all become alike. The teacher is what is kept.
 
     Args:
-        classes_learnt: K; 65536 in the paper.
+        classes_learned: K; 65536 in the paper.
         bottleneck: width before the last layer.
         hidden: width of the head's hidden layers; 2048 in the paper.
         temperature: of the student.
         teacher_temperature: of the teacher, after a rise from 0.04 over the first third.
         momentum: of the teacher, rising to 1 along half a cosine; 0.996 in the paper.
-        centre_momentum: of the centre.
-        centring: without it one class wins, the teacher's entropy falls to 0.
+        center_momentum: of the center.
+        centering: without it one class wins, the teacher's entropy falls to 0.
         sharpening: without it the teacher's temperature is the student's, and its entropy rises to
             ln K.
         frozen: share of training before the last layer moves; one epoch in the paper.
-        crops: small crops of each picture; 8 in the paper.
+        crops: small crops of each image; 8 in the paper.
         small: the view that makes a small crop, which then is halved in size.
         augment: the whole views; the data set's own unless given.
     """
 
     may_be_zero = ("crops",)
-    # The paper's is AdamW at 5e-4 per 256 pictures, weight decay 0.04 rising to 0.4, clipping at 3.
-    recipe = Recipe(epochs=100, batch_size=128, lr=5e-4, weight_decay=0.04, clip=3.0)
+    # The paper's is AdamW at 5e-4 per 256 images, weight decay 0.04 rising to 0.4, clipping at 3.
+    recipe = Recipe(epochs=100, batch_size=128, lr=5e-4, weight_decay=0.04, grad_clip_norm=3.0)
     recipes: ClassVar = {
         "dsprites": {
             **MINUTES,
             "epochs": 38,
             "lr": 2e-3,
-            "classes_learnt": 256,
+            "classes_learned": 256,
             "crops": 0,  # a small crop of a sprite is mostly black
         }
     }
@@ -60,36 +60,36 @@ class DINO(Method):
         self,
         encoder: nn.Module,
         *,
-        classes_learnt: int = 1024,
+        classes_learned: int = 1024,
         bottleneck: int = 128,
         hidden: int = 512,
         temperature: float = 0.1,
         teacher_temperature: float = 0.07,
         momentum: float = 0.99,
-        centre_momentum: float = 0.9,
-        centring: bool = True,
+        center_momentum: float = 0.9,
+        centering: bool = True,
         sharpening: bool = True,
         frozen: float = 0.01,
         crops: int = 4,
-        small: View | None = None,
-        augment: View | None = None,
+        small: Augmentation | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
-        head = PrototypeHead(self.encoder.dim, hidden, bottleneck, classes_learnt)
+        head = PrototypeHead(self.encoder.dim, hidden, bottleneck, classes_learned)
         self.student: Any = nn.Sequential(self.encoder, head)
         self.teacher = EMA(self.student)
         self.encoder = self.teacher.module[0]  # type: ignore[index]
-        self.centre: Tensor
-        self.register_buffer("centre", torch.zeros(classes_learnt))
-        self.temperature, self.centring = temperature, centring
+        self.center: Tensor
+        self.register_buffer("center", torch.zeros(classes_learned))
+        self.temperature, self.centering = temperature, centering
         rise = linear(0.04, teacher_temperature)
         self.teacher_temperature = (
             (lambda t: rise(min(1, 3 * t))) if sharpening else (lambda t: temperature)
         )
-        self.momentum, self.centre_momentum = cosine(momentum, 1.0), centre_momentum
+        self.momentum, self.center_momentum = cosine(momentum, 1.0), center_momentum
         self.frozen, self.crops = frozen, crops
-        self.small = small or Photo(scale=(0.05, 0.4))
-        self.augment = augment or Photo(scale=(0.4, 1.0))
+        self.small = small or SimCLRAugment(scale=(0.05, 0.4))
+        self.augment = augment or SimCLRAugment(scale=(0.4, 1.0))
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
         """Two whole views (B, C, H, W), then small crops (B, C, H/2, W/2)."""
@@ -114,24 +114,24 @@ class DINO(Method):
         return torch.stack([dino(s, t, self.temperature) for s, t in pairs]).mean()
 
     def targets(self, scores: Tensor) -> Tensor:
-        """What the teacher says, (B, K): centred, sharpened, sums to 1."""
-        return ((scores - self.centre) / self.teacher_temperature(self.progress)).softmax(1)
+        """What the teacher says, (B, K): centered, sharpened, sums to 1."""
+        return ((scores - self.center) / self.teacher_temperature(self.progress)).softmax(1)
 
     def update(self) -> None:
-        """The teacher follows; the centre, used before, moves to the mean score of all."""
-        self.teacher.follow(self.student, self.momentum(self.progress))
-        if self.centring:
-            self.centre.lerp_(mean_over(self.mean_score), 1 - self.centre_momentum)
+        """The teacher follows; the center, used before, moves to the mean score of all."""
+        self.teacher.update(self.student, self.momentum(self.progress))
+        if self.centering:
+            self.center.lerp_(mean_over(self.mean_score), 1 - self.center_momentum)
 
     @torch.no_grad()
     def entropy(self, x: Tensor) -> float:
-        """Of what the teacher says of a picture, on average, as a share of ln K: 0 one, 1 all."""
+        """Of what the teacher says of an image, on average, as a share of ln K: 0 one, 1 all."""
         p = self.targets(self.teacher(x))
         return float(torch.special.entr(p).sum(1).mean() / math.log(p.shape[1]))
 
     @torch.no_grad()
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Each picture and where each head of a transformer's last block looks."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """Each image and where each head of a transformer's last block looks."""
         if not hasattr(self.encoder, "attention"):
             return {}
         look = self.encoder.attention(x).float()  # (B, heads, rows, columns)

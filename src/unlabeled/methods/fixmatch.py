@@ -1,4 +1,4 @@
-"""FixMatch: be sure of a picture, then name it when it is hardly to be recognised.
+"""FixMatch: be sure of an image, then name it when it is hardly to be recognized.
 
 Sohn et al. 2020, "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
 algorithm 1.
@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, RandomCrop, View
-from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
+from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
+from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
 
 
 class FixMatch(Method):
     """The class of a weak view, where it is sure, is the label of a strong view.
 
-    Every picture of the batch counts as one without a label: the paper, too, puts those with one
+    Every image of the batch counts as one without a label: the paper, too, puts those with one
     among the others (section 2, footnote). Both views go through the network as one batch, so that
     BatchNorm sees them together, as in the authors' code. That code judges a moving average of the
     weights; here it is the network itself.
@@ -34,12 +34,17 @@ class FixMatch(Method):
     """
 
     supervised = True
-    # The paper's but for its 2²⁰ steps and Nesterov's momentum (table 4): μ = 7 pictures without a
+    # The paper's but for its 2²⁰ steps and Nesterov's momentum (table 4): μ = 7 images without a
     # label for each with one.
     recipe = Recipe(
-        epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4, labelled=1 / 8
+        epochs=100,
+        batch_size=512,
+        optimizer="sgd",
+        lr=0.03,
+        weight_decay=5e-4,
+        labeled_fraction=1 / 8,
     )
-    recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 5, "lr": 4e-3}}
+    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
 
     def __init__(
         self,
@@ -48,16 +53,16 @@ class FixMatch(Method):
         weight: float = 1.0,
         threshold: float = 0.95,
         classes: int = 10,
-        weak: View | None = None,
-        augment: View | None = None,
+        weak: Augmentation | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.weight, self.threshold = weight, threshold
-        self.weak, self.augment = weak or RandomCrop(), augment or Photo()
+        self.weak, self.augment = weak or RandomCrop(), augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """A weak and a strong view of each picture, (B, C, H, W) each; its label or −1 (B,)."""
+        """A weak and a strong view of each image, (B, C, H, W) each; its label or −1 (B,)."""
         assert batch.y is not None
         return self.weak(batch.x), self.augment(batch.x), batch.y
 

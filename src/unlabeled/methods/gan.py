@@ -1,4 +1,4 @@
-"""GAN: a generator makes pictures from noise, a critic tells them from real ones.
+"""GAN: a generator makes images from noise, a critic tells them from real ones.
 
 Goodfellow et al. 2014, "Generative Adversarial Nets"; the hinge loss of Lim, Ye 2017 and Miyato et
 al. 2018; with `bigan` Donahue, Krähenbühl, Darrell 2017, "Adversarial Feature Learning".
@@ -22,21 +22,21 @@ SETTLING = 16
 
 
 class GAN(Method):
-    """Two players take turns; the critic has spectral norms, which keep it from running away.
+    """Generator and critic take turns; spectral norms keep the critic from diverging.
 
-    The encoder learns which noise a picture came from. Without `bigan` it regresses the noise of
-    generated pictures and has no part in the game (the paper's "latent regressor"); with it, the
-    critic judges pictures together with their codes, and encoder and generator fool it together.
+    The encoder learns which noise an image came from. Without `bigan` it regresses the noise of
+    generated images and has no part in the game (the paper's "latent regressor"); with it, the
+    critic judges images together with their codes, and encoder and generator fool it together.
 
     Args:
-        code: numbers of noise that a picture is made from.
+        code: numbers of noise that an image is made from.
         width: of the generator's last layer and the critic's first.
         bigan: whether the encoder plays.
         momentum: of the moving average of the generator, from which samples are drawn.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
-    players = ("generator", "critic")
+    optimized_modules = ("generator", "critic")
     recipe = Recipe(
         epochs=100, batch_size=64, optimizer="adam", lr=2e-4, weight_decay=0.0,
         schedule="constant", beta1=0.5,
@@ -56,17 +56,17 @@ class GAN(Method):
         super().__init__(encoder)
         self.generator = nn.ModuleDict(
             {
-                "pictures": deconv(code, shape, width),
+                "images": deconv(code, shape, width),
                 "encoder": self.encoder,
                 "codes": nn.Linear(self.encoder.dim, code),
             }
         )
         self.critic = Critic(shape, width, code if bigan else 0)
-        self.average = Average(self.generator["pictures"])
+        self.average = Average(self.generator["images"])
         self.code, self.bigan, self.momentum = code, bigan, momentum
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Real pictures (B, C, H, W), and noise for as many others (B, code)."""
+        """Real images (B, C, H, W), and noise for as many others (B, code)."""
         return batch.x, torch.randn(len(batch.x), self.code, device=batch.x.device)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
@@ -79,7 +79,7 @@ class GAN(Method):
         guessed = self.codes(made.detach())
         return F.mse_loss(guessed, noise) - self.critic(made).float().mean()
 
-    def turns(self, views: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def optimizer_steps(self, views: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The generator, then the critic on what the generator makes now."""
         yield "generator", self.loss(views)
         real, noise = views
@@ -91,28 +91,28 @@ class GAN(Method):
 
     def update(self) -> None:
         """Spectral norms follow the critic, the average follows the generator."""
-        self.critic.follow()
-        self.average.follow(self.generator["pictures"], self.momentum)
+        self.critic.update()
+        self.average.update(self.generator["images"], self.momentum)
 
     def made(self, noise: Tensor) -> Tensor:
-        """Noise (B, code) -> pictures in [0, 1]."""
-        return self.generator["pictures"](noise).float().sigmoid()
+        """Noise (B, code) -> images in [0, 1]."""
+        return self.generator["images"](noise).float().sigmoid()
 
     def codes(self, x: Tensor) -> Tensor:
-        """The noise that pictures seem to come from, (B, code)."""
+        """The noise that images seem to come from, (B, code)."""
         return self.generator["codes"](self.encoder(x)).float()
 
     def judged(
         self, real: Tensor, codes: Tensor | None, made: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The critic's scores of real and of made pictures, (B, 1) each."""
+        """The critic's scores of real and of made images, (B, 1) each."""
         both = torch.cat([codes, noise]) if self.bigan and codes is not None else None
         real_score, false_score = self.critic(torch.cat([real, made]), both).float().chunk(2)
         return real_score, false_score
 
     @torch.no_grad()
     def sample(self, number: int) -> Tensor:
-        """New pictures (number, C, H, W) in [0, 1], by the generator's average."""
+        """New images (number, C, H, W) in [0, 1], by the generator's average."""
         device = next(self.parameters()).device
         noise = torch.randn(number, self.code, device=device)
         return self.settled()(noise).float().sigmoid()
@@ -133,10 +133,10 @@ class GAN(Method):
         return net.eval()
 
     @torch.no_grad()
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """New pictures; and pictures, encoded and made again."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """New images; and images, encoded and made again."""
         again = self.settled()(self.codes(x)).float().sigmoid()
         return {
             "samples": self.sample(len(x))[:, None],
-            "picture, encoded and made again": torch.stack([x, again], 1),
+            "image, encoded and made again": torch.stack([x, again], 1),
         }

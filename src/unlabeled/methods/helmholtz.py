@@ -1,4 +1,4 @@
-"""Helmholtz machine: recognise while awake, dream while asleep, and learn each from the other.
+"""Helmholtz machine: recognize while awake, dream while asleep, and learn each from the other.
 
 Hinton, Dayan, Frey, Neal 1995, "The Wake-Sleep Algorithm for Unsupervised Neural Networks".
 """
@@ -19,14 +19,14 @@ from unlabeled.errors import UserError
 
 
 class Helmholtz(Method):
-    """Two nets of binary units, one from pictures up to causes, one from causes down to pictures.
+    """Two nets of binary units, one from images up to causes, one from causes down to images.
 
     Awake, causes are drawn by recognition and the generative weights learn to predict the layer
-    below; asleep, a picture is dreamt and the recognition weights learn what it was dreamt from.
+    below; asleep, an image is dreamt and the recognition weights learn what it was dreamt from.
     Both are one delta rule, the gradient of the loss here.
 
     Args:
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
     network = "dense"
@@ -52,14 +52,14 @@ class Helmholtz(Method):
         return torch.bernoulli(batch.x.flatten(1).clamp(0, 1))
 
     def loss(self, views: Tensor) -> Tensor:
-        """The wake phase's cost and the sleep phase's, nats a picture."""
+        """The wake phase's cost and the sleep phase's, nats an image."""
         with torch.no_grad():
-            awake, asleep = self.recognise(views), self.dream(len(views))
+            awake, asleep = self.recognize(views), self.dream(len(views))
         wake = -self.log_generative(awake).mean()
         sleep = -self.log_recognition(asleep).mean()
         return wake + sleep
 
-    def recognise(self, v: Tensor) -> list[Tensor]:
+    def recognize(self, v: Tensor) -> list[Tensor]:
         """Layers from pixels up, each drawn by recognition: (B, units) each."""
         layers = [v]
         for up in self.up:
@@ -91,7 +91,7 @@ class Helmholtz(Method):
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))
         found = []
         for _ in range(draws):
-            layers = self.recognise(v)
+            layers = self.recognize(v)
             found.append(self.log_generative(layers) - self.log_recognition(layers))
         return torch.stack(found).mean(0)
 
@@ -101,12 +101,12 @@ class Helmholtz(Method):
         return self.down[0](self.dream(number)[1]).float().sigmoid().view(-1, *self.shape)
 
     @torch.no_grad()
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Dreams, and pictures with what their causes bring to mind."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """Dreams, and images with what their causes bring to mind."""
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))
-        again = self.down[0](self.recognise(v)[1]).float().sigmoid()
+        again = self.down[0](self.recognize(v)[1]).float().sigmoid()
         return {
-            "picture and what it brings to mind": torch.stack([x, again.view_as(x)], 1),
+            "image and what it brings to mind": torch.stack([x, again.view_as(x)], 1),
             "samples": self.sample(len(x))[:, None],
         }
 

@@ -1,4 +1,4 @@
-"""Instance discrimination: every picture is a class of its own, kept in a memory bank.
+"""Instance discrimination: every image is a class of its own, kept in a memory bank.
 
 Wu, Xiong, Yu, Lin 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination".
 """
@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
 from unlabeled.objectives import info_nce
 
 
 class InstanceDiscrimination(Method):
-    """A view of a picture should find the picture's row in the bank among others' rows.
+    """A view of an image should find the image's row in the bank among others' rows.
 
     The softmax of eq. 2 is taken over the own row and a random sample of others, anew in each step
     and from the whole bank; a row that was drawn is left out for its own image only. The paper
@@ -26,8 +26,8 @@ class InstanceDiscrimination(Method):
         dim: width of the projection and of the bank.
         temperature: τ.
         negatives: rows drawn in each step; 4096 in the paper.
-        momentum: share of a row that stays when its picture is seen again.
-        pictures: rows of the bank; those of the data set.
+        momentum: share of a row that stays when its image is seen again.
+        images: rows of the bank; those of the data set.
         augment: the view; the data set's own unless given.
     """
 
@@ -42,17 +42,17 @@ class InstanceDiscrimination(Method):
         temperature: float = 0.07,
         negatives: int = 1024,
         momentum: float = 0.5,
-        pictures: int = 10_000,
-        augment: View | None = None,
+        images: int = 10_000,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.head = nn.Linear(self.encoder.dim, dim)
-        self.bank = MemoryBank(pictures, dim, momentum)
+        self.bank = MemoryBank(images, dim, momentum)
         self.temperature, self.negatives = temperature, negatives
-        self.augment = augment or Photo()
+        self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """A random view of each picture (B, C, H, W), its row (B,), and rows of others."""
+        """A random view of each image (B, C, H, W), its row (B,), and rows of others."""
         others = self.bank.draw(self.negatives)
         return self.augment(batch.x), batch.index, others
 
@@ -69,5 +69,5 @@ class InstanceDiscrimination(Method):
         return info_nce(z, own, self.temperature, noise, index, others)
 
     def update(self) -> None:
-        """Rows of the pictures just seen move towards their new embeddings."""
-        self.bank.follow(*self.seen)
+        """Rows of the images just seen move towards their new embeddings."""
+        self.bank.update(*self.seen)

@@ -1,4 +1,4 @@
-"""Jigsaw: the tiles of a picture were shuffled; in which order?
+"""Jigsaw: the tiles of an image were shuffled; in which order?
 
 Noroozi, Favaro 2016, "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles".
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Flip, View
+from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
 from unlabeled.augmentations.patches import each_normal, permutations, tiles
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
@@ -20,17 +20,17 @@ from unlabeled.encoders.heads import mlp
 class Jigsaw(Method):
     """All tiles go through the same encoder; a head sees them side by side and names the order.
 
-    Orders are as unlike each other as possible; tiles are normalised one by one, with gap and
+    Orders are as unlike each other as possible; tiles are normalized one by one, with gap and
     jitter, so that neither edges nor brightness give them away.
 
     Args:
         pieces: down and across.
         orders: how many there are to choose from; 1000 in the paper.
         share: of a cell's side that a tile takes.
-        tile: side to which tiles are resized; half of the picture's unless given. An encoder of one
+        tile: side to which tiles are resized; half of the image's unless given. An encoder of one
             size only needs that size.
         hidden: width of the hidden layer above all tiles.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
         weak: the view that is cut; mirroring unless given.
     """
 
@@ -49,7 +49,7 @@ class Jigsaw(Method):
         tile: int | None = None,
         hidden: int = 512,
         shape: tuple[int, int, int] = (3, 32, 32),
-        weak: View | None = None,
+        weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.orders: Tensor
@@ -58,10 +58,10 @@ class Jigsaw(Method):
         self.classifier = mlp(pieces**2 * self.encoder.dim, hidden, len(found))
         self.pieces, self.share = pieces, share
         self.tile = tile or min(shape[1:]) // 2
-        self.weak = weak or Flip()
+        self.weak = weak or RandomHorizontalFlip()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Shuffled tiles of each picture (B, n², C, s, s), and which order it is (B,)."""
+        """Shuffled tiles of each image (B, n², C, s, s), and which order it is (B,)."""
         cut = each_normal(tiles(self.weak(batch.x), self.pieces, self.share, self.tile))
         order = torch.randint(len(self.orders), (len(cut),), device=cut.device)
         rows = torch.arange(len(cut), device=cut.device)[:, None]
@@ -76,7 +76,7 @@ class Jigsaw(Method):
         """Cross-entropy of the orders."""
         return F.cross_entropy(self.scores(views[0]), views[1])
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
         """Puzzles, and how the network solved them."""
         shuffled, _ = self.views(Batch(x, torch.arange(len(x), device=x.device)))
         said = self.orders[self.scores(shuffled).argmax(1)]  # (B, n²): tile i belongs at said[i]
@@ -85,7 +85,7 @@ class Jigsaw(Method):
         return {"puzzle and solution": torch.stack(sheets, 1)}
 
     def _laid(self, t: Tensor) -> Tensor:
-        """Tiles (B, n², C, s, s) as one picture in [0, 1] (B, C, n·s, n·s)."""
+        """Tiles (B, n², C, s, s) as one image in [0, 1] (B, C, n·s, n·s)."""
         n = self.pieces
         lowest, highest = t.amin((1, 2, 3, 4), True), t.amax((1, 2, 3, 4), True)
         t = (t - lowest) / (highest - lowest).clamp(min=1e-6)

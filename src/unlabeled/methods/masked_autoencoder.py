@@ -26,21 +26,21 @@ class MaskedAutoencoder(Method):
     The transformer's class token, which is what it embeds afterwards, gathers the visible patches
     and goes into the decoder beside them (the paper's appendix A.1), so that it learns, too.
 
-    A convolutional network sees the picture with grey in place of what is hidden. The error is
+    A convolutional network sees the image with gray in place of what is hidden. The error is
     counted on hidden patches alone.
 
     Args:
         share: of the patches that are hidden.
-        normalise: whether each patch is drawn less its own mean and over its own deviation; a patch
+        normalize: whether each patch is drawn less its own mean and over its own deviation; a patch
             of one value, a pixel of one channel, is drawn as it is.
         width: of the drawing transformer, or of the drawing network's last layer.
         depth: blocks of the drawing transformer; 8 in the paper.
-        patch: side of a patch; the transformer's own, else an eighth of the picture's unless given.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        patch: side of a patch; the transformer's own, else an eighth of the image's unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
     may_be_zero = ("depth",)
-    # The paper's is AdamW at 1.5e-4 per 256 pictures, weight decay 0.05, 800 epochs.
+    # The paper's is AdamW at 1.5e-4 per 256 images, weight decay 0.05, 800 epochs.
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adamw", lr=1e-3, weight_decay=0.05)
     recipes: ClassVar = {
         name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")
@@ -51,7 +51,7 @@ class MaskedAutoencoder(Method):
         encoder: nn.Module,
         *,
         share: float = 0.75,
-        normalise: bool = True,
+        normalize: bool = True,
         width: int = 48,
         depth: int = 2,
         patch: int | None = None,
@@ -72,14 +72,14 @@ class MaskedAutoencoder(Method):
                 f"{height}×{wide}; give a smaller --patch, at most half of a side"
             )
         pixels = channels * self.patch**2
-        self.share, self.normalise = share, normalise and pixels > 1
+        self.share, self.normalize = share, normalize and pixels > 1
         if isinstance(encoder, ViT):
             self.decoder: nn.Module = _Drawing(encoder.dim, width, depth, self.grid, pixels)
         else:
             self.decoder = deconv(self.encoder.dim, shape, width)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Pictures (B, C, H, W), and their patches in random order (B, N): the first are seen."""
+        """LazyImages (B, C, H, W), and their patches in random order (B, N): the first are seen."""
         places = self.grid[0] * self.grid[1]
         return batch.x, torch.rand(len(batch.x), places, device=batch.x.device).argsort(1)
 
@@ -104,7 +104,7 @@ class MaskedAutoencoder(Method):
     def targets(self, x: Tensor) -> Tensor:
         """What is to be drawn, (B, N, C·p·p)."""
         wanted = self.patches(x).float()
-        if self.normalise:
+        if self.normalize:
             mean, std = wanted.mean(2, keepdim=True), wanted.std(2, keepdim=True)
             wanted = (wanted - mean) / (std + 1e-2)
         return wanted
@@ -121,18 +121,18 @@ class MaskedAutoencoder(Method):
         return self.patches(self.decoder(self.encoder(self.covered(x, visible))).float())
 
     def covered(self, x: Tensor, visible: Tensor) -> Tensor:
-        """Pictures with grey in place of hidden patches."""
+        """Images with gray in place of hidden patches."""
         keep = torch.zeros(len(x), self.grid[0] * self.grid[1], device=x.device)
         keep = keep.scatter_(1, visible, 1).view(-1, 1, *self.grid)
         keep = keep.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3).bool()
         down, right = x.shape[2] - keep.shape[2], x.shape[3] - keep.shape[3]
         return torch.where(F.pad(keep, (0, right, 0, down)), x, 0.5)
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures, what is seen of them, and what is drawn."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """LazyImages, what is seen of them, and what is drawn."""
         _, order = self.views(Batch(x, torch.arange(len(x), device=x.device)))
         drawn = self.drawn(x, order)
-        if self.normalise:  # with the true mean and deviation, as the paper's pictures have it
+        if self.normalize:  # with the true mean and deviation, as the paper's images have it
             own = self.patches(x)
             drawn = drawn * (own.std(2, keepdim=True) + 1e-2) + own.mean(2, keepdim=True)
         sides: Any = [side * self.patch for side in self.grid]
@@ -140,7 +140,7 @@ class MaskedAutoencoder(Method):
         down, right = x.shape[2] - sides[0], x.shape[3] - sides[1]
         whole = F.pad(whole.clamp(0, 1), (0, right, 0, down))
         seen = self.covered(x, order[:, : self.seen])
-        return {"picture, what is seen, drawn": torch.stack([x, seen, whole], 1)}
+        return {"image, what is seen, drawn": torch.stack([x, seen, whole], 1)}
 
 
 class _Drawing(nn.Module):

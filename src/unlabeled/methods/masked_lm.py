@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.tokens import hide
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import Says, reader
+from unlabeled.encoders.text import LanguageModelHead, reader
 from unlabeled.parallel import mean_of
 
 
-class MaskedWords(Method):
+class MaskedLM(Method):
     """A share of the words is hidden, of those 80 % by a mask, 10 % by another word.
 
     Words are tokens here. As in the paper, each is hidden by itself, so that the pieces of a word
@@ -31,12 +31,12 @@ class MaskedWords(Method):
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "words"
     # Batch and epochs for minutes on a core; BERT takes 256 texts of 512 tokens, a million steps.
-    recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, share: float = 0.15) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "masked_words", ("both",))
-        self.says, self.share = Says(known.dim, known), share
+        known = reader(encoder, "masked_lm", ("both",))
+        self.says, self.share = LanguageModelHead(known.dim, known), share
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """What is seen, the whole text, and which words are asked for, (B, n) each."""

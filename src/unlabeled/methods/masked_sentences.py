@@ -31,7 +31,7 @@ class MaskedSentences(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, temperature: float = 0.1, heads: int = 4) -> None:
         super().__init__(encoder)

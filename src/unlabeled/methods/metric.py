@@ -9,31 +9,31 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import RandomCrop, View
+from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.objectives.named import Shelved, check, labelled_loss
+from unlabeled.objectives.named import Shelved, check, labeled_loss
 from unlabeled.parallel import gather
 
 
 class Metric(Method):
-    """One view of each picture, four of a class in a batch, and the objective of all of them.
+    """One view of each image, four of a class in a batch, and the objective of all of them.
 
-    It is judged on classes it never saw. Objectives of pairs take two pictures of each class at a
+    It is judged on classes it never saw. Objectives of pairs take two images of each class at a
     time.
 
     Args:
-        objective: what is minimised: `unlabeled list objectives` says what each is.
+        objective: what is minimized: `unlabeled list objectives` says what each is.
         dim: width of a linear projection; 0 compares the features themselves.
         margin: of the objective, where it has one; its own unless given.
         temperature: of the objective, where it has one; its own unless given.
-        regularisation: of the objective, where it has one; its own unless given.
+        regularization: of the objective, where it has one; its own unless given.
         mining: which triplets count; "all", "hard" or "semi-hard".
         augment: the view; the data set's for labeled training unless given.
     """
 
     supervised = True
     weak_augment = True
-    group = 4
+    samples_per_class = 4
     recipe = Recipe(epochs=40, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {
         "omniglot": {"epochs": 20, "schedule": "one_cycle"},
@@ -48,9 +48,9 @@ class Metric(Method):
         dim: int = 0,
         margin: float | None = None,
         temperature: float | None = None,
-        regularisation: float | None = None,
+        regularization: float | None = None,
         mining: str | None = None,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.head = nn.Linear(self.encoder.dim, dim) if dim else nn.Identity()
@@ -60,14 +60,14 @@ class Metric(Method):
             {
                 "margin": margin,
                 "temperature": temperature,
-                "regularisation": regularisation,
+                "regularization": regularization,
                 "mining": mining,
             },
         )
         self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One random view of each picture (B, C, H, W), and its label (B,)."""
+        """One random view of each image (B, C, H, W), and its label (B,)."""
         assert batch.y is not None
         return self.augment(batch.x), batch.y
 
@@ -78,4 +78,4 @@ class Metric(Method):
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """The objective of the batch of all processes."""
         x, y = views
-        return labelled_loss(self.objective, gather(self.project(x)), gather(y), **self.options)
+        return labeled_loss(self.objective, gather(self.project(x)), gather(y), **self.options)

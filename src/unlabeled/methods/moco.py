@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import info_nce
@@ -37,7 +37,7 @@ class MoCo(Method):
         augment: the views; the data set's own unless given.
     """
 
-    # The papers' is SGD at 0.03 per 256 pictures.
+    # The papers' is SGD at 0.03 per 256 images.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.06, weight_decay=5e-4)
     # A longer queue holds keys of a network that has moved on: queries then know their own key by
     # its freshness, and learn nothing else.
@@ -62,7 +62,7 @@ class MoCo(Method):
         momentum: float = 0.99,
         temperature: float = 0.2,
         splits: int = 8,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
@@ -73,10 +73,10 @@ class MoCo(Method):
         self.place: Tensor
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
         self.momentum, self.temperature, self.splits = momentum, temperature, splits
-        self.augment = augment or Photo()
+        self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two random views of each picture, (B, C, H, W) each."""
+        """Two random views of each image, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class MoCo(Method):
 
     def update(self) -> None:
         """The key network follows; the oldest keys give way to the new ones of all processes."""
-        self.target.follow(nn.Sequential(self.encoder, self.head), self.momentum)
+        self.target.update(nn.Sequential(self.encoder, self.head), self.momentum)
         keys = gather(self.keys)[: len(self.queue)]
         rows = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[rows] = keys

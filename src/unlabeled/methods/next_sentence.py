@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.tokens import elsewhere, tokens_of
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import Verdict, reader
+from unlabeled.encoders.text import SentencePairHead, reader
 from unlabeled.errors import UserError
 
 
@@ -30,11 +30,11 @@ class NextSentence(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
         super().__init__(encoder)
-        self.verdict = Verdict(reader(encoder, "next_sentence", ("both",)), words, share)
+        self.verdict = SentencePairHead(reader(encoder, "next_sentence", ("both",)), words, share)
 
     def halves(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens of a first half and of a second one, (B, K / 2 · L), and if it follows (B,)."""

@@ -1,4 +1,4 @@
-"""PIRL: a picture and its transformed copy should have the same place in memory.
+"""PIRL: an image and its transformed copy should have the same place in memory.
 
 Misra, van der Maaten 2020, "Self-Supervised Learning of Pretext-Invariant Representations", eq. 5.
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.augmentations.image import quarter_turns
 from unlabeled.augmentations.patches import each_normal, tiles
 from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
@@ -19,10 +19,10 @@ from unlabeled.objectives import info_nce
 
 
 class PIRL(Method):
-    """Where a pretext task asks what was done to a picture, this asks to forget it.
+    """Where a pretext task asks what was done to an image, this asks to forget it.
 
-    Both the picture and its turned or shuffled copy, each through a head of its own, should find
-    the picture's row in the bank. The softmax runs over the own row and sampled others (the paper:
+    Both the image and its turned or shuffled copy, each through a head of its own, should find
+    the image's row in the bank. The softmax runs over the own row and sampled others (the paper:
     noise-contrastive estimation of the same).
 
     Args:
@@ -30,11 +30,11 @@ class PIRL(Method):
             order, whose features a head sees side by side.
         dim: width of the projections and of the bank.
         temperature: τ.
-        share: λ, weight of the copy's loss; the rest is the picture's own.
+        share: λ, weight of the copy's loss; the rest is the image's own.
         negatives: rows drawn in each step, each left out for its own image; 32000 in the paper.
-        momentum: share of a row that stays when its picture is seen again.
-        pictures: rows of the bank; those of the data set.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        momentum: share of a row that stays when its image is seen again.
+        images: rows of the bank; those of the data set.
+        shape: channels, height and width of the images; the data set's own unless given.
         augment: the view that is then turned or cut; the data set's own unless given.
     """
 
@@ -51,18 +51,18 @@ class PIRL(Method):
         share: float = 0.5,
         negatives: int = 1024,
         momentum: float = 0.5,
-        pictures: int = 10_000,
+        images: int = 10_000,
         shape: tuple[int, int, int] = (3, 32, 32),
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
         self.head, self.turned_head = nn.Linear(d, dim), nn.Linear(d, dim)
         self.join = nn.Linear(9 * dim, dim) if task == "jigsaw" else nn.Identity()
         self.task, self.tile = task, min(shape[1:]) // 2
-        self.bank = MemoryBank(pictures, dim, momentum)
+        self.bank = MemoryBank(images, dim, momentum)
         self.temperature, self.share, self.negatives = temperature, share, negatives
-        self.augment = augment or Photo()
+        self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A view (B, C, H, W), a turned or cut one, the rows of both (B,), rows of others."""
@@ -71,7 +71,7 @@ class PIRL(Method):
         return self.augment(batch.x), changed, batch.index, others
 
     def change(self, x: Tensor) -> Tensor:
-        """Turned pictures (B, C, H, H), or their tiles in random order (B, 9, C, s, s)."""
+        """Turned images (B, C, H, H), or their tiles in random order (B, 9, C, s, s)."""
         if self.task == "rotation":
             return quarter_turns(x, torch.randint(1, 4, (len(x),), device=x.device))
         cut = each_normal(tiles(x, 3, size=self.tile))
@@ -79,7 +79,7 @@ class PIRL(Method):
         return cut[torch.arange(len(x), device=x.device)[:, None], order]
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        """InfoNCE of the changed copy and of the picture with its row in the bank."""
+        """InfoNCE of the changed copy and of the image with its row in the bank."""
         x, changed, index, others = views
         if self.task == "rotation":
             h, h_changed = self.encoder(torch.cat([x, changed])).chunk(2)
@@ -97,5 +97,5 @@ class PIRL(Method):
         return self.share * changed_loss + (1 - self.share) * loss
 
     def update(self) -> None:
-        """Rows of the pictures just seen move towards their new embeddings."""
-        self.bank.follow(*self.seen)
+        """Rows of the images just seen move towards their new embeddings."""
+        self.bank.update(*self.seen)

@@ -1,4 +1,4 @@
-"""Pseudo-labels: what the network believes of a picture without a label is taken for its label.
+"""Pseudo-labels: what the network believes of an image without a label is taken for its label.
 
 Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural
 Networks", eq. 15 and 16.
@@ -11,17 +11,17 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import RandomCrop, View
-from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
+from unlabeled.augmentations import Augmentation, RandomCrop
+from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.objectives import known_cross_entropy
 from unlabeled.parallel import mean_of
 
 
 class PseudoLabel(Method):
-    """Cross-entropy with the labels, and with the likeliest class of pictures that have none.
+    """Cross-entropy with the labels, and with the likeliest class of images that have none.
 
-    Only pictures without a label get a pseudo-label, as in the paper. Its weight is 0 at first,
+    Only images without a label get a pseudo-label, as in the paper. Its weight is 0 at first,
     while the network knows nothing, then rises along a line.
 
     Args:
@@ -35,9 +35,9 @@ class PseudoLabel(Method):
 
     supervised = True
     weak_augment = True
-    # 32 pictures with labels beside 256 without, section 3.
-    recipe = Recipe(epochs=100, batch_size=288, lr=2e-3, labelled=1 / 9)
-    recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 5, "lr": 4e-3}}
+    # 32 images with labels beside 256 without, section 3.
+    recipe = Recipe(epochs=100, batch_size=288, lr=2e-3, labeled_fraction=1 / 9)
+    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class PseudoLabel(Method):
         begin: float = 0.1,
         full: float = 0.6,
         classes: int = 10,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         if not 0 <= begin < full:
@@ -57,7 +57,7 @@ class PseudoLabel(Method):
         self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One random view of each picture (B, C, H, W), and its label or −1 (B,)."""
+        """One random view of each image (B, C, H, W), and its label or −1 (B,)."""
         assert batch.y is not None
         return self.augment(batch.x), batch.y
 

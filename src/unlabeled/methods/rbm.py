@@ -1,4 +1,4 @@
-"""Restricted Boltzmann machine: hidden units that explain pictures, and dream of them.
+"""Restricted Boltzmann machine: hidden units that explain images, and dream of them.
 
 Hinton 2002, "Training Products of Experts by Minimizing Contrastive Divergence"; its likelihood by
 annealed importance sampling, Salakhutdinov, Murray 2008.
@@ -24,13 +24,13 @@ class RBM(Method):
     """Pixels are probabilities of black and white; binary hidden units are the features.
 
     The energy of pixels v and hidden units h is −hᵀWv − aᵀv − bᵀh. The loss is the difference of
-    the free energies of pictures and of what the machine makes of them in k steps, whose gradient
+    the free energies of images and of what the machine makes of them in k steps, whose gradient
     is that of contrastive divergence; `persistent` chains go on from step to step (Tieleman 2008).
 
     Args:
         steps: k, of Gibbs sampling.
         persistent: how many chains go on; 0 starts anew from each batch.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
     network = "dense"
@@ -66,7 +66,7 @@ class RBM(Method):
         return torch.bernoulli(batch.x.flatten(1).clamp(0, 1))
 
     def loss(self, views: Tensor) -> Tensor:
-        """Mean free energy of the pictures less that of the machine's own."""
+        """Mean free energy of the images less that of the machine's own."""
         with torch.no_grad():
             self.made = self.gibbs(self.chains if len(self.chains) else views, self.steps)
         return self.free_energy(views).mean() - self.free_energy(self.made).mean()
@@ -130,8 +130,8 @@ class RBM(Method):
         )
 
     @torch.no_grad()
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures and what one step makes of them; dreams of long chains; some filters."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """Images and what one step makes of them; dreams of long chains; some filters."""
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))
         again = self.pixels(self.hidden(v).float().sigmoid())
         dreams = self.pixels(self.hidden(self.gibbs(v.roll(1, 0), 500)).float().sigmoid())
@@ -140,7 +140,7 @@ class RBM(Method):
             0, 1
         )
         return {
-            "picture and reconstruction": torch.stack([x, again.view_as(x)], 1),
+            "image and reconstruction": torch.stack([x, again.view_as(x)], 1),
             "samples": dreams.view(-1, 1, *self.shape),
             "filters": filters.view(-1, 1, *self.shape),
         }

@@ -1,4 +1,4 @@
-"""Rotation: by how many quarter turns was the picture turned?
+"""Rotation: by how many quarter turns was the image turned?
 
 Gidaris, Singh, Komodakis 2018, "Unsupervised Representation Learning by Predicting Image
 Rotations".
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Flip, View
+from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
 from unlabeled.augmentations.image import quarter_turns
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 
@@ -20,7 +20,7 @@ from unlabeled.core import MINUTES, Batch, Method, Recipe
 class Rotation(Method):
     """Whoever can say which way is up has to know what is shown.
 
-    Each picture is seen in all four orientations, as in the paper. It cannot work where things lie
+    Each image is seen in all four orientations, as in the paper. It cannot work where things lie
     any way round, as sprites do.
 
     Args:
@@ -33,13 +33,13 @@ class Rotation(Method):
         name: MINUTES | {"epochs": 10, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")
     }
 
-    def __init__(self, encoder: nn.Module, *, weak: View | None = None) -> None:
+    def __init__(self, encoder: nn.Module, *, weak: Augmentation | None = None) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, 4)
-        self.weak = weak or Flip()
+        self.weak = weak or RandomHorizontalFlip()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Each picture in its four orientations (4B, C, H, H), and how far it was turned (4B,)."""
+        """Each image in its four orientations (4B, C, H, H), and how far it was turned (4B,)."""
         x = self.weak(batch.x)
         turns = torch.arange(4, device=x.device).repeat_interleave(len(x))
         return quarter_turns(x.repeat(4, 1, 1, 1), turns), turns
@@ -52,8 +52,8 @@ class Rotation(Method):
         """Cross-entropy of the four orientations."""
         return F.cross_entropy(self.scores(views[0]), views[1])
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Turned pictures, and the same turned back by what the network says."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """Turned images, and the same turned back by what the network says."""
         turns = torch.arange(len(x), device=x.device) % 4
         turned = quarter_turns(x, turns)
         said = self.scores(turned).argmax(1)

@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import RandomCrop, View
+from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.augmentations.image import quarter_turns
-from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
+from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
 
 
 class S4L(Method):
-    """A classifier and a head that tells four turns, on all four turns of each picture.
+    """A classifier and a head that tells four turns, on all four turns of each image.
 
-    The turns of pictures with a label are told, too, and named in all four, as in the authors'
-    code. Pictures that occur in every orientation, as dSprites do, do not show whether they were
+    The turns of images with a label are told, too, and named in all four, as in the authors'
+    code. Images that occur in every orientation, as dSprites do, do not show whether they were
     turned: there the second task is pure chance and can only tell what the labels tell.
 
     Args:
@@ -32,11 +32,11 @@ class S4L(Method):
 
     supervised = True
     weak_augment = True
-    # The paper's is SGD at 0.1 for 256 pictures, weight decay 2e-4 (10 % of ImageNet's labels).
-    # As many pictures with labels as without, section 3.
-    recipe = Recipe(epochs=100, batch_size=128, lr=2e-3, labelled=0.5)
-    # As many pictures pass through the network in a step as with two views of 128.
-    recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 3, "batch_size": 64, "lr": 4e-3}}
+    # The paper's is SGD at 0.1 for 256 images, weight decay 2e-4 (10 % of ImageNet's labels).
+    # As many images with labels as without, section 3.
+    recipe = Recipe(epochs=100, batch_size=128, lr=2e-3, labeled_fraction=0.5)
+    # As many images pass through the network in a step as with two views of 128.
+    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 3, "batch_size": 64, "lr": 4e-3}}
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class S4L(Method):
         *,
         weight: float = 1.0,
         classes: int = 10,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
@@ -52,7 +52,7 @@ class S4L(Method):
         self.weight, self.augment = weight, augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One random view of each picture (B, C, H, H), and its label or −1 (B,)."""
+        """One random view of each image (B, C, H, H), and its label or −1 (B,)."""
         assert batch.y is not None
         return self.augment(batch.x), batch.y
 

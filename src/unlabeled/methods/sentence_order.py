@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.tokens import tokens_of
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import Verdict, reader
+from unlabeled.encoders.text import SentencePairHead, reader
 
 
 class SentenceOrder(Method):
     """Two halves of a text, in both orders: which is how they were written?
 
-    ALBERT asks of one order whether it is right. Where texts are few, more is learnt from both:
+    ALBERT asks of one order whether it is right. Where texts are few, more is learned from both:
     what is said of a text in whatever order does not matter then.
 
     Args:
@@ -30,11 +30,13 @@ class SentenceOrder(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    recipe = Recipe(epochs=5, batch_size=32, lr=3e-4, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=5, batch_size=32, lr=3e-4, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
         super().__init__(encoder)
-        self.verdict = Verdict(reader(encoder, "sentence_order", ("both", "back")), words, share)
+        self.verdict = SentencePairHead(
+            reader(encoder, "sentence_order", ("both", "back")), words, share
+        )
 
     def halves(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Tokens of the first half and of the second, (B, K / 2 · L) each."""

@@ -23,7 +23,7 @@ from unlabeled.objectives import sup_con
 from unlabeled.parallel import gather, row_ids
 
 
-class SentenceViews(Method):
+class SimCSE(Method):
     """Two views of each sentence, NT-Xent over the batch.
 
     Equal sentences of a batch are no negatives of each other, but further positives (as rows of a
@@ -42,7 +42,7 @@ class SentenceViews(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    recipe = Recipe(epochs=2, batch_size=64, lr=5e-4, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=2, batch_size=64, lr=5e-4, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class SentenceViews(Method):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "sentence_views")
+        known = reader(encoder, "simcse")
         if not 0 <= dropout < 1:
             raise UserError(f"dropout is {dropout}, but must be from 0 to below 1")
         for layer in encoder.modules():

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import cosine_distance
@@ -28,7 +28,7 @@ class SimSiam(Method):
     """
 
     by_stage = True
-    # The paper's is SGD at 0.05 per 256 pictures, its predictor's rate constant.
+    # The paper's is SGD at 0.05 per 256 images, its predictor's rate constant.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 1e-3}}
 
@@ -39,16 +39,16 @@ class SimSiam(Method):
         dim: int = 512,
         hidden: int = 128,
         stop_gradient: bool = True,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.head = mlp(self.encoder.dim, dim, dim, dim, last_norm=True)
         self.predictor = mlp(dim, hidden, dim)
         self.stop_gradient = stop_gradient
-        self.augment = augment or Photo()
+        self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two random views of each picture, (B, C, H, W) each."""
+        """Two random views of each image, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:

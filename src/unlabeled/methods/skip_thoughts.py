@@ -1,4 +1,4 @@
-"""Neighbouring sentences: from what was said, say what was said before and what comes next.
+"""Neighboring sentences: from what was said, say what was said before and what comes next.
 
 Kiros et al. 2015, "Skip-Thought Vectors", section 2.1.
 """
@@ -19,7 +19,7 @@ from unlabeled.errors import UserError
 from unlabeled.parallel import mean_of
 
 
-class NeighbourSentences(Method):
+class SkipThoughts(Method):
     """Three sentences in a row: the middle one's features tell two recurrent nets the others.
 
     Args:
@@ -28,11 +28,11 @@ class NeighbourSentences(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    recipe = Recipe(epochs=3, batch_size=32, lr=2e-3, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=3, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, width: int = 128) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "neighbour_sentences")
+        known = reader(encoder, "skip_thoughts")
         self.before, self.after = Decoder(known, width), Decoder(known, width)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -40,13 +40,13 @@ class NeighbourSentences(Method):
         rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         if rows.shape[1] < 3:
             raise UserError(
-                "neighbour_sentences needs three sentences in a row; give --data sentences:FOLDER"
+                "skip_thoughts needs three sentences in a row; give --data sentences:FOLDER"
             )
         at = int(torch.randint(1, rows.shape[1] - 1, ()))
         return rows[:, at], rows[:, at - 1], rows[:, at + 1]
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Mean surprise of a word of both neighbours, in nats."""
+        """Mean surprise of a word of both neighbors, in nats."""
         middle, before, after = views
         z = self.encoder.features(middle)
         said = torch.cat([self.before(z, before, self.encoder), self.after(z, after, self.encoder)])

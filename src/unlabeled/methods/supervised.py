@@ -10,12 +10,12 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import RandomCrop, View
+from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 
 
 class Supervised(Method):
-    """An encoder and a linear classifier, trained with all labels of the training pictures.
+    """An encoder and a linear classifier, trained with all labels of the training images.
 
     Args:
         classes: number of classes; the data set's own unless given.
@@ -30,14 +30,14 @@ class Supervised(Method):
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
 
     def __init__(
-        self, encoder: nn.Module, *, classes: int = 10, augment: View | None = None
+        self, encoder: nn.Module, *, classes: int = 10, augment: Augmentation | None = None
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One random view of each picture (B, C, H, W), and its label (B,)."""
+        """One random view of each image (B, C, H, W), and its label (B,)."""
         assert batch.y is not None
         return self.augment(batch.x), batch.y
 

@@ -1,4 +1,4 @@
-"""Supervised contrastive learning: pictures of one class attract each other, as views do.
+"""Supervised contrastive learning: images of one class attract each other, as views do.
 
 Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2.
 """
@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import sup_con
@@ -18,7 +18,7 @@ from unlabeled.parallel import gather
 
 
 class SupervisedContrastive(Method):
-    """SimCLR with all views of all pictures of the same class as positives.
+    """SimCLR with all views of all images of the same class as positives.
 
     Args:
         dim: width of the projection.
@@ -37,15 +37,15 @@ class SupervisedContrastive(Method):
         *,
         dim: int = 128,
         temperature: float = 0.1,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
         self.head = mlp(d, d, dim)
-        self.temperature, self.augment = temperature, augment or Photo()
+        self.temperature, self.augment = temperature, augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Two random views of each picture, (B, C, H, W) each, and the labels (B,)."""
+        """Two random views of each image, (B, C, H, W) each, and the labels (B,)."""
         assert batch.y is not None
         return self.augment(batch.x), self.augment(batch.x), batch.y
 

@@ -12,26 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.parallel import gather, own
 
 
 class SwAV(Method):
-    """Prototypes are learnt; a batch is spread evenly over them, which keeps it from collapse.
+    """Prototypes are learned; a batch is spread evenly over them, which keeps it from collapse.
 
     Args:
         dim: width of the projection.
         prototypes: how many; 3000 in the paper.
         temperature: τ of the prediction.
         smoothness: ε of the even assignment; small is sharp.
-        rounds: of Sinkhorn and Knopp's normalisation.
+        rounds: of Sinkhorn and Knopp's normalization.
         frozen: share of training before the prototypes move; one epoch in the paper.
         augment: the views; the data set's own unless given.
     """
 
-    # The paper's is LARS at 0.6 per 256 pictures, 800 epochs on ImageNet, with six small crops.
+    # The paper's is LARS at 0.6 per 256 images, 800 epochs on ImageNet, with six small crops.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 64}}
 
@@ -45,7 +45,7 @@ class SwAV(Method):
         smoothness: float = 0.05,
         rounds: int = 3,
         frozen: float = 0.01,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
@@ -53,10 +53,10 @@ class SwAV(Method):
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
         self.temperature, self.smoothness = temperature, smoothness
         self.rounds, self.frozen = rounds, frozen
-        self.augment = augment or Photo()
+        self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two random views of each picture, (B, C, H, W) each."""
+        """Two random views of each image, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class SwAV(Method):
 
     @torch.no_grad()
     def assign(self, scores: Tensor) -> Tensor:
-        """Shares (B, K) of each picture in the prototypes, each used alike by the whole batch."""
+        """Shares (B, K) of each image in the prototypes, each used alike by the whole batch."""
         log_q = gather(scores) / self.smoothness  # its exponential may be beyond float32
         for _ in range(self.rounds):
             log_q = log_q.log_softmax(0).log_softmax(1)

@@ -1,4 +1,4 @@
-"""UDA: a picture and a strong change of it should be named alike.
+"""UDA: an image and a strong change of it should be named alike.
 
 Xie, Dai, Hovy, Luong, Le 2020, "Unsupervised Data Augmentation for Consistency Training", eq. 1.
 """
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, RandomCrop, View
-from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe, Schedule, constant, linear
+from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
+from unlabeled.core import HALF_LABELED, Batch, Method, Recipe, Schedule, constant, linear
 from unlabeled.parallel import mean_of
 
 ANNEALING: dict[str, Schedule] = {
@@ -28,9 +28,9 @@ ANNEALING: dict[str, Schedule] = {
 class UDA(Method):
     """The sharpened prediction of a weak view, where it is sure, is the target of a strong one.
 
-    Every picture of the batch counts as one without a label, as in the authors' data, where those
-    with one are among the others. Training signal annealing leaves a picture with a label out as
-    long as the network is surer of it than a ceiling that rises, so that few labels are not learnt
+    Every image of the batch counts as one without a label, as in the authors' data, where those
+    with one are among the others. Training signal annealing leaves an image with a label out as
+    long as the network is surer of it than a ceiling that rises, so that few labels are not learned
     by heart at once.
 
     Args:
@@ -48,9 +48,14 @@ class UDA(Method):
     # The authors' code for CIFAR-10 but for its steps and Nesterov's momentum; the share of labels
     # is FixMatch's, which compares with it at that.
     recipe = Recipe(
-        epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4, labelled=1 / 8
+        epochs=100,
+        batch_size=512,
+        optimizer="sgd",
+        lr=0.03,
+        weight_decay=5e-4,
+        labeled_fraction=1 / 8,
     )
-    recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 5, "lr": 4e-3}}
+    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
 
     def __init__(
         self,
@@ -61,17 +66,17 @@ class UDA(Method):
         threshold: float = 0.8,
         annealing: Literal["none", "log", "linear", "exp"] = "none",
         classes: int = 10,
-        weak: View | None = None,
-        augment: View | None = None,
+        weak: Augmentation | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.weight, self.temperature, self.threshold = weight, temperature, threshold
         self.risen, self.chance = ANNEALING[annealing], 1 / classes
-        self.weak, self.augment = weak or RandomCrop(), augment or Photo()
+        self.weak, self.augment = weak or RandomCrop(), augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """A weak and a strong view of each picture, (B, C, H, W) each; its label or −1 (B,)."""
+        """A weak and a strong view of each image, (B, C, H, W) each; its label or −1 (B,)."""
         assert batch.y is not None
         return self.weak(batch.x), self.augment(batch.x), batch.y
 
@@ -86,7 +91,7 @@ class UDA(Method):
         return self.known(ours, y) + self.weight * (each * sure).mean()
 
     def known(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The mean cross-entropy of labelled rows whose p(y) is not above the ceiling, 0 of none.
+        """The mean cross-entropy of labeled rows whose p(y) is not above the ceiling, 0 of none.
 
         The ceiling α (1 − 1/K) + 1/K rises from chance to 1.
         """

@@ -33,7 +33,7 @@ class VAE(Method):
         likelihood: of a pixel: "bernoulli" for black and white, "gaussian" with one learned
             standard deviation for all (σ-VAE, Rybkin et al. 2021).
         width: of the decoder's last layer; earlier ones are up to eight times as wide.
-        shape: channels, height and width of the pictures; the data set's own unless given.
+        shape: channels, height and width of the images; the data set's own unless given.
     """
 
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
@@ -84,7 +84,7 @@ class VAE(Method):
         return (self.surprise(drawn, x) + self.beta * divergence).mean()
 
     def surprise(self, drawn: Tensor, x: Tensor) -> Tensor:
-        """−log p(x|z) of each picture (B,), from what the decoder drew (B, C, H, W)."""
+        """−log p(x|z) of each image (B,), from what the decoder drew (B, C, H, W)."""
         if self.likelihood == "bernoulli":
             pixels = F.binary_cross_entropy_with_logits(drawn, x, reduction="none")
         else:
@@ -94,15 +94,15 @@ class VAE(Method):
 
     @torch.no_grad()
     def sample(self, number: int) -> Tensor:
-        """New pictures (number, C, H, W) in [0, 1], from z of N(0, 1): the means of p(x|z)."""
+        """New images (number, C, H, W) in [0, 1], from z of N(0, 1): the means of p(x|z)."""
         noise = torch.randn(number, self.code_dim, device=self.log_std.device)
         return self.decoder(noise).float().sigmoid()
 
     @torch.no_grad()
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """What it draws: each picture beside its reconstruction, and samples from N(0, 1)."""
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """What it draws: each image beside its reconstruction, and samples from N(0, 1)."""
         again = self.decoder(self.project(x)).float().sigmoid()
         return {
-            "picture and reconstruction": torch.stack([x, again], 1),
+            "image and reconstruction": torch.stack([x, again], 1),
             "samples": self.sample(len(x))[:, None],
         }

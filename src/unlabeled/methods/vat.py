@@ -1,4 +1,4 @@
-"""VAT: what the network says of a picture should not change in the direction that changes it most.
+"""VAT: what the network says of an image should not change in the direction that changes it most.
 
 Miyato, Maeda, Koyama, Ishii 2018, "Virtual Adversarial Training: A Regularization Method for
 Supervised and Semi-Supervised Learning", algorithm 1 and eq. 8.
@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unlabeled.augmentations import RandomCrop, View
-from unlabeled.core import HALF_LABELLED, Batch, Method, Recipe
+from unlabeled.augmentations import Augmentation, RandomCrop
+from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
 from unlabeled.objectives import known_cross_entropy
 
 
 class VAT(Method):
-    """Cross-entropy with the labels, smoothness around all pictures, and sure predictions.
+    """Cross-entropy with the labels, smoothness around all images, and sure predictions.
 
-    All pictures count in the latter two, with a label or without, as in the paper. BatchNorm
-    normalises each pass by its own batch; only the pass of the pictures themselves moves its
-    running statistics, so that no adversarial picture enters them. (The authors' code leaves out
+    All images count in the latter two, with a label or without, as in the paper. BatchNorm
+    normalizes each pass by its own batch; only the pass of the images themselves moves its
+    running statistics, so that no adversarial image enters them. (The authors' code leaves out
     those without a label, too.) All passes are in full precision, whatever the run's: the search
     for the direction takes differences of predictions that are almost alike.
 
@@ -43,9 +43,9 @@ class VAT(Method):
     supervised = True
     may_be_zero = ("iterations",)
     weak_augment = True
-    # 32 pictures with labels beside 128 without, in the authors' code.
-    recipe = Recipe(epochs=100, batch_size=160, lr=2e-3, labelled=0.2)
-    recipes: ClassVar = {"dsprites": HALF_LABELLED | {"epochs": 5, "lr": 4e-3, "epsilon": 2.0}}
+    # 32 images with labels beside 128 without, in the authors' code.
+    recipe = Recipe(epochs=100, batch_size=160, lr=2e-3, labeled_fraction=0.2)
+    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3, "epsilon": 2.0}}
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class VAT(Method):
         step: float = 0.1,
         iterations: int = 1,
         classes: int = 10,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
@@ -66,13 +66,13 @@ class VAT(Method):
         self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """A view of each picture (B, C, H, W), noise (B, C·H·W), and its label or −1 (B,)."""
+        """A view of each image (B, C, H, W), noise (B, C·H·W), and its label or −1 (B,)."""
         assert batch.y is not None
         x = self.augment(batch.x)
         return x, torch.randn_like(x).flatten(1), batch.y
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """ℓ + α R_vadv + H(y | x), each a mean over its pictures."""
+        """ℓ + α R_vadv + H(y | x), each a mean over its images."""
         x, noise, y = views
         with torch.autocast(x.device.type, enabled=False):
             logits = self.classifier(self.encoder(x))  # (B, classes)

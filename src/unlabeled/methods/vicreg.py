@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Photo, View
+from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import vicreg
@@ -28,7 +28,7 @@ class VICReg(Method):
     """
 
     by_stage = True
-    # The paper's is LARS at 0.2 per 256 pictures, 1000 epochs on ImageNet, batch 2048.
+    # The paper's is LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch 2048.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
 
@@ -40,15 +40,15 @@ class VICReg(Method):
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.expander = mlp(self.encoder.dim, dim, dim, dim)
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
-        self.augment = augment or Photo()
+        self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two random views of each picture, (B, C, H, W) each."""
+        """Two random views of each image, (B, C, H, W) each."""
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:

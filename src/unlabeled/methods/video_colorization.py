@@ -1,4 +1,4 @@
-"""Video colorization: give a grey frame its colours by pointing at earlier frames.
+"""Video colorization: give a gray frame its colors by pointing at earlier frames.
 
 Vondrick, Shrivastava, Fathi, Guadarrama, Murphy 2018, "Tracking Emerges by Colorizing Videos",
 eq. 1–3.
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Crop, View
-from unlabeled.augmentations.color import colour_bins, grey, lab, rgb, soft_bins
+from unlabeled.augmentations import Augmentation, RandomResizedCrop
+from unlabeled.augmentations.color import color_bins, gray, lab, rgb, soft_bins
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.objectives.propagation import carry
@@ -22,13 +22,13 @@ from unlabeled.utils.state import eval_mode
 
 
 class VideoColorization(Method):
-    """Of four frames of a shot the last one is grey: each of its places points, by the softmax of
-    the likeness of embeddings, at places of the other three, and gets their colours.
+    """Of four frames of a shot the last one is gray: each of its places points, by the softmax of
+    the likeness of embeddings, at places of the other three, and gets their colors.
 
-    All frames go through the encoder in grey, so only likeness of what is there can find them. What
-    points at colours can point at anything: `carry` takes masks and key points along.
+    All frames go through the encoder in gray, so only likeness of what is there can find them. What
+    points at colors can point at anything: `carry` takes masks and key points along.
 
-    Beside the paper: colours are soft bins of a* and b*, not the 16 clusters of k-means; embeddings
+    Beside the paper: colors are soft bins of a* and b*, not the 16 clusters of k-means; embeddings
     have length 1; a frame is seen alone, without convolutions over time.
 
     Args:
@@ -39,15 +39,15 @@ class VideoColorization(Method):
         weak: a change of place that all frames of a clip undergo alike; a crop unless given.
     """
 
-    colour = True
-    clip = 4
-    apart = 4
+    needs_color = True
+    clip_length = 4
+    max_frame_stride = 4
     network = "places"
-    encoder_args: ClassVar = {"grey": True}
-    # About 100 steps on the small films. Screened in short runs with a look at shots kept for
+    encoder_args: ClassVar = {"gray": True}
+    # About 100 steps on the small videos. Screened in short runs with a look at shots kept for
     # testing, whose figures are so much the less blind.
     recipe = Recipe(epochs=12, batch_size=32, optimizer="adamw", lr=2e-3, schedule="one_cycle")
-    recipes: ClassVar = {"coloured_sprites": MINUTES | {"epochs": 4, "lr": 2e-3}}
+    recipes: ClassVar = {"colored_sprites": MINUTES | {"epochs": 4, "lr": 2e-3}}
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class VideoColorization(Method):
         temperature: float = 0.07,
         radius: int = 0,
         shape: tuple[int, int, int] = (3, 64, 88),
-        weak: View | None = None,
+        weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         channels, self.grid = _map_of(encoder, shape)
@@ -65,40 +65,44 @@ class VideoColorization(Method):
         self.head = nn.Conv2d(channels, dim, 1)
         self.bins: Tensor
         self.far: Tensor
-        self.register_buffer("bins", colour_bins().clone(), persistent=False)
+        self.register_buffer("bins", color_bins().clone(), persistent=False)
         rows, columns = (torch.arange(side) for side in self.grid)
         place = torch.cartesian_prod(rows, columns)
         far = (place[:, None] - place).abs().amax(2) > (radius or max(self.grid))
         self.register_buffer("far", far, persistent=False)  # (N, N)
-        self.temperature, self.weak = temperature, weak or Crop((0.6, 1.0), (0.9, 1.1))
+        self.temperature, self.weak = temperature, weak or RandomResizedCrop((0.6, 1.0), (0.9, 1.1))
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Frames in grey (B, 3, H, W), and the soft bins of colour of their places (B, N, Q)."""
-        whole = batch.x[: len(batch.x) // self.clip * self.clip]
-        clips = whole.unflatten(0, (-1, self.clip)).flatten(1, 2)  # a clip's frames as channels
-        x = self.weak(clips).unflatten(1, (self.clip, -1)).flatten(0, 1)
+        """Frames in gray (B, 3, H, W), and the soft bins of color of their places (B, N, Q)."""
+        whole = batch.x[: len(batch.x) // self.clip_length * self.clip_length]
+        clips = whole.unflatten(0, (-1, self.clip_length)).flatten(
+            1, 2
+        )  # a clip's frames as channels
+        x = self.weak(clips).unflatten(1, (self.clip_length, -1)).flatten(0, 1)
         ab = F.adaptive_avg_pool2d(lab(x)[:, 1:], self.grid).movedim(1, 3).flatten(0, 2)
-        return grey(x), soft_bins(ab, self.bins).unflatten(0, (len(x), -1))
+        return gray(x), soft_bins(ab, self.bins).unflatten(0, (len(x), -1))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy of the last frame's colours with those that are pointed at (eq. 3)."""
+        """Cross-entropy of the last frame's colors with those that are pointed at (eq. 3)."""
         x, bins = views
-        colours = bins.unflatten(0, (-1, self.clip))  # (n, T, N, Q)
-        z = self.places(x).flatten(2).transpose(1, 2).unflatten(0, (-1, self.clip))  # (n, T, N, d)
+        colors = bins.unflatten(0, (-1, self.clip_length))  # (n, T, N, Q)
+        z = (
+            self.places(x).flatten(2).transpose(1, 2).unflatten(0, (-1, self.clip_length))
+        )  # (n, T, N, d)
         likeness = torch.einsum("nid,ntjd->nitj", z[:, -1], z[:, :-1]) / self.temperature
         pointing = likeness.masked_fill(self.far[:, None], -torch.inf).flatten(2).softmax(2)
-        carried = pointing @ colours[:, :-1].flatten(1, 2)  # (n, N, Q)
-        return -(colours[:, -1] * (carried + 1e-6).log()).sum(2).mean()
+        carried = pointing @ colors[:, :-1].flatten(1, 2)  # (n, N, Q)
+        return -(colors[:, -1] * (carried + 1e-6).log()).sum(2).mean()
 
     def places(self, x: Tensor) -> Tensor:
-        """Embeddings of length 1 of the places of pictures: (B, 3, H, W) -> (B, dim, h, w)."""
+        """Embeddings of length 1 of the places of images: (B, 3, H, W) -> (B, dim, h, w)."""
         return F.normalize(self.head(self.encoder.map(x)).float(), dim=1)
 
     def pixels(self, x: Tensor) -> Tensor:
-        """Embeddings of all pixels, (B, dim, H, W): the maps of the picture shifted by each number
+        """Embeddings of all pixels, (B, dim, H, W): the maps of the image shifted by each number
         of pixels below the stride, woven into each other.
         """
-        x = grey(x)  # the encoder may see colors otherwise
+        x = gray(x)  # the encoder may see colors otherwise
         height, width = x.shape[2:]
         more = (-height % self.stride + self.stride - 1, -width % self.stride + self.stride - 1)
         wide = F.pad(x, (0, more[1], 0, more[0]), mode="replicate")
@@ -111,18 +115,18 @@ class VideoColorization(Method):
             woven[:, :, i :: self.stride, j :: self.stride] = self.places(shifted)
         return woven[:, :, :height, :width]
 
-    def pictures(self, x: Tensor) -> dict[str, Tensor]:
-        """Neighbours of those pictures: the first frame, the last in grey, carried, and true."""
-        told = self.coloured(x)
-        sheet = [x[:1].expand_as(x), grey(x), told, x]
-        return {"first frame, grey, colours carried, truth": torch.stack(sheet, 1)[1:]}
+    def visualize(self, x: Tensor) -> dict[str, Tensor]:
+        """Neighbors of those images: the first frame, the last in gray, carried, and true."""
+        told = self.colored(x)
+        sheet = [x[:1].expand_as(x), gray(x), told, x]
+        return {"first frame, gray, colors carried, truth": torch.stack(sheet, 1)[1:]}
 
-    def films(self, x: Tensor) -> dict[str, Tensor]:
-        """The frames in grey, with the colours of the first one carried along, and as they are."""
-        return {"grey, colours carried, truth": torch.stack([grey(x), self.coloured(x), x])}
+    def animate(self, x: Tensor) -> dict[str, Tensor]:
+        """The frames in gray, with the colors of the first one carried along, and as they are."""
+        return {"gray, colors carried, truth": torch.stack([gray(x), self.colored(x), x])}
 
-    def coloured(self, x: Tensor) -> Tensor:
-        """Frames (T, 3, H, W), their colours those of the first one, carried along."""
+    def colored(self, x: Tensor) -> Tensor:
+        """Frames (T, 3, H, W), their colors those of the first one, carried along."""
         light, ab = lab(x).split([1, 2], 1)
         return rgb(torch.cat([light, carry(self, x, ab[0])], 1))
 

@@ -21,7 +21,7 @@ from unlabeled.errors import UserError, notice
 from unlabeled.parallel import mean_of
 
 
-class ShuffledWords(Method):
+class WordOrder(Method):
     """Each part gets a score, and the part that comes first should have the highest.
 
     −log p of the right order, where the first part is drawn in proportion to the exponentials of
@@ -41,7 +41,7 @@ class ShuffledWords(Method):
 
     network: ClassVar[str] = "text_transformer"
     reads: ClassVar = "sentences"
-    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, clip=1.0)
+    recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ShuffledWords(Method):
         word_starts: str = "",
     ) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "shuffled_words", ("both",))
+        known = reader(encoder, "word_order", ("both",))
         if number < 2:
             raise UserError(f"number is {number}, but an order needs at least 2 words")
         self.rank = nn.Sequential(

@@ -10,7 +10,7 @@ from unlabeled.objectives.grouped import (
     lmnn,
     mahalanobis,
     siamese,
-    soft_nearest_neighbour,
+    soft_nearest_neighbor,
     sup_con,
     triplet,
 )
@@ -46,7 +46,7 @@ __all__ = [
     "nt_xent",
     "path",
     "siamese",
-    "soft_nearest_neighbour",
+    "soft_nearest_neighbor",
     "sup_con",
     "triplet",
     "using",

@@ -1,4 +1,4 @@
-"""Objectives of labelled rows: those with equal `y` belong together.
+"""Objectives of labeled rows: those with equal `y` belong together.
 
 All are finite, with a gradient of zero, where a batch has no pair of the kind they need.
 """
@@ -73,7 +73,7 @@ def triplet(
 ) -> Float[Tensor, ""]:
     """max(0, ‖z_a − z_p‖² − ‖z_a − z_n‖² + ε) (Schroff, Kalenichenko, Philbin 2015, eq. 3).
 
-    z is taken as it is; FaceNet normalises it. Which triplets of the batch count:
+    z is taken as it is; FaceNet normalizes it. Which triplets of the batch count:
 
     - all: every one; the mean over those that cost something (Hermans et al. 2017, "batch all").
     - hard: for each anchor its farthest positive and its nearest negative ("batch hard", eq. 5,
@@ -137,13 +137,13 @@ def lifted_structure(
 
 
 @objective()
-def soft_nearest_neighbour(
+def soft_nearest_neighbor(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], temperature: float = 1.0
 ) -> Float[Tensor, ""]:
-    """−log of the chance that a row's random neighbour is of its class (Frosst et al. 2019, eq. 1).
+    """−log of the chance that a row's random neighbor is of its class (Frosst et al. 2019, eq. 1).
 
     −log( Σ_{j≠i, y_j=y_i} exp(−‖z_i − z_j‖²/T) / Σ_{k≠i} exp(−‖z_i − z_k‖²/T) ), the mean over the
-    rows that have another of their class. Salakhutdinov, Hinton 2007 maximise the sum of the
+    rows that have another of their class. Salakhutdinov, Hinton 2007 maximize the sum of the
     chances themselves. For large batches no matrix is held.
 
     Args:
@@ -170,8 +170,8 @@ def sup_con(
     """Supervised contrastive loss with the sum outside (Khosla et al. 2020, eq. 2, L_out).
 
     For each row the mean over its positives p of −log( exp(z_i·z_p/τ) / Σ_{a≠i} exp(z_i·z_a/τ) ),
-    z normalised; the mean over the rows that have a positive. The authors' code multiplies by
-    τ/0.07 besides, which this does not. With two views and every picture its own label, it is
+    z normalized; the mean over the rows that have a positive. The authors' code multiplies by
+    τ/0.07 besides, which this does not. With two views and every image its own label, it is
     SimCLR's loss. For large batches no matrix is held.
 
     Args:
@@ -216,16 +216,16 @@ def lmnn(
     targets: Int[Tensor, "n k"],
     weight: float = 0.5,
 ) -> Float[Tensor, ""]:
-    """Large margin nearest neighbours: (1 − μ) pull + μ push (Weinberger, Saul 2009, eq. 11–13).
+    """Large margin nearest neighbors: (1 − μ) pull + μ push (Weinberger, Saul 2009, eq. 11–13).
 
-    Pull: Σ of the squared distances of rows and their target neighbours. Push: Σ over those pairs
+    Pull: Σ of the squared distances of rows and their target neighbors. Push: Σ over those pairs
     and all rows l of other classes of max(0, 1 + d²(i, target) − d²(i, l)). Both are divided by the
     number of pairs.
 
     Args:
         z: embeddings.
         y: labels.
-        targets: row numbers of the neighbours of its class that each row should have.
+        targets: row numbers of the neighbors of its class that each row should have.
         weight: μ.
 
     Returns:

@@ -17,7 +17,7 @@ class Step(NamedTuple):
 
     ahead: int  #: k, rows
     weight: Tensor  #: W_k, (D, D)
-    shift: int  #: the picture so many rows on in the batch is the other one (y = −1)
+    shift: int  #: the image so many rows on in the batch is the other one (y = −1)
 
 
 def dendrites(
@@ -32,7 +32,7 @@ def dendrites(
 
     Args:
         z: a layer's activity in places of R rows and S columns.
-        steps: how far ahead, by which weights, against which other picture.
+        steps: how far ahead, by which weights, against which other image.
 
     Returns:
         the mean hinge, what each neuron hears in each place, and ΔW of each step.
@@ -94,7 +94,7 @@ def learn_from_reward(
     global signal (Williams 1992, eq. 6; Frémaux, Gerstner 2016). `expected` is a running mean.
 
     Args:
-        z: features, standardised here.
+        z: features, standardized here.
         y: classes from 0 on; used for the reward alone, 1 where the draw is right, else 0.
         passes: over all rows, in new order each.
         rate: of the first pass; it falls linearly to 0.

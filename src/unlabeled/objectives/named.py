@@ -1,4 +1,4 @@
-"""Objectives by name, all called with labelled rows."""
+"""Objectives by name, all called with labeled rows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Grouped = Literal[
     "siamese",
     "triplet",
     "lifted_structure",
-    "soft_nearest_neighbour",
+    "soft_nearest_neighbor",
     "sup_con",
     "mahalanobis",
 ]
 Paired = Literal["n_pair", "nce", "info_nce", "nt_xent", "hinge"]
 Shelved = Literal[Grouped, Paired]
-UNIT = ("contrastive", "triplet", "nce", "info_nce", "soft_nearest_neighbour")
-"""Whose rows are normalised first: the papers do, their temperatures are of cosines, or (pairs with
+UNIT = ("contrastive", "triplet", "nce", "info_nce", "soft_nearest_neighbor")
+"""Whose rows are normalized first: the papers do, their temperatures are of cosines, or (pairs with
 a margin) all rows would shrink to one point, where nothing pushes any more."""
 
 
@@ -45,7 +45,7 @@ def check(name: Shelved, options: dict[str, Any]) -> dict[str, Any]:
 
 
 @objective()
-def labelled_loss(
+def labeled_loss(
     name: Shelved, z: Float[Tensor, "n d"], y: Int[Tensor, " n"], **options: Any
 ) -> Tensor:
     """The objective of rows z (n, d) with labels y (n,).

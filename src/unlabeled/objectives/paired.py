@@ -22,7 +22,7 @@ def nt_xent(
     negatives: int | None = None,
     keep_positive: bool = True,
 ) -> Float[Tensor, ""]:
-    """Normalised-temperature cross-entropy, SimCLR's loss (Chen et al. 2020, eq. 1, algorithm 1).
+    """Normalized-temperature cross-entropy, SimCLR's loss (Chen et al. 2020, eq. 1, algorithm 1).
 
     ℓ(i, j) = −log( exp(s_ij/τ) / Σ_{k≠i} exp(s_ik/τ) ), s the cosine similarity, k over all 2n
     views; the mean over the 2n ordered pairs. Only the view itself is left out of the sum, the
@@ -30,7 +30,7 @@ def nt_xent(
     and solo-learn give this value.
 
     With `negatives` of 0 nothing but the attraction −s_ij/τ is left, which collapses. With some,
-    the sum has, beside the positive, the other view of that many pictures only:
+    the sum has, beside the positive, the other view of that many images only:
     those that follow in the batch, whose order is random. Without `keep_positive` the positive is
     left out of the sum, as in the lecture tutorial's code with two negatives: the loss then has no
     lower bound of 0 (decoupled contrastive learning, Yeh et al. 2022, does so on purpose).
@@ -85,14 +85,14 @@ def info_nce(
     """Which of some candidates belongs to the query? (van den Oord et al. 2018, eq. 4.)
 
     −log( exp(a_i·b_i/τ) / Σ_k exp(a_i·k/τ) ), the mean over i; a and b are taken as they are, so
-    normalise them for cosines. The candidates of query i are b_i and the `negatives`, such as
+    normalize them for cosines. The candidates of query i are b_i and the `negatives`, such as
     MoCo's queue (He et al. 2020, eq. 1); without any, all rows of b. Large batches hold no matrix.
 
     Args:
         a: queries.
         b: their keys, row by row.
         temperature: τ, above 0.
-        negatives: keys of other pictures; b_i must not be among them, unless rows are given.
+        negatives: keys of other images; b_i must not be among them, unless rows are given.
         rows: which image each query is of. A negative of the same image is left out of that query's
             candidates, and of no other's. The (n, k) similarities are then held.
         negative_rows: which image each negative is of; needed with `rows`.
@@ -125,7 +125,7 @@ def clip(
     same_a: Int[Tensor, " n"] | None = None,
     same_b: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """InfoNCE both ways, averaged, at a temperature that may be learnt (Radford 2021, figure 3).
+    """InfoNCE both ways, averaged, at a temperature that may be learned (Radford 2021, figure 3).
 
     Half the cross-entropy of the rows of s·a bᵀ and half that of its columns; pair i is the answer
     to row i and to column i. Equal partners are no negatives: where rows i and j are equal in one
@@ -172,24 +172,24 @@ def _positives(x: Tensor, of_a: Tensor, of_b: Tensor, both: Tensor) -> Tensor:
 
 @objective()
 def n_pair(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], regularisation: float = 0.0
+    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], regularization: float = 0.0
 ) -> Float[Tensor, ""]:
     """Multi-class N-pair: log(1 + Σ_{j≠i} exp(a_i·b_j − a_i·b_i)) (Sohn 2016, eq. 7).
 
-    The mean over i of n pairs from n classes. It is InfoNCE at τ = 1, not normalised, for which the
+    The mean over i of n pairs from n classes. It is InfoNCE at τ = 1, not normalized, for which the
     paper keeps the lengths of the rows small.
 
     Args:
         a: anchors.
         b: their positives, row by row.
-        regularisation: weight of the mean squared length of the rows of a and of b, added; the
+        regularization: weight of the mean squared length of the rows of a and of b, added; the
             paper's section 3.2.2. TensorFlow's code takes a quarter of it, times 0.002.
 
     Returns:
         a scalar ≥ 0.
     """
     lengths = a.pow(2).sum(1).mean() + b.pow(2).sum(1).mean()
-    return (log_sums(a, b) - (a * b).sum(1)).mean() + regularisation * lengths
+    return (log_sums(a, b) - (a * b).sum(1)).mean() + regularization * lengths
 
 
 @objective()
@@ -211,7 +211,7 @@ def nce(
         b: their keys, row by row.
         temperature: τ, above 0.
         negatives: keys drawn as noise.
-        log_partition: c, the logarithm of the normalisation; a tensor learns it as the paper does.
+        log_partition: c, the logarithm of the normalization; a tensor learns it as the paper does.
 
     Returns:
         a scalar ≥ 0.
@@ -264,7 +264,7 @@ def dino(
 
     Args:
         a: the student's scores.
-        b: what the teacher says: each row ≥ 0 and of sum 1, centred and sharpened by whoever calls.
+        b: the teacher's probabilities (rows ≥ 0 of sum 1), centered and sharpened by the caller.
         temperature: τ of the student.
 
     Returns:
@@ -303,7 +303,7 @@ def vicreg(
         invariance: weight of the mean squared difference.
         variance: weight of max(0, 1 − σ), σ the standard deviation √(var + 1e-4) of a dimension
             (not its variance, whose gradient would vanish at collapse).
-        covariance: weight of Σ_{i≠j} C_ij² / d, added for both views; C is centred, over n − 1.
+        covariance: weight of Σ_{i≠j} C_ij² / d, added for both views; C is centered, over n − 1.
     """
     alike = F.mse_loss(a, b)
     spread = (_hinge(a) + _hinge(b)) / 2

@@ -1,6 +1,6 @@
-"""Labels carried through a film by pointing at what looks alike in earlier frames.
+"""Labels carried through a video by pointing at what looks alike in earlier frames.
 
-Vondrick et al. 2018, "Tracking Emerges by Colorizing Videos", section 3.4; within a neighbourhood
+Vondrick et al. 2018, "Tracking Emerges by Colorizing Videos", section 3.4; within a neighborhood
 as Lai, Xie 2019, "Self-supervised Learning for Video Correspondence Flow".
 """
 
@@ -26,8 +26,8 @@ def carry(
 
     Args:
         method: video_colorization, which says what is alike, in eval mode.
-        frames: (T, 3, H, W) in [0, 1]; their colours are not looked at.
-        first: (K, H, W): colours, masks of K things, or heat maps of K key points.
+        frames: (T, 3, H, W) in [0, 1]; their colors are not looked at.
+        first: (K, H, W): colors, masks of K things, or heat maps of K key points.
         radius: pixels around its own place at which a pixel may point.
         temperature: of the pointing; lower than in training, where places are larger.
         recent: frames just before each one that it points at as well as at the first, with the
@@ -72,7 +72,7 @@ def pointed(
         z: of the pixels, (d, H, W).
         others: of the other frames' pixels, (R, d, H, W).
         labels: of those, (R, K, H, W).
-        radius: of the square around a pixel's own place, within the picture.
+        radius: of the square around a pixel's own place, within the image.
         temperature: of the softmax.
     """
     height, width = z.shape[1:]

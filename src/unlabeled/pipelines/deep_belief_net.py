@@ -41,17 +41,17 @@ def deep_belief_net(
 ) -> Run:
     """Boltzmann machines one after another; each is a run folder in `out`.
 
-    The first learns from pictures, each next one from the probabilities of the hidden units of the
+    The first learns from images, each next one from the probabilities of the hidden units of the
     one before. Stacked they are an encoder of dense layers, `net` in `out`.
 
     Args:
-        data: pictures in any usual form.
+        data: images in any usual form.
         widths: hidden units of each machine.
         epochs: of each machine; its own unless given.
         steps: of Gibbs sampling in each step.
         lr: of each machine; its own unless given.
         seed: of everything random.
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
         workers: processes that decode files.
         out: the folder; runs/deep_belief_net unless given.
         resume: go on where it was stopped.
@@ -94,7 +94,7 @@ def deep_belief_net(
 
 
 def above(run: Run, layer: Splits) -> Splits:
-    """Probabilities of hidden units as pictures of one row, (N, 1, 1, units)."""
+    """Probabilities of hidden units as images of one row, (N, 1, 1, units)."""
 
     def part(samples: Samples) -> Samples:
         if not len(samples):
@@ -107,14 +107,14 @@ def above(run: Run, layer: Splits) -> Splits:
 
 
 @torch.no_grad()
-def bound(machines: list[RBM], splits: Splits, pictures: int = 1000) -> float:
-    """A lower bound of log p of test pictures, nats a picture (their eq. 8).
+def bound(machines: list[RBM], splits: Splits, images: int = 1000) -> float:
+    """A lower bound of log p of test images, nats an image (their eq. 8).
 
     E_q[log p(v|h₁) + log p(h₁|h₂) + … + log p(v_top)] + the entropy of q, where the top machine's
     likelihood takes its partition function by annealed importance sampling.
     """
     part = splits.test if len(splits.test) else splits.train
-    x = torch.from_numpy(part.x[:pictures]).float().flatten(1)
+    x = torch.from_numpy(part.x[:images]).float().flatten(1)
     low, high = splits.range
     v = torch.bernoulli(((x - low) / (high - low)).clamp(0, 1))
     total = torch.zeros(len(v))

@@ -1,4 +1,4 @@
-"""SimCLRv2: pretrain with a deeper head, fine-tune from its middle, distil on unlabelled pictures.
+"""SimCLRv2: pretrain with a deeper head, fine-tune from its middle, distill on unlabeled images.
 
 Chen, Kornblith, Swersky, Norouzi, Hinton 2020, "Big Self-Supervised Models are Strong
 Semi-Supervised Learners", sections 2.1–2.3.
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import RandomCrop, View
+from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.core import Batch, Method, Recipe, check_options
 from unlabeled.data.dataset import Splits
 from unlabeled.data.open import open_data
@@ -37,7 +37,7 @@ def simclr_v2(
     finetune_epochs: int | None = None,
     distil_epochs: int = 20,
     temperature: float = 1.0,
-    augment: View | None = None,
+    augment: Augmentation | None = None,
     seed: int = 0,
     size: int | None = None,
     labels_from: Any = None,
@@ -49,12 +49,12 @@ def simclr_v2(
 ) -> Run:
     """Three trainings, one after another; each is a run folder in `out`.
 
-    SimCLR with a head of three layers learns from all pictures; the encoder with the head's first
-    layer is fine-tuned with some labels; a fresh network, the student, learns from all pictures to
+    SimCLR with a head of three layers learns from all images; the encoder with the head's first
+    layer is fine-tuned with some labels; a fresh network, the student, learns from all images to
     say what the fine-tuned one says.
 
     Args:
-        data: labelled data in any usual form.
+        data: labeled data in any usual form.
         labels: how many labels the fine-tuning gets: 160, or 1%.
         encoder: of the pretrained network and of the student.
         epochs: of pretraining; SimCLR's own unless given.
@@ -64,8 +64,8 @@ def simclr_v2(
         temperature: τ of what the teacher says (eq. 2); it says the same, softer, above 1.
         augment: of fine-tuning and distillation; the data set's for labeled training unless given.
         seed: of everything random.
-        size: side of the pictures in pixels.
-        labels_from: where labels of pictures in files are, as for `unlabeled.train`.
+        size: side of the images in pixels.
+        labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`.
         workers: processes that decode files.
         out: the folder; runs/simclr_v2 unless given.
@@ -107,7 +107,7 @@ def simclr_v2(
         augment=augment,
         **common,
     )
-    student = distil(
+    student = distill(
         teacher,
         splits,
         encoder=encoder,
@@ -128,14 +128,14 @@ def tune_from_middle(
     *,
     out: Path,
     epochs: int | None = None,
-    augment: View | None = None,
+    augment: Augmentation | None = None,
     **common: Any,
 ) -> Run:
     """The encoder with the first layer of its projection head, fine-tuned (section 2.2).
 
     Args:
         pretrained: a run of SimCLR with a head of at least two layers; it is not changed.
-        splits: labelled data.
+        splits: labeled data.
         labels: how many are used.
         out: its run folder.
         epochs: as many as make 500 steps, at least 20, unless given.
@@ -169,7 +169,7 @@ def tune_from_middle(
     )
 
 
-def distil(
+def distill(
     teacher: Run,
     splits: Splits,
     *,
@@ -177,17 +177,17 @@ def distil(
     out: Path,
     epochs: int,
     temperature: float = 1.0,
-    augment: View | None = None,
+    augment: Augmentation | None = None,
     **common: Any,
 ) -> Run:
-    """A fresh network that learns what a fine-tuned one says of all pictures, unlabelled (eq. 2).
+    """A fresh network that learns what a fine-tuned one says of all images, unlabeled (eq. 2).
 
     Args:
         teacher: a run of `supervised`, just trained; it is not changed.
         splits: the data; its labels are not used.
         encoder: of the student.
         out: its run folder.
-        epochs: passes over the pictures.
+        epochs: passes over the images.
         temperature: τ.
         augment: as of fine-tuning; the data set's for labeled training unless given.
         common: `seed`, `resume` and `progress` of `unlabeled.train`.
@@ -215,7 +215,7 @@ def judge(
         "linear": linear_probe(z, y[rows], z_test, y_test).test,
         "finetuned": accuracy(teacher, splits),
         "student": accuracy(student, splits),
-        "test_pictures": len(splits.test),
+        "n_test": len(splits.test),
         "seed": seed,
     }
 
@@ -239,18 +239,18 @@ class _Distillation(Method):
         *,
         classes: int = 10,
         temperature: float = 1.0,
-        augment: View | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.temperature, self.augment = temperature, augment or RandomCrop()
 
     def views(self, batch: Batch) -> Tensor:
-        """A random view of each picture (B, C, H, W)."""
+        """A random view of each image (B, C, H, W)."""
         return self.augment(batch.x)
 
     def loss(self, views: Tensor) -> Tensor:
-        """−Σ P_teacher log P_student, the mean over pictures."""
+        """−Σ P_teacher log P_student, the mean over images."""
         teacher = self.taught_by.eval().to(views.device)
         with torch.no_grad():
             says = teacher.classifier(teacher.encoder(views)).float()  # (B, classes)

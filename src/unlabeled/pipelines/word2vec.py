@@ -83,7 +83,7 @@ def word2vec(
     resume: bool = False,
     progress: bool = True,
 ) -> Words:
-    """Vectors of words that foretell their neighbours, by skip-gram or CBOW.
+    """Vectors of words that foretell their neighbors, by skip-gram or CBOW.
 
     Skip-gram asks each context word for the word in the middle, against `negatives` words drawn by
     their count to the power 3/4; CBOW asks the mean of the context. The context words of a window

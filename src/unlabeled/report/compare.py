@@ -35,7 +35,7 @@ def compare(
     results = {
         name: _result(run, data, labels_from, test) for name, run in zip(names, runs, strict=True)
     }
-    on = [(_tested(r), r["target"], r["test_pictures"]) for r in results.values()]
+    on = [(_tested(r), r["target"], r["n_test"]) for r in results.values()]
     if len(set(on)) > 1:
         told = "the runs were judged on different data; give --data to judge all on the same"
         notice(told)
@@ -68,8 +68,8 @@ def _result(run: Run, data: Any, labels_from: Any, test: Any) -> dict[str, Any]:
         figures = (found.get(key, "") for key in COLUMNS)
         if all(isinstance(f, float | int | None) for f in figures) and {
             "data": str,
-            "test_pictures": int,
-        } == {key: type(found.get(key)) for key in ("data", "test_pictures")}:
+            "n_test": int,
+        } == {key: type(found.get(key)) for key in ("data", "n_test")}:
             return found | {"run": run.config, "target": str(found.get("target"))}
     evaluation = examine(run, data, labels_from=labels_from, test=test)
     if data is None and test is None:
@@ -85,7 +85,7 @@ def _tested(result: dict[str, Any]) -> str:
 def _table(results: dict[str, dict[str, Any]]) -> str:
     best = {
         key: max((r[key] for r in results.values() if r[key] is not None), default=None)
-        for key in ("linear", "knn", "rsa_gap", "rsa_gap_centred")
+        for key in ("linear", "knn", "similarity_gap", "similarity_gap_centered")
     }
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th>"
@@ -98,7 +98,7 @@ def _table(results: dict[str, dict[str, Any]]) -> str:
         for name, r in results.items()
     )
     head = "".join(f"<th>{title}</th>" for title in COLUMNS.values())
-    where = {f"{r['test_pictures']:,} test pictures of {_tested(r)}" for r in results.values()}
+    where = {f"{r['n_test']:,} test images of {_tested(r)}" for r in results.values()}
     return f"""<section><h2>What they are worth</h2>
 <div class="scroll"><table>
 <thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>
@@ -113,13 +113,13 @@ def _curves(runs: dict[str, Run]) -> str:
         if (path := inside(run.path, "metrics.csv")).is_file()
     }
     figures = "".join(
-        f"<figure>{plots.curves_picture(lines, title)}</figure>"
+        f"<figure>{plots.curves_image(lines, title)}</figure>"
         for key, title in CURVES.items()
         if (
             lines := {n: (c["epoch"], c[key]) for n, c in known.items() if {key, "epoch"} <= set(c)}
         )
     )
-    return f"""<section><h2>How they learnt</h2><div class="grid">{figures}</div>
+    return f"""<section><h2>How they learned</h2><div class="grid">{figures}</div>
 <p class="note">Losses of different methods are different quantities; compare their shape
 only.</p></section>"""
 

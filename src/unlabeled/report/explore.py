@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
-from unlabeled.data.dataset import Pictures, Samples, to_float
+from unlabeled.data.dataset import LazyImages, Samples, to_float
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
 from unlabeled.evaluation import structure
@@ -30,7 +30,7 @@ from unlabeled.utils.files import write_bytes
 from unlabeled.utils.state import preserve_rng
 
 MOST = 100_000
-"""Pictures on a page: what a browser draws at once, and the time for all pairs allows."""
+"""Images on a page: what a browser draws at once, and the time for all pairs allows."""
 LARGEST = 128
 """Pixels of a thumbnail's longer side."""
 PIXELS = 42_000_000
@@ -68,22 +68,22 @@ def explore(
     clusters: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write a page to explore pictures by: a map, neighbours, clusters, duplicates, outliers.
+    """Write a page to explore images by: a map, neighbors, clusters, duplicates, outliers.
 
     Args:
         run: whose encoder says what is alike.
-        data: pictures in any form that `unlabeled.open_data` knows.
+        data: images in any form that `unlabeled.open_data` knows.
         out: the `.html` file to write; it holds all it needs, thumbnails included.
-        layout: of the map; "auto" is UMAP where installed, else t-SNE, else (many pictures) PCA.
+        layout: of the map; "auto" is UMAP where installed, else t-SNE, else (many images) PCA.
         clusters: how many; chosen by the silhouette unless given.
         seed: of the map and the clusters.
 
     Returns:
-        what was found: pictures, clusters, near-duplicate groups and their pictures, outliers, the
+        what was found: images, clusters, near-duplicate groups and their images, outliers, the
         layout, and the bytes of the page.
 
     Raises:
-        UserError: too few or too many pictures, no such layout, a number of clusters or a seed that
+        UserError: too few or too many images, no such layout, a number of clusters or a seed that
             does not work, features that show nothing, or `out` is no .html file.
     """
     out = Path(out).expanduser()
@@ -91,27 +91,25 @@ def explore(
         raise UserError(f"the page is to be {out}; name a .html file")
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed is {seed}; give one from 0 to {2**32 - 1}")
-    if not run.of_pictures:
-        raise UserError(
-            f"{run.path} knows no pictures, which a map shows; take its features: embed"
-        )
+    if not run.of_images:
+        raise UserError(f"{run.path} knows no images, which a map shows; take its features: embed")
     samples = run.read(data)
     n = len(samples)
     if n < 3:
-        raise UserError(f"a map needs at least 3 pictures, but there are {n}")
+        raise UserError(f"a map needs at least 3 images, but there are {n}")
     if n > MOST:
-        raise UserError(f"{n:,} pictures are too many for one page; give at most {MOST:,}")
+        raise UserError(f"{n:,} images are too many for one page; give at most {MOST:,}")
     chosen = structure.choose_layout(layout, n)
     structure.check_clusters(clusters, n)
     out.parent.mkdir(parents=True, exist_ok=True)
     span = run.span(samples.x)
-    with _status(f"features of {n:,} pictures"):
+    with _status(f"features of {n:,} images"):
         z = embed(run.encoder, samples.x, span)
     structure.check_features(z)
     with _status("thumbnails"):
         tiles, small = thumbnails(samples.x, span)
-    with _status("neighbours, near-duplicates and outliers"):
-        similarity, rows = structure.neighbours(z)
+    with _status("neighbors, near-duplicates and outliers"):
+        similarity, rows = structure.neighbors(z)
         duplicates = structure.near_duplicates(z, small)
         far, scores = structure.outliers(similarity)
     with _status("clusters"):
@@ -127,7 +125,7 @@ def explore(
         "names": samples.names,
         "xy": pack(xy, "<f4"),
         "k": rows.shape[1],
-        "neighbours": pack(rows, "<u4"),
+        "neighbors": pack(rows, "<u4"),
         "similarity": pack(similarity, "<f4"),
         "clusters": pack(grouped.labels, "u1"),
         "examples": [found.tolist() for found in grouped.examples],
@@ -138,7 +136,7 @@ def explore(
         "outlierCount": len(far),
         "factors": _factors(samples),
         "made": {
-            "pictures": f"{n:,} of {name}, {samples.x.shape[3]} × {samples.x.shape[2]} pixels",
+            "images": f"{n:,} of {name}, {samples.x.shape[3]} × {samples.x.shape[2]} pixels",
             "run": run.path.name,
             "method": str(run.config.get("method", "–")),
             "encoder": f"{run.inputs['encoder']}, {z.shape[1]:,} features",
@@ -154,22 +152,22 @@ def explore(
         page = render(content, list(sheets(tiles)))
         write_bytes(out, page)
     return {
-        "pictures": n,
+        "images": n,
         "layout": chosen,
         "clusters": len(grouped),
         "duplicate_groups": len(duplicates),
-        "duplicate_pictures": sum(map(len, duplicates)),
+        "duplicate_images": sum(map(len, duplicates)),
         "outliers": len(far),
         "bytes": len(page),
     }
 
 
 def thumbnails(
-    x: np.ndarray | Pictures, span: tuple[float, float]
+    x: np.ndarray | LazyImages, span: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (N, C, H, W), read in blocks, as two sets of thumbnails.
+    """LazyImages (N, C, H, W), read in blocks, as two sets of thumbnails.
 
-    Of one or two channels the first is shown in grey, of more the first three in colour.
+    Of one or two channels the first is shown in gray, of more the first three in color.
 
     Returns:
         to show, uint8 (N, h, w, 1 or 3); to compare, float32 (N, c, 16, 16) in 0..1.
@@ -266,10 +264,10 @@ def _factors(samples: Samples) -> list[dict[str, Any]]:
 
 
 def _name(data: Any) -> str:
-    """What the pictures are called: of a path only its end, since the page may be passed on."""
+    """What the images are called: of a path only its end, since the page may be passed on."""
     if isinstance(data, str | Path):
         return Path(data).name or str(data)
-    return str(getattr(data, "name", "pictures"))
+    return str(getattr(data, "name", "images"))
 
 
 def _status(doing: str) -> AbstractContextManager[Any]:

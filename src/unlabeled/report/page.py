@@ -13,7 +13,7 @@ import numpy as np
 
 from unlabeled.data.dataset import PARTNER, Samples, Splits
 from unlabeled.evaluation.evaluate import Evaluation, Judged
-from unlabeled.evaluation.knn import NEIGHBOURS
+from unlabeled.evaluation.knn import NEIGHBORS
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside
@@ -22,7 +22,7 @@ from unlabeled.utils import drawing
 from unlabeled.utils.files import read_csv, write_bytes, write_json
 
 SHOWN = 300
-"""Pictures in a similarity matrix, drawn by a fixed seed."""
+"""Images in a similarity matrix, drawn by a fixed seed."""
 FACTORS = 5
 QUERIES = 6
 
@@ -30,8 +30,8 @@ COLUMNS = {
     "linear": "linear probe",
     "knn": "k-NN",
     "auc": "pairs",
-    "rsa_gap": "gap",
-    "rsa_gap_centred": "gap, centred",
+    "similarity_gap": "gap",
+    "similarity_gap_centered": "gap, centered",
     "rankme": "RankMe",
     "dim": "features",
 }
@@ -58,7 +58,7 @@ def write_report(run: Run, evaluation: Evaluation) -> Path:
         _matrices(splits, judged),
         _histograms(splits, judged),
         _curves(run),
-        _neighbours(splits, judged),
+        _neighbors(splits, judged),
         _reading(splits),
         _configuration(run),
     ]
@@ -117,8 +117,8 @@ def _headline(run: Run, splits: Splits, judged: list[Judged]) -> str:
         if scores:
             why = f"From its features ridge regression predicts {', '.join(scores)}"
         return (
-            f'<p class="lead">An encoder of {first.figures["dim"]} features, learnt from '
-            f"{run.config['pictures']:,} {splits.noun}. {why}.</p>"
+            f'<p class="lead">An encoder of {first.figures["dim"]} features, learned from '
+            f"{run.config['images']:,} {splits.noun}. {why}.</p>"
         )
     told = ", ".join(f"{o.title} {_percent(o.figures['linear'])}" for o in others)
     return (
@@ -152,10 +152,10 @@ def _figures_table(splits: Splits, judged: list[Judged]) -> str:
 <div class="scroll"><table>
 <thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>
 <p class="note">Measured on {where}, every encoder in eval mode (BatchNorm uses its running
-statistics). Linear probe: logistic regression on standardised features of the
-{len(splits.train):,} training {noun}, to convergence. k-NN: {NEIGHBOURS} neighbours, weighted
+statistics). Linear probe: logistic regression on standardized features of the
+{len(splits.train):,} training {noun}, to convergence. k-NN: {NEIGHBORS} neighbors, weighted
 votes. Pairs: area under the ROC curve of telling pairs of one class from pairs of two. Gap: mean
-cosine similarity of pairs of one class minus that of pairs of two; centred:
+cosine similarity of pairs of one class minus that of pairs of two; centered:
 after the features’ mean is taken off.</p></section>"""
 
 
@@ -164,20 +164,20 @@ def _views(run: Run) -> str:
     if not path.is_file():
         return ""
     return f"""<section><h2>What the learner saw</h2>
-{_image(path.read_bytes(), "pictures and their random views", "sheet")}
+{_image(path.read_bytes(), "images and their random views", "sheet")}
 <p class="note">Left: some of the training set. Right: random views of each.</p></section>"""
 
 
 def _made(run: Run) -> str:
     """What the method drew after training."""
     figures = "".join(
-        _figure(path.read_bytes(), path.stem.removeprefix("picture-").replace("-", " "), "sheet")
-        for path in sorted(run.path.glob("picture-*.png"))
+        _figure(path.read_bytes(), path.stem.removeprefix("image-").replace("-", " "), "sheet")
+        for path in sorted(run.path.glob("image-*.png"))
         if not path.is_symlink()
     )
     figures += "".join(
-        _film(path.read_bytes(), path.stem.removeprefix("film-").replace("-", " "))
-        for path in sorted(run.path.glob("film-*.gif"))
+        _video(path.read_bytes(), path.stem.removeprefix("video-").replace("-", " "))
+        for path in sorted(run.path.glob("video-*.gif"))
         if not path.is_symlink()
     )
     return f"<section><h2>What it draws</h2>{figures}</section>" if figures else ""
@@ -195,14 +195,14 @@ def _matrices(splits: Splits, judged: list[Judged]) -> str:
         own = rows[part.known(name)[rows]]
         order = np.argsort(part.factors[name][own], kind="stable")
         figures = "".join(
-            _figure(plots.similarity_picture(_of(j, splits)[own], order), j.title) for j in judged
+            _figure(plots.similarity_image(_of(j, splits)[own], order), j.title) for j in judged
         )
         blocks.append(f'<h3>sorted by {html.escape(name)}</h3><div class="tiles">{figures}</div>')
     return f"""<section><h2>Which {splits.noun} look alike to it</h2>
 <p class="note">Similarity of {len(rows)} {splits.noun}, each with each (cosine of the
 features minus their mean): <span class="red">red</span> alike, white unrelated,
 <span class="blue">blue</span> opposite. Blocks along the diagonal: the
-encoder groups pictures by that factor.</p>
+encoder groups images by that factor.</p>
 {"".join(blocks)}</section>"""
 
 
@@ -213,7 +213,7 @@ def _histograms(splits: Splits, judged: list[Judged]) -> str:
     y = part.factors[splits.target]
     target = html.escape(splits.target)
     figures = "".join(
-        f"<figure>{plots.histogram_picture(_of(j, splits), y)}"
+        f"<figure>{plots.histogram_image(_of(j, splits), y)}"
         f"<figcaption>{html.escape(j.title)}</figcaption></figure>"
         for j in judged
     )
@@ -230,28 +230,28 @@ def _curves(run: Run) -> str:
     if "epoch" not in columns:
         return ""
     figures = "".join(
-        f"<figure>{plots.curve_picture(columns['epoch'], columns[key], title)}</figure>"
+        f"<figure>{plots.curve_image(columns['epoch'], columns[key], title)}</figure>"
         for key, title in CURVES.items()
         if key in columns
     )
     *before, last = ({k: v[i] for k, v in columns.items()} for i in range(len(columns["epoch"])))
     alarm = health.alarm(last, before)
     state = f'<p class="alarm">{html.escape(alarm)}</p>' if alarm else ""
-    watched = min(health.SAMPLE, run.config["pictures"])
-    return f"""<section><h2>How it learnt</h2>{state}
+    watched = min(health.SAMPLE, run.config["images"])
+    return f"""<section><h2>How it learned</h2>{state}
 <div class="grid">{figures}</div>
 <p class="note">Health is measured without labels on the same {watched} training
-pictures after every epoch; epoch 0 is the random encoder.</p></section>"""
+images after every epoch; epoch 0 is the random encoder.</p></section>"""
 
 
-def _neighbours(splits: Splits, judged: list[Judged]) -> str:
+def _neighbors(splits: Splits, judged: list[Judged]) -> str:
     part = _shown(splits)
     queries = np.random.default_rng(1).permutation(len(part))[: min(QUERIES, len(part))]
     figures = "".join(
-        _figure(plots.neighbours_picture(_of(j, splits), splits, queries), j.title, "sheet")
+        _figure(plots.neighbors_image(_of(j, splits), splits, queries), j.title, "sheet")
         for j in judged
     )
-    return f"""<section><h2>Nearest neighbours</h2>
+    return f"""<section><h2>Nearest neighbors</h2>
 <div class="grid wide">{figures}</div>
 <p class="note">Left: one of the {splits.noun}. Right: those whose features are nearest to its
 own.</p></section>"""
@@ -262,7 +262,7 @@ def _reading(splits: Splits) -> str:
 <li>A high linear probe says that a factor can be read off by the simplest decoder. It is the
 fairest single figure, and it needs labels.</li>
 <li>A high gap says that the encoder ignores what changes within a class. Features that are never
-negative (after ReLU and pooling) are alike in part whatever they show; the centred gap takes that
+negative (after ReLU and pooling) are alike in part whatever they show; the centered gap takes that
 off.</li>
 <li>RankMe, std, alignment and uniformity need no labels, and none of them alone says that a
 representation is good: random weights often have a higher RankMe than a good encoder. Use them to
@@ -311,20 +311,20 @@ def _figure(png: bytes, caption: str, kind: str = "square") -> str:
     return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def _film(gif: bytes, caption: str) -> str:
+def _video(gif: bytes, caption: str) -> str:
     """A GIF, and its last frame for those who want nothing to move."""
     told = html.escape(caption)
-    return f"<figure>{film_image(gif, caption)}<figcaption>{told}</figcaption></figure>"
+    return f"<figure>{video_image(gif, caption)}<figcaption>{told}</figcaption></figure>"
 
 
-def film_image(gif: bytes, alt: str) -> str:
+def video_image(gif: bytes, alt: str) -> str:
     """The element of a GIF that stands still where the reader prefers that."""
     moving, still = (base64.b64encode(c).decode() for c in (gif, drawing.still(gif)))
     return (
-        '<picture><source media="(prefers-reduced-motion: reduce)" '
+        '<image><source media="(prefers-reduced-motion: reduce)" '
         f'srcset="data:image/png;base64,{still}">'
         f'<img class="sheet" alt="{html.escape(alt)}" src="data:image/gif;base64,{moving}">'
-        "</picture>"
+        "</image>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a report, each as the bytes of a PNG or the text of an SVG."""
+"""The images of a report, each as the bytes of a PNG or the text of an SVG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
-from unlabeled.augmentations import View
+from unlabeled.augmentations import Augmentation
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import nearest
@@ -31,7 +31,7 @@ from unlabeled.utils.drawing import (
 from unlabeled.utils.state import preserve_rng
 
 WITHIN, BETWEEN = "#0b7a75", "#d1495b"
-SHAPE_COLOURS = ("#e69f00", "#56b4e9", "#cc79a7")  # told apart by the colour-blind (Okabe, Ito)
+SHAPE_COLORS = ("#e69f00", "#56b4e9", "#cc79a7")  # told apart by the color-blind (Okabe, Ito)
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -41,33 +41,33 @@ STYLE: Any = {
 }
 
 
-def transformations_picture(
-    splits: Splits, views: dict[str, View], pictures: int = 5, draws: int = 3
+def transformations_image(
+    splits: Splits, views: dict[str, Augmentation], images: int = 5, draws: int = 3
 ) -> bytes:
-    """PNG with a row for each transformation: its name, then pictures and their random changes."""
+    """PNG with a row for each transformation: its name, then images and their random changes."""
     part = splits.test if len(splits.test) else splits.train
-    rows = np.linspace(0, len(part) - 1, pictures).astype(int)
+    rows = np.linspace(0, len(part) - 1, images).astype(int)
     x = to_float(torch.from_numpy(part.x[rows]), splits.range)
     size = x.shape[-1], x.shape[-2]
     table = [[to_image(p, size) for p in x for _ in range(draws)]]
     with preserve_rng(seed=0):
         for view in views.values():
             changed = [view(x) for _ in range(draws)]
-            table.append([to_image(c[i], size) for i in range(pictures) for c in changed])
+            table.append([to_image(c[i], size) for i in range(images) for c in changed])
     sheet = paste_sheet(table, gap_after_first=False)
     return to_png(put_beside(["as they are", *views], sheet, table[0][0].height + 4))
 
 
-def pictures_sheet(splits: Splits, pictures: int = 40, columns: int = 10) -> bytes:
-    """PNG of the first pictures of the training part."""
-    rows = np.arange(min(pictures, len(splits.train)))
+def contact_images(splits: Splits, images: int = 40, columns: int = 10) -> bytes:
+    """PNG of the first images of the training part."""
+    rows = np.arange(min(images, len(splits.train)))
     x = to_float(torch.from_numpy(splits.train.x[rows]), splits.range)
     shown = [to_image(p, (x.shape[-1], x.shape[-2])) for p in x]
     table = [shown[i : i + columns] for i in range(0, len(shown), columns)]
     return contact_sheet(table, gap_after_first=False)
 
 
-def label_curves_picture(curves: dict[str, dict[str, list[float]]]) -> str:
+def label_curves_image(curves: dict[str, dict[str, list[float]]]) -> str:
     """SVG of test accuracy by the number of labels, a line each with its deviation."""
     figure, axes = _axes(6.4, 3.6)
     for name, curve in curves.items():
@@ -80,22 +80,22 @@ def label_curves_picture(curves: dict[str, dict[str, list[float]]]) -> str:
     return _svg(figure)
 
 
-def similarity_picture(z: np.ndarray, order: np.ndarray) -> bytes:
+def similarity_image(z: np.ndarray, order: np.ndarray) -> bytes:
     """PNG of the similarity matrix of rows in that order: red alike, blue opposite, white neither.
 
     Cosine of the features minus their mean, from −1 to 1, in 32 steps; a pixel is a pair.
     """
-    matrix = rsa.similarity_matrix(z, "centred")[np.ix_(order, order)]
+    matrix = rsa.similarity_matrix(z, "centered")[np.ix_(order, order)]
     image = Image.fromarray(((matrix + 1) * 15.999).clip(0, 31).astype(np.uint8), "P")
-    colours = colormaps["RdBu_r"](np.linspace(0, 1, 32))[:, :3]
-    image.putpalette((255 * colours).astype(np.uint8).tobytes())
+    colors = colormaps["RdBu_r"](np.linspace(0, 1, 32))[:, :3]
+    image.putpalette((255 * colors).astype(np.uint8).tobytes())
     return to_png(image)
 
 
-def partners_picture(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
-    """PNG of the likeness (n, n) of n pictures (n, C, H, W) in [0, 1] and n captions.
+def partners_image(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
+    """PNG of the likeness (n, n) of n images (n, C, H, W) in [0, 1] and n captions.
 
-    A row for each picture, a column for each caption; darker is nearer, and the diagonal belongs
+    A row for each image, a column for each caption; darker is nearer, and the diagonal belongs
     together.
     """
     cell, margin, font = 40, 190, ImageFont.load_default(size=13)
@@ -118,19 +118,19 @@ def partners_picture(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
     return to_png(whole)
 
 
-def histogram_picture(z: np.ndarray, y: np.ndarray) -> str:
+def histogram_image(z: np.ndarray, y: np.ndarray) -> str:
     """SVG: similarity of pairs of one class, and of pairs of two."""
-    edges, within, between = rsa.histograms(z, y, "centred")
+    edges, within, between = rsa.histograms(z, y, "centered")
     figure, axes = _axes(3.2, 2.0)
-    for density, colour, label in ((within, WITHIN, "same"), (between, BETWEEN, "other")):
-        axes.stairs(density, edges, fill=True, alpha=0.35, color=colour, label=label)
-        axes.stairs(density, edges, color=colour, linewidth=1)
+    for density, color, label in ((within, WITHIN, "same"), (between, BETWEEN, "other")):
+        axes.stairs(density, edges, fill=True, alpha=0.35, color=color, label=label)
+        axes.stairs(density, edges, color=color, linewidth=1)
     axes.set(xlim=(-1, 1), yticks=[], xlabel="similarity")
     axes.legend(frameon=False, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.2))
     return _svg(figure)
 
 
-def curve_picture(epochs: list[float], values: list[float], title: str) -> str:
+def curve_image(epochs: list[float], values: list[float], title: str) -> str:
     """SVG of one measure over the epochs."""
     figure, axes = _axes(3.2, 2.0)
     axes.plot(epochs, values, color=LINE, linewidth=1.5, marker="o" if len(epochs) < 3 else None)
@@ -139,7 +139,7 @@ def curve_picture(epochs: list[float], values: list[float], title: str) -> str:
     return _svg(figure)
 
 
-def curves_picture(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
+def curves_image(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
     """SVG of one measure of several runs over their epochs."""
     figure, axes = _axes(3.2, 2.4)
     for name, (epochs, values) in lines.items():
@@ -152,8 +152,8 @@ def curves_picture(lines: dict[str, tuple[list[float], list[float]]], title: str
     return _svg(figure)
 
 
-def panels_picture(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
-    """SVG of one measure of many runs: a panel each, with all the others in grey behind it."""
+def panels_image(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
+    """SVG of one measure of many runs: a panel each, with all the others in gray behind it."""
     import matplotlib as mpl
 
     rows = -(-len(lines) // 3)
@@ -173,7 +173,7 @@ def panels_picture(lines: dict[str, tuple[list[float], list[float]]], title: str
         return _svg(figure)
 
 
-def bars_picture(values: dict[str, float], title: str, share: bool = True) -> str:
+def bars_image(values: dict[str, float], title: str, share: bool = True) -> str:
     """SVG: a bar for each share, the largest on top; or for each of other figures, the smallest."""
     order = sorted(values, key=lambda name: values[name], reverse=not share)
     figure, axes = _axes(7.2, 0.6 + 0.26 * len(order))
@@ -185,7 +185,7 @@ def bars_picture(values: dict[str, float], title: str, share: bool = True) -> st
     return _svg(figure)
 
 
-def words_picture(vectors: np.ndarray, words: list[list[str]]) -> str:
+def words_image(vectors: np.ndarray, words: list[list[str]]) -> str:
     """SVG: groups of words where their vectors (N, dim), group after group, lie on two axes.
 
     The axes are the first two principal components of the words shown.
@@ -225,7 +225,7 @@ def _part(figure: Figure, labels: list[Annotation]) -> None:
         placed.append(box)
 
 
-def layers_picture(found: dict[str, list[Layer]], target: str) -> str:
+def layers_image(found: dict[str, list[Layer]], target: str) -> str:
     """SVG: the probe's accuracy and the similarity of classes, stage by stage, a line each."""
     import matplotlib as mpl
 
@@ -234,7 +234,7 @@ def layers_picture(found: dict[str, list[Layer]], target: str) -> str:
         left, right = figure.subplots(1, 2)
         for i, (name, layers) in enumerate(found.items()):
             stages = [layer.stage for layer in layers]
-            look = {"marker": "o", "linestyle": "-" if i < 10 else "--"}  # colours come again
+            look = {"marker": "o", "linestyle": "-" if i < 10 else "--"}  # colors come again
             left.plot(stages, [100 * layer.linear for layer in layers], label=name, **look)
             right.plot(stages, [layer.gap for layer in layers], **look)
         left.set(ylabel=f"{target}, linear probe, %", title="what can be read")
@@ -247,8 +247,8 @@ def layers_picture(found: dict[str, list[Layer]], target: str) -> str:
     return _svg(figure)
 
 
-def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: int = 6) -> bytes:
-    """PNG: one row a query; first the query, then the pictures nearest to it among those shown."""
+def neighbors_image(z: np.ndarray, splits: Splits, queries: np.ndarray, k: int = 6) -> bytes:
+    """PNG: one row a query; first the query, then the images nearest to it among those shown."""
     part = splits.test if len(splits.test) else splits.train
     _, rows = nearest(z, z[queries], k + 1)
     table = []
@@ -256,11 +256,11 @@ def neighbours_picture(z: np.ndarray, splits: Splits, queries: np.ndarray, k: in
         others = [r for r in found if r != query][:k]
         x = to_float(torch.from_numpy(part.x[np.array([query, *others])]), splits.range)
         size = x.shape[-1], x.shape[-2]
-        table.append([to_image(picture, size) for picture in x])
+        table.append([to_image(image, size) for image in x])
     return contact_sheet(table, gap_after_first=True)
 
 
-def scenes_picture(
+def scenes_image(
     x: np.ndarray, columns: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], shapes: list[str]
 ) -> bytes:
     """PNG: one row a scene; first as it is, then under each title with masks and boxes on it.
@@ -282,9 +282,9 @@ def scenes_picture(
         for j, seen in enumerate(zip(x[:, 0], *marks, strict=True)):
             sheet.paste(_marked(*seen, times), (left, margin + j * (side + gap)))
     middle = height + 1.5 * margin
-    for i, (name, colour) in enumerate(zip(shapes, SHAPE_COLOURS, strict=False)):
+    for i, (name, color) in enumerate(zip(shapes, SHAPE_COLORS, strict=False)):
         left = 110 * i
-        pen.rectangle((left, middle - 6, left + 12, middle + 6), fill=colour)
+        pen.rectangle((left, middle - 6, left + 12, middle + 6), fill=color)
         pen.text((left + 20, middle), name, fill="#1c2430", font=font, anchor="lm")
     return to_png(sheet)
 
@@ -293,8 +293,8 @@ def _marked(
     x: np.ndarray, mask: np.ndarray, boxes: np.ndarray, classes: np.ndarray, times: int
 ) -> Image.Image:
     """One scene (S, S), that many times as large, its mask tinted and its boxes around it."""
-    colours = np.array([(0, 0, 0), *map(ImageColor.getrgb, SHAPE_COLOURS)])
-    tinted = np.where(mask[..., None] > 0, 0.25 * x[..., None] + 0.75 * colours[mask], x[..., None])
+    colors = np.array([(0, 0, 0), *map(ImageColor.getrgb, SHAPE_COLORS)])
+    tinted = np.where(mask[..., None] > 0, 0.25 * x[..., None] + 0.75 * colors[mask], x[..., None])
     side = times * len(x)
     image = Image.fromarray(tinted.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(image)
@@ -302,11 +302,11 @@ def _marked(
         if c >= 0:
             left, top, right, bottom = (int(v) for v in box.round())
             around = left - 2, top - 2, right + 1, bottom + 1
-            pen.rectangle(around, outline=SHAPE_COLOURS[int(c)], width=2)
+            pen.rectangle(around, outline=SHAPE_COLORS[int(c)], width=2)
     return image
 
 
-def roc_picture(curves: dict[str, Pairs]) -> str:
+def roc_image(curves: dict[str, Pairs]) -> str:
     """SVG: share of matching pairs accepted by share of others accepted, a line each."""
     figure, axes = _axes(4.2, 3.4)
     for name, found in curves.items():
@@ -315,7 +315,7 @@ def roc_picture(curves: dict[str, Pairs]) -> str:
         true, false = np.cumsum(same) / same.sum(), np.cumsum(~same) / (~same).sum()
         some = np.unique(np.geomspace(1, len(same), 400).astype(int)) - 1
         axes.plot(100 * false[some], 100 * true[some], linewidth=1.5, label=name)
-    axes.plot([0.01, 100], [0.01, 100], color="grey", linewidth=1, linestyle=":", label="guessing")
+    axes.plot([0.01, 100], [0.01, 100], color="gray", linewidth=1, linestyle=":", label="guessing")
     axes.set(xscale="log", xlim=(0.01, 100), ylim=(0, 100))
     axes.set(xlabel="other pairs accepted, %", ylabel="matching pairs accepted, %")
     axes.grid(alpha=0.25)
@@ -323,11 +323,11 @@ def roc_picture(curves: dict[str, Pairs]) -> str:
     return _svg(figure)
 
 
-def pairs_picture(splits: Splits, rows: np.ndarray) -> bytes:
-    """PNG: a column for each pair (P, 2) of test pictures, one above the other."""
+def pairs_image(splits: Splits, rows: np.ndarray) -> bytes:
+    """PNG: a column for each pair (P, 2) of test images, one above the other."""
     x = to_float(torch.from_numpy(splits.test.x[rows.ravel()]), splits.range)
     size = x.shape[-1], x.shape[-2]
-    shown = [to_image(picture, size) for picture in x]
+    shown = [to_image(image, size) for image in x]
     return contact_sheet([shown[0::2], shown[1::2]], gap_after_first=False)
 
 

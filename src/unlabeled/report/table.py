@@ -12,7 +12,7 @@ from unlabeled.report.page import COLUMNS, format_figure
 
 def print_table(title: str, result: dict[str, Any]) -> None:
     """The encoder first, then its baselines."""
-    heading = f"{result['data']}: {result['test_pictures']:,} test pictures"
+    heading = f"{result['data']}: {result['n_test']:,} test images"
     print_results({title: result} | result["baselines"], heading)
 
 

@@ -39,11 +39,11 @@ CIFAR_STEM = (
 
 
 class AsStored(nn.Module):
-    """An encoder that takes pictures as they are stored.
+    """An encoder that takes images as they are stored.
 
     Args:
         encoder: from (B, C, H, W), black 0 and white 1, to (B, dim).
-        span: black and white of float pictures; uint8 is always 0 and 255.
+        span: black and white of float images; uint8 is always 0 and 255.
     """
 
     def __init__(self, encoder: nn.Module, span: tuple[float, float]) -> None:

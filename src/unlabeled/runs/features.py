@@ -17,7 +17,7 @@ from unlabeled.runs.run import Run, load
 def write_features(
     run: Run, data: str, out: Path, devices: int = 1, encoder: str | None = None
 ) -> tuple[int, int]:
-    """Embed pictures and write one row each; returns the shape.
+    """Embed images and write one row each; returns the shape.
 
     `.npy` holds the features; `.npz` has them as `features`, beside `names` (paths in a folder) and
     the labels that are known, −1, NaN or an empty word for none; `.parquet` has a column `features`
@@ -25,9 +25,9 @@ def write_features(
 
     Args:
         run: the encoder.
-        data: pictures in any usual form.
+        data: images in any usual form.
         out: the file.
-        devices: GPUs, or processes on CPUs, that share the pictures; each writes its part, which
+        devices: GPUs, or processes on CPUs, that share the images; each writes its part, which
             are then joined.
         encoder: `./file.py:Net`, where it was the user's own.
 

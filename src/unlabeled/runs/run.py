@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from unlabeled.data.dataset import Pictures, Samples, rate_of, whole
+from unlabeled.data.dataset import LazyImages, Samples, rate_of, whole
 from unlabeled.data.open import read_data, reopen_texts
 from unlabeled.data.values import value_range
 from unlabeled.encoders.base import build, is_rebuilt
@@ -66,7 +66,7 @@ class Run:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the pictures that the encoder takes."""
+        """Height and width of the images that the encoder takes."""
         height, width = self.inputs["size"]
         return height, width
 
@@ -86,26 +86,26 @@ class Run:
         return {"stored": stored, "value_range": (float(low), float(high)) if known else None}
 
     @property
-    def of_pictures(self) -> bool:
-        """Whether the encoder sees pictures, neither texts nor sound."""
+    def of_images(self) -> bool:
+        """Whether the encoder sees images, neither texts nor sound."""
         return not self.tokenizer and rate_of(self.inputs.get("stored")) is None
 
     def embed(self, x: Any, batch_size: int = 500) -> np.ndarray:
-        """Features of pictures, in their order: float32 (N, dim).
+        """Features of images, in their order: float32 (N, dim).
 
         Args:
-            x: pictures as those of the training, in any usual form: an array or tensor (N, H, W),
+            x: images as those of the training, in any usual form: an array or tensor (N, H, W),
                 (N, H, W, C) or (N, C, H, W), a folder, a file, or the name of a data set. Masks of
                 0 and 1 and of 0 and 255 are the same. Other sizes are resized.
-            batch_size: pictures at a time.
+            batch_size: images at a time.
 
         Raises:
-            UserError: the pictures cannot be read, or have another number of channels.
+            UserError: the images cannot be read, or have another number of channels.
         """
         return self.features(self.read(x), batch_size)
 
     def read(self, data: Any) -> Samples:
-        """Pictures of any usual form, as those that the encoder learnt from; of a run that reads
+        """Images of any usual form, as those that the encoder learned from; of a run that reads
         texts a file, a folder, or a list of strings.
         """
         if self.tokenizer and not isinstance(data, np.ndarray | torch.Tensor):
@@ -114,15 +114,15 @@ class Run:
 
     @preserve_rng()
     def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:
-        """Features of pictures that `read` gave: float32 (N, dim).
+        """Features of images that `read` gave: float32 (N, dim).
 
         Raises:
             UserError: they are not finite.
         """
         return embed(self.encoder, samples.x, self.span(samples.x), batch_size)
 
-    def span(self, x: np.ndarray | Pictures) -> tuple[float, float]:
-        """Black and white of pictures that are not uint8: the training's, if it knew some.
+    def span(self, x: np.ndarray | LazyImages) -> tuple[float, float]:
+        """Black and white of images that are not uint8: the training's, if it knew some.
 
         Else of uint16 as `value_range` finds them, and of floats 0 and 255 if they go well beyond
         1.

@@ -21,7 +21,7 @@ from unlabeled.errors import UserError, reason
 
 JSON_BYTES = 1 << 20
 SIDE, VALUES, FEATURES = 1 << 16, 1 << 24, 1 << 24
-"""At most: pixels a side, values in a picture (3×2364×2364), features."""
+"""At most: pixels a side, values in an image (3×2364×2364), features."""
 NUMBER, ENTRIES, LETTERS = 1 << 20, 64, 500
 """At most: a number among an encoder's arguments, the entries of a list, the length of a string."""
 SPARE = 1 << 24
@@ -145,12 +145,12 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
     """
     name, args = inputs["encoder"], inputs["args"]
     problem = f"the weights do not fit the encoder {name} with {str(args)[:200]}"
-    picture = inputs["channels"], tuple(inputs["size"])
+    image = inputs["channels"], tuple(inputs["size"])
     if not _is_argument(args):
         raise UserError(f"{problem}: an argument is too large")
     try:
         with torch.device("meta"), _no_more_than(8 * len(shapes) + 1000):
-            sketch = build(name, *picture, **args)
+            sketch = build(name, *image, **args)
     except UserError:
         raise
     except (
@@ -172,7 +172,7 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
         raise UserError(f"{problem}: it needs far more memory than they have")
     if sketch.dim != inputs["dim"]:
         raise UserError(f"{problem}: it gives {sketch.dim} features, not {inputs['dim']}")
-    return build(name, *picture, **args)
+    return build(name, *image, **args)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Words:
         """The vector of a word.
 
         Raises:
-            UserError: it was never learnt.
+            UserError: it was never learned.
         """
         return self.vectors[self._row(word)]
 
@@ -53,7 +53,7 @@ class Words:
         spellings = (word, composed, composed.lower(), "_".join(composed.lower().split()))
         row = next((self.row[one] for one in spellings if one in self.row), None)
         if row is None:
-            raise UserError(f"'{word}' is none of the {len(self):,} words that were learnt")
+            raise UserError(f"'{word}' is none of the {len(self):,} words that were learned")
         return row
 
     def nearest(self, word: str, number: int = 10) -> list[tuple[str, float]]:

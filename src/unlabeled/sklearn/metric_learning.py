@@ -1,6 +1,6 @@
-"""Linear metrics from labels, as scikit-learn transformers: x -> Lx, so that neighbours agree.
+"""Linear metrics from labels, as scikit-learn transformers: x -> Lx, so that neighbors agree.
 
-The objectives are the library's own, `mahalanobis` and `lmnn`, minimised over L by L-BFGS.
+The objectives are the library's own, `mahalanobis` and `lmnn`, minimized over L by L-BFGS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unlabeled.objectives.similarity import squared_distances
 
 
 class _LinearMetric(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """A matrix L (n_components, n_features) from labelled rows; the metric is A = LᵀL."""
+    """A matrix L (n_components, n_features) from labeled rows; the metric is A = LᵀL."""
 
     def __init__(self, n_components: int | None = None, max_iter: int = 200) -> None:
         self.n_components = n_components
@@ -86,14 +86,14 @@ class _LinearMetric(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return tags
 
     def _cost(self, x: Tensor, y: Tensor) -> Any:
-        """A function of the transformed rows and of L, to be minimised."""
+        """A function of the transformed rows and of L, to be minimized."""
         raise NotImplementedError
 
 
 class Mahalanobis(_LinearMetric):
     """Rows of a class near, those of others not all at one point (Xing, Ng, Jordan, Russell 2002).
 
-    The paper's cost over a full matrix A = LᵀL; it maximises Σ_other d under Σ_same d² ≤ 1 by
+    The paper's cost over a full matrix A = LᵀL; it maximizes Σ_other d under Σ_same d² ≤ 1 by
     projections, which has the same optimum up to the length of A.
 
     Run to its optimum it learns few rows by heart, since it rewards whatever direction divides
@@ -119,13 +119,13 @@ class Mahalanobis(_LinearMetric):
 
 
 class LMNN(_LinearMetric):
-    """Large margin nearest neighbours: k of one's class nearer than any other (Weinberger 2009).
+    """Large margin nearest neighbors: k of one's class nearer than any other (Weinberger 2009).
 
     Target neighbors are the nearest of a row's class at the start, as in the paper, and so are the
     defaults k and μ. Memory grows with the square of the number of rows.
 
     Args:
-        n_neighbors: k target neighbours of each row.
+        n_neighbors: k target neighbors of each row.
         weight: μ, of the push; the rest is the pull's.
         n_components: rows of L; as many as features unless given.
         max_iter: of L-BFGS.
@@ -143,11 +143,11 @@ class LMNN(_LinearMetric):
         self.weight = weight
 
     def _cost(self, x: Tensor, y: Tensor) -> Any:
-        targets = target_neighbours(x, y, self.n_neighbors)
+        targets = target_neighbors(x, y, self.n_neighbors)
         return lambda z, _: lmnn(z, y, targets, self.weight)
 
 
-def target_neighbours(x: Tensor, y: Tensor, k: int) -> Tensor:
+def target_neighbors(x: Tensor, y: Tensor, k: int) -> Tensor:
     """Row numbers (n, k) of the nearest of each row's class; of smaller classes all, repeated.
 
     A row alone in its class is its own target, which pulls nothing.

@@ -23,7 +23,7 @@ from unlabeled.training.train import train
 
 
 class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Learn features from the pictures alone: `SelfSupervised("simclr").fit(X).transform(X)`.
+    """Learn features from the images alone: `SelfSupervised("simclr").fit(X).transform(X)`.
 
     Any further argument of `unlabeled.train`, field of the recipe or argument of the method is one
     of the estimator too, such as `temperature`, so that a grid search can try it.
@@ -31,9 +31,9 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     Args:
         method: a name of `unlabeled list methods`, a class or `./file.py:Class`.
         encoder: a name, a module or a class.
-        epochs: passes over the pictures; the method's own number unless given.
+        epochs: passes over the images; the method's own number unless given.
         seed: of everything random.
-        shape: of a picture, (height, width) or (channels, height, width), where `X` has them as
+        shape: of an image, (height, width) or (channels, height, width), where `X` has them as
             rows, (N, pixels).
         options: the further arguments.
     """
@@ -83,16 +83,16 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def fit(self, X: Any, y: Any = None) -> SelfSupervised:
-        """Train on pictures in any usual form; labels are used by supervised methods alone."""
+        """Train on images in any usual form; labels are used by supervised methods alone."""
         options = dict(self.options)
         if fixed := {"data", "out", "resume"} & set(options):
             raise UserError(f"an estimator takes no '{min(fixed)}'; unlabeled.train does")
         if self.epochs is not None:
             options["epochs"] = self.epochs
         cls = registry.find("methods", self.method) if isinstance(self.method, str) else self.method
-        pictures = self._pictures(X)
-        labelled = (pictures, y) if y is not None and cls.supervised else pictures
-        samples = from_memory(labelled)
+        images = self._images(X)
+        labeled = (images, y) if y is not None and cls.supervised else images
+        samples = from_memory(labeled)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 self.run_ = train(
@@ -113,13 +113,13 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def transform(self, X: Any) -> np.ndarray:
         """Features (N, dim) float32."""
         check_is_fitted(self, "run_")
-        return self.run_.embed(self._pictures(X))
+        return self.run_.embed(self._images(X))
 
     @property
     def _n_features_out(self) -> int:
         return self.run_.dim
 
-    def _pictures(self, X: Any) -> Any:
+    def _images(self, X: Any) -> Any:
         if isinstance(X, str | Path):
             raise UserError(f"'{X}': give arrays here; unlabeled.train takes folders and files")
         if not isinstance(X, torch.utils.data.Dataset | torch.Tensor) and not hasattr(X, "tocsr"):
@@ -128,15 +128,15 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             return X
         if self.shape is None:
             raise UserError(
-                f"rows of {X.shape[1]} numbers are no pictures yet: say their shape, such as "
+                f"rows of {X.shape[1]} numbers are no images yet: say their shape, such as "
                 f"shape=(28, 28), or reshape them to (N, height, width)"
             )
         if int(np.prod(self.shape)) != X.shape[1]:
-            raise UserError(f"rows of {X.shape[1]} numbers are no pictures of shape {self.shape}")
+            raise UserError(f"rows of {X.shape[1]} numbers are no images of shape {self.shape}")
         return np.asarray(X).reshape(len(X), *self.shape)
 
     def __sklearn_tags__(self) -> Tags:
-        """Pictures, not tables."""
+        """LazyImages, not tables."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = self.shape is not None
         tags.input_tags.three_d_array = True

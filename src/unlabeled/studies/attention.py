@@ -1,4 +1,4 @@
-"""DINO on a small transformer: where does it look, and what do its neighbours say?"""
+"""DINO on a small transformer: where does it look, and what do its neighbors say?"""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from unlabeled.training.train import reopen
 
 TITLE = "DINO: where a transformer looks that was told nothing"
 LEAD = (
-    "A transformer cuts a picture into patches, and a token gathers what is in them. Nobody told "
+    "A transformer cuts an image into patches, and a token gathers what is in them. Nobody told "
     "it what the object is. Does it look there?"
 )
 DATA = "cifar10"
 CLAIMS: dict[int, str] = {}
 EPOCHS = 4
 TRANSFORMER: dict[str, Any] = {"width": 96, "depth": 4, "heads": 3}
-DINO: dict[str, Any] = {"crops": 4, "classes_learnt": 512, "lr": 1e-3, "schedule": "one_cycle"}
+DINO: dict[str, Any] = {"crops": 4, "classes_learned": 512, "lr": 1e-3, "schedule": "one_cycle"}
 
 
 def a1(lab: Lab) -> Finding:
@@ -40,15 +40,15 @@ def a1(lab: Lab) -> Finding:
         if name != "pixels":
             found[name]["linear"] = linear_probe(z, y, z_test, y_test).test
     ours, random = found["DINO"], found["random transformer"]
-    sheets = drawings.made_pictures(reopen(run), lab.data, pictures=14)
+    sheets = drawings.visualizations(reopen(run), lab.data, images=14)
     return Finding(
         {"test": found, "classes": len(lab.data.classes)},
         f"A transformer of {TRANSFORMER['depth']} blocks and {run.encoder.dim} features on patches "
-        f"of 4×4 pixels learnt from {len(lab.data.train):,} photographs without labels: "
+        f"of 4×4 pixels learned from {len(lab.data.train):,} photographs without labels: "
         f"{1 if lab.quick else EPOCHS} epochs of DINO, the teacher seeing two whole views, the "
         f"student {DINO['crops']} small crops as well. Each row below shows where one head of the "
         "class token looks.",
-        f"Its nearest neighbours name the class of {100 * ours['knn']:.2f} % of new photographs "
+        f"Its nearest neighbors name the class of {100 * ours['knn']:.2f} % of new photographs "
         f"without any fine-tuning, those of the same transformer with random weights of "
         f"{100 * random['knn']:.2f} %; chance is {100 / len(lab.data.classes):.0f} %.",
         [

@@ -19,7 +19,7 @@ from unlabeled.utils.files import read_csv
 
 TITLE = "Collapse: the laboratory"
 LEAD = (
-    "Two views of a picture should get the same features. The easiest way is to give all pictures "
+    "Two views of an image should get the same features. The easiest way is to give all images "
     "the same. Each method has something against that; here it is taken away."
 )
 DATA = "dsprites"
@@ -54,7 +54,7 @@ FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "dino": {
         "DINO": {},
-        "without centring": {"centring": False},
+        "without centering": {"centering": False},
         "without sharpening": {"sharpening": False},
     },
 }
@@ -68,7 +68,7 @@ def run_of(lab: Lab, method: str, title: str) -> Run:
 
 
 def judge(lab: Lab, key: str, encoder: nn.Module) -> dict[str, float]:
-    """Probe and neighbours of the shape, and the measures that need no labels."""
+    """Probe and neighbors of the shape, and the measures that need no labels."""
     y, y_test = (part.factors["shape"] for part in (lab.data.train, lab.data.test))
     z, z_test = lab.features(key, encoder)
     return {
@@ -91,7 +91,7 @@ def history(run: Run) -> list[dict[str, float]]:
 
 
 def entropy(lab: Lab, run: Run) -> float:
-    """Of what DINO's teacher says of test pictures, as a share of ln K."""
+    """Of what DINO's teacher says of test images, as a share of ln K."""
     method: Any = reopen(run)
     method.progress = 1.0
     x = to_float(torch.from_numpy(lab.data.test.x[:500]), lab.data.range)
@@ -132,7 +132,7 @@ def of_family(lab: Lab, method: str) -> Finding:
     return Finding(
         {"runs": found, "random": random, "missed": missed, "false": false},
         f"{whole} as it is, and without each of the parts that keep it from collapse; "
-        f"{QUICK_EPOCHS if lab.quick else EPOCHS} epochs each on the same pictures. Collapsed "
+        f"{QUICK_EPOCHS if lab.quick else EPOCHS} epochs each on the same images. Collapsed "
         f"means that a linear decoder reads the shape no better than from a random encoder "
         f"({100 * random['probe']:.2f} %), healthy that it is nearer to the whole method's.",
         (f"What collapsed: {', '.join(fallen)}. " if fallen else "None of these collapsed. ")
@@ -162,7 +162,7 @@ def of_family(lab: Lab, method: str) -> Finding:
                 ],
             )
         ],
-        [(f"{key} by epoch", plots.curves_picture(lines, key)) for key, lines in curves.items()],
+        [(f"{key} by epoch", plots.curves_image(lines, key)) for key, lines in curves.items()],
         claims,
     )
 
@@ -177,5 +177,5 @@ EXPERIMENTS = [
     _experiment("C2", "BYOL", "What holds it up without negatives?", "byol"),
     _experiment("C3", "SimSiam", "And without a slow target?", "simsiam"),
     _experiment("C4", "VICReg", "What does each term do?", "vicreg"),
-    _experiment("C5", "DINO", "Why centre, why sharpen?", "dino"),
+    _experiment("C5", "DINO", "Why center, why sharpen?", "dino"),
 ]

@@ -19,12 +19,12 @@ METHODS = ("simclr", "supervised")
 
 
 def demo(out: Path) -> None:
-    """Train both, judge them on the 4,000 test pictures, print a table and the page's path.
+    """Train both, judge them on the 4,000 test images, print a table and the page's path.
 
     A method whose run is finished is not trained again; one that was interrupted is resumed.
     """
     started = time.perf_counter()
-    print("rendering dSprites: 16,000 pictures to learn from, 4,000 to test on")
+    print("rendering dSprites: 16,000 images to learn from, 4,000 to test on")
     splits = open_data("dsprites")
     runs = {name: _finished(name, out / name) for name in METHODS}
     print("judging them beside raw pixels and random weights of the same network")

@@ -1,7 +1,7 @@
-"""Few labels, many pictures: what do the pictures without a label add, and which way is best?
+"""Few labels, many images: what do the images without a label add, and which way is best?
 
 The SimCLR paper's table 7 on dSprites: methods that learn from both at once, beside an encoder that
-learnt without labels first.
+learned without labels first.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from unlabeled.training.train import reopen
 
 TITLE = "Few labels: learning from both at once, or without labels first"
 LEAD = (
-    "16,000 pictures of white sprites, but the shape is known of few. Methods of semi-supervised "
+    "16,000 images of white sprites, but the shape is known of few. Methods of semi-supervised "
     "learning use the others while they learn the shapes; self-supervised learning uses them "
-    "before. Which names the shapes of new pictures better?"
+    "before. Which names the shapes of new images better?"
 )
 DATA = "dsprites"
 CLAIMS = {
-    21: "Pictures without a label help: each semi-supervised method beats learning from the same "
+    21: "Images without a label help: each semi-supervised method beats learning from the same "
     "labels alone.",
     22: "With few labels, learning without them first beats the semi-supervised methods.",
     23: "The fewer the labels, the better a frozen encoder does beside a fine-tuned one.",
@@ -42,11 +42,11 @@ CLAIMS = {
 LABELS = ("6", "30", "160", "1600")
 """Two of each shape, ten, 1 % and 10 % of all."""
 STEPS = 1250
-"""Of the optimiser, about, for each but SimCLR, which takes its own 9,500 once for all labels."""
+"""Of the optimizer, about, for each but SimCLR, which takes its own 9,500 once for all labels."""
 FROM_SCRATCH = {
     "supervised": "supervised",
     "Pseudo-label": "pseudo_label",
-    "VAT + entropy minimisation": "vat",
+    "VAT + entropy minimization": "vat",
     "UDA": "uda",
     "FixMatch": "fixmatch",
     "S4L (rotation)": "s4l",
@@ -60,26 +60,30 @@ def epochs(data: Splits, method: str) -> int:
     """As many as take about `STEPS` steps."""
     cls = registry.find("methods", method)
     recipe = resolve(cls, data, {})[0]
-    steps = len(loader(data.train, recipe.batch_size, 0, data.target, labelled=recipe.labelled))
+    steps = len(
+        loader(
+            data.train, recipe.batch_size, 0, data.target, labeled_fraction=recipe.labeled_fraction
+        )
+    )
     return max(1, round(STEPS / steps))
 
 
 def alone(lab: Lab, labels: str, seed: int) -> Splits:
-    """The pictures with a label and no others, each as often as makes as many as there were."""
+    """The images with a label and no others, each as often as makes as many as there were."""
     y = shapes(lab.data)[0]
     rows = np.resize(sample_labels(y, labels, seed), len(y))
     return replace(lab.data, train=lab.data.train.take(rows))
 
 
 def named(run: Run, data: Splits) -> float:
-    """Share of the test pictures that the run's own classifier names rightly."""
+    """Share of the test images that the run's own classifier names rightly."""
     run.method = run.method or reopen(run)
     return accuracy(run, data)
 
 
 @functools.lru_cache(maxsize=256)
 def from_scratch(lab: Lab, name: str, labels: str, seed: int) -> float:
-    """Accuracy of a classifier that learnt from the labels, and from the other pictures if any."""
+    """Accuracy of a classifier that learned from the labels, and from the other images if any."""
     method = FROM_SCRATCH[name]
     only = method == "supervised"
     data = alone(lab, labels, seed) if only else lab.data
@@ -161,9 +165,9 @@ def f1(lab: Lab) -> Finding:
     return Finding(
         {"accuracy": {"supervised": base, **found}, "gains": gains},
         f"Each network starts at random and takes about {STEPS:,} steps. The supervised one sees "
-        "the pictures with a label again and again, in the data's augmentation for labels; the "
-        "others see them in part of each batch, and all pictures, without their labels, in the "
-        "rest. S4L has to say how far a picture was turned, which a sprite of any orientation does "
+        "the images with a label again and again, in the data's augmentation for labels; the "
+        "others see them in part of each batch, and all images, without their labels, in the "
+        "rest. S4L has to say how far an image was turned, which a sprite of any orientation does "
         "not show.",
         f"The best semi-supervised method names {told(found)}; from the same labels alone it is "
         f"{', '.join(f'{percent(base[n])} %' for n in LABELS)}.",
@@ -189,7 +193,7 @@ def f2(lab: Lab) -> Finding:
     few, many = LABELS[0], LABELS[-1]
     return Finding(
         {"accuracy": found, "frozen_ahead": lead},
-        "SimCLR learns from all pictures without labels. Then a linear classifier learns from the "
+        "SimCLR learns from all images without labels. Then a linear classifier learns from the "
         "labels on its frozen features, to convergence; or the encoder learns on with a classifier "
         f"on top, at a gentle rate, for about {STEPS:,} steps.",
         f"Either way the best is {told(found)}. The frozen encoder is ahead of the fine-tuned one "
@@ -231,11 +235,11 @@ def f3(lab: Lab) -> Finding:
                 lab,
                 "Test accuracy % by number of labels",
                 ("Labels alone", base),
-                ("Labels and the other pictures at once", both),
-                ("The pictures without labels first", first),
+                ("Labels and the other images at once", both),
+                ("The images without labels first", first),
             )
         ],
-        [("test accuracy by number of labels", plots.label_curves_picture(curves))],
+        [("test accuracy by number of labels", plots.label_curves_image(curves))],
         {
             22: (
                 all(lead > 0 for lead in ahead.values()),
@@ -248,7 +252,7 @@ def f3(lab: Lab) -> Finding:
 
 
 EXPERIMENTS = [
-    Experiment("F1", "Both at once", "Do pictures without a label help?", f1, 20),
+    Experiment("F1", "Both at once", "Do images without a label help?", f1, 20),
     Experiment("F2", "Without labels first", "Frozen or fine-tuned?", f2, 8),
     Experiment("F3", "Side by side", "Which way needs the fewest labels?", f3, 0.2),
 ]

@@ -38,7 +38,7 @@ from unlabeled.utils.state import preserve_rng
 
 TITLE = "Generative models: what they make and what they know"
 LEAD = (
-    "To make a picture is to have understood something of all pictures. How much, and is it what a "
+    "To make an image is to have understood something of all images. How much, and is it what a "
     "reader of features wants?"
 )
 DATA = "fashion_mnist"
@@ -63,7 +63,7 @@ PIXEL_READERS: dict[str, dict[str, Any]] = {
 }
 """About as long each: attention to 784 pixels is dear."""
 FRESH = slice(1000, 2000)
-"""Test pictures for pixels' bits: those before were seen while the epochs were chosen."""
+"""Test images for pixels' bits: those before were seen while the epochs were chosen."""
 TEXT_READERS: dict[str, dict[str, Any]] = {
     "rnn": {"epochs": 1, "batch_size": 32, "encoder_args": {"width": 256}},
     "lstm": {"epochs": 2, "batch_size": 32, "encoder_args": {"width": 256}},
@@ -79,7 +79,7 @@ def run_of(lab: Lab, title: str) -> Run:
 
 
 def judge_of(lab: Lab, data: Splits | None = None, target: str | None = None) -> Run:
-    """A classifier of real pictures, with labels."""
+    """A classifier of real images, with labels."""
     splits = lab.data if data is None else data
     name = "judge" if data is None else f"judge-{splits.name}-{target}"
     run = lab.run(name, "supervised", data=splits, quick_epochs=1, epochs=8, lr=4e-3,
@@ -90,7 +90,7 @@ def judge_of(lab: Lab, data: Splits | None = None, target: str | None = None) ->
 
 @torch.no_grad()
 def said(judge: Run, x: np.ndarray) -> np.ndarray:
-    """Classes that the judge sees in pictures (N, C, H, W) of uint8."""
+    """Classes that the judge sees in images (N, C, H, W) of uint8."""
     method: Any = judge.method
     method.eval()
     parts = torch.from_numpy(embed(judge.encoder, x, (0.0, 255.0))).split(1000)
@@ -102,8 +102,8 @@ def as_bytes(x: Tensor) -> np.ndarray:
 
 
 def shown(x: np.ndarray, columns: int = 10) -> bytes:
-    """Pictures (N, C, H, W) of uint8 on one sheet."""
-    return plots.pictures_sheet(Splits("made", Samples(x), Samples(x[:0])), len(x), columns)
+    """LazyImages (N, C, H, W) of uint8 on one sheet."""
+    return plots.contact_images(Splits("made", Samples(x), Samples(x[:0])), len(x), columns)
 
 
 @torch.no_grad()
@@ -127,14 +127,14 @@ def drawn(run: Run, n: int, asked: Tensor | None = None) -> tuple[np.ndarray, fl
 
 
 def g1(lab: Lab) -> Finding:
-    """Samples of each maker beside real test pictures, judged by a classifier."""
+    """Samples of each maker beside real test images, judged by a classifier."""
     judge = judge_of(lab)
     n, k = QUICK_SAMPLES if lab.quick else SAMPLES, len(lab.data.classes)
     real = embed(judge.encoder, lab.data.train.x[:n], lab.data.range)
     found: dict[str, dict[str, Any]] = {}
-    pictures: list[tuple[str, bytes | str]] = []
+    images: list[tuple[str, bytes | str]] = []
     test = lab.data.test.x[:n]
-    made = {"test pictures": (test, 0.0)}
+    made = {"test images": (test, 0.0)}
     asked = torch.arange(n) % k
     for title in MAKERS:
         made[title] = drawn(run_of(lab, title), n, asked if title == "diffusion" else None)
@@ -148,13 +148,13 @@ def g1(lab: Lab) -> Finding:
         }
         if title == "diffusion":
             found[title]["asked_right"] = float((guess == asked.numpy()).mean())
-        pictures.append((title, shown(x[:40])))
+        images.append((title, shown(x[:40])))
     right = found["diffusion"]["asked_right"]
     return Finding(
         {"made": found, "samples": n},
-        f"Each model learnt from {len(lab.data.train):,} pictures of clothes; diffusion was told "
-        f"their classes. A classifier of real pictures judges {n:,} samples of each: how often is "
-        "the rarest class made, and how far are its features from those of training pictures "
+        f"Each model learned from {len(lab.data.train):,} images of clothes; diffusion was told "
+        f"their classes. A classifier of real images judges {n:,} samples of each: how often is "
+        "the rarest class made, and how far are its features from those of training images "
         "(Fréchet distance)?",
         f"Diffusion makes the class asked for in {100 * right:.1f} % of the cases. The distances "
         + ", ".join(f"{t} {f['frechet']:.1f}" for t, f in found.items())
@@ -175,7 +175,7 @@ def g1(lab: Lab) -> Finding:
                 ],
             )
         ],
-        pictures,
+        images,
     )
 
 
@@ -194,13 +194,13 @@ def g2(lab: Lab) -> Finding:
     z, z_test = lab.features("random", lab.random())
     found["random"] = linear_probe(z, y, z_test, y_test).test
     best = max(found, key=lambda t: found[t])
-    pictures: list[tuple[str, bytes | str]] = []
+    images: list[tuple[str, bytes | str]] = []
     for title in MACHINES:
-        sheets = drawings.made_pictures(reopen(run_of(lab, title)), lab.data, pictures=10)
-        pictures += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
+        sheets = drawings.visualizations(reopen(run_of(lab, title)), lab.data, images=10)
+        images += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
     return Finding(
         {"probe": found},
-        "A linear decoder reads the class from what each model makes of a picture: the U-Net's "
+        "A linear decoder reads the class from what each model makes of an image: the U-Net's "
         "lowest map at several times of diffusion, features of VAE and GAN, the hidden units of "
         "the machines.",
         f"{best} reads best with {100 * found[best]:.1f} %, random weights give "
@@ -210,7 +210,7 @@ def g2(lab: Lab) -> Finding:
                 "Linear decoding", ["", "test %"], [[t, f"{100 * v:.1f}"] for t, v in found.items()]
             )
         ],
-        pictures,
+        images,
     )
 
 
@@ -239,10 +239,11 @@ def g3(lab: Lab) -> Finding:
             "both": both,
             "seconds": seconds,
         },
-        f"Diffusion learnt {len(data.train):,} sprites with captions such as “{data.classes[13]}”, "
-        "read by a small recurrent net. A classifier names the shape of what it makes, the centre "
+        f"Diffusion learned {len(data.train):,} sprites with captions such as "
+        f"“{data.classes[13]}”, read by a small recurrent net. A classifier names the shape of "
+        f"what it makes, the center "
         "of what is bright tells the quadrant.",
-        f"Shape and quadrant are as asked in {100 * both:.1f} % of {n:,} pictures.",
+        f"Shape and quadrant are as asked in {100 * both:.1f} % of {n:,} images.",
         [
             Table(
                 "What was asked for and made, %",
@@ -274,8 +275,8 @@ def g4(lab: Lab) -> Finding:
     clips = x[:: max(1, n // 6)][:6, :, None]  # (6, T, 1, 32, 32)
     return Finding(
         {"correlation": {"x": alike[0], "y": alike[1]}, "seconds": seconds},
-        f"A clip is eight frames of a gliding sprite. Diffusion learnt {len(data.train):,} with "
-        "their velocity; the centre of what is bright tells that of the clips it makes.",
+        f"A clip is eight frames of a gliding sprite. Diffusion learned {len(data.train):,} with "
+        "their velocity; the center of what is bright tells that of the clips it makes.",
         f"The velocity read correlates with the one asked for by {alike[0]:.2f} across and "
         f"{alike[1]:.2f} down.",
         [
@@ -287,7 +288,7 @@ def g4(lab: Lab) -> Finding:
         ],
         [
             ("six clips, frame by frame", shown(clips.reshape(-1, 1, 32, 32), columns=8)),
-            ("the same clips", drawing.film_picture(torch.from_numpy(clips) / 255)),
+            ("the same clips", drawing.gif(torch.from_numpy(clips) / 255)),
         ],
     )
 
@@ -348,7 +349,7 @@ def text(name: str) -> bytes:
 
 
 def windows(content: bytes, step: int) -> np.ndarray:
-    """Pieces of a text as pictures one pixel high, (N, 1, 1, WINDOW)."""
+    """Pieces of a text as images one pixel high, (N, 1, 1, WINDOW)."""
     array = np.frombuffer(content, np.uint8)
     found = np.lib.stride_tricks.sliding_window_view(array, WINDOW)[::step]
     return found[:, None, None]
@@ -373,7 +374,7 @@ def g6(lab: Lab) -> Finding:
     best = min(TEXT_READERS, key=lambda k: found[k])
     return Finding(
         {"bits": found, "samples": samples},
-        f"Readers learnt from {share:,} characters of books, {WINDOW} at a time, and are asked "
+        f"Readers learned from {share:,} characters of books, {WINDOW} at a time, and are asked "
         f"about pages they never saw, each character given {WINDOW // 2} to {WINDOW - 1} before "
         "it. The counting model saw the same text.",
         f"The {best} needs {found[best]:.3f} bits a character, counting {counted:.3f}.",
@@ -486,7 +487,7 @@ def g8(lab: Lab) -> Finding:
     net = deep_belief_net(lab.data, epochs=few, out=lab.out / "runs" / "belief-net", **options)
     y, y_test = (part.factors[str(lab.data.target)] for part in (lab.data.train, lab.data.test))
     probe: dict[str, float] = {}
-    pictures: list[tuple[str, bytes | str]] = []
+    images: list[tuple[str, bytes | str]] = []
     encoders = {title: run_of(lab, title).encoder for title in MACHINES}
     for title, encoder in (
         encoders | {"belief net": net.encoder, "random": lab.random("dense")}
@@ -496,11 +497,11 @@ def g8(lab: Lab) -> Finding:
     makers: dict[str, Any] = {title: reopen(run_of(lab, title)) for title in MACHINES}
     for title, maker in (makers | {"belief net": restored(net)}).items():
         torch.manual_seed(0)
-        pictures.append((f"{title}: samples", shown(as_bytes(maker.sample(40)))))
+        images.append((f"{title}: samples", shown(as_bytes(maker.sample(40)))))
     risen = bounds["belief net of 2 layers"] - bounds["belief net of 1 layer"]
     return Finding(
         {"log_partition": {"exact": exact, "annealed": annealed}, "bounds": bounds, "probe": probe},
-        f"Boltzmann machines learnt from {len(digits.train):,} digits of 8×8 pixels, black or "
+        f"Boltzmann machines learned from {len(digits.train):,} digits of 8×8 pixels, black or "
         "white by their brightness. One has 12 hidden units, so that its partition function can "
         "be summed up and compared with the estimate by annealed importance sampling. The bounds "
         f"are of {len(x)} digits not seen. Samples and probe are of clothes, 28×28.",
@@ -514,12 +515,12 @@ def g8(lab: Lab) -> Finding:
             Table("Linear decoding of clothes", ["", "test %"],
                   [[t, f"{100 * v:.1f}"] for t, v in probe.items()]),
         ],
-        pictures,
+        images,
     )  # fmt: skip
 
 
 EXPERIMENTS = [
-    Experiment("G1", "Samples", "Are they like real pictures, and all kinds of them?", g1, 70),
+    Experiment("G1", "Samples", "Are they like real images, and all kinds of them?", g1, 70),
     Experiment("G2", "Features", "What do generative models know?", g2, 12),
     Experiment("G3", "Captions", "Is it drawn as the words say?", g3, 25),
     Experiment("G4", "Clips", "Does it move as asked?", g4, 20),

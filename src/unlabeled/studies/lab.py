@@ -55,7 +55,7 @@ class Finding:
         did: what was done, in a sentence or two.
         answer: two sentences drawn from the figures.
         tables: to be shown.
-        pictures: title, and PNG or GIF (bytes) or SVG (str).
+        images: title, and PNG or GIF (bytes) or SVG (str).
         claims: by number, whether it held here and why; None where that stays open.
     """
 
@@ -63,7 +63,7 @@ class Finding:
     did: str
     answer: str
     tables: list[Table] = field(default_factory=list)
-    pictures: list[tuple[str, bytes | str]] = field(default_factory=list)
+    images: list[tuple[str, bytes | str]] = field(default_factory=list)
     claims: dict[int, tuple[bool | None, str]] = field(default_factory=dict)
 
 
@@ -93,7 +93,7 @@ class Lab:
         out: folder of the study; its runs are in `runs`.
         data: the study's data.
         seeds: of the encoders that are trained more than once.
-        quick: a first look: half of the training pictures, fewer epochs.
+        quick: a first look: half of the training images, fewer epochs.
     """
 
     def __init__(self, out: Path, data: Splits, seeds: Sequence[int], quick: bool) -> None:
@@ -164,7 +164,7 @@ class Lab:
     def features(
         self, name: str, encoder: nn.Module, data: Splits | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Features of the training and the test pictures, computed once for each name."""
+        """Features of the training and the test images, computed once for each name."""
         splits = self.data if data is None else data
         if name not in self._features:
             self._features[name] = (

@@ -17,15 +17,15 @@ import torch
 from torch import nn
 
 from unlabeled.augmentations import (
-    Affine,
-    Blur,
-    Chain,
-    Crop,
-    Cutout,
-    Flip,
-    Noise,
-    QuarterTurns,
-    View,
+    Augmentation,
+    Compose,
+    GaussianBlur,
+    GaussianNoise,
+    RandomAffine,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation90,
 )
 from unlabeled.data.bias import Rule, biased, control
 from unlabeled.data.dataset import Splits, to_float
@@ -67,9 +67,9 @@ HEARTS_LEFT = Rule("shape", "x", {2: (0, 9), 1: (11, 20), 0: (22, 31)})
 SQUARES_LEFT = Rule("shape", "x", {0: (0, 9), 1: (11, 20), 2: (22, 31)})
 LABELS = (6, 30, 160, 800, 1600, 3200, 6400, 16000)
 END_TO_END = (800, 1600, 3200, 6400)
-END_TO_END_VIEWS: dict[str, View] = {
-    "end to end, plain": Chain([]),
-    "end to end, views": Affine(),
+END_TO_END_VIEWS: dict[str, Augmentation] = {
+    "end to end, plain": Compose([]),
+    "end to end, views": RandomAffine(),
 }
 BATCH = 500
 
@@ -177,9 +177,9 @@ def probe_table(found: dict[str, dict[str, list[float]]], caption: str) -> Table
 
 
 def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Same shape − other shape on the test pictures, by encoder and kind of similarity."""
+    """Same shape − other shape on the test images, by encoder and kind of similarity."""
     y = shapes(lab.data)[1]
-    kinds: tuple[rsa.Kind, ...] = ("cosine", "centred", "pearson")
+    kinds: tuple[rsa.Kind, ...] = ("cosine", "centered", "pearson")
     return {
         name: {
             kind: [rsa.gap(z_of(lab, name, seed)[1], y, kind).gap for seed in seeds_of(lab, name)]
@@ -191,10 +191,10 @@ def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
 
 def gap_table(found: dict[str, dict[str, list[float]]]) -> Table:
     return Table(
-        "Similarity of test pictures, same shape − other shape",
+        "Similarity of test images, same shape − other shape",
         ["", "cosine", "cosine, mean taken off", "Pearson"],
         [
-            [name, *(number(f[k]) for k in ("cosine", "centred", "pearson"))]
+            [name, *(number(f[k]) for k in ("cosine", "centered", "pearson"))]
             for name, f in found.items()
         ],
     )
@@ -203,11 +203,11 @@ def gap_table(found: dict[str, dict[str, list[float]]]) -> Table:
 def matrices(
     lab: Lab, names: Sequence[str], factor: str = "shape"
 ) -> list[tuple[str, bytes | str]]:
-    """Similarity matrices of 300 test pictures, sorted by a factor."""
+    """Similarity matrices of 300 test images, sorted by a factor."""
     rows = np.sort(np.random.default_rng(0).permutation(len(lab.data.test))[:300])
     order = np.argsort(lab.data.test.factors[factor][rows], kind="stable")
     return [
-        (f"{name}, sorted by {factor}", plots.similarity_picture(z_of(lab, name)[1][rows], order))
+        (f"{name}, sorted by {factor}", plots.similarity_image(z_of(lab, name)[1][rows], order))
         for name in names
     ]
 
@@ -215,15 +215,15 @@ def matrices(
 def histograms(lab: Lab, names: Sequence[str]) -> list[tuple[str, bytes | str]]:
     y = shapes(lab.data)[1]
     return [
-        (f"{name}: similarity of pairs", plots.histogram_picture(z_of(lab, name)[1], y))
+        (f"{name}: similarity of pairs", plots.histogram_image(z_of(lab, name)[1], y))
         for name in names
     ]
 
 
 def factor_gaps(splits: Splits, z_test: np.ndarray) -> dict[str, float]:
-    """For each factor, how much more alike pictures are that share it: 0 where it is ignored."""
+    """For each factor, how much more alike images are that share it: 0 where it is ignored."""
     return {
-        factor: rsa.gap(z_test, codes, "centred").gap
+        factor: rsa.gap(z_test, codes, "centered").gap
         for factor, codes in splits.test.factors.items()
     }
 
@@ -241,7 +241,7 @@ def l1(lab: Lab) -> Finding:
         "A linear decoder (logistic regression, to convergence) reads the shape from raw pixels, "
         "from what PCA, ICA and k-means make of them, and from the features of an encoder that was "
         "trained with labels.",
-        f"From pixels it names {percent(raw)} % of the test pictures rightly, near the chance of "
+        f"From pixels it names {percent(raw)} % of the test images rightly, near the chance of "
         f"33.3 %, from the supervised features {percent(good)} %. The best of the single-layer "
         f"methods, {best}, comes to {percent(single[best])} %.",
         [probe_table(found, "Linear decoding of the shape")],
@@ -261,11 +261,11 @@ def l2(lab: Lab) -> Finding:
     kept = max(others, key=lambda k: others[k])
     return Finding(
         {"gaps": found, "factor_gaps": factors},
-        "The similarity of all pairs of test pictures, by the cosine of their features. Those of "
+        "The similarity of all pairs of test images, by the cosine of their features. Those of "
         "the pooled net are never negative and point the same way in part whatever they show; with "
         "their mean taken off, they can be compared with the LeNet's, which have both signs.",
-        f"Pictures of one shape are more alike than pictures of two by {number(lenet)} in the "
-        f"supervised LeNet and by {number(found['supervised']['centred'])} (mean taken off) in the "
+        f"Images of one shape are more alike than images of two by {number(lenet)} in the "
+        f"supervised LeNet and by {number(found['supervised']['centered'])} (mean-centered) in the "
         f"pooled net, in pixels by {number(raw)}. Of the other factors the pooled net keeps most "
         f"of {kept}, by {factors['supervised'][kept]:.3f}, beside "
         f"{factors['supervised']['shape']:.3f} "
@@ -273,7 +273,7 @@ def l2(lab: Lab) -> Finding:
         [
             gap_table(found),
             Table(
-                "By factor: how much more alike pictures are that share it (mean taken off)",
+                "By factor: how much more alike images are that share it (mean taken off)",
                 ["", *lab.data.test.factors],
                 [[name, *(number(v) for v in f.values())] for name, f in factors.items()],
             ),
@@ -342,9 +342,9 @@ def l4(lab: Lab) -> Finding:
     found = probed(lab, ["VAE", "random, LeNet", "supervised"])
     gap = gaps(lab, ["VAE"])
     run = lab.run("vae", "vae", 0, quick_epochs=5, encoder="lenet")
-    pictures: list[tuple[str, bytes | str]] = [
-        (path.stem.removeprefix("picture-").replace("-", " "), path.read_bytes())
-        for path in sorted(run.path.glob("picture-*.png"))
+    images: list[tuple[str, bytes | str]] = [
+        (path.stem.removeprefix("image-").replace("-", " "), path.read_bytes())
+        for path in sorted(run.path.glob("image-*.png"))
     ]
     method: Any = reopen(run)
     error, code_dim = reconstruction_error(lab), method.code_dim
@@ -355,7 +355,7 @@ def l4(lab: Lab) -> Finding:
         f"A variational autoencoder squeezes each image into {code_dim} noisy numbers and draws it "
         "again from them. It is trained without labels; its features are what one linear layer "
         "makes the numbers' mean of, and another their variance.",
-        f"It draws {100 * error['pixels_wrong']:.2f} % of the pixels of unseen pictures wrongly, "
+        f"It draws {100 * error['pixels_wrong']:.2f} % of the pixels of unseen images wrongly, "
         f"where drawing nothing would get {100 * error['blank_wrong']:.2f} % wrong. A linear "
         f"decoder "
         f"reads the shape from its features with {percent(found['VAE']['test'])} %, from the "
@@ -370,7 +370,7 @@ def l4(lab: Lab) -> Finding:
                 [["VAE", *(number(v) for v in kept.values())]],
             ),
         ],
-        pictures + matrices(lab, ["VAE"]),
+        images + matrices(lab, ["VAE"]),
         {
             4: (
                 error["pixels_wrong"] < error["blank_wrong"] / 3
@@ -384,7 +384,7 @@ def l4(lab: Lab) -> Finding:
 
 @torch.no_grad()
 def reconstruction_error(lab: Lab) -> dict[str, float]:
-    """Share of wrong pixels of the test pictures, drawn by the VAE and left blank."""
+    """Share of wrong pixels of the test images, drawn by the VAE and left blank."""
     run = lab.run("vae", "vae", 0, quick_epochs=5, encoder="lenet")
     method: Any = reopen(run)
     wrong, blank, pixels = 0.0, 0.0, 0
@@ -397,24 +397,24 @@ def reconstruction_error(lab: Lab) -> dict[str, float]:
     return {"pixels_wrong": wrong / pixels, "blank_wrong": blank / pixels}
 
 
-TRANSFORMATIONS: dict[str, View] = {
-    "turn": Affine(translation=0.0, scale=(1.0, 1.0)),
-    "shift": Affine(rotation=0.0, scale=(1.0, 1.0)),
-    "scale": Affine(rotation=0.0, translation=0.0),
-    "turn, shift and scale": Affine(),
-    "crop": Crop(),
-    "flip": Flip(),
-    "quarter turns": QuarterTurns(),
-    "cutout": Cutout(),
-    "noise": Noise(),
-    "blur": Blur(),
-    "turn and blur": Chain([Affine(), Blur()]),
-    "crop and noise": Chain([Crop(), Noise()]),
+TRANSFORMATIONS: dict[str, Augmentation] = {
+    "turn": RandomAffine(translation=0.0, scale=(1.0, 1.0)),
+    "shift": RandomAffine(rotation=0.0, scale=(1.0, 1.0)),
+    "scale": RandomAffine(rotation=0.0, translation=0.0),
+    "turn, shift and scale": RandomAffine(),
+    "crop": RandomResizedCrop(),
+    "flip": RandomHorizontalFlip(),
+    "quarter turns": RandomRotation90(),
+    "cutout": RandomErasing(),
+    "noise": GaussianNoise(),
+    "blur": GaussianBlur(),
+    "turn and blur": Compose([RandomAffine(), GaussianBlur()]),
+    "crop and noise": Compose([RandomResizedCrop(), GaussianNoise()]),
 }
-WITHOUT: dict[str, View] = {
-    "without turning": Affine(rotation=0.0),
-    "without shifting": Affine(translation=0.0),
-    "without scaling": Affine(scale=(1.0, 1.0)),
+WITHOUT: dict[str, Augmentation] = {
+    "without turning": RandomAffine(rotation=0.0),
+    "without shifting": RandomAffine(translation=0.0),
+    "without scaling": RandomAffine(scale=(1.0, 1.0)),
 }
 MEANT = {
     "without turning": ["orientation"],
@@ -444,13 +444,13 @@ def l5(lab: Lab) -> Finding:
         for name in WITHOUT
         for f in MEANT[name]
     )
-    sheet = plots.transformations_picture(lab.data, TRANSFORMATIONS)
+    sheet = plots.transformations_image(lab.data, TRANSFORMATIONS)
     columns = list(lab.data.test.factors)
     return Finding(
         {"probe": probes, "factor_gaps": gap, "share_of_shape": share, "factors": kept},
-        "SimCLR learns what two views of a picture have in common. It was trained again without "
+        "SimCLR learns what two views of an image have in common. It was trained again without "
         "each of the three transformations; for every factor the table says how much more alike "
-        "pictures are that share it: 0 where the encoder ignores it.",
+        "images are that share it: 0 where the encoder ignores it.",
         "Each factor weighs more, beside the shape, once its transformation is left out: "
         + ", ".join(
             f"{f} {share[n][f]:.2f} instead of {share['all three'][f]:.2f} times the shape's gap"
@@ -461,7 +461,7 @@ def l5(lab: Lab) -> Finding:
         f"with {', '.join(f'{percent(probes[n])} % {n}' for n in WITHOUT)}.",
         [
             Table(
-                "By factor: how much more alike pictures are that share it (mean taken off)",
+                "By factor: how much more alike images are that share it (mean taken off)",
                 ["", *columns],
                 [[name, *(number(g[f]) for f in columns)] for name, g in gap.items()],
             ),
@@ -480,16 +480,16 @@ def l6(lab: Lab) -> Finding:
     names = ["SimCLR", "supervised", "SimCLR, LeNet", "supervised, LeNet", "VAE", "random", "raw"]
     found = probed(lab, names)
     y, y_test = shapes(lab.data)
-    neighbours = {}
+    neighbors = {}
     for name in names:
         z, z_test = z_of(lab, name)
-        neighbours[name] = knn_accuracy(z, y, z_test, y_test)
+        neighbors[name] = knn_accuracy(z, y, z_test, y_test)
     health = {name: health_of(lab, name) for name in names[:-1]}
     head = before_and_after_head(lab)
     ours, theirs = mean(found["SimCLR"]["test"]), mean(found["supervised"]["test"])
     return Finding(
-        {"probe": found, "knn": neighbours, "health": health, "head": head},
-        "SimCLR sees two random views of each picture, turned, shifted and scaled, and learns to "
+        {"probe": found, "knn": neighbors, "health": health, "head": head},
+        "SimCLR sees two random views of each image, turned, shifted and scaled, and learns to "
         "tell which two belong together among all of a batch. No label is used. The pooled net and "
         "the lecture's LeNet are trained alike, to see what the network's shape gives.",
         f"A linear decoder reads the shape with {percent(found['SimCLR']['test'])} % from SimCLR's "
@@ -500,10 +500,10 @@ def l6(lab: Lab) -> Finding:
         [
             probe_table(found, "Linear decoding of the shape"),
             Table(
-                "Nearest neighbours, and signs of health that need no labels",
+                "Nearest neighbors, and signs of health that need no labels",
                 ["", "k-NN %", "std", "RankMe", "α-ReQ", "LiDAR"],
                 [
-                    [n, percent(neighbours[n]), *(f"{v:.2f}" for v in health[n].values())]
+                    [n, percent(neighbors[n]), *(f"{v:.2f}" for v in health[n].values())]
                     for n in health
                 ],
             ),
@@ -519,8 +519,8 @@ def l6(lab: Lab) -> Finding:
 
 
 @torch.no_grad()
-def health_of(lab: Lab, name: str, pictures: int = 300, views: int = 8) -> dict[str, float]:
-    """Of the test features; LiDAR from views of training pictures."""
+def health_of(lab: Lab, name: str, images: int = 300, views: int = 8) -> dict[str, float]:
+    """Of the test features; LiDAR from views of training images."""
     z = torch.from_numpy(z_of(lab, name)[1])
     makers = {
         "SimCLR": simclr,
@@ -531,7 +531,7 @@ def health_of(lab: Lab, name: str, pictures: int = 300, views: int = 8) -> dict[
         "random": random_net,
     }
     encoder = makers[name](lab).eval()
-    x = to_float(torch.from_numpy(lab.data.train.x[:pictures]), lab.data.range)
+    x = to_float(torch.from_numpy(lab.data.train.x[:images]), lab.data.range)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         drawn = [encoder(lab.data.augment(x)) for _ in range(views)]
@@ -560,16 +560,16 @@ def before_and_after_head(lab: Lab) -> dict[str, float]:
 def l7(lab: Lab) -> Finding:
     names = ["SimCLR", "SimCLR, LeNet", "supervised", "supervised, LeNet", "VAE", "random", "raw"]
     found = gaps(lab, names)
-    ours, theirs = mean(found["SimCLR"]["centred"]), mean(found["supervised"]["centred"])
+    ours, theirs = mean(found["SimCLR"]["centered"]), mean(found["supervised"]["centered"])
     return Finding(
         {"gaps": found},
-        "The similarity of all pairs of test pictures again, now beside SimCLR and the VAE.",
+        "The similarity of all pairs of test images again, now beside SimCLR and the VAE.",
         f"SimCLR's gap is {number(found['SimCLR']['cosine'])}, and "
-        f"{number(found['SimCLR']['centred'])} "
+        f"{number(found['SimCLR']['centered'])} "
         f"with the mean taken off; the supervised net's {number(found['supervised']['cosine'])} "
         f"and "
-        f"{number(found['supervised']['centred'])}. Positive features raise the similarity of "
-        "pictures that have nothing in common, which is why the first figure is the lower one.",
+        f"{number(found['supervised']['centered'])}. Positive features raise the similarity of "
+        "images that have nothing in common, which is why the first figure is the lower one.",
         [gap_table(found)],
         matrices(lab, ["SimCLR", "supervised", "VAE", "raw"])
         + matrices(lab, ["SimCLR"], "orientation")
@@ -590,7 +590,7 @@ def l8(lab: Lab) -> Finding:
         run = lab.run(f"simclr-2-{denominator}", "simclr", 0, quick_epochs=4, **options)
         z[name] = lab.features(f"L8 {name}", run.encoder)
     probes = {n: linear_probe(a, y, b, y_test).test for n, (a, b) in z.items()}
-    gap = {n: rsa.gap(b, y_test, "centred").gap for n, (_, b) in z.items()}
+    gap = {n: rsa.gap(b, y_test, "centered").gap for n, (_, b) in z.items()}
     signs = {
         n: {
             "std": feature_std(torch.from_numpy(b)),
@@ -602,8 +602,8 @@ def l8(lab: Lab) -> Finding:
     falls = {name: probes["SimCLR"] - probes[name] for name in TWO}
     worst = max(falls, key=lambda name: falls[name])
     return Finding(
-        {"probe": probes, "fall": falls, "gap_centred": gap, "health": signs},
-        "Each picture was contrasted with two others instead of all others of the batch: once with "
+        {"probe": probes, "fall": falls, "gap_centered": gap, "health": signs},
+        "Each image was contrasted with two others instead of all others of the batch: once with "
         "the positive in the sum below, as the paper has it, once without, as the lecture's code.",
         f"With all negatives the probe reads {percent(probes['SimCLR'])} %, with two "
         f"{' and '.join(f'{percent(probes[n])} % ({n})' for n in TWO)}. RankMe is "
@@ -625,7 +625,7 @@ def l8(lab: Lab) -> Finding:
             )
         ],
         [
-            (f"{n}: similarity of pairs", plots.histogram_picture(b, y_test))
+            (f"{n}: similarity of pairs", plots.histogram_image(b, y_test))
             for n, (_, b) in z.items()
         ],
         {8: (falls[worst] > 0.15, f"{100 * falls[worst]:.1f} points lower with two, {worst}")},
@@ -663,16 +663,16 @@ def l9(lab: Lab) -> Finding:
     tenth = max(n for n in counts if n <= len(y) // 10)
     return Finding(
         {"curves": curves},
-        "Encoders are frozen and only some pictures have labels, the same number of each shape "
+        "Encoders are frozen and only some images have labels, the same number of each shape "
         "(five draws, mean). End to end: the whole network learns from those labels alone, from "
-        "plain pictures and with SimCLR's own views.",
+        "plain images and with SimCLR's own views.",
         f"SimCLR's features need 30 labels for {percent(ours[30])} % and 160, one in a hundred, "
         f"for {percent(ours[160])} %. A network that learns from 800 labels alone comes to "
         f"{percent(plain[800])} %, and with {most:,} to {percent(plain[most])} %; with SimCLR's "
-        f"views of those labelled pictures it comes to {percent(views[800])} %: here the views "
+        f"views of those labeled images it comes to {percent(views[800])} %: here the views "
         "know what the labels would have to teach.",
         [Table("Test accuracy % by number of labels", ["labels", *curves], rows)],
-        [("test accuracy by number of labels", plots.label_curves_picture(curves))],
+        [("test accuracy by number of labels", plots.label_curves_image(curves))],
         {
             9: (
                 ours[tenth] > full - 0.005,
@@ -691,12 +691,12 @@ def _cell(curve: dict[str, Any], n: int) -> str:
     return f"{100 * curve['test'][i]:.2f}{sd}"
 
 
-def end_to_end(lab: Lab, labels: int, title: str, view: View) -> Probe:
+def end_to_end(lab: Lab, labels: int, title: str, view: Augmentation) -> Probe:
     """The supervised method on some labels alone, for as many steps as on all of them."""
     rows = sample_labels(shapes(lab.data)[0], labels)
     part = replace(lab.data, train=lab.data.train.take(rows))
     epochs = max(8, round(8 * len(lab.data.train) / labels))
-    name = f"end-to-end-{'with-views' if 'views' in title else 'plain-pictures'}-{labels}"
+    name = f"end-to-end-{'with-views' if 'views' in title else 'plain-images'}-{labels}"
     quick = max(2, epochs // 8)
     run = lab.run(name, "supervised", 0, part, quick_epochs=quick, augment=view, epochs=epochs)
     z, z_test = lab.features(name, run.encoder, part)
@@ -733,26 +733,26 @@ def l10(lab: Lab) -> Finding:
     columns = ["control", "biased", "control, unseen cells", "biased, unseen cells"]
     ours, drawn = scores["SimCLR"], scores["VAE"]
     return Finding(
-        {"test": scores, "train_pictures": len(sets["biased"].train)},
-        f"Only {len(sets['biased'].train):,} training pictures are kept: hearts from the left "
+        {"test": scores, "n_train": len(sets["biased"].train)},
+        f"Only {len(sets['biased'].train):,} training images are kept: hearts from the left "
         f"third, "
         "ellipses from the middle, squares from the right. Encoders and probes learn from those; "
-        "the test pictures show every shape everywhere. The control has as many pictures without "
+        "the test images show every shape everywhere. The control has as many images without "
         "the rule.",
         f"From SimCLR's features the shape is read with {percent(ours['biased'])} % on unbiased "
-        f"pictures ({percent(ours['control'])} % in the control), from the VAE's with "
+        f"images ({percent(ours['control'])} % in the control), from the VAE's with "
         f"{percent(drawn['biased'])} % ({percent(drawn['control'])} %), from pixels with "
         f"{percent(scores['raw']['biased'])} % ({percent(scores['raw']['control'])} %). With "
         f"squares on the left and hearts on the right SimCLR gives {percent(ours['mirror image'])} "
         "%.",
         [
             Table(
-                "Shape read from unbiased test pictures, %",
+                "Shape read from unbiased test images, %",
                 ["", *columns],
                 [[t, *(percent(s[c]) for c in columns)] for t, s in scores.items()],
             )
         ],
-        [("some pictures of the biased set", plots.pictures_sheet(sets["biased"], 40))],
+        [("some images of the biased set", plots.contact_images(sets["biased"], 40))],
         {
             10: (
                 ours["biased"] > 0.95 and drawn["biased"] < drawn["control"] - 0.05,
@@ -763,7 +763,7 @@ def l10(lab: Lab) -> Finding:
 
 
 def biased_features(lab: Lab, title: str, kind: str, part: Splits) -> tuple[np.ndarray, np.ndarray]:
-    """Features of an encoder trained on that part, of its training and of all test pictures."""
+    """Features of an encoder trained on that part, of its training and of all test images."""
     if title == "raw":
         return lab.features(f"raw {kind}", fitted(lab, "raw"), part)
     if title == "random":
@@ -775,14 +775,12 @@ def biased_features(lab: Lab, title: str, kind: str, part: Splits) -> tuple[np.n
 
 EXPERIMENTS = [
     Experiment("L1", "Representations matter", "Can a linear decoder read the shape?", l1, 2),
-    Experiment("L2", "Invariance", "Which pictures are alike to a supervised encoder?", l2, 3),
+    Experiment("L2", "Invariance", "Which images are alike to a supervised encoder?", l2, 3),
     Experiment("L3", "Random encoders", "Is the network's shape enough, without learning?", l3, 1),
-    Experiment(
-        "L4", "Reconstruction", "Are features good that a picture can be drawn from?", l4, 5
-    ),
+    Experiment("L4", "Reconstruction", "Are features good that an image can be drawn from?", l4, 5),
     Experiment("L5", "Transformations", "What becomes of each invariance?", l5, 18),
-    Experiment("L6", "SimCLR", "Can as much be learnt without labels?", l6, 25),
-    Experiment("L7", "SimCLR's invariance", "Which pictures are alike to SimCLR?", l7, 1),
+    Experiment("L6", "SimCLR", "Can as much be learned without labels?", l6, 25),
+    Experiment("L7", "SimCLR's invariance", "Which images are alike to SimCLR?", l7, 1),
     Experiment("L8", "Two negatives", "What are the negatives for?", l8, 10),
     Experiment("L9", "Few labels", "How many labels does it take?", l9, 9),
     Experiment("L10", "Biased data", "What if place gives the shape away?", l10, 18),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unlabeled.augmentations import Flip
+from unlabeled.augmentations import RandomHorizontalFlip
 from unlabeled.augmentations.image import luminance
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Splits, to_float
@@ -31,14 +31,14 @@ LEAD = (
 
 
 def photographs() -> Splits:
-    """CIFAR-10 in grey, as the paper of CLAPP has STL-10: colours tell one picture from another."""
+    """CIFAR-10 in gray, as the paper of CLAPP has STL-10: colors tell one image from another."""
     splits = open_data("cifar10")
-    train, test = (replace(part, x=grey(part.x[:])) for part in (splits.train, splits.test))
-    return replace(splits, name="cifar10, grey", train=train, test=test)
+    train, test = (replace(part, x=gray(part.x[:])) for part in (splits.train, splits.test))
+    return replace(splits, name="cifar10, gray", train=train, test=test)
 
 
-def grey(x: np.ndarray) -> np.ndarray:
-    """Pictures (N, 3, H, W) of uint8 -> (N, 1, H, W)."""
+def gray(x: np.ndarray) -> np.ndarray:
+    """LazyImages (N, 3, H, W) of uint8 -> (N, 1, H, W)."""
     parts = (luminance(part.float()) for part in torch.from_numpy(x).split(5000))
     return torch.cat([part.round().byte() for part in parts]).numpy()
 
@@ -52,7 +52,7 @@ WIDTH = 16
 RANDOM = 5
 """Random encoders whose mean is compared with."""
 PROBED = 10_000
-"""Training pictures whose labels the probes learn from."""
+"""Training images whose labels the probes learn from."""
 PUBLISHED = {"CLAPP": 0.736, "hinge CPC, end to end": 0.803}
 """On STL-10, Illing et al. 2021, table 1, with VGG-6 and 300 epochs; the gap counts, not these."""
 AHEAD: dict[str, Any] = {"steps": 3, "skip": 1}
@@ -70,7 +70,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
         AHEAD | {"directions": 4, "encoder_args": {"width": WIDTH, "norm": "layer"}},
     ),
     "SimCLR, end to end": ("simclr", {}),
-    "supervised": ("supervised", {"augment": Flip()}),
+    "supervised": ("supervised", {"augment": RandomHorizontalFlip()}),
 }
 BOTH = ("simclr", "vicreg", "byol", "cpc")
 
@@ -97,7 +97,7 @@ def trained(lab: Lab, title: str) -> Run:
 
 
 def probed(lab: Lab) -> Splits:
-    """The pictures that probes learn from and are asked about."""
+    """The images that probes learn from and are asked about."""
     rows = np.random.default_rng(0).permutation(len(lab.data.train))[:PROBED]
     return replace(lab.data, train=lab.data.train.take(np.sort(rows)))
 
@@ -137,7 +137,7 @@ def l1(lab: Lab) -> Finding:
             "rule_apart": apart,
         },
         f"All train the same four stages, on overlapping patches of {len(lab.data.train):,} "
-        f"grey photographs, for about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes. A "
+        f"gray photographs, for about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes. A "
         "linear decoder reads every stage, pooled over its places, with "
         f"{len(data.train):,} labels.",
         f"CLAPP's stages read {', '.join(f'{100 * v:.1f}' for v in clapp)} %, random weights "
@@ -154,12 +154,12 @@ def l1(lab: Lab) -> Finding:
                 ],
             )
         ],
-        [("every stage", plots.layers_picture(found, str(data.target)))],
+        [("every stage", plots.layers_image(found, str(data.target)))],
     )
 
 
 def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer], list[float]]:
-    """Stages of encoders that learnt nothing: the mean of some, and the deviation of the probe."""
+    """Stages of encoders that learned nothing: the mean of some, and the deviation of the probe."""
     every = [
         judge_stages(lab.random("patches", seed, width=WIDTH, **arguments), data)
         for seed in range(RANDOM)
@@ -194,7 +194,7 @@ def l2(lab: Lab) -> Finding:
     least, most = min(saved, key=lambda n: saved[n]), max(saved, key=lambda n: saved[n])
     return Finding(
         {"kept_bytes": kept, "saved": saved},
-        f"What autograd keeps for the gradients of a step of {len(x)} pictures: of all stages "
+        f"What autograd keeps for the gradients of a step of {len(x)} images: of all stages "
         "at once, or of the greediest stage and its head. SimCLR, VICReg and BYOL on a narrow "
         "ResNet-18, CPC on patches.",
         f"By stages saves from {100 * saved[least]:.0f} % ({least}) to {100 * saved[most]:.0f} % "
@@ -247,5 +247,5 @@ def l3(lab: Lab) -> Finding:
 EXPERIMENTS = [
     Experiment("L1", "Stage by stage", "Does the probe rise with depth, and how far?", l1, 36),
     Experiment("L2", "Memory", "What is saved?", l2, 1),
-    Experiment("L3", "From reward", "Can a class be learnt from praise alone?", l3, 2),
+    Experiment("L3", "From reward", "Can a class be learned from praise alone?", l3, 2),
 ]

@@ -1,4 +1,4 @@
-"""All methods beside each other: same encoder, same pictures, same time."""
+"""All methods beside each other: same encoder, same images, same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unlabeled.utils.files import read_csv
 
 TITLE = "All methods, the same time"
 LEAD = (
-    "Every method learns with the same small encoder from the same pictures for the same time. "
+    "Every method learns with the same small encoder from the same images for the same time. "
     "What can be read from its features afterwards?"
 )
 DATA = "dsprites"
@@ -42,7 +42,7 @@ LEFT_OUT = (
 
 
 def names() -> list[str]:
-    """Methods of one training for any network and any pictures, all labelled or none."""
+    """Methods of one training for any network and any images, all labeled or none."""
     found: dict[str, Any] = {
         name: registry.find("methods", name) for name in registry.listing("methods")
     }
@@ -51,9 +51,9 @@ def names() -> list[str]:
         for name, cls in found.items()
         if inspect.isclass(cls)
         and issubclass(cls, Method)
-        and not cls.recipe.labelled
-        and cls.reads == "pictures"
-        and not cls.colour
+        and not cls.recipe.labeled_fraction
+        and cls.reads == "images"
+        and not cls.needs_color
         and cls.network == "small"
         and name not in LEFT_OUT
     ]
@@ -76,22 +76,22 @@ def compare(lab: Lab) -> Finding:
         found[name] = {
             "linear": linear_probe(z, y, z_test, y_test).test,
             "knn": knn_accuracy(z, y, z_test, y_test),
-            "gap_centred": rsa.gap(z_test, y_test, "centred").gap,
+            "gap_centered": rsa.gap(z_test, y_test, "centered").gap,
             "std": feature_std(torch.from_numpy(z_test)),
             "rankme": rankme(torch.from_numpy(z_test)),
             "epochs": epochs,
             "minutes": spent,
         }
     order = sorted(found, key=lambda name: -found[name]["linear"])
-    unlabelled = [n for n in order if n != "random" and not registry.find("methods", n).supervised]
-    best = unlabelled[0]
-    worse = [n for n in unlabelled if found[n]["linear"] <= found["random"]["linear"]]
+    unlabeled = [n for n in order if n != "random" and not registry.find("methods", n).supervised]
+    best = unlabeled[0]
+    worse = [n for n in unlabeled if found[n]["linear"] <= found["random"]["linear"]]
     return Finding(
         {"methods": found},
-        f"The encoder is the small one, the pictures are {len(lab.data.train):,} of dSprites, and "
+        f"The encoder is the small one, the images are {len(lab.data.train):,} of dSprites, and "
         f"each method got about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes on the same "
         "cores: as many epochs as its first steps said would fit, each by its own recipe. A linear "
-        "decoder and the nearest neighbours then name the shape of unseen pictures.",
+        "decoder and the nearest neighbors then name the shape of unseen images.",
         f"{best} reads best among those without labels, with "
         f"{100 * found[best]['linear']:.2f} % by a linear decoder. "
         + (
@@ -102,14 +102,14 @@ def compare(lab: Lab) -> Finding:
         ),
         [
             Table(
-                "Shape of the test pictures",
+                "Shape of the test images",
                 ["", "linear %", "k-NN %", "gap, mean taken off", "std", "RankMe", "epochs", "min"],
                 [
                     [
                         name,
                         f"{100 * f['linear']:.2f}",
                         f"{100 * f['knn']:.2f}",
-                        f"{f['gap_centred']:.3f}",
+                        f"{f['gap_centered']:.3f}",
                         f"{f['std']:.2f}",
                         f"{f['rankme']:.1f}",
                         f"{f['epochs']}",
@@ -119,7 +119,7 @@ def compare(lab: Lab) -> Finding:
                 ],
             )
         ],
-        [("std of the features by epoch (0: collapse)", plots.panels_picture(curves, "std"))],
+        [("std of the features by epoch (0: collapse)", plots.panels_image(curves, "std"))],
     )
 
 

@@ -27,10 +27,10 @@ LOSSES: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "contrastive": ("contrastive", "margin", (0.25, 0.5, 1.0, 1.5)),
     "triplet": ("triplet", "margin", (0.05, 0.1, 0.2, 0.5)),
     "lifted structure": ("lifted_structure", "margin", (0.5, 1.0, 2.0, 4.0)),
-    "N-pair": ("n_pair", "regularisation", (0.0, 0.001, 0.01, 0.1)),
+    "N-pair": ("n_pair", "regularization", (0.0, 0.001, 0.01, 0.1)),
     "NCE": ("nce", "temperature", (0.05, 0.1, 0.3, 1.0)),
     "InfoNCE": ("info_nce", "temperature", (0.01, 0.03, 0.07, 0.2)),
-    "soft nearest neighbor": ("soft_nearest_neighbour", "temperature", (0.03, 0.1, 0.3, 1.0)),
+    "soft nearest neighbor": ("soft_nearest_neighbor", "temperature", (0.03, 0.1, 0.3, 1.0)),
 }
 """By title: objective, its hyperparameter, and the values that are tried."""
 WIDTHS = (0, 64)
@@ -177,7 +177,7 @@ def shelf(lab: Lab) -> Finding:
         [
             (
                 "recall@1",
-                plots.bars_picture({n: f["recall@1"] for n, f in found.items()}, "recall@1"),
+                plots.bars_image({n: f["recall@1"] for n, f in found.items()}, "recall@1"),
             )
         ],
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.augmentations import View
+from unlabeled.augmentations import Augmentation
 from unlabeled.augmentations.video import OtherShape, OwnWay
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets import moving_sprites
@@ -35,7 +35,10 @@ def clips() -> Splits:
 
 DATA = clips
 CLAIMS = {16: "Predicting movement and predicting objects need different invariances."}
-TARGETS: dict[str, View] = {"movement-invariant": OwnWay(), "object-invariant": OtherShape()}
+TARGETS: dict[str, Augmentation] = {
+    "movement-invariant": OwnWay(),
+    "object-invariant": OtherShape(),
+}
 READ = ("shape", "velocity")
 OPTIONS: dict[str, Any] = {"epochs": 40, "batch_size": 64, "lr": 2e-3, "temperature": 0.15}
 OPTIONS |= {"schedule": "one_cycle", "optimizer": "adam", "dim": 0}
@@ -97,10 +100,10 @@ def m1(lab: Lab) -> Finding:
             )
         ],
         [
-            ("what can be read", plots.bars_picture(shown, "test accuracy")),
+            ("what can be read", plots.bars_image(shown, "test accuracy")),
             (
                 "views of five clips: their first frame",
-                plots.transformations_picture(lab.data, TARGETS),
+                plots.transformations_image(lab.data, TARGETS),
             ),
         ],
         {

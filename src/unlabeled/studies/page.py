@@ -7,14 +7,14 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlabeled.report.page import film_image, page, style
+from unlabeled.report.page import page, style, video_image
 from unlabeled.utils.files import write_bytes
 
 if TYPE_CHECKING:
     from unlabeled.studies.lab import Experiment, Finding, Table
 
 WIDE = 600
-"""Pixels from which on a picture takes the whole width of the page."""
+"""Pixels from which on an image takes the whole width of the page."""
 LONG, WORDS = 40, ' class="words"'
 """Signs in a cell from which on it is text, whose lines wrap."""
 HELD = {True: "held here", False: "did not hold here", None: "open"}
@@ -48,12 +48,12 @@ def _conditions(result: dict[str, Any]) -> str:
         else "Seed 0"
     )
     quick = (
-        "Trained for a few epochs on half of the pictures: figures are lower than in the whole "
+        "Trained for a few epochs on half of the images: figures are lower than in the whole "
         "study. " * bool(result["quick"])
     )
     return (
         f'<p class="note">{quick}Every encoder was trained here, from random weights, and judged '
-        "in eval mode on data whose labels nothing learnt from; probes run to convergence. "
+        "in eval mode on data whose labels nothing learned from; probes run to convergence. "
         f"{seeds}. {result['cores']} cores, torch "
         f"{html.escape(result['versions']['torch'])}.</p>"
     )
@@ -78,7 +78,7 @@ def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -
 <p class="lead">{html.escape(experiment.question)}</p>
 <p>{html.escape(finding.did)}</p>
 {"".join(_table(t, f"{experiment.key}-table-{i}") for i, t in enumerate(finding.tables, 1))}
-<div class="grid wide">{"".join(_picture(t, c) for t, c in finding.pictures)}</div>
+<div class="grid wide">{"".join(_image(t, c) for t, c in finding.images)}</div>
 <p class="answer">{html.escape(finding.answer)}</p>
 {f"<ul>{told}</ul>" if told else ""}</section>"""
 
@@ -103,18 +103,18 @@ def _table(table: Table, key: str) -> str:
     return (
         f'<p class="caption" id="{key}">{html.escape(table.caption)}</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{key}">'
-        f'<table aria-labelledby="{key}">'
+        f'<table aria-labeledby="{key}">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def _picture(title: str, content: bytes | str) -> str:
+def _image(title: str, content: bytes | str) -> str:
     shown = html.escape(title)
     wide = ""
     if isinstance(content, str):
         drawing = content.replace("<svg", f'<svg role="img" aria-label="{shown}"', 1)
     elif content[:3] == b"GIF":
-        drawing = film_image(content, title)
+        drawing = video_image(content, title)
         wide = ' class="whole"' if int.from_bytes(content[6:8], "little") > WIDE else ""
     else:
         source = base64.b64encode(content).decode()

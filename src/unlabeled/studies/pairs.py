@@ -1,4 +1,4 @@
-"""Pairs: a picture and its caption, a digit seen and heard, in one space."""
+"""Pairs: an image and its caption, a digit seen and heard, in one space."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unlabeled.training.train import reopen
 
 TITLE = "Pairs: what is seen, and what is said of it"
 LEAD = (
-    "A caption says what is in a picture, and a cow is seen when it moos. Two encoders that learn "
+    "A caption says what is in an image, and a cow is seen when it moos. Two encoders that learn "
     "only which belongs to which: can one sense then find its partner in the other, for things "
     "that neither has met?"
 )
@@ -32,7 +32,7 @@ AT = (1, 5, 10)
 
 @torch.no_grad()
 def both(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
-    """Test pictures and their first partners in the common space, (N, dim) each."""
+    """Test images and their first partners in the common space, (N, dim) each."""
     method: Any = reopen(run)
     x = to_float(torch.from_numpy(data.test.x[:]), data.range)
     y = torch.from_numpy(data.test.factors[PARTNER][:, 0])
@@ -59,8 +59,8 @@ def prompts(data: Splits) -> dict[str, list[str]]:
 
 
 @torch.no_grad()
-def zero_shot(run: Run, data: Splits, pictures: np.ndarray) -> np.ndarray:
-    """The group of each picture (N, dim) by the mean vector of its group's words."""
+def zero_shot(run: Run, data: Splits, images: np.ndarray) -> np.ndarray:
+    """The group of each image (N, dim) by the mean vector of its group's words."""
     method: Any = reopen(run)
     tokenizer = bpe.open_tokenizer(data.tokenizer)
     length = data.train.factors[PARTNER].shape[2]
@@ -68,7 +68,7 @@ def zero_shot(run: Run, data: Splits, pictures: np.ndarray) -> np.ndarray:
     for words in prompts(data).values():
         z = method.project_partner(torch.from_numpy(tokens(tokenizer, words, length))).numpy()
         means.append(z.mean(0) / np.linalg.norm(z.mean(0)))
-    return (pictures @ np.stack(means).T).argmax(1)
+    return (images @ np.stack(means).T).argmax(1)
 
 
 def j1(lab: Lab) -> Finding:
@@ -99,16 +99,16 @@ def j1(lab: Lab) -> Finding:
     told = [(data.test.names or [])[row] for row in rows]
     return Finding(
         figures,
-        f"A picture encoder and a small transformer learn from {len(data.train):,} emoji and "
+        f"An image encoder and a small transformer learn from {len(data.train):,} emoji and "
         "their names and keywords, from nothing but which belongs to which. Then each of "
         f"{len(data.test)} others, of families never seen, looks for its name among theirs. "
         "Without a label, groups such as food or flags are named by the nearest of their words.",
         f"The right name is among the ten nearest for {100 * found['there@10']:.1f} % of the "
-        f"pictures, the picture for {100 * found['back@10']:.1f} % of the names; chance gives "
+        f"images, the image for {100 * found['back@10']:.1f} % of the names; chance gives "
         f"{100 * found['chance@10']:.1f} %. Groups are named rightly for {100 * right:.1f} %, "
         f"where the largest group would be right for {100 * guess:.1f} %.",
         [
-            recalls(found, "picture to name", "name to picture"),
+            recalls(found, "image to name", "name to image"),
             Table(
                 "Groups of unseen families",
                 ["", "right, %"],
@@ -125,15 +125,15 @@ def j1(lab: Lab) -> Finding:
         ],
         [
             (
-                "Likeness of pictures and names; pairs are on the diagonal",
-                plots.partners_picture(shown, seen[rows] @ said[rows].T, told),
+                "Likeness of images and names; pairs are on the diagonal",
+                plots.partners_image(shown, seen[rows] @ said[rows].T, told),
             )
         ],
     )
 
 
 def j2(lab: Lab) -> Finding:
-    data = open_data("two_senses")
+    data = open_data("audiovisual_digits")
     run = lab.run("two-senses", "clip", data=data, quick_epochs=2)
     seen, heard = both(run, data)
     digit = data.test.factors["digit"]
@@ -156,23 +156,23 @@ def j2(lab: Lab) -> Finding:
     return Finding(
         figures,
         f"The same method, with an encoder of sounds in place of that of text. {len(data.train)} "
-        "pictures of digits come with recordings of four speakers saying the same digit. Then "
-        f"pictures not seen before look for recordings of two other speakers, {len(data.test)} of "
+        "images of digits come with recordings of four speakers saying the same digit. Then "
+        f"images not seen before look for recordings of two other speakers, {len(data.test)} of "
         "each; right is any recording of the same digit.",
         f"The nearest recording says the digit that is seen in {100 * found['there@1']:.1f} % of "
-        f"the cases, and the nearest picture shows the digit that is heard in "
+        f"the cases, and the nearest image shows the digit that is heard in "
         f"{100 * found['back@1']:.1f} %; chance gives {100 * found['chance@1']:.1f} %.",
         [recalls(found, "seen to heard", "heard to seen")],
         [
             (
                 "Likeness of what is seen and what is heard, by digit",
-                plots.partners_picture(x, seen[shown] @ heard[shown].T, told),
+                plots.partners_image(x, seen[shown] @ heard[shown].T, told),
             )
         ],
     )
 
 
 EXPERIMENTS = [
-    Experiment("J1", "Pictures and captions", "Does a picture find its name?", j1, 8),
+    Experiment("J1", "Images and captions", "Does an image find its name?", j1, 8),
     Experiment("J2", "Two senses", "Does what is seen find what is heard?", j2, 4),
 ]

@@ -1,4 +1,4 @@
-"""Pretext tasks: what is learnt by answering questions that need no teacher?"""
+"""Pretext tasks: what is learned by answering questions that need no teacher?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlabeled.augmentations import ColourDrop
+from unlabeled.augmentations import RandomGrayscale
 from unlabeled.augmentations.color import lab as to_lab
 from unlabeled.augmentations.patches import tiles
 from unlabeled.core import Batch
@@ -23,9 +23,9 @@ from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
 
-TITLE = "Pretext tasks: questions that pictures answer themselves"
+TITLE = "Pretext tasks: questions that images answer themselves"
 LEAD = (
-    "Which way is up? What is hidden there, what colour was it? Whoever can answer has had to look "
+    "Which way is up? What is hidden there, what color was it? Whoever can answer has had to look "
     "at what is shown. How much of that is worth something for another question?"
 )
 DATA = "cifar10"
@@ -49,13 +49,13 @@ BESIDE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 WHY: dict[str, tuple[str, dict[str, Any]]] = {
     "jigsaw, half of each tile": ("jigsaw", {"share": 0.5}),
-    "jigsaw, grey": ("jigsaw", {"weak": ColourDrop(1.0)}),
+    "jigsaw, gray": ("jigsaw", {"weak": RandomGrayscale(1.0)}),
 }
 """Without what a puzzle can be solved by at a glance."""
 CHANCE = {"rotation": 1 / 4, "relative_patch": 1 / 8, "jigsaw": 1 / 64}
 OF_TILES = ("relative_patch", "jigsaw")
 DRAWN, HOLE = 2000, 8
-"""Test pictures that are drawn; side of the hole that is filled in them."""
+"""Test images that are drawn; side of the hole that is filled in them."""
 ON_SPRITES = ("rotation", "relative patch", "jigsaw", "context encoder", "denoising", "SimCLR")
 
 
@@ -70,15 +70,15 @@ def trained(lab: Lab, title: str, data: Splits | None = None) -> Run:
 
 
 @torch.no_grad()
-def answered(lab: Lab, run: Run, pictures: int = 4000) -> float | None:
-    """Share of the questions about test pictures that are answered rightly, where there are any."""
+def answered(lab: Lab, run: Run, images: int = 4000) -> float | None:
+    """Share of the questions about test images that are answered rightly, where there are any."""
     method: Any = reopen(run)
     if not hasattr(method, "scores") or run.config["method"] not in CHANCE:
         return None
     right: list[np.ndarray] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for start in range(0, min(pictures, len(lab.data.test)), 500):
+        for start in range(0, min(images, len(lab.data.test)), 500):
             x = to_float(torch.from_numpy(lab.data.test.x[start : start + 500]), lab.data.range)
             seen, answer = method.views(Batch(x, torch.arange(len(x))))
             right.append((method.scores(seen).argmax(1) == answer).numpy())
@@ -109,12 +109,12 @@ def row(lab: Lab, title: str) -> dict[str, Any]:
 
 def p1(lab: Lab) -> Finding:
     found: dict[str, dict[str, Any]] = {}
-    pictures: list[tuple[str, bytes | str]] = []
+    images: list[tuple[str, bytes | str]] = []
     for title in (*TASKS, *BESIDE, "random"):
         found[title] = row(lab, title)
         if title in TASKS:
-            sheets = drawings.made_pictures(reopen(trained(lab, title)), lab.data, pictures=8)
-            pictures += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
+            sheets = drawings.visualizations(reopen(trained(lab, title)), lab.data, images=8)
+            images += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
     read = {t: max(f["linear"], f["tiles"] or 0.0) for t, f in found.items()}
     random = read["random"]
     above = [t for t in TASKS if read[t] > random + 0.05]
@@ -125,10 +125,10 @@ def p1(lab: Lab) -> Finding:
 
     return Finding(
         {"tasks": found, "above_random": above},
-        f"Each task trains the same small network on {len(lab.data.train):,} pictures for about "
+        f"Each task trains the same small network on {len(lab.data.train):,} images for about "
         f"{QUICK_MINUTES if lab.quick else MINUTES:g} minutes. Then its features are asked what is "
-        "shown: by a linear decoder, by the nearest neighbours, and with 1 % of the labels. "
-        "Encoders that learnt from tiles are also read as the mean of a picture's 16 tiles, each "
+        "shown: by a linear decoder, by the nearest neighbors, and with 1 % of the labels. "
+        "Encoders that learned from tiles are also read as the mean of an image's 16 tiles, each "
         "as large as those (Kolesnikov, Zhai, Beyer 2019), and random weights, too.",
         f"{best} reads best, {100 * read[best]:.1f} %, where SimCLR gives "
         f"{100 * found['SimCLR']['linear']:.1f} %, labels {100 * found['supervised']['linear']:.1f}"
@@ -151,15 +151,15 @@ def p1(lab: Lab) -> Finding:
                 ],
             )
         ],
-        pictures,
+        images,
     )  # fmt: skip
 
 
 class FromTiles(nn.Module):
-    """The mean of an encoder's features of 4×4 tiles, each enlarged to half of the picture's side.
+    """The mean of an encoder's features of 4×4 tiles, each enlarged to half of the image's side.
 
     Args:
-        encoder: that learnt from tiles of that size.
+        encoder: that learned from tiles of that size.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -226,7 +226,7 @@ def p3(lab: Lab) -> Finding:
     filled, sharp, spectra = fillings(lab, x)
     errors: dict[str, dict[str, float]] = filled
     if x.shape[1] == 3:
-        errors |= colours(reopen(trained(lab, "colorization")).eval(), x)
+        errors |= colors(reopen(trained(lab, "colorization")).eval(), x)
     denoiser: Any = reopen(trained(lab, "denoising")).eval()
     damaged = denoiser.damage(x)
     drawn = torch.cat([denoiser.decoder(denoiser.encoder(part)) for part in damaged.split(500)])
@@ -238,7 +238,7 @@ def p3(lab: Lab) -> Finding:
     views = masked.views(Batch(x, torch.arange(len(x))))
     hidden = views[1][:, masked.seen :, None]
     own = masked.targets(x)
-    errors["masked autoencoder: squared error of hidden patches, normalised"] = {
+    errors["masked autoencoder: squared error of hidden patches, normalized"] = {
         "ours": float(masked.loss(views)),
         "their mean": float(own.gather(1, hidden.expand(-1, -1, own.shape[2])).square().mean()),
     }
@@ -246,11 +246,11 @@ def p3(lab: Lab) -> Finding:
     lost = [name for name, e in errors.items() if e["ours"] >= min(list(e.values())[1:])]
     return Finding(
         {"errors": errors, "spectrum_off": sharp, "spectra": spectra},
-        f"{len(x):,} test pictures with a square of {HOLE}×{HOLE} pixels missing, grey, damaged, "
+        f"{len(x):,} test images with a square of {HOLE}×{HOLE} pixels missing, gray, damaged, "
         "or with most patches hidden, drawn by what was trained above. Beside it the simplest "
-        "answer: the mean of what is seen, no colour, what is there. The spectrum is of the "
+        "answer: the mean of what is seen, no color, what is there. The spectrum is of the "
         "squares' brightness, by frequency; its distance is the mean difference of logarithms from "
-        "that of real pictures.",
+        "that of real images.",
         f"Painted with a critic the spectrum is off by {with_critic:.2f}, without by {without:.2f} "
         "(e-folds of power). "
         + (f"No better than the simplest answer: {'; '.join(lost)}." if lost
@@ -288,8 +288,8 @@ def fillings(
     missing = torch.zeros(len(x), 1, *x.shape[2:], dtype=torch.bool)
     missing[:, :, h : h + HOLE, w : w + HOLE] = True
 
-    def square(pictures: Tensor) -> Tensor:
-        return pictures[:, :, h : h + HOLE, w : w + HOLE]
+    def square(images: Tensor) -> Tensor:
+        return images[:, :, h : h + HOLE, w : w + HOLE]
 
     seen = (x * ~missing).sum((2, 3), keepdim=True) / (~missing).sum((2, 3), keepdim=True)
     plain = float((square(x) - seen).square().mean())
@@ -312,30 +312,30 @@ def spectrum(squares: Tensor) -> list[float]:
     """Mean power at 1, 2, … periods a square, of the brightness in a Hann window: (B, C, n, n)."""
     n = squares.shape[2]
     window = torch.hann_window(n, periodic=False)
-    grey = squares.mean(1)
-    grey = (grey - grey.mean((1, 2), keepdim=True)) * window[:, None] * window
-    power = torch.fft.fft2(grey).abs().square().mean(0)
+    gray = squares.mean(1)
+    gray = (gray - gray.mean((1, 2), keepdim=True)) * window[:, None] * window
+    power = torch.fft.fft2(gray).abs().square().mean(0)
     each = torch.fft.fftfreq(n) * n
     radius = (each[:, None].square() + each.square()).sqrt().round()
     return [float(power[radius == f].mean()) for f in range(1, n // 2 + 1)]
 
 
-def colours(painter: Any, x: Tensor) -> dict[str, dict[str, float]]:
-    """Distances of colours from the true ones, a pixel's and a colour's mean."""
+def colors(painter: Any, x: Tensor) -> dict[str, dict[str, float]]:
+    """Distances of colors from the true ones, a pixel's and a color's mean."""
     true = to_lab(x)[:, 1:]
-    told = torch.cat([painter.colours(part) for part in x.split(500)])
-    bins = torch.cdist(true.movedim(1, 3).flatten(0, 2), painter.centres).argmin(1)
-    found: dict[str, dict[str, float]] = {"a pixel": {}, "a colour": {}}
-    for title, ab in (("ours", told), ("grey", torch.zeros_like(true))):
+    told = torch.cat([painter.colors(part) for part in x.split(500)])
+    bins = torch.cdist(true.movedim(1, 3).flatten(0, 2), painter.centers).argmin(1)
+    found: dict[str, dict[str, float]] = {"a pixel": {}, "a color": {}}
+    for title, ab in (("ours", told), ("gray", torch.zeros_like(true))):
         off = (ab - true).norm(dim=1).flatten()
-        count = torch.bincount(bins, minlength=len(painter.centres))
-        mean = torch.bincount(bins, off, len(painter.centres))[count > 0] / count[count > 0]
-        found["a pixel"][title], found["a colour"][title] = float(off.mean()), float(mean.mean())
+        count = torch.bincount(bins, minlength=len(painter.centers))
+        mean = torch.bincount(bins, off, len(painter.centers))[count > 0] / count[count > 0]
+        found["a pixel"][title], found["a color"][title] = float(off.mean()), float(mean.mean())
     return {f"colorization: distance in a*, b*, mean of {k}": v for k, v in found.items()}
 
 
 def p4(lab: Lab) -> Finding:
-    """Puzzles without their short cuts; and what grey films taught of photographs."""
+    """Puzzles without their short cuts; and what gray videos taught of photographs."""
     target = str(lab.data.target)
     y, y_test = (part.factors[target] for part in (lab.data.train, lab.data.test))
 
@@ -349,24 +349,24 @@ def p4(lab: Lab) -> Finding:
         share = read(f"{title}, tiles", FromTiles(run.encoder))
         puzzles[title] = {"answered": float(answered(lab, run) or 0.0), "tiles": share}
     puzzles["random"] = {"tiles": read("random, tiles", FromTiles(lab.random()))}
-    films: dict[str, float] = {}
+    videos: dict[str, float] = {}
     if lab.data.channels == 3:
-        run = lab.run("films", "video_colorization", data=open_data("video"), quick_epochs=1)
-        films["video colorization"] = read("films", run.encoder)
-        films["random, its network"] = read("films, random", lab.random("places", grey=True))
+        run = lab.run("videos", "video_colorization", data=open_data("video"), quick_epochs=1)
+        videos["video colorization"] = read("videos", run.encoder)
+        videos["random, its network"] = read("videos, random", lab.random("places", gray=True))
     harder = {t: puzzles[t]["tiles"] for t in WHY}
     best = max(harder, key=lambda t: harder[t])
     told = (
-        f" Colours carried through films are read with {100 * films['video colorization']:.1f} %, "
-        f"the same network at random with {100 * films['random, its network']:.1f} %."
-        if films
+        f" Colors carried through videos are read with {100 * videos['video colorization']:.1f} %, "
+        f"the same network at random with {100 * videos['random, its network']:.1f} %."
+        if videos
         else ""
     )
     return Finding(
-        {"puzzles": puzzles, "films": films},
-        "Whoever can join edges or colours that go on from tile to tile need not know what is "
+        {"puzzles": puzzles, "videos": videos},
+        "Whoever can join edges or colors that go on from tile to tile need not know what is "
         "shown. So puzzles are posed with half of each tile's side, which leaves wide gaps, and in "
-        "grey. The network of video colorization learnt from some seconds of film and is asked "
+        "gray. The network of video colorization learned from some seconds of video and is asked "
         "about the same photographs.",
         f"As posed above, {100 * puzzles['jigsaw']['answered']:.1f} % of the puzzles are solved "
         f"and {100 * puzzles['jigsaw']['tiles']:.1f} % of the photographs read, where random "
@@ -382,8 +382,8 @@ def p4(lab: Lab) -> Finding:
                 ],
             ),
             *(
-                [Table("What films taught of photographs", ["", "linear %"],
-                       [[t, f"{100 * v:.1f}"] for t, v in films.items()])] if films else []
+                [Table("What videos taught of photographs", ["", "linear %"],
+                       [[t, f"{100 * v:.1f}"] for t, v in videos.items()])] if videos else []
             ),
         ],
     )  # fmt: skip
@@ -393,5 +393,5 @@ EXPERIMENTS = [
     Experiment("P1", "All tasks", "What is each worth for another question?", p1, 55),
     Experiment("P2", "Tied to the task", "Which factors does each keep?", p2, 16),
     Experiment("P3", "What is drawn", "How near is it, and how sharp?", p3, 1),
-    Experiment("P4", "Little learnt", "Why, where a task is solved and teaches little?", p4, 10),
+    Experiment("P4", "Little learned", "Why, where a task is solved and teaches little?", p4, 10),
 ]

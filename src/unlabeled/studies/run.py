@@ -36,7 +36,7 @@ def run_study(
     Args:
         study: the module.
         out: its folder.
-        quick: a first look in minutes: half of the training pictures, fewer epochs; kept apart in
+        quick: a first look in minutes: half of the training images, fewer epochs; kept apart in
             `out/quick`.
         only: keys of experiments; all unless given.
         seeds: how many of the main encoders are trained.
@@ -116,17 +116,17 @@ def _command(study: Any, lab: Lab, seeds: int) -> str:
 def minutes_of(run: Path) -> float:
     """That a training took, by the speed of each epoch."""
     table = run / "metrics.csv"
-    speeds = read_csv(table).get("pictures_per_second", []) if table.is_file() else []
-    pictures = json.loads((run / "config.json").read_text()).get("pictures", 0)
-    return sum(pictures / speed for speed in speeds if speed > 0) / 60  # before the first: NaN
+    speeds = read_csv(table).get("samples_per_second", []) if table.is_file() else []
+    images = json.loads((run / "config.json").read_text()).get("images", 0)
+    return sum(images / speed for speed in speeds if speed > 0) / 60  # before the first: NaN
 
 
 def _keep(place: Path, finding: Finding, record: dict[str, Any]) -> None:
-    """Write a finding: its pictures as files, the rest as JSON, the latter last."""
+    """Write a finding: its images as files, the rest as JSON, the latter last."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     files = []
-    for number, (title, content) in enumerate(finding.pictures):
+    for number, (title, content) in enumerate(finding.images):
         name = f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', title.lower())[:60]}"
         data = content.encode() if isinstance(content, str) else content
         name += ".svg" if isinstance(content, str) else ".gif" if data[:3] == b"GIF" else ".png"
@@ -138,7 +138,7 @@ def _keep(place: Path, finding: Finding, record: dict[str, Any]) -> None:
         "did": finding.did,
         "answer": finding.answer,
         "tables": [[t.caption, t.columns, t.rows] for t in finding.tables],
-        "pictures": files,
+        "images": files,
         "claims": {str(n): list(held) for n, held in finding.claims.items()},
     }
     write_json(place / "finding.json", told)
@@ -151,18 +151,18 @@ def _known(place: Path, record: dict[str, Any] | None = None) -> bool:
 
 def _read(place: Path) -> Finding:
     content = json.loads((place / "finding.json").read_text())
-    pictures: list[tuple[str, bytes | str]] = [
+    images: list[tuple[str, bytes | str]] = [
         (
             title,
             (place / name).read_text() if name.endswith(".svg") else (place / name).read_bytes(),
         )
-        for title, name in content["pictures"]
+        for title, name in content["images"]
     ]
     return Finding(
         content["figures"],
         content["did"],
         content["answer"],
         [Table(*table) for table in content["tables"]],
-        pictures,
+        images,
         {int(n): (held, why) for n, (held, why) in content["claims"].items()},
     )

@@ -1,4 +1,4 @@
-"""SimCLRv2 on Fashion-MNIST: pretrain, fine-tune from the head's middle, distil; 1 % and 10 %."""
+"""SimCLRv2 on Fashion-MNIST: pretrain, fine-tune from the head's middle, distill; 1 % and 10 %."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.augmentations import Chain, View
+from unlabeled.augmentations import Augmentation, Compose
 from unlabeled.data.dataset import Splits
 from unlabeled.data.split import sample_labels
 from unlabeled.evaluation.finetune import BATCH, STEPS, accuracy
-from unlabeled.pipelines.simclr_v2 import distil, judge, tune_from_middle
+from unlabeled.pipelines.simclr_v2 import distill, judge, tune_from_middle
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training.train import train
@@ -24,7 +24,7 @@ from unlabeled.utils.files import write_json
 
 TITLE = "SimCLRv2: few labels, three steps"
 LEAD = (
-    "Most pictures of clothes have no label. A network that first looks at all of them, then at a "
+    "Most images of clothes have no label. A network that first looks at all of them, then at a "
     "few labels, and then teaches another one: what is each step worth?"
 )
 DATA = "fashion_mnist"
@@ -57,7 +57,7 @@ def of_seed(lab: Lab, seed: int, labels: str) -> dict[str, float]:
     teacher = tune_from_middle(
         pretrained, lab.data, labels, out=folder / f"finetuned-{tail}", epochs=epochs, **common
     )
-    student = distil(
+    student = distill(
         teacher,
         lab.data,
         encoder="small",
@@ -98,10 +98,10 @@ def scratch(lab: Lab, data: Splits, augment: str, lr: float, out: Path, seed: in
     return accuracy(run, data)
 
 
-def augments(lab: Lab) -> dict[str, View]:
+def augments(lab: Lab) -> dict[str, Augmentation]:
     """What from scratch may choose of."""
     return {
-        "none": Chain([]),
+        "none": Compose([]),
         "weak": lab.data.augment_labeled,
         "contrastive": lab.data.augment,
     }
@@ -175,9 +175,9 @@ def v2(lab: Lab) -> Finding:
                 for n, (augment, lr, held_out) in choices.items()
             },
         },
-        f"SimCLR with a head of three layers learns from {len(lab.data.train):,} pictures; the "
+        f"SimCLR with a head of three layers learns from {len(lab.data.train):,} images; the "
         "encoder with the head's first layer is fine-tuned with 1 % or 10 % of the labels; a fresh "
-        "network learns from all pictures to say what that one says. From scratch, the same "
+        "network learns from all images to say what that one says. From scratch, the same "
         "network gets the same labels and as many steps, and the augmentation and learning rate "
         "that are best on held-out labels: three folds of the 1 %, a quarter of the 10 %. The "
         "others keep their own.",
@@ -197,7 +197,7 @@ def v2(lab: Lab) -> Finding:
                 [[t, *(f"{100 * choices[n][2][t]:.2f}" for n in LABELS)] for t in settings],
             ),
         ],
-        [("test accuracy by number of labels", plots.label_curves_picture(curves(lab, found)))],
+        [("test accuracy by number of labels", plots.label_curves_image(curves(lab, found)))],
         claims={
             9: (
                 few["finetuned"] >= more["scratch"],

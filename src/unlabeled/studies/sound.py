@@ -16,7 +16,7 @@ from unlabeled.evaluation.sound import Kind, Spectral
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
 
-TITLE = "Sound: what is learnt by telling what comes next"
+TITLE = "Sound: what is learned by telling what comes next"
 LEAD = (
     "Contrastive predictive coding listens to spoken digits as raw samples and learns to tell what "
     "comes next from what cannot come. Does it know what was said, and who said it? And can a tune "
@@ -37,7 +37,7 @@ ASKED = {
 
 
 def read(z: np.ndarray, z_test: np.ndarray, data: Splits) -> dict[str, float]:
-    """Digit and speaker, with all labels and with few; digits of a speaker never heard labelled.
+    """Digit and speaker, with all labels and with few; digits of a speaker never heard labeled.
 
     The latter goes over both parts: five speakers to learn from, the sixth to test, in turn.
     """
@@ -106,7 +106,7 @@ def s1(lab: Lab) -> Finding:
         [
             (
                 "digits of the test takes",
-                plots.bars_picture({t: f["digit"] for t, f in mean.items()}, "digits named"),
+                plots.bars_image({t: f["digit"] for t, f in mean.items()}, "digits named"),
             )
         ],
     )
@@ -138,7 +138,7 @@ def s2(lab: Lab) -> Finding:
         [
             (
                 "speakers named with five recordings each",
-                plots.bars_picture({t: f["few"] for t, f in found.items()}, "speakers named"),
+                plots.bars_image({t: f["few"] for t, f in found.items()}, "speakers named"),
             )
         ],
     )
@@ -166,9 +166,9 @@ def s3(lab: Lab) -> Finding:
     ours, cepstra = (found[t]["recall@1"] for t in ("same tune, other instrument", "MFCC"))
     return Finding(
         {"retrieval": found, "chance": chance, "above": ours > max(cepstra, chance)},
-        f"A small synthesiser plays {len(np.unique(data.train.factors['tune']))} tunes on ten "
-        "instruments; what is learnt is to join recordings of one tune. Then tunes never heard, on "
-        "ten other instruments, are looked for: is the nearest recording the same tune?",
+        f"A small synthesizer plays {len(np.unique(data.train.factors['tune']))} tunes on ten "
+        "instruments; what is learned is to join recordings of one tune. Then tunes never heard, "
+        "on ten other instruments, are looked for: is the nearest recording the same tune?",
         f"It is in {100 * ours:.1f} % of the cases, with MFCC in {100 * cepstra:.1f} %, by chance "
         f"in {100 * chance:.1f} %.",
         [
@@ -184,7 +184,7 @@ def s3(lab: Lab) -> Finding:
         [
             (
                 "the nearest recording is the same tune",
-                plots.bars_picture({t: f["recall@1"] for t, f in found.items()}, "tunes found"),
+                plots.bars_image({t: f["recall@1"] for t, f in found.items()}, "tunes found"),
             )
         ],
     )

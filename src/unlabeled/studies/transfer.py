@@ -1,6 +1,6 @@
-"""Does what an encoder learnt from single sprites help it to find them in scenes?
+"""Does what an encoder learned from single sprites help it to find them in scenes?
 
-Detection and segmentation with few labelled scenes and with more, by encoders that learnt without
+Detection and segmentation with few labeled scenes and with more, by encoders that learned without
 labels, with labels, or nothing.
 """
 
@@ -23,8 +23,8 @@ from unlabeled.studies.lectures import percent, random_net, simclr, supervised
 
 TITLE = "Transfer: from single sprites to scenes"
 LEAD = (
-    "The encoders learn from pictures of 64×64 with one white sprite each. Scenes of 128×128 hold "
-    "one to four, in greys, some half hidden. What is where?"
+    "The encoders learn from images of 64×64 with one white sprite each. Scenes of 128×128 hold "
+    "one to four, in grays, some half hidden. What is where?"
 )
 DATA = "dsprites"
 CLAIMS = {15: "Self-supervised backbones transfer better to detection and segmentation."}
@@ -101,7 +101,7 @@ def leads(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str) -> 
     }
 
 
-def picture(lab: Lab, number: int, mode: str) -> bytes:
+def image(lab: Lab, number: int, mode: str) -> bytes:
     """The first of the fullest test scenes: what is there, and what each encoder sees."""
     _, test = scenes()
     fullest = np.argsort(-(test.classes >= 0).sum(1), kind="stable")
@@ -111,7 +111,7 @@ def picture(lab: Lab, number: int, mode: str) -> bytes:
         masks, found = predict(transferred(lab, name, number, mode, lab.seeds[0])[0], shown.x)
         sure = np.where(found.scores > SURE, found.classes, -1)
         columns[name] = masks, found.boxes, sure
-    return plots.scenes_picture(shown.x, columns, list(SHAPES))
+    return plots.scenes_image(shown.x, columns, list(SHAPES))
 
 
 def told(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str, setting: str) -> str:
@@ -130,7 +130,7 @@ def t1(lab: Lab) -> Finding:
     ]
     return Finding(
         {"settings": figures, "leads": leads(figures, "miou")},
-        f"A small head learns from {SCENES[0]:,} or {SCENES[1]:,} labelled scenes what each pixel "
+        f"A small head learns from {SCENES[0]:,} or {SCENES[1]:,} labeled scenes what each pixel "
         "shows, and boxes at the same time. Below it the encoder stays as it is (frozen), or "
         "learns on at a tenth of the head's rate (fine-tuned); the random one, that has nothing to "
         "keep, at the full rate. All take about as many steps. Intersection over union is "
@@ -141,7 +141,7 @@ def t1(lab: Lab) -> Finding:
             table(figures, "miou", "Segmentation: mean IoU of the shapes, %"),
             Table(f"Segmentation by class: IoU with {few}, %", ["", *classes], by_shape),
         ],
-        [(f"Masks and boxes with {few}", picture(lab, SCENES[0], "frozen"))],
+        [(f"Masks and boxes with {few}", image(lab, SCENES[0], "frozen"))],
     )
 
 
@@ -155,7 +155,7 @@ def t2(lab: Lab) -> Finding:
         held = masks > 0
     return Finding(
         {"settings": figures, "leads": lead},
-        "The same heads find boxes: the likely centres of each shape, and from each the distance "
+        "The same heads find boxes: the likely centers of each shape, and from each the distance "
         "to the four sides. Average precision is COCO's, with 101 recalls: at an IoU of 0.5, where "
         "a rough box will do, and the mean from 0.5 to 0.95.",
         f"With {few} the average precision is: {told(figures, 'ap', few)}; with {many}: "
@@ -164,7 +164,7 @@ def t2(lab: Lab) -> Finding:
             table(figures, "ap50", "Detection: average precision at IoU 0.5, %"),
             table(figures, "ap", "Detection: average precision at IoU 0.5 to 0.95, %"),
         ],
-        [(f"Masks and boxes with {many}", picture(lab, SCENES[-1], "fine-tuned"))],
+        [(f"Masks and boxes with {many}", image(lab, SCENES[-1], "fine-tuned"))],
         {
             15: (
                 held,

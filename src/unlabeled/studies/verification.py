@@ -16,8 +16,8 @@ from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 
 TITLE = "Same character or another? Verification on alphabets never seen"
 LEAD = (
-    "A passport officer compares two pictures of people never met before. Here they are characters "
-    "of 20 alphabets, while encoders learnt from 30 others: which learns what makes two drawings "
+    "A passport officer compares two images of people never met before. Here they are characters "
+    "of 20 alphabets, while encoders learned from 30 others: which learns what makes two drawings "
     "the same?"
 )
 DATA = "omniglot"
@@ -63,9 +63,10 @@ def v1(lab: Lab) -> Finding:
         figures[title] = {"auc": shown[title].auc, "one_shot": right}
     ours, pixels = figures["Siamese"], figures["pixels"]
     return Finding(
-        {"verification": figures, "test_pictures": len(test), "chance_one_shot": 1 / WAYS},
-        f"Encoders learnt from {len(lab.data.train):,} drawings of 30 alphabets. Of 2,000 drawings "
-        "of 20 other alphabets all pairs are compared: the first column is how often a pair of the "
+        {"verification": figures, "n_test": len(test), "chance_one_shot": 1 / WAYS},
+        f"Encoders learned from {len(lab.data.train):,} drawings of 30 alphabets. Of 2,000 "
+        "drawings of 20 other alphabets all pairs are compared: the first column is how often a "
+        f"pair of the "
         "same character is nearer than one of different ones. The second is one-shot learning: "
         "which of 20 drawings shows the same character, in the 20 official runs.",
         f"The Siamese network tells pairs apart with {100 * ours['auc']:.2f} %, where pixels give "
@@ -82,9 +83,9 @@ def v1(lab: Lab) -> Finding:
             )
         ],
         [
-            ("ROC curves", plots.roc_picture(shown)),
+            ("ROC curves", plots.roc_image(shown)),
             *(
-                (f"Siamese: {what}", plots.pairs_picture(lab.data, rows))
+                (f"Siamese: {what}", plots.pairs_image(lab.data, rows))
                 for what, rows in matches(shown["Siamese"]).items()
             ),
         ],

@@ -1,4 +1,4 @@
-"""Words: what is learnt from text alone, by foretelling words, sentences and their order."""
+"""Words: what is learned from text alone, by foretelling words, sentences and their order."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ CLAIMS = {18: "Language predicts under uncertainty: it can give a distribution o
 ASKED = 1000
 """Texts of the test part that perplexities are measured on."""
 PASSAGES, ASKED_PASSAGES, DRAWS = 120, 40, 5
-"""Of each book, that could be labelled, that are asked for, and draws of those with labels."""
+"""Of each book, that could be labeled, that are asked for, and draws of those with labels."""
 LABELS = (1, 10, 100)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "masked": ("masked_words", {"epochs": 4}),
-    "next": ("next_word", {"epochs": 4}),
+    "masked": ("masked_lm", {"epochs": 4}),
+    "next": ("causal_lm", {"epochs": 4}),
     "next-lstm": (
-        "next_word",
+        "causal_lm",
         {
             "epochs": 4,
             "encoder": "text_lstm",
             "encoder_args": {"look": "back", "width": 256, "layers": 1},
         },
     ),
-    "sides": ("surrounded_word", {"epochs": 2}),
+    "sides": ("bidirectional_lm", {"epochs": 2}),
     "next-sentence": ("next_sentence", {"epochs": 2, "start": "masked"}),
     "sentence-order": ("sentence_order", {"epochs": 3, "words": 0.0, "start": "next"}),
-    "shuffled-words": ("shuffled_words", {"unit": "words", "epochs": 10, "start": "masked"}),
+    "shuffled-words": ("word_order", {"unit": "words", "epochs": 10, "start": "masked"}),
     "shuffled-sentences": (
-        "shuffled_words",
+        "word_order",
         {"unit": "sentences", "epochs": 4, "lr": 3e-4, "start": "masked"},
     ),
-    "neighbours": ("neighbour_sentences", {"epochs": 2, "start": "masked"}),
+    "neighbors": ("skip_thoughts", {"epochs": 2, "start": "masked"}),
     "hidden": ("masked_sentences", {"epochs": 2, "batch_size": 64, "start": "masked"}),
-    "views": ("sentence_views", {"epochs": 1, "start": "masked"}),
-    "synonyms": ("sentence_views", {"view": "synonyms", "epochs": 1, "start": "masked"}),
+    "views": ("simcse", {"epochs": 1, "start": "masked"}),
+    "synonyms": ("simcse", {"view": "synonyms", "epochs": 1, "start": "masked"}),
 }
 """Method and options of each run; `start` is the run whose weights it begins with."""
 NAME = re.compile(r"\b[A-Z][a-z]+\b")
@@ -121,14 +121,14 @@ def w1(lab: Lab) -> Finding:
 
 
 def nearby(known: Words, near: dict[str, list[str]]) -> str:
-    """A picture of words and their neighbours, none of them twice."""
+    """An image of words and their neighbors, none of them twice."""
     shown: set[str] = set()
     groups: list[list[str]] = []
     for word, others in near.items():
         groups.append([w for w in (word, *others) if w not in shown])
         shown |= set(groups[-1])
     rows = [known.row[w] for group in groups for w in group]
-    return plots.words_picture(known.vectors[rows], groups)
+    return plots.words_image(known.vectors[rows], groups)
 
 
 def w2(lab: Lab) -> Finding:
@@ -171,7 +171,7 @@ def w2(lab: Lab) -> Finding:
         [
             (
                 "perplexity of the next word",
-                plots.bars_picture(
+                plots.bars_image(
                     {f"counting, {k}": counted[k] for k in ("unigram", "trigram")}
                     | {t: figures[t]["perplexity"] for t in made if t.startswith("next")},
                     "perplexity",
@@ -220,10 +220,10 @@ def w3(lab: Lab) -> Finding:
         unit: language.orders(reopen(trained(lab, f"shuffled-{unit}")), data.test)
         for unit in ("words", "sentences")
     }
-    near = language.neighbours(reopen(trained(lab, "neighbours")), data.test)
+    near = language.neighbors(reopen(trained(lab, "neighbors")), data.test)
     candidates = 20 if lab.quick else 100
     hidden = language.hidden_sentences(reopen(trained(lab, "hidden")), data.test, candidates)
-    figures.update(shuffled=shuffled, neighbours=near, hidden=hidden)
+    figures.update(shuffled=shuffled, neighbors=near, hidden=hidden)
 
     says = {t: {k: f"{100 * share:.1f}" for k, share in of.items()} for t, of in verdicts.items()}
 
@@ -232,7 +232,7 @@ def w3(lab: Lab) -> Finding:
 
     return Finding(
         figures,
-        "Beginning with a network that learnt words, others learn whether two halves of a "
+        "Beginning with a network that learned words, others learn whether two halves of a "
         "text belong together, which half came first, the order of shuffled words and sentences, "
         "the sentences beside one, and which sentence is missing. They are asked about texts not "
         f"seen before, {len(rows)} of them from Wikipedia's articles of which nothing was seen; "
@@ -274,7 +274,7 @@ def w3(lab: Lab) -> Finding:
                         f"{100 * near['chance']:.1f}",
                     ],
                     [
-                        "hidden, by its neighbours",
+                        "hidden, by its neighbors",
                         f"{100 * hidden['first']:.1f}",
                         f"{100 * hidden['chance']:.1f}",
                     ],
@@ -289,7 +289,7 @@ def w3(lab: Lab) -> Finding:
         [
             (
                 "questions answered",
-                plots.bars_picture(
+                plots.bars_image(
                     {f"{t} (chance 50)": of["all"] for t, of in verdicts.items()}
                     | {
                         f"{unit} in order (chance {100 * by_chance(f['parts']):.1f})": f["exact"]
@@ -334,7 +334,7 @@ def w4(lab: Lab) -> Finding:
         [
             (
                 "by the number of labels",
-                plots.label_curves_picture(
+                plots.label_curves_image(
                     {
                         t: {
                             "labels": [n * len(passages.classes) for n in LABELS],
@@ -466,7 +466,7 @@ def w5(lab: Lab) -> Finding:
         [
             (
                 "the other half is the nearest of 100",
-                plots.bars_picture({t: f["there@1"] for t, f in figures.items()}, "found"),
+                plots.bars_image({t: f["there@1"] for t, f in figures.items()}, "found"),
             )
         ],
     )
@@ -487,7 +487,7 @@ def halves(encoder: Any, samples: Samples, candidates: int = 100) -> dict[str, f
 EXPERIMENTS = [
     Experiment("W1", "Word vectors", "Which words are near each other?", w1, 2),
     Experiment("W2", "Foretelling words", "Does a network foretell more than counts?", w2, 150),
-    Experiment("W3", "Sentences", "Are halves, neighbours and order known again?", w3, 75),
+    Experiment("W3", "Sentences", "Are halves, neighbors and order known again?", w3, 75),
     Experiment("W4", "Which book is it from?", "What are features worth with few labels?", w4, 20),
     Experiment("W5", "Same content, other words", "Do halves of a text find each other?", w5, 1),
 ]

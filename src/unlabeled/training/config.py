@@ -23,10 +23,10 @@ class TrainConfig:
         encoder_args: arguments of the encoder, such as width.
         start: a run whose encoder to begin with, instead of random weights.
         seed: of weights, order and views.
-        size: side of the pictures in pixels; that of the data unless given, of files at most 96.
+        size: side of the images in pixels; that of the data unless given, of files at most 96.
         value_range: black and white of images that are not 8-bit, as LOW,HIGH; values outside are
             clipped. What the data spans unless given.
-        labels_from: where labels of pictures in files are, to judge by or for supervised methods:
+        labels_from: where labels of images in files are, to judge by or for supervised methods:
             "folders", a .csv or .tsv (`labels.csv:breed` chooses a column), an array or .npy, or
             the column of a table. Samples without a label are learned from, too.
         test: other data to test on, in any form that `data` may have; then all of `data` is learned
@@ -78,7 +78,7 @@ class TrainConfig:
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}")
         if self.start is not None and self.size is not None:
-            raise UserError("start brings the size of its pictures; leave size away")
+            raise UserError("start brings the size of its images; leave size away")
         if self.start is not None and self.value_range is not None:
             raise UserError("--start brings its own range of values; omit --value-range")
 

@@ -193,7 +193,7 @@ def as_json(value: Any) -> Any:
 
 def record_data(data: Any) -> str | None:
     """Data or labels as they can be opened again: a name, or a whole path; nothing for arrays."""
-    if isinstance(data, Splits):  # of a part, such as the labelled pictures: the whole
+    if isinstance(data, Splits):  # of a part, such as the labeled images: the whole
         known = data.name.partition(":")[0] in registry.listing("datasets")
         return record_data(data.name) if known or Path(data.name).exists() else None
     if not isinstance(data, str | Path):

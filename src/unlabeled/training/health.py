@@ -16,14 +16,14 @@ from torch import Tensor
 from unlabeled.encoders.features import unit
 
 SAMPLE = 512
-"""Training pictures whose features are watched; always the same ones."""
+"""Training images whose features are watched; always the same ones."""
 Measures = Mapping[str, float | int]
 
 
 def feature_std(z: Float[Tensor, "n d"]) -> float:
     """Mean standard deviation of the features of unit-length rows, times √d.
 
-    1 when directions are spread evenly, 0 when all pictures point the same way (SimSiam, §4.1).
+    1 when directions are spread evenly, 0 when all images point the same way (SimSiam, §4.1).
     """
     return float(unit(z.double()).std(0).mean() * math.sqrt(z.shape[1]))
 
@@ -31,7 +31,7 @@ def feature_std(z: Float[Tensor, "n d"]) -> float:
 def rankme(z: Float[Tensor, "n d"]) -> float:
     """Effective rank of the features: exp of the entropy of their singular values.
 
-    RankMe (Garrido et al. 2023, eq. 1), features not centred: from 1 (a line) to min(n, d). NaN
+    RankMe (Garrido et al. 2023, eq. 1), features not centered: from 1 (a line) to min(n, d). NaN
     where a feature is not finite.
     """
     if not z.isfinite().all():
@@ -45,9 +45,9 @@ def rankme(z: Float[Tensor, "n d"]) -> float:
 
 
 def alignment(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> float:
-    """Mean squared distance of the unit features of two views of a picture (Wang & Isola 2020).
+    """Mean squared distance of the unit features of two views of an image (Wang & Isola 2020).
 
-    0 when views do not matter, 2 when they are as unlike as different pictures.
+    0 when views do not matter, 2 when they are as unlike as different images.
     """
     a, b = unit(a.double()), unit(b.double())
     return float((a - b).pow(2).sum(1).mean())
@@ -81,13 +81,13 @@ def alpha_req(z: Float[Tensor, "n d"]) -> float:
 
 
 def lidar(z: Float[Tensor, "n q d"], delta: float = 1e-4) -> float:
-    """Effective rank of what tells pictures apart, against what tells views of one apart.
+    """Effective rank of what tells images apart, against what tells views of one apart.
 
     LiDAR (Thilak et al. 2023): exp of the entropy of the eigenvalues of Σ_w^−½ Σ_b Σ_w^−½, with Σ_b
-    the covariance of the pictures' means, and Σ_w that of the views around them plus `delta`.
+    the covariance of the images' means, and Σ_w that of the views around them plus `delta`.
 
     Args:
-        z: features of q views of each of n pictures.
+        z: features of q views of each of n images.
         delta: added to the diagonal of Σ_w, as a part of the features' mean variance, so that
             their scale does not matter; the paper adds 1e-4 itself.
 
@@ -102,10 +102,10 @@ def lidar(z: Float[Tensor, "n q d"], delta: float = 1e-4) -> float:
     means = z.mean(1)
     off = (z - means[:, None]).flatten(0, 1)
     within = off.T @ off / len(off) + delta * torch.eye(z.shape[2], dtype=z.dtype)
-    centred = means - means.mean(0)
+    centered = means - means.mean(0)
     values, vectors = torch.linalg.eigh(within)
     whiten = vectors / values.clamp(min=delta).sqrt()
-    spread = centred @ whiten  # the rest of the symmetric root is a rotation
+    spread = centered @ whiten  # the rest of the symmetric root is a rotation
     p = torch.linalg.svdvals(spread) ** 2
     p = p / p.sum().clamp(min=1e-300)
     return float(torch.exp(-torch.special.xlogy(p, p).sum()))
@@ -148,12 +148,12 @@ def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
         return "the features are no longer finite: stop, lower the learning rate, start again"
     if collapsed("std", COLLAPSED_STD):
         return (
-            f"collapse: all pictures get almost the same features (std {measures['std']:.3f}, "
+            f"collapse: all images get almost the same features (std {measures['std']:.3f}, "
             "healthy is well above 0.1); the encoder tells nothing apart"
         )
     if collapsed("projection_std", COLLAPSED_PROJECTION):
         return (
-            "collapse: all pictures get almost the same projection (std "
+            "collapse: all images get almost the same projection (std "
             f"{measures['projection_std']:.3f}), which is all that the loss compares; the encoder "
             "learns nothing more"
         )
@@ -165,6 +165,6 @@ def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
     if collapsed("spread", COLLAPSED_SPREAD):
         return (
             f"collapse: the features vary along {measures['spread']:.1f} direction only; "
-            "the encoder keeps almost nothing of the pictures"
+            "the encoder keeps almost nothing of the images"
         )
     return None

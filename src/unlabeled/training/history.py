@@ -61,7 +61,7 @@ class History(Callback):
             "epoch": trainer.current_epoch + 1.0,
             "loss": float(pl_module.loss_sum / max(1, pl_module.steps)),
             "lr": pl_module.recipe.lr_at(pl_module.method.progress),
-            "pictures_per_second": steps * _batch_size(trainer) / seconds,
+            "samples_per_second": steps * _batch_size(trainer) / seconds,
         } | self.measure(pl_module.method)
         self.rows.append(row)
         write_csv(self.path, self.rows)
@@ -73,7 +73,7 @@ class History(Callback):
         self.alarm = alarm
 
     def measure(self, method: Method) -> Row:
-        """Health of the features of the same pictures each time, on the encoder alone."""
+        """Health of the features of the same images each time, on the encoder alone."""
         device = next(method.parameters()).device
         z = torch.from_numpy(embed(method.encoder, self.sample.x, self.span, check_finite=False))
         row = health.summary(z)

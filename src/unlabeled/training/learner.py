@@ -47,7 +47,7 @@ TAKEN = {
     "strategy": "processes share a batch by DDP; use --devices",
     "sync_batchnorm": "it is always so with several --devices",
     "use_distributed_sampler": "batches are shared among processes as they are",
-    "accumulate_grad_batches": "it would change every loss that compares the pictures of a batch",
+    "accumulate_grad_batches": "it would change every loss that compares the images of a batch",
 }
 """Flags of the Trainer that are refused, and why."""
 
@@ -62,10 +62,10 @@ class Learner(L.LightningModule):
         self.recipe, self.span, self.seed = recipe, span, seed
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One optimiser for each player."""
+        """One optimizer for each player."""
         return [
             self.recipe.make_optimizer(self.method.get_submodule(player))
-            for player in self.method.players
+            for player in self.method.optimized_modules
         ]
 
     def on_train_epoch_start(self) -> None:
@@ -91,7 +91,7 @@ class Learner(L.LightningModule):
         self.loss_sum = float(checkpoint["in_epoch"]["loss_sum"])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
-        """Pictures as stored -> views, outside autocast.
+        """Images as stored -> views, outside autocast.
 
         Every step draws from (seed, epoch, step, rank) alone, so that a resumed run goes on as it
         would have.
@@ -110,19 +110,19 @@ class Learner(L.LightningModule):
         optimizers: Any = self.optimizers(use_pl_optimizer=True)
         if not isinstance(optimizers, list):
             optimizers = [optimizers]
-        by_player = dict(zip(self.method.players, optimizers, strict=True))
+        by_player = dict(zip(self.method.optimized_modules, optimizers, strict=True))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
-        for player, loss in self.method.turns(views):
+        for player, loss in self.method.optimizer_steps(views):
             whole = parallel.mean_over(loss.detach())  # so that all processes stop together
             self._refuse_nan(whole, step)
             optimizer = by_player[player]
             optimizer.zero_grad()
             self.manual_backward(loss)
-            if self.recipe.clip:
+            if self.recipe.grad_clip_norm:
                 moving = self.method.get_submodule(player).parameters()
-                torch.nn.utils.clip_grad_norm_(moving, self.recipe.clip)
+                torch.nn.utils.clip_grad_norm_(moving, self.recipe.grad_clip_norm)
             optimizer.step()
             self.loss_sum += float(whole)
         with torch.no_grad():
@@ -173,15 +173,15 @@ def fit(
         seed,
         labels_of(method, splits),
         done,
-        group=method.group,
-        clip=method.clip,
-        apart=method.apart,
-        labelled=recipe.labelled,
+        samples_per_class=method.samples_per_class,
+        clip_length=method.clip_length,
+        max_frame_stride=method.max_frame_stride,
+        labeled_fraction=recipe.labeled_fraction,
         processes=processes,
     )
-    if method.supervised and method.group > 1 and parallel.is_first():
-        say_left_out(splits.train.factors[str(splits.target)], method.group)
-    parallel.synchronise(method, processes)
+    if method.supervised and method.samples_per_class > 1 and parallel.is_first():
+        say_left_out(splits.train.factors[str(splits.target)], method.samples_per_class)
+    parallel.synchronize(method, processes)
     if processes > 1:
         flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
     with signals() as asked, exact_single_pixels(method), preserve_settings(), quiet():
@@ -213,8 +213,8 @@ def fit(
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise UserError(
-                    f"out of memory with batches of {recipe.batch_size} pictures: try "
-                    f"--batch-size {recipe.batch_size // 2}, or smaller pictures with --size"
+                    f"out of memory with batches of {recipe.batch_size} images: try "
+                    f"--batch-size {recipe.batch_size // 2}, or smaller images with --size"
                 ) from error
             raise
         finally:
@@ -233,7 +233,8 @@ def _ddp(method: Method, accelerator: str) -> Any:
     return DDPStrategy(
         process_group_backend="nccl" if gpu else "gloo",
         broadcast_buffers=False,
-        find_unused_parameters=len(method.players) > 1 or not isinstance(method.encoder, Encoder),
+        find_unused_parameters=len(method.optimized_modules) > 1
+        or not isinstance(method.encoder, Encoder),
         gradient_as_bucket_view=True,
     )
 

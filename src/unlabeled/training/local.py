@@ -27,7 +27,7 @@ class Local(Method):
     Args:
         encoder: in stages.
         make: the method on an encoder of one stage.
-        shape: channels, height and width of the pictures.
+        shape: channels, height and width of the images.
 
     Raises:
         UserError: the encoder has no stages, or learns something after the last one.
@@ -41,26 +41,28 @@ class Local(Method):
     ) -> None:
         super().__init__(encoder)
         self.learners = nn.ModuleList(make(stage) for stage in alone(encoder, shape))
-        self.players = tuple(f"learners.{i}" for i in range(len(self.learners)))  # type: ignore[misc]
+        self.optimized_modules = tuple(f"learners.{i}" for i in range(len(self.learners)))  # type: ignore[misc]
         first: Any = self.learners[0]
-        self.supervised, self.group = first.supervised, first.group  # type: ignore[misc]
+        self.supervised, self.samples_per_class = first.supervised, first.samples_per_class  # type: ignore[misc]
 
     def views(self, batch: Batch) -> Any:
         """What the first stage's method sees."""
         return self.learners[0].views(batch)  # type: ignore[operator]
 
-    def turns(self, views: Any) -> Iterator[tuple[str, Tensor]]:
+    def optimizer_steps(self, views: Any) -> Iterator[tuple[str, Tensor]]:
         """Stage after stage, from the lowest; each has moved before the next one looks."""
         stages: Any = self.encoder.stages
-        for player, learner, stage in zip(self.players, self.learners, stages, strict=True):
+        for player, learner, stage in zip(
+            self.optimized_modules, self.learners, stages, strict=True
+        ):
             learner.progress = self.progress  # type: ignore[assignment]
             yield player, learner.loss(views)  # type: ignore[operator]
-            if player != self.players[-1]:
+            if player != self.optimized_modules[-1]:
                 views = above(stage, views)
 
     def loss(self, views: Any) -> Tensor:
         """The sum over stages."""
-        return torch.stack([loss for _, loss in self.turns(views)]).sum()
+        return torch.stack([loss for _, loss in self.optimizer_steps(views)]).sum()
 
     def update(self) -> None:
         """Every stage's own."""
@@ -70,7 +72,7 @@ class Local(Method):
 
 
 def alone(encoder: nn.Module, shape: tuple[int, int, int]) -> list[Encoder]:
-    """Each stage as an encoder of its own, with the same layers, for pictures of that shape."""
+    """Each stage as an encoder of its own, with the same layers, for images of that shape."""
     if not isinstance(encoder, Encoder) or not len(encoder.stages):
         raise UserError(
             "learning by stages needs an encoder that has some: use --encoder small, "
@@ -112,7 +114,7 @@ def kept_bytes(method: Method, views: Any) -> int:
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        for _, loss in method.turns(views):
+        for _, loss in method.optimizer_steps(views):
             most, held = max(most, held), 0
             loss.backward()
     method.zero_grad()

@@ -1,4 +1,4 @@
-"""Optimisers that torch has not."""
+"""Optimizers that torch has not."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.data.dataset import Pictures, Splits, to_float
+from unlabeled.data.dataset import LazyImages, Splits, to_float
 from unlabeled.data.loader import labels_of, loader
 from unlabeled.training import health
 from unlabeled.utils.native import keeping_memory
@@ -76,7 +76,7 @@ def estimate(
     batch = int(batches.batch_size or 1)
     steps = recipe.epochs * len(batches)
     weights = sum(p.numel() * p.element_size() for p in method.parameters())
-    data = 0 if gpu or isinstance(splits.train.x, Pictures) else splits.train.x.nbytes
+    data = 0 if gpu or isinstance(splits.train.x, LazyImages) else splits.train.x.nbytes
     standing = weights * (2 + MOMENTS[recipe.optimizer]) + data
     found: dict[str, Any] = {
         "steps": steps,
@@ -151,10 +151,10 @@ def _loader(method: Method, splits: Splits, recipe: Recipe, size: int) -> Any:
         size,
         0,
         labels_of(method, splits),
-        group=method.group,
-        clip=method.clip,
-        apart=method.apart,
-        labelled=recipe.labelled,
+        samples_per_class=method.samples_per_class,
+        clip_length=method.clip_length,
+        max_frame_stride=method.max_frame_stride,
+        labeled_fraction=recipe.labeled_fraction,
     )
 
 
@@ -174,8 +174,13 @@ def _trials(
     started = time.perf_counter()
     method.progress = 0.99  # where methods that learn by stages have them all
     still = replace(recipe, lr=0.0)
-    optimizers = {p: still.make_optimizer(method.get_submodule(p)) for p in method.players}
-    size = min(batch, max(4 if recipe.labelled else 2, method.group, method.clip))
+    optimizers = {
+        p: still.make_optimizer(method.get_submodule(p)) for p in method.optimized_modules
+    }
+    size = min(
+        batch,
+        max(4 if recipe.labeled_fraction else 2, method.samples_per_class, method.clip_length),
+    )
     largest = min(batch, max(TIMED, size))
     tried = False
     while True:
@@ -240,14 +245,14 @@ def _step(
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
     ):
-        for player, loss in method.turns(views):
+        for player, loss in method.optimizer_steps(views):
             most, held = max(most, held), 0
             seen.clear()
             optimizers[player].zero_grad()
             loss.backward()
-            if recipe.clip:
+            if recipe.grad_clip_norm:
                 moving = method.get_submodule(player).parameters()
-                torch.nn.utils.clip_grad_norm_(moving, recipe.clip)
+                torch.nn.utils.clip_grad_norm_(moving, recipe.grad_clip_norm)
             before = _now(device)
             optimizers[player].step()
             fixed += _now(device) - before

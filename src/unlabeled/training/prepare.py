@@ -115,16 +115,16 @@ def make_job(
     _refuse_unread(cls, name, splits)
     if splits.vocabulary and takes(encoder, "vocabulary"):
         encoder_args = {"vocabulary": splits.vocabulary} | encoder_args
-    if cls.colour and splits.channels != 3:
+    if cls.needs_color and splits.channels != 3:
         raise UserError(
-            f"{name} needs pictures of three colours, but {splits.name} has {splits.channels}; "
+            f"{name} needs images of three colors, but {splits.name} has {splits.channels}; "
             "choose another method"
         )
     splits = _with_labels(cls, name, splits, labels, config.seed)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
         raise UserError(
-            f"{splits.name} has {len(splits.train)} picture to learn from (1 sample); give more"
+            f"{splits.name} has {len(splits.train)} image to learn from (1 sample); give more"
         )
 
     if config.compile:
@@ -154,7 +154,7 @@ def make_job(
         "seed": config.seed,
         "precision": choose_precision(config.precision, config.accelerator),
         "compile": config.compile or None,
-        "pictures": len(splits.train),
+        "images": len(splits.train),
     }
     return Job(name, learner, splits, recipe, as_json(record), whole)
 
@@ -163,10 +163,10 @@ def _refuse_unread(cls: type[Method], name: str, splits: Splits) -> None:
     """Raises UserError where the data is not of the kind that the method learns from."""
     rows, tokens, paired = splits.size[0], bool(splits.vocabulary), PARTNER in splits.train.factors
     wanted = {
-        "pictures": (not tokens or paired, "pictures, but that is text", "FOLDER of pictures"),
+        "images": (not tokens or paired, "images, but that is text", "FOLDER of images"),
         "words": (tokens and not paired, "text", "text:FILE or text:FOLDER"),
         "sentences": (tokens and rows > 1, "several sentences at once", "sentences:FOLDER"),
-        "pairs": (paired, "pictures with partners", "pairs:FOLDER, a folder with captions"),
+        "pairs": (paired, "images with partners", "pairs:FOLDER, a folder with captions"),
     }
     holds, what, remedy = wanted[cls.reads]
     if not holds and tokens and cls.reads == "sentences" and splits.name.startswith("sentences"):
@@ -203,7 +203,7 @@ def _with_labels(
     if len(rows) < len(y):
         how = (
             "all {1:,} samples, of which {0:,}"
-            if cls.recipe.labelled
+            if cls.recipe.labeled_fraction
             else "the {0:,} of {1:,} that"
         )
         notice(f"{name} learns from {how.format(len(rows), len(y))} have labels")
@@ -212,7 +212,7 @@ def _with_labels(
     rows = rows if labels is None else sample_labels(y, labels, seed)
     if len(rows) == len(y):
         return splits
-    if not cls.recipe.labelled:
+    if not cls.recipe.labeled_fraction:
         return replace(splits, train=train.take(rows))
     known = np.full_like(y, -1)
     known[rows] = y[rows]
@@ -226,8 +226,8 @@ def resolve(
 
     A method's argument `augment` defaults to the data set's own, the one for labeled training where
     the method learns from labels alone, as does the `weak` one of semi-supervised methods;
-    `classes` to its number of them, `names` to theirs, `shape` to that of its pictures,
-    `word_starts` to those of its tokenizer; `pictures` is how many there are to learn from.
+    `classes` to its number of them, `names` to theirs, `shape` to that of its images,
+    `word_starts` to those of its tokenizer; `images` is how many there are to learn from.
     """
     accepted = list(inspect.signature(cls).parameters)[1:]
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
@@ -242,22 +242,28 @@ def resolve(
         )
     if cls.supervised and splits.target is None:
         raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
-    if cls.clip > 1 and not {"shot", "frame"} <= set(splits.train.factors):
+    if cls.clip_length > 1 and not {"shot", "frame"} <= set(splits.train.factors):
         raise UserError(
-            f"{cls.__name__} learns from clips of {cls.clip} frames, but those of {splits.name} "
-            "are single pictures; give a film, --data video:FOLDER of frames, or an array "
+            f"{cls.__name__} learns from clips of {cls.clip_length} frames, but those of "
+            f"{splits.name} are single images; give a video, --data video:FOLDER of frames, or "
+            f"an array "
             "(N, T, C, H, W)"
         )
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
-    for field, least in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0.0), ("clip", 0.0)):
+    for field, least in (
+        ("epochs", 1),
+        ("batch_size", 2),
+        ("weight_decay", 0.0),
+        ("grad_clip_norm", 0.0),
+    ):
         if getattr(recipe, field) < least:
             raise UserError(f"{field} is {getattr(recipe, field)}, but must be at least {least}")
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"lr is {recipe.lr}, but must be above 0")
-    if not 0 <= recipe.labelled < 1:
-        raise UserError(f"labelled is {recipe.labelled}, but must be at least 0 and below 1")
+    if not 0 <= recipe.labeled_fraction < 1:
+        raise UserError(f"labeled is {recipe.labeled_fraction}, but must be at least 0 and below 1")
     arguments = {k: v for k, v in merged.items() if k in accepted}
     if "augment" in accepted and arguments.get("augment") is None:
         arguments["augment"] = splits.augment_labeled if cls.weak_augment else splits.augment
@@ -267,8 +273,8 @@ def resolve(
         arguments.setdefault("classes", len(splits.classes))
     if "names" in accepted and splits.classes:
         arguments.setdefault("names", tuple(splits.classes))
-    if "pictures" in accepted:
-        arguments["pictures"] = len(splits.train)
+    if "images" in accepted:
+        arguments["images"] = len(splits.train)
     if "partner_shape" in accepted and PARTNER in splits.train.factors:
         arguments.setdefault("partner_shape", splits.train.factors[PARTNER].shape[1:])
     if "vocabulary" in accepted and splits.vocabulary:

@@ -1,4 +1,4 @@
-"""The bar while training: done, loss, pictures (or texts …) a second, time left."""
+"""The bar while training: done, loss, images (or texts …) a second, time left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINE_EVERY = 15.0
 class ProgressBar(Callback):
     """One bar over all epochs; plain lines where standard error is no terminal."""
 
-    def __init__(self, title: str, noun: str = "pictures") -> None:
+    def __init__(self, title: str, noun: str = "images") -> None:
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),

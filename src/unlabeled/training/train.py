@@ -17,7 +17,7 @@ from unlabeled.parallel import check_launch, is_first
 from unlabeled.runs.run import Run
 from unlabeled.training.checkpoints import last_checkpoint
 from unlabeled.training.config import TrainConfig
-from unlabeled.training.drawings import draw_pictures, draw_views
+from unlabeled.training.drawings import draw_views, draw_visualizations
 from unlabeled.training.folder import (
     prepare_folder,
     read_record,
@@ -48,9 +48,9 @@ def train(
 
     Args:
         method: a name of `unlabeled list methods`, a class, or `./file.py:Class`.
-        data: a folder of pictures, tar shards or tables, a film, a .npy or .npz file, or a name of
+        data: a folder of images, tar shards or tables, a video, a .npy or .npz file, or a name of
             `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
-            tensor, a pair (pictures, labels) or a torch Dataset.
+            tensor, a pair (images, labels) or a torch Dataset.
         out: the run folder; runs/METHOD unless given.
         resume: go on from the folder's last checkpoint, or start where there is none. More epochs
             than before may be given, or other devices; what that changes is said.
@@ -121,7 +121,7 @@ def train(
         run.save()
         if job.splits.tokenizer:
             write_bytes(folder / "tokenizer.json", job.splits.tokenizer.encode())
-        draw_pictures(job.method, job.splits, folder)
+        draw_visualizations(job.method, job.splits, folder)
     return run
 
 

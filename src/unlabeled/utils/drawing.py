@@ -13,23 +13,23 @@ LONG = 512
 """Values of a row from which on its curve is shown."""
 
 
-def sheet_picture(pictures: Tensor) -> bytes:
-    """PNG of pictures (B, k, C, H, W) in [0, 1], a column for each k that belong together."""
-    size = pictures.shape[-1], pictures.shape[-2]
-    table = [[to_image(p, size) for p in belonging] for belonging in pictures.float().cpu()]
+def image_sheet(images: Tensor) -> bytes:
+    """PNG of images (B, k, C, H, W) in [0, 1], a column for each k that belong together."""
+    size = images.shape[-1], images.shape[-2]
+    table = [[to_image(p, size) for p in belonging] for belonging in images.float().cpu()]
     columns = [list(row) for row in zip(*table, strict=True)]
     return contact_sheet(columns, gap_after_first=False)
 
 
-def picture(x: Tensor) -> bytes:
-    """PNG of one picture (C, H, W) in [0, 1]."""
+def image(x: Tensor) -> bytes:
+    """PNG of one image (C, H, W) in [0, 1]."""
     return to_png(to_image(x, (x.shape[-1], x.shape[-2])))
 
 
-def samples_picture(x: Tensor, labels: list[str], columns: int = 10) -> bytes:
-    """PNG of pictures (N, C, H, W) in [0, 1], so many a row; under labels, a row each.
+def sample_sheet(x: Tensor, labels: list[str], columns: int = 10) -> bytes:
+    """PNG of images (N, C, H, W) in [0, 1], so many a row; under labels, a row each.
 
-    Of pictures whose channels are frames, each is a row of them.
+    Of images whose channels are frames, each is a row of them.
     """
     size = x.shape[-1], x.shape[-2]
     if x.shape[1] not in (1, 3):
@@ -56,14 +56,12 @@ def put_beside(labels: list[str], sheet: Image.Image, height: int) -> Image.Imag
     return whole
 
 
-def film_picture(films: Tensor, seconds: float = 0.2) -> bytes:
-    """GIF of films (B, T, C, H, W) in [0, 1] side by side, over and over; the last frame stays."""
-    size = films.shape[-1], films.shape[-2]
+def gif(videos: Tensor, seconds: float = 0.2) -> bytes:
+    """GIF of videos (B, T, C, H, W) in [0, 1] side by side, over and over; the last frame stays."""
+    size = videos.shape[-1], videos.shape[-2]
     images = []
-    for frames in films.float().cpu().unbind(1):
-        sheet = paste_sheet(
-            [[to_image(picture, size) for picture in frames]], gap_after_first=False
-        )
+    for frames in videos.float().cpu().unbind(1):
+        sheet = paste_sheet([[to_image(image, size) for image in frames]], gap_after_first=False)
         images.append(sheet.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
     long = [round(1000 * seconds)] * (len(images) - 1) + [round(5000 * seconds)]
     content = io.BytesIO()
@@ -74,9 +72,9 @@ def film_picture(films: Tensor, seconds: float = 0.2) -> bytes:
 
 def still(gif: bytes) -> bytes:
     """PNG of the last frame of a GIF, for those who want nothing to move."""
-    film = Image.open(io.BytesIO(gif))
-    film.seek(getattr(film, "n_frames", 1) - 1)
-    return to_png(film.convert("RGB"))
+    video = Image.open(io.BytesIO(gif))
+    video.seek(getattr(video, "n_frames", 1) - 1)
+    return to_png(video.convert("RGB"))
 
 
 def to_png(image: Image.Image) -> bytes:
@@ -86,7 +84,7 @@ def to_png(image: Image.Image) -> bytes:
 
 
 def to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
-    """One picture (C, H, W) in [0, 1]; of two or more than three channels, the first.
+    """One image (C, H, W) in [0, 1]; of two or more than three channels, the first.
 
     Of a long row, such as sound, its curve.
     """

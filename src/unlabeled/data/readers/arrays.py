@@ -1,4 +1,4 @@
-"""Pictures in arrays, whatever their layout."""
+"""Images in arrays, whatever their layout."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from unlabeled.data.dataset import Pictures, Samples, blocks, rate_of
+from unlabeled.data.dataset import LazyImages, Samples, blocks, rate_of
 from unlabeled.data.readers import audio
 from unlabeled.data.readers.labels import add
 from unlabeled.errors import UserError, notice
 
-PICTURES = ("x", "X", "images", "imgs", "pictures", "data", "arr_0")
+IMAGES = ("x", "X", "images", "imgs", "images", "data", "arr_0")
 LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
 
 
@@ -29,14 +29,14 @@ def read(
     stored: str | None = None,
     span: tuple[float, float] | None = None,
 ) -> Samples:
-    """A `.npy` of pictures, left on disk, or an `.npz` with pictures and perhaps labels.
+    """A `.npy` of images, left on disk, or an `.npz` with images and perhaps labels.
 
     An `.npz` that holds a `rate` is sound, as `sound.from_arrays` has it.
 
     Never unpickles.
 
     Raises:
-        UserError: the file is damaged, holds objects, or holds no pictures.
+        UserError: the file is damaged, holds objects, or holds no images.
     """
     try:
         if path.suffix == ".npy":
@@ -45,11 +45,11 @@ def read(
             with np.load(path, allow_pickle=False) as content:
                 if (recorded := audio.from_arrays(content, path)) is not None:
                     return audio.from_memory(recorded, labels_from, rate=rate_of(stored))
-                key = next((k for k in PICTURES if k in content), None)
+                key = next((k for k in IMAGES if k in content), None)
                 if key is None:
                     raise UserError(
                         f"{path} has the arrays {', '.join(content.files)}; "
-                        f"call the pictures one of {', '.join(PICTURES)}"
+                        f"call the images one of {', '.join(IMAGES)}"
                     )
                 x = content[key]
                 y = next((content[k] for k in LABELS if k in content), None)
@@ -72,7 +72,7 @@ def from_memory(
     stored: str | None = None,
     span: tuple[float, float] | None = None,
 ) -> Samples:
-    """An array or tensor of pictures, a pair (pictures, labels), or a torch Dataset of either."""
+    """An array or tensor of images, a pair (images, labels), or a torch Dataset of either."""
     y = None
     if isinstance(data, torch.utils.data.Dataset):
         data = _collect(data)
@@ -83,35 +83,35 @@ def from_memory(
         return Samples(x, stored=kind)
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     if y.shape != (len(x),):
-        raise UserError(f"{len(x)} pictures need as many labels, but the labels are {y.shape}")
+        raise UserError(f"{len(x)} images need as many labels, but the labels are {y.shape}")
     samples = Samples(x, stored=kind)
     add(samples, {"label": y})
     return samples
 
 
 def _collect(data: Any) -> Any:
-    """A torch Dataset, read once into memory: items are pictures or (picture, label, …)."""
+    """A torch Dataset, read once into memory: items are images or (image, label, …)."""
     if isinstance(data, torch.utils.data.IterableDataset) or not len(data):
         raise UserError("give a torch Dataset with a length above 0 and items by number")
     items = [data[i] for i in range(len(data))]
     alone = not isinstance(items[0], tuple | list)
     try:
-        pictures = np.stack([np.asarray(item if alone else item[0]) for item in items])
+        images = np.stack([np.asarray(item if alone else item[0]) for item in items])
     except ValueError as error:
-        raise UserError(f"pictures in memory must have one shape: {error}") from error
+        raise UserError(f"images in memory must have one shape: {error}") from error
     if alone:
-        return pictures
+        return images
     if len(items[0]) < 2 or any(np.ndim(item[1]) for item in items):
-        return pictures
-    return pictures, np.asarray([getattr(y, "item", lambda y=y: y)() for _, y, *_ in items])
+        return images
+    return images, np.asarray([getattr(y, "item", lambda y=y: y)() for _, y, *_ in items])
 
 
-def as_pictures(
+def as_images(
     data: Any,
     channels: int | None = None,
     stored: str | None = None,
     span: tuple[float, float] | None = None,
-) -> np.ndarray | Pictures:
+) -> np.ndarray | LazyImages:
     """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W).
 
     The channel axis is the one of length `channels` if that is known, else the one of at most 4,
@@ -120,10 +120,10 @@ def as_pictures(
 
     Args:
         data: the array.
-        channels: of a picture, where that is known.
-        stored: what other pictures of the same kind were given as (mask, uint8, uint16 or float32),
+        channels: of an image, where that is known.
+        stored: what other images of the same kind were given as (mask, uint8, uint16 or float32),
             so that a dark one among them is not taken for a mask or for fewer bits.
-        span: black and white, of those other pictures or as the user says; see `conversion`.
+        span: black and white, of those other images or as the user says; see `conversion`.
 
     Raises:
         UserError: neither the layout nor the type can be understood.
@@ -133,33 +133,33 @@ def as_pictures(
 
 def _as_stored(
     data: Any, channels: int | None, stored: str | None, span: tuple[float, float] | None = None
-) -> tuple[np.ndarray | Pictures, str]:
-    """The pictures, and what they were given as."""
+) -> tuple[np.ndarray | LazyImages, str]:
+    """The images, and what they were given as."""
     if isinstance(data, torch.Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
     if hasattr(data, "tocsr"):
-        raise UserError("sparse input is not supported: give pictures as a dense array")
+        raise UserError("sparse input is not supported: give images as a dense array")
     try:
         x = data if isinstance(data, np.memmap) else np.asarray(data)
     except ValueError as error:  # rows of different lengths
-        raise UserError(f"pictures in memory must have one shape: {error}") from error
+        raise UserError(f"images in memory must have one shape: {error}") from error
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
     if x.dtype.kind == "c":
         raise UserError("Complex data not supported: give real parts, or channels")
     if x.dtype == object or x.dtype.kind not in "buif":
-        raise UserError(f"pictures are arrays of numbers, but these have the type {x.dtype}")
+        raise UserError(f"images are arrays of numbers, but these have the type {x.dtype}")
     if x.ndim == 3:
         x, channels = x[:, None], 1
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise UserError(
-            f"pictures are (N, H, W), (N, H, W, C) or (N, C, H, W), but the array is {x.shape}. "
+            f"images are (N, H, W), (N, H, W, C) or (N, C, H, W), but the array is {x.shape}. "
             "Reshape your data"
         )
     first, last = (n == channels if channels else n <= 4 for n in (x.shape[1], x.shape[3]))
     if first and last and x.shape[1] != x.shape[3]:
-        notice(f"pictures of shape {x.shape} are read as (N, C, H, W)")
+        notice(f"images of shape {x.shape} are read as (N, C, H, W)")
     if last and not first:
         x = x.transpose(0, 3, 1, 2)
     elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
@@ -168,7 +168,7 @@ def _as_stored(
     convert, dtype = conversion(x, stored, span)
     kind = "mask" if convert is _from_mask else np.dtype(dtype).name
     if isinstance(x, np.memmap):
-        return Pictures(x, convert=convert, dtype=dtype), kind
+        return LazyImages(x, convert=convert, dtype=dtype), kind
     return np.ascontiguousarray(convert(x) if convert else x), kind
 
 
@@ -176,7 +176,7 @@ Convert = Callable[[np.ndarray], np.ndarray]
 
 
 def conversion(
-    x: np.ndarray | Pictures, stored: str | None, span: tuple[float, float] | None
+    x: np.ndarray | LazyImages, stored: str | None, span: tuple[float, float] | None
 ) -> tuple[Convert | None, type]:
     """From the numbers of images to uint8, uint16 or float32.
 
@@ -228,14 +228,14 @@ def conversion(
         _refuse_unless((low, high), (0, 255), "8-bit images, 0 to 255 or as floats 0 to 1")
     if low < 0 or high > 255:
         raise UserError(
-            f"whole numbers from {low} to {high} are no picture values; give uint8 in 0..255, "
+            f"whole numbers from {low} to {high} are no image values; give uint8 in 0..255, "
             "uint16, or floats, or say what is black and what is white by --value-range LOW,HIGH"
         )
     return (_from_mask if high <= 1 and may_be_mask else _to_uint8), np.uint8
 
 
 def _into(
-    x: np.ndarray | Pictures, stored: str | None, span: tuple[float, float]
+    x: np.ndarray | LazyImages, stored: str | None, span: tuple[float, float]
 ) -> tuple[Convert | None, type]:
     """Into the range that an encoder learned, or that the user gives."""
     low, high = _low_high(x)
@@ -265,7 +265,7 @@ def _into(
     return functools.partial(_clipped, span=span), np.float32
 
 
-def _low_high(x: np.ndarray | Pictures) -> tuple[float, float]:
+def _low_high(x: np.ndarray | LazyImages) -> tuple[float, float]:
     """The smallest and the largest value.
 
     Raises:
@@ -277,7 +277,7 @@ def _low_high(x: np.ndarray | Pictures) -> tuple[float, float]:
     return float(ends[:, 0].min()), float(ends[:, 1].max())
 
 
-def _by_255(x: np.ndarray | Pictures, learned: str) -> Convert:
+def _by_255(x: np.ndarray | LazyImages, learned: str) -> Convert:
     """Numbers from 0 to 255 for an encoder of 0 to 1."""
     _refuse_unless(_low_high(x), (0, 255), learned)
     return functools.partial(_scaled, by=1 / 255)

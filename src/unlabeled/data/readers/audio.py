@@ -1,6 +1,6 @@
 """Sound: folders of recordings, and arrays with their sampling rate.
 
-A recording is a picture one row high, as other series are: float32 (N, 1, 1, T) in [−1, 1]. What is
+A recording is an image one row high, as other series are: float32 (N, 1, 1, T) in [−1, 1]. What is
 shorter ends in digital silence, zeros. The rate stands in `Samples.stored`, as "sound 8000".
 """
 
@@ -111,7 +111,7 @@ def read(
         path: the folder, searched to any depth.
         length: samples to be kept of each; of the longest, and at most four seconds, unless given.
         rate: to which they are resampled; the commonest among them, at most 16,000, unless given.
-        labels_from: as for pictures: "folders", a `.csv` of names and labels, or an array.
+        labels_from: as for images: "folders", a `.csv` of names and labels, or an array.
 
     Raises:
         UserError: none can be read, or soundfile is not installed.

@@ -1,4 +1,4 @@
-"""Decoded pictures on disk, so that a folder is decoded once.
+"""Decoded images on disk, so that a folder is decoded once.
 
 An entry is a folder named by a hash of what it was made from. It holds the pixels, mapped into
 memory when used, and an index with their checksum. The whole cache is bounded: entries that were
@@ -30,7 +30,7 @@ DAY = 86_400.0
 BLOCK = 1 << 24
 
 Part = tuple[np.ndarray, list[str | None]]
-"""Pictures of a chunk, and for each of its names why it is missing, or None."""
+"""Images of a chunk, and for each of its names why it is missing, or None."""
 
 
 def folder() -> Path:
@@ -41,7 +41,7 @@ def folder() -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"decoded pictures cannot be kept in {path} ({error.strerror}); "
+            f"decoded images cannot be kept in {path} ({error.strerror}); "
             "set UNLABELED_CACHE to a folder that can be written"
         ) from error
     return path
@@ -82,14 +82,14 @@ def find(key: str) -> Entry | None:
     except FileNotFoundError:  # another process removed it meanwhile
         return None
     except (ValueError, KeyError, TypeError) as error:
-        told = f"the decoded pictures in {path} are damaged ({error}); they are made again"
+        told = f"the decoded images in {path} are damaged ({error}); they are made again"
         notice(told)
         shutil.rmtree(path, ignore_errors=True)
         return None
 
 
 def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> Entry | None:
-    """Write an entry from parts in the order of `names`; None where no picture can be read.
+    """Write an entry from parts in the order of `names`; None where no image can be read.
 
     Raises:
         UserError: the disk has no room for the expected number of bytes.
@@ -98,8 +98,8 @@ def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> En
     free = shutil.disk_usage(root).free
     if expected > free:
         raise UserError(
-            f"the decoded pictures need {expected / 1e9:.1f} GB, but {root} has {free / 1e9:.1f} "
-            "GB; set UNLABELED_CACHE to another disk, or take smaller pictures with --size"
+            f"the decoded images need {expected / 1e9:.1f} GB, but {root} has {free / 1e9:.1f} "
+            "GB; set UNLABELED_CACHE to another disk, or take smaller images with --size"
         )
 
     def fill(aside: Path) -> bool:
@@ -142,11 +142,11 @@ def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, An
     checksum, seen = 0, 0
     shape, dtype = (), ""
     with (aside / "pixels.bin").open("wb") as file:
-        for pictures, reasons in parts:
-            content = np.ascontiguousarray(pictures)
+        for images, reasons in parts:
+            content = np.ascontiguousarray(images)
             file.write(content.data)
             checksum = zlib.crc32(content.data, checksum) if content.size else checksum
-            shape, dtype = pictures.shape[1:], pictures.dtype.str
+            shape, dtype = images.shape[1:], images.dtype.str
             for position, reason in enumerate(reasons, seen):
                 if reason is None:
                     kept.append(position)

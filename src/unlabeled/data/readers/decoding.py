@@ -1,4 +1,4 @@
-"""Encoded pictures to arrays. Worker processes import this: Pillow and numpy, nothing heavy."""
+"""Encoded images to arrays. Worker processes import this: Pillow and numpy, nothing heavy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNREADABLE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-GREY = ("1", "L", "LA", "La", "I", "F")
+GRAY = ("1", "L", "LA", "La", "I", "F")
 
 
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
@@ -68,7 +68,7 @@ def reader() -> tuple[str | int | None, ...]:
 
 
 class Header(NamedTuple):
-    """What a picture says of itself before it is decoded."""
+    """What an image says of itself before it is decoded."""
 
     channels: int
     kind: str  #: of number, as numpy calls it: u1, u2 or f4
@@ -83,26 +83,26 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True)
 class Files:
-    """Pictures that are files in a folder."""
+    """Images that are files in a folder."""
 
     folder: str
     names: tuple[str, ...]
 
     def open(self) -> Iterator[BinaryIO | Path]:
-        """Each picture, in order."""
+        """Each image, in order."""
         return (Path(self.folder, name) for name in self.names)
 
 
 @dataclass(frozen=True)
 class Members:
-    """Pictures inside an uncompressed tar, by their places in it."""
+    """Images inside an uncompressed tar, by their places in it."""
 
     tar: str
     names: tuple[str, ...]
     places: tuple[tuple[int, int], ...]  #: first byte and number of bytes
 
     def open(self) -> Iterator[BinaryIO | Path]:
-        """Each picture, in order."""
+        """Each image, in order."""
         with Path(self.tar).open("rb") as file:
             for start, length in self.places:
                 file.seek(start)
@@ -111,44 +111,42 @@ class Members:
 
 @dataclass(frozen=True)
 class Held:
-    """Pictures that were read already, or that a table names by their paths."""
+    """Images that were read already, or that a table names by their paths."""
 
     names: tuple[str, ...]
     contents: tuple[bytes | Path, ...]
 
     def open(self) -> Iterator[BinaryIO | Path]:
-        """Each picture, in order."""
+        """Each image, in order."""
         return (c if isinstance(c, Path) else io.BytesIO(c) for c in self.contents)
 
 
 Chunk = Files | Members | Held
-"""Pictures that one task of a worker reads."""
+"""Images that one task of a worker reads."""
 
 
 def look(chunk: Chunk) -> list[Header | str]:
-    """Of each picture its header, or why there is none."""
+    """Of each image its header, or why there is none."""
     return [_guarded(_header, source) for source in chunk.open()]
 
 
 def decode(
     chunk: Chunk, channels: int, size: tuple[int, int], kind: str
 ) -> tuple[np.ndarray, list[str | None]]:
-    """Pictures of a chunk, cropped at the centre and scaled to (height, width).
+    """Images of a chunk, cropped at the center and scaled to (height, width).
 
     Returns:
         those that can be read, (n, channels, *size) of the `kind` u1, u2 or f4; and for each
-        picture of the chunk None, or why it cannot be read.
+        image of the chunk None, or why it cannot be read.
     """
     found = [_guarded(_decode, source, channels, size, kind) for source in chunk.open()]
-    pictures = [p for p in found if not isinstance(p, str)]
+    images = [p for p in found if not isinstance(p, str)]
     blank = np.empty((0, channels, *size), kind)
-    return np.stack(pictures) if pictures else blank, [
-        p if isinstance(p, str) else None for p in found
-    ]
+    return np.stack(images) if images else blank, [p if isinstance(p, str) else None for p in found]
 
 
 def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
-    """The task's result, or in a few words why the picture is damaged."""
+    """The task's result, or in a few words why the image is damaged."""
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source.getbuffer()):  # type: ignore[attr-defined]
             return "empty"
@@ -171,12 +169,12 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
             return NO_HEIC
         if not tifffile and first[:4] in TIFF:
             return NO_TIFF
-        return "no picture of a known format"
+        return "no image of a known format"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"enormous: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     except FileNotFoundError:
         return f"missing: {source}"[:200]
-    except (PermissionError, MemoryError):  # not the picture's fault
+    except (PermissionError, MemoryError):  # not the image's fault
         raise
     except UNREADABLE as error:
         return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"[:200]
@@ -271,7 +269,7 @@ def _header(image: Image.Image | Stack) -> Header:
     if image.mode == "I" and any(raw in _raw(image) for raw in ("16S", "32")):
         kind = "f4"  # signed, or beyond 16 bits
     pages = getattr(image, "is_animated", False)
-    channels = 1 if kind != "u1" or image.mode in GREY else 3
+    channels = 1 if kind != "u1" or image.mode in GRAY else 3
     return Header(channels, kind, image.size, pages, kind == "u1" and ";16" in _raw(image))
 
 
@@ -331,7 +329,7 @@ def _fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _middle(image: Image.Image, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest box at the centre with the proportions of `size`."""
+    """The largest box at the center with the proportions of `size`."""
     height, width = size
     scale = min(image.width / width, image.height / height)
     left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
@@ -346,7 +344,7 @@ def _sixteen_bits(image: Image.Image) -> Image.Image:
 
 
 def _high_byte(image: Image.Image) -> Image.Image:
-    """Where 8-bit pictures are wanted; Pillow's own conversion would clip it to white."""
+    """Where 8-bit images are wanted; Pillow's own conversion would clip it to white."""
     x = np.asarray(_sixteen_bits(image)).astype(np.uint16) >> 8
     _refuse_dark(int(x.max()))
     return Image.fromarray(x.astype("u1"))

@@ -1,4 +1,4 @@
-"""Pictures in files: folders, tar shards (WebDataset), Parquet and Arrow tables.
+"""Images in files: folders, tar shards (WebDataset), Parquet and Arrow tables.
 
 They are decoded once, by worker processes, into the cache. What cannot be read is counted, listed
 and left out.
@@ -18,7 +18,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from unlabeled.data.dataset import Pictures, Samples
+from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.readers import cache, folders
 from unlabeled.data.readers.decoding import (
     Files,
@@ -45,7 +45,7 @@ from unlabeled.utils.files import write_json
 LARGEST = 96
 """Pixels of a side, unless the user says otherwise: what two cores learn from in good time."""
 FEW = 512
-"""Pictures that are not worth starting processes for."""
+"""Images that are not worth starting processes for."""
 
 
 def read(
@@ -59,13 +59,13 @@ def read(
     stored: str | None = None,
     files: list[str] | None = None,
 ) -> Samples:
-    """All pictures of a folder, of tar shards or of tables, in the order of their names.
+    """All images of a folder, of tar shards or of tables, in the order of their names.
 
-    Grey if all of them are, else red, green, blue; 16-bit if all are 16-bit grey. TIFFs of floats,
+    Gray if all of them are, else red, green, blue; 16-bit if all are 16-bit gray. TIFFs of floats,
     of 16-bit colors or of other numbers of channels stay what they are where all are alike; of
     several kinds the commonest is read and the others are left out. Transparent
-    pictures are laid on white, EXIF rotation is applied. Without `size`, they become squares of the
-    median of their shorter sides, at most 96 pixels, cropped at the centre.
+    images are laid on white, EXIF rotation is applied. Without `size`, they become squares of the
+    median of their shorter sides, at most 96 pixels, cropped at the center.
 
     Args:
         path: a folder (searched to any depth), or one `.tar`, `.parquet`, `.arrow` or `.feather`.
@@ -80,7 +80,7 @@ def read(
         files: the images to read, by their paths in the folder or whole paths; all unless given.
 
     Raises:
-        UserError: there are no pictures, none can be read, or labels do not fit.
+        UserError: there are no images, none can be read, or labels do not fit.
     """
     source = _source(path) if files is None else _listed(path, files)
     names = source.names
@@ -88,7 +88,7 @@ def read(
     if not names:
         folders.say_left_out(path, 0, "image", others, source.listing)
         raise UserError(
-            f"{path} holds no pictures ({', '.join(sorted(ENDINGS))}), tar shards or tables; "
+            f"{path} holds no images ({', '.join(sorted(ENDINGS))}), tar shards or tables; "
             "give a folder that does"
         )
     folders.say_links(source.listing, path)
@@ -97,7 +97,7 @@ def read(
     looked = _looked(source, workers)
     if not looked:
         raise UserError(
-            f"none of the {len(names):,} pictures in {path} can be read; the first, {names[0]}, "
+            f"none of the {len(names):,} images in {path} can be read; the first, {names[0]}, "
             f"is {look(next(source.chunks()))[0]}"
         )
     channels, kind = _form(looked["forms"], channels, stored, path)
@@ -107,27 +107,27 @@ def read(
         low, high = looked["sides"]
         if low != high or side < low:
             notice(
-                f"pictures of {low} to {high} px a side are all fitted to {side}×{side}; "
+                f"images of {low} to {high} px a side are all fitted to {side}×{side}; "
                 "choose with --size"
             )
     if kind == "u1" and looked["forms"].get("1u2"):
-        notice("16-bit pictures are read as 8-bit ones, so only their high byte is taken")
+        notice("16-bit images are read as 8-bit ones, so only their high byte is taken")
     if kind == "u1" and looked["cut"]:
         notice(
             f"{looked['cut']:,} color images of 16 bits are read with 8; to keep all, save them as "
             "TIFF and pip install 'unlabeled[tiff]'"
         )
     if looked["pages"]:
-        notice(f"{looked['pages']:,} pictures have several pages or frames; the first is taken")
+        notice(f"{looked['pages']:,} images have several pages or frames; the first is taken")
     entry = _entry(source, channels, size, kind, workers)
     if entry is None:
         why = decode(next(source.chunks()), channels, size, kind)[1][0]
         raise UserError(
-            f"none of the {len(names):,} pictures in {path} can be read; the first, {names[0]}, "
+            f"none of the {len(names):,} images in {path} can be read; the first, {names[0]}, "
             f"is {why}"
         )
     _tell_skipped(entry, len(names))
-    samples = Samples(Pictures(entry.pixels), names=entry.names)
+    samples = Samples(LazyImages(entry.pixels), names=entry.names)
     if labels_from is None:
         return samples
     from unlabeled.data.readers.labels import attach
@@ -136,7 +136,7 @@ def read(
 
 
 def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: Path) -> np.ndarray:
-    """Pictures of a known data set that were read already, decoded once into the cache.
+    """Images of a known data set that were read already, decoded once into the cache.
 
     Args:
         contents: the N files, all of them whole.
@@ -162,7 +162,7 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
     if entry is None or entry.skipped:
         number = len(entry.skipped) if entry else len(names)
         raise UserError(
-            f"{number:,} of the {len(names):,} pictures in {path} are damaged; "
+            f"{number:,} of the {len(names):,} images in {path} are damaged; "
             "copy or download it again"
         )
     return entry.pixels
@@ -171,15 +171,15 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
 def _form(
     forms: dict[str, int], channels: int | None, stored: str | None, path: Path
 ) -> tuple[int, str]:
-    """Number of channels and kind of number that pictures are read as, by how many are of each."""
+    """Number of channels and kind of number that images are read as, by how many are of each."""
     usual = {form: n for form, n in forms.items() if form in ("1u1", "3u1", "1u2")}
     other = {form: n for form, n in forms.items() if form not in usual}
     if channels is not None:
         other = {form: n for form, n in other.items() if int(form[:-2]) == channels}
     if sum(usual.values()) >= max(other.values(), default=0) and channels in (None, 1, 3):
-        grey = "3u1" not in usual if channels is None else channels == 1
-        deep = grey and "1u1" not in usual and stored not in ("uint8", "mask")
-        return (1 if grey else 3), "u2" if deep else "u1"
+        gray = "3u1" not in usual if channels is None else channels == 1
+        deep = gray and "1u1" not in usual and stored not in ("uint8", "mask")
+        return (1 if gray else 3), "u2" if deep else "u1"
     if not other:
         known = ", ".join(f"{form[:-2]} of {np.dtype(form[-2:])}" for form in forms)
         raise UserError(
@@ -193,7 +193,7 @@ def _form(
 def _entry(
     source: Source, channels: int, size: tuple[int, int], kind: str, workers: int
 ) -> cache.Entry | None:
-    """The decoded pictures in the cache, put there if need be; None where none can be read."""
+    """The decoded images in the cache, put there if need be; None where none can be read."""
     key = f"{source.stamp[:24]}-{channels}x{size[0]}x{size[1]}-{kind}"
     if entry := cache.find(key):
         return entry
@@ -204,24 +204,24 @@ def _entry(
 
 def _source(path: Path) -> Source:
     root = path if path.is_dir() else path.parent
-    shards, pictures = [path.name], []
+    shards, images = [path.name], []
     listing = Listing()
     if path.is_dir():
         listing = folders.walk(path)
         there = sorted([*listing.names, *listing.broken])
-        pictures = folders.of_kind(
+        images = folders.of_kind(
             there, known_endings(), folders.is_image, lambda name: folders.head(path / name)
         )
         shards = [p for p in listing.names if p.lower().endswith((".tar", *TABLES))]
-        listing.broken = sorted({*listing.broken} - {*pictures})  # decoding says so of these
-    kinds = {"pictures": pictures, "tar": [p for p in shards if p.lower().endswith(".tar")]}
+        listing.broken = sorted({*listing.broken} - {*images})  # decoding says so of these
+    kinds = {"images": images, "tar": [p for p in shards if p.lower().endswith(".tar")]}
     kinds["tables"] = [p for p in shards if not p.lower().endswith(".tar")]
     if sum(map(bool, kinds.values())) > 1:
         told = ", ".join(f"{len(held):,} {kind}" for kind, held in kinds.items() if held)
         raise UserError(f"{path} holds {told} at once; give a folder with one kind of them")
-    others = sorted({*listing.names} - {*pictures, *shards})
-    if pictures:
-        source = _listed(root, pictures)
+    others = sorted({*listing.names} - {*images, *shards})
+    if images:
+        source = _listed(root, images)
     else:
         source = (
             tar_source(root, kinds["tar"]) if kinds["tar"] else table_source(root, kinds["tables"])
@@ -241,7 +241,7 @@ def _listed(root: Path, files: list[str]) -> Source:
 
 
 def _looked(source: Source, workers: int) -> dict[str, Any] | None:
-    """What the headers say of all pictures together, kept in the cache; None if none has one."""
+    """What the headers say of all images together, kept in the cache; None if none has one."""
     path = cache.folder() / f"{source.stamp[:24]}.json"
     if path.is_file():
         try:
@@ -281,7 +281,7 @@ def _mapped(
     quiet = not sys.stderr.isatty()
     tasks = -(-total // CHUNK)
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
-        shown = bar.add_task(f"{verb} {total:,} pictures", total=tasks)
+        shown = bar.add_task(f"{verb} {total:,} images", total=tasks)
         for result in results:
             yield result
             bar.advance(shown)
@@ -293,6 +293,6 @@ def _tell_skipped(entry: cache.Entry, total: int) -> None:
         counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
         first = ", ".join(list(entry.skipped)[:3])
         notice(
-            f"{len(entry.skipped):,} of {total:,} pictures are left out ({counted}), such as "
+            f"{len(entry.skipped):,} of {total:,} images are left out ({counted}), such as "
             f"{first}; all are listed in {entry.path / 'skipped.csv'}"
         )

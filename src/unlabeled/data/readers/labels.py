@@ -210,7 +210,7 @@ def _array(given: Any, place: Path | None, total: int) -> np.ndarray:
         raise UserError(f"the labels in {place} cannot be read: {error}") from error
     if values.shape != (total,):
         raise UserError(
-            f"the labels are {values.shape}, but there are {total:,} pictures, damaged ones "
+            f"the labels are {values.shape}, but there are {total:,} images, damaged ones "
             "counted; give one label for each, in the order of their names"
         )
     return values
@@ -239,7 +239,7 @@ def _table(
     matched, _, place = max(scores)
     if not matched:
         raise UserError(
-            f"{path} names none of the pictures: its first is '{rows[0][0] if rows else ''}', "
+            f"{path} names none of the images: its first is '{rows[0][0] if rows else ''}', "
             f"theirs is '{names[0]}'"
         )
     if chosen is not None and head[-place] == chosen:
@@ -260,7 +260,7 @@ def _table(
     found = _match(path, names, columns[-place], [tuple(cells) for cells in labels])
     if not any(row is not None for row in found):
         raise UserError(
-            f"{path} names none of the pictures: its first is '{rows[0][-place]}', "
+            f"{path} names none of the images: its first is '{rows[0][-place]}', "
             f"theirs is '{names[0]}'"
         )
     used = {columns[-place][row] for row in found if row is not None}
@@ -306,7 +306,7 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
     head, *rows = max(tables, key=fits) or [[]]
     if len(head) < 2 or any(len(row) != len(head) for row in rows):
         raise UserError(
-            f"{path} must have a head and rows as long: the name of a picture, then its labels"
+            f"{path} must have a head and rows as long: the name of an image, then its labels"
         )
     return [cell.strip() for cell in head], [[cell.strip() for cell in row] for row in rows]
 

@@ -78,17 +78,17 @@ def load(place: str | None = None, length: int = LENGTH) -> Splits:
 def with_captions(
     splits: Splits, captions: Sequence[Sequence[str]], length: int, vocabulary: int
 ) -> Splits:
-    """Captions in tokens, learnt from those of the training part.
+    """Captions in tokens, learned from those of the training part.
 
     Args:
-        splits: whose factor `partner` holds the number of each picture.
+        splits: whose factor `partner` holds the number of each image.
         captions: some for each number; where one has fewer than others, they come again.
         length: tokens at most.
         vocabulary: tokens at most.
     """
     numbers = splits.train.factors[PARTNER]
-    learnt = (text for number in numbers for text in captions[number])
-    tokenizer = bpe.train_tokenizer(learnt, vocabulary)
+    learned = (text for number in numbers for text in captions[number])
+    tokenizer = bpe.train_tokenizer(learned, vocabulary)
     most = max(map(len, captions))
     told = [[own[i % len(own)] for i in range(most)] for own in captions]
     table = tokens(tokenizer, [text for own in told for text in own], length)

@@ -33,7 +33,7 @@ def load(
         rows: sentences of a sample.
         length: tokens of a sentence.
         vocabulary: tokens in all.
-        tokenizer: one learnt before, as JSON, to be taken instead.
+        tokenizer: one learned before, as JSON, to be taken instead.
 
     Raises:
         UserError: there is no text there, or too little.

@@ -35,9 +35,9 @@ LABEL = 4_000
 
 @dataclass
 class Source:
-    """Where pictures are: tasks for the workers, and what tells this content from another."""
+    """Where images are: tasks for the workers, and what tells this content from another."""
 
-    names: list[str]  #: of all pictures, in order
+    names: list[str]  #: of all images, in order
     stamps: list[tuple[Any, ...]]  #: path, size and times of change of every file
     chunks: Callable[[], Iterator[Chunk]]
     labels: Callable[[str], list[str] | None]  #: by the name of a column or ending

@@ -15,11 +15,11 @@ from unlabeled.data.readers.decoding import (
 from unlabeled.data.readers.source import CHUNK, ENDINGS, Source, stamp
 from unlabeled.errors import UserError
 
-COLUMNS = ("image", "img", "picture", "jpg", "png", "webp", "bytes", "content")
+COLUMNS = ("image", "img", "image", "jpg", "png", "webp", "bytes", "content")
 
 
 def table_source(root: Path, tables: list[str]) -> Source:
-    """Parquet or Arrow with a column of encoded pictures, or of paths to them, absolute or from the
+    """Parquet or Arrow with a column of encoded images, or of paths to them, absolute or from the
     table's folder; rows are read as they are needed.
     """
     names: list[str] = []
@@ -30,7 +30,7 @@ def table_source(root: Path, tables: list[str]) -> Source:
     for table in tables:
         with _readable(root / table):
             schema, rows = _schema(root / table)
-            columns[table] = column = _picture_column(root / table, schema)
+            columns[table] = column = _image_column(root / table, schema)
             folder = (root / table).parent
             paths = [
                 _file(folder, c) for held in _paths(root / table, column, schema) for c in held
@@ -68,7 +68,7 @@ def table_source(root: Path, tables: list[str]) -> Source:
 
 
 def _content(folder: Path, cell: Any) -> bytes | Path:
-    """Of a cell the encoded picture, or the file that it names; nothing where it has neither."""
+    """Of a cell the encoded image, or the file that it names; nothing where it has neither."""
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if isinstance(content, bytes) and content:
         return content
@@ -84,7 +84,7 @@ def _file(folder: Path, path: Any) -> Path | None:
 
 
 def _paths(table: Path, column: str, schema: Any) -> Iterator[list[Any]]:
-    """The paths in the column of pictures, some at a time; none where it holds bytes alone."""
+    """The paths in the column of images, some at a time; none where it holds bytes alone."""
     import pyarrow.types as t
 
     kind = schema.field(column).type
@@ -147,9 +147,9 @@ def _arrow_batches(table: Path) -> list[Any]:
         return pa.ipc.open_stream(source).read_all().to_batches()
 
 
-def _picture_column(path: Path, schema: Any) -> str:
-    """The column of encoded pictures: bytes, or a struct of bytes or a path as Hugging Face writes
-    it; else one of texts whose first ends as pictures do.
+def _image_column(path: Path, schema: Any) -> str:
+    """The column of encoded images: bytes, or a struct of bytes or a path as Hugging Face writes
+    it; else one of texts whose first ends as images do.
     """
     import pyarrow.types as t
 
@@ -172,7 +172,7 @@ def _picture_column(path: Path, schema: Any) -> str:
     fitting = fitting or [f.name for f in schema if is_text(f.type) and names_files(f.name)]
     if not fitting:
         raise UserError(
-            f"{path} has no column of encoded pictures among {', '.join(schema.names) or 'none'}; "
+            f"{path} has no column of encoded images among {', '.join(schema.names) or 'none'}; "
             "give one of bytes, of structs with a field 'bytes' or 'path', or of paths"
         )
     return next((name for name in COLUMNS if name in fitting), fitting[0])

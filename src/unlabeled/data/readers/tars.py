@@ -22,7 +22,7 @@ Place = tuple[int, int]
 
 def tar_source(root: Path, shards: list[str]) -> Source:
     """WebDataset: files of one stem belong together, `0001.jpg` and `0001.cls`."""
-    pictures: list[tuple[str, str, Place]] = []  # shard, name in it, place
+    images: list[tuple[str, str, Place]] = []  # shard, name in it, place
     others: dict[tuple[str, str, str], Place] = {}  # shard, stem, ending
     links: list[str] = []
     for shard in shards:
@@ -43,7 +43,7 @@ def tar_source(root: Path, shards: list[str]) -> Source:
                     if folders.of_kind(
                         [name], known_endings(), folders.is_image, _head(tar, place)
                     ):
-                        pictures.append((shard, name, place))
+                        images.append((shard, name, place))
                     else:
                         stem, ending = _stem(name)
                         others[shard, stem, ending] = place
@@ -54,7 +54,7 @@ def tar_source(root: Path, shards: list[str]) -> Source:
             ) from error
 
     def chunks() -> Iterator[Chunk]:
-        for shard, held in groupby(pictures, lambda picture: picture[0]):
+        for shard, held in groupby(images, lambda image: image[0]):
             for part in name_parts(list(held)):
                 _, names, places = zip(*part, strict=True)
                 yield Members(str(root / shard), names, places)
@@ -62,10 +62,10 @@ def tar_source(root: Path, shards: list[str]) -> Source:
     def labels(ending: str) -> list[str] | None:
         endings = sorted({ending for _, _, ending in others})
         if ending not in endings:
-            told = f"beside its pictures are {', '.join(endings)}" if endings else "it has no files"
+            told = f"beside its images are {', '.join(endings)}" if endings else "it has no files"
             raise UserError(f"there are no labels '{ending}' in this data; {told}")
         found = []
-        for shard, held in groupby(pictures, lambda picture: picture[0]):
+        for shard, held in groupby(images, lambda image: image[0]):
             with (root / shard).open("rb") as file:
                 for _, name, _ in held:
                     place = others.get((shard, _stem(name)[0], ending))
@@ -74,7 +74,7 @@ def tar_source(root: Path, shards: list[str]) -> Source:
                     found.append(told.decode(errors="ignore").strip())
         return found if any(found) else None
 
-    named = [name if len(shards) == 1 else f"{shard}/{name}" for shard, name, _ in pictures]
+    named = [name if len(shards) == 1 else f"{shard}/{name}" for shard, name, _ in images]
     left = [f"{stem}.{ending}" if ending else stem for _, stem, ending in others]
     stamps = [stamp(root / shard) for shard in shards]
     return Source(named, stamps, chunks, labels, left, Listing(special=links))

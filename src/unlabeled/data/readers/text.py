@@ -22,13 +22,13 @@ def load(
     """Pieces of `length` tokens, (N, 1, 1, length) uint16; a piece never spans two documents.
 
     A paragraph ends with the token END; the last piece of a document is filled with padding. The
-    factor `source` is the file. Byte pairs are learnt from the training part.
+    factor `source` is the file. Byte pairs are learned from the training part.
 
     Args:
         place: as for `corpus.read`.
         length: tokens of a piece.
         vocabulary: tokens in all.
-        tokenizer: one learnt before, as JSON, to be taken instead.
+        tokenizer: one learned before, as JSON, to be taken instead.
 
     Raises:
         UserError: there is no text there, or too little.

@@ -1,7 +1,7 @@
-"""Films: frames are pictures in order, with the factors clip, shot and frame.
+"""Videos: frames are images in order, with the factors clip, shot and frame.
 
-Whatever learns from pictures learns from frames; what learns from films gets neighbours of one shot
-together, by the factors. Shots are kept whole when pictures are kept for testing.
+Whatever learns from images learns from frames; what learns from videos gets neighbors of one shot
+together, by the factors. Shots are kept whole when images are kept for testing.
 """
 
 from __future__ import annotations
@@ -32,42 +32,43 @@ frames around it change."""
 
 
 def load(place: str | None = None, size: tuple[int, int] | None = None) -> Splits:
-    """Films cut into shots; about a fifth of the shots is kept for testing.
+    """Videos cut into shots; about a fifth of the shots is kept for testing.
 
     Args:
         place: a folder with a sub-folder of frames for each clip, or of frames whose names end in
-            numbers; a film, or a folder of films (opened by PyAV); an `.npy` of clips (N, T, C, H,
-            W) or (N, T, H, W, C), or an `.npz` with one such array `x`, or with `names` and for
+            numbers; a video, or a folder of videos (opened by PyAV); an `.npy` of clips
+            (N, T, C, H, W) or (N, T, H, W, C), or an `.npz` with one such array `x`, or with
+            `names` and for
             each an array of frames (T, H, W, C). `video/videos_small.npz` below `$UNLABELED_DATA`
             without.
-        size: height and width; frames are scaled to cover it and cut at the centre. The smallest
+        size: height and width; frames are scaled to cover it and cut at the center. The smallest
             of all clips unless given, at most 96 on the shorter side.
 
     Raises:
-        UserError: there is no film, or it cannot be read.
+        UserError: there is no video, or it cannot be read.
     """
     name = "video" if place is None else f"video:{place}"
     return split(read(_find() if place is None else Path(place).expanduser(), size), name)
 
 
 def read(path: Path, size: tuple[int, int] | None = None) -> Samples:
-    """All frames of what `load` opens, film after film in their order."""
+    """All frames of what `load` opens, video after video in their order."""
     if path.suffix in (".npy", ".npz") and path.is_file():
         return _arrays(path, size)
     if path.suffix.lower() in ENDINGS and path.is_file():
-        return _films(path.parent, [path.name], size)
+        return _videos(path.parent, [path.name], size)
     if not path.is_dir():
-        what = "is no film" if path.exists() else "does not exist"
+        what = "is no video" if path.exists() else "does not exist"
         raise UserError(
             f"{path} {what}; give a folder of frames, an .npy or .npz of clips, or one of "
             + ", ".join(ENDINGS)
         )
     listing = folders.walk(path)
-    if films := [name for name in listing.names if folders.ending(name) in ENDINGS]:
+    if videos := [name for name in listing.names if folders.ending(name) in ENDINGS]:
         folders.say_links(listing, path)
-        others = folders.unread({*listing.names} - {*films}, path)
-        folders.say_left_out(path, len(films), "video", others, listing)
-        return _films(path, films, size)
+        others = folders.unread({*listing.names} - {*videos}, path)
+        folders.say_left_out(path, len(videos), "video", others, listing)
+        return _videos(path, videos, size)
     return _frames(path, size)
 
 
@@ -75,22 +76,22 @@ def from_array(clips: Any) -> Samples:
     """Clips (N, T, C, H, W) or (N, T, H, W, C), each a shot, as frames in order.
 
     Raises:
-        UserError: they are no clips of pictures.
+        UserError: they are no clips of images.
     """
-    from unlabeled.data.readers.arrays import as_pictures
+    from unlabeled.data.readers.arrays import as_images
 
     array = clips.detach().cpu().numpy() if isinstance(clips, torch.Tensor) else np.asarray(clips)
     if array.ndim != 5:
         raise UserError(f"clips are (N, T, C, H, W) or (N, T, H, W, C), but this is {array.shape}")
     n, t = array.shape[:2]
-    x = as_pictures(array.reshape(n * t, *array.shape[2:]))
+    x = as_images(array.reshape(n * t, *array.shape[2:]))
     clip = np.repeat(np.arange(n), t)
     names = [f"clip {i + 1}" for i in range(n)]
     return _samples(x[:], names, clip, clip, np.tile(np.arange(t), n))
 
 
 def cut(x: np.ndarray) -> np.ndarray:
-    """The shot of each frame (T,), from 0, of one film (T, C, H, W).
+    """The shot of each frame (T,), from 0, of one video (T, C, H, W).
 
     A new one begins where a frame differs from the last by 0.1 of the range, and twice as much as
     the frames around there differ.
@@ -104,7 +105,7 @@ def cut(x: np.ndarray) -> np.ndarray:
 
 
 def fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Frames (T, C, H, W) of uint8 scaled to cover a height and width, and cut at the centre."""
+    """Frames (T, C, H, W) of uint8 scaled to cover a height and width, and cut at the center."""
     height, width = size
     scale = max(height / x.shape[2], width / x.shape[3])
     sides = (max(height, round(x.shape[2] * scale)), max(width, round(x.shape[3] * scale)))
@@ -118,7 +119,7 @@ def fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def common(sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    """The smallest height and width of all films, at most `LARGEST` on the shorter side."""
+    """The smallest height and width of all videos, at most `LARGEST` on the shorter side."""
     height, width = min(s[0] for s in sizes), min(s[1] for s in sizes)
     scale = min(1.0, LARGEST / min(height, width))
     return round(height * scale), round(width * scale)
@@ -130,7 +131,7 @@ def _find() -> Path:
         if given and path.is_file():
             return path
     raise UserError(
-        f"there is no video/{FILE} below $UNLABELED_DATA; give your own films as --data "
+        f"there is no video/{FILE} below $UNLABELED_DATA; give your own videos as --data "
         "video:FOLDER"
     )
 
@@ -150,21 +151,21 @@ def _samples(
     return Samples(x, factors, names, {"shot": shots, "clip": clips})
 
 
-def _joined(films: dict[str, np.ndarray], told: dict[str, np.ndarray]) -> Samples:
-    """Films (T, C, H, W) of one size, cut into shots where those are not told."""
+def _joined(videos: dict[str, np.ndarray], told: dict[str, np.ndarray]) -> Samples:
+    """Videos (T, C, H, W) of one size, cut into shots where those are not told."""
     clip, shot, frame, before = [], [], [], 0
-    for number, (name, x) in enumerate(films.items()):
+    for number, (name, x) in enumerate(videos.items()):
         own = np.unique(told[name] if name in told else cut(x), return_inverse=True)[1]
         clip.append(np.full(len(x), number))
         shot.append(before + own.astype(np.int64))
         frame.append(np.arange(len(x)))
         before += int(own.max()) + 1
-    x, *rows = (np.concatenate(part) for part in (list(films.values()), clip, shot, frame))
-    return _samples(x, list(films), *rows)
+    x, *rows = (np.concatenate(part) for part in (list(videos.values()), clip, shot, frame))
+    return _samples(x, list(videos), *rows)
 
 
 def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
-    """Clips in an array, or the named films of an `.npz`; never unpickles."""
+    """Clips in an array, or the named videos of an `.npz`; never unpickles."""
     try:
         if path.suffix == ".npy":
             return from_array(np.load(path, allow_pickle=False))
@@ -172,34 +173,34 @@ def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
             if "names" not in file:
                 key = next((k for k in ("x", "clips", "arr_0") if k in file), None)
                 if key is None:
-                    raise UserError(f"{path} has no array 'x' of clips, and no 'names' of films")
+                    raise UserError(f"{path} has no array 'x' of clips, and no 'names' of videos")
                 return from_array(file[key])
             names = [str(name) for name in file["names"]]
-            films = {name: file[name].transpose(0, 3, 1, 2) for name in names}
+            videos = {name: file[name].transpose(0, 3, 1, 2) for name in names}
             told = {name: file[f"{name}_shot"] for name in names if f"{name}_shot" in file}
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} cannot be read as clips: {error}; save it again") from error
-    size = size or common([x.shape[2:] for x in films.values()])
-    return _joined({name: fitted(x, size) for name, x in films.items()}, told)
+    size = size or common([x.shape[2:] for x in videos.values()])
+    return _joined({name: fitted(x, size) for name, x in videos.items()}, told)
 
 
-def _films(folder: Path, names: list[str], size: tuple[int, int] | None) -> Samples:
-    """Films as PyAV decodes them, every frame, in memory; two of one name in different folders."""
+def _videos(folder: Path, names: list[str], size: tuple[int, int] | None) -> Samples:
+    """Videos as PyAV decodes them, every frame, in memory; two of one name in different folders."""
     size = size or common([_side(folder / name) for name in names])
-    films = {name: np.concatenate(list(_decoded(folder / name, size))) for name in names}
-    return _joined(films, {})
+    videos = {name: np.concatenate(list(_decoded(folder / name, size))) for name in names}
+    return _joined(videos, {})
 
 
 def _side(path: Path) -> tuple[int, int]:
-    """Height and width of a film."""
+    """Height and width of a video."""
     with _opened(path) as container:
         return container.streams.video[0].height, container.streams.video[0].width
 
 
 def _decoded(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Frames of a film, fitted, (1, 3, H, W) each."""
+    """Frames of a video, fitted, (1, 3, H, W) each."""
     import av
 
     with _opened(path) as container:
@@ -215,20 +216,20 @@ def _opened(path: Path) -> Any:
         import av
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{path} is a film, and opening films needs PyAV: pip install unlabeled[video]"
+            f"{path} is a video, and opening videos needs PyAV: pip install unlabeled[video]"
         ) from error
     try:
         container = av.open(str(path))
     except av.FFmpegError as error:
-        raise UserError(f"{path} is no film that can be read ({error.strerror})") from error
+        raise UserError(f"{path} is no video that can be read ({error.strerror})") from error
     if not container.streams.video:
         container.close()
-        raise UserError(f"{path} has no pictures, only sound; give another film")
+        raise UserError(f"{path} has no images, only sound; give another video")
     return container
 
 
 def _frames(path: Path, size: tuple[int, int] | None) -> Samples:
-    """Pictures in a folder; those of a sub-folder, or of one name before a number, are a clip."""
+    """Images in a folder; those of a sub-folder, or of one name before a number, are a clip."""
     from unlabeled.data.readers import images
 
     found = images.read(path, size=size)

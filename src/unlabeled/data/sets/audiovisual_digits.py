@@ -1,14 +1,14 @@
-"""Digits seen and heard: scikit-learn's pictures with the Free Spoken Digit Dataset.
+"""Digits seen and heard: scikit-learn's images with the Free Spoken Digit Dataset.
 
-Picture and sound of a pair are of the same digit, as a cow is seen when it moos; no label is
-learnt from. Speakers and pictures of the test are others than those of the training.
+Image and sound of a pair are of the same digit, as a cow is seen when it moos; no label is
+learned from. Speakers and images of the test are others than those of the training.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from unlabeled.augmentations import Affine, RandomCrop
+from unlabeled.augmentations import RandomAffine, RandomCrop
 from unlabeled.data.dataset import PARTNER, Samples, Splits, resize
 from unlabeled.data.sets import spoken_digits
 
@@ -16,15 +16,15 @@ HELD_OUT = (4, 5)
 """Speakers of the test."""
 TEST_SHARE = 0.2
 SOUNDS = 8
-"""Recordings that a picture of the training part is paired with; one of the test part."""
+"""Recordings that an image of the training part is paired with; one of the test part."""
 BANDS, FRAMES = 32, 32
 SIDE = 16
-"""Of the pictures: they come 8×8, and an encoder needs maps to pool."""
+"""Of the images: they come 8×8, and an encoder needs maps to pool."""
 WINDOW, SECONDS = 256, 0.7
 
 
 def load(place: str | None = None) -> Splits:
-    """Pictures (N, 1, 16, 16), spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
+    """LazyImages (N, 1, 16, 16), spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
 
     Args:
         place: of the recordings, as `spoken_digits` takes it; searched for unless given.
@@ -35,8 +35,8 @@ def load(place: str | None = None) -> Splits:
     from sklearn.datasets import load_digits
 
     sounds, spoken, speaker = recordings(place)
-    pictures, digit = load_digits(return_X_y=True)
-    x = (pictures / 16 * 255).round().astype(np.uint8).reshape(-1, 1, 8, 8)
+    images, digit = load_digits(return_X_y=True)
+    x = (images / 16 * 255).round().astype(np.uint8).reshape(-1, 1, 8, 8)
     x = resize(x, (SIDE, SIDE))
     rng = np.random.default_rng(0)
     order = rng.permutation(len(x))
@@ -53,12 +53,12 @@ def load(place: str | None = None) -> Splits:
         return Samples(x[rows], factors, classes={"digit": [str(d) for d in range(10)]})
 
     return Splits(
-        "two_senses" if place is None else f"two_senses:{place}",
+        "audiovisual_digits" if place is None else f"audiovisual_digits:{place}",
         part(order[cut:], ~heard, SOUNDS),
         part(order[:cut], heard, 1),
         target="digit",
         classes=[str(d) for d in range(10)],
-        augment=Affine(rotation=15.0, translation=0.1, scale=(0.9, 1.1), mode="bilinear"),
+        augment=RandomAffine(rotation=15.0, translation=0.1, scale=(0.9, 1.1), mode="bilinear"),
         augment_labeled=RandomCrop(1),
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unlabeled.augmentations import Affine, Chain
+from unlabeled.augmentations import Compose, RandomAffine
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets import dsprites
 
@@ -26,20 +26,20 @@ def words() -> list[str]:
 
 
 def caption_of(factors: dict[str, np.ndarray]) -> np.ndarray:
-    """The class of each picture's caption: three smaller scales, three larger, four quadrants."""
+    """The class of each image's caption: three smaller scales, three larger, four quadrants."""
     large = factors["scale"] >= 3
     place = 2 * (factors["y"] >= 16) + (factors["x"] >= 16)
     return ((2 * factors["shape"] + large) * 4 + place).astype(np.int64)
 
 
-def load(place: str | None = None, pictures: int = 20_000) -> Splits:
-    """Half the side of dSprites, 32×32 in shades of grey; the target is the caption.
+def load(place: str | None = None, images: int = 20_000) -> Splits:
+    """Half the side of dSprites, 32×32 in shades of gray; the target is the caption.
 
     Args:
         place: as for `dsprites`.
-        pictures: how many at most.
+        images: how many at most.
     """
-    whole = dsprites.load(place, pictures)
+    whole = dsprites.load(place, images)
 
     def captioned(part: Samples) -> Samples:
         factors = part.factors | {"caption": caption_of(part.factors)}
@@ -52,8 +52,8 @@ def load(place: str | None = None, pictures: int = 20_000) -> Splits:
         captioned(whole.test),
         target="caption",
         classes=words(),
-        augment=Affine(mode="bilinear"),
-        augment_labeled=Chain([]),  # a caption tells the size and the place
+        augment=RandomAffine(mode="bilinear"),
+        augment_labeled=Compose([]),  # a caption tells the size and the place
     )
 
 

@@ -1,6 +1,6 @@
-"""CIFAR-10: 60,000 colour photographs 32×32 of ten kinds of things.
+"""CIFAR-10: 60,000 color photographs 32×32 of ten kinds of things.
 
-Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images". 50,000 pictures to train
+Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images". 50,000 images to train
 and 10,000 to test.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.augmentations import Chain, Flip, Photo, RandomCrop
-from unlabeled.data.dataset import Pictures, Samples, Splits
+from unlabeled.augmentations import Compose, RandomCrop, RandomHorizontalFlip, SimCLRAugment
+from unlabeled.data.dataset import LazyImages, Samples, Splits
 from unlabeled.data.readers import images as encoded
 from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
 from unlabeled.errors import notice
@@ -41,7 +41,7 @@ FORMS = (
     *("cifar10_jpeg.npz", TENTH),
 )
 ROW = 1 + 3 * 32 * 32
-"""Bytes of a picture in the binary version: its label, then red, green and blue."""
+"""Bytes of an image in the binary version: its label, then red, green and blue."""
 
 
 def load(place: str | None = None) -> Splits:
@@ -68,8 +68,10 @@ def load(place: str | None = None) -> Splits:
         "class",
         classes,
         # Chen et al. 2020, appendix B.9: crops from 8 % of the area, half the jitter, no blur.
-        augment=Photo(scale=(0.08, 1.0)),
-        augment_labeled=Chain([RandomCrop(4), Flip()]),  # He et al. 2016, section 4.2
+        augment=SimCLRAugment(scale=(0.08, 1.0)),
+        augment_labeled=Compose(
+            [RandomCrop(4), RandomHorizontalFlip()]
+        ),  # He et al. 2016, section 4.2
     )
 
 
@@ -81,8 +83,8 @@ def _look(place: Path) -> Path | None:
     return next((place / form for form in FORMS if (place / form).exists()), None)
 
 
-Part = tuple[np.ndarray | Pictures, np.ndarray]
-"""Pictures uint8 (N, 3, 32, 32) and labels int64 (N,)."""
+Part = tuple[np.ndarray | LazyImages, np.ndarray]
+"""Images uint8 (N, 3, 32, 32) and labels int64 (N,)."""
 
 
 def _batches(place: Path) -> list[Part]:
@@ -122,7 +124,7 @@ def _contents(place: Path) -> dict[str, bytes]:
 
 def _from_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     if len(content) % ROW:
-        raise ValueError(f"{len(content):,} bytes are no whole number of pictures")
+        raise ValueError(f"{len(content):,} bytes are no whole number of images")
     rows = np.frombuffer(content, np.uint8).reshape(-1, ROW)
     return rows[:, 1:], rows[:, 0]
 
@@ -153,13 +155,13 @@ def _from_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     batch = _Inert(io.BytesIO(content), encoding="bytes").load()
     _, shape, dtype, by_column, pixels = batch[b"data"].state
     if dtype.made_of[0] not in ("u1", b"u1") or by_column or shape[1:] != (ROW - 1,):
-        raise ValueError("its data is no array of pictures")
+        raise ValueError("its data is no array of images")
     return np.frombuffer(pixels, np.uint8).reshape(shape), np.array(batch[b"labels"])
 
 
-def _labels(y: np.ndarray, pictures: int) -> np.ndarray:
-    if not pictures or y.shape != (pictures,) or not np.isin(y, range(len(CLASSES))).all():
-        raise ValueError(f"{pictures:,} pictures need as many labels from 0 to 9")
+def _labels(y: np.ndarray, images: int) -> np.ndarray:
+    if not images or y.shape != (images,) or not np.isin(y, range(len(CLASSES))).all():
+        raise ValueError(f"{images:,} images need as many labels from 0 to 9")
     return y.astype(np.int64)
 
 
@@ -178,4 +180,4 @@ def _jpegs(path: Path) -> list[Part]:
             labels.append(_labels(npz[f"{part}_labels"], len(ends) - 1))
     pixels = encoded.decoded(contents, 3, (32, 32), path)
     cut = len(labels[0])
-    return [(Pictures(pixels[:cut]), labels[0]), (Pictures(pixels[cut:]), labels[1])]
+    return [(LazyImages(pixels[:cut]), labels[0]), (LazyImages(pixels[cut:]), labels[1])]

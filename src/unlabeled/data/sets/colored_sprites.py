@@ -1,4 +1,4 @@
-"""Films of two coloured sprites that glide over a coloured ground, with their masks."""
+"""Videos of two colored sprites that glide over a colored ground, with their masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from unlabeled.augmentations import Flip
+from unlabeled.augmentations import RandomHorizontalFlip
 from unlabeled.augmentations.color import rgb
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets.dsprites import SHAPES
@@ -20,7 +20,7 @@ APART = 15.0
 
 
 @dataclass
-class Films:
+class Videos:
     """Clips of sprites, and which sprite is where.
 
     Args:
@@ -34,7 +34,7 @@ class Films:
     factors: dict[str, np.ndarray]
 
 
-def draw(clips: int, seed: int = 0) -> Films:
+def draw(clips: int, seed: int = 0) -> Videos:
     """Clips of eight frames; each sprite glides by itself, and the one in front hides the other.
 
     Raises:
@@ -44,24 +44,24 @@ def draw(clips: int, seed: int = 0) -> Films:
         raise UserError(f"{clips} clips were asked for; draw at least 1")
     rng = np.random.default_rng(seed)
     (behind, _), (front, factors) = glide(rng, clips), glide(rng, clips)
-    colours = _colours(rng, clips)[:, :, None, :, None, None]  # (N, 3, 1, 3, 1, 1)
-    x, masks = colours[:, 0], np.zeros(front.shape, np.uint8)
+    colors = _colors(rng, clips)[:, :, None, :, None, None]  # (N, 3, 1, 3, 1, 1)
+    x, masks = colors[:, 0], np.zeros(front.shape, np.uint8)
     for number, sprite in enumerate((behind, front), 1):
         shade = sprite[:, :, None] / 255  # (N, T, 1, 32, 32)
-        x = (1 - shade) * x + shade * colours[:, number]
+        x = (1 - shade) * x + shade * colors[:, number]
         masks[sprite > 127] = number
-    return Films((255 * x).round().astype(np.uint8), masks, factors)
+    return Videos((255 * x).round().astype(np.uint8), masks, factors)
 
 
-def _colours(rng: np.random.Generator, clips: int) -> np.ndarray:
+def _colors(rng: np.random.Generator, clips: int) -> np.ndarray:
     """Of ground and two sprites, (N, 3, 3) of red, green, blue in [0, 1]: any hue, any order of
     lightness, no two as light as each other.
     """
     steps = rng.permuted(np.tile(np.arange(3), (clips, 1)), axis=1)
     light = 25 + 25 * steps + rng.uniform(0, 25 - APART, (clips, 3))
     hue, chroma = rng.uniform(0, 2 * np.pi, (clips, 3)), rng.uniform(15, 45, (clips, 3))
-    colours = np.stack([light, chroma * np.cos(hue), chroma * np.sin(hue)], 2)
-    flat = torch.from_numpy(colours).float().view(-1, 3, 1, 1)
+    colors = np.stack([light, chroma * np.cos(hue), chroma * np.sin(hue)], 2)
+    flat = torch.from_numpy(colors).float().view(-1, 3, 1, 1)
     return rgb(flat).numpy().reshape(clips, 3, 3)
 
 
@@ -69,27 +69,27 @@ def load(place: str | None = None, clips: int = 500) -> Splits:
     """Frames in order; a clip is a shot, and the last fifth of the clips is for testing.
 
     Args:
-        place: there is none; films are rendered.
+        place: there is none; videos are rendered.
         clips: how many.
 
     Raises:
         UserError: a place was given.
     """
     if place is not None:
-        raise UserError(f"coloured_sprites are rendered; leave ':{place}' away")
-    films = draw(clips, SPLIT_SEED)
+        raise UserError(f"colored_sprites are rendered; leave ':{place}' away")
+    videos = draw(clips, SPLIT_SEED)
     shot = np.repeat(np.arange(clips), FRAMES)
-    factors = {name: np.repeat(codes, FRAMES) for name, codes in films.factors.items()}
+    factors = {name: np.repeat(codes, FRAMES) for name, codes in videos.factors.items()}
     factors |= {"shot": shot, "frame": np.tile(np.arange(FRAMES), clips)}
     classes = {"velocity": velocities(), "shape": list(SHAPES)}
-    samples = Samples(films.x.reshape(-1, *films.x.shape[2:]), factors, classes=classes)
+    samples = Samples(videos.x.reshape(-1, *videos.x.shape[2:]), factors, classes=classes)
     cut = round(0.8 * clips) * FRAMES
     return Splits(
-        "coloured_sprites",
+        "colored_sprites",
         samples.take(np.arange(cut)),
         samples.take(np.arange(cut, len(samples))),
         target="shape",
         classes=classes["shape"],
-        augment=Flip(),
-        augment_labeled=Flip(),
+        augment=RandomHorizontalFlip(),
+        augment_labeled=RandomHorizontalFlip(),
     )

@@ -1,8 +1,8 @@
 """dSprites: one white shape on black, rendered from its five latent factors.
 
-Matthey, Higgins, Hassabis, Lerchner 2017: 737,280 binary pictures of 64×64, every combination of 3
+Matthey, Higgins, Hassabis, Lerchner 2017: 737,280 binary images of 64×64, every combination of 3
 shapes, 6 scales, 40 orientations and 32×32 places. They are rendered, not stored: the originals are
-polygons, filled by a graphics card. All constants were fitted on real pictures.
+polygons, filled by a graphics card. All constants were fitted on real images.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from unlabeled.augmentations import Affine
+from unlabeled.augmentations import RandomAffine
 from unlabeled.data.dataset import Samples, Splits
-from unlabeled.data.readers.arrays import as_pictures
+from unlabeled.data.readers.arrays import as_images
 from unlabeled.data.sets.polygons import fill
 from unlabeled.data.split import SPLIT_SEED, TEST_SHARE
 from unlabeled.errors import UserError
@@ -28,7 +28,7 @@ RADIUS = 9.6  # half the side of the largest square, in pixels
 
 
 def outline(shape: int) -> np.ndarray:
-    """Vertices (2, V) of a shape at scale 1, upright, in pixels from its centre, y down."""
+    """Vertices (2, V) of a shape at scale 1, upright, in pixels from its center, y down."""
     if shape == 0:
         return RADIUS * np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]])
     t = np.linspace(0, 2 * np.pi, 100 if shape == 1 else 150, endpoint=False)
@@ -50,11 +50,11 @@ def _turned(shape: int) -> np.ndarray:
 
 
 def render(classes: Any) -> np.ndarray:
-    """Pictures of the given latent classes.
+    """Images of the given latent classes.
 
     Args:
         classes: integers (N, 5): shape 0–2, scale 0–5, orientation 0–39, x 0–31, y 0–31, as the
-            original's `latents_classes` without its first column, colour.
+            original's `latents_classes` without its first column, color.
 
     Returns:
         uint8 (N, 64, 64) of 0 and 1. Classes out of range raise UserError.
@@ -65,14 +65,14 @@ def render(classes: Any) -> np.ndarray:
     for (name, size), column in zip(SIZES.items(), classes.T, strict=True):
         if (bad := (column < 0) | (column >= size)).any():
             raise UserError(f"{name} goes from 0 to {size - 1}, but {column[bad][0]} was given")
-    pictures = np.empty((len(classes), 64, 64), np.uint8)
+    images = np.empty((len(classes), 64, 64), np.uint8)
     for shape in range(3):
         chosen = np.flatnonzero(classes[:, 0] == shape)
         for rows in np.split(chosen, range(2048, len(chosen), 2048)):
             _, scale, orientation, *place = classes[rows].T
-            centre = 16 + 32 * np.stack(place, 1) / 31
-            pictures[rows] = fill(_turned(shape)[scale, orientation] + centre[:, :, None])
-    return pictures
+            center = 16 + 32 * np.stack(place, 1) / 31
+            images[rows] = fill(_turned(shape)[scale, orientation] + center[:, :, None])
+    return images
 
 
 def classes_of(index: Any) -> np.ndarray:
@@ -81,7 +81,7 @@ def classes_of(index: Any) -> np.ndarray:
 
 
 class Grid:
-    """All 737,280 pictures as a lazy array (737280, 64, 64) of 0 and 1, rendered when indexed."""
+    """All 737,280 images as a lazy array (737280, 64, 64) of 0 and 1, rendered when indexed."""
 
     shape = (737280, 64, 64)
     dtype = np.dtype(np.uint8)
@@ -96,23 +96,23 @@ class Grid:
         return render(classes_of(rows.reshape(-1))).reshape(*rows.shape, 64, 64)
 
 
-def load(place: str | None = None, pictures: int = 20_000) -> Splits:
+def load(place: str | None = None, images: int = 20_000) -> Splits:
     """A random part of the grid, 80 % to train and 20 % to test; labels are the five factors.
 
-    One permutation by a fixed seed orders the whole grid, and the part is its first `pictures`: so
-    no test picture of a file is among the rendered training pictures.
+    One permutation by a fixed seed orders the whole grid, and the part is its first `images`: so
+    no test image of a file is among the rendered training images.
 
     Args:
         place: a folder with the original `.npz` or parts of it, or such a file; rendered without.
-        pictures: how many at most.
+        images: how many at most.
     """
     order = np.random.default_rng(SPLIT_SEED).permutation(len(Grid()))
     if place is None:
-        rows, x = order[:pictures], Grid()[order[:pictures]]
+        rows, x = order[:images], Grid()[order[:images]]
     else:
-        rows, x = _read(Path(place).expanduser(), np.argsort(order), pictures)
+        rows, x = _read(Path(place).expanduser(), np.argsort(order), images)
     factors = dict(zip(SIZES, classes_of(rows).T.copy(), strict=True))
-    samples = Samples(as_pictures(x), factors, classes={"shape": list(SHAPES)}, stored="mask")
+    samples = Samples(as_images(x), factors, classes={"shape": list(SHAPES)}, stored="mask")
     cut = round((1 - TEST_SHARE) * len(samples))
     return Splits(
         "dsprites" if place is None else f"dsprites:{place}",
@@ -120,14 +120,14 @@ def load(place: str | None = None, pictures: int = 20_000) -> Splits:
         samples.take(np.arange(cut, len(samples))),
         target="shape",
         classes=list(SHAPES),
-        augment=Affine(),
-        augment_labeled=Affine(rotation=20.0, translation=0.05, scale=(0.9, 1.1)),
+        augment=RandomAffine(),
+        augment_labeled=RandomAffine(rotation=20.0, translation=0.05, scale=(0.9, 1.1)),
         numbers={"scale": None, "orientation": 39.0, "x": None, "y": None},
     )
 
 
 def _read(place: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and pictures of the files there, by rank, each once; `metadata`, a pickle, is left."""
+    """Rows and images of the files there, by rank, each once; `metadata`, a pickle, is left."""
     found = []
     for path in sorted(place.glob("*.npz")) if place.is_dir() else [place]:
         try:

@@ -1,4 +1,4 @@
-"""Emoji: 1,870 pictures 64×64 without skin tones, with names and keywords as captions."""
+"""Emoji: 1,870 images 64×64 without skin tones, with names and keywords as captions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.augmentations import Affine, Chain, ColourJitter
+from unlabeled.augmentations import ColorJitter, Compose, RandomAffine
 from unlabeled.data.dataset import PARTNER, Samples, Splits
 from unlabeled.data.readers.download import Origin, find, readable
 from unlabeled.data.readers.pairs import with_captions
 
-PICTURES, CAPTIONS = "emoji64.npz", "captions.json"
+IMAGES, CAPTIONS = "emoji64.npz", "captions.json"
 ORIGIN = Origin(
     "emoji with captions",
     "emoji",
     ("emoji",),
     "https://github.com/googlefonts/noto-emoji/",
-    {PICTURES: "", CAPTIONS: ""},
+    {IMAGES: "", CAPTIONS: ""},
 )
 LENGTH, VOCABULARY = 24, 1024
 
@@ -26,8 +26,8 @@ LENGTH, VOCABULARY = 24, 1024
 def load(place: str | None = None) -> Splits:
     """Train and test by families; the target is one of nine groups, such as food or flags.
 
-    Pictures of one family differ in skin tone only, or not at all; those with a tone are left out.
-    A picture's captions are its name, and its keywords in a row, of which 24 tokens are read.
+    Images of one family differ in skin tone only, or not at all; those with a tone are left out.
+    An image's captions are its name, and its keywords in a row, of which 24 tokens are read.
 
     Args:
         place: the folder with `emoji64.npz` and `captions.json`; searched for unless given.
@@ -36,8 +36,8 @@ def load(place: str | None = None) -> Splits:
         UserError: it is nowhere, or damaged.
     """
     folder = find(ORIGIN, place, _look)
-    with readable(folder / PICTURES, ORIGIN):
-        with (folder / PICTURES).open("rb") as file, np.load(file, allow_pickle=False) as npz:
+    with readable(folder / IMAGES, ORIGIN):
+        with (folder / IMAGES).open("rb") as file, np.load(file, allow_pickle=False) as npz:
             x = npz["images"].transpose(0, 3, 1, 2)
             group, subgroup = (npz[k].astype(np.int64) for k in ("group", "subgroup"))
             groups, subgroups = npz["group_names"].tolist(), npz["subgroup_names"].tolist()
@@ -48,7 +48,7 @@ def load(place: str | None = None) -> Splits:
             [n, ", ".join(one["keywords"]) or n] for n, one in zip(names, told, strict=True)
         ]
         if not len(x) == len(captions) == len(group):
-            raise ValueError("pictures and captions are not as many")
+            raise ValueError("images and captions are not as many")
 
     def part(chosen: np.ndarray) -> Samples:
         rows = np.flatnonzero(chosen)
@@ -62,7 +62,7 @@ def load(place: str | None = None) -> Splits:
         part(plain & test),
         target="group",
         classes=groups,
-        augment=Chain([Affine(mode="bilinear"), ColourJitter(p=0.5)]),
+        augment=Compose([RandomAffine(mode="bilinear"), ColorJitter(p=0.5)]),
     )
     return with_captions(splits, captions, LENGTH, VOCABULARY)
 
@@ -70,5 +70,5 @@ def load(place: str | None = None) -> Splits:
 def _look(place: Path) -> Path | None:
     if place.is_file():
         place = place.parent
-    both = (place / PICTURES).is_file() and (place / CAPTIONS).is_file()
+    both = (place / IMAGES).is_file() and (place / CAPTIONS).is_file()
     return place if both else None

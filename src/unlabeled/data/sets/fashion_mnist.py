@@ -1,6 +1,6 @@
-"""Fashion-MNIST: 70,000 grey pictures 28×28 of ten kinds of clothes.
+"""Fashion-MNIST: 70,000 gray images 28×28 of ten kinds of clothes.
 
-Xiao, Rasul, Vollgraf 2017. 60,000 pictures to train and 10,000 to test.
+Xiao, Rasul, Vollgraf 2017. 60,000 images to train and 10,000 to test.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.augmentations import Crop, RandomCrop
+from unlabeled.augmentations import RandomCrop, RandomResizedCrop
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
 
@@ -53,7 +53,7 @@ def load(place: str | None = None) -> Splits:
         test,
         "class",
         classes,
-        augment=Crop(scale=(0.3, 1.0)),
+        augment=RandomResizedCrop(scale=(0.3, 1.0)),
         augment_labeled=RandomCrop(2),
     )
 
@@ -71,7 +71,7 @@ def _file(folder: Path, name: str) -> Path | None:
 
 
 def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (N, 1, 28, 28) and labels (N,)."""
+    """LazyImages (N, 1, 28, 28) and labels (N,)."""
     names = f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"
     found = [_file(folder, name) for name in names]
     refuse_missing(folder, [n for n, path in zip(names, found, strict=True) if path is None])
@@ -79,11 +79,11 @@ def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     with readable(images, ORIGIN):
         x = _read(images, 3)
         if x.shape[1:] != (28, 28):
-            raise ValueError(f"its pictures are {x.shape[1:]}, not (28, 28)")
+            raise ValueError(f"its images are {x.shape[1:]}, not (28, 28)")
     with readable(labels, ORIGIN):
         y = _read(labels, 1)
         if len(y) != len(x) or y.max() >= len(CLASSES):
-            raise ValueError(f"{len(x):,} pictures need as many labels from 0 to 9")
+            raise ValueError(f"{len(x):,} images need as many labels from 0 to 9")
     return x[:, None], y.astype(np.int64)
 
 

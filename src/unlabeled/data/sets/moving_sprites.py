@@ -1,13 +1,13 @@
 """Sprites that glide: short clips whose velocity is known, rendered on the fly.
 
-A clip's frames are the channels of one picture, so that whatever takes pictures takes clips.
+A clip's frames are the channels of one image, so that whatever takes images takes clips.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from unlabeled.augmentations import Chain
+from unlabeled.augmentations import Compose
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets import dsprites
 from unlabeled.data.sets.captions import shrunk
@@ -24,37 +24,37 @@ def velocities() -> list[str]:
     return [f"x {vx:+d}, y {vy:+d}" for vx in SPEEDS for vy in SPEEDS]
 
 
-def load(place: str | None = None, pictures: int = 6_000) -> Splits:
+def load(place: str | None = None, images: int = 6_000) -> Splits:
     """Clips of eight frames of 32×32; the target is the velocity, other factors are the sprite's.
 
     The sprite starts where it stays in its range, and keeps its shape, scale and orientation.
 
     Args:
         place: there is none; clips are rendered.
-        pictures: how many clips.
+        images: how many clips.
 
     Raises:
         UserError: a place was given.
     """
     if place is not None:
         raise UserError(f"moving_sprites are rendered; leave ':{place}' away")
-    clips, factors = glide(np.random.default_rng(SPLIT_SEED), pictures)
+    clips, factors = glide(np.random.default_rng(SPLIT_SEED), images)
     classes = {"velocity": velocities(), "shape": list(dsprites.SHAPES)}
     samples = Samples(clips, factors, classes=classes)
-    cut = round((1 - TEST_SHARE) * pictures)
+    cut = round((1 - TEST_SHARE) * images)
     return Splits(
         "moving_sprites",
         samples.take(np.arange(cut)),
-        samples.take(np.arange(cut, pictures)),
+        samples.take(np.arange(cut, images)),
         target="velocity",
         classes=velocities(),
-        augment=Chain([]),
-        augment_labeled=Chain([]),
+        augment=Compose([]),
+        augment_labeled=Compose([]),
     )
 
 
 def glide(rng: np.random.Generator, number: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Clips in shades of grey, uint8 (N, 8, 32, 32), and their factors, (N,) each."""
+    """Clips in shades of gray, uint8 (N, 8, 32, 32), and their factors, (N,) each."""
     fixed = {
         name: rng.integers(0, dsprites.SIZES[name], number)
         for name in ("shape", "scale", "orientation")
@@ -74,14 +74,14 @@ def glide(rng: np.random.Generator, number: int) -> tuple[np.ndarray, dict[str, 
 
 
 def read_velocity(clips: np.ndarray) -> np.ndarray:
-    """Steps of the grid a frame (N, 2) in x and y, from the centre of what is bright.
+    """Steps of the grid a frame (N, 2) in x and y, from the center of what is bright.
 
-    The slope of the centre over frames, by least squares; clips (N, T, H, W) of any brightness.
+    The slope of the center over frames, by least squares; clips (N, T, H, W) of any brightness.
     """
     mass = clips.astype(np.float64) + 1e-12
     total = mass.sum((2, 3))
     down, across = (np.arange(side) for side in clips.shape[2:])
-    centre = np.stack(
+    center = np.stack(
         [
             np.einsum("ntij,j->nt", mass, across) / total,
             np.einsum("ntij,i->nt", mass, down) / total,
@@ -89,5 +89,5 @@ def read_velocity(clips: np.ndarray) -> np.ndarray:
         2,
     )
     time = np.arange(clips.shape[1]) - (clips.shape[1] - 1) / 2
-    pixels = np.einsum("ntk,t->nk", centre, time) / (time**2).sum()
+    pixels = np.einsum("ntk,t->nk", center, time) / (time**2).sum()
     return pixels * 31 / 16  # the range of 31 steps is 16 pixels of 32

@@ -1,11 +1,11 @@
 """Omniglot: 1,623 characters of 50 alphabets, each drawn by 20 people; white ink on black.
 
 Lake, Salakhutdinov, Tenenbaum 2015, "Human-level concept learning through probabilistic program
-induction". The 30 background alphabets (19,280 pictures) are to train, the 20 evaluation alphabets
+induction". The 30 background alphabets (19,280 images) are to train, the 20 evaluation alphabets
 (13,180) to test.
 
-No character of the test part is in the training part. So no probe or classifier learnt on the one
-can name those of the other, and the library refuses to score it: ask instead whether two pictures
+No character of the test part is in the training part. So no probe or classifier learned on the one
+can name those of the other, and the library refuses to score it: ask instead whether two images
 show the same character (verification), or which of 20 does (`one_shot_runs`).
 """
 
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from unlabeled.augmentations import Affine, RandomCrop
+from unlabeled.augmentations import RandomAffine, RandomCrop
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import images as encoded
 from unlabeled.data.readers.decoding import Held, decode
@@ -63,7 +63,7 @@ def load(place: str | None = None, size: int | None = None) -> Splits:
 
     Args:
         place: the folders or `.zip` files `images_background` and `images_evaluation`, or an `.npz`
-            of pictures 28×28 or of packed bits 105×105; or a folder with them. Searched for or
+            of images 28×28 or of packed bits 105×105; or a folder with them. Searched for or
             downloaded without.
         size: height and width, at most 105, averaged from the 105×105 originals; 28 unless given,
             and 105 where `place` is the file of those.
@@ -81,7 +81,7 @@ def load(place: str | None = None, size: int | None = None) -> Splits:
         "alphabet": drawings.alphabets,
         "drawer": [str(number) for number in range(1, DRAWERS + 1)],
     }
-    samples = Samples(_shown(drawings.pictures, size), drawings.factors, classes=classes)
+    samples = Samples(_shown(drawings.images, size), drawings.factors, classes=classes)
     cut, rows = drawings.cut, np.arange(len(samples))
     return Splits(
         "omniglot" if place is None else f"omniglot:{place}",
@@ -89,7 +89,7 @@ def load(place: str | None = None, size: int | None = None) -> Splits:
         samples.take(rows[cut:]),
         target="character",
         classes=drawings.characters,
-        augment=Affine(rotation=15.0, translation=0.1, scale=(0.8, 1.2), mode="bilinear"),
+        augment=RandomAffine(rotation=15.0, translation=0.1, scale=(0.8, 1.2), mode="bilinear"),
         augment_labeled=RandomCrop(max(1, size // 14)),
     )
 
@@ -97,7 +97,7 @@ def load(place: str | None = None, size: int | None = None) -> Splits:
 class OneShot(NamedTuple):
     """Which of the supports shows the character of each query; rows are of the test part.
 
-    `answer[r, j]` is the position in `support[r]` of the picture that goes with `query[r, j]`.
+    `answer[r, j]` is the position in `support[r]` of the image that goes with `query[r, j]`.
     """
 
     support: np.ndarray  #: (runs, 20), each of another character of one alphabet
@@ -110,7 +110,7 @@ def one_shot_runs(place: str | None = None) -> OneShot:
 
     Args:
         place: `omniglot_oneshot_runs.npz`, or the official `all_runs.zip` or its unpacked folder
-            with the pictures beside it; or a folder with one of them. Searched for without.
+            with the images beside it; or a folder with one of them. Searched for without.
 
     Raises:
         UserError: they are nowhere, or damaged.
@@ -121,7 +121,7 @@ def one_shot_runs(place: str | None = None) -> OneShot:
         around = next((str(folder) for folder in near if _look(folder)), None)
         originals = _open(find(ORIGIN, around, _look), SIDE)
         with readable(path, RUNS):
-            return _matched(_contents(path, RUN_FILE), originals.pictures[originals.cut :])
+            return _matched(_contents(path, RUN_FILE), originals.images[originals.cut :])
     with readable(path, RUNS), path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
         support, query, answer = (
             npz[key].astype(np.int64) for key in ("support_index", "query_index", "answer")
@@ -133,7 +133,7 @@ def one_shot_runs(place: str | None = None) -> OneShot:
 
 
 class _Drawings(NamedTuple):
-    pictures: np.ndarray  #: uint8 (N, 28, 28), or bits (N, 1379) of 105×105
+    images: np.ndarray  #: uint8 (N, 28, 28), or bits (N, 1379) of 105×105
     factors: dict[str, np.ndarray]
     characters: list[str]
     alphabets: list[str]
@@ -169,28 +169,28 @@ def _open(path: Path, size: int) -> _Drawings:
         if (path / name).is_file():
             return _arrays(path / name, size)
     if not any((path / f"{part}{end}").exists() for part in PARTS for end in ("", ".zip")):
-        raise UserError(f"{path / SMALL} has pictures 28×28, not {size}×{size}; {ORIGIN.remedy}")
+        raise UserError(f"{path / SMALL} has images 28×28, not {size}×{size}; {ORIGIN.remedy}")
     return _originals(path)
 
 
 def _arrays(path: Path, size: int) -> _Drawings:
     with readable(path, ORIGIN), path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-        pictures = npz["bits" if "bits" in npz else "images"]
-        if pictures.shape[1:] not in ((28, 28), (-(-(SIDE**2) // 8),)) or pictures.dtype != "u1":
-            raise ValueError(f"its pictures are {pictures.dtype} {pictures.shape}")
+        images = npz["bits" if "bits" in npz else "images"]
+        if images.shape[1:] not in ((28, 28), (-(-(SIDE**2) // 8),)) or images.dtype != "u1":
+            raise ValueError(f"its images are {images.dtype} {images.shape}")
         factors = {key: npz[key].astype(np.int64) for key in ("character", "alphabet", "drawer")}
         factors["drawer"] -= 1
         characters, alphabets = (npz[f"{k}_names"].tolist() for k in ("character", "alphabet"))
         split = npz["split"].astype(np.int64)
         counts = len(characters), len(alphabets), DRAWERS, 2
         for codes, count in zip((*factors.values(), split), counts, strict=True):
-            if codes.shape != (len(pictures),) or not np.isin(codes, range(count)).all():
-                raise ValueError(f"its labels do not fit its {len(pictures):,} pictures")
+            if codes.shape != (len(images),) or not np.isin(codes, range(count)).all():
+                raise ValueError(f"its labels do not fit its {len(images):,} images")
         if (np.diff(split) < 0).any():
             raise ValueError("its rows are not sorted by split")
-    if pictures.ndim == 3 and size != 28:
-        raise UserError(f"{path} has pictures 28×28, not {size}×{size}; {ORIGIN.remedy}")
-    return _Drawings(pictures, factors, characters, alphabets, int((split == 0).sum()))
+    if images.ndim == 3 and size != 28:
+        raise UserError(f"{path} has images 28×28, not {size}×{size}; {ORIGIN.remedy}")
+    return _Drawings(images, factors, characters, alphabets, int((split == 0).sum()))
 
 
 def _originals(folder: Path) -> _Drawings:
@@ -206,7 +206,7 @@ def _originals(folder: Path) -> _Drawings:
             files |= {(i, *key): content for key, content in contents.items()}
     keys = sorted(files)
     pixels = encoded.decoded([files[key] for key in keys], 1, (SIDE, SIDE), folder)
-    ink = np.stack([np.packbits(picture < 128) for picture in pixels])  # black on white
+    ink = np.stack([np.packbits(image < 128) for image in pixels])  # black on white
     characters = {key: code for code, key in enumerate(dict.fromkeys(k[:3] for k in keys))}
     alphabets = {key: code for code, key in enumerate(dict.fromkeys(k[:2] for k in keys))}
     factors = {
@@ -230,12 +230,12 @@ def _contents(place: Path, pattern: re.Pattern[str]) -> dict[tuple[str, ...], by
         return {m.groups(): archive.read(n) for n in names if (m := pattern.search(n))}
 
 
-def _shown(pictures: np.ndarray, size: int) -> np.ndarray:
+def _shown(images: np.ndarray, size: int) -> np.ndarray:
     """uint8 (N, 1, size, size), ink 255; bits are averaged over the area of a pixel."""
-    if pictures.ndim == 3:
-        return pictures[:, None]
-    shown = np.empty((len(pictures), 1, size, size), np.uint8)
-    for row, bits in enumerate(pictures):
+    if images.ndim == 3:
+        return images[:, None]
+    shown = np.empty((len(images), 1, size, size), np.uint8)
+    for row, bits in enumerate(images):
         whole = np.unpackbits(bits, count=SIDE**2).reshape(SIDE, SIDE) * np.uint8(255)
         if size != SIDE:
             whole = np.asarray(Image.fromarray(whole).resize((size, size), Image.Resampling.BOX))
@@ -244,7 +244,7 @@ def _shown(pictures: np.ndarray, size: int) -> np.ndarray:
 
 
 def _matched(files: dict[tuple[str, ...], bytes], test: np.ndarray) -> OneShot:
-    """Rows of the runs' pictures, found by their ink among the bits (M, 1379) of the test part.
+    """Rows of the runs' images, found by their ink among the bits (M, 1379) of the test part.
 
     A run has `training/classNN.png`, `test/itemNN.png`, and `class_labels.txt` that names both in
     each of its lines.
@@ -253,7 +253,7 @@ def _matched(files: dict[tuple[str, ...], bytes], test: np.ndarray) -> OneShot:
     chunk = Held(tuple(map("/".join, images)), tuple(images.values()))
     pixels, damaged = decode(chunk, 1, (SIDE, SIDE), "u1")
     if any(damaged) or not images:
-        raise ValueError("some of its pictures are missing or damaged")
+        raise ValueError("some of its images are missing or damaged")
     rows = {bits.tobytes(): row for row, bits in enumerate(test)}
     row_of = {n: rows[np.packbits(x < 128).tobytes()] for n, x in zip(images, pixels, strict=True)}
     runs = []

@@ -9,9 +9,9 @@ FROM = np.append(np.left_shift(np.uint64(2**64 - 1), np.arange(64, dtype=np.uint
 
 
 def fill(vertices: np.ndarray) -> np.ndarray:
-    """Pictures of 64×64 with one polygon each, white on black.
+    """Images of 64×64 with one polygon each, white on black.
 
-    Vertices are rounded to 1/256 of a pixel. A pixel is on where its centre lies inside; where it
+    Vertices are rounded to 1/256 of a pixel. A pixel is on where its center lies inside; where it
     lies on an edge, if a point a hair to the right and above is inside (OpenGL's rule, its y being
     up). Each edge flips, in every row that it crosses, all pixels to its right: what is flipped an
     odd number of times is inside.
@@ -23,18 +23,18 @@ def fill(vertices: np.ndarray) -> np.ndarray:
         uint8 (N, 64, 64) of 0 and 1.
     """
     x, y = np.floor(256 * vertices + 0.5).astype(np.int64).transpose(1, 0, 2)
-    below = (y + 128) >> 8  # the first row whose centre is below y
-    picture, a = np.nonzero(below != np.roll(below, -1, 1))
+    below = (y + 128) >> 8  # the first row whose center is below y
+    image, a = np.nonzero(below != np.roll(below, -1, 1))
     b = (a + 1) % x.shape[1]
-    up = y[picture, a] > y[picture, b]
+    up = y[image, a] > y[image, b]
     a, b = np.where(up, b, a), np.where(up, a, b)  # from top to bottom
-    first, crossed = below[picture, a], below[picture, b] - below[picture, a]
-    picture, a, b = (np.repeat(v, crossed) for v in (picture, a, b))  # one entry a row crossed
+    first, crossed = below[image, a], below[image, b] - below[image, a]
+    image, a, b = (np.repeat(v, crossed) for v in (image, a, b))  # one entry a row crossed
     row = np.repeat(first - np.cumsum(crossed) + crossed, crossed) + np.arange(len(a))
-    x0, y0 = x[picture, a], y[picture, a]
-    dx, dy = x[picture, b] - x0, y[picture, b] - y0
-    # The first column whose centre is at the edge or to the right of it, in whole numbers.
+    x0, y0 = x[image, a], y[image, a]
+    dx, dy = x[image, b] - x0, y[image, b] - y0
+    # The first column whose center is at the edge or to the right of it, in whole numbers.
     column = -((dy * (128 - x0) - dx * (256 * row + 128 - y0)) // (256 * dy))
     bits = np.zeros((len(x), 64), "<u8")
-    np.bitwise_xor.at(bits, (picture, row), FROM[column])
+    np.bitwise_xor.at(bits, (image, row), FROM[column])
     return np.unpackbits(bits.view(np.uint8), bitorder="little").reshape(-1, 64, 64)

@@ -1,6 +1,6 @@
 """Scenes of several dSprites with boxes and masks, to detect and segment.
 
-Rendered, not stored. Boxes are no classes of pictures, so this is no data set of the list.
+Rendered, not stored. Boxes are no classes of images, so this is no data set of the list.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from unlabeled.errors import UserError
 
 TILE = 32
 """Side of the square in which a sprite turns freely, in pixels."""
-GREYS = np.array([255, 220, 185, 150], np.uint8)
+GRAYS = np.array([255, 220, 185, 150], np.uint8)
 """One for each sprite of a scene, so that an edge is seen where one hides another."""
 SHARED = 0.3
 """Of the smaller of two boxes, what they may share."""
@@ -23,7 +23,7 @@ TRIES = 20
 
 @dataclass
 class Scenes:
-    """Pictures of sprites, and what is where.
+    """Images of sprites, and what is where.
 
     Args:
         x: uint8 (N, 1, S, S).
@@ -49,7 +49,7 @@ class Scenes:
 def draw(number: int, seed: int = 0, *, side: int = 128, most: int = 4) -> Scenes:
     """Scenes of 1 to `most` sprites of any shape, scale, orientation and place.
 
-    Later sprites hide earlier ones, in another grey. A place is drawn anew while the sprite's box
+    Later sprites hide earlier ones, in another gray. A place is drawn anew while the sprite's box
     would share more than 0.3 of the smaller box with another; after 20 tries it is left out.
 
     Args:
@@ -65,15 +65,15 @@ def draw(number: int, seed: int = 0, *, side: int = 128, most: int = 4) -> Scene
         raise UserError(f"{number} scenes were asked for; draw at least 1")
     if side < TILE:
         raise UserError(f"a sprite needs {TILE} pixels, but scenes of {side} were asked for")
-    if not 1 <= most <= len(GREYS):
-        raise UserError(f"a scene holds 1 to {len(GREYS)} sprites, not {most}")
+    if not 1 <= most <= len(GRAYS):
+        raise UserError(f"a scene holds 1 to {len(GRAYS)} sprites, not {most}")
     rng = np.random.default_rng(seed)
     shown = np.arange(most) < rng.integers(1, most + 1, (number, 1))  # (N, K)
-    latents = rng.integers(0, [3, 6, 40, 1, 1], (number * most, 5))  # in the corner of a picture
+    latents = rng.integers(0, [3, 6, 40, 1, 1], (number * most, 5))  # in the corner of an image
     tiles = render(latents)[:, :TILE, :TILE].reshape(number, most, TILE, TILE).astype(bool)
     corners, placed = _places(rng, _tight(tiles), shown, side)
     shape = np.where(placed, latents[:, 0].reshape(number, most), -1)
-    grey = rng.permuted(np.tile(GREYS, (number, 1)), axis=1)
+    gray = rng.permuted(np.tile(GRAYS, (number, 1)), axis=1)
 
     sprite = np.zeros((number, side, side), np.uint8)  # which one is seen, from 1; 0 none
     for k in range(most):
@@ -86,7 +86,7 @@ def draw(number: int, seed: int = 0, *, side: int = 128, most: int = 4) -> Scene
     classes = np.where(placed, shape, -1)
 
     rows = np.arange(number)[:, None, None]
-    x = np.pad(grey, ((0, 0), (1, 0)))[rows, sprite]
+    x = np.pad(gray, ((0, 0), (1, 0)))[rows, sprite]
     masks = np.pad(shape + 1, ((0, 0), (1, 0))).astype(np.uint8)[rows, sprite]
     return Scenes(x[:, None], boxes.astype(np.float32), classes.astype(np.int64), masks)
 
@@ -126,7 +126,7 @@ def _tight(tiles: np.ndarray) -> np.ndarray:
 
 
 def _window(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index of the tile at each corner (N, 2) in pictures (N, S, S)."""
+    """Index of the tile at each corner (N, 2) in images (N, S, S)."""
     along = np.arange(TILE)
     left, top = corners.T[:, :, None]
     rows = np.arange(len(corners))[:, None, None]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.augmentations.audio import Room
+from unlabeled.augmentations.audio import AudioAugment
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import audio
 from unlabeled.data.readers.download import Origin, find, readable
@@ -55,7 +55,7 @@ def load(place: str | None = None) -> Splits:
         samples.take(np.flatnonzero(is_test)),
         target="digit",
         classes=classes["digit"],
-        augment=Room(),
+        augment=AudioAugment(),
     )
 
 

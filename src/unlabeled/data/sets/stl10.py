@@ -1,7 +1,7 @@
-"""STL-10: 113,000 colour photographs 96×96 of ten kinds of things, 100,000 of them unlabelled.
+"""STL-10: 113,000 color photographs 96×96 of ten kinds of things, 100,000 of them unlabeled.
 
 Coates, Lee, Ng 2011, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning". 5,000
-labelled pictures to train and 8,000 to test; the unlabelled ones show more kinds of things.
+labeled images to train and 8,000 to test; the unlabeled ones show more kinds of things.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unlabeled.augmentations import Chain, Flip, Photo, RandomCrop
-from unlabeled.data.dataset import Pictures, Samples, Splits
+from unlabeled.augmentations import Compose, RandomCrop, RandomHorizontalFlip, SimCLRAugment
+from unlabeled.data.dataset import LazyImages, Samples, Splits
 from unlabeled.data.readers import cache
 from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
 from unlabeled.errors import UserError
@@ -31,36 +31,38 @@ CLASSES = (
     *("dog", "horse", "monkey", "ship", "truck"),
 )
 ARCHIVE = "stl10_binary.tar.gz"
-LABELLED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
-UNLABELLED = "unlabeled_X.bin"
+LABELED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
+UNLABELED = "unlabeled_X.bin"
 SHAPE = (3, 96, 96)
 
 
 def load(place: str | None = None) -> Splits:
-    """The labelled pictures in their official split, or the unlabelled ones; left on disk.
+    """The labeled images in their official split, or the unlabeled ones; left on disk.
 
-    Factors are of all pictures or of none here, so the two are opened apart: learn from
+    Factors are of all images or of none here, so the two are opened apart: learn from
     `stl10:unlabeled` and judge on `stl10`.
 
     Args:
         place: a folder with the binary files, or the `.tar.gz`, which is unpacked into the cache.
             With `/unlabeled` behind it, or `unlabeled` alone, or the file `unlabeled_X.bin`: the
-            unlabelled pictures, all to train. Searched for or downloaded without.
+            unlabeled images, all to train. Searched for or downloaded without.
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
     name = "stl10" if place is None else f"stl10:{place}"
-    labeled = Chain([RandomCrop(12), Flip()])  # as for CIFAR-10, in pictures three times as large
-    augment = Photo(scale=(0.08, 1.0), blur=0.5)  # SimCLR's, with the blur of larger pictures
-    if place is None or Path(place).name not in ("unlabeled", UNLABELLED):
-        folder = _folder(place, LABELLED)
+    labeled = Compose(
+        [RandomCrop(12), RandomHorizontalFlip()]
+    )  # as for CIFAR-10, in images three times as large
+    augment = SimCLRAugment(scale=(0.08, 1.0), blur=0.5)  # SimCLR's, with the blur of larger images
+    if place is None or Path(place).name not in ("unlabeled", UNLABELED):
+        folder = _folder(place, LABELED)
         classes = list(CLASSES)
         parts = [_part(folder, part) for part in ("train", "test")]
         train, test = (Samples(x, {"class": y}, classes={"class": classes}) for x, y in parts)
         return Splits(name, train, test, "class", classes, augment=augment, augment_labeled=labeled)
     around = None if place == "unlabeled" else str(Path(place).parent)
-    train = Samples(_pictures(_folder(around, (UNLABELLED,)) / UNLABELLED))
+    train = Samples(_images(_folder(around, (UNLABELED,)) / UNLABELED))
     return Splits(name, train, train.take(np.arange(0)), augment=augment, augment_labeled=labeled)
 
 
@@ -69,7 +71,7 @@ def _folder(place: str | None, needed: tuple[str, ...]) -> Path:
 
     def look(place: Path) -> Path | None:
         if place.is_file():
-            return place.parent if place.name in (*LABELLED, UNLABELLED) else place
+            return place.parent if place.name in (*LABELED, UNLABELED) else place
         if any((place / name).is_file() for name in needed):
             return place
         return place / ARCHIVE if (place / ARCHIVE).is_file() else None
@@ -87,7 +89,7 @@ def _unpacked(archive: Path) -> Path:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 name = Path(member.name).name
-                if member.isfile() and name in (*LABELLED, UNLABELLED):
+                if member.isfile() and name in (*LABELED, UNLABELED):
                     content = tar.extractfile(member)
                     assert content
                     with (folder / name).open("wb") as file:
@@ -107,20 +109,20 @@ def _unpacked(archive: Path) -> Path:
     return folder
 
 
-def _part(folder: Path, part: str) -> tuple[Pictures, np.ndarray]:
-    x, path = _pictures(folder / f"{part}_X.bin"), folder / f"{part}_y.bin"
+def _part(folder: Path, part: str) -> tuple[LazyImages, np.ndarray]:
+    x, path = _images(folder / f"{part}_X.bin"), folder / f"{part}_y.bin"
     with readable(path, ORIGIN):
         y = np.frombuffer(path.read_bytes(), np.uint8).astype(np.int64) - 1
         if len(y) != len(x) or not np.isin(y, range(len(CLASSES))).all():
-            raise ValueError(f"{len(x):,} pictures need as many labels from 1 to 10")
+            raise ValueError(f"{len(x):,} images need as many labels from 1 to 10")
     return x, y
 
 
-def _pictures(path: Path) -> Pictures:
+def _images(path: Path) -> LazyImages:
     """(N, 3, 96, 96), mapped into memory: the files hold each channel column by column."""
     with readable(path, ORIGIN):
         pixels = np.memmap(path, np.uint8, "r")
         if len(pixels) % np.prod(SHAPE):
-            raise ValueError(f"{len(pixels):,} bytes are no whole number of pictures")
+            raise ValueError(f"{len(pixels):,} bytes are no whole number of images")
         columns = pixels.reshape(-1, *SHAPE)
-    return Pictures(columns.transpose(0, 1, 3, 2), convert=np.ascontiguousarray)
+    return LazyImages(columns.transpose(0, 1, 3, 2), convert=np.ascontiguousarray)

@@ -1,13 +1,13 @@
-"""Tunes: short melodies, each played by several instruments of a small synthesiser.
+"""Tunes: short melodies, each played by several instruments of a small synthesizer.
 
-Which recordings are of one tune the synthesiser knows; no human labels are in it.
+Which recordings are of one tune the synthesizer knows; no human labels are in it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from unlabeled.augmentations.audio import Room
+from unlabeled.augmentations.audio import AudioAugment
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.split import SPLIT_SEED
 from unlabeled.errors import UserError
@@ -65,7 +65,7 @@ def load(place: str | None = None, tunes: int = 400, instruments: int = 10) -> S
     asked there is to find a tune again on another instrument.
 
     Args:
-        place: there is none; tunes are synthesised.
+        place: there is none; tunes are synthesized.
         tunes: how many.
         instruments: that play each of them; of each part by itself.
 
@@ -73,7 +73,7 @@ def load(place: str | None = None, tunes: int = 400, instruments: int = 10) -> S
         UserError: a place was given, or there are too few tunes.
     """
     if place is not None:
-        raise UserError(f"tunes are synthesised; leave ':{place}' away")
+        raise UserError(f"tunes are synthesized; leave ':{place}' away")
     if tunes < 10 or instruments < 2:
         raise UserError("give at least ten tunes and two instruments")
     notes, cut = melodies(tunes), round((1 - TEST_SHARE) * tunes)
@@ -88,4 +88,4 @@ def load(place: str | None = None, tunes: int = 400, instruments: int = 10) -> S
         x = np.stack([play(notes[t], int(i)) for t, i in zip(tune, instrument, strict=True)])
         factors = {"tune": tune, "instrument": instrument}
         parts.append(Samples(x[:, None, None], factors, stored=f"sound {RATE}"))
-    return Splits("tunes", parts[0], parts[1], "tune", augment=Room())
+    return Splits("tunes", parts[0], parts[1], "tune", augment=AudioAugment())

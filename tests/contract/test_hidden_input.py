@@ -1,0 +1,389 @@
+"""What a method hides stays hidden: changing only that changes nothing in its prediction.
+
+Each case gives a prediction before and after; a pair of equal tensors, bit for bit. Cases run in
+train mode, too, where BatchNorm's statistics would carry what is hidden from row to row.
+"""
+
+import inspect
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from unlabeled import registry
+from unlabeled.augmentations import Compose
+from unlabeled.augmentations.color import LINEAR, lab
+from unlabeled.augmentations.vocabulary import FIRST_WORD, MASK
+from unlabeled.core import Batch
+from unlabeled.encoders.base import build
+from unlabeled.methods.autoregressive import Autoregressive
+from unlabeled.methods.bidirectional_lm import BidirectionalLM
+from unlabeled.methods.causal_lm import CausalLM
+from unlabeled.methods.clapp import CLAPP
+from unlabeled.methods.colorization import Colorization
+from unlabeled.methods.context_encoder import ContextEncoder
+from unlabeled.methods.cpc import CPC, turned
+from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
+from unlabeled.methods.jigsaw import Jigsaw
+from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
+from unlabeled.methods.masked_lm import MaskedLM
+from unlabeled.methods.masked_sentences import MaskedSentences
+from unlabeled.methods.next_sentence import NextSentence
+from unlabeled.methods.relative_patch import PLACES, RelativePatch
+from unlabeled.methods.sentence_order import SentenceOrder
+from unlabeled.methods.skip_thoughts import SkipThoughts
+from unlabeled.methods.video_colorization import VideoColorization
+
+SHAPES = [(1, 12, 12), (3, 24, 24), (2, 17, 30), (3, 32, 20)]
+VOCABULARY = 40
+
+
+def images(shape, n=4, seed=0) -> Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch(x: Tensor) -> Batch:
+    return Batch(x, torch.arange(len(x)))
+
+
+def seeded(function, *args, seed=5):
+    torch.manual_seed(seed)
+    return function(*args)
+
+
+def small(shape, **options):
+    return build("small", shape[0], shape[1:], width=4, **options)
+
+
+def text(look="both", network="text_transformer", **options):
+    options = {"vocabulary": VOCABULARY, "width": 16, "layers": 2, "look": look} | options
+    return build(network, 1, (3, 8), **options)
+
+
+def tokens(*shape, seed=0) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randint(FIRST_WORD, VOCABULARY, shape, generator=g)
+
+
+def same_lightness(x: Tensor) -> Tensor:
+    """Other colors of the same luminance: red and green traded against each other, in light."""
+    light = torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
+    r, g, _ = LINEAR[1]
+    towards = torch.stack([torch.ones(()), torch.tensor(-r / g), torch.zeros(())])
+    for step in (0.4, -0.4, 0.1, -0.1):  # as far as there is such a color on the screen
+        changed = light + step * towards[:, None, None]
+        fits = ((changed >= 0) & (changed <= 1)).all(-3, keepdim=True)
+        light = torch.where(fits, changed, light)
+    bent = 1.055 * light.clamp(min=1e-8) ** (1 / 2.4) - 0.055
+    return torch.where(light <= 0.0031308, 12.92 * light, bent)
+
+
+# Each case: (name, function of train mode or not -> predictions before and after)
+CASES = []
+
+
+def case(name, *grids):
+    def keep(function):
+        CASES.extend((name, function, values) for values in itertools.product(*grids))
+        return function
+
+    return keep
+
+
+@case("context_encoder", ["center", "blocks", "top"], SHAPES)
+def painter(mode, hole, shape):
+    method = ContextEncoder(small(shape), hole=hole, shape=shape).train(mode)
+    x, missing = method.views(batch(images(shape)))
+    assert missing.flatten(1).any(1).all()
+    other = torch.where(missing, 5 * images(shape, seed=1) - 2, x)
+    return method.drawn(x, missing), method.drawn(other, missing)
+
+
+@case("masked_autoencoder", ["small", "vit", "resnet18", "lenet"], [(3, 24, 24), (1, 33, 29)])
+def drawing(mode, name, shape):
+    args = {"small": {"width": 4}, "vit": {"width": 12, "depth": 2}, "resnet18": {"width": 1 / 16}}
+    encoder = build(name, shape[0], shape[1:], **args.get(name, {}))
+    method = MaskedAutoencoder(encoder, width=12, shape=shape).train(mode)
+    x, order = method.views(batch(images(shape)))
+    keep = method.covered(torch.ones_like(x), order[:, : method.seen]) == 1
+    assert 0 < keep.float().mean() < 0.5
+    other = torch.where(keep, x, images(shape, seed=1))
+    return method.drawn(x, order), method.drawn(other, order)
+
+
+@case("denoising_autoencoder", ["masking", "salt_pepper"], [False, True], [(3, 24, 24)])
+def undamaged(mode, noise, stacked, shape):
+    method = DenoisingAutoencoder(small(shape), noise=noise, stacked=stacked, shape=shape)
+    method.train(mode)
+    x = 0.1 + 0.8 * images(shape)
+    hit = seeded(method.damage, x) != x
+    other = torch.where(hit, images(shape, seed=1), x)
+
+    def drawn(x):
+        damaged = seeded(method.damage, x)
+        if stacked:
+            return method.back[0](method.encoder.stages[0](damaged))
+        return method.decoder(method.encoder(damaged))
+
+    return drawn(x), drawn(other)
+
+
+@case("colorization", [True, False])
+def colors(mode, gray):
+    """Also of an encoder that could see colors, such as one that another method trained."""
+    shape = (3, 24, 24)
+    method = Colorization(small(shape, gray=gray), shape=shape).train(mode)
+    x = images(shape)
+    other = same_lightness(x)
+    assert (lab(x)[:, 1:] - lab(other)[:, 1:]).abs().mean() > 5
+    return (method.scores(v) for v in (x, other))
+
+
+@case("video_colorization", [True, False])
+def carried_colors(mode, gray):
+    """The loss is linear in the last frame's colors: its slope is what is predicted of them."""
+    shape = (3, 32, 32)
+    encoder = build("places", 3, shape[1:], width=4, blocks=1, gray=gray)
+    method = VideoColorization(encoder, dim=8, weak=Compose([]), shape=shape).train(mode)
+    x = images(shape, 8)
+    other = x.clone()
+    other[3::4] = same_lightness(x[3::4])
+
+    def predicted(x):
+        seen, bins = seeded(method.views, batch(x))
+        loss = method.loss((seen, bins.requires_grad_()))
+        slope = torch.autograd.grad(loss, bins)[0][3::4]
+        return (-slope * slope[..., 0].numel()).exp()
+
+    assert not torch.allclose(lab(x)[3::4], lab(other)[3::4], atol=5)
+    return predicted(x), predicted(other)
+
+
+@case("jigsaw", [(1, 24, 24), (3, 21, 30)])
+def puzzle_tile(mode, shape):
+    """A tile is seen as if there were no other: neither their pixels nor their brightness."""
+    method = Jigsaw(small(shape), orders=6, weak=Compose([]), shape=shape).train(mode)
+    x = images(shape)
+    rows, columns = shape[1] // 3, shape[2] // 3
+    other = 3 * images(shape, seed=1)
+    other[:, :, rows : 2 * rows, columns : 2 * columns] = x[
+        :, :, rows : 2 * rows, columns : 2 * columns
+    ]
+
+    def middle(x):
+        cut, order = seeded(method.views, batch(x))
+        return cut[method.orders[order] == 4]
+
+    return middle(x), middle(other)
+
+
+@case("relative_patch", [0.0, 1.0], [(1, 24, 24), (3, 21, 30)])
+def pair_of_patches(mode, drop, shape):
+    """What stands in for dropped colors, too, is made of the patch alone."""
+    method = RelativePatch(small(shape), drop_color=drop, weak=Compose([]), shape=shape).train(mode)
+    x = images(shape)
+    _, place = seeded(method.views, batch(x))
+    rows, columns = shape[1] // 3, shape[2] // 3
+    other = 3 * images(shape, seed=1)
+    for i, k in enumerate(place.tolist()):
+        for cell in (4, PLACES[k]):
+            top, left = cell // 3 * rows, cell % 3 * columns
+            inside = (i, slice(None), slice(top, top + rows), slice(left, left + columns))
+            other[inside] = x[inside]
+    return (method.scores(seeded(method.views, batch(v))[0]) for v in (x, other))
+
+
+@case("masked_lm", [None])
+def hidden_words(mode, _):
+    method = MaskedLM(text(), share=0.4).train(mode)
+    x = tokens(6, 1, 3, 8) / 65_535
+    seen, ids, chosen = seeded(method.views, batch(x))
+    hidden = seen == MASK
+    assert hidden.sum() > 10
+    y = torch.where(hidden, tokens(*ids.shape, seed=1), ids)
+    assert (y != ids).any()
+    again, _, chosen_again = seeded(method.views, batch(y.view(6, 1, 3, 8) / 65_535))
+    asked = hidden[chosen]  # a tenth is asked for as it is, another tenth as another word
+    return method.scores(seen, chosen)[asked], method.scores(again, chosen_again)[asked]
+
+
+@case("next_sentence", [None])
+@case("sentence_order", [None])
+def hidden_words_of_two(mode, _, cls=None):
+    found = []
+    for cls in (NextSentence, SentenceOrder):
+        method = cls(text(), share=0.4).train(mode)
+        first, second = tokens(6, 8), tokens(6, 8, seed=1)
+        verdict = method.verdict
+        seen, ids, chosen, begins = seeded(verdict.views, first, second, method.encoder)
+        other = torch.where(seen == MASK, tokens(*ids.shape, seed=2), ids)
+        assert (other != ids).any()
+        found.append(
+            [verdict((seen, words, chosen, begins), method.encoder)[0] for words in (ids, other)]
+        )
+    return (torch.cat(values) for values in zip(*found, strict=True))
+
+
+@case("masked_sentences", ["both", "sides"])
+def hidden_sentence(mode, look):
+    method = MaskedSentences(text(look)).train(mode)
+    rows, at = tokens(5, 3, 8), torch.tensor([0, 1, 2, 1, 0])
+    other = rows.clone()
+    other[torch.arange(5), at] = tokens(5, 8, seed=1)
+    (a, key), (b, other_key) = method.pair(rows, at), method.pair(other, at)
+    assert not torch.equal(key, other_key)
+    return a, b
+
+
+@case("bidirectional_lm", ["text_transformer", "text_lstm"])
+def word_between(mode, network):
+    """Each word in turn: what is said of it does not ask it."""
+    method = BidirectionalLM(text("sides", network)).train(mode)
+    ids = tokens(3, 8)
+
+    def said(ids):
+        return method.says(torch.cat(method.encoder.sides(ids), 2), method.encoder)
+
+    found = []
+    for i in range(8):
+        other = ids.clone()
+        other[:, i] = tokens(3, seed=1 + i)
+        found.append((said(ids)[:, i], said(other)[:, i]))
+    return (torch.stack(values) for values in zip(*found, strict=True))
+
+
+@case("causal_lm", ["text_transformer", "text_lstm"])
+def words_to_come(mode, network):
+    method = CausalLM(text("back", network)).train(mode)
+    ids = tokens(3, 8)
+    other = torch.cat([ids[:, :5], tokens(3, 3, seed=1)], 1)
+
+    def said(ids):  # of the first five, and of the sixth, which is another word now
+        return method.says(method.encoder.states(ids)[:, :6], method.encoder)
+
+    return said(ids), said(other)
+
+
+@case("skip_thoughts", [None])
+def words_of_a_neighbor(mode, _):
+    method = SkipThoughts(text(), width=8).train(mode)
+    middle, near = tokens(3, 8), tokens(3, 8, seed=1)
+    later = torch.cat([near[:, :5], tokens(3, 3, seed=2)], 1)
+    z = method.encoder.features(middle)
+    return (method.after(z, words, method.encoder)[:, :5] for words in (near, later))
+
+
+@case("autoregressive", ["rnn", "lstm", "transformer"], ["binary", "bytes", "real"])
+def values_to_come(mode, network, values):
+    """What is said of a place is the same whatever stands there and later."""
+    kind = "bytes" if values == "bytes" else "real"
+    encoder = build(network, 1, (4, 5), width=8, values=kind)
+    method = Autoregressive(encoder, values=values, shape=(1, 4, 5)).train(mode)
+    x = images((20,), 3).round() if values == "binary" else images((20,), 3)
+    other = torch.cat([x[:, :12], 1 - x[:, 12:]], 1)
+    return (method.says(encoder.states(v, ahead=True))[:, :13] for v in (x, other))
+
+
+@case("cpc", [(1, 32, 32), (3, 28, 28), (1, 21, 33)], [1, 4], [None, 7])
+def patches_to_come(mode, shape, directions, patch):
+    """No context shares a pixel with a patch that is predicted from it, whichever way one reads."""
+    encoder = build("patches", shape[0], shape[1:], width=2, stages=2, patch=patch)
+    method = CPC(encoder, directions=directions, weak=Compose([])).train(mode)
+    side, stride = encoder.cut.side, encoder.cut.stride
+    x, found = images(shape, 2), []
+    for turn, context in zip(method.turns_of, method.contexts, strict=True):
+        rows = encoder.cut.grid[turn[0]]
+        for row in range(rows - method.skip - 1):
+            later = row + method.skip + 1  # the nearest row that is predicted from this one
+            place = later if turn[1] > 0 else rows - 1 - later
+            other = x.transpose(2, 3).clone() if turn[0] else x.clone()
+            begin = place * stride if turn[1] > 0 else 0
+            end = None if turn[1] > 0 else place * stride + side
+            other[:, :, begin:end] += 1  # the predicted row, and all that lie further on
+            other = other.transpose(2, 3) if turn[0] else other
+            for values in (x, other):
+                _, c = encoder.predicted(method.views(batch(values)))
+                found.append(context(turned(c, turn))[:, :, row].flatten())
+    return torch.cat(found[::2]), torch.cat(found[1::2])
+
+
+@case("clapp", [(1, 32, 32), (3, 28, 28)])
+def places_to_come(mode, shape):
+    encoder = build("patches", shape[0], shape[1:], width=2, stages=2)
+    method = CLAPP(encoder, weak=Compose([])).train(mode)
+    x, found = images(shape, 2), []
+
+    def seen(x, row):
+        maps = itertools.accumulate(encoder.stages, lambda h, stage: stage(h), initial=x)
+        return torch.cat([encoder.places(h)[:, :, row].flatten() for h in [*maps][1:]])
+
+    for row in range(encoder.cut.grid[0] - method.skip - 1):
+        other = x.clone()
+        other[:, :, (row + method.skip + 1) * encoder.cut.stride :] += 1
+        found.append((seen(x, row), seen(other, row)))
+    return (torch.cat(values) for values in zip(*found, strict=True))
+
+
+@case("cpc", ["wave"])
+@case("clapp", ["wave"])
+def samples_to_come(mode, name):
+    """A frame's context has heard its own 225 samples and those before, nothing that comes later.
+
+    Frames are 80 samples apart: the two nearest share samples with it, as the paper allows.
+    """
+    encoder = build(name, 1, (1, 1600), width=8, context=8).train(mode)
+    x = images((1, 1, 1600), 2) - 0.5
+    found = []
+    for frame in (0, 3, 9):
+        other = x.clone()
+        other[..., 80 * frame + 225 :] += 1
+        found.append([encoder.predicted(v)[1][:, :, : frame + 1].flatten() for v in (x, other)])
+    third = x.clone()
+    third[..., : 80 * 9 + 225] += 1  # what the context has heard
+    free = [encoder.predicted(v)[0][:, :, 9 + 3 :].flatten() for v in (x, third)]
+    return (torch.cat([*values]) for values in zip(*found, free, strict=True))
+
+
+@pytest.mark.parametrize("mode", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(
+    ("name", "function", "values"),
+    CASES,
+    ids=[f"{name}-{'-'.join(map(str, values))}" for name, _, values in CASES],
+)
+def test_what_is_hidden_changes_no_prediction(name, function, values, mode):
+    """Fails for fills, norms, overlaps or positions by which an input holds its own answer."""
+    torch.manual_seed(0)
+    before, after = function(mode, *values)
+    assert before.numel()
+    # The luminance of two colors is alike but for the last digits of a sum.
+    atol = 1e-3 if "colorization" in name else 0.0
+    torch.testing.assert_close(before, after, atol=atol, rtol=0)
+
+
+NOTHING_HIDDEN = {
+    "two views of one thing": {
+        "barlow_twins", "byol", "dino", "instance_discrimination", "moco", "pirl", "simcse",
+        "simclr", "simsiam", "swav", "vicreg",
+    },
+    "labels or partners, which no network sees": {
+        "clip", "fixmatch", "metric", "pseudo_label", "s4l", "siamese", "supervised",
+        "supervised_contrastive", "uda", "vat",
+    },
+    "the whole is seen and drawn again, or damaged everywhere": {
+        "diffusion", "gan", "helmholtz", "rbm", "vae",
+    },
+    "what was done to the whole, which is all shown": {"rotation", "word_order"},
+}  # fmt: skip
+
+
+def test_every_method_is_looked_at():
+    """A new method says what it hides, by a case above, or why nothing is."""
+    methods = {
+        name
+        for name in registry.listing("methods")
+        if inspect.isclass(registry.find("methods", name))
+    }
+    hiding = {name for name, _, _ in CASES}
+    assert methods == hiding.union(*NOTHING_HIDDEN.values())
+    assert not hiding & set().union(*NOTHING_HIDDEN.values())

@@ -1,0 +1,82 @@
+"""Two optimized modules train as safely as one: resume, seeds, NaN, two processes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import same_weights
+
+import unlabeled as ul
+from unlabeled import registry
+from unlabeled.errors import UserError
+
+FAST = {"epochs": 2, "batch_size": 32, "progress": False, "logger": "none", "width": 4}
+PLAYERS = ("gan", "context_encoder")
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def x(sprites):
+    return sprites[0][:64, ::4, ::4].copy()
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+def test_a_stopped_run_ends_in_the_same_bytes(name, x, tmp_path, monkeypatch):
+    """Both optimizers, the critic's norms and the averages go on where they were."""
+    cls = registry.find("methods", name)
+    whole = ul.train(name, x, out=tmp_path / "whole", **FAST)
+    turns, calls = cls.turns, []
+
+    def stopped(self, views):
+        calls.append(1)
+        for number, turn in enumerate(turns(self, views)):
+            if len(calls) == 4 and number:
+                raise StopError  # between the optimized modules' turns
+            yield turn
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, "turns", stopped)
+        with pytest.raises(StopError):
+            ul.train(name, x, out=tmp_path / "run", **FAST)
+    resumed = ul.train(name, x, out=tmp_path / "run", resume=True, **FAST)
+    assert same_weights(tmp_path / "whole", tmp_path / "run")
+    both = whole.method.state_dict(), resumed.method.state_dict()
+    assert all(torch.equal(v, both[1][k]) for k, v in both[0].items())
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+@pytest.mark.parametrize("player", [0, 1])
+def test_nan_of_either_player_stops_the_run(name, player, x, tmp_path, monkeypatch):
+    cls = registry.find("methods", name)
+    turns = cls.turns
+
+    def spoilt(self, views):
+        for number, (mover, loss) in enumerate(turns(self, views)):
+            yield mover, loss * float("nan") if number == player else loss
+
+    monkeypatch.setattr(cls, "turns", spoilt)
+    with pytest.raises(UserError, match=r"loss became nan in epoch 1, step 1"):
+        ul.train(name, x, out=tmp_path / "run", **FAST)
+
+
+def test_two_players_on_two_processes(x, tmp_path):
+    """The same command; both optimized modules move, and what is written can be opened."""
+    np.save(tmp_path / "x.npy", x)
+    words = ["train", "context_encoder", "--data", "x.npy", "--devices", "2", "--accelerator"]
+    words += ["cpu", "--batch-size", "32", "--epochs", "1", "--width", "4", "--out", "run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "unlabeled", *words, "--precision", "fp32", "--logger", "none"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert np.isfinite(ul.load(tmp_path / "run").embed(x[:16])).all()
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert len(state["optimizer_states"]) == 2
+    assert all(held["state"] for held in state["optimizer_states"])

@@ -1,0 +1,311 @@
+"""Many processes, real ones: the averaged gradient is that of one process with the whole batch."""
+
+import builtins
+import copy
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+import unlabeled as ul
+from unlabeled import parallel, registry
+from unlabeled.augmentations import RandomAffine
+from unlabeled.core import Batch, Method
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
+
+ROWS = 16
+SAMPLERS = ("rbm", "helmholtz")
+"""They draw within their loss, so that many processes agree with one in expectation only."""
+
+
+def make(name: str) -> Method:
+    torch.manual_seed(0)
+    cls = registry.find("methods", name)
+    channels = 3 if cls.needs_color else 1
+    texts = cls.reads in ("words", "sentences")
+    size = (4, 12) if texts else (32, 32)
+    shape = (channels, *size)
+    chosen = {"classes": 3, "augment": RandomAffine(), "shape": shape, "images": 40, "splits": 1}
+    chosen |= {
+        "threshold": 0.34,
+        "partner_shape": (2, 8),
+        "vocabulary": 300,
+        "dropout": 0.0,
+        "view": "synonyms",
+    }  # little above chance, so that some rows are surer
+    arguments = {k: v for k, v in chosen.items() if k in inspect.signature(cls).parameters}
+    narrow = {"small": {"width": 2}, "patches": {"width": 2}, "unet": {"width": 8}}
+    options = cls.encoder_args | narrow.get(cls.network, {})
+    if texts:
+        options |= {"vocabulary": 300, "width": 16, "layers": 1, "dropout": 0.0}
+    method = cls(build(cls.network, channels, size, **options), **arguments)
+    method.progress = 0.8  # when all terms of a loss have set in
+    return method
+
+
+def views_of(method: Method):
+    g = torch.Generator().manual_seed(1)
+    if method.reads in ("words", "sentences"):
+        x = torch.randint(0, 300, (ROWS, 1, 4, 12), generator=g) / 65_535
+        torch.manual_seed(2)
+        return method.views(Batch(x, torch.arange(ROWS)))
+    x = (torch.rand(ROWS, 3 if method.needs_color else 1, 32, 32, generator=g) > 0.7).float()
+    y = torch.arange(ROWS) % 3
+    if method.recipe.labeled_fraction:
+        y[::2] = -1
+    if method.reads == "pairs":
+        y = torch.randint(5, 300, (ROWS, 2, 8), generator=g)
+        y[1::4], x[3] = y[0, 0], x[10]  # equal captions, and images, in several processes
+    given = y if method.supervised or method.reads == "pairs" else None
+    torch.manual_seed(2)
+    return method.views(Batch(x, torch.arange(ROWS), given))
+
+
+def part_of(view, rank: int, world: int):
+    """The rows of one process, of different content each; what is no batch belongs to all."""
+    if isinstance(view, list | tuple):
+        return [part_of(v, rank, world) for v in view]
+    return view.chunk(world)[rank] if torch.is_tensor(view) and len(view) == ROWS else view
+
+
+def gradient(method: Method, views) -> torch.Tensor:
+    torch.manual_seed(3)
+    total = sum(loss for _, loss in method.optimizer_steps(views))
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    found = torch.autograd.grad(total, parameters, allow_unused=True)
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if g is None else g).flatten()
+            for p, g in zip(parameters, found, strict=True)
+        ]
+    )
+
+
+def work(rank: int, world: int, names: list[str], place: str) -> None:
+    """One process: its gradient of every method, averaged as DDP does; then ten steps' state."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=world)
+    found = {}
+    for name in names:
+        method = make(name)
+        parallel.synchronize(method)
+        views = part_of(views_of(method), rank, world)
+        mean = gradient(method, views) / world
+        dist.all_reduce(mean)
+        with torch.no_grad():
+            for _ in range(10):
+                torch.manual_seed(rank)  # other draws in each process, as in training
+                method.loss(views)
+                method.update()
+        state = {k: v for k, v in method.state_dict().items() if "num_batches" not in k}
+        found[name] = mean, {k: v.clone() for k, v in state.items()}
+    torch.save(found, f"{place}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_gradient_of_many_is_that_of_one(tmp_path, world):
+    """Every method, with BatchNorm over all processes; and what it keeps is alike everywhere."""
+    names = [
+        name
+        for name in sorted(registry.listing("methods"))
+        if inspect.isclass(registry.find("methods", name)) and name not in SAMPLERS
+    ]
+    mp.spawn(work, (world, names, str(tmp_path)), nprocs=world)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
+    for name in names:
+        method = make(name)
+        whole = gradient(method, views_of(method))
+        mean = found[0][name][0]
+        cosine = torch.cosine_similarity(mean, whole, dim=0).item()
+        assert cosine > 0.999999, name
+        assert (mean.norm() / whole.norm()).item() == pytest.approx(1, abs=1e-4), name
+        first, *others = (states[name][1] for states in found)
+        for other in others:
+            for key, value in first.items():
+                assert torch.allclose(value.double(), other[key].double(), atol=1e-6), (name, key)
+
+
+class Rectified(nn.BatchNorm2d):
+    """Does something besides."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def test_batchnorm_over_one_process_is_torchs():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(108))
+    plain[1].weight.data.uniform_(0.5, 2)
+    synced = parallel.synchronize(copy.deepcopy(plain))
+    assert type(synced[1]) is not nn.BatchNorm2d
+    x = torch.randn(6, 1, 8, 8)
+    for mode in (True, False):
+        plain.train(mode), synced.train(mode)
+        assert torch.equal(plain(x), synced(x))
+    assert all(torch.equal(v, synced.state_dict()[k]) for k, v in plain.state_dict().items())
+    assert [type(layer) for layer in parallel.restore(synced)] == [type(layer) for layer in plain]
+
+    with pytest.raises(UserError, match="Rectified is no plain BatchNorm"):
+        parallel.synchronize(nn.Sequential(Rectified(3)))
+
+
+def exact_norm(x, grad, weight):
+    """Output, running statistics and gradients of BatchNorm in float64."""
+    bn = nn.BatchNorm2d(x.shape[1]).double()
+    bn.weight.data.copy_(weight)
+    wide = x.detach().double().requires_grad_()
+    out = bn(wide)
+    out.backward(grad.double())
+    return out, bn.running_mean, bn.running_var, wide.grad, bn.weight.grad, bn.bias.grad
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batchnorm_of_many_values_is_as_exact_as_float64(dtype, layout):
+    """torch's own adds up 2¹⁹ values one by one: off by 5e-4, and the gradients by 1 %."""
+    torch.manual_seed(0)
+    x = (torch.randn(128, 4, 64, 64) + 2).to(dtype).contiguous(memory_format=layout)
+    grad = (torch.randn(128, 4, 64, 64) + 1).to(dtype).contiguous(memory_format=layout)
+    bn = nn.BatchNorm2d(4)
+    bn.weight.data.uniform_(0.5, 2)
+    expected = exact_norm(x, grad, bn.weight.data)
+    x.requires_grad_()
+    parallel.synchronize(bn, processes=1)
+    out = bn(x)
+    out.backward(grad)
+    assert out.dtype == dtype
+    found = out, bn.running_mean, bn.running_var, x.grad, bn.weight.grad, bn.bias.grad
+    rounding = 5e-3 if dtype == torch.bfloat16 else 1e-4
+    for name, ours, theirs in zip(
+        ("out", "mean", "variance", "x", "weight", "bias"), found, expected, strict=True
+    ):
+        off = ((ours.double() - theirs).norm() / theirs.norm()).item()
+        bound = 1e-5 if name in ("mean", "variance") else rounding
+        assert off < bound, (name, off)
+    assert int(bn.num_batches_tracked) == 1
+
+
+def test_exact_batchnorm_keeps_torchs_options():
+    """Catches a lost momentum, untracked statistics that move, and layers without a weight."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 3, 32, 32).to(torch.float32)
+    for options in ({"momentum": None}, {"affine": False}, {"track_running_stats": False}):
+        plain = nn.BatchNorm2d(3, **options)
+        exact = parallel.synchronize(copy.deepcopy(plain), processes=1)
+        for part in x:
+            torch.testing.assert_close(exact(part), plain(part), atol=1e-4, rtol=1e-4)
+        for name, value in plain.state_dict().items():
+            torch.testing.assert_close(exact.state_dict()[name], value, atol=1e-4, rtol=1e-4)
+    parallel.synchronize(nn.Sequential(Rectified(3)), processes=1)  # left as it is
+    with pytest.raises(ValueError, match="4D"):
+        exact(torch.randn(5000, 3))
+
+
+def test_training_has_exact_batchnorm_and_gives_torchs_back(sprites, tmp_path):
+    """Catches a learner of one process that forgets it, and layers that stay changed."""
+    seen = []
+
+    class Watched(nn.Module):
+        dim = 3
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+            self.convolution = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x):
+            seen.append(type(self.norm))
+            return self.norm(self.convolution(x)).mean((2, 3))
+
+    options = {"epochs": 1, "batch_size": 32, "progress": False, "precision": "fp32"}
+    run = ul.train("simclr", sprites[0][:64], encoder=Watched(), out=tmp_path / "a", **options)
+    assert parallel._Synced2d in seen
+    assert type(run.encoder.norm) is nn.BatchNorm2d
+
+
+def test_launched_processes_must_be_those_that_are_asked_for(monkeypatch):
+    monkeypatch.setattr(sys, "argv", [__file__])  # a script that could be run again
+    parallel.check_launch(3, 1)
+    assert parallel.is_first()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    parallel.check_launch(4, 2)
+    with pytest.raises(UserError, match="torchrun started 8 processes"):
+        parallel.check_launch(1, 1)
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert not parallel.is_first()
+
+
+@pytest.mark.parametrize("way", ["ps1", "get_ipython", "-c", "stdin"])
+def test_devices_that_no_process_can_be_started_for_are_refused(way, tmp_path, monkeypatch):
+    """Catches a run folder that is left behind, and a second process that nobody can start."""
+    if way == "ps1":
+        monkeypatch.setattr(sys, "ps1", "In [1]: ", raising=False)
+    elif way == "get_ipython":
+        monkeypatch.setattr(builtins, "get_ipython", lambda: None, raising=False)
+    else:
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+        monkeypatch.setattr(sys, "argv", ["-c" if way == "-c" else ""])
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).random((32, 1, 16, 16), np.float32)
+    for options in ({"devices": 2}, {"nodes": 2}):
+        with pytest.raises(UserError, match=r"cannot start; give devices=1 here, or save the call"):
+            ul.train("simclr", x, accelerator="cpu", **options)
+    assert not list(tmp_path.iterdir())
+    ul.train("simclr", x, epochs=1, batch_size=16, progress=False, logger="none", out="run")
+    monkeypatch.setenv("LOCAL_RANK", "0")  # whoever set it has started the others, too
+    parallel.check_launch(2, 1)
+
+
+def unlabeled(*words: str, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "unlabeled", *words]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env=quiet
+    )
+
+
+@pytest.mark.slow
+def test_the_command_trains_and_embeds_on_two_processes(sprites, tmp_path):
+    x, _ = sprites
+    np.save(tmp_path / "x.npy", x[:256])
+    train = ("train", "moco", "--data", "x.npy", "--devices", "2", "--accelerator", "cpu")
+    train += ("--batch-size", "32", "--queue", "64", "--precision", "fp32")
+    done = unlabeled(*train, "--epochs", "1", "--out", "run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("what it is worth") == 1  # the second process says nothing
+    assert (tmp_path / "run" / "encoder.safetensors").is_file()
+    again = unlabeled(*train, "--epochs", "1", "--out", "run", "--resume", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    for devices in ("1", "2"):
+        words = ("embed", "run", "x.npy", "--out", f"z{devices}.npy", "--devices", devices)
+        done = unlabeled(*words, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert np.allclose(np.load(tmp_path / "z1.npy"), np.load(tmp_path / "z2.npy"), atol=1e-5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "x.npy", "z1.npy", "z2.npy"]
+    long = [sys.executable, "-m", "unlabeled", *train, "--epochs", "500", "--out", "long"]
+    started = subprocess.Popen(long, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "long" / "last.ckpt").is_file():
+        assert started.poll() is None
+        time.sleep(0.2)
+    started.terminate()
+    told = started.communicate(timeout=60)[1]
+    assert started.returncode == 143, told  # 128 and SIGTERM
+    assert "the same command with --resume goes on" in told
+    shutil.rmtree(tmp_path / "long")
+    odd = unlabeled(*train, "--batch-size", "31", "--out", "odd", folder=tmp_path)
+    assert odd.returncode == 2
+    assert "not divided by 2 processes" in odd.stderr

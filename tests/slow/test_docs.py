@@ -1,0 +1,117 @@
+"""Every block of code in the documents runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(name: str) -> list[str]:
+    return BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    scope: dict = {}
+    for block in blocks("README.md"):
+        exec(compile(block, "README.md", "exec"), scope)  # the document is ours
+    assert scope["features"].shape == (1844, 128)
+    assert torch.isfinite(scope["loss"])
+
+
+def test_the_lab_runs_and_its_exercise_can_be_solved(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    scope: dict = {}
+    for block in blocks("docs/lab.md"):
+        exec(compile(block, "lab.md", "exec"), scope)  # the document is ours
+    assert scope["check"](scope["contrastive_loss"]).startswith("fill in")
+    assert scope["check"](scope["solution"]) == "right"
+    wrong = scope["check"](lambda a, b: scope["solution"](a, b, 0.3))
+    assert "should give" in wrong
+    assert scope["learned"].test > scope["raw"].test
+
+
+def test_plain_pytorch_takes_under_15_lines():
+    loop = next(b for b in blocks("README.md") if "optimizer.step()" in b)
+    code = [line for line in loop.splitlines() if line and not line.startswith(("import", "from"))]
+    assert len(code) < 15
+
+
+def test_the_contributed_method_trains(tmp_path, monkeypatch, sprites):
+    import unlabeled as ul
+
+    (tmp_path / "rotation.py").write_text(blocks("CONTRIBUTING.md")[0])
+    method = f"{tmp_path / 'rotation.py'}:Rotation"
+    run = ul.train(method, sprites, out=tmp_path / "run", epochs=1, batch_size=64, progress=False)
+    assert run.embed(sprites[0][:3]).shape == (3, 128)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/lab.md", "docs/tested.md"])
+def test_links_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+        assert ((ROOT / name).parent / link).exists(), link
+
+
+def test_figures_in_the_readme_are_those_of_the_results():
+    import runpy
+
+    filled = runpy.run_path(str(ROOT / "bench" / "readme.py"))["filled"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert filled(readme) == readme, "run python bench/readme.py"
+
+
+def test_withdrawn_figures_are_not_shown():
+    """Would catch a README that goes on showing what a fault made, and a mean that hides it."""
+    import runpy
+
+    readme = runpy.run_path(str(ROOT / "bench" / "readme.py"))
+    found = {"M1": {"vae": {"linear": 0.5721, "seeds": [0.1, 0.2]}, "simclr": {"linear": 0.98}}}
+    left = readme["without"](found, ["M1", "vae"])["M1"]
+    assert f"{100 * left['vae']['linear']:.1f}" == "withdrawn"
+    assert readme["spread"](left["vae"]["seeds"], 2) == "withdrawn"
+    assert left["simclr"] == found["M1"]["simclr"]
+    assert sorted(left, key=lambda n: readme["by_size"](left[n]["linear"])) == ["simclr", "vae"]
+    with pytest.raises(SystemExit, match="no 'bigan' to withdraw"):
+        readme["without"](found, ["M1", "bigan"])
+
+
+def test_a_study_run_again_is_no_longer_withdrawn(tmp_path):
+    """Would catch withdrawals that outlive new figures, or that `--only` forgets of the others."""
+    import runpy
+
+    joined = runpy.run_path(str(ROOT / "bench" / "keep.py"))["joined"]
+    same = {"quick": False, "seeds": 1, "cores": 2, "versions": {}, "claims": {}, "minutes": {}}
+    withdrawn = {"experiments/A/x": "why", "experiments/B/y": "why"}
+    old = same | {"experiments": {"A": {"x": 1}, "B": {"y": 1}}, "withdrawn": withdrawn}
+    assert joined(old, same | {"experiments": {"A": {"x": 2}}})["withdrawn"] == {
+        "experiments/B/y": "why"
+    }
+    assert "withdrawn" not in joined(old, same | {"experiments": {"A": {}, "B": {}}})
+
+
+def test_platforms_that_the_readme_names_are_in_the_table_of_what_has_run():
+    """Would catch a README that promises a platform nobody has run, without saying so."""
+    table = (ROOT / "docs" / "tested.md").read_text(encoding="utf-8").lower()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.count("docs/tested.md") >= 2
+    known = ("cuda", "gpu", "nccl", "triton", "slurm", "srun", "torchrun", "wandb", "downloaded")
+    platforms = (*known, "timm", "hf", "windows", "macos", "mps")
+    named = [p for p in platforms if re.search(rf"\b{p}s?\b", readme, re.IGNORECASE)]
+    assert "gpu" in named
+    assert "slurm" in named or "srun" in named
+    missing = [p for p in named if p.removesuffix("ed") not in table]
+    assert not missing, f"docs/tested.md has no row about {', '.join(missing)}"
+    assert "unchanged, on GPUs" not in readme
+
+
+def test_every_command_of_the_readme_is_one():
+    from unlabeled.cli.main import COMMANDS
+
+    used = re.findall(r"^unlabeled (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(used) <= set(COMMANDS)

@@ -1,0 +1,233 @@
+"""Arrays of any layout, folders, torch Datasets: nobody makes dummy labels."""
+
+import numpy as np
+import pytest
+import torch
+
+from unlabeled.data import open_data
+from unlabeled.data.dataset import LazyImages, resize, to_float
+from unlabeled.data.loader import loader
+from unlabeled.data.open import read_data
+from unlabeled.data.readers.arrays import as_images
+from unlabeled.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "expected"),
+    [
+        ((5, 8, 9), None, (5, 1, 8, 9)),
+        ((5, 8, 9, 3), None, (5, 3, 8, 9)),
+        ((5, 3, 8, 9), None, (5, 3, 8, 9)),
+        ((5, 1, 8, 8), None, (5, 1, 8, 8)),
+        ((5, 8, 9, 7), 7, (5, 7, 8, 9)),
+        ((5, 7, 8, 9), 7, (5, 7, 8, 9)),
+        ((5, 7, 8, 9), None, (5, 7, 8, 9)),
+    ],
+)
+def test_layouts(shape, channels, expected):
+    x = RNG.integers(0, 255, shape).astype(np.uint8)
+    out = as_images(x, channels)
+    assert out.shape == expected
+    if len(shape) == 4 and shape != expected:
+        assert (out == x.transpose(0, 3, 1, 2)).all()
+    assert (as_images(torch.from_numpy(x), channels) == out).all()
+
+
+def test_an_ambiguous_layout_is_told():
+    with pytest.warns(UserWarning, match=r"read as \(N, C, H, W\)"):
+        assert as_images(np.full((4, 3, 8, 4), 9, np.uint8)).shape == (4, 3, 8, 4)
+
+
+def test_number_types():
+    mask = RNG.integers(0, 2, (4, 6, 6)).astype(np.uint8)
+    assert (as_images(mask) == as_images(mask * 255)).all()
+    assert (as_images(mask.astype(bool)) == as_images(mask)).all()
+    assert (as_images(mask.astype(np.int64) * 200) == mask[:, None] * 200).all()
+    assert as_images(mask.astype(np.uint16)).dtype == np.uint8
+    assert as_images(mask.astype(np.float64)).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (np.zeros((4, 6)), r"\(N, H, W\)"),
+        (np.zeros((4, 0, 6)), r"\(N, H, W\)"),
+        (np.zeros((4, 9, 9, 9)), "no axis"),
+        (np.full((2, 4, 4), 900), "no image values"),
+        (np.array([["a"]]), "arrays of numbers"),
+    ],
+)
+def test_what_is_no_image_is_refused(x, says):
+    with pytest.raises(UserError, match=says):
+        as_images(x)
+
+
+def test_unlabeled_images_all_serve_to_learn():
+    splits = open_data(RNG.random((20, 8, 8)))
+    assert (len(splits.train), len(splits.test), splits.target) == (20, 0, None)
+    assert splits.range == (0.0, 1.0)
+    with pytest.raises(UserError, match="NaN"):
+        open_data(np.full((3, 4, 4), np.nan))
+    with pytest.raises(UserError, match="no images"):
+        open_data(np.zeros((0, 4, 4)))
+
+
+def test_labeled_images_are_split_and_match_their_labels():
+    y = np.array(list("abcde") * 8)
+    x = np.arange(40, dtype=np.uint8)[:, None, None] + np.full((40, 4, 4), 2, np.uint8)
+    splits = open_data((x, y))
+    assert (len(splits.train), len(splits.test)) == (32, 8)
+    for part in (splits.train, splits.test):
+        assert (part.factors["label"] == (part.x[:, 0, 0, 0] - 2) % 5).all()
+    with pytest.raises(UserError, match="as many labels"):
+        open_data((x, y[:5]))
+
+
+def test_sixteen_bits_are_kept_and_white_is_that_of_the_camera():
+    deep = RNG.integers(0, 4000, (4, 6, 6)).astype(np.uint16)
+    splits = open_data(deep)
+    assert splits.train.x.dtype == np.uint16
+    assert splits.range == (0, 4095)
+    x = to_float(torch.from_numpy(splits.train.x), splits.range)
+    np.testing.assert_allclose(x[:, 0].numpy() * 4095, deep, rtol=1e-6)
+    assert resize(splits.train.x, (3, 3)).dtype == np.uint16
+
+
+def test_an_npy_stays_on_disk_whatever_its_layout(tmp_path):
+    for number, x in enumerate(
+        (
+            RNG.integers(0, 255, (30, 8, 8, 3)).astype(np.uint8),
+            RNG.integers(0, 2, (30, 8, 8)).astype(np.uint8),
+            RNG.integers(0, 255, (30, 3, 8, 8)).astype(np.int64),
+            RNG.random((30, 8, 8)),
+        )
+    ):
+        path = tmp_path / f"{number}.npy"
+        np.save(path, x)
+        lazy, whole = open_data(path, size=(4, 6)).train.x, open_data(x, size=(4, 6)).train.x
+        assert isinstance(lazy, LazyImages)
+        assert isinstance(lazy.base, np.memmap)
+        assert (lazy.shape, lazy.dtype, len(lazy)) == (whole.shape, whole.dtype, len(whole))
+        rows = np.array([3, 3, 29, 0])
+        assert np.array_equal(lazy[rows], whole[rows])
+        assert np.array_equal(lazy.take(rows)[1:3], whole[rows][1:3])
+        assert np.array_equal(lazy[:], whole)
+
+
+def test_npz_and_npy(tmp_path):
+    x, y = RNG.integers(0, 255, (12, 6, 6)).astype(np.uint8), np.arange(12) % 3
+    np.savez(tmp_path / "a.npz", images=x, labels=y)
+    np.save(tmp_path / "b.npy", x)
+    assert len(open_data(str(tmp_path / "a.npz")).classes) == 3
+    assert open_data(tmp_path / "b.npy").target is None
+    assert (read_data(str(tmp_path / "a.npz")).x[:, 0] == x).all()
+    assert open_data(tmp_path / "b.npy", labels_from=y).classes == ["0", "1", "2"]
+    np.savez(tmp_path / "c.npz", other=x)
+    with pytest.raises(UserError, match="call the images"):
+        open_data(tmp_path / "c.npz")
+    np.save(tmp_path / "d.npy", np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UserError, match="cannot be read"):
+        open_data(tmp_path / "d.npy")
+    (tmp_path / "e.npy").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read"):
+        open_data(tmp_path / "e.npy")
+
+
+def test_evaluating_spares_the_data_and_its_range(sprites):
+    from unlabeled.encoders.base import build
+    from unlabeled.evaluation.evaluate import judge
+
+    x, y = sprites
+    as_bytes, as_floats = (open_data((v, y)) for v in (x * np.uint8(255), x * 200.0))
+    before = as_floats.train.x.copy()
+    encoder = build("small", 1, (64, 64)).eval()
+    a, b = (judge("", encoder, splits).figures for splits in (as_bytes, as_floats))
+    assert (as_floats.train.x == before).all()
+    assert a["linear"] == b["linear"]
+    assert a["similarity_gap"] == pytest.approx(b["similarity_gap"], abs=1e-6)
+
+
+def test_opening_spares_what_it_is_given():
+    splits = open_data(RNG.random((6, 8, 8)))
+    assert open_data(splits, size=(4, 4)).size == (4, 4)
+    assert splits.size == (8, 8)
+    assert read_data(splits, size=(4, 4)).x.shape == (6, 1, 4, 4)
+
+
+def test_names_of_labels_are_kept():
+    splits = open_data((RNG.random((20, 4, 4)), np.array(["dog", "cat"] * 10)))
+    assert splits.classes == ["cat", "dog"]
+    with pytest.warns(UserWarning, match="all labels are the same"):
+        assert open_data((RNG.random((20, 4, 4)), np.full(20, -1))).target is None
+
+
+class Pairs(torch.utils.data.Dataset):
+    def __init__(self, labeled: bool) -> None:
+        self.labeled = labeled
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, i: int):
+        x = torch.full((1, 5, 5), i / 10)
+        return (x, i % 2) if self.labeled else x
+
+
+def test_torch_datasets():
+    assert open_data(Pairs(False)).target is None
+    splits = open_data(Pairs(True))
+    assert splits.classes == ["0", "1"]
+    assert read_data(Pairs(True)).x[3, 0, 0, 0] == pytest.approx(0.3)
+
+
+def test_the_standard_unlabeled_torch_dataset():
+    data = torch.utils.data.TensorDataset(torch.rand(7, 3, 5, 5))
+    assert read_data(data).x.shape == (7, 3, 5, 5)
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    with pytest.raises(UserError, match="holds no images"):
+        open_data(tmp_path)
+    with pytest.raises(UserError, match=r"no data at 'nope'.*dsprites"):
+        open_data("nope")
+
+
+def test_sizes_and_channels_must_fit():
+    x = RNG.integers(0, 255, (4, 6, 6, 3)).astype(np.uint8)
+    assert open_data(x, channels=3, size=(12, 12)).train.x.shape == (4, 3, 12, 12)
+    with pytest.raises(UserError, match="channels"):
+        open_data(x, channels=1)
+    flat = np.full((2, 1, 6, 6), 77, np.uint8)
+    assert (resize(flat, (9, 4)) == 77).all()
+
+
+def test_batches_depend_on_seed_and_epoch_alone():
+    samples = open_data(RNG.random((10, 4, 4))).train
+
+    def order(seed, epoch):
+        batches = loader(samples, 3, seed)
+        batches.sampler.set_epoch(epoch)
+        return [row for batch in batches for row in batch.index.tolist()]
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}) == 4
+    assert len(set(order(0, 0))) == 9  # three full batches, no row twice
+
+
+def test_a_stopped_epoch_goes_on_where_it_was():
+    samples = open_data(RNG.random((10, 4, 4))).train
+    whole, rest = loader(samples, 3, 0), loader(samples, 3, 0, steps_done=(2, 1))
+    for epoch in (2, 3):
+        for batches in (whole, rest):
+            batches.sampler.set_epoch(epoch)
+        rows = [batch.index.tolist() for batch in whole]
+        assert [batch.index.tolist() for batch in rest] == (rows[1:] if epoch == 2 else rows)
+
+
+def test_labels_reach_a_batch_only_when_asked():
+    samples = open_data((RNG.random((20, 4, 4)), np.arange(20) % 2)).train
+    assert next(iter(loader(samples, 4, 0))).y is None
+    batch = next(iter(loader(samples, 4, 0, "label")))
+    assert (batch.y.numpy() == samples.factors["label"][batch.index]).all()

@@ -1,0 +1,266 @@
+"""Every objective refuses what cannot be meant, and so does every method's constructor."""
+
+import inspect
+import re
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from unlabeled import registry
+from unlabeled.cli.main import main
+from unlabeled.core import check_options
+from unlabeled.errors import UserError
+from unlabeled.objectives.checks import _rows
+from unlabeled.objectives.named import labeled_loss
+from unlabeled.training.config import TrainConfig
+from unlabeled.training.prepare import RECIPE_FIELDS
+from unlabeled.training.train import train
+
+NAMES = list(registry.listing("objectives"))
+SIZES = {"n": 4, "d": 8, "k": 3, "t": 5}
+
+
+def example(name, **sizes):
+    """Arguments of an objective as its annotations say, optional tensors included."""
+    function, given = registry.find("objectives", name), {}
+    for key, hint in get_type_hints(function).items():
+        if key != "return" and (rows := _rows(hint)):
+            shape = [(SIZES | sizes)[axis] for axis in rows.axes]
+            torch.manual_seed(len(given))
+            given[key] = torch.randint(0, 3, shape) if rows.whole else torch.rand(shape)
+    return function, given
+
+
+def tensors(name, kind=None):
+    hints = get_type_hints(registry.find("objectives", name))
+    found = {k: _rows(h) for k, h in hints.items() if k != "return" and _rows(h)}
+    return [k for k, rows in found.items() if kind is None or rows.whole == kind]
+
+
+def numbers(name):
+    hints = get_type_hints(registry.find("objectives", name))
+    return [k for k, hint in hints.items() if float in (hint, *get_args(hint))]
+
+
+def refused(function, given, *words):
+    """One sentence that names what is wrong."""
+    with pytest.raises(UserError) as error:
+        function(**given)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in (function.__name__, *words)), message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_is_accepted(name):
+    """A check that refuses everything would pass the other tests."""
+    function, given = example(name)
+    assert function(**given).isfinite()
+    needed = inspect.signature(function).parameters
+    some = {k: v for k, v in given.items() if needed[k].default is inspect.Parameter.empty}
+    assert function(*some.values()).isfinite()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_and_columns_that_would_broadcast_are_refused(name):
+    """Catches broadcasting (4, 8) with (4, 1), (1, 8) and (8,), a missing row, a further axis."""
+    function, given = example(name)
+    for key in tensors(name):
+        value = given[key]
+        for axis in range(value.ndim):
+            axes = _rows(get_type_hints(function)[key]).axes
+            if [a for k in tensors(name) for a in _rows(get_type_hints(function)[k]).axes].count(
+                axes[axis]
+            ) == 1:
+                continue  # of any length
+            for wrong in (value.narrow(axis, 0, 1), torch.cat([value, value], axis)):
+                refused(function, given | {key: wrong}, str(tuple(wrong.shape)))
+        for wrong in (value[0], value[None], value[..., None]):
+            refused(function, given | {key: wrong}, key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_rows_and_no_columns_are_refused(name):
+    """Catches the mean of nothing, which is NaN."""
+    for axis in ("n", "d", "t", "k"):
+        function, given = example(name, **{axis: 0})
+        hints = get_type_hints(function)
+        if any(
+            axis in _rows(hints[k]).axes and not _rows(hints[k]).optional for k in tensors(name)
+        ):
+            refused(function, given, f"of {axis} in")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_single_row_is_finite_or_refused(name):
+    """Catches VICReg's standard deviation and Barlow Twins' BatchNorm of one row."""
+    function, given = example(name, n=1)
+    given |= {"targets": torch.zeros(1, 3).long()} if "targets" in given else {}
+    if name in ("vicreg", "barlow_twins"):
+        refused(function, given, "at least 2")
+    else:
+        assert function(**given).isfinite()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_types_that_cannot_be_meant_are_refused(name):
+    """Catches labels compared as floats, rows of whole numbers, lists and arrays."""
+    function, given = example(name)
+    for key in tensors(name, True):
+        refused(function, given | {key: given[key].float()}, key, "whole numbers")
+        refused(function, given | {key: given[key] > 0}, key, "whole numbers")
+        for kind in (torch.uint8, torch.int32):
+            one, other = function(**given), function(**given | {key: given[key].to(kind)})
+            assert name == "predictive_hinge" or torch.equal(one, other)
+    for key in tensors(name, False):
+        refused(function, given | {key: (9 * given[key]).long()}, key, "floats")
+        refused(function, given | {key: given[key].to(torch.complex64)}, key, "floats")
+    for key in tensors(name):
+        refused(function, given | {key: given[key].numpy()}, key, "give a tensor")
+        refused(function, given | {key: given[key].tolist()}, key, "give a tensor")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_out_of_range_are_refused(name):
+    """Catches division by a temperature of 0, a negative margin that rewards collapse."""
+    function, given = example(name)
+    for key in numbers(name):
+        wrong = [float("nan"), float("inf"), -float("inf")]
+        if key != "log_partition":
+            wrong += [-1, -1e-9]
+        if key in ("temperature", "scale"):
+            wrong += [0, 0.0]
+        for value in wrong:
+            refused(function, given | {key: value}, key, str(value))
+    if name == "lmnn":
+        refused(function, given | {"weight": 1.5}, "weight", "1.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("triplet", "mining"), ("predictive", "among"), ("predictive_hinge", "among")],
+)
+def test_a_choice_that_is_not_there_is_refused(name, key):
+    """Catches a misspelled choice that silently means another."""
+    function, given = example(name)
+    refused(function, given | {key: "hrad"}, key, "hrad", "choose one of")
+
+
+@pytest.mark.parametrize("name", ["clip", "nce"])
+def test_a_learned_number_is_one_number(name):
+    """Catches a temperature for each column, which broadcasts."""
+    function, given = example(name)
+    key = {"clip": "scale", "nce": "log_partition"}[name]
+    refused(function, given | {key: torch.ones(8)}, key, "one number")
+    assert function(**given | {key: torch.ones(())}).isfinite()
+
+
+@pytest.mark.parametrize("name", ["n_pair", "contrastive"])
+def test_labeled_rows_need_as_many_labels(name):
+    """Catches pairs drawn from the first rows only, the others dropped."""
+    refused(labeled_loss, {"name": name, "z": torch.rand(8, 3), "y": torch.zeros(4).long()}, "(4,)")
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes a device wait: a tensor's value becomes a number of Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checking_makes_no_device_wait(name):
+    """Catches a check that reads values, such as the largest label: the GPU would idle."""
+    function, given = example(name)
+    inner = inspect.unwrap(function, stop=lambda f: not hasattr(f, "__wrapped__"))
+    with Waits() as unchecked:
+        inner(**given)
+    with Waits() as checked:
+        function(**given)
+    assert checked.count == unchecked.count
+
+
+METHODS = {name: registry.find("methods", name) for name in registry.listing("methods")}
+ZERO_IS_MEANT = [("metric", "dim"), ("simclr", "dim")]
+"""There the features themselves are compared."""
+OPTIONS = [
+    (name, key, str(option.annotation))
+    for name, method in METHODS.items()
+    for key, option in inspect.signature(method).parameters.items()
+    if any(kind in str(option.annotation) for kind in ("int", "float"))
+    and not any(kind in str(option.annotation) for kind in ("tuple", "Literal", "Among"))
+]
+
+
+@pytest.mark.parametrize(("name", "key", "kind"), OPTIONS)
+def test_numbers_that_no_method_can_mean_are_refused(name, key, kind):
+    """Catches `--temperature -1`, negative weights, a momentum of 1.5: training went on."""
+    wrong = [-1, float("nan"), float("inf")]
+    if "temperature" in key:
+        wrong += [0, 0.0]
+    if "momentum" in key or key == "share":
+        wrong += [1.5]
+    if "float" not in kind:
+        wrong += [2.5]
+    if key in ("dim", "width", "hidden", "classes") and (name, key) not in ZERO_IS_MEANT:
+        wrong += [0]
+    for value in wrong:
+        if inspect.isclass(METHODS[name]):
+            with pytest.raises(UserError, match=f"^{key} is {value}, but must be"):
+                METHODS[name](torch.nn.Identity(), **{key: value})
+        else:
+            with pytest.raises(UserError, match=f"^{key} is {value}, but must be"):
+                METHODS[name]("nowhere", **{key: value})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_defaults_and_recipes_are_accepted(name):
+    """Catches a bound that refuses what the method itself proposes."""
+    method = METHODS[name]
+    known = inspect.signature(method).parameters
+    for options in (
+        {k: p.default for k, p in known.items()},
+        *vars(method).get("recipes", {}).values(),
+    ):
+        check_options(method, options)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_option_has_the_name_of_an_argument_of_training(name):
+    """Catches an option that no flag and no keyword can reach; `train vat` ended in a traceback."""
+    if inspect.isclass(METHODS[name]):
+        own = set(inspect.signature(METHODS[name]).parameters) - {"encoder"}
+        assert not own & {
+            *inspect.signature(train).parameters,
+            *inspect.signature(TrainConfig).parameters,
+            *RECIPE_FIELDS,
+        }
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "simclr --temperature 0",
+        "metric --margin -0.1",
+        "vat --epsilon 0",
+        "simclr_v2 --temperature 0",
+    ],
+)
+def test_the_command_refuses_them_in_one_sentence(flags, tmp_path, monkeypatch, capsys):
+    """Exit code 2, and no run folder is begun."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", x=np.zeros((20, 8, 8), np.uint8), y=np.arange(20) % 2)
+    method, *rest = flags.split()
+    assert main(["train", method, "--data", "data.npz", *rest]) == 2
+    assert re.fullmatch(
+        r"unlabeled: \w+ is -?[\d.]+, but must be [a-z0-9 ]+\n", capsys.readouterr().err
+    )
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,527 @@
+"""The page to explore images by: its numbers against plain loops, its content, its clicks."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import browser
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import unlabeled as ul
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
+from unlabeled.evaluation import structure
+from unlabeled.report import explore as page
+from unlabeled.report.explore import explore
+from unlabeled.runs.run import Run
+
+
+def blobs(n=120, d=8, groups=3, spread=0.05, seed=0):
+    """Features around orthogonal directions, and which."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(groups, size=n)
+    return (np.eye(d)[y] + spread * rng.normal(size=(n, d))).astype(np.float32), y
+
+
+def cosine(a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def raw_run(tmp_path, channels=3, size=(8, 8), span=(0.0, 1.0)):
+    """A run whose features are the pixels themselves."""
+    encoder = build("raw", channels, size)
+    inputs = {
+        "encoder": "raw",
+        "args": {},
+        "dim": encoder.dim,
+        "channels": channels,
+        "size": list(size),
+        "range": list(span),
+    }
+    return Run(tmp_path / "raw", encoder, {"method": "none"}, inputs)
+
+
+def images(n=30, channels=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (n, channels, 8, 8), dtype=np.uint8)
+
+
+def read_page(path: Path):
+    text = path.read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    sheets = re.findall(r'class="sheet">(.*?)</script>', text)
+    return json.loads(found[1]), [Image.open(io.BytesIO(base64.b64decode(s))) for s in sheets]
+
+
+def unpack(text, dtype, *shape):
+    return np.frombuffer(base64.b64decode(text), dtype).reshape(*shape)
+
+
+def test_neighbors_equal_a_loop():
+    z, _ = blobs(40, spread=1.0)
+    similarity, rows = structure.neighbors(z, 5)
+    for i in range(len(z)):
+        all_ = [(cosine(z[i], z[j]), j) for j in range(len(z)) if j != i]
+        best = sorted(all_, reverse=True)[:5]
+        assert [j for _, j in best] == rows[i].tolist()
+        np.testing.assert_allclose(similarity[i], [s for s, _ in best], atol=1e-5)
+
+
+def test_neighbors_of_a_image_never_hold_itself():
+    z = np.ones((30, 4), np.float32)
+    _, rows = structure.neighbors(z, 12)
+    assert rows.shape == (30, 12)
+    assert (rows != np.arange(30)[:, None]).all()
+    assert structure.neighbors(z[:3], 12)[1].shape == (3, 2)
+
+
+@pytest.mark.parametrize("groups", [3, 5])
+def test_clusters_find_the_groups_and_their_number(groups):
+    z, y = blobs(200, groups=groups)
+    found = structure.cluster(z, seed=1)
+    assert len(found) == groups
+    sizes = np.bincount(found.labels)
+    assert (np.diff(sizes) <= 0).all()
+    for label in range(groups):
+        assert len(np.unique(y[found.labels == label])) == 1
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    for label, examples in enumerate(found.examples):
+        members = np.flatnonzero(found.labels == label)
+        center = unit[members].mean(0)
+        away = {i: np.linalg.norm(unit[i] - center) for i in members}
+        nearest = sorted(away, key=away.get)[: structure.EXAMPLES]
+        np.testing.assert_allclose([away[i] for i in examples], [away[i] for i in nearest], 1e-3)
+
+
+def test_clusters_are_as_many_as_asked_unless_images_are_the_same():
+    z, _ = blobs(60, spread=0.5)
+    assert len(structure.cluster(z, 7)) == 7
+    twins = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
+    found = structure.cluster(twins, 6)
+    assert len(found) == 4
+    assert set(found.labels) == set(range(4))
+
+
+def naive_duplicates(z, x):
+    z = z.astype(np.float64) - z.mean(0, dtype=np.float64)
+    linked = {i: {i} for i in range(len(z))}
+    for i in range(len(z)):
+        for j in range(len(z)):
+            contrast = max(min(x[i].std(), x[j].std()), structure.FAINT)
+            near = np.sqrt(((x[i] - x[j]) ** 2).mean()) <= structure.CONTRAST * contrast
+            if i != j and near and cosine(z[i], z[j]) >= structure.ALIKE:
+                both = linked[i] | linked[j]
+                for member in both:
+                    linked[member] = both
+    return {tuple(sorted(group)) for group in linked.values() if len(group) > 1}
+
+
+def test_near_duplicates_equal_a_loop():
+    rng = np.random.default_rng(0)
+    x = rng.random((20, 1, 16, 16)).astype(np.float32)
+    x[3], x[11] = x[7] + 0.01, x[7] - 0.01
+    x[5] = np.clip(x[0] + 0.02 * rng.normal(size=x[0].shape), 0, 1)
+    z = x.reshape(20, -1)[:, :100].copy()
+    found = structure.near_duplicates(z, x)
+    assert [group.tolist() for group in found] == [[3, 7, 11], [0, 5]]
+    assert {tuple(group.tolist()) for group in found} == naive_duplicates(z, x)
+
+
+def test_alike_features_alone_make_no_duplicates():
+    x = np.random.default_rng(0).random((30, 3, 16, 16)).astype(np.float32)
+    z, _ = blobs(30, spread=1e-3)
+    assert structure.near_duplicates(z, x) == []
+
+
+def test_outliers_equal_a_loop():
+    z, _ = blobs(80, spread=0.02)
+    z[17], z[40] = -z[17], -z[40] + 0.2
+    similarity, _ = structure.neighbors(z)
+    rows, scores = structure.outliers(similarity)
+    mean = []
+    for i in range(len(z)):
+        away = sorted(1 - cosine(z[i], z[j]) for j in range(len(z)) if j != i)
+        mean.append(np.mean(away[:10]))
+    off = np.array(mean) - np.median(mean)
+    robust = off / (1.4826 * np.median(np.abs(off)))
+    assert set(rows[:2]) == {17, 40}
+    assert set(rows) == set(np.flatnonzero(robust >= 3.5))
+    np.testing.assert_allclose(scores, robust[rows], rtol=1e-2)
+
+
+@pytest.mark.parametrize("layout", ["pca", "tsne"])
+@pytest.mark.parametrize("shape", [(3, 5), (60, 1), (60, 8)])
+def test_maps_are_seeded_finite_and_within_one(layout, shape):
+    z = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    xy = structure.place(z, layout, seed=3)
+    assert xy.shape == (shape[0], 2)
+    assert np.abs(xy).max() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(xy, structure.place(z, layout, seed=3))
+
+
+def test_a_map_keeps_groups_together():
+    z, y = blobs(90)
+    xy = structure.place(z, "tsne")
+    away = np.linalg.norm(xy[:, None] - xy[None], axis=2) + 9 * np.eye(len(z))
+    assert (y[away.argmin(1)] == y).mean() > 0.98
+
+
+def test_umap_is_taken_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(structure, "find_spec", lambda name: object())
+    assert structure.choose_layout("auto", 100) == "umap"
+    monkeypatch.setattr(structure, "find_spec", lambda name: None)
+    assert structure.choose_layout("auto", 100) == "tsne"
+    assert structure.choose_layout("auto", 20_001) == "pca"
+    with pytest.raises(UserError, match=r"pip install 'unlabeled\[umap\]'"):
+        structure.choose_layout("umap", 100)
+    with pytest.raises(UserError, match="choose one of"):
+        structure.choose_layout("circle", 100)
+
+
+def test_the_page_holds_what_was_computed(trained, sprites, tmp_path):
+    x, y = sprites
+    out = tmp_path / "page.html"
+    told = explore(trained, (x[:150], y[:150]), out, layout="pca", clusters=4, seed=2)
+    data, sheets = read_page(out)
+    assert told["bytes"] == out.stat().st_size
+    assert (told["images"], told["clusters"], told["layout"]) == (150, 4, "pca")
+    z = trained.embed(x[:150])
+    similarity, rows = structure.neighbors(z)
+    np.testing.assert_array_equal(unpack(data["neighbors"], "<u4", 150, 12), rows)
+    np.testing.assert_array_equal(unpack(data["similarity"], "<f4", 150, 12), similarity)
+    np.testing.assert_array_equal(
+        unpack(data["xy"], "<f4", 150, 2), structure.place(z, "pca", seed=2)
+    )
+    grouped = structure.cluster(z, 4, seed=2)
+    np.testing.assert_array_equal(unpack(data["clusters"], "u1", 150), grouped.labels)
+    assert data["examples"] == [found.tolist() for found in grouped.examples]
+    (factor,) = data["factors"]
+    np.testing.assert_array_equal(unpack(factor["codes"], "<i4", 150), y[:150])
+    width, height = data["tile"]
+    columns, per_column = data["sheet"]
+    for i in (0, 71, 149):
+        sheet = np.asarray(sheets[i // (columns * per_column)].convert("L")).astype(float) / 255
+        at = i % (columns * per_column)
+        top, left = at // columns * height, at % columns * width
+        shown = sheet[top : top + height, left : left + width]
+        assert np.abs(shown - x[i] / max(x.max(), 1)).mean() < 0.03
+
+
+def test_the_page_needs_nothing_else(tmp_path):
+    out = tmp_path / "page.html"
+    explore(raw_run(tmp_path), images(), out, layout="pca")
+    text = out.read_text(encoding="utf-8")
+    assert not re.search(r"https?://|\ssrc=|@import|url\(", text)
+    assert "{{" not in text.replace("${{", "")
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype", "high"),
+    [(1, np.uint8, 255), (2, np.float32, 1), (3, np.float32, 7), (4, np.uint8, 255)],
+)
+def test_any_channels_and_types_have_thumbnails(channels, dtype, high):
+    rng = np.random.default_rng(0)
+    x = (rng.random((12, channels, 40, 20)) * high).astype(dtype)
+    tiles, small = page.thumbnails(x, (0.0, float(high)))
+    shown = 3 if channels >= 3 else 1
+    assert tiles.shape == (12, 40, 20, shown)
+    assert small.shape == (12, shown, 16, 16)
+    expected = x[:, :shown].transpose(0, 2, 3, 1).astype(float) * 255 / high
+    assert np.abs(tiles - expected).max() <= 0.51
+
+
+def test_large_images_are_shown_small_and_read_in_blocks():
+    class Lazy:
+        shape, dtype, most = (1100, 3, 60, 256), np.dtype(np.uint8), 0
+
+        def __len__(self):
+            return self.shape[0]
+
+        def __getitem__(self, rows):
+            n = len(range(*rows.indices(len(self))))
+            self.most = max(self.most, n)
+            return np.full((n, *self.shape[1:]), 200, np.uint8)
+
+    x = Lazy()
+    tiles, _ = page.thumbnails(x, (0, 1))
+    assert tiles.shape == (1100, 30, 128, 3)
+    assert (tiles == 200).all()
+    assert x.most <= page.BLOCK
+
+
+HOSTILE = [
+    "</script><img src=x onerror=alert(1)>.png",
+    "quote\"'`${1}\\.png",
+    "線\u2028\u2029 & <b>bold<!--.png",
+    "{{sheets}}{{digest}}.png",
+    "\udcff.png",
+]
+
+
+def hostile_page(tmp_path):
+    x = images(40)
+    names = [HOSTILE[i] if i < len(HOSTILE) else f"plain/{i}.png" for i in range(len(x))]
+    samples = ul.data.Samples(x, names=names)
+    run = raw_run(tmp_path)
+    out = tmp_path / "hostile.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(run), "read", lambda *_: samples)
+        explore(run, "<img src=x onerror=alert(1)>", out, layout="pca", clusters=3)
+    return out, names
+
+
+def test_names_stay_data(tmp_path):
+    out, names = hostile_page(tmp_path)
+    text = out.read_text(encoding="utf-8")
+    data, _ = read_page(out)
+    assert data["names"] == names
+    assert "onerror" not in text.replace("\\u003e", ">").split('id="data">')[0]
+    assert text.count("</script>") == 2 + text.count('class="sheet">')
+    assert text.isascii() or all(
+        name not in text for name in ("\u2028", "\u2029", "線", "<img src=x")
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"out": "page.pdf"}, "name a .html file"),
+        ({"data": images(2)}, "needs at least 3 images"),
+        ({"layout": "circle"}, "no layout 'circle'"),
+        ({"clusters": 1}, "choose from 2 to 29"),
+        ({"clusters": 30}, "choose from 2 to 29"),
+        ({"seed": -1}, "from 0 to"),
+        ({"data": np.full((9, 3, 8, 8), 7, np.uint8)}, "collapsed"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_sentence(change, match, tmp_path):
+    given = {"data": images(), "out": "page.html", "layout": "pca", "clusters": None} | change
+    out = tmp_path / given.pop("out")
+    with pytest.raises(UserError, match=match):
+        explore(raw_run(tmp_path), given.pop("data"), out, **given)
+    assert not out.exists()
+
+
+def test_features_that_are_not_finite_are_refused(tmp_path):
+    run = raw_run(tmp_path)
+    run.encoder.summary = torch.nn.Sequential(torch.nn.Flatten(), Broken())
+    with pytest.raises(UserError, match="NaN or infinite"):
+        explore(run, images(), tmp_path / "page.html")
+
+
+class Broken(torch.nn.Module):
+    def forward(self, x):
+        return x / 0
+
+
+def oklab(linear):
+    """Linear sRGB (N, 3) to OKLab (Ottosson 2020), where distance is what the eye sees."""
+    cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    lab = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+    return np.cbrt(linear @ cones.T) @ lab.T
+
+
+# Machado, Oliveira & Fernandes 2009, severity 1, on linear sRGB.
+SIGHTS = {
+    "full": np.eye(3),
+    "red-blind": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "green-blind": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_the_colors_stay_apart(sight):
+    text = Path(page.__file__).with_name("explore.html").read_text(encoding="utf-8")
+    colors = re.findall(r"#[0-9a-f]{6}", text.partition("const PALETTE = [")[2].partition("]")[0])
+    srgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colors])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = oklab(np.clip(linear @ np.array(SIGHTS[sight]).T, 0, 1))
+    away = np.linalg.norm(seen[:, None] - seen[None], axis=2) + np.eye(len(seen))
+    assert len(colors) == 12
+    assert away.min() > 0.08  # four times what the eye just tells apart
+
+
+# ---- In a browser -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if browser.find() is None:
+        pytest.skip("no Chromium here: install chromium or google-chrome")
+    with browser.Browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shown(trained, sprites, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shown") / "sprites"
+    folder.mkdir()
+    for i, image in enumerate(sprites[0][:80]):
+        array = (image > 0).astype(np.uint8) * 255
+        Image.fromarray(array).save(folder / f"{('square', 'ellipse', 'heart')[i % 3]}-{i:03}.png")
+    # Copies of one image, which the page shall find.
+    shutil.copy(folder / "square-000.png", folder / "zz-copy.png")
+    out = folder.parent / "page.html"
+    told = explore(trained, folder, out, layout="tsne", clusters=4)
+    names = sorted(path.name for path in folder.iterdir())
+    z = trained.embed(folder)
+    return out, told, names, z
+
+
+def on_screen(chromium, i):
+    return chromium.js(
+        "(() => { const box = document.getElementById('map').getBoundingClientRect();"
+        f" const [x, y] = explorer.at({i}); return [box.x + x, box.y + y]; }})()"
+    )
+
+
+def listed(chromium, selector):
+    return chromium.js(
+        f"[...document.querySelectorAll('{selector} .pic')].map((p) => Number(p.dataset.image))"
+    )
+
+
+def loneliest(chromium, n):
+    """An image that no other lies on."""
+    at = np.array([on_screen(chromium, i) for i in range(n)])
+    away = np.linalg.norm(at[:, None] - at[None], axis=2) + 1e9 * np.eye(n)
+    return int(away.min(1).argmax())
+
+
+def test_clicks_do_what_they_promise(chromium, shown):
+    out, told, names, z = shown
+    n = len(names)
+    chromium.open(out)
+    unit = (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float64)
+    cosines = unit @ unit.T - 9 * np.eye(n)
+
+    def is_selected(i):
+        assert chromium.js("explorer.state().selected") == i
+        assert chromium.js("document.querySelector('#content h2').textContent") == names[i]
+        found = listed(chromium, "#neighbors")
+        np.testing.assert_allclose(cosines[i, found], np.sort(cosines[i])[::-1][:12], atol=1e-5)
+        return found
+
+    image = loneliest(chromium, n)
+    chromium.move(*on_screen(chromium, image))
+    assert chromium.js("document.querySelector('#card p').textContent") == names[image]
+    chromium.click(*on_screen(chromium, image))
+    found = is_selected(image)
+
+    chromium.click_on(f"#neighbors [data-image='{found[4]}']")
+    is_selected(found[4])
+    chromium.key("ArrowRight")
+    chromium.key("ArrowRight")
+    chromium.key("ArrowDown")
+    walked = int(chromium.js("document.activeElement.dataset.image"))
+    assert walked == listed(chromium, "#neighbors")[5]
+    assert chromium.js("explorer.state().hovered") == walked
+    chromium.key("Enter")
+    is_selected(walked)
+    chromium.js("history.back()")
+    chromium.until(f"explorer.state().selected === {found[4]}")
+
+    chromium.key("Escape")
+    assert chromium.js("explorer.state().selected") == -1
+    labels = structure.cluster(z, 4).labels
+    chromium.click_on(".group:nth-child(2) .row")
+    assert chromium.js("explorer.state().focus") == np.flatnonzero(labels == 1).tolist()
+    assert chromium.js("document.querySelectorAll('.group').length") == told["clusters"]
+
+    chromium.click_on("#search")
+    chromium.type("HEART")
+    hearts = [i for i, name in enumerate(names) if "heart" in name]
+    assert chromium.js("explorer.state().focus") == hearts
+    assert listed(chromium, "#content") == hearts
+    chromium.key("Enter")
+    is_selected(hearts[0])
+    chromium.key("Escape")
+    assert chromium.js("explorer.state().focus") is None
+    assert chromium.js("document.getElementById('search').value") == ""
+
+    chromium.click_on("[data-tab=duplicates]")
+    copies = [names.index("square-000.png"), names.index("zz-copy.png")]
+    assert set(copies) <= set(listed(chromium, "#content"))
+    assert chromium.errors == []
+
+
+def test_the_map_zooms_and_moves(chromium, shown):
+    out, _, _, _ = shown
+    chromium.open(out)
+    x, y = on_screen(chromium, 5)
+    before = chromium.js("explorer.state()")
+    chromium.wheel(x, y, -400)
+    chromium.until("explorer.state().zoom > 1.2")
+    chromium.frames()
+    np.testing.assert_allclose(on_screen(chromium, 5), (x, y), atol=0.5)
+    send = chromium.send
+    held = {"button": "left", "buttons": 1}
+    send("Input.dispatchMouseEvent", type="mousePressed", x=300, y=300, clickCount=1, **held)
+    send("Input.dispatchMouseEvent", type="mouseMoved", x=360, y=330, **held)
+    send("Input.dispatchMouseEvent", type="mouseReleased", x=360, y=330, clickCount=1, **held)
+    chromium.frames()
+    np.testing.assert_allclose(on_screen(chromium, 5), (x + 60, y + 30), atol=0.5)
+    assert chromium.js("explorer.state().selected") == before["selected"] == -1
+    chromium.click_on("#fit")
+    chromium.until("Math.abs(explorer.state().zoom - 1) < 1e-6")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_nothing_is_cut_off(chromium, shown, width, height):
+    out, *_ = shown
+    chromium.screen(width, height, mobile=width < 500)
+    chromium.open(out)
+    for view in ("", "openTab('duplicates')", "openTab('about')", "select(3)"):
+        chromium.js(view or "0")
+        chromium.frames()
+        assert chromium.js("document.documentElement.scrollWidth") <= width
+        cut = chromium.js(
+            "[...document.querySelectorAll('button, input, h1, h2, p, dd, select')].filter((e) => {"
+            " const b = e.getBoundingClientRect();"
+            " return b.width && (b.left < 0 || b.right > innerWidth + 0.5);"
+            "}).map((e) => e.outerHTML)"
+        )
+        assert cut == []
+    chromium.screen(1440, 900)
+
+
+def test_names_never_become_markup_and_nothing_is_fetched(chromium, tmp_path):
+    out, names = hostile_page(tmp_path)
+    chromium.errors.clear()
+    chromium.requests.clear()
+    chromium.js("window.onerror = null")
+    chromium.open(out)
+    for i in range(len(HOSTILE)):
+        chromium.js(f"select({i})")
+        told = chromium.js("document.querySelector('#content h2').textContent")
+        assert told in (names[i], names[i].replace("\udcff", "\ufffd"))
+    assert chromium.js("document.querySelectorAll('img, b:not(.row b)').length") == 0
+    assert chromium.errors == []
+    assert all(url.startswith(("file:", "data:", "about:")) for url in chromium.requests)
