@@ -16,7 +16,7 @@ class Notice(UserWarning):
 
 def notice(message: str) -> None:
     """Tell the user something; the work goes on."""
-    warnings.warn(message, Notice, stacklevel=3)
+    warnings.warn(message, Notice, stacklevel=2)  # of this package: others are silenced
 
 
 class Stopped(KeyboardInterrupt):
