@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
+from unlabeled.data.targets import Classes, Numbers, Target
+from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video
 
 PARTNER = "partner"
 """The factor that holds what belongs to each image in paired data, (N, …)."""
@@ -161,6 +163,41 @@ class Splits:
             return self
         train, test = (part.labeled(factor) for part in (self.train, self.test))
         return replace(self, train=train, test=test)
+
+    @property
+    def modality(self) -> Modality:
+        """What kind of data it holds."""
+        if PARTNER in self.train.factors:
+            shape = self.train.factors[PARTNER].shape[2:]
+            second = (
+                Text(self.vocabulary, shape[-1], tokenizer=self.tokenizer)
+                if self.tokenizer
+                else Images(1, shape)
+            )
+            return Pairs(self._images(), second)
+        if self.vocabulary:
+            return Text(self.vocabulary, self.size[1], self.size[0], self.tokenizer)
+        if self.rate:
+            return Audio(self.rate, self.size[1], self.channels)
+        if {"shot", "frame"} <= set(self.train.factors):
+            return Video(self._images())
+        return self._images()
+
+    def _images(self) -> Images:
+        return Images(self.channels, self.size, self.range, self.stored)
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """What can be predicted, by the name of the factor: classes or numbers."""
+        targets: dict[str, Target] = {}
+        for name, values in self.train.factors.items():
+            if name in self.numbers:
+                targets[name] = Numbers(self.numbers[name])
+            elif name not in (PARTNER, "frame") and values.dtype.kind != "f":
+                names = self.train.classes.get(name, [])
+                names = self.classes or names if name == self.target else names
+                targets[name] = Classes(tuple(names))
+        return targets
 
     @property
     def channels(self) -> int:

@@ -1,0 +1,192 @@
+"""What kind of data a data set holds: images, audio, text, video or pairs.
+
+Every data set declares one of these types, every method and encoder the types that it takes, and
+`unlabeled.training.prepare` checks once that they fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+DTYPES = ("mask", "uint8", "uint16", "float32")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images (N, channels, height, width).
+
+    Args:
+        channels: number of channels.
+        size: height and width in pixels.
+        value_range: black and white of uint16 and float32 images; uint8 is always 0 and 255.
+        dtype: what the images were given as: uint8, uint16, float32, or a mask of 0 and 1, which
+            is stored as uint8 of 0 and 255.
+    """
+
+    channels: int
+    size: tuple[int, int]
+    value_range: tuple[float, float] = (0.0, 1.0)
+    dtype: str = "uint8"
+
+    noun: ClassVar[str] = "images"
+
+    @property
+    def encoder_input(self) -> Images:
+        """The images themselves."""
+        return self
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Recordings, float32 (N, channels, 1, length) in [−1, 1]; shorter ones end in zeros.
+
+    Args:
+        sample_rate: samples per second.
+        length: samples of a recording.
+        channels: number of channels.
+    """
+
+    sample_rate: int
+    length: int
+    channels: int = 1
+
+    noun: ClassVar[str] = "recordings"
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a recording as an encoder receives it."""
+        return 1, self.length
+
+    @property
+    def encoder_input(self) -> Audio:
+        """The recordings themselves."""
+        return self
+
+
+@dataclass(frozen=True)
+class Text:
+    """Texts in tokens: (N, sentences, length), padded at the end.
+
+    Args:
+        vocabulary: number of tokens.
+        length: tokens of a sentence, or of a text where that is one row.
+        sentences: number of consecutive sentences in a sample.
+        tokenizer: as JSON of the library tokenizers.
+    """
+
+    vocabulary: int
+    length: int
+    sentences: int = 1
+    tokenizer: str = ""
+
+    noun: ClassVar[str] = "texts"
+    channels: ClassVar[int] = 1
+    value_range: ClassVar[tuple[float, float]] = (0.0, 65_535.0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Sentences, and tokens of each."""
+        return self.sentences, self.length
+
+    @property
+    def encoder_input(self) -> Text:
+        """The texts themselves."""
+        return self
+
+
+@dataclass(frozen=True)
+class Video:
+    """Frames of videos, in order; the factors "shot" and "frame" say which frame is which.
+
+    Args:
+        frames: what each frame is.
+    """
+
+    frames: Images
+
+    noun: ClassVar[str] = "frames"
+
+    @property
+    def encoder_input(self) -> Images:
+        """One frame."""
+        return self.frames
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Samples with one or more partners each, such as images with captions.
+
+    Args:
+        first: the samples, which the encoder receives.
+        second: their partners.
+    """
+
+    first: Images | Audio | Text
+    second: Images | Audio | Text
+
+    noun: ClassVar[str] = "pairs"
+
+    @property
+    def encoder_input(self) -> Images | Audio | Text:
+        """The first of each pair."""
+        return self.first
+
+
+EncoderInput = Images | Audio | Text
+"""What an encoder can receive; `modality.encoder_input` of each modality is one of these."""
+Modality = Images | Audio | Text | Video | Pairs
+
+KINDS: dict[str, type[EncoderInput]] = {"images": Images, "audio": Audio, "text": Text}
+
+
+def to_json(modality: EncoderInput) -> dict[str, Any]:
+    """A record of what an encoder receives; a tokenizer is left out, since it has its own file."""
+    kind = next(name for name, cls in KINDS.items() if isinstance(modality, cls))
+    fields = asdict(modality)
+    fields.pop("tokenizer", None)
+    return {"kind": kind} | {
+        name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()
+    }
+
+
+def from_json(record: Any, tokenizer: str = "") -> EncoderInput:
+    """The modality that `to_json` recorded.
+
+    Args:
+        record: what was read from the file; nothing about it is trusted.
+        tokenizer: of texts.
+
+    Raises:
+        ValueError: a field is missing, unknown, of another type or out of range.
+    """
+    if not isinstance(record, dict) or record.get("kind") not in KINDS:
+        raise ValueError("kind")
+    values = dict(record)
+    kind = values.pop("kind")
+    counts = {"images": ("channels",), "audio": ("sample_rate", "length", "channels")}
+    for name in counts.get(kind, ("vocabulary", "length", "sentences")):
+        _require(name, type(values.get(name)) is int and 1 <= values[name] <= 1 << 24)
+    if kind == "images":
+        size: Any = values.get("size")
+        ends: Any = values.get("value_range")
+        _require("size", _is_list_of(size, (int,)) and all(1 <= side <= 1 << 24 for side in size))
+        _require("value_range", _is_list_of(ends, (int, float)) and -1e30 <= ends[0] <= ends[1])
+        _require("value_range", ends[1] <= 1e30)
+        _require("dtype", values.get("dtype") in DTYPES)
+        values |= {"size": tuple(size), "value_range": (float(ends[0]), float(ends[1]))}
+    try:
+        modality = KINDS[kind](**values)
+    except TypeError as error:  # a field that this kind does not have
+        raise ValueError(kind) from error
+    return replace(modality, tokenizer=tokenizer) if isinstance(modality, Text) else modality
+
+
+def _is_list_of(value: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(v) in types for v in value)
+
+
+def _require(field: str, holds: bool) -> None:
+    if not holds:
+        raise ValueError(field)
