@@ -207,6 +207,8 @@ class Method(nn.Module):
     """Options that its encoder is built with, besides the user's."""
     may_be_zero: ClassVar[tuple[str, ...]] = ()
     """Whole-number options that may be 0, besides those whose default is 0 or None."""
+    inexact_across_processes: ClassVar[str] = ""
+    """Why the gradient of several processes is not that of one with the same batch, where so."""
     recipe: ClassVar[Recipe] = Recipe()
     """The paper's, or what we found good; the file says which."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}

@@ -2,7 +2,6 @@
 
 import builtins
 import copy
-import inspect
 import os
 import shutil
 import subprocess
@@ -13,128 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 import unlabeled as ul
-from unlabeled import parallel, registry
-from unlabeled.augmentations import RandomAffine
-from unlabeled.core import Batch, Method
-from unlabeled.encoders.base import build
+from unlabeled import parallel
 from unlabeled.errors import UserError
-
-ROWS = 16
-SAMPLERS = ("rbm", "helmholtz")
-"""They draw within their loss, so that many processes agree with one in expectation only."""
-
-
-def make(name: str) -> Method:
-    torch.manual_seed(0)
-    cls = registry.find("methods", name)
-    channels = 3 if cls.needs_color else 1
-    texts = cls.reads in ("words", "sentences")
-    size = (4, 12) if texts else (32, 32)
-    shape = (channels, *size)
-    chosen = {"classes": 3, "augment": RandomAffine(), "shape": shape, "images": 40, "splits": 1}
-    chosen |= {
-        "threshold": 0.34,
-        "partner_shape": (2, 8),
-        "vocabulary": 300,
-        "dropout": 0.0,
-        "view": "synonyms",
-    }  # little above chance, so that some rows are surer
-    arguments = {k: v for k, v in chosen.items() if k in inspect.signature(cls).parameters}
-    narrow = {"small": {"width": 2}, "patches": {"width": 2}, "unet": {"width": 8}}
-    options = cls.encoder_args | narrow.get(cls.network, {})
-    if texts:
-        options |= {"vocabulary": 300, "width": 16, "layers": 1, "dropout": 0.0}
-    method = cls(build(cls.network, channels, size, **options), **arguments)
-    method.progress = 0.8  # when all terms of a loss have set in
-    return method
-
-
-def views_of(method: Method):
-    g = torch.Generator().manual_seed(1)
-    if method.reads in ("words", "sentences"):
-        x = torch.randint(0, 300, (ROWS, 1, 4, 12), generator=g) / 65_535
-        torch.manual_seed(2)
-        return method.views(Batch(x, torch.arange(ROWS)))
-    x = (torch.rand(ROWS, 3 if method.needs_color else 1, 32, 32, generator=g) > 0.7).float()
-    y = torch.arange(ROWS) % 3
-    if method.recipe.labeled_fraction:
-        y[::2] = -1
-    if method.reads == "pairs":
-        y = torch.randint(5, 300, (ROWS, 2, 8), generator=g)
-        y[1::4], x[3] = y[0, 0], x[10]  # equal captions, and images, in several processes
-    given = y if method.supervised or method.reads == "pairs" else None
-    torch.manual_seed(2)
-    return method.views(Batch(x, torch.arange(ROWS), given))
-
-
-def part_of(view, rank: int, world: int):
-    """The rows of one process, of different content each; what is no batch belongs to all."""
-    if isinstance(view, list | tuple):
-        return [part_of(v, rank, world) for v in view]
-    return view.chunk(world)[rank] if torch.is_tensor(view) and len(view) == ROWS else view
-
-
-def gradient(method: Method, views) -> torch.Tensor:
-    torch.manual_seed(3)
-    total = sum(loss for _, loss in method.optimizer_steps(views))
-    parameters = [p for p in method.parameters() if p.requires_grad]
-    found = torch.autograd.grad(total, parameters, allow_unused=True)
-    return torch.cat(
-        [
-            (torch.zeros_like(p) if g is None else g).flatten()
-            for p, g in zip(parameters, found, strict=True)
-        ]
-    )
-
-
-def work(rank: int, world: int, names: list[str], place: str) -> None:
-    """One process: its gradient of every method, averaged as DDP does; then ten steps' state."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=world)
-    found = {}
-    for name in names:
-        method = make(name)
-        parallel.synchronize(method)
-        views = part_of(views_of(method), rank, world)
-        mean = gradient(method, views) / world
-        dist.all_reduce(mean)
-        with torch.no_grad():
-            for _ in range(10):
-                torch.manual_seed(rank)  # other draws in each process, as in training
-                method.loss(views)
-                method.update()
-        state = {k: v for k, v in method.state_dict().items() if "num_batches" not in k}
-        found[name] = mean, {k: v.clone() for k, v in state.items()}
-    torch.save(found, f"{place}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_the_gradient_of_many_is_that_of_one(tmp_path, world):
-    """Every method, with BatchNorm over all processes; and what it keeps is alike everywhere."""
-    names = [
-        name
-        for name in sorted(registry.listing("methods"))
-        if inspect.isclass(registry.find("methods", name)) and name not in SAMPLERS
-    ]
-    mp.spawn(work, (world, names, str(tmp_path)), nprocs=world)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
-    for name in names:
-        method = make(name)
-        whole = gradient(method, views_of(method))
-        mean = found[0][name][0]
-        cosine = torch.cosine_similarity(mean, whole, dim=0).item()
-        assert cosine > 0.999999, name
-        assert (mean.norm() / whole.norm()).item() == pytest.approx(1, abs=1e-4), name
-        first, *others = (states[name][1] for states in found)
-        for other in others:
-            for key, value in first.items():
-                assert torch.allclose(value.double(), other[key].double(), atol=1e-6), (name, key)
 
 
 class Rectified(nn.BatchNorm2d):

@@ -81,7 +81,8 @@ class Diffusion(Method):
         """Images in [−1, 1] and noise (B, C, H, W), times (B,), and what is asked for (B,)."""
         x = 2 * batch.x - 1
         step = torch.randint(1, self.steps + 1, (len(x),), device=x.device)
-        asked = torch.full_like(step, self.classes) if batch.y is None else batch.y.clone()
+        none = batch.y is None or not self.supervised
+        asked = torch.full_like(step, self.classes) if none else batch.y.clone()  # type: ignore[union-attr]
         dropped = torch.rand(len(x), device=x.device) < self.dropped
         asked[dropped | (asked < 0)] = self.classes  # an unlabeled one is asked for nothing, too
         return x, torch.randn_like(x), step / self.steps, asked

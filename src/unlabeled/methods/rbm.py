@@ -34,6 +34,9 @@ class RBM(Method):
     """
 
     network = "dense"
+    inexact_across_processes: ClassVar[str] = (
+        "samples drawn within the loss differ by process, so gradients agree in expectation only"
+    )
     recipe = Recipe(
         epochs=30, batch_size=128, optimizer="sgd", lr=0.01, schedule="one_cycle", weight_decay=1e-4
     )

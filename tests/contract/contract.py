@@ -1,0 +1,104 @@
+"""Every method that the contract holds, built small, with a batch that suits it."""
+
+import inspect
+import os
+
+import torch
+from torch import Tensor
+
+from unlabeled import registry
+from unlabeled.augmentations import RandomAffine
+from unlabeled.core import Batch, Method
+from unlabeled.encoders.base import build
+
+TOKENS = 300
+TEXT = ("words", "sentences")
+
+
+def names() -> list[str]:
+    """All registered methods, or those named in UNLABELED_METHOD, such as ./my_method.py:Mine."""
+    if own := os.environ.get("UNLABELED_METHOD"):
+        return own.split(",")
+    listed = sorted(registry.listing("methods"))
+    return [name for name in listed if inspect.isclass(find(name))]
+
+
+def find(name: str) -> type[Method]:
+    return registry.find("methods", name)
+
+
+def make(
+    cls: type[Method], encoder: str | None = None, exact: bool = False, **options: object
+) -> Method:
+    """The method with seed 0 on a narrow encoder of its own kind, or on another one.
+
+    Args:
+        cls: the method.
+        encoder: a name, instead of its default.
+        exact: without dropout and with all terms of the loss, so that gradients can be compared.
+        options: of the encoder.
+    """
+    torch.manual_seed(0)
+    shape = (3 if cls.needs_color else 1, *size_of(cls))
+    known = {"classes": 3, "augment": RandomAffine(), "shape": shape, "images": 40}
+    known |= {"partner_shape": (2, 8), "vocabulary": TOKENS}
+    if exact:  # a threshold little above chance, so that some rows are surer
+        known |= {"splits": 1, "threshold": 0.34, "dropout": 0.0, "view": "synonyms"}
+    arguments = {k: v for k, v in known.items() if k in inspect.signature(cls).parameters}
+    network = encoder or cls.network
+    narrow: dict[str, object] = {"small": {"width": 4}, "patches": {"width": 4}}.get(network, {})
+    if network == "unet":
+        narrow = {"width": 8}
+    if cls.reads in TEXT:
+        narrow = {"vocabulary": TOKENS, "width": 16, "layers": 2}
+        narrow |= {"dropout": 0.0} if exact else {}
+    method = cls(
+        build(network, shape[0], shape[1:], **cls.encoder_args | narrow | options), **arguments
+    )
+    method.progress = 0.8 if exact else 0.0
+    return method
+
+
+def size_of(cls: type[Method] | Method) -> tuple[int, int]:
+    return (4, 12) if cls.reads in TEXT else (32, 32)
+
+
+def batch_of(method: Method, n: int = 12) -> Batch:
+    """Images of black and white, tokens, or pairs; labels only where the method is supervised."""
+    g = torch.Generator().manual_seed(1)
+    index = torch.arange(n)
+    if method.reads in TEXT:
+        return Batch(
+            torch.randint(5, TOKENS, (n, 1, *size_of(method)), generator=g) / 65_535, index
+        )
+    x = (torch.rand(n, 3 if method.needs_color else 1, 32, 32, generator=g) > 0.7).float()
+    y = labels(method, n) if method.supervised else None
+    if method.reads == "pairs":
+        y = torch.randint(5, TOKENS, (n, 2, 8), generator=g)
+        y[1::4], x[3] = y[0, 0], x[10]  # equal captions, and images, in several processes
+    return Batch(x, index, y)
+
+
+def labels(method: Method, n: int) -> Tensor:
+    """Of three classes, half of them unknown where the method also learns from unlabeled rows."""
+    y = torch.arange(n) % 3
+    if method.recipe.labeled_fraction:
+        y[::2] = -1
+    return y
+
+
+def optimizers_of(method: Method) -> dict[str, torch.optim.Optimizer]:
+    return {
+        name: torch.optim.Adam(method.get_submodule(name).parameters(), 3e-3)
+        for name in method.optimized_modules
+    }
+
+
+def step(method: Method, optimizers: dict[str, torch.optim.Optimizer], batch: Batch) -> None:
+    """One training step, as the learner does it."""
+    for name, loss in method.optimizer_steps(method.views(batch)):
+        optimizers[name].zero_grad()
+        loss.backward()
+        optimizers[name].step()
+    with torch.no_grad():
+        method.update()
