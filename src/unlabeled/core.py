@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
+from unlabeled.modality import Audio, Images, Modality, Text
 from unlabeled.parallel import gather
 from unlabeled.training.optim import LARS
 
@@ -168,6 +169,14 @@ def check_options(function: Callable[..., Any], options: dict[str, Any]) -> None
             raise UserError(f"{name} is {value}, but must be at least 0")
 
 
+DEFAULT_ENCODERS: dict[type[Modality], str] = {
+    Images: "small",
+    Audio: "wave",
+    Text: "text_transformer",
+}
+"""The usual encoder for each modality; videos and pairs have that of images."""
+
+
 class Method(nn.Module):
     """A way to learn without labels: one file, one subclass, read like its paper's algorithm box.
 
@@ -191,15 +200,15 @@ class Method(nn.Module):
     """So many frames of one shot stand in a batch together, in their order."""
     max_frame_stride: ClassVar[int] = 1
     """Frames from one of them to the next, at most; how many is drawn for each clip."""
-    reads: ClassVar[Literal["images", "words", "sentences", "pairs"]] = "images"
-    """What it learns from: images, texts, texts of several sentences, or images with partners,
-    which then are `batch.y`."""
+    modality: ClassVar[tuple[type[Modality], ...]] = (Images, Audio)
+    """What it can learn from. Frames of a video and the first of each pair count as images, where
+    they are some. A method of pairs receives the partners as `batch.y`."""
+    min_sentences: ClassVar[int] = 1
+    """Number of consecutive sentences that a text must have at least."""
     needs_color: ClassVar[bool] = False
     """Whether its images must have three colors."""
-    network: ClassVar[str] = "small"
-    """Its encoder unless the user names another."""
-    sound_network: ClassVar[str] = "wave"
-    """Its encoder of sound unless the user names another."""
+    default_encoder: ClassVar[dict[type[Modality], str]] = {}
+    """Its encoder by modality, where that is not the one in `DEFAULT_ENCODERS`."""
     by_stage: ClassVar[bool] = False
     """Whether it sees its views through `self.encoder` only, so that each stage of an encoder can
     learn by it alone (`--local`)."""
@@ -225,6 +234,11 @@ class Method(nn.Module):
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder: Any = encoder
+
+    @classmethod
+    def encoder_for(cls, modality: type[Modality]) -> str:
+        """Name of its encoder for a modality, unless the user names another."""
+        return (DEFAULT_ENCODERS | cls.default_encoder).get(modality) or cls.encoder_for(Images)
 
     def views(self, batch: Batch) -> Any:
         """What the networks see, made from a batch: random, on the device, touching no state."""

@@ -10,9 +10,9 @@ from unlabeled import registry
 from unlabeled.augmentations import RandomAffine
 from unlabeled.core import Batch, Method
 from unlabeled.encoders.base import build
+from unlabeled.modality import Pairs, Text
 
 TOKENS = 300
-TEXT = ("words", "sentences")
 
 
 def names() -> list[str]:
@@ -45,11 +45,11 @@ def make(
     if exact:  # a threshold little above chance, so that some rows are surer
         known |= {"splits": 1, "threshold": 0.34, "dropout": 0.0, "view": "synonyms"}
     arguments = {k: v for k, v in known.items() if k in inspect.signature(cls).parameters}
-    network = encoder or cls.network
+    network = encoder or cls.encoder_for(cls.modality[0])
     narrow: dict[str, object] = {"small": {"width": 4}, "patches": {"width": 4}}.get(network, {})
     if network == "unet":
         narrow = {"width": 8}
-    if cls.reads in TEXT:
+    if cls.modality == (Text,):
         narrow = {"vocabulary": TOKENS, "width": 16, "layers": 2}
         narrow |= {"dropout": 0.0} if exact else {}
     method = cls(
@@ -60,20 +60,20 @@ def make(
 
 
 def size_of(cls: type[Method] | Method) -> tuple[int, int]:
-    return (4, 12) if cls.reads in TEXT else (32, 32)
+    return (4, 12) if cls.modality == (Text,) else (32, 32)
 
 
 def batch_of(method: Method, n: int = 12) -> Batch:
     """Images of black and white, tokens, or pairs; labels only where the method is supervised."""
     g = torch.Generator().manual_seed(1)
     index = torch.arange(n)
-    if method.reads in TEXT:
+    if method.modality == (Text,):
         return Batch(
             torch.randint(5, TOKENS, (n, 1, *size_of(method)), generator=g) / 65_535, index
         )
     x = (torch.rand(n, 3 if method.needs_color else 1, 32, 32, generator=g) > 0.7).float()
     y = labels(method, n) if method.supervised else None
-    if method.reads == "pairs":
+    if method.modality == (Pairs,):
         y = torch.randint(5, TOKENS, (n, 2, 8), generator=g)
         y[1::4], x[3] = y[0, 0], x[10]  # equal captions, and images, in several processes
     return Batch(x, index, y)

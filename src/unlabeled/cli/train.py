@@ -105,7 +105,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
         "--encoder",
         type=str,
         help="a name of `unlabeled list encoders`, timm:NAME, hf:NAME, or ./file.py:Net "
-        f"(default: {cls.network}; {cls.sound_network} for sound)",
+        f"(default: {', '.join(f'{cls.encoder_for(m)} for {m.noun}' for m in cls.modality)})",
     )
     switches = {
         "resume": "go on from the last checkpoint",

@@ -44,7 +44,7 @@ def views_command(argv: list[str]) -> int:
     splits = open_data(given.data)
     _, arguments = resolve(cls, splits, options)
     out.parent.mkdir(parents=True, exist_ok=True)
-    network = cls.sound_network if splits.rate else cls.network
-    draw_views(cls(build_encoder(network, splits.channels, splits.size), **arguments), splits, out)
+    encoder = cls.encoder_for(type(splits.modality.encoder_input))
+    draw_views(cls(build_encoder(encoder, splits.channels, splits.size), **arguments), splits, out)
     print(out)
     return 0

@@ -13,6 +13,7 @@ from unlabeled import parallel
 from unlabeled.core import Batch, Method
 from unlabeled.data.dataset import PARTNER, Samples, Splits
 from unlabeled.errors import UserError, notice
+from unlabeled.modality import Pairs
 
 Plan = Callable[[np.random.Generator], np.ndarray]
 """Draws the batches of an epoch as rows (steps, batch_size)."""
@@ -82,7 +83,7 @@ def loader(
 
 def labels_of(method: Method, splits: Splits) -> str | None:
     """The factor that becomes `batch.y`: labels where they are learned from, or partners."""
-    if method.reads == "pairs":
+    if Pairs in method.modality:
         return PARTNER
     return splits.target if method.supervised else None
 

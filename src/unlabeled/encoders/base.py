@@ -6,7 +6,7 @@ import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from unlabeled import registry
 from unlabeled.augmentations.color import gray as in_gray
 from unlabeled.encoders import external
 from unlabeled.errors import UserError, reason
+from unlabeled.modality import Audio, Images, Modality
 from unlabeled.utils.state import eval_mode
 
 
@@ -26,6 +27,9 @@ class Encoder(nn.Module):
         summary: from the last map (B, C', H', W') to features (B, dim).
         dim: number of features.
     """
+
+    modality: ClassVar[tuple[type[Modality], ...]] = (Images, Audio)
+    """What it can receive."""
 
     def __init__(self, stages: Iterable[nn.Module], summary: nn.Module, dim: int) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from unlabeled.augmentations.vocabulary import PAD, START
 from unlabeled.encoders.attention import Block
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
+from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
 Look = Literal["both", "back", "sides"]
@@ -110,6 +111,8 @@ class TextEncoder(Encoder):
         look: which way.
         summary: of the states.
     """
+
+    modality: ClassVar = (Text,)
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.sequence import Reader
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 
 
 class Autoregressive(Method):
@@ -28,7 +29,7 @@ class Autoregressive(Method):
         shape: channels, height and width of the images; the data set's own unless given.
     """
 
-    network = "lstm"
+    default_encoder: ClassVar = {Images: "lstm"}
     recipe = Recipe(
         epochs=20, batch_size=64, optimizer="adam", lr=2e-3, schedule="one_cycle",
         weight_decay=0.0, grad_clip_norm=1.0,

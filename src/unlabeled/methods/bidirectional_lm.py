@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations.vocabulary import PAD
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import LanguageModelHead, reader
+from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
 
@@ -25,8 +26,7 @@ class BidirectionalLM(Method):
         cut: texts begin at a random place in training, at most this share from their start.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "words"
+    modality: ClassVar = (Text,)
     encoder_args: ClassVar = {"look": "sides"}
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations.vocabulary import FIRST_WORD, PAD
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import LanguageModelHead, reader
+from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
 
@@ -25,8 +26,7 @@ class CausalLM(Method):
             that no word always stands at the same place.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "words"
+    modality: ClassVar = (Text,)
     encoder_args: ClassVar = {"look": "back"}
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 

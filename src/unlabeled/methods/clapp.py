@@ -16,6 +16,7 @@ from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.patches import Each, apart, side_by_side
 from unlabeled.errors import UserError
 from unlabeled.methods.cpc import check_steps, lanes
+from unlabeled.modality import Images
 from unlabeled.objectives.local_rule import Step, dendrites, hebbian
 from unlabeled.objectives.precision import full_precision
 from unlabeled.parallel import gather, own, world_size
@@ -40,7 +41,7 @@ class CLAPP(Method):
         weak: view of whole images or recordings; mirroring of images unless given.
     """
 
-    network = "patches"
+    default_encoder: ClassVar = {Images: "patches"}
     may_be_zero = ("skip",)
     recipe = Recipe(epochs=50, batch_size=64, optimizer="adam", lr=2e-4, weight_decay=0.0)
     recipes: ClassVar = {

@@ -18,6 +18,7 @@ from unlabeled.augmentations.tokens import packed
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.base import build
 from unlabeled.encoders.text import TextEncoder
+from unlabeled.modality import Pairs
 from unlabeled.objectives import clip
 from unlabeled.parallel import gather, row_ids
 
@@ -42,7 +43,7 @@ class Clip(Method):
         vocabulary: number of tokens; the data set's own unless given.
     """
 
-    reads: ClassVar = "pairs"
+    modality: ClassVar = (Pairs,)
     # The paper: batch 32,768, 32 epochs of 400 million pairs; this is for some thousand on a core.
     recipe = Recipe(epochs=60, batch_size=128, lr=1e-3, weight_decay=0.1, grad_clip_norm=1.0)
     recipes: ClassVar = {"audiovisual_digits": {"partner": "small", "epochs": 30, "dim": 32}}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations import Augmentation
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 from unlabeled.objectives.predicted import Among, predictive, predictive_hinge
 from unlabeled.parallel import gather
 
@@ -49,7 +50,7 @@ class CPC(Method):
         weak: view of whole images or recordings; mirroring of images unless given.
     """
 
-    network = "patches"
+    default_encoder: ClassVar = {Images: "patches"}
     by_stage = True
     recipe = Recipe(epochs=50, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0)
     recipes: ClassVar = {

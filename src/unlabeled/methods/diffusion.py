@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unlabeled.core import Average, Batch, Method, Recipe
 from unlabeled.encoders.unet import UNet, signal
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 
 
 class Diffusion(Method):
@@ -41,7 +42,7 @@ class Diffusion(Method):
         shape: channels, height and width of the images; the data set's own unless given.
     """
 
-    network = "unet"
+    default_encoder: ClassVar = {Images: "unet"}
     recipe = Recipe(
         epochs=100, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0,
         schedule="one_cycle", grad_clip_norm=1.0,

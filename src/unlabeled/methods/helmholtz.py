@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.dense import Units
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 
 
 class Helmholtz(Method):
@@ -29,7 +30,7 @@ class Helmholtz(Method):
         shape: channels, height and width of the images; the data set's own unless given.
     """
 
-    network = "dense"
+    default_encoder: ClassVar = {Images: "dense"}
     encoder_args: ClassVar = {"widths": (200, 50)}
     inexact_across_processes: ClassVar[str] = (
         "samples drawn within the loss differ by process, so gradients agree in expectation only"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations.tokens import hide
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import LanguageModelHead, reader
+from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
 
@@ -28,8 +29,7 @@ class MaskedLM(Method):
         share: of the words that are asked for.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "words"
+    modality: ClassVar = (Text,)
     # Batch and epochs for minutes on a core; BERT takes 256 texts of 512 tokens, a million steps.
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations.tokens import tokens_of
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import reader
+from unlabeled.modality import Text
 from unlabeled.objectives import info_nce
 from unlabeled.parallel import gather
 
@@ -29,8 +30,8 @@ class MaskedSentences(Method):
         heads: of attention among the sentences.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "sentences"
+    modality: ClassVar = (Text,)
+    min_sentences: ClassVar = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, temperature: float = 0.1, heads: int = 4) -> None:

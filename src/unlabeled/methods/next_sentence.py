@@ -16,6 +16,7 @@ from unlabeled.augmentations.tokens import elsewhere, tokens_of
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import SentencePairHead, reader
 from unlabeled.errors import UserError
+from unlabeled.modality import Text
 
 
 class NextSentence(Method):
@@ -28,8 +29,8 @@ class NextSentence(Method):
         share: of the words that are hidden.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "sentences"
+    modality: ClassVar = (Text,)
+    min_sentences: ClassVar = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.dense import Units
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 from unlabeled.parallel import gather
 
 
@@ -33,7 +34,7 @@ class RBM(Method):
         shape: channels, height and width of the images; the data set's own unless given.
     """
 
-    network = "dense"
+    default_encoder: ClassVar = {Images: "dense"}
     inexact_across_processes: ClassVar[str] = (
         "samples drawn within the loss differ by process, so gradients agree in expectation only"
     )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations.tokens import tokens_of
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import SentencePairHead, reader
+from unlabeled.modality import Text
 
 
 class SentenceOrder(Method):
@@ -28,8 +29,8 @@ class SentenceOrder(Method):
         share: of the words that are hidden.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "sentences"
+    modality: ClassVar = (Text,)
+    min_sentences: ClassVar = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=3e-4, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:

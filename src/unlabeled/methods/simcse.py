@@ -19,6 +19,7 @@ from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.encoders.text import reader
 from unlabeled.errors import UserError
+from unlabeled.modality import Text
 from unlabeled.objectives import sup_con
 from unlabeled.parallel import gather, row_ids
 
@@ -40,8 +41,8 @@ class SimCSE(Method):
             with before.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "sentences"
+    modality: ClassVar = (Text,)
+    min_sentences: ClassVar = 2
     recipe = Recipe(epochs=2, batch_size=64, lr=5e-4, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(

@@ -16,6 +16,7 @@ from unlabeled.augmentations.vocabulary import PAD, START
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import TextEncoder, reader
 from unlabeled.errors import UserError
+from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
 
@@ -26,8 +27,8 @@ class SkipThoughts(Method):
         width: of the two decoders' states.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "sentences"
+    modality: ClassVar = (Text,)
+    min_sentences: ClassVar = 2
     recipe = Recipe(epochs=3, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, width: int = 128) -> None:

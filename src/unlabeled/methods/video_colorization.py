@@ -17,6 +17,7 @@ from unlabeled.augmentations import Augmentation, RandomResizedCrop
 from unlabeled.augmentations.color import color_bins, gray, lab, rgb, soft_bins
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
+from unlabeled.modality import Images, Video
 from unlabeled.objectives.propagation import carry
 from unlabeled.utils.state import eval_mode
 
@@ -42,7 +43,8 @@ class VideoColorization(Method):
     needs_color = True
     clip_length = 4
     max_frame_stride = 4
-    network = "places"
+    modality: ClassVar = (Video,)
+    default_encoder: ClassVar = {Images: "places"}
     encoder_args: ClassVar = {"gray": True}
     # About 100 steps on the small videos. Screened in short runs with a look at shots kept for
     # testing, whose figures are so much the less blind.

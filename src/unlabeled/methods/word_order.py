@@ -18,6 +18,7 @@ from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import reader
 from unlabeled.errors import UserError, notice
+from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
 
@@ -39,8 +40,8 @@ class WordOrder(Method):
             one; the data set's own unless given, and where there is none, each token is a word.
     """
 
-    network: ClassVar[str] = "text_transformer"
-    reads: ClassVar = "sentences"
+    modality: ClassVar = (Text,)
+    min_sentences: ClassVar = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(

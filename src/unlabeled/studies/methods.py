@@ -12,6 +12,7 @@ from unlabeled.core import Method
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
+from unlabeled.modality import Images
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.studies.run import minutes_of
@@ -52,9 +53,9 @@ def names() -> list[str]:
         if inspect.isclass(cls)
         and issubclass(cls, Method)
         and not cls.recipe.labeled_fraction
-        and cls.reads == "images"
+        and Images in cls.modality
         and not cls.needs_color
-        and cls.network == "small"
+        and cls.encoder_for(Images) == "small"
         and name not in LEFT_OUT
     ]
 

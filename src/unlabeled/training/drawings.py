@@ -12,6 +12,7 @@ from torch import Tensor
 from unlabeled.core import Batch, Method
 from unlabeled.data.dataset import Samples, Splits, to_float
 from unlabeled.data.loader import labels_of
+from unlabeled.modality import Text
 from unlabeled.utils.drawing import contact_sheet, gif, image_sheet, to_image
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.state import eval_mode, preserve_rng
@@ -19,8 +20,8 @@ from unlabeled.utils.state import eval_mode, preserve_rng
 
 def draw_views(method: Method, splits: Splits, path: Path) -> None:
     """An image of what the method sees, beside what it was made from."""
-    if splits.vocabulary and method.reads != "pairs":
-        return  # of texts there is nothing to draw
+    if isinstance(splits.modality, Text):
+        return  # texts are not drawn
     write_bytes(path, view_sheet(method, splits))
 
 

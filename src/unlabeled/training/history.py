@@ -15,6 +15,7 @@ from unlabeled.core import Batch, Method
 from unlabeled.data.dataset import Samples, to_float
 from unlabeled.encoders.features import embed
 from unlabeled.errors import notice
+from unlabeled.modality import Pairs
 from unlabeled.training import health
 from unlabeled.utils.files import write_csv
 from unlabeled.utils.state import eval_mode, preserve_rng
@@ -83,7 +84,7 @@ class History(Callback):
             )
             row["projection_std"] = health.feature_std(seen)
             row["projection_spread"] = health.rankme(seen - seen.mean(0))
-        if method.supervised or method.reads == "pairs":
+        if method.supervised or Pairs in method.modality:
             return row
         with preserve_rng(seed=0):
             x = to_float(torch.from_numpy(self.sample.x).to(device), self.span)

@@ -21,6 +21,7 @@ from unlabeled.data.split import sample_labels
 from unlabeled.data.values import as_range
 from unlabeled.encoders.base import build, takes
 from unlabeled.errors import UserError, notice
+from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video
 from unlabeled.runs.run import Run, load
 from unlabeled.runs.safety import IN_MEMORY
 from unlabeled.training.config import TrainConfig
@@ -106,20 +107,15 @@ def make_job(
         splits = open_data(
             data, **shape, labels_from=config.labels_from, workers=config.workers, test=test
         )
-    encoder = encoder or (cls.sound_network if splits.rate else cls.network)
+    encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
     encoder_args = cls.encoder_args | config.encoder_args
     if start is not None:
         encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
         splits = replace(splits, range=begun.span(splits.train.x))
     whole = splits
-    _refuse_unread(cls, name, splits)
+    check_modality(cls, name, splits)
     if splits.vocabulary and takes(encoder, "vocabulary"):
         encoder_args = {"vocabulary": splits.vocabulary} | encoder_args
-    if cls.needs_color and splits.channels != 3:
-        raise UserError(
-            f"{name} needs images of three colors, but {splits.name} has {splits.channels}; "
-            "choose another method"
-        )
     splits = _with_labels(cls, name, splits, labels, config.seed)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
@@ -136,6 +132,7 @@ def make_job(
         network = build(encoder, splits.channels, splits.size, **encoder_args)
         if not network.training:  # as others hand out pretrained networks
             network.train()
+    check_encoder(network, record_encoder := _name_of(encoder), cls, splits)
     learner = build_method(cls, network, arguments, config.local, (splits.channels, *splits.size))
     record = {
         "method": name,
@@ -147,7 +144,7 @@ def make_job(
         "test": None if splits.test_from is None else record_data(splits.test_from) or IN_MEMORY,
         "labels": labels,
         "local": config.local or None,
-        "encoder": encoder if isinstance(encoder, str) else _name_of(encoder),
+        "encoder": record_encoder,
         "encoder_args": encoder_args,
         "start": str(begun.path) if start is not None else None,
         "recipe": asdict(recipe),
@@ -159,21 +156,46 @@ def make_job(
     return Job(name, learner, splits, recipe, as_json(record), whole)
 
 
-def _refuse_unread(cls: type[Method], name: str, splits: Splits) -> None:
-    """Raises UserError where the data is not of the kind that the method learns from."""
-    rows, tokens, paired = splits.size[0], bool(splits.vocabulary), PARTNER in splits.train.factors
-    wanted = {
-        "images": (not tokens or paired, "images, but that is text", "FOLDER of images"),
-        "words": (tokens and not paired, "text", "text:FILE or text:FOLDER"),
-        "sentences": (tokens and rows > 1, "several sentences at once", "sentences:FOLDER"),
-        "pairs": (paired, "images with partners", "pairs:FOLDER, a folder with captions"),
-    }
-    holds, what, remedy = wanted[cls.reads]
-    if not holds and tokens and cls.reads == "sentences" and splits.name.startswith("sentences"):
-        raise UserError(f"{name} starts with a run on pieces; train that on {splits.name}, too")
-    if not holds:
+DATA_EXAMPLES: dict[type[Modality], str] = {
+    Images: "a folder of images",
+    Audio: "a folder of recordings",
+    Text: "text:FILE or text:FOLDER",
+    Video: "video:FOLDER, or an array (N, T, C, H, W)",
+    Pairs: "pairs:FOLDER, a folder of images with captions",
+}
+
+
+def check_modality(cls: type[Method], name: str, splits: Splits) -> None:
+    """Raise UserError where a method cannot learn from the kind of data that a data set holds."""
+    modality = splits.modality
+    received = modality.encoder_input
+    if not isinstance(modality, cls.modality) and not isinstance(received, cls.modality):
         raise UserError(
-            f"{name} learns from {what}, which {splits.name} has not; give --data {remedy}"
+            f"{name} learns from {' or '.join(kind.noun for kind in cls.modality)}, but "
+            f"{splits.name} holds {modality.noun}; give --data {DATA_EXAMPLES[cls.modality[0]]}"
+        )
+    if isinstance(received, Text) and received.sentences < cls.min_sentences:
+        raise UserError(
+            f"{name} learns from texts of {cls.min_sentences} or more sentences, but {splits.name} "
+            f"holds texts of {received.sentences}; give --data sentences:FOLDER, and as --start a "
+            "run on such data, if any"
+        )
+    if cls.needs_color and received.channels != 3:
+        raise UserError(
+            f"{name} needs images of three colors, but {splits.name} has {received.channels} "
+            "channels; choose another method"
+        )
+
+
+def check_encoder(encoder: nn.Module, name: str, cls: type[Method], splits: Splits) -> None:
+    """Raise UserError where an encoder cannot receive the samples of a data set."""
+    received = splits.modality.encoder_input
+    takes: tuple[type[Modality], ...] = getattr(encoder, "modality", (Images, Audio))
+    if not isinstance(received, takes):
+        raise UserError(
+            f"the encoder {name} takes {' or '.join(kind.noun for kind in takes)}, but "
+            f"{splits.name} holds {splits.modality.noun}; use --encoder "
+            f"{cls.encoder_for(type(received))}"
         )
 
 
@@ -242,13 +264,6 @@ def resolve(
         )
     if cls.supervised and splits.target is None:
         raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
-    if cls.clip_length > 1 and not {"shot", "frame"} <= set(splits.train.factors):
-        raise UserError(
-            f"{cls.__name__} learns from clips of {cls.clip_length} frames, but those of "
-            f"{splits.name} are single images; give a video, --data video:FOLDER of frames, or "
-            f"an array "
-            "(N, T, C, H, W)"
-        )
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
@@ -287,5 +302,7 @@ def resolve(
 
 
 def _name_of(encoder: Any) -> str:
+    if isinstance(encoder, str):
+        return encoder
     kind = encoder if isinstance(encoder, type) else type(encoder)
     return f"{kind.__module__}.{kind.__qualname__}"

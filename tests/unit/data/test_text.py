@@ -582,12 +582,12 @@ def test_texts_that_are_only_read_stay_in_their_order(tmp_path):
     tokenizer = bpe.train_tokenizer(["Number 0 1 2 3 4 5 6 7 8 9."] * 9, 300).to_str()
     known = bpe.open_tokenizer(tokenizer)
     for size in ((1, 400), (3, 40)):
-        splits = open.reopen(str(tmp_path), tokenizer, size, tested=False)
+        splits = open.reopen_texts(str(tmp_path), tokenizer, size, tested=False)
         assert len(splits.test) == 0
         told = [known.decode(row.ravel().tolist()).split()[1][:2] for row in splits.train.x[:]]
         assert told == sorted(told)
         assert len(set(told)) == 20
-        assert len(open.reopen(str(tmp_path), tokenizer, size).test) > 0
+        assert len(open.reopen_texts(str(tmp_path), tokenizer, size).test) > 0
 
 
 @pytest.mark.parametrize("glue", [" ", ""])
@@ -691,11 +691,14 @@ def test_order_and_hidden_sentences_are_learned(rows, tmp_path):
     ("command", "told"),
     [
         ("train masked_lm --data dsprites", "learns from text"),
-        ("train next_sentence --data text", "several sentences at once"),
-        ("train simclr --data text", "but that is text"),
-        ("train clip --data text", "images with partners"),
+        ("train next_sentence --data text", "learns from texts of 2 or more sentences"),
+        ("train simclr --data text", "but text holds texts"),
+        ("train clip --data text", "learns from pairs, but text holds texts"),
         ("train masked_lm --data text:nowhere", "no text at 'nowhere'"),
-        ("train masked_lm --data text --encoder small", "reads tokens"),
+        (
+            "train masked_lm --data text --encoder small",
+            "takes images or recordings, but text holds texts",
+        ),
         ("train masked_lm --data text --encoder_args.look back", "looks both"),
     ],
 )

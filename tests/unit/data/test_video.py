@@ -198,7 +198,7 @@ def test_processes_share_whole_clips(monkeypatch):
 
 def test_single_images_are_no_video(sprites, tmp_path):
     x = np.repeat(sprites[0][:40, None], 3, 1)
-    with pytest.raises(UserError, match="are single images; give a video"):
+    with pytest.raises(UserError, match="holds images; give --data video"):
         ul.train("video_colorization", x, out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match="no shot has the 4 frames"):
