@@ -24,8 +24,9 @@ from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory
 from unlabeled.training import health
 from unlabeled.training.checkpoints import Keeper, not_finite, signals
+from unlabeled.training.compiling import fused
 from unlabeled.training.history import History
-from unlabeled.utils.native import fused, keeping_memory
+from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
 from unlabeled.utils.state import preserve_settings
 

@@ -24,11 +24,11 @@ from unlabeled.errors import UserError, notice
 from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video
 from unlabeled.runs.run import Run, load
 from unlabeled.runs.safety import IN_MEMORY
+from unlabeled.training.compiling import check_compiles
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.folder import as_json, record_data
 from unlabeled.training.learner import choose_precision
 from unlabeled.training.local import Local
-from unlabeled.utils.native import check_compiles
 
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 

@@ -21,7 +21,8 @@ from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resampl
 from unlabeled.core import Batch
 from unlabeled.encoders.base import GlobalPool
 from unlabeled.errors import UserError
-from unlabeled.utils.native import fused, keeping_memory
+from unlabeled.training.compiling import fused
+from unlabeled.utils.native import keeping_memory
 
 needs_compiler = pytest.mark.skipif(kernel.compiled() is None, reason="no C++ compiler here")
 CPU = torch.device("cpu")
