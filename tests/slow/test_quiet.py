@@ -51,8 +51,8 @@ def test_without_a_compiler_one_line_each_says_what_is_slower(tmp_path, nothing)
         + """
     from unlabeled.pipelines.word2vec import word2vec
     from unlabeled.augmentations import RandomAffine
-    run = ul.train("simclr", x, augment=Affine(), out="run", **options)
-    ul.train("simclr", x, augment=Affine(), out="again", **options)
+    run = ul.train("simclr", x, augment=RandomAffine(), out="run", **options)
+    ul.train("simclr", x, augment=RandomAffine(), out="again", **options)
     text = [["a", "b", "c", "d"]] * 50
     word2vec(text, out="words", min_count=1, epochs=1, progress=False)
     """

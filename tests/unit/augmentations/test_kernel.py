@@ -100,8 +100,8 @@ def test_without_a_compiler_the_plain_way_runs(setting, tmp_path):
     if "CXX" in setting and not shutil.which("false"):
         pytest.skip("no such command here")
     code = (
-        "import torch; from unlabeled.augmentations import Affine, kernel; "
-        "print(kernel.which(), tuple(Affine()(torch.rand(2, 1, 8, 8)).shape))"
+        "import torch; from unlabeled.augmentations import RandomAffine, kernel; "
+        "print(kernel.which(), tuple(RandomAffine()(torch.rand(2, 1, 8, 8)).shape))"
     )
     settings = os.environ | {"UNLABELED_CACHE": str(tmp_path)} | setting
     done = subprocess.run(
