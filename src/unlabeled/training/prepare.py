@@ -205,6 +205,7 @@ def prepare(method: str | type[Method], data: Any, **options: Any) -> Job:
     Raises:
         UserError: something does not fit, as for `train`.
     """
+    options = {k: v for k, v in options.items() if k not in ("out", "resume", "progress")}
     config, further = TrainConfig.of(options)
     return make_job(method, data, config, further)
 
