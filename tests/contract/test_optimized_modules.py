@@ -31,17 +31,17 @@ def test_a_stopped_run_ends_in_the_same_bytes(name, x, tmp_path, monkeypatch):
     """Both optimizers, the critic's norms and the averages go on where they were."""
     cls = registry.find("methods", name)
     whole = ul.train(name, x, out=tmp_path / "whole", **FAST)
-    turns, calls = cls.turns, []
+    steps, calls = cls.optimizer_steps, []
 
     def stopped(self, views):
         calls.append(1)
-        for number, turn in enumerate(turns(self, views)):
+        for number, moved in enumerate(steps(self, views)):
             if len(calls) == 4 and number:
                 raise StopError  # between the optimized modules' turns
-            yield turn
+            yield moved
 
     with monkeypatch.context() as patch:
-        patch.setattr(cls, "turns", stopped)
+        patch.setattr(cls, "optimizer_steps", stopped)
         with pytest.raises(StopError):
             ul.train(name, x, out=tmp_path / "run", **FAST)
     resumed = ul.train(name, x, out=tmp_path / "run", resume=True, **FAST)
@@ -54,13 +54,13 @@ def test_a_stopped_run_ends_in_the_same_bytes(name, x, tmp_path, monkeypatch):
 @pytest.mark.parametrize("player", [0, 1])
 def test_nan_of_either_player_stops_the_run(name, player, x, tmp_path, monkeypatch):
     cls = registry.find("methods", name)
-    turns = cls.turns
+    steps = cls.optimizer_steps
 
     def spoilt(self, views):
-        for number, (mover, loss) in enumerate(turns(self, views)):
+        for number, (mover, loss) in enumerate(steps(self, views)):
             yield mover, loss * float("nan") if number == player else loss
 
-    monkeypatch.setattr(cls, "turns", spoilt)
+    monkeypatch.setattr(cls, "optimizer_steps", spoilt)
     with pytest.raises(UserError, match=r"loss became nan in epoch 1, step 1"):
         ul.train(name, x, out=tmp_path / "run", **FAST)
 
