@@ -1,30 +1,35 @@
-"""What is said to the user: errors they can mend, and notices."""
+"""Errors that the user can fix, notices, and how they are worded."""
 
 from __future__ import annotations
 
+import difflib
 import signal
 import warnings
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Says in one sentence what is wrong and what to do; the command line exits with code 2."""
+    """An error that the user can fix; the command prints its message and exits with status 2.
+
+    The message is one sentence: what is wrong, with the value, and what to do.
+    """
 
 
 class Notice(UserWarning):
-    """Something the user should know, in plain words; the work goes on."""
+    """Something the user should know; the work continues."""
 
 
 def notice(message: str) -> None:
-    """Tell the user something; the work goes on."""
+    """Warn the user with a `Notice`."""
     warnings.warn(message, Notice, stacklevel=2)  # of this package: others are silenced
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the work, a training once it was saved; the message says how to go on.
+    """A signal stopped the work; a training is saved first. The message says how to continue.
 
     Args:
         message: what was stopped.
-        number: of the signal; a command exits with 128 more.
+        number: number of the signal; the command exits with status 128 + number.
     """
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
@@ -32,24 +37,49 @@ class Stopped(KeyboardInterrupt):
         self.number = int(number)
 
 
+def suggest(name: str, names: Iterable[str], otherwise: str = "") -> str:
+    """Advice for an unknown name, to end an error message with.
+
+    Args:
+        name: what the user wrote.
+        names: all valid names.
+        otherwise: advice when no valid name is similar; lists them all by default.
+
+    Returns:
+        "did you mean X?" with up to three similar names, or else `otherwise`.
+    """
+    names = list(names)
+
+    def similarity(valid: str) -> float:
+        one, other = (text.lower().replace("-", "_") for text in (name, valid))
+        contained = len(one) > 2 and one in other
+        return max(difflib.SequenceMatcher(None, one, other).ratio(), 0.7 * contained)
+
+    matches = sorted((n for n in names if similarity(n) >= 0.7), key=lambda n: -similarity(n))[:3]
+    if matches:
+        *first, last = matches
+        return f"did you mean {', '.join(first)}{' or ' * bool(first)}{last}?"
+    return otherwise or f"choose one of {', '.join(names)}"
+
+
 def reason(error: BaseException) -> str:
-    """The message of an error in one line; the name of its class where it has none."""
+    """The message of an error in one line, or the name of its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def signal_name(number: int) -> str:
-    """What the user calls a signal: Ctrl-C, SIGTERM, …"""
+    """The usual name of a signal: Ctrl-C, SIGTERM, …"""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
+OUT_OF_MEMORY = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"),
+    *("bad_alloc", "could not create a memory"),
+    *("could not create a primitive", "could not execute a primitive"),  # oneDNN
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of PyTorch, on any device, or of Python says that memory is out."""
-    words = (
-        *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"),
-        *("bad_alloc", "could not create a memory"),
-        *(
-            "could not create a primitive",
-            "could not execute a primitive",
-        ),  # oneDNN's way to say it
-    )
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+    """Whether an error of Python or of PyTorch, on any device, means that memory ran out."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in message for text in OUT_OF_MEMORY)

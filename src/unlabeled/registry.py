@@ -1,14 +1,15 @@
-"""Finds methods, encoders, data sets, objectives and studies by the files that hold them.
+"""Registry of methods, encoders, data sets, objectives and studies, filled from their files.
 
 Nothing is registered by hand: `methods/foo.py` with one public `Method`, or `pipelines/foo.py` with
 a function `foo`, is the method `foo`; `data/sets/foo.py` with a function `load` is the data set
-`foo`; a function annotated `-> Encoder` in `encoders/` is an encoder. Listing reads the source
-without importing it, so that it stays quick.
+`foo`; a function annotated `-> Encoder` in `encoders/` is an encoder. Listing parses the source
+without importing it, so it is fast; each version of a file is parsed once.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from unlabeled.errors import UserError, notice
+from unlabeled.errors import UserError, notice, suggest
 
 FOLDERS = {
     "methods": ("methods", "pipelines"),
@@ -27,69 +28,87 @@ FOLDERS = {
     "studies": ("studies",),
 }
 KINDS = tuple(FOLDERS)
-SINGULAR = {"studies": "study"}
 _ROOT = Path(__file__).parent
 
 
+def singular(kind: str) -> str:
+    """The word for one of a kind: "methods" -> "method"."""
+    return {"studies": "study", "datasets": "data set"}.get(kind, kind[:-1])
+
+
 def listing(kind: str) -> dict[str, str]:
-    """Every name of a kind with the first line of its docstring, sorted by name."""
+    """All names of a kind, sorted, each with the first line of its docstring."""
     return {name: line for name, (_, line) in sorted(_index(kind).items())}
 
 
 def find(kind: str, name: str) -> Any:
-    """The method (a class, or a function that trains several), encoder function, data set module or
-    objective of that name.
+    """Get a method, encoder, data set, objective or study by name.
 
-    A method, encoder or data set of the user's own is named by its file: `./foo.py:Foo`, or
-    `./foo.py` where the file has just one.
+    Args:
+        kind: one of `KINDS`.
+        name: a name in `listing(kind)`; or `./foo.py:Foo` for one of the user's own, or `./foo.py`
+            if the file defines just one.
+
+    Returns:
+        A method's class (or the function of a method that is several trainings), the function of an
+        encoder or objective, the module of a data set or study.
 
     Raises:
-        UserError: there is no such name; the message lists those that there are.
+        UserError: the name is unknown; the message suggests similar ones.
     """
     if name.endswith(".py") or ".py:" in name:
         path, _, attribute = name.partition(".py:")
         return _pick(kind, _import_file(Path(path.removesuffix(".py") + ".py")), attribute)
     index = _index(kind)
     if name not in index:
-        raise UserError(
-            f"there is no {SINGULAR.get(kind, kind[:-1])} called '{name}'; "
-            f"choose one of {', '.join(sorted(index))}"
-            + (", or name your own as ./file.py:Class" if kind != "objectives" else "")
-        )
+        other = f"`unlabeled list {kind}` shows all {len(index)}"
+        if kind != "objectives":
+            other += f", and ./file.py:Class uses {'an' if kind == 'encoders' else 'a'}"
+            other += f" {singular(kind)} that you wrote"
+        raise UserError(f"there is no {singular(kind)} '{name}'; {suggest(name, index, other)}")
     module = importlib.import_module(index[name][0])
     return _pick(kind, module, "" if kind in ("methods", "datasets", "studies") else name)
 
 
 def say_which(kind: str, name: str) -> None:
-    """Say that a name of ours is meant, where a file or folder here is called so, too."""
-    own, _, place = name.partition(":") if kind == "datasets" else (name, "", "")
+    """Warn that a name means the library's own when a file or folder here has the same name."""
+    own, _, folder = name.partition(":") if kind == "datasets" else (name, "", "")
     if own not in _index(kind):
         return
-    alike = [name, own, f"{own}.py"] if kind == "datasets" else [f"{own}.py"]
-    here = next((path for path in alike if Path(path).exists()), None)
-    if here and Path(here) not in (Path(place), *Path(place).parents):
-        what = "data set" if kind == "datasets" else SINGULAR.get(kind, kind[:-1])
+    candidates = [name, own, f"{own}.py"] if kind == "datasets" else [f"{own}.py"]
+    here = next((path for path in candidates if Path(path).exists()), None)
+    if here and Path(here) not in (Path(folder), *Path(folder).parents):
         other = "folder" if Path(here).is_dir() else "file"
-        message = f"{own} is the {what} of that name, not the {other} {here}; that is ./{here}"
-        notice(message)
+        notice(
+            f"{own} means the {singular(kind)}, not the {other} {here}; write ./{here} for that one"
+        )
 
 
 def _index(kind: str) -> dict[str, tuple[str, str]]:
     """Name -> (module, first line of the docstring), from the source alone."""
-    found: dict[str, tuple[str, str]] = {}
+    index: dict[str, tuple[str, str]] = {}
     for path in sorted(p for folder in FOLDERS[kind] for p in (_ROOT / folder).glob("[!_]*.py")):
         module = ".".join(("unlabeled", *path.relative_to(_ROOT).with_suffix("").parts))
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        if kind in ("methods", "datasets"):
-            named = (getattr(n, "name", None) == path.stem for n in tree.body)
-            if any(_is_public(kind, n) for n in tree.body) or (kind == "methods" and any(named)):
-                found[path.stem] = module, _first_line(tree)
-        if kind == "studies" and "EXPERIMENTS" in map(_assigned, tree.body):
-            found[path.stem] = module, _first_line(tree)
-        for node in tree.body:
-            if kind in ("encoders", "objectives") and _is_public(kind, node):
-                found[node.name] = module, _first_line(node)  # type: ignore[attr-defined]
-    return found
+        stamp = path.stat()
+        names = _names_in(kind, path, stamp.st_mtime_ns, stamp.st_size)
+        index |= {name: (module, line) for name, line in names.items()}
+    return index
+
+
+@functools.cache
+def _names_in(kind: str, path: Path, modified: int, size: int) -> dict[str, str]:
+    """Names of a kind that a version of a file defines, with the first line of their docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if kind in ("encoders", "objectives"):
+        public = [node for node in tree.body if _is_public(kind, node)]
+        return {node.name: _first_line(node) for node in public}  # type: ignore[attr-defined]
+    if kind == "studies":
+        fits = "EXPERIMENTS" in map(_assigned, tree.body)
+    else:
+        fits = any(_is_public(kind, node) for node in tree.body)
+        if kind == "methods":
+            fits |= any(getattr(node, "name", None) == path.stem for node in tree.body)
+    return {path.stem: _first_line(tree)} if fits else {}
 
 
 def _is_public(kind: str, node: ast.stmt) -> bool:
@@ -105,7 +124,7 @@ def _is_public(kind: str, node: ast.stmt) -> bool:
 
 
 def _assigned(node: ast.stmt) -> str:
-    """The name that a statement assigns to, if it is one."""
+    """The name that a statement assigns to, or an empty string."""
     target = node.targets[0] if isinstance(node, ast.Assign) else None
     return target.id if isinstance(target, ast.Name) else ""
 
@@ -116,7 +135,7 @@ def _first_line(node: Any) -> str:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise UserError(f"there is no file {path}; name an existing one as ./file.py:Class")
+        raise UserError(f"the file {path} does not exist; give an existing one as ./file.py:Class")
     name = f"unlabeled_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec
@@ -132,19 +151,24 @@ def _stem(module: ModuleType) -> str:
 
 
 def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
-    """What a module offers of a kind: the attribute named, else the only one that fits."""
+    """The attribute of a module, or without one, the only object in it that fits the kind."""
     from unlabeled.core import Method
 
     if attribute:
         if not hasattr(module, attribute):
-            raise UserError(f"{module.__file__} has no '{attribute}'; name what it defines")
+            names = [name for name, value in vars(module).items() if inspect.isclass(value)]
+            advice = suggest(attribute, names, "check the name after the colon")
+            raise UserError(f"{module.__file__} defines no '{attribute}'; {advice}")
         found = getattr(module, attribute)
         if kind == "methods" and not (inspect.isclass(found) and issubclass(found, Method)):
-            raise UserError(f"{attribute} of {module.__file__} is no subclass of unlabeled.Method")
+            raise UserError(
+                f"{attribute} in {module.__file__} is not a method; make it a subclass of "
+                "unlabeled.Method"
+            )
         return found
     if kind in ("datasets", "studies"):
         return module
-    fitting = [
+    classes = [
         value
         for name, value in vars(module).items()
         if inspect.isclass(value)
@@ -152,11 +176,11 @@ def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
         and value.__module__ == module.__name__
         and (issubclass(value, Method) if kind == "methods" else True)
     ]
-    if kind == "methods" and not fitting and callable(phases := vars(module).get(_stem(module))):
-        return phases
-    if len(fitting) != 1:
+    if kind == "methods" and not classes and callable(function := vars(module).get(_stem(module))):
+        return function
+    if len(classes) != 1:
+        what = "subclasses of unlabeled.Method" if kind == "methods" else "public classes"
         raise UserError(
-            f"{module.__file__} defines {len(fitting)} public classes that could be meant; "
-            "name one as ./file.py:Class"
+            f"{module.__file__} defines {len(classes)} {what}; name one as ./file.py:Class"
         )
-    return fitting[0]
+    return classes[0]

@@ -127,7 +127,7 @@ def test_the_command_lists_and_refuses(capsys):
     assert main(["list", "studies"]) == 0
     assert "lectures" in capsys.readouterr().out
     assert main(["study", "nope"]) == 2
-    assert "no study called 'nope'" in capsys.readouterr().err
+    assert "no study 'nope'" in capsys.readouterr().err
     assert main(["study", "lectures", "--only", "L99"]) == 2
 
 

@@ -15,7 +15,7 @@ from unlabeled.data.dataset import PARTNER, LazyImages, Samples, Splits, rate_of
 from unlabeled.data.readers import arrays, audio, bpe, corpus, images, sentences, text, video
 from unlabeled.data.sets import books
 from unlabeled.data.split import TEST_SHARE, code_names, keep_labeled, say_unknown, split
-from unlabeled.errors import UserError, notice
+from unlabeled.errors import UserError, notice, suggest
 
 
 def open_data(
@@ -268,10 +268,9 @@ def _read(
     if path.is_file():
         kinds = ", ".join((".npy", ".npz", ".tar", *images.TABLES))
         raise UserError(f"{path} is none of {kinds}; give a folder of images or one of those")
-    raise UserError(
-        f"no data at '{data}': give a folder of images, a .npy or .npz file, "
-        f"or one of {', '.join(registry.listing('datasets'))}"
-    )
+    other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
+    advice = suggest(str(data), registry.listing("datasets"), other)
+    raise UserError(f"there is no data at '{data}'; {advice}")
 
 
 def _fit(

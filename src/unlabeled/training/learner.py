@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.loader import labels_of, loader, say_left_out
 from unlabeled.encoders.base import Encoder
-from unlabeled.errors import UserError, is_out_of_memory
+from unlabeled.errors import UserError, is_out_of_memory, suggest
 from unlabeled.training import health
 from unlabeled.training.checkpoints import Keeper, not_finite, signals
 from unlabeled.training.compiling import fused
@@ -275,15 +274,14 @@ def check_flags(flags: dict[str, Any], logger: str) -> dict[str, Any]:
     """
     for name in logger.split(","):
         if name not in LOGGERS:
-            raise UserError(f"there is no logger '{name}'; choose of {', '.join(LOGGERS)}")
+            raise UserError(f"there is no logger '{name}'; {suggest(name, LOGGERS)}")
     known = inspect.signature(L.Trainer).parameters
     for flag in flags:
         if flag in TAKEN:
             raise UserError(f"the trainer's {flag} cannot be set here: {TAKEN[flag]}")
         if flag not in known:
-            close = difflib.get_close_matches(flag, known)
-            hint = f"did you mean {' or '.join(close)}?" if close else "its documentation has all"
-            raise UserError(f"Lightning's Trainer has no flag '{flag}'; {hint}")
+            advice = suggest(flag, known, "see the documentation of Lightning")
+            raise UserError(f"Lightning's Trainer has no argument '{flag}'; {advice}")
     return dict(flags)
 
 

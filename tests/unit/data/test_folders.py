@@ -560,7 +560,7 @@ def test_a_folder_called_as_a_data_set_is_said(tmp_path, monkeypatch):
     with pytest.warns(Notice) as notices, pytest.raises(UserError, match="pairs:FOLDER"):
         open_data("pairs")
     assert [str(notice.message) for notice in notices] == [
-        "pairs is the data set of that name, not the folder pairs; that is ./pairs"
+        "pairs means the data set, not the folder pairs; write ./pairs for that one"
     ]
     for own in ("./pairs", "pairs/", Path("pairs"), tmp_path / "pairs"):
         data, words = said(open_data, own)
@@ -569,8 +569,8 @@ def test_a_folder_called_as_a_data_set_is_said(tmp_path, monkeypatch):
         assert data.name.partition(":")[0] != "pairs"  # whose recipe would be taken
     job, words = said(prepare, "simclr", Path("pairs"))
     assert job.config["data"] == str(tmp_path / "pairs")
-    assert "simclr is the method of that name, not the file simclr.py; that is ./simclr.py" in words
-    assert "is the data set" not in words
+    assert "simclr means the method, not the file simclr.py; write ./simclr.py for" in words
+    assert "means the data set" not in words
 
 
 def test_a_place_of_a_data_set_is_no_second_meaning(tmp_path, monkeypatch):

@@ -238,8 +238,8 @@ def test_a_healthy_run_raises_no_alarm(sprites, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"method": "simclrr"}, "no method called 'simclrr'"),
-        ({"encoder": "big"}, "no encoder called 'big'"),
+        ({"method": "simclrr"}, "no method 'simclrr'; did you mean simclr"),
+        ({"encoder": "big"}, "no encoder 'big'"),
         ({"color": 3}, "has no option 'color'"),
         ({"epochs": 0}, "at least 1"),
         ({"data": np.zeros((1, 8, 8))}, "give more"),
