@@ -1,6 +1,7 @@
 """Shapes and types are checked at run time in every test; one thread each; data is found."""
 
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start as well
 
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 
 # Every jaxtyping annotation of these modules is enforced while testing.
 install_import_hook(

@@ -17,7 +17,7 @@ import pytest
 from helpers import same_weights
 
 import unlabeled as ul
-from unlabeled.cli import main
+from unlabeled.cli.main import main
 from unlabeled.errors import Notice, Stopped, UserError
 from unlabeled.methods.simclr import SimCLR
 from unlabeled.pipelines import word2vec as w2v
@@ -187,7 +187,7 @@ sys.exit(main(sys.argv[1:]))
 def run(limit: str, *words: str) -> subprocess.CompletedProcess:
     script = SCRIPT.format(limit=limit)
     return subprocess.run(
-        [sys.executable, "-c", script, *word_vectors], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=120
     )
 
 
@@ -216,10 +216,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(blank, tmp_path):
 def test_too_little_memory_says_which_batch_to_try(blank, tmp_path):
     limit = "import torch, lightning, psutil; used = psutil.Process().memory_info().vms; "
     limit += "resource.setrlimit(resource.RLIMIT_AS, (used + 10**9,) * 2)"
-    word_vectors = ("--batch_size", "400", "--size", "320")
-    done = run(
-        limit, "train", "simclr", "--data", blank, *word_vectors, "--out", str(tmp_path / "run")
-    )
+    words = ("--batch_size", "400", "--size", "320", "--out", str(tmp_path / "run"))
+    done = run(limit, "train", "simclr", "--data", blank, *words)
     assert done.returncode == 2, done.stderr
     assert "out of memory with batches of 400 images: try --batch-size 200" in done.stderr
     assert "Traceback" not in done.stderr
@@ -250,11 +248,22 @@ def test_what_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def started(*words: str, **options) -> subprocess.Popen:
-    """The command in a process of its own, as a terminal starts it."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    command = [sys.executable, "-m", "unlabeled", *word_vectors]
-    return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+@pytest.fixture
+def start():
+    """Start the command in a session of its own, as a terminal does; killed if the test fails."""
+    processes = []
+
+    def start(*words: str, **options) -> subprocess.Popen:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        command = [sys.executable, "-m", "unlabeled", *words]
+        processes.append(subprocess.Popen(command, text=True, start_new_session=True, **pipes))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def wait_for(path, process):
@@ -265,10 +274,12 @@ def wait_for(path, process):
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_the_command_stops_by_a_signal_and_says_how_to_go_on(number, status, blank, tmp_path):
+def test_the_command_stops_by_a_signal_and_says_how_to_go_on(
+    start, number, status, blank, tmp_path
+):
     """130 for all of them is wrong: a batch system takes it for its user's Ctrl-C."""
-    word_vectors = ("--data", blank, "--epochs", "500", "--out", str(tmp_path / "run"))
-    process = started("train", "simclr", *word_vectors)
+    words = ("--data", blank, "--epochs", "500", "--out", str(tmp_path / "run"))
+    process = start("train", "simclr", *words)
     wait_for(tmp_path / "run" / "last.ckpt", process)
     os.killpg(process.pid, number)
     _, told = process.communicate()
@@ -280,7 +291,6 @@ def test_the_command_stops_by_a_signal_and_says_how_to_go_on(number, status, bla
 SLOW = """
 from pathlib import Path
 from unlabeled import Method
-from unlabeled.methods import word2vec
 
 def load():
     "Data that is never read."
@@ -302,16 +312,13 @@ class Slow(Method):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["train", "views"])
-def test_a_signal_before_training_is_one_sentence_that_is_not_blank(command, number, tmp_path):
+def test_a_signal_before_training_is_one_sentence_that_is_not_blank(
+    start, command, number, tmp_path
+):
     """The message of a plain KeyboardInterrupt is empty."""
     (tmp_path / "slow.py").write_text(SLOW)
-    word_vectors = (
-        "simclr",
-        "--data",
-        "./slow.py",
-        *(("--out", "v.png") if command == "views" else ()),
-    )
-    process = started(command, *word_vectors, cwd=tmp_path)
+    out = ("--out", "v.png") if command == "views" else ()
+    process = start(command, "simclr", "--data", "./slow.py", *out, cwd=tmp_path)
     wait_for(tmp_path / "begun", process)
     os.killpg(process.pid, number)
     _, told = process.communicate()
@@ -322,11 +329,10 @@ def test_a_signal_before_training_is_one_sentence_that_is_not_blank(command, num
     assert ("--resume" in told) == (command == "train")
 
 
-def test_a_second_ctrl_c_ends_at_once(blank, tmp_path):
+def test_a_second_ctrl_c_ends_at_once(start, blank, tmp_path):
     """Within one long operation; one that waits for it to end goes on for half a minute."""
     (tmp_path / "slow.py").write_text(SLOW)
-    word_vectors = ("./slow.py:Slow", "--data", blank, "--out", "run")
-    process = started("train", *word_vectors, cwd=tmp_path)
+    process = start("train", "./slow.py:Slow", "--data", blank, "--out", "run", cwd=tmp_path)
     wait_for(tmp_path / "begun", process)
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.1)  # two at the same time are one
@@ -338,23 +344,23 @@ def test_a_second_ctrl_c_ends_at_once(blank, tmp_path):
 
 
 @pytest.mark.parametrize("words", [("list", "methods"), ("train", "simclr", "--help"), ("--help",)])
-def test_a_pipe_that_nobody_reads_is_no_error(words):
+def test_a_pipe_that_nobody_reads_is_no_error(start, words):
     """As `head -1` leaves one behind; Python's own end would still try to write."""
     read, write = os.pipe()
     os.close(read)
-    process = started(*word_vectors, stdout=write)
+    process = start(*words, stdout=write)
     os.close(write)
     assert process.communicate()[1] == ""
     assert process.returncode == 141
 
 
-def test_tables_end_quietly_where_nobody_reads(trained, sprites, tmp_path):
+def test_tables_end_quietly_where_nobody_reads(start, trained, sprites, tmp_path):
     """Rich leaves with status 1 there."""
     np.savez(tmp_path / "sprites.npz", x=sprites[0][:100], y=sprites[1][:100])
     read, write = os.pipe()
     os.close(read)
-    word_vectors = ("evaluate", str(trained.path), "--data", "sprites.npz")
-    process = started(*word_vectors, stdout=write, cwd=tmp_path)
+    words = ("evaluate", str(trained.path), "--data", "sprites.npz")
+    process = start(*words, stdout=write, cwd=tmp_path)
     os.close(write)
     told = process.communicate()[1]
     assert process.returncode == 141, told
@@ -367,8 +373,8 @@ def test_no_message_is_blank(kind, monkeypatch, capsys):
     def fails(argv):
         raise kind
 
-    monkeypatch.setitem(main.COMMANDS, "demo", fails)
-    assert main.main(["demo"]) == (130 if kind is KeyboardInterrupt else 2)
+    monkeypatch.setattr("unlabeled.cli.demo.demo_command", fails)
+    assert main(["demo"]) == (130 if kind is KeyboardInterrupt else 2)
     told = capsys.readouterr().err.strip()
     assert re.fullmatch(f"unlabeled: ({kind.__name__}|stopped by Ctrl-C).*", told)
 
@@ -415,20 +421,20 @@ def test_word2vec_goes_on_in_the_same_bytes(number, part, model, tmp_path, monke
         assert losses[0] == losses[1]
 
 
-def test_word2vec_survives_a_kill_and_a_torn_checkpoint(tmp_path):
+def test_word2vec_survives_a_kill_and_a_torn_checkpoint(start, tmp_path):
     """With --resume of the command, from the checkpoint before the last one."""
     text, out = tmp_path / "text.txt", tmp_path / "run"
     lines = [" ".join(line).translate(str.maketrans("abcdefgh", "ABCDEFGH")) for line in TEXT]
     text.write_text("\n\n".join(lines))
     train = ("train", "word2vec", "--data", str(text), "--dim", "8", "--min-count", "1", "--epochs")
-    process = started(*train, "40", "--out", str(out))
+    process = start(*train, "40", "--out", str(out))
     wait_for(out / "previous.ckpt", process)
     process.kill()
     process.communicate()
     if (out / "last.ckpt").exists():  # not killed between two renamings
         (out / "last.ckpt").write_bytes((out / "last.ckpt").read_bytes()[:500])
-    assert main.main([*train, "40", "--out", str(out), "--resume"]) == 0
-    assert main.main([*train, "40", "--out", str(tmp_path / "whole")]) == 0
+    assert main([*train, "40", "--out", str(out), "--resume"]) == 0
+    assert main([*train, "40", "--out", str(tmp_path / "whole")]) == 0
     assert filecmp.cmp(tmp_path / "whole" / "vectors.bin", out / "vectors.bin", shallow=False)
 
 
