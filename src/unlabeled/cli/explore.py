@@ -1,33 +1,31 @@
-"""`unlabeled explore`: a map of the data as the encoder sees it."""
+"""`unlabeled explore RUN DATA`: draw a map of the data with clusters, near-duplicates, outliers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unlabeled.cli.parsing import add_arguments, add_run_arguments, make_parser, parse_args
 
-if TYPE_CHECKING:
-    pass
-
 
 def explore_command(argv: list[str]) -> int:
-    """`unlabeled explore RUN DATA --out F.html`."""
+    """Write the page with the map."""
     from unlabeled.report.explore import explore
 
-    parser = make_parser("explore", "One page: a map of the images as the encoder sees them.")
+    parser = make_parser("explore", "Write a page with a map of the data in feature space.")
     add_run_arguments(parser)
-    parser.add_argument("data", type=str, help="as for `unlabeled train`")
-    parser.add_argument("--out", type=str, default="explore.html", help="the .html file to write")
+    parser.add_argument("data", type=str, help="folder, .npy or .npz file, or name of a data set")
+    parser.add_argument(
+        "--out", type=str, default="explore.html", metavar="FILE", help="the .html file"
+    )
     add_arguments(parser, explore, skip={"run", "data", "out"})
-    given = vars(parse_args(parser, argv))
+    args = vars(parse_args(parser, argv))
     from unlabeled.runs.run import load
 
-    run, data, out = given.pop("run"), given.pop("data"), Path(given.pop("out"))
-    told = explore(load(run, given.pop("encoder")), data, out, **given)
+    run, data, out = args.pop("run"), args.pop("data"), Path(args.pop("out"))
+    counts = explore(load(run, args.pop("encoder")), data, out, **args)
     print(
-        f"{out}: {told['images']:,} images, {told['clusters']} clusters, "
-        f"{told['duplicate_groups']:,} groups of near-duplicates, {told['outliers']:,} outliers, "
-        f"{told['bytes'] / 1e6:.1f} MB. Open it in a browser"
+        f"{out}: {counts['images']:,} images, {counts['clusters']} clusters, "
+        f"{counts['duplicate_groups']:,} groups of near-duplicates, {counts['outliers']:,} "
+        f"outliers, {counts['bytes'] / 1e6:.1f} MB. Open it in a browser."
     )
     return 0

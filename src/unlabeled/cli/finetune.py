@@ -1,8 +1,6 @@
-"""`unlabeled finetune`: train an encoder further with labels."""
+"""`unlabeled finetune RUN --data DATA --labels 1%`: train the encoder further with labels."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from unlabeled.cli.parsing import (
     add_arguments,
@@ -13,28 +11,31 @@ from unlabeled.cli.parsing import (
     parse_args,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 def finetune_command(argv: list[str]) -> int:
-    """`unlabeled finetune RUN --data D [--labels 1%]`."""
+    """Fine-tune a run and print accuracies."""
     from unlabeled.evaluation.finetune import finetune
 
-    parser = make_parser("finetune", "Train an encoder further with labels, beside a fresh start.")
+    parser = make_parser(
+        "finetune",
+        "Train an encoder further with labels, and compare it with a linear probe and with "
+        "training from scratch.",
+    )
     add_run_arguments(parser)
-    parser.add_argument("--data", type=str, help="labeled data (default: the run's own)")
-    parser.add_argument("--labels", type=str, default="100%", help="how many: 160, or 1%")
+    parser.add_argument("--data", type=str, help="labeled data (default: that of the run)")
+    parser.add_argument(
+        "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
+    )
     add_labels_argument(parser)
     add_test_argument(parser)
     add_arguments(
         parser, finetune, skip={"run", "data", "labels", "labels_from", "test", "progress"}
     )
-    given = vars(parser.instantiate(parse_args(parser, argv)))
+    args = vars(parser.instantiate(parse_args(parser, argv)))
     from unlabeled.runs.run import load
 
-    run = load(given.pop("run"), given.pop("encoder"))
-    tuned, figures = finetune(run, given.pop("data"), **given)
+    run = load(args.pop("run"), args.pop("encoder"))
+    tuned, figures = finetune(run, args.pop("data"), **args)
     print(f"{figures['labels']:,} labels, {figures['n_test']:,} test images:")
     for key, what in (
         ("finetuned", "fine-tuned"),

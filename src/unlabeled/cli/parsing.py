@@ -1,4 +1,4 @@
-"""Flags, configuration files and error messages that all subcommands share."""
+"""Flags, configuration files and error messages that all commands share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from unlabeled import registry
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -17,138 +17,198 @@ if TYPE_CHECKING:
     from unlabeled.core import Method
 
 
-def make_parser(command: str, description: str) -> ArgumentParser:
-    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+def make_parser(command: str, description: str, method: str = "") -> ArgumentParser:
+    """A parser of a command's flags.
 
-    class Help(DefaultHelpFormatter):
-        def _expand_help(self, action: Any) -> str:
-            text = super()._expand_help(action)  # what is not given has no default to name
-            for nothing in (", default: null", " | null", ", null"):
-                text = text.replace(nothing, "")
-            return text
+    Args:
+        command: words after `unlabeled`.
+        description: what the command does.
+        method: its name, if the flags are those of a method, to be shown in groups.
+    """
+    from unlabeled.cli.help import Parser
 
-    return ArgumentParser(
+    parser = Parser(
         prog=f"unlabeled {command}",
-        description=description,
+        description=" ".join(description.split()),
         exit_on_error=False,
-        formatter_class=Help,
     )
+    parser.method = method
+    if method:
+        parser.epilog = "Defaults can depend on the data: add --data DATA to --help to see those."
+    return parser
 
 
-def add_arguments(
-    parser: ArgumentParser, of: Callable[..., Any], skip: set[str], as_group: bool = False
-) -> None:
-    """Arguments of a function or class as flags; `--resume` and `--no-resume` for a boolean."""
+def add_arguments(parser: ArgumentParser, of: Callable[..., Any], skip: set[str]) -> None:
+    """Add the parameters of a function or class as flags; booleans as `--x` and `--no-x`."""
     from docstring_parser import parse
     from jsonargparse import ActionYesNo
 
     parameters = inspect.signature(of).parameters
     booleans = {n: p for n, p in parameters.items() if p.annotation in (bool, "bool")}
     booleans = {n: p for n, p in booleans.items() if n not in skip}
-    every: set[str | int] = {*skip, *booleans}
-    if inspect.isclass(of):
-        parser.add_class_arguments(of, skip=every, as_group=as_group)
-    else:
-        parser.add_function_arguments(of, skip=every, as_group=as_group)
-    told = {p.arg_name: p.description for p in parse(inspect.getdoc(of) or "").params}
+    add = parser.add_class_arguments if inspect.isclass(of) else parser.add_function_arguments
+    add(of, skip={*skip, *booleans}, as_group=False)
+    texts = {p.arg_name: p.description for p in parse(inspect.getdoc(of) or "").params}
     for name, parameter in booleans.items():
-        text = " ".join((told.get(name) or "").split())
+        text = " ".join((texts.get(name) or "").split())
         parser.add_argument(f"--{name}", action=ActionYesNo, default=parameter.default, help=text)
 
 
 def parse_args(parser: ArgumentParser, argv: list[str]) -> Any:
+    """Parse a command line.
+
+    Raises:
+        UserError: it is wrong; the message is in the user's words.
+    """
     from argparse import ArgumentError
 
     from jsonargparse import ActionYesNo
 
     switches = {a.option_strings[0] for a in parser._actions if isinstance(a, ActionYesNo)}
     try:
-        return parser.parse_args(_as_switches(argv, switches))
+        return parser.parse_args(_as_switches(_normalize(argv), switches))
     except ArgumentError as error:
-        raise UserError(f"{_plainly(str(error))} (see {parser.prog} --help)") from error
+        message = _explain(parser, " ".join(str(error).split()))
+        raise UserError(f"{message} (see {parser.prog} --help)") from error
+
+
+def _normalize(argv: list[str]) -> list[str]:
+    """Dashes in flags as underscores, `--value-range -1000,2000` as one word.
+
+    The parser would take the value of the latter for a flag.
+    """
+    words: list[str] = []
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        if flag[:2] == "--":
+            word = flag[:2] + flag[2:].replace("-", "_") + equals + value
+        if words and words[-1] == "--value_range":
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _as_switches(argv: list[str], switches: set[str]) -> list[str]:
-    """`--scratch false` and `--scratch=no` are `--no_scratch`, `--scratch true` is `--scratch`."""
+    """`--scratch false` and `--scratch=no` as `--no_scratch`, `--scratch true` as `--scratch`."""
     words = list(
         itertools.chain.from_iterable(
             word.split("=", 1) if word.partition("=")[0] in switches else [word] for word in argv
         )
     )
-    found: list[str] = []
+    result: list[str] = []
     for word in words:
-        if found and found[-1] in switches and word.lower() in ("true", "yes", "false", "no"):
+        if result and result[-1] in switches and word.lower() in ("true", "yes", "false", "no"):
             if word.lower() in ("false", "no"):
-                found[-1] = f"--no_{found[-1][2:]}"
+                result[-1] = f"--no_{result[-1][2:]}"
         else:
-            found.append(word)
-    return found
+            result.append(word)
+    return result
 
 
-def _plainly(error: str) -> str:
-    """What the parser says of a wrong value, in the words of a user."""
-    error = " ".join(error.split())
-    if found := re.search(r"class_path 'unlabeled\.views\.(\w+)': Option '(\w+)' is not", error):
-        return f"the view {found[1]} has no option '{found[2]}'"
-    if found := re.search(r"Expected a dot import path string: (\S+)", error):
-        from unlabeled import augmentations
-
-        names = ", ".join(sorted(set(augmentations.__all__) - {"Augmentation"}))
-        return f"there is no view '{found[1]}'; choose one of {names}"
-    found = re.match(r'Parser key "(\w+)": Expected a (.*)\. Got value: (.*)', error)
-    if not found:
+def _explain(parser: ArgumentParser, error: str) -> str:
+    """An error of the parser in the user's words."""
+    flags = [flag.replace("_", "-") for action in parser._actions for flag in action.option_strings]
+    if match := re.match(r"unrecognized arguments: (\S+)", error, re.IGNORECASE):
+        word = match[1].partition("=")[0].replace("_", "-")
+        if not word.startswith("-"):
+            return f"'{match[1]}' is one argument too many; remove it, or quote names with spaces"
+        return f"there is no option {word}; {suggest(word, flags, 'remove it')}"
+    if match := re.match(r"the following arguments are required: (.*)", error):
+        needed = match[1].split(", ")
+        words = [f"--{name}" if f"--{name}" in flags else name.upper() for name in needed]
+        return f"missing {', '.join(words)}"
+    if match := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", error):
+        choices = [choice.strip(" '") for choice in match[3].split(",")]
+        return f"{match[1]} is '{match[2]}'; {suggest(match[2], choices)}"
+    if match := re.search(r"class_path '[\w.]*\.(\w+)': Option '(\w+)' is not", error):
+        name, option = match.groups()
+        advice = suggest(option, inspect.signature(_augmentations()[name]).parameters)
+        return f"the augmentation {name} has no option '{option}'; {advice}"
+    if match := re.search(r"Expected a dot import path string: (\S+)", error):
+        return f"there is no augmentation '{match[1]}'; {suggest(match[1], _augmentations())}"
+    if "File does not exist" in error or "Problems parsing config" in error:
+        return f"--config cannot be read: {error.partition(': ')[2]}"
+    match = re.match(r'Parser key "([\w.]+)": Expected a (.*)\. Got value: (.*)', error)
+    if not match:
         return error
-    flag, kind, value = found.groups()
-    wanted = {"<class 'int'>": "a whole number", "<class 'float'>": "a number"}.get(kind, kind)
+    name, kind, value = match.groups()
+    flag = f"--{name.replace('_', '-')}"
     if kind.startswith("typing.Literal"):
-        wanted = "one of " + kind[len("typing.Literal") :].strip("[]").replace("'", "")
-    return f"--{flag.replace('_', '-')} is '{value}', but must be {wanted}"
+        choices = re.findall(r"'([^']*)'", kind)
+        return f"{flag} is '{value}'; {suggest(value, choices)}"
+    wanted = {"<class 'int'>": "a whole number", "<class 'float'>": "a number"}.get(kind, kind)
+    return f"{flag} is '{value}'; give {wanted}"
+
+
+def _augmentations() -> dict[str, type]:
+    """Name -> class of all augmentations that are imported."""
+    from unlabeled.augmentations import Augmentation
+    from unlabeled.cli.help import all_subclasses
+
+    return {kind.__name__: kind for kind in all_subclasses(Augmentation)}
 
 
 def named_method(command: str, argv: list[str]) -> tuple[str, type[Method], list[str]]:
-    """The method that a command line names, and what follows it."""
+    """The name and class of the method that a command line begins with, and the words after it."""
     if not argv or argv[0].startswith("-"):
-        names = ", ".join(registry.listing("methods"))
-        line = f"unlabeled {command} METHOD --data D …, METHOD one of {names} or ./file.py:Class"
         if argv[:1] in (["-h"], ["--help"]):
-            print(f"usage: {line}\n\nunlabeled {command} METHOD --help tells a method's flags.")
+            print(
+                f"usage: unlabeled {command} METHOD --data DATA [options]\n\n"
+                "METHOD is one of the following, or ./file.py:Class for one that you wrote.\n"
+                f"`unlabeled {command} METHOD --help` shows the options of a method.\n\n"
+                + "\n".join(f"  {name:24}{t}" for name, t in registry.listing("methods").items())
+            )
             raise SystemExit(0)
-        raise UserError(f"name the method first: {line}")
-    found = registry.find("methods", argv[0])
-    if command != "train" or not inspect.isclass(found):  # `train` says so itself
+        raise UserError(
+            f"name a method first, as in unlabeled {command} simclr --data DATA; "
+            "`unlabeled list methods` shows all"
+        )
+    method = registry.find("methods", argv[0])
+    if command != "train" or not inspect.isclass(method):  # `train` says so itself
         registry.say_which("methods", argv[0])
-    return argv[0], found, argv[1:]
+    return argv[0], method, argv[1:]
 
 
 def parse_with(
     build: Callable[[str], ArgumentParser], argv: list[str]
 ) -> tuple[ArgumentParser, Any]:
-    """Parse with the defaults that suit the data named, wherever it is named."""
-    named = next((b for a, b in itertools.pairwise(argv) if a == "--data"), "")
-    named = next((a[7:] for a in argv if a.startswith("--data=")), named)
-    parser = build(named)
-    given = parse_args(parser, argv)
-    if given.data != named:  # it came from a configuration file
-        parser = build(given.data)
-        given = parse_args(parser, argv)
-    return parser, given
+    """Parse with the defaults that suit the data, wherever it is named.
+
+    Args:
+        build: makes the parser for data of that name.
+        argv: the command line.
+    """
+    data = next((b for a, b in itertools.pairwise(argv) if a == "--data"), "")
+    data = next((a[7:] for a in argv if a.startswith("--data=")), data)
+    parser = build(data)
+    args = parse_args(parser, argv)
+    if args.data != data:  # it came from a configuration file
+        parser = build(args.data)
+        args = parse_args(parser, argv)
+    return parser, args
 
 
 def add_run_arguments(parser: ArgumentParser) -> None:
+    """The arguments of all commands that use a run."""
     parser.add_argument("run", type=str, help="folder that `unlabeled train` wrote")
-    parser.add_argument("--encoder", type=str, help="./file.py:Net, where the encoder was your own")
+    parser.add_argument(
+        "--encoder", type=str, help="./file.py:Class, if the run's encoder is one that you wrote"
+    )
 
 
 def add_labels_argument(parser: ArgumentParser) -> None:
+    """The flag `--labels-from`."""
     parser.add_argument(
         "--labels_from",
         type=str,
-        help="where labels of images in files are: folders, a .csv or .tsv (labels.csv:COLUMN "
-        "chooses one), a .npy, a table's column",
+        help="labels of samples in files: 'folders' (the name of each sample's folder), a .csv or "
+        ".tsv (labels.csv:COLUMN chooses a column), a .npy, or a column of a table",
     )
 
 
 def add_test_argument(parser: ArgumentParser) -> None:
+    """The flag `--test`."""
     parser.add_argument(
-        "--test", type=str, help="other data to test on; then all of --data is learned from"
+        "--test", type=str, help="other data to test on; all of --data is then used for training"
     )

@@ -1,36 +1,34 @@
-"""`unlabeled study`: experiments of many runs."""
+"""`unlabeled study NAME`: run a study of many trainings and write one report page."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unlabeled import registry
 from unlabeled.cli.parsing import make_parser, parse_args
 
-if TYPE_CHECKING:
-    pass
-
 
 def study_command(argv: list[str]) -> int:
-    """`unlabeled study NAME [--quick] [--only A,B] [--seeds N] [--resume] --out DIR`."""
-    parser = make_parser("study", "Experiments of many runs: each kept, one report page.")
-    parser.add_argument("name", type=str, help="a name of `unlabeled list studies`, or ./file.py")
+    """Run a study."""
+    parser = make_parser("study", "Run experiments of many trainings and write one report page.")
+    parser.add_argument("name", type=str, help="a name in `unlabeled list studies`, or ./file.py")
     parser.add_argument("--out", type=str, help="its folder (default: runs/NAME)")
     parser.add_argument(
-        "--quick", action="store_true", help="a first look: half the data, few epochs"
+        "--quick", action="store_true", help="use half the data and few epochs, for a first look"
     )
-    parser.add_argument("--only", type=str, default="", help="experiments, as L6,L8")
-    parser.add_argument("--seeds", type=int, default=1, help="of the main encoders")
-    parser.add_argument("--resume", action="store_true", help="keep findings that are there")
-    given = parse_args(parser, argv)
+    parser.add_argument(
+        "--only", type=str, default="", metavar="KEYS", help="run only these experiments: L6,L8"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds of the main encoders")
+    parser.add_argument("--resume", action="store_true", help="keep results that are there already")
+    args = parse_args(parser, argv)
     from unlabeled.studies.run import run_study
 
-    registry.say_which("studies", given.name)
-    study = registry.find("studies", given.name)
-    out = Path(given.out or Path("runs") / Path(given.name).stem)
-    only = [key for key in given.only.split(",") if key]
-    run_study(study, out, quick=given.quick, only=only, seeds=given.seeds, resume=given.resume)
-    page = (out / "quick" if given.quick else out) / "report" / "index.html"
-    print(f"open the report in a browser: {page.resolve()}")
+    registry.say_which("studies", args.name)
+    study = registry.find("studies", args.name)
+    out = Path(args.out or Path("runs") / Path(args.name).stem)
+    only = [key for key in args.only.split(",") if key]
+    run_study(study, out, quick=args.quick, only=only, seeds=args.seeds, resume=args.resume)
+    page = (out / "quick" if args.quick else out) / "report" / "index.html"
+    print(f"Open the report in a browser: {page.resolve()}")
     return 0

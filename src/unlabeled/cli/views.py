@@ -1,4 +1,4 @@
-"""`unlabeled views`: draw what a method sees."""
+"""`unlabeled views METHOD --data DATA --out FILE`: draw the views that a method is trained on."""
 
 from __future__ import annotations
 
@@ -14,37 +14,35 @@ if TYPE_CHECKING:
 
 
 def views_command(argv: list[str]) -> int:
-    """`unlabeled views METHOD --data D --out F.png`."""
+    """Write the image."""
     name, cls, rest = named_method("views", argv)
     if not inspect.isclass(cls):
-        raise UserError(f"{name} is several trainings; look at the views of one, such as simclr")
+        raise UserError(f"{name} is several trainings; draw the views of one method, as simclr")
 
     def build(data: str) -> ArgumentParser:
-        parser = make_parser(f"views {name}", f"An image of what {name} sees.")
+        parser = make_parser(f"views {name}", f"Draw the views that {name} is trained on.", name)
         parser.add_argument("--data", type=str, required=True, help="as for `unlabeled train`")
-        parser.add_argument("--out", type=str, required=True, help="the .png file to write")
-        add_arguments(parser, cls, skip={"encoder"}, as_group=True)
+        parser.add_argument(
+            "--out", type=str, required=True, metavar="FILE", help="the .png file to write"
+        )
+        add_arguments(parser, cls, skip={"encoder"})
         return parser
 
-    parser, given = parse_with(build, rest)
-    out = Path(given.out)
+    parser, args = parse_with(build, rest)
+    out = Path(args.out)
     if out.suffix != ".png":
-        raise UserError(f"--out is {out}; name a .png file")
-    untouched = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
+        raise UserError(f"--out is {out}; give a .png file")
+    defaults = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
     options = {
         k: v
-        for k, v in vars(parser.instantiate(given)).items()
-        if k in untouched and v != untouched[k]
+        for k, v in vars(parser.instantiate(args)).items()
+        if k in defaults and v != defaults[k]
     }
-    from unlabeled.data import open_data
-    from unlabeled.encoders.base import build as build_encoder
     from unlabeled.training.drawings import draw_views
-    from unlabeled.training.prepare import resolve
+    from unlabeled.training.prepare import prepare
 
-    splits = open_data(given.data)
-    _, arguments = resolve(cls, splits, options)
+    job = prepare(name, args.data, **options)
     out.parent.mkdir(parents=True, exist_ok=True)
-    encoder = cls.encoder_for(type(splits.modality.encoder_input))
-    draw_views(cls(build_encoder(encoder, splits.channels, splits.size), **arguments), splits, out)
+    draw_views(job.method, job.splits, out)
     print(out)
     return 0

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from PIL import Image
 from unlabeled import registry
 from unlabeled.augmentations import kernel
 from unlabeled.cli.main import main
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, suggest
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_lists_have_one_name_a_line(kind, capsys):
 def test_help_of_a_method_shows_its_flags_and_the_defaults_for_the_data(capsys):
     assert run("train", "simclr", "--help") == 0
     text = capsys.readouterr().out
-    for flag in ("--temperature", "--augment", "--batch_size", "--resume", "--config", "--seed"):
+    for flag in ("--temperature", "--augment", "--batch-size", "--resume", "--config", "--seed"):
         assert flag in text
     assert "τ of the loss" in text
     assert "default: 0.5" in text
@@ -189,11 +190,13 @@ HELPS += ["words", "train byol", "train deep_belief_net", "train word2vec", "vie
 
 @pytest.mark.parametrize("command", HELPS)
 def test_help_is_plain(command, capsys):
-    """Catches doubled percent signs, and defaults and types that only a program understands."""
+    """Would catch doubled percent signs, underscores in flags, Python's types, doubled defaults."""
     assert run(*command.split(), "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    for strange in ("%%", "None", "null", "{true,false}"):
+    for strange in ("%%", "None", "null", "{true,false}", "type:", "Literal", "<class"):
         assert strange not in text
+    assert not re.findall(r"--[a-z]+_\w+", text)  # flags as users type them
+    assert text.count("(default:") == len(re.findall(r"\(default:[^()]*\)", text))
 
 
 def test_resume_goes_on_to_more_epochs(data, capsys, tmp_path):
@@ -328,22 +331,22 @@ def test_a_data_set_in_a_file(tmp_path):
     ("words", "says"),
     [
         (["fly"], "no command 'fly'"),
-        (["train"], "name the method first"),
-        (["train", "nope", "--data", "dsprites"], "no method called 'nope'"),
-        (["train", "./nope.py:Foo", "--data", "dsprites"], "no file"),
+        (["train"], "name a method first"),
+        (["train", "nope", "--data", "dsprites"], "no method 'nope'"),
+        (["train", "./nope.py:Foo", "--data", "dsprites"], "nope.py does not exist"),
         (["train", "simclr"], "data"),
         (["train", "simclr", "--data", "nowhere"], "no data at 'nowhere'"),
         (["train", "simclr", "--data", "dsprites", "--epochs", "many"], "epochs"),
         (["train", "simclr", "--data", "dsprites", "--wings", "2"], "--wings"),
-        (["train", "simclr", "--data", "dsprites", "--augment", "Fog"], "no view 'Fog'"),
-        (["train", "simclr", "--data", "dsprites", "--encoder", "big"], "no encoder called"),
+        (["train", "simclr", "--data", "dsprites", "--augment", "Fog"], "no augmentation 'Fog'"),
+        (["train", "simclr", "--data", "dsprites", "--encoder", "big"], "no encoder 'big'"),
         (["evaluate", "nowhere"], "is no finished run"),
         (["embed", "nowhere", "x", "--out", "y.npy"], "is no finished run"),
         (["list", "things"], "things"),
         (["train", "simclr", "--data", "blank.npy", "--temperature", "0"], "above 0"),
         (["train", "simclr", "--data", "blank.npy", "--out", "blank.npy"], "is a file"),
         (["views", "supervised", "--data", "blank.npy", "--out", "v.png"], "learns from labels"),
-        (["train", "./empty.py:Net", "--data", "blank.npy"], "no subclass"),
+        (["train", "./empty.py:Net", "--data", "blank.npy"], "not a method"),
         (["train", "simclr", "--data", "./empty.py"], "no function load()"),
     ],
 )
@@ -355,6 +358,39 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, says, capsys, tmp_path
     assert says in captured.err
     assert "Traceback" not in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["trian", "simclr"], "train"),
+        (["train", "simcrl", "--data", "dsprites"], "simclr"),
+        (["train", "simclr", "--data", "dsprite"], "dsprites"),
+        (["train", "simclr", "--data", "dsprites", "--encoder", "resnet"], "resnet18"),
+        (["train", "simclr", "--data", "dsprites", "--batchsize", "2"], "--batch-size"),
+        (["train", "simclr", "--data", "dsprites", "--batch-sise=2"], "--batch-size"),
+        (["train", "simclr", "--data", "dsprites", "--augment", "randomcrop"], "RandomCrop"),
+        (["train", "simclr", "--data", "dsprites", "--objective", "nt-xnet"], "nt_xent"),
+        (["train", "simclr", "--data", "dsprites", "--logger", "tensorbord"], "tensorboard"),
+        (["train", "simclr", "--data", "dsprites", "--trainer.max_time_", "1"], "max_time"),
+        (["study", "lecture"], "lectures"),
+        (["export", "run", "--to", "onxx"], "onnx"),
+        (["list", "method"], "methods"),
+    ],
+)
+def test_a_misspelled_name_gets_a_suggestion(words, name, capsys):
+    assert run(*words) == 2
+    message = capsys.readouterr().err
+    assert re.search(rf"did you mean [^?]*{name}\b[^?]*\?", message), message
+    assert len(message) < 200
+
+
+def test_suggestions():
+    names = ["resnet18", "resnet34", "resnet50", "vit", "small"]
+    assert suggest("Resnet-18", names).startswith("did you mean resnet18")
+    assert suggest("resnet", names) == "did you mean resnet18, resnet34 or resnet50?"
+    assert suggest("zzz", names) == f"choose one of {', '.join(names)}"
+    assert suggest("zzz", names, "see the list") == "see the list"
 
 
 def test_a_damaged_run_is_refused_and_nothing_of_it_is_run(trained, tmp_path, capsys):

@@ -233,7 +233,7 @@ def test_the_command(tmp_path, capsys):
         )
         == 0
     )
-    assert "80 % of the pairs known" in capsys.readouterr().out
+    assert "80 % of the pairs whose words" in capsys.readouterr().out
     for line, told in (
         ([run], "ask something"),
         ([run, "--nearest", "unseen"], "'unseen' is none of the 12 words"),
