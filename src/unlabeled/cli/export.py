@@ -26,5 +26,5 @@ def export_command(argv: list[str]) -> int:
     out = export(run, args.to, Path(args.out) if args.out else None)
     print(out)
     if run.tokenizer:
-        print(f"{tokenizer_beside(out)}: its tokenizer")
+        print(f"{tokenizer_beside(out)}: the tokenizer")
     return 0

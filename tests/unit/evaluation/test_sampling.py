@@ -147,7 +147,7 @@ def test_text_is_printed(tmp_path, capsys):
     assert first.startswith("the c")
     assert first in said
     assert main(["sample", str(run.path), "--ask", "3"]) == 2
-    assert "writes text, which is printed" in capsys.readouterr().err
+    assert "prints text; omit --ask and --out" in capsys.readouterr().err
 
 
 def test_who_makes_nothing_says_who_does(small, capsys, tmp_path):

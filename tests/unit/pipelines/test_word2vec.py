@@ -77,9 +77,9 @@ def test_plain_steps_are_the_formula(model, k):
 def test_plain_steps_take_windows_without_context(words):
     """Subsampling may leave a part without words, or each alone in its line."""
     draw = w2v.Drawing(np.ones(20), 3, 5, 0, np.random.default_rng(0))
-    drawn = draw((np.zeros(word_vectors, np.int32), np.arange(word_vectors)))
+    drawn = draw((np.zeros(words, np.int32), np.arange(words)))
     for model in ("skip_gram", "cbow"):
-        assert w2v.stepped(tables(), drawn, (0, word_vectors), 0.05, model) == 0
+        assert w2v.stepped(tables(), drawn, (0, words), 0.05, model) == 0
 
 
 @needs_compiler
@@ -235,9 +235,9 @@ def test_the_command(tmp_path, capsys):
     )
     assert "80 % of the pairs whose words" in capsys.readouterr().out
     for line, told in (
-        ([run], "ask something"),
+        ([run], "give at least one of --nearest"),
         ([run, "--nearest", "unseen"], "'unseen' is none of the 12 words"),
-        ([str(tmp_path / "no")], "ask something"),
+        ([str(tmp_path / "no")], "give at least one of --nearest"),
         ([str(tmp_path / "no"), "--nearest", "cat"], "does not exist"),
         ([run, "--similarity", str(text)], "line 1 of"),
     ):
@@ -331,8 +331,8 @@ def test_lines_that_are_sentences_stay_apart(tmp_path):
     joined; a decision that nobody is told of.
     """
     rng = np.random.default_rng(0)
-    word_vectors = ["Hund", "bellt", "und", "Katzen", "schlafen", "im", "Garten", "approx.", "Nine"]
-    lines = [" ".join(rng.choice(word_vectors, rng.integers(2, 14))) for _ in range(60)]
+    words = ["Hund", "bellt", "und", "Katzen", "schlafen", "im", "Garten", "approx.", "Nine"]
+    lines = [" ".join(rng.choice(words, rng.integers(2, 14))) for _ in range(60)]
     stopped = [f"{line.replace('approx. N', 'n')}." for line in lines]
     for name, held in (("plain", lines), ("stops", stopped), ("long", [*stopped, "x" * 130 + "."])):
         (tmp_path / f"{name}.txt").write_text("\n".join(held) + "\n", encoding="utf-8")
