@@ -148,7 +148,7 @@ def main() -> None:
         args.out,
         {
             "command": "python bench/augmentation.py",
-            "resampling": kernel.which(),
+            "resampling": kernel.implementation(),
             "threads": 1,
             "rounds": args.rounds,
             "cores": os.cpu_count(),

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from peers import define_missing_operators
 from torch import Tensor
 
-from unlabeled.objectives import nt_xent, path, using
+from unlabeled.objectives import backend, nt_xent, use_backend
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import write_json
 
@@ -41,7 +41,7 @@ def ours(a: Tensor, b: Tensor) -> Tensor:
 
 def dense(a: Tensor, b: Tensor) -> Tensor:
     """As a matrix."""
-    with using("dense"):
+    with use_backend("dense"):
         return nt_xent(a, b, TAU)
 
 
@@ -156,7 +156,7 @@ def main() -> None:
     found = {}
     for pairs in args.pairs:
         rounds = 1 if pairs > 8192 else args.rounds
-        found[str(pairs)] = compare(pairs, rounds) | {"path": path(2 * pairs, 2 * pairs)}
+        found[str(pairs)] = compare(pairs, rounds) | {"path": backend(2 * pairs, 2 * pairs)}
         print(pairs, json.dumps(found[str(pairs)], indent=1))
     write_json(
         args.out,

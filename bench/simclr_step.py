@@ -33,7 +33,7 @@ from unlabeled.data import open_data
 from unlabeled.data.dataset import Samples, Splits, to_float
 from unlabeled.data.loader import loader
 from unlabeled.encoders.base import build
-from unlabeled.encoders.lenet import Halve
+from unlabeled.encoders.lenet import FastAvgPool2d
 from unlabeled.methods.simclr import SimCLR
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import write_json
@@ -74,7 +74,7 @@ def plain(network: Any) -> Any:
     """With PyTorch's own layers only."""
     for module in list(network.modules()):
         for name, layer in module.named_children():
-            if isinstance(layer, Halve):
+            if isinstance(layer, FastAvgPool2d):
                 setattr(module, name, nn.AvgPool2d(2))
     return network
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unlabeled import registry
 from unlabeled.augmentations import Compose
-from unlabeled.augmentations.color import LINEAR, lab
+from unlabeled.augmentations.color import LINEAR, rgb_to_lab
 from unlabeled.augmentations.vocabulary import FIRST_WORD, MASK
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
@@ -56,8 +56,8 @@ def small(shape, **options):
     return build("small", shape[0], shape[1:], width=4, **options)
 
 
-def text(look="both", network="text_transformer", **options):
-    options = {"vocabulary": VOCABULARY, "width": 16, "layers": 2, "look": look} | options
+def text(direction="bidirectional", network="text_transformer", **options):
+    options = {"vocabulary": VOCABULARY, "width": 16, "layers": 2, "direction": direction} | options
     return build(network, 1, (3, 8), **options)
 
 
@@ -136,7 +136,7 @@ def colors(mode, gray):
     method = Colorization(small(shape, gray=gray), shape=shape).train(mode)
     x = images(shape)
     other = same_lightness(x)
-    assert (lab(x)[:, 1:] - lab(other)[:, 1:]).abs().mean() > 5
+    assert (rgb_to_lab(x)[:, 1:] - rgb_to_lab(other)[:, 1:]).abs().mean() > 5
     return (method.scores(v) for v in (x, other))
 
 
@@ -144,7 +144,7 @@ def colors(mode, gray):
 def carried_colors(mode, gray):
     """The loss is linear in the last frame's colors: its slope is what is predicted of them."""
     shape = (3, 32, 32)
-    encoder = build("places", 3, shape[1:], width=4, blocks=1, gray=gray)
+    encoder = build("spatial_resnet", 3, shape[1:], width=4, blocks=1, gray=gray)
     method = VideoColorization(encoder, dim=8, weak=Compose([]), shape=shape).train(mode)
     x = images(shape, 8)
     other = x.clone()
@@ -156,7 +156,7 @@ def carried_colors(mode, gray):
         slope = torch.autograd.grad(loss, bins)[0][3::4]
         return (-slope * slope[..., 0].numel()).exp()
 
-    assert not torch.allclose(lab(x)[3::4], lab(other)[3::4], atol=5)
+    assert not torch.allclose(rgb_to_lab(x)[3::4], rgb_to_lab(other)[3::4], atol=5)
     return predicted(x), predicted(other)
 
 
@@ -225,9 +225,9 @@ def hidden_words_of_two(mode, _, cls=None):
     return (torch.cat(values) for values in zip(*found, strict=True))
 
 
-@case("masked_sentences", ["both", "sides"])
-def hidden_sentence(mode, look):
-    method = MaskedSentences(text(look)).train(mode)
+@case("masked_sentences", ["bidirectional", "forward_backward"])
+def hidden_sentence(mode, direction):
+    method = MaskedSentences(text(direction)).train(mode)
     rows, at = tokens(5, 3, 8), torch.tensor([0, 1, 2, 1, 0])
     other = rows.clone()
     other[torch.arange(5), at] = tokens(5, 8, seed=1)
@@ -239,11 +239,11 @@ def hidden_sentence(mode, look):
 @case("bidirectional_lm", ["text_transformer", "text_lstm"])
 def word_between(mode, network):
     """Each word in turn: what is said of it does not ask it."""
-    method = BidirectionalLM(text("sides", network)).train(mode)
+    method = BidirectionalLM(text("forward_backward", network)).train(mode)
     ids = tokens(3, 8)
 
     def said(ids):
-        return method.says(torch.cat(method.encoder.sides(ids), 2), method.encoder)
+        return method.says(torch.cat(method.encoder.left_and_right_states(ids), 2), method.encoder)
 
     found = []
     for i in range(8):
@@ -255,7 +255,7 @@ def word_between(mode, network):
 
 @case("causal_lm", ["text_transformer", "text_lstm"])
 def words_to_come(mode, network):
-    method = CausalLM(text("back", network)).train(mode)
+    method = CausalLM(text("causal", network)).train(mode)
     ids = tokens(3, 8)
     other = torch.cat([ids[:, :5], tokens(3, 3, seed=1)], 1)
 
@@ -282,7 +282,7 @@ def values_to_come(mode, network, values):
     method = Autoregressive(encoder, values=values, shape=(1, 4, 5)).train(mode)
     x = images((20,), 3).round() if values == "binary" else images((20,), 3)
     other = torch.cat([x[:, :12], 1 - x[:, 12:]], 1)
-    return (method.says(encoder.states(v, ahead=True))[:, :13] for v in (x, other))
+    return (method.says(encoder.states(v, exclude_current=True))[:, :13] for v in (x, other))
 
 
 @case("cpc", [(1, 32, 32), (3, 28, 28), (1, 21, 33)], [1, 4], [None, 7])
@@ -290,10 +290,10 @@ def patches_to_come(mode, shape, directions, patch):
     """No context shares a pixel with a patch that is predicted from it, whichever way one reads."""
     encoder = build("patches", shape[0], shape[1:], width=2, stages=2, patch=patch)
     method = CPC(encoder, directions=directions, weak=Compose([])).train(mode)
-    side, stride = encoder.cut.side, encoder.cut.stride
+    side, stride = encoder.patch_grid.side, encoder.patch_grid.stride
     x, found = images(shape, 2), []
     for turn, context in zip(method.turns_of, method.contexts, strict=True):
-        rows = encoder.cut.grid[turn[0]]
+        rows = encoder.patch_grid.shape[turn[0]]
         for row in range(rows - method.skip - 1):
             later = row + method.skip + 1  # the nearest row that is predicted from this one
             place = later if turn[1] > 0 else rows - 1 - later
@@ -303,7 +303,7 @@ def patches_to_come(mode, shape, directions, patch):
             other[:, :, begin:end] += 1  # the predicted row, and all that lie further on
             other = other.transpose(2, 3) if turn[0] else other
             for values in (x, other):
-                _, c = encoder.predicted(method.views(batch(values)))
+                _, c = encoder.latents_and_context(method.views(batch(values)))
                 found.append(context(turned(c, turn))[:, :, row].flatten())
     return torch.cat(found[::2]), torch.cat(found[1::2])
 
@@ -316,11 +316,11 @@ def places_to_come(mode, shape):
 
     def seen(x, row):
         maps = itertools.accumulate(encoder.stages, lambda h, stage: stage(h), initial=x)
-        return torch.cat([encoder.places(h)[:, :, row].flatten() for h in [*maps][1:]])
+        return torch.cat([encoder.to_grid(h)[:, :, row].flatten() for h in [*maps][1:]])
 
-    for row in range(encoder.cut.grid[0] - method.skip - 1):
+    for row in range(encoder.patch_grid.shape[0] - method.skip - 1):
         other = x.clone()
-        other[:, :, (row + method.skip + 1) * encoder.cut.stride :] += 1
+        other[:, :, (row + method.skip + 1) * encoder.patch_grid.stride :] += 1
         found.append((seen(x, row), seen(other, row)))
     return (torch.cat(values) for values in zip(*found, strict=True))
 
@@ -338,10 +338,12 @@ def samples_to_come(mode, name):
     for frame in (0, 3, 9):
         other = x.clone()
         other[..., 80 * frame + 225 :] += 1
-        found.append([encoder.predicted(v)[1][:, :, : frame + 1].flatten() for v in (x, other)])
+        found.append(
+            [encoder.latents_and_context(v)[1][:, :, : frame + 1].flatten() for v in (x, other)]
+        )
     third = x.clone()
     third[..., : 80 * 9 + 225] += 1  # what the context has heard
-    free = [encoder.predicted(v)[0][:, :, 9 + 3 :].flatten() for v in (x, third)]
+    free = [encoder.latents_and_context(v)[0][:, :, 9 + 3 :].flatten() for v in (x, third)]
     return (torch.cat([*values]) for values in zip(*found, free, strict=True))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from unlabeled import registry
-from unlabeled.augmentations.video import OtherShape, OwnWay, shifted
+from unlabeled.augmentations.video import RandomMotion, RandomShape, shift_frames
 from unlabeled.data.sets import moving_sprites
 from unlabeled.studies.lab import Lab
 from unlabeled.studies.run import run_study
@@ -26,17 +26,17 @@ def test_views_of_clips_keep_what_they_are_to_keep():
     torch.manual_seed(0)
     clips = torch.from_numpy(moving_sprites.load(images=60).train.x).float() / 255
     speed = moving_sprites.read_velocity(clips.numpy())
-    other = OtherShape(shift=0)(clips)
+    other = RandomShape(shift=0)(clips)
     kept = moving_sprites.read_velocity(other.numpy())
     assert np.corrcoef(speed[:, 0], kept[:, 0])[0, 1] > 0.9
-    lost = moving_sprites.read_velocity(OwnWay()(clips).numpy())
+    lost = moving_sprites.read_velocity(RandomMotion()(clips).numpy())
     assert abs(np.corrcoef(speed[:, 0], lost[:, 0])[0, 1]) < 0.5
     after = other.sum((2, 3)).std(1) / other.sum((2, 3)).mean(1)
     assert after.mean() < 0.2  # the same blur in every frame
     overlap = (clips[:, 0] - other[:, 0]).abs().sum((1, 2)) / clips[:, 0].sum((1, 2))
     assert overlap.mean() > 0.5  # another outline
     x = torch.arange(16.0).view(1, 1, 4, 4)
-    moved = shifted(x, torch.tensor([[[1, -2]]]))
+    moved = shift_frames(x, torch.tensor([[[1, -2]]]))
     assert moved[0, 0, 1, 0] == x[0, 0, 0, 2]
     assert (moved[0, 0, 0] == 0).all()
     assert (moved[..., 2:] == 0).all()

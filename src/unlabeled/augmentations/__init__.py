@@ -12,9 +12,9 @@ from unlabeled.augmentations.image import (
     RandomHorizontalFlip,
     RandomResizedCrop,
     RandomRotation90,
+    RandomSobel,
+    RandomStyleTransfer,
     SimCLRAugment,
-    Sobel,
-    Style,
 )
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "RandomRotation90",
+    "RandomSobel",
+    "RandomStyleTransfer",
     "SimCLRAugment",
-    "Sobel",
-    "Style",
 ]

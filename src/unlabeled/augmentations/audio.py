@@ -12,20 +12,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unlabeled.augmentations.base import Augmentation, chosen
+from unlabeled.augmentations.base import Augmentation, random_rows
 from unlabeled.errors import UserError
 
 WINDOW, HOP = 512, 128
 """Samples of the Fourier transforms that tempo and pitch are changed in."""
 
 
-def heard(x: Float[Tensor, "b c 1 t"]) -> Float[Tensor, "b 1 1 t"]:
+def audible_mask(x: Float[Tensor, "b c 1 t"]) -> Float[Tensor, "b 1 1 t"]:
     """1 up to the last sample of a recording that is not 0, else 0."""
     loud = (x != 0).any(1, keepdim=True)
     return loud.flip(3).cummax(3).values.flip(3).to(x.dtype)
 
 
-def piece(x: Float[Tensor, "b c 1 t"], length: int) -> Float[Tensor, "b c 1 length"]:
+def random_segment(x: Float[Tensor, "b c 1 t"], length: int) -> Float[Tensor, "b c 1 length"]:
     """So many samples of each, from a random place in what is heard; shorter ones from the start.
 
     Raises:
@@ -33,7 +33,7 @@ def piece(x: Float[Tensor, "b c 1 t"], length: int) -> Float[Tensor, "b c 1 leng
     """
     if not 0 < length <= x.shape[3]:
         raise UserError(f"sound of {x.shape[3]} samples has no pieces of {length}; give fewer")
-    free = (heard(x).sum((1, 2, 3)) - length + 1).clamp(min=1)
+    free = (audible_mask(x).sum((1, 2, 3)) - length + 1).clamp(min=1)
     first = (torch.rand(len(x), device=x.device) * free).long()
     along = first[:, None] + torch.arange(length, device=x.device)  # (B, length)
     return x.gather(3, along[:, None, None].expand(-1, x.shape[1], 1, -1))
@@ -68,7 +68,7 @@ class WhiteNoise(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Noise where something is heard, by the loudness of each recording."""
-        mask = heard(x)
+        mask = audible_mask(x)
         loud = (x.pow(2).sum((1, 2, 3)) / (mask.sum((1, 2, 3)) * x.shape[1]).clamp(min=1)).sqrt()
         level = loud[:, None, None, None] * 10 ** (-_draw(x, self.above, self.below) / 20)
         return x + level * torch.randn_like(x) * mask
@@ -96,7 +96,7 @@ class RandomEqualizer(Augmentation):
         level = self.decibel * torch.randn(len(x), self.bands, device=x.device)
         curve = level[:, i] * (1 - share) + level[:, i + 1] * share  # (B, bins)
         spectrum = torch.fft.rfft(x, 2 * n) * 10 ** (curve[:, None, None] / 20)
-        return torch.fft.irfft(spectrum, 2 * n)[..., :n] * heard(x)
+        return torch.fft.irfft(spectrum, 2 * n)[..., :n] * audible_mask(x)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class RandomReverb(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Another room for each recording."""
-        rows = chosen(x, self.p)
+        rows = random_rows(x, self.p)
         dry = x[rows]
         if not len(rows):
             return x
@@ -127,7 +127,7 @@ class RandomReverb(Augmentation):
         n = x.shape[3] + self.samples
         wet = torch.fft.irfft(torch.fft.rfft(dry, n) * torch.fft.rfft(echo, n), n)
         out = x.clone()
-        out[rows] = (dry + wet[..., : x.shape[3]]) * heard(dry)
+        out[rows] = (dry + wet[..., : x.shape[3]]) * audible_mask(dry)
         return out
 
 
@@ -144,7 +144,7 @@ class TimeStretch(Augmentation):
     def __call__(self, x: Tensor) -> Tensor:
         """What becomes too long loses its end, what becomes too short ends in silence."""
         rate = self.factor ** _draw(x, -1.0, 1.0).flatten()
-        return _kept(stretched(x, rate), heard(x), rate)
+        return _kept(time_stretch(x, rate), audible_mask(x), rate)
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,12 @@ class PitchShift(Augmentation):
         """Stretched, then played faster, or the other way round."""
         ratio = 2 ** (_draw(x, -self.semitones, self.semitones).flatten() / 12)
         n = x.shape[3]
-        longer = stretched(x, 1 / ratio, math.ceil(n * 2 ** (self.semitones / 12)) + 1)
+        longer = time_stretch(x, 1 / ratio, math.ceil(n * 2 ** (self.semitones / 12)) + 1)
         place = torch.arange(n, device=x.device) * ratio[:, None]  # (B, T)
         i = place.long()[:, None, None].expand(-1, x.shape[1], 1, -1)
         share = place.frac()[:, None, None]
         played = longer.gather(3, i) * (1 - share) + longer.gather(3, i + 1) * share
-        return played * heard(x)
+        return played * audible_mask(x)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class AudioAugment(Augmentation):
         return x
 
 
-def stretched(
+def time_stretch(
     x: Float[Tensor, "b c 1 t"], rate: Float[Tensor, " b"], length: int | None = None
 ) -> Float[Tensor, "b c 1 length"]:
     """Played `rate` times as fast, pitch unchanged, by a phase vocoder (Flanagan, Golden 1966).

@@ -36,6 +36,6 @@ class Compose(Augmentation):
         return x
 
 
-def chosen(x: Tensor, p: float) -> Tensor:
+def random_rows(x: Tensor, p: float) -> Tensor:
     """Indices of the images that a view of probability p changes, each drawn by itself."""
     return (torch.rand(len(x), device=x.device) < p).nonzero().squeeze(1)

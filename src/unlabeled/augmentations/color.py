@@ -20,7 +20,7 @@ BIN = 10.0
 """Side of a bin of colors, as Zhang et al. 2016 have it."""
 
 
-def lab(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+def rgb_to_lab(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Red, green and blue in [0, 1] -> L*, a*, b*."""
     matrix = x.new_tensor(LINEAR) / x.new_tensor(WHITE)[:, None]
     t = torch.einsum("ij,bjhw->bihw", matrix, _straight(x))
@@ -29,7 +29,7 @@ def lab(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], 1)
 
 
-def rgb(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+def lab_to_rgb(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """L*, a*, b* -> red, green and blue, clipped to [0, 1]."""
     fy = (x[:, 0] + 16) / 116
     f = torch.stack([fy + x[:, 1] / 500, fy, fy - x[:, 2] / 200], 1)
@@ -38,7 +38,7 @@ def rgb(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     return _bent(torch.einsum("ij,bjhw->bihw", matrix, t))
 
 
-def gray(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+def to_gray(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """The same lightness L* without color, as red, green and blue."""
     bright = torch.einsum("j,bjhw->bhw", x.new_tensor(LINEAR[1]), _straight(x))
     return _bent(bright)[:, None].expand_as(x)
@@ -61,7 +61,7 @@ def color_bins() -> Float[Tensor, "q 2"]:
     """Centers (a*, b*) of the bins that some color of a screen falls into."""
     steps = torch.linspace(0, 1, 33)
     cube = torch.cartesian_prod(steps, steps, steps).T.reshape(1, 3, -1, 1)
-    places = (lab(cube)[0, 1:, :, 0].T / BIN).round().long()
+    places = (rgb_to_lab(cube)[0, 1:, :, 0].T / BIN).round().long()
     return places.unique(dim=0).float() * BIN
 
 

@@ -1,7 +1,7 @@
-"""Views of images, batched: every operation changes the whole batch at once, on its device.
+"""Random augmentations of images: a whole batch at once, on its device, one draw for each image.
 
-The augmentations are those of SimCLR's figure 4 (Chen et al. 2020) and the affine ones of the
-lectures. Each image gets its own draw.
+Names and arguments are torchvision's where the meaning is the same. The augmentations are those of
+SimCLR's figure 4 (Chen et al. 2020) and the affine ones of the lectures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.augmentations.base import Augmentation, chosen
+from unlabeled.augmentations.base import Augmentation, random_rows
 from unlabeled.augmentations.geometry import (
     affine_matrix,
     crop_matrix,
@@ -31,41 +31,47 @@ GRAY = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class RandomAffine(Augmentation):
-    """Turn, shift and scale; zeros fill what comes from outside.
+    """Random rotation, translation and scaling of each image; the fill value is 0.
+
+    torchvision's `RandomAffine` without shear. There `translate` is a pair, here one number for
+    both axes; the defaults are those of the lectures.
 
     Args:
-        rotation: at most so many degrees either way; 180 is the full circle.
-        translation: at most this share of the side, in x and in y.
-        scale: smallest and largest factor.
-        mode: nearest keeps binary images binary and is faster; bilinear suits photographs.
+        degrees: rotation is drawn from [−degrees, degrees]; 180 is the full circle.
+        translate: largest translation along each axis, as a fraction of the side.
+        scale: range of the scale factor.
+        interpolation: nearest keeps binary images binary and is faster; bilinear suits photographs.
     """
 
-    rotation: float = 180.0
-    translation: float = 0.3
+    degrees: float = 180.0
+    translate: float = 0.3
     scale: tuple[float, float] = (0.65, 1.35)
-    mode: Literal["nearest", "bilinear"] = "nearest"
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         n, device = len(x), x.device
-        turn = math.radians(self.rotation)
+        angle = math.radians(self.degrees)
         matrix = affine_matrix(
-            uniform(n, -turn, turn, device),
-            uniform(2 * n, -self.translation, self.translation, device).view(n, 2),
+            uniform(n, -angle, angle, device),
+            uniform(2 * n, -self.translate, self.translate, device).view(n, 2),
             uniform(n, *self.scale, device),
             x.shape[3] / x.shape[2],
         )
-        return resample(x, matrix, self.mode)
+        return resample(x, matrix, self.interpolation)
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop(Augmentation):
-    """A random box of the image, resized to the whole, perhaps mirrored (Inception's crop).
+    """Random crop of each image, resized to the image's size, and a random horizontal flip.
+
+    torchvision's `RandomResizedCrop` and `RandomHorizontalFlip` in one resampling. A box that would
+    be longer than a side is clamped to it, where torchvision draws again.
 
     Args:
-        scale: smallest and largest share of the area.
-        ratio: smallest and largest width to height.
-        flip: probability of mirroring left to right.
+        scale: range of the crop's area, as a fraction of the image's.
+        ratio: range of the crop's aspect ratio, width over height.
+        flip: probability of the horizontal flip.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -79,20 +85,20 @@ class RandomResizedCrop(Augmentation):
         ratio = log_uniform(n, *self.ratio, device)
         size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
         center = (2 * torch.rand(n, 2, device=device) - 1) * (1 - size)
-        mirrored = torch.where(torch.rand(n, device=device) < self.flip, -1.0, 1.0)
-        return resample(x, crop_matrix(center, size, mirrored))
+        sign = torch.where(torch.rand(n, device=device) < self.flip, -1.0, 1.0)
+        return resample(x, crop_matrix(center, size, sign))
 
 
 @dataclass(frozen=True)
 class RandomCrop(Augmentation):
-    """Pad every side, then cut the image's own size out at a random place: a shift of some pixels.
+    """Pad every side, then crop each image to its own size at a random position.
 
     torchvision's `RandomCrop(size, padding)` where the size is the image's; at 32×32 with 4 pixels
     it is the usual one for CIFAR-10 (He et al. 2016, section 4.2).
 
     Args:
-        padding: pixels on every side; an eighth of the shorter side, rounded, unless given.
-        padding_mode: what they show: "constant" is black, "edge" repeats the outermost pixels.
+        padding: pixels on every side; an eighth of the shorter side, rounded, by default.
+        padding_mode: "constant" pads with black, "edge" repeats the outermost pixels.
     """
 
     padding: int | None = None
@@ -110,17 +116,17 @@ class RandomCrop(Augmentation):
         if not pad:
             return x
         shift = torch.randint(-pad, pad + 1, (n, 2), device=device)
-        edge = pad if self.padding_mode == "edge" else 0  # else what comes from outside is 0
+        edge = pad if self.padding_mode == "edge" else 0  # resampling fills with 0
         padded = F.pad(x, (edge,) * 4, "replicate") if edge else x
-        share = shift / shift.new_tensor([w + 2 * edge, h + 2 * edge])
-        still, same = share.new_zeros(n), share.new_ones(n)
-        moved = resample(padded, affine_matrix(still, share, same), "nearest")
+        shift = shift / shift.new_tensor([w + 2 * edge, h + 2 * edge])
+        angle, scale = shift.new_zeros(n), shift.new_ones(n)
+        moved = resample(padded, affine_matrix(angle, shift, scale), "nearest")
         return moved[:, :, edge : edge + h, edge : edge + w]
 
 
 @dataclass(frozen=True)
 class RandomHorizontalFlip(Augmentation):
-    """Mirror left to right.
+    """Random horizontal flip of each image.
 
     Args:
         p: probability.
@@ -130,31 +136,32 @@ class RandomHorizontalFlip(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
-        return torch.where(mirrored, x.flip(3), x)
+        flipped = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
+        return torch.where(flipped, x.flip(3), x)
 
 
 @dataclass(frozen=True)
 class RandomRotation90(Augmentation):
-    """Turn by 0, 90, 180 or 270 degrees, all as likely. Images are square."""
+    """Random rotation of each square image by 0, 90, 180 or 270 degrees."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, H) -> (B, C, H, H)."""
-        return quarter_turns(x, torch.randint(4, (len(x),), device=x.device))
+        return rotate90(x, torch.randint(4, (len(x),), device=x.device))
 
 
 @dataclass(frozen=True)
 class ColorJitter(Augmentation):
-    """Change brightness, contrast, saturation and hue; one-channel images get the first two.
+    """Random brightness, contrast, saturation and hue; one-channel images get the first two.
 
-    Factors are drawn from [1 − value, 1 + value], the hue's shift from [−hue, hue] turns. SimCLR's
-    defaults (appendix A) times a strength of 1; its CIFAR-10 recipe halves them.
+    torchvision's `ColorJitter` under `RandomApply`, in a fixed order (see `adjust_color`). Factors
+    are drawn from [max(0, 1 − value), 1 + value], the hue's shift from [−hue, hue]. The defaults
+    are SimCLR's (appendix A) at strength 1.
 
     Args:
         brightness: largest relative change.
         contrast: largest relative change.
         saturation: largest relative change.
-        hue: largest shift, in turns of the color circle.
+        hue: largest shift, as a fraction of the color circle.
         p: probability.
     """
 
@@ -166,7 +173,7 @@ class ColorJitter(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        rows = chosen(x, self.p)
+        rows = random_rows(x, self.p)
         n, device = len(rows), x.device
         changed = adjust_color(
             x[rows],
@@ -180,7 +187,7 @@ class ColorJitter(Augmentation):
 
 @dataclass(frozen=True)
 class RandomGrayscale(Augmentation):
-    """Turn to gray, keeping three channels; others are left as they are.
+    """Randomly convert images of three channels to gray, keeping the channels.
 
     Args:
         p: probability.
@@ -192,16 +199,19 @@ class RandomGrayscale(Augmentation):
         """(B, C, H, W) -> (B, C, H, W)."""
         if x.shape[1] != 3:
             return x
-        dropped = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
-        return torch.where(dropped, luminance(x), x)
+        converted = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
+        return torch.where(converted, rgb_to_grayscale(x), x)
 
 
 @dataclass(frozen=True)
 class RandomErasing(Augmentation):
-    """Blank a square at a random place (DeVries & Taylor 2017); it may stick out of the image.
+    """Erase a square at a random position of each image: Cutout (DeVries, Taylor 2017).
+
+    torchvision's `RandomErasing` erases rectangles within the image, whose area is a random
+    fraction `scale`; here the square has a fixed `size` and may extend beyond the image.
 
     Args:
-        size: its side, in shares of the image's.
+        size: side of the square, as a fraction of the image's.
         p: probability.
     """
 
@@ -212,7 +222,7 @@ class RandomErasing(Augmentation):
         """(B, C, H, W) -> (B, C, H, W)."""
         n = len(x)
         side = torch.where(torch.rand(n, device=x.device) < self.p, self.size, 0.0)
-        return cut_out(x, torch.rand(n, 2, device=x.device), side)
+        return erase_square(x, torch.rand(n, 2, device=x.device), side)
 
 
 @dataclass(frozen=True)
@@ -220,26 +230,27 @@ class GaussianNoise(Augmentation):
     """Add Gaussian noise, clipped to [0, 1].
 
     Args:
-        std: largest standard deviation; each image's is drawn from [0, std].
+        sigma: largest standard deviation; each image's is drawn from [0, sigma], whereas
+            torchvision's is fixed.
         p: probability.
     """
 
-    std: float = 0.1
+    sigma: float = 0.1
     p: float = 1.0
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        level = torch.rand(len(x), 1, 1, 1, device=x.device) * self.std
-        level = torch.where(torch.rand_like(level) < self.p, level, 0.0)
-        return (x + level * torch.randn_like(x)).clamp(0, 1)
+        sigma = torch.rand(len(x), 1, 1, 1, device=x.device) * self.sigma
+        sigma = torch.where(torch.rand_like(sigma) < self.p, sigma, 0.0)
+        return (x + sigma * torch.randn_like(x)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class GaussianBlur(Augmentation):
-    """Gaussian blur; the kernel spans a tenth of the image's side (SimCLR, appendix A).
+    """Random Gaussian blur; the kernel spans a tenth of the image's side (SimCLR, appendix A).
 
     Args:
-        sigma: smallest and largest standard deviation, in pixels.
+        sigma: range of the standard deviation, in pixels.
         p: probability.
     """
 
@@ -248,15 +259,15 @@ class GaussianBlur(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        rows = chosen(x, self.p)
+        rows = random_rows(x, self.p)
         sigma = uniform(len(rows), *self.sigma, x.device)
         radius = max(1, round(min(x.shape[-2:]) / 20))
-        return x.index_copy(0, rows, blur(x[rows], sigma, radius))
+        return x.index_copy(0, rows, gaussian_blur(x[rows], sigma, radius))
 
 
 @dataclass(frozen=True)
-class Sobel(Augmentation):
-    """Replace the image by the strength of its edges.
+class RandomSobel(Augmentation):
+    """Randomly replace images by their Sobel edge magnitude.
 
     Args:
         p: probability.
@@ -266,18 +277,18 @@ class Sobel(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        rows = chosen(x, self.p)
+        rows = random_rows(x, self.p)
         return x.index_copy(0, rows, sobel(x[rows]))
 
 
 @dataclass(frozen=True)
-class Style(Augmentation):
-    """Take the style of another image of the batch, keep what is shown.
+class RandomStyleTransfer(Augmentation):
+    """Random transfer of the style of another image of the batch, keeping the content.
 
     Args:
-        kind: "statistics" takes each channel's mean and deviation (Huang & Belongie 2017, on
-            pixels); "amplitude" those of all frequencies, keeping their phases (Xu et al. 2021).
-        strength: largest share that is taken; each image's is drawn from [0, strength].
+        kind: "statistics" transfers each channel's mean and deviation (Huang, Belongie 2017, on
+            pixels); "amplitude" the amplitude of all frequencies (Xu et al. 2021).
+        strength: largest share that is transferred; each image's is drawn from [0, strength].
         p: probability.
     """
 
@@ -295,18 +306,18 @@ class Style(Augmentation):
 
 @dataclass(frozen=True)
 class SimCLRAugment(Augmentation):
-    """SimCLR's views of photographs: crop and mirror, color jitter, color drop, blur.
+    """SimCLR's augmentation of photographs: crop and flip, color jitter, grayscale, blur.
 
     Args:
-        scale: smallest and largest share of the area that a crop keeps.
-        strength: of the color jitter; 0.5 is SimCLR's for CIFAR-10, 1 for ImageNet.
-        drop: probability of dropping color.
-        blur: probability of blurring; SimCLR uses 0 for CIFAR-10, 0.5 for ImageNet.
+        scale: range of the crop's area, as a fraction of the image's.
+        strength: of the color jitter; SimCLR uses 0.5 for CIFAR-10, 1 for ImageNet.
+        grayscale: probability of the conversion to gray.
+        blur: probability of the blur; SimCLR uses 0 for CIFAR-10, 0.5 for ImageNet.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
     strength: float = 0.5
-    drop: float = 0.2
+    grayscale: float = 0.2
     blur: float = 0.0
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -314,23 +325,21 @@ class SimCLRAugment(Augmentation):
         s = self.strength
         x = RandomResizedCrop(self.scale)(x)
         x = ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s)(x)
-        x = RandomGrayscale(self.drop)(x)
+        x = RandomGrayscale(self.grayscale)(x)
         return GaussianBlur(p=self.blur)(x) if self.blur else x
 
 
-def quarter_turns(
-    x: Float[Tensor, "b c h w"], turns: Int[Tensor, " b"]
-) -> Float[Tensor, "b c h w"]:
-    """Turn image i by 90·turns[i] degrees, anticlockwise as `torch.rot90`."""
+def rotate90(x: Float[Tensor, "b c h w"], turns: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+    """Rotate image i by 90·turns[i] degrees, counterclockwise as `torch.rot90` does."""
     if x.shape[2] != x.shape[3]:
-        raise UserError(f"quarter turns need square images, these are {tuple(x.shape[2:])}")
-    pick = turns[:, None, None, None]
-    x = torch.where(pick % 2 == 1, x.rot90(1, (2, 3)), x)
-    return torch.where(pick >= 2, x.flip(2, 3), x)
+        raise UserError(f"images are {tuple(x.shape[2:])}, but rotations by 90° need square ones")
+    turns = turns[:, None, None, None]
+    x = torch.where(turns % 2 == 1, x.rot90(1, (2, 3)), x)
+    return torch.where(turns >= 2, x.flip(2, 3), x)
 
 
-def luminance(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """The gray of each pixel."""
+def rgb_to_grayscale(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Luminance of each pixel."""
     return (x * x.new_tensor(GRAY)[:, None, None]).sum(1, keepdim=True)
 
 
@@ -341,28 +350,28 @@ def adjust_color(
     saturation: Float[Tensor, " b"],
     hue: Float[Tensor, " b"],
 ) -> Float[Tensor, "b c h w"]:
-    """Brightness, contrast, saturation, hue, in this order, then clipped to [0, 1].
+    """Adjust brightness, contrast, saturation and hue in this order, then clip to [0, 1].
 
-    Brightness multiplies; contrast moves away from the image's mean gray; saturation moves away
-    from each pixel's gray; hue turns the color circle of YIQ. The original draws a random order,
-    clips between the steps and turns the circle of HSV.
+    Brightness multiplies; contrast scales the difference from the image's mean gray, saturation
+    that from each pixel's gray; hue rotates the color circle of YIQ. torchvision's random order,
+    clipping between the steps and color circle of HSV are not reproduced.
 
     Args:
-        x: images; hue and saturation change only those of three channels.
+        x: images; saturation and hue apply to three channels only.
         brightness: factors.
         contrast: factors.
         saturation: factors.
-        hue: shifts, in turns.
+        hue: shifts, as fractions of the color circle.
     """
 
-    def each(v: Tensor) -> Tensor:
+    def per_image(v: Tensor) -> Tensor:
         return v[:, None, None, None]
 
     color = x.shape[1] == 3
-    x = x * each(brightness)
-    gray = luminance(x) if color else x
+    x = x * per_image(brightness)
+    gray = rgb_to_grayscale(x) if color else x
     mean = gray.mean((1, 2, 3), keepdim=True)
-    x = mean + each(contrast) * (x - mean)
+    x = mean + per_image(contrast) * (x - mean)
     if color:
         x = (color_matrix(saturation, hue).to(x) @ x.flatten(2)).view_as(x)
     return x.clamp(0, 1)
@@ -371,12 +380,12 @@ def adjust_color(
 def color_matrix(
     saturation: Float[Tensor, " b"], hue: Float[Tensor, " b"]
 ) -> Float[Tensor, "b 3 3"]:
-    """Saturation, then a turn of hue, as one linear map of (red, green, blue)."""
+    """Saturation, then a rotation of hue, as one linear map of (red, green, blue)."""
     # RGB -> YIQ (FCC NTSC, 1953): Y is gray, I and Q are the plane of hue and saturation.
     yiq = saturation.new_tensor([GRAY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
     angle = 2 * math.pi * hue
     cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(hue)
-    turn = torch.stack(
+    rotation = torch.stack(
         [
             torch.stack([zero + 1, zero, zero], 1),
             torch.stack([zero, cos, -sin], 1),
@@ -384,13 +393,13 @@ def color_matrix(
         ],
         1,
     )
-    return torch.linalg.inv(yiq) @ turn @ yiq
+    return torch.linalg.inv(yiq) @ rotation @ yiq
 
 
-def cut_out(
+def erase_square(
     x: Float[Tensor, "b c h w"], center: Float[Tensor, "b 2"], side: Float[Tensor, " b"]
 ) -> Float[Tensor, "b c h w"]:
-    """Zeros in a square around `center` (x, y); all in shares of the image's sides."""
+    """Set a square around `center` (x, y) to 0; all in fractions of the image's sides."""
     h, w = x.shape[-2:]
     across = (torch.arange(w, device=x.device) + 0.5) / w
     down = (torch.arange(h, device=x.device) + 0.5) / h
@@ -400,7 +409,7 @@ def cut_out(
     return x.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0)
 
 
-def blur(
+def gaussian_blur(
     x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"], radius: int
 ) -> Float[Tensor, "b c h w"]:
     """Gaussian blur of image i with standard deviation sigma[i] pixels; edges are reflected."""
@@ -418,7 +427,7 @@ def blur(
 def swap_statistics(
     x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
 ) -> Float[Tensor, "b c h w"]:
-    """Channels of x with mean and deviation moved towards those of `other` by that share."""
+    """Move the mean and deviation of each channel towards those of `other` by that share."""
     along, share = (2, 3), share[:, None, None, None]
     mean, std = x.mean(along, keepdim=True), x.std(along, keepdim=True)
     to_mean = mean.lerp(other.mean(along, keepdim=True), share)
@@ -429,14 +438,14 @@ def swap_statistics(
 def swap_amplitude(
     x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
 ) -> Float[Tensor, "b c h w"]:
-    """Phases of x with the amplitude of each frequency moved towards that of `other`."""
+    """Move the amplitude of each frequency towards that of `other`, keeping the phases."""
     waves, others = torch.fft.rfft2(x), torch.fft.rfft2(other)
     amplitude = waves.abs().lerp(others.abs(), share[:, None, None, None])
     return torch.fft.irfft2(torch.polar(amplitude, waves.angle()), s=x.shape[2:]).clamp(0, 1)
 
 
 def sobel(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Length of the gradient by Sobel's kernels over 4: a step from 0 to 1 gives 1."""
+    """Gradient magnitude by Sobel kernels divided by 4: a step from 0 to 1 gives 1."""
     c = x.shape[1]
     kernel = x.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
     both = torch.stack([kernel, kernel.T])[:, None].repeat(c, 1, 1, 1)  # (2C, 1, 3, 3)

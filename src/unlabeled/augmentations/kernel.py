@@ -18,14 +18,14 @@ FLAGS = ("-O3", "-march=native", "-ffp-contract=off")
 Resample = Callable[[Tensor, Tensor, bool], Tensor]
 
 
-def which() -> str:
+def implementation() -> str:
     """Which resampling runs on this machine's processor: "compiled" or "plain"."""
     return "compiled" if compiled() else "plain"
 
 
-def ran() -> str:
+def implementation_used() -> str:
     """Which resampling has run in this process so far: "compiled", "plain" or "none"."""
-    return which() if compiled.cache_info().currsize else "none"
+    return implementation() if compiled.cache_info().currsize else "none"
 
 
 @functools.cache

@@ -50,13 +50,13 @@ def tiles(
     return flat.unflatten(0, (b, n * n))
 
 
-def each_normal(t: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
+def standardize_tiles(t: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
     """Every tile with mean 0 and deviation 1 by itself: brightness no longer tells its place."""
     dims = (-3, -2, -1)
     return (t - t.mean(dims, keepdim=True)) / (t.std(dims, keepdim=True) + 1e-3)
 
 
-def one_color(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def drop_colors(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Keep one random channel of three, put faint noise into the others (Doersch et al. 2015).
 
     A lens bends each color by another angle, which tells the place of a patch. LazyImages of other

@@ -13,13 +13,13 @@ from torch import Tensor
 from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, UNKNOWN, WHITE
 
 
-def tokens_of(x: Float[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
+def to_tokens(x: Float[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
     """Images in [0, 1] -> tokens; what the vocabulary does not hold is unknown."""
     ids = (WHITE * x.double()).round().long()
     return ids.masked_fill(ids >= vocabulary, UNKNOWN)
 
 
-def packed(ids: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
+def pack_tokens(ids: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
     """Tokens moved together to the left, in their order, padding behind them."""
     known, longest = ids != PAD, ids.shape[1]
     place = torch.where(known, known.cumsum(1) - 1, longest)  # what is nothing goes one beyond
@@ -30,7 +30,7 @@ def packed(ids: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
     return found[:, :longest]
 
 
-def hide(
+def mask_tokens(
     ids: Int[Tensor, "b n"], vocabulary: int, share: float = 0.15
 ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
     """Tokens with some hidden, and which (Devlin et al. 2019, section 3.1).
@@ -48,13 +48,13 @@ def hide(
     return torch.where(chosen & (fate >= 0.9), other, seen), chosen
 
 
-def joined(first: Int[Tensor, "b n"], second: Int[Tensor, "b m"]) -> Int[Tensor, "b k"]:
+def join_texts(first: Int[Tensor, "b n"], second: Int[Tensor, "b m"]) -> Int[Tensor, "b k"]:
     """One text behind another; an END more than after a sentence tells where."""
     end = torch.full_like(first[:, :1], END)
     return torch.cat([first, end, second], 1)
 
 
-def elsewhere(n: int, device: torch.device) -> Int[Tensor, " n"]:
+def derangement(n: int, device: torch.device) -> Int[Tensor, " n"]:
     """For each row another one, at random."""
     order = torch.randperm(n, device=device)
     found = torch.empty_like(order)

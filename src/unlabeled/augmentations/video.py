@@ -1,6 +1,6 @@
-"""Random changes of clips, whose frames are channels: (B, T, H, W).
+"""Random augmentations of video clips, whose frames are channels: (B, T, H, W).
 
-What stays the same in two views is what an encoder that joins them must keep.
+What two views share is what an encoder that matches them must represent.
 """
 
 from __future__ import annotations
@@ -15,76 +15,75 @@ from unlabeled.augmentations.base import Augmentation
 from unlabeled.augmentations.image import RandomAffine
 
 
+def _clip_affine() -> RandomAffine:
+    return RandomAffine(translate=0.15, scale=(0.8, 1.25), interpolation="bilinear")
+
+
 @dataclass(frozen=True)
-class OwnWay(Augmentation):
-    """The same object, gliding otherwise: with a velocity of its own, elsewhere, turned and nearer
-    or further.
+class RandomMotion(Augmentation):
+    """Same object, other motion: one frame of the clip moves with a random constant velocity.
 
     Args:
-        speed: of the object in any of its frames, in pixels a frame at most, in x and in y.
-        place: of the whole clip.
+        speed: largest velocity along each axis, in pixels per frame.
+        affine: augmentation of the whole clip.
     """
 
     speed: float = 1.0
-    place: RandomAffine = field(
-        default_factory=lambda: RandomAffine(translation=0.15, scale=(0.8, 1.25), mode="bilinear")
-    )
+    affine: RandomAffine = field(default_factory=_clip_affine)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """One frame of each clip glides; what comes in from outside is black."""
+        """(B, T, H, W) -> (B, T, H, W); pixels from outside are black."""
         b, t = x.shape[:2]
         frame = torch.randint(t, (b,), device=x.device)
         still = x[torch.arange(b, device=x.device), frame][:, None].expand(-1, t, -1, -1)
         velocity = self.speed * (2 * torch.rand(b, 1, 2, device=x.device) - 1)
-        since = torch.arange(t, device=x.device)[:, None] - (t - 1) / 2  # the middle of the clip
-        return self.place(shifted(still, (velocity * since).round().long()))
+        time = torch.arange(t, device=x.device)[:, None] - (t - 1) / 2  # 0 in the middle
+        return self.affine(shift_frames(still, (velocity * time).round().long()))
 
 
 @dataclass(frozen=True)
-class OtherShape(Augmentation):
-    """The same movement of another object: all frames blurred by one random kernel, and shifted.
+class RandomShape(Augmentation):
+    """Same motion, other object: all frames convolved with one random kernel, and shifted.
 
-    A sum of a few random blobs takes the place of every point, so that the outline is no longer
-    the sprite's; the way from frame to frame stays as it was.
+    The kernel replaces every point by a few random ones, which changes the outline of the object
+    but not its path from frame to frame.
 
     Args:
-        blobs: how many points there are of each.
-        reach: how far they lie apart, in pixels at most.
-        shift: of the whole clip.
+        points: number of points of the kernel.
+        radius: of the kernel, in pixels.
+        shift: largest shift of the whole clip along each axis, in pixels.
     """
 
-    blobs: int = 4
-    reach: int = 4
+    points: int = 4
+    radius: int = 4
     shift: int = 4
 
     def __call__(self, x: Tensor) -> Tensor:
-        """One kernel and one shift for each clip."""
+        """(B, T, H, W) -> (B, T, H, W), with one kernel and one shift per clip."""
         b, t = x.shape[:2]
-        side = 2 * self.reach + 1
+        side = 2 * self.radius + 1
         kernel = torch.zeros(b, side * side, device=x.device)
-        place = torch.randint(side * side, (b, self.blobs), device=x.device)
-        kernel.scatter_(1, place, 0.3 + 0.7 * torch.rand(b, self.blobs, device=x.device))
-        frames = x.transpose(0, 1)  # each clip is a group of its own
-        blurred = F.conv2d(
-            frames, kernel.view(b, 1, side, side).to(x.dtype), padding=self.reach, groups=b
-        ).transpose(0, 1)
+        position = torch.randint(side * side, (b, self.points), device=x.device)
+        kernel.scatter_(1, position, 0.3 + 0.7 * torch.rand(b, self.points, device=x.device))
+        kernel = kernel.view(b, 1, side, side).to(x.dtype)
+        clips = x.transpose(0, 1)  # each clip is a group of the convolution
+        blurred = F.conv2d(clips, kernel, padding=self.radius, groups=b).transpose(0, 1)
         blurred = blurred / blurred.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
-        one = _offsets(b, 1, self.shift, x).expand(-1, t, -1)
-        return shifted(blurred, one)
+        shift = torch.randint(-self.shift, self.shift + 1, (b, 1, 2), device=x.device)
+        return shift_frames(blurred, shift.expand(-1, t, -1))
 
 
-def shifted(x: Tensor, by: Tensor) -> Tensor:
-    """Every frame moved by so many pixels down and right: x (B, T, H, W), by (B, T, 2)."""
+def shift_frames(x: Tensor, shift: Tensor) -> Tensor:
+    """Shift every frame by whole pixels, filling with 0.
+
+    Args:
+        x: (B, T, H, W) clips.
+        shift: (B, T, 2) pixels down and to the right.
+    """
     height, width = x.shape[2:]
-    down = torch.arange(height, device=x.device) - by[:, :, :1]  # (B, T, H), where it comes from
-    right = torch.arange(width, device=x.device) - by[:, :, 1:]
-    inside = ((down >= 0) & (down < height))[..., None] & ((right >= 0) & (right < width))[
-        :, :, None
-    ]
-    moved = x.gather(2, down.clamp(0, height - 1)[..., None].expand(-1, -1, -1, width))
-    moved = moved.gather(3, right.clamp(0, width - 1)[:, :, None].expand(-1, -1, height, -1))
-    return moved * inside
-
-
-def _offsets(b: int, t: int, shift: int, x: Tensor) -> Tensor:
-    return torch.randint(-shift, shift + 1, (b, t, 2), device=x.device)
+    row = torch.arange(height, device=x.device) - shift[:, :, :1]  # (B, T, H), of the source
+    column = torch.arange(width, device=x.device) - shift[:, :, 1:]
+    row_inside, column_inside = (row >= 0) & (row < height), (column >= 0) & (column < width)
+    moved = x.gather(2, row.clamp(0, height - 1)[..., None].expand(-1, -1, -1, width))
+    moved = moved.gather(3, column.clamp(0, width - 1)[:, :, None].expand(-1, -1, height, -1))
+    return moved * (row_inside[..., None] & column_inside[:, :, None])

@@ -1,16 +1,25 @@
-"""The block of which every transformer here is built."""
+"""Transformer blocks, shared by the encoders of images, sequences and texts."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unlabeled.errors import UserError
 
-class Block(nn.Module):
-    """Attention, then two layers of four times the width, each after a LayerNorm.
 
-    Tokens are (B, L, width); a mask is true where a token may be looked at, (B, 1, 1, L).
+class TransformerBlock(nn.Module):
+    """Pre-norm transformer block: self-attention, then an MLP of four times the width.
+
+    Tokens are (B, L, width); a mask is true where a token may be attended to, (B, 1, 1, L).
+
+    Args:
+        width: dimension of the tokens.
+        heads: attention heads.
+        dropout: probability, on the output of the attention and of the MLP.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
@@ -24,28 +33,76 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """All tokens at once; causal: each looks at itself and those before."""
-        return self.read_on(x, mask, causal)[0]
+        """All tokens at once; if causal, each attends to itself and those before it."""
+        return self.forward_cached(x, mask, causal)[0]
 
-    def read_on(
+    def forward_cached(
         self,
         x: Tensor,
         mask: Tensor | None = None,
         causal: bool = False,
-        memory: Tensor | None = None,
+        cache: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Further tokens after those of a memory; with them, what is remembered of all."""
+        """Tokens that follow the cached ones, and the cache of all: keys and values."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        kept = torch.stack([k, v])  # (2, B, heads, L, width / heads)
-        if memory is not None:
-            kept = torch.cat([memory, kept], 3)
-        seen = _attend(q, kept[0], kept[1], mask, causal)
-        x = x + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
-        return x + self.drop(self.mlp(self.norm2(x))), kept
+        keys_values = torch.stack([k, v])  # (2, B, heads, L, width / heads)
+        if cache is not None:
+            keys_values = torch.cat([cache, keys_values], 3)
+        attended = _attend(q, keys_values[0], keys_values[1], mask, causal)
+        x = x + self.drop(self.out(attended.transpose(1, 2).flatten(2)))
+        return x + self.drop(self.mlp(self.norm2(x))), keys_values
+
+
+class Transformer(nn.Module):
+    """Transformer blocks with learned positions: (B, L, width) -> (B, L, width).
+
+    Called like a recurrent network: `forward(x, cache)` returns the states and a new cache. It is
+    causal unless a mask is given.
+
+    Args:
+        width: dimension of the tokens.
+        layers: number of blocks.
+        heads: attention heads of each block.
+        length: number of positions.
+        dropout: probability, on the embedded tokens and in each block.
+    """
+
+    def __init__(
+        self, width: int, layers: int, heads: int, length: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        check_heads(width, heads)
+        self.positions = nn.Parameter(torch.randn(length, width) * 0.02)
+        self.blocks: Any = nn.ModuleList(
+            TransformerBlock(width, heads, dropout) for _ in range(layers)
+        )
+        self.first, self.last = nn.Dropout(dropout), nn.LayerNorm(width)
+
+    def forward(
+        self, x: Tensor, cache: list[Tensor] | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """States of tokens that follow the cached ones, and the cache of all, one per block."""
+        start = 0 if cache is None else cache[0].shape[3]
+        end = start + x.shape[1]
+        if end > len(self.positions):
+            raise UserError(f"{end} tokens are more than the {len(self.positions)} positions")
+        x = self.first(x + self.positions[start:end])
+        causal = mask is None and cache is None
+        caches = []
+        for i, block in enumerate(self.blocks):
+            x, seen = block.forward_cached(x, mask, causal, None if cache is None else cache[i])
+            caches.append(seen)
+        return self.last(x), caches
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise UserError where the attention heads do not divide the width."""
+    if min(width, heads) < 1 or width % heads:
+        raise UserError(f"width is {width}, which {heads} heads do not divide; change either")
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """On CPUs never in 16 bits, where it is far slower."""
+    """Scaled dot-product attention; in float32 on CPUs, where 16 bits are far slower."""
     dtype = q.dtype
     with torch.autocast("cpu", enabled=False):
         if q.is_cpu and dtype.itemsize == 2:

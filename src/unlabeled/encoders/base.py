@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled import registry
-from unlabeled.augmentations.color import gray as in_gray
+from unlabeled.augmentations.color import to_gray
 from unlabeled.encoders import external
 from unlabeled.errors import UserError, reason
 from unlabeled.modality import Audio, Images, Modality
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
             x = stage(x)
         return x
 
-    def alone(self, stage: int, channels: int, dim: int) -> Encoder:
+    def single_stage(self, stage: int, channels: int, dim: int) -> Encoder:
         """One stage as an encoder of its own, with the same layers.
 
         Args:
@@ -75,11 +75,11 @@ class Grayscaled(nn.Module):
 
     def map(self, x: Tensor) -> Tensor:
         """The network's last map, (B, C', H', W')."""
-        return self.network.map(in_gray(x))  # type: ignore[operator]
+        return self.network.map(to_gray(x))  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim)."""
-        return self.network(in_gray(x))
+        return self.network(to_gray(x))
 
 
 def build(
@@ -123,7 +123,7 @@ def build(
     return _with_dim(module, channels, size)
 
 
-def takes(encoder: Any, option: str) -> bool:
+def accepts_option(encoder: Any, option: str) -> bool:
     """Whether what `build` would call has an argument of that name."""
     named = isinstance(encoder, str)
     if isinstance(encoder, nn.Module) or (named and external.is_external(encoder)):
@@ -132,12 +132,12 @@ def takes(encoder: Any, option: str) -> bool:
     return option in inspect.signature(make).parameters
 
 
-def is_rebuilt(name: str, args: Iterable[str] = ()) -> bool:
+def is_rebuildable(name: str, args: Iterable[str] = ()) -> bool:
     """Whether `build` makes it from name and arguments alone, so a run folder needs no encoder."""
     return name in registry.listing("encoders") or external.is_safe(name, args)
 
 
-def forget(encoder: nn.Module) -> nn.Module:
+def reinitialize(encoder: nn.Module) -> nn.Module:
     """A copy with random weights: nothing learned is left.
 
     Layers that know how to start anew do; of other weights the entries are shuffled.

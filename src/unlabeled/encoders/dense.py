@@ -26,10 +26,10 @@ def dense(
             f"layers of {tuple(widths)} units cannot be; give at least one of 1 or more"
         )
     pairs = itertools.pairwise([channels * math.prod(size), *widths])
-    return Encoder([Units(*pair) for pair in pairs], nn.Flatten(), widths[-1])
+    return Encoder([SigmoidLayer(*pair) for pair in pairs], nn.Flatten(), widths[-1])
 
 
-class Units(nn.Module):
+class SigmoidLayer(nn.Module):
     """σ(W x + b) of whatever comes, as a map of one place: (B, …) -> (B, units, 1, 1)."""
 
     def __init__(self, inputs: int, units: int) -> None:

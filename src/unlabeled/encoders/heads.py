@@ -1,4 +1,4 @@
-"""Small networks that sit on an encoder while it learns and are thrown away afterwards."""
+"""Heads, decoders and discriminators that are trained with an encoder and discarded afterwards."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from unlabeled.errors import UserError
 
 
 def mlp(*dims: int, last_norm: bool = False) -> nn.Sequential:
-    """Linear layers of these widths; BatchNorm and ReLU between them, nothing after the last.
+    """Multilayer perceptron; BatchNorm and ReLU follow each linear layer but the last.
 
     `mlp(128, 512, 64)` maps (B, 128) -> (B, 64). Layers before a BatchNorm have no bias.
 
     Args:
         dims: width of the input, of each hidden layer and of the output.
-        last_norm: end with a BatchNorm without learned scale, as SimSiam's head does.
+        last_norm: end with a BatchNorm without learned scale and shift, as SimSiam's head does.
 
     Raises:
-        UserError: a width below 1.
+        UserError: a width is below 1.
     """
     if min(dims) < 1:
         raise UserError(f"a layer cannot have {min(dims)} outputs; give at least 1")
@@ -39,15 +39,17 @@ def mlp(*dims: int, last_norm: bool = False) -> nn.Sequential:
 
 
 class PrototypeHead(nn.Module):
-    """DINO's: three layers, a sphere, and prototypes on the sphere, (B, dim) -> (B, classes).
+    """DINO's head: an MLP, L2 normalization, and cosines with prototypes, (B, dim) -> (B, classes).
 
-    Scores are cosines, in float32. Caron et al. 2021, appendix C.
+    The cosines are computed in float32.
 
     Args:
         dim: width of the input.
-        hidden: of the first two layers.
-        bottleneck: of the sphere.
+        hidden: width of the first two layers.
+        bottleneck: dimension of the normalized output and of the prototypes.
         classes: number of prototypes.
+
+    Source: Caron et al. 2021, appendix C.
     """
 
     def __init__(self, dim: int, hidden: int, bottleneck: int, classes: int) -> None:
@@ -60,21 +62,21 @@ class PrototypeHead(nn.Module):
             nn.Linear(hidden, bottleneck),
         )
         self.last = nn.Parameter(torch.randn(classes, bottleneck) * 0.02)
-        self.moves = 1.0  # share of the prototypes' gradient that is passed on
+        self.gradient_scale = 1.0  # of the prototypes; 0 freezes them
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim) -> (B, classes)."""
-        last = self.last.detach().lerp(self.last, self.moves)
-        place = F.normalize(self.body(x).float(), dim=1)
+        last = self.last.detach().lerp(self.last, self.gradient_scale)
+        z = F.normalize(self.body(x).float(), dim=1)
         with torch.autocast(x.device.type, enabled=False):
-            return place @ F.normalize(last, dim=1).T
+            return z @ F.normalize(last, dim=1).T
 
 
 def deconv(dim: int, shape: tuple[int, int, int], width: int = 16) -> nn.Sequential:
-    """A decoder: features (B, dim) -> images (B, *shape), unbounded.
+    """Deconvolutional decoder: features (B, dim) -> unbounded images (B, *shape).
 
-    A linear layer to a small map, then transposed convolutions that double it, 4×4 with BatchNorm
-    and ReLU, until it covers the image; what is too much is cut off at the right and bottom.
+    A linear layer to a small map, then 4×4 transposed convolutions of stride 2 with BatchNorm and
+    ReLU until the map covers the image, which is cropped from its top left corner.
     """
     channels, height, width_px = shape
     doublings = max(1, math.ceil(math.log2(max(height, width_px) / 4)))
@@ -90,11 +92,11 @@ def deconv(dim: int, shape: tuple[int, int, int], width: int = 16) -> nn.Sequent
         layers.append(nn.ConvTranspose2d(c_in, c_out, 4, 2, 1))
         if len(layers) < 4 + 3 * (doublings - 1):
             layers += [nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, Cut(height, width_px))
+    return nn.Sequential(*layers, CropTo(height, width_px))
 
 
-class Cut(nn.Module):
-    """The top left corner of a map, (B, C, H, W) -> (B, C, height, width)."""
+class CropTo(nn.Module):
+    """Crop a map to its top left corner, (B, C, H, W) -> (B, C, height, width)."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -106,16 +108,17 @@ class Cut(nn.Module):
 
 
 class Critic(nn.Module):
-    """LazyImages (B, *shape) -> a score each (B, 1): strided convolutions of spectral norm 1.
+    """Discriminator with spectral normalization: images (B, *shape) -> scores (B, 1).
 
-    Miyato, Kataoka, Koyama, Yoshida 2018, "Spectral Normalization for Generative Adversarial
-    Networks". Norms follow the weights in `follow`, to be called after each step, so that a forward
-    pass changes nothing.
+    A forward pass does not change the estimated norms; call `update` after each optimizer step.
 
     Args:
         shape: channels, height and width of the images.
-        width: channels of the first layer; later ones have up to eight times as many.
-        code: numbers that come with each image and are judged together with it.
+        width: channels of the first layer; later layers have up to eight times as many.
+        code: dimension of a latent code that is scored together with each image; 0 for none.
+
+    Source: Miyato, Kataoka, Koyama, Yoshida 2018, "Spectral Normalization for Generative
+    Adversarial Networks".
     """
 
     def __init__(self, shape: tuple[int, int, int], width: int = 32, code: int = 0) -> None:
@@ -132,28 +135,28 @@ class Critic(nn.Module):
         self.last = nn.Sequential(*joint * bool(code), _spectral(nn.Linear(flat, 1)))
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """(B, C, H, W), and codes (B, code) if it has any -> (B, 1)."""
+        """Images (B, C, H, W), and codes (B, code) if any -> (B, 1)."""
         features = self.map(x).flatten(1)
         if code is not None:
             features = torch.cat([features, code.to(features.dtype)], 1)
         return self.last(features)
 
     def update(self) -> None:
-        """One step of the power method for each layer."""
+        """One power iteration for each layer."""
         for layer in self.modules():
             if parametrize.is_parametrized(layer, "weight"):
-                held: Any = layer.parametrizations["weight"]  # type: ignore[index]
-                held[0].update(held.original)
+                weight: Any = layer.parametrizations["weight"]  # type: ignore[index]
+                weight[0].update(weight.original)
 
 
 def _spectral(layer: nn.Module) -> nn.Module:
-    """The layer, its weight divided by its largest singular value."""
+    """Divide a layer's weight by its largest singular value."""
     parametrize.register_parametrization(layer, "weight", _Spectral(layer.weight))  # type: ignore[arg-type]
     return layer
 
 
 class _Spectral(nn.Module):
-    """W -> W / σ(W), σ by singular vectors that the power method holds."""
+    """W -> W / σ(W), with σ from singular vectors estimated by power iteration."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -167,11 +170,11 @@ class _Spectral(nn.Module):
 
     @torch.no_grad()
     def update(self, weight: Tensor) -> None:
-        """One step of the power method."""
+        """One power iteration."""
         matrix = weight.flatten(1)
         self.right.copy_(F.normalize(matrix.T @ self.left, dim=0))
         self.left.copy_(F.normalize(matrix @ self.right, dim=0))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight of norm 1."""
+        """The weight divided by its spectral norm."""
         return weight / (self.left @ weight.flatten(1) @ self.right)

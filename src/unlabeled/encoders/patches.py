@@ -1,4 +1,4 @@
-"""The encoder of overlapping patches, for methods that predict one from the others."""
+"""The encoder of overlapping patches, for methods that predict some patches from others."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ def patches(
 ) -> Encoder:
     """Convolutions on overlapping patches, and a mean over all: 8·width features (256).
 
-    Each stage is a 3×3 convolution and ReLU on every patch by itself; from the second on, with the
-    largest of 2×2 before it, while there are more than two pixels left. Widths double. As VGG-6 in
-    Illing et al. 2021, but smaller.
+    Each stage is a 3×3 convolution and ReLU on every patch separately; from the second on, 2×2 max
+    pooling precedes it while more than two pixels are left. Widths double. As the VGG-6 of Illing
+    et al. 2021, but smaller.
 
     Args:
         channels: of the images.
         size: of the images.
-        width: of the first stage.
-        patch: side of a patch; a quarter of the image's unless given. The next one is half a
-            patch away.
-        stages: how many.
-        contrast: every patch gets mean 0 and deviation 1 before, as by a retina, so that brightness
-            does not tell which image it is of.
-        norm: "layer", over the channels and pixels of each patch, is CPC v2's (Hénaff et al. 2020).
+        width: channels of the first stage.
+        patch: side of a patch in pixels; a quarter of the image's by default. Neighboring patches
+            overlap by half.
+        stages: number of stages.
+        norm: "layer" normalizes over the channels and pixels of each patch, as CPC v2 does (Hénaff
+            et al. 2020).
+        contrast: standardize every patch to mean 0 and deviation 1 first, as a retina does, so that
+            its brightness does not identify the image.
     """
     side = patch or max(4, min(size) // 4)
     if not 4 <= side <= min(size):
@@ -48,82 +49,88 @@ def patches(
             f"patches of {side} pixels cannot be cut from {size[0]}×{size[1]}; "
             "give 4 to the image's side"
         )
-    cut = Cut(side, size)
-    made, left = [], side
+    grid = PatchGrid(side, size)
+    layers_of, remaining = [], side
     widths = [channels, *(width * 2**i for i in range(stages))]
     for i, (c_in, c_out) in enumerate(itertools.pairwise(widths)):
-        pool = i > 0 and left > 2
-        left //= 2 if pool else 1
+        pool = i > 0 and remaining > 2
+        remaining //= 2 if pool else 1
         layers: list[nn.Module] = [nn.MaxPool2d(2)] if pool else []
         if i == 0 and contrast:
             layers.append(nn.GroupNorm(1, channels, affine=False))
         layers.append(nn.Conv2d(c_in, c_out, 3, padding=1, bias=norm == "none"))
         nn.init.kaiming_normal_(layers[-1].weight)  # type: ignore[arg-type]
         layers += [nn.GroupNorm(1, c_out)] if norm == "layer" else []
-        each = Each(nn.Sequential(*layers, nn.ReLU()), cut.number)
-        made.append(nn.Sequential(cut, each) if i == 0 else each)
-    return Patches(made, cut, widths[1:])
+        stage = PerPatch(nn.Sequential(*layers, nn.ReLU()), grid.number)
+        layers_of.append(nn.Sequential(grid, stage) if i == 0 else stage)
+    return Patches(layers_of, grid, widths[1:])
 
 
 class Patches(Encoder):
     """Stages from images (B, C, H, W) to patches side by side (B, C', p', P·p').
 
     Args:
-        stages: the first one cuts.
-        cut: how.
+        stages: the first one begins with the patch grid.
+        patch_grid: cuts images into patches.
         widths: channels of each stage.
-        above: whether a context gathers the rows above for methods that predict.
+        masked_context: whether methods that predict use a context of the rows above.
     """
 
     def __init__(
-        self, stages: Sequence[nn.Module], cut: Cut, widths: Sequence[int], above: bool = True
+        self,
+        stages: Sequence[nn.Module],
+        patch_grid: PatchGrid,
+        widths: Sequence[int],
+        masked_context: bool = True,
     ) -> None:
         super().__init__(stages, GlobalPool(), widths[-1])
-        self.cut, self.widths, self.above = cut, list(widths), above
-        self.latent = widths[-1], widths[-1]
+        self.patch_grid, self.widths = patch_grid, list(widths)
+        self.masked_context = masked_context
+        self.latent_dims = widths[-1], widths[-1]  # of latents and of contexts
 
-    def alone(self, stage: int, channels: int, dim: int) -> Patches:
-        """One stage, which predicts itself."""
-        return Patches([self.stages[stage]], self.cut, [channels], above=False)
+    def single_stage(self, stage: int, channels: int, dim: int) -> Patches:
+        """One stage, whose patches are both latents and contexts."""
+        return Patches([self.stages[stage]], self.patch_grid, [channels], masked_context=False)
 
     @property
     def overlap(self) -> int:
-        """How many of the next rows of patches share pixels with a row."""
-        return -(-self.cut.side // self.cut.stride) - 1
+        """Number of following rows of patches that share pixels with a row."""
+        return -(-self.patch_grid.side // self.patch_grid.stride) - 1
 
-    def places(self, x: Tensor) -> Tensor:
-        """The mean of each patch, in its place: (B, C, p, P·p) -> (B, C, rows, columns)."""
-        means = x.unflatten(3, (self.cut.number, -1)).mean((2, 4))
-        return means.unflatten(2, self.cut.grid)
+    def to_grid(self, x: Tensor) -> Tensor:
+        """The mean of each patch, as a grid: (B, C, p, P·p) -> (B, C, rows, columns)."""
+        means = x.unflatten(3, (self.patch_grid.number, -1)).mean((2, 4))
+        return means.unflatten(2, self.patch_grid.shape)
 
-    def predicted(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What is to be predicted z, and from what c: the patches, each by itself."""
-        z = self.places(self.map(x))
+    def latents_and_context(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is predicted z, and from what c: here both are the grid of patches."""
+        z = self.to_grid(self.map(x))
         return z, z
 
-    def context(self) -> nn.Module:
-        """What gathers the patches of all rows above into c."""
-        return Above(self.dim) if self.above else nn.Identity()
+    def make_context(self) -> nn.Module:
+        """A context network over the rows of patches above each patch."""
+        return MaskedContext(self.dim) if self.masked_context else nn.Identity()
 
-    def weak(self) -> Augmentation:
-        """A view that suits images unless another is named: mirroring."""
+    def default_augmentation(self) -> Augmentation:
+        """The augmentation of predictive methods: a random horizontal flip."""
         return RandomHorizontalFlip()
 
-    def pieces(self, x: Tensor, samples: int = 0, jitter: Augmentation | None = None) -> Tensor:
-        """Patches side by side, each changed by itself where there is a `jitter`."""
-        tiles = self.cut(x)
+    def segments(self, x: Tensor, samples: int = 0, jitter: Augmentation | None = None) -> Tensor:
+        """Patches side by side, each augmented separately by `jitter`, if any."""
+        patches = self.patch_grid(x)
         if jitter is None:
-            return tiles
-        return side_by_side(jitter(apart(tiles, self.cut.number)), self.cut.number)
+            return patches
+        number = self.patch_grid.number
+        return join_patches(jitter(split_patches(patches, number)), number)
 
 
-class Cut(nn.Module):
-    """Overlapping patches of an image, side by side: (B, C, H, W) -> (B, C, p, P·p).
+class PatchGrid(nn.Module):
+    """Cut images into overlapping patches, side by side: (B, C, H, W) -> (B, C, p, P·p).
 
-    What is cut already stays.
+    Input that is already cut is returned unchanged.
 
     Args:
-        side: p, of a patch; the next one is half of it away.
+        side: p, of a patch in pixels; the stride is half of it.
         size: height and width of the images.
     """
 
@@ -131,19 +138,19 @@ class Cut(nn.Module):
         super().__init__()
         self.side, self.stride = side, max(1, side // 2)
         rows, columns = ((length - side) // self.stride + 1 for length in size)
-        self.grid = rows, columns
+        self.shape = rows, columns
         self.number = rows * columns
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, p, P·p)."""
         if x.shape[2:] == (self.side, self.number * self.side):
             return x
-        tiles = x.unfold(2, self.side, self.stride).unfold(3, self.side, self.stride)
-        return tiles.flatten(2, 3).transpose(2, 3).flatten(3)  # (B, C, P, p, p) before
+        patches = x.unfold(2, self.side, self.stride).unfold(3, self.side, self.stride)
+        return patches.flatten(2, 3).transpose(2, 3).flatten(3)  # from (B, C, P, p, p)
 
 
-class Each(nn.Module):
-    """A network on every patch by itself: (B, C, p, P·p) -> (B, C', p', P·p').
+class PerPatch(nn.Module):
+    """Apply a network to every patch separately: (B, C, p, P·p) -> (B, C', p', P·p').
 
     Args:
         network: from (B, C, p, p) to (B, C', p', p').
@@ -156,24 +163,24 @@ class Each(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, p, P·p) -> (B, C', p', P·p')."""
-        return side_by_side(self.network(apart(x, self.number)), self.number)
+        return join_patches(self.network(split_patches(x, self.number)), self.number)
 
 
-def apart(x: Tensor, number: int) -> Tensor:
-    """Patches side by side (B, C, p, P·p) as images of their own (B·P, C, p, p)."""
+def split_patches(x: Tensor, number: int) -> Tensor:
+    """Patches side by side (B, C, p, P·p) as separate images (B·P, C, p, p)."""
     return x.unflatten(3, (number, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1)
 
 
-def side_by_side(x: Tensor, number: int) -> Tensor:
-    """Patches (B·P, C, p, p) as one image (B, C, p, P·p)."""
+def join_patches(x: Tensor, number: int) -> Tensor:
+    """Separate patches (B·P, C, p, p) side by side (B, C, p, P·p)."""
     return x.unflatten(0, (-1, number)).permute(0, 2, 3, 1, 4).flatten(3)
 
 
-class Above(nn.Module):
-    """Each place and what is above it, to both sides: (B, D, R, S) -> (B, D, R, S).
+class MaskedContext(nn.Module):
+    """Context of each position from its row and those above: (B, D, R, S) -> (B, D, R, S).
 
     Masked convolutions as PixelCNN's (van den Oord et al. 2016): two layers that see their own row
-    and the one above, three columns wide, added to the patch itself.
+    and the one above, three columns wide, with a residual connection.
     """
 
     def __init__(self, dim: int) -> None:

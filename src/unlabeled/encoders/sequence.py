@@ -1,6 +1,6 @@
-"""Networks that read one value after another and know nothing of what comes.
+"""Causal encoders of sequences of values: recurrent networks and a transformer.
 
-An image is read row by row, a text as bytes in an image one pixel high, a time series likewise.
+An image is read row by row. A text as bytes is an image one pixel high, as is a time series.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from unlabeled.encoders.attention import Block
+from unlabeled.encoders.attention import Transformer
 from unlabeled.encoders.base import Encoder, GlobalPool
-from unlabeled.errors import UserError
 
 Values = Literal["real", "bytes"]
 
@@ -25,18 +24,17 @@ def rnn(
     layers: int = 1,
     values: Values = "real",
 ) -> Encoder:
-    """Elman's recurrent net: `width` features (128), the mean of its states.
+    """Elman recurrent network: `width` features (128), the mean of its states.
 
     Args:
         channels: of the images.
         size: of the images.
-        width: of the states.
-        layers: one above the other.
-        values: "bytes" are 256 signs without an order, "real" are numbers.
+        width: dimension of the states.
+        layers: stacked recurrent layers.
+        values: "bytes" are 256 symbols, each with an embedding; "real" are numbers.
     """
-    return Reader(
-        nn.RNN(width, width, layers, batch_first=True), width, values, _length(channels, size)
-    )
+    body = nn.RNN(width, width, layers, batch_first=True)
+    return SequenceEncoder(body, width, values, channels * math.prod(size))
 
 
 def lstm(
@@ -48,16 +46,10 @@ def lstm(
 ) -> Encoder:
     """Long short-term memory (Hochreiter, Schmidhuber 1997): `width` features (128).
 
-    Args:
-        channels: of the images.
-        size: of the images.
-        width: of the states.
-        layers: one above the other.
-        values: "bytes" are 256 signs without an order, "real" are numbers.
+    The arguments are those of `rnn`.
     """
-    return Reader(
-        nn.LSTM(width, width, layers, batch_first=True), width, values, _length(channels, size)
-    )
+    body = nn.LSTM(width, width, layers, batch_first=True)
+    return SequenceEncoder(body, width, values, channels * math.prod(size))
 
 
 def transformer(
@@ -70,32 +62,20 @@ def transformer(
 ) -> Encoder:
     """Causal transformer (Radford et al. 2018): `width` features (128), the mean of its states.
 
-    Args:
-        channels: of the images.
-        size: of the images.
-        width: of the states.
-        layers: one above the other.
-        values: "bytes" are 256 signs without an order, "real" are numbers.
-        heads: of attention in each layer.
+    The arguments are those of `rnn`, and `heads`, the attention heads of each layer.
     """
-    if width % heads:
-        raise UserError(f"a width of {width} is not divided by {heads} heads; choose others")
-    length = _length(channels, size)
-    return Reader(_Causal(width, layers, heads, length), width, values, length)
+    length = channels * math.prod(size)
+    return SequenceEncoder(Transformer(width, layers, heads, length), width, values, length)
 
 
-def _length(channels: int, size: tuple[int, int]) -> int:
-    return channels * math.prod(size)
-
-
-class Reader(Encoder):
-    """Values -> states, each of what came before and at its place.
+class SequenceEncoder(Encoder):
+    """Values (B, L) -> causal states (B, L, width) -> their mean.
 
     Args:
-        body: from (B, L, width), and a memory or None, to states (B, L, width) looking back only,
-            and a memory.
-        width: of the states.
-        values: what is read.
+        body: called with inputs (B, L, width) and a cache or None, returns causal states
+            (B, L, width) and a cache: `nn.RNN`, `nn.LSTM` or `Transformer`.
+        width: dimension of the states.
+        values: kind of the values.
         length: of a sequence.
     """
 
@@ -107,51 +87,34 @@ class Reader(Encoder):
         )
         self.start = nn.Parameter(torch.randn(width) * 0.02)
 
-    def states(self, x: Tensor, ahead: bool = False) -> Tensor:
+    def states(self, x: Tensor, exclude_current: bool = False) -> Tensor:
         """States (B, L, width) of values x (B, L) in [0, 1].
 
         Args:
-            x: values; bytes over 255.
-            ahead: the state at a place knows what came before it, and not the value itself: what
-                prediction needs.
+            x: values; bytes are divided by 255.
+            exclude_current: each state depends on the values before its own only, as predicting
+                that value requires.
         """
-        h = self.embed((255 * x).round().long() if self.values == "bytes" else x[:, :, None])
-        if ahead:
-            h = torch.cat([self.start.to(h.dtype).expand(len(h), 1, -1), h[:, :-1]], 1)
-        return self.body(h)[0]
+        h = self._embedded(x)
+        return self.body(self._with_start(h[:, :-1]) if exclude_current else h)[0]
 
-    def read_on(self, x: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
-        """The state (B, width) after further values x (B, k), and what is remembered of all.
+    def forward_cached(self, x: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
+        """The state (B, width) after further values x (B, k), and the cache of all values.
 
-        Without a memory it begins anew, and no values are enough. A transformer's memory holds as
-        many values as it has places.
+        Without a cache a new sequence begins; x may then be empty. A transformer's cache holds at
+        most `length` values.
         """
-        h = self.embed((255 * x).round().long() if self.values == "bytes" else x[:, :, None])
-        if memory is None:
-            h = torch.cat([self.start.to(h.dtype).expand(len(h), 1, -1), h], 1)
-        out, memory = self.body(h, memory)
-        return out[:, -1], memory
+        h = self._embedded(x)
+        out, cache = self.body(self._with_start(h) if cache is None else h, cache)
+        return out[:, -1], cache
 
     def map(self, x: Tensor) -> Tensor:
-        """States as a map of one row, (B, width, 1, L)."""
+        """States as a feature map of one row, (B, width, 1, L)."""
         return self.states(x.flatten(1)).transpose(1, 2)[:, :, None]
 
+    def _embedded(self, x: Tensor) -> Tensor:
+        return self.embed((255 * x).round().long() if self.values == "bytes" else x[:, :, None])
 
-class _Causal(nn.Module):
-    """Blocks of attention to what came before: (B, L, width) -> (B, L, width)."""
-
-    def __init__(self, width: int, layers: int, heads: int, length: int) -> None:
-        super().__init__()
-        self.places = nn.Parameter(torch.randn(length, width) * 0.02)
-        self.blocks: Any = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.last = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
-        first = 0 if memory is None else memory[0].shape[3]
-        x = x + self.places[first : first + x.shape[1]]
-        kept = []
-        for i, block in enumerate(self.blocks):
-            before = None if memory is None else memory[i]
-            x, seen = block.read_on(x, causal=memory is None, memory=before)
-            kept.append(seen)
-        return self.last(x), kept
+    def _with_start(self, h: Tensor) -> Tensor:
+        """A learned first input before embedded values (B, L, width)."""
+        return torch.cat([self.start.to(h.dtype).expand(len(h), 1, -1), h], 1)

@@ -8,7 +8,7 @@ from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.encoders.resnet import BasicBlock, conv
 
 
-def places(channels: int = 3, width: int = 32, blocks: int = 2) -> Encoder:
+def spatial_resnet(channels: int = 3, width: int = 32, blocks: int = 2) -> Encoder:
     """Two strided convolutions and residual blocks on a map of a quarter of the side: 2·width
     features (64), the mean of all places.
 

@@ -1,4 +1,4 @@
-"""Networks that read tokens: texts in, features out."""
+"""Encoders of text: a transformer and an LSTM over tokens, and the heads of language models."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import hide, joined, packed, tokens_of
+from unlabeled.augmentations.tokens import join_texts, mask_tokens, pack_tokens, to_tokens
 from unlabeled.augmentations.vocabulary import PAD, START
-from unlabeled.encoders.attention import Block
+from unlabeled.encoders.attention import Transformer
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
-Look = Literal["both", "back", "sides"]
-Summary = Literal["mean", "first"]
+Direction = Literal["bidirectional", "causal", "forward_backward"]
+Pooling = Literal["mean", "first"]
 
 
 def text_transformer(
@@ -29,8 +29,8 @@ def text_transformer(
     width: int = 128,
     layers: int = 4,
     heads: int = 4,
-    look: Look = "both",
-    summary: Summary = "mean",
+    direction: Direction = "bidirectional",
+    pooling: Pooling = "mean",
     dropout: float = 0.0,
 ) -> Encoder:
     """Transformer over tokens (Vaswani et al. 2017): `width` features (128).
@@ -39,21 +39,20 @@ def text_transformer(
         channels: of the texts; always 1.
         size: sentences, and tokens of each.
         vocabulary: number of tokens.
-        width: of the states.
-        layers: one above the other.
-        heads: of attention in each layer.
-        look: "both" ways; "back" only; or "sides", two networks, one from each side, whose states
-            stand side by side.
-        summary: the features are the mean of the states, or the state of a first token before the
-            text.
-        dropout: share of the states' values that are left out in training.
+        width: dimension of the states.
+        layers: number of blocks.
+        heads: attention heads of each block.
+        direction: "bidirectional"; "causal"; or "forward_backward", two causal networks, one for
+            each reading direction, whose states are concatenated.
+        pooling: the features are the "mean" of the states, or the state of a "first" token before
+            the text.
+        dropout: dropout probability.
     """
-    if width % heads:
-        raise UserError(f"a width of {width} is not divided by {heads} heads; choose others")
     length = _length(channels, size)
-    sides = 2 if look == "sides" else 1
-    bodies = [_Transformer(width, layers, heads, length, look, dropout) for _ in range(sides)]
-    return TextEncoder(bodies, width, vocabulary, look, summary)
+    bodies = [
+        Transformer(width, layers, heads, length, dropout) for _ in range(_networks(direction))
+    ]
+    return TextEncoder(bodies, width, vocabulary, direction, pooling)
 
 
 def text_lstm(
@@ -62,54 +61,60 @@ def text_lstm(
     vocabulary: int = 4096,
     width: int = 128,
     layers: int = 2,
-    look: Look = "back",
+    direction: Direction = "causal",
     dropout: float = 0.0,
 ) -> Encoder:
     """Long short-term memory over tokens (Hochreiter, Schmidhuber 1997): `width` features (128).
 
-    Args:
-        channels: of the texts; always 1.
-        size: sentences, and tokens of each.
-        vocabulary: number of tokens.
-        width: of the states.
-        layers: one above the other.
-        look: "back" only, or "sides", two networks, one from each side.
-        dropout: share of the states' values between layers that are left out in training.
+    The arguments are those of `text_transformer`; the direction is "causal" or "forward_backward",
+    and dropout is applied between layers.
     """
-    if look == "both":
-        raise UserError("an LSTM reads in one direction: take look back or sides")
+    if direction == "bidirectional":
+        raise UserError("an LSTM reads in one direction; use causal or forward_backward")
     _length(channels, size)
-    bodies = [_LSTM(width, layers, dropout) for _ in range(2 if look == "sides" else 1)]
-    return TextEncoder(bodies, width, vocabulary, look, "mean")
+    between = dropout if layers > 1 else 0.0
+    bodies = [
+        nn.LSTM(width, width, layers, batch_first=True, dropout=between)
+        for _ in range(_networks(direction))
+    ]
+    return TextEncoder(bodies, width, vocabulary, direction, "mean")
 
 
-def reader(
-    encoder: Any, name: str, look: Sequence[Look] = ("both", "back", "sides")
+def require_text_encoder(
+    encoder: Any,
+    method: str,
+    directions: Sequence[Direction] = ("bidirectional", "causal", "forward_backward"),
 ) -> TextEncoder:
-    """The encoder, which can read tokens in one of those ways.
+    """The encoder, checked to be a text encoder of one of these directions.
+
+    Args:
+        encoder: any module.
+        method: that needs it, named in the message.
+        directions: that the method can use.
 
     Raises:
-        UserError: it cannot.
+        UserError: it is not a text encoder, or has another direction.
     """
     if not isinstance(encoder, TextEncoder):
-        raise UserError(f"{name} reads tokens: use --encoder text_transformer or text_lstm")
-    if encoder.look not in look:
+        raise UserError(f"{method} reads tokens: use --encoder text_transformer or text_lstm")
+    if encoder.direction not in directions:
         raise UserError(
-            f"{name} needs an encoder that looks {' or '.join(look)}, not {encoder.look}: use "
-            "text_transformer, and leave its option look away"
+            f"{method} needs a {' or '.join(directions)} text encoder, not a {encoder.direction} "
+            "one; use text_transformer and omit its option direction"
         )
     return encoder
 
 
 class TextEncoder(Encoder):
-    """Tokens -> states -> features; a first token, START, stands before every text.
+    """Tokens -> states -> features; a START token precedes every text.
 
     Args:
-        bodies: from embedded tokens (B, L, width) to states; one, or one for each side.
-        width: of the states.
+        bodies: from embedded tokens (B, L, width) to states and a cache; one network, or one for
+            each reading direction.
+        width: dimension of the states of each.
         vocabulary: number of tokens.
-        look: which way.
-        summary: of the states.
+        direction: which tokens a state depends on.
+        pooling: of the states.
     """
 
     modality: ClassVar = (Text,)
@@ -119,50 +124,56 @@ class TextEncoder(Encoder):
         bodies: Sequence[nn.Module],
         width: int,
         vocabulary: int,
-        look: Look,
-        summary: Summary,
+        direction: Direction,
+        pooling: Pooling,
     ) -> None:
-        if summary == "first" and look != "both":
-            raise UserError("the first token sees the text only where look is both; take the mean")
+        if pooling == "first" and direction != "bidirectional":
+            raise UserError("the first token sees the text only if bidirectional; use pooling mean")
         super().__init__([], GlobalPool(), width * len(bodies))
         self.bodies = nn.ModuleList(bodies)
         self.embed = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.embed.weight, std=0.02)
-        self.vocabulary, self.width, self.look, self.pooling = vocabulary, width, look, summary
+        self.vocabulary, self.width = vocabulary, width
+        self.direction, self.pooling = direction, pooling
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Texts (B, 1, K, L) in [0, 1] -> tokens (B, n), moved together."""
-        return packed(tokens_of(x.flatten(1), self.vocabulary))
+        """Texts (B, 1, K, L) in [0, 1] -> tokens (B, n), padding at the end."""
+        return pack_tokens(to_tokens(x.flatten(1), self.vocabulary))
 
     def states(self, ids: Tensor) -> Tensor:
         """States (B, 1 + n, dim) of START and of each token (B, n)."""
-        found = self._run(self.bodies[0], ids)
-        if self.look != "sides":
-            return found
-        back, turn = self._from_the_end(ids)
-        at = torch.cat([torch.zeros_like(turn[:, :1]), turn + 1], 1)  # START, then each token
-        right = back.gather(1, at[:, :, None].expand(-1, -1, self.width))
-        return torch.cat([found, right], 2)
+        forward = self._run(self.bodies[0], ids)
+        if self.direction != "forward_backward":
+            return forward
+        backward, order = self._run_backward(ids)
+        index = torch.cat([torch.zeros_like(order[:, :1]), order + 1], 1)  # START, then each token
+        return torch.cat([forward, self._gather(backward, index)], 2)
 
-    def sides(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each token (B, n) what is known from before it, and from after it: (B, n, width)."""
-        back, turn = self._from_the_end(ids)
-        right = back.gather(1, turn[:, :, None].expand(-1, -1, self.width))
-        return self._run(self.bodies[0], ids)[:, :-1], right
+    def left_and_right_states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each token (B, n) a state of those before it, and of those after it: (B, n, width)."""
+        backward, order = self._run_backward(ids)
+        return self._run(self.bodies[0], ids)[:, :-1], self._gather(backward, order)
 
     def _run(self, body: nn.Module, ids: Tensor) -> Tensor:
         ids = torch.cat([torch.full_like(ids[:, :1], START), ids], 1)
-        return body(self.embed(ids), ids != PAD)
+        h = self.embed(ids)
+        if self.direction == "bidirectional":
+            return body(h, mask=(ids != PAD)[:, None, None])[0]
+        return body(h)[0]  # padding comes last
 
-    def _from_the_end(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """States of the text read backwards (B, 1 + n, width), and the places (B, n) turned."""
-        place = torch.arange(ids.shape[1], device=ids.device)
-        many = (ids != PAD).sum(1, keepdim=True)
-        turn = torch.where(place < many, many - 1 - place, place)
-        return self._run(self.bodies[-1], ids.gather(1, turn)), turn
+    def _run_backward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """States of the reversed text (B, 1 + n, width), and the reversed positions (B, n)."""
+        position = torch.arange(ids.shape[1], device=ids.device)
+        length = (ids != PAD).sum(1, keepdim=True)
+        order = torch.where(position < length, length - 1 - position, position)
+        return self._run(self.bodies[-1], ids.gather(1, order)), order
+
+    def _gather(self, states: Tensor, index: Tensor) -> Tensor:
+        """Rows (B, n) of states (B, L, width): (B, n, width)."""
+        return states.gather(1, index[:, :, None].expand(-1, -1, self.width))
 
     def map(self, x: Tensor) -> Tensor:
-        """States of the tokens as a map of one row, (B, dim, 1, n)."""
+        """States of the tokens as a feature map of one row, (B, dim, 1, n)."""
         return self.states(self.tokens(x))[:, 1:].transpose(1, 2)[:, :, None]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -170,7 +181,7 @@ class TextEncoder(Encoder):
         return self.features(self.tokens(x))
 
     def features(self, ids: Tensor) -> Tensor:
-        """Features (B, dim) of tokens (B, n); START alone where there are none."""
+        """Features (B, dim) of tokens (B, n); of START where there are none."""
         states = self.states(ids)
         if self.pooling == "first":
             return states[:, 0]
@@ -178,131 +189,102 @@ class TextEncoder(Encoder):
 
 
 class LanguageModelHead(nn.Module):
-    """From a state to a score for each token, by the embedding's own weights (Press, Wolf 2017).
+    """Logits of each token from a state, with the embedding's weights (Press, Wolf 2017).
 
     Args:
         dim: of the states.
-        encoder: whose tokens they are.
+        encoder: whose token embedding is used.
     """
 
     def __init__(self, dim: int, encoder: TextEncoder) -> None:
         super().__init__()
-        self.shape = nn.Sequential(
+        self.transform = nn.Sequential(
             nn.Linear(dim, encoder.width), nn.GELU(), nn.LayerNorm(encoder.width)
         )
         self.bias = nn.Parameter(torch.zeros(encoder.vocabulary))
 
     def forward(self, states: Tensor, encoder: TextEncoder) -> Tensor:
-        """(…, dim) -> (…, vocabulary)."""
-        return F.linear(self.shape(states), encoder.embed.weight, self.bias).float()
+        """(…, dim) -> logits (…, vocabulary)."""
+        return F.linear(self.transform(states), encoder.embed.weight, self.bias).float()
 
-    def surprise(self, states: Tensor, ids: Tensor, encoder: TextEncoder) -> Tensor:
-        """−log p of the tokens (B, n) by the states (B, n, dim) before each, nats: (B, n)."""
-        scores = self(states.flatten(0, 1), encoder)
-        return F.cross_entropy(scores, ids.flatten(), reduction="none").view(ids.shape)
+    def negative_log_likelihood(self, states: Tensor, ids: Tensor, encoder: TextEncoder) -> Tensor:
+        """−log p of tokens (B, n) given the states (B, n, dim) before them, in nats: (B, n)."""
+        logits = self(states.flatten(0, 1), encoder)
+        return F.cross_entropy(logits, ids.flatten(), reduction="none").view(ids.shape)
 
 
 class SentencePairHead(nn.Module):
-    """How well two texts read in a row belong so; and their hidden words besides, as BERT has it.
+    """Binary classifier of a pair of texts, with a masked language model beside it, as in BERT.
 
-    BERT reads the answer from a first token. A small network has not learned to use that after an
-    hour; from the means u and v of both texts' states, (u, v, uv, |u − v|) as Conneau et al. 2017
-    (InferSent, section 3.1) put them, it answers after minutes.
+    BERT classifies from its first token, which takes a small network over an hour to learn. This
+    head classifies (u, v, uv, |u − v|), u and v the mean states of the two texts (InferSent,
+    Conneau et al. 2017, section 3.1), which takes minutes.
 
     Args:
-        encoder: whose states they are.
-        words: weight of the surprise of hidden words; 0 hides none.
-        share: of the words that are hidden.
+        encoder: whose states are classified.
+        mlm_weight: weight of the masked language model's loss; 0 masks no words.
+        share: of the words that are masked.
     """
 
-    def __init__(self, encoder: TextEncoder, words: float, share: float) -> None:
+    def __init__(self, encoder: TextEncoder, mlm_weight: float, share: float) -> None:
         super().__init__()
         d = encoder.dim
-        self.answer = nn.Sequential(nn.Linear(4 * d, d), nn.GELU(), nn.Linear(d, 1))
-        self.says: Any = LanguageModelHead(d, encoder) if words else None
-        self.words, self.share = words, share
+        self.classifier = nn.Sequential(nn.Linear(4 * d, d), nn.GELU(), nn.Linear(d, 1))
+        self.lm_head: Any = LanguageModelHead(d, encoder) if mlm_weight else None
+        self.mlm_weight, self.share = mlm_weight, share
 
     def views(self, first: Tensor, second: Tensor, encoder: TextEncoder) -> tuple[Tensor, ...]:
-        """What is seen of both in a row, what there is, which words are hidden, (B, n) each; and
-        where the second begins (B,).
+        """The joined texts masked, the joined texts, and where they are masked, (B, n) each; and
+        the position at which the second text begins (B,).
         """
-        ids, begins = _in_a_row(first, second)
-        if not self.words:
-            return ids, ids, torch.zeros_like(ids, dtype=torch.bool), begins
-        seen, chosen = hide(ids, encoder.vocabulary, self.share)
-        return seen, ids, chosen, begins
+        ids, start = _join_pair(first, second)
+        if not self.mlm_weight:
+            return ids, ids, torch.zeros_like(ids, dtype=torch.bool), start
+        masked, is_masked = mask_tokens(ids, encoder.vocabulary, self.share)
+        return masked, ids, is_masked, start
 
     def forward(self, views: Sequence[Tensor], encoder: TextEncoder) -> tuple[Tensor, Tensor]:
-        """Scores (B,) of such views, and the weighted surprise of their hidden words in nats."""
-        seen, ids, chosen, begins = views
-        states = encoder.states(seen)
-        scores = self.scores(states, ids, begins)
-        if not self.words:
-            return scores, scores.new_zeros(())
-        said = self.says(states[:, 1:][chosen], encoder)
-        surprise = F.cross_entropy(said, ids[chosen], reduction="none")
-        every = torch.ones_like(surprise, dtype=torch.bool)
-        return scores, self.words * mean_of(surprise, every)
+        """Logits (B,) of such views, and the weighted loss of the masked words in nats."""
+        masked, ids, is_masked, start = views
+        states = encoder.states(masked)
+        logits = self.logits(states, ids, start)
+        if not self.mlm_weight:
+            return logits, logits.new_zeros(())
+        word_logits = self.lm_head(states[:, 1:][is_masked], encoder)
+        losses = F.cross_entropy(word_logits, ids[is_masked], reduction="none")
+        every = torch.ones_like(losses, dtype=torch.bool)
+        return logits, self.mlm_weight * mean_of(losses, every)
 
-    def judge(self, first: Tensor, second: Tensor, encoder: TextEncoder) -> Tensor:
-        """Scores (B,) of tokens (B, L) each, nothing hidden."""
-        ids, begins = _in_a_row(first, second)
-        return self.scores(encoder.states(ids), ids, begins)
+    def score(self, first: Tensor, second: Tensor, encoder: TextEncoder) -> Tensor:
+        """Logits (B,) of pairs of texts, tokens (B, L) each, without masking."""
+        ids, start = _join_pair(first, second)
+        return self.logits(encoder.states(ids), ids, start)
 
-    def scores(self, states: Tensor, ids: Tensor, begins: Tensor) -> Tensor:
-        """By states (B, 1 + n, dim) of tokens (B, n): (B,)."""
-        late = torch.arange(ids.shape[1], device=ids.device) >= begins[:, None]
-        u, v = (mean_state(states, (ids != PAD) & part) for part in (~late, late))
-        return self.answer(torch.cat([u, v, u * v, (u - v).abs()], 1))[:, 0].float()
-
-
-def _in_a_row(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens of both (B, n), and where the second begins (B,)."""
-    return packed(joined(first, second)), 1 + (first != PAD).sum(1)
+    def logits(self, states: Tensor, ids: Tensor, start: Tensor) -> Tensor:
+        """Logits (B,) from states (B, 1 + n, dim) of tokens (B, n); the second begins at start."""
+        in_second = torch.arange(ids.shape[1], device=ids.device) >= start[:, None]
+        u, v = (mean_state(states, (ids != PAD) & part) for part in (~in_second, in_second))
+        return self.classifier(torch.cat([u, v, u * v, (u - v).abs()], 1))[:, 0].float()
 
 
-def mean_state(states: Tensor, known: Tensor) -> Tensor:
-    """Mean of the states (B, 1 + n, dim) of known tokens (B, n): (B, dim); START's if none is."""
-    taken = known[:, :, None]
-    mean = states[:, 1:].masked_fill(~taken, 0).sum(1) / taken.sum(1).clamp(min=1)
-    return torch.where(taken.any(1), mean, states[:, 0])
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the states (B, 1 + n, dim) of masked tokens (B, n): (B, dim); START's if none is."""
+    mask = mask[:, :, None]
+    mean = states[:, 1:].masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
+    return torch.where(mask.any(1), mean, states[:, 0])
+
+
+def _join_pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens of both texts (B, n), and the position at which the second begins (B,)."""
+    return pack_tokens(join_texts(first, second)), 1 + (first != PAD).sum(1)
+
+
+def _networks(direction: Direction) -> int:
+    return 2 if direction == "forward_backward" else 1
 
 
 def _length(channels: int, size: tuple[int, int]) -> int:
+    """Tokens at most, with START and one more END after each sentence."""
     if channels != 1:
         raise UserError(f"a text has one channel, not {channels}; give --data text:FOLDER")
-    return math.prod(size) + size[0] + 2  # with START, and an END more after each sentence
-
-
-class _Transformer(nn.Module):
-    """Blocks of attention to what is known: (B, L, width) -> (B, L, width)."""
-
-    def __init__(
-        self, width: int, layers: int, heads: int, length: int, look: Look, dropout: float
-    ) -> None:
-        super().__init__()
-        self.places = nn.Parameter(torch.randn(length, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.first, self.last = nn.Dropout(dropout), nn.LayerNorm(width)
-        self.look = look
-
-    def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        if x.shape[1] > len(self.places):
-            raise UserError(f"texts of {x.shape[1]} tokens are longer than {len(self.places)}")
-        x = self.first(x + self.places[: x.shape[1]])
-        mask = known[:, None, None] if self.look == "both" else None  # padding comes last
-        for block in self.blocks:
-            x = block(x, mask, causal=mask is None)
-        return self.last(x)
-
-
-class _LSTM(nn.Module):
-    """(B, L, width) -> (B, L, width), looking back only."""
-
-    def __init__(self, width: int, layers: int, dropout: float) -> None:
-        super().__init__()
-        between = dropout if layers > 1 else 0.0
-        self.net = nn.LSTM(width, width, layers, batch_first=True, dropout=between)
-
-    def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        return self.net(x)[0]
+    return math.prod(size) + size[0] + 2

@@ -1,6 +1,6 @@
-"""A small U-Net that tells noise from image; what it finds on the way down are features.
+"""A small U-Net for diffusion; its lowest map gives the features.
 
-Ronneberger, Fischer, Brox 2015; with residual blocks and the time of diffusion as Ho, Jain, Abbeel
+Ronneberger, Fischer, Brox 2015; with residual blocks and a time embedding as in Ho, Jain, Abbeel
 2020, "Denoising Diffusion Probabilistic Models", appendix B.
 """
 
@@ -27,114 +27,115 @@ def unet(
     Args:
         channels: of the images.
         size: of the images.
-        width: of the first scale; each next one is twice as wide.
-        time: of diffusion at which features are taken, from 0, a clean image, to 1, noise.
+        width: channels of the first scale, a multiple of 8; each next scale has twice as many.
+        time: diffusion time at which features are computed, from 0 (clean image) to 1 (noise).
     """
     if not 0 <= time <= 1:
         raise UserError(f"time is {time}, but must be from 0 to 1")
     if width % 8:
-        raise UserError(f"a width of {width} is not divided by 8; choose another one")
+        raise UserError(f"width is {width}, but must be a multiple of 8")
     return UNet(channels, width, time)
 
 
-def signal(time: Tensor) -> Tensor:
-    """ᾱ(t), the image's share of the variance at a time of 0 to 1 (Nichol, Dhariwal 2021)."""
-    found = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-    return (found / math.cos(0.008 / 1.008 * math.pi / 2) ** 2).clamp(1e-4, 1)
+def alpha_bar(time: Tensor) -> Tensor:
+    """Cosine schedule ᾱ(t), the share of the variance that is image, t from 0 to 1.
+
+    Source: Nichol, Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models", eq. 17.
+    """
+    signal = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (signal / math.cos(0.008 / 1.008 * math.pi / 2) ** 2).clamp(1e-4, 1)
 
 
 class UNet(Encoder):
-    """Down to a quarter of the side and up again, with bridges between equal scales.
+    """Down to a quarter of the side and up again, with skip connections between equal scales.
 
     Args:
         channels: of the images.
-        width: of the first scale.
-        time: at which `forward` takes features.
+        width: channels of the first scale.
+        time: diffusion time at which `forward` computes features.
     """
 
     def __init__(self, channels: int, width: int, time: float) -> None:
         middle, wide = 2 * width, 4 * width
-        told = wide
         super().__init__([], GlobalPool(), wide)
-        self.time, self.told, self.width = time, told, width
-        self.clock = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
-        self.enter = nn.Conv2d(channels, width, 3, padding=1)
+        self.time, self.condition_dim, self.width = time, wide, width
+        self.time_mlp = nn.Sequential(nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, wide))
+        self.input_conv = nn.Conv2d(channels, width, 3, padding=1)
         self.down = nn.ModuleList(
-            [_Block(width, width, told), _Block(width, middle, told), _Block(middle, wide, told)]
+            [_Block(width, width, wide), _Block(width, middle, wide), _Block(middle, wide, wide)]
         )
-        self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, 2, 1) for c in (width, middle))
-        self.look, self.middle = _Attention(wide), _Block(wide, wide, told)
-        self.up = nn.ModuleList(_Block(2 * c, c, told) for c in (wide, middle, width))
-        self.grow = nn.ModuleList(nn.Conv2d(2 * c, c, 3, padding=1) for c in (middle, width))
-        self.leave = nn.Sequential(
+        self.downsample = nn.ModuleList(nn.Conv2d(c, c, 3, 2, 1) for c in (width, middle))
+        self.attention, self.middle = _Attention(wide), _Block(wide, wide, wide)
+        self.up = nn.ModuleList(_Block(2 * c, c, wide) for c in (wide, middle, width))
+        self.upsample = nn.ModuleList(nn.Conv2d(2 * c, c, 3, padding=1) for c in (middle, width))
+        self.output_conv = nn.Sequential(
             nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1)
         )
-        nn.init.zeros_(self.leave[2].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.output_conv[2].weight)  # type: ignore[arg-type]
 
     def velocity(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
-        """√ᾱ · noise − √(1 − ᾱ) · image, the v of Salimans, Ho 2022, of noisy images
-        (B, C, H, W) at times (B,), told a condition (B, told).
+        """√ᾱ · noise − √(1 − ᾱ) · image, the v of Salimans, Ho 2022, predicted from noisy images
+        (B, C, H, W) at times (B,), given a condition (B, condition_dim).
         """
-        told = self.told_at(time, condition)
-        bridges, x = self.descend(x, told)
-        x = self.middle(self.look(x), told)
+        embedding = self.embed_time(time, condition)
+        skips, x = self.encode(x, embedding)
+        x = self.middle(self.attention(x), embedding)
         for i, block in enumerate(self.up):
-            bridge = bridges.pop()
-            x = block(torch.cat([x, bridge], 1), told)
+            x = block(torch.cat([x, skips.pop()], 1), embedding)
             if i < 2:
-                x = F.interpolate(x, bridges[-1].shape[2:], mode="nearest")
-                x = self.grow[i](x)
-        return self.leave(x)
+                x = F.interpolate(x, skips[-1].shape[2:], mode="nearest")
+                x = self.upsample[i](x)
+        return self.output_conv(x)
 
-    def told_at(self, time: Tensor, condition: Tensor | None = None) -> Tensor:
-        """What every block is told: the time (B,) as waves, and the condition: (B, told)."""
+    def embed_time(self, time: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Sinusoidal embedding of the time (B,), plus the condition: (B, condition_dim)."""
         rates = torch.exp(
             torch.arange(self.width // 2, device=time.device) / (self.width / 2) * -9.2
         )
         waves = 1000 * time[:, None] * rates
-        told = self.clock(torch.cat([waves.sin(), waves.cos()], 1))
-        return told if condition is None else told + condition
+        embedding = self.time_mlp(torch.cat([waves.sin(), waves.cos()], 1))
+        return embedding if condition is None else embedding + condition
 
-    def descend(self, x: Tensor, told: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Maps for the bridges from the largest on, and the lowest map."""
-        x = self.enter(x)
-        bridges: list[Tensor] = []
+    def encode(self, x: Tensor, embedding: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Maps of the skip connections, largest first, and the lowest map."""
+        x = self.input_conv(x)
+        skips: list[Tensor] = []
         for i, block in enumerate(self.down):
-            x = block(x, told)
-            bridges.append(x)
+            x = block(x, embedding)
+            skips.append(x)
             if i < 2:
-                x = self.shrink[i](x)
-        return bridges, x
+                x = self.downsample[i](x)
+        return skips, x
 
     def map(self, x: Tensor) -> Tensor:
-        """The lowest map of images in [0, 1] at the features' time, dimmed but without noise."""
+        """The lowest map of images in [0, 1], scaled as at the features' time but without noise."""
         time = torch.full((len(x),), self.time, device=x.device)
-        told = self.told_at(time)
-        dimmed = (2 * x - 1) * signal(time).sqrt()[:, None, None, None]
-        return self.middle(self.look(self.descend(dimmed, told)[1]), told)
+        embedding = self.embed_time(time)
+        scaled = (2 * x - 1) * alpha_bar(time).sqrt()[:, None, None, None]
+        return self.middle(self.attention(self.encode(scaled, embedding)[1]), embedding)
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut; what is told is added between them."""
+    """Residual block of two convolutions; the time embedding is added between them."""
 
-    def __init__(self, c_in: int, c_out: int, told: int) -> None:
+    def __init__(self, c_in: int, c_out: int, condition_dim: int) -> None:
         super().__init__()
         self.first = nn.Sequential(
             nn.GroupNorm(8, c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, padding=1)
         )
-        self.tell = nn.Linear(told, c_out)
+        self.project = nn.Linear(condition_dim, c_out)
         self.second = nn.Sequential(
             nn.GroupNorm(8, c_out), nn.SiLU(), nn.Conv2d(c_out, c_out, 3, padding=1)
         )
-        self.short = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        h = self.first(x) + self.tell(told)[:, :, None, None]
-        return self.short(x) + self.second(h)
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.first(x) + self.project(embedding)[:, :, None, None]
+        return self.shortcut(x) + self.second(h)
 
 
 class _Attention(nn.Module):
-    """Every place looks at all others, beside a shortcut."""
+    """Residual self-attention over all positions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -143,5 +144,5 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)[:, None].chunk(3, 3)
-        seen = F.scaled_dot_product_attention(q, k, v)[:, 0]  # (B, places, width)
-        return x + self.out(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
+        attended = F.scaled_dot_product_attention(q, k, v)[:, 0]  # (B, positions, width)
+        return x + self.out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))

@@ -16,7 +16,7 @@ from torch import nn
 from unlabeled import registry
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import is_program, name_of, open_data, reopen_texts, with_test
-from unlabeled.encoders.base import build, forget, is_rebuilt
+from unlabeled.encoders.base import build, is_rebuildable, reinitialize
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation import rsa
@@ -142,9 +142,9 @@ def random_of(run: Run, splits: Splits) -> nn.Module:
     """The run's own network with random weights."""
     name, args = run.inputs["encoder"], run.inputs["args"]
     with preserve_rng(RANDOM_SEED):
-        if is_rebuilt(name, args):
+        if is_rebuildable(name, args):
             return build(name, splits.channels, splits.size, **args)
-        return forget(run.encoder)
+        return reinitialize(run.encoder)
 
 
 def judge(title: str, encoder: nn.Module, splits: Splits) -> Judged:

@@ -11,7 +11,7 @@ import torch
 from unlabeled.augmentations import Augmentation
 from unlabeled.data.dataset import Splits
 from unlabeled.data.split import sample_labels
-from unlabeled.encoders.base import forget, is_rebuilt
+from unlabeled.encoders.base import is_rebuildable, reinitialize
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import open_for
@@ -114,10 +114,10 @@ def finetune(
     }
     if scratch:
         encoder = run.inputs["encoder"]
-        known = is_rebuilt(encoder, run.inputs["args"])
+        known = is_rebuildable(encoder, run.inputs["args"])
         if not known:
             with preserve_rng(seed):
-                encoder = forget(run.encoder).cpu()
+                encoder = reinitialize(run.encoder).cpu()
         fresh = train(
             "supervised",
             labeled,

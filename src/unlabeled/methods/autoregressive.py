@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.sequence import Reader
+from unlabeled.encoders.sequence import SequenceEncoder
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
 
@@ -44,7 +44,7 @@ class Autoregressive(Method):
         shape: tuple[int, int, int] = (1, 28, 28),
     ) -> None:
         super().__init__(encoder)
-        if not isinstance(encoder, Reader):
+        if not isinstance(encoder, SequenceEncoder):
             raise UserError("autoregressive reads in order: use --encoder rnn, lstm or transformer")
         if (encoder.values == "bytes") != (values == "bytes"):
             raise UserError(
@@ -65,7 +65,7 @@ class Autoregressive(Method):
     def surprise(self, x: Tensor) -> Tensor:
         """−log p of each value given those before, nats: (B, L) -> (B, L)."""
         encoder: Any = self.encoder
-        said = self.says(encoder.states(x, ahead=True)).float()  # (B, L, k)
+        said = self.says(encoder.states(x, exclude_current=True)).float()  # (B, L, k)
         if self.values == "binary":
             return F.binary_cross_entropy_with_logits(said[:, :, 0], x, reduction="none")
         if self.values == "bytes":
@@ -82,7 +82,7 @@ class Autoregressive(Method):
     def predict(self, x: Tensor) -> Tensor:
         """What real values are expected, each from those before: (B, L) -> (B, L)."""
         encoder: Any = self.encoder
-        return self.told(self.says(encoder.states(x, ahead=True)).float(), x)[0]
+        return self.told(self.says(encoder.states(x, exclude_current=True)).float(), x)[0]
 
     @torch.no_grad()
     def sample(self, number: int, given: Tensor | None = None, length: int | None = None) -> Tensor:
@@ -97,13 +97,15 @@ class Autoregressive(Method):
         whole = math.prod(self.shape) if length is None else length
         device = next(self.parameters()).device
         x = torch.empty(number, 0, device=device) if given is None else given
-        state, memory = encoder.read_on(x)
+        state, memory = encoder.forward_cached(x)
         while x.shape[1] < whole:
             x = torch.cat([x, self.draw(self.says(state).float(), x)], 1)
             if isinstance(memory, list) and memory[0].shape[3] >= encoder.length:
-                state, memory = encoder.read_on(x[:, -encoder.length // 2 :])  # its places are full
+                state, memory = encoder.forward_cached(
+                    x[:, -encoder.length // 2 :]
+                )  # its places are full
             else:
-                state, memory = encoder.read_on(x[:, -1:], memory)
+                state, memory = encoder.forward_cached(x[:, -1:], memory)
         return x if length is not None else x.view(number, *self.shape)
 
     def draw(self, said: Tensor, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.vocabulary import PAD
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import LanguageModelHead, reader
+from unlabeled.encoders.text import LanguageModelHead, require_text_encoder
 from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
@@ -27,12 +27,12 @@ class BidirectionalLM(Method):
     """
 
     modality: ClassVar = (Text,)
-    encoder_args: ClassVar = {"look": "sides"}
+    encoder_args: ClassVar = {"direction": "forward_backward"}
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, cut: float = 0.25) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "bidirectional_lm", ("sides",))
+        known = require_text_encoder(encoder, "bidirectional_lm", ("forward_backward",))
         self.says, self.cut = LanguageModelHead(known.dim, known), cut
 
     def views(self, batch: Batch) -> Tensor:
@@ -47,4 +47,5 @@ class BidirectionalLM(Method):
 
     def surprise(self, ids: Tensor) -> Tensor:
         """−log p of each token given all others, nats: (B, n) -> (B, n)."""
-        return self.says.surprise(torch.cat(self.encoder.sides(ids), 2), ids, self.encoder)
+        states = torch.cat(self.encoder.left_and_right_states(ids), 2)
+        return self.says.negative_log_likelihood(states, ids, self.encoder)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.vocabulary import FIRST_WORD, PAD
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import LanguageModelHead, reader
+from unlabeled.encoders.text import LanguageModelHead, require_text_encoder
 from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
@@ -27,12 +27,12 @@ class CausalLM(Method):
     """
 
     modality: ClassVar = (Text,)
-    encoder_args: ClassVar = {"look": "back"}
+    encoder_args: ClassVar = {"direction": "causal"}
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, cut: float = 0.25) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "causal_lm", ("back",))
+        known = require_text_encoder(encoder, "causal_lm", ("causal",))
         self.says, self.cut = LanguageModelHead(known.dim, known), cut
 
     def views(self, batch: Batch) -> Tensor:
@@ -47,7 +47,9 @@ class CausalLM(Method):
 
     def surprise(self, ids: Tensor) -> Tensor:
         """−log p of each token given those before, nats: (B, n) -> (B, n)."""
-        return self.says.surprise(self.encoder.states(ids)[:, :-1], ids, self.encoder)
+        return self.says.negative_log_likelihood(
+            self.encoder.states(ids)[:, :-1], ids, self.encoder
+        )
 
     @torch.no_grad()
     def say(self, given: Tensor, number: int, warmth: float = 0.8) -> Tensor:

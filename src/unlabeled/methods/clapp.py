@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.encoders.patches import Each, apart, side_by_side
+from unlabeled.encoders.patches import PerPatch, join_patches, split_patches
 from unlabeled.errors import UserError
 from unlabeled.methods.cpc import check_steps, lanes
 from unlabeled.modality import Images
-from unlabeled.objectives.local_rule import Step, dendrites, hebbian
+from unlabeled.objectives.local_rule import PredictionStep, apical_signals, local_update
 from unlabeled.objectives.precision import full_precision
 from unlabeled.parallel import gather, own, world_size
 
@@ -60,7 +60,7 @@ class CLAPP(Method):
         weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
-        if not hasattr(encoder, "places"):
+        if not hasattr(encoder, "to_grid"):
             raise UserError("clapp predicts sound or patches: use --encoder patches or wave")
         skip = getattr(encoder, "overlap", 1) if skip is None else skip
         check_steps(steps, skip)
@@ -69,14 +69,14 @@ class CLAPP(Method):
             for c in self.encoder.widths
         )
         self.skip, self.rule, self.samples = skip, rule, samples
-        self.jitter, self.weak = jitter, weak or self.encoder.weak()
+        self.jitter, self.weak = jitter, weak or self.encoder.default_augmentation()
         if rule == "hebbian":
             for stage in self.encoder.stages:
                 parts(stage)  # or say what is amiss
 
     def views(self, batch: Batch) -> Tensor:
         """Patches (B, C, p, P·p), side by side, or pieces of sound (B, 1, 1, samples)."""
-        return self.encoder.pieces(self.weak(batch.x), self.samples, self.jitter)
+        return self.encoder.segments(self.weak(batch.x), self.samples, self.jitter)
 
     def loss(self, views: Tensor) -> Tensor:
         """The sum over stages."""
@@ -90,12 +90,12 @@ class CLAPP(Method):
                 loss, x = self.by_rule(stage, predictors, x)
             else:
                 x = stage(x.detach())
-                z = gather(self.encoder.places(x))
+                z = gather(self.encoder.to_grid(x))
                 loss = hinge(z, self.steps(predictors, z))
             found.append(loss)
         return found
 
-    def steps(self, predictors: Any, z: Tensor) -> list[Step]:
+    def steps(self, predictors: Any, z: Tensor) -> list[PredictionStep]:
         """Those that there are in places z (B, D, R, S), each against another image.
 
         Raises:
@@ -107,7 +107,7 @@ class CLAPP(Method):
                 "--batch-size of at least 2"
             )
         found = [
-            Step(k, predict.weight, int(torch.randint(1, len(z), ())))
+            PredictionStep(k, predict.weight, int(torch.randint(1, len(z), ())))
             for k, predict in enumerate(predictors, self.skip + 1)
             if k < z.shape[2]
         ]
@@ -125,15 +125,15 @@ class CLAPP(Method):
         """
         number, pool, convolution = parts(stage)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            pre = pool(apart(x.to(convolution.weight.dtype), number))  # (B·P, C, p, p)
+            pre = pool(split_patches(x.to(convolution.weight.dtype), number))  # (B·P, C, p, p)
             post = convolution(pre).relu()
-            x = side_by_side(post, number)
-            z = gather(self.encoder.places(x))
+            x = join_patches(post, number)
+            z = gather(self.encoder.to_grid(x))
             steps = self.steps(predictors, z)
-            value, heard, lateral = dendrites(z, steps)
+            value, heard, lateral = apical_signals(z, steps)
             heard = own(heard) * world_size()  # gradients are averaged over processes
             apical = heard.flatten(2).transpose(1, 2).flatten(0, 1)  # (B·P, D)
-            changes = [*hebbian(pre, post, apical, convolution), *lateral]
+            changes = [*local_update(pre, post, apical, convolution), *lateral]
         weights: list[Any] = [convolution.weight, convolution.bias]
         weights += [step.weight for step in steps]
         moves = zip(weights, changes, strict=True)
@@ -141,7 +141,7 @@ class CLAPP(Method):
 
 
 @full_precision
-def hinge(z: Tensor, steps: list[Step]) -> Tensor:
+def hinge(z: Tensor, steps: list[PredictionStep]) -> Tensor:
     """Mean over both signs, all places and steps of max(0, 1 − y·u); z is (B, D, R, S)."""
     losses = []
     for k, weight, shift in steps:
@@ -158,7 +158,7 @@ def parts(stage: nn.Module) -> tuple[int, nn.Module, nn.Conv2d]:
         UserError: it is no convolution that ends in ReLU.
     """
     each: Any = stage[-1] if isinstance(stage, nn.Sequential) else stage
-    layers: list[Any] = [*each.network.children()] if isinstance(each, Each) else []
+    layers: list[Any] = [*each.network.children()] if isinstance(each, PerPatch) else []
     fixed = layers and not list(layers[0].parameters())  # a pooling, or contrast
     pool = layers.pop(0) if fixed else nn.Identity()
     if [type(layer) for layer in layers] != [nn.Conv2d, nn.ReLU]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomAffine
-from unlabeled.augmentations.tokens import packed
+from unlabeled.augmentations.tokens import pack_tokens
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.base import build
 from unlabeled.encoders.text import TextEncoder
@@ -89,7 +89,7 @@ class Clip(Method):
     def project_partner(self, y: Tensor) -> Tensor:
         """Tokens (B, n), or sounds (B, rows, columns) of bytes, -> unit vectors (B, dim)."""
         if isinstance(self.partner, TextEncoder):
-            z = self.partner.features(packed(y.long()))
+            z = self.partner.features(pack_tokens(y.long()))
         else:
             z = self.partner(y[:, None].float() / 255)
         return F.normalize(self.hear(z).float(), dim=1)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
-from unlabeled.augmentations.color import color_bins, gray, lab, rgb, soft_bins
+from unlabeled.augmentations.color import color_bins, lab_to_rgb, rgb_to_lab, soft_bins, to_gray
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 from unlabeled.parallel import mean_over
@@ -65,7 +65,7 @@ class Colorization(Method):
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """LazyImages (B, 3, H, W), and the colors to be told (B, 2, h, w) of a smaller map."""
         x = self.weak(batch.x)
-        return x, F.adaptive_avg_pool2d(lab(x)[:, 1:], self.side)
+        return x, F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], self.side)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy with the soft bins, each pixel by its color's weight (eq. 2)."""
@@ -87,7 +87,7 @@ class Colorization(Method):
 
     def scores(self, x: Tensor) -> Tensor:
         """Of each bin: images, of which the gray is seen, (B, 3, H, W) -> (B, Q, h, w)."""
-        return self.decoder(self.encoder(gray(x))).float()  # an encoder may see colors otherwise
+        return self.decoder(self.encoder(to_gray(x))).float()  # an encoder may see colors otherwise
 
     def colors(self, x: Tensor) -> Tensor:
         """The annealed mean of the bins (eq. 5): images (B, 3, H, W) -> a*, b* (B, 2, H, W)."""
@@ -97,5 +97,5 @@ class Colorization(Method):
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
         """LazyImages, their gray, and the colors that were told."""
-        told = rgb(torch.cat([lab(x)[:, :1], self.colors(x)], 1))
-        return {"image, gray, colors told": torch.stack([x, gray(x), told], 1)}
+        told = lab_to_rgb(torch.cat([rgb_to_lab(x)[:, :1], self.colors(x)], 1))
+        return {"image, gray, colors told": torch.stack([x, to_gray(x), told], 1)}

@@ -15,7 +15,7 @@ from unlabeled.augmentations import Augmentation
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
-from unlabeled.objectives.predicted import Among, predictive, predictive_hinge
+from unlabeled.objectives.predictive import NegativeSource, predictive_hinge, predictive_info_nce
 from unlabeled.parallel import gather
 
 TURNS: dict[int, tuple[tuple[int, int], ...]] = {
@@ -65,7 +65,7 @@ class CPC(Method):
         *,
         steps: int = 8,
         skip: int | None = None,
-        negatives: Among = "others",
+        negatives: NegativeSource = "others",
         objective: Literal["info_nce", "hinge"] = "info_nce",
         directions: Literal[1, 4] = 1,
         samples: int = 2560,
@@ -73,28 +73,28 @@ class CPC(Method):
         weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
-        if not hasattr(encoder, "predicted"):
+        if not hasattr(encoder, "latents_and_context"):
             raise UserError("cpc predicts sound or patches: use --encoder wave or patches")
         skip = getattr(encoder, "overlap", 0) if skip is None else skip
         check_steps(steps, skip)
-        z, c = self.encoder.latent
+        z, c = self.encoder.latent_dims
         self.turns_of = TURNS[directions]
-        self.contexts = nn.ModuleList(self.encoder.context() for _ in self.turns_of)
+        self.contexts = nn.ModuleList(self.encoder.make_context() for _ in self.turns_of)
         self.predictors = nn.ModuleList(
             nn.ModuleList(nn.Linear(c, z, bias=False) for _ in range(steps - skip))
             for _ in self.turns_of
         )
         self.skip, self.negatives, self.samples = skip, negatives, samples
-        self.says = predictive if objective == "info_nce" else predictive_hinge
-        self.jitter, self.weak = jitter, weak or self.encoder.weak()
+        self.says = predictive_info_nce if objective == "info_nce" else predictive_hinge
+        self.jitter, self.weak = jitter, weak or self.encoder.default_augmentation()
 
     def views(self, batch: Batch) -> Tensor:
         """Pieces of sound (B, 1, 1, samples), or patches (B, C, p, P·p), side by side."""
-        return self.encoder.pieces(self.weak(batch.x), self.samples, self.jitter)
+        return self.encoder.segments(self.weak(batch.x), self.samples, self.jitter)
 
     def loss(self, views: Tensor) -> Tensor:
         """The mean over directions and over the steps that there are."""
-        z, c = self.encoder.predicted(views)  # (B, D, R, S), R the way that is predicted
+        z, c = self.encoder.latents_and_context(views)  # (B, D, R, S), R the way that is predicted
         losses = [
             loss
             for turn, context, predictors in zip(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Average, Batch, Method, Recipe
-from unlabeled.encoders.unet import UNet, signal
+from unlabeled.encoders.unet import UNet, alpha_bar
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
 
@@ -69,9 +69,9 @@ class Diffusion(Method):
         self.supervised = condition != "none"  # type: ignore[misc]
         told: nn.Module = nn.Identity()
         if condition == "class":
-            told = nn.Embedding(classes + 1, encoder.told)
+            told = nn.Embedding(classes + 1, encoder.condition_dim)
         elif condition == "words":
-            told = Words(names, encoder.told)
+            told = Words(names, encoder.condition_dim)
         self.net: Any = nn.ModuleDict({"unet": encoder, "condition": told})
         self.average = Average(self.net)
         self.encoder = self.average.module["unet"]  # type: ignore[index]
@@ -91,7 +91,7 @@ class Diffusion(Method):
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
         """Mean squared error of v: that of the noise (eq. 14) over ᾱ."""
         x, noise, time, asked = views
-        share = signal(time)[:, None, None, None]
+        share = alpha_bar(time)[:, None, None, None]
         wanted = share.sqrt() * noise - (1 - share).sqrt() * x
         said = self.velocity(self.net, mixed(x, noise, time), time, asked)
         return F.mse_loss(said, wanted)
@@ -103,7 +103,7 @@ class Diffusion(Method):
 
     def noise(self, net: Any, x: Tensor, time: Tensor, asked: Tensor) -> Tensor:
         """The noise in x that goes with v."""
-        share = signal(time)[:, None, None, None]
+        share = alpha_bar(time)[:, None, None, None]
         return share.sqrt() * self.velocity(net, x, time, asked) + (1 - share).sqrt() * x
 
     def update(self) -> None:
@@ -140,7 +140,7 @@ class Diffusion(Method):
             if asked is not None and guidance != 1:
                 plain = self.noise(net, x, time, nothing)
                 noise = plain + guidance * (noise - plain)
-            share, next_share = signal(now), signal(then)
+            share, next_share = alpha_bar(now), alpha_bar(then)
             clean = ((x - (1 - share).sqrt() * noise) / share.sqrt()).clamp(-1, 1)
             noise = (x - share.sqrt() * clean) / (1 - share).sqrt()
             yield ((x + 1) / 2).clamp(0, 1), ((clean + 1) / 2).clamp(0, 1)
@@ -167,7 +167,7 @@ class Diffusion(Method):
 
 def mixed(x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     """Images with as much noise as belongs to their time (their eq. 4)."""
-    share = signal(time)[:, None, None, None]
+    share = alpha_bar(time)[:, None, None, None]
     return share.sqrt() * x + (1 - share).sqrt() * noise
 
 

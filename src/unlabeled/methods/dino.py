@@ -102,7 +102,7 @@ class DINO(Method):
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
         """Cross-entropy of the student on each view with the teacher on each other whole one."""
-        self.student[1].moves = float(self.progress >= self.frozen)
+        self.student[1].gradient_scale = float(self.progress >= self.frozen)
         whole, small = torch.cat(views[:2]), views[2:]
         scores = [*self.student(whole).chunk(2)]  # (B, K) each
         if small:

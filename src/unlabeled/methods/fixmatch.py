@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
 from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
-from unlabeled.objectives import known_cross_entropy
+from unlabeled.objectives import labeled_cross_entropy
 
 
 class FixMatch(Method):
@@ -74,4 +74,4 @@ class FixMatch(Method):
         sure, guess = ours.detach().softmax(1).max(1)  # (B,) each
         each = F.cross_entropy(theirs, guess, reduction="none")
         consistency = (each * (sure >= self.threshold)).mean()
-        return known_cross_entropy(ours, y) + self.weight * consistency
+        return labeled_cross_entropy(ours, y) + self.weight * consistency

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.dense import Units
+from unlabeled.encoders.dense import SigmoidLayer
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
 
@@ -43,7 +43,7 @@ class Helmholtz(Method):
     def __init__(self, encoder: nn.Module, *, shape: tuple[int, int, int] = (1, 28, 28)) -> None:
         super().__init__(encoder)
         layers = list(getattr(encoder, "stages", []))
-        if not layers or not all(isinstance(layer, Units) for layer in layers):
+        if not layers or not all(isinstance(layer, SigmoidLayer) for layer in layers):
             raise UserError("a Helmholtz machine is of dense layers: use --encoder dense")
         self.up = nn.ModuleList(layer.linear for layer in layers)
         widths = [math.prod(shape), *(layer.linear.out_features for layer in layers)]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
-from unlabeled.augmentations.patches import each_normal, permutations, tiles
+from unlabeled.augmentations.patches import permutations, standardize_tiles, tiles
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 
@@ -62,7 +62,7 @@ class Jigsaw(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Shuffled tiles of each image (B, n², C, s, s), and which order it is (B,)."""
-        cut = each_normal(tiles(self.weak(batch.x), self.pieces, self.share, self.tile))
+        cut = standardize_tiles(tiles(self.weak(batch.x), self.pieces, self.share, self.tile))
         order = torch.randint(len(self.orders), (len(cut),), device=cut.device)
         rows = torch.arange(len(cut), device=cut.device)[:, None]
         return cut[rows, self.orders[order]], order

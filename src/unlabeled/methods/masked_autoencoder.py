@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.encoders.attention import Block
+from unlabeled.encoders.attention import TransformerBlock
 from unlabeled.encoders.heads import deconv
 from unlabeled.encoders.vit import ViT
 from unlabeled.errors import UserError
@@ -154,7 +154,7 @@ class _Drawing(nn.Module):
         self.hidden = nn.Parameter(torch.randn(width) * 0.02)
         self.places = nn.Parameter(torch.randn(grid[0] * grid[1], width) * 0.02)
         self.blocks = nn.Sequential(
-            *(Block(width, 3 if width % 3 == 0 else 1) for _ in range(depth))
+            *(TransformerBlock(width, 3 if width % 3 == 0 else 1) for _ in range(depth))
         )
         self.norm = nn.LayerNorm(width)
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import hide
+from unlabeled.augmentations.tokens import mask_tokens
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import LanguageModelHead, reader
+from unlabeled.encoders.text import LanguageModelHead, require_text_encoder
 from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
 
@@ -35,13 +35,13 @@ class MaskedLM(Method):
 
     def __init__(self, encoder: nn.Module, *, share: float = 0.15) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "masked_lm", ("both",))
+        known = require_text_encoder(encoder, "masked_lm", ("bidirectional",))
         self.says, self.share = LanguageModelHead(known.dim, known), share
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """What is seen, the whole text, and which words are asked for, (B, n) each."""
         ids = self.encoder.tokens(batch.x)
-        seen, chosen = hide(ids, self.encoder.vocabulary, self.share)
+        seen, chosen = mask_tokens(ids, self.encoder.vocabulary, self.share)
         return seen, ids, chosen
 
     def scores(self, seen: Tensor, chosen: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import tokens_of
+from unlabeled.augmentations.tokens import to_tokens
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import reader
+from unlabeled.encoders.text import require_text_encoder
 from unlabeled.modality import Text
 from unlabeled.objectives import info_nce
 from unlabeled.parallel import gather
@@ -36,7 +36,7 @@ class MaskedSentences(Method):
 
     def __init__(self, encoder: nn.Module, *, temperature: float = 0.1, heads: int = 4) -> None:
         super().__init__(encoder)
-        d = reader(encoder, "masked_sentences").dim
+        d = require_text_encoder(encoder, "masked_sentences").dim
         self.places = nn.Parameter(torch.randn(64, d) * 0.02)
         self.hidden = nn.Parameter(torch.randn(d) * 0.02)
         self.context = nn.TransformerEncoderLayer(
@@ -47,7 +47,7 @@ class MaskedSentences(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Sentences (B, K, L), and which one of each text is hidden (B,)."""
-        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)
+        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)
         return rows, torch.randint(rows.shape[1], (len(rows),), device=rows.device)
 
     def pair(self, rows: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.objectives.named import Shelved, check, labeled_loss
+from unlabeled.objectives.named import ObjectiveName, check_options, loss_by_name
 from unlabeled.parallel import gather
 
 
@@ -44,7 +44,7 @@ class Metric(Method):
         self,
         encoder: nn.Module,
         *,
-        objective: Shelved = "contrastive",
+        objective: ObjectiveName = "contrastive",
         dim: int = 0,
         margin: float | None = None,
         temperature: float | None = None,
@@ -55,7 +55,7 @@ class Metric(Method):
         super().__init__(encoder)
         self.head = nn.Linear(self.encoder.dim, dim) if dim else nn.Identity()
         self.objective = objective
-        self.options = check(
+        self.options = check_options(
             objective,
             {
                 "margin": margin,
@@ -78,4 +78,4 @@ class Metric(Method):
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """The objective of the batch of all processes."""
         x, y = views
-        return labeled_loss(self.objective, gather(self.project(x)), gather(y), **self.options)
+        return loss_by_name(self.objective, gather(self.project(x)), gather(y), **self.options)

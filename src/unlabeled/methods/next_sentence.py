@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import elsewhere, tokens_of
+from unlabeled.augmentations.tokens import derangement, to_tokens
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import SentencePairHead, reader
+from unlabeled.encoders.text import SentencePairHead, require_text_encoder
 from unlabeled.errors import UserError
 from unlabeled.modality import Text
 
@@ -35,15 +35,17 @@ class NextSentence(Method):
 
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
         super().__init__(encoder)
-        self.verdict = SentencePairHead(reader(encoder, "next_sentence", ("both",)), words, share)
+        self.verdict = SentencePairHead(
+            require_text_encoder(encoder, "next_sentence", ("bidirectional",)), words, share
+        )
 
     def halves(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens of a first half and of a second one, (B, K / 2 · L), and if it follows (B,)."""
         half = batch.x.shape[2] // 2
-        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         first, second = rows[:, :half].flatten(1), rows[:, half:].flatten(1)
         follows = torch.rand(len(rows), device=rows.device) < 0.5
-        other = second[elsewhere(len(rows), rows.device)]
+        other = second[derangement(len(rows), rows.device)]
         follows = follows | (other == second).all(1)  # the same words, or no other text there
         return first, torch.where(follows[:, None], second, other), follows
 
@@ -71,4 +73,4 @@ class NextSentence(Method):
     def right(self, batch: Batch) -> Tensor:
         """Whether each answer is (B,)."""
         first, second, follows = self.halves(batch)
-        return (self.verdict.judge(first, second, self.encoder) > 0) == follows
+        return (self.verdict.score(first, second, self.encoder) > 0) == follows

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
-from unlabeled.augmentations.image import quarter_turns
-from unlabeled.augmentations.patches import each_normal, tiles
+from unlabeled.augmentations.image import rotate90
+from unlabeled.augmentations.patches import standardize_tiles, tiles
 from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
 from unlabeled.objectives import info_nce
 
@@ -73,8 +73,8 @@ class PIRL(Method):
     def change(self, x: Tensor) -> Tensor:
         """Turned images (B, C, H, H), or their tiles in random order (B, 9, C, s, s)."""
         if self.task == "rotation":
-            return quarter_turns(x, torch.randint(1, 4, (len(x),), device=x.device))
-        cut = each_normal(tiles(x, 3, size=self.tile))
+            return rotate90(x, torch.randint(1, 4, (len(x),), device=x.device))
+        cut = standardize_tiles(tiles(x, 3, size=self.tile))
         order = torch.rand(len(x), 9, device=x.device).argsort(1)
         return cut[torch.arange(len(x), device=x.device)[:, None], order]
 

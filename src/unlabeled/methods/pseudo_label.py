@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
 from unlabeled.errors import UserError
-from unlabeled.objectives import known_cross_entropy
+from unlabeled.objectives import labeled_cross_entropy
 from unlabeled.parallel import mean_of
 
 
@@ -67,7 +67,7 @@ class PseudoLabel(Method):
         logits = self.classifier(self.encoder(x)).float()  # (B, classes)
         guess = logits.detach().argmax(1)
         each = F.cross_entropy(logits, guess, reduction="none")  # (B,)
-        return known_cross_entropy(logits, y) + self.alpha() * mean_of(each, y < 0)
+        return labeled_cross_entropy(logits, y) + self.alpha() * mean_of(each, y < 0)
 
     def alpha(self) -> float:
         """Eq. 16: the weight at this progress."""

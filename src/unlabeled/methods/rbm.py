@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.dense import Units
+from unlabeled.encoders.dense import SigmoidLayer
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
 from unlabeled.parallel import gather
@@ -53,7 +53,7 @@ class RBM(Method):
     ) -> None:
         super().__init__(encoder)
         layers = list(getattr(encoder, "stages", []))
-        if len(layers) != 1 or not isinstance(layers[0], Units):
+        if len(layers) != 1 or not isinstance(layers[0], SigmoidLayer):
             raise UserError("an rbm is one layer: use --encoder dense with one width")
         self.hidden: nn.Linear = layers[0].linear
         nn.init.normal_(self.hidden.weight, std=0.01)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
-from unlabeled.augmentations.patches import one_color, tiles
+from unlabeled.augmentations.patches import drop_colors, tiles
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 
@@ -67,7 +67,7 @@ class RelativePatch(Method):
         rows = torch.arange(len(cut), device=cut.device)
         pair = torch.stack([cut[:, 4], cut[rows, other]], 1)
         # Each patch by itself: noise with the mean of the whole image would tell its place.
-        mono = one_color(pair.flatten(0, 1)).view_as(pair)
+        mono = drop_colors(pair.flatten(0, 1)).view_as(pair)
         dropped = torch.rand(*pair.shape[:2], 1, 1, 1, device=pair.device) < self.drop_color
         return torch.where(dropped, mono, pair), place
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
-from unlabeled.augmentations.image import quarter_turns
+from unlabeled.augmentations.image import rotate90
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 
 
@@ -42,7 +42,7 @@ class Rotation(Method):
         """Each image in its four orientations (4B, C, H, H), and how far it was turned (4B,)."""
         x = self.weak(batch.x)
         turns = torch.arange(4, device=x.device).repeat_interleave(len(x))
-        return quarter_turns(x.repeat(4, 1, 1, 1), turns), turns
+        return rotate90(x.repeat(4, 1, 1, 1), turns), turns
 
     def scores(self, x: Tensor) -> Tensor:
         """Of each orientation: (B, C, H, H) -> (B, 4)."""
@@ -55,8 +55,6 @@ class Rotation(Method):
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
         """Turned images, and the same turned back by what the network says."""
         turns = torch.arange(len(x), device=x.device) % 4
-        turned = quarter_turns(x, turns)
+        turned = rotate90(x, turns)
         said = self.scores(turned).argmax(1)
-        return {
-            "turned, and turned back": torch.stack([turned, quarter_turns(turned, -said % 4)], 1)
-        }
+        return {"turned, and turned back": torch.stack([turned, rotate90(turned, -said % 4)], 1)}

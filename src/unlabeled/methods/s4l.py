@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomCrop
-from unlabeled.augmentations.image import quarter_turns
+from unlabeled.augmentations.image import rotate90
 from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
-from unlabeled.objectives import known_cross_entropy
+from unlabeled.objectives import labeled_cross_entropy
 
 
 class S4L(Method):
@@ -60,6 +60,6 @@ class S4L(Method):
         """L_l + w L_rot: cross-entropy of the classes and of the turns, both over all turns."""
         x, y = views
         turns = torch.arange(4, device=x.device).repeat_interleave(len(x))  # (4B,)
-        h = self.encoder(quarter_turns(x.repeat(4, 1, 1, 1), turns))  # (4B, dim)
+        h = self.encoder(rotate90(x.repeat(4, 1, 1, 1), turns))  # (4B, dim)
         told = F.cross_entropy(self.turns_head(h).float(), turns)
-        return known_cross_entropy(self.classifier(h), y.repeat(4)) + self.weight * told
+        return labeled_cross_entropy(self.classifier(h), y.repeat(4)) + self.weight * told

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import tokens_of
+from unlabeled.augmentations.tokens import to_tokens
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import SentencePairHead, reader
+from unlabeled.encoders.text import SentencePairHead, require_text_encoder
 from unlabeled.modality import Text
 
 
@@ -36,13 +36,15 @@ class SentenceOrder(Method):
     def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
         super().__init__(encoder)
         self.verdict = SentencePairHead(
-            reader(encoder, "sentence_order", ("both", "back")), words, share
+            require_text_encoder(encoder, "sentence_order", ("bidirectional", "causal")),
+            words,
+            share,
         )
 
     def halves(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Tokens of the first half and of the second, (B, K / 2 · L) each."""
         half = batch.x.shape[2] // 2
-        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         return rows[:, :half].flatten(1), rows[:, half : 2 * half].flatten(1)
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -62,5 +64,5 @@ class SentenceOrder(Method):
     def right(self, batch: Batch) -> Tensor:
         """Whether the order of each is found (B,)."""
         first, second = self.halves(batch)
-        written = self.verdict.judge(first, second, self.encoder)
-        return written > self.verdict.judge(second, first, self.encoder)
+        written = self.verdict.score(first, second, self.encoder)
+        return written > self.verdict.score(second, first, self.encoder)

@@ -14,7 +14,7 @@ from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import nt_xent
-from unlabeled.objectives.named import Shelved, labeled_loss
+from unlabeled.objectives.named import ObjectiveName, loss_by_name
 from unlabeled.parallel import gather
 
 
@@ -58,7 +58,7 @@ class SimCLR(Method):
         temperature: float = 0.5,
         negatives: int | None = None,
         denominator: Literal["paper", "tutorial"] = "paper",
-        objective: Shelved = "nt_xent",
+        objective: ObjectiveName = "nt_xent",
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
@@ -81,5 +81,5 @@ class SimCLR(Method):
         a, b = (gather(z) for z in self.project(cat(views)).chunk(2))  # (B, dim) each
         if self.objective != "nt_xent":
             image = arange(len(a), device=a.device)
-            return labeled_loss(self.objective, cat([a, b]), image.repeat(2))
+            return loss_by_name(self.objective, cat([a, b]), image.repeat(2))
         return nt_xent(a, b, self.temperature, self.negatives, self.keep_positive)

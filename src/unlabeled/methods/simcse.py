@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import tokens_of
+from unlabeled.augmentations.tokens import to_tokens
 from unlabeled.augmentations.vocabulary import FIRST_WORD
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
-from unlabeled.encoders.text import reader
+from unlabeled.encoders.text import require_text_encoder
 from unlabeled.errors import UserError
 from unlabeled.modality import Text
 from unlabeled.objectives import sup_con
@@ -57,7 +57,7 @@ class SimCSE(Method):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "simcse")
+        known = require_text_encoder(encoder, "simcse")
         if not 0 <= dropout < 1:
             raise UserError(f"dropout is {dropout}, but must be from 0 to below 1")
         for layer in encoder.modules():
@@ -77,7 +77,7 @@ class SimCSE(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Two views of a sentence of each text, (B, L) each, and which sentence it is (B,)."""
-        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         at = torch.randint(rows.shape[1], (len(rows),), device=rows.device)
         ids = rows[torch.arange(len(rows), device=rows.device), at]
         return self.reworded(ids), self.reworded(ids), row_ids(ids)

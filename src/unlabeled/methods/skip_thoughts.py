@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import tokens_of
+from unlabeled.augmentations.tokens import to_tokens
 from unlabeled.augmentations.vocabulary import PAD, START
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import TextEncoder, reader
+from unlabeled.encoders.text import TextEncoder, require_text_encoder
 from unlabeled.errors import UserError
 from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
@@ -33,12 +33,12 @@ class SkipThoughts(Method):
 
     def __init__(self, encoder: nn.Module, *, width: int = 128) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "skip_thoughts")
+        known = require_text_encoder(encoder, "skip_thoughts")
         self.before, self.after = Decoder(known, width), Decoder(known, width)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """A sentence, the one before it and the one after it, (B, L) each; of more rows, drawn."""
-        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         if rows.shape[1] < 3:
             raise UserError(
                 "skip_thoughts needs three sentences in a row; give --data sentences:FOLDER"

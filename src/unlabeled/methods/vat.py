@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
-from unlabeled.objectives import known_cross_entropy
+from unlabeled.objectives import labeled_cross_entropy
 
 
 class VAT(Method):
@@ -81,7 +81,7 @@ class VAT(Method):
                 change = self.epsilon * self.direction(x, noise, now)
                 smoothness = divergence(now, self.classifier(self.encoder(x + change))).mean()
             entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
-        known = known_cross_entropy(logits, y)
+        known = labeled_cross_entropy(logits, y)
         return known + self.weight * smoothness + self.entropy * entropy
 
     def direction(self, x: Tensor, noise: Tensor, now: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomResizedCrop
-from unlabeled.augmentations.color import color_bins, gray, lab, rgb, soft_bins
+from unlabeled.augmentations.color import color_bins, lab_to_rgb, rgb_to_lab, soft_bins, to_gray
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.modality import Images, Video
-from unlabeled.objectives.propagation import carry
+from unlabeled.objectives.propagation import propagate_labels
 from unlabeled.utils.state import eval_mode
 
 
@@ -27,7 +27,7 @@ class VideoColorization(Method):
     the likeness of embeddings, at places of the other three, and gets their colors.
 
     All frames go through the encoder in gray, so only likeness of what is there can find them. What
-    points at colors can point at anything: `carry` takes masks and key points along.
+    points at colors can point at anything: `propagate_labels` takes masks and key points along.
 
     Beside the paper: colors are soft bins of a* and b*, not the 16 clusters of k-means; embeddings
     have length 1; a frame is seen alone, without convolutions over time.
@@ -44,7 +44,7 @@ class VideoColorization(Method):
     clip_length = 4
     max_frame_stride = 4
     modality: ClassVar = (Video,)
-    default_encoder: ClassVar = {Images: "places"}
+    default_encoder: ClassVar = {Images: "spatial_resnet"}
     encoder_args: ClassVar = {"gray": True}
     # About 100 steps on the small videos. Screened in short runs with a look at shots kept for
     # testing, whose figures are so much the less blind.
@@ -81,8 +81,8 @@ class VideoColorization(Method):
             1, 2
         )  # a clip's frames as channels
         x = self.weak(clips).unflatten(1, (self.clip_length, -1)).flatten(0, 1)
-        ab = F.adaptive_avg_pool2d(lab(x)[:, 1:], self.grid).movedim(1, 3).flatten(0, 2)
-        return gray(x), soft_bins(ab, self.bins).unflatten(0, (len(x), -1))
+        ab = F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], self.grid).movedim(1, 3).flatten(0, 2)
+        return to_gray(x), soft_bins(ab, self.bins).unflatten(0, (len(x), -1))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy of the last frame's colors with those that are pointed at (eq. 3)."""
@@ -104,7 +104,7 @@ class VideoColorization(Method):
         """Embeddings of all pixels, (B, dim, H, W): the maps of the image shifted by each number
         of pixels below the stride, woven into each other.
         """
-        x = gray(x)  # the encoder may see colors otherwise
+        x = to_gray(x)  # the encoder may see colors otherwise
         height, width = x.shape[2:]
         more = (-height % self.stride + self.stride - 1, -width % self.stride + self.stride - 1)
         wide = F.pad(x, (0, more[1], 0, more[0]), mode="replicate")
@@ -120,17 +120,17 @@ class VideoColorization(Method):
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
         """Neighbors of those images: the first frame, the last in gray, carried, and true."""
         told = self.colored(x)
-        sheet = [x[:1].expand_as(x), gray(x), told, x]
+        sheet = [x[:1].expand_as(x), to_gray(x), told, x]
         return {"first frame, gray, colors carried, truth": torch.stack(sheet, 1)[1:]}
 
     def animate(self, x: Tensor) -> dict[str, Tensor]:
         """The frames in gray, with the colors of the first one carried along, and as they are."""
-        return {"gray, colors carried, truth": torch.stack([gray(x), self.colored(x), x])}
+        return {"gray, colors carried, truth": torch.stack([to_gray(x), self.colored(x), x])}
 
     def colored(self, x: Tensor) -> Tensor:
         """Frames (T, 3, H, W), their colors those of the first one, carried along."""
-        light, ab = lab(x).split([1, 2], 1)
-        return rgb(torch.cat([light, carry(self, x, ab[0])], 1))
+        light, ab = rgb_to_lab(x).split([1, 2], 1)
+        return lab_to_rgb(torch.cat([light, propagate_labels(self, x, ab[0])], 1))
 
 
 def _map_of(encoder: nn.Module, shape: tuple[int, int, int]) -> tuple[int, tuple[int, int]]:
@@ -140,18 +140,19 @@ def _map_of(encoder: nn.Module, shape: tuple[int, int, int]) -> tuple[int, tuple
             found = encoder.map(torch.zeros(1, *shape))  # type: ignore[operator]
         except (AttributeError, RuntimeError) as error:
             raise UserError(
-                "video_colorization needs an encoder with a map of places: use places, or a resnet"
+                "video_colorization needs an encoder with a feature map: use spatial_resnet, or a "
+                "resnet"
             ) from error
     summary = getattr(getattr(encoder, "network", encoder), "summary", None)
     if summary is not None and any(True for _ in summary.parameters()):
         raise UserError(
             "this encoder has layers after its map, which video_colorization would not train, "
-            "though its features come from them: use places, or a resnet"
+            "though its features come from them: use spatial_resnet, or a resnet"
         )
     height, width = found.shape[2:]
     if min(height, width) < 4:
         raise UserError(
             f"the encoder's map has {height}×{width} places, too few to point at; use --encoder "
-            "places, or larger frames"
+            "spatial_resnet, or larger frames"
         )
     return found.shape[1], (height, width)

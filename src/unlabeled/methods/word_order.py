@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import packed, tokens_of
+from unlabeled.augmentations.tokens import pack_tokens, to_tokens
 from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.encoders.text import reader
+from unlabeled.encoders.text import require_text_encoder
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Text
 from unlabeled.parallel import mean_of
@@ -53,7 +53,7 @@ class WordOrder(Method):
         word_starts: str = "",
     ) -> None:
         super().__init__(encoder)
-        known = reader(encoder, "word_order", ("both",))
+        known = require_text_encoder(encoder, "word_order", ("bidirectional",))
         if number < 2:
             raise UserError(f"number is {number}, but an order needs at least 2 words")
         self.rank = nn.Sequential(
@@ -73,14 +73,14 @@ class WordOrder(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Shuffled tokens (B, n), where each part ends in them (B, k), and its place (B, k)."""
-        rows = tokens_of(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         if self.unit == "words":
             return self.shuffled(rows[:, int(torch.randint(rows.shape[1], ()))])
         place = torch.rand(rows.shape[:2], device=rows.device).argsort(1)
         mixed = rows.gather(1, place[:, :, None].expand_as(rows))
         mixed = torch.where(mixed == END, PAD, mixed)
         end = torch.full_like(mixed[:, :, :1], END)  # one for each, even if it was cut
-        ids = packed(torch.cat([mixed, end], 2).flatten(1))
+        ids = pack_tokens(torch.cat([mixed, end], 2).flatten(1))
         here = (ids == END).int().argsort(dim=1, descending=True, stable=True)
         return ids, here[:, : rows.shape[1]], place
 

@@ -14,7 +14,7 @@ from unlabeled.objectives.grouped import (
     sup_con,
     triplet,
 )
-from unlabeled.objectives.labeled import known_cross_entropy
+from unlabeled.objectives.labeled import labeled_cross_entropy
 from unlabeled.objectives.paired import (
     barlow_twins,
     clip,
@@ -27,9 +27,10 @@ from unlabeled.objectives.paired import (
     nt_xent,
     vicreg,
 )
-from unlabeled.objectives.similarity import path, using
+from unlabeled.objectives.similarity import backend, use_backend
 
 __all__ = [
+    "backend",
     "barlow_twins",
     "clip",
     "contrastive",
@@ -37,18 +38,17 @@ __all__ = [
     "dino",
     "hinge",
     "info_nce",
-    "known_cross_entropy",
+    "labeled_cross_entropy",
     "lifted_structure",
     "lmnn",
     "mahalanobis",
     "n_pair",
     "nce",
     "nt_xent",
-    "path",
     "siamese",
     "soft_nearest_neighbor",
     "sup_con",
     "triplet",
-    "using",
+    "use_backend",
     "vicreg",
 ]

@@ -11,7 +11,7 @@ from unlabeled.parallel import mean_of
 
 
 @objective()
-def known_cross_entropy(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+def labeled_cross_entropy(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, ""]:
     """Cross-entropy of the rows with a label, the mean over those of all processes; 0 of none.
 
     Args:

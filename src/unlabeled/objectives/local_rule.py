@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
-class Step(NamedTuple):
+class PredictionStep(NamedTuple):
     """What one set of lateral weights predicts."""
 
     ahead: int  #: k, rows
@@ -20,8 +20,8 @@ class Step(NamedTuple):
     shift: int  #: the image so many rows on in the batch is the other one (y = −1)
 
 
-def dendrites(
-    z: Float[Tensor, "b d r s"], steps: Sequence[Step]
+def apical_signals(
+    z: Float[Tensor, "b d r s"], steps: Sequence[PredictionStep]
 ) -> tuple[Tensor, Float[Tensor, "b d r s"], list[Float[Tensor, "d d"]]]:
     """What lateral weights tell each neuron in CLAPP, and how they change themselves.
 
@@ -54,7 +54,7 @@ def dendrites(
     return loss, heard, changes
 
 
-def hebbian(
+def local_update(
     pre: Float[Tensor, "n c h w"],
     post: Float[Tensor, "n d h2 w2"],
     apical: Float[Tensor, "n d"],
@@ -67,7 +67,7 @@ def hebbian(
     Args:
         pre: what the convolution sees.
         post: what ReLU makes of it.
-        apical: from `dendrites`, γ already in it.
+        apical: from `apical_signals`, γ already in it.
         convolution: whose kernel, stride and padding are meant.
     """
     size: tuple[int, int] = convolution.kernel_size  # type: ignore[assignment]
@@ -124,7 +124,7 @@ def learn_from_reward(
     return weight
 
 
-def rewarded(
+def predict_class(
     z: Float[np.ndarray, "n d"], weight: Float[np.ndarray, "e k"]
 ) -> Int[np.ndarray, " n"]:
     """The class whose neuron is driven most, (n,)."""

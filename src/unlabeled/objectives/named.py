@@ -25,13 +25,13 @@ Grouped = Literal[
     "mahalanobis",
 ]
 Paired = Literal["n_pair", "nce", "info_nce", "nt_xent", "hinge"]
-Shelved = Literal[Grouped, Paired]
-UNIT = ("contrastive", "triplet", "nce", "info_nce", "soft_nearest_neighbor")
+ObjectiveName = Literal[Grouped, Paired]
+NORMALIZED = ("contrastive", "triplet", "nce", "info_nce", "soft_nearest_neighbor")
 """Whose rows are normalized first: the papers do, their temperatures are of cosines, or (pairs with
 a margin) all rows would shrink to one point, where nothing pushes any more."""
 
 
-def check(name: Shelved, options: dict[str, Any]) -> dict[str, Any]:
+def check_options(name: ObjectiveName, options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given.
 
     Raises:
@@ -45,23 +45,23 @@ def check(name: Shelved, options: dict[str, Any]) -> dict[str, Any]:
 
 
 @objective()
-def labeled_loss(
-    name: Shelved, z: Float[Tensor, "n d"], y: Int[Tensor, " n"], **options: Any
+def loss_by_name(
+    name: ObjectiveName, z: Float[Tensor, "n d"], y: Int[Tensor, " n"], **options: Any
 ) -> Tensor:
     """The objective of rows z (n, d) with labels y (n,).
 
     One of pairs takes two rows of each class that has as many, then the next two, and so on: in
     each round every class is there once, so that no pair is another's false negative.
     """
-    z = F.normalize(z.float(), dim=1) if name in UNIT else z
+    z = F.normalize(z.float(), dim=1) if name in NORMALIZED else z
     if name in get_args(Grouped):
         return getattr(grouped, name)(z, y, **options)
     objective = getattr(paired, name)
-    losses = [objective(z[first], z[second], **options) for first, second in rounds(y)]
+    losses = [objective(z[first], z[second], **options) for first, second in pair_rounds(y)]
     return torch.stack(losses).mean() if losses else 0 * z.sum()
 
 
-def rounds(y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def pair_rounds(y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of pairs of one class, each class once in a round: (k,) and (k,) at a time."""
     order = y.argsort(stable=True)
     _, group, counts = y[order].unique(return_inverse=True, return_counts=True)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def carry(
+def propagate_labels(
     method: Any,
     frames: Float[Tensor, "t 3 h w"],
     first: Float[Tensor, "k h w"],
@@ -38,10 +38,10 @@ def carry(
     """
     with torch.no_grad():
         z = method.pixels(frames)
-    return carried(z, first, radius=radius, temperature=temperature, recent=recent)
+    return propagate(z, first, radius=radius, temperature=temperature, recent=recent)
 
 
-def carried(
+def propagate(
     z: Float[Tensor, "t d h w"],
     first: Float[Tensor, "k h w"],
     *,
@@ -49,16 +49,16 @@ def carried(
     temperature: float,
     recent: int = 0,
 ) -> Float[Tensor, "t k h w"]:
-    """`carry` by embeddings (T, d, H, W) of any kind, alike where their distance is small."""
+    """`propagate_labels` with given embeddings (T, d, H, W) of the pixels."""
     labels = [first]
     for t in range(1, len(z)):
         others = [0, *range(max(1, t - recent), t)]
         known = torch.stack([labels[i] for i in others])
-        labels.append(pointed(z[t], z[others], known, radius, temperature))
+        labels.append(attend_labels(z[t], z[others], known, radius, temperature))
     return torch.stack(labels)
 
 
-def pointed(
+def attend_labels(
     z: Float[Tensor, "d h w"],
     others: Float[Tensor, "r d h w"],
     labels: Float[Tensor, "r k h w"],

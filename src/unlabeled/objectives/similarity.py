@@ -20,7 +20,7 @@ from torch import Tensor
 Which = Literal["all", "others", "same", "different"]
 """The j that count for row i: all; all but i; those with its label but i; those without its
 label."""
-Path = Literal["dense", "tiled", "triton"]
+Backend = Literal["dense", "tiled", "triton"]
 
 DENSE_UP_TO = {"cpu": 2**18, "cuda": 2**22}
 """So many pairs of rows are held as a matrix, 1 and 16 MB in float32; more are quicker in tiles."""
@@ -31,10 +31,10 @@ WIDEST = 256
 NONE = -1e30
 """Log of an empty sum: finite, so that no gradient is NaN."""
 
-_forced: contextvars.ContextVar[Path | None] = contextvars.ContextVar("path", default=None)
+_forced: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("path", default=None)
 
 
-def path(rows: int, columns: int, device: str = "cpu") -> Path:
+def backend(rows: int, columns: int, device: str = "cpu") -> Backend:
     """Which way the sums of that many rows over so many columns are computed on a device.
 
     Large ones are "tiled"; on "cuda", where Triton is installed, by its fused kernels.
@@ -47,7 +47,7 @@ def path(rows: int, columns: int, device: str = "cpu") -> Path:
 
 
 @contextlib.contextmanager
-def using(way: Path) -> Iterator[None]:
+def use_backend(way: Backend) -> Iterator[None]:
     """All sums inside are computed that way, whatever their size."""
     token = _forced.set(way)
     try:
@@ -70,7 +70,7 @@ def log_sums(
     Returns:
         (n,), with gradient to a and b.
     """
-    way = path(len(a), len(a if b is None else b), a.device.type)
+    way = backend(len(a), len(a if b is None else b), a.device.type)
     if way != "dense":
         fused = way == "triton" and a.dtype == torch.float32 and a.shape[1] <= WIDEST
         return _LogSums.apply(a, b, which, y, fused)

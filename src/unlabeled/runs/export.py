@@ -16,7 +16,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import packed
+from unlabeled.augmentations.tokens import pack_tokens
 from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.data.dataset import rate_of, to_float
 from unlabeled.encoders.external import Backbone
@@ -70,7 +70,7 @@ class OfTokens(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, L) or (B, sentences, L) int64, PAD behind each text -> (B, dim) float32."""
         known = tokens.masked_fill(tokens >= int(self.encoder.vocabulary), UNKNOWN)  # type: ignore[arg-type]
-        return self.encoder.features(packed(known.flatten(1)))  # type: ignore[operator]
+        return self.encoder.features(pack_tokens(known.flatten(1)))  # type: ignore[operator]
 
 
 class OfShape(nn.Module):

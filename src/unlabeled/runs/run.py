@@ -17,7 +17,7 @@ from torch import nn
 from unlabeled.data.dataset import LazyImages, Samples, rate_of, whole
 from unlabeled.data.open import read_data, reopen_texts
 from unlabeled.data.values import value_range
-from unlabeled.encoders.base import build, is_rebuilt
+from unlabeled.encoders.base import build, is_rebuildable
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, reason
 from unlabeled.runs.safety import (
@@ -172,7 +172,7 @@ def load(run: str | Path, encoder: Any = None) -> Run:
     weights = inside(path, "encoder.safetensors")
     shapes = read_shapes(weights)
     name, args = inputs["encoder"], inputs["args"]
-    if encoder is None and not is_rebuilt(name, args):
+    if encoder is None and not is_rebuildable(name, args):
         raise UserError(
             f"the encoder of {path} is your own ({name}); "
             "give it as encoder=… in Python, or --encoder ./file.py:Net"

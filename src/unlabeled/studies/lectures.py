@@ -398,9 +398,9 @@ def reconstruction_error(lab: Lab) -> dict[str, float]:
 
 
 TRANSFORMATIONS: dict[str, Augmentation] = {
-    "turn": RandomAffine(translation=0.0, scale=(1.0, 1.0)),
-    "shift": RandomAffine(rotation=0.0, scale=(1.0, 1.0)),
-    "scale": RandomAffine(rotation=0.0, translation=0.0),
+    "turn": RandomAffine(translate=0.0, scale=(1.0, 1.0)),
+    "shift": RandomAffine(degrees=0.0, scale=(1.0, 1.0)),
+    "scale": RandomAffine(degrees=0.0, translate=0.0),
     "turn, shift and scale": RandomAffine(),
     "crop": RandomResizedCrop(),
     "flip": RandomHorizontalFlip(),
@@ -412,8 +412,8 @@ TRANSFORMATIONS: dict[str, Augmentation] = {
     "crop and noise": Compose([RandomResizedCrop(), GaussianNoise()]),
 }
 WITHOUT: dict[str, Augmentation] = {
-    "without turning": RandomAffine(rotation=0.0),
-    "without shifting": RandomAffine(translation=0.0),
+    "without turning": RandomAffine(degrees=0.0),
+    "without shifting": RandomAffine(translate=0.0),
     "without scaling": RandomAffine(scale=(1.0, 1.0)),
 }
 MEANT = {

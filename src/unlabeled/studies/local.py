@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from unlabeled.augmentations import RandomHorizontalFlip
-from unlabeled.augmentations.image import luminance
+from unlabeled.augmentations.image import rgb_to_grayscale
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.evaluation.layers import Layer, judge_stages, table
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.objectives.local_rule import learn_from_reward, rewarded
+from unlabeled.objectives.local_rule import learn_from_reward, predict_class
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
@@ -39,7 +39,7 @@ def photographs() -> Splits:
 
 def gray(x: np.ndarray) -> np.ndarray:
     """LazyImages (N, 3, H, W) of uint8 -> (N, 1, H, W)."""
-    parts = (luminance(part.float()) for part in torch.from_numpy(x).split(5000))
+    parts = (rgb_to_grayscale(part.float()) for part in torch.from_numpy(x).split(5000))
     return torch.cat([part.round().byte() for part in parts]).numpy()
 
 
@@ -223,7 +223,7 @@ def l3(lab: Lab) -> Finding:
     for title, encoder in encoders.items():
         z, z_test = lab.features(f"reward {title}", encoder, data)
         found[title] = {
-            "reward": float((rewarded(z_test, learn_from_reward(z, y)) == y_test).mean()),
+            "reward": float((predict_class(z_test, learn_from_reward(z, y)) == y_test).mean()),
             "labels": linear_probe(z, y, z_test, y_test).test,
         }
     ours = found["CLAPP"]

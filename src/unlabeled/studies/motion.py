@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.augmentations import Augmentation
-from unlabeled.augmentations.video import OtherShape, OwnWay
+from unlabeled.augmentations.video import RandomMotion, RandomShape
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets import moving_sprites
 from unlabeled.evaluation.probe import linear_probe
@@ -36,8 +36,8 @@ def clips() -> Splits:
 DATA = clips
 CLAIMS = {16: "Predicting movement and predicting objects need different invariances."}
 TARGETS: dict[str, Augmentation] = {
-    "movement-invariant": OwnWay(),
-    "object-invariant": OtherShape(),
+    "movement-invariant": RandomMotion(),
+    "object-invariant": RandomShape(),
 }
 READ = ("shape", "velocity")
 OPTIONS: dict[str, Any] = {"epochs": 40, "batch_size": 64, "lr": 2e-3, "temperature": 0.15}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.augmentations import RandomGrayscale
-from unlabeled.augmentations.color import lab as to_lab
+from unlabeled.augmentations.color import rgb_to_lab
 from unlabeled.augmentations.patches import tiles
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Splits, to_float
@@ -322,7 +322,7 @@ def spectrum(squares: Tensor) -> list[float]:
 
 def colors(painter: Any, x: Tensor) -> dict[str, dict[str, float]]:
     """Distances of colors from the true ones, a pixel's and a color's mean."""
-    true = to_lab(x)[:, 1:]
+    true = rgb_to_lab(x)[:, 1:]
     told = torch.cat([painter.colors(part) for part in x.split(500)])
     bins = torch.cdist(true.movedim(1, 3).flatten(0, 2), painter.centers).argmin(1)
     found: dict[str, dict[str, float]] = {"a pixel": {}, "a color": {}}
@@ -353,7 +353,9 @@ def p4(lab: Lab) -> Finding:
     if lab.data.channels == 3:
         run = lab.run("videos", "video_colorization", data=open_data("video"), quick_epochs=1)
         videos["video colorization"] = read("videos", run.encoder)
-        videos["random, its network"] = read("videos, random", lab.random("places", gray=True))
+        videos["random, its network"] = read(
+            "videos, random", lab.random("spatial_resnet", gray=True)
+        )
     harder = {t: puzzles[t]["tiles"] for t in WHY}
     best = max(harder, key=lambda t: harder[t])
     told = (

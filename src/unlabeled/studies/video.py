@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.color import gray, lab, rgb
+from unlabeled.augmentations.color import lab_to_rgb, rgb_to_lab, to_gray
 from unlabeled.data.dataset import Samples, Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.data.sets import colored_sprites
@@ -17,7 +17,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.objectives.propagation import carried
+from unlabeled.objectives.propagation import propagate
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training.train import reopen
 from unlabeled.utils import drawing
@@ -69,7 +69,7 @@ def on_sprites(lab_: Lab) -> Any:
 def untrained(lab_: Lab, size: tuple[int, int]) -> Any:
     """The same networks with random weights."""
     splits = Splits("blank", Samples(np.zeros((1, 3, *size), np.uint8)), Samples(np.zeros((0,))))
-    encoder = lab_.random("places", data=splits, gray=True)
+    encoder = lab_.random("spatial_resnet", data=splits, gray=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1000)
         return VideoColorization(encoder, shape=(3, *size)).eval()
@@ -77,7 +77,7 @@ def untrained(lab_: Lab, size: tuple[int, int]) -> Any:
 
 def patches(x: Tensor) -> Tensor:
     """Gray patches around each pixel as its embedding: (T, 3, H, W) -> (T, 49, H, W)."""
-    wide = F.pad(lab(x)[:, :1] / 100, [PATCH // 2] * 4, mode="replicate")
+    wide = F.pad(rgb_to_lab(x)[:, :1] / 100, [PATCH // 2] * 4, mode="replicate")
     return F.unfold(wide, PATCH).unflatten(2, x.shape[2:])
 
 
@@ -86,13 +86,13 @@ def ways(methods: dict[str, Any], x: Tensor, first: Tensor) -> dict[str, Tensor]
     """Labels of the first of some frames, carried by each method: by title (T, K, H, W)."""
     found = {"copied": first.expand(len(x), *first.shape)}
     options: dict[str, Any] = {"radius": RADIUS, "temperature": PATCH_TEMPERATURE}
-    found["gray patches"] = carried(patches(x), first, **options)
+    found["gray patches"] = propagate(patches(x), first, **options)
     options["temperature"] = TEMPERATURE
     for title, method in methods.items():
         z = method.pixels(x)
-        found[title] = carried(z, first, **options)
+        found[title] = propagate(z, first, **options)
         if title == "learned":
-            found["learned, recent frames too"] = carried(z, first, recent=RECENT, **options)
+            found["learned, recent frames too"] = propagate(z, first, recent=RECENT, **options)
     return found
 
 
@@ -118,7 +118,7 @@ def colors(lab_: Lab, number: int) -> Finding:
         pieces = clips(data.test, shot)[: 1 if lab_.quick else None]
         each: dict[str, list[float]] = {}
         for begun, x in enumerate(pieces):
-            true = lab(x)[:, 1:]
+            true = rgb_to_lab(x)[:, 1:]
             carried_by = ways(methods, x, true[0])
             for way, ab in carried_by.items():
                 wrong = (ab[1:] - true[1:]).norm(dim=1).mean((1, 2))
@@ -171,13 +171,13 @@ def v2(lab_: Lab) -> Finding:
 
 def shown(shot: str, x: Tensor, ab: Tensor) -> list[tuple[str, bytes | str]]:
     """A sheet and a video of colors that were carried."""
-    told = rgb(torch.cat([lab(x)[:, :1], ab], 1))
-    rows = torch.stack([x[:1].expand_as(x), gray(x), told, x], 1)[[1, 4, 7, -1]]
+    told = lab_to_rgb(torch.cat([rgb_to_lab(x)[:, :1], ab], 1))
+    rows = torch.stack([x[:1].expand_as(x), to_gray(x), told, x], 1)[[1, 4, 7, -1]]
     return [
         (f"{shot}: first frame, gray, colors carried, truth", drawing.image_sheet(rows)),
         (
             f"{shot}: gray, colors carried, truth",
-            drawing.gif(torch.stack([gray(x), told, x])),
+            drawing.gif(torch.stack([to_gray(x), told, x])),
         ),
     ]
 
@@ -258,7 +258,7 @@ def masks_shown(
 
     def tinted(mask: Tensor) -> Tensor:
         tint = torch.tensor([[0.2, 0.2, 0.2], [0.34, 0.71, 0.91], [0.9, 0.62, 0.0]])[mask]
-        return 0.3 * gray(x) + 0.7 * tint.permute(0, 3, 1, 2)
+        return 0.3 * to_gray(x) + 0.7 * tint.permute(0, 3, 1, 2)
 
     videos = torch.stack([x, tinted(told), tinted(true)])
     title = f"clip {number + 1}: frames, masks carried, true masks"

@@ -49,7 +49,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "epochs": 4,
             "encoder": "text_lstm",
-            "encoder_args": {"look": "back", "width": 256, "layers": 1},
+            "encoder_args": {"direction": "causal", "width": 256, "layers": 1},
         },
     ),
     "sides": ("bidirectional_lm", {"epochs": 2}),

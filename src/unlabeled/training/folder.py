@@ -172,7 +172,7 @@ def versions() -> dict[str, str]:
         "platform": platform.machine(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
-        "resampling": kernel.ran(),
+        "resampling": kernel.implementation_used(),
     }
 
 

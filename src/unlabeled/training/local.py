@@ -88,7 +88,7 @@ def alone(encoder: nn.Module, shape: tuple[int, int, int]) -> list[Encoder]:
     with eval_mode(encoder), torch.no_grad():
         for i, stage in enumerate(encoder.stages):
             x = stage(x)
-            found.append(encoder.alone(i, x.shape[1], encoder.summary(x).shape[1]))
+            found.append(encoder.single_stage(i, x.shape[1], encoder.summary(x).shape[1]))
     return found
 
 

@@ -19,7 +19,7 @@ from unlabeled.data.open import open_data, reopen_texts, with_test
 from unlabeled.data.readers.bpe import word_starts
 from unlabeled.data.split import sample_labels
 from unlabeled.data.values import as_range
-from unlabeled.encoders.base import build, takes
+from unlabeled.encoders.base import accepts_option, build
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video
 from unlabeled.runs.run import Run, load
@@ -114,7 +114,7 @@ def make_job(
         splits = replace(splits, range=begun.span(splits.train.x))
     whole = splits
     check_modality(cls, name, splits)
-    if splits.vocabulary and takes(encoder, "vocabulary"):
+    if splits.vocabulary and accepts_option(encoder, "vocabulary"):
         encoder_args = {"vocabulary": splits.vocabulary} | encoder_args
     splits = _with_labels(cls, name, splits, labels, config.seed)
     recipe, arguments = resolve(cls, splits, options)

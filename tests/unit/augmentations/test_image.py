@@ -141,12 +141,12 @@ def test_color_without_change_changes_nothing():
 def test_color_without_saturation_is_luminance():
     x, one = images(), torch.ones(5)
     gray = image.adjust_color(x, one, one, 0 * one, 0 * one)
-    torch.testing.assert_close(gray, image.luminance(x).expand_as(x), atol=1e-4, rtol=0)
+    torch.testing.assert_close(gray, image.rgb_to_grayscale(x).expand_as(x), atol=1e-4, rtol=0)
 
 
 def test_blur_equals_a_loop_over_pixels():
     x, sigma, radius = images(3, 2, 9, 8), torch.tensor([0.3, 1.0, 2.5]), 2
-    fast = image.blur(x, sigma, radius)
+    fast = image.gaussian_blur(x, sigma, radius)
     for b in range(3):
         padded = np.pad(x[b].numpy(), ((0, 0), (radius, radius), (radius, radius)), "reflect")
         steps = range(-radius, radius + 1)
@@ -196,7 +196,7 @@ def test_style_takes_statistics_or_amplitudes_and_leaves_the_rest():
 
 def test_cutout_blanks_its_square_only():
     x = torch.ones(2, 1, 10, 10)
-    out = image.cut_out(x, torch.tensor([[0.5, 0.5], [0.0, 1.0]]), torch.tensor([0.4, 0.4]))
+    out = image.erase_square(x, torch.tensor([[0.5, 0.5], [0.0, 1.0]]), torch.tensor([0.4, 0.4]))
     expected = torch.ones(2, 1, 10, 10)
     expected[0, 0, 3:7, 3:7] = 0
     expected[1, 0, 8:, :2] = 0
@@ -206,9 +206,9 @@ def test_cutout_blanks_its_square_only():
 def test_quarter_turns_equal_rot90():
     x, turns = images(8, 2), torch.arange(8) % 4
     expected = torch.stack([p.rot90(int(k), (1, 2)) for p, k in zip(x, turns, strict=True)])
-    assert torch.equal(image.quarter_turns(x, turns), expected)
+    assert torch.equal(image.rotate90(x, turns), expected)
     with pytest.raises(ValueError, match="square"):
-        image.quarter_turns(images(2, 1, 4, 6), turns[:2])
+        image.rotate90(images(2, 1, 4, 6), turns[:2])
 
 
 @pytest.mark.parametrize(("mode", "fill"), [("constant", "constant"), ("edge", "replicate")])
@@ -244,7 +244,7 @@ def test_random_crop_pads_an_eighth_unless_told_and_at_most_the_side():
 
 EVERY = [
     augmentations.RandomAffine(),
-    augmentations.RandomAffine(mode="bilinear"),
+    augmentations.RandomAffine(interpolation="bilinear"),
     augmentations.RandomResizedCrop(),
     augmentations.RandomHorizontalFlip(),
     augmentations.RandomCrop(),
@@ -255,9 +255,9 @@ EVERY = [
     augmentations.RandomErasing(p=0.5),
     augmentations.GaussianNoise(p=0.5),
     augmentations.GaussianBlur(),
-    augmentations.Sobel(),
-    augmentations.Style(p=1.0),
-    augmentations.Style("amplitude", p=1.0),
+    augmentations.RandomSobel(),
+    augmentations.RandomStyleTransfer(p=1.0),
+    augmentations.RandomStyleTransfer("amplitude", p=1.0),
     augmentations.SimCLRAugment(blur=0.5),
     augmentations.Compose([augmentations.RandomHorizontalFlip(), augmentations.GaussianNoise()]),
 ]
@@ -288,9 +288,9 @@ def test_every_image_gets_its_own_draw(view):
         augmentations.RandomHorizontalFlip: 2,
         augmentations.RandomGrayscale: 2,
         augmentations.RandomRotation90: 4,
-        augmentations.Sobel: 2,
+        augmentations.RandomSobel: 2,
     }
-    kinds[augmentations.Style] = 1  # it mixes images, and these are all the same
+    kinds[augmentations.RandomStyleTransfer] = 1  # it mixes images, and these are all the same
     assert len({tuple(p.flatten().tolist()) for p in out}) >= kinds.get(type(view), 20)
 
 

@@ -79,7 +79,7 @@ def test_nothing_is_read_outside_of_the_image():
 @needs_compiler
 def test_views_draw_the_same(monkeypatch):
     x = torch.rand(50, 3, 32, 32)
-    for view in (RandomAffine(), RandomAffine(mode="bilinear"), RandomResizedCrop()):
+    for view in (RandomAffine(), RandomAffine(interpolation="bilinear"), RandomResizedCrop()):
         torch.manual_seed(3)
         ours = view(x)
         with monkeypatch.context() as patch:
@@ -101,7 +101,7 @@ def test_without_a_compiler_the_plain_way_runs(setting, tmp_path):
         pytest.skip("no such command here")
     code = (
         "import torch; from unlabeled.augmentations import RandomAffine, kernel; "
-        "print(kernel.which(), tuple(RandomAffine()(torch.rand(2, 1, 8, 8)).shape))"
+        "print(kernel.implementation(), tuple(RandomAffine()(torch.rand(2, 1, 8, 8)).shape))"
     )
     settings = os.environ | {"UNLABELED_CACHE": str(tmp_path)} | setting
     done = subprocess.run(

@@ -115,12 +115,12 @@ def test_a_folder_of_images_from_end_to_end(tmp_path, capsys):
 def test_settings_from_yaml_and_views_from_flags(data, tmp_path):
     (tmp_path / "c.yaml").write_text(f"data: {data}\nepochs: 1\ntemperature: 0.3\nlr: 0.01\n")
     command = ["train", "simclr", "--config", "c.yaml", "--lr", 0.002]
-    assert run(*command, "--augment", "RandomAffine", "--augment.rotation", 45) == 0
+    assert run(*command, "--augment", "RandomAffine", "--augment.degrees", 45) == 0
     config = json.loads((tmp_path / "runs/simclr/config.json").read_text())
     assert config["method_args"]["temperature"] == 0.3
     assert config["recipe"]["lr"] == 0.002
-    assert config["method_args"]["augment"]["rotation"] == 45
-    assert config["versions"]["resampling"] == kernel.which()
+    assert config["method_args"]["augment"]["degrees"] == 45
+    assert config["versions"]["resampling"] == kernel.implementation()
 
 
 def test_an_argument_may_be_named_as_a_method_of_dictionaries(tmp_path):

@@ -142,12 +142,12 @@ def test_pitch_moves_the_pitch_and_not_the_length():
 
 def test_tempo_moves_the_length_and_not_the_pitch():
     x = a_batch()
-    fast = views.stretched(x, torch.full((6,), 1.5))
+    fast = views.time_stretch(x, torch.full((6,), 1.5))
     assert pitch_of(fast[0, ..., 500:3500]) == pytest.approx(500, rel=0.01)
     loud = fast[0].abs().flatten()
     assert loud[4200:].max() < 0.1  # 6000 / 1.5 is 4000
     assert loud[500:3500].max() == pytest.approx(0.5, rel=0.15)
-    same = views.stretched(x, torch.ones(6))
+    same = views.time_stretch(x, torch.ones(6))
     torch.testing.assert_close(same[..., :5800], x[..., :5800], atol=2e-3, rtol=0)
 
 
@@ -164,12 +164,12 @@ def test_noise_is_as_loud_as_told():
 def test_pieces_come_from_what_is_heard():
     torch.manual_seed(0)
     x = a_batch(n=40)
-    seen = views.piece(x, 2000)
+    seen = views.random_segment(x, 2000)
     assert seen.shape == (40, 1, 1, 2000)
     assert (seen.abs().amax(3) > 0.4).all()
     assert len({round(row[0, 0, 0].item(), 4) for row in seen}) > 5
     with pytest.raises(UserError, match="give fewer"):
-        views.piece(x, 9000)
+        views.random_segment(x, 9000)
 
 
 def test_mfcc_is_librosas_of_what_is_heard():

@@ -20,7 +20,7 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
 from unlabeled.methods.clip import Clip
-from unlabeled.objectives import clip, using
+from unlabeled.objectives import clip, use_backend
 from unlabeled.parallel import row_ids
 from unlabeled.report.plots import partners_image
 
@@ -68,7 +68,7 @@ def test_equal_partners_are_positives(way):
     logits = 14.0 * a @ b.T
     expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     entropy = right.sum(1).double().log().mean()
-    with using(way):
+    with use_backend(way):
         found = clip(a, b, 14.0, image, caption)
         assert found.item() == pytest.approx((expected - entropy).item())
         each = torch.arange(9)

@@ -60,15 +60,15 @@ def batch_of(n=16, seed=0):
 
 def test_tokens_survive_being_images():
     every = torch.arange(corpus.MOST)
-    assert torch.equal(t.tokens_of(every.float() / t.WHITE, corpus.MOST), every)
-    known = t.tokens_of(every.float() / t.WHITE, V)
+    assert torch.equal(t.to_tokens(every.float() / t.WHITE, corpus.MOST), every)
+    known = t.to_tokens(every.float() / t.WHITE, V)
     assert torch.equal(known[:V], every[:V])
     assert (known[V:] == t.UNKNOWN).all()
 
 
 def test_packing_keeps_order_and_drops_gaps():
     ids = torch.tensor([[0, 7, 0, 8, 9, 0], [6, 0, 0, 0, 0, 0]])
-    assert t.packed(ids).tolist() == [[7, 8, 9], [6, 0, 0]]
+    assert t.pack_tokens(ids).tolist() == [[7, 8, 9], [6, 0, 0]]
 
 
 def test_hiding_is_berts_rule():
@@ -77,7 +77,7 @@ def test_hiding_is_berts_rule():
     ids = torch.randint(t.FIRST_WORD, V, (400, 100))
     ids[:, ::10] = t.END
     ids[:, 95:] = t.PAD
-    seen, chosen = t.hide(ids, V)
+    seen, chosen = t.mask_tokens(ids, V)
     words = ids >= t.FIRST_WORD
     assert not chosen[~words].any()
     assert torch.equal(seen[~chosen], ids[~chosen])
@@ -89,22 +89,22 @@ def test_hiding_is_berts_rule():
     assert masked == pytest.approx(0.8, abs=0.02)
     assert kept == pytest.approx(0.1, abs=0.02)
     assert (seen[chosen & (seen != t.MASK)] >= t.FIRST_WORD).all()
-    again, _ = t.hide(ids, V)
+    again, _ = t.mask_tokens(ids, V)
     assert not torch.equal(seen, again)
-    _, chosen = t.hide(torch.tensor([[7, 0], [0, 0]]), V)
+    _, chosen = t.mask_tokens(torch.tensor([[7, 0], [0, 0]]), V)
     assert chosen.tolist() == [[True, False], [False, False]]
 
 
 @pytest.mark.parametrize("encoder", ["text_transformer", "text_lstm"])
-@pytest.mark.parametrize("look", ["back", "both", "sides"])
-def test_an_encoder_sees_what_it_may(encoder, look):
+@pytest.mark.parametrize("direction", ["causal", "bidirectional", "forward_backward"])
+def test_an_encoder_sees_what_it_may(encoder, direction):
     """A changed token changes only states that may know it; padding changes none."""
-    if (encoder, look) == ("text_lstm", "both"):
+    if (encoder, direction) == ("text_lstm", "bidirectional"):
         with pytest.raises(UserError, match="one direction"):
-            build(encoder, 1, (1, 20), look=look)
+            build(encoder, 1, (1, 20), direction=direction)
         return
     options = {"layers": 2, "heads": 2} if encoder == "text_transformer" else {"layers": 1}
-    net = build(encoder, 1, (1, 20), vocabulary=V, width=16, look=look, **options)
+    net = build(encoder, 1, (1, 20), vocabulary=V, width=16, direction=direction, **options)
     net.eval()
     ids = ids_of(4)
     other = ids.clone()
@@ -112,14 +112,14 @@ def test_an_encoder_sees_what_it_may(encoder, look):
     moved = (net.states(ids) - net.states(other)).abs().amax(2) > 1e-6  # (4, 21) with START
     before, after = moved[0, :10], moved[0, 10:]
     assert after.all()
-    assert before.any() == (look != "back")
+    assert before.any() == (direction != "causal")
     longer = torch.cat([ids, torch.zeros_like(ids[:, :1])], 1)[:, :20]
     trimmed = net.features(ids[3:, :17])  # row 3 has 17 tokens
     torch.testing.assert_close(net.features(longer)[3:], trimmed, atol=1e-5, rtol=1e-4)
-    if look != "sides":
+    if direction != "forward_backward":
         return
-    left, right = net.sides(ids)
-    left2, right2 = net.sides(other)
+    left, right = net.left_and_right_states(ids)
+    left2, right2 = net.left_and_right_states(other)
     assert torch.equal(left[:, :10], left2[:, :10])  # before the changed token, and at it
     torch.testing.assert_close(right[:, 9:17], right2[:, 9:17])  # at it, and after it
     assert not torch.allclose(left[:, 10], left2[:, 10])
@@ -133,7 +133,7 @@ def test_the_mean_is_over_words_and_not_padding():
     torch.testing.assert_close(net.features(ids), expected, atol=1e-5, rtol=1e-4)
     assert torch.isfinite(net.features(torch.zeros(2, 3, dtype=torch.long))).all()
     first = build(
-        "text_transformer", 1, (1, 20), vocabulary=V, width=16, layers=1, heads=2, summary="first"
+        "text_transformer", 1, (1, 20), vocabulary=V, width=16, layers=1, heads=2, pooling="first"
     ).eval()
     assert torch.equal(first.features(ids), first.states(ids)[:, 0])
 
@@ -164,7 +164,7 @@ def test_surprise_is_of_each_word_and_never_sees_it(name):
         states = (
             method.encoder.states(ids)[:, :-1]
             if name == "causal_lm"
-            else torch.cat(method.encoder.sides(ids), 2)
+            else torch.cat(method.encoder.left_and_right_states(ids), 2)
         )
         p = method.says(states, method.encoder).softmax(2)
     other = ids.clone()
@@ -176,7 +176,7 @@ def test_surprise_is_of_each_word_and_never_sees_it(name):
 def test_next_sentence_and_order_are_what_they_say():
     batch, rows = batch_of(64)
     method = method_of("next_sentence")
-    method.verdict.words = 0.0
+    method.verdict.mlm_weight = 0.0
     ids, _, _, begins, follows = method.views(batch)
     halves = rows.flatten(1).view(64, 2, -1)
     for one, at, told, (first, second) in zip(ids, begins, follows, halves, strict=True):
@@ -187,7 +187,7 @@ def test_next_sentence_and_order_are_what_they_say():
         assert torch.equal(one[len(a) + 1 :][: len(b)], b) == bool(told)
     assert 0.3 < follows.float().mean() < 0.7
     method = method_of("sentence_order")
-    method.verdict.words = 0.0
+    method.verdict.mlm_weight = 0.0
     ids, _, _, begins = method.views(batch)
     for written, changed, at, (first, second) in zip(
         *ids.chunk(2), begins[:64], halves, strict=True
@@ -207,7 +207,7 @@ def test_only_order_tells_the_order_of_halves(sentences_of_each):
     x = torch.randint(t.FIRST_WORD, V, (8, 1, sentences_of_each, 12))
     x[..., 9:], x[..., 8] = t.PAD, t.END
     method = method_of("sentence_order")
-    method.verdict.words = 0.0
+    method.verdict.mlm_weight = 0.0
     ids, _, _, begins = method.views(Batch(x / t.WHITE, torch.arange(8)))
     written, changed = ids.chunk(2)
     assert torch.equal(written.sort(1).values, changed.sort(1).values)
@@ -240,24 +240,24 @@ def test_a_verdict_reads_the_means_of_both_texts():
     batch, _ = batch_of(8)
     method = method_of("next_sentence").eval()
     first, second, _ = method.halves(batch)
-    ids = t.packed(t.joined(first, second))
-    found = method.verdict.judge(first, second, method.encoder)
+    ids = t.pack_tokens(t.join_texts(first, second))
+    found = method.verdict.score(first, second, method.encoder)
     for row, one, end, score in zip(
         ids, method.encoder.states(ids), 1 + (first != t.PAD).sum(1), found, strict=True
     ):
         many = int((row != t.PAD).sum())
         u, v = one[1 : 1 + end].mean(0), one[1 + end : 1 + many].mean(0)
-        expected = method.verdict.answer(torch.cat([u, v, u * v, (u - v).abs()]))
+        expected = method.verdict.classifier(torch.cat([u, v, u * v, (u - v).abs()]))
         assert torch.allclose(score, expected[0], atol=1e-5)
 
 
 def test_the_order_that_scores_more_is_the_right_one():
     batch, _ = batch_of(8)
     method = method_of("sentence_order").eval()
-    method.verdict.words = 0.0
+    method.verdict.mlm_weight = 0.0
     first, second = method.halves(batch)
     written, changed = (
-        method.verdict.judge(*both, method.encoder) for both in ((first, second), (second, first))
+        method.verdict.score(*both, method.encoder) for both in ((first, second), (second, first))
     )
     assert torch.equal(method.right(batch), written > changed)
     chosen = torch.stack([written, changed], 1)
@@ -267,7 +267,7 @@ def test_the_order_that_scores_more_is_the_right_one():
 
 def test_nobody_is_elsewhere_at_home():
     for n in (2, 3, 10):
-        found = t.elsewhere(n, torch.device("cpu"))
+        found = t.derangement(n, torch.device("cpu"))
         assert (found != torch.arange(n)).all()
         assert sorted(found.tolist()) == list(range(n))
 
@@ -699,7 +699,10 @@ def test_order_and_hidden_sentences_are_learned(rows, tmp_path):
             "train masked_lm --data text --encoder small",
             "takes images or recordings, but text holds texts",
         ),
-        ("train masked_lm --data text --encoder_args.look back", "looks both"),
+        (
+            "train masked_lm --data text --encoder_args.direction causal",
+            "needs a bidirectional text encoder",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(command, told, capsys, tmp_path):

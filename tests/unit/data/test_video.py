@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import unlabeled as ul
-from unlabeled.augmentations.color import gray
+from unlabeled.augmentations.color import to_gray
 from unlabeled.core import Batch
 from unlabeled.data.loader import Order, in_clips, loader
 from unlabeled.data.open import open_data, read_data
@@ -18,14 +18,14 @@ from unlabeled.data.sets import colored_sprites, moving_sprites
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.objectives.propagation import carried, carry, pointed
+from unlabeled.objectives.propagation import attend_labels, propagate, propagate_labels
 
 SHAPE = (3, 24, 32)
 
 
 def method(**options):
     torch.manual_seed(0)
-    encoder = build("places", 3, SHAPE[1:], width=4, blocks=1, gray=True)
+    encoder = build("spatial_resnet", 3, SHAPE[1:], width=4, blocks=1, gray=True)
     return VideoColorization(encoder, **({"dim": 8, "shape": SHAPE} | options))
 
 
@@ -240,13 +240,15 @@ def test_no_color_reaches_the_pointing():
     """Else it would find a color by the color."""
     model = method().eval()
     x = frames(3)
-    torch.testing.assert_close(model.pixels(x), model.pixels(gray(x)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.pixels(x), model.pixels(to_gray(x)), atol=1e-4, rtol=0)
     seen, _ = model.views(Batch(frames(4), torch.arange(4)))
     assert torch.equal(seen[:, 0], seen[:, 2])
     dyed = x.clone()
-    dyed[1:] = gray(x)[1:]
+    dyed[1:] = to_gray(x)[1:]
     first = x[0, 1:]
-    torch.testing.assert_close(carry(model, x, first), carry(model, dyed, first), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        propagate_labels(model, x, first), propagate_labels(model, dyed, first), atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("size", [(24, 32), (23, 30)])
@@ -268,7 +270,7 @@ def test_pointing_equals_a_naive_loop():
     g = torch.Generator().manual_seed(0)
     z, others = torch.randn(5, 6, 7, generator=g), torch.randn(2, 5, 6, 7, generator=g)
     labels = torch.randn(2, 3, 6, 7, generator=g)
-    found = pointed(z, others, labels, 2, 0.7)
+    found = attend_labels(z, others, labels, 2, 0.7)
     for i, j in itertools.product(range(6), range(7)):
         near = [(t, k, m) for t, k, m in np.ndindex(2, 6, 7) if abs(i - k) <= 2 and abs(j - m) <= 2]
         far = torch.stack([(z[:, i, j] - others[t, :, k, m]).square().sum() for t, k, m in near])
@@ -283,12 +285,12 @@ def test_what_moves_takes_its_labels_along():
     start = torch.nn.functional.normalize(torch.randn(16, 12, 40, generator=g), dim=0)
     z = torch.stack([start.roll(2 * t, 2) for t in range(8)])
     labels = (torch.arange(40) == 20).float().expand(1, 12, 40)  # a key point's column
-    near = carried(z, labels, radius=4, temperature=0.01)
+    near = propagate(z, labels, radius=4, temperature=0.01)
     assert (near[:3, 0].argmax(2) == torch.tensor([20, 22, 24])[:, None]).all()
     assert near[7, 0, :, 34].mean() < 0.2  # 14 pixels away
-    along = carried(z, labels, radius=4, temperature=0.01, recent=2)
+    along = propagate(z, labels, radius=4, temperature=0.01, recent=2)
     assert (along[:, 0].argmax(2) == 20 + 2 * torch.arange(8)[:, None]).all()
-    still = carried(z[:1].expand(4, -1, -1, -1), labels, radius=4, temperature=0.01)
+    still = propagate(z[:1].expand(4, -1, -1, -1), labels, radius=4, temperature=0.01)
     torch.testing.assert_close(still, labels.expand(4, -1, -1, -1), atol=1e-3, rtol=0)
 
 
@@ -303,7 +305,7 @@ def test_sprites_hide_each_other_and_keep_their_clips():
     videos = colored_sprites.draw(40, 3)
     assert videos.x.shape == (40, 8, 3, 32, 32)
     assert videos.masks.max() == 2
-    lightness = gray(torch.from_numpy(videos.x[:, 0]).float() / 255)[:, 0]
+    lightness = to_gray(torch.from_numpy(videos.x[:, 0]).float() / 255)[:, 0]
     for shown, mask in zip(lightness, torch.from_numpy(videos.masks[:, 0]), strict=True):
         each = [shown[mask == k].median() for k in range(3) if (mask == k).sum() > 8]
         gaps = [abs(a - b) for a, b in itertools.combinations(each, 2)]
@@ -332,7 +334,7 @@ def test_masks_are_carried_better_than_copied(tmp_path):
         true = torch.from_numpy(masks).long()
         first = torch.nn.functional.one_hot(true[0], 3).permute(2, 0, 1).float()
         model = run.method.eval()
-        told = carry(model, torch.from_numpy(x).float() / 255, first).argmax(1)
+        told = propagate_labels(model, torch.from_numpy(x).float() / 255, first).argmax(1)
         copied = true[:1].expand_as(true)
         figures.append([overlap(part[1:], true[1:], 2) for part in (told, copied)])
     ours, copied = np.mean(figures, 0)

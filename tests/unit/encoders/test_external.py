@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from unlabeled.encoders.base import build, is_rebuilt
+from unlabeled.encoders.base import build, is_rebuildable
 from unlabeled.encoders.external import is_safe
 from unlabeled.errors import UserError
 
@@ -61,7 +61,7 @@ def check(name, args):
 
     name, args = json.loads(json.dumps(encoder.rebuild))
     assert is_safe(name, args)
-    assert is_rebuilt(name, args)
+    assert is_rebuildable(name, args)
     again = build(name, 1, SIZE, **args).eval()
     assert json.loads(json.dumps(again.rebuild)) == [name, args]
     again.load_state_dict(encoder.state_dict())
@@ -228,13 +228,13 @@ def test_a_missing_package_is_named(name, monkeypatch):
     ],
 )
 def test_names_that_a_strangers_folder_may_not_use(name):
-    assert not is_rebuilt(name)
-    assert not is_rebuilt(name + "\n")
+    assert not is_rebuildable(name)
+    assert not is_rebuildable(name + "\n")
 
 
 def test_a_strangers_folder_may_not_ask_for_weights():
-    assert is_rebuilt("timm:resnet18", {"drop_rate": 0.1})
-    assert not is_rebuilt("timm:resnet18", {"pretrained": True})
+    assert is_rebuildable("timm:resnet18", {"drop_rate": 0.1})
+    assert not is_rebuildable("timm:resnet18", {"pretrained": True})
 
 
 def test_nothing_is_imported_before_it_is_named():

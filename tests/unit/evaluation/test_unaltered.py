@@ -11,7 +11,7 @@ from unlabeled import registry
 from unlabeled.data import open_data
 from unlabeled.data.dataset import Samples
 from unlabeled.data.sets.scenes import draw
-from unlabeled.encoders.base import build, forget
+from unlabeled.encoders.base import build, reinitialize
 from unlabeled.encoders.features import embed
 from unlabeled.evaluation.evaluate import evaluate, random_of
 from unlabeled.evaluation.finetune import accuracy, finetune
@@ -99,7 +99,7 @@ def measured(encoder: nn.Module) -> None:
 WITH_ENCODER = {
     "embed": lambda net: embed(net, images()),
     "build": lambda net: build(net, 1, SIZE),
-    "forget": forget,
+    "forget": reinitialize,
     "embed_stages": lambda net: embed_stages(net, images()),
     "judge_stages": lambda net: judge_stages(net, splits()),
     "dense": lambda net: Dense(net, (1, 64, 64), freeze=True).train(),
@@ -123,7 +123,7 @@ def test_an_encoder_is_left_as_it_was(use):
 
 
 def test_an_encoder_of_places_is_left_as_it_was():
-    encoder = half_frozen(3, "places")
+    encoder = half_frozen(3, "spatial_resnet")
     before = snapshot(encoder)
     VideoColorization(encoder, shape=(3, *SIZE))
     assert same(encoder, before)

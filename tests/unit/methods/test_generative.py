@@ -7,7 +7,7 @@ import torch
 import unlabeled as ul
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
-from unlabeled.encoders.unet import signal
+from unlabeled.encoders.unet import alpha_bar
 from unlabeled.errors import UserError
 from unlabeled.methods.autoregressive import Autoregressive
 from unlabeled.methods.diffusion import Diffusion, Words, mixed
@@ -31,11 +31,11 @@ def images(n=6):
 
 def test_the_signal_falls_from_all_to_nothing():
     time = torch.linspace(0, 1, 1001)
-    share = signal(time)
+    share = alpha_bar(time)
     assert share[0] == pytest.approx(1)
     assert share[-1] == pytest.approx(1e-4)
     assert (share.diff() <= 0).all()
-    assert signal(torch.tensor(0.5)) == pytest.approx(0.49, abs=0.02)
+    assert alpha_bar(torch.tensor(0.5)) == pytest.approx(0.49, abs=0.02)
 
 
 def test_noise_keeps_the_variance():
@@ -44,7 +44,7 @@ def test_noise_keeps_the_variance():
         time = torch.full((4000,), t)
         noisy = mixed(x, noise, time)
         assert noisy.var().item() == pytest.approx(1, abs=0.02)
-        share = signal(time)[0]
+        share = alpha_bar(time)[0]
         assert torch.corrcoef(torch.stack([noisy.flatten(), x.flatten()]))[0, 1] == pytest.approx(
             share.sqrt().item(), abs=0.02
         )
@@ -56,7 +56,7 @@ def test_who_knows_the_noise_gets_the_image():
     wanted = 2 * images() - 1
 
     def noise(net, x, time, asked):
-        share = signal(time)[:, None, None, None]
+        share = alpha_bar(time)[:, None, None, None]
         return (x - share.sqrt() * wanted) / (1 - share).sqrt()
 
     method.noise = noise
@@ -68,12 +68,12 @@ def test_who_knows_the_noise_gets_the_image():
 def test_v_and_the_noise_say_the_same():
     """The loss is the error of the noise over the image's share; whoever knows v has none."""
     method = diffusion().double()
-    torch.nn.init.normal_(method.net["unet"].leave[2].weight)
+    torch.nn.init.normal_(method.net["unet"].output_conv[2].weight)
     x, _, time, asked = method.views(Batch(images().double(), torch.arange(6)))
     views = x, torch.randn_like(x), time.double(), asked
     noisy = mixed(*views[:3])
     said = method.noise(method.net, noisy, *views[2:])
-    share = signal(views[2])[:, None, None, None]
+    share = alpha_bar(views[2])[:, None, None, None]
     expected = ((said - views[1]).square() / share).mean()
     torch.testing.assert_close(method.loss(views), expected, rtol=1e-4, atol=0)
     method.velocity = lambda *_: (views[1] - (1 - share).sqrt() * noisy) / share.sqrt()
@@ -112,12 +112,12 @@ def test_some_images_are_shown_without_their_class():
 
 def test_the_net_is_told_time_and_class():
     net = unet()
-    torch.nn.init.normal_(net.leave[2].weight)
+    torch.nn.init.normal_(net.output_conv[2].weight)
     x = images()
     early, late = (net.velocity(x, torch.full((6,), t)) for t in (0.1, 0.9))
     assert early.shape == x.shape
     assert (early - late).abs().mean() > 1e-3
-    told = net.velocity(x, torch.full((6,), 0.1), torch.randn(6, net.told))
+    told = net.velocity(x, torch.full((6,), 0.1), torch.randn(6, net.condition_dim))
     assert (early - told).abs().mean() > 1e-3
     odd = build("unet", 3, (15, 18), width=8)
     assert odd.velocity(torch.rand(2, 3, 15, 18), torch.rand(2)).shape == (2, 3, 15, 18)
@@ -136,7 +136,7 @@ def test_words_are_read_in_order():
 def test_a_network_of_another_kind_is_refused():
     with pytest.raises(UserError, match="U-Net"):
         Diffusion(build("small", 1, (16, 16)))
-    with pytest.raises(UserError, match="divided by 8"):
+    with pytest.raises(UserError, match="a multiple of 8"):
         build("unet", 1, (16, 16), width=12)
 
 
@@ -208,11 +208,11 @@ def test_nobody_looks_ahead(kind, values):
 def test_reading_on_is_reading_at_once(kind):
     encoder = reader(kind).eval()
     x = torch.rand(3, 12)
-    ahead = encoder.states(x, ahead=True)
-    state, memory = encoder.read_on(x[:, :4])
+    ahead = encoder.states(x, exclude_current=True)
+    state, memory = encoder.forward_cached(x[:, :4])
     torch.testing.assert_close(state, ahead[:, 4])
     for place in range(4, 11):
-        state, memory = encoder.read_on(x[:, place : place + 1], memory)
+        state, memory = encoder.forward_cached(x[:, place : place + 1], memory)
         torch.testing.assert_close(state, ahead[:, place + 1])
     method = Autoregressive(encoder, values="real", shape=(1, 1, 12))
     assert method.sample(2, length=40).shape == (2, 40)  # further than it has places

@@ -747,7 +747,7 @@ def test_vit_attends_as_written_out():
 
 @pytest.mark.parametrize("heads", [0, 5])
 def test_vit_refuses_a_width_that_heads_cannot_share(heads):
-    with pytest.raises(UserError, match=f"12 is not divided by {heads} heads"):
+    with pytest.raises(UserError, match=f"12, which {heads} heads do not divide"):
         build("vit", 1, SIZE, width=12, heads=heads)
 
 

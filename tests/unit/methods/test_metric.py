@@ -16,7 +16,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.errors import UserError
 from unlabeled.evaluation.retrieval import interval, retrieval
 from unlabeled.methods.metric import Metric
-from unlabeled.objectives.named import labeled_loss, rounds
+from unlabeled.objectives.named import loss_by_name, pair_rounds
 from unlabeled.sklearn.metric_learning import LMNN, Mahalanobis, target_neighbors
 from unlabeled.studies.lab import Lab
 from unlabeled.studies.run import run_study
@@ -81,9 +81,9 @@ def _every_neighbor(query, k, reference, ref_includes_query):
 
 def test_pairs_come_in_rounds_of_distinct_classes():
     y = torch.tensor([2, 0, 0, 2, 1, 2, 0, 2, 0, 2])
-    found = [(a.tolist(), b.tolist()) for a, b in rounds(y)]
+    found = [(a.tolist(), b.tolist()) for a, b in pair_rounds(y)]
     assert found == [([1, 0], [2, 3]), ([6, 5], [8, 7])]
-    assert list(rounds(torch.arange(4))) == []
+    assert list(pair_rounds(torch.arange(4))) == []
 
 
 @pytest.mark.parametrize("name", ["n_pair", "nce", "info_nce", "nt_xent", "hinge"])
@@ -91,8 +91,8 @@ def test_an_objective_of_pairs_gets_its_pairs(name):
     z, y = torch.randn(6, 3), torch.tensor([0, 0, 1, 1, 2, 2])
     z = torch.nn.functional.normalize(z, dim=1)
     expected = getattr(ob, name)(z[0::2], z[1::2])
-    torch.testing.assert_close(labeled_loss(name, z, y), expected)
-    alone = labeled_loss(name, z.requires_grad_(), torch.arange(6))
+    torch.testing.assert_close(loss_by_name(name, z, y), expected)
+    alone = loss_by_name(name, z.requires_grad_(), torch.arange(6))
     assert alone == 0
     assert not torch.autograd.grad(alone, z)[0].any()
 

@@ -10,11 +10,11 @@ import unlabeled as ul
 from unlabeled.augmentations import Compose, RandomHorizontalFlip
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
-from unlabeled.encoders.patches import Above, apart, side_by_side
+from unlabeled.encoders.patches import MaskedContext, join_patches, split_patches
 from unlabeled.errors import UserError
 from unlabeled.methods.clapp import CLAPP
 from unlabeled.methods.cpc import CPC, turned
-from unlabeled.objectives.predicted import negatives, predictive, predictive_hinge
+from unlabeled.objectives.predictive import draw_negatives, predictive_hinge, predictive_info_nce
 
 
 def rows(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
@@ -40,18 +40,18 @@ def naive(a, b, among: str) -> float:
 @pytest.mark.parametrize("among", ["same", "others", "both"])
 def test_info_nce_runs_over_candidates_and_holds_the_true_one_once(among):
     a, b = rows(4, 3, 5), rows(4, 3, 5, seed=1)
-    assert predictive(a, b, among).item() == pytest.approx(naive(a, b, among), rel=1e-9)
+    assert predictive_info_nce(a, b, among).item() == pytest.approx(naive(a, b, among), rel=1e-9)
     count = {"same": 3, "others": 4, "both": 3 + 4 - 1}[among]
     alike = torch.zeros(4, 3, 5, dtype=torch.float64)
-    assert predictive(a, alike, among).item() == pytest.approx(math.log(count))
+    assert predictive_info_nce(a, alike, among).item() == pytest.approx(math.log(count))
     # a softmax over predictions for a fixed candidate would be another figure
-    assert predictive(b, a, among).item() != pytest.approx(naive(a, b, among), rel=1e-3)
+    assert predictive_info_nce(b, a, among).item() != pytest.approx(naive(a, b, among), rel=1e-3)
 
 
 @pytest.mark.parametrize("among", ["same", "others", "both"])
 def test_gradients_are_those_of_finite_differences(among):
     a, b = rows(3, 3, 4).requires_grad_(), rows(3, 3, 4, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda a, b: predictive(a, b, among), (a, b))
+    assert torch.autograd.gradcheck(lambda a, b: predictive_info_nce(a, b, among), (a, b))
 
     def seeded(a, b):
         torch.manual_seed(1)
@@ -63,22 +63,22 @@ def test_gradients_are_those_of_finite_differences(among):
 def test_extreme_scores_stay_finite():
     """log-sum-exp, not log(softmax + ε)."""
     a = 1e3 * rows(3, 4, 5, dtype=torch.float32)
-    assert torch.isfinite(predictive(a, a)).all()
-    assert predictive(a, -a).item() > 1e4  # not capped by any ε
+    assert torch.isfinite(predictive_info_nce(a, a)).all()
+    assert predictive_info_nce(a, -a).item() > 1e4  # not capped by any ε
 
 
 @pytest.mark.parametrize("among", ["same", "others", "both"])
 def test_a_negative_is_never_what_is_predicted(among):
     b = torch.arange(12.0).view(4, 3, 1)
     for _ in range(60):
-        drawn = negatives(b, among)
+        drawn = draw_negatives(b, among)
         assert (drawn != b).all()
         same = (drawn // 3) == (b // 3)
         if among != "both":
             assert same.all() == (among == "same")
 
 
-@pytest.mark.parametrize("objective", [predictive, predictive_hinge])
+@pytest.mark.parametrize("objective", [predictive_info_nce, predictive_hinge])
 @pytest.mark.parametrize(
     ("n", "t", "among", "fits"),
     [(1, 5, "others", False), (1, 1, "both", False), (4, 1, "same", False), (2, 1, "others", True),
@@ -90,7 +90,7 @@ def test_nothing_is_its_own_negative(objective, n, t, among, fits):
     if fits:
         assert objective(a, b, among) > 0
         for _ in range(20):
-            assert (negatives(b, among) != b).all()
+            assert (draw_negatives(b, among) != b).all()
         return
     with pytest.raises(UserError, match="no negatives among"):
         objective(a, b, among)
@@ -110,7 +110,7 @@ def test_a_batch_of_one_image_is_predicted_among_its_own_places_only():
             objective=objective, negatives="same", steps=9,
         )  # fmt: skip
         sound = Batch(torch.rand(1, 1, 1, 640), torch.arange(1))
-        frames = method.encoder.predicted(sound.x)[0].shape[2]
+        frames = method.encoder.latents_and_context(sound.x)[0].shape[2]
         assert frames < 9  # steps reach beyond the last frame
         assert method.loss(method.views(sound)) > 0
 
@@ -132,7 +132,7 @@ def test_the_hinge_is_the_papers():
     torch.manual_seed(4)
     value = predictive_hinge(a, b, "others")
     torch.manual_seed(4)
-    wrong = negatives(b, "others")
+    wrong = draw_negatives(b, "others")
     costs = [
         max(0.0, 1 - y * (a[i, s] @ z[i, s]).item())
         for i in range(5)
@@ -146,10 +146,10 @@ def test_the_context_of_sound_knows_nothing_of_what_comes():
     torch.manual_seed(0)
     encoder = build("wave", 1, (1, 4000), width=8, context=8)
     x = rows(2, 1, 1, 4000, dtype=torch.float32)
-    z, c = encoder.predicted(x)  # (B, D, T, 1)
+    z, c = encoder.latents_and_context(x)  # (B, D, T, 1)
     later = x.clone()
     later[..., 2000:] += 1
-    z2, c2 = encoder.predicted(later)
+    z2, c2 = encoder.latents_and_context(later)
     same = 2000 // 80 - 3
     assert torch.equal(z[:, :, :same], z2[:, :, :same])
     assert torch.equal(c[:, :, :same], c2[:, :, :same])
@@ -171,7 +171,7 @@ def test_the_context_of_patches_sees_rows_above_only(direction):
     from unlabeled.methods.cpc import TURNS
 
     torch.manual_seed(0)
-    context, turn = Above(4), TURNS[4][direction]
+    context, turn = MaskedContext(4), TURNS[4][direction]
     z = rows(1, 4, 6, 6, dtype=torch.float32)
     changed = z.clone()
     changed[:, :, 3, 2] += 1
@@ -185,15 +185,15 @@ def test_the_context_of_patches_sees_rows_above_only(direction):
 def test_patches_are_cut_where_they_should_be():
     encoder = build("patches", 2, (12, 16), width=4, patch=4, stages=2)
     x = torch.arange(2 * 12 * 16.0).view(1, 2, 12, 16)
-    tiles = encoder.cut(x)
-    rows_of, columns = encoder.cut.grid
+    tiles = encoder.patch_grid(x)
+    rows_of, columns = encoder.patch_grid.shape
     assert (rows_of, columns) == (5, 7)
-    for i, image in enumerate(apart(tiles, 35)):
+    for i, image in enumerate(split_patches(tiles, 35)):
         top, left = 2 * (i // 7), 2 * (i % 7)
         assert torch.equal(image, x[0, :, top : top + 4, left : left + 4])
-    assert torch.equal(encoder.cut(tiles), tiles)
-    assert torch.equal(side_by_side(apart(tiles, 35), 35), tiles)
-    z = encoder.places(encoder.map(x))
+    assert torch.equal(encoder.patch_grid(tiles), tiles)
+    assert torch.equal(join_patches(split_patches(tiles, 35), 35), tiles)
+    z = encoder.to_grid(encoder.map(x))
     alone = encoder.stages[0][1].network(x[:, :, 4:8, 6:10].contiguous())
     alone = encoder.stages[1].network(alone).mean((2, 3))
     torch.testing.assert_close(z[:, :, 2, 3], alone)
@@ -207,7 +207,8 @@ def test_every_patch_is_changed_by_itself():
     )
     x = torch.rand(4, 1, 32, 32)
     plain, seen = (
-        apart(t, 49) for t in (method.encoder.cut(x), method.views(Batch(x, torch.arange(4))))
+        split_patches(t, 49)
+        for t in (method.encoder.patch_grid(x), method.views(Batch(x, torch.arange(4))))
     )
     flipped = torch.tensor([not torch.equal(a, b) for a, b in zip(plain, seen, strict=True)])
     assert 0.3 < flipped.float().mean() < 0.7
@@ -251,11 +252,11 @@ def test_every_weight_gets_a_gradient():
 def test_a_memory_alone_predicts_what_it_gets():
     whole = build("wave", 1, (1, 1200), width=4, context=8)
     stage = len(whole.stages) - 1
-    memory = whole.alone(stage, 8, 16)
+    memory = whole.single_stage(stage, 8, 16)
     x = torch.rand(2, 8, 1, 20)
-    z, c = memory.predicted(x)
-    assert torch.equal(z, memory.places(x))
-    assert (z.shape[1], c.shape[1]) == memory.latent
+    z, c = memory.latents_and_context(x)
+    assert torch.equal(z, memory.to_grid(x))
+    assert (z.shape[1], c.shape[1]) == memory.latent_dims
     assert memory(x).shape == (2, memory.dim)
 
 

@@ -21,7 +21,7 @@ from unlabeled.methods.pseudo_label import PseudoLabel
 from unlabeled.methods.s4l import S4L
 from unlabeled.methods.uda import UDA
 from unlabeled.methods.vat import VAT, divergence
-from unlabeled.objectives import known_cross_entropy
+from unlabeled.objectives import labeled_cross_entropy
 from unlabeled.studies.lab import Lab
 from unlabeled.studies.run import run_study
 from unlabeled.training.train import reopen
@@ -251,10 +251,10 @@ def test_only_known_labels_matter(cls):
 def test_rows_without_a_label_give_no_gradient():
     logits = torch.randn(6, K, dtype=torch.float64, requires_grad=True)
     y = torch.tensor([0, -1, 2, -1, -1, 1])
-    known_cross_entropy(logits, y).backward()
+    labeled_cross_entropy(logits, y).backward()
     assert (logits.grad.any(1) == (y >= 0)).all()
-    assert torch.autograd.gradcheck(lambda z: known_cross_entropy(z, y), logits)
-    assert known_cross_entropy(logits, torch.full((6,), -1)).item() == 0
+    assert torch.autograd.gradcheck(lambda z: labeled_cross_entropy(z, y), logits)
+    assert labeled_cross_entropy(logits, torch.full((6,), -1)).item() == 0
     bad = torch.tensor([1.0, math.nan, 3.0])
     assert parallel.mean_of(bad, torch.tensor([True, False, True])).item() == 2
 

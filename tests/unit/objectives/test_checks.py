@@ -14,7 +14,7 @@ from unlabeled.cli.main import main
 from unlabeled.core import check_options
 from unlabeled.errors import UserError
 from unlabeled.objectives.checks import _rows
-from unlabeled.objectives.named import labeled_loss
+from unlabeled.objectives.named import loss_by_name
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.prepare import RECIPE_FIELDS
 from unlabeled.training.train import train
@@ -141,7 +141,11 @@ def test_numbers_out_of_range_are_refused(name):
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("triplet", "mining"), ("predictive", "among"), ("predictive_hinge", "among")],
+    [
+        ("triplet", "mining"),
+        ("predictive_info_nce", "negatives"),
+        ("predictive_hinge", "negatives"),
+    ],
 )
 def test_a_choice_that_is_not_there_is_refused(name, key):
     """Catches a misspelled choice that silently means another."""
@@ -161,7 +165,7 @@ def test_a_learned_number_is_one_number(name):
 @pytest.mark.parametrize("name", ["n_pair", "contrastive"])
 def test_labeled_rows_need_as_many_labels(name):
     """Catches pairs drawn from the first rows only, the others dropped."""
-    refused(labeled_loss, {"name": name, "z": torch.rand(8, 3), "y": torch.zeros(4).long()}, "(4,)")
+    refused(loss_by_name, {"name": name, "z": torch.rand(8, 3), "y": torch.zeros(4).long()}, "(4,)")
 
 
 class Waits(TorchDispatchMode):

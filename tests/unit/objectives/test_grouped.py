@@ -10,7 +10,7 @@ import torch
 from torch.autograd import gradcheck
 
 from unlabeled import objectives as ob
-from unlabeled.objectives.similarity import log_sums, path, using
+from unlabeled.objectives.similarity import backend, log_sums, use_backend
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3])  # 2 and 3 are alone: they have no positive
 TARGETS = torch.tensor([[2, 5], [4, 4], [0, 5], [3, 3], [1, 1], [0, 2], [6, 6]])
@@ -318,7 +318,7 @@ LIMITS = {
 def test_a_grouped_objective_is_finite_at_its_limits(name, limit, way):
     z, y = LIMITS[limit]
     z = z.clone().requires_grad_()
-    with using(way):
+    with use_backend(way):
         loss = ANY_LABELS[name](z, y)
         (slope,) = torch.autograd.grad(loss, z)
     assert loss.isfinite()
@@ -331,7 +331,7 @@ def test_a_grouped_objective_is_finite_at_its_limits(name, limit, way):
 def test_a_paired_objective_is_finite_at_its_limits(name, limit, way):
     a = LIMITS[limit][0].clone().requires_grad_()
     b = LIMITS[limit][0].clone().requires_grad_()
-    with using(way):
+    with use_backend(way):
         loss = PAIRED[name][0](a, b)
         slopes = torch.autograd.grad(loss, (a, b))
     assert loss.isfinite()
@@ -362,7 +362,7 @@ def test_tiles_equal_the_matrix(which, n, monkeypatch):
         found = []
         for way in ("dense", "tiled"):
             u, v = (x.clone().requires_grad_() for x in (a, b))
-            with using(way):
+            with use_backend(way):
                 sums = log_sums(u, None if b_given is None else v, which, y)
             keep = sums > -1e29
             loss = (weights * sums)[keep].sum()
@@ -375,7 +375,7 @@ def test_tiles_equal_the_matrix(which, n, monkeypatch):
 def test_tiles_have_the_gradient_of_finite_differences(monkeypatch):
     monkeypatch.setattr("unlabeled.objectives.similarity.TILE", 20)
     a, b = (v.requires_grad_() for v in rows())
-    with using("tiled"):
+    with use_backend("tiled"):
         assert gradcheck(lambda a: log_sums(a, None, "others"), a)
         assert gradcheck(lambda a, b: log_sums(a, b), (a, b))
         assert gradcheck(lambda a, b: ob.nt_xent(a, b, 0.3), (a, b))
@@ -385,11 +385,11 @@ def test_tiles_have_the_gradient_of_finite_differences(monkeypatch):
 
 
 def test_the_size_chooses_the_path():
-    assert path(512, 512) == "dense"
-    assert path(16384, 16384) == "tiled"
-    with using("tiled"):
-        assert path(2, 2) == "tiled"
-    assert path(2, 2) == "dense"
+    assert backend(512, 512) == "dense"
+    assert backend(16384, 16384) == "tiled"
+    with use_backend("tiled"):
+        assert backend(2, 2) == "tiled"
+    assert backend(2, 2) == "dense"
 
 
 def test_a_large_batch_holds_no_matrix():
@@ -507,10 +507,10 @@ def test_fused_kernels_equal_the_matrix():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_takes_the_fused_path():
-    assert path(16384, 16384, "cuda") == "triton"
+    assert backend(16384, 16384, "cuda") == "triton"
     a, b = (v.cuda().requires_grad_() for v in rows(4096, 32, dtype=torch.float32))
     fused = torch.autograd.grad(ob.nt_xent(a, b, 0.2), (a, b))
-    with using("tiled"):
+    with use_backend("tiled"):
         tiled = torch.autograd.grad(ob.nt_xent(a, b, 0.2), (a, b))
     for one, other in zip(fused, tiled, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-7)

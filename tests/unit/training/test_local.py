@@ -16,7 +16,12 @@ from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
 from unlabeled.methods.clapp import CLAPP, hinge
 from unlabeled.methods.simclr import SimCLR
-from unlabeled.objectives.local_rule import Step, dendrites, learn_from_reward, rewarded
+from unlabeled.objectives.local_rule import (
+    PredictionStep,
+    apical_signals,
+    learn_from_reward,
+    predict_class,
+)
 from unlabeled.training.local import Local, above, alone, kept_bytes
 
 
@@ -59,10 +64,10 @@ def test_the_rule_holds_for_both_signs(sign):
     z = torch.randn(4, 5, 4, 3, dtype=torch.float64, generator=g).abs().requires_grad_()
     weight = -sign * torch.eye(5, dtype=torch.float64) * 5  # u far below 0, or far above
     weight.requires_grad_()
-    steps = [Step(2, weight, 1)]
+    steps = [PredictionStep(2, weight, 1)]
     loss = hinge(z, steps)
     dz, dw = torch.autograd.grad(loss, (z, weight))
-    value, heard, (change,) = dendrites(z.detach(), [Step(2, weight.detach(), 1)])
+    value, heard, (change,) = apical_signals(z.detach(), [PredictionStep(2, weight.detach(), 1)])
     assert value.item() == pytest.approx(loss.item())
     for wanted, found in ((-dz, heard), (-dw, change)):
         assert wanted.norm() > 0
@@ -83,7 +88,7 @@ def test_the_hinge_is_the_papers_by_a_naive_loop():
                 for y, image in ((1, n), (-1, (n + shift) % 3)):
                     u = z[image, :, r + k, s] @ w @ c
                     costs.append(max(0.0, 1 - y * u.item()))
-    assert hinge(z, [Step(k, w, shift)]).item() == pytest.approx(np.mean(costs), rel=1e-5)
+    assert hinge(z, [PredictionStep(k, w, shift)]).item() == pytest.approx(np.mean(costs), rel=1e-5)
 
 
 def test_the_negative_is_never_the_image_itself():
@@ -258,7 +263,7 @@ def test_a_read_out_learns_from_reward():
     y = rng.integers(0, 4, 1500)
     z = rng.normal(size=(4, 12))[y] * 1.5 + rng.normal(size=(1500, 12))
     weight = learn_from_reward(z[:1000], y[:1000])
-    right = (rewarded(z[1000:], weight) == y[1000:]).mean()
+    right = (predict_class(z[1000:], weight) == y[1000:]).mean()
     assert right > 0.9
     shuffled = learn_from_reward(z[:1000], rng.permutation(y[:1000]))
-    assert (rewarded(z[1000:], shuffled) == y[1000:]).mean() < 0.5
+    assert (predict_class(z[1000:], shuffled) == y[1000:]).mean() < 0.5

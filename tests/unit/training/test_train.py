@@ -341,11 +341,11 @@ def test_rows_of_a_program_keep_their_order(trained, tmp_path):
 
 
 def test_nothing_learned_is_left_of_any_weight():
-    from unlabeled.encoders.base import forget
+    from unlabeled.encoders.base import reinitialize
 
     encoder = nn.TransformerEncoderLayer(8, 2, 16)
     for weight in encoder.parameters():
         nn.init.normal_(weight)
-    fresh = forget(encoder)
+    fresh = reinitialize(encoder)
     for (name, a), b in zip(encoder.named_parameters(), fresh.parameters(), strict=True):
         assert not torch.equal(a, b), name

@@ -58,7 +58,9 @@ def load(place: str | None = None) -> Splits:
         part(order[:cut], heard, 1),
         target="digit",
         classes=[str(d) for d in range(10)],
-        augment=RandomAffine(rotation=15.0, translation=0.1, scale=(0.9, 1.1), mode="bilinear"),
+        augment=RandomAffine(
+            degrees=15.0, translate=0.1, scale=(0.9, 1.1), interpolation="bilinear"
+        ),
         augment_labeled=RandomCrop(1),
     )
 

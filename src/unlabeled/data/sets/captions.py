@@ -52,7 +52,7 @@ def load(place: str | None = None, images: int = 20_000) -> Splits:
         captioned(whole.test),
         target="caption",
         classes=words(),
-        augment=RandomAffine(mode="bilinear"),
+        augment=RandomAffine(interpolation="bilinear"),
         augment_labeled=Compose([]),  # a caption tells the size and the place
     )
 

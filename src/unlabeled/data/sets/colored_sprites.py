@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unlabeled.augmentations import RandomHorizontalFlip
-from unlabeled.augmentations.color import rgb
+from unlabeled.augmentations.color import lab_to_rgb
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets.dsprites import SHAPES
 from unlabeled.data.sets.moving_sprites import FRAMES, glide, velocities
@@ -62,7 +62,7 @@ def _colors(rng: np.random.Generator, clips: int) -> np.ndarray:
     hue, chroma = rng.uniform(0, 2 * np.pi, (clips, 3)), rng.uniform(15, 45, (clips, 3))
     colors = np.stack([light, chroma * np.cos(hue), chroma * np.sin(hue)], 2)
     flat = torch.from_numpy(colors).float().view(-1, 3, 1, 1)
-    return rgb(flat).numpy().reshape(clips, 3, 3)
+    return lab_to_rgb(flat).numpy().reshape(clips, 3, 3)
 
 
 def load(place: str | None = None, clips: int = 500) -> Splits:

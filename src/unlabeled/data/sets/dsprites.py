@@ -121,7 +121,7 @@ def load(place: str | None = None, images: int = 20_000) -> Splits:
         target="shape",
         classes=list(SHAPES),
         augment=RandomAffine(),
-        augment_labeled=RandomAffine(rotation=20.0, translation=0.05, scale=(0.9, 1.1)),
+        augment_labeled=RandomAffine(degrees=20.0, translate=0.05, scale=(0.9, 1.1)),
         numbers={"scale": None, "orientation": 39.0, "x": None, "y": None},
     )
 

@@ -62,7 +62,7 @@ def load(place: str | None = None) -> Splits:
         part(plain & test),
         target="group",
         classes=groups,
-        augment=Compose([RandomAffine(mode="bilinear"), ColorJitter(p=0.5)]),
+        augment=Compose([RandomAffine(interpolation="bilinear"), ColorJitter(p=0.5)]),
     )
     return with_captions(splits, captions, LENGTH, VOCABULARY)
 

@@ -89,7 +89,9 @@ def load(place: str | None = None, size: int | None = None) -> Splits:
         samples.take(rows[cut:]),
         target="character",
         classes=drawings.characters,
-        augment=RandomAffine(rotation=15.0, translation=0.1, scale=(0.8, 1.2), mode="bilinear"),
+        augment=RandomAffine(
+            degrees=15.0, translate=0.1, scale=(0.8, 1.2), interpolation="bilinear"
+        ),
         augment_labeled=RandomCrop(max(1, size // 14)),
     )
 

@@ -1,0 +1,107 @@
+"""Objectives of predictive coding: which candidate stood at this position of this sequence?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from unlabeled.errors import UserError
+from unlabeled.objectives.checks import objective
+
+NegativeSource = Literal["same", "others", "both"]
+"""Where negatives come from: other positions of the same sequence, the same position of other
+sequences, or both. The positive is never among them."""
+
+
+@objective()
+def predictive_info_nce(
+    a: Float[Tensor, "n t d"], b: Float[Tensor, "n t d"], negatives: NegativeSource = "both"
+) -> Float[Tensor, ""]:
+    """InfoNCE of contrastive predictive coding (CPC).
+
+    −log( exp(a·b₊) / Σ exp(a·b) ), the mean over positions. The sum runs over the candidates b of
+    one prediction a: its positive, once, and the negatives.
+
+    Args:
+        a: (n, t, d) predictions W c, for t positions of n sequences.
+        b: (n, t, d) the latents at those positions.
+        negatives: where negatives come from.
+
+    Returns:
+        a scalar ≥ 0; the logarithm of the number of candidates if all are equal.
+
+    Raises:
+        UserError: there are no negatives.
+
+    Source: van den Oord, Li, Vinyals 2018, eq. 4.
+    """
+    n, t, _ = a.shape
+    _require_negatives(n, t, negatives)
+    logits = torch.einsum("ntd,nsd->nts", a, b)  # (n, t, t), positives on the diagonal
+    if negatives != "same":
+        others = torch.einsum("ntd,mtd->ntm", a, b)  # (n, t, n)
+        itself = torch.eye(n, dtype=torch.bool, device=a.device)[:, None]
+        others = others.masked_fill(itself, -torch.inf)
+        positive = logits.diagonal(dim1=1, dim2=2)[:, :, None]
+        logits = torch.cat([positive if negatives == "others" else logits, others], 2)
+    target = torch.arange(t, device=a.device) if negatives != "others" else a.new_zeros(t).long()
+    return F.cross_entropy(logits.flatten(0, 1), target.repeat(n))
+
+
+@objective()
+def predictive_hinge(
+    a: Float[Tensor, "n t d"], b: Float[Tensor, "n t d"], negatives: NegativeSource = "both"
+) -> Float[Tensor, ""]:
+    """Hinge loss of CLAPP with one negative for each positive.
+
+    max(0, 1 − y·u), u = a·b, for the positive (y = 1) and a negative (y = −1), averaged over both
+    signs in every step, as in the paper's CLAPP-s. The authors' code draws the negative's sequence
+    among all, its own included; here it never is the positive. With "both", half of the negatives
+    are of each kind.
+
+    Args:
+        a: (n, t, d) predictions W c, for t positions of n sequences.
+        b: (n, t, d) the latents at those positions.
+        negatives: where the negative comes from.
+
+    Returns:
+        a scalar ≥ 0, the mean over positions and signs.
+
+    Raises:
+        UserError: there are no negatives.
+
+    Source: Illing, Ventura, Bellec, Gerstner 2021, eq. 3.
+    """
+    positive = (1 - (a * b).sum(2)).relu()
+    negative = (1 + (a * draw_negatives(b, negatives)).sum(2)).relu()
+    return (positive.mean() + negative.mean()) / 2
+
+
+def draw_negatives(b: Float[Tensor, "n t d"], source: NegativeSource) -> Float[Tensor, "n t d"]:
+    """Draw one negative for each position, of the same sequence or of another one.
+
+    Raises:
+        UserError: there are no negatives.
+    """
+    n, t, _ = b.shape
+    _require_negatives(n, t, source)
+    later = b.roll(-int(torch.randint(1, t, ())), 1) if t > 1 else b
+    other = b.roll(-int(torch.randint(1, n, ())), 0) if n > 1 else b
+    if source == "others" or t == 1:
+        return other
+    if source == "same" or n == 1:
+        return later
+    return torch.where(torch.rand(n, t, 1, device=b.device) < 0.5, later, other)
+
+
+def _require_negatives(n: int, t: int, source: NegativeSource) -> None:
+    """Raise UserError where a positive would be its own negative."""
+    if (n == 1 or source == "same") and (t == 1 or source == "others"):
+        raise UserError(
+            f"{n} sequences of {t} positions have no negatives among {source}; use a --batch-size "
+            "of at least 2, longer sequences, or other --negatives"
+        )
