@@ -29,7 +29,7 @@ def resample(
             a pixel is its center, as in `torch.nn.functional.affine_grid(align_corners=False)`.
         mode: nearest keeps binary images binary and is several times faster.
 
-    On a processor it runs in C++ where that could be built; `kernel.which()` says so. Nearest takes
+    On a processor it runs in C++ where that could be built; `kernel.implementation()` says so. Nearest takes
     the same pixels either way, bilinear agrees to 1e-5.
     """
     readable = x.dtype in (torch.float32, torch.uint8) and x.device.type == "cpu"
