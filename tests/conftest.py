@@ -5,6 +5,7 @@ import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start as well
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,15 @@ from jaxtyping import install_import_hook
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 
-# Every jaxtyping annotation of these modules is enforced while testing.
+# Every jaxtyping annotation is enforced while testing, in the modules that have some.
+SOURCE = Path(find_spec("unlabeled").origin).parent
 install_import_hook(
-    ["unlabeled.objectives", "unlabeled.augmentations", "unlabeled.evaluation"], "beartype.beartype"
+    [
+        ".".join(("unlabeled", *path.relative_to(SOURCE).with_suffix("").parts))
+        for path in SOURCE.rglob("*.py")
+        if "from jaxtyping" in path.read_text(encoding="utf-8")
+    ],
+    "beartype.beartype",
 )
 
 
