@@ -32,8 +32,9 @@ class Batch(NamedTuple):
 
     x: Tensor  #: (B, C, H, W) float in [0, 1]
     index: Tensor  # type: ignore[assignment]  #: (B,) int64, the row of each image in the data set
-    y: Tensor | None = None
-    """(B,) int64, −1 unknown; None unless the method is supervised. Of pairs the partner, (B, …)"""
+    y: Tensor | None = None  #: (B,) int64, −1 unknown; None unless the method is supervised
+    partners: Tensor | None = None
+    """Partners of each sample, (B, K, …); None unless the method learns from pairs."""
 
 
 def constant(value: float) -> Schedule:
@@ -202,7 +203,7 @@ class Method(nn.Module):
     """Frames from one of them to the next, at most; how many is drawn for each clip."""
     modality: ClassVar[tuple[type[Modality], ...]] = (Images, Audio)
     """What it can learn from. Frames of a video and the first of each pair count as images, where
-    they are some. A method of pairs receives the partners as `batch.y`."""
+    they are some. A method of pairs receives `batch.partners`."""
     min_sentences: ClassVar[int] = 1
     """Number of consecutive sentences that a text must have at least."""
     needs_color: ClassVar[bool] = False

@@ -7,7 +7,7 @@ Every data set declares one of these types, every method and encoder the types t
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 DTYPES = ("mask", "uint8", "uint16", "float32")
 
@@ -137,6 +137,27 @@ class Pairs:
 EncoderInput = Images | Audio | Text
 """What an encoder can receive; `modality.encoder_input` of each modality is one of these."""
 Modality = Images | Audio | Text | Video | Pairs
+
+T = TypeVar("T")
+
+
+def find_part(modality: Modality, kind: type[T]) -> T | None:
+    """The part of a modality that is of a kind: itself, or the first or second of pairs."""
+    parts = (modality.first, modality.second) if isinstance(modality, Pairs) else (modality,)
+    return next((part for part in parts if isinstance(part, kind)), None)
+
+
+def require_part(modality: Modality, kind: type[T]) -> T:
+    """The part of a modality that is of a kind, as `find_part` returns it.
+
+    Raises:
+        TypeError: it has none.
+    """
+    part = find_part(modality, kind)
+    if part is None:
+        raise TypeError(f"{type(modality).__name__} has no {kind.__name__}")
+    return part
+
 
 KINDS: dict[str, type[EncoderInput]] = {"images": Images, "audio": Audio, "text": Text}
 

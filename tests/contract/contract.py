@@ -73,10 +73,11 @@ def batch_of(method: Method, n: int = 12) -> Batch:
         )
     x = (torch.rand(n, 3 if method.needs_color else 1, 32, 32, generator=g) > 0.7).float()
     y = labels(method, n) if method.supervised else None
+    partners = None
     if method.modality == (Pairs,):
-        y = torch.randint(5, TOKENS, (n, 2, 8), generator=g)
-        y[1::4], x[3] = y[0, 0], x[10]  # equal captions, and images, in several processes
-    return Batch(x, index, y)
+        partners = torch.randint(5, TOKENS, (n, 2, 8), generator=g)
+        partners[1::4], x[3] = partners[0, 0], x[10]  # equal ones in several processes
+    return Batch(x, index, y, partners)
 
 
 def labels(method: Method, n: int) -> Tensor:

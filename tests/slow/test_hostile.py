@@ -21,8 +21,10 @@ from unlabeled.runs import safety
 from unlabeled.utils.files import write_json
 
 CHANNELS, SIZE = 1, (16, 16)
-GOOD = {"encoder": "small", "args": {"width": 2}, "channels": 1, "size": [16, 16]}
-GOOD |= {"range": [0.0, 1.0], "dim": 16}
+GOOD = {"encoder": "small", "args": {"width": 2}, "dim": 16}
+IMAGES = {"kind": "images", "channels": 1, "size": [16, 16]}
+IMAGES |= {"value_range": [0.0, 1.0], "dtype": "uint8"}
+GOOD |= {"modality": IMAGES}
 
 
 @pytest.fixture
@@ -147,10 +149,10 @@ def test_data_that_is_a_program_is_not_run(folder):
         {"args": {"channels": 1}},
         {"encoder": "pca", "args": {"dim": 1 << 20}},
         {"encoder": "resnet50", "args": {"width": 1e6}},
-        {"encoder": "lenet", "args": {}, "size": [4096, 4096]},
-        {"size": [10**7, 10**7]},
-        {"size": [65536, 65536]},
-        {"channels": 10**9},
+        {"encoder": "lenet", "args": {}, "modality": IMAGES | {"size": [4096, 4096]}},
+        {"modality": IMAGES | {"size": [10**7, 10**7]}},
+        {"modality": IMAGES | {"size": [65536, 65536]}},
+        {"modality": IMAGES | {"channels": 10**9}},
         {"dim": 17},
     ],
 )
@@ -171,11 +173,30 @@ def test_huge_networks_of_others_are_refused_too(args, folder):
 WRONG = {
     "encoder": [None, 3, "", [], {}, "x" * 10_000],
     "args": [None, [], "width"],
-    "channels": [None, 0, -1, 1.0, True, "1", [1]],
-    "size": [None, 16, [16], [16, 16, 16], ["16", 16], [16.0, 16], [0, 16], [True, 16], {}],
-    "range": [None, [0], [1, 0], ["0", 1], [0, None], [0, True], 1, [0, 10**400], {}],
+    "modality": [None, [], "images", {}, {"kind": "text"}, {"kind": []}, IMAGES | {"depth": 1}],
     "dim": [None, 0, "16", 16.0, 1 << 60],
 }
+
+
+WRONG_IMAGES = {
+    "kind": [None, 3, "sound", [], {}],
+    "channels": [None, 0, -1, 1.0, True, "1", [1]],
+    "size": [None, 16, [16], [16, 16, 16], ["16", 16], [16.0, 16], [0, 16], [True, 16], {}],
+    "value_range": [None, [0], [1, 0], ["0", 1], [0, None], [0, True], 1, [0, 10**400], {}],
+    "dtype": [None, 8, "int8", [], {}],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(k, v) for k, wrong in WRONG_IMAGES.items() for v in wrong]
+)
+def test_wrong_modalities_are_refused(field, value, folder):
+    images = IMAGES | {field: value}
+    with pytest.raises(UserError, match=field):
+        safety.check_inputs(GOOD | {"modality": images})
+    change(folder, modality=images)
+    with pytest.raises(UserError):
+        ul.load(folder)
 
 
 @pytest.mark.parametrize(("field", "value"), [(k, v) for k, wrong in WRONG.items() for v in wrong])
@@ -298,7 +319,12 @@ def test_every_encoder_passes_the_check():
     for name in registry.listing("encoders"):
         encoder = build(name, 1, (32, 32))
         shapes = {k: tuple(v.shape) for k, v in encoder.state_dict().items()}
-        inputs = GOOD | {"encoder": name, "args": {}, "size": [32, 32], "dim": encoder.dim}
+        inputs = GOOD | {
+            "encoder": name,
+            "args": {},
+            "modality": IMAGES | {"size": [32, 32]},
+            "dim": encoder.dim,
+        }
         again = safety.build_checked(safety.check_inputs(inputs), shapes)
         assert type(again) is type(encoder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlabeled.cli.parsing import add_run_arguments, make_parser, parse_args
+from unlabeled.modality import Text
 
 
 def export_command(argv: list[str]) -> int:
@@ -25,6 +26,6 @@ def export_command(argv: list[str]) -> int:
     run = load(args.run, args.encoder)
     out = export(run, args.to, Path(args.out) if args.out else None)
     print(out)
-    if run.tokenizer:
+    if isinstance(run.modality, Text):
         print(f"{tokenizer_beside(out)}: the tokenizer")
     return 0

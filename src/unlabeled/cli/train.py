@@ -17,6 +17,7 @@ from unlabeled.cli.parsing import (
     parse_args,
     parse_with,
 )
+from unlabeled.modality import Images
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -57,7 +58,7 @@ def _print_next(run: Run, data: str) -> None:
     explore = f"explore {folder} {data}", "draw a map of the data"
     lines = [
         (f"evaluate {folder}", "measure its quality: a table and a report page"),
-        *([explore] if run.of_images else []),
+        *([explore] if isinstance(run.modality, Images) else []),
         (f"embed {folder} {data} --out features.npz", "compute features"),
         (f"export {folder} --to onnx", "use it in other programs"),
     ]

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unlabeled import parallel
 from unlabeled.core import Batch, Method
-from unlabeled.data.dataset import PARTNER, Samples, Splits
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Pairs
 
@@ -26,6 +26,7 @@ def loader(
     target: str | None = None,
     steps_done: tuple[int, int] = (0, 0),
     *,
+    partners: bool = False,
     samples_per_class: int = 1,
     clip_length: int = 1,
     max_frame_stride: int = 1,
@@ -40,6 +41,7 @@ def loader(
         seed: of the order.
         target: the factor that gives labels; none without it.
         steps_done: epoch, and steps of it to leave out.
+        partners: whether batches have the partners of the samples.
         samples_per_class: so many images of a class stand in a batch together.
         clip_length: so many frames of a shot stand in a batch together, in their order.
         max_frame_stride: frames from one of them to the next, at most.
@@ -72,7 +74,7 @@ def loader(
     else:
         plan = shuffled(len(samples), batch_size)
     return DataLoader(
-        _Rows(samples, target),
+        _Rows(samples, target, partners),
         batch_size // processes,
         sampler=Order(plan, seed, steps_done, processes),
         collate_fn=_as_is,  # type: ignore[arg-type]
@@ -81,11 +83,35 @@ def loader(
     )
 
 
-def labels_of(method: Method, splits: Splits) -> str | None:
-    """The factor that becomes `batch.y`: labels where they are learned from, or partners."""
-    if Pairs in method.modality:
-        return PARTNER
+def label_factor(method: Method, splits: Splits) -> str | None:
+    """The factor that becomes `batch.y`, where the method learns from labels."""
     return splits.target if method.supervised else None
+
+
+def needs_partners(method: Method) -> bool:
+    """Whether the method learns from pairs."""
+    return Pairs in method.modality
+
+
+def make_batch(
+    samples: Samples, rows: np.ndarray, target: str | None = None, partners: bool = False
+) -> Batch:
+    """The samples of those rows as a batch, as they are stored.
+
+    Args:
+        samples: the samples.
+        rows: of the samples, (B,).
+        target: the factor that gives labels; none without it.
+        partners: whether the batch has the partners of the samples.
+    """
+    return Batch(
+        torch.from_numpy(samples.x[rows]),
+        torch.from_numpy(rows),
+        None if target is None else torch.from_numpy(samples.factors[target][rows]),
+        torch.from_numpy(samples.partners[rows])
+        if partners and samples.partners is not None
+        else None,
+    )
 
 
 def shuffled(n: int, batch_size: int) -> Plan:
@@ -236,17 +262,14 @@ class Order(Sampler):
 class _Rows(Dataset):
     """Whole batches of rows at once."""
 
-    def __init__(self, samples: Samples, target: str | None) -> None:
-        self.x = samples.x
-        self.y = None if target is None else samples.factors[target]
+    def __init__(self, samples: Samples, target: str | None, partners: bool) -> None:
+        self.samples, self.target, self.partners = samples, target, partners
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.samples)
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        index = np.asarray(rows)
-        y = None if self.y is None else torch.from_numpy(self.y[index])
-        return Batch(torch.from_numpy(self.x[index]), torch.from_numpy(index), y)
+        return make_batch(self.samples, np.asarray(rows), self.target, self.partners)
 
 
 def _as_is(batch: Batch) -> Batch:

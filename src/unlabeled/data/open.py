@@ -9,13 +9,16 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 from unlabeled import registry
-from unlabeled.data.dataset import PARTNER, LazyImages, Samples, Splits, rate_of, resize, whole
-from unlabeled.data.readers import arrays, audio, bpe, corpus, images, sentences, text, video
+from unlabeled.data.dataset import LazyImages, Samples, Splits, all_samples, resize
+from unlabeled.data.readers import arrays, audio, corpus, images, sentences, text, video
 from unlabeled.data.sets import books
 from unlabeled.data.split import TEST_SHARE, code_names, keep_labeled, say_unknown, split
+from unlabeled.data.targets import Classes
 from unlabeled.errors import UserError, notice, suggest
+from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text, Video
 
 
 def open_data(
@@ -23,13 +26,13 @@ def open_data(
     channels: int | None = None,
     size: tuple[int, int] | None = None,
     *,
+    like: EncoderInput | None = None,
     labels_from: Any = None,
     workers: int | None = None,
-    stored: str | None = None,
     test: Any = None,
     value_range: tuple[float, float] | None = None,
 ) -> Splits:
-    """Any kind of data as a data set.
+    """Open any kind of data as a data set.
 
     Args:
         data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of images, of tar
@@ -37,40 +40,48 @@ def open_data(
             `./file.py` with a function `load`, an array or tensor of images or of clips
             (N, T, C, H, W), a pair (images, labels), a `Sound`, a torch Dataset, or a finished
             `Splits`.
-        channels: that the images must have.
-        size: height and width that they must have; others are resized.
-        labels_from: where labels of images in files are; nothing is taken for a label unasked.
+        channels: number of channels that images must have.
+        size: height and width that images must have; others are resized.
+        like: what an encoder receives, such as `run.modality`; the data is converted to that.
+        labels_from: where labels of images in files are; nothing is used as a label unasked.
             "folders", a `.csv` or `.tsv` (`labels.csv:breed` chooses a column), an array or `.npy`,
             or the column of a table.
-        workers: processes that decode files; as many as there are cores unless given.
-        stored: what numbers the encoder learned from, as `arrays.conversion` takes it.
-        value_range: black and white of images that are not uint8: the encoder's, or the user's.
-        test: other data to test on; then all of `data` that has no official split is learned from.
+        workers: number of processes that decode files; one for each core unless given.
+        test: other data to test on; then all of `data` that has no official split is for training.
+        value_range: black and white of images that are not uint8.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
     """
     name = name_of(data)
     data = _loaded(data)
-    splits = _named(data)
-    if splits is None:
+    if isinstance(like, Text):
+        splits = reopen_texts(data, like)
+        return splits if test is None else with_test(splits, test)
+    if named := _named(data):
+        splits = named
+        if value_range is not None:
+            raise UserError(f"{splits.name} has its own range of values; omit --value-range")
+        if labels_from is not None:
+            raise UserError(f"{splits.name} has its own labels; omit --labels-from")
+    else:
         share = TEST_SHARE if test is None else 0.0
-        samples = _read(data, channels, size, labels_from, workers, stored, value_range)
-        given = value_range if stored is None and samples.x.dtype != np.uint8 else None
-        splits = split(samples, name, share, given)
+        samples = _read(data, channels, size, like, labels_from, workers, value_range)
+        is_given = value_range is not None and samples.x.dtype != np.uint8
+        if isinstance(like, Images) and samples.x.dtype != np.uint8:
+            value_range, is_given = like.value_range, True
+        splits = split(samples, name, share, value_range if is_given else None)
         splits.labels_from = labels_from
-    elif value_range is not None and stored is None:
-        raise UserError(f"{splits.name} has its own range of values; omit --value-range")
-    elif labels_from is not None:
-        raise UserError(f"{splits.name} has its own labels; leave labels_from away")
-    parts = (splits.train, splits.test, splits.validation)
-    train, held, apart = (_fit(part, splits.name, channels, size) for part in parts)
-    splits = replace(splits, train=train, test=held, validation=apart)
+    train, held_out, validation = (
+        _fit(part, splits.name, channels, size, like)
+        for part in (splits.train, splits.test, splits.validation)
+    )
+    splits = replace(splits, train=train, test=held_out, validation=validation)
     return splits if test is None else with_test(splits, test, labels_from, workers)
 
 
 def name_of(data: Any) -> str:
-    """What data is called: as the user gives it, or "array"."""
+    """Name of data: as the user gives it, or "array"."""
     if not isinstance(data, str | Path):
         return "array"
     is_set = str(data).partition(":")[0] in registry.listing("datasets")
@@ -82,54 +93,45 @@ def with_test(
 ) -> Splits:
     """A data set with other data as its test part.
 
-    That is opened as the data set is: with its channels, size, kind of numbers, tokens and classes,
-    by name. Of data that has an official split, only the test part is taken, and of the data set
-    only the training part.
+    The other data is opened like the data set: with its channels, size, kind of numbers, tokens and
+    classes, by name. Of data that has an official split, only the test part is taken, and of the
+    data set only the training part.
 
     Args:
-        splits: what is learned from.
+        splits: the data set to learn from.
         test: any kind of data.
         labels_from: where labels of files are; labels in arrays belong to the training data alone.
-        workers: processes that decode files.
+        workers: number of processes that decode files.
 
     Raises:
         UserError: it does not fit, or has no labels where the training data has some.
     """
     name, data = name_of(test), _loaded(test)
-    if splits.tokenizer:
-        if PARTNER in splits.train.factors:
-            raise UserError(
-                f"{splits.name} has captions, so it cannot be tested on {name}; omit it"
-            )
-        other = reopen_texts(data, splits.tokenizer, splits.size)
-        part = whole(other)
+    noun, like = splits.modality.noun, splits.modality.encoder_input
+    if isinstance(splits.modality, Pairs):
+        raise UserError(f"{splits.name} holds pairs, so it cannot be tested on {name}; omit --test")
+    if isinstance(like, Text):
+        other = reopen_texts(data, like)
+        part = all_samples(other)
     else:
         own = labels_from if isinstance(labels_from, str | Path) else None
         own = None if str(own).endswith(".npy") else own
         other = _named(data) or split(
-            _read(data, splits.channels, splits.size, own, workers, splits.stored, splits.range),
-            name,
-            share=0,
+            _read(data, like.channels, like.size, like, own, workers), name, share=0
         )
-        part = _fit(
-            other.test if len(other.test) else other.train, name, splits.channels, splits.size
-        )
-    if rate_of(part.stored) != splits.rate:
-        raise UserError(f"{name} and {splits.name} are not both audio of one rate; give data alike")
+        part = _fit(other.test if len(other.test) else other.train, name, like=like)
     train, part = _with_classes(splits, part, other.target, name)
-    classes = train.classes.get(splits.target, []) if splits.target else []
-    apart = ", ".join(
+    set_aside = ", ".join(
         f"the {len(samples):,} for {use}"
         for use, samples in (("testing", splits.test), ("validation", splits.validation))
         if len(samples)
     )
     notice(
-        f"{len(train):,} {splits.noun} of {splits.name} are learned from, {len(part):,} of {name} "
-        "are tested on" + (f"; of {splits.name} {apart} are set aside" if apart else "")
+        f"{len(train):,} {noun} of {splits.name} are learned from, {len(part):,} of {name} "
+        "are tested on" + (f"; of {splits.name} {set_aside} are set aside" if set_aside else "")
     )
-    unseen = train.take(np.arange(0))
     return replace(
-        splits, train=train, test=part, classes=classes, validation=unseen, test_from=test
+        splits, train=train, test=part, validation=train.take(np.arange(0)), test_from=test
     )
 
 
@@ -141,10 +143,10 @@ def _with_classes(
     Where the other one has classes that are not known to the training part, they are added.
     """
     ours, theirs = splits.train, dict(part.factors)
-    classes = dict(part.classes)
+    names_of = {factor: part.class_names(factor) for factor in theirs}
     if splits.target and splits.target not in theirs and target:
         theirs[splits.target] = theirs.pop(target)
-        classes[splits.target] = classes.pop(target, [])
+        names_of[splits.target] = names_of.pop(target)
     if splits.target and splits.target not in theirs:
         raise UserError(
             f"{name} has no labels '{splits.target}', which {splits.name} has; give test data that "
@@ -153,30 +155,29 @@ def _with_classes(
     if lost := sorted(set(ours.factors) - set(theirs)):
         notice(f"{name} does not have {', '.join(lost)}, so that is left out")
     both = [factor for factor in ours.factors if factor in theirs]
-    known: dict[str, list[str]] = {}
+    targets = {factor: target for factor, target in ours.targets.items() if factor in both}
     codes: dict[str, np.ndarray] = {}
     for factor in both:
         y, y_test = ours.factors[factor], theirs[factor]
         codes[factor] = y_test
-        names, other = (list(own.get(factor) or []) for own in (ours.classes, classes))
+        names, other = ours.class_names(factor), names_of[factor]
         if not names and not other:
             continue
         names, other = names or code_names(y), other or code_names(y_test)
         if factor in ("shot", "clip"):  # equal names are other videos
             table = np.arange(len(other)) + len(names)
-            known[factor] = names + other
+            all_names = names + other
         else:
             present = {other[code] for code in np.unique(y_test[y_test >= 0])}
             added = [c for c in other if c in present and c not in names]
-            known[factor] = names + added
-            table = np.array([known[factor].index(c) if c in known[factor] else -1 for c in other])
+            all_names = names + added
+            table = np.array([all_names.index(c) if c in all_names else -1 for c in other])
             if added and factor == splits.target:
                 say_unknown(added, len(present), factor, name)
+        targets[factor] = Classes(tuple(all_names))
         codes[factor] = np.where(y_test >= 0, table[np.maximum(y_test, 0)], -1).astype(np.int64)
-    train = replace(
-        ours, factors={f: ours.factors[f] for f in both}, classes=dict(ours.classes) | known
-    )
-    part = Samples(part.x, codes, part.names, dict(known), part.stored)
+    train = replace(ours, factors={f: ours.factors[f] for f in both}, targets=targets)
+    part = replace(part, factors=codes, targets=dict(targets))
     return train, keep_labeled(part, splits.target, name)
 
 
@@ -184,19 +185,24 @@ def read_data(
     data: Any,
     channels: int | None = None,
     size: tuple[int, int] | None = None,
-    stored: str | None = None,
-    value_range: tuple[float, float] | None = None,
+    *,
+    like: EncoderInput | None = None,
 ) -> Samples:
-    """All images of any kind of data in their own order; of a named set, train before test.
+    """All samples of any kind of data in their order; of a named set, training before test.
 
-    `stored` and `value_range` are what the encoder learned from, as `arrays.conversion` takes it.
+    Args:
+        data: as for `open_data`.
+        channels: number of channels that images must have.
+        size: height and width that images must have; others are resized.
+        like: what an encoder receives, such as `run.modality`; the data is converted to that.
     """
     data = _loaded(data)
+    if isinstance(like, Text):
+        return all_samples(reopen_texts(data, like, tested=False))
     splits = _named(data)
     if splits is None:
-        samples = _read(data, channels, size, stored=stored, span=value_range)
-        return _fit(samples, "the data", channels, size)
-    return _fit(whole(splits), splits.name, channels, size)
+        return _fit(_read(data, channels, size, like), "the data", channels, size, like)
+    return _fit(all_samples(splits), splits.name, channels, size, like)
 
 
 def is_program(data: Any) -> bool:
@@ -232,14 +238,18 @@ def _read(
     data: Any,
     channels: int | None,
     size: tuple[int, int] | None,
+    like: Images | Audio | None = None,
     labels_from: Any = None,
     workers: int | None = None,
-    stored: str | None = None,
-    span: tuple[float, float] | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Samples:
-    rate, length = rate_of(stored), size[1] if size else None
-    if rate and not isinstance(data, str | Path | audio.Sound) and np.ndim(data) == 2:
-        data = audio.Sound(data, rate)
+    dtype, rate, length = None, None, size[1] if size else None
+    if isinstance(like, Images):
+        channels, size, dtype, value_range = like.channels, like.size, like.dtype, like.value_range
+    elif isinstance(like, Audio):
+        rate, length = like.sample_rate, like.length
+        if not isinstance(data, str | Path | audio.Sound) and np.ndim(data) in (2, 4):
+            data = audio.Sound(data.reshape(len(data), -1), rate)
     if isinstance(data, audio.Sound):
         return audio.from_memory(data, labels_from, length, rate)
     if not isinstance(data, str | Path):
@@ -247,7 +257,7 @@ def _read(
             return video.from_array(data)
         if labels_from is not None:
             data = data, labels_from
-        return arrays.from_memory(data, channels, stored, span)
+        return arrays.from_memory(data, channels, dtype, value_range)
     path = Path(data).expanduser()
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
@@ -255,14 +265,14 @@ def _read(
         return audio.read(path, length, rate, labels_from)
     if path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *images.TABLES)):
         samples = images.read(
-            path, channels, size, labels_from=labels_from, workers=workers, stored=stored
+            path, channels, size, labels_from=labels_from, workers=workers, dtype=dtype
         )
-        if (stored or span) and isinstance(samples.x, LazyImages):
-            convert, dtype = arrays.conversion(samples.x, stored, span)
-            samples.x = samples.x.converted(convert, dtype) if convert else samples.x
+        if (dtype or value_range) and isinstance(samples.x, LazyImages):
+            convert, to = arrays.conversion(samples.x, dtype, value_range)
+            samples.x = samples.x.converted(convert, to) if convert else samples.x
         return samples
     if path.suffix in (".npy", ".npz") and path.is_file():
-        return arrays.read(path, channels, labels_from, stored, span)
+        return arrays.read(path, channels, labels_from, dtype, value_range, rate)
     if re.match(r"\w+://", str(data)):
         raise UserError(f"'{data}' is on the network; download it first and give its folder")
     if path.is_file():
@@ -274,38 +284,76 @@ def _read(
 
 
 def _fit(
-    samples: Samples, name: str, channels: int | None, size: tuple[int, int] | None
+    samples: Samples,
+    name: str,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    like: Images | Audio | None = None,
 ) -> Samples:
-    """Check the channels, adapt the size."""
-    x = samples.x
+    """Check the kind and the channels, adapt the size."""
+    x, received = samples.x, samples.modality.encoder_input
+    if like is not None:
+        channels, size = like.channels, like.size
+        if type(received) is not type(like):
+            raise UserError(
+                f"{name} holds {samples.modality.noun}, but {like.noun} are needed; give those"
+            )
+        if isinstance(received, Audio) and received.sample_rate != like.sample_rate:  # type: ignore[union-attr]
+            raise UserError(
+                f"{name} has {received.sample_rate:,} samples per second, but "
+                f"{like.sample_rate:,} are needed; resample it"  # type: ignore[union-attr]
+            )
     if channels and x.shape[1] != channels:
         raise UserError(
-            f"{name} has images of {x.shape[1]} channels, but {channels} are needed; "
-            "convert them, or train an encoder on images like these"
+            f"{name} has {received.noun} of {x.shape[1]} channels, but {channels} are needed; "
+            "convert them, or train an encoder on data like this"
         )
-    if size and rate_of(samples.stored) and x.shape[3] != size[1]:
-        return replace(samples, x=audio.fitted(x[:], size[1]))
-    if size and x.shape[2:] != tuple(size):
-        return replace(samples, x=x.resized(size) if isinstance(x, LazyImages) else resize(x, size))
-    return samples
+    if size is None or x.shape[2:] == tuple(size):
+        return samples
+    if isinstance(received, Audio):
+        return replace(
+            samples,
+            x=audio.fitted(x[:], size[1]),
+            modality=replace(received, length=size[1]),
+        )
+    if isinstance(received, Text):
+        return samples
+    x = x.resized(size) if isinstance(x, LazyImages) else resize(x, size)
+    return replace(samples, x=x, modality=_resized(samples.modality, size))
 
 
-def reopen_texts(data: Any, tokenizer: str, size: tuple[int, int], tested: bool = True) -> Splits:
-    """Texts in another data set's tokens and shape: sentences where that has several rows.
+def _resized(modality: Any, size: tuple[int, int]) -> Any:
+    if isinstance(modality, Video):
+        return Video(replace(modality.frames, size=size))
+    if isinstance(modality, Pairs):
+        return Pairs(_resized(modality.first, size), modality.second)
+    return replace(modality, size=size)
+
+
+def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
+    """Texts in the tokens and the shape that an encoder receives.
 
     Args:
-        data: `text:PLACE`, `sentences:PLACE`, `books`, a place, texts in a list, or splits.
-        tokenizer: as JSON.
-        size: sentences, and tokens of each.
-        tested: whether a part is kept for testing; else the texts stay in their order.
+        data: `text:PLACE`, `sentences:PLACE`, `books`, a place, texts in a list, tokens in an
+            array, or splits.
+        like: what the encoder receives; sentences where that has several.
+        tested: whether a part is for testing; else the texts stay in their order.
 
     Raises:
         UserError: it is no text, or in other tokens.
     """
+    size = like.size
     if isinstance(data, Splits):
-        if data.tokenizer not in ("", tokenizer):
+        own = data.modality
+        if not isinstance(own, Text) or own.tokenizer not in ("", like.tokenizer):
             raise UserError(f"{data.name} is in other tokens than the run's; give the text itself")
         return data
+    if isinstance(data, np.ndarray | torch.Tensor):
+        x = np.asarray(data)
+        if x.dtype.kind not in "iu" or x.ndim != 4:
+            raise UserError(f"tokens are whole numbers (N, 1, S, L), not {x.dtype} {x.shape}")
+        none = x[:0]
+        return text.splits_of("tokens", (x, [""] * len(x)), (none, []), like)
     if isinstance(data, str | Path):
         name, _, place = str(data).partition(":")
         if isinstance(data, str) and name in ("books", "text", "sentences"):
@@ -314,10 +362,9 @@ def reopen_texts(data: Any, tokenizer: str, size: tuple[int, int], tested: bool 
             name, place = "", str(data)
         read_documents = books.documents if name == "books" else corpus.read
         documents = read_documents(place or None)
-        if size[0] == 1:
-            return text.in_pieces(documents, str(data), size[1], tokenizer=tokenizer, tested=tested)
-        return sentences.in_rows(documents, str(data), *size, tokenizer=tokenizer, tested=tested)
-    rows, none = text.read(list(data), tokenizer, size), np.zeros((0, 1, *size), np.uint16)
-    return text.splits_of(
-        "texts", (rows, [""] * len(rows)), (none, []), bpe.open_tokenizer(tokenizer)
-    )
+        name, tokenizer = str(data), like.tokenizer
+        if like.sentences == 1:
+            return text.in_pieces(documents, name, like.length, tokenizer=tokenizer, tested=tested)
+        return sentences.in_rows(documents, name, *size, tokenizer=tokenizer, tested=tested)
+    x = text.read(list(data), like.tokenizer, size)
+    return text.splits_of("texts", (x, [""] * len(x)), (x[:0], []), like)

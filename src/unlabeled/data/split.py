@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import replace
 
 import numpy as np
 
 from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
 from unlabeled.augmentations.audio import AudioAugment, RandomGain
-from unlabeled.data.dataset import PARTNER, Samples, Splits, rate_of
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import folders
-from unlabeled.data.values import value_range
+from unlabeled.data.values import find_value_range
 from unlabeled.errors import UserError, notice
+from unlabeled.modality import Audio, Images, Pairs, Video
 
 TEST_SHARE = 0.2
 """Of labeled data without a test set of its own, kept for testing."""
@@ -42,10 +42,10 @@ def keep_labeled(samples: Samples, target: str | None, name: str) -> Samples:
 
 def say_unknown(classes: list[str], number: int, factor: str, name: str) -> None:
     if classes:
-        shown = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
+        first = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
         notice(
             f"{len(classes):,} of the {number:,} classes of {factor} to test on in {name} are not "
-            f"among those to learn from: {shown}"
+            f"among those to learn from: {first}"
         )
 
 
@@ -53,38 +53,42 @@ def split(
     samples: Samples,
     name: str,
     share: float = TEST_SHARE,
-    span: tuple[float, float] | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Splits:
-    """Labeled images into train and about that share of test; unlabeled ones all to train.
+    """Split labeled samples into a training and a test part; unlabeled ones are all for training.
 
-    Where the names tell of official splits, those are taken, whatever the share. Else an image
-    with a name is drawn by its name, so that it stays on its side when others come or go; those
-    without by a permutation of fixed seed. Frames stay with those of their shot. The test part is
-    drawn from labeled images only; all others are learned from. `span` is black and white where
-    they are given.
+    Official splits that the names show are used, whatever the share. Otherwise a sample with a name
+    is drawn by its name, so that it stays in its part when others are added or removed; samples
+    without names are drawn by a permutation of fixed seed. Frames stay with those of their shot.
+    The test part is drawn from labeled samples and pairs only.
+
+    Args:
+        samples: the samples.
+        name: of the data set.
+        share: of the labeled samples, for testing.
+        value_range: black and white of images that are not uint8; what they span unless given.
     """
+    modality = samples.modality
     if not len(samples):
-        raise UserError(f"{name} holds no images (0 samples); give at least one")
-    rate = rate_of(samples.stored)
-    if span is None:
-        plain = rate or samples.x.dtype == np.uint8
-        span = (0.0, 1.0) if plain else value_range(samples.x, warn=True)
+        raise UserError(f"{name} holds no {modality.noun} (0 samples); give at least one")
+    if isinstance(modality.encoder_input, Images) and samples.x.dtype != np.uint8:
+        samples = samples.with_value_range(value_range or find_value_range(samples.x, warn=True))
     classes_of = [name for name, codes in samples.factors.items() if codes.dtype.kind != "f"]
     target = next(iter(classes_of), None)
     drawn_by = target or next(iter(samples.factors), None)
     parts = _official(samples, name, drawn_by)
     if parts is not None and not len(parts[1]):
-        return split(parts[0], name, share, span)
+        return split(parts[0], name, share, value_range)
     order = np.arange(len(samples))
     n_test = 0
     if parts is not None:
         pass
-    elif share and {"shot", "frame"} <= set(samples.factors):
+    elif share and isinstance(modality, Video):
         rows, tested = by_shot(samples, share)
         order, n_test = np.concatenate([tested, rows]), len(tested)
         target = "shot" if n_test else None
-    elif drawn_by is not None and share:
-        known = samples.known(drawn_by)
+    elif share and (drawn_by is not None or isinstance(modality, Pairs)):
+        known = samples.known(drawn_by) if drawn_by else np.ones(len(samples), bool)
         if samples.names:
             drawn = np.array([zlib.crc32(name.encode(errors="replace")) for name in samples.names])
             order = np.argsort(drawn, kind="stable")
@@ -95,15 +99,14 @@ def split(
         n_test = max(1, n_test)
         tested = order[known[order]][:n_test]
         order = np.concatenate([tested, order[~np.isin(order, tested)]])
-    places = order[n_test:], order[:n_test], order[:0]
-    train, test, validation = parts or (samples.take(place) for place in places)
-    classes = samples.classes.get(target, []) if target else []
-    views: tuple[Augmentation, Augmentation] = (
-        (AudioAugment(), RandomGain()) if rate else (SimCLRAugment(), RandomCrop())
+    rows_of_parts = order[n_test:], order[:n_test], order[:0]
+    train, test, validation = parts or (samples.take(rows) for rows in rows_of_parts)
+    augmentations: tuple[Augmentation, Augmentation] = (
+        (AudioAugment(), RandomGain())
+        if isinstance(modality, Audio)
+        else (SimCLRAugment(), RandomCrop())
     )
-    numbers: dict[str, float | None] = {n: None for n in samples.factors if n not in classes_of}
-    splits = Splits(name, train, test, target, classes, span, *views, validation=validation)
-    return replace(splits, numbers=numbers)
+    return Splits(name, train, test, target, *augmentations, validation=validation)
 
 
 def _official(
@@ -114,35 +117,37 @@ def _official(
     Without a test part that has labels, if labels are asked for, the validation part is tested on;
     without either there is none to test on.
     """
-    found = folders.official(samples.names) if samples.names else None
-    if found is None:
+    matches = folders.official(samples.names) if samples.names else None
+    if matches is None:
         folders.say_unofficial(samples.names or [], name)
         return None
-    kinds = np.array([kind for kind, _, _ in found])
+    kinds = np.array([kind for kind, _, _ in matches])
     parts = {kind: samples.take(np.flatnonzero(kinds == kind)) for kind in ("train", *EVALUATED)}
-    places = {
-        kind: ", ".join(sorted({place for own, place, _ in found if own == kind})[:3])
+    folders_of = {
+        kind: ", ".join(sorted({folder for own, folder, _ in matches if own == kind})[:3])
         for kind in parts
     }
     for kind in EVALUATED:
-        parts[kind] = keep_labeled(parts[kind], target, f"{places[kind]} in {name}")
+        parts[kind] = keep_labeled(parts[kind], target, f"{folders_of[kind]} in {name}")
     used = next((kind for kind in EVALUATED if len(parts[kind])), None)
     train, none = parts["train"], samples.take(np.arange(0))
     test = parts[used] if used else none
     validation = parts["validation"] if used == "test" else none
-    message = f"{name} has official splits: {len(train):,} to learn from ({places['train']})"
+    message = f"{name} has official splits: {len(train):,} to learn from ({folders_of['train']})"
     if used:
-        message += f", {len(test):,} to test on ({places[used]}"
+        message += f", {len(test):,} to test on ({folders_of[used]}"
         message += ")" if used == "test" else ", as none is for testing)"
     else:
         message += "; the others have no labels and are left out"
     if len(validation):
-        message += f", {len(validation):,} for validation are set aside ({places['validation']})"
+        message += (
+            f", {len(validation):,} for validation are set aside ({folders_of['validation']})"
+        )
     notice(message)
-    if used and target in samples.classes and target not in ("shot", PARTNER):
+    if used and target in samples.targets and target != "shot":
         seen, asked = (np.unique(part.factors[target]) for part in (train, test))
         unseen = [code for code in asked if code not in seen]
-        names = samples.classes.get(target) or code_names(samples.factors[target])
+        names = samples.class_names(target) or code_names(samples.factors[target])
         say_unknown([names[code] for code in unseen], len(asked), target, name)
     return train, test, validation
 
@@ -151,8 +156,8 @@ def by_shot(samples: Samples, share: float = TEST_SHARE) -> tuple[np.ndarray, np
     """Rows to learn from and rows to test on: whole shots, drawn by a fixed seed."""
     shots = np.unique(samples.factors["shot"])
     order = np.random.default_rng(SPLIT_SEED).permutation(len(shots))
-    kept = shots[order[: max(1, round(share * len(shots))) if len(shots) > 1 else 0]]
-    tested = np.isin(samples.factors["shot"], kept)
+    test_shots = shots[order[: max(1, round(share * len(shots))) if len(shots) > 1 else 0]]
+    tested = np.isin(samples.factors["shot"], test_shots)
     return np.flatnonzero(~tested), np.flatnonzero(tested)
 
 

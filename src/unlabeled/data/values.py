@@ -10,7 +10,7 @@ from unlabeled.data.dataset import LazyImages, blocks
 from unlabeled.errors import UserError, notice
 
 
-def value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[float, float]:
+def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[float, float]:
     """Black and white of images that are not uint8.
 
     Floats: (0, 1) where they stay within, else what they span. uint16: 0 and the largest value of

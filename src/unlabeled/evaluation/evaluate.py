@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 
 from unlabeled import registry
 from unlabeled.data.dataset import Splits, to_float
-from unlabeled.data.open import is_program, name_of, open_data, reopen_texts, with_test
+from unlabeled.data.open import is_program, name_of, open_data
 from unlabeled.encoders.base import build, is_rebuildable, reinitialize
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, notice
@@ -25,6 +25,7 @@ from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.sound import Kind, Spectral
 from unlabeled.evaluation.verification import pairs
+from unlabeled.modality import Audio, require_part
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import refuse_unopened
 from unlabeled.training.health import rankme
@@ -117,7 +118,11 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> l
             sound, mel, mfcc and "mfcc and deltas"; the usual ones unless given.
     """
     if names is None:
-        names = ("mfcc", "mel", "random") if splits.rate else ("raw", "pca", "random")
+        names = (
+            ("mfcc", "mel", "random")
+            if isinstance(splits.modality, Audio)
+            else ("raw", "pca", "random")
+        )
     shape = splits.channels, splits.size
     made: dict[str, nn.Module] = {}
     for name in names:
@@ -127,7 +132,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> l
             made[name] = _raw(splits)
         elif name in get_args(Kind):
             try:
-                made[name] = Spectral(int(splits.rate or 0), name)  # type: ignore[arg-type]
+                made[name] = Spectral(require_part(splits.modality, Audio).sample_rate, name)  # type: ignore[arg-type]
             except UserError as error:
                 notice(str(error))
         else:
@@ -210,21 +215,11 @@ def open_for(run: Run, given: Any, labels_from: Any = None, test: Any = None) ->
     recorded = run.config.get("test")
     if given is None and test is None and recorded and not isinstance(data, Splits):
         test = refuse_unopened(run.path, recorded)
-    if run.tokenizer:
-        splits = reopen_texts(data, run.tokenizer, run.size)
-        return splits if test is None else with_test(splits, test)
-    splits = open_data(
-        data,
-        run.inputs["channels"],
-        run.size,
-        labels_from=labels_from,
-        test=test,
-        **run.learned,
-    )
+    splits = open_data(data, like=run.modality, labels_from=labels_from, test=test)
     if given is None and len(splits.test) and run.config.get("images", 0) > len(splits.train):
         told = "the encoder has seen the test images in training, without their labels"
         notice(f"{told}; give --data of others for a stricter test")
-    return replace(splits, range=run.span(splits.train.x))
+    return splits.with_value_range(run.value_range_of(splits.train.x))
 
 
 def _raw(splits: Splits) -> nn.Module:

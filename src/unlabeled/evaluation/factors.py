@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unlabeled.data.dataset import Splits
+from unlabeled.data.targets import Numbers
 from unlabeled.encoders.features import standardize
 from unlabeled.evaluation.probe import linear_probe
 
@@ -49,7 +50,7 @@ def probe_factors(
     """
     return {
         name: probe_number(train, test, splits, name)
-        if name in splits.numbers
+        if isinstance(splits.targets.get(name), Numbers)
         else linear_probe(train, y, test, splits.test.factors[name]).test
         for name, y in splits.train.factors.items()
     }
@@ -59,8 +60,10 @@ def probe_number(
     train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], splits: Splits, name: str
 ) -> float:
     """R² of a factor that is a number, from the features of the samples that have one."""
+    target = splits.targets[name]
+    assert isinstance(target, Numbers)
     (z, t), (z_test, t_test) = (
-        (z[part.known(name)], as_targets(part.labeled(name).factors[name], splits.numbers[name]))
+        (z[part.known(name)], as_targets(part.labeled(name).factors[name], target.period))
         for z, part in ((train, splits.train), (test, splits.test))
     )
     return ridge_r2(z, t, z_test, t_test)

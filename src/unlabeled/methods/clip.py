@@ -76,11 +76,13 @@ class Clip(Method):
         """A view of each image (B, C, H, W), one of its partners, drawn, (B, …), and which image it
         is (B,): equal ones have the same number.
         """
-        if batch.y is None:
+        if batch.partners is None:
             raise ValueError("images came without partners")
-        drawn = torch.randint(batch.y.shape[1], (len(batch.y),), device=batch.y.device)
+        drawn = torch.randint(
+            batch.partners.shape[1], (len(batch.partners),), device=batch.partners.device
+        )
         rows = torch.arange(len(drawn), device=drawn.device)
-        return self.augment(batch.x), batch.y[rows, drawn], row_ids(batch.x)
+        return self.augment(batch.x), batch.partners[rows, drawn], row_ids(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
         """LazyImages (B, C, H, W) -> unit vectors (B, dim)."""

@@ -19,6 +19,7 @@ from unlabeled.data.open import open_data
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.methods.rbm import RBM
+from unlabeled.modality import Images
 from unlabeled.runs.run import Run, load
 from unlabeled.training.train import reopen, train
 from unlabeled.utils.files import write_json
@@ -100,10 +101,10 @@ def above(run: Run, layer: Splits) -> Splits:
         if not len(samples):
             return samples
         z = run.features(samples)
-        return Samples((255 * z).round().astype(np.uint8)[:, None, None], samples.factors)
+        x = (255 * z).round().astype(np.uint8)[:, None, None]
+        return Samples(x, samples.factors, modality=Images(1, (1, run.dim), (0.0, 255.0)))
 
-    parts = {"train": part(layer.train), "test": part(layer.test)}
-    return Splits(f"{layer.name}, above", **parts, range=(0.0, 255.0))  # type: ignore[arg-type]
+    return Splits(f"{layer.name}, above", part(layer.train), part(layer.test))
 
 
 @torch.no_grad()

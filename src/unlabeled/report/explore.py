@@ -25,6 +25,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
 from unlabeled.evaluation import structure
 from unlabeled.evaluation.structure import Layout
+from unlabeled.modality import Images
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.state import preserve_rng
@@ -91,7 +92,7 @@ def explore(
         raise UserError(f"the page is to be {out}; name a .html file")
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed is {seed}; give one from 0 to {2**32 - 1}")
-    if not run.of_images:
+    if not isinstance(run.modality, Images):
         raise UserError(f"{run.path} knows no images, which a map shows; take its features: embed")
     samples = run.read(data)
     n = len(samples)
@@ -102,7 +103,7 @@ def explore(
     chosen = structure.choose_layout(layout, n)
     structure.check_clusters(clusters, n)
     out.parent.mkdir(parents=True, exist_ok=True)
-    span = run.span(samples.x)
+    span = run.value_range_of(samples.x)
     with _status(f"features of {n:,} images"):
         z = embed(run.encoder, samples.x, span)
     structure.check_features(z)
@@ -249,9 +250,7 @@ def _factors(samples: Samples) -> list[dict[str, Any]]:
     """Groups to color by: classes, numbers in ranges of as many samples each, "no label" last."""
     found = []
     for name, values in samples.factors.items():
-        if values.ndim > 1:  # captions have no color
-            continue
-        codes, classes, known = values, samples.classes.get(name), samples.known(name)
+        codes, classes, known = values, samples.class_names(name), samples.known(name)
         if values.dtype.kind == "f":
             edges = np.unique(np.quantile(values[known], np.linspace(0, 1, RANGES + 1)))
             codes = np.searchsorted(edges[1:-1], values, "right")

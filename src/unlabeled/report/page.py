@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.data.dataset import PARTNER, Samples, Splits
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.evaluation.evaluate import Evaluation, Judged
 from unlabeled.evaluation.knn import NEIGHBORS
 from unlabeled.report import plots
@@ -185,7 +185,7 @@ def _made(run: Run) -> str:
 
 def _matrices(splits: Splits, judged: list[Judged]) -> str:
     part = _shown(splits)
-    known = [name for name in part.factors if name != PARTNER]
+    known = list(part.factors)
     if not known:
         return ""
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SHOWN])

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.tokens import pack_tokens
 from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
-from unlabeled.data.dataset import rate_of, to_float
+from unlabeled.data.dataset import to_float
 from unlabeled.encoders.external import Backbone
 from unlabeled.encoders.text import TextEncoder
 from unlabeled.errors import UserError
+from unlabeled.modality import Audio, Text, find_part, require_part
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.quiet import silent
@@ -132,7 +133,7 @@ def export(
         raise UserError(f"{out} is a folder or the run's own file; name another as out")
     encoder = copy.deepcopy(run.encoder).to("cpu", torch.float32).eval()
     encoder = encoder.to(memory_format=torch.contiguous_format).requires_grad_(False)  # type: ignore[call-overload]
-    beside, tokenizer = tokenizer_beside(out), run.tokenizer.encode()
+    beside, tokenizer = tokenizer_beside(out), _tokenizer(run).encode()
     if tokenizer and beside.is_file() and beside.read_bytes() != tokenizer:
         raise UserError(f"{beside} is another tokenizer; name an out in another folder")
     content = FORMATS[to][0](run, encoder)
@@ -187,7 +188,7 @@ def _torchscript(run: Run, encoder: nn.Module) -> bytes:
             inner = torch.jit.trace(encoder, to_float(x, _span(run)))
             traced = torch.jit.script(AsStored(inner, _span(run)).eval())
         free = name != "tokens" and all(_same_at(run, network, traced, by) for by in (1.5, 0.75))
-        shape = [run.inputs["channels"], 0, 0] if free else list(x.shape[1:])
+        shape = [run.modality.channels, 0, 0] if free else list(x.shape[1:])
         sides = ", ".join(str(side or "any") for side in shape)
         says = f"this encoder takes {name} of shape (B, {sides})"
         scripted = torch.jit.script(OfShape(traced, shape, says).eval())
@@ -258,34 +259,41 @@ def _about(run: Run) -> dict[str, str]:
         stored = "float32 (B, C, H, W), black {} and white {}".format(*_span(run))
     if (name := _input_name(run)) == "audio":
         stored = "float32 (B, 1, 1, T), from -1 to 1, silence 0 behind a short recording"
-        further["sample_rate"] = str(rate_of(run.inputs["stored"]))
+        further["sample_rate"] = str(require_part(run.modality, Audio).sample_rate)
     elif name == "tokens":
         sides = "(B, L)" if run.size[0] == 1 else "(B, sentences, L)"
         stored = f"int64 {sides}, numbers of tokens; end behind each text, then padding"
         further["vocabulary"] = str(run.encoder.vocabulary)
         further |= {"length": str(run.size[1]), "end": str(END), "padding": str(PAD)}
-        further["tokenizer"] = "tokenizer.json" if run.tokenizer else "unknown"
+        further["tokenizer"] = "tokenizer.json" if _tokenizer(run) else "unknown"
     return further | {
         "encoder": Path(run.inputs["encoder"]).name,
         "method": Path(run.config["method"]).name,
         "input_name": name,
         "input": stored,
         "output": "float32 (B, dim)",
-        **{k: json.dumps(run.inputs[k]) for k in ("channels", "size", "range", "dim")},
+        "channels": json.dumps(run.modality.channels),
+        "size": json.dumps(run.modality.size),
+        "range": json.dumps(_span(run)),
+        "dim": json.dumps(run.dim),
         "unlabeled": __version__,
     }
 
 
 def _span(run: Run) -> tuple[float, float]:
-    low, high = run.inputs["range"]
-    return float(low), float(high)
+    return run.modality.value_range
+
+
+def _tokenizer(run: Run) -> str:
+    text = find_part(run.modality, Text)
+    return text.tokenizer if text else ""
 
 
 def _input_name(run: Run) -> str:
     """What the encoder takes: tokens, audio or images."""
     if isinstance(run.encoder, TextEncoder):
         return "tokens"
-    return "images" if rate_of(run.inputs.get("stored")) is None else "audio"
+    return "audio" if isinstance(run.modality, Audio) else "images"
 
 
 def _network(run: Run, encoder: nn.Module) -> nn.Module:
@@ -312,7 +320,7 @@ def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
         ends = torch.randint(1, columns + 1, (*shape[:-1], 1), generator=generator)
         return ids.where(torch.arange(columns) < ends, PAD)
     low, high = _span(run)
-    noise = torch.rand(n, run.inputs["channels"], rows, columns, generator=generator)
+    noise = torch.rand(n, run.modality.channels, rows, columns, generator=generator)
     if _input_name(run) == "audio":
         return 2 * noise - 1
     return (256 * noise).byte() if (low, high) == (0.0, 1.0) else noise * (high - low) + low

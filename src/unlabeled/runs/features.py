@@ -52,7 +52,7 @@ def write_features(
             parts = [np.load(Path(folder) / f"{i}.npy") for i in range(devices)]
         features = np.concatenate(parts)
     beside = {
-        name: np.array([*samples.classes[name], ""])[codes] if name in samples.classes else codes
+        name: np.array([*names, ""])[codes] if (names := samples.class_names(name)) else codes
         for name, codes in samples.factors.items()
         if codes.ndim == 1  # captions stay behind
     }

@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from unlabeled.data.dataset import LazyImages, Samples, rate_of, whole
-from unlabeled.data.open import read_data, reopen_texts
-from unlabeled.data.values import value_range
+from unlabeled.data.dataset import LazyImages, Samples
+from unlabeled.data.open import read_data
+from unlabeled.data.values import find_value_range
 from unlabeled.encoders.base import build, is_rebuildable
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, reason
+from unlabeled.modality import Images, from_json
 from unlabeled.runs.safety import (
     build_checked,
     check_config,
@@ -39,9 +40,10 @@ class Run:
         path: the folder.
         encoder: the network, in eval mode.
         config: what made it, as in `config.json`.
-        inputs: what it takes: channels, size and range, as in `encoder.json`.
+        inputs: its name, its arguments and what it receives, as in `encoder.json`.
         data: the data it was trained on, where that is not named in `config`.
         method: what trained it, with its heads, in eval mode; None when opened from a folder.
+        tokenizer: of an encoder of texts, as JSON; read from the folder unless given.
     """
 
     def __init__(
@@ -52,10 +54,14 @@ class Run:
         inputs: dict[str, Any],
         data: Any = None,
         method: nn.Module | None = None,
+        tokenizer: str | None = None,
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.path, self.encoder = path, encoder.to(device).eval()
         self.config, self.inputs = config, inputs
+        if tokenizer is None:
+            tokenizer = _read_tokenizer(path) if inputs["modality"]["kind"] == "text" else ""
+        self.modality = from_json(inputs["modality"], tokenizer)
         self.method = method if method is None else method.eval()
         self.data = config.get("data") if data is None else data
 
@@ -66,74 +72,51 @@ class Run:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the images that the encoder takes."""
-        height, width = self.inputs["size"]
-        return height, width
-
-    @property
-    def tokenizer(self) -> str:
-        """Of an encoder that reads texts, as JSON; empty of others."""
-        if "vocabulary" not in self.inputs["args"]:
-            return ""  # captions were read beside it, if there is one
-        path = inside(self.path, "tokenizer.json")
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-    @property
-    def learned(self) -> dict[str, Any]:
-        """What numbers it learned from, `stored` and `value_range`, as `open_data` takes them."""
-        stored, (low, high) = self.inputs.get("stored"), self.inputs["range"]
-        known = stored is not None and rate_of(stored) is None
-        return {"stored": stored, "value_range": (float(low), float(high)) if known else None}
-
-    @property
-    def of_images(self) -> bool:
-        """Whether the encoder sees images, neither texts nor sound."""
-        return not self.tokenizer and rate_of(self.inputs.get("stored")) is None
+        """Height and width of what the encoder receives."""
+        return self.modality.size
 
     def embed(self, x: Any, batch_size: int = 500) -> np.ndarray:
-        """Features of images, in their order: float32 (N, dim).
+        """Features of samples, in their order: float32 (N, dim).
 
         Args:
-            x: images as those of the training, in any usual form: an array or tensor (N, H, W),
-                (N, H, W, C) or (N, C, H, W), a folder, a file, or the name of a data set. Masks of
-                0 and 1 and of 0 and 255 are the same. Other sizes are resized.
-            batch_size: images at a time.
+            x: samples like those of the training, in any usual form: an array or tensor of images
+                (N, H, W), (N, H, W, C) or (N, C, H, W) or of recordings (N, T), a list of texts, a
+                folder, a file, or the name of a data set. Masks of 0 and 1 and of 0 and 255 are the
+                same. Other sizes are resized.
+            batch_size: samples at a time.
 
         Raises:
-            UserError: the images cannot be read, or have another number of channels.
+            UserError: the samples cannot be read, or do not fit the encoder.
         """
         return self.features(self.read(x), batch_size)
 
     def read(self, data: Any) -> Samples:
-        """Images of any usual form, as those that the encoder learned from; of a run that reads
-        texts a file, a folder, or a list of strings.
-        """
-        if self.tokenizer and not isinstance(data, np.ndarray | torch.Tensor):
-            return whole(reopen_texts(data, self.tokenizer, self.size, tested=False))
-        return read_data(data, self.inputs["channels"], self.size, **self.learned)
+        """Samples of any usual form, as the encoder receives them."""
+        return read_data(data, like=self.modality)
 
     @preserve_rng()
     def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:
-        """Features of images that `read` gave: float32 (N, dim).
+        """Features of samples that `read` returned: float32 (N, dim).
 
         Raises:
             UserError: they are not finite.
         """
-        return embed(self.encoder, samples.x, self.span(samples.x), batch_size)
+        return embed(self.encoder, samples.x, self.value_range_of(samples.x), batch_size)
 
-    def span(self, x: np.ndarray | LazyImages) -> tuple[float, float]:
-        """Black and white of images that are not uint8: the training's, if it knew some.
+    def value_range_of(self, x: np.ndarray | LazyImages) -> tuple[float, float]:
+        """Black and white of samples that are not uint8: the training's, if it knew some.
 
-        Else of uint16 as `value_range` finds them, and of floats 0 and 255 if they go well beyond
-        1.
+        Otherwise of uint16 as `find_value_range` does, and of floats 0 and 255 if they go well
+        beyond 1.
         """
-        low, high = self.inputs["range"]
-        if x.dtype == np.uint8 or (low, high) != (0, 1):
+        low, high = self.modality.value_range
+        is_known = not isinstance(self.modality, Images) or (low, high) != (0, 1)
+        if x.dtype == np.uint8 or is_known:
             return low, high
-        found = value_range(x)
+        limits = find_value_range(x)
         if x.dtype == np.uint16:
-            return found
-        return (0.0, 1.0) if found[1] <= 2 else (0.0, 255.0)
+            return limits
+        return (0.0, 1.0) if limits[1] <= 2 else (0.0, 255.0)
 
     def save(self) -> None:
         """Write `encoder.safetensors` and the `encoder.json` that rebuilds it."""
@@ -142,6 +125,11 @@ class Run:
         }
         write_bytes(self.path / "encoder.safetensors", save(state))
         write_json(self.path / "encoder.json", self.inputs)
+
+
+def _read_tokenizer(folder: Path) -> str:
+    path = inside(folder, "tokenizer.json")
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 @preserve_rng()
@@ -181,8 +169,9 @@ def load(run: str | Path, encoder: Any = None) -> Run:
         if encoder is None:
             module = build_checked(inputs, shapes)
         else:
-            given = {} if isinstance(encoder, nn.Module) else args
-            module = build(encoder, inputs["channels"], tuple(inputs["size"]), **given)
+            options = {} if isinstance(encoder, nn.Module) else args
+            modality = from_json(inputs["modality"])
+            module = build(encoder, modality.channels, modality.size, **options)
         module.load_state_dict(load_file(weights))
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.modules import module as hooks
 
-from unlabeled.data.dataset import rate_of
 from unlabeled.data.open import is_program
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError, reason
+from unlabeled.modality import from_json
 
 JSON_BYTES = 1 << 20
 SIDE, VALUES, FEATURES = 1 << 16, 1 << 24, 1 << 24
@@ -69,27 +69,29 @@ def check_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: a field is missing, of another type, or out of bounds.
     """
-
-    def need(field: str, holds: bool) -> None:
-        if not holds:
-            told = repr(inputs.get(field, "nothing"))[:60]
-            raise UserError(f"encoder.json is damaged: {field} cannot be {told}; train it again")
-
-    fields: list[Any] = [inputs.get(k) for k in ("encoder", "args", "channels", "size", "range")]
-    name, args, channels, size, span = fields
-    need("encoder", isinstance(name, str) and 0 < len(name) <= LETTERS)
-    need("args", isinstance(args, dict))
-    need("args", not {"encoder", "channels", "size"} & set(args or ()))
-    need("channels", _is_count(channels, SIDE))
-    need("size", _is_row(size, 2) and all(_is_count(side, SIDE) for side in size))
-    need("size", channels * math.prod(size) <= VALUES)
-    need("range", _is_row(span, 2) and all(_is_number(end, 1e30) for end in span))
-    need("range", span[0] <= span[1])
-    need("dim", _is_count(inputs.get("dim"), FEATURES))
-    stored = inputs.get("stored")
-    known = stored in (None, "mask", "uint8", "uint16", "float32")
-    need("stored", known or (isinstance(stored, str) and rate_of(stored) is not None))
+    name, args, dim = inputs.get("encoder"), inputs.get("args"), inputs.get("dim")
+    if not (isinstance(name, str) and 0 < len(name) <= LETTERS):
+        raise _damaged("encoder", name)
+    if not isinstance(args, dict) or {"encoder", "channels", "size"} & set(args):
+        raise _damaged("args", args)
+    record = inputs.get("modality")
+    try:
+        modality = from_json(record)
+    except ValueError as error:
+        value = record.get(str(error)) if isinstance(record, dict) else record
+        raise _damaged(f"modality.{error}", value) from error
+    sides = modality.channels, *modality.size
+    if max(sides) > SIDE or math.prod(sides) > VALUES:
+        raise _damaged("modality.size", list(modality.size))
+    if not _is_count(dim, FEATURES):
+        raise _damaged("dim", dim)
     return inputs
+
+
+def _damaged(field: str, value: Any) -> UserError:
+    return UserError(
+        f"encoder.json is damaged: {field} cannot be {repr(value)[:60]}; train it again"
+    )
 
 
 def check_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -145,12 +147,12 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
     """
     name, args = inputs["encoder"], inputs["args"]
     problem = f"the weights do not fit the encoder {name} with {str(args)[:200]}"
-    image = inputs["channels"], tuple(inputs["size"])
+    modality = from_json(inputs["modality"])
     if not _is_argument(args):
         raise UserError(f"{problem}: an argument is too large")
     try:
         with torch.device("meta"), _no_more_than(8 * len(shapes) + 1000):
-            sketch = build(name, *image, **args)
+            sketch = build(name, modality.channels, modality.size, **args)
     except UserError:
         raise
     except (
@@ -172,7 +174,7 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
         raise UserError(f"{problem}: it needs far more memory than they have")
     if sketch.dim != inputs["dim"]:
         raise UserError(f"{problem}: it gives {sketch.dim} features, not {inputs['dim']}")
-    return build(name, *image, **args)
+    return build(name, modality.channels, modality.size, **args)
 
 
 @contextmanager
@@ -203,10 +205,6 @@ def _is_number(value: Any, limit: float) -> bool:
 
 def _is_count(value: Any, limit: int) -> bool:
     return type(value) is int and 1 <= value <= limit
-
-
-def _is_row(value: Any, length: int) -> bool:
-    return isinstance(value, list) and len(value) == length
 
 
 def _is_argument(value: Any, depth: int = 0) -> bool:

@@ -136,7 +136,7 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return np.asarray(X).reshape(len(X), *self.shape)
 
     def __sklearn_tags__(self) -> Tags:
-        """LazyImages, not tables."""
+        """Images, not tables."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = self.shape is not None
         tags.input_tags.three_d_array = True

@@ -219,7 +219,7 @@ def g3(lab: Lab) -> Finding:
     data = open_data("captions")
     options: dict[str, Any] = {"condition": "words", "epochs": 48}
     run = lab.run("captions", "diffusion", data=data, quick_epochs=1, **options)
-    by_shape = Splits(data.name, data.train, data.test, "shape", data.train.classes["shape"])
+    by_shape = Splits(data.name, data.train, data.test, "shape")
     judge = judge_of(lab, by_shape, "shape")
     n = QUICK_SAMPLES if lab.quick else 2000
     asked = torch.arange(n) % len(data.classes)

@@ -30,7 +30,7 @@ def clips() -> Splits:
     """The data set's clips to learn from, and new ones to be asked about."""
     splits = moving_sprites.load()
     x, factors = moving_sprites.glide(np.random.default_rng(SEED), ASKED)
-    return replace(splits, test=Samples(x, factors, classes=splits.test.classes))
+    return replace(splits, test=Samples(x, factors, targets=splits.test.targets))
 
 
 DATA = clips

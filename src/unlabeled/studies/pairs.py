@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from unlabeled.data.dataset import PARTNER, Splits, to_float
+from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.data.readers import bpe
 from unlabeled.data.readers.pairs import tokens
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
+from unlabeled.modality import Text, require_part
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
@@ -35,7 +36,7 @@ def both(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
     """Test images and their first partners in the common space, (N, dim) each."""
     method: Any = reopen(run)
     x = to_float(torch.from_numpy(data.test.x[:]), data.range)
-    y = torch.from_numpy(data.test.factors[PARTNER][:, 0])
+    y = torch.from_numpy(data.test.partners[:, 0])
     return method.project(x).numpy(), method.project_partner(y).numpy()
 
 
@@ -49,7 +50,7 @@ def recalls(found: dict[str, float], there: str, back: str) -> Table:
 def prompts(data: Splits) -> dict[str, list[str]]:
     """Words for each group: its name, and the names of its subgroups in Unicode's table."""
     group, subgroup = (data.train.factors[key] for key in ("group", "subgroup"))
-    names = data.train.classes["subgroup"]
+    names = data.train.class_names("subgroup")
     found = {}
     for code, name in enumerate(data.classes):
         of = np.unique(subgroup[group == code])
@@ -62,8 +63,8 @@ def prompts(data: Splits) -> dict[str, list[str]]:
 def zero_shot(run: Run, data: Splits, images: np.ndarray) -> np.ndarray:
     """The group of each image (N, dim) by the mean vector of its group's words."""
     method: Any = reopen(run)
-    tokenizer = bpe.open_tokenizer(data.tokenizer)
-    length = data.train.factors[PARTNER].shape[2]
+    tokenizer = bpe.open_tokenizer(require_part(data.modality, Text).tokenizer)
+    length = data.train.partners.shape[2]
     means = []
     for words in prompts(data).values():
         z = method.project_partner(torch.from_numpy(tokens(tokenizer, words, length))).numpy()
@@ -75,7 +76,7 @@ def j1(lab: Lab) -> Finding:
     run = lab.run("emoji", "clip", quick_epochs=2)
     data = lab.data
     seen, said = both(run, data)
-    same = equal_rows(data.test.factors[PARTNER][:, 0]), equal_rows(data.test.x[:])
+    same = equal_rows(data.test.partners[:, 0]), equal_rows(data.test.x[:])
     found = paired_retrieval(seen, said, AT, same)  # any equal name is right
     y, y_test = data.train.factors["group"], data.test.factors["group"]
     guess = float((y_test == np.bincount(y).argmax()).mean())

@@ -13,6 +13,7 @@ from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.evaluation.sound import Kind, Spectral
+from unlabeled.modality import Audio, require_part
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
 
@@ -73,7 +74,7 @@ def s1(lab: Lab) -> Finding:
         encoder = lab.random("wave", seed)
         runs["random"].append(read(*lab.features(f"random {seed}", encoder), lab.data))
     for title, kind in CEPSTRA.items():
-        spectral = Spectral(int(lab.data.rate or 0), kind)
+        spectral = Spectral(require_part(lab.data.modality, Audio).sample_rate, kind)
         runs[title] = [read(*lab.features(title, spectral), lab.data)]
     found = {t: {what: [one[what] for one in every] for what in ASKED} for t, every in runs.items()}
     ours, cepstra, random = (found[title] for title in ("CPC", "MFCC", "random"))
@@ -153,8 +154,8 @@ def s3(lab: Lab) -> Finding:
     run = lab.run("tunes", "metric", quick_epochs=1, **options)  # four recordings of each tune
     encoders: dict[str, nn.Module] = {
         "same tune, other instrument": run.encoder,
-        "MFCC": Spectral(int(data.rate or 0)),
-        "mel": Spectral(int(data.rate or 0), "mel"),
+        "MFCC": Spectral(require_part(data.modality, Audio).sample_rate),
+        "mel": Spectral(require_part(data.modality, Audio).sample_rate, "mel"),
         "random": lab.random("wave", data=data, width=32, context=128),
     }
     found = {}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations.color import lab_to_rgb, rgb_to_lab, to_gray
-from unlabeled.data.dataset import Samples, Splits, to_float
+from unlabeled.data.dataset import Samples, Splits, all_samples, to_float
 from unlabeled.data.open import open_data
 from unlabeled.data.sets import colored_sprites
 from unlabeled.encoders.features import embed
@@ -44,14 +44,10 @@ SPRITE_CLIPS = 60
 def half(number: int) -> Splits:
     """Every second shot to learn from; the others, of which nothing is learned, to test on."""
     whole = open_data(DATA)
-    both = Samples(
-        np.concatenate([whole.train.x, whole.test.x]),
-        {k: np.concatenate([v, whole.test.factors[k]]) for k, v in whole.train.factors.items()},
-        classes=whole.train.classes,
-    )
+    both = all_samples(whole)
     mine = both.factors["shot"] % 2 == number
     train, test = (both.take(np.flatnonzero(rows)) for rows in (mine, ~mine))
-    return Splits(f"video: {HALVES[number]} half", train, test, "shot", whole.classes)
+    return Splits(f"video: {HALVES[number]} half", train, test, "shot")
 
 
 def on_videos(lab_: Lab, number: int) -> Any:
@@ -68,7 +64,11 @@ def on_sprites(lab_: Lab) -> Any:
 
 def untrained(lab_: Lab, size: tuple[int, int]) -> Any:
     """The same networks with random weights."""
-    splits = Splits("blank", Samples(np.zeros((1, 3, *size), np.uint8)), Samples(np.zeros((0,))))
+    splits = Splits(
+        "blank",
+        Samples(np.zeros((1, 3, *size), np.uint8)),
+        Samples(np.zeros((0, 3, *size), np.uint8)),
+    )
     encoder = lab_.random("spatial_resnet", data=splits, gray=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1000)
@@ -281,8 +281,8 @@ class _Ends(nn.Module):
 def v4(lab_: Lab) -> Finding:
     """What the features say of sprites that glide."""
     data = open_data("moving_sprites")
-    data.numbers = {"scale": None, "x": None, "y": None}
-    kept = {"shape", *data.numbers}
+    numbers = ("scale", "x", "y")
+    kept = {"shape", *numbers}
     for part in (data.train, data.test):
         part.factors = {k: v for k, v in part.factors.items() if k in (*kept, "velocity")}
     velocity, velocity_test = (p.factors.pop("velocity") for p in (data.train, data.test))
@@ -298,7 +298,7 @@ def v4(lab_: Lab) -> Finding:
         z, z_test = (embed(_Ends(encoder, (0, -1)), part.x) for part in (data.train, data.test))
         found[title]["velocity"] = linear_probe(z, velocity, z_test, velocity_test).test
     ours, random = found["learned from sprites"], found["random"]
-    names = ["shape", "velocity", *data.numbers]
+    names = ["shape", "velocity", *numbers]
     return Finding(
         {"probe": found},
         "A linear decoder reads the sprite of the first frame of a gray clip from the features, "

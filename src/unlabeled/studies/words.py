@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlabeled.augmentations.vocabulary import FIRST_WORD, WHITE
+from unlabeled.augmentations.vocabulary import FIRST_WORD
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import bpe, corpus, text
 from unlabeled.data.sets import books
 from unlabeled.data.split import sample_labels
+from unlabeled.data.targets import Classes
 from unlabeled.evaluation import language
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import paired_retrieval
+from unlabeled.modality import Text, require_part
 from unlabeled.pipelines.word2vec import word2vec
 from unlabeled.report import plots
 from unlabeled.runs import word_vectors as vectors
@@ -139,7 +141,8 @@ def w2(lab: Lab) -> Finding:
         "next word, LSTM": trained(lab, "next-lstm"),
         "word from both sides": trained(lab, "sides"),
     }
-    counted = language.counted(data.train, data.test, data.vocabulary, ASKED)
+    vocabulary = require_part(data.modality, Text).vocabulary
+    counted = language.counted(data.train, data.test, vocabulary, ASKED)
     figures: dict[str, Any] = {"counted": counted}
     rows = [[f"counting, {k}", f"{counted[k]:.1f}", ""] for k in ("unigram", "trigram")]
     for title, run in made.items():
@@ -157,7 +160,7 @@ def w2(lab: Lab) -> Finding:
     said = going_on(made["next word, transformer"], data)
     return Finding(
         figures | {"said": said},
-        f"Four networks read {len(data.train):,} texts of four sentences, {data.vocabulary:,} "
+        f"Four networks read {len(data.train):,} texts of four sentences, {vocabulary:,} "
         "tokens being known to them. A perplexity is among how many tokens one would choose as "
         "blindly. That of masked words is of hidden ones only, and who reads from both sides sees "
         "what comes later: these stand beside the others, not against them.",
@@ -193,7 +196,7 @@ def w2(lab: Lab) -> Finding:
 def going_on(run: Run, data: Splits, number: int = 24) -> list[list[str]]:
     """The first words of some test texts, and what the network says then."""
     method: Any = reopen(run)
-    tokenizer = bpe.open_tokenizer(data.tokenizer)
+    tokenizer = bpe.open_tokenizer(require_part(data.modality, Text).tokenizer)
     long = np.flatnonzero((data.test.x[:][:, 0, 0, :8] >= FIRST_WORD).all(1))
     rows = long[np.linspace(0, len(long) - 1, 4).astype(int)]
     given = torch.from_numpy(data.test.x[rows].astype(np.int64))[:, 0, 0, :8]
@@ -362,8 +365,11 @@ def by_book(lab: Lab) -> tuple[dict[str, dict[int, tuple[float, float]]], Splits
         "two views, synonyms": trained(lab, "synonyms").encoder,
         "random": lab.random(start.inputs["encoder"], **start.inputs["args"]),
     }
-    passages = book_passages(lab.data.tokenizer)
-    told = [as_words(part.x[:], lab.data.tokenizer) for part in (passages.train, passages.test)]
+    passages = book_passages(require_part(lab.data.modality, Text).tokenizer)
+    told = [
+        as_words(part.x[:], require_part(lab.data.modality, Text).tokenizer)
+        for part in (passages.train, passages.test)
+    ]
     y, y_test = (part.factors["book"] for part in (passages.train, passages.test))
     samples = {
         n: [sample_labels(y, n * len(passages.classes), s) for s in range(DRAWS)] for n in LABELS
@@ -403,6 +409,7 @@ def book_passages(tokenizer: str) -> Splits:
     """
     documents = [d for d in books.documents() if d.source == "books"]
     names = proper_names(documents)
+    modality = text.modality_of(bpe.open_tokenizer(tokenizer), 32, 4)
     parts: list[Samples] = []
     for test, number in ((False, PASSAGES), (True, ASKED_PASSAGES)):
         told: list[str] = []
@@ -415,10 +422,12 @@ def book_passages(tokenizer: str) -> Splits:
             told += [without(kept[i], names) for i in chosen]
             y += [book] * len(chosen)
         x = text.read(told, tokenizer, (4, 32))
-        classes = [str(b + 1) for b in range(max(y) + 1)]
-        parts.append(Samples(x, {"book": np.array(y)}, classes={"book": classes}))
+        classes = Classes(tuple(str(b + 1) for b in range(max(y) + 1)))
+        parts.append(
+            Samples(x, {"book": np.array(y)}, targets={"book": classes}, modality=modality)
+        )
     train, test_part = parts
-    return Splits("passages", train, test_part, "book", train.classes["book"], (0.0, WHITE))
+    return Splits("passages", train, test_part, "book")
 
 
 def proper_names(documents: Sequence[corpus.Document]) -> set[str]:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlabeled.core import Batch, Method
+from unlabeled.core import Method
 from unlabeled.data.dataset import Samples, Splits, to_float
-from unlabeled.data.loader import labels_of
+from unlabeled.data.loader import label_factor, make_batch, needs_partners
 from unlabeled.modality import Text
 from unlabeled.utils.drawing import contact_sheet, gif, image_sheet, to_image
 from unlabeled.utils.files import write_bytes
@@ -38,14 +38,12 @@ def view_sheet(method: Method, splits: Splits, images: int = 6, draws: int = 4) 
     rows = shown_rows(
         method, splits.train, images if method.clip_length == 1 else 2 * method.clip_length
     )
-    part = splits.train.take(rows)
-    x = to_float(torch.from_numpy(part.x[:]), splits.range)
-    target = labels_of(method, splits)
-    y = torch.from_numpy(part.factors[target]) if target else None
+    stored = make_batch(splits.train, rows, label_factor(method, splits), needs_partners(method))
+    x = to_float(stored.x, splits.range)
     columns = [x]
     with preserve_rng(seed=0), torch.no_grad():
         while len(columns) <= draws:
-            views = method.views(Batch(x, torch.from_numpy(rows), y))
+            views = method.views(stored._replace(x=x))
             shown = [v for v in _tensors(views) if _is_images(v)]
             if not shown:
                 break

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unlabeled import parallel
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import Splits, to_float
-from unlabeled.data.loader import labels_of, loader, say_left_out
+from unlabeled.data.loader import label_factor, loader, needs_partners, say_left_out
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory, suggest
 from unlabeled.training import health
@@ -171,8 +171,9 @@ def fit(
         splits.train,
         recipe.batch_size,
         seed,
-        labels_of(method, splits),
+        label_factor(method, splits),
         done,
+        partners=needs_partners(method),
         samples_per_class=method.samples_per_class,
         clip_length=method.clip_length,
         max_frame_stride=method.max_frame_stride,

@@ -15,7 +15,7 @@ from torch import nn
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import LazyImages, Splits, to_float
-from unlabeled.data.loader import labels_of, loader
+from unlabeled.data.loader import label_factor, loader, needs_partners
 from unlabeled.training import health
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.state import eval_mode, preserve_rng
@@ -150,7 +150,8 @@ def _loader(method: Method, splits: Splits, recipe: Recipe, size: int) -> Any:
         splits.train,
         size,
         0,
-        labels_of(method, splits),
+        label_factor(method, splits),
+        partners=needs_partners(method),
         samples_per_class=method.samples_per_class,
         clip_length=method.clip_length,
         max_frame_stride=method.max_frame_stride,
@@ -236,11 +237,9 @@ def _step(
 
     batches = iter(_loader(method, splits, recipe, size))
     started, fixed = _now(device), 0.0
-    batch: Batch = next(batches)
-    y = None if batch.y is None else batch.y.to(device)
+    batch = Batch(*(None if t is None else t.to(device) for t in next(batches)))  # type: ignore[arg-type]
     with torch.no_grad():
-        x = to_float(batch.x.to(device), splits.range)
-        views = method.views(Batch(x, batch.index.to(device), y))
+        views = method.views(batch._replace(x=to_float(batch.x, splits.range)))
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),

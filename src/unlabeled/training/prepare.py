@@ -14,14 +14,14 @@ from torch import nn
 
 from unlabeled import registry
 from unlabeled.core import Method, Recipe
-from unlabeled.data.dataset import PARTNER, Splits
-from unlabeled.data.open import open_data, reopen_texts, with_test
+from unlabeled.data.dataset import Splits
+from unlabeled.data.open import open_data
 from unlabeled.data.readers.bpe import word_starts
 from unlabeled.data.split import sample_labels
 from unlabeled.data.values import as_range
 from unlabeled.encoders.base import accepts_option, build
 from unlabeled.errors import UserError, notice
-from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video
+from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video, find_part
 from unlabeled.runs.run import Run, load
 from unlabeled.runs.safety import IN_MEMORY
 from unlabeled.training.compiling import check_compiles
@@ -59,7 +59,7 @@ class Job(NamedTuple):
     splits: Splits
     recipe: Recipe
     config: dict[str, Any]
-    whole: Splits  #: with all labels, for judging
+    complete: Splits  #: with all labels, for evaluation
 
 
 def make_job(
@@ -85,8 +85,7 @@ def make_job(
     name = method if isinstance(method, str) else cls.__name__.lower()
     encoder, start, test = config.encoder, config.start, config.test
     size, labels = config.size, config.labels
-    shape: dict[str, Any] = {"size": None if size is None else (size, size)}
-    shape["value_range"] = as_range(config.value_range)
+    value_range = as_range(config.value_range)
     if config.local and not cls.by_stage:
         fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
         raise UserError(
@@ -94,28 +93,29 @@ def make_job(
         )
     if start is not None:
         begun = start if isinstance(start, Run) else load(start)
-        shape = {"channels": begun.inputs["channels"], "size": begun.size}
-        shape |= begun.learned
     if isinstance(method, str):
         registry.say_which("methods", method)
     if isinstance(encoder, str):
         registry.say_which("encoders", encoder)
-    if start is not None and begun.tokenizer:
-        splits = reopen_texts(data, begun.tokenizer, begun.size)
-        splits = splits if test is None else with_test(splits, test)
-    else:
-        splits = open_data(
-            data, **shape, labels_from=config.labels_from, workers=config.workers, test=test
-        )
+    splits = open_data(
+        data,
+        size=None if size is None else (size, size),
+        like=None if start is None else begun.modality,
+        labels_from=config.labels_from,
+        workers=config.workers,
+        test=test,
+        value_range=value_range,
+    )
     encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
     encoder_args = cls.encoder_args | config.encoder_args
     if start is not None:
         encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
-        splits = replace(splits, range=begun.span(splits.train.x))
-    whole = splits
+        splits = splits.with_value_range(begun.value_range_of(splits.train.x))
+    complete = splits
     check_modality(cls, name, splits)
-    if splits.vocabulary and accepts_option(encoder, "vocabulary"):
-        encoder_args = {"vocabulary": splits.vocabulary} | encoder_args
+    received = splits.modality.encoder_input
+    if isinstance(received, Text) and accepts_option(encoder, "vocabulary"):
+        encoder_args = {"vocabulary": received.vocabulary} | encoder_args
     splits = _with_labels(cls, name, splits, labels, config.seed)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
@@ -139,7 +139,7 @@ def make_job(
         "method_args": arguments,
         "data": record_data(data),
         "size": size,
-        "value_range": shape["value_range"] if start is None else None,
+        "value_range": value_range,
         "labels_from": record_data(splits.labels_from),
         "test": None if splits.test_from is None else record_data(splits.test_from) or IN_MEMORY,
         "labels": labels,
@@ -153,7 +153,7 @@ def make_job(
         "compile": config.compile or None,
         "images": len(splits.train),
     }
-    return Job(name, learner, splits, recipe, as_json(record), whole)
+    return Job(name, learner, splits, recipe, as_json(record), complete)
 
 
 DATA_EXAMPLES: dict[type[Modality], str] = {
@@ -194,7 +194,7 @@ def check_encoder(encoder: nn.Module, name: str, cls: type[Method], splits: Spli
     if not isinstance(received, takes):
         raise UserError(
             f"the encoder {name} takes {' or '.join(kind.noun for kind in takes)}, but "
-            f"{splits.name} holds {splits.modality.noun}; use --encoder "
+            f"{splits.name} holds {splits.noun}; use --encoder "
             f"{cls.encoder_for(type(received))}"
         )
 
@@ -291,12 +291,13 @@ def resolve(
         arguments.setdefault("names", tuple(splits.classes))
     if "images" in accepted:
         arguments["images"] = len(splits.train)
-    if "partner_shape" in accepted and PARTNER in splits.train.factors:
-        arguments.setdefault("partner_shape", splits.train.factors[PARTNER].shape[1:])
-    if "vocabulary" in accepted and splits.vocabulary:
-        arguments.setdefault("vocabulary", splits.vocabulary)
-    if "word_starts" in accepted and splits.tokenizer:
-        arguments.setdefault("word_starts", word_starts(splits.tokenizer))
+    texts = find_part(splits.modality, Text)
+    if "partner_shape" in accepted and splits.train.partners is not None:
+        arguments.setdefault("partner_shape", splits.train.partners.shape[1:])
+    if texts and "vocabulary" in accepted:
+        arguments.setdefault("vocabulary", texts.vocabulary)
+    if texts and texts.tokenizer and "word_starts" in accepted:
+        arguments.setdefault("word_starts", word_starts(texts.tokenizer))
     if "shape" in accepted:
         arguments.setdefault("shape", (splits.channels, *splits.size))
     return recipe, arguments

@@ -13,6 +13,7 @@ from unlabeled.core import Method
 from unlabeled.data.dataset import Splits
 from unlabeled.encoders.external import Backbone
 from unlabeled.errors import UserError
+from unlabeled.modality import Text, find_part, to_json
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.runs.run import Run
 from unlabeled.training.checkpoints import last_checkpoint
@@ -105,22 +106,29 @@ def train(
     product = job.method.encoder.requires_grad_(True)  # a teacher's has none
     named = job.config["encoder"], job.config["encoder_args"]
     name, args = product.rebuild if isinstance(product, Backbone) else named
+    modality = job.splits.modality
+    texts = find_part(modality, Text)
     inputs = {
         "encoder": name,
         "args": args,
-        "channels": job.splits.channels,
-        "size": list(job.splits.size),
-        "range": list(job.splits.range),
-        "stored": job.splits.stored,
+        "modality": to_json(modality.encoder_input),
         "dim": int(product.dim),
     }
-    run = Run(folder, product, job.config, inputs, data=job.whole, method=job.method)
+    run = Run(
+        folder,
+        product,
+        job.config,
+        inputs,
+        data=job.complete,
+        method=job.method,
+        tokenizer=texts.tokenizer if texts else "",
+    )
     if first:
         if checkpoint:
             write_changes(folder, job.config)
         run.save()
-        if job.splits.tokenizer:
-            write_bytes(folder / "tokenizer.json", job.splits.tokenizer.encode())
+        if texts:
+            write_bytes(folder / "tokenizer.json", texts.tokenizer.encode())
         draw_visualizations(job.method, job.splits, folder)
     return run
 
@@ -163,7 +171,7 @@ def reopen(run: Run) -> Method:
     cls = registry.find("methods", run.config["method"])
     views = ("augment", "weak", "small", "jitter")  # on record as words
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
-    shape = run.inputs["channels"], *run.size
+    shape = run.modality.channels, *run.size
     method = build_method(
         cls, copy.deepcopy(run.encoder), arguments, run.config.get("local"), shape
     )

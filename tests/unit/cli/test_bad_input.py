@@ -21,6 +21,8 @@ from PIL import Image
 from unlabeled import registry
 from unlabeled.cli.main import main
 
+IMAGES = {"kind": "images", "channels": 1, "size": [16, 16], "value_range": [0.0, 1.0]}
+IMAGES |= {"dtype": "uint8"}
 TABLE = Path(__file__).with_name("bad_input.txt")
 
 METHOD = """
@@ -94,9 +96,9 @@ def make_place(place: Path) -> None:
         (place / name / file).write_bytes(content)
     for name, change in (
         ("huge", {"args": {"width": 1_000_000}}),
-        ("wide", {"size": [10_000_000, 10_000_000]}),
+        ("wide", {"modality": IMAGES | {"size": [10_000_000, 10_000_000]}}),
         ("escape", {"encoder": "../../net.py:Maps"}),
-        ("negative", {"channels": -1}),
+        ("negative", {"modality": IMAGES | {"channels": -1}}),
         ("words", {"dim": "many"}),
     ):
         shutil.copytree(place / "run", place / name)

@@ -10,6 +10,7 @@ from unlabeled.data import Sound, open_data
 from unlabeled.data.readers.audio import lengths
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.sound import Spectral
+from unlabeled.modality import Audio
 
 RATE = 8000
 
@@ -40,7 +41,7 @@ def test_a_folder_of_recordings_is_opened(tmp_path):
     with pytest.warns(Notice, match=r"1 of 4 recordings cannot be read.*b/4.wav"):
         data = open_data(str(tmp_path), labels_from="folders")
     both = {n: x for p in (data.train, data.test) for n, x in zip(p.names, p.x, strict=True)}
-    assert data.rate == 8000
+    assert data.modality.sample_rate == 8000
     assert data.size == (1, 4000)
     assert {name: round(pitch_of(x[0, 0, :2400])) for name, x in both.items()} == {
         "a/1.wav": 440,
@@ -49,8 +50,8 @@ def test_a_folder_of_recordings_is_opened(tmp_path):
     }
     assert lengths(both["b/3.wav"][None])[0] == pytest.approx(2400, abs=1)
     (tmp_path / "b" / "4.wav").unlink()
-    again = open_data(str(tmp_path), size=(1, 1000), stored="sound 16000", labels_from="folders")
-    assert again.rate == 16000
+    again = open_data(str(tmp_path), like=Audio(16_000, 1000), labels_from="folders")
+    assert again.modality.sample_rate == 16000
     assert again.size == (1, 1000)
 
 
@@ -58,12 +59,14 @@ def test_arrays_have_a_rate(tmp_path):
     waves = (3e4 * np.stack([tone(300), tone(600)])).astype(np.int16)
     np.savez(tmp_path / "x.npz", x=waves, rate=RATE, y=["low", "high"])
     data = open_data(str(tmp_path / "x.npz"))
-    assert data.stored == "sound 8000"
+    assert data.modality == Audio(8000, 2400)
     assert data.classes == ["high", "low"]
     assert np.abs(data.train.x).max() == pytest.approx(0.5 * 3e4 / 2**15, rel=0.01)
     short = open_data(Sound([tone(300), tone(300, 0.1)], RATE))
     assert lengths(short.train.x).tolist() == pytest.approx([4000, 800], abs=1)
-    faster = open_data(Sound(np.stack([tone(300)] * 2), RATE), stored="sound 16000")
+    faster = open_data(
+        Sound(np.stack([tone(300)] * 2), RATE), like=Audio(16_000, 2 * len(tone(300)))
+    )
     assert faster.size == (1, 8000)
     for bad, told in (
         (Sound(np.full((2, 9), np.nan), RATE), "NaN"),
@@ -90,10 +93,10 @@ def test_spoken_digits_are_the_official_ones(real_data, tmp_path):
     assert not set(data.train.factors["take"]) & set(range(5))
     assert np.bincount(data.test.factors["digit"]).tolist() == [30] * 10
     assert np.bincount(data.test.factors["speaker"]).tolist() == [50] * 6
-    assert data.rate == 8000
+    assert data.modality.sample_rate == 8000
     for row in (0, 7, 299):  # the authors' files give the same
         f = {k: v[row] for k, v in data.test.factors.items()}
-        name = f"{f['digit']}_{data.test.classes['speaker'][f['speaker']]}_{f['take']}.wav"
+        name = f"{f['digit']}_{data.test.class_names('speaker')[f['speaker']]}_{f['take']}.wav"
         soundfile.write(tmp_path / name, data.test.x[row, 0, 0], RATE, subtype="FLOAT")
     files = open_data(f"spoken_digits:{tmp_path}")
     assert len(files.test) == 3

@@ -64,7 +64,7 @@ def test_a_folder_inside_another_has_its_own_names_and_labels(tmp_path):
     inner = read(tmp_path / "images", labels_from="folders")
     assert outer.names[0] == "images/cat/0.png"
     assert inner.names[0] == "cat/0.png"
-    assert inner.classes["label"] == ["cat", "dog"]
+    assert inner.class_names("label") == ["cat", "dog"]
     assert read(tmp_path).names == outer.names
 
 
@@ -213,7 +213,7 @@ def test_a_tar_of_split_folders_and_shards_are_no_classes(tmp_path):
                 member.size = len(png())
                 tar.addfile(member, io.BytesIO(png()))
     samples = said(read, tmp_path / "shards", labels_from="folders")[0]
-    assert samples.classes["label"] == ["cat", "dog"]
+    assert samples.class_names("label") == ["cat", "dog"]
     data = said(open_data, tmp_path / "shards", labels_from="folders")[0]
     assert (len(data.train), len(data.test)) == (2, 2)
 
@@ -404,7 +404,7 @@ def test_linked_folders_are_followed(tmp_path):
     for kind in ("cat", "dog"):
         (tmp_path / "data" / kind).symlink_to(real / kind, target_is_directory=True)
     samples, words = said(read, tmp_path / "data", labels_from="folders")
-    assert samples.classes["label"] == ["cat", "dog"]
+    assert samples.class_names("label") == ["cat", "dog"]
     assert len(samples) == 5
     assert not words
     (tmp_path / "whole").symlink_to(tmp_path / "data", target_is_directory=True)

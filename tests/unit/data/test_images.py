@@ -239,7 +239,7 @@ def test_parquet_arrow_and_tar_hold_the_same_as_a_folder(tmp_path):
             assert not read(path).factors
         labeled = read(path, labels_from=column)
         assert labeled.factors[column].tolist() == [0, 0, 1, 1, 2, 2, 0, 1, 2]
-        assert labeled.classes[column] == ["a", "b", "c"]
+        assert labeled.class_names(column) == ["a", "b", "c"]
         path = tmp_path / "folder" if path.suffix == ".tar" else path
         with pytest.raises(UserError, match="no labels 'nope'"):
             read(path, labels_from="nope")
@@ -408,7 +408,7 @@ def test_missing_and_ambiguous_labels_are_not_made_up(tmp_path):
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.warns(Notice, match="3 of 4 samples have labels"):
         samples = read(tmp_path, labels_from="label")
-    assert samples.classes["label"] == ["cat", "dog"]
+    assert samples.class_names("label") == ["cat", "dog"]
     assert samples.factors["label"].tolist() == [0, -1, 1, 0]
     folder = tmp_path / "folder"
     for name in ("a/0.png", "b/0.png", "a/1.png"):
@@ -469,7 +469,7 @@ def test_members_of_a_tar_in_folders(tmp_path):
                 info = tarfile.TarInfo(name)
                 info.size = len(held)
                 tar.addfile(info, io.BytesIO(held))
-    assert read(tmp_path / "a.tar", labels_from="cls").classes["cls"] == ["0", "1"]
+    assert read(tmp_path / "a.tar", labels_from="cls").class_names("cls") == ["0", "1"]
 
 
 def test_large_row_groups_are_read_in_parts(tmp_path):

@@ -32,7 +32,7 @@ def column(folder: Path, content: str | bytes, chosen: str = "", name: str = "la
     table.write_bytes(content.encode() if isinstance(content, str) else content)
     samples = read(folder, labels_from=f"{table}{chosen}")
     (factor,) = samples.factors
-    classes = [*samples.classes[factor], ""]
+    classes = [*samples.class_names(factor), ""]
     return dict(zip(samples.names, (classes[c] for c in samples.factors[factor]), strict=True))
 
 
@@ -249,7 +249,7 @@ def test_numbers_are_numbers(labels, numbers):
     else:
         splits = open_data((X, labels))
     assert (splits.target is None) == numbers
-    assert splits.numbers == ({"label": None} if numbers else {})
+    assert splits.numbers == (["label"] if numbers else [])
     assert len(splits.test)
     assert splits.test.known("label").all()
 
@@ -266,7 +266,7 @@ def test_numbers_in_a_table_are_measured_by_r2(tmp_path, capsys):
     table = tmp_path / "t.csv"
     table.write_text("\n".join(["file,age,kind", *rows]))
     splits = open_data(folder, labels_from=table)
-    assert (splits.target, splits.numbers) == ("kind", {"age": None})
+    assert (splits.target, splits.numbers) == ("kind", ["age"])
     run = ul.train("simclr", folder, labels_from=f"{table}:age", out=tmp_path / "run", **QUICK)
     with pytest.warns(Notice, match="age of .* holds numbers, not classes, so linear and k-NN"):
         figures = ul.evaluate(run)

@@ -13,13 +13,13 @@ from PIL import Image
 
 import unlabeled as ul
 from unlabeled.core import Batch
-from unlabeled.data.dataset import PARTNER
 from unlabeled.data.readers import bpe, pairs
 from unlabeled.data.sets import audiovisual_digits, emoji
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
 from unlabeled.methods.clip import Clip
+from unlabeled.modality import Text, require_part
 from unlabeled.objectives import clip, use_backend
 from unlabeled.parallel import row_ids
 from unlabeled.report.plots import partners_image
@@ -101,7 +101,7 @@ def test_a_batch_of_few_captions_is_learned():
     x = torch.rand(16, 1, 16, 16) / 4 + 0.7 * dark[:, None, None, None]
     x[5] = x[3]
     y = torch.tensor([[9, 8, 7, 0, 0, 0], [9, 6, 5, 4, 0, 0]])[dark][:, None]
-    batch = Batch(x, torch.arange(16), y)
+    batch = Batch(x, torch.arange(16), partners=y)
     seen, _, image = method.views(batch)
     assert image[5] == image[3]
     assert len(image.unique()) == 15
@@ -120,7 +120,7 @@ def test_the_temperature_is_learned_and_bounded():
     method = Clip(build("small", 1, (16, 16), width=4), partner="small", partner_shape=(2, 16, 16))
     assert method.scale.exp().item() == pytest.approx(1 / 0.07)
     y = torch.randint(0, 255, (6, 2, 16, 16), dtype=torch.uint8)
-    seen, heard, image = method.views(Batch(torch.rand(6, 1, 16, 16), torch.arange(6), y))
+    seen, heard, image = method.views(Batch(torch.rand(6, 1, 16, 16), torch.arange(6), partners=y))
     assert all(any(torch.equal(h, own) for own in its) for h, its in zip(heard, y, strict=True))
     method.loss((seen, heard, image)).backward()
     assert method.scale.grad.abs() > 0
@@ -214,10 +214,10 @@ def test_captions_in_every_form(form, tmp_path):
         splits = pairs.load(str(place))
     assert len(splits.train) + len(splits.test) == 24
     assert len(splits.test)
-    known = bpe.open_tokenizer(splits.tokenizer)
+    known = bpe.open_tokenizer(require_part(splits.modality, Text).tokenizer)
     for part in (splits.train, splits.test):
-        assert part.factors[PARTNER].shape[1] == (2 if form == "jsonl" else 1)
-        for name, tokens in zip(part.names, part.factors[PARTNER][:, 0], strict=True):
+        assert part.partners.shape[1] == (2 if form == "jsonl" else 1)
+        for name, tokens in zip(part.names, part.partners[:, 0], strict=True):
             assert known.decode(tokens[tokens > 0].tolist()).strip() == told[name.split("/")[-1]]
 
 
@@ -256,11 +256,11 @@ def test_what_has_no_caption_is_left_out_and_told(tmp_path):
 
 def captions_of(splits):
     """File name -> captions, in tokens that are read back."""
-    known = bpe.open_tokenizer(splits.tokenizer)
+    known = bpe.open_tokenizer(require_part(splits.modality, Text).tokenizer)
     return {
         name: [known.decode(row[row > 0].tolist()).strip() for row in own]
         for part in (splits.train, splits.test)
-        for name, own in zip(part.names, part.factors[PARTNER], strict=True)
+        for name, own in zip(part.names, part.partners, strict=True)
     }
 
 
@@ -422,7 +422,7 @@ def test_colors_find_their_names(tmp_path):
     test, method = run.data.test, run.method.eval()
     with torch.no_grad():
         a = method.project(torch.from_numpy(test.x[:]).float() / 255).numpy()
-        b = method.project_partner(torch.from_numpy(test.factors[PARTNER][:, 0])).numpy()
+        b = method.project_partner(torch.from_numpy(test.partners[:, 0])).numpy()
     color = np.array([int(name.split("/")[-1][:2]) % 4 for name in test.names])
     found = paired_retrieval(a, b, (1,), color)
     assert found["there@1"] > 0.7
@@ -439,8 +439,8 @@ def test_emoji_of_one_family_are_on_one_side(real_data):
     assert (len(splits.train), len(splits.test)) == (1497, 373)
     assert splits.train.x.shape[1:] == (3, 64, 64)
     assert not set(splits.train.names) & set(splits.test.names)
-    assert splits.train.factors[PARTNER].shape == (1497, 2, 24)
-    assert splits.vocabulary <= 1024
+    assert splits.train.partners.shape == (1497, 2, 24)
+    assert require_part(splits.modality, Text).vocabulary <= 1024
     with pytest.raises(UserError, match="holds no emoji"):
         emoji.load(str(real_data / "text"))
 
@@ -454,7 +454,7 @@ def test_speakers_of_the_test_are_never_heard_in_training(real_data, monkeypatch
     row = {sound.tobytes(): i for i, sound in enumerate(sounds)}
     splits = audiovisual_digits.load()
     for part, held in ((splits.train, False), (splits.test, True)):
-        heard = np.array([[row[s.tobytes()] for s in own] for own in part.factors[PARTNER][:200]])
+        heard = np.array([[row[s.tobytes()] for s in own] for own in part.partners[:200]])
         assert (np.isin(speaker[heard], audiovisual_digits.HELD_OUT) == held).all()
         assert (digit[heard] == part.factors["digit"][:200, None]).all()
 

@@ -169,7 +169,7 @@ def test_the_real_omniglot(real_data, monkeypatch):
     assert (splits.test.x[:, 0] == images[cut:]).all()
     assert (splits.test.factors["character"] == character[cut:]).all()
     assert splits.classes == names.tolist()
-    assert splits.train.classes["drawer"][splits.train.factors["drawer"][3]] == str(drawer[3])
+    assert splits.train.class_names("drawer")[splits.train.factors["drawer"][3]] == str(drawer[3])
     alphabets = [set(part.factors["alphabet"]) for part in (splits.train, splits.test)]
     assert list(map(len, alphabets)) == [30, 20]
     assert not alphabets[0] & alphabets[1]

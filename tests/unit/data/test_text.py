@@ -426,7 +426,7 @@ def test_a_run_shuffles_whole_words(rows):
     """Catches marks that never reach the method, or its record, with which it is opened again."""
     options = {"encoder_args": {"width": 32, "layers": 2}}
     job = prepare("word_order", rows, **options)
-    starts = bpe.word_starts(rows.tokenizer)
+    starts = bpe.word_starts(rows.modality.tokenizer)
     assert "0" in starts
     assert "".join("01"[int(s)] for s in job.method.starts) == starts
     assert job.config["method_args"]["word_starts"] == starts
@@ -558,11 +558,11 @@ def world(tmp_path_factory):
 
 def test_pieces_and_sentences(world):
     pieces = text.load(str(world), length=16, vocabulary=400)
-    rows = sentences.load(str(world), length=16, tokenizer=pieces.tokenizer)
+    rows = sentences.load(str(world), length=16, tokenizer=pieces.modality.tokenizer)
     assert pieces.train.x.shape[1:] == (1, 1, 16)
     assert rows.train.x.shape == (400, 1, 4, 16)
     assert len(rows.test) == 60
-    known = bpe.open_tokenizer(pieces.tokenizer)
+    known = bpe.open_tokenizer(pieces.modality.tokenizer)
     told = known.decode(rows.train.x[0, 0, 0].tolist())
     assert told.startswith(" In the morning")
     assert told.endswith("market.")
@@ -582,12 +582,13 @@ def test_texts_that_are_only_read_stay_in_their_order(tmp_path):
     tokenizer = bpe.train_tokenizer(["Number 0 1 2 3 4 5 6 7 8 9."] * 9, 300).to_str()
     known = bpe.open_tokenizer(tokenizer)
     for size in ((1, 400), (3, 40)):
-        splits = open.reopen_texts(str(tmp_path), tokenizer, size, tested=False)
+        like = text.modality_of(known, size[1], size[0])
+        splits = open.reopen_texts(str(tmp_path), like, tested=False)
         assert len(splits.test) == 0
         told = [known.decode(row.ravel().tolist()).split()[1][:2] for row in splits.train.x[:]]
         assert told == sorted(told)
         assert len(set(told)) == 20
-        assert len(open.reopen_texts(str(tmp_path), tokenizer, size).test) > 0
+        assert len(open.reopen_texts(str(tmp_path), like).test) > 0
 
 
 @pytest.mark.parametrize("glue", [" ", ""])
@@ -599,7 +600,7 @@ def test_a_corpus_of_one_line_is_learned_and_tested(glue, tmp_path):
         splits = kind.load(str(tmp_path / "one.txt"), length=32, vocabulary=320)
         assert len(splits.train) > 5 * least
         assert len(splits.test) >= least
-    known = bpe.open_tokenizer(splits.tokenizer)
+    known = bpe.open_tokenizer(splits.modality.tokenizer)
     assert known.decode(splits.test.x[-1, 0, -1].tolist()).strip() == told[-1]
 
 
@@ -618,7 +619,7 @@ def train(name, rows, out, **options):
 def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     run = train("masked_lm", rows, tmp_path / "m")
     found = language.hidden_words(run.method.eval(), rows.test)
-    counts = language.counted(rows.train, rows.test, rows.vocabulary)
+    counts = language.counted(rows.train, rows.test, rows.modality.vocabulary)
     assert found["accuracy"] > 2 * counts["commonest"]
     assert counts["trigram"] < counts["unigram"]
     told = ["Anna went home. She was tired.", "There was bread."]
@@ -642,15 +643,15 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     shares = language.verdicts(after.method.eval(), rows.test)
     assert shares.shape == (60,)
     assert shares.mean() > 0.8
-    assert (tmp_path / "o" / "tokenizer.json").read_text() == run.tokenizer
+    assert (tmp_path / "o" / "tokenizer.json").read_text() == run.modality.tokenizer
 
 
 def test_only_what_a_mask_stands_for_is_asked(rows):
     """Who copies what is shown gets nothing right."""
-    method = method_of("masked_lm", vocabulary=rows.vocabulary)
+    method = method_of("masked_lm", vocabulary=rows.modality.vocabulary)
 
     def copied(seen, chosen):
-        return F.one_hot(seen[chosen].clamp(min=t.FIRST_WORD), rows.vocabulary).float()
+        return F.one_hot(seen[chosen].clamp(min=t.FIRST_WORD), rows.modality.vocabulary).float()
 
     method.scores = copied
     assert language.hidden_words(method, rows.test)["accuracy"] < 0.05
@@ -658,7 +659,7 @@ def test_only_what_a_mask_stands_for_is_asked(rows):
 
 @ALIKE
 def test_words_are_foretold_better_than_by_what_is_common(rows, tmp_path):
-    counts = language.counted(rows.train, rows.test, rows.vocabulary)
+    counts = language.counted(rows.train, rows.test, rows.modality.vocabulary)
     run = train("causal_lm", rows, tmp_path / "n")
     found = language.perplexity(run.method.eval(), rows.test)
     assert found < counts["unigram"] / 1.5
@@ -723,7 +724,7 @@ def test_a_run_on_books_is_judged_from_its_folder(world, tmp_path, capsys):
     again = ul.evaluate(ul.load(tmp_path / "m"), f"books:{place}")
     assert again["n_test"] == len(run.data.test)
     other = train("simcse", f"books:{place}", tmp_path / "v", epochs=1, start=run.path)
-    assert other.tokenizer == run.tokenizer
+    assert other.modality.tokenizer == run.modality.tokenizer
     mixed = sentences.load(str(world), length=run.size[1], vocabulary=300)
     with pytest.raises(UserError, match="in other tokens"):
         ul.evaluate(run, mixed)

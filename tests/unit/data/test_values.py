@@ -13,6 +13,7 @@ from unlabeled.data.dataset import to_float
 from unlabeled.data.open import read_data
 from unlabeled.data.values import as_range
 from unlabeled.errors import Notice, UserError
+from unlabeled.modality import Images
 
 RNG = np.random.default_rng(0)
 EIGHT = RNG.integers(0, 256, (4, 6, 6)).astype(np.uint8)
@@ -21,7 +22,7 @@ EIGHT[0, 0, :2] = 0, 255
 
 def seen(data, stored, span) -> np.ndarray:
     """What the encoder sees, (N, H, W)."""
-    samples = read_data(data, 1, None, stored, span)
+    samples = read_data(data, like=Images(1, data.shape[-2:], span, stored))
     return to_float(torch.from_numpy(np.asarray(samples.x[:])), span).numpy()[:, 0]
 
 
@@ -102,7 +103,7 @@ def test_a_run_on_floats_embeds_their_whole_numbers_alike(tmp_path):
     """From end to end, in Python: as an array, a list of integers, a file left on disk."""
     x = RNG.integers(-3, 4, (40, 8, 8))
     run = ul.train("simclr", x / 1.0, out=tmp_path / "run", epochs=1, batch_size=20, progress=False)
-    assert run.inputs["range"] == [-3.0, 3.0]
+    assert run.modality.value_range == (-3.0, 3.0)
     z = run.embed(x / 1.0)
     np.save(tmp_path / "x.npy", x.astype(np.int16))
     for same in (x, x.astype(np.int8), str(tmp_path / "x.npy")):
@@ -153,7 +154,7 @@ def test_whole_numbers_of_any_size_have_a_range_if_it_is_given(tmp_path):
         run = ul.train("simclr", tmp_path / "x.npy", out=tmp_path / "run", **options)
     with pytest.warns(Notice, match="lie outside -1000 to 2000"):
         z = ul.load(tmp_path / "run").embed(x)
-    assert run.inputs["range"] == [-1000.0, 2000.0]
+    assert run.modality.value_range == (-1000.0, 2000.0)
     assert run.config["value_range"] == [-1000.0, 2000.0]
     np.testing.assert_allclose(z, run.embed(x.clip(-1000, 2000)), atol=1e-5)
 
@@ -234,7 +235,7 @@ def test_a_run_on_float_tiffs_embeds_such_files_in_its_range(tmp_path):
     folder = tiffs(tmp_path / "f", *arrays)
     options = {"epochs": 1, "batch_size": 10, "progress": False}
     run = ul.train("simclr", folder, out=tmp_path / "run", **options)
-    low, high = run.inputs["range"]
+    low, high = run.modality.value_range
     assert low < -5
     assert high > 5
     one = tiffs(tmp_path / "one", arrays[0])

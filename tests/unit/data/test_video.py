@@ -82,7 +82,7 @@ def test_folders_of_frames(tmp_path):
         assert splits.train.x.shape == (24, 3, 20, 24)
         assert is_right(splits.train)
         assert is_right(splits.test)
-        assert splits.train.classes["clip"] == ["c0", "c1", "c2"]
+        assert splits.train.class_names("clip") == ["c0", "c1", "c2"]
 
 
 def test_a_video_is_cut_where_it_changes(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from unlabeled.encoders.base import build, is_rebuildable
 from unlabeled.encoders.external import is_safe
 from unlabeled.errors import UserError
+from unlabeled.modality import Images, to_json
 
 SIZE = (32, 32)
 TINY = {
@@ -276,7 +277,7 @@ def test_a_network_by_name_is_exported(transformers, tmp_path):
     stored(tmp_path / "net")
     encoder = build(f"hf:{tmp_path / 'net'}", 3, SIZE)
     name, args = encoder.rebuild
-    inputs = {"encoder": name, "args": args, "channels": 3, "size": SIZE, "range": [0, 1]}
+    inputs = {"encoder": name, "args": args, "modality": to_json(Images(3, SIZE))}
     run = Run(tmp_path, encoder, {"method": "simclr"}, inputs | {"dim": encoder.dim})
     for to in ("onnx", "torchscript", "safetensors"):
         assert export(run, to).is_file()

@@ -19,6 +19,7 @@ from unlabeled.evaluation.layers import embed_stages, judge_stages
 from unlabeled.evaluation.transfer import Dense, transfer
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.video_colorization import VideoColorization
+from unlabeled.modality import Images, to_json
 from unlabeled.runs.export import export
 from unlabeled.runs.run import Run
 from unlabeled.studies.lectures import in_train_mode
@@ -50,8 +51,13 @@ def half_frozen(channels: int = 1, name: str = "small") -> nn.Module:
 def a_run(path, encoder=None) -> Run:
     """Of an encoder of one's own, which no name rebuilds."""
     encoder = half_frozen() if encoder is None else encoder
-    inputs = {"encoder": "Own", "args": {}, "channels": 1, "size": list(SIZE), "dim": encoder.dim}
-    run = Run(path, encoder, {"method": "x", "data": None}, inputs | {"range": [0.0, 1.0]})
+    inputs = {
+        "encoder": "Own",
+        "args": {},
+        "modality": to_json(Images(1, SIZE)),
+        "dim": encoder.dim,
+    }
+    run = Run(path, encoder, {"method": "x", "data": None}, inputs)
     encoder.stages[1].train()  # whatever its owner wants
     return run
 

@@ -175,7 +175,7 @@ def test_a_belief_net_is_stacked(digits, tmp_path):
     assert z.shape == (400, 10)
     first = ul.load(tmp_path / "dbn" / "layer1").embed(digits)
     second = ul.load(tmp_path / "dbn" / "layer2")
-    assert second.inputs["size"] == [1, 30]
+    assert second.size == (1, 30)
     rounded = (255 * first).round().astype(np.uint8)[:, None, None]
     np.testing.assert_allclose(second.embed(rounded), z, atol=0.02)
     figures = json.loads((tmp_path / "dbn" / "deep_belief_net.json").read_text())

@@ -284,7 +284,7 @@ def test_it_learns_tones_from_sound_in_memory(tmp_path):
     )  # fmt: skip
     result = ul.evaluate(run)
     assert run.inputs["encoder"] == "wave"
-    assert run.inputs["stored"] == "sound 8000"
+    assert run.modality.sample_rate == 8000
     assert set(result["baselines"]) == {"mfcc", "mel", "random"}
     again = ul.load(run.path)
     assert again.embed(waves[:5].astype(np.float32)).shape == (5, 32)

@@ -17,6 +17,7 @@ import unlabeled as ul
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation import structure
+from unlabeled.modality import Images, to_json
 from unlabeled.report import explore as page
 from unlabeled.report.explore import explore
 from unlabeled.runs.run import Run
@@ -41,9 +42,7 @@ def raw_run(tmp_path, channels=3, size=(8, 8), span=(0.0, 1.0)):
         "encoder": "raw",
         "args": {},
         "dim": encoder.dim,
-        "channels": channels,
-        "size": list(size),
-        "range": list(span),
+        "modality": to_json(Images(channels, tuple(size), tuple(span))),
     }
     return Run(tmp_path / "raw", encoder, {"method": "none"}, inputs)
 

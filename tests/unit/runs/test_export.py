@@ -15,6 +15,7 @@ from unlabeled.cli.main import main
 from unlabeled.data.readers import bpe
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
+from unlabeled.modality import Audio, Images, Text, to_json
 from unlabeled.runs.export import export
 from unlabeled.runs.run import Run
 
@@ -34,9 +35,11 @@ def make_run(path, name="small", channels=1, size=(32, 32), span=(0.0, 1.0), **a
     inputs = {
         "encoder": name if isinstance(name, str) else type(name).__name__,
         "args": args,
-        "channels": channels,
-        "size": list(size),
-        "range": list(span),
+        "modality": to_json(
+            Text(args["vocabulary"], size[1], size[0])
+            if name == "text_transformer" and args
+            else Images(channels, size, span)
+        ),
         "dim": encoder(torch.rand(2, channels, *size)).shape[1],
     }
     run = Run(path, encoder, {"method": "simclr", "data": None}, inputs)
@@ -45,9 +48,9 @@ def make_run(path, name="small", channels=1, size=(32, 32), span=(0.0, 1.0), **a
 
 
 def images(run, n, dtype=np.uint8):
-    shape = (n, run.inputs["channels"], *run.size)
+    shape = (n, run.modality.channels, *run.size)
     draw = np.random.default_rng(n)
-    low, high = run.inputs["range"]
+    low, high = run.modality.value_range
     noise = draw.uniform(low, high, shape).astype(np.float32)
     return draw.integers(0, 256, shape, dtype=np.uint8) if dtype == np.uint8 else noise
 
@@ -64,7 +67,7 @@ RUNS = {
 @pytest.mark.parametrize("n", [1, 7])
 def test_torchscript_gives_the_runs_features(kind, n, tmp_path, jit_load):
     run = make_run(tmp_path, **RUNS[kind])
-    dtype = np.uint8 if run.inputs["range"] == [0, 1] else np.float32
+    dtype = np.uint8 if run.modality.value_range == (0, 1) else np.float32
     x = images(run, n, dtype)
     network = jit_load(export(run, "torchscript"))
     np.testing.assert_allclose(network(torch.from_numpy(x)).numpy(), run.embed(x), atol=1e-5)
@@ -77,7 +80,7 @@ def test_onnx_gives_the_runs_features(kind, tmp_path):
     run = make_run(tmp_path, **RUNS[kind])
     path = export(run, "onnx")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    dtype = np.uint8 if run.inputs["range"] == [0, 1] else np.float32
+    dtype = np.uint8 if run.modality.value_range == (0, 1) else np.float32
     for n in (1, 5):
         x = images(run, n, dtype)
         (features,) = session.run(None, {"images": x})
@@ -109,7 +112,8 @@ def test_torchscript_takes_the_sizes_that_the_encoder_takes(name, args, tmp_path
     """A trace that holds the positions of its own size fails within at any other."""
     audio = name == "wave"
     run = make_run(tmp_path, name, 1, (1, 4000) if audio else (32, 32), **args)
-    run.inputs["stored"] = "sound 8000" if audio else "float32"
+    if audio:
+        run.modality = Audio(8000, 4000)
     extra = {"metadata.json": ""}
     network = jit_load(export(run, "torchscript"), extra)
     for size in [(1, 4000), (1, 5001)] if audio else [(32, 32), (40, 56), (25, 25)]:
@@ -178,7 +182,7 @@ def test_onnx_of_audio_takes_waves_at_a_rate(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason=ABSENT)
     pytest.importorskip("onnxscript", reason=ABSENT)
     run = make_run(tmp_path, "wave", 1, (1, 2000), width=8, context=8)
-    run.inputs["stored"] = "sound 8000"
+    run.modality = Audio(8000, 2000)
     session = onnxruntime.InferenceSession(export(run, "onnx"), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(0).uniform(-1, 1, (3, 1, 1, 2000)).astype(np.float32)
     (features,) = session.run(None, {"audio": x})

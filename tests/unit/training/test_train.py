@@ -33,10 +33,13 @@ def test_a_run_folder_holds_what_made_it(trained):
     assert json.loads((folder / "encoder.json").read_text()) == {
         "encoder": "small",
         "args": {},
-        "channels": 1,
-        "size": [64, 64],
-        "range": [0.0, 1.0],
-        "stored": "mask",
+        "modality": {
+            "kind": "images",
+            "channels": 1,
+            "size": [64, 64],
+            "value_range": [0.0, 1.0],
+            "dtype": "mask",
+        },
         "dim": 128,
     }
     columns = read_csv(folder / "metrics.csv")

@@ -13,10 +13,11 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from unlabeled.data.dataset import LazyImages, Samples, blocks, rate_of
+from unlabeled.data.dataset import LazyImages, Samples, blocks
 from unlabeled.data.readers import audio
 from unlabeled.data.readers.labels import add
 from unlabeled.errors import UserError, notice
+from unlabeled.modality import Images
 
 IMAGES = ("x", "X", "images", "imgs", "images", "data", "arr_0")
 LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
@@ -26,14 +27,21 @@ def read(
     path: Path,
     channels: int | None = None,
     labels_from: Any = None,
-    stored: str | None = None,
-    span: tuple[float, float] | None = None,
+    dtype: str | None = None,
+    value_range: tuple[float, float] | None = None,
+    rate: int | None = None,
 ) -> Samples:
-    """A `.npy` of images, left on disk, or an `.npz` with images and perhaps labels.
+    """Open a `.npy` of images, left on disk, or an `.npz` with images and perhaps labels.
 
-    An `.npz` that holds a `rate` is sound, as `sound.from_arrays` has it.
+    An `.npz` that holds a `rate` is audio, as `audio.from_arrays` reads it. Never unpickles.
 
-    Never unpickles.
+    Args:
+        path: the file.
+        channels: number of channels, where that is known.
+        labels_from: labels, or the `.npy` file that holds them.
+        dtype: what an encoder learned from; see `conversion`.
+        value_range: black and white; see `conversion`.
+        rate: samples per second to which recordings are resampled.
 
     Raises:
         UserError: the file is damaged, holds objects, or holds no images.
@@ -44,7 +52,7 @@ def read(
         else:
             with np.load(path, allow_pickle=False) as content:
                 if (recorded := audio.from_arrays(content, path)) is not None:
-                    return audio.from_memory(recorded, labels_from, rate=rate_of(stored))
+                    return audio.from_memory(recorded, labels_from, rate=rate)
                 key = next((k for k in IMAGES if k in content), None)
                 if key is None:
                     raise UserError(
@@ -63,14 +71,14 @@ def read(
         named = path if labels_from is None else f"{path} or {labels_from}"
         why = str(error).rstrip(".")
         raise UserError(f"{named} cannot be read as an array: {why}; save it again") from error
-    return from_memory(x if y is None else (x, y), channels, stored, span)
+    return from_memory(x if y is None else (x, y), channels, dtype, value_range)
 
 
 def from_memory(
     data: Any,
     channels: int | None = None,
-    stored: str | None = None,
-    span: tuple[float, float] | None = None,
+    dtype: str | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Samples:
     """An array or tensor of images, a pair (images, labels), or a torch Dataset of either."""
     y = None
@@ -78,13 +86,13 @@ def from_memory(
         data = _collect(data)
     if isinstance(data, tuple) and len(data) == 2:
         data, y = data
-    x, kind = _as_stored(data, channels, stored, span)
+    x, modality = _as_stored(data, channels, dtype, value_range)
     if y is None:
-        return Samples(x, stored=kind)
+        return Samples(x, modality=modality)
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     if y.shape != (len(x),):
         raise UserError(f"{len(x)} images need as many labels, but the labels are {y.shape}")
-    samples = Samples(x, stored=kind)
+    samples = Samples(x, modality=modality)
     add(samples, {"label": y})
     return samples
 
@@ -109,8 +117,8 @@ def _collect(data: Any) -> Any:
 def as_images(
     data: Any,
     channels: int | None = None,
-    stored: str | None = None,
-    span: tuple[float, float] | None = None,
+    dtype: str | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> np.ndarray | LazyImages:
     """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W).
 
@@ -121,20 +129,23 @@ def as_images(
     Args:
         data: the array.
         channels: of an image, where that is known.
-        stored: what other images of the same kind were given as (mask, uint8, uint16 or float32),
+        dtype: what other images of the same kind were given as (mask, uint8, uint16 or float32),
             so that a dark one among them is not taken for a mask or for fewer bits.
-        span: black and white, of those other images or as the user says; see `conversion`.
+        value_range: black and white, of those other images or as the user says; see `conversion`.
 
     Raises:
         UserError: neither the layout nor the type can be understood.
     """
-    return _as_stored(data, channels, stored, span)[0]
+    return _as_stored(data, channels, dtype, value_range)[0]
 
 
 def _as_stored(
-    data: Any, channels: int | None, stored: str | None, span: tuple[float, float] | None = None
-) -> tuple[np.ndarray | LazyImages, str]:
-    """The images, and what they were given as."""
+    data: Any,
+    channels: int | None,
+    dtype: str | None,
+    value_range: tuple[float, float] | None = None,
+) -> tuple[np.ndarray | LazyImages, Images]:
+    """The images, and how they were given."""
     if isinstance(data, torch.Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
@@ -165,24 +176,26 @@ def _as_stored(
     elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
         needed = f"{channels} channels" if channels else "at most 4 channels"
         raise UserError(f"no axis of {x.shape} can be the one of {needed}; give (N, C, H, W)")
-    convert, dtype = conversion(x, stored, span)
-    kind = "mask" if convert is _from_mask else np.dtype(dtype).name
+    convert, output = conversion(x, dtype, value_range)
+    size = x.shape[2], x.shape[3]
+    images = Images(x.shape[1], size, dtype="mask" if convert is _from_mask else output.__name__)
     if isinstance(x, np.memmap):
-        return LazyImages(x, convert=convert, dtype=dtype), kind
-    return np.ascontiguousarray(convert(x) if convert else x), kind
+        return LazyImages(x, convert=convert, dtype=output), images
+    return np.ascontiguousarray(convert(x) if convert else x), images
 
 
 Convert = Callable[[np.ndarray], np.ndarray]
 
 
 def conversion(
-    x: np.ndarray | LazyImages, stored: str | None, span: tuple[float, float] | None
+    x: np.ndarray | LazyImages, dtype: str | None, value_range: tuple[float, float] | None
 ) -> tuple[Convert | None, type]:
     """From the numbers of images to uint8, uint16 or float32.
 
-    Without `stored`, uint8 and uint16 stay what they are, other whole numbers from 0 to 255 are
-    uint8, zeros and ones a mask. With `span` alone, which the user gives, all numbers are values,
-    and those outside are clipped. With both, images are given to an encoder and read as it learned:
+    Without `dtype`, uint8 and uint16 stay what they are, other whole numbers from 0 to 255 are
+    uint8, zeros and ones a mask. With `value_range` alone, which the user gives, all numbers are
+    values, and those outside are clipped. With both, images are given to an encoder and converted
+    to what it learned from:
 
     | it learned from | uint8 | other whole numbers, bool | floats |
     |---|---|---|---|
@@ -197,8 +210,8 @@ def conversion(
 
     Args:
         x: images (N, C, H, W) of any number type.
-        stored: what the encoder learned from: mask, uint8, uint16 or float32.
-        span: its black and white, or the user's.
+        dtype: what the encoder learned from: mask, uint8, uint16 or float32.
+        value_range: its black and white, or the user's.
 
     Returns:
         what converts rows of `x`, None where nothing does; and the type it gives.
@@ -206,17 +219,17 @@ def conversion(
     Raises:
         UserError: the numbers fit nothing.
     """
-    if span is not None and stored in (None, "uint16", "float32"):
-        return _into(x, stored, span)
+    if value_range is not None and dtype in (None, "uint16", "float32"):
+        return _into(x, dtype, value_range)
     if x.dtype.kind == "f":
-        if stored in ("uint8", "mask") and _low_high(x)[1] > 2:
+        if dtype in ("uint8", "mask") and _low_high(x)[1] > 2:
             return _by_255(x, "8-bit images, 0 to 255 or as floats 0 to 1"), np.float32
-        if stored in ("uint8", "mask"):
+        if dtype in ("uint8", "mask"):
             _refuse_unless(_low_high(x), (-0.1, 2), "8-bit images, 0 to 255 or as floats 0 to 1")
         return (None if x.dtype == np.float32 else _to_float32), np.float32
-    if x.dtype == np.uint16 and stored is None and any(part.max() > 255 for part in blocks(x)):
+    if x.dtype == np.uint16 and dtype is None and any(part.max() > 255 for part in blocks(x)):
         return None, np.uint16
-    may_be_mask = stored in (None, "mask") or x.dtype == bool
+    may_be_mask = dtype in (None, "mask") or x.dtype == bool
     if x.dtype == np.uint8 and not may_be_mask:
         return None, np.uint8
     low, high = 0, 0
@@ -224,7 +237,7 @@ def conversion(
         low, high = min(low, int(part.min())), max(high, int(part.max()))
         if x.dtype == np.uint8 and high > 1:
             return None, np.uint8
-    if stored is not None:
+    if dtype is not None:
         _refuse_unless((low, high), (0, 255), "8-bit images, 0 to 255 or as floats 0 to 1")
     if low < 0 or high > 255:
         raise UserError(
@@ -235,34 +248,39 @@ def conversion(
 
 
 def _into(
-    x: np.ndarray | LazyImages, stored: str | None, span: tuple[float, float]
+    x: np.ndarray | LazyImages, dtype: str | None, value_range: tuple[float, float]
 ) -> tuple[Convert | None, type]:
     """Into the range that an encoder learned, or that the user gives."""
     low, high = _low_high(x)
-    unit = span == (0.0, 1.0)
-    whole = x.dtype.kind != "f"
-    wide = stored == "uint16"
-    if stored is not None and x.dtype == np.uint8 and (wide or (unit and high > 1)):
-        notice(f"8-bit images are given to an encoder that learned from {stored}: 255 is white")
+    unit = value_range == (0.0, 1.0)
+    is_whole = x.dtype.kind != "f"
+    wide = dtype == "uint16"
+    if dtype is not None and x.dtype == np.uint8 and (wide or (unit and high > 1)):
+        notice(f"8-bit images are given to an encoder that learned from {dtype}: 255 is white")
         return None, np.uint8
-    if stored is not None and unit and (high > 2 or (whole and high > 1)):
+    if dtype is not None and unit and (high > 2 or (is_whole and high > 1)):
         convert = _by_255(x, "values from 0 to 1, or 8-bit images")
         notice(f"values from {low:g} to {high:g} are given to an encoder of 0 to 1: 255 is white")
         return convert, np.float32
-    if wide and not whole and span[1] > 2 >= high and low >= 0:
+    if wide and not is_whole and value_range[1] > 2 >= high and low >= 0:
         notice(f"floats from {low:g} to {high:g} are given to an encoder of uint16: 1 is white")
-        return functools.partial(_scaled, by=span[1]), np.float32
-    dtype = np.uint16 if wide and whole else np.float32
-    if (low >= span[0] and high <= span[1]) or (stored is not None and unit and low >= 0):
-        return (None if x.dtype == dtype else functools.partial(_cast, dtype=dtype)), dtype
-    outside = sum(int(((part < span[0]) | (part > span[1])).sum()) for part in blocks(x))
-    if stored is not None and whole and 2 * outside > math.prod(x.shape):
-        _refuse_unless((low, high), span, f"{stored} from {span[0]:g} to {span[1]:g}")
-    notice(
-        f"{outside:,} of {math.prod(x.shape):,} values lie outside {span[0]:g} to {span[1]:g} "
-        f"({low:g} to {high:g}) and are clipped"
+        return functools.partial(_scaled, by=value_range[1]), np.float32
+    output = np.uint16 if wide and is_whole else np.float32
+    if (low >= value_range[0] and high <= value_range[1]) or (
+        dtype is not None and unit and low >= 0
+    ):
+        return (None if x.dtype == output else functools.partial(_cast, dtype=output)), output
+    outside = sum(
+        int(((part < value_range[0]) | (part > value_range[1])).sum()) for part in blocks(x)
     )
-    return functools.partial(_clipped, span=span), np.float32
+    if dtype is not None and is_whole and 2 * outside > math.prod(x.shape):
+        ends = f"{value_range[0]:g} to {value_range[1]:g}"
+        _refuse_unless((low, high), value_range, f"{dtype} from {ends}")
+    notice(
+        f"{outside:,} of {math.prod(x.shape):,} values lie outside "
+        f"{value_range[0]:g} to {value_range[1]:g} ({low:g} to {high:g}) and are clipped"
+    )
+    return functools.partial(_clipped, value_range=value_range), np.float32
 
 
 def _low_high(x: np.ndarray | LazyImages) -> tuple[float, float]:
@@ -283,10 +301,10 @@ def _by_255(x: np.ndarray | LazyImages, learned: str) -> Convert:
     return functools.partial(_scaled, by=1 / 255)
 
 
-def _refuse_unless(found: tuple[float, float], fits: tuple[float, float], learned: str) -> None:
-    if found[0] < fits[0] or found[1] > fits[1]:
+def _refuse_unless(ends: tuple[float, float], fits: tuple[float, float], learned: str) -> None:
+    if ends[0] < fits[0] or ends[1] > fits[1]:
         raise UserError(
-            f"the images hold values from {found[0]:g} to {found[1]:g}, but the encoder learned "
+            f"the images hold values from {ends[0]:g} to {ends[1]:g}, but the encoder learned "
             f"from {learned}; convert them to that"
         )
 
@@ -299,8 +317,8 @@ def _cast(x: np.ndarray, dtype: type) -> np.ndarray:
     return x.astype(dtype)
 
 
-def _clipped(x: np.ndarray, span: tuple[float, float]) -> np.ndarray:
-    return x.astype(np.float32).clip(*map(np.float32, span))
+def _clipped(x: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    return x.astype(np.float32).clip(*map(np.float32, value_range))
 
 
 def _to_float32(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
-"""Sound: folders of recordings, and arrays with their sampling rate.
+"""Read audio: folders of recordings, and arrays with their sample rate.
 
-A recording is an image one row high, as other series are: float32 (N, 1, 1, T) in [−1, 1]. What is
-shorter ends in digital silence, zeros. The rate stands in `Samples.stored`, as "sound 8000".
+Recordings are float32 (N, 1, 1, T) in [−1, 1]; shorter ones end in zeros.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from unlabeled.data.dataset import Samples
 from unlabeled.data.readers import folders, source
 from unlabeled.data.readers.labels import add, attach
 from unlabeled.errors import UserError, notice
+from unlabeled.modality import Audio
 
 ENDINGS = {
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf"),
@@ -203,4 +203,4 @@ def _laid(waves: Sequence[np.ndarray], rate: int, length: int | None) -> Samples
     x = np.zeros((len(waves), 1, 1, length), np.float32)
     for row, wave in enumerate(waves):
         x[row, 0, 0, : len(wave)] = wave[:length]
-    return Samples(x, stored=f"sound {rate}")
+    return Samples(x, modality=Audio(rate, length))

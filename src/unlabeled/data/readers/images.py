@@ -56,7 +56,7 @@ def read(
     labels_from: Any = None,
     workers: int | None = None,
     beside: tuple[str, ...] = (),
-    stored: str | None = None,
+    dtype: str | None = None,
     files: list[str] | None = None,
 ) -> Samples:
     """All images of a folder, of tar shards or of tables, in the order of their names.
@@ -76,7 +76,7 @@ def read(
             file in a tar (`cls`).
         workers: processes that decode; as many as there are cores unless given.
         beside: endings of files that the caller reads, so that they do not count as left out.
-        stored: what numbers an encoder learned from: uint8, mask, uint16 or float32.
+        dtype: what numbers an encoder learned from: uint8, mask, uint16 or float32.
         files: the images to read, by their paths in the folder or whole paths; all unless given.
 
     Raises:
@@ -100,7 +100,7 @@ def read(
             f"none of the {len(names):,} images in {path} can be read; the first, {names[0]}, "
             f"is {look(next(source.chunks()))[0]}"
         )
-    channels, kind = _form(looked["forms"], channels, stored, path)
+    channels, kind = _form(looked["forms"], channels, dtype, path)
     if size is None:
         side = min(LARGEST, int(looked["median_side"]))
         size = side, side
@@ -169,7 +169,7 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
 
 
 def _form(
-    forms: dict[str, int], channels: int | None, stored: str | None, path: Path
+    forms: dict[str, int], channels: int | None, dtype: str | None, path: Path
 ) -> tuple[int, str]:
     """Number of channels and kind of number that images are read as, by how many are of each."""
     usual = {form: n for form, n in forms.items() if form in ("1u1", "3u1", "1u2")}
@@ -178,7 +178,7 @@ def _form(
         other = {form: n for form, n in other.items() if int(form[:-2]) == channels}
     if sum(usual.values()) >= max(other.values(), default=0) and channels in (None, 1, 3):
         gray = "3u1" not in usual if channels is None else channels == 1
-        deep = gray and "1u1" not in usual and stored not in ("uint8", "mask")
+        deep = gray and "1u1" not in usual and dtype not in ("uint8", "mask")
         return (1 if gray else 3), "u2" if deep else "u1"
     if not other:
         known = ", ".join(f"{form[:-2]} of {np.dtype(form[-2:])}" for form in forms)

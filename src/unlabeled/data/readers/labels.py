@@ -15,6 +15,7 @@ import numpy as np
 
 from unlabeled.data.dataset import Samples
 from unlabeled.data.readers import folders
+from unlabeled.data.targets import Classes, Numbers
 from unlabeled.errors import UserError, notice
 
 FORMS = "'folders', a .csv or .tsv, an array as .npy, or the column of a table"
@@ -43,7 +44,7 @@ def add(
     such as ages, are numbers. What has no two classes is left out; all of this is said.
 
     Args:
-        samples: whose `factors` and `classes` are extended.
+        samples: whose `factors` and `targets` are extended.
         labels: by name of a factor one for each sample, (N,): arrays of any type.
         words: whether they are names of classes whatever they look like, unless empty.
         beside: what else is to be said of samples without labels.
@@ -56,8 +57,7 @@ def add(
         found = _factor(name, np.asarray(given), words)
         if found is not None:
             samples.factors[name], classes = found
-            if classes is not None:
-                samples.classes[name] = classes
+            samples.targets[name] = Numbers() if classes is None else Classes(tuple(classes))
             counts[int(samples.known(name).sum())].append(name)
     told = [
         f"{n:,} of {len(samples):,} samples have labels ({', '.join(names)}), "

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlabeled.data.dataset import PARTNER, Samples, Splits
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import bpe, tars
 from unlabeled.data.readers import images as encoded
 from unlabeled.data.split import split
 from unlabeled.errors import UserError, notice
+from unlabeled.modality import Images, Pairs, Text, require_part
 from unlabeled.utils.files import read_text
 
 LENGTH, VOCABULARY = 32, 4096
@@ -34,7 +35,7 @@ SEPARATORS = "\t,;|"
 
 
 def load(place: str | None = None, length: int = LENGTH) -> Splits:
-    """Images and their captions in tokens, as the factor `partner` (N, captions, length).
+    """Images, and as their partners captions in tokens (N, captions, length).
 
     Captions are, in this order: in tar shards (WebDataset) the `.txt` of the same stem; in a folder
     `captions.csv`, `metadata.csv` or any other only `.csv`, `.tsv` or `.jsonl`, also in its
@@ -68,10 +69,12 @@ def load(place: str | None = None, length: int = LENGTH) -> Splits:
             f"{len(captions):,} images have {many} captions each, {total:,} in all; each step "
             "draws one of each image, and tests take the first"
         )
-    samples.factors = {PARTNER: np.arange(len(captions))}  # for now, which image it is
-    splits = split(samples, f"pairs:{place}")
-    splits = with_captions(splits, captions, length, VOCABULARY)
-    _say_cut(splits.tokenizer, [caption for own in captions for caption in own], length)
+    assert isinstance(samples.modality, Images)
+    samples.partners = np.arange(len(captions))  # until `with_captions`, the number of the image
+    samples.modality = Pairs(samples.modality, Text(VOCABULARY, length))
+    splits = with_captions(split(samples, f"pairs:{place}"), captions, length, VOCABULARY)
+    tokenizer = require_part(splits.modality, Text).tokenizer
+    _say_cut(tokenizer, [caption for own in captions for caption in own], length)
     return splits
 
 
@@ -81,22 +84,20 @@ def with_captions(
     """Captions in tokens, learned from those of the training part.
 
     Args:
-        splits: whose factor `partner` holds the number of each image.
-        captions: some for each number; where one has fewer than others, they come again.
+        splits: whose `partners` are the numbers of the images, (N,).
+        captions: one or more for each number; where one has fewer than others, they are repeated.
         length: tokens at most.
         vocabulary: tokens at most.
     """
-    numbers = splits.train.factors[PARTNER]
-    learned = (text for number in numbers for text in captions[number])
+    learned = (text for number in splits.train.partners for text in captions[number])
     tokenizer = bpe.train_tokenizer(learned, vocabulary)
     most = max(map(len, captions))
-    told = [[own[i % len(own)] for i in range(most)] for own in captions]
-    table = tokens(tokenizer, [text for own in told for text in own], length)
-    table = table.reshape(len(captions), most, length)
+    repeated = [own[i % len(own)] for own in captions for i in range(most)]
+    table = tokens(tokenizer, repeated, length).reshape(len(captions), most, length)
+    second = Text(tokenizer.get_vocab_size(), length, tokenizer=tokenizer.to_str())
     for part in (splits.train, splits.test, splits.validation):
-        part.factors[PARTNER] = table[part.factors[PARTNER]]
-    splits.target = None if splits.target == PARTNER else splits.target
-    splits.tokenizer, splits.vocabulary = tokenizer.to_str(), tokenizer.get_vocab_size()
+        part.partners = table[part.partners]
+        part.modality = Pairs(part.modality.encoder_input, second)
     return splits
 
 

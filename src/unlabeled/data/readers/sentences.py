@@ -9,7 +9,7 @@ import numpy as np
 from unlabeled.augmentations.vocabulary import END
 from unlabeled.data.dataset import Splits
 from unlabeled.data.readers import bpe, corpus
-from unlabeled.data.readers.text import splits_of, tokenizer_for
+from unlabeled.data.readers.text import modality_of, splits_of, tokenizer_for
 from unlabeled.errors import UserError
 
 SHORTEST = 4
@@ -70,4 +70,4 @@ def in_rows(
             sources += [document.source] * len(found[-1])
         return np.concatenate(found)[:, None], sources
 
-    return splits_of(name, part(train), part(test), known)
+    return splits_of(name, part(train), part(test), modality_of(known, length, rows))

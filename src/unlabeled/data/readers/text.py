@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from unlabeled.augmentations.vocabulary import END, WHITE
+from unlabeled.augmentations.vocabulary import END
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import bpe, corpus
+from unlabeled.data.targets import Classes, Target
 from unlabeled.errors import UserError
+from unlabeled.modality import Text
 
 
 def load(
@@ -62,7 +64,7 @@ def in_pieces(
             sources += [document.source] * len(pieces[-1])
         return np.concatenate(pieces)[:, None, None], sources
 
-    return splits_of(name, part(train), part(test), known)
+    return splits_of(name, part(train), part(test), modality_of(known, length))
 
 
 def tokenizer_for(
@@ -79,7 +81,7 @@ def splits_of(
     name: str,
     train: tuple[np.ndarray, list[str]],
     test: tuple[np.ndarray, list[str]],
-    tokenizer: Any,
+    modality: Text,
 ) -> Splits:
     """Two parts of tokens, and the file of each row, as a data set.
 
@@ -90,24 +92,22 @@ def splits_of(
         raise UserError(f"{name} has too little text to learn from; give more")
     files = sorted({*train[1], *test[1]})
     code = {file: i for i, file in enumerate(files)}
+    targets: dict[str, Target] = {"source": Classes(tuple(files))}
     first, second = (
         Samples(
             x,
             {"source": np.array([code[s] for s in sources], np.int64)},
-            classes={"source": files},
+            targets=targets,
+            modality=modality,
         )
         for x, sources in (train, test)
     )
-    return Splits(
-        name,
-        first,
-        second,
-        target="source" if len(files) > 1 else None,
-        classes=files if len(files) > 1 else [],
-        range=(0.0, WHITE),
-        tokenizer=tokenizer.to_str(),
-        vocabulary=tokenizer.get_vocab_size(),
-    )
+    return Splits(name, first, second, target="source" if len(files) > 1 else None)
+
+
+def modality_of(tokenizer: Any, length: int, sentences: int = 1) -> Text:
+    """The modality of texts in the tokens of a tokenizer."""
+    return Text(tokenizer.get_vocab_size(), length, sentences, tokenizer.to_str())
 
 
 def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndarray:

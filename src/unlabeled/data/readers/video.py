@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile
@@ -20,7 +21,9 @@ import torch.nn.functional as F
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import folders
 from unlabeled.data.split import split
+from unlabeled.data.targets import Classes
 from unlabeled.errors import UserError
+from unlabeled.modality import Images, Video
 
 ENDINGS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".y4m", ".ogv")
 FILE = "videos_small.npz"
@@ -148,7 +151,11 @@ def _samples(
     ]
     names = [f"{shots[s]}, frame {f}" for s, f in zip(shot, frame, strict=True)]
     factors = {"shot": shot, "clip": clip, "frame": frame}
-    return Samples(x, factors, names, {"shot": shots, "clip": clips})
+    samples = Samples(
+        x, factors, names, {"shot": Classes(tuple(shots)), "clip": Classes(tuple(clips))}
+    )
+    assert isinstance(samples.modality, Images)
+    return replace(samples, modality=Video(samples.modality))
 
 
 def _joined(videos: dict[str, np.ndarray], told: dict[str, np.ndarray]) -> Samples:

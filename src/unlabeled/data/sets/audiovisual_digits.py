@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from unlabeled.augmentations import RandomAffine, RandomCrop
-from unlabeled.data.dataset import PARTNER, Samples, Splits, resize
+from unlabeled.data.dataset import Samples, Splits, resize
 from unlabeled.data.sets import spoken_digits
+from unlabeled.data.targets import Classes
+from unlabeled.modality import Images, Pairs
 
 HELD_OUT = (4, 5)
 """Speakers of the test."""
@@ -49,15 +51,19 @@ def load(place: str | None = None) -> Splits:
             here = digit[rows] == d
             pool = np.flatnonzero(voices & (spoken == d))
             drawn[here] = rng.choice(pool, (here.sum(), number))
-        factors = {"digit": digit[rows].astype(np.int64), PARTNER: sounds[drawn]}
-        return Samples(x[rows], factors, classes={"digit": [str(d) for d in range(10)]})
+        return Samples(
+            x[rows],
+            {"digit": digit[rows].astype(np.int64)},
+            targets={"digit": Classes(tuple(map(str, range(10))))},
+            modality=Pairs(Images(1, (SIDE, SIDE)), Images(1, (BANDS, FRAMES))),
+            partners=sounds[drawn],
+        )
 
     return Splits(
         "audiovisual_digits" if place is None else f"audiovisual_digits:{place}",
         part(order[cut:], ~heard, SOUNDS),
         part(order[:cut], heard, 1),
         target="digit",
-        classes=[str(d) for d in range(10)],
         augment=RandomAffine(
             degrees=15.0, translate=0.1, scale=(0.9, 1.1), interpolation="bilinear"
         ),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from unlabeled.augmentations import Compose, RandomAffine
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets import dsprites
+from unlabeled.data.targets import Classes
 
 SIZES = ("small", "large")
 PLACES = ("top left", "top right", "bottom left", "bottom right")
@@ -39,19 +40,18 @@ def load(place: str | None = None, images: int = 20_000) -> Splits:
         place: as for `dsprites`.
         images: how many at most.
     """
-    whole = dsprites.load(place, images)
+    sprites = dsprites.load(place, images)
 
     def captioned(part: Samples) -> Samples:
         factors = part.factors | {"caption": caption_of(part.factors)}
-        classes = part.classes | {"caption": words()}
-        return Samples(shrunk(part.x[:]), factors, classes=classes)
+        targets = part.targets | {"caption": Classes(tuple(words()))}
+        return Samples(shrunk(part.x[:]), factors, targets=targets)
 
     return Splits(
         "captions" if place is None else f"captions:{place}",
-        captioned(whole.train),
-        captioned(whole.test),
+        captioned(sprites.train),
+        captioned(sprites.test),
         target="caption",
-        classes=words(),
         augment=RandomAffine(interpolation="bilinear"),
         augment_labeled=Compose([]),  # a caption tells the size and the place
     )

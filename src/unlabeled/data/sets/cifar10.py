@@ -19,6 +19,7 @@ from unlabeled.augmentations import Compose, RandomCrop, RandomHorizontalFlip, S
 from unlabeled.data.dataset import LazyImages, Samples, Splits
 from unlabeled.data.readers import images as encoded
 from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
+from unlabeled.data.targets import Classes
 from unlabeled.errors import notice
 
 ORIGIN = Origin(
@@ -58,15 +59,13 @@ def load(place: str | None = None) -> Splits:
     if path.name == TENTH and (place is None or Path(place).name != TENTH):
         notice(f"only a tenth of CIFAR-10 is here, {path}")
     parts = _jpegs(path) if path.suffix == ".npz" else _batches(path)
-    classes = list(CLASSES)
-    train, test = (Samples(x, {"class": y}, classes={"class": classes}) for x, y in parts)
+    train, test = (Samples(x, {"class": y}, targets={"class": Classes(CLASSES)}) for x, y in parts)
     name = "cifar10" if place is None else f"cifar10:{place}"
     return Splits(
         name,
         train,
         test,
         "class",
-        classes,
         # Chen et al. 2020, appendix B.9: crops from 8 % of the area, half the jitter, no blur.
         augment=SimCLRAugment(scale=(0.08, 1.0)),
         augment_labeled=Compose(

@@ -10,10 +10,12 @@ import torch
 from unlabeled.augmentations import RandomHorizontalFlip
 from unlabeled.augmentations.color import lab_to_rgb
 from unlabeled.data.dataset import Samples, Splits
-from unlabeled.data.sets.dsprites import SHAPES
+from unlabeled.data.sets.dsprites import TARGETS
 from unlabeled.data.sets.moving_sprites import FRAMES, glide, velocities
 from unlabeled.data.split import SPLIT_SEED
+from unlabeled.data.targets import Classes, Target
 from unlabeled.errors import UserError
+from unlabeled.modality import Images, Video
 
 APART = 15.0
 """Of lightness L* at least, between the sprites and between them and the ground."""
@@ -80,16 +82,16 @@ def load(place: str | None = None, clips: int = 500) -> Splits:
     videos = draw(clips, SPLIT_SEED)
     shot = np.repeat(np.arange(clips), FRAMES)
     factors = {name: np.repeat(codes, FRAMES) for name, codes in videos.factors.items()}
+    targets: dict[str, Target] = TARGETS | {"velocity": Classes(tuple(velocities()))}
     factors |= {"shot": shot, "frame": np.tile(np.arange(FRAMES), clips)}
-    classes = {"velocity": velocities(), "shape": list(SHAPES)}
-    samples = Samples(videos.x.reshape(-1, *videos.x.shape[2:]), factors, classes=classes)
+    x = videos.x.reshape(-1, *videos.x.shape[2:])
+    samples = Samples(x, factors, targets=targets, modality=Video(Images(3, (32, 32))))
     cut = round(0.8 * clips) * FRAMES
     return Splits(
         "colored_sprites",
         samples.take(np.arange(cut)),
         samples.take(np.arange(cut, len(samples))),
         target="shape",
-        classes=classes["shape"],
         augment=RandomHorizontalFlip(),
         augment_labeled=RandomHorizontalFlip(),
     )

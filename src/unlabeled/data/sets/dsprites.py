@@ -20,10 +20,19 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers.arrays import as_images
 from unlabeled.data.sets.polygons import fill
 from unlabeled.data.split import SPLIT_SEED, TEST_SHARE
+from unlabeled.data.targets import Classes, Numbers, Target
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 
 SHAPES = ("square", "ellipse", "heart")
 SIZES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
+TARGETS: dict[str, Target] = {
+    "shape": Classes(SHAPES),
+    "scale": Numbers(),
+    "orientation": Numbers(period=39.0),
+    "x": Numbers(),
+    "y": Numbers(),
+}
 RADIUS = 9.6  # half the side of the largest square, in pixels
 
 
@@ -112,17 +121,17 @@ def load(place: str | None = None, images: int = 20_000) -> Splits:
     else:
         rows, x = _read(Path(place).expanduser(), np.argsort(order), images)
     factors = dict(zip(SIZES, classes_of(rows).T.copy(), strict=True))
-    samples = Samples(as_images(x), factors, classes={"shape": list(SHAPES)}, stored="mask")
+    samples = Samples(
+        as_images(x), factors, targets=TARGETS, modality=Images(1, (64, 64), dtype="mask")
+    )
     cut = round((1 - TEST_SHARE) * len(samples))
     return Splits(
         "dsprites" if place is None else f"dsprites:{place}",
         samples.take(np.arange(cut)),
         samples.take(np.arange(cut, len(samples))),
         target="shape",
-        classes=list(SHAPES),
         augment=RandomAffine(),
         augment_labeled=RandomAffine(degrees=20.0, translate=0.05, scale=(0.9, 1.1)),
-        numbers={"scale": None, "orientation": 39.0, "x": None, "y": None},
     )
 
 

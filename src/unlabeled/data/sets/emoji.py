@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.augmentations import ColorJitter, Compose, RandomAffine
-from unlabeled.data.dataset import PARTNER, Samples, Splits
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers.download import Origin, find, readable
 from unlabeled.data.readers.pairs import with_captions
+from unlabeled.data.targets import Classes
 
 IMAGES, CAPTIONS = "emoji64.npz", "captions.json"
 ORIGIN = Origin(
@@ -52,16 +53,19 @@ def load(place: str | None = None) -> Splits:
 
     def part(chosen: np.ndarray) -> Samples:
         rows = np.flatnonzero(chosen)
-        factors = {"group": group[rows], "subgroup": subgroup[rows], PARTNER: rows}
-        classes = {"group": groups, "subgroup": subgroups}
-        return Samples(np.ascontiguousarray(x[rows]), factors, [names[r] for r in rows], classes)
+        return Samples(
+            np.ascontiguousarray(x[rows]),
+            {"group": group[rows], "subgroup": subgroup[rows]},
+            [names[r] for r in rows],
+            {"group": Classes(tuple(groups)), "subgroup": Classes(tuple(subgroups))},
+            partners=rows,  # for now, which image it is
+        )
 
     splits = Splits(
         "emoji" if place is None else f"emoji:{place}",
         part(plain & ~test),
         part(plain & test),
         target="group",
-        classes=groups,
         augment=Compose([RandomAffine(interpolation="bilinear"), ColorJitter(p=0.5)]),
     )
     return with_captions(splits, captions, LENGTH, VOCABULARY)

@@ -13,6 +13,7 @@ import numpy as np
 from unlabeled.augmentations import RandomCrop, RandomResizedCrop
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
+from unlabeled.data.targets import Classes
 
 ORIGIN = Origin(
     "Fashion-MNIST",
@@ -43,16 +44,14 @@ def load(place: str | None = None) -> Splits:
         UserError: it is nowhere, or damaged.
     """
     folder = find(ORIGIN, place, _look)
-    classes = list(CLASSES)
     parts = [_part(folder, name) for name in ("train", "t10k")]
-    train, test = (Samples(x, {"class": y}, classes={"class": classes}) for x, y in parts)
+    train, test = (Samples(x, {"class": y}, targets={"class": Classes(CLASSES)}) for x, y in parts)
     name = "fashion_mnist" if place is None else f"fashion_mnist:{place}"
     return Splits(
         name,
         train,
         test,
         "class",
-        classes,
         augment=RandomResizedCrop(scale=(0.3, 1.0)),
         augment_labeled=RandomCrop(2),
     )

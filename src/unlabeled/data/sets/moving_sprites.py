@@ -12,6 +12,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets import dsprites
 from unlabeled.data.sets.captions import shrunk
 from unlabeled.data.split import SPLIT_SEED, TEST_SHARE
+from unlabeled.data.targets import Classes, Target
 from unlabeled.errors import UserError
 
 FRAMES = 8
@@ -39,15 +40,14 @@ def load(place: str | None = None, images: int = 6_000) -> Splits:
     if place is not None:
         raise UserError(f"moving_sprites are rendered; leave ':{place}' away")
     clips, factors = glide(np.random.default_rng(SPLIT_SEED), images)
-    classes = {"velocity": velocities(), "shape": list(dsprites.SHAPES)}
-    samples = Samples(clips, factors, classes=classes)
+    targets: dict[str, Target] = dsprites.TARGETS | {"velocity": Classes(tuple(velocities()))}
+    samples = Samples(clips, factors, targets=targets)
     cut = round((1 - TEST_SHARE) * images)
     return Splits(
         "moving_sprites",
         samples.take(np.arange(cut)),
         samples.take(np.arange(cut, images)),
         target="velocity",
-        classes=velocities(),
         augment=Compose([]),
         augment_labeled=Compose([]),
     )

@@ -24,6 +24,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import images as encoded
 from unlabeled.data.readers.decoding import Held, decode
 from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
+from unlabeled.data.targets import Classes, Target
 from unlabeled.errors import UserError
 
 _FOLDERS = ("Omniglot", "omniglot-py", "omniglot/python", "python")
@@ -76,19 +77,18 @@ def load(place: str | None = None, size: int | None = None) -> Splits:
         raise UserError(f"size is {size}, but must be from 4 to {SIDE}")
     path = find(ORIGIN, place, _look)
     drawings = _open(path, size)
-    classes = {
-        "character": drawings.characters,
-        "alphabet": drawings.alphabets,
-        "drawer": [str(number) for number in range(1, DRAWERS + 1)],
+    targets: dict[str, Target] = {
+        "character": Classes(tuple(drawings.characters)),
+        "alphabet": Classes(tuple(drawings.alphabets)),
+        "drawer": Classes(tuple(str(number) for number in range(1, DRAWERS + 1))),
     }
-    samples = Samples(_shown(drawings.images, size), drawings.factors, classes=classes)
+    samples = Samples(_shown(drawings.images, size), drawings.factors, targets=targets)
     cut, rows = drawings.cut, np.arange(len(samples))
     return Splits(
         "omniglot" if place is None else f"omniglot:{place}",
         samples.take(rows[:cut]),
         samples.take(rows[cut:]),
         target="character",
-        classes=drawings.characters,
         augment=RandomAffine(
             degrees=15.0, translate=0.1, scale=(0.8, 1.2), interpolation="bilinear"
         ),

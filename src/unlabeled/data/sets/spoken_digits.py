@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.augmentations.audio import AudioAugment
-from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.dataset import Splits
 from unlabeled.data.readers import audio
 from unlabeled.data.readers.download import Origin, find, readable
+from unlabeled.data.targets import Classes
 
 ORIGIN = Origin(
     "the Free Spoken Digit Dataset",
@@ -45,16 +46,19 @@ def load(place: str | None = None) -> Splits:
     path = find(ORIGIN, place, _look)
     with readable(path, ORIGIN):
         waves, factors, speakers = _packed(path) if path.is_file() else _recordings(path)
-    x = audio.from_memory(audio.Sound(waves, RATE), length=LENGTH)
-    classes = {"digit": [str(d) for d in range(10)], "speaker": speakers}
-    samples = Samples(x.x, factors, classes=classes, stored=x.stored)
+    samples = audio.from_memory(audio.Sound(waves, RATE), length=LENGTH)
+    samples.factors = factors
+    samples.targets = {
+        "digit": Classes(tuple(map(str, range(10)))),
+        "speaker": Classes(tuple(speakers)),
+        "take": Classes(),
+    }
     is_test = factors["take"] < TEST_TAKES
     return Splits(
         "spoken_digits" if place is None else f"spoken_digits:{place}",
         samples.take(np.flatnonzero(~is_test)),
         samples.take(np.flatnonzero(is_test)),
         target="digit",
-        classes=classes["digit"],
         augment=AudioAugment(),
     )
 

@@ -17,6 +17,7 @@ from unlabeled.augmentations import Compose, RandomCrop, RandomHorizontalFlip, S
 from unlabeled.data.dataset import LazyImages, Samples, Splits
 from unlabeled.data.readers import cache
 from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
+from unlabeled.data.targets import Classes
 from unlabeled.errors import UserError
 
 ORIGIN = Origin(
@@ -57,10 +58,11 @@ def load(place: str | None = None) -> Splits:
     augment = SimCLRAugment(scale=(0.08, 1.0), blur=0.5)  # SimCLR's, with the blur of larger images
     if place is None or Path(place).name not in ("unlabeled", UNLABELED):
         folder = _folder(place, LABELED)
-        classes = list(CLASSES)
         parts = [_part(folder, part) for part in ("train", "test")]
-        train, test = (Samples(x, {"class": y}, classes={"class": classes}) for x, y in parts)
-        return Splits(name, train, test, "class", classes, augment=augment, augment_labeled=labeled)
+        train, test = (
+            Samples(x, {"class": y}, targets={"class": Classes(CLASSES)}) for x, y in parts
+        )
+        return Splits(name, train, test, "class", augment=augment, augment_labeled=labeled)
     around = None if place == "unlabeled" else str(Path(place).parent)
     train = Samples(_images(_folder(around, (UNLABELED,)) / UNLABELED))
     return Splits(name, train, train.take(np.arange(0)), augment=augment, augment_labeled=labeled)

@@ -10,7 +10,9 @@ import numpy as np
 from unlabeled.augmentations.audio import AudioAugment
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.split import SPLIT_SEED
+from unlabeled.data.targets import Classes, Target
 from unlabeled.errors import UserError
+from unlabeled.modality import Audio
 
 RATE, NOTES, NOTE = 8000, 8, 1600
 """Samples a second, notes of a tune, and samples of each: 0.2 seconds."""
@@ -87,5 +89,7 @@ def load(place: str | None = None, tunes: int = 400, instruments: int = 10) -> S
         )
         x = np.stack([play(notes[t], int(i)) for t, i in zip(tune, instrument, strict=True)])
         factors = {"tune": tune, "instrument": instrument}
-        parts.append(Samples(x[:, None, None], factors, stored=f"sound {RATE}"))
+        targets: dict[str, Target] = {"tune": Classes(), "instrument": Classes()}
+        modality = Audio(RATE, x.shape[1])
+        parts.append(Samples(x[:, None, None], factors, targets=targets, modality=modality))
     return Splits("tunes", parts[0], parts[1], "tune", augment=AudioAugment())
