@@ -59,7 +59,7 @@ def test_arrays_have_a_rate(tmp_path):
     waves = (3e4 * np.stack([tone(300), tone(600)])).astype(np.int16)
     np.savez(tmp_path / "x.npz", x=waves, rate=RATE, y=["low", "high"])
     data = open_data(str(tmp_path / "x.npz"))
-    assert data.modality == Audio(8000, 2400)
+    assert data.modality == Audio(8000, 4000)
     assert data.classes == ["high", "low"]
     assert np.abs(data.train.x).max() == pytest.approx(0.5 * 3e4 / 2**15, rel=0.01)
     short = open_data(Sound([tone(300), tone(300, 0.1)], RATE))

@@ -136,7 +136,7 @@ def test_flags_of_lightnings_trainer_and_loggers(sprites, tmp_path):
     assert len(list((tmp_path / "a" / "csv").glob("metrics.csv"))) == 1
     assert not (tmp_path / "a" / "tensorboard").exists()
     for flags, says in (
-        ({"wings": 2}, "no flag 'wings'"),
+        ({"wings": 2}, "no argument 'wings'"),
         ({"max_epoch": 2}, r"did you mean max_epochs"),
         ({"max_epochs": 2}, "use --epochs"),
         ({"accumulate_grad_batches": 2}, "it would change every loss"),
