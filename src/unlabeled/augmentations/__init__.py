@@ -1,4 +1,4 @@
-"""Random changes of images, batched on the device, one draw for each image."""
+"""Random augmentations of batches on their device, with one draw for each sample."""
 
 from unlabeled.augmentations.base import Augmentation, Compose
 from unlabeled.augmentations.image import (

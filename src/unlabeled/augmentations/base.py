@@ -1,4 +1,4 @@
-"""What a view is: a random change of a batch of images, drawn anew for each image."""
+"""Base class of augmentations, and their composition."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from torch import Tensor
 
 
 class Augmentation:
-    """From images (B, C, H, W) in [0, 1] to changed ones of the same shape, on their device.
+    """A random change of a batch (B, C, H, W) in [0, 1], on its device; its output is a view.
 
-    Subclasses are frozen dataclasses; their fields are what the command line and YAML can set.
+    Subclasses are frozen dataclasses, whose fields can be set on the command line and in YAML.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Change each image by its own random draw."""
+        """Return a view of each sample, each by its own random draw; the shape stays."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Compose(Augmentation):
-    """One view after another.
+    """Apply several augmentations in order.
 
     Args:
-        views: in the order in which they are applied.
+        transforms: the augmentations.
     """
 
-    views: list[Augmentation] = field(default_factory=list)
+    transforms: list[Augmentation] = field(default_factory=list)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Apply them in order."""
-        for view in self.views:
-            x = view(x)
+        """(B, C, H, W) -> (B, C, H, W)."""
+        for transform in self.transforms:
+            x = transform(x)
         return x
 
 
 def random_rows(x: Tensor, p: float) -> Tensor:
-    """Indices of the images that a view of probability p changes, each drawn by itself."""
+    """Indices of the rows that an augmentation of probability p changes, drawn independently."""
     return (torch.rand(len(x), device=x.device) < p).nonzero().squeeze(1)

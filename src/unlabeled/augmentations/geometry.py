@@ -1,4 +1,4 @@
-"""Resampling a batch of images, each by its own affine map."""
+"""Resample a batch of images, each by its own affine map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from unlabeled.augmentations import kernel
 
 CHUNK = 64
-"""Images resampled at a time on a CPU: the coordinates of so many stay in a core's cache."""
+"""Images resampled at a time on a CPU, whose coordinates fit a core's cache."""
 
 
 def resample(
@@ -21,29 +21,29 @@ def resample(
     matrix: Float[Tensor, "b 2 3"],
     mode: Literal["nearest", "bilinear"] = "bilinear",
 ) -> Float[Tensor, "b c h w"]:
-    """Each image seen through its own affine map; zeros lie outside the image.
+    """Resample each image by its own affine map, filling with 0.
+
+    On a CPU this runs in C++ if that could be built (see `kernel.implementation`); nearest then
+    gives the same pixels, bilinear agrees to 1e-5.
 
     Args:
-        x: images; of bytes, x / 255 is meant.
-        matrix: from output to input coordinates (x, y), where an image spans [−1, 1] both ways and
-            a pixel is its center, as in `torch.nn.functional.affine_grid(align_corners=False)`.
+        x: images; bytes are divided by 255.
+        matrix: from output to input coordinates (x, y), as in
+            `torch.nn.functional.affine_grid(align_corners=False)`.
         mode: nearest keeps binary images binary and is several times faster.
-
-    On a processor it runs in C++ where that could be built; `kernel.implementation()` says so. Nearest takes
-    the same pixels either way, bilinear agrees to 1e-5.
     """
-    readable = x.dtype in (torch.float32, torch.uint8) and x.device.type == "cpu"
-    if readable and not x.requires_grad and (run := kernel.compiled()):
+    supported = x.dtype in (torch.float32, torch.uint8) and x.device.type == "cpu"
+    if supported and not x.requires_grad and (run := kernel.compiled()):
         return run(x, matrix, mode == "bilinear")
     if x.dtype == torch.uint8:
         x = x.float() / 255
-    one = _nearest if mode == "nearest" else _bilinear
+    sample = _nearest if mode == "nearest" else _bilinear
     n = CHUNK if x.device.type == "cpu" else max(1, len(x))
-    return torch.cat([one(p, m) for p, m in zip(x.split(n), matrix.split(n), strict=True)])
+    return torch.cat([sample(p, m) for p, m in zip(x.split(n), matrix.split(n), strict=True)])
 
 
 def _coordinates(matrix: Tensor, height: int, width: int) -> Tensor:
-    """Input coordinates (B, 2, H, W) in pixels, (0, 0) being the center of the first pixel."""
+    """Input coordinates (B, 2, H, W) in pixels; (0, 0) is the center of the first pixel."""
     half = matrix.new_tensor([width / 2, height / 2])[:, None]
     across = (torch.arange(width, device=matrix.device) + 0.5) / (width / 2) - 1
     down = (torch.arange(height, device=matrix.device) + 0.5) / (height / 2) - 1
@@ -53,20 +53,20 @@ def _coordinates(matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def _nearest(x: Tensor, matrix: Tensor) -> Tensor:
-    # A gather over images with a border of zeros: what falls outside lands on the border.
+    # Gather from images with a border of zeros, to which outside coordinates are clamped.
     b, c, h, w = x.shape
-    place = _coordinates(matrix, h, w).add_(1.5)
-    column = place[:, 0].clamp_(0, w + 1).floor_()
-    row = place[:, 1].clamp_(0, h + 1).floor_()
+    xy = _coordinates(matrix, h, w).add_(1.5)
+    column = xy[:, 0].clamp_(0, w + 1).floor_()
+    row = xy[:, 1].clamp_(0, h + 1).floor_()
     index = column.add_(row, alpha=w + 2).long().view(b, 1, h * w).expand(b, c, h * w)
     return F.pad(x, (1, 1, 1, 1)).flatten(2).gather(2, index).view(b, c, h, w)
 
 
 def _bilinear(x: Tensor, matrix: Tensor) -> Tensor:
     h, w = x.shape[-2:]
-    place = _coordinates(matrix, h, w)
+    xy = _coordinates(matrix, h, w)
     size = matrix.new_tensor([w, h])[:, None, None]
-    grid = ((place + 0.5) * 2 / size - 1).permute(0, 2, 3, 1)
+    grid = ((xy + 0.5) * 2 / size - 1).permute(0, 2, 3, 1)
     return F.grid_sample(x, grid.to(x.dtype), mode="bilinear", align_corners=False)
 
 
@@ -76,11 +76,11 @@ def affine_matrix(
     scale: Float[Tensor, " b"],
     aspect: float = 1.0,
 ) -> Float[Tensor, "b 2 3"]:
-    """Maps from output to input that turn, enlarge and then shift what an image shows.
+    """Maps from output to input coordinates that rotate, scale and then translate images.
 
     Args:
-        angle: clockwise as seen, in radians.
-        shift: to the right and down, in shares of the image's side.
+        angle: clockwise, in radians.
+        shift: to the right and down, as fractions of the image's sides.
         scale: above 1 enlarges.
         aspect: the image's width over its height.
     """
@@ -95,12 +95,12 @@ def affine_matrix(
 def crop_matrix(
     center: Float[Tensor, "b 2"], size: Float[Tensor, "b 2"], flip: Float[Tensor, " b"]
 ) -> Float[Tensor, "b 2 3"]:
-    """Maps that enlarge a box to the whole image, mirrored left to right where `flip` is −1.
+    """Maps from output to input coordinates that crop a box and resize it to the image's size.
 
     Args:
-        center: of the box (x, y), the image spanning [−1, 1].
-        size: of the box (width, height) in shares of the image.
-        flip: 1 or −1.
+        center: of the box (x, y), in coordinates from −1 to 1.
+        size: of the box (width, height), as fractions of the image's.
+        flip: 1, or −1 for a horizontal flip.
     """
     zero = torch.zeros_like(flip)
     x_row = torch.stack([size[:, 0] * flip, zero, center[:, 0]], 1)
@@ -109,10 +109,10 @@ def crop_matrix(
 
 
 def uniform(n: int, low: float, high: float, device: torch.device) -> Float[Tensor, " n"]:
-    """So many draws from [low, high)."""
+    """Draw n numbers uniformly from [low, high)."""
     return torch.rand(n, device=device) * (high - low) + low
 
 
 def log_uniform(n: int, low: float, high: float, device: torch.device) -> Float[Tensor, " n"]:
-    """So many draws from [low, high), as likely to halve as to double."""
+    """Draw n numbers from [low, high) whose logarithm is uniform."""
     return uniform(n, math.log(low), math.log(high), device).exp()

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.augmentations.base import Augmentation, random_rows
+from unlabeled.augmentations.color import adjust_color, rgb_to_grayscale
 from unlabeled.augmentations.geometry import (
     affine_matrix,
     crop_matrix,
@@ -24,9 +25,6 @@ from unlabeled.augmentations.geometry import (
     uniform,
 )
 from unlabeled.errors import UserError
-
-GRAY = (0.299, 0.587, 0.114)
-"""Weights of red, green, blue in luminance (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)
@@ -336,64 +334,6 @@ def rotate90(x: Float[Tensor, "b c h w"], turns: Int[Tensor, " b"]) -> Float[Ten
     turns = turns[:, None, None, None]
     x = torch.where(turns % 2 == 1, x.rot90(1, (2, 3)), x)
     return torch.where(turns >= 2, x.flip(2, 3), x)
-
-
-def rgb_to_grayscale(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Luminance of each pixel."""
-    return (x * x.new_tensor(GRAY)[:, None, None]).sum(1, keepdim=True)
-
-
-def adjust_color(
-    x: Float[Tensor, "b c h w"],
-    brightness: Float[Tensor, " b"],
-    contrast: Float[Tensor, " b"],
-    saturation: Float[Tensor, " b"],
-    hue: Float[Tensor, " b"],
-) -> Float[Tensor, "b c h w"]:
-    """Adjust brightness, contrast, saturation and hue in this order, then clip to [0, 1].
-
-    Brightness multiplies; contrast scales the difference from the image's mean gray, saturation
-    that from each pixel's gray; hue rotates the color circle of YIQ. torchvision's random order,
-    clipping between the steps and color circle of HSV are not reproduced.
-
-    Args:
-        x: images; saturation and hue apply to three channels only.
-        brightness: factors.
-        contrast: factors.
-        saturation: factors.
-        hue: shifts, as fractions of the color circle.
-    """
-
-    def per_image(v: Tensor) -> Tensor:
-        return v[:, None, None, None]
-
-    color = x.shape[1] == 3
-    x = x * per_image(brightness)
-    gray = rgb_to_grayscale(x) if color else x
-    mean = gray.mean((1, 2, 3), keepdim=True)
-    x = mean + per_image(contrast) * (x - mean)
-    if color:
-        x = (color_matrix(saturation, hue).to(x) @ x.flatten(2)).view_as(x)
-    return x.clamp(0, 1)
-
-
-def color_matrix(
-    saturation: Float[Tensor, " b"], hue: Float[Tensor, " b"]
-) -> Float[Tensor, "b 3 3"]:
-    """Saturation, then a rotation of hue, as one linear map of (red, green, blue)."""
-    # RGB -> YIQ (FCC NTSC, 1953): Y is gray, I and Q are the plane of hue and saturation.
-    yiq = saturation.new_tensor([GRAY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-    angle = 2 * math.pi * hue
-    cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(hue)
-    rotation = torch.stack(
-        [
-            torch.stack([zero + 1, zero, zero], 1),
-            torch.stack([zero, cos, -sin], 1),
-            torch.stack([zero, sin, cos], 1),
-        ],
-        1,
-    )
-    return torch.linalg.inv(yiq) @ rotation @ yiq
 
 
 def erase_square(

@@ -1,4 +1,4 @@
-"""Resampling in C++, built once where there is a compiler."""
+"""Resampling in C++, built once if there is a compiler."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ Resample = Callable[[Tensor, Tensor, bool], Tensor]
 
 
 def implementation() -> str:
-    """Which resampling runs on this machine's processor: "compiled" or "plain"."""
+    """The resampling that runs on this machine's CPU: "compiled" or "plain"."""
     return "compiled" if compiled() else "plain"
 
 
 def implementation_used() -> str:
-    """Which resampling has run in this process so far: "compiled", "plain" or "none"."""
+    """The resampling that has run in this process so far: "compiled", "plain" or "none"."""
     return implementation() if compiled.cache_info().currsize else "none"
 
 
 @functools.cache
 def compiled() -> Resample | None:
-    """The C++ function; None where it cannot be built, or `UNLABELED_COMPILE=0` forbids it."""
-    found = library(SOURCE, FLAGS, "views turn and scale images more slowly")
-    if found is None:
+    """The C++ function, or None if it cannot be built or `UNLABELED_COMPILE=0` is set."""
+    built = library(SOURCE, FLAGS, "affine augmentations and crops are slower")
+    if built is None:
         return None
-    calls = {torch.float32: found.resample_floats, torch.uint8: found.resample_bytes}
+    calls = {torch.float32: built.resample_floats, torch.uint8: built.resample_bytes}
     for call in calls.values():
         call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 4 + [ctypes.c_int]
         call.restype = None
     pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
 
     def resample(x: Tensor, matrix: Tensor, bilinear: bool) -> Tensor:
-        """(B, C, H, W) float32, or bytes, through maps (B, 2, 3), on all threads."""
+        """Resample (B, C, H, W) float32 or bytes by maps (B, 2, 3), on all threads."""
         x, matrix = x.contiguous(), matrix.contiguous().float()
         out = torch.empty_like(x, dtype=torch.float32)
 

@@ -1,4 +1,4 @@
-"""Images cut into tiles, as puzzles and questions of place need them."""
+"""Images cut into tiles, for jigsaw puzzles and relative positions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from unlabeled.errors import UserError
 def tiles(
     x: Float[Tensor, "b c h w"], n: int = 3, share: float = 0.75, size: int | None = None
 ) -> Float[Tensor, "b tiles c s s"]:
-    """A square at a random place in each of n × n cells, so that no edge goes on in the next tile.
+    """Crop a random square from each of n × n cells, so that no edge continues in the next tile.
 
     Args:
         x: images.
-        n: cells down and across; what does not divide is left over at the right and below.
-        share: of a cell's shorter side that a tile takes; 1 leaves no gap and no jitter, less
-            leaves at least a pixel of room where a cell has two.
-        size: side to which tiles are resized; as cut unless given.
+        n: cells down and across; a remainder is dropped at the right and the bottom.
+        share: side of a tile as a share of the cell's shorter side; 1 leaves no gap and no jitter,
+            less leaves a gap of at least a pixel in cells of two pixels or more.
+        size: side to which tiles are resized; they are not resized by default.
 
     Raises:
         UserError: the images are smaller than n pixels.
@@ -34,9 +34,9 @@ def tiles(
     if cell.min() < 1:
         raise UserError(f"images of {h}×{w} cannot be cut into {n}×{n} tiles; give larger ones")
     shortest = int(cell.min())
-    largest = shortest - (share < 1)  # rounding leaves no small cell without a gap
+    largest = shortest - (share < 1)  # small cells get a gap in spite of rounding
     side = max(1, min(round(share * shortest), largest))
-    free = (cell - side + 1).to(x.device)  # places of a tile in its cell, down and across
+    free = (cell - side + 1).to(x.device)  # positions of a tile in its cell, down and across
     jitter = (torch.rand(b, n * n, 2, device=x.device) * free).long()
     corner = torch.cartesian_prod(torch.arange(n), torch.arange(n)).view(-1, 2) * cell
     start = corner.to(x.device) + jitter  # (B, n², 2)
@@ -51,22 +51,22 @@ def tiles(
 
 
 def standardize_tiles(t: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
-    """Every tile with mean 0 and deviation 1 by itself: brightness no longer tells its place."""
+    """Standardize each tile to mean 0 and deviation 1, which hides differences in brightness."""
     dims = (-3, -2, -1)
     return (t - t.mean(dims, keepdim=True)) / (t.std(dims, keepdim=True) + 1e-3)
 
 
 def drop_colors(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Keep one random channel of three, put faint noise into the others (Doersch et al. 2015).
+    """Color dropping: keep one random channel of three and replace the others by faint noise.
 
-    A lens bends each color by another angle, which tells the place of a patch. LazyImages of other
-    numbers of channels stay as they are.
+    Otherwise chromatic aberration reveals the position of a patch (Doersch et al. 2015). Images
+    without three channels are returned unchanged.
     """
     if x.shape[1] != 3:
         return x
-    kept = torch.randint(3, (len(x),), device=x.device)
-    mask = F.one_hot(kept, 3).bool()[:, :, None, None]
-    only = x[torch.arange(len(x), device=x.device), kept].flatten(1)  # (B, H·W)
+    channel = torch.randint(3, (len(x),), device=x.device)
+    mask = F.one_hot(channel, 3).bool()[:, :, None, None]
+    only = x[torch.arange(len(x), device=x.device), channel].flatten(1)  # (B, H·W)
     mean, std = (v[:, None, None, None] for v in (only.mean(1), only.std(1, correction=0)))
     noise = mean + 0.01 * std * torch.randn_like(x)
     return torch.where(mask, x, noise)
@@ -74,28 +74,28 @@ def drop_colors(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 @functools.lru_cache(maxsize=8)
 def permutations(items: int, count: int, seed: int = 0) -> Int[np.ndarray, "count items"]:
-    """Orders as unlike each other as possible: each next one has the largest mean Hamming distance.
-
-    Noroozi, Favaro 2016, algorithm 1, over all orders of up to nine items.
+    """Permutations of large Hamming distance, chosen greedily.
 
     Args:
-        items: to be ordered.
-        count: of orders; all of them where there are no more.
+        items: number of items to permute.
+        count: number of permutations; all if there are no more.
         seed: of the first one.
 
     Raises:
-        UserError: more than nine items.
+        UserError: there are fewer than two or more than nine items.
+
+    Source: Noroozi, Favaro 2016, algorithm 1.
     """
     if not 1 < items < 10:
-        raise UserError(f"a puzzle has 2 to 9 pieces, not {items}; cut 2×2 or 3×3")
+        raise UserError(f"a puzzle has 2 to 9 tiles, not {items}; use 2×2 or 3×3")
     every = np.array(list(itertools.permutations(range(items))), dtype=np.int8)
     if count >= len(every):
         return every.astype(np.int64)
     rng = np.random.default_rng(seed)
     chosen = [int(rng.integers(len(every)))]
-    apart = np.zeros(len(every))
+    distance = np.zeros(len(every))
     for _ in range(count - 1):
-        apart += (every != every[chosen[-1]]).sum(1)
-        apart[chosen] = -1
-        chosen.append(int(apart.argmax()))
+        distance += (every != every[chosen[-1]]).sum(1)
+        distance[chosen] = -1
+        chosen.append(int(distance.argmax()))
     return every[chosen].astype(np.int64)

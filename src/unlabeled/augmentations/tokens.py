@@ -1,4 +1,4 @@
-"""Texts as tokens on the device, and what hides, changes or joins them.
+"""Texts as tokens: decoding, masking and joining on the device.
 
 A text is an image of one channel: a row of tokens, or a row for each sentence, stored as uint16
 and read as fractions of 65,535 like any image.
@@ -14,49 +14,56 @@ from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, UNKNO
 
 
 def to_tokens(x: Float[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
-    """Images in [0, 1] -> tokens; what the vocabulary does not hold is unknown."""
+    """Images in [0, 1] -> tokens; those beyond the vocabulary become UNKNOWN."""
     ids = (WHITE * x.double()).round().long()
     return ids.masked_fill(ids >= vocabulary, UNKNOWN)
 
 
 def pack_tokens(ids: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
-    """Tokens moved together to the left, in their order, padding behind them."""
-    known, longest = ids != PAD, ids.shape[1]
-    place = torch.where(known, known.cumsum(1) - 1, longest)  # what is nothing goes one beyond
-    found = torch.full_like(ids[:, :1], PAD).repeat(1, longest + 1).scatter(1, place, ids)
-    taken = torch.jit.is_tracing() or torch.compiler.is_exporting()
-    if not (taken or ids.is_meta) and len(ids):  # exports take any text, sketches have no values
-        longest = max(1, int(known.sum(1).max()))
-    return found[:, :longest]
+    """Move padding to the end of each row, and cut the rows to the longest text."""
+    is_token, length = ids != PAD, ids.shape[1]
+    target = torch.where(is_token, is_token.cumsum(1) - 1, length)  # padding into one extra column
+    packed = torch.full_like(ids[:, :1], PAD).repeat(1, length + 1).scatter(1, target, ids)
+    exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()
+    if not (exporting or ids.is_meta) and len(ids):  # exports take any length, meta has no values
+        length = max(1, int(is_token.sum(1).max()))
+    return packed[:, :length]
 
 
 def mask_tokens(
     ids: Int[Tensor, "b n"], vocabulary: int, share: float = 0.15
 ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
-    """Tokens with some hidden, and which (Devlin et al. 2019, section 3.1).
+    """BERT's masking: the masked tokens, and which ones were chosen.
 
-    That share of each row's words is chosen, at least one. Of those 80 % become MASK, 10 % another
-    word, 10 % stay as they are. Tokens that are no words are never chosen.
+    Of the chosen words 80 % become MASK, 10 % a random word and 10 % stay unchanged. Special tokens
+    are never chosen, except UNKNOWN.
+
+    Args:
+        ids: tokens.
+        vocabulary: number of tokens.
+        share: of each row's words that are chosen; at least one word is.
+
+    Source: Devlin et al. 2019, section 3.1.
     """
     words = (ids >= FIRST_WORD) | (ids == UNKNOWN)
     draw = torch.rand(ids.shape, device=ids.device).masked_fill(~words, 2.0)
-    many = (share * words.sum(1, keepdim=True)).round().clamp(min=1)
-    chosen = words & (draw.argsort(1).argsort(1) < many)
-    fate = torch.rand(ids.shape, device=ids.device)
+    count = (share * words.sum(1, keepdim=True)).round().clamp(min=1)
+    chosen = words & (draw.argsort(1).argsort(1) < count)
+    action = torch.rand(ids.shape, device=ids.device)
     other = torch.randint(FIRST_WORD, max(vocabulary, FIRST_WORD + 1), ids.shape, device=ids.device)
-    seen = torch.where(chosen & (fate < 0.8), MASK, ids)
-    return torch.where(chosen & (fate >= 0.9), other, seen), chosen
+    masked = torch.where(chosen & (action < 0.8), MASK, ids)
+    return torch.where(chosen & (action >= 0.9), other, masked), chosen
 
 
 def join_texts(first: Int[Tensor, "b n"], second: Int[Tensor, "b m"]) -> Int[Tensor, "b k"]:
-    """One text behind another; an END more than after a sentence tells where."""
+    """Concatenate two texts, separated by an additional END."""
     end = torch.full_like(first[:, :1], END)
     return torch.cat([first, end, second], 1)
 
 
 def derangement(n: int, device: torch.device) -> Int[Tensor, " n"]:
-    """For each row another one, at random."""
+    """A random permutation of n > 1 rows that leaves none in place."""
     order = torch.randperm(n, device=device)
-    found = torch.empty_like(order)
-    found[order] = order.roll(1)
-    return found
+    permutation = torch.empty_like(order)
+    permutation[order] = order.roll(1)
+    return permutation

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from unlabeled.augmentations import RandomHorizontalFlip
-from unlabeled.augmentations.image import rgb_to_grayscale
+from unlabeled.augmentations.color import rgb_to_grayscale
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data

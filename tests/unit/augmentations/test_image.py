@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from unlabeled import augmentations
-from unlabeled.augmentations import geometry, image
+from unlabeled.augmentations import color, geometry, image
 from unlabeled.errors import UserError
 
 
@@ -108,7 +108,7 @@ def test_crop_shows_the_box_it_was_told():
 
 def slow_color(x, brightness, contrast, saturation, hue):
     """One pixel at a time, by the color circle of YIQ."""
-    gray = np.array(image.GRAY)
+    gray = np.array(color.GRAY)
     to_yiq = np.array([gray, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
     x = x.numpy().astype(np.float64) * brightness
     mean = np.mean([gray @ x[:, i, j] for i in range(x.shape[1]) for j in range(x.shape[2])])
@@ -127,7 +127,7 @@ def test_color_equals_a_loop_over_pixels():
     factors = [torch.rand(4, generator=g) + 0.5 for _ in range(3)] + [
         torch.rand(4, generator=g) - 0.5
     ]
-    fast = image.adjust_color(x, *factors)
+    fast = color.adjust_color(x, *factors)
     for b in range(4):
         slow = slow_color(x[b], *(float(f[b]) for f in factors))
         torch.testing.assert_close(fast[b], slow, atol=1e-5, rtol=0)
@@ -135,13 +135,13 @@ def test_color_equals_a_loop_over_pixels():
 
 def test_color_without_change_changes_nothing():
     x, one = images(), torch.ones(5)
-    torch.testing.assert_close(image.adjust_color(x, one, one, one, 0 * one), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(color.adjust_color(x, one, one, one, 0 * one), x, atol=1e-5, rtol=0)
 
 
 def test_color_without_saturation_is_luminance():
     x, one = images(), torch.ones(5)
-    gray = image.adjust_color(x, one, one, 0 * one, 0 * one)
-    torch.testing.assert_close(gray, image.rgb_to_grayscale(x).expand_as(x), atol=1e-4, rtol=0)
+    gray = color.adjust_color(x, one, one, 0 * one, 0 * one)
+    torch.testing.assert_close(gray, color.rgb_to_grayscale(x).expand_as(x), atol=1e-4, rtol=0)
 
 
 def test_blur_equals_a_loop_over_pixels():

@@ -123,7 +123,7 @@ def test_permutations_are_the_most_unlike():
     assert len(np.unique(nine, axis=0)) == 40
     apart = (nine[:, None] != nine).sum(2)[~np.eye(40, dtype=bool)]
     assert apart.mean() > 8  # of 9; of random orders 8
-    with pytest.raises(UserError, match="2 to 9 pieces"):
+    with pytest.raises(UserError, match="2 to 9 tiles"):
         permutations(16, 4)
 
 
