@@ -1,7 +1,7 @@
-"""Pure functions from projections to a scalar loss.
+"""Pure functions from embeddings to a scalar loss.
 
-Two shapes of signature only: `f(a, b, …)`, where row i of both belong together, and `f(z, y, …)`,
-where equal labels do.
+There are two signatures: `f(a, b, …)`, where row i of a and of b is a positive pair, and
+`f(z, y, …)`, where rows of equal labels are.
 """
 
 from unlabeled.objectives.grouped import (

@@ -1,6 +1,6 @@
-"""What every objective is called with: shapes that pair, labels of whole numbers, sane numbers.
+"""Check the arguments of objectives: shapes, types and ranges of numbers.
 
-Only shapes, types and plain numbers are looked at, never a tensor's values: no device waits.
+The values of tensors are never read, so that no device has to synchronize.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ from unlabeled.objectives.precision import full_precision
 F = TypeVar("F", bound=Callable[..., Tensor])
 ABOVE_ZERO = ("temperature", "scale")
 ANY_SIGN = ("log_partition",)
-"""Numbers of which 0 means nothing, and of which negative ones do; all others are at least 0."""
+"""Numbers that must be positive, and numbers that may be negative; all others are at least 0."""
 
 
-class Rows(NamedTuple):
+class TensorSpec(NamedTuple):
     """A tensor argument."""
 
     axes: tuple[str, ...]
-    whole: bool  #: whether it holds whole numbers
-    optional: bool  #: it may be None, or empty
+    integer: bool  #: whether it holds integers
+    optional: bool  #: whether it may be None or empty
 
 
 def objective(least: int = 1) -> Callable[[F], F]:
-    """Check what an objective is called with, by its annotations, and compute in full precision.
+    """Decorate an objective: check its arguments by its annotations, compute in full precision.
 
-    Axes of one name are equally long; `n` counts the rows. Every decorated objective raises
-    UserError (a ValueError) where shapes, types or numbers cannot be meant.
+    Axes of the same name must have the same length; `n` counts the rows. A decorated objective
+    raises UserError (a ValueError) for wrong shapes, types or numbers.
 
     Args:
-        least: rows that the formula needs.
+        least: number of rows that the formula needs.
     """
 
     def decorate(function: F) -> F:
         name = function.__name__
         hints = get_type_hints(function)
         names = tuple(inspect.signature(function).parameters)
-        tensors = {key: rows for key in names if (rows := _rows(hints[key]))}
+        tensors = {key: spec for key in names if (spec := parse_annotation(hints[key]))}
         numbers = [key for key in names if float in (hints[key], *get_args(hints[key]))]
         choices = {key: get_args(hints[key]) for key in names if get_origin(hints[key]) is Literal}
         precise = full_precision(function)
 
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Tensor:
-            given = dict(zip(names, args, strict=False)) | kwargs
-            _check_rows(name, tensors, given, least)
+            values = dict(zip(names, args, strict=False)) | kwargs
+            _check_rows(name, tensors, values, least)
             for key in numbers:
-                if key in given:
-                    _check_number(name, key, given[key])
+                if key in values:
+                    _check_number(name, key, values[key])
             for key, allowed in choices.items():
-                if given.get(key, allowed[0]) not in allowed:
+                if values.get(key, allowed[0]) not in allowed:
                     raise UserError(
-                        f"{key} of {name} is {given[key]!r}; choose one of "
+                        f"{key} of {name} is {values[key]!r}; choose one of "
                         + ", ".join(map(str, allowed))
                     )
             return precise(*args, **kwargs)
@@ -70,35 +70,44 @@ def objective(least: int = 1) -> Callable[[F], F]:
     return decorate
 
 
-def _rows(hint: Any) -> Rows | None:
-    """What an annotation says of a tensor; None of anything else."""
+def parse_annotation(hint: Any) -> TensorSpec | None:
+    """The annotation of a tensor, parsed; None for other annotations."""
     options = get_args(hint) or (hint,)
     kind = next((kind for kind in options if hasattr(kind, "dim_str")), None)
     if kind is None:
         return None
-    return Rows(tuple(kind.dim_str.split()), "float32" not in kind.dtypes, type(None) in options)
+    return TensorSpec(
+        tuple(kind.dim_str.split()), "float32" not in kind.dtypes, type(None) in options
+    )
 
 
-def _check_rows(name: str, tensors: dict[str, Rows], given: dict[str, Any], least: int) -> None:
+def _check_rows(
+    name: str, tensors: dict[str, TensorSpec], values: dict[str, Any], least: int
+) -> None:
     sizes: dict[str, int] = {}
-    for key, (axes, whole, optional) in tensors.items():
-        if key not in given or (optional and given[key] is None):
+    for key, (axes, integer, optional) in tensors.items():
+        if key not in values or (optional and values[key] is None):
             continue
-        value = given[key]
+        value = values[key]
         wanted = f"({', '.join(axes)})"
         if not isinstance(value, Tensor):
             raise UserError(f"{key} of {name} is a {type(value).__name__}; give a tensor {wanted}")
-        if value.is_complex() or value.is_floating_point() == whole or value.dtype == torch.bool:
-            kind = "whole numbers, as y.long()" if whole else "floats, as z.float()"
+        if value.is_complex() or value.is_floating_point() == integer or value.dtype == torch.bool:
+            kind = "whole numbers, as y.long()" if integer else "floats, as z.float()"
             raise UserError(f"{key} of {name} is of {value.dtype}; give {kind}")
         if value.ndim != len(axes):
             raise UserError(f"{key} of {name} is {tuple(value.shape)}; give a tensor {wanted}")
         for axis, size in zip(axes, value.shape, strict=True):
             if sizes.setdefault(axis, size) != size:
-                shapes = [f"{k} {tuple(given[k].shape)}" for k in tensors if _has_shape(given, k)]
-                meant = [f"{k} ({', '.join(tensors[k].axes)})" for k in tensors if k in given]
+                shapes = [
+                    f"{k} {tuple(values[k].shape)}"
+                    for k in tensors
+                    if isinstance(values.get(k), Tensor)
+                ]
+                expected = [f"{k} ({', '.join(tensors[k].axes)})" for k in tensors if k in values]
                 raise UserError(
-                    f"the shapes {', '.join(shapes)} do not fit in {name}; give {', '.join(meant)}"
+                    f"the shapes {', '.join(shapes)} do not fit in {name}; "
+                    f"give {', '.join(expected)}"
                 )
             fewest = least if axis == "n" else 0 if optional else 1
             if size < fewest:
@@ -108,22 +117,18 @@ def _check_rows(name: str, tensors: dict[str, Rows], given: dict[str, Any], leas
                 )
 
 
-def _has_shape(given: dict[str, Any], key: str) -> bool:
-    return isinstance(given.get(key), Tensor)
-
-
 def _check_number(name: str, key: str, value: Any) -> None:
-    if isinstance(value, Tensor):  # learned, perhaps on a device
+    if isinstance(value, Tensor):  # learned
         if value.numel() != 1:
             raise UserError(f"{key} of {name} is {tuple(value.shape)}; give one number")
         return
     bound = "be finite"
-    sane = math.isfinite(value)
+    valid = math.isfinite(value)
     if key in ABOVE_ZERO:
-        bound, sane = "be above 0", 0 < value < math.inf
+        bound, valid = "be above 0", 0 < value < math.inf
     elif (name, key) == ("lmnn", "weight"):
-        bound, sane = "be from 0 to 1", 0 <= value <= 1
+        bound, valid = "be from 0 to 1", 0 <= value <= 1
     elif key not in ANY_SIGN:
-        bound, sane = "be finite and at least 0", 0 <= value < math.inf
-    if not sane:
+        bound, valid = "be finite and at least 0", 0 <= value < math.inf
+    if not valid:
         raise UserError(f"{key} of {name} is {value}, but must {bound}")

@@ -1,6 +1,7 @@
-"""Objectives of labeled rows: those with equal `y` belong together.
+"""Objectives of labeled embeddings: rows of equal `y` are positives.
 
-All are finite, with a gradient of zero, where a batch has no pair of the kind they need.
+All are finite, with a gradient of zero, if a batch has no pair of the kind they need. `z` are
+embeddings (n, d), `y` their labels (n,). Each returns a scalar.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.objectives.checks import objective
-from unlabeled.objectives.similarity import NONE, log_sums, root, squared_distances
+from unlabeled.objectives.similarity import NONE, log_sums, safe_sqrt, squared_distances
 
 Triplets = Literal["all", "hard", "semi-hard"]
 
@@ -22,22 +23,24 @@ Triplets = Literal["all", "hard", "semi-hard"]
 def contrastive(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], margin: float = 1.0
 ) -> Float[Tensor, ""]:
-    """½ d² of rows that belong together, ½ max(0, m − d)² of others (Hadsell et al. 2006, eq. 4).
+    """Contrastive loss: ½ d² of positive pairs, ½ max(0, m − d)² of negative ones.
 
-    d is the Euclidean distance. All pairs of the batch are taken; those of each kind are averaged
-    by themselves, since there are far more of the second. pytorch-metric-learning's has d and
-    max(0, m − d), not squared, and leaves zeros out of its mean.
+    d is the Euclidean distance. All pairs of the batch are used; positives and negatives are
+    averaged separately, since there are far more negatives. pytorch-metric-learning has d and
+    max(0, m − d), not squared, and excludes zeros from its mean.
 
     Args:
-        z: embeddings.
-        y: labels.
-        margin: m; others farther apart cost nothing.
+        z: (n, d) embeddings.
+        y: (n,) labels.
+        margin: m, beyond which negatives cost nothing.
 
     Returns:
         a scalar ≥ 0.
+
+    Source: Hadsell, Chopra, LeCun 2006, eq. 4.
     """
     squared, same, other = _pairs(z, y)
-    near, far = squared[same], (margin - root(squared[other])).relu().pow(2)
+    near, far = squared[same], (margin - safe_sqrt(squared[other])).relu().pow(2)
     return (near.sum() / max(1, len(near)) + far.sum() / max(1, len(far))) / 2
 
 
@@ -45,15 +48,15 @@ def contrastive(
 def siamese(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], weight: float = 1.0
 ) -> Float[Tensor, ""]:
-    """Verification: s·d² where two rows show the same, max(1 − d², 0) where they do not.
+    """Verification loss of siamese networks: s·d² of positive pairs, max(0, 1 − d²) of others.
 
-    d is the Euclidean distance of two rows. All pairs of the batch are taken; those of each kind
-    are averaged by themselves, since there are far more of the second. (The lectures' cost; Chopra,
-    Hadsell, LeCun 2005 square the hinge of d instead, as `contrastive` does.)
+    d is the Euclidean distance. All pairs of the batch are used; positives and negatives are
+    averaged separately. This is the lectures' loss; Chopra, Hadsell, LeCun 2005 square the hinge of
+    d instead, as `contrastive` does.
 
     Args:
-        z: embeddings.
-        y: identities.
+        z: (n, d) embeddings.
+        y: (n,) identities.
         weight: s.
 
     Returns:
@@ -71,25 +74,27 @@ def triplet(
     margin: float = 0.2,
     mining: Triplets = "all",
 ) -> Float[Tensor, ""]:
-    """max(0, ‖z_a − z_p‖² − ‖z_a − z_n‖² + ε) (Schroff, Kalenichenko, Philbin 2015, eq. 3).
+    """Triplet loss max(0, ‖z_a − z_p‖² − ‖z_a − z_n‖² + ε), with mining within the batch.
 
-    z is taken as it is; FaceNet normalizes it. Which triplets of the batch count:
+    z is not normalized here; FaceNet normalizes it. The triplets are:
 
-    - all: every one; the mean over those that cost something (Hermans et al. 2017, "batch all").
-    - hard: for each anchor its farthest positive and its nearest negative ("batch hard", eq. 5,
-      there with the distance itself).
+    - all: all; the mean is over those of positive loss (Hermans et al. 2017, "batch all").
+    - hard: for each anchor the farthest positive and the nearest negative ("batch hard", eq. 5,
+      there with the distance instead of its square).
     - semi-hard: for each anchor and positive the nearest negative that is farther than the positive
-      (FaceNet's section 3.2); pairs without such a one are left out, where TensorFlow's code takes
-      the farthest negative.
+      (FaceNet, section 3.2); pairs without one are skipped, for which TensorFlow's code takes the
+      farthest negative.
 
     Args:
-        z: embeddings.
-        y: labels.
+        z: (n, d) embeddings.
+        y: (n,) labels.
         margin: ε.
-        mining: which triplets count.
+        mining: which triplets are used.
 
     Returns:
         a scalar ≥ 0.
+
+    Source: Schroff, Kalenichenko, Philbin 2015 (FaceNet), eq. 3.
     """
     squared = squared_distances(z)
     same = y[:, None] == y
@@ -115,21 +120,23 @@ def triplet(
 def lifted_structure(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], margin: float = 1.0
 ) -> Float[Tensor, ""]:
-    """Each pair against all negatives of both its rows (Song et al. 2016, eq. 4).
+    """Lifted structured loss: each positive pair against all negatives of both its rows.
 
     1/(2|P|) Σ_{(i,j)∈P} max(0, J_ij)², where J_ij = log( Σ_{k∉class(i)} exp(α − D_ik) +
-    Σ_{l∉class(j)} exp(α − D_jl) ) + D_ij; D is the Euclidean distance, P the pairs of a class.
+    Σ_{l∉class(j)} exp(α − D_jl) ) + D_ij; D is the Euclidean distance, P the positive pairs.
 
     Args:
-        z: embeddings.
-        y: labels.
+        z: (n, d) embeddings.
+        y: (n,) labels.
         margin: α.
 
     Returns:
         a scalar ≥ 0.
+
+    Source: Song et al. 2016, eq. 4.
     """
     squared, same, _ = _pairs(z, y)
-    distance = root(squared)
+    distance = safe_sqrt(squared)
     negatives = (margin - distance).masked_fill(y[:, None] == y, NONE).logsumexp(1)  # (n,)
     i, j = same.nonzero(as_tuple=True)
     costs = (torch.logaddexp(negatives[i], negatives[j]) + distance[i, j]).relu().pow(2)
@@ -140,19 +147,21 @@ def lifted_structure(
 def soft_nearest_neighbor(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], temperature: float = 1.0
 ) -> Float[Tensor, ""]:
-    """−log of the chance that a row's random neighbor is of its class (Frosst et al. 2019, eq. 1).
+    """Soft nearest neighbor loss: −log p that a row's random neighbor has its label.
 
     −log( Σ_{j≠i, y_j=y_i} exp(−‖z_i − z_j‖²/T) / Σ_{k≠i} exp(−‖z_i − z_k‖²/T) ), the mean over the
-    rows that have another of their class. Salakhutdinov, Hinton 2007 maximize the sum of the
-    chances themselves. For large batches no matrix is held.
+    rows that have a positive. Salakhutdinov, Hinton 2007 maximize the sum of the probabilities
+    instead. Large batches need no matrix of distances.
 
     Args:
-        z: embeddings.
-        y: labels.
-        temperature: T, above 0.
+        z: (n, d) embeddings.
+        y: (n,) labels.
+        temperature: T > 0.
 
     Returns:
         a scalar ≥ 0.
+
+    Source: Frosst, Papernot, Hinton 2019, eq. 1.
     """
     length, one = z.pow(2).sum(1, keepdim=True) / temperature, z.new_ones(len(z), 1)
     left = torch.cat([2 * z / temperature, -length, one], 1)  # left_i · right_j = −‖z_i − z_j‖²/T
@@ -167,20 +176,22 @@ def soft_nearest_neighbor(
 def sup_con(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], temperature: float = 0.1
 ) -> Float[Tensor, ""]:
-    """Supervised contrastive loss with the sum outside (Khosla et al. 2020, eq. 2, L_out).
+    """Supervised contrastive loss (SupCon, L_out).
 
     For each row the mean over its positives p of −log( exp(z_i·z_p/τ) / Σ_{a≠i} exp(z_i·z_a/τ) ),
-    z normalized; the mean over the rows that have a positive. The authors' code multiplies by
-    τ/0.07 besides, which this does not. With two views and every image its own label, it is
-    SimCLR's loss. For large batches no matrix is held.
+    z normalized; the mean over the rows that have a positive. The authors' code also multiplies by
+    τ/0.07. With two views of each image and the image as the label it is `nt_xent`. Large batches
+    need no matrix of similarities.
 
     Args:
-        z: projections.
-        y: labels.
-        temperature: τ, above 0.
+        z: (n, d) projections.
+        y: (n,) labels.
+        temperature: τ > 0.
 
     Returns:
         a scalar ≥ 0.
+
+    Source: Khosla et al. 2020, eq. 2.
     """
     z = F.normalize(z, dim=1) / temperature**0.5
     _, group = y.unique(return_inverse=True)  # (n,)
@@ -193,20 +204,24 @@ def sup_con(
 
 @objective()
 def mahalanobis(z: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Rows of a class near, others not all at one point (Xing, Ng, Jordan, Russell 2002, 2.1).
+    """Mahalanobis metric learning loss: mean d² of positive pairs − log mean d of negative ones.
 
-    Σ_same d² − log Σ_other d, d the Euclidean distance. For z = x Lᵀ it is their cost of the metric
-    A = LᵀL; they state it for diagonal A, and add distances where this takes the mean, so that the
-    size of the batch changes nothing but a constant.
+    d is the Euclidean distance. For z = x Lᵀ it is the paper's loss of the metric A = LᵀL, which is
+    stated for diagonal A and with sums instead of means, so that the batch size adds a constant.
 
     Args:
-        z: embeddings.
-        y: labels.
+        z: (n, d) embeddings.
+        y: (n,) labels.
+
+    Returns:
+        a scalar.
+
+    Source: Xing, Ng, Jordan, Russell 2002, section 2.1.
     """
     squared, same, other = _pairs(z, y)
-    near, far = squared[same], root(squared[other])
-    apart = far.sum() / max(1, len(far))
-    return near.sum() / max(1, len(near)) - apart.clamp(min=1e-12).log()
+    near, far = squared[same], safe_sqrt(squared[other])
+    separation = far.sum() / max(1, len(far))
+    return near.sum() / max(1, len(near)) - separation.clamp(min=1e-12).log()
 
 
 @objective()
@@ -216,20 +231,22 @@ def lmnn(
     targets: Int[Tensor, "n k"],
     weight: float = 0.5,
 ) -> Float[Tensor, ""]:
-    """Large margin nearest neighbors: (1 − μ) pull + μ push (Weinberger, Saul 2009, eq. 11–13).
+    """Large margin nearest neighbor loss (LMNN): (1 − μ) pull + μ push.
 
-    Pull: Σ of the squared distances of rows and their target neighbors. Push: Σ over those pairs
+    Pull: Σ of the squared distances of rows to their target neighbors. Push: Σ over those pairs
     and all rows l of other classes of max(0, 1 + d²(i, target) − d²(i, l)). Both are divided by the
     number of pairs.
 
     Args:
-        z: embeddings.
-        y: labels.
-        targets: row numbers of the neighbors of its class that each row should have.
-        weight: μ.
+        z: (n, d) embeddings.
+        y: (n,) labels.
+        targets: (n, k) row indices of each row's target neighbors, of its class.
+        weight: μ, from 0 to 1.
 
     Returns:
         a scalar ≥ 0.
+
+    Source: Weinberger, Saul 2009, eq. 11–13.
     """
     squared = squared_distances(z)
     near = squared.gather(1, targets)  # (n, k)
@@ -241,7 +258,7 @@ def lmnn(
 
 
 def _pairs(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared distances (n, n), and which pairs i < j are of one class and of two."""
+    """Squared distances (n, n), and masks of positive and negative pairs i < j."""
     same = y[:, None] == y
     above = torch.ones_like(same).triu(1)
     return squared_distances(z), same & above, ~same & above

@@ -1,4 +1,4 @@
-"""Objectives of batches in which only some rows have a label."""
+"""Objectives of batches in which only some rows are labeled."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from unlabeled.parallel import mean_of
 
 @objective()
 def labeled_cross_entropy(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Cross-entropy of the rows with a label, the mean over those of all processes; 0 of none.
+    """Cross-entropy of the labeled rows, averaged over those of all processes.
 
     Args:
-        logits: of each class.
-        y: the classes, −1 where unknown.
+        logits: (n, k) of each class.
+        y: (n,) classes, −1 if unlabeled.
+
+    Returns:
+        a scalar ≥ 0; 0 if no row is labeled.
     """
     return mean_of(F.cross_entropy(logits, y, ignore_index=-1, reduction="none"), y >= 0)

@@ -1,4 +1,4 @@
-"""Local learning rules: what changes a weight is known where the weight is."""
+"""Local learning rules: CLAPP's update of a layer, and a classifier that learns from reward."""
 
 from __future__ import annotations
 
@@ -13,45 +13,48 @@ from torch import Tensor, nn
 
 
 class PredictionStep(NamedTuple):
-    """What one set of lateral weights predicts."""
+    """One prediction of a layer's activity from its own."""
 
     ahead: int  #: k, rows
     weight: Tensor  #: W_k, (D, D)
-    shift: int  #: the image so many rows on in the batch is the other one (y = −1)
+    shift: int  #: the negative (y = −1) is the image so many rows further on in the batch
 
 
 def apical_signals(
     z: Float[Tensor, "b d r s"], steps: Sequence[PredictionStep]
 ) -> tuple[Tensor, Float[Tensor, "b d r s"], list[Float[Tensor, "d d"]]]:
-    """What lateral weights tell each neuron in CLAPP, and how they change themselves.
+    """CLAPP's loss, the apical signal of each neuron, and the updates of the lateral weights.
 
-    With u = z·W_k·c and γ = y where y·u < 1, else 0 (Illing et al. 2021, eq. 6–8):
-    the neuron of z hears γ (W_k c), that of c hears γ (W_kᵀ z), and ΔW_k = γ z cᵀ. Each is averaged
-    over places, signs and steps, so that their sum is the negative gradient of the mean hinge. The
-    paper's plain CLAPP has weights of their own for the way back; its CLAPP-s, as here, Wᵀ.
+    With u = z·W_k·c and γ = y where y·u < 1, else 0, the apical signal is γ (W_k c) for the neuron
+    of z and γ (W_kᵀ z) for that of c, and ΔW_k = γ z cᵀ. Each is averaged over positions, signs and
+    steps, so that their sum is the negative gradient of the mean hinge loss. As in the paper's
+    CLAPP-s, feedback uses W_kᵀ; its plain CLAPP has separate feedback weights.
 
     Args:
-        z: a layer's activity in places of R rows and S columns.
-        steps: how far ahead, by which weights, against which other image.
+        z: (B, D, R, S) activity of a layer on a grid of R rows and S columns.
+        steps: the predictions.
 
     Returns:
-        the mean hinge, what each neuron hears in each place, and ΔW of each step.
+        the mean hinge loss, the apical signal (B, D, R, S), and ΔW_k (D, D) of each step.
+
+    Source: Illing, Ventura, Bellec, Gerstner 2021, eq. 6–8.
     """
-    heard, changes = torch.zeros_like(z), []
+    apical, updates = torch.zeros_like(z), []
     loss = z.new_zeros(())
     for k, weight, shift in steps:
-        c, came = z[:, :, :-k], z[:, :, k:]
-        other = came.roll(-shift, 0)
+        c, positive = z[:, :, :-k], z[:, :, k:]
+        negative = positive.roll(-shift, 0)
         predicted = torch.einsum("ij,bjrs->birs", weight, c)
-        near, far = ((predicted * b).sum(1, keepdim=True) for b in (came, other))  # u
-        share = 1 / (2 * len(steps) * near.numel())
-        gate, off = share * (near < 1).to(z), -share * (far > -1).to(z)  # γ for y = 1 and y = −1
-        loss += share * ((1 - near).relu() + (1 + far).relu()).sum()
-        seen = gate * came + off * other
-        heard[:, :, k:] += gate * predicted + (off * predicted).roll(shift, 0)
-        heard[:, :, :-k] += torch.einsum("ij,birs->bjrs", weight, seen)
-        changes.append(torch.einsum("birs,bjrs->ij", seen, c))
-    return loss, heard, changes
+        u, u_negative = ((predicted * b).sum(1, keepdim=True) for b in (positive, negative))
+        share = 1 / (2 * len(steps) * u.numel())
+        gamma = share * (u < 1).to(z)  # of y = 1
+        gamma_negative = -share * (u_negative > -1).to(z)  # of y = −1
+        loss += share * ((1 - u).relu() + (1 + u_negative).relu()).sum()
+        gated = gamma * positive + gamma_negative * negative
+        apical[:, :, k:] += gamma * predicted + (gamma_negative * predicted).roll(shift, 0)
+        apical[:, :, :-k] += torch.einsum("ij,birs->bjrs", weight, gated)
+        updates.append(torch.einsum("birs,bjrs->ij", gated, c))
+    return loss, apical, updates
 
 
 def local_update(
@@ -60,23 +63,23 @@ def local_update(
     apical: Float[Tensor, "n d"],
     convolution: nn.Conv2d,
 ) -> tuple[Float[Tensor, "d c k k2"], Float[Tensor, " d"]]:
-    """ΔW and Δb = Σ pre · ρ'(post) · what the neuron hears; ρ is ReLU.
+    """CLAPP's local learning rule: ΔW and Δb = Σ pre · ρ'(post) · apical signal, with ρ = ReLU.
 
-    The activity of a neuron is the mean over the places of its patch, each of which hears the same.
+    The activity of a neuron is the mean over the positions of its patch, which share the signal.
 
     Args:
-        pre: what the convolution sees.
-        post: what ReLU makes of it.
-        apical: from `apical_signals`, γ already in it.
-        convolution: whose kernel, stride and padding are meant.
+        pre: (N, C, H, W) input of the convolution.
+        post: (N, D, H', W') its output after ReLU.
+        apical: (N, D) from `apical_signals`, which includes γ.
+        convolution: the layer, for its kernel size, stride and padding.
     """
     size: tuple[int, int] = convolution.kernel_size  # type: ignore[assignment]
     padding: tuple[int, int] = convolution.padding  # type: ignore[assignment]
-    seen = F.unfold(pre, size, padding=padding, stride=convolution.stride)
-    places = post.shape[2] * post.shape[3]
-    active = (post > 0).to(pre.dtype).flatten(2) * apical[:, :, None] / places
-    change = torch.einsum("ndp,ncp->dc", active, seen)
-    return change.view_as(convolution.weight), active.sum((0, 2))
+    unfolded = F.unfold(pre, size, padding=padding, stride=convolution.stride)
+    positions = post.shape[2] * post.shape[3]
+    active = (post > 0).to(pre.dtype).flatten(2) * apical[:, :, None] / positions
+    update = torch.einsum("ndp,ncp->dc", active, unfolded)
+    return update.view_as(convolution.weight), active.sum((0, 2))
 
 
 def learn_from_reward(
@@ -87,36 +90,37 @@ def learn_from_reward(
     rate: float = 0.05,
     seed: int = 0,
 ) -> Float[np.ndarray, "e k"]:
-    """A read-out that is never told the answer, only whether its own was right.
+    """Train a linear classifier by a three-factor rule that sees rewards instead of classes.
 
-    One neuron a class, of which one is drawn by softmax; then ΔW = rate · (reward − expected) ·
-    (drawn − probability) · input: a three-factor rule of what came in, what was done, and a
-    global signal (Williams 1992, eq. 6; Frémaux, Gerstner 2016). `expected` is a running mean.
+    One neuron per class, of which one is drawn by softmax; then ΔW = rate · (reward − expected) ·
+    (drawn − probability) · input, where `expected` is a running mean of the reward.
 
     Args:
-        z: features, standardized here.
-        y: classes from 0 on; used for the reward alone, 1 where the draw is right, else 0.
-        passes: over all rows, in new order each.
+        z: (N, d) features, standardized here.
+        y: (N,) classes from 0 on; they only define the reward, 1 if the drawn class is right.
+        passes: over all rows, in a new order each.
         rate: of the first pass; it falls linearly to 0.
-        seed: of order and draws.
+        seed: of the order and the draws.
 
     Returns:
-        weights (d + 1, k), the last row for a constant input, for features as they were given.
+        weights (d + 1, k) for features as given, the last row for a constant input.
+
+    Source: Williams 1992, eq. 6; Frémaux, Gerstner 2016.
     """
     mean, deviation = z.mean(0), z.std(0) + 1e-6
     x = np.concatenate([(z - mean) / deviation, np.ones((len(z), 1))], 1) / z.shape[1] ** 0.5
     rng = np.random.default_rng(seed)
     k = int(y.max()) + 1
     weight, expected = np.zeros((x.shape[1], k)), 1 / k
-    for done in range(passes):
+    for epoch in range(passes):
         for rows in np.array_split(rng.permutation(len(x)), max(1, len(x) // 16)):
-            drive = x[rows] @ weight
-            p = np.exp(drive - drive.max(1, keepdims=True))
+            logits = x[rows] @ weight
+            p = np.exp(logits - logits.max(1, keepdims=True))
             p /= p.sum(1, keepdims=True)
-            done_by = (p.cumsum(1) > rng.random((len(rows), 1))).argmax(1)
-            reward = (done_by == y[rows]).astype(float)
+            drawn = (p.cumsum(1) > rng.random((len(rows), 1))).argmax(1)
+            reward = (drawn == y[rows]).astype(float)
             surprise = (reward - expected)[:, None]
-            weight += rate * (1 - done / passes) * x[rows].T @ (surprise * (np.eye(k)[done_by] - p))
+            weight += rate * (1 - epoch / passes) * x[rows].T @ (surprise * (np.eye(k)[drawn] - p))
             expected += 0.05 * (reward.mean() - expected)
     weight /= z.shape[1] ** 0.5
     weight[:-1] /= deviation[:, None]
@@ -127,5 +131,5 @@ def learn_from_reward(
 def predict_class(
     z: Float[np.ndarray, "n d"], weight: Float[np.ndarray, "e k"]
 ) -> Int[np.ndarray, " n"]:
-    """The class whose neuron is driven most, (n,)."""
+    """Classes (N,) of features (N, d), by the weights of `learn_from_reward`."""
     return (z @ weight[:-1] + weight[-1]).argmax(1)

@@ -1,4 +1,4 @@
-"""Objectives of two views: row i of `a` and row i of `b` show the same thing."""
+"""Objectives of two views: row i of `a` and row i of `b` are a positive pair."""
 
 from __future__ import annotations
 
@@ -22,34 +22,33 @@ def nt_xent(
     negatives: int | None = None,
     keep_positive: bool = True,
 ) -> Float[Tensor, ""]:
-    """Normalized-temperature cross-entropy, SimCLR's loss (Chen et al. 2020, eq. 1, algorithm 1).
+    """Normalized temperature-scaled cross-entropy loss (NT-Xent), SimCLR's loss.
 
     ℓ(i, j) = −log( exp(s_ij/τ) / Σ_{k≠i} exp(s_ik/τ) ), s the cosine similarity, k over all 2n
-    views; the mean over the 2n ordered pairs. Only the view itself is left out of the sum, the
-    positive stays. Google's code adds the means of both directions, which is twice this; lightly
-    and solo-learn give this value.
-
-    With `negatives` of 0 nothing but the attraction −s_ij/τ is left, which collapses. With some,
-    the sum has, beside the positive, the other view of that many images only:
-    those that follow in the batch, whose order is random. Without `keep_positive` the positive is
-    left out of the sum, as in the lecture tutorial's code with two negatives: the loss then has no
-    lower bound of 0 (decoupled contrastive learning, Yeh et al. 2022, does so on purpose).
-
-    Large batches hold no matrix of similarities: `similarity.path` says from when on.
+    views; the mean over the 2n ordered pairs. The sum excludes the view itself but includes its
+    positive. Google's code adds the means of both directions, which is twice this; lightly and
+    solo-learn return this value. Large batches need no matrix of similarities (see
+    `similarity.backend`).
 
     Args:
-        a: projections of one view.
-        b: projections of the other, row by row.
-        temperature: τ, above 0.
-        negatives: how many of the 2n − 2 there are, from 0 to n − 1; all unless given.
-        keep_positive: whether the positive stays in the sum.
+        a: (n, d) projections of one view.
+        b: (n, d) projections of the other.
+        temperature: τ > 0.
+        negatives: number of negatives, from 0 to n − 1: the other views of as many images that
+            follow in the batch, whose order is random. All 2n − 2 by default; with 0 only the
+            attraction −s_ij/τ remains, which collapses.
+        keep_positive: whether the sum includes the positive. The lecture tutorial's code with two
+            negatives excludes it, as does decoupled contrastive learning (Yeh et al. 2022); the
+            loss may then be negative.
 
     Returns:
-        a scalar, ≥ 0 with the positive in the sum; log(2n − 1) when all similarities are equal.
+        a scalar, ≥ 0 if the positive is in the sum; log(2n − 1) if all similarities are equal.
 
     Raises:
         UserError: (a ValueError) the shapes differ, the temperature is not positive, or there are
             not that many negatives.
+
+    Source: Chen et al. 2020, eq. 1 and algorithm 1.
     """
     if negatives is not None and not 0 <= negatives < len(a):
         raise UserError(f"{len(a)} pairs have 0 to {len(a) - 1} negatives, not {negatives}")
@@ -82,27 +81,29 @@ def info_nce(
     rows: Int[Tensor, " n"] | None = None,
     negative_rows: Int[Tensor, " k"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Which of some candidates belongs to the query? (van den Oord et al. 2018, eq. 4.)
+    """InfoNCE: cross-entropy of the positive key among all candidates of a query.
 
-    −log( exp(a_i·b_i/τ) / Σ_k exp(a_i·k/τ) ), the mean over i; a and b are taken as they are, so
-    normalize them for cosines. The candidates of query i are b_i and the `negatives`, such as
-    MoCo's queue (He et al. 2020, eq. 1); without any, all rows of b. Large batches hold no matrix.
+    −log( exp(a_i·b_i/τ) / Σ_k exp(a_i·k/τ) ), the mean over i. a and b are not normalized here. The
+    candidates of query i are b_i and the `negatives`, such as MoCo's queue (He et al. 2020, eq. 1);
+    without any, all rows of b. Large batches need no matrix of similarities.
 
     Args:
-        a: queries.
-        b: their keys, row by row.
-        temperature: τ, above 0.
-        negatives: keys of other images; b_i must not be among them, unless rows are given.
-        rows: which image each query is of. A negative of the same image is left out of that query's
-            candidates, and of no other's. The (n, k) similarities are then held.
-        negative_rows: which image each negative is of; needed with `rows`.
+        a: (n, d) queries.
+        b: (n, d) their keys.
+        temperature: τ > 0.
+        negatives: (k, d) keys of other images; b_i must not be among them, unless rows are given.
+        rows: (n,) the image of each query. A negative of the same image is excluded from that
+            query's candidates only. This computes the (n, k) matrix of similarities.
+        negative_rows: (k,) the image of each negative; required with `rows`.
 
     Returns:
-        a scalar ≥ 0; the logarithm of the number of candidates where all are alike.
+        a scalar ≥ 0; the logarithm of the number of candidates if all are equal.
 
     Raises:
         UserError: (a ValueError) one of `rows` and `negative_rows` is given without the other, or
             without negatives.
+
+    Source: van den Oord, Li, Vinyals 2018, eq. 4.
     """
     if len({rows is None, negative_rows is None}) == 2 or (rows is not None and negatives is None):
         raise UserError("rows and negative_rows go together, and with negatives; give all three")
@@ -125,35 +126,35 @@ def clip(
     same_a: Int[Tensor, " n"] | None = None,
     same_b: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """InfoNCE both ways, averaged, at a temperature that may be learned (Radford 2021, figure 3).
+    """CLIP's loss: symmetric InfoNCE at a temperature that may be learned.
 
-    Half the cross-entropy of the rows of s·a bᵀ and half that of its columns; pair i is the answer
-    to row i and to column i. Equal partners are no negatives: where rows i and j are equal in one
-    sense, j is as right an answer to i as i itself, and the target is spread evenly over them (as
-    over a class in Yang et al. 2022, UniCL, eq. 3). The target's entropy is taken off, which
-    changes no gradient, so that 0 remains the best there is. Where no rows are equal this is
-    open_clip's formula.
+    The mean of the cross-entropies of the rows and of the columns of s·a bᵀ, whose targets lie on
+    the diagonal. Equal samples are no negatives: if the samples of rows i and j are equal in one
+    modality, both are targets of each other, with equal probability (as the samples of a class in
+    Yang et al. 2022, UniCL, eq. 3). The target's entropy, a constant, is subtracted, so that the
+    minimum is 0. Without equal samples this is open_clip's formula.
 
     Args:
-        a: unit vectors of one sense.
-        b: those of the other, row by row.
+        a: (n, d) unit vectors of one modality.
+        b: (n, d) unit vectors of the other.
         scale: s = 1/τ.
-        same_a: a number for each row of a, the same where they show the same; all differ unless
-            given.
-        same_b: likewise for the rows of b.
+        same_a: (n,) identities of the samples of a; all differ by default.
+        same_b: (n,) identities of the samples of b.
 
     Returns:
-        a scalar ≥ 0; log n where all are alike and no rows are equal.
+        a scalar ≥ 0; log n if all vectors are equal and all samples differ.
+
+    Source: Radford et al. 2021, figure 3.
     """
     a = a * scale
     if same_a is None and same_b is None:
         positive = (a * b).sum(1)
         return ((log_sums(a, b) + log_sums(b, a)) / 2 - positive).mean()
-    each = torch.arange(len(a), device=a.device)
-    of_a, of_b = (each if same is None else same for same in (same_a, same_b))
+    rows = torch.arange(len(a), device=a.device)
+    of_a, of_b = (rows if same is None else same for same in (same_a, same_b))
     both = torch.stack([of_a, of_b], 1).unique(dim=0, return_inverse=True)[1]
-    one = torch.ones_like(a[:, :1])
-    count = _positives(one, of_a, of_b, both)  # (n, 1)
+    ones = torch.ones_like(a[:, :1])
+    count = _positives(ones, of_a, of_b, both)  # (n, 1)
     to_b = (a * _positives(b, of_a, of_b, both) / count).sum(1)
     to_a = (b * _positives(a, of_a, of_b, both) / count).sum(1)
     loss = log_sums(a, b) - to_b + log_sums(b, a) - to_a
@@ -161,7 +162,7 @@ def clip(
 
 
 def _positives(x: Tensor, of_a: Tensor, of_b: Tensor, both: Tensor) -> Tensor:
-    """Sum of the rows of x (n, d) that are equal to each row in either sense: (n, d)."""
+    """For each row the sum of the rows of x (n, d) of equal samples in either modality: (n, d)."""
 
     def sums(same: Tensor) -> Tensor:
         numbers, row = same.unique(return_inverse=True)
@@ -174,19 +175,20 @@ def _positives(x: Tensor, of_a: Tensor, of_b: Tensor, both: Tensor) -> Tensor:
 def n_pair(
     a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], regularization: float = 0.0
 ) -> Float[Tensor, ""]:
-    """Multi-class N-pair: log(1 + Σ_{j≠i} exp(a_i·b_j − a_i·b_i)) (Sohn 2016, eq. 7).
+    """Multi-class N-pair loss: log(1 + Σ_{j≠i} exp(a_i·b_j − a_i·b_i)).
 
-    The mean over i of n pairs from n classes. It is InfoNCE at τ = 1, not normalized, for which the
-    paper keeps the lengths of the rows small.
+    The mean over n pairs of n classes. It is InfoNCE of rows that are not normalized at τ = 1.
 
     Args:
-        a: anchors.
-        b: their positives, row by row.
-        regularization: weight of the mean squared length of the rows of a and of b, added; the
-            paper's section 3.2.2. TensorFlow's code takes a quarter of it, times 0.002.
+        a: (n, d) anchors.
+        b: (n, d) their positives.
+        regularization: weight of the mean squared norm of the rows of a and of b (section 3.2.2).
+            TensorFlow's code uses a quarter of it, times 0.002.
 
     Returns:
         a scalar ≥ 0.
+
+    Source: Sohn 2016, eq. 7.
     """
     lengths = a.pow(2).sum(1).mean() + b.pow(2).sum(1).mean()
     return (log_sums(a, b) - (a * b).sum(1)).mean() + regularization * lengths
@@ -200,21 +202,24 @@ def nce(
     negatives: Float[Tensor, "k d"] | None = None,
     log_partition: float | Tensor = 0.0,
 ) -> Float[Tensor, ""]:
-    """Is this the true key or noise? (Gutmann, Hyvärinen 2010, eq. 1–3; 2012 for k to one.)
+    """Noise-contrastive estimation (NCE): binary classification of the true key and noise.
 
     −log h(a_i, b_i) − Σ_k log(1 − h(a_i, noise_k)), the mean over i, where h = σ(G − log k) and
-    G = a·b/τ − c is the logarithm of the model's density over the noise's. Noise are the
-    `negatives`; without any, the other rows of b, so that k is n − 1.
+    G = a·b/τ − c is the log-ratio of the densities of the model and the noise. The noise samples
+    are the `negatives`; without any, the other rows of b, so that k is n − 1.
 
     Args:
-        a: queries.
-        b: their keys, row by row.
-        temperature: τ, above 0.
-        negatives: keys drawn as noise.
-        log_partition: c, the logarithm of the normalization; a tensor learns it as the paper does.
+        a: (n, d) queries.
+        b: (n, d) their keys.
+        temperature: τ > 0.
+        negatives: (k, d) keys drawn as noise.
+        log_partition: c, the logarithm of the partition function; a tensor is learned, as in the
+            paper.
 
     Returns:
         a scalar ≥ 0.
+
+    Source: Gutmann, Hyvärinen 2010, eq. 1–3; 2012 for k noise samples.
     """
     noise = a @ (b if negatives is None else negatives).T / temperature - log_partition
     k = noise.shape[1] - (negatives is None)
@@ -232,19 +237,19 @@ def hinge(
     b: Float[Tensor, "n d"],
     negatives: Float[Tensor, "n k d"] | None = None,
 ) -> Float[Tensor, ""]:
-    """max(0, 1 − a_i·b_i) + the mean over k of max(0, 1 + a_i·b_k); CPC's question with a hinge.
+    """Hinge loss of CLAPP: max(0, 1 − a_i·b_i) + the mean over k of max(0, 1 + a_i·b_k).
 
-    Illing, Ventura, Bellec, Gerstner 2021 (CLAPP), eq. 3, where a is W c, the prediction, b what
-    came, and one negative is drawn; they weight neither. Without `negatives` all other rows of b
-    are taken.
+    In the paper a is a prediction W c, b the activity that it predicts, and one negative is drawn.
 
     Args:
-        a: predictions.
-        b: what came, row by row.
-        negatives: what came elsewhere, for each row.
+        a: (n, d) predictions.
+        b: (n, d) their positives.
+        negatives: (n, k, d) of each row; all other rows of b by default.
 
     Returns:
         a scalar ≥ 0, the mean over i.
+
+    Source: Illing, Ventura, Bellec, Gerstner 2021, eq. 3.
     """
     near = (1 - (a * b).sum(1)).relu()
     if negatives is not None:
@@ -260,24 +265,35 @@ def hinge(
 def dino(
     a: Float[Tensor, "n k"], b: Float[Tensor, "n k"], temperature: float = 0.1
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of a student with its teacher: −Σ_k b_k log softmax(a/τ)_k (Caron 2021, eq. 1).
+    """DINO's loss: cross-entropy of student and teacher, −Σ_k b_k log softmax(a/τ)_k.
 
     Args:
-        a: the student's scores.
-        b: the teacher's probabilities (rows ≥ 0 of sum 1), centered and sharpened by the caller.
+        a: (n, k) logits of the student.
+        b: (n, k) probabilities of the teacher, centered and sharpened by the caller.
         temperature: τ of the student.
 
     Returns:
         a scalar, at least the teacher's entropy.
+
+    Source: Caron et al. 2021, eq. 1.
     """
     return F.cross_entropy(a / temperature, b)
 
 
 @objective()
 def cosine_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """‖a/‖a‖ − b/‖b‖‖² = 2 − 2 cos(a, b), the mean over rows (BYOL, Grill et al. 2020, eq. 2).
+    """BYOL's loss ‖a/‖a‖ − b/‖b‖‖² = 2 − 2 cos(a, b), the mean over rows.
 
-    BYOL adds both directions. SimSiam's −cos (Chen, He 2021, eq. 1) is half of this, less 1.
+    BYOL adds both directions. SimSiam's −cos (Chen, He 2021, eq. 1) is half of this, minus 1.
+
+    Args:
+        a: (n, d) predictions.
+        b: (n, d) targets.
+
+    Returns:
+        a scalar from 0 to 4.
+
+    Source: Grill et al. 2020, eq. 2.
     """
     return (2 - 2 * F.cosine_similarity(a, b, dim=1)).mean()
 
@@ -290,28 +306,33 @@ def vicreg(
     variance: float = 25.0,
     covariance: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Alike, yet spread out and without redundancy (Bardes, Ponce, LeCun 2022, eq. 1–6).
+    """Variance-invariance-covariance regularization (VICReg).
 
-    The conventions are those of the authors' code, with which the published coefficients were
-    found: the invariance term is the mean over rows and dimensions, where eq. 5 has the mean over
-    rows of the squared distance; the variance terms of both views are averaged, where eq. 6 adds
-    them. So the paper's λ, μ, ν are here λ·d, 2μ, ν.
+    The conventions are those of the authors' code, for which the published coefficients were tuned:
+    the invariance term is the mean over rows and dimensions, where eq. 5 has the mean over rows of
+    the squared distance; the variance terms of both views are averaged, where eq. 6 adds them. The
+    paper's λ, μ, ν are thus λ·d, 2μ, ν here.
 
     Args:
-        a: projections of one view.
-        b: projections of the other, row by row.
+        a: (n, d) projections of one view, n at least 2.
+        b: (n, d) projections of the other.
         invariance: weight of the mean squared difference.
         variance: weight of max(0, 1 − σ), σ the standard deviation √(var + 1e-4) of a dimension
             (not its variance, whose gradient would vanish at collapse).
         covariance: weight of Σ_{i≠j} C_ij² / d, added for both views; C is centered, over n − 1.
+
+    Returns:
+        a scalar ≥ 0.
+
+    Source: Bardes, Ponce, LeCun 2022, eq. 1–6.
     """
-    alike = F.mse_loss(a, b)
-    spread = (_hinge(a) + _hinge(b)) / 2
+    difference = F.mse_loss(a, b)
+    spread = (_variance_hinge(a) + _variance_hinge(b)) / 2
     redundancy = _off_diagonal(a) + _off_diagonal(b)
-    return invariance * alike + variance * spread + covariance * redundancy
+    return invariance * difference + variance * spread + covariance * redundancy
 
 
-def _hinge(z: Tensor) -> Tensor:
+def _variance_hinge(z: Tensor) -> Tensor:
     return F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
 
 
@@ -325,17 +346,22 @@ def _off_diagonal(z: Tensor) -> Tensor:
 def barlow_twins(
     a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], redundancy: float = 5e-3
 ) -> Float[Tensor, ""]:
-    """Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij² (Zbontar et al. 2021, eq. 1).
+    """Barlow Twins loss: Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij².
 
-    C is the correlation of dimensions of one view with those of the other over the batch, with
-    deviations over n, as BatchNorm has them and the authors' code does.
+    C is the cross-correlation matrix of the dimensions of both views over the batch, with standard
+    deviations over n, as in BatchNorm and the authors' code.
 
     Args:
-        a: projections of one view.
-        b: projections of the other, row by row.
+        a: (n, d) projections of one view, n at least 2.
+        b: (n, d) projections of the other.
         redundancy: λ.
+
+    Returns:
+        a scalar ≥ 0.
+
+    Source: Zbontar et al. 2021, eq. 1.
     """
     a, b = (F.batch_norm(z, None, None, training=True) for z in (a, b))
     c = a.T @ b / len(a)  # (d, d)
-    alike = (1 - c.diagonal()).pow(2).sum()
-    return alike + redundancy * (c.pow(2).sum() - c.diagonal().pow(2).sum())
+    invariance = (1 - c.diagonal()).pow(2).sum()
+    return invariance + redundancy * (c.pow(2).sum() - c.diagonal().pow(2).sum())

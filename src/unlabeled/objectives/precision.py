@@ -1,4 +1,4 @@
-"""Losses are computed in full precision, whatever the networks run in."""
+"""Compute losses in full precision, whatever the precision of the networks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 def full_precision(objective: F) -> F:
-    """Switch autocast off inside an objective, and raise low-precision inputs.
-
-    Floats become float32, or stay float64; whole numbers become int64.
-    """
+    """Decorate an objective to run without autocast on float32 or float64 and int64 inputs."""
 
     @functools.wraps(objective)
     def wrapped(*args: Any, **kwargs: Any) -> Tensor:
-        given = (*args, *kwargs.values())
-        device = next(a.device.type for a in given if isinstance(a, Tensor))
+        inputs = (*args, *kwargs.values())
+        device = next(a.device.type for a in inputs if isinstance(a, Tensor))
         with torch.autocast(device, enabled=False):
-            return objective(*map(_raise, args), **{k: _raise(v) for k, v in kwargs.items()})
+            return objective(*map(_upcast, args), **{k: _upcast(v) for k, v in kwargs.items()})
 
     return wrapped  # type: ignore[return-value]
 
 
-def _raise(value: Any) -> Any:
+def _upcast(value: Any) -> Any:
     if not isinstance(value, Tensor) or value.dtype in (torch.float32, torch.float64, torch.int64):
         return value
     return value.float() if value.is_floating_point() else value.long()

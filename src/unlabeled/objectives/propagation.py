@@ -1,4 +1,4 @@
-"""Labels carried through a video by pointing at what looks alike in earlier frames.
+"""Propagate labels through a video by the similarity of pixels to those of earlier frames.
 
 Vondrick et al. 2018, "Tracking Emerges by Colorizing Videos", section 3.4; within a neighborhood
 as Lai, Xie 2019, "Self-supervised Learning for Video Correspondence Flow".
@@ -22,19 +22,19 @@ def propagate_labels(
     temperature: float = 0.03,
     recent: int = 0,
 ) -> Float[Tensor, "t k h w"]:
-    """Labels of the first frame's pixels, carried through a clip.
+    """Propagate the labels of a clip's first frame with the embeddings of a method.
 
     Args:
-        method: video_colorization, which says what is alike, in eval mode.
-        frames: (T, 3, H, W) in [0, 1]; their colors are not looked at.
-        first: (K, H, W): colors, masks of K things, or heat maps of K key points.
-        radius: pixels around its own place at which a pixel may point.
-        temperature: of the pointing; lower than in training, where places are larger.
-        recent: frames just before each one that it points at as well as at the first, with the
-            labels that were carried to them; 0 for the first frame only.
+        method: `video_colorization` in eval mode.
+        frames: (T, 3, H, W) in [0, 1]; their colors are not used.
+        first: (K, H, W) labels: colors, masks of K objects, or heat maps of K key points.
+        radius: of the neighborhood that a pixel attends to, in pixels.
+        temperature: of the softmax; lower than in training, where the grid is coarser.
+        recent: number of preceding frames that are used besides the first one, with the labels
+            propagated to them.
 
     Returns:
-        (T, K, H, W), first that of the first frame.
+        (T, K, H, W) labels of all frames.
     """
     with torch.no_grad():
         z = method.pixels(frames)
@@ -52,9 +52,9 @@ def propagate(
     """`propagate_labels` with given embeddings (T, d, H, W) of the pixels."""
     labels = [first]
     for t in range(1, len(z)):
-        others = [0, *range(max(1, t - recent), t)]
-        known = torch.stack([labels[i] for i in others])
-        labels.append(attend_labels(z[t], z[others], known, radius, temperature))
+        sources = [0, *range(max(1, t - recent), t)]
+        source_labels = torch.stack([labels[i] for i in sources])
+        labels.append(attend_labels(z[t], z[sources], source_labels, radius, temperature))
     return torch.stack(labels)
 
 
@@ -65,25 +65,26 @@ def attend_labels(
     radius: int,
     temperature: float,
 ) -> Float[Tensor, "k h w"]:
-    """Labels (K, H, W) of pixels, each the mean of those near its place in other frames, weighted
-    by the softmax of −½ squared distance of embeddings; for unit vectors, that of the cosine.
+    """Labels (K, H, W) of pixels: the attention-weighted mean of those nearby in other frames.
+
+    The weights are the softmax of −½ squared distance, for unit vectors that of the cosine.
 
     Args:
-        z: of the pixels, (d, H, W).
-        others: of the other frames' pixels, (R, d, H, W).
-        labels: of those, (R, K, H, W).
-        radius: of the square around a pixel's own place, within the image.
+        z: (d, H, W) embeddings of the pixels.
+        others: (R, d, H, W) embeddings of the other frames' pixels.
+        labels: (R, K, H, W) of the other frames.
+        radius: of the square around a pixel's own position.
         temperature: of the softmax.
     """
     height, width = z.shape[1:]
-    across = torch.arange(width, device=z.device)
-    far = ((across[:, None] - across).abs() > radius)[:, None]  # (W, 1, W)
+    column = torch.arange(width, device=z.device)
+    far = ((column[:, None] - column).abs() > radius)[:, None]  # (W, 1, W)
     rows = []
     for row in range(height):
         near = slice(max(0, row - radius), row + radius + 1)
         keys = others[:, :, near].transpose(0, 1).flatten(1)  # (d, R·rows·W)
-        told = labels[:, :, near].transpose(0, 1).flatten(1)  # (K, R·rows·W)
-        likeness = z[:, row].T @ keys - keys.square().sum(0) / 2  # but for what all share
-        likeness = likeness.unflatten(1, (-1, width)).masked_fill(far, -torch.inf).flatten(1)
-        rows.append((likeness / temperature).softmax(1) @ told.T)  # (W, K)
+        values = labels[:, :, near].transpose(0, 1).flatten(1)  # (K, R·rows·W)
+        scores = z[:, row].T @ keys - keys.square().sum(0) / 2  # without −½‖z‖², a constant
+        scores = scores.unflatten(1, (-1, width)).masked_fill(far, -torch.inf).flatten(1)
+        rows.append((scores / temperature).softmax(1) @ values.T)  # (W, K)
     return torch.stack(rows, 1).permute(2, 1, 0)

@@ -1,8 +1,8 @@
-"""Sums over all pairs of rows: dense when small; when large in tiles, so that no matrix is held.
+"""Log-sum-exp over all pairs of rows, with a dense, a tiled and a fused backend.
 
-What the contrastive objectives share is L_i = log Σ_j exp(a_i·b_j). As a matrix it takes n·m
-numbers, several times over with its gradient. In tiles, some rows at a time, forward keeps L alone
-and backward computes each tile anew.
+Contrastive objectives share L_i = log Σ_j exp(a_i·b_j). The dense backend holds the n·m matrix of
+scores, several times with its gradient. The others compute it in tiles: the forward pass keeps L
+only, and the backward pass recomputes each tile.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ import torch
 from torch import Tensor
 
 Which = Literal["all", "others", "same", "different"]
-"""The j that count for row i: all; all but i; those with its label but i; those without its
-label."""
+"""The j in the sum of row i: all; all but i; those of its label but i; those of other labels."""
 Backend = Literal["dense", "tiled", "triton"]
 
 DENSE_UP_TO = {"cpu": 2**18, "cuda": 2**22}
-"""So many pairs of rows are held as a matrix, 1 and 16 MB in float32; more are quicker in tiles."""
+"""Largest number of pairs for the dense backend, 1 and 16 MB in float32; tiles are faster above."""
 TILE = 2**18
-"""So many pairs of rows in a tile, as fits a processor's cache."""
+"""Pairs of rows in a tile, which fits a CPU's cache."""
 WIDEST = 256
-"""Dimensions at most of rows that fit on a GPU's chip; wider ones are tiled."""
+"""Largest dimension of rows for the fused backend; wider rows are tiled."""
 NONE = -1e30
-"""Log of an empty sum: finite, so that no gradient is NaN."""
+"""Logarithm of an empty sum; finite, so that no gradient is NaN."""
 
-_forced: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("path", default=None)
+_forced: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("backend", default=None)
 
 
 def backend(rows: int, columns: int, device: str = "cpu") -> Backend:
-    """Which way the sums of that many rows over so many columns are computed on a device.
+    """The backend for sums of so many rows over so many columns on a device.
 
-    Large ones are "tiled"; on "cuda", where Triton is installed, by its fused kernels.
+    Small ones are "dense", large ones "tiled", or "triton" (fused) on "cuda" if it is installed.
     """
     if forced := _forced.get():
         return forced
@@ -47,9 +46,9 @@ def backend(rows: int, columns: int, device: str = "cpu") -> Backend:
 
 
 @contextlib.contextmanager
-def use_backend(way: Backend) -> Iterator[None]:
-    """All sums inside are computed that way, whatever their size."""
-    token = _forced.set(way)
+def use_backend(name: Backend) -> Iterator[None]:
+    """Context manager that selects a backend for sums of any size."""
+    token = _forced.set(name)
     try:
         yield
     finally:
@@ -59,40 +58,40 @@ def use_backend(way: Backend) -> Iterator[None]:
 def log_sums(
     a: Tensor, b: Tensor | None = None, which: Which = "all", y: Tensor | None = None
 ) -> Tensor:
-    """L_i = log Σ_j exp(a_i·b_j) over the j that count; −1e30 where none does.
+    """L_i = log Σ_j exp(a_i·b_j) over a selection of j.
 
     Args:
         a: (n, d).
-        b: (m, d); a itself unless given, which is quicker.
-        which: the j that count; anything but "all" needs that row i of b is row i of a.
+        b: (m, d); a itself by default, which is faster.
+        which: the selection; for all but "all", row i of b must correspond to row i of a.
         y: (n,) labels, for "same" and "different".
 
     Returns:
-        (n,), with gradient to a and b.
+        (n,), with gradients to a and b; −1e30 where no j is selected.
     """
-    way = backend(len(a), len(a if b is None else b), a.device.type)
-    if way != "dense":
-        fused = way == "triton" and a.dtype == torch.float32 and a.shape[1] <= WIDEST
+    name = backend(len(a), len(a if b is None else b), a.device.type)
+    if name != "dense":
+        fused = name == "triton" and a.dtype == torch.float32 and a.shape[1] <= WIDEST
         return _LogSums.apply(a, b, which, y, fused)
-    whole = slice(0, None)
-    return _scores(a, a if b is None else b, which, y, whole, whole).logsumexp(1).clamp(min=NONE)
+    rows = slice(0, None)
+    return _scores(a, a if b is None else b, which, y, rows, rows).logsumexp(1).clamp(min=NONE)
 
 
 def squared_distances(z: Tensor) -> Tensor:
-    """‖z_i − z_j‖² of all rows: (n, d) -> (n, n), exactly 0 on the diagonal."""
+    """‖z_i − z_j‖² of all pairs of rows, (n, d) -> (n, n), exactly 0 on the diagonal."""
     length = z.pow(2).sum(1)
     squared = (length[:, None] + length - 2 * z @ z.T).clamp(min=0)
     return squared.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), 0)
 
 
-def root(squared: Tensor) -> Tensor:
-    """√x, with gradient 0 at 0 instead of infinity."""
+def safe_sqrt(squared: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0 instead of infinite."""
     zero = squared <= 0
     return squared.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 
 
 def _scores(a: Tensor, b: Tensor, which: Which, y: Tensor | None, i: slice, j: slice) -> Tensor:
-    """Products of some rows of a with some of b, −1e30 for what does not count."""
+    """Scores of rows i of a with rows j of b, −1e30 where not selected."""
     scores = a[i] @ b[j].T
     if which in ("different", "same"):
         assert y is not None
@@ -103,11 +102,11 @@ def _scores(a: Tensor, b: Tensor, which: Which, y: Tensor | None, i: slice, j: s
     return scores
 
 
-def _tiles(n: int, m: int, alone: bool) -> Iterator[tuple[slice, slice]]:
-    """Squares of rows and columns; where both are the same rows, of the upper triangle alone."""
+def _tiles(n: int, m: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+    """Square tiles of rows and columns; if symmetric, of the upper triangle only."""
     side = math.isqrt(TILE)
     for i in range(0, n, side):
-        for j in range(i if alone else 0, m, side):
+        for j in range(i if symmetric else 0, m, side):
             yield slice(i, i + side), slice(j, j + side)
 
 
@@ -116,7 +115,7 @@ class _LogSums(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor | None, which: Which, y: Tensor | None, fused: bool
     ) -> Tensor:
-        ctx.which, ctx.alone, ctx.fused = which, b is None, fused
+        ctx.which, ctx.symmetric, ctx.fused = which, b is None, fused
         a = a.contiguous()
         b = a if b is None else b.contiguous()
         if fused:
@@ -124,7 +123,7 @@ class _LogSums(torch.autograd.Function):
 
             sums = triton_kernels.forward(a, b, which, y, NONE)
         else:
-            sums = _tiled_sums(a, b, y, which, ctx.alone)
+            sums = _tiled_sums(a, b, y, which, ctx.symmetric)
         sums = sums.clamp(min=NONE)
         ctx.save_for_backward(a, b, y, sums)
         return sums
@@ -135,46 +134,63 @@ class _LogSums(torch.autograd.Function):
         a, b, y, sums = ctx.saved_tensors
         empty = sums <= NONE
         sums, grad = sums.masked_fill(empty, 0), grad.masked_fill(empty, 0)
-        slopes = _fused_slopes if ctx.fused else _tiled_slopes
-        return *slopes(a, b, y, sums, grad.contiguous(), ctx.which, ctx.alone), None, None, None
+        gradients = _fused_gradients if ctx.fused else _tiled_gradients
+        return (
+            *gradients(a, b, y, sums, grad.contiguous(), ctx.which, ctx.symmetric),
+            None,
+            None,
+            None,
+        )
 
 
-def _tiled_sums(a: Tensor, b: Tensor, y: Tensor | None, which: Which, alone: bool) -> Tensor:
-    """A tile off the diagonal serves its columns, too, where both are the same rows."""
+def _tiled_sums(a: Tensor, b: Tensor, y: Tensor | None, which: Which, symmetric: bool) -> Tensor:
+    """Log-sums (n,); if symmetric, a tile off the diagonal also serves the rows of its columns."""
     sums = a.new_full((len(a),), NONE)
-    for i, j in _tiles(len(a), len(b), alone):
+    for i, j in _tiles(len(a), len(b), symmetric):
         scores = _scores(a, b, which, y, i, j)
         sums[i] = torch.logaddexp(sums[i], scores.logsumexp(1))
-        if alone and i != j:
+        if symmetric and i != j:
             sums[j] = torch.logaddexp(sums[j], scores.logsumexp(0))
     return sums
 
 
-def _tiled_slopes(
-    a: Tensor, b: Tensor, y: Tensor | None, sums: Tensor, grad: Tensor, which: Which, alone: bool
+def _tiled_gradients(
+    a: Tensor,
+    b: Tensor,
+    y: Tensor | None,
+    sums: Tensor,
+    grad: Tensor,
+    which: Which,
+    symmetric: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients of a and b; of a alone where both are the same rows."""
+    """Gradients of a and b; if symmetric, of a only."""
     grad_a = torch.zeros_like(a)
-    grad_b = grad_a if alone else torch.zeros_like(b)
-    for i, j in _tiles(len(a), len(b), alone):
+    grad_b = grad_a if symmetric else torch.zeros_like(b)
+    for i, j in _tiles(len(a), len(b), symmetric):
         scores = _scores(a, b, which, y, i, j)
         weights = (scores - sums[i][:, None]).exp_().mul_(grad[i][:, None])
-        if alone:  # row j's sum holds the same scores
+        if symmetric:  # the sum of row j has the same scores
             weights.addcmul_(scores.sub_(sums[j]).exp_(), grad[j])
         grad_a[i].addmm_(weights, b[j])
-        if not alone or i != j:
+        if not symmetric or i != j:
             grad_b[j].addmm_(weights.T, a[i])
-    return grad_a, None if alone else grad_b
+    return grad_a, None if symmetric else grad_b
 
 
-def _fused_slopes(
-    a: Tensor, b: Tensor, y: Tensor | None, sums: Tensor, grad: Tensor, which: Which, alone: bool
+def _fused_gradients(
+    a: Tensor,
+    b: Tensor,
+    y: Tensor | None,
+    sums: Tensor,
+    grad: Tensor,
+    which: Which,
+    symmetric: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """The same by Triton."""
+    """As `_tiled_gradients`, by the fused kernels."""
     from unlabeled.objectives import triton_kernels
 
     own = sums, grad
-    if alone:
+    if symmetric:
         return triton_kernels.backward(a, b, which, y, NONE, own, own), None
     grad_a = triton_kernels.backward(a, b, which, y, NONE, own, None)
     return grad_a, triton_kernels.backward(b, a, which, y, NONE, None, own)

@@ -1,4 +1,4 @@
-"""The sums over pairs as fused kernels for CUDA: no tile of scores ever leaves the chip."""
+"""Fused CUDA kernels of `similarity.log_sums`, which keep the scores in on-chip memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 CODES = {"all": 0, "others": 1, "same": 2, "different": 3}
 ROWS, COLUMNS = 64, 64
-"""Of a tile."""
+"""Size of a tile."""
 
 
 @triton.jit
@@ -28,7 +28,7 @@ def _scores(
     D: tl.constexpr,
     NONE: tl.constexpr,
 ):
-    """A tile of products (ROWS, COLUMNS), and the rows of b that it took."""
+    """A tile of scores (ROWS, COLUMNS), and its rows of b."""
     width = tl.arange(0, D)
     inside = (columns[:, None] < m) & (width[None, :] < d)
     b = tl.load(b_ptr + columns[:, None] * d + width[None, :], mask=inside, other=0.0)
@@ -58,7 +58,7 @@ def _forward(
     C: tl.constexpr,
     NONE: tl.constexpr,
 ):
-    """L_i of R rows: a running maximum and a running sum over the tiles."""
+    """L_i of R rows, by a running maximum and a running sum over the tiles."""
     rows = tl.program_id(0) * R + tl.arange(0, R)
     width = tl.arange(0, D)
     inside = (rows[:, None] < n) & (width[None, :] < d)
@@ -125,7 +125,7 @@ def _backward(
 
 
 def forward(a: Tensor, b: Tensor, which: str, y: Tensor | None, none: float) -> Tensor:
-    """Log-sums (n,) of contiguous float32 rows on the device."""
+    """Log-sums (n,) of contiguous float32 rows on a CUDA device."""
     sums = a.new_empty(len(a))
     grid = (triton.cdiv(len(a), ROWS),)
     _forward[grid](a, b, _labels(y, a), sums, len(a), len(b), a.shape[1], **_sizes(a, which, none))
@@ -141,7 +141,7 @@ def backward(
     own: tuple[Tensor, Tensor] | None,
     other: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """Gradient of the rows of a: sums and their gradients are of a's rows, of b's, or of both."""
+    """Gradient of a's rows from (sums, gradients) of a's rows (own), of b's (other), or both."""
     out = torch.empty_like(a)
     grid = (triton.cdiv(len(a), ROWS),)
     _backward[grid](

@@ -13,7 +13,7 @@ from unlabeled import registry
 from unlabeled.cli.main import main
 from unlabeled.core import check_options
 from unlabeled.errors import UserError
-from unlabeled.objectives.checks import _rows
+from unlabeled.objectives.checks import parse_annotation
 from unlabeled.objectives.named import loss_by_name
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.prepare import RECIPE_FIELDS
@@ -27,17 +27,19 @@ def example(name, **sizes):
     """Arguments of an objective as its annotations say, optional tensors included."""
     function, given = registry.find("objectives", name), {}
     for key, hint in get_type_hints(function).items():
-        if key != "return" and (rows := _rows(hint)):
+        if key != "return" and (rows := parse_annotation(hint)):
             shape = [(SIZES | sizes)[axis] for axis in rows.axes]
             torch.manual_seed(len(given))
-            given[key] = torch.randint(0, 3, shape) if rows.whole else torch.rand(shape)
+            given[key] = torch.randint(0, 3, shape) if rows.integer else torch.rand(shape)
     return function, given
 
 
 def tensors(name, kind=None):
     hints = get_type_hints(registry.find("objectives", name))
-    found = {k: _rows(h) for k, h in hints.items() if k != "return" and _rows(h)}
-    return [k for k, rows in found.items() if kind is None or rows.whole == kind]
+    found = {
+        k: parse_annotation(h) for k, h in hints.items() if k != "return" and parse_annotation(h)
+    }
+    return [k for k, rows in found.items() if kind is None or rows.integer == kind]
 
 
 def numbers(name):
@@ -71,10 +73,10 @@ def test_rows_and_columns_that_would_broadcast_are_refused(name):
     for key in tensors(name):
         value = given[key]
         for axis in range(value.ndim):
-            axes = _rows(get_type_hints(function)[key]).axes
-            if [a for k in tensors(name) for a in _rows(get_type_hints(function)[k]).axes].count(
-                axes[axis]
-            ) == 1:
+            axes = parse_annotation(get_type_hints(function)[key]).axes
+            if [
+                a for k in tensors(name) for a in parse_annotation(get_type_hints(function)[k]).axes
+            ].count(axes[axis]) == 1:
                 continue  # of any length
             for wrong in (value.narrow(axis, 0, 1), torch.cat([value, value], axis)):
                 refused(function, given | {key: wrong}, str(tuple(wrong.shape)))
@@ -89,7 +91,8 @@ def test_no_rows_and_no_columns_are_refused(name):
         function, given = example(name, **{axis: 0})
         hints = get_type_hints(function)
         if any(
-            axis in _rows(hints[k]).axes and not _rows(hints[k]).optional for k in tensors(name)
+            axis in parse_annotation(hints[k]).axes and not parse_annotation(hints[k]).optional
+            for k in tensors(name)
         ):
             refused(function, given, f"of {axis} in")
 
