@@ -18,61 +18,63 @@ if TYPE_CHECKING:
 
 def evaluate_command(argv: list[str]) -> int:
     """`unlabeled evaluate RUN [--data D] [--json]`."""
-    parser = make_parser("evaluate", "What a run is worth, beside raw pixels and random weights.")
+    parser = make_parser("evaluate", "Evaluate a run beside its baselines.")
     add_run_arguments(parser)
-    parser.add_argument("--data", type=str, help="data to judge it on (default: its training's)")
+    parser.add_argument("--data", type=str, help="data to evaluate it on (default: the training's)")
     add_labels_argument(parser)
     add_test_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--layers", action="store_true", help="every stage by itself: one table, one image"
+        "--layers",
+        action="store_true",
+        help="evaluate every stage of the encoder: a table and an image",
     )
-    given = parse_args(parser, argv)
-    from unlabeled.evaluation.evaluate import examine
+    args = parse_args(parser, argv)
+    from unlabeled.evaluation.evaluate import measure
     from unlabeled.report.page import write_report
     from unlabeled.runs.run import load
 
-    run = load(given.run, given.encoder)
-    if given.layers:
-        return _evaluate_layers(run, given)
-    evaluation = examine(run, given.data, labels_from=given.labels_from, test=given.test)
-    result, page = evaluation.table, write_report(run, evaluation)
-    if given.json:
+    run = load(args.run, args.encoder)
+    if args.layers:
+        return _evaluate_layers(run, args)
+    evaluation = measure(run, args.data, labels_from=args.labels_from, test=args.test)
+    result, page = evaluation.to_json(), write_report(run, evaluation)
+    if args.json:
         from unlabeled.utils.files import to_json
 
         print(to_json(result))
     else:
         from unlabeled.report.table import print_table
 
-        print_table(str(run.config["method"]), result)
+        print_table(result)
         print(f"report: {page}")
     return 0
 
 
-def _evaluate_layers(run: Run, given: Any) -> int:
+def _evaluate_layers(run: Run, args: Any) -> int:
     """Every stage of a run beside random weights, as JSON, a table and `layers.svg`."""
-    from unlabeled.evaluation.evaluate import open_for, random_of
-    from unlabeled.evaluation.layers import judge_stages, table
-    from unlabeled.report.page import format_figure
+    from unlabeled.evaluation.baselines import random_of
+    from unlabeled.evaluation.evaluate import open_for
+    from unlabeled.evaluation.layers import evaluate_stages, table
     from unlabeled.report.plots import layers_image
     from unlabeled.runs.safety import inside
     from unlabeled.utils.files import to_json, write_bytes, write_json
 
-    splits = open_for(run, given.data, given.labels_from, given.test)
+    splits = open_for(run, args.data, args.labels_from, args.test)
     encoders = {str(run.config["method"]): run.encoder, "random": random_of(run, splits)}
-    found = {name: judge_stages(encoder, splits) for name, encoder in encoders.items()}
-    told = {name: table(layers) for name, layers in found.items()}
-    write_json(inside(run.path, "layers.json"), told)
+    stages = {name: evaluate_stages(encoder, splits) for name, encoder in encoders.items()}
+    result = {name: table(layers) for name, layers in stages.items()}
+    write_json(inside(run.path, "layers.json"), result)
     image = inside(run.path, "layers.svg")
-    write_bytes(image, layers_image(found, str(splits.target)).encode())
-    if given.json:
-        print(to_json(told))
+    write_bytes(image, layers_image(stages, str(splits.target)).encode())
+    if args.json:
+        print(to_json(result))
         return 0
-    for name, layers in found.items():
+    for name, layers in stages.items():
         for layer in layers:
             print(
-                f"  {name:12} stage {layer.stage}  {layer.dim:5} features  "
-                f"{100 * layer.linear:6.2f} %  gap {format_figure('gap', layer.gap):>6}"
+                f"  {name:12} stage {layer.stage}  {layer.dim:5} features  linear probe "
+                f"{100 * layer.linear:5.1f} %  mean-centered gap {layer.gap:6.3f}"
             )
     print(image)
     return 0

@@ -31,13 +31,26 @@ def ridge_r2(
     Raises:
         UserError: some features are NaN or infinite.
     """
+    residual = ((test_t - ridge(train, train_t, test, penalty)) ** 2).sum()
+    total = ((test_t - test_t.mean(0)) ** 2).sum()
+    return float(1 - residual / total) if total > 0 else math.nan
+
+
+def ridge(
+    train: Float[np.ndarray, "n d"],
+    train_t: Float[np.ndarray, "n k"],
+    test: Float[np.ndarray, "m d"],
+    penalty: float = PENALTY,
+) -> Float[np.ndarray, "m k"]:
+    """Predictions of ridge regression on standardized features.
+
+    Raises:
+        UserError: some features are NaN or infinite.
+    """
     z, z_test = standardize(train, test)
     center = train_t.mean(0)
     gram = z.T @ z + penalty * np.eye(z.shape[1])
-    weights = np.linalg.solve(gram, z.T @ (train_t - center))
-    residual = ((test_t - center - z_test @ weights) ** 2).sum()
-    total = ((test_t - test_t.mean(0)) ** 2).sum()
-    return float(1 - residual / total) if total > 0 else math.nan
+    return center + z_test @ np.linalg.solve(gram, z.T @ (train_t - center))
 
 
 def probe_factors(
@@ -60,13 +73,28 @@ def probe_number(
     train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], splits: Splits, name: str
 ) -> float:
     """R² of a factor that is a number, from the features of the samples that have one."""
+    (z, t), (z_test, t_test) = numbers_of(train, test, splits, name)
+    return ridge_r2(z, t, z_test, t_test)
+
+
+def predict_number(
+    train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], splits: Splits, name: str
+) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
+    """Predictions of ridge regression and true values, of the test samples that have one."""
+    (z, t), (z_test, t_test) = numbers_of(train, test, splits, name)
+    return ridge(z, t, z_test), t_test
+
+
+def numbers_of(
+    train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], splits: Splits, name: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Features (n, d) and values (n, k) of both parts, of the samples that have a value."""
     target = splits.targets[name]
     assert isinstance(target, Numbers)
-    (z, t), (z_test, t_test) = (
+    return [
         (z[part.known(name)], as_targets(part.labeled(name).factors[name], target.period))
         for z, part in ((train, splits.train), (test, splits.test))
-    )
-    return ridge_r2(z, t, z_test, t_test)
+    ]
 
 
 def as_targets(y: np.ndarray, period: float | None) -> Float[np.ndarray, "n k"]:

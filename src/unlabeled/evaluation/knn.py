@@ -37,17 +37,32 @@ def knn_accuracy(
     k: int = NEIGHBORS,
     temperature: float = 0.07,
 ) -> float:
-    """Share of queries whose class wins the vote of their k neighbors.
-
-    A neighbor of similarity s votes with weight exp(s/τ), τ = 0.07 (Wu et al. 2018, and DINO).
-    Rows of class −1 have no label and neither vote nor ask.
+    """Share of queries of which `knn_predict` gives the class; rows of class −1 are left out.
 
     Raises:
         UserError: none of their classes is in the bank, or some features are NaN or infinite.
     """
-    bank, bank_y = labeled(bank, bank_y)
     queries, queries_y = labeled(queries, queries_y)
-    refuse_unseen(bank_y, queries_y)
+    refuse_unseen(labeled(bank, bank_y)[1], queries_y)
+    return float((knn_predict(bank, bank_y, queries, k, temperature) == queries_y).mean())
+
+
+def knn_predict(
+    bank: Float[np.ndarray, "n d"],
+    bank_y: Int[np.ndarray, " n"],
+    queries: Float[np.ndarray, "m d"],
+    k: int = NEIGHBORS,
+    temperature: float = 0.07,
+) -> Int[np.ndarray, " m"]:
+    """The class that wins the vote of each query's k nearest neighbors.
+
+    A neighbor of similarity s votes with weight exp(s/τ), τ = 0.07 (Wu et al. 2018, and DINO).
+    Rows of class −1 have no label and do not vote.
+
+    Raises:
+        UserError: some features are NaN or infinite.
+    """
+    bank, bank_y = labeled(bank, bank_y)
     similarity, rows = nearest(bank, queries, k)
     weights = torch.from_numpy(similarity / temperature)
     weights = (weights - weights.amax(1, keepdim=True)).exp()
@@ -55,4 +70,4 @@ def knn_accuracy(
     votes: Tensor = torch.zeros(len(queries), int(bank_y.max()) + 1).scatter_add_(
         1, labels, weights
     )
-    return float((votes.argmax(1).numpy() == queries_y).mean())
+    return votes.argmax(1).numpy()

@@ -1,4 +1,4 @@
-"""What every stage of an encoder knows: a probe and the similarity of classes, stage by stage."""
+"""Linear probe and class-similarity gap of every stage of an encoder."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from unlabeled.utils.state import eval_mode
 
 @dataclass(frozen=True)
 class Layer:
-    """What is read from a stage, pooled over its places."""
+    """Metrics of a stage, pooled over its positions."""
 
     stage: int  #: from 1 on
     dim: int  #: number of features
     linear: float  #: accuracy of a linear probe on the test part
-    gap: float  #: cosine of centered features, within classes − between
+    gap: float  #: mean-centered class-similarity gap
 
 
 @torch.no_grad()
@@ -43,31 +43,31 @@ def embed_stages(
         UserError: the encoder has no stages, or some features are NaN or infinite.
     """
     if not isinstance(encoder, Encoder) or not len(encoder.stages):
-        raise UserError("this encoder has no stages to look into; take small, resnet18 or another")
+        raise UserError("this encoder has no stages; --layers needs small, resnet18 or another")
     learned = any(True for _ in encoder.summary.parameters())
     pool = GlobalPool() if learned else encoder.summary
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    found: list[list[np.ndarray]] = [[] for _ in encoder.stages]
+    pooled: list[list[np.ndarray]] = [[] for _ in encoder.stages]
     with eval_mode(encoder):
         for part in blocks(x, batch_size):
             h = to_float(torch.from_numpy(part).to(device), span)
             for i, stage in enumerate(encoder.stages):
                 h = stage(h)
-                found[i].append(pool(h).float().cpu().numpy())
-    features = [np.concatenate(parts) for parts in found]
+                pooled[i].append(pool(h).float().cpu().numpy())
+    features = [np.concatenate(parts) for parts in pooled]
     refuse_not_finite(*features)
     return features
 
 
-def judge_stages(encoder: nn.Module, splits: Splits, target: str | None = None) -> list[Layer]:
-    """Every stage's probe and gap of a factor; the data's target unless given.
+def evaluate_stages(encoder: nn.Module, splits: Splits, target: str | None = None) -> list[Layer]:
+    """Linear probe and gap of every stage, for a factor; the data's target unless given.
 
     Raises:
         UserError: the data has no labels or no test part, or the encoder no stages.
     """
     target = target or splits.target
     if target is None or not len(splits.test):
-        raise UserError(f"{splits.name} has no labels to read; say where with --labels-from")
+        raise UserError(f"{splits.name} has no labels; say where they are with --labels-from")
     parts = [part.labeled(target) for part in (splits.train, splits.test)]
     y, y_test = (part.factors[target] for part in parts)
     both = (embed_stages(encoder, part.x, splits.range) for part in parts)
@@ -83,5 +83,5 @@ def judge_stages(encoder: nn.Module, splits: Splits, target: str | None = None) 
 
 
 def table(layers: list[Layer]) -> list[dict[str, Any]]:
-    """As JSON has it."""
+    """As JSON."""
     return [asdict(layer) for layer in layers]

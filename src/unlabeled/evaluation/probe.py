@@ -1,8 +1,8 @@
-"""Linear probe: how well a linear decoder reads a factor from features."""
+"""Linear probe: logistic regression on features."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from unlabeled.errors import UserError, notice
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracy of a linear probe, as shares of 1."""
+    """Accuracies of a linear probe in [0, 1], and its predictions."""
 
     train: float
     test: float
+    predicted: np.ndarray = field(compare=False)  #: (m,) classes of the labeled test rows
 
 
 def linear_probe(
@@ -49,15 +50,13 @@ def linear_probe(
     refuse_unseen(train_y, test_y)
     z, z_test = (part.astype(np.float32) for part in standardize(train, test))
     if not z.shape[1]:  # a constant encoder: the probe can only name the commonest class
-        guess = np.bincount(train_y).argmax()
-        return Probe(float((train_y == guess).mean()), float((test_y == guess).mean()))
-    classes, y = np.unique(train_y, return_inverse=True)
-    weight, bias = logistic_regression(z, y, penalty)
-
-    def score(z: np.ndarray, y: np.ndarray) -> float:
-        return float((classes[(z @ weight + bias).argmax(1)] == y).mean())
-
-    return Probe(score(z, train_y), score(z_test, test_y))
+        predicted = (np.full(len(y), np.bincount(train_y).argmax()) for y in (train_y, test_y))
+    else:
+        classes, y = np.unique(train_y, return_inverse=True)
+        weight, bias = logistic_regression(z, y, penalty)
+        predicted = (classes[(part @ weight + bias).argmax(1)] for part in (z, z_test))
+    fitted, tested = predicted
+    return Probe(float((fitted == train_y).mean()), float((tested == test_y).mean()), tested)
 
 
 def refuse_unseen(train_y: Int[np.ndarray, " n"], test_y: Int[np.ndarray, " m"]) -> None:

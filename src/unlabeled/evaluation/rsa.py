@@ -8,6 +8,7 @@ throughout.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from unlabeled.encoders.features import centered, labeled, refuse_not_finite, rounding, unit
 from unlabeled.errors import UserError
+from unlabeled.evaluation.intervals import Interval, normal
 
 Kind = Literal["cosine", "centered", "pearson"]
 LARGEST = 20_000
@@ -30,10 +32,11 @@ class Gap:
 
     within: float
     between: float
+    interval: Interval = (math.nan, math.nan)  #: 95 %, of the difference
 
     @property
     def gap(self) -> float:
-        """How much more alike images of one class are."""
+        """The difference."""
         return self.within - self.between
 
 
@@ -85,13 +88,16 @@ def gap(z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], kind: Kind = "cos
     codes = torch.from_numpy(np.unique(y, return_inverse=True)[1].reshape(-1))
     sums = torch.zeros(int(codes.max()) + 1, rows.shape[1], dtype=torch.float64)
     sums.index_add_(0, codes, rows)
-    own = (rows**2).sum()  # each row with itself: 1, or 0 for a zero row
-    within_sum = (sums**2).sum() - own
-    between_sum = (sums.sum(0) ** 2).sum() - (sums**2).sum()
-    counts = torch.bincount(codes).double()
-    n_within = (counts * (counts - 1)).sum()
-    n_between = len(codes) ** 2 - (counts**2).sum()
-    return Gap(float(within_sum / n_within), float(between_sum / n_between))
+    own = (rows**2).sum(1)  # each row with itself: 1, or 0 for a zero row
+    within_of = (rows * sums[codes]).sum(1) - own  # of each row with the others of its class
+    between_of = rows @ sums.sum(0) - own - within_of
+    counts = torch.bincount(codes).double()[codes]
+    n_within, n_between = (counts - 1).sum(), (len(codes) - counts).sum()
+    within, between = within_of.sum() / n_within, between_of.sum() / n_between
+    influence = 2 * (within_of - within * (counts - 1)) / n_within
+    influence -= 2 * (between_of - between * (len(codes) - counts)) / n_between
+    found = float(within - between)
+    return Gap(float(within), float(between), normal(found, influence.numpy(), (-2.0, 2.0)))
 
 
 def histograms(

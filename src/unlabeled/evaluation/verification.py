@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from unlabeled.encoders.features import centered, refuse_not_finite
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
+from unlabeled.evaluation.intervals import Interval, normal
 
 PAIRED = 2000
 """Rows at most of which all pairs are compared: two million."""
@@ -35,6 +36,18 @@ class Pairs:
         ranks = rankdata(self.near)
         n, others = int(self.same.sum()), int((~self.same).sum())
         return float((ranks[self.same].sum() - n * (n + 1) / 2) / (n * others))
+
+    def auc_interval(self) -> Interval:
+        """95 % interval of the area, over rows: all pairs of a row vary together."""
+        ranks, same = rankdata(self.near), self.same
+        n, others = int(same.sum()), int((~same).sum())
+        share = np.empty(len(ranks))  # of pairs of the other kind that are ranked correctly
+        share[same] = (ranks[same] - rankdata(self.near[same])) / others
+        share[~same] = 1 - (ranks[~same] - rankdata(self.near[~same])) / n
+        weight = (share - self.auc) / np.where(same, n, others)
+        rows = max(int(self.first.max()), int(self.second.max())) + 1
+        influence = sum(np.bincount(end, weight, rows) for end in (self.first, self.second))
+        return normal(self.auc, np.asarray(influence), (0.0, 1.0))
 
     def threshold(self) -> float:
         """The nearness at which as many matches are missed as others are taken for matches."""

@@ -7,22 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from unlabeled.errors import UserError, notice
-from unlabeled.evaluation.evaluate import examine
+from unlabeled.evaluation.evaluate import measure, values_of
 from unlabeled.report import plots
-from unlabeled.report.page import COLUMNS, CURVES, format_figure, page, style, write_report
+from unlabeled.report.page import CURVES, page, style, write_report
+from unlabeled.report.table import html_explanations, html_table
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside, read_json
 from unlabeled.utils.files import read_csv, write_bytes
 
 LEFT_OUT = ("versions", "views")
+"""Of the configuration."""
 
 
 def compare(
     runs: list[Run], out: Path, data: Any = None, labels_from: Any = None, test: Any = None
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each run by its name, and a page with them, their curves and differences.
+    """Write a page with the metrics of several runs, their curves and their differences.
 
     A run that was evaluated before is not evaluated again, unless `data` or `test` is given.
+
+    Returns:
+        what `evaluate` returns of each run, by its name.
 
     Raises:
         UserError: fewer than two runs, or `out` is no .html file.
@@ -37,8 +42,7 @@ def compare(
     }
     on = [(_tested(r), r["target"], r["n_test"]) for r in results.values()]
     if len(set(on)) > 1:
-        told = "the runs were judged on different data; give --data to judge all on the same"
-        notice(told)
+        notice("the runs were evaluated on different data; give --data to evaluate all on the same")
     sections = [
         _table(results),
         _curves(dict(zip(names, runs, strict=True))),
@@ -62,52 +66,40 @@ def _names(runs: list[Run]) -> list[str]:
 
 
 def _result(run: Run, data: Any, labels_from: Any, test: Any) -> dict[str, Any]:
-    known = inside(run.path, "evaluation.json")
-    if data is None and test is None and known.is_file():
-        found = read_json(known)
-        figures = (found.get(key, "") for key in COLUMNS)
-        if all(isinstance(f, float | int | None) for f in figures) and {
-            "data": str,
-            "n_test": int,
-        } == {key: type(found.get(key)) for key in ("data", "n_test")}:
-            return found | {"run": run.config, "target": str(found.get("target"))}
-    evaluation = examine(run, data, labels_from=labels_from, test=test)
+    """What `evaluate` returns of a run, from its folder if it is there and as it should be."""
+    path = inside(run.path, "evaluation.json")
+    if data is None and test is None and path.is_file():
+        result = read_json(path)
+        types = {"data": str, "n_test": int}
+        try:
+            values_of(result.get("metrics"))
+        except ValueError:
+            types = {"metrics": type(None)}  # not to be used
+        if {key: type(result.get(key)) for key in types} == types and "metrics" in result:
+            return result | {"config": run.config, "target": str(result.get("target"))}
+    evaluation = measure(run, data, labels_from=labels_from, test=test)
     if data is None and test is None:
         write_report(run, evaluation)
-    return evaluation.table
+    return evaluation.to_json()
 
 
 def _tested(result: dict[str, Any]) -> str:
-    """The data that the figures are of."""
+    """The data that the metrics were measured on."""
     return str(result.get("test_data") or result["data"])
 
 
 def _table(results: dict[str, dict[str, Any]]) -> str:
-    best = {
-        key: max((r[key] for r in results.values() if r[key] is not None), default=None)
-        for key in ("linear", "knn", "similarity_gap", "similarity_gap_centered")
-    }
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th>"
-        + "".join(
-            f"<td>{'<b>' if best.get(key) == r[key] and r[key] is not None else ''}"
-            f"{format_figure(key, r.get(key))}</td>"
-            for key in COLUMNS
-        )
-        + "</tr>"
-        for name, r in results.items()
-    )
-    head = "".join(f"<th>{title}</th>" for title in COLUMNS.values())
-    where = {f"{r['n_test']:,} test images of {_tested(r)}" for r in results.values()}
-    return f"""<section><h2>What they are worth</h2>
-<div class="scroll"><table>
-<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>
-<p class="note">Measured on {html.escape("; ".join(sorted(where)))}, in eval mode. RankMe compares
-runs of one method only. One seed each says little about small differences.</p></section>"""
+    metrics = {name: values_of(result["metrics"]) for name, result in results.items()}
+    where = {f"{r['n_test']:,} test samples of {_tested(r)}" for r in results.values()}
+    return f"""<section><h2>Metrics</h2>
+{html_table(metrics)}
+<p class="note">Measured on {html.escape("; ".join(sorted(where)))}, in eval mode, with 95&nbsp;%
+intervals over the test samples. They do not include the variation between training runs.</p>
+<ul>{html_explanations(metrics)}</ul></section>"""
 
 
 def _curves(runs: dict[str, Run]) -> str:
-    known = {
+    histories = {
         name: read_csv(path)
         for name, run in runs.items()
         if (path := inside(run.path, "metrics.csv")).is_file()
@@ -116,16 +108,18 @@ def _curves(runs: dict[str, Run]) -> str:
         f"<figure>{plots.curves_image(lines, title)}</figure>"
         for key, title in CURVES.items()
         if (
-            lines := {n: (c["epoch"], c[key]) for n, c in known.items() if {key, "epoch"} <= set(c)}
+            lines := {
+                n: (c["epoch"], c[key]) for n, c in histories.items() if {key, "epoch"} <= set(c)
+            }
         )
     )
-    return f"""<section><h2>How they learned</h2><div class="grid">{figures}</div>
+    return f"""<section><h2>Training</h2><div class="grid">{figures}</div>
 <p class="note">Losses of different methods are different quantities; compare their shape
 only.</p></section>"""
 
 
 def _differences(results: dict[str, dict[str, Any]]) -> str:
-    flat = {name: _flat(r["run"]) for name, r in results.items()}
+    flat = {name: _flat(r["config"]) for name, r in results.items()}
     keys = list(dict.fromkeys(key for config in flat.values() for key in config))
     rows = "".join(
         f"<tr><th>{html.escape(key)}</th>"
@@ -136,19 +130,19 @@ def _differences(results: dict[str, dict[str, Any]]) -> str:
     )
     head = "".join(f"<th>{html.escape(name)}</th>" for name in flat)
     if not rows:
-        return '<section><h2>Where they differ</h2><p class="note">In nothing.</p></section>'
-    return f"""<section><h2>Where they differ</h2>
+        return '<section><h2>Differences in configuration</h2><p class="note">None.</p></section>'
+    return f"""<section><h2>Differences in configuration</h2>
 <div class="scroll"><table class="config"><thead><tr><th></th>{head}</tr></thead>
 <tbody>{rows}</tbody></table></div></section>"""
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in config.items():
         if key in LEFT_OUT:
             continue
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = "–" if value is None else str(value)
-    return found
+            flat[prefix + key] = "–" if value is None else str(value)
+    return flat

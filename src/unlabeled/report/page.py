@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from unlabeled.data.dataset import Samples, Splits
-from unlabeled.evaluation.evaluate import Evaluation, Judged
-from unlabeled.evaluation.knn import NEIGHBORS
+from unlabeled.evaluation.evaluate import Evaluation
+from unlabeled.evaluation.metric import Subject, Value
+from unlabeled.evaluation.metrics import in_order
 from unlabeled.report import plots
+from unlabeled.report.table import html_explanations, html_table
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside
 from unlabeled.training import health
@@ -24,22 +25,15 @@ from unlabeled.utils.files import read_csv, write_bytes, write_json
 SHOWN = 300
 """Images in a similarity matrix, drawn by a fixed seed."""
 FACTORS = 5
+"""Factors at most that matrices are sorted by."""
 QUERIES = 6
+"""Samples whose neighbors are shown."""
 
-COLUMNS = {
-    "linear": "linear probe",
-    "knn": "k-NN",
-    "auc": "pairs",
-    "similarity_gap": "gap",
-    "similarity_gap_centered": "gap, centered",
-    "rankme": "RankMe",
-    "dim": "features",
-}
 CURVES = {
     "loss": "loss",
     "std": "std (0: collapse, 1: spread out)",
     "rankme": "RankMe (effective dimensions)",
-    "projection_std": "std of what the loss compares",
+    "projection_std": "std of the projections",
     "alignment": "alignment (0: views agree)",
     "uniformity": "uniformity (0: collapse)",
     "lr": "learning rate",
@@ -48,18 +42,18 @@ CURVES = {
 
 def write_report(run: Run, evaluation: Evaluation) -> Path:
     """Write `evaluation.json` and `report/index.html` into the run folder; the page's path."""
-    splits, judged = evaluation.splits, evaluation.judged
-    write_json(inside(run.path, "evaluation.json"), evaluation.table)
+    write_json(inside(run.path, "evaluation.json"), evaluation.to_json())
+    splits, subjects = evaluation.splits, evaluation.subjects
     sections = [
-        _headline(run, splits, judged),
-        _figures_table(splits, judged),
+        _headline(run, evaluation),
+        _metrics(evaluation),
         _views(run),
-        _made(run),
-        _matrices(splits, judged),
-        _histograms(splits, judged),
+        _drawings(run),
+        _matrices(splits, subjects),
+        _histograms(splits, subjects),
         _curves(run),
-        _neighbors(splits, judged),
-        _reading(splits),
+        _neighbors(splits, subjects),
+        _explanations(evaluation),
         _configuration(run),
     ]
     folder = inside(run.path, "report")
@@ -71,7 +65,7 @@ def write_report(run: Run, evaluation: Evaluation) -> Path:
 
 
 def style() -> str:
-    """The house's style sheet."""
+    """The style sheet of all pages."""
     return resources.files("unlabeled.report").joinpath("style.css").read_text(encoding="utf-8")
 
 
@@ -97,78 +91,51 @@ def page(title: str, style: str, body: str) -> bytes:
 """.encode()
 
 
-def _headline(run: Run, splits: Splits, judged: list[Judged]) -> str:
-    first, *others = judged
-    if first.figures["linear"] is None and first.figures["auc"] is not None:
-        told = ", ".join(f"{o.title} {_percent(o.figures['auc'])}" for o in others)
+def _headline(run: Run, evaluation: Evaluation) -> str:
+    """The first metric that encoders are ranked by, of the run and its baselines."""
+    splits, results = evaluation.splits, evaluation.results
+    name, own = next(iter(results.items()))
+    ranked = ((k, m) for k, m in in_order([own]).items() if m.higher_is_better is not None)
+    key, metric = next(ranked, (None, None))
+    if key is None or metric is None:
         return (
-            f'<p class="lead">No {html.escape(str(splits.target))} of the test '
-            f"{splits.noun} was seen in training. <b>{html.escape(first.title)}</b> finds a pair "
-            "of the same one nearer than a pair of two in "
-            f"<b>{_percent(first.figures['auc'])}</b> of all cases; for comparison: "
-            f"{html.escape(told)}. Guessing gives 50 %.</p>"
+            f'<p class="lead">An encoder trained on {run.config["images"]:,} {splits.noun}. The '
+            "data has no labels, so this page shows what can be measured without them.</p>"
         )
-    if first.figures["linear"] is None:
-        scores = [
-            f"<b>{html.escape(name)}</b> with an R² of {format_figure('r2', value)}"
-            for name, value in first.figures.get("r2", {}).items()
-        ]
-        why = "The data has no labels, so this page shows what can be known without them"
-        if scores:
-            why = f"From its features ridge regression predicts {', '.join(scores)}"
-        return (
-            f'<p class="lead">An encoder of {first.figures["dim"]} features, learned from '
-            f"{run.config['images']:,} {splits.noun}. {why}.</p>"
-        )
-    told = ", ".join(f"{o.title} {_percent(o.figures['linear'])}" for o in others)
+    others = ", ".join(
+        f"{html.escape(other)} {metric.format(Value(values[key].value))}"
+        for other, values in results.items()
+        if key in values and other != name
+    )
+    target = f" for {html.escape(splits.target)}" if splits.target else ""
     return (
-        f'<p class="lead">From the features of <b>{html.escape(first.title)}</b> a linear decoder '
-        f"reads <b>{html.escape(str(splits.target))}</b> of {len(splits.test):,} test "
-        f"{splits.noun} with <b>{_percent(first.figures['linear'])}</b> accuracy; "
-        f"for comparison: {html.escape(told)}. "
-        f"Always naming the commonest class gives {_commonest(splits):.0%}.</p>"
+        f'<p class="lead">{html.escape(metric.title_of(key))}{target} on {len(splits.test):,} test '
+        f"{splits.noun}: <b>{metric.format(own[key])}</b>."
+        + (f" For comparison: {others}.</p>" if others else "</p>")
     )
 
 
-def _commonest(splits: Splits) -> float:
-    counts = np.bincount(splits.test.factors[str(splits.target)])
-    return float(counts.max() / counts.sum())
-
-
-def _figures_table(splits: Splits, judged: list[Judged]) -> str:
-    numbers = judged[0].figures.get("r2", {})
-    titles = [*COLUMNS.values(), *(f"R² of {html.escape(name)}" for name in numbers)]
-    head = "".join(f"<th>{title}</th>" for title in titles)
-    rows = "".join(
-        f"<tr{' class=first' if i == 0 else ''}><th>{html.escape(j.title)}</th>"
-        + "".join(f"<td>{format_figure(key, j.figures[key])}</td>" for key in COLUMNS)
-        + "".join(f"<td>{format_figure('r2', j.figures['r2'][name])}</td>" for name in numbers)
-        + "</tr>"
-        for i, j in enumerate(judged)
-    )
-    noun = splits.noun
-    where = f"{len(splits.test):,} test {noun}" if len(splits.test) else f"the training {noun}"
-    return f"""<section><h2>What it is worth</h2>
-<div class="scroll"><table>
-<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>
-<p class="note">Measured on {where}, every encoder in eval mode (BatchNorm uses its running
-statistics). Linear probe: logistic regression on standardized features of the
-{len(splits.train):,} training {noun}, to convergence. k-NN: {NEIGHBORS} neighbors, weighted
-votes. Pairs: area under the ROC curve of telling pairs of one class from pairs of two. Gap: mean
-cosine similarity of pairs of one class minus that of pairs of two; centered:
-after the features’ mean is taken off.</p></section>"""
+def _metrics(evaluation: Evaluation) -> str:
+    splits = evaluation.splits
+    n = len(splits.test)
+    where = f"{n:,} test {splits.noun}" if n else f"the training {splits.noun}"
+    return f"""<section><h2>Metrics</h2>
+{html_table(evaluation.results, emphasize_first=True)}
+<p class="note">Measured on {where}, with 95&nbsp;% intervals over them. Probes and neighbors use
+{len(splits.train):,} training {splits.noun}. Every encoder is in eval mode (BatchNorm uses its
+running statistics). How each metric is computed is explained below.</p></section>"""
 
 
 def _views(run: Run) -> str:
     path = inside(run.path, "views.png")
     if not path.is_file():
         return ""
-    return f"""<section><h2>What the learner saw</h2>
-{_image(path.read_bytes(), "images and their random views", "sheet")}
-<p class="note">Left: some of the training set. Right: random views of each.</p></section>"""
+    return f"""<section><h2>Training samples and their views</h2>
+{_image(path.read_bytes(), "training samples and their random views", "sheet")}
+<p class="note">Left: samples of the training set. Right: random views of each.</p></section>"""
 
 
-def _made(run: Run) -> str:
+def _drawings(run: Run) -> str:
     """What the method drew after training."""
     figures = "".join(
         _figure(path.read_bytes(), path.stem.removeprefix("image-").replace("-", " "), "sheet")
@@ -180,48 +147,44 @@ def _made(run: Run) -> str:
         for path in sorted(run.path.glob("video-*.gif"))
         if not path.is_symlink()
     )
-    return f"<section><h2>What it draws</h2>{figures}</section>" if figures else ""
+    return f"<section><h2>Outputs of the method</h2>{figures}</section>" if figures else ""
 
 
-def _matrices(splits: Splits, judged: list[Judged]) -> str:
+def _matrices(splits: Splits, subjects: list[Subject]) -> str:
     part = _shown(splits)
-    known = list(part.factors)
-    if not known:
+    names = list(part.factors)
+    if not names:
         return ""
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SHOWN])
-    names = sorted(known, key=lambda name: name != splits.target)[:FACTORS]
     blocks = []
-    for name in names:
-        own = rows[part.known(name)[rows]]
-        order = np.argsort(part.factors[name][own], kind="stable")
+    for name in sorted(names, key=lambda name: name != splits.target)[:FACTORS]:
+        labeled = rows[part.known(name)[rows]]
+        order = np.argsort(part.factors[name][labeled], kind="stable")
         figures = "".join(
-            _figure(plots.similarity_image(_of(j, splits)[own], order), j.title) for j in judged
+            _figure(plots.similarity_image(s.shown[labeled], order), s.name) for s in subjects
         )
-        blocks.append(f'<h3>sorted by {html.escape(name)}</h3><div class="tiles">{figures}</div>')
-    return f"""<section><h2>Which {splits.noun} look alike to it</h2>
-<p class="note">Similarity of {len(rows)} {splits.noun}, each with each (cosine of the
-features minus their mean): <span class="red">red</span> alike, white unrelated,
-<span class="blue">blue</span> opposite. Blocks along the diagonal: the
-encoder groups images by that factor.</p>
+        blocks.append(f'<h3>Sorted by {html.escape(name)}</h3><div class="tiles">{figures}</div>')
+    return f"""<section><h2>Similarity matrices</h2>
+<p class="note">Cosine similarity of each two of {len(rows)} {splits.noun}, after mean-centering:
+<span class="red">red</span> similar, white unrelated, <span class="blue">blue</span> opposite.
+Blocks along the diagonal: the encoder groups {splits.noun} by that factor.</p>
 {"".join(blocks)}</section>"""
 
 
-def _histograms(splits: Splits, judged: list[Judged]) -> str:
-    part = _shown(splits)
+def _histograms(splits: Splits, subjects: list[Subject]) -> str:
     if not splits.target:
         return ""
-    y = part.factors[splits.target]
-    target = html.escape(splits.target)
+    y = _shown(splits).factors[splits.target]
     figures = "".join(
-        f"<figure>{plots.histogram_image(_of(j, splits), y)}"
-        f"<figcaption>{html.escape(j.title)}</figcaption></figure>"
-        for j in judged
+        f"<figure>{plots.histogram_image(s.shown, y)}"
+        f"<figcaption>{html.escape(s.name)}</figcaption></figure>"
+        for s in subjects
     )
-    return f"""<section><h2>Same {target}, other {target}</h2>
+    return f"""<section><h2>Similarity within and between classes</h2>
 <div class="grid">{figures}</div>
-<p class="note">How the similarity of all pairs of {splits.noun} is distributed (features minus
-their mean). The further the two hills stand apart, the better the classes are told
-apart.</p></section>"""
+<p class="note">Cosine similarity of all pairs of {splits.noun}, after mean-centering: pairs with
+the same {html.escape(splits.target)} and pairs with a different one. The less the two distributions
+overlap, the better the classes are separated.</p></section>"""
 
 
 def _curves(run: Run) -> str:
@@ -238,35 +201,32 @@ def _curves(run: Run) -> str:
     alarm = health.alarm(last, before)
     state = f'<p class="alarm">{html.escape(alarm)}</p>' if alarm else ""
     watched = min(health.SAMPLE, run.config["images"])
-    return f"""<section><h2>How it learned</h2>{state}
+    return f"""<section><h2>Training</h2>{state}
 <div class="grid">{figures}</div>
-<p class="note">Health is measured without labels on the same {watched} training
-images after every epoch; epoch 0 is the random encoder.</p></section>"""
+<p class="note">All but the loss and the learning rate are measured without labels, on the same
+{watched} training samples after every epoch; epoch 0 is the untrained encoder.</p></section>"""
 
 
-def _neighbors(splits: Splits, judged: list[Judged]) -> str:
+def _neighbors(splits: Splits, subjects: list[Subject]) -> str:
     part = _shown(splits)
     queries = np.random.default_rng(1).permutation(len(part))[: min(QUERIES, len(part))]
     figures = "".join(
-        _figure(plots.neighbors_image(_of(j, splits), splits, queries), j.title, "sheet")
-        for j in judged
+        _figure(plots.neighbors_image(s.shown, splits, queries), s.name, "sheet") for s in subjects
     )
     return f"""<section><h2>Nearest neighbors</h2>
 <div class="grid wide">{figures}</div>
-<p class="note">Left: one of the {splits.noun}. Right: those whose features are nearest to its
-own.</p></section>"""
+<p class="note">Left: a query. Right: the {splits.noun} with the most similar features.</p>
+</section>"""
 
 
-def _reading(splits: Splits) -> str:
-    return """<section><h2>How to read this</h2><ul>
-<li>A high linear probe says that a factor can be read off by the simplest decoder. It is the
-fairest single figure, and it needs labels.</li>
-<li>A high gap says that the encoder ignores what changes within a class. Features that are never
-negative (after ReLU and pooling) are alike in part whatever they show; the centered gap takes that
-off.</li>
-<li>RankMe, std, alignment and uniformity need no labels, and none of them alone says that a
-representation is good: random weights often have a higher RankMe than a good encoder. Use them to
-see collapse, and to compare runs of one method.</li>
+def _explanations(evaluation: Evaluation) -> str:
+    return f"""<section><h2>How to read this page</h2><ul>
+{html_explanations(evaluation.results)}
+<li><b>Intervals.</b> 95&nbsp;% intervals over the test samples. They do not include the variation
+between training runs; train with several seeds to measure that.</li>
+<li><b>Metrics without labels.</b> RankMe, std, alignment and uniformity show collapse and compare
+runs of one method. None of them alone says that a representation is good: random weights often
+have a higher RankMe than a good encoder.</li>
 </ul></section>"""
 
 
@@ -275,7 +235,7 @@ def _configuration(run: Run) -> str:
         f"<tr><th>{html.escape(key)}</th><td>{html.escape(_flat(value))}</td></tr>"
         for key, value in run.config.items()
     )
-    return f"""<section><h2>What made it</h2>
+    return f"""<section><h2>Configuration</h2>
 <div class="scroll"><table class="config"><tbody>{rows}</tbody></table></div></section>"""
 
 
@@ -289,36 +249,19 @@ def _shown(splits: Splits) -> Samples:
     return splits.test if len(splits.test) else splits.train
 
 
-def _of(judged: Judged, splits: Splits) -> np.ndarray:
-    return judged.test if len(splits.test) else judged.train
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
-
-
-def format_figure(key: str, value: float | None) -> str:
-    """A figure of a table as people read it."""
-    if value is None or math.isnan(value):
-        return "–"
-    if key in ("linear", "knn", "auc"):
-        return _percent(value)
-    return {"dim": f"{value:,}", "rankme": f"{value:,.1f}"}.get(key, f"{value:.3f}")
-
-
 def _figure(png: bytes, caption: str, kind: str = "square") -> str:
     image = _image(png, caption, kind)
     return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def _video(gif: bytes, caption: str) -> str:
-    """A GIF, and its last frame for those who want nothing to move."""
-    told = html.escape(caption)
-    return f"<figure>{video_image(gif, caption)}<figcaption>{told}</figcaption></figure>"
+    """A GIF, and its last frame for readers who prefer reduced motion."""
+    image = video_image(gif, caption)
+    return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def video_image(gif: bytes, alt: str) -> str:
-    """The element of a GIF that stands still where the reader prefers that."""
+    """The element of a GIF, still where the reader prefers reduced motion."""
     moving, still = (base64.b64encode(c).decode() for c in (gif, drawing.still(gif)))
     return (
         '<image><source media="(prefers-reduced-motion: reduce)" '

@@ -237,8 +237,8 @@ def layers_image(found: dict[str, list[Layer]], target: str) -> str:
             look = {"marker": "o", "linestyle": "-" if i < 10 else "--"}  # colors come again
             left.plot(stages, [100 * layer.linear for layer in layers], label=name, **look)
             right.plot(stages, [layer.gap for layer in layers], **look)
-        left.set(ylabel=f"{target}, linear probe, %", title="what can be read")
-        right.set(ylabel="cosine, same − other class", title="what lies together")
+        left.set(ylabel=f"{target}, %", title="Linear probe accuracy")
+        right.set(ylabel="same class − different classes", title="Mean-centered gap")
         for axes in (left, right):
             axes.set_xlabel("stage")
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))

@@ -1,33 +1,104 @@
-"""The table of figures in a terminal."""
+"""The table of metrics, in a terminal and in a page."""
 
 from __future__ import annotations
 
+import html
+from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from unlabeled.report.page import COLUMNS, format_figure
+from unlabeled.evaluation.evaluate import values_of
+from unlabeled.evaluation.metric import Metric, Value
+from unlabeled.evaluation.metrics import in_order
+
+COLUMNS = 5
+"""Encoders up to which a terminal shows them side by side, a metric in each row."""
+
+Results = Mapping[str, Mapping[str, Value]]
 
 
-def print_table(title: str, result: dict[str, Any]) -> None:
-    """The encoder first, then its baselines."""
-    heading = f"{result['data']}: {result['n_test']:,} test images"
-    print_results({title: result} | result["baselines"], heading)
+def print_table(result: dict[str, Any]) -> None:
+    """Print what `evaluate` returned: the run first, then its baselines."""
+    results = {result["method"]: result["metrics"]} | result["baselines"]
+    samples = f"{result['n_test']:,} test samples" if result["n_test"] else "training samples"
+    title = f"{result['data']}: {samples}, 95 % intervals below the values"
+    print_results({name: values_of(metrics) for name, metrics in results.items()}, title)
 
 
-def print_results(results: dict[str, dict[str, Any]], heading: str | None = None) -> None:
-    """A row each."""
-    probed = any(figures["linear"] is not None for figures in results.values())
-    left_out = ("auc",) if probed else ("linear", "knn")  # a terminal is narrow
-    columns = {key: title for key, title in COLUMNS.items() if key not in left_out}
-    numbers = list(dict.fromkeys(n for f in results.values() for n in f.get("r2", {})))
-    table = Table(title=heading)
+def print_results(results: Results, title: str | None = None) -> None:
+    """Print metrics with their 95 % intervals: a column for each encoder, or a row if many."""
+    metrics = in_order(results.values())
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("")
-    for title in (*columns.values(), *(f"R² of {name}" for name in numbers)):
-        table.add_column(title, justify="right")
-    for name, figures in results.items():
-        shown = [format_figure(key, figures.get(key)) for key in columns]
-        shown += [format_figure("r2", figures.get("r2", {}).get(n)) for n in numbers]
-        table.add_row(name, *shown)
+    side_by_side = len(results) <= COLUMNS
+    for column in results if side_by_side else (m.title_of(key) for key, m in metrics.items()):
+        table.add_column(column, justify="right")
+    cells = {
+        (name, key): "\n".join(_cell(metric, values, key))
+        for name, values in results.items()
+        for key, metric in metrics.items()
+    }
+    if side_by_side:
+        for key, metric in metrics.items():
+            table.add_row(metric.title_of(key), *(cells[name, key] for name in results))
+    else:
+        for name in results:
+            table.add_row(name, *(cells[name, key] for key in metrics))
     Console().print(table)
+
+
+def html_table(results: Results, *, emphasize_first: bool = False) -> str:
+    """A row for each metric, a column for each encoder; the best of each row is bold.
+
+    Args:
+        results: metrics by the name of the encoder.
+        emphasize_first: whether the first column is the run that the page is about.
+    """
+    metrics = in_order(results.values())
+    first = ' class="first"' if emphasize_first else ""
+    head = "".join(
+        f"<th{'' if i else first}>{html.escape(name)}</th>" for i, name in enumerate(results)
+    )
+    rows = []
+    for key, metric in metrics.items():
+        best = _best(metric, [values[key].value for values in results.values() if key in values])
+        cells = []
+        for i, values in enumerate(results.values()):
+            shown, *interval = _cell(metric, values, key)
+            bold = best is not None and key in values and values[key].value == best
+            text = f"<b>{shown}</b>" if bold else shown
+            small = f"<small>{interval[0]}</small>" if interval else ""
+            cells.append(f"<td{'' if i else first}>{text}{small}</td>")
+        rows.append(f"<tr><th>{html.escape(metric.title_of(key))}</th>{''.join(cells)}</tr>")
+    return f"""<div class="scroll"><table class="metrics">
+<thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>"""
+
+
+def html_explanations(results: Results) -> str:
+    """What each metric of a table is, as the items of a list."""
+    metrics = {metric.key: metric for metric in in_order(results.values()).values()}
+    items = []
+    for metric in metrics.values():
+        lines = " ".join((type(metric).__doc__ or "").split())
+        if lines and type(metric) is not Metric:
+            items.append(f"<li><b>{html.escape(metric.title)}.</b> {html.escape(lines)}</li>")
+    return "\n".join(items)
+
+
+def _cell(metric: Metric, values: Mapping[str, Value], key: str) -> list[str]:
+    """The value and its interval, if it has one."""
+    shown, _, interval = metric.format(values.get(key, Value(None))).partition(" (")
+    return [shown, interval.rstrip(")")] if interval else [shown]
+
+
+def _best(metric: Metric, values: list[float | None]) -> float | None:
+    """The best of several values, where runs are ranked by the metric."""
+    known = [value for value in values if value is not None]
+    if metric.higher_is_better is None or len(known) < 2:
+        return None
+    return max(known) if metric.higher_is_better else min(known)

@@ -1,13 +1,14 @@
-"""The first look: SimCLR on rendered dSprites, beside labels, raw pixels and random weights."""
+"""SimCLR on rendered dSprites, beside supervised training, raw pixels and random weights."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from unlabeled.data import open_data
 from unlabeled.errors import UserError
-from unlabeled.evaluation.evaluate import Evaluation, baselines, judge, table
+from unlabeled.evaluation.evaluate import measure_encoders
 from unlabeled.report.page import write_report
 from unlabeled.report.table import print_table
 from unlabeled.runs.run import Run, load
@@ -19,25 +20,26 @@ METHODS = ("simclr", "supervised")
 
 
 def demo(out: Path) -> None:
-    """Train both, judge them on the 4,000 test images, print a table and the page's path.
+    """Train both, evaluate them on the 4,000 test images, print a table and the page's path.
 
     A method whose run is finished is not trained again; one that was interrupted is resumed.
     """
     started = time.perf_counter()
-    print("rendering dSprites: 16,000 images to learn from, 4,000 to test on")
+    print("rendering dSprites: 16,000 training images, 4,000 test images")
     splits = open_data("dsprites")
     runs = {name: _finished(name, out / name) for name in METHODS}
-    print("judging them beside raw pixels and random weights of the same network")
-    judged = [judge(name, run.encoder, splits) for name, run in runs.items()]
-    judged += baselines(runs["simclr"], splits)
-    for run, first in zip(runs.values(), judged, strict=False):
-        others = [j for j in judged if j is not first]
-        write_report(run, Evaluation(splits, [first, *others], table([first, *others], splits)))
+    print("evaluating them beside raw pixels, PCA and random weights of the same network")
+    evaluation = measure_encoders(runs, splits)
+    for i, run in enumerate(runs.values()):
+        own = evaluation.subjects[i]
+        others = [subject for subject in evaluation.subjects if subject is not own]
+        write_report(run, replace(evaluation, subjects=[own, *others], run=run))
+    result = evaluation.to_json()
     configs = {name: run.config for name, run in runs.items()}
-    result = table(judged, splits) | {"command": "unlabeled demo", "runs": configs}
     seconds = time.perf_counter() - started
-    write_json(out / "results.json", result | {"seconds_in_all": seconds, "versions": versions()})
-    print_table("simclr", result)
+    record = {"command": "unlabeled demo", "runs": configs, "seconds_in_all": seconds}
+    write_json(out / "results.json", result | record | {"versions": versions()})
+    print_table(result)
     print(f"{seconds:.0f} s. Now open the report in a browser:")
     print(f"  {(runs['simclr'].path / 'report' / 'index.html').resolve()}")
 

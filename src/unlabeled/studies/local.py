@@ -14,7 +14,7 @@ from unlabeled.augmentations.color import rgb_to_grayscale
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
-from unlabeled.evaluation.layers import Layer, judge_stages, table
+from unlabeled.evaluation.layers import Layer, evaluate_stages, table
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.objectives.local_rule import learn_from_reward, predict_class
 from unlabeled.report import plots
@@ -109,7 +109,7 @@ def l1(lab: Lab) -> Finding:
     for title in WAYS:
         run = trained(lab, title)
         found[title], epochs[title] = (
-            judge_stages(run.encoder, data),
+            evaluate_stages(run.encoder, data),
             run.config["recipe"]["epochs"],
         )
     found["random"], apart_by = random_stages(lab, data)
@@ -161,7 +161,7 @@ def l1(lab: Lab) -> Finding:
 def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer], list[float]]:
     """Stages of encoders that learned nothing: the mean of some, and the deviation of the probe."""
     every = [
-        judge_stages(lab.random("patches", seed, width=WIDTH, **arguments), data)
+        evaluate_stages(lab.random("patches", seed, width=WIDTH, **arguments), data)
         for seed in range(RANDOM)
     ]
     stages = list(zip(*every, strict=True))

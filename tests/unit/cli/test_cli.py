@@ -78,10 +78,10 @@ def test_train_evaluate_embed(data, capsys, tmp_path):
     capsys.readouterr()
     assert run("evaluate", "runs/simclr", "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert 0 < result["baselines"]["raw"]["linear"] < 1
+    assert 0 < result["baselines"]["raw"]["linear_probe"]["value"] < 1
     assert run("evaluate", "runs/simclr") == 0
     shown = capsys.readouterr().out
-    assert "linear probe" in shown
+    assert "Linear probe accuracy" in " ".join(shown.split())
     assert "report/index.html" in shown.replace("\n", "")
 
     for name in ("f.npy", "deep/f.npz", "f.parquet"):
@@ -108,8 +108,8 @@ def test_a_folder_of_images_from_end_to_end(tmp_path, capsys):
     capsys.readouterr()
     assert run("evaluate", "runs/simclr", "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["linear"] is None
-    assert result["rankme"] > 1
+    assert "linear_probe" not in result["metrics"]
+    assert result["metrics"]["rankme"]["value"] > 1
 
 
 def test_settings_from_yaml_and_views_from_flags(data, tmp_path):

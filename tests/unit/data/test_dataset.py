@@ -137,16 +137,16 @@ def test_npz_and_npy(tmp_path):
 
 def test_evaluating_spares_the_data_and_its_range(sprites):
     from unlabeled.encoders.base import build
-    from unlabeled.evaluation.evaluate import judge
+    from unlabeled.evaluation.evaluate import measure_encoder
 
     x, y = sprites
     as_bytes, as_floats = (open_data((v, y)) for v in (x * np.uint8(255), x * 200.0))
     before = as_floats.train.x.copy()
     encoder = build("small", 1, (64, 64)).eval()
-    a, b = (judge("", encoder, splits).figures for splits in (as_bytes, as_floats))
+    a, b = (measure_encoder("", encoder, splits).metrics for splits in (as_bytes, as_floats))
     assert (as_floats.train.x == before).all()
-    assert a["linear"] == b["linear"]
-    assert a["similarity_gap"] == pytest.approx(b["similarity_gap"], abs=1e-6)
+    assert a["linear_probe"] == b["linear_probe"]
+    assert a["similarity_gap"].value == pytest.approx(b["similarity_gap"].value, abs=1e-6)
 
 
 def test_opening_spares_what_it_is_given():

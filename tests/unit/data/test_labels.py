@@ -12,7 +12,7 @@ import unlabeled as ul
 from unlabeled.data import open_data
 from unlabeled.data.readers.images import read
 from unlabeled.errors import Notice, UserError
-from unlabeled.evaluation.evaluate import examine
+from unlabeled.evaluation.evaluate import measure
 from unlabeled.report.page import write_report
 from unlabeled.report.table import print_table
 
@@ -131,7 +131,7 @@ def test_images_without_a_label_are_trained_on(method, tmp_path):
     assert run.config["images"] == number
     assert len(data.train) + len(data.test) == 40
     figures = ul.evaluate(run)
-    assert 0 <= figures["linear"] <= 1
+    assert 0 <= figures["metrics"]["linear_probe"]["value"] <= 1
     assert figures["n_test"] == len(data.test)
     assert figures["n_train"] == data.train.known("kind").sum()
 
@@ -140,7 +140,7 @@ def test_images_without_a_label_are_trained_on(method, tmp_path):
 def test_fine_tuning_and_the_pages_take_labeled_samples_alone(tmp_path):
     """Fails where −1 is drawn as a class, indexes the last class, or breaks a page."""
     from unlabeled.evaluation.finetune import finetune
-    from unlabeled.evaluation.layers import judge_stages
+    from unlabeled.evaluation.layers import evaluate_stages
     from unlabeled.report.explore import _factors
     from unlabeled.runs.features import write_features
 
@@ -151,7 +151,7 @@ def test_fine_tuning_and_the_pages_take_labeled_samples_alone(tmp_path):
         run, labels=6, epochs=1, out=tmp_path / "tuned", scratch=False, progress=False
     )
     assert figures["labels"] == 6
-    assert judge_stages(run.encoder, open_data(tmp_path / "a.npz"))
+    assert evaluate_stages(run.encoder, open_data(tmp_path / "a.npz"))
     write_features(run, str(tmp_path / "a.npz"), tmp_path / "z.npz")
     assert (np.load(tmp_path / "z.npz")["label"] == y).all()
     (shown,) = _factors(run.read(tmp_path / "a.npz"))
@@ -166,7 +166,7 @@ def test_every_measure_leaves_out_rows_without_a_label():
     z += y[:, None]
     more = RNG.normal(size=(30, 4)).astype(np.float32)
     both, known = np.concatenate([more, z]), np.concatenate([np.full(30, -1), y])
-    for measure in (
+    for function in (
         lambda z, y: probe.linear_probe(z, y, z, y),
         lambda z, y: knn.knn_accuracy(z, y, z, y),
         lambda z, y: few_labels.few_labels(z, y, z, y, 12, draws=2),
@@ -175,7 +175,7 @@ def test_every_measure_leaves_out_rows_without_a_label():
         lambda z, y: retrieval.retrieval(z, y),
         lambda z, y: len(verification.pairs(z, y).same),
     ):
-        assert measure(both, known) == measure(z, y)
+        assert function(both, known) == function(z, y)
     rows = verification.pairs(both, known)
     assert min(rows.first.min(), rows.second.min()) == 30
 
@@ -270,15 +270,15 @@ def test_numbers_in_a_table_are_measured_by_r2(tmp_path, capsys):
     splits = open_data(folder, labels_from=table)
     assert (splits.target, splits.numbers) == ("kind", ["age"])
     run = ul.train("simclr", folder, labels_from=f"{table}:age", out=tmp_path / "run", **QUICK)
-    with pytest.warns(Notice, match="age of .* holds numbers, not classes, so linear and k-NN"):
-        figures = ul.evaluate(run)
-    assert figures["linear"] is None
-    assert figures["baselines"]["raw"]["r2"]["age"] > 0.9
-    with pytest.warns(Notice, match="age of"):
-        page = write_report(run, examine(run))
-    assert "R² of age" in page.read_text()
-    print_table("simclr", figures)
-    assert "age" in capsys.readouterr().out
+    with pytest.warns(Notice, match="age of .* holds numbers, not classes, so the linear probe"):
+        evaluation = measure(run)
+    figures = evaluation.to_json()
+    assert "linear_probe" not in figures["metrics"]
+    assert figures["baselines"]["raw"]["r2"]["value"] > 0.9
+    assert figures["baselines"]["raw"]["r2_age"] == figures["baselines"]["raw"]["r2"]
+    assert "R² of age" in write_report(run, evaluation).read_text()
+    print_table(figures)
+    assert "R² of age" in capsys.readouterr().out
     with pytest.raises(UserError, match="learns from classes, but age"):
         ul.train("supervised", folder, labels_from=f"{table}:age", out=tmp_path / "s", **QUICK)
 
@@ -287,7 +287,7 @@ def test_a_probe_that_cannot_be_asked_says_why(tmp_path):
     """Fails where no test class was seen in training and `linear` is None without a word."""
     run = ul.train("simclr", (X, np.arange(40)), out=tmp_path / "run", **QUICK)
     with pytest.warns(Notice, match="no label of the test images is among"):
-        assert ul.evaluate(run)["linear"] is None
+        assert "linear_probe" not in ul.evaluate(run)["metrics"]
 
 
 # ---- tables --------------------------------------------------------------------------------------

@@ -271,10 +271,10 @@ def test_a_run_is_judged_on_unseen_characters_by_pairs_alone(tmp_path, trained):
 
     write_omniglot(tmp_path)
     data = f"omniglot:{tmp_path}"
-    figures = ul.evaluate(trained, data)
-    assert figures["linear"] is None
-    assert figures["knn"] is None
-    assert 0 <= figures["auc"] <= 1
+    metrics = ul.evaluate(trained, data)["metrics"]
+    assert "linear_probe" not in metrics
+    assert "knn" not in metrics
+    assert 0 <= metrics["auroc"]["value"] <= 1
     with pytest.raises(UserError, match="no class of the test images"):
         finetune(trained, data)
 

@@ -15,10 +15,11 @@ from unlabeled.evaluation.factors import ridge_r2
 from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.layers import embed_stages
+from unlabeled.evaluation.metric import Value
+from unlabeled.evaluation.metrics import metric_of
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import paired_retrieval, retrieval
 from unlabeled.evaluation.verification import one_shot, pairs
-from unlabeled.report.page import format_figure
 from unlabeled.sklearn.metric_learning import LMNN, Mahalanobis
 from unlabeled.studies.lab import Table
 from unlabeled.training import health
@@ -177,11 +178,8 @@ def test_nan_is_null_in_json_and_a_dash_in_tables(tmp_path):
 
     found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
     assert found == {"a": None, "b": [1.5, None, [None, 2]], "c": "nan"}
-    assert (
-        format_figure("similarity_gap", float("nan"))
-        == format_figure("similarity_gap", None)
-        == "–"
-    )
+    gap = metric_of("similarity_gap")
+    assert gap.format(Value(float("nan"))) == gap.format(Value(None)) == "–"
     rows = Table(
         "", ["", "gap", "seeds"], [["nan", f"{np.nan:.3f}", f"{np.nan:.1f} ± {np.nan:.1f}"]]
     )

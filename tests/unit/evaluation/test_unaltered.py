@@ -13,9 +13,10 @@ from unlabeled.data.dataset import Samples
 from unlabeled.data.sets.scenes import draw
 from unlabeled.encoders.base import build, reinitialize
 from unlabeled.encoders.features import embed
-from unlabeled.evaluation.evaluate import evaluate, random_of
+from unlabeled.evaluation.baselines import random_of
+from unlabeled.evaluation.evaluate import evaluate
 from unlabeled.evaluation.finetune import accuracy, finetune
-from unlabeled.evaluation.layers import embed_stages, judge_stages
+from unlabeled.evaluation.layers import embed_stages, evaluate_stages
 from unlabeled.evaluation.transfer import Dense, transfer
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.video_colorization import VideoColorization
@@ -107,7 +108,7 @@ WITH_ENCODER = {
     "build": lambda net: build(net, 1, SIZE),
     "forget": reinitialize,
     "embed_stages": lambda net: embed_stages(net, images()),
-    "judge_stages": lambda net: judge_stages(net, splits()),
+    "evaluate_stages": lambda net: evaluate_stages(net, splits()),
     "dense": lambda net: Dense(net, (1, 64, 64), freeze=True).train(),
     "transfer, frozen": lambda net: transfer(net, SCENES, SCENES, freeze=True, epochs=1),
     "transfer, fine-tuned": lambda net: transfer(net, SCENES, SCENES, freeze=False, epochs=1),

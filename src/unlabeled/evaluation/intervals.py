@@ -1,0 +1,76 @@
+"""95 % intervals of metrics over the samples of a test set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+Z = 1.959963984540054
+"""The normal distribution's 97.5th percentile."""
+DRAWS = 1000
+"""Bootstrap samples; their seed is 0."""
+BLOCK = 2**22
+"""Weights in memory at a time."""
+
+Interval = tuple[float, float]
+
+
+def wilson(hits: int, n: int) -> Interval:
+    """Wilson score interval of a proportion.
+
+    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+    """
+    p, spread = hits / n, Z**2 / n
+    center = (p + spread / 2) / (1 + spread)
+    half = math.sqrt(p * (1 - p) * spread + spread**2 / 4) / (1 + spread)
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def bootstrap(
+    statistic: Callable[[Float[np.ndarray, "b n"]], Float[np.ndarray, " b"]],
+    probabilities: Float[np.ndarray, " n"] | int,
+    size: int | None = None,
+) -> Interval:
+    """Percentile interval of a statistic over samples drawn with replacement.
+
+    Args:
+        statistic: of how often each row is drawn, (draws, n) -> (draws,); NaN where undefined.
+        probabilities: of each row, or how many equally likely rows there are.
+        size: rows drawn each time; as many as there are unless given.
+    """
+    if isinstance(probabilities, int):
+        probabilities = np.full(probabilities, 1 / probabilities)
+    n = len(probabilities)
+    rng, block = np.random.default_rng(0), max(1, BLOCK // n)
+    values = [
+        statistic(rng.multinomial(size or n, probabilities, min(block, DRAWS - start)))
+        for start in range(0, DRAWS, block)
+    ]
+    low, high = np.nanpercentile(np.concatenate(values), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def bootstrap_mean(values: Float[np.ndarray, " n"]) -> Interval:
+    """Bootstrap interval of a mean."""
+    return bootstrap(lambda times: times @ values / len(values), len(values))
+
+
+def normal(
+    value: float, influence: Float[np.ndarray, " n"], bounds: Interval = (-1.0, 1.0)
+) -> Interval:
+    """Interval of a statistic from how much each sample influences it.
+
+    The infinitesimal jackknife: the variance of the bootstrap, to first order, without drawing.
+
+    Args:
+        value: the statistic.
+        influence: its derivative by the weight of each sample.
+        bounds: of what it can be.
+
+    Source: Efron 1982, "The Jackknife, the Bootstrap and Other Resampling Plans", chapter 6.
+    """
+    half = Z * float(np.sqrt((influence**2).sum()))
+    return max(bounds[0], value - half), min(bounds[1], value + half)

@@ -1,0 +1,184 @@
+"""What a metric is, and what it is computed from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool
+from torch import nn
+
+from unlabeled.data.dataset import Splits
+from unlabeled.encoders.features import embed
+from unlabeled.evaluation.intervals import Interval, wilson
+from unlabeled.evaluation.probe import Probe, linear_probe
+from unlabeled.modality import Modality
+from unlabeled.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric's value and its 95 % interval; None where undefined."""
+
+    value: float | int | None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, value: float | int, interval: Interval | None = None) -> Value:
+        """A number that may be NaN or infinite, which is None here."""
+        if not math.isfinite(value):
+            return cls(None)
+        return cls(value, *(float(v) if math.isfinite(v) else None for v in interval or ()))
+
+
+def accuracy(correct: Bool[np.ndarray, " n"]) -> Value:
+    """The share of correct answers, with its Wilson interval."""
+    hits = int(correct.sum())
+    return Value.of(hits / len(correct), wilson(hits, len(correct)))
+
+
+@dataclass
+class Subject:
+    """An encoder that is evaluated on a data set: a run's or a baseline's.
+
+    Args:
+        name: the method, or the name of the baseline.
+        splits: the data; where it has labels and a test part, only its labeled samples.
+        encoder: gives the features.
+        run: the run whose encoder this is; None for baselines.
+        metrics: what `unlabeled.evaluation.evaluate.measure_encoder` computed.
+    """
+
+    name: str
+    splits: Splits
+    encoder: nn.Module
+    run: Run | None = None
+    metrics: dict[str, Value] = field(default_factory=dict)
+
+    @cached_property
+    def train(self) -> np.ndarray:
+        """Features of the training part, (n, dim)."""
+        return embed(self.encoder, self.splits.train.x, self.splits.range)
+
+    @cached_property
+    def test(self) -> np.ndarray:
+        """Features of the test part, (m, dim)."""
+        return embed(self.encoder, self.splits.test.x, self.splits.range)
+
+    @property
+    def shown(self) -> np.ndarray:
+        """Features of the test part, or of the training part where there is no test part."""
+        return self.test if len(self.splits.test) else self.train
+
+    @property
+    def modality(self) -> Modality:
+        """Of the data."""
+        return self.splits.modality
+
+    @cached_property
+    def labels(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Classes of the training and of the test part; None without classes or test part."""
+        target = self.splits.target
+        if target is None or not len(self.splits.test):
+            return None
+        return self.splits.train.factors[target], self.splits.test.factors[target]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are labeled test samples."""
+        return self.labels is not None
+
+    @property
+    def can_classify(self) -> bool:
+        """Whether some class of the test part is among those of the training part."""
+        return self.labels is not None and bool(np.isin(self.labels[1], self.labels[0]).any())
+
+    @property
+    def y(self) -> np.ndarray:
+        """Classes of the training part, (n,)."""
+        assert self.labels
+        return self.labels[0]
+
+    @property
+    def y_test(self) -> np.ndarray:
+        """Classes of the test part, (m,)."""
+        assert self.labels
+        return self.labels[1]
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The linear probe, which several metrics share."""
+        return linear_probe(self.train, self.y, self.test, self.y_test)
+
+
+Values = Value | dict[str, Value]
+"""One value, or several by their keys."""
+
+
+class Metric:
+    """One metric, or a few that are computed together: a subclass in a file of this folder.
+
+    Args:
+        key: its name in JSON. `compute` may return several values under keys that begin with it.
+        title: its name in tables.
+        percent: whether it is a share that is shown in percent.
+        decimals: digits after the point.
+        higher_is_better: None where runs are not ranked by it.
+        order: tables show metrics of a lower one first.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    percent: ClassVar[bool] = False
+    decimals: ClassVar[int] = 3
+    higher_is_better: ClassVar[bool | None] = True
+    order: ClassVar[float] = 100
+
+    def applies(self, subject: Subject) -> bool:
+        """Whether it can be computed: by modality, targets, and what the method can do."""
+        raise NotImplementedError
+
+    def compute(self, subject: Subject) -> Values:
+        """The value with its 95 % interval, or several by their keys."""
+        raise NotImplementedError
+
+    def references(self, subject: Subject) -> dict[str, Values]:
+        """What predictors that learn nothing achieve, by name, such as `chance`."""
+        return {}
+
+    def title_of(self, key: str) -> str:
+        """The title of one of its keys."""
+        suffix = key.removeprefix(self.key).strip("_").replace("_", " ")
+        return f"{self.title} ({suffix})" if suffix else self.title
+
+    def shown(self, keys: list[str]) -> list[str]:
+        """Those of its keys that tables show."""
+        return keys
+
+    def format(self, value: Value) -> str:
+        """The value as tables show it, such as "98.6 % (98.2–98.9)"; a dash where undefined."""
+        if value.value is None or math.isnan(value.value):
+            return "–"
+        bounds = [self._number(v) for v in (value.low, value.high) if v is not None]
+        joint = " to " if any("−" in bound for bound in bounds) else "–"
+        unit = " %" if self.percent else ""
+        return self._number(value.value) + unit + (f" ({joint.join(bounds)})" if bounds else "")
+
+    def _number(self, value: float | int) -> str:
+        return f"{100 * value if self.percent else value:,.{self.decimals}f}".replace("-", "−")
+
+
+def by_key(metric: Metric, value: Values) -> dict[str, Value]:
+    """What a metric returned, as a dictionary."""
+    return value if isinstance(value, dict) else {metric.key: value}
+
+
+def most_frequent(y: Iterable[Any]) -> Any:
+    """The class that occurs most often."""
+    classes, counts = np.unique(np.asarray(y), return_counts=True)
+    return classes[counts.argmax()]

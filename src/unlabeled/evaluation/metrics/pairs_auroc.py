@@ -1,0 +1,34 @@
+"""Are samples of one class more similar than samples of different classes?"""
+
+from __future__ import annotations
+
+from unlabeled.errors import UserError
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.evaluation.verification import pairs
+
+
+class PairsAUROC(Metric):
+    """Area under the ROC curve of detecting pairs of the same class by cosine similarity.
+
+    The features are mean-centered. Classes need not have been seen in training.
+    """
+
+    key = "auroc"
+    title = "AUROC of same-class pairs"
+    order = 30
+
+    def applies(self, subject: Subject) -> bool:
+        """Where test samples have classes."""
+        return subject.has_labels
+
+    def compute(self, subject: Subject) -> Value:
+        """Undefined where all pairs are of one kind."""
+        try:
+            compared = pairs(subject.test, subject.y_test)
+        except UserError:
+            return Value(None)
+        return Value.of(compared.auc, compared.auc_interval())
+
+    def references(self, subject: Subject) -> dict[str, Values]:
+        """A half."""
+        return {"chance": Value(0.5)}
