@@ -16,7 +16,8 @@ from unlabeled.evaluation.baselines import baselines
 from unlabeled.evaluation.metric import Subject, Value, by_key
 from unlabeled.evaluation.metrics import find_metrics
 from unlabeled.runs.run import Run
-from unlabeled.runs.safety import refuse_unopened
+from unlabeled.runs.safety import inside, refuse_unopened
+from unlabeled.utils.files import write_json
 from unlabeled.utils.state import preserve_rng
 
 
@@ -40,6 +41,10 @@ class Evaluation:
     def results(self) -> dict[str, dict[str, Value]]:
         """Metrics of the run, its baselines and the references, by name."""
         return {s.name: s.metrics for s in self.subjects} | self.references
+
+    def save(self) -> None:
+        """Write `evaluation.json` into the run folder."""
+        write_json(inside(self.run.path, "evaluation.json"), self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """What `evaluate` returns."""
@@ -81,15 +86,18 @@ def evaluate(
             `data` is not given either.
 
     Returns:
-        `method`, `data`, `modality`, `target`, `n_train`, `n_test`; `metrics`, which has
-        `{"value", "low", "high"}` under the key of each metric that applies, where low and high are
-        the ends of the 95 % interval; and the same for each of `baselines` by name. What is
-        undefined is None. `unlabeled.evaluation.metrics` has the metrics.
+        what it also writes as `evaluation.json` into the run folder: `method`, `data`, `modality`,
+        `target`, `n_train`, `n_test`; `metrics`, which has `{"value", "low", "high"}` under the key
+        of each metric that applies, where low and high are the ends of the 95 % interval and what
+        is undefined is None; and the same for each of `baselines` by name.
+        `unlabeled.evaluation.metrics` has the metrics.
 
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
     """
-    return measure(run, data, labels_from=labels_from, test=test).to_json()
+    evaluation = measure(run, data, labels_from=labels_from, test=test)
+    evaluation.save()
+    return evaluation.to_json()
 
 
 @preserve_rng()

@@ -20,7 +20,7 @@ from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside
 from unlabeled.training import health
 from unlabeled.utils import drawing
-from unlabeled.utils.files import read_csv, write_bytes, write_json
+from unlabeled.utils.files import read_csv, write_bytes
 
 SHOWN = 300
 """Images in a similarity matrix, drawn by a fixed seed."""
@@ -42,7 +42,7 @@ CURVES = {
 
 def write_report(run: Run, evaluation: Evaluation) -> Path:
     """Write `evaluation.json` and `report/index.html` into the run folder; the page's path."""
-    write_json(inside(run.path, "evaluation.json"), evaluation.to_json())
+    evaluation.save()
     splits, subjects = evaluation.splits, evaluation.subjects
     sections = [
         _headline(run, evaluation),
