@@ -128,10 +128,11 @@ HALF_LABELED: dict[str, Any] = MINUTES | {"batch_size": 128, "labeled_fraction":
 """The same where some have labels: as many of these in a step as a supervised method sees."""
 
 
-ABOVE_ZERO = {"temperature", "teacher_temperature", "smoothness", "epsilon", "step", "lr"}
+ABOVE_ZERO = {"temperature", "student_temperature", "teacher_temperature", "epsilon", "xi", "lr"}
 SHARES = {
-    *("momentum", "center_momentum", "share", "dropped", "threshold", "frozen"),
-    *("begin", "full", "cut", "dropout", "rebalance"),
+    *("momentum", "center_momentum", "threshold", "dropout", "condition_dropout", "mask_ratio"),
+    *("freeze_last_layer", "freeze_prototypes", "ramp_start", "ramp_end", "random_start"),
+    *("replace_ratio", "tile_fraction", "pretext_weight", "rebalance"),
 }
 """Options from 0 to 1; other numbers are at least 0."""
 

@@ -40,10 +40,10 @@ def make(
     """
     torch.manual_seed(0)
     shape = (3 if cls.needs_color else 1, *size_of(cls))
-    known = {"classes": 3, "augment": RandomAffine(), "shape": shape, "images": 40}
+    known = {"classes": 3, "augment": RandomAffine(), "shape": shape, "bank_size": 40}
     known |= {"partner_shape": (2, 8), "vocabulary": TOKENS}
     if exact:  # a threshold little above chance, so that some rows are surer
-        known |= {"splits": 1, "threshold": 0.34, "dropout": 0.0, "view": "synonyms"}
+        known |= {"bn_splits": 1, "threshold": 0.34, "dropout": 0.0, "view": "synonyms"}
     arguments = {k: v for k, v in known.items() if k in inspect.signature(cls).parameters}
     network = encoder or cls.encoder_for(cls.modality[0])
     narrow: dict[str, object] = {"small": {"width": 4}, "patches": {"width": 4}}.get(network, {})

@@ -23,14 +23,14 @@ from unlabeled.methods.causal_lm import CausalLM
 from unlabeled.methods.clapp import CLAPP
 from unlabeled.methods.colorization import Colorization
 from unlabeled.methods.context_encoder import ContextEncoder
-from unlabeled.methods.cpc import CPC, turned
+from unlabeled.methods.cpc import CPC, oriented
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.jigsaw import Jigsaw
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
 from unlabeled.methods.masked_lm import MaskedLM
 from unlabeled.methods.masked_sentences import MaskedSentences
 from unlabeled.methods.next_sentence import NextSentence
-from unlabeled.methods.relative_patch import PLACES, RelativePatch
+from unlabeled.methods.relative_patch import NEIGHBORS, RelativePatch
 from unlabeled.methods.sentence_order import SentenceOrder
 from unlabeled.methods.skip_thoughts import SkipThoughts
 from unlabeled.methods.video_colorization import VideoColorization
@@ -93,23 +93,23 @@ def case(name, *grids):
 
 @case("context_encoder", ["center", "blocks", "top"], SHAPES)
 def painter(mode, hole, shape):
-    method = ContextEncoder(small(shape), hole=hole, shape=shape).train(mode)
+    method = ContextEncoder(small(shape), mask=hole, shape=shape).train(mode)
     x, missing = method.views(batch(images(shape)))
     assert missing.flatten(1).any(1).all()
     other = torch.where(missing, 5 * images(shape, seed=1) - 2, x)
-    return method.drawn(x, missing), method.drawn(other, missing)
+    return method.inpaint(x, missing), method.inpaint(other, missing)
 
 
 @case("masked_autoencoder", ["small", "vit", "resnet18", "lenet"], [(3, 24, 24), (1, 33, 29)])
 def drawing(mode, name, shape):
     args = {"small": {"width": 4}, "vit": {"width": 12, "depth": 2}, "resnet18": {"width": 1 / 16}}
     encoder = build(name, shape[0], shape[1:], **args.get(name, {}))
-    method = MaskedAutoencoder(encoder, width=12, shape=shape).train(mode)
+    method = MaskedAutoencoder(encoder, decoder_width=12, shape=shape).train(mode)
     x, order = method.views(batch(images(shape)))
-    keep = method.covered(torch.ones_like(x), order[:, : method.seen]) == 1
+    keep = method.mask(torch.ones_like(x), order[:, : method.visible]) == 1
     assert 0 < keep.float().mean() < 0.5
     other = torch.where(keep, x, images(shape, seed=1))
-    return method.drawn(x, order), method.drawn(other, order)
+    return method.reconstruct(x, order), method.reconstruct(other, order)
 
 
 @case("denoising_autoencoder", ["masking", "salt_pepper"], [False, True], [(3, 24, 24)])
@@ -117,13 +117,13 @@ def undamaged(mode, noise, stacked, shape):
     method = DenoisingAutoencoder(small(shape), noise=noise, stacked=stacked, shape=shape)
     method.train(mode)
     x = 0.1 + 0.8 * images(shape)
-    hit = seeded(method.damage, x) != x
+    hit = seeded(method.corrupt, x) != x
     other = torch.where(hit, images(shape, seed=1), x)
 
     def drawn(x):
-        damaged = seeded(method.damage, x)
+        damaged = seeded(method.corrupt, x)
         if stacked:
-            return method.back[0](method.encoder.stages[0](damaged))
+            return method.stage_decoders[0](method.encoder.stages[0](damaged))
         return method.decoder(method.encoder(damaged))
 
     return drawn(x), drawn(other)
@@ -163,7 +163,7 @@ def carried_colors(mode, gray):
 @case("jigsaw", [(1, 24, 24), (3, 21, 30)])
 def puzzle_tile(mode, shape):
     """A tile is seen as if there were no other: neither their pixels nor their brightness."""
-    method = Jigsaw(small(shape), orders=6, weak=Compose([]), shape=shape).train(mode)
+    method = Jigsaw(small(shape), permutations=6, weak=Compose([]), shape=shape).train(mode)
     x = images(shape)
     rows, columns = shape[1] // 3, shape[2] // 3
     other = 3 * images(shape, seed=1)
@@ -173,7 +173,7 @@ def puzzle_tile(mode, shape):
 
     def middle(x):
         cut, order = seeded(method.views, batch(x))
-        return cut[method.orders[order] == 4]
+        return cut[method.permutations[order] == 4]
 
     return middle(x), middle(other)
 
@@ -187,7 +187,7 @@ def pair_of_patches(mode, drop, shape):
     rows, columns = shape[1] // 3, shape[2] // 3
     other = 3 * images(shape, seed=1)
     for i, k in enumerate(place.tolist()):
-        for cell in (4, PLACES[k]):
+        for cell in (4, NEIGHBORS[k]):
             top, left = cell // 3 * rows, cell % 3 * columns
             inside = (i, slice(None), slice(top, top + rows), slice(left, left + columns))
             other[inside] = x[inside]
@@ -196,7 +196,7 @@ def pair_of_patches(mode, drop, shape):
 
 @case("masked_lm", [None])
 def hidden_words(mode, _):
-    method = MaskedLM(text(), share=0.4).train(mode)
+    method = MaskedLM(text(), mask_ratio=0.4).train(mode)
     x = tokens(6, 1, 3, 8) / 65_535
     seen, ids, chosen = seeded(method.views, batch(x))
     hidden = seen == MASK
@@ -213,14 +213,14 @@ def hidden_words(mode, _):
 def hidden_words_of_two(mode, _, cls=None):
     found = []
     for cls in (NextSentence, SentenceOrder):
-        method = cls(text(), share=0.4).train(mode)
+        method = cls(text(), mask_ratio=0.4).train(mode)
         first, second = tokens(6, 8), tokens(6, 8, seed=1)
-        verdict = method.verdict
-        seen, ids, chosen, begins = seeded(verdict.views, first, second, method.encoder)
+        head = method.head
+        seen, ids, chosen, begins = seeded(head.views, first, second, method.encoder)
         other = torch.where(seen == MASK, tokens(*ids.shape, seed=2), ids)
         assert (other != ids).any()
         found.append(
-            [verdict((seen, words, chosen, begins), method.encoder)[0] for words in (ids, other)]
+            [head((seen, words, chosen, begins), method.encoder)[0] for words in (ids, other)]
         )
     return (torch.cat(values) for values in zip(*found, strict=True))
 
@@ -231,7 +231,7 @@ def hidden_sentence(mode, direction):
     rows, at = tokens(5, 3, 8), torch.tensor([0, 1, 2, 1, 0])
     other = rows.clone()
     other[torch.arange(5), at] = tokens(5, 8, seed=1)
-    (a, key), (b, other_key) = method.pair(rows, at), method.pair(other, at)
+    (a, key), (b, other_key) = method.query_and_key(rows, at), method.query_and_key(other, at)
     assert not torch.equal(key, other_key)
     return a, b
 
@@ -243,7 +243,9 @@ def word_between(mode, network):
     ids = tokens(3, 8)
 
     def said(ids):
-        return method.says(torch.cat(method.encoder.left_and_right_states(ids), 2), method.encoder)
+        return method.lm_head(
+            torch.cat(method.encoder.left_and_right_states(ids), 2), method.encoder
+        )
 
     found = []
     for i in range(8):
@@ -260,18 +262,18 @@ def words_to_come(mode, network):
     other = torch.cat([ids[:, :5], tokens(3, 3, seed=1)], 1)
 
     def said(ids):  # of the first five, and of the sixth, which is another word now
-        return method.says(method.encoder.states(ids)[:, :6], method.encoder)
+        return method.lm_head(method.encoder.states(ids)[:, :6], method.encoder)
 
     return said(ids), said(other)
 
 
 @case("skip_thoughts", [None])
 def words_of_a_neighbor(mode, _):
-    method = SkipThoughts(text(), width=8).train(mode)
+    method = SkipThoughts(text(), decoder_width=8).train(mode)
     middle, near = tokens(3, 8), tokens(3, 8, seed=1)
     later = torch.cat([near[:, :5], tokens(3, 3, seed=2)], 1)
     z = method.encoder.features(middle)
-    return (method.after(z, words, method.encoder)[:, :5] for words in (near, later))
+    return (method.next_decoder(z, words, method.encoder)[:, :5] for words in (near, later))
 
 
 @case("autoregressive", ["rnn", "lstm", "transformer"], ["binary", "bytes", "real"])
@@ -282,7 +284,7 @@ def values_to_come(mode, network, values):
     method = Autoregressive(encoder, values=values, shape=(1, 4, 5)).train(mode)
     x = images((20,), 3).round() if values == "binary" else images((20,), 3)
     other = torch.cat([x[:, :12], 1 - x[:, 12:]], 1)
-    return (method.says(encoder.states(v, exclude_current=True))[:, :13] for v in (x, other))
+    return (method.output(encoder.states(v, exclude_current=True))[:, :13] for v in (x, other))
 
 
 @case("cpc", [(1, 32, 32), (3, 28, 28), (1, 21, 33)], [1, 4], [None, 7])
@@ -292,10 +294,10 @@ def patches_to_come(mode, shape, directions, patch):
     method = CPC(encoder, directions=directions, weak=Compose([])).train(mode)
     side, stride = encoder.patch_grid.side, encoder.patch_grid.stride
     x, found = images(shape, 2), []
-    for turn, context in zip(method.turns_of, method.contexts, strict=True):
+    for turn, context in zip(method.directions, method.contexts, strict=True):
         rows = encoder.patch_grid.shape[turn[0]]
-        for row in range(rows - method.skip - 1):
-            later = row + method.skip + 1  # the nearest row that is predicted from this one
+        for row in range(rows - method.skip_steps - 1):
+            later = row + method.skip_steps + 1  # the nearest row that is predicted from this one
             place = later if turn[1] > 0 else rows - 1 - later
             other = x.transpose(2, 3).clone() if turn[0] else x.clone()
             begin = place * stride if turn[1] > 0 else 0
@@ -304,7 +306,7 @@ def patches_to_come(mode, shape, directions, patch):
             other = other.transpose(2, 3) if turn[0] else other
             for values in (x, other):
                 _, c = encoder.latents_and_context(method.views(batch(values)))
-                found.append(context(turned(c, turn))[:, :, row].flatten())
+                found.append(context(oriented(c, turn))[:, :, row].flatten())
     return torch.cat(found[::2]), torch.cat(found[1::2])
 
 
@@ -318,9 +320,9 @@ def places_to_come(mode, shape):
         maps = itertools.accumulate(encoder.stages, lambda h, stage: stage(h), initial=x)
         return torch.cat([encoder.to_grid(h)[:, :, row].flatten() for h in [*maps][1:]])
 
-    for row in range(encoder.patch_grid.shape[0] - method.skip - 1):
+    for row in range(encoder.patch_grid.shape[0] - method.skip_steps - 1):
         other = x.clone()
-        other[:, :, (row + method.skip + 1) * encoder.patch_grid.stride :] += 1
+        other[:, :, (row + method.skip_steps + 1) * encoder.patch_grid.stride :] += 1
         found.append((seen(x, row), seen(other, row)))
     return (torch.cat(values) for values in zip(*found, strict=True))
 

@@ -165,7 +165,7 @@ def test_the_command_trains_and_embeds_on_two_processes(sprites, tmp_path):
     x, _ = sprites
     np.save(tmp_path / "x.npy", x[:256])
     train = ("train", "moco", "--data", "x.npy", "--devices", "2", "--accelerator", "cpu")
-    train += ("--batch-size", "32", "--queue", "64", "--precision", "fp32")
+    train += ("--batch-size", "32", "--queue-size", "64", "--precision", "fp32")
     done = unlabeled(*train, "--epochs", "1", "--out", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("what it is worth") == 1  # the second process says nothing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import numpy as np
 import torch
@@ -54,6 +55,13 @@ def standardize_tiles(t: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]
     """Standardize each tile to mean 0 and deviation 1, which hides differences in brightness."""
     dims = (-3, -2, -1)
     return (t - t.mean(dims, keepdim=True)) / (t.std(dims, keepdim=True) + 1e-3)
+
+
+def mosaic(t: Float[Tensor, "b tiles c s s"]) -> Float[Tensor, "b c h w"]:
+    """n² tiles of each row, laid out as an image of n × n tiles."""
+    n = math.isqrt(t.shape[1])
+    grid = t.unflatten(1, (n, n)).permute(0, 3, 1, 4, 2, 5)  # (B, C, n, s, n, s)
+    return grid.flatten(4, 5).flatten(2, 3)
 
 
 def drop_colors(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -30,6 +30,12 @@ def pack_tokens(ids: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
     return packed[:, :length]
 
 
+def random_start(ids: Int[Tensor, "b n"], fraction: float) -> Int[Tensor, "b m"]:
+    """Tokens from a random position within that fraction of the start, the same for all rows."""
+    first = int(torch.randint(int(fraction * ids.shape[1]) + 1, ()))
+    return ids[:, first:]
+
+
 def mask_tokens(
     ids: Int[Tensor, "b n"], vocabulary: int, share: float = 0.15
 ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:

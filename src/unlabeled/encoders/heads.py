@@ -38,38 +38,48 @@ def mlp(*dims: int, last_norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(*last))
 
 
-class PrototypeHead(nn.Module):
-    """DINO's head: an MLP, L2 normalization, and cosines with prototypes, (B, dim) -> (B, classes).
+def classify_views(encoder: nn.Module, classifier: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
+    """Logits (B, classes) of several views (B, C, H, W), which form one batch for BatchNorm."""
+    return classifier(encoder(torch.cat(views))).float().chunk(len(views))
 
-    The cosines are computed in float32.
+
+def encode_tiles(encoder: nn.Module, tiles: Tensor) -> Tensor:
+    """Features of all tiles of an image side by side: (B, n, C, s, s) -> (B, n · dim)."""
+    return encoder(tiles.flatten(0, 1)).view(len(tiles), -1)
+
+
+class PrototypeHead(nn.Module):
+    """DINO's head: an MLP, L2 normalization, and cosines with prototypes.
+
+    (B, dim) -> (B, prototypes). The cosines are computed in float32.
 
     Args:
         dim: width of the input.
-        hidden: width of the first two layers.
-        bottleneck: dimension of the normalized output and of the prototypes.
-        classes: number of prototypes.
+        hidden_dim: width of the first two layers.
+        bottleneck_dim: dimension of the normalized output and of the prototypes.
+        prototypes: number of prototypes.
 
     Source: Caron et al. 2021, appendix C.
     """
 
-    def __init__(self, dim: int, hidden: int, bottleneck: int, classes: int) -> None:
+    def __init__(self, dim: int, hidden_dim: int, bottleneck_dim: int, prototypes: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Linear(dim, hidden),
+            nn.Linear(dim, hidden_dim),
             nn.GELU(),
-            nn.Linear(hidden, hidden),
+            nn.Linear(hidden_dim, hidden_dim),
             nn.GELU(),
-            nn.Linear(hidden, bottleneck),
+            nn.Linear(hidden_dim, bottleneck_dim),
         )
-        self.last = nn.Parameter(torch.randn(classes, bottleneck) * 0.02)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck_dim) * 0.02)
         self.gradient_scale = 1.0  # of the prototypes; 0 freezes them
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim) -> (B, classes)."""
-        last = self.last.detach().lerp(self.last, self.gradient_scale)
+        """(B, dim) -> (B, prototypes)."""
+        prototypes = self.prototypes.detach().lerp(self.prototypes, self.gradient_scale)
         z = F.normalize(self.body(x).float(), dim=1)
         with torch.autocast(x.device.type, enabled=False):
-            return z @ F.normalize(last, dim=1).T
+            return z @ F.normalize(prototypes, dim=1).T
 
 
 def deconv(dim: int, shape: tuple[int, int, int], width: int = 16) -> nn.Sequential:
@@ -107,21 +117,21 @@ class CropTo(nn.Module):
         return x[..., : self.height, : self.width]
 
 
-class Critic(nn.Module):
-    """Discriminator with spectral normalization: images (B, *shape) -> scores (B, 1).
+class Discriminator(nn.Module):
+    """Convolutional discriminator with spectral normalization: images (B, *shape) -> scores (B, 1).
 
     A forward pass does not change the estimated norms; call `update` after each optimizer step.
 
     Args:
         shape: channels, height and width of the images.
         width: channels of the first layer; later layers have up to eight times as many.
-        code: dimension of a latent code that is scored together with each image; 0 for none.
+        latent_dim: dimension of a latent vector that is scored with each image; 0 for none.
 
     Source: Miyato, Kataoka, Koyama, Yoshida 2018, "Spectral Normalization for Generative
     Adversarial Networks".
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int = 32, code: int = 0) -> None:
+    def __init__(self, shape: tuple[int, int, int], width: int = 32, latent_dim: int = 0) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         c_in, (rows, columns), c_out = shape[0], shape[1:], width
@@ -129,16 +139,16 @@ class Critic(nn.Module):
             layers += [_spectral(nn.Conv2d(c_in, c_out, 4, 2, 1)), nn.LeakyReLU(0.1, inplace=True)]
             c_in, c_out, rows, columns = c_out, min(8 * width, 2 * c_out), rows // 2, columns // 2
         self.map = nn.Sequential(*layers)
-        hidden = 8 * width
-        joint = [_spectral(nn.Linear(c_in * rows * columns + code, hidden)), nn.LeakyReLU(0.1)]
-        flat = hidden if code else c_in * rows * columns
-        self.last = nn.Sequential(*joint * bool(code), _spectral(nn.Linear(flat, 1)))
+        hidden, flat = 8 * width, c_in * rows * columns
+        joint = [_spectral(nn.Linear(flat + latent_dim, hidden)), nn.LeakyReLU(0.1)]
+        last = _spectral(nn.Linear(hidden if latent_dim else flat, 1))
+        self.last = nn.Sequential(*joint * bool(latent_dim), last)
 
-    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W), and codes (B, code) if any -> (B, 1)."""
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W), and latent vectors (B, latent_dim) if any -> (B, 1)."""
         features = self.map(x).flatten(1)
-        if code is not None:
-            features = torch.cat([features, code.to(features.dtype)], 1)
+        if z is not None:
+            features = torch.cat([features, z.to(features.dtype)], 1)
         return self.last(features)
 
     def update(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -169,6 +169,24 @@ class PerPatch(nn.Module):
 def split_patches(x: Tensor, number: int) -> Tensor:
     """Patches side by side (B, C, p, P·p) as separate images (B·P, C, p, p)."""
     return x.unflatten(3, (number, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+
+
+def stage_layers(stage: nn.Module) -> tuple[int, nn.Module, nn.Conv2d]:
+    """Number of patches, the fixed layer before the convolution if any, and the convolution.
+
+    Raises:
+        UserError: the stage is not a convolution that ends in ReLU.
+    """
+    each: Any = stage[-1] if isinstance(stage, nn.Sequential) else stage
+    layers: list[Any] = [*each.network.children()] if isinstance(each, PerPatch) else []
+    fixed = layers and not list(layers[0].parameters())  # pooling, or normalization
+    pool = layers.pop(0) if fixed else nn.Identity()
+    if [type(layer) for layer in layers] != [nn.Conv2d, nn.ReLU]:
+        raise UserError(
+            "the local rule is for stages of convolution and ReLU only: use --encoder patches "
+            "without a norm, or --rule autograd"
+        )
+    return each.number, pool, layers[0]
 
 
 def join_patches(x: Tensor, number: int) -> Tensor:

@@ -223,15 +223,15 @@ class SentencePairHead(nn.Module):
     Args:
         encoder: whose states are classified.
         mlm_weight: weight of the masked language model's loss; 0 masks no words.
-        share: of the words that are masked.
+        mask_ratio: fraction of the tokens that are predicted.
     """
 
-    def __init__(self, encoder: TextEncoder, mlm_weight: float, share: float) -> None:
+    def __init__(self, encoder: TextEncoder, mlm_weight: float, mask_ratio: float) -> None:
         super().__init__()
         d = encoder.dim
         self.classifier = nn.Sequential(nn.Linear(4 * d, d), nn.GELU(), nn.Linear(d, 1))
         self.lm_head: Any = LanguageModelHead(d, encoder) if mlm_weight else None
-        self.mlm_weight, self.share = mlm_weight, share
+        self.mlm_weight, self.mask_ratio = mlm_weight, mask_ratio
 
     def views(self, first: Tensor, second: Tensor, encoder: TextEncoder) -> tuple[Tensor, ...]:
         """The joined texts masked, the joined texts, and where they are masked, (B, n) each; and
@@ -240,7 +240,7 @@ class SentencePairHead(nn.Module):
         ids, start = _join_pair(first, second)
         if not self.mlm_weight:
             return ids, ids, torch.zeros_like(ids, dtype=torch.bool), start
-        masked, is_masked = mask_tokens(ids, encoder.vocabulary, self.share)
+        masked, is_masked = mask_tokens(ids, encoder.vocabulary, self.mask_ratio)
         return masked, ids, is_masked, start
 
     def forward(self, views: Sequence[Tensor], encoder: TextEncoder) -> tuple[Tensor, Tensor]:

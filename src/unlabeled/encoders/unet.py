@@ -146,3 +146,27 @@ class _Attention(nn.Module):
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)[:, None].chunk(3, 3)
         attended = F.scaled_dot_product_attention(q, k, v)[:, 0]  # (B, positions, width)
         return x + self.out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+class CaptionEmbedding(nn.Module):
+    """Embeds captions of classes by a GRU over their words.
+
+    Args:
+        names: the captions of classes 0, 1, …; the class after the last has no words.
+        dim: width of the embedding.
+    """
+
+    def __init__(self, names: tuple[str, ...], dim: int) -> None:
+        super().__init__()
+        captions = [name.lower().replace(",", " ").split() for name in names]
+        words = sorted({word for caption in captions for word in caption})
+        longest = max((len(caption) for caption in captions), default=1)
+        rows = [[words.index(w) + 1 for w in c] + [0] * (longest - len(c)) for c in captions]
+        self.tokens: Tensor
+        self.register_buffer("tokens", torch.tensor([*rows, [0] * longest]), persistent=False)
+        self.embedding = nn.Embedding(len(words) + 1, dim // 2, padding_idx=0)
+        self.gru = nn.GRU(dim // 2, dim, batch_first=True)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Classes (B,) -> (B, dim)."""
+        return self.gru(self.embedding(self.tokens[labels]))[1][0]

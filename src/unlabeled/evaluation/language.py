@@ -42,7 +42,7 @@ def batches(
 
 @torch.no_grad()
 def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
-    """Of a method with a `surprise` of each token: exp of its mean over all words.
+    """Of a method with a `negative_log_likelihood` of each token: exp of its mean over all words.
 
     Ends of sentences are not asked for: where a long one was cut, only its place tells.
     """
@@ -51,7 +51,7 @@ def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
         for batch in batches(samples, most):
             ids = method.encoder.tokens(batch.x)
             known = ids >= FIRST_WORD
-            total += float(method.surprise(ids)[known].double().sum())
+            total += float(method.negative_log_likelihood(ids)[known].double().sum())
             asked += int(known.sum())
     return float(np.exp(total / asked))
 
@@ -111,7 +111,7 @@ def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
     with preserve_rng():
         for draw, answers in enumerate(right):
             for batch in (b for b in batches(samples, draw=draw) if len(b.x) > 1):
-                answers[batch.index.numpy()] = method.right(batch).numpy()
+                answers[batch.index.numpy()] = method.correct(batch).numpy()
     return right.mean(0)
 
 
@@ -130,7 +130,7 @@ def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, 
         for batch in batches(samples, most):
             ids, here, place = method.views(batch)
             scores = method.scores(ids, here)
-            whole = method.asked(ids, here).all(1)
+            whole = method.present(ids, here).all(1)
             parts = place.shape[1]
             for one, true in zip(scores[whole].numpy(), place[whole].numpy(), strict=True):
                 taus.append(kendalltau(-one, true)[0])
@@ -168,17 +168,16 @@ def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, 
             middle, _, after = method.views(batch)
             z = method.encoder.features(middle)
             known = after != PAD
+            decode = method.next_decoder
+            nll = [decode(z, after.roll(-i, 0), method.encoder) for i in range(candidates)]
+            words_of = [known.roll(-i, 0) for i in range(candidates)]
             table = torch.stack(
-                [
-                    (method.after(z, after.roll(-i, 0), method.encoder) * known.roll(-i, 0)).sum(1)
-                    for i in range(candidates)
-                ],
-                1,
+                [(n * w).sum(1) for n, w in zip(nll, words_of, strict=True)], 1
             )  # (n, candidates): of the sentence that follows i texts later
             of = torch.stack([table[:, 0], table[:, 1].roll(1)])  # the same sentences, both ways
             told, misled = told + float(of[0].sum()), misled + float(of[1].sum())
             common = z.mean(0).expand_as(z)
-            untold += float((method.after(common, after, method.encoder) * known).sum())
+            untold += float((method.next_decoder(common, after, method.encoder) * known).sum())
             words += int(known.sum())
             many = torch.stack([known.sum(1).roll(-i) for i in range(candidates)], 1)
             mean = table / many.clamp(min=1)  # so that short ones have no advantage
@@ -214,7 +213,7 @@ def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> di
         for batch in batches(samples, 20 * candidates, candidates):
             if len(batch.x) == candidates:
                 rows, at = method.views(batch)
-                foretold, true = method.pair(rows, at)
+                foretold, true = method.query_and_key(rows, at)
                 own = torch.arange(len(true))
                 same = row_ids(rows[own, at])
                 again = (same[:, None] == same) & (own[:, None] != own)

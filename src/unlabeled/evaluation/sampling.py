@@ -62,7 +62,7 @@ def asked_for(run: Run, method: Any, words: list[str]) -> list[int]:
         UserError: the run cannot be asked, or knows nothing of that name.
     """
     told = run.config.get("method_args", {})
-    if "asked" not in inspect.signature(method.sample).parameters:
+    if "labels" not in inspect.signature(method.sample).parameters:
         raise UserError(f"{run.config['method']} cannot be asked for anything; leave --ask away")
     if told.get("condition", "none") == "none":
         raise UserError(
@@ -96,7 +96,7 @@ def draw(method: Any, number: int, seed: int = 0, **options: Tensor) -> np.ndarr
         method: with `sample`.
         number: how many.
         seed: of what is random in them.
-        options: a row for each sample, such as `asked`.
+        options: a row for each sample, such as `labels`.
     """
     parts = []
     with preserve_rng(seed):
@@ -164,7 +164,7 @@ def sample(
     options = {}
     if classes:
         told = torch.tensor(classes).repeat_interleave(number)
-        options["asked"] = told.to(next(method.parameters()).device)
+        options["labels"] = told.to(next(method.parameters()).device)
     x = draw(method, number * max(1, len(classes)), seed, **options)
     out.mkdir(parents=True, exist_ok=True)
     labels = np.repeat(words, number) if words else np.full(len(x), "")

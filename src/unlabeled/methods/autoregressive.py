@@ -1,7 +1,8 @@
-"""Autoregression: say the next value from all before it.
+"""Autoregressive model: predict each value from all before it (van den Oord et al. 2016).
 
-Elman 1990 for recurrent nets, Graves 2013 for LSTM, Radford et al. 2018 for transformers; pixels as
-van den Oord, Kalchbrenner, Kavukcuoglu 2016 read them.
+Elman 1990 for recurrent networks, Graves 2013 for LSTMs, Radford et al. 2018 for transformers; the
+order of pixels is that of van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural
+Networks".
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from unlabeled.modality import Images
 
 
 class Autoregressive(Method):
-    """p(x) = Π p(x_i | x_1 … x_{i−1}); a reader gives the state, one layer what comes next.
+    """p(x) = Π p(x_i | x_1 … x_{i−1}), by a causal sequence encoder and one linear layer.
 
     Args:
-        values: "binary" pixels are drawn black or white by their brightness; "bytes" are 256 signs,
-            such as characters; "real" numbers get a mean and a deviation, of the step from the
-            last one.
-        shape: channels, height and width of the images; the data set's own unless given.
+        values: "binary" samples pixels black or white by their brightness; "bytes" are 256
+            categories, such as characters; "real" numbers have a normal distribution around the
+            previous value plus a predicted step.
+        shape: channels, height and width of the images; the data set's unless given.
     """
 
     default_encoder: ClassVar = {Images: "lstm"}
@@ -50,7 +51,8 @@ class Autoregressive(Method):
             raise UserError(
                 f"this encoder reads {encoder.values}, not {values}; give both the same"
             )
-        self.says = nn.Linear(encoder.dim, {"binary": 1, "bytes": 256, "real": 2}[values])
+        outputs = {"binary": 1, "bytes": 256, "real": 2}[values]
+        self.output: Any = nn.Linear(encoder.dim, outputs)
         self.values, self.shape = values, shape
 
     def views(self, batch: Batch) -> Tensor:
@@ -59,81 +61,80 @@ class Autoregressive(Method):
         return torch.bernoulli(x.clamp(0, 1)) if self.values == "binary" else x
 
     def loss(self, views: Tensor) -> Tensor:
-        """Mean surprise of a value, in nats."""
-        return self.surprise(views).mean()
+        """Mean negative log-likelihood of a value, in nats."""
+        return self.negative_log_likelihood(views).mean()
 
-    def surprise(self, x: Tensor) -> Tensor:
+    def negative_log_likelihood(self, x: Tensor) -> Tensor:
         """−log p of each value given those before, nats: (B, L) -> (B, L)."""
-        encoder: Any = self.encoder
-        said = self.says(encoder.states(x, exclude_current=True)).float()  # (B, L, k)
+        output = self.output(self.encoder.states(x, exclude_current=True)).float()  # (B, L, k)
         if self.values == "binary":
-            return F.binary_cross_entropy_with_logits(said[:, :, 0], x, reduction="none")
+            return F.binary_cross_entropy_with_logits(output[:, :, 0], x, reduction="none")
         if self.values == "bytes":
-            return F.cross_entropy(said.transpose(1, 2), (255 * x).round().long(), reduction="none")
-        mean, deviation = self.told(said, x)
-        return ((x - mean) / deviation) ** 2 / 2 + deviation.log() + math.log(2 * math.pi) / 2
+            target = (255 * x).round().long()
+            return F.cross_entropy(output.transpose(1, 2), target, reduction="none")
+        mean, std = self.normal(output, x)
+        return ((x - mean) / std) ** 2 / 2 + std.log() + math.log(2 * math.pi) / 2
 
-    def told(self, said: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and deviations of real values (B, L): a step from the last value each."""
-        before = torch.cat([torch.full_like(x[:, :1], 0.5), x[:, :-1]], 1)
-        step, spread = said.unbind(2)
-        return before + step, F.softplus(spread) + 1e-3
+    def normal(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations (B, L) of real values x (B, L)."""
+        previous = torch.cat([torch.full_like(x[:, :1], 0.5), x[:, :-1]], 1)
+        step, log_scale = output.unbind(2)
+        return previous + step, F.softplus(log_scale) + 1e-3
 
     def predict(self, x: Tensor) -> Tensor:
-        """What real values are expected, each from those before: (B, L) -> (B, L)."""
-        encoder: Any = self.encoder
-        return self.told(self.says(encoder.states(x, exclude_current=True)).float(), x)[0]
+        """Expected real values, each given those before: (B, L) -> (B, L)."""
+        return self.normal(self.output(self.encoder.states(x, exclude_current=True)).float(), x)[0]
 
     @torch.no_grad()
-    def sample(self, number: int, given: Tensor | None = None, length: int | None = None) -> Tensor:
+    def sample(
+        self, number: int, prefix: Tensor | None = None, length: int | None = None
+    ) -> Tensor:
         """New images (number, C, H, W), value by value.
 
         Args:
-            number: how many.
-            given: first values (number, k), to be gone on from.
-            length: values in all; an image's unless given, then the result is (number, length).
+            number: of images.
+            prefix: first values (number, k), to be continued.
+            length: number of values with the prefix; an image's unless given, else the result is
+                (number, length).
         """
-        encoder: Any = self.encoder
-        whole = math.prod(self.shape) if length is None else length
+        total = math.prod(self.shape) if length is None else length
         device = next(self.parameters()).device
-        x = torch.empty(number, 0, device=device) if given is None else given
-        state, memory = encoder.forward_cached(x)
-        while x.shape[1] < whole:
-            x = torch.cat([x, self.draw(self.says(state).float(), x)], 1)
-            if isinstance(memory, list) and memory[0].shape[3] >= encoder.length:
-                state, memory = encoder.forward_cached(
-                    x[:, -encoder.length // 2 :]
-                )  # its places are full
+        x = torch.empty(number, 0, device=device) if prefix is None else prefix
+        state, cache = self.encoder.forward_cached(x)
+        while x.shape[1] < total:
+            x = torch.cat([x, self.sample_next(self.output(state).float(), x)], 1)
+            if isinstance(cache, list) and cache[0].shape[3] >= self.encoder.length:
+                # A transformer's positions are used up: restart from the last half.
+                state, cache = self.encoder.forward_cached(x[:, -self.encoder.length // 2 :])
             else:
-                state, memory = encoder.forward_cached(x[:, -1:], memory)
+                state, cache = self.encoder.forward_cached(x[:, -1:], cache)
         return x if length is not None else x.view(number, *self.shape)
 
-    def draw(self, said: Tensor, x: Tensor) -> Tensor:
-        """One more value (B, 1), from what is said of it (B, k) and those before (B, L)."""
+    def sample_next(self, output: Tensor, x: Tensor) -> Tensor:
+        """The next value (B, 1), from the output for it (B, k) and the values before (B, L)."""
         if self.values == "binary":
-            return torch.bernoulli(said.sigmoid())
+            return torch.bernoulli(output.sigmoid())
         if self.values == "bytes":
-            return torch.multinomial(said.softmax(1), 1) / 255
-        last = x[:, -1:] if x.shape[1] else torch.full_like(said[:, :1], 0.5)
-        spread = F.softplus(said[:, 1:]) + 1e-3
-        return last + said[:, :1] + spread * torch.randn_like(last)
+            return torch.multinomial(output.softmax(1), 1) / 255
+        previous = x[:, -1:] if x.shape[1] else torch.full_like(output[:, :1], 0.5)
+        std = F.softplus(output[:, 1:]) + 1e-3
+        return previous + output[:, :1] + std * torch.randn_like(previous)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """LazyImages; their upper half gone on from; new ones. Nothing of texts and series."""
+        """Images beside completions of their upper halves, and samples; nothing of sequences."""
         if min(self.shape[1:]) < 4:
             return {}
         half = self.views(Batch(x, torch.arange(len(x))))[:, : math.prod(self.shape) // 2]
-        gone_on = self.sample(len(x), half)
         return {
-            "image, and its first half gone on from": torch.stack([x, gone_on], 1),
+            "image, and its first half completed": torch.stack([x, self.sample(len(x), half)], 1),
             "samples": self.sample(len(x))[:, None],
         }
 
     def animate(self, x: Tensor) -> dict[str, Tensor]:
-        """New images as they are written, row by row. Nothing of texts and series."""
+        """Samples as they are generated row by row; nothing of sequences."""
         if min(self.shape[1:]) < 4 or self.shape[0] != 1:
             return {}
-        drawn = self.sample(min(6, len(x)))
+        samples = self.sample(min(6, len(x)))
         row = torch.arange(self.shape[1], device=x.device)[:, None]
-        written = [torch.where(row < t, drawn, 0.5) for t in range(0, self.shape[1] + 1, 2)]
-        return {"written row by row": torch.stack([*written, drawn], 1)}
+        frames = [torch.where(row < t, samples, 0.5) for t in range(0, self.shape[1] + 1, 2)]
+        return {"samples, row by row": torch.stack([*frames, samples], 1)}

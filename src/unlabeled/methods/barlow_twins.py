@@ -1,4 +1,4 @@
-"""Barlow twins: the same dimension of two views agrees, different ones have nothing in common.
+"""Barlow Twins: self-supervised learning via redundancy reduction (Zbontar et al. 2021).
 
 Zbontar, Jing, Misra, LeCun, Deny 2021, "Barlow Twins: Self-Supervised Learning via Redundancy
 Reduction", algorithm 1.
@@ -18,19 +18,22 @@ from unlabeled.parallel import gather
 
 
 class BarlowTwins(Method):
-    """Two views, whose correlation over the batch should be the identity matrix.
+    """Two views of each image go through the encoder and a projector.
+
+    The cross-correlation matrix of both views' embeddings over the batch is pushed towards the
+    identity: its diagonal makes them invariant, its other entries reduce redundancy.
 
     Args:
         dim: width of the projector's three layers; 8192 in the paper.
-        redundancy: λ, weight of the entries off the diagonal.
-        scale: of the whole loss, which grows with `dim`; 0.024 in the authors' code with LARS.
-        augment: the views; the data set's own unless given.
+        redundancy: λ, weight of the off-diagonal entries; the paper's 5e-3.
+        scale: factor of the whole loss, which grows with `dim`; 0.024 in the authors' code.
+        augment: random augmentation of each view; the data set's unless given.
     """
 
     by_stage = True
-    # The paper's is LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch 2048.
+    # The paper uses LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch size 2048.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    # Correlations are estimated from 64 images: with more dimensions their noise is all there is.
+    # Correlations are estimated from 64 images; with more dimensions they are mostly noise.
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "dim": 128}}
 
     def __init__(
@@ -43,7 +46,7 @@ class BarlowTwins(Method):
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
-        self.head = mlp(self.encoder.dim, dim, dim, dim)
+        self.projector = mlp(self.encoder.dim, dim, dim, dim)
         self.redundancy, self.scale = redundancy, scale
         self.augment = augment or SimCLRAugment()
 
@@ -53,9 +56,9 @@ class BarlowTwins(Method):
 
     def project(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, dim)."""
-        return self.head(self.encoder(x))
+        return self.projector(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Distance of the correlation matrix of the batch of all processes from the identity."""
-        a, b = (gather(self.project(x)) for x in views)  # (B, dim) each
-        return self.scale * barlow_twins(a, b, self.redundancy)
+        """Distance of the cross-correlation matrix over all processes' batch from the identity."""
+        z_a, z_b = (gather(self.project(x)) for x in views)  # (B, dim) each
+        return self.scale * barlow_twins(z_a, z_b, self.redundancy)

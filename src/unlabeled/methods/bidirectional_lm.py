@@ -1,8 +1,8 @@
-"""Surrounded word: say each word from all before it and all after it.
+"""Bidirectional language model: predict each token from all others (Peters et al. 2018).
 
-Peters et al. 2018, "Deep contextualized word representations" (ELMo), has one network read from
-each side and asks each for the word; here both are asked together, so that the word is told by its
-surroundings, as in Melamud, Goldberger, Dagan 2016 (context2vec).
+Peters et al. 2018, "Deep contextualized word representations" (ELMo), predicts a token from each
+direction; here both directions predict it together, as in Melamud, Goldberger, Dagan 2016,
+"context2vec: Learning Generic Context Embedding with Bidirectional LSTM".
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from unlabeled.augmentations.tokens import random_start
 from unlabeled.augmentations.vocabulary import PAD
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import LanguageModelHead, require_text_encoder
@@ -20,32 +21,31 @@ from unlabeled.parallel import mean_of
 
 
 class BidirectionalLM(Method):
-    """p(w_i | all other words), by two networks that read towards the word from either side.
+    """p(w_i | all other words), by a forward and a backward network and one head on both states.
 
     Args:
-        cut: texts begin at a random place in training, at most this share from their start.
+        random_start: largest fraction of a text that is skipped at its start in training.
     """
 
     modality: ClassVar = (Text,)
     encoder_args: ClassVar = {"direction": "forward_backward"}
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
-    def __init__(self, encoder: nn.Module, *, cut: float = 0.25) -> None:
+    def __init__(self, encoder: nn.Module, *, random_start: float = 0.25) -> None:
         super().__init__(encoder)
-        known = require_text_encoder(encoder, "bidirectional_lm", ("forward_backward",))
-        self.says, self.cut = LanguageModelHead(known.dim, known), cut
+        require_text_encoder(encoder, "bidirectional_lm", ("forward_backward",))
+        self.lm_head = LanguageModelHead(self.encoder.dim, self.encoder)
+        self.random_start = random_start
 
     def views(self, batch: Batch) -> Tensor:
         """Tokens (B, n)."""
-        ids = self.encoder.tokens(batch.x)
-        first = int(torch.randint(int(self.cut * ids.shape[1]) + 1, ()))
-        return ids[:, first:]
+        return random_start(self.encoder.tokens(batch.x), self.random_start)
 
     def loss(self, views: Tensor) -> Tensor:
-        """Mean surprise of a word, in nats."""
-        return mean_of(self.surprise(views), views != PAD)
+        """Mean negative log-likelihood of a token, in nats."""
+        return mean_of(self.negative_log_likelihood(views), views != PAD)
 
-    def surprise(self, ids: Tensor) -> Tensor:
+    def negative_log_likelihood(self, ids: Tensor) -> Tensor:
         """−log p of each token given all others, nats: (B, n) -> (B, n)."""
         states = torch.cat(self.encoder.left_and_right_states(ids), 2)
-        return self.says.negative_log_likelihood(states, ids, self.encoder)
+        return self.lm_head.negative_log_likelihood(states, ids, self.encoder)

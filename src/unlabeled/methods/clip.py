@@ -1,7 +1,7 @@
-"""CLIP: which of some partners belongs to an image, and which image to a partner?
+"""CLIP: transferable visual models from natural language supervision (Radford et al. 2021).
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision",
-figure 3. A partner is a caption, or anything else that comes with the image, such as a sound.
+figure 3. The partner of an image is a caption, or anything else that comes with it, such as audio.
 """
 
 from __future__ import annotations
@@ -22,38 +22,42 @@ from unlabeled.modality import Pairs
 from unlabeled.objectives import clip
 from unlabeled.parallel import gather, row_ids
 
-COLDEST = math.log(100.0)
-"""Of the logarithm of 1/τ, above which the paper does not let it rise (section 2.5)."""
+MAX_LOGIT_SCALE = math.log(100.0)
+"""Largest log 1/τ (the paper's section 2.5)."""
 
 
 class Clip(Method):
-    """An encoder for each sense, a linear map from each into one space, cosines over a temperature.
+    """An image encoder and a partner encoder with linear projections into one space.
 
-    Images whose drawn captions are equal, token by token, are no negatives of each other, nor are
-    the captions of equal images; each counts as right. open_clip takes them for negatives.
+    Embeddings are compared by cosine similarity over a learned temperature. Images whose sampled
+    captions are equal token by token are not negatives of each other, nor are captions of equal
+    images; each counts as a positive. open_clip treats them as negatives.
 
     Args:
-        partner: encoder of the partners; text_transformer for captions, small for sounds.
-        layers: of a transformer that reads captions.
-        dim: of the space that both are mapped into.
-        temperature: τ at the start; it is learned.
-        augment: the views of the images; the data set's own unless given.
-        partner_shape: of an image's partners, how many to draw from and each one's tokens, or rows
-            and columns; the data set's own unless given.
-        vocabulary: number of tokens; the data set's own unless given.
+        partner_encoder: text_transformer for captions, small for audio.
+        text_layers: layers of a transformer for captions.
+        dim: width of the shared embedding space; 512 and more in the paper.
+        temperature: initial τ; the paper's 0.07.
+        augment: random augmentation of the images; the data set's unless given.
+        partner_shape: of an image's partners, how many there are to sample from and each one's
+            tokens, or rows and columns; the data set's unless given.
+        vocabulary: number of tokens; the data set's unless given.
     """
 
     modality: ClassVar = (Pairs,)
-    # The paper: batch 32,768, 32 epochs of 400 million pairs; this is for some thousand on a core.
+    # The paper: batch size 32,768, 32 epochs of 400 million pairs; this is for some thousand pairs
+    # on a core.
     recipe = Recipe(epochs=60, batch_size=128, lr=1e-3, weight_decay=0.1, grad_clip_norm=1.0)
-    recipes: ClassVar = {"audiovisual_digits": {"partner": "small", "epochs": 30, "dim": 32}}
+    recipes: ClassVar = {
+        "audiovisual_digits": {"partner_encoder": "small", "epochs": 30, "dim": 32}
+    }
 
     def __init__(
         self,
         encoder: nn.Module,
         *,
-        partner: str = "text_transformer",
-        layers: int = 2,
+        partner_encoder: str = "text_transformer",
+        text_layers: int = 2,
         dim: int = 128,
         temperature: float = 0.07,
         augment: Augmentation | None = None,
@@ -61,47 +65,45 @@ class Clip(Method):
         vocabulary: int = 4096,
     ) -> None:
         super().__init__(encoder)
-        self.written = len(partner_shape) == 2
-        size = (1, partner_shape[1]) if self.written else partner_shape[1:]
-        told = {"vocabulary": vocabulary, "layers": layers}
-        options = told if self.written else {}
-        self.partner: Any = build(partner, 1, size, **options)  # type: ignore[arg-type]
-        partner_dim: Any = self.partner.dim
-        self.see = nn.Linear(self.encoder.dim, dim, bias=False)
-        self.hear = nn.Linear(partner_dim, dim, bias=False)
-        self.scale = nn.Parameter(torch.tensor(-math.log(temperature)))  # log 1/τ
+        is_text = len(partner_shape) == 2
+        size: Any = (1, partner_shape[1]) if is_text else partner_shape[1:]
+        options: Any = {"vocabulary": vocabulary, "layers": text_layers} if is_text else {}
+        self.partner_encoder: Any = build(partner_encoder, 1, size, **options)
+        partner_dim: Any = self.partner_encoder.dim
+        self.image_projection = nn.Linear(self.encoder.dim, dim, bias=False)
+        self.partner_projection = nn.Linear(partner_dim, dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))  # log 1/τ
         self.augment = augment or RandomAffine()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """A view of each image (B, C, H, W), one of its partners, drawn, (B, …), and which image it
-        is (B,): equal ones have the same number.
+        """A view of each image (B, C, H, W), one of its partners (B, …), and a number for each
+        image (B,), which is the same for equal ones.
         """
         if batch.partners is None:
             raise ValueError("images came without partners")
-        drawn = torch.randint(
-            batch.partners.shape[1], (len(batch.partners),), device=batch.partners.device
-        )
-        rows = torch.arange(len(drawn), device=drawn.device)
-        return self.augment(batch.x), batch.partners[rows, drawn], row_ids(batch.x)
+        partners = batch.partners  # (B, K, …)
+        which = torch.randint(partners.shape[1], (len(partners),), device=partners.device)
+        rows = torch.arange(len(which), device=which.device)
+        return self.augment(batch.x), partners[rows, which], row_ids(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """LazyImages (B, C, H, W) -> unit vectors (B, dim)."""
-        return F.normalize(self.see(self.encoder(x)).float(), dim=1)
+        """Images (B, C, H, W) -> unit vectors (B, dim)."""
+        return F.normalize(self.image_projection(self.encoder(x)).float(), dim=1)
 
     def project_partner(self, y: Tensor) -> Tensor:
-        """Tokens (B, n), or sounds (B, rows, columns) of bytes, -> unit vectors (B, dim)."""
-        if isinstance(self.partner, TextEncoder):
-            z = self.partner.features(pack_tokens(y.long()))
+        """Tokens (B, n), or audio (B, rows, columns) of bytes, -> unit vectors (B, dim)."""
+        if isinstance(self.partner_encoder, TextEncoder):
+            z = self.partner_encoder.features(pack_tokens(y.long()))
         else:
-            z = self.partner(y[:, None].float() / 255)
-        return F.normalize(self.hear(z).float(), dim=1)
+            z = self.partner_encoder(y[:, None].float() / 255)
+        return F.normalize(self.partner_projection(z).float(), dim=1)
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Cross-entropy both ways over the batch of all processes."""
+        """Symmetric cross-entropy over all processes' batch."""
         x, y, image = views
-        seen, told = gather(self.project(x)), gather(self.project_partner(y))
-        return clip(seen, told, self.scale.exp(), gather(image), gather(row_ids(y)))
+        a, b = gather(self.project(x)), gather(self.project_partner(y))
+        return clip(a, b, self.logit_scale.exp(), gather(image), gather(row_ids(y)))
 
     def update(self) -> None:
-        """The temperature stays above 0.01."""
-        self.scale.clamp_(max=COLDEST)
+        """Limit the logit scale, so that τ stays at least 0.01."""
+        self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)

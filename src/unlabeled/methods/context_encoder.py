@@ -1,4 +1,4 @@
-"""Context encoder: paint what is missing so that a critic cannot tell.
+"""Context encoder: feature learning by inpainting (Pathak et al. 2016).
 
 Pathak, Krähenbühl, Donahue, Darrell, Efros 2016, "Context Encoders: Feature Learning by
 Inpainting", eq. 1–3.
@@ -13,31 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.encoders.heads import Critic, deconv
+from unlabeled.encoders.heads import Discriminator, deconv
 from unlabeled.parallel import sum_over
 
 
 class ContextEncoder(Method):
-    """L = λ_rec · L_rec + λ_adv · L_adv; two optimized modules, a painter and a critic, take turns.
+    """L = λ_rec · L_rec + λ_adv · L_adv: a generator inpaints, a discriminator sees its results.
 
-    The hole is filled with the mean of each image's visible pixels, so that the painter sees
-    nothing of its content; the paper fills it with the mean of the data set. L_rec is the squared
-    error within the hole. The critic sees whole images, real ones and ones with the hole filled,
-    where the paper's sees the hole's content alone; it has the hinge loss and spectral norms, which
-    do not need the paper's care for balance; it weighs 0.02 for the paper's 0.001, at which
-    fillings stay as blurred as without it. The whole hole counts alike; the paper lets a rim of 7
-    pixels overlap with what is seen, and count ten times.
+    L_rec is the squared error within the masked region. Beside the paper:
+
+    - the region is filled with the mean of the image's visible pixels, where the paper takes the
+      data set's mean, so that the encoder sees nothing of its content;
+    - the discriminator sees complete images, where the paper's sees the region alone; it has the
+      hinge loss and spectral normalization, which need no balancing;
+    - λ_adv is 0.02 instead of 0.001, which leaves results as blurred as without a discriminator;
+    - all of the region counts alike; in the paper a border of 7 pixels overlaps with the context
+      and counts ten times.
 
     Args:
-        hole: "center" is a quarter of the area; "blocks" are random squares of as much in all;
-            "top" is the upper half, to be told from the lower.
-        reconstruction: λ_rec.
-        adversary: λ_adv; 0 leaves the critic out of the painter's loss.
-        width: of the painter's last layer and of the critic's first.
-        shape: channels, height and width of the images; the data set's own unless given.
+        mask: "center" is a quarter of the area; "blocks" are random squares of as much in all;
+            "top" is the upper half.
+        reconstruction_weight: λ_rec; the paper's 0.999.
+        adversarial_weight: λ_adv; 0 omits the discriminator from the generator's loss.
+        width: channels of the generator's last layer and the discriminator's first.
+        shape: channels, height and width of the images; the data set's unless given.
     """
 
-    optimized_modules = ("painter", "critic")
+    optimized_modules = ("generator", "discriminator")
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
     recipes: ClassVar = {
         name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")
@@ -47,72 +49,74 @@ class ContextEncoder(Method):
         self,
         encoder: nn.Module,
         *,
-        hole: Literal["center", "blocks", "top"] = "blocks",
-        reconstruction: float = 0.999,
-        adversary: float = 0.02,
+        mask: Literal["center", "blocks", "top"] = "blocks",
+        reconstruction_weight: float = 0.999,
+        adversarial_weight: float = 0.02,
         width: int = 16,
         shape: tuple[int, int, int] = (3, 32, 32),
     ) -> None:
         super().__init__(encoder)
-        self.painter: Any = nn.Sequential(self.encoder, deconv(self.encoder.dim, shape, width))
-        self.critic = Critic(shape, width)
-        self.hole, self.weights = hole, (reconstruction, adversary)
+        self.generator: Any = nn.Sequential(self.encoder, deconv(self.encoder.dim, shape, width))
+        self.discriminator = Discriminator(shape, width)
+        self.mask = mask
+        self.reconstruction_weight = reconstruction_weight
+        self.adversarial_weight = adversarial_weight
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """LazyImages (B, C, H, W), and where they are missing (B, 1, H, W)."""
-        return batch.x, holes(batch.x, self.hole)
+        """Images (B, C, H, W), and where they are masked (B, 1, H, W)."""
+        return batch.x, region_mask(batch.x, self.mask)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """The painter's: error within the hole, and what the critic makes of it."""
-        x, missing = views
-        drawn = self.drawn(x, missing)
-        wrong = sum_over(((drawn - x).pow(2) * missing).sum())
-        error = wrong / (sum_over(missing.sum()) * x.shape[1])  # holes differ between processes
-        reconstruction, adversary = self.weights
-        if not adversary:
-            return reconstruction * error
-        fooled = -self.critic(torch.where(missing, drawn, x)).float().mean()
-        return reconstruction * error + adversary * fooled
+        """The generator's: reconstruction error within the mask and adversarial loss."""
+        x, mask = views
+        inpainted = self.inpaint(x, mask)
+        error = sum_over(((inpainted - x).pow(2) * mask).sum())
+        error = error / (sum_over(mask.sum()) * x.shape[1])  # masks differ between processes
+        if not self.adversarial_weight:
+            return self.reconstruction_weight * error
+        adversarial = -self.discriminator(torch.where(mask, inpainted, x)).float().mean()
+        return self.reconstruction_weight * error + self.adversarial_weight * adversarial
 
     def optimizer_steps(self, views: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """The painter, then the critic on what the painter then paints."""
-        yield "painter", self.loss(views)
-        x, missing = views
+        """The generator, then the discriminator on results of the updated generator."""
+        yield "generator", self.loss(views)
+        x, mask = views
         with torch.no_grad():
-            filled = torch.where(missing, self.drawn(x, missing), x)
-        real, false = self.critic(torch.cat([x, filled])).float().chunk(2)
-        yield "critic", (1 - real).relu().mean() + (1 + false).relu().mean()
+            fake = torch.where(mask, self.inpaint(x, mask), x)
+        real_score, fake_score = self.discriminator(torch.cat([x, fake])).float().chunk(2)
+        yield "discriminator", (1 - real_score).relu().mean() + (1 + fake_score).relu().mean()
 
     def update(self) -> None:
-        """The critic's spectral norms follow its weights."""
-        self.critic.update()
+        """Update the discriminator's spectral norms."""
+        self.discriminator.update()
 
-    def drawn(self, x: Tensor, missing: Tensor) -> Tensor:
-        """Whole images from what is visible of them (B, C, H, W), in [0, 1]."""
-        return self.painter(covered(x, missing)).float().sigmoid()
+    def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Complete images from their visible pixels (B, C, H, W), in [0, 1]."""
+        return self.generator(masked(x, mask)).float().sigmoid()
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """LazyImages, with their hole, and filled."""
-        missing = holes(x, self.hole)
-        filled = torch.where(missing, self.drawn(x, missing), x)
-        return {"image, hole, filling": torch.stack([x, x.masked_fill(missing, 0.5), filled], 1)}
+        """Images, masked and inpainted."""
+        mask = region_mask(x, self.mask)
+        inpainted = torch.where(mask, self.inpaint(x, mask), x)
+        images = [x, x.masked_fill(mask, 0.5), inpainted]
+        return {"image, masked, inpainted": torch.stack(images, 1)}
 
 
-def covered(x: Tensor, missing: Tensor) -> Tensor:
-    """Images (B, C, H, W) with each channel's visible mean wherever `missing` (B, 1, H, W)."""
-    visible = (~missing).sum((2, 3), keepdim=True).clamp(min=1)
-    mean = x.masked_fill(missing, 0).sum((2, 3), keepdim=True) / visible
-    return torch.where(missing, mean, x)
+def masked(x: Tensor, mask: Tensor) -> Tensor:
+    """Images (B, C, H, W) with each channel's visible mean where `mask` (B, 1, H, W) is true."""
+    visible = (~mask).sum((2, 3), keepdim=True).clamp(min=1)
+    mean = x.masked_fill(mask, 0).sum((2, 3), keepdim=True) / visible
+    return torch.where(mask, mean, x)
 
 
-def holes(x: Tensor, kind: str) -> Tensor:
-    """Where images (B, C, H, W) are missing: (B, 1, H, W), bool."""
+def region_mask(x: Tensor, kind: str) -> Tensor:
+    """Where images (B, C, H, W) are masked: (B, 1, H, W), bool."""
     n, _, h, w = x.shape
-    missing = torch.zeros(n, 1, h, w, dtype=torch.bool, device=x.device)
+    mask = torch.zeros(n, 1, h, w, dtype=torch.bool, device=x.device)
     if kind == "center":
-        missing[:, :, h // 4 : h - h // 4, w // 4 : w - w // 4] = True
+        mask[:, :, h // 4 : h - h // 4, w // 4 : w - w // 4] = True
     elif kind == "top":
-        missing[:, :, : h // 2] = True
+        mask[:, :, : h // 2] = True
     else:
         across = (torch.arange(w, device=x.device) + 0.5) / w
         down = (torch.arange(h, device=x.device) + 0.5) / h
@@ -120,5 +124,5 @@ def holes(x: Tensor, kind: str) -> Tensor:
             center = torch.rand(n, 2, device=x.device) * 0.75 + 0.125
             in_x = (across - center[:, :1]).abs() < 0.125
             in_y = (down - center[:, 1:]).abs() < 0.125
-            missing |= (in_y[:, :, None] & in_x[:, None, :])[:, None]
-    return missing
+            mask |= (in_y[:, :, None] & in_x[:, None, :])[:, None]
+    return mask

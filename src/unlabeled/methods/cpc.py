@@ -1,4 +1,4 @@
-"""Contrastive predictive coding: tell what comes from what cannot come.
+"""CPC: representation learning with contrastive predictive coding (van den Oord et al. 2018).
 
 Van den Oord, Li, Vinyals 2018, "Representation Learning with Contrastive Predictive Coding"; for
 patches also Hénaff et al. 2020, "Data-Efficient Image Recognition with CPC" (v2).
@@ -15,46 +15,53 @@ from unlabeled.augmentations import Augmentation
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
-from unlabeled.objectives.predictive import NegativeSource, predictive_hinge, predictive_info_nce
+from unlabeled.objectives.predictive import (
+    NegativeSource,
+    as_sequence,
+    check_steps,
+    predictive_hinge,
+    predictive_info_nce,
+)
 from unlabeled.parallel import gather
 
-TURNS: dict[int, tuple[tuple[int, int], ...]] = {
+DIRECTIONS: dict[int, tuple[tuple[int, int], ...]] = {
     1: ((0, 1),),
     4: ((0, 1), (0, -1), (1, 1), (1, -1)),
 }
-"""Of the places (B, D, R, S): whether rows and columns change places, and which way one reads."""
+"""Of positions (B, D, R, S): whether rows and columns are transposed, and the sign of the order."""
 
 
 class CPC(Method):
-    """z = encoder, c = what was seen until now; W_k c is to be like z, k steps ahead.
+    """A context c_t predicts the latents z_{t+k} of later steps by W_k c_t, against negatives.
 
-    Sound goes forward in time, from a GRU's states. Patches of an image are predicted downwards
-    from a context of their own row and the two above, where v2's sees all rows above, or in four
-    directions, each from a context of its own (v2).
+    Audio goes forward in time, from the states of a GRU. Patches of an image are predicted
+    downwards from a context of their row and the two above, where v2's sees all rows above, or in
+    four directions with a context network each (v2).
 
     A context never sees a pixel of the patches that it predicts: of patches that overlap by half,
-    the nearest rows are not predicted, as in v2, whose code ignores them. Of audio all frames are,
-    as in the paper, though the receptive fields of the next two still share samples with the
-    context's last frame.
+    the nearest rows are skipped, as in v2's code. Of audio no frame is skipped, as in the paper,
+    though the receptive fields of the next two share samples with the context's last frame.
 
     Args:
-        steps: how many are predicted, each by its own W_k.
-        skip: nearest steps that are left out; unless given, those of patches that share pixels with
-            the context's, and none of audio.
-        negatives: from other places of the "same" recording or image, from the same place of
+        prediction_steps: K, number of predicted steps, each with its W_k; 12 for audio in the
+            paper.
+        skip_steps: nearest steps that are not predicted; unless given, those of patches that share
+            pixels with the context's, and none of audio.
+        negatives: from other positions of the "same" recording or image, from the same position of
             "others", or "both".
         objective: InfoNCE over all negatives, or a hinge with one of them.
         directions: 1 (downwards, forward) or 4.
-        samples: length of the pieces of sound that are learned from; 0 takes recordings whole.
-        jitter: view of every patch by itself, as v2's patch augmentation; none unless given.
-        weak: view of whole images or recordings; mirroring of images unless given.
+        crop_length: samples of a random crop of each recording; 0 takes all of it; 20480 at 16 kHz
+            in the paper.
+        patch_augment: augmentation of every patch by itself, as in v2; none unless given.
+        weak: augmentation of images or recordings; horizontal flips of images unless given.
     """
 
     default_encoder: ClassVar = {Images: "patches"}
     by_stage = True
     recipe = Recipe(epochs=50, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0)
     recipes: ClassVar = {
-        "spoken_digits": MINUTES | {"epochs": 40, "lr": 2e-3, "steps": 12},
+        "spoken_digits": MINUTES | {"epochs": 40, "lr": 2e-3, "prediction_steps": 12},
         "cifar10": MINUTES | {"epochs": 4},
         "fashion_mnist": MINUTES | {"epochs": 4},
     }
@@ -63,80 +70,72 @@ class CPC(Method):
         self,
         encoder: nn.Module,
         *,
-        steps: int = 8,
-        skip: int | None = None,
+        prediction_steps: int = 8,
+        skip_steps: int | None = None,
         negatives: NegativeSource = "others",
         objective: Literal["info_nce", "hinge"] = "info_nce",
         directions: Literal[1, 4] = 1,
-        samples: int = 2560,
-        jitter: Augmentation | None = None,
+        crop_length: int = 2560,
+        patch_augment: Augmentation | None = None,
         weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         if not hasattr(encoder, "latents_and_context"):
-            raise UserError("cpc predicts sound or patches: use --encoder wave or patches")
-        skip = getattr(encoder, "overlap", 0) if skip is None else skip
-        check_steps(steps, skip)
-        z, c = self.encoder.latent_dims
-        self.turns_of = TURNS[directions]
-        self.contexts = nn.ModuleList(self.encoder.make_context() for _ in self.turns_of)
+            raise UserError("cpc predicts audio or patches: use --encoder wave or patches")
+        skip = getattr(encoder, "overlap", 0) if skip_steps is None else skip_steps
+        check_steps(prediction_steps, skip)
+        z_dim, c_dim = self.encoder.latent_dims
+        self.directions = DIRECTIONS[directions]
+        self.contexts = nn.ModuleList(self.encoder.make_context() for _ in self.directions)
         self.predictors = nn.ModuleList(
-            nn.ModuleList(nn.Linear(c, z, bias=False) for _ in range(steps - skip))
-            for _ in self.turns_of
+            nn.ModuleList(
+                nn.Linear(c_dim, z_dim, bias=False) for _ in range(prediction_steps - skip)
+            )
+            for _ in self.directions
         )
-        self.skip, self.negatives, self.samples = skip, negatives, samples
-        self.says = predictive_info_nce if objective == "info_nce" else predictive_hinge
-        self.jitter, self.weak = jitter, weak or self.encoder.default_augmentation()
+        self.skip_steps, self.negatives, self.crop_length = skip, negatives, crop_length
+        self.objective = predictive_info_nce if objective == "info_nce" else predictive_hinge
+        self.patch_augment, self.weak = patch_augment, weak or self.encoder.default_augmentation()
 
     def views(self, batch: Batch) -> Tensor:
-        """Pieces of sound (B, 1, 1, samples), or patches (B, C, p, P·p), side by side."""
-        return self.encoder.segments(self.weak(batch.x), self.samples, self.jitter)
+        """Crops of audio (B, 1, 1, T), or patches (B, C, p, P·p), side by side."""
+        return self.encoder.segments(self.weak(batch.x), self.crop_length, self.patch_augment)
 
     def loss(self, views: Tensor) -> Tensor:
-        """The mean over directions and over the steps that there are."""
-        z, c = self.encoder.latents_and_context(views)  # (B, D, R, S), R the way that is predicted
-        losses = [
-            loss
-            for turn, context, predictors in zip(
-                self.turns_of, self.contexts, self.predictors, strict=True
-            )
-            for loss in self.ahead(turned(z, turn), context(turned(c, turn)), predictors)
-        ]
+        """The mean over directions and prediction steps."""
+        z, c = self.encoder.latents_and_context(
+            views
+        )  # (B, D, R, S); R is the direction of prediction
+        losses = []
+        for direction, context, predictors in zip(
+            self.directions, self.contexts, self.predictors, strict=True
+        ):
+            c_direction = context(oriented(c, direction))
+            losses += self.step_losses(oriented(z, direction), c_direction, predictors)
         # Predictors beyond the last row get a gradient of 0, since DDP waits for all.
-        idle = 0 * torch.stack([w.sum() for w in self.predictors.parameters()]).sum()
-        return torch.stack(losses).mean() + idle
+        unused = 0 * torch.stack([w.sum() for w in self.predictors.parameters()]).sum()
+        return torch.stack(losses).mean() + unused
 
-    def ahead(self, z: Tensor, c: Tensor, predictors: Any) -> list[Tensor]:
-        """The loss of each step k: c of row r is asked for z of row r + k."""
-        found = []
-        # The farthest step of a single lane has one place, and no other of its own sequence.
+    def step_losses(self, z: Tensor, c: Tensor, predictors: Any) -> list[Tensor]:
+        """The loss of each step k: c of row r predicts z of row r + k."""
+        losses = []
+        # The last step of a single sequence has one position, so no negative of the same sequence.
         rows = z.shape[2] - (self.negatives == "same" and z.shape[3] == 1)
-        for k, predict in enumerate(predictors, self.skip + 1):
+        for k, predict in enumerate(predictors, self.skip_steps + 1):
             if k < rows:
-                a, b = predict(lanes(c[:, :, :-k])), lanes(z[:, :, k:])  # (B, rows · S, D)
-                found.append(self.says(gather(a), gather(b), self.negatives))
-        if not found:
+                prediction = predict(as_sequence(c[:, :, :-k]))  # (B, rows · S, D)
+                target = as_sequence(z[:, :, k:])
+                losses.append(self.objective(gather(prediction), gather(target), self.negatives))
+        if not losses:
             raise UserError(
-                f"{z.shape[2]} places are too few to predict {self.skip + 1} ahead; give longer "
-                "pieces with --samples, smaller patches, or a smaller --skip"
+                f"{z.shape[2]} positions are too few to predict {self.skip_steps + 1} ahead; give "
+                "a larger --crop-length, smaller patches, or smaller --skip-steps"
             )
-        return found
+        return losses
 
 
-def check_steps(steps: int, skip: int) -> None:
-    """Raises UserError where none of the steps is left."""
-    if not 0 <= skip < steps:
-        raise UserError(
-            f"of {steps} steps none is left with skip {skip}; give more steps, or fewer to skip"
-        )
-
-
-def turned(x: Tensor, turn: tuple[int, int]) -> Tensor:
-    """Places (B, D, R, S) so that a direction leads down."""
-    x = x.transpose(2, 3) if turn[0] else x
-    return x.flip(2) if turn[1] < 0 else x
-
-
-def lanes(x: Tensor) -> Tensor:
-    """Places (B, D, R, S) as a row (B, R · S, D)."""
-    return x.flatten(2).transpose(1, 2)
+def oriented(x: Tensor, direction: tuple[int, int]) -> Tensor:
+    """Positions (B, D, R, S) such that the direction leads from row to row."""
+    transpose, sign = direction
+    x = x.transpose(2, 3) if transpose else x
+    return x.flip(2) if sign < 0 else x

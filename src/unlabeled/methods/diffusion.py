@@ -1,8 +1,9 @@
-"""Diffusion: learn to take away noise, and images come out of it.
+"""DDPM: denoising diffusion probabilistic model, conditional or not (Ho et al. 2020).
 
 Ho, Jain, Abbeel 2020, "Denoising Diffusion Probabilistic Models", algorithm 1; sampling of Song,
-Meng, Ermon 2021, "Denoising Diffusion Implicit Models"; guidance of Ho, Salimans 2022; v of
-Salimans, Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models".
+Meng, Ermon 2021, "Denoising Diffusion Implicit Models"; Ho, Salimans 2022, "Classifier-Free
+Diffusion Guidance"; v of Salimans, Ho 2022, "Progressive Distillation for Fast Sampling of
+Diffusion Models".
 """
 
 from __future__ import annotations
@@ -16,30 +17,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Average, Batch, Method, Recipe
-from unlabeled.encoders.unet import UNet, alpha_bar
+from unlabeled.encoders.unet import CaptionEmbedding, UNet, alpha_bar
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
 
 
 class Diffusion(Method):
-    """The U-Net says which noise was added to an image at a random time.
+    """A U-Net predicts v = √ᾱ · noise − √(1 − ᾱ) · image of a noisy image at a random time.
 
-    It says so by v = √ᾱ · noise − √(1 − ᾱ) · image. In the first paper it says the noise itself,
-    whose error is 1/√ᾱ times as large in the image, so that short trainings end in images of
-    nothing but black and white.
+    DDPM predicts the noise, whose error is 1/√ᾱ times as large in the image; short trainings then
+    end in images of extreme values.
 
-    Told a class, or the words of its name, it makes images of what is asked for; a share of the
-    images is shown without, so that it can also be asked for nothing, and guidance goes further
-    away from that. The moving average of its weights is what is kept and what draws.
+    With a condition, the class or a caption is dropped for a fraction of the images, so that one
+    network learns the conditional and the unconditional model for classifier-free guidance. The
+    moving average of the weights is the result.
 
     Args:
-        condition: "none", "class", or "words" of the class's name, such as a caption.
-        steps: of time that are learned; sampling takes fewer.
-        dropped: share of images shown without their condition.
-        momentum: of the moving average of the weights.
-        classes: number of classes; the data set's own unless given.
-        names: of the classes; the data set's own unless given.
-        shape: channels, height and width of the images; the data set's own unless given.
+        condition: "none", "class", or "words", the class's name as a caption.
+        timesteps: T, of the diffusion process; sampling takes fewer.
+        condition_dropout: probability by which a condition is dropped; 0.1 in the guidance paper.
+        momentum: decay of the moving average of the weights; 0.9999 in the paper.
+        classes: number of classes; the data set's unless given.
+        names: of the classes; the data set's unless given.
+        shape: channels, height and width of the images; the data set's unless given.
     """
 
     default_encoder: ClassVar = {Images: "unet"}
@@ -54,8 +54,8 @@ class Diffusion(Method):
         encoder: nn.Module,
         *,
         condition: Literal["none", "class", "words"] = "none",
-        steps: int = 1000,
-        dropped: float = 0.1,
+        timesteps: int = 1000,
+        condition_dropout: float = 0.1,
         momentum: float = 0.999,
         classes: int = 10,
         names: tuple[str, ...] = (),
@@ -63,134 +63,109 @@ class Diffusion(Method):
     ) -> None:
         super().__init__(encoder)
         if not isinstance(encoder, UNet):
-            raise UserError("diffusion needs a U-Net: leave --encoder away, or use unet")
-        if steps < 2:
-            raise UserError(f"{steps} steps are no diffusion; give at least 2")
+            raise UserError("diffusion needs a U-Net: omit --encoder, or use unet")
+        if timesteps < 2:
+            raise UserError(f"timesteps is {timesteps}, but must be at least 2")
         self.supervised = condition != "none"  # type: ignore[misc]
-        told: nn.Module = nn.Identity()
+        embedding: nn.Module = nn.Identity()
         if condition == "class":
-            told = nn.Embedding(classes + 1, encoder.condition_dim)
+            embedding = nn.Embedding(classes + 1, encoder.condition_dim)
         elif condition == "words":
-            told = Words(names, encoder.condition_dim)
-        self.net: Any = nn.ModuleDict({"unet": encoder, "condition": told})
+            embedding = CaptionEmbedding(names, encoder.condition_dim)
+        self.net: Any = nn.ModuleDict({"unet": encoder, "condition": embedding})
         self.average = Average(self.net)
         self.encoder = self.average.module["unet"]  # type: ignore[index]
-        self.condition, self.steps, self.dropped = condition, steps, dropped
-        self.momentum, self.classes, self.shape = momentum, classes, shape
+        self.condition, self.timesteps = condition, timesteps
+        self.condition_dropout, self.momentum = condition_dropout, momentum
+        self.classes, self.shape = classes, shape
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Images in [−1, 1] and noise (B, C, H, W), times (B,), and what is asked for (B,)."""
+        """Images in [−1, 1] and noise (B, C, H, W), times (B,), labels (B,); K: no condition."""
         x = 2 * batch.x - 1
-        step = torch.randint(1, self.steps + 1, (len(x),), device=x.device)
+        t = torch.randint(1, self.timesteps + 1, (len(x),), device=x.device)
         none = batch.y is None or not self.supervised
-        asked = torch.full_like(step, self.classes) if none else batch.y.clone()  # type: ignore[union-attr]
-        dropped = torch.rand(len(x), device=x.device) < self.dropped
-        asked[dropped | (asked < 0)] = self.classes  # an unlabeled one is asked for nothing, too
-        return x, torch.randn_like(x), step / self.steps, asked
+        labels = torch.full_like(t, self.classes) if none else batch.y.clone()  # type: ignore[union-attr]
+        dropped = torch.rand(len(x), device=x.device) < self.condition_dropout
+        labels[dropped | (labels < 0)] = self.classes
+        return x, torch.randn_like(x), t / self.timesteps, labels
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
-        """Mean squared error of v: that of the noise (eq. 14) over ᾱ."""
-        x, noise, time, asked = views
-        share = alpha_bar(time)[:, None, None, None]
-        wanted = share.sqrt() * noise - (1 - share).sqrt() * x
-        said = self.velocity(self.net, mixed(x, noise, time), time, asked)
-        return F.mse_loss(said, wanted)
+        """Mean squared error of v, that is of the noise (eq. 14) over ᾱ."""
+        x, noise, time, labels = views
+        a = alpha_bar(time)[:, None, None, None]
+        v = a.sqrt() * noise - (1 - a).sqrt() * x
+        return F.mse_loss(self.velocity(self.net, add_noise(x, noise, time), time, labels), v)
 
-    def velocity(self, net: Any, x: Tensor, time: Tensor, asked: Tensor) -> Tensor:
-        """What a net holds to be v in x at those times, asked for those classes."""
-        told = None if self.condition == "none" else net["condition"](asked)
-        return net["unet"].velocity(x, time, told).float()
+    def velocity(self, net: Any, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        """Predicted v of noisy images x at those times, conditioned on those labels."""
+        condition = None if self.condition == "none" else net["condition"](labels)
+        return net["unet"].velocity(x, time, condition).float()
 
-    def noise(self, net: Any, x: Tensor, time: Tensor, asked: Tensor) -> Tensor:
-        """The noise in x that goes with v."""
-        share = alpha_bar(time)[:, None, None, None]
-        return share.sqrt() * self.velocity(net, x, time, asked) + (1 - share).sqrt() * x
-
-    def update(self) -> None:
-        """The average follows."""
-        self.average.update(self.net, self.momentum)
+    def noise(self, net: Any, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        """Predicted noise in x, from v."""
+        a = alpha_bar(time)[:, None, None, None]
+        return a.sqrt() * self.velocity(net, x, time, labels) + (1 - a).sqrt() * x
 
     def sample(
-        self, number: int, asked: Tensor | None = None, steps: int = 50, guidance: float = 2.0
+        self, number: int, labels: Tensor | None = None, steps: int = 50, guidance: float = 2.0
     ) -> Tensor:
-        """New images (number, C, H, W) in [0, 1], by DDIM without noise between its steps.
+        """New images (number, C, H, W) in [0, 1], by deterministic DDIM (η = 0).
 
         Args:
-            number: how many.
-            asked: classes (number,); nothing is asked for unless given.
+            number: of images.
+            labels: classes (number,); unconditional unless given.
             steps: of sampling.
-            guidance: how far what is asked for is exaggerated; 1 is as learned.
+            guidance: scale of classifier-free guidance; 1 is the conditional model.
         """
-        *_, (_, clean) = self.way(number, asked, steps, guidance)
+        *_, (_, clean) = self.sampling_steps(number, labels, steps, guidance)
         return clean
 
     @torch.no_grad()
-    def way(
-        self, number: int, asked: Tensor | None = None, steps: int = 50, guidance: float = 2.0
+    def sampling_steps(
+        self, number: int, labels: Tensor | None = None, steps: int = 50, guidance: float = 2.0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """What `sample` goes through: at each step the noisy images, and what is seen in them."""
+        """Noisy images and the clean images predicted from them, at each step of `sample`."""
         net: Any = self.average.module
         device = next(self.parameters()).device
         x = torch.randn(number, *self.shape, device=device)
-        nothing = torch.full((number,), self.classes, device=device)
+        none = torch.full((number,), self.classes, device=device)
         times = torch.linspace(1, 0, steps + 1, device=device)
-        for now, then in itertools.pairwise(times):
-            time = now.expand(number)
-            noise = self.noise(net, x, time, nothing if asked is None else asked)
-            if asked is not None and guidance != 1:
-                plain = self.noise(net, x, time, nothing)
-                noise = plain + guidance * (noise - plain)
-            share, next_share = alpha_bar(now), alpha_bar(then)
-            clean = ((x - (1 - share).sqrt() * noise) / share.sqrt()).clamp(-1, 1)
-            noise = (x - share.sqrt() * clean) / (1 - share).sqrt()
+        for time, next_time in itertools.pairwise(times):
+            t = time.expand(number)
+            noise = self.noise(net, x, t, none if labels is None else labels)
+            if labels is not None and guidance != 1:
+                unconditional = self.noise(net, x, t, none)
+                noise = unconditional + guidance * (noise - unconditional)
+            a, next_a = alpha_bar(time), alpha_bar(next_time)
+            clean = ((x - (1 - a).sqrt() * noise) / a.sqrt()).clamp(-1, 1)
+            noise = (x - a.sqrt() * clean) / (1 - a).sqrt()
             yield ((x + 1) / 2).clamp(0, 1), ((clean + 1) / 2).clamp(0, 1)
-            x = next_share.sqrt() * clean + (1 - next_share).sqrt() * noise
+            x = next_a.sqrt() * clean + (1 - next_a).sqrt() * noise
+
+    def update(self) -> None:
+        """Update the moving average of the weights."""
+        self.average.update(self.net, self.momentum)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """New images, of each class where it was told any."""
+        """Samples; of each class with a condition."""
         if self.condition == "none":
             return {"samples": self.sample(len(x))[:, None]}
-        asked = torch.arange(len(x), device=x.device) % self.classes
-        drawn = self.sample(4 * len(x), asked.repeat_interleave(4))
-        return {"samples, asked for each class": drawn.unflatten(0, (len(x), 4))}
+        labels = torch.arange(len(x), device=x.device) % self.classes
+        samples = self.sample(4 * len(x), labels.repeat_interleave(4))
+        return {"samples of each class": samples.unflatten(0, (len(x), 4))}
 
     def animate(self, x: Tensor) -> dict[str, Tensor]:
-        """From noise to images; images of other than 1 or 3 channels are videos themselves."""
+        """Sampling from noise to image; images of other than 1 or 3 channels are videos."""
         number = min(6, len(x))
-        asked = torch.arange(number, device=x.device) * max(1, self.classes // number)
-        told = None if self.condition == "none" else asked % self.classes
+        every = torch.arange(number, device=x.device) * max(1, self.classes // number)
+        labels = None if self.condition == "none" else every % self.classes
         if self.shape[0] not in (1, 3):
-            return {"samples": self.sample(number, told)[:, :, None]}
-        noisy, clean = zip(*self.way(number, told), strict=True)
+            return {"samples": self.sample(number, labels)[:, :, None]}
+        noisy, clean = zip(*self.sampling_steps(number, labels), strict=True)
         return {"from noise to images": torch.stack([*noisy[::4], clean[-1]], 1)}
 
 
-def mixed(x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """Images with as much noise as belongs to their time (their eq. 4)."""
-    share = alpha_bar(time)[:, None, None, None]
-    return share.sqrt() * x + (1 - share).sqrt() * noise
-
-
-class Words(nn.Module):
-    """A caption as a vector: its words in order through a small recurrent net.
-
-    Args:
-        names: the captions of classes 0, 1, …; the class after the last has no words.
-        dim: width of the vector.
-    """
-
-    def __init__(self, names: tuple[str, ...], dim: int) -> None:
-        super().__init__()
-        words = [name.lower().replace(",", " ").split() for name in names]
-        known = sorted({word for caption in words for word in caption})
-        longest = max((len(caption) for caption in words), default=1)
-        rows = [[known.index(w) + 1 for w in c] + [0] * (longest - len(c)) for c in words]
-        self.tokens: Tensor
-        table = torch.tensor([*rows, [0] * longest])
-        self.register_buffer("tokens", table, persistent=False)
-        self.embed = nn.Embedding(len(known) + 1, dim // 2, padding_idx=0)
-        self.read = nn.GRU(dim // 2, dim, batch_first=True)
-
-    def forward(self, asked: Tensor) -> Tensor:
-        """Classes (B,) -> (B, dim)."""
-        return self.read(self.embed(self.tokens[asked]))[1][0]
+def add_noise(x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Images with the noise of their time: √ᾱ · image + √(1 − ᾱ) · noise (Ho et al., eq. 4)."""
+    a = alpha_bar(time)[:, None, None, None]
+    return a.sqrt() * x + (1 - a).sqrt() * noise

@@ -1,7 +1,7 @@
-"""GAN: a generator makes images from noise, a critic tells them from real ones.
+"""GAN: generative adversarial network (Goodfellow et al. 2014); with `bigan` Donahue et al. 2017.
 
 Goodfellow et al. 2014, "Generative Adversarial Nets"; the hinge loss of Lim, Ye 2017 and Miyato et
-al. 2018; with `bigan` Donahue, Krähenbühl, Darrell 2017, "Adversarial Feature Learning".
+al. 2018; Donahue, Krähenbühl, Darrell 2017, "Adversarial Feature Learning".
 """
 
 from __future__ import annotations
@@ -15,28 +15,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Average, Batch, Method, Recipe
-from unlabeled.encoders.heads import Critic, deconv
+from unlabeled.encoders.heads import Discriminator, deconv
 
-SETTLING = 16
-"""Batches of noise from which the average learns the statistics of its BatchNorms."""
+STATISTICS_BATCHES = 16
+"""Batches of noise from which BatchNorm's standing statistics are computed."""
 
 
 class GAN(Method):
-    """Generator and critic take turns; spectral norms keep the critic from diverging.
+    """A generator maps latent vectors to images, a discriminator separates them from real ones.
 
-    The encoder learns which noise an image came from. Without `bigan` it regresses the noise of
-    generated images and has no part in the game (the paper's "latent regressor"); with it, the
-    critic judges images together with their codes, and encoder and generator fool it together.
+    Both are trained alternately with the hinge loss; spectral normalization keeps the discriminator
+    stable. The encoder inverts the generator. Without `bigan` it regresses the latent vector of
+    generated images and is not part of the game (the paper's "latent regressor"); with it, the
+    discriminator sees pairs of image and latent vector, and encoder and generator are both trained
+    to fool it.
 
     Args:
-        code: numbers of noise that an image is made from.
-        width: of the generator's last layer and the critic's first.
-        bigan: whether the encoder plays.
-        momentum: of the moving average of the generator, from which samples are drawn.
-        shape: channels, height and width of the images; the data set's own unless given.
+        latent_dim: dimensions of the latent vector; 100 or fewer in the papers.
+        width: channels of the generator's last layer and the discriminator's first.
+        bigan: whether the encoder is trained as in BiGAN.
+        momentum: of the moving average of the generator's weights, which is used for sampling.
+        shape: channels, height and width of the images; the data set's unless given.
     """
 
-    optimized_modules = ("generator", "critic")
+    optimized_modules = ("generator", "discriminator")
     recipe = Recipe(
         epochs=100, batch_size=64, optimizer="adam", lr=2e-4, weight_decay=0.0,
         schedule="constant", beta1=0.5,
@@ -47,7 +49,7 @@ class GAN(Method):
         self,
         encoder: nn.Module,
         *,
-        code: int = 64,
+        latent_dim: int = 64,
         width: int = 32,
         bigan: bool = False,
         momentum: float = 0.999,
@@ -56,87 +58,87 @@ class GAN(Method):
         super().__init__(encoder)
         self.generator = nn.ModuleDict(
             {
-                "images": deconv(code, shape, width),
+                "decoder": deconv(latent_dim, shape, width),
                 "encoder": self.encoder,
-                "codes": nn.Linear(self.encoder.dim, code),
+                "latent": nn.Linear(self.encoder.dim, latent_dim),
             }
         )
-        self.critic = Critic(shape, width, code if bigan else 0)
-        self.average = Average(self.generator["images"])
-        self.code, self.bigan, self.momentum = code, bigan, momentum
+        self.discriminator = Discriminator(shape, width, latent_dim if bigan else 0)
+        self.average = Average(self.generator["decoder"])
+        self.latent_dim, self.bigan, self.momentum = latent_dim, bigan, momentum
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Real images (B, C, H, W), and noise for as many others (B, code)."""
-        return batch.x, torch.randn(len(batch.x), self.code, device=batch.x.device)
+        """Real images (B, C, H, W), and latent vectors z for as many others (B, latent_dim)."""
+        return batch.x, torch.randn(len(batch.x), self.latent_dim, device=batch.x.device)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """The generator's, and the encoder's."""
-        real, noise = views
-        made = self.made(noise)
+        """The loss of generator and encoder."""
+        real, z = views
+        fake = self.generate(z)
         if self.bigan:
-            real_score, false_score = self.judged(real, self.codes(real), made, noise)
-            return real_score.mean() - false_score.mean()
-        guessed = self.codes(made.detach())
-        return F.mse_loss(guessed, noise) - self.critic(made).float().mean()
+            real_score, fake_score = self.discriminate(real, self.encode(real), fake, z)
+            return real_score.mean() - fake_score.mean()
+        regression = F.mse_loss(self.encode(fake.detach()), z)
+        return regression - self.discriminator(fake).float().mean()
 
     def optimizer_steps(self, views: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """The generator, then the critic on what the generator makes now."""
+        """The generator, then the discriminator on images of the updated generator."""
         yield "generator", self.loss(views)
-        real, noise = views
+        real, z = views
         with torch.no_grad():
-            made = self.made(noise)
-            codes = self.codes(real) if self.bigan else None
-        real_score, false_score = self.judged(real, codes, made, noise)
-        yield "critic", (1 - real_score).relu().mean() + (1 + false_score).relu().mean()
+            fake = self.generate(z)
+            z_real = self.encode(real) if self.bigan else None
+        real_score, fake_score = self.discriminate(real, z_real, fake, z)
+        yield "discriminator", (1 - real_score).relu().mean() + (1 + fake_score).relu().mean()
 
     def update(self) -> None:
-        """Spectral norms follow the critic, the average follows the generator."""
-        self.critic.update()
-        self.average.update(self.generator["images"], self.momentum)
+        """Update spectral norms and the generator's moving average."""
+        self.discriminator.update()
+        self.average.update(self.generator["decoder"], self.momentum)
 
-    def made(self, noise: Tensor) -> Tensor:
-        """Noise (B, code) -> images in [0, 1]."""
-        return self.generator["images"](noise).float().sigmoid()
+    def generate(self, z: Tensor) -> Tensor:
+        """Latent vectors (B, latent_dim) -> images in [0, 1]."""
+        return self.generator["decoder"](z).float().sigmoid()
 
-    def codes(self, x: Tensor) -> Tensor:
-        """The noise that images seem to come from, (B, code)."""
-        return self.generator["codes"](self.encoder(x)).float()
+    def encode(self, x: Tensor) -> Tensor:
+        """Images -> latent vectors (B, latent_dim)."""
+        return self.generator["latent"](self.encoder(x)).float()
 
-    def judged(
-        self, real: Tensor, codes: Tensor | None, made: Tensor, noise: Tensor
+    def discriminate(
+        self, real: Tensor, z_real: Tensor | None, fake: Tensor, z_fake: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The critic's scores of real and of made images, (B, 1) each."""
-        both = torch.cat([codes, noise]) if self.bigan and codes is not None else None
-        real_score, false_score = self.critic(torch.cat([real, made]), both).float().chunk(2)
-        return real_score, false_score
+        """The discriminator's scores of real and of generated images, (B, 1) each."""
+        z = torch.cat([z_real, z_fake]) if self.bigan and z_real is not None else None
+        real_score, fake_score = self.discriminator(torch.cat([real, fake]), z).float().chunk(2)
+        return real_score, fake_score
 
     @torch.no_grad()
     def sample(self, number: int) -> Tensor:
-        """New images (number, C, H, W) in [0, 1], by the generator's average."""
+        """New images (number, C, H, W) in [0, 1], by the generator's moving average."""
         device = next(self.parameters()).device
-        noise = torch.randn(number, self.code, device=device)
-        return self.settled()(noise).float().sigmoid()
+        z = torch.randn(number, self.latent_dim, device=device)
+        return self.averaged_generator()(z).float().sigmoid()
 
     @torch.no_grad()
-    def settled(self) -> nn.Module:
-        """The generator's average, its BatchNorms told what they meet in it, since no step of
-        training goes through it ("standing statistics", Brock, Donahue, Simonyan 2019).
+    def averaged_generator(self) -> nn.Module:
+        """The generator's moving average with BatchNorm statistics computed for its weights
+        ("standing statistics", Brock, Donahue, Simonyan 2019).
         """
         net = copy.deepcopy(self.average.module).train()
         for norm in net.modules():
             if isinstance(norm, nn.modules.batchnorm._BatchNorm):
                 norm.reset_running_stats()
-                norm.momentum = None  # the mean over all that follows
-        fixed = torch.Generator().manual_seed(0)  # the same net whenever it is asked for
-        for noise in torch.randn(SETTLING, 64, self.code, generator=fixed):
-            net(noise.to(next(net.parameters()).device))
+                norm.momentum = None  # cumulative mean
+        rng = torch.Generator().manual_seed(0)  # every call returns the same network
+        for z in torch.randn(STATISTICS_BATCHES, 64, self.latent_dim, generator=rng):
+            net(z.to(next(net.parameters()).device))
         return net.eval()
 
     @torch.no_grad()
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """New images; and images, encoded and made again."""
-        again = self.settled()(self.codes(x)).float().sigmoid()
+        """Samples, and images beside their reconstructions."""
+        reconstruction = self.averaged_generator()(self.encode(x)).float().sigmoid()
         return {
             "samples": self.sample(len(x))[:, None],
-            "image, encoded and made again": torch.stack([x, again], 1),
+            "image and reconstruction": torch.stack([x, reconstruction], 1),
         }

@@ -1,4 +1,4 @@
-"""Instance discrimination: every image is a class of its own, kept in a memory bank.
+"""Instance discrimination with a memory bank (Wu et al. 2018).
 
 Wu, Xiong, Yu, Lin 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination".
 """
@@ -16,19 +16,19 @@ from unlabeled.objectives import info_nce
 
 
 class InstanceDiscrimination(Method):
-    """A view of an image should find the image's row in the bank among others' rows.
+    """Every image is a class; its weight vector is its row in a memory bank of past embeddings.
 
-    The softmax of eq. 2 is taken over the own row and a random sample of others, anew in each step
-    and from the whole bank; a row that was drawn is left out for its own image only. The paper
-    approximates the same softmax over all rows by noise-contrastive estimation.
+    The softmax of eq. 2 runs over the image's row and a random sample of other rows, drawn from the
+    whole bank at each step; a drawn row is excluded for its own image only. The paper approximates
+    the softmax over all rows by noise-contrastive estimation.
 
     Args:
-        dim: width of the projection and of the bank.
-        temperature: τ.
-        negatives: rows drawn in each step; 4096 in the paper.
-        momentum: share of a row that stays when its image is seen again.
-        images: rows of the bank; those of the data set.
-        augment: the view; the data set's own unless given.
+        dim: width of embeddings and memory bank; the paper's 128.
+        temperature: τ of the softmax; the paper's 0.07.
+        negatives: rows drawn at each step; 4096 in the paper.
+        momentum: of a row of the memory bank, when its image is seen again; the paper's 0.5.
+        bank_size: rows of the memory bank, one for each training image; the data set's.
+        augment: random augmentation of the view; the data set's unless given.
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
@@ -42,32 +42,32 @@ class InstanceDiscrimination(Method):
         temperature: float = 0.07,
         negatives: int = 1024,
         momentum: float = 0.5,
-        images: int = 10_000,
+        bank_size: int = 10_000,
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.head = nn.Linear(self.encoder.dim, dim)
-        self.bank = MemoryBank(images, dim, momentum)
+        self.bank = MemoryBank(bank_size, dim, momentum)
         self.temperature, self.negatives = temperature, negatives
         self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """A random view of each image (B, C, H, W), its row (B,), and rows of others."""
-        others = self.bank.draw(self.negatives)
-        return self.augment(batch.x), batch.index, others
+        """A random view of each image (B, C, H, W), its row (B,), and rows of negatives (K,)."""
+        negatives = self.bank.draw(self.negatives)
+        return self.augment(batch.x), batch.index, negatives
 
     def project(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, dim)."""
         return self.head(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """InfoNCE of each view, its own row and others'."""
-        x, index, others = views
+        """InfoNCE of each view's embedding, its row and the negatives."""
+        x, index, negatives = views
         z = F.normalize(self.project(x).float(), dim=1)  # (B, dim)
-        self.seen = index, z.detach()
-        own, noise = self.bank.rows[index], self.bank.rows[others]
-        return info_nce(z, own, self.temperature, noise, index, others)
+        self.embeddings = index, z.detach()
+        rows = self.bank.rows
+        return info_nce(z, rows[index], self.temperature, rows[negatives], index, negatives)
 
     def update(self) -> None:
-        """Rows of the images just seen move towards their new embeddings."""
-        self.bank.update(*self.seen)
+        """Update the rows of the images of this step."""
+        self.bank.update(*self.embeddings)

@@ -1,7 +1,7 @@
-"""Masked words: say which word was hidden.
+"""Masked language model, as in BERT (Devlin et al. 2019).
 
 Devlin, Chang, Lee, Toutanova 2019, "BERT: Pre-training of Deep Bidirectional Transformers for
-Language Understanding", section 3.1; masks drawn anew each time as in Liu et al. 2019 (RoBERTa).
+Language Understanding", section 3.1; dynamic masking as in Liu et al. 2019 (RoBERTa).
 """
 
 from __future__ import annotations
@@ -20,36 +20,37 @@ from unlabeled.parallel import mean_of
 
 
 class MaskedLM(Method):
-    """A share of the words is hidden, of those 80 % by a mask, 10 % by another word.
+    """A fraction of the tokens is to be predicted; of those 80 % are masked, 10 % replaced.
 
-    Words are tokens here. As in the paper, each is hidden by itself, so that the pieces of a word
-    that are still seen help to find a hidden one; BERT's later release hides whole words.
+    As in the paper, tokens are masked independently, so that the visible parts of a word help to
+    predict a masked one; BERT's later release masks whole words.
 
     Args:
-        share: of the words that are asked for.
+        mask_ratio: fraction of the tokens that are predicted; the paper's 0.15.
     """
 
     modality: ClassVar = (Text,)
-    # Batch and epochs for minutes on a core; BERT takes 256 texts of 512 tokens, a million steps.
+    # Batch size and epochs for minutes on a core; BERT takes 256 texts of 512 tokens, 1M steps.
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
-    def __init__(self, encoder: nn.Module, *, share: float = 0.15) -> None:
+    def __init__(self, encoder: nn.Module, *, mask_ratio: float = 0.15) -> None:
         super().__init__(encoder)
-        known = require_text_encoder(encoder, "masked_lm", ("bidirectional",))
-        self.says, self.share = LanguageModelHead(known.dim, known), share
+        require_text_encoder(encoder, "masked_lm", ("bidirectional",))
+        self.lm_head = LanguageModelHead(self.encoder.dim, self.encoder)
+        self.mask_ratio = mask_ratio
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """What is seen, the whole text, and which words are asked for, (B, n) each."""
+        """Masked tokens, all tokens, and which are predicted, (B, n) each."""
         ids = self.encoder.tokens(batch.x)
-        seen, chosen = mask_tokens(ids, self.encoder.vocabulary, self.share)
-        return seen, ids, chosen
+        masked, chosen = mask_tokens(ids, self.encoder.vocabulary, self.mask_ratio)
+        return masked, ids, chosen
 
-    def scores(self, seen: Tensor, chosen: Tensor) -> Tensor:
-        """Of each token at each place that is asked for: (m, vocabulary)."""
-        return self.says(self.encoder.states(seen)[:, 1:][chosen], self.encoder)
+    def scores(self, masked: Tensor, chosen: Tensor) -> Tensor:
+        """Logits of the vocabulary at each chosen position: (m, vocabulary)."""
+        return self.lm_head(self.encoder.states(masked)[:, 1:][chosen], self.encoder)
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Mean surprise of a hidden word, in nats."""
-        seen, ids, chosen = views
-        surprise = F.cross_entropy(self.scores(seen, chosen), ids[chosen], reduction="none")
-        return mean_of(surprise, torch.ones_like(surprise, dtype=torch.bool))
+        """Mean negative log-likelihood of a chosen token, in nats."""
+        masked, ids, chosen = views
+        nll = F.cross_entropy(self.scores(masked, chosen), ids[chosen], reduction="none")
+        return mean_of(nll, torch.ones_like(nll, dtype=torch.bool))

@@ -1,9 +1,9 @@
-"""Masked sentences: which sentence stood here, in the middle of a text?
+"""Masked sentences: identify the masked sentence of a text among others (Zhang et al. 2019).
 
-As masked words, on whole sentences: a small transformer reads the vectors of a text's sentences,
-one of them hidden, and says the hidden one's vector, among those of all texts of the batch. The
-loss is that of van den Oord, Li, Vinyals 2018; the hierarchy that of Zhang, Wei, Zhou 2019
-(HIBERT).
+A masked language model on sentences: a small transformer over the vectors of a text's sentences
+predicts a masked one's vector. The hierarchy is that of Zhang, Wei, Zhou 2019, "HIBERT: Document
+Level Pre-training of Hierarchical Bidirectional Transformers"; the loss is InfoNCE (van den Oord,
+Li, Vinyals 2018) instead of decoding words.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from unlabeled.parallel import gather
 
 
 class MaskedSentences(Method):
-    """The sentences around foretell the one that is hidden, against all others of the batch.
+    """The surrounding sentences predict the masked one, against those of all texts of the batch.
 
     Args:
         temperature: τ of the loss.
-        heads: of attention among the sentences.
+        heads: attention heads of the transformer over sentences.
     """
 
     modality: ClassVar = (Text,)
@@ -37,8 +37,8 @@ class MaskedSentences(Method):
     def __init__(self, encoder: nn.Module, *, temperature: float = 0.1, heads: int = 4) -> None:
         super().__init__(encoder)
         d = require_text_encoder(encoder, "masked_sentences").dim
-        self.places = nn.Parameter(torch.randn(64, d) * 0.02)
-        self.hidden = nn.Parameter(torch.randn(d) * 0.02)
+        self.positions = nn.Parameter(torch.randn(64, d) * 0.02)
+        self.mask_vector = nn.Parameter(torch.randn(d) * 0.02)
         self.context = nn.TransformerEncoderLayer(
             d, heads, 4 * d, 0.0, "gelu", batch_first=True, norm_first=True
         )
@@ -46,21 +46,21 @@ class MaskedSentences(Method):
         self.temperature = temperature
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sentences (B, K, L), and which one of each text is hidden (B,)."""
+        """Sentences (B, K, L), and which one of each text is masked (B,)."""
         rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)
         return rows, torch.randint(rows.shape[1], (len(rows),), device=rows.device)
 
-    def pair(self, rows: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        """What is foretold of the hidden sentence, and that sentence: unit vectors (B, dim)."""
+    def query_and_key(self, rows: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors (B, dim) predicted for the masked sentence, and of that sentence."""
         n, k, _ = rows.shape
         z = self.encoder.features(rows.flatten(0, 1)).view(n, k, -1)
-        gone = (torch.arange(k, device=at.device) == at[:, None])[:, :, None]
-        seen = torch.where(gone, self.hidden.to(z.dtype), z) + self.places[:k]
-        place = torch.arange(n, device=at.device), at
-        foretold = self.query(self.context(seen)[place])
-        return (F.normalize(v.float(), dim=1) for v in (foretold, self.key(z[place])))  # type: ignore[return-value]
+        is_masked = (torch.arange(k, device=masked.device) == masked[:, None])[:, :, None]
+        visible = torch.where(is_masked, self.mask_vector.to(z.dtype), z) + self.positions[:k]
+        position = torch.arange(n, device=masked.device), masked
+        query, key = self.query(self.context(visible)[position]), self.key(z[position])
+        return F.normalize(query.float(), dim=1), F.normalize(key.float(), dim=1)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """InfoNCE over the hidden sentences of all processes."""
-        foretold, true = (gather(v) for v in self.pair(*views))
-        return info_nce(foretold, true, self.temperature)
+        """InfoNCE over the masked sentences of all processes."""
+        query, key = (gather(v) for v in self.query_and_key(*views))
+        return info_nce(query, key, self.temperature)

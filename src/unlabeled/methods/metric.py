@@ -1,6 +1,6 @@
-"""Metric learning: labels say what belongs together, and any objective of the shelf brings it near.
+"""Deep metric learning with labels, by any named objective of `unlabeled list objectives`.
 
-The seven losses of the lectures and their relatives; each function names its paper.
+The seven losses of the lectures and related ones; each function in `objectives` names its paper.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from unlabeled.parallel import gather
 
 
 class Metric(Method):
-    """One view of each image, four of a class in a batch, and the objective of all of them.
+    """Images of a class are brought close together and images of different classes apart.
 
-    It is judged on classes it never saw. Objectives of pairs take two images of each class at a
-    time.
+    A batch holds one view of each image and four images of each class. Objectives of pairs take two
+    images of each class at a time. The result is evaluated on classes it never saw.
 
     Args:
-        objective: what is minimized: `unlabeled list objectives` says what each is.
-        dim: width of a linear projection; 0 compares the features themselves.
-        margin: of the objective, where it has one; its own unless given.
-        temperature: of the objective, where it has one; its own unless given.
-        regularization: of the objective, where it has one; its own unless given.
-        mining: which triplets count; "all", "hard" or "semi-hard".
-        augment: the view; the data set's for labeled training unless given.
+        objective: loss to minimize; `unlabeled list objectives` describes each.
+        dim: width of a linear projection; 0 compares the features.
+        margin: of the objective, where it has one; the objective's default unless given.
+        temperature: of the objective, where it has one; the objective's default unless given.
+        regularization: of the objective, where it has one; the objective's default unless given.
+        mining: triplets that count: "all", "hard" or "semi-hard".
+        augment: random augmentation; the data set's for labeled training unless given.
     """
 
     supervised = True
@@ -76,6 +76,6 @@ class Metric(Method):
         return self.head(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """The objective of the batch of all processes."""
+        """The objective of all processes' batch."""
         x, y = views
         return loss_by_name(self.objective, gather(self.project(x)), gather(y), **self.options)

@@ -1,4 +1,4 @@
-"""MoCo: contrast with a long queue of keys from a slowly moving encoder.
+"""MoCo: momentum contrast for unsupervised visual representation learning (He et al. 2020).
 
 v1: He, Fan, Wu, Xie, Girshick 2020, "Momentum Contrast for Unsupervised Visual Representation
 Learning", algorithm 1; v2: Chen, Fan, Girshick, He 2020, "Improved Baselines with Momentum
@@ -21,33 +21,34 @@ from unlabeled.parallel import gather
 
 
 class MoCo(Method):
-    """A query should find the key of its other view among those of the last batches.
+    """A query is contrasted with the key of the other view against a queue of earlier keys.
 
-    Query and keys must not share BatchNorm statistics, by which they would know each other. The
-    paper shuffles keys among GPUs; here they are shuffled and split within each process, which does
-    the same on one. Keys enter the queue after the loss, so none is its own query's negative.
+    The key encoder is an exponential moving average of the query encoder. Query and key must not
+    share BatchNorm statistics: the paper shuffles keys among GPUs; here they are shuffled and split
+    within each process, which does the same on one. Keys enter the queue after the loss, so that
+    none is the negative of its own query.
 
     Args:
-        version: "v2" has a hidden layer in its head, "v1" a linear one.
-        dim: width of queries and keys.
-        queue: how many keys are kept; 65536 in the papers.
-        momentum: of the key network, 0.999 in the papers, for training a hundred times as long.
+        version: "v2" has a projection head with a hidden layer, "v1" a linear one.
+        dim: width of queries and keys; 128 in the papers.
+        queue_size: number of keys in the queue; 65536 in the papers.
+        momentum: m of the key encoder; 0.999 in the papers, which train a hundred times as long.
         temperature: τ of the loss; 0.07 in v1, 0.2 in v2.
-        splits: parts whose keys have BatchNorm statistics of their own.
-        augment: the views; the data set's own unless given.
+        bn_splits: parts into which shuffled keys are split, each with its BatchNorm statistics.
+        augment: random augmentation of each view; the data set's unless given.
     """
 
-    # The papers' is SGD at 0.03 per 256 images.
+    # The papers use SGD at 0.03 per 256 images.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.06, weight_decay=5e-4)
-    # A longer queue holds keys of a network that has moved on: queries then know their own key by
-    # its freshness, and learn nothing else.
+    # With a longer queue its keys come from a network that has changed since; the positive key is
+    # then recognized by being recent, and nothing else is learned.
     recipes: ClassVar = {
         "dsprites": {
             **MINUTES,
             "epochs": 38,
             "lr": 2e-3,
-            "splits": 2,
-            "queue": 1024,
+            "bn_splits": 2,
+            "queue_size": 1024,
             "momentum": 0.996,
         }
     }
@@ -58,21 +59,21 @@ class MoCo(Method):
         *,
         version: Literal["v1", "v2"] = "v2",
         dim: int = 128,
-        queue: int = 4096,
+        queue_size: int = 4096,
         momentum: float = 0.99,
         temperature: float = 0.2,
-        splits: int = 8,
+        bn_splits: int = 8,
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
         self.head = mlp(d, d, dim) if version == "v2" else nn.Linear(d, dim)
-        self.target = EMA(nn.Sequential(self.encoder, self.head))
+        self.key_encoder = EMA(nn.Sequential(self.encoder, self.head))
         self.queue: Tensor
-        self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
-        self.place: Tensor
-        self.register_buffer("place", torch.zeros((), dtype=torch.long))
-        self.momentum, self.temperature, self.splits = momentum, temperature, splits
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
+        self.queue_pointer: Tensor
+        self.register_buffer("queue_pointer", torch.zeros((), dtype=torch.long))
+        self.momentum, self.temperature, self.bn_splits = momentum, temperature, bn_splits
         self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -85,21 +86,22 @@ class MoCo(Method):
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """InfoNCE of queries and their keys against the queue."""
-        queries = F.normalize(self.project(views[0]).float(), dim=1)  # (B, dim)
-        self.keys = self.embed_keys(views[1])
-        return info_nce(queries, self.keys, self.temperature, self.queue)
+        x_query, x_key = views
+        query = F.normalize(self.project(x_query).float(), dim=1)  # (B, dim)
+        self.keys = self.embed_keys(x_key)
+        return info_nce(query, self.keys, self.temperature, self.queue)
 
     def embed_keys(self, x: Tensor) -> Tensor:
-        """Keys (B, dim), without gradient, in shuffled parts for BatchNorm's sake."""
+        """Keys (B, dim) without gradient, with shuffled BatchNorm."""
         order = torch.randperm(len(x), device=x.device)
-        parts = x[order].tensor_split(min(self.splits, max(1, len(x) // 2)))  # of 2 or more
-        keys = torch.cat([self.target(part) for part in parts])
+        parts = x[order].tensor_split(min(self.bn_splits, max(1, len(x) // 2)))  # 2 rows or more
+        keys = torch.cat([self.key_encoder(part) for part in parts])
         return F.normalize(keys.float()[order.argsort()], dim=1)
 
     def update(self) -> None:
-        """The key network follows; the oldest keys give way to the new ones of all processes."""
-        self.target.update(nn.Sequential(self.encoder, self.head), self.momentum)
+        """Update the key encoder; enqueue all processes' keys and dequeue the oldest."""
+        self.key_encoder.update(nn.Sequential(self.encoder, self.head), self.momentum)
         keys = gather(self.keys)[: len(self.queue)]
-        rows = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue[rows] = keys
-        self.place.copy_((self.place + len(keys)) % len(self.queue))
+        rows = torch.arange(len(keys), device=keys.device)
+        self.queue[(self.queue_pointer + rows) % len(self.queue)] = keys
+        self.queue_pointer.copy_((self.queue_pointer + len(keys)) % len(self.queue))

@@ -1,4 +1,4 @@
-"""Next sentence: do these follow each other?
+"""Next sentence prediction, as in BERT (Devlin et al. 2019).
 
 Devlin, Chang, Lee, Toutanova 2019, "BERT: Pre-training of Deep Bidirectional Transformers for
 Language Understanding", section 3.1, task 2.
@@ -20,38 +20,39 @@ from unlabeled.modality import Text
 
 
 class NextSentence(Method):
-    """A text's second half is replaced by another text's in half of the cases: was it?
+    """For half of the texts the second half is another text's; the network classifies which.
 
-    As in BERT, hidden words are asked for at once.
+    The masked language model is trained at the same time, as in BERT.
 
     Args:
-        words: weight of the surprise of hidden words; 0 hides none.
-        share: of the words that are hidden.
+        mlm_weight: weight of the masked language model's loss; 0 masks nothing; 1 in BERT.
+        mask_ratio: fraction of the tokens that are predicted; the paper's 0.15.
     """
 
     modality: ClassVar = (Text,)
     min_sentences: ClassVar = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
-    def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
+    def __init__(
+        self, encoder: nn.Module, *, mlm_weight: float = 1.0, mask_ratio: float = 0.15
+    ) -> None:
         super().__init__(encoder)
-        self.verdict = SentencePairHead(
-            require_text_encoder(encoder, "next_sentence", ("bidirectional",)), words, share
-        )
+        require_text_encoder(encoder, "next_sentence", ("bidirectional",))
+        self.head = SentencePairHead(self.encoder, mlm_weight, mask_ratio)
 
-    def halves(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of a first half and of a second one, (B, K / 2 · L), and if it follows (B,)."""
+    def pairs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens of first and second halves, (B, K / 2 · L), and whether they belong (B,)."""
         half = batch.x.shape[2] // 2
         rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         first, second = rows[:, :half].flatten(1), rows[:, half:].flatten(1)
-        follows = torch.rand(len(rows), device=rows.device) < 0.5
+        is_next = torch.rand(len(rows), device=rows.device) < 0.5
         other = second[derangement(len(rows), rows.device)]
-        follows = follows | (other == second).all(1)  # the same words, or no other text there
-        return first, torch.where(follows[:, None], second, other), follows
+        is_next = is_next | (other == second).all(1)  # another text with the same words
+        return first, torch.where(is_next[:, None], second, other), is_next
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What is seen, the whole text, which words are hidden, (B, n); where the second half
-        begins, and whether it follows (B,).
+        """Masked tokens, all tokens, which are predicted, (B, n) each; where the second half
+        begins, and whether it is the next one (B,).
 
         Raises:
             UserError: there is no other text in the batch.
@@ -61,16 +62,16 @@ class NextSentence(Method):
                 "next_sentence takes second halves from other texts of the batch, which holds 1 "
                 "for each process; give a larger --batch-size"
             )
-        first, second, follows = self.halves(batch)
-        return *self.verdict.views(first, second, self.encoder), follows
+        first, second, is_next = self.pairs(batch)
+        return *self.head.views(first, second, self.encoder), is_next
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
-        """Cross-entropy of following or not, and of the hidden words."""
-        *seen, follows = views
-        scores, surprise = self.verdict(seen, self.encoder)
-        return F.binary_cross_entropy_with_logits(scores, follows.to(scores)) + surprise
+        """Cross-entropy of next or not, and of the masked tokens."""
+        *tokens, is_next = views
+        logits, mlm_loss = self.head(tokens, self.encoder)
+        return F.binary_cross_entropy_with_logits(logits, is_next.to(logits)) + mlm_loss
 
-    def right(self, batch: Batch) -> Tensor:
-        """Whether each answer is (B,)."""
-        first, second, follows = self.halves(batch)
-        return (self.verdict.score(first, second, self.encoder) > 0) == follows
+    def correct(self, batch: Batch) -> Tensor:
+        """Whether each prediction is correct (B,)."""
+        first, second, is_next = self.pairs(batch)
+        return (self.head.score(first, second, self.encoder) > 0) == is_next

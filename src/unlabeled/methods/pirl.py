@@ -1,4 +1,4 @@
-"""PIRL: an image and its transformed copy should have the same place in memory.
+"""PIRL: self-supervised learning of pretext-invariant representations (Misra, van der Maaten 2020).
 
 Misra, van der Maaten 2020, "Self-Supervised Learning of Pretext-Invariant Representations", eq. 5.
 """
@@ -15,27 +15,29 @@ from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.augmentations.image import rotate90
 from unlabeled.augmentations.patches import standardize_tiles, tiles
 from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
+from unlabeled.encoders.heads import encode_tiles
 from unlabeled.objectives import info_nce
 
 
 class PIRL(Method):
-    """Where a pretext task asks what was done to an image, this asks to forget it.
+    """Representations of an image and of its pretext-transformed copy match a memory bank's row.
 
-    Both the image and its turned or shuffled copy, each through a head of its own, should find
-    the image's row in the bank. The softmax runs over the own row and sampled others (the paper:
-    noise-contrastive estimation of the same).
+    Where a pretext task predicts the transformation, this makes the representation invariant to
+    it. Image and transformed copy have a head each, f and g. The softmax runs over the image's row
+    and sampled negatives, where the paper uses noise-contrastive estimation of the same.
 
     Args:
-        task: "rotation" turns the copy by quarters; "jigsaw" cuts it into nine tiles in random
-            order, whose features a head sees side by side.
-        dim: width of the projections and of the bank.
-        temperature: τ.
-        share: λ, weight of the copy's loss; the rest is the image's own.
-        negatives: rows drawn in each step, each left out for its own image; 32000 in the paper.
-        momentum: share of a row that stays when its image is seen again.
-        images: rows of the bank; those of the data set.
-        shape: channels, height and width of the images; the data set's own unless given.
-        augment: the view that is then turned or cut; the data set's own unless given.
+        task: pretext transformation: "rotation" by 90°, 180° or 270°, or "jigsaw", nine tiles in
+            random order, whose features are concatenated.
+        dim: width of embeddings and memory bank; the paper's 128.
+        temperature: τ of the softmax; the paper's 0.07.
+        pretext_weight: λ, weight of the transformed copy's loss; the image's has 1 − λ; the paper's
+            0.5.
+        negatives: rows drawn at each step; 32000 in the paper.
+        momentum: of a row of the memory bank, when its image is seen again; the paper's 0.5.
+        bank_size: rows of the memory bank, one for each training image; the data set's.
+        shape: channels, height and width of the images; the data set's unless given.
+        augment: random augmentation before the transformation; the data set's unless given.
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=1e-4)
@@ -48,54 +50,55 @@ class PIRL(Method):
         task: Literal["rotation", "jigsaw"] = "rotation",
         dim: int = 128,
         temperature: float = 0.07,
-        share: float = 0.5,
+        pretext_weight: float = 0.5,
         negatives: int = 1024,
         momentum: float = 0.5,
-        images: int = 10_000,
+        bank_size: int = 10_000,
         shape: tuple[int, int, int] = (3, 32, 32),
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
-        self.head, self.turned_head = nn.Linear(d, dim), nn.Linear(d, dim)
+        self.image_head, self.pretext_head = nn.Linear(d, dim), nn.Linear(d, dim)
         self.join = nn.Linear(9 * dim, dim) if task == "jigsaw" else nn.Identity()
-        self.task, self.tile = task, min(shape[1:]) // 2
-        self.bank = MemoryBank(images, dim, momentum)
-        self.temperature, self.share, self.negatives = temperature, share, negatives
+        self.task, self.tile_size = task, min(shape[1:]) // 2
+        self.bank = MemoryBank(bank_size, dim, momentum)
+        self.temperature, self.negatives = temperature, negatives
+        self.pretext_weight = pretext_weight
         self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A view (B, C, H, W), a turned or cut one, the rows of both (B,), rows of others."""
-        others = self.bank.draw(self.negatives)
-        changed = self.change(self.augment(batch.x))
-        return self.augment(batch.x), changed, batch.index, others
+        """A view (B, C, H, W), a transformed one, their rows (B,), and rows of negatives (K,)."""
+        negatives = self.bank.draw(self.negatives)
+        transformed = self.transform(self.augment(batch.x))
+        return self.augment(batch.x), transformed, batch.index, negatives
 
-    def change(self, x: Tensor) -> Tensor:
-        """Turned images (B, C, H, H), or their tiles in random order (B, 9, C, s, s)."""
+    def transform(self, x: Tensor) -> Tensor:
+        """Rotated images (B, C, H, H), or tiles in random order (B, 9, C, s, s)."""
         if self.task == "rotation":
             return rotate90(x, torch.randint(1, 4, (len(x),), device=x.device))
-        cut = standardize_tiles(tiles(x, 3, size=self.tile))
+        patches = standardize_tiles(tiles(x, 3, size=self.tile_size))
         order = torch.rand(len(x), 9, device=x.device).argsort(1)
-        return cut[torch.arange(len(x), device=x.device)[:, None], order]
+        return patches[torch.arange(len(x), device=x.device)[:, None], order]
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        """InfoNCE of the changed copy and of the image with its row in the bank."""
-        x, changed, index, others = views
+        """InfoNCE of the transformed copy and of the image with the image's row."""
+        x, transformed, index, negatives = views
         if self.task == "rotation":
-            h, h_changed = self.encoder(torch.cat([x, changed])).chunk(2)
-            z_changed = self.turned_head(h_changed)
+            h, h_pretext = self.encoder(torch.cat([x, transformed])).chunk(2)
+            g = self.pretext_head(h_pretext)
         else:
-            h, parts = self.encoder(x), self.turned_head(self.encoder(changed.flatten(0, 1)))
-            z_changed = self.join(parts.view(len(x), -1))
-        z = F.normalize(self.head(h).float(), dim=1)  # (B, dim)
-        z_changed = F.normalize(z_changed.float(), dim=1)  # (B, dim)
-        own, noise = self.bank.rows[index], self.bank.rows[others]
-        self.seen = index, z.detach()
-        changed_loss, loss = (
-            info_nce(v, own, self.temperature, noise, index, others) for v in (z_changed, z)
+            h = self.encoder(x)
+            g = self.join(encode_tiles(nn.Sequential(self.encoder, self.pretext_head), transformed))
+        f = F.normalize(self.image_head(h).float(), dim=1)  # (B, dim)
+        g = F.normalize(g.float(), dim=1)  # (B, dim)
+        self.embeddings = index, f.detach()
+        memory, noise = self.bank.rows[index], self.bank.rows[negatives]
+        pretext_loss, image_loss = (
+            info_nce(v, memory, self.temperature, noise, index, negatives) for v in (g, f)
         )
-        return self.share * changed_loss + (1 - self.share) * loss
+        return self.pretext_weight * pretext_loss + (1 - self.pretext_weight) * image_loss
 
     def update(self) -> None:
-        """Rows of the images just seen move towards their new embeddings."""
-        self.bank.update(*self.seen)
+        """Update the rows of the images of this step."""
+        self.bank.update(*self.embeddings)

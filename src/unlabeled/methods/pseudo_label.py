@@ -1,4 +1,4 @@
-"""Pseudo-labels: what the network believes of an image without a label is taken for its label.
+"""Pseudo-Label: the predicted class is the label of unlabeled images (Lee 2013).
 
 Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural
 Networks", eq. 15 and 16.
@@ -19,23 +19,23 @@ from unlabeled.parallel import mean_of
 
 
 class PseudoLabel(Method):
-    """Cross-entropy with the labels, and with the likeliest class of images that have none.
+    """Cross-entropy with labels, and with the most probable class of unlabeled images.
 
-    Only images without a label get a pseudo-label, as in the paper. Its weight is 0 at first,
-    while the network knows nothing, then rises along a line.
+    Only unlabeled images get a pseudo-label, as in the paper. The weight α of their loss is 0 at
+    first and then rises linearly.
 
     Args:
-        weight: of the pseudo-labels once it has risen, the paper's α_f.
-        begin: share of training after which it rises, T₁; 100 epochs in the paper.
-        full: share of training after which it has risen, T₂; 600 epochs in the paper.
-        classes: number of classes; the data set's own unless given.
-        augment: the views; the data set's for labeled training unless given. The
-            paper has none, but dropout.
+        weight: α_f, final weight of the unlabeled loss; the paper's 3.
+        ramp_start: T₁, fraction of training at which α begins to rise; 100 epochs in the paper.
+        ramp_end: T₂, fraction of training at which α reaches `weight`; 600 epochs in the paper.
+        classes: number of classes; the data set's unless given.
+        augment: random augmentation; the data set's for labeled training unless given. The paper
+            uses dropout only.
     """
 
     supervised = True
     weak_augment = True
-    # 32 images with labels beside 256 without, section 3.
+    # 32 labeled images beside 256 unlabeled ones, section 3.
     recipe = Recipe(epochs=100, batch_size=288, lr=2e-3, labeled_fraction=1 / 9)
     recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
 
@@ -44,16 +44,18 @@ class PseudoLabel(Method):
         encoder: nn.Module,
         *,
         weight: float = 3.0,
-        begin: float = 0.1,
-        full: float = 0.6,
+        ramp_start: float = 0.1,
+        ramp_end: float = 0.6,
         classes: int = 10,
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
-        if not 0 <= begin < full:
-            raise UserError(f"the weight rises from begin {begin} to full {full}; give full more")
+        if not 0 <= ramp_start < ramp_end:
+            raise UserError(
+                f"ramp_start is {ramp_start} and ramp_end {ramp_end}; give a ramp_end above it"
+            )
         self.classifier = nn.Linear(self.encoder.dim, classes)
-        self.weight, self.begin, self.full = weight, begin, full
+        self.weight, self.ramp_start, self.ramp_end = weight, ramp_start, ramp_end
         self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -62,14 +64,14 @@ class PseudoLabel(Method):
         return self.augment(batch.x), batch.y
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Eq. 15: the mean over rows with a label, and α times that over the others."""
+        """Eq. 15: the mean over labeled rows plus α times the mean over unlabeled ones."""
         x, y = views
         logits = self.classifier(self.encoder(x)).float()  # (B, classes)
-        guess = logits.detach().argmax(1)
-        each = F.cross_entropy(logits, guess, reduction="none")  # (B,)
-        return labeled_cross_entropy(logits, y) + self.alpha() * mean_of(each, y < 0)
+        pseudo_label = logits.detach().argmax(1)
+        losses = F.cross_entropy(logits, pseudo_label, reduction="none")  # (B,)
+        return labeled_cross_entropy(logits, y) + self.alpha() * mean_of(losses, y < 0)
 
     def alpha(self) -> float:
-        """Eq. 16: the weight at this progress."""
-        risen = (self.progress - self.begin) / (self.full - self.begin)
-        return self.weight * min(max(risen, 0.0), 1.0)
+        """Eq. 16: the weight at the current progress."""
+        ramp = (self.progress - self.ramp_start) / (self.ramp_end - self.ramp_start)
+        return self.weight * min(max(ramp, 0.0), 1.0)

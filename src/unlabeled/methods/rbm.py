@@ -1,7 +1,8 @@
-"""Restricted Boltzmann machine: hidden units that explain images, and dream of them.
+"""Restricted Boltzmann machine trained by contrastive divergence (Hinton 2002).
 
-Hinton 2002, "Training Products of Experts by Minimizing Contrastive Divergence"; its likelihood by
-annealed importance sampling, Salakhutdinov, Murray 2008.
+Hinton 2002, "Training Products of Experts by Minimizing Contrastive Divergence"; likelihood by
+annealed importance sampling, Salakhutdinov, Murray 2008, "On the Quantitative Analysis of Deep
+Belief Networks".
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from unlabeled.parallel import gather
 
 
 class RBM(Method):
-    """Pixels are probabilities of black and white; binary hidden units are the features.
+    """Binary visible and hidden units with energy −hᵀWv − aᵀv − bᵀh; p(h|v) are the features.
 
-    The energy of pixels v and hidden units h is −hᵀWv − aᵀv − bᵀh. The loss is the difference of
-    the free energies of images and of what the machine makes of them in k steps, whose gradient
-    is that of contrastive divergence; `persistent` chains go on from step to step (Tieleman 2008).
+    Brightness is the probability of a white pixel. The loss is the difference of the free energies
+    of images and of samples after k steps of Gibbs sampling (CD-k); its gradient is that of
+    contrastive divergence. With persistent chains, sampling continues from step to step (PCD,
+    Tieleman 2008).
 
     Args:
-        steps: k, of Gibbs sampling.
-        persistent: how many chains go on; 0 starts anew from each batch.
-        shape: channels, height and width of the images; the data set's own unless given.
+        gibbs_steps: k, steps of Gibbs sampling.
+        persistent_chains: number of persistent chains; 0 starts from each batch.
+        shape: channels, height and width of the images; the data set's unless given.
     """
 
     default_encoder: ClassVar = {Images: "dense"}
@@ -47,8 +49,8 @@ class RBM(Method):
         self,
         encoder: nn.Module,
         *,
-        steps: int = 1,
-        persistent: int = 0,
+        gibbs_steps: int = 1,
+        persistent_chains: int = 0,
         shape: tuple[int, int, int] = (1, 28, 28),
     ) -> None:
         super().__init__(encoder)
@@ -59,26 +61,26 @@ class RBM(Method):
         nn.init.normal_(self.hidden.weight, std=0.01)
         nn.init.zeros_(self.hidden.bias)
         self.visible_bias = nn.Parameter(torch.zeros(math.prod(shape)))
-        self.steps, self.shape = steps, shape
+        self.gibbs_steps, self.shape = gibbs_steps, shape
         self.chains: Tensor
-        self.register_buffer(
-            "chains", torch.bernoulli(torch.full((persistent, math.prod(shape)), 0.5))
-        )
+        half = torch.full((persistent_chains, math.prod(shape)), 0.5)
+        self.register_buffer("chains", torch.bernoulli(half))
 
     def views(self, batch: Batch) -> Tensor:
-        """Pixels drawn black or white by their brightness, (B, pixels)."""
+        """Pixels sampled black or white by their brightness, (B, pixels)."""
         return torch.bernoulli(batch.x.flatten(1).clamp(0, 1))
 
     def loss(self, views: Tensor) -> Tensor:
-        """Mean free energy of the images less that of the machine's own."""
+        """Mean free energy of the images minus that of the model's samples."""
         with torch.no_grad():
-            self.made = self.gibbs(self.chains if len(self.chains) else views, self.steps)
-        return self.free_energy(views).mean() - self.free_energy(self.made).mean()
+            start = self.chains if len(self.chains) else views
+            self.samples = self.gibbs(start, self.gibbs_steps)
+        return self.free_energy(views).mean() - self.free_energy(self.samples).mean()
 
     def update(self) -> None:
-        """Chains go on, the same ones in all processes."""
+        """Continue persistent chains, the same in all processes."""
         if len(self.chains):
-            self.chains.copy_(gather(self.made)[: len(self.chains)])
+            self.chains.copy_(gather(self.samples)[: len(self.chains)])
 
     def free_energy(self, v: Tensor) -> Tensor:
         """F(v) = −aᵀv − Σ_j log(1 + exp(b_j + W_j v)), p(v) ∝ exp(−F(v)): (B, pixels) -> (B,)."""
@@ -86,22 +88,26 @@ class RBM(Method):
         with torch.autocast(v.device.type, enabled=False):
             return -v @ self.visible_bias - F.softplus(self.hidden(v)).sum(1)
 
-    def gibbs(self, v: Tensor, steps: int, heat: float = 1.0) -> Tensor:
-        """Pixels after some steps of sampling hidden units and pixels in turn.
+    def gibbs(self, v: Tensor, steps: int, beta: float = 1.0) -> Tensor:
+        """Pixels after alternately sampling hidden and visible units.
 
         Args:
             v: pixels (B, pixels).
-            steps: how many.
-            heat: inverse temperature β of weights and hidden biases.
+            steps: of both.
+            beta: inverse temperature β of weights and hidden biases.
         """
         for _ in range(steps):
-            h = torch.bernoulli((heat * self.hidden(v).float()).sigmoid())
-            v = torch.bernoulli(self.pixels(h, heat))
+            h = torch.bernoulli((beta * self.hidden(v).float()).sigmoid())
+            v = torch.bernoulli(self.pixels(h, beta))
         return v
 
-    def pixels(self, h: Tensor, heat: float = 1.0) -> Tensor:
-        """Probability of white, from hidden units (B, units): (B, pixels)."""
-        return (heat * F.linear(h, self.hidden.weight.T).float() + self.visible_bias).sigmoid()
+    def pixels(self, h: Tensor, beta: float = 1.0) -> Tensor:
+        """Pixel probabilities p(v = 1|h): (B, units) -> (B, pixels)."""
+        return (beta * F.linear(h, self.hidden.weight.T).float() + self.visible_bias).sigmoid()
+
+    def reconstruct(self, v: Tensor) -> Tensor:
+        """Pixel probabilities given mean hidden activity: (B, pixels) -> (B, pixels)."""
+        return self.pixels(self.hidden(v).float().sigmoid())
 
     @torch.no_grad()
     def log_partition(self, chains: int = 100, temperatures: int = 1000) -> float:
@@ -111,40 +117,34 @@ class RBM(Method):
             chains: independent estimates whose mean is taken.
             temperatures: intermediate distributions.
         """
-        start = self.visible_bias.expand(chains, -1)
-        v = torch.bernoulli(start.sigmoid())
+        v = torch.bernoulli(self.visible_bias.expand(chains, -1).sigmoid())
         units = self.hidden.out_features
         weight = torch.full((chains,), F.softplus(self.visible_bias).sum().item(), device=v.device)
         weight = weight.double() + units * math.log(2)
-        heats = torch.linspace(0, 1, temperatures + 1).tolist()
-        for cold, warm in itertools.pairwise(heats):
-            drive = self.hidden(v).double()
-            weight += (F.softplus(warm * drive) - F.softplus(cold * drive)).sum(1)
-            v = self.gibbs(v, 1, warm)
+        betas = torch.linspace(0, 1, temperatures + 1).tolist()
+        for previous, beta in itertools.pairwise(betas):
+            inputs = self.hidden(v).double()
+            weight += (F.softplus(beta * inputs) - F.softplus(previous * inputs)).sum(1)
+            v = self.gibbs(v, 1, beta)
         return float(weight.logsumexp(0) - math.log(chains))
 
     @torch.no_grad()
     def sample(self, number: int, steps: int = 1000) -> Tensor:
-        """Probabilities of white (number, C, H, W) after long chains of Gibbs sampling, which begin
-        where only the pixels' biases count.
-        """
+        """Pixel probabilities (number, C, H, W) after long Gibbs chains from the visible biases."""
         v = torch.bernoulli(self.visible_bias.sigmoid().expand(number, -1))
-        return self.pixels(self.hidden(self.gibbs(v, steps)).float().sigmoid()).view(
-            -1, *self.shape
-        )
+        return self.reconstruct(self.gibbs(v, steps)).view(-1, *self.shape)
 
     @torch.no_grad()
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images and what one step makes of them; dreams of long chains; some filters."""
+        """Images beside one-step reconstructions, samples of long chains, and filters."""
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))
-        again = self.pixels(self.hidden(v).float().sigmoid())
-        dreams = self.pixels(self.hidden(self.gibbs(v.roll(1, 0), 500)).float().sigmoid())
+        reconstruction = self.reconstruct(v)
+        samples = self.reconstruct(self.gibbs(v.roll(1, 0), 500))
         weights = self.hidden.weight[: len(x)].float()
-        filters = (weights / (2 * weights.abs().amax(1, keepdim=True).clamp(min=1e-6)) + 0.5).clamp(
-            0, 1
-        )
+        scale = 2 * weights.abs().amax(1, keepdim=True).clamp(min=1e-6)
+        filters = (weights / scale + 0.5).clamp(0, 1)
         return {
-            "image and reconstruction": torch.stack([x, again.view_as(x)], 1),
-            "samples": dreams.view(-1, 1, *self.shape),
+            "image and reconstruction": torch.stack([x, reconstruction.view_as(x)], 1),
+            "samples": samples.view(-1, 1, *self.shape),
             "filters": filters.view(-1, 1, *self.shape),
         }

@@ -1,7 +1,7 @@
-"""Sentence order: which of these came first?
+"""Sentence order prediction, as in ALBERT (Lan et al. 2020).
 
 Lan et al. 2020, "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations",
-section 3.1: the topic alone, which gives away a next sentence, does not help here.
+section 3.1. The topic, by which a next sentence can be recognized, does not help here.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ from unlabeled.modality import Text
 
 
 class SentenceOrder(Method):
-    """Two halves of a text, in both orders: which is how they were written?
+    """Two halves of a text are scored in both orders; the original one should score higher.
 
-    ALBERT asks of one order whether it is right. Where texts are few, more is learned from both:
-    what is said of a text in whatever order does not matter then.
+    ALBERT classifies one order. From few texts more is learned by comparing both, in which the
+    content of the text cancels out.
 
     Args:
-        words: weight of the surprise of hidden words; 0 hides none.
-        share: of the words that are hidden.
+        mlm_weight: weight of the masked language model's loss; 0 masks nothing; 1 in ALBERT.
+        mask_ratio: fraction of the tokens that are predicted; 0.15 in BERT.
     """
 
     modality: ClassVar = (Text,)
     min_sentences: ClassVar = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=3e-4, weight_decay=0.01, grad_clip_norm=1.0)
 
-    def __init__(self, encoder: nn.Module, *, words: float = 1.0, share: float = 0.15) -> None:
+    def __init__(
+        self, encoder: nn.Module, *, mlm_weight: float = 1.0, mask_ratio: float = 0.15
+    ) -> None:
         super().__init__(encoder)
-        self.verdict = SentencePairHead(
-            require_text_encoder(encoder, "sentence_order", ("bidirectional", "causal")),
-            words,
-            share,
-        )
+        require_text_encoder(encoder, "sentence_order", ("bidirectional", "causal"))
+        self.head = SentencePairHead(self.encoder, mlm_weight, mask_ratio)
 
     def halves(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Tokens of the first half and of the second, (B, K / 2 · L) each."""
@@ -48,21 +47,21 @@ class SentenceOrder(Method):
         return rows[:, :half].flatten(1), rows[:, half : 2 * half].flatten(1)
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What is seen, the whole text, which words are hidden, (2 B, n); where the later half
-        begins (2 B,). All texts as they were written, then all with their halves changed over.
+        """Masked tokens, all tokens, which are predicted, (2 B, n) each, and where the later half
+        begins (2 B,): all texts in their order, then all with their halves swapped.
         """
         first, second = self.halves(batch)
         before, after = torch.cat([first, second]), torch.cat([second, first])
-        return self.verdict.views(before, after, self.encoder)
+        return self.head.views(before, after, self.encoder)
 
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
-        """Cross-entropy of the right order of the two, and of the hidden words."""
-        scores, surprise = self.verdict(views, self.encoder)
-        written, changed = scores.chunk(2)
-        return F.softplus(changed - written).mean() + surprise
+        """Cross-entropy of the original order of the two, and of the masked tokens."""
+        logits, mlm_loss = self.head(views, self.encoder)
+        original, swapped = logits.chunk(2)
+        return F.softplus(swapped - original).mean() + mlm_loss
 
-    def right(self, batch: Batch) -> Tensor:
-        """Whether the order of each is found (B,)."""
+    def correct(self, batch: Batch) -> Tensor:
+        """Whether each prediction is correct (B,)."""
         first, second = self.halves(batch)
-        written = self.verdict.score(first, second, self.encoder)
-        return written > self.verdict.score(second, first, self.encoder)
+        original = self.head.score(first, second, self.encoder)
+        return original > self.head.score(second, first, self.encoder)

@@ -1,7 +1,8 @@
-"""Siamese verification: do two images show the same person, or the same character?
+"""Siamese verification network: a contrastive loss on pairs of images (Chopra et al. 2005).
 
-The lectures' cost, s·d² for pairs that match and max(1 − d², 0) for those that do not; after
-Bromley et al. 1993 and Chopra, Hadsell, LeCun 2005.
+Bromley et al. 1993, "Signature Verification using a Siamese Time Delay Neural Network"; Chopra,
+Hadsell, LeCun 2005, "Learning a Similarity Metric Discriminatively". The loss is the lectures':
+s·d² for matching pairs and max(1 − d², 0) for the others.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from unlabeled.parallel import gather
 
 
 class Siamese(Method):
-    """The same network sees both images; their features should be near or far.
+    """One network embeds both images of a pair; matching pairs are to be close, others far apart.
 
     It learns from identities, such as a folder for each person (`--labels-from folders`), and is
-    asked about people it never saw. All pairs of a batch are used, in which four images of each
-    identity stand.
+    evaluated on identities it never saw. All pairs of a batch are used, which holds four images of
+    each identity.
 
     Args:
-        weight: s, of the pairs that match.
-        augment: the views; the data set's for labeled training unless given.
+        weight: s, of matching pairs; 1 in the lectures.
+        augment: random augmentation; the data set's for labeled training unless given.
     """
 
     supervised = True
@@ -41,11 +42,11 @@ class Siamese(Method):
         self.weight, self.augment = weight, augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One random view of each image (B, C, H, W), and whose it is (B,)."""
+        """One random view of each image (B, C, H, W), and its identity (B,)."""
         assert batch.y is not None
         return self.augment(batch.x), batch.y
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """The cost of all pairs of the batch of all processes."""
+        """The loss of all pairs of all processes' batch."""
         x, y = views
         return siamese(gather(self.encoder(x)), gather(y), self.weight)

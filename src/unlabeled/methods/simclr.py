@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image should meet, and keep away from all others.
+"""SimCLR: a simple framework for contrastive learning of visual representations (Chen et al. 2020).
 
 Chen, Kornblith, Norouzi, Hinton 2020, "A Simple Framework for Contrastive Learning of Visual
 Representations", algorithm 1.
@@ -19,32 +19,33 @@ from unlabeled.parallel import gather
 
 
 class SimCLR(Method):
-    """Two views of each image, an encoder, a projection head, NT-Xent over the batch.
+    """Two views of each image, an encoder, a projection head, and NT-Xent over the batch.
 
-    Both views go through the networks as one batch, so that BatchNorm sees them together, as in the
-    original.
+    Both views of an image are a positive pair; all other views of the batch are its negatives. Both
+    go through the networks as one batch, so that BatchNorm sees them together, as in the authors'
+    code.
 
     Args:
-        dim: width of the projection; 0 leaves the head out and contrasts the features themselves.
-        layers: of the head; 3 in SimCLRv2.
-        temperature: τ of the loss.
-        negatives: for each view, how many; all other views of the batch unless given; 0
-            leaves only the attraction.
-        denominator: "paper" has the positive in the sum; "tutorial" leaves it out, as the lecture's
-            code does.
-        objective: another one of labeled rows, in which every image is its own class; it has its
-            own temperature.
-        augment: the views; the data set's own unless given.
+        dim: width of the projection; 0 omits the projection head and contrasts the features.
+        head_layers: layers of the projection head; 2 in SimCLR, 3 in SimCLRv2.
+        temperature: τ of the loss; 0.5 is the paper's for CIFAR-10.
+        negatives: number of negatives for each view; all other views unless given; 0 keeps only
+            the attraction of positives.
+        denominator: "paper" includes the positive in the denominator's sum; "tutorial" omits it, as
+            the lecture's code does.
+        objective: another objective of labeled rows, in which every image is a class; it uses its
+            default temperature.
+        augment: random augmentation of each view; the data set's unless given.
     """
 
     by_stage = True
     may_be_zero = ("dim",)
-    # Photographs: batch and epochs cut to what two cores do in an hour; the paper's CIFAR-10 recipe
-    # (appendix B.9) is batch 256–4096, 1000 epochs, LARS, weight decay 1e-6, τ = 0.5.
+    # Photographs: batch size and epochs reduced to what two cores do in an hour; the paper's
+    # CIFAR-10 recipe (appendix B.9) is batch 256–4096, 1000 epochs, LARS, weight decay 1e-6, τ 0.5.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
 
-    # Screened in short runs on held-out real images; the last step of temperature and epochs was
-    # taken after a look at the default test images, whose figures are so much the less blind.
+    # Screened in short runs on held-out training images; temperature and epochs were last changed
+    # after looking at the default test images, so figures on those are slightly optimistic.
     recipes: ClassVar = {
         "dsprites": MINUTES | {"epochs": 38, "lr": 4e-3, "dim": 0, "temperature": 0.15}
     }
@@ -54,7 +55,7 @@ class SimCLR(Method):
         encoder: nn.Module,
         *,
         dim: int = 128,
-        layers: int = 2,
+        head_layers: int = 2,
         temperature: float = 0.5,
         negatives: int | None = None,
         denominator: Literal["paper", "tutorial"] = "paper",
@@ -63,7 +64,7 @@ class SimCLR(Method):
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
-        self.head = mlp(*[d] * layers, dim) if dim else nn.Identity()
+        self.head = mlp(*[d] * head_layers, dim) if dim else nn.Identity()
         self.temperature, self.negatives = temperature, negatives
         self.keep_positive, self.objective = denominator == "paper", objective
         self.augment = augment or SimCLRAugment()
@@ -77,9 +78,9 @@ class SimCLR(Method):
         return self.head(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """NT-Xent, or another objective, of the projections of the batch of all processes."""
-        a, b = (gather(z) for z in self.project(cat(views)).chunk(2))  # (B, dim) each
+        """NT-Xent, or another objective, of the projections of all processes' batch."""
+        z1, z2 = (gather(z) for z in self.project(cat(views)).chunk(2))  # (B, dim) each
         if self.objective != "nt_xent":
-            image = arange(len(a), device=a.device)
-            return loss_by_name(self.objective, cat([a, b]), image.repeat(2))
-        return nt_xent(a, b, self.temperature, self.negatives, self.keep_positive)
+            image = arange(len(z1), device=z1.device)
+            return loss_by_name(self.objective, cat([z1, z2]), image.repeat(2))
+        return nt_xent(z1, z2, self.temperature, self.negatives, self.keep_positive)

@@ -1,8 +1,9 @@
-"""Sentence views: the same content in other words should meet.
+"""SimCSE: simple contrastive learning of sentence embeddings (Gao et al. 2021).
 
-Gao, Yao, Chen 2021, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", where dropout
-alone makes the views; synonyms as in Zhang, Zhao, LeCun 2015, section 2.3, here the nearest tokens
-of the encoder that one starts with, for want of a thesaurus.
+Gao, Yao, Chen 2021, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", where dropout is
+the only augmentation; synonym replacement as in Zhang, Zhao, LeCun 2015, "Character-level
+Convolutional Networks for Text Classification", section 2.3, here by the nearest tokens of the
+initial encoder instead of a thesaurus.
 """
 
 from __future__ import annotations
@@ -27,18 +28,17 @@ from unlabeled.parallel import gather, row_ids
 class SimCSE(Method):
     """Two views of each sentence, NT-Xent over the batch.
 
-    Equal sentences of a batch are no negatives of each other, but further positives (as rows of a
-    class in Khosla et al. 2020); where all differ it is the paper's loss.
+    Equal sentences of a batch are positives of each other instead of negatives (as rows of a class
+    in Khosla et al. 2020); where all differ it is the paper's loss.
 
     Args:
-        view: "dropout", the same words through other neurons; or "synonyms", words changed for
-            near ones, too, which needs an encoder that knows some: give --start.
-        share: of the words that are changed.
-        synonyms: nearest tokens that are drawn from.
+        view: "dropout", the same words with other dropout masks; or "synonyms", which also replaces
+            words and needs a trained encoder: give --start.
+        replace_ratio: fraction of the words that are replaced.
+        synonyms: number of nearest tokens from which a replacement is drawn.
         dim: width of the projection.
-        temperature: τ of the loss; the paper's.
-        dropout: share of the network's values that each view leaves out, whatever it was trained
-            with before.
+        temperature: τ of the loss; the paper's 0.05.
+        dropout: of the encoder's layers, whatever it was trained with before; the paper's 0.1.
     """
 
     modality: ClassVar = (Text,)
@@ -50,59 +50,69 @@ class SimCSE(Method):
         encoder: nn.Module,
         *,
         view: Literal["dropout", "synonyms"] = "dropout",
-        share: float = 0.2,
+        replace_ratio: float = 0.2,
         synonyms: int = 5,
         dim: int = 128,
         temperature: float = 0.05,
         dropout: float = 0.1,
     ) -> None:
         super().__init__(encoder)
-        known = require_text_encoder(encoder, "simcse")
+        text_encoder = require_text_encoder(encoder, "simcse")
         if not 0 <= dropout < 1:
             raise UserError(f"dropout is {dropout}, but must be from 0 to below 1")
-        for layer in encoder.modules():
-            if isinstance(layer, nn.Dropout):
-                layer.p = dropout
-            elif isinstance(layer, nn.LSTM):
-                layer.dropout = dropout if layer.num_layers > 1 else 0.0
-                if view == "dropout" and not layer.dropout:
-                    raise UserError("an LSTM of one layer leaves nothing out: give it more layers")
         if view == "dropout" and not dropout:
-            raise UserError("without dropout both views are the same; give more than 0")
-        self.head = mlp(known.dim, known.dim, dim)
-        self.temperature, self.share = temperature, share
-        self.near: Tensor | None
-        near = nearest(known.embed.weight.detach(), synonyms) if view == "synonyms" else None
-        self.register_buffer("near", near)
+            raise UserError("dropout is 0, which makes both views the same; give more than 0")
+        set_dropout(encoder, dropout, required=view == "dropout")
+        self.head = mlp(text_encoder.dim, text_encoder.dim, dim)
+        self.temperature, self.replace_ratio = temperature, replace_ratio
+        self.neighbors: Tensor | None
+        embedding = text_encoder.embed.weight.detach()
+        neighbors = nearest_tokens(embedding, synonyms) if view == "synonyms" else None
+        self.register_buffer("neighbors", neighbors)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Two views of a sentence of each text, (B, L) each, and which sentence it is (B,)."""
         rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
-        at = torch.randint(rows.shape[1], (len(rows),), device=rows.device)
-        ids = rows[torch.arange(len(rows), device=rows.device), at]
-        return self.reworded(ids), self.reworded(ids), row_ids(ids)
+        i = torch.randint(rows.shape[1], (len(rows),), device=rows.device)
+        ids = rows[torch.arange(len(rows), device=rows.device), i]
+        return self.augment(ids), self.augment(ids), row_ids(ids)
 
-    def reworded(self, ids: Tensor) -> Tensor:
-        """A share of the words changed for near ones."""
-        if self.near is None:
+    def augment(self, ids: Tensor) -> Tensor:
+        """Tokens (B, L), a fraction of the words replaced by synonyms where those are used."""
+        if self.neighbors is None:
             return ids
-        which = torch.randint(self.near.shape[1], ids.shape, device=ids.device)
-        other = self.near[ids, which]
-        changed = torch.rand(ids.shape, device=ids.device) < self.share
-        return torch.where(changed & (ids >= FIRST_WORD), other, ids)
+        which = torch.randint(self.neighbors.shape[1], ids.shape, device=ids.device)
+        synonym = self.neighbors[ids, which]
+        replaced = torch.rand(ids.shape, device=ids.device) < self.replace_ratio
+        return torch.where(replaced & (ids >= FIRST_WORD), synonym, ids)
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """NT-Xent of the projections of the batch of all processes."""
-        *both, sentence = views
-        z = self.head(self.encoder.features(torch.cat(both)))
-        a, b = (gather(part) for part in z.chunk(2))
-        return sup_con(torch.cat([a, b]), gather(sentence).repeat(2), self.temperature)
+        """NT-Xent of the projections of all processes' batch."""
+        ids1, ids2, sentence = views
+        z = self.head(self.encoder.features(torch.cat([ids1, ids2])))
+        z1, z2 = (gather(part) for part in z.chunk(2))
+        return sup_con(torch.cat([z1, z2]), gather(sentence).repeat(2), self.temperature)
 
 
-def nearest(weight: Tensor, number: int) -> Tensor:
-    """Of each token (V, d) the nearest others by cosine that are words: (V, number)."""
-    units = F.normalize(weight.float(), dim=1)
-    near = units @ units.T
-    near.fill_diagonal_(-torch.inf)
-    near[:, :FIRST_WORD] = -torch.inf
-    return near.topk(min(number, len(near) - FIRST_WORD - 1), dim=1).indices
+def set_dropout(encoder: nn.Module, p: float, required: bool) -> None:
+    """Set the probability of all dropout layers.
+
+    Raises:
+        UserError: dropout is required, but an LSTM of one layer has none.
+    """
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = p
+        elif isinstance(layer, nn.LSTM):
+            layer.dropout = p if layer.num_layers > 1 else 0.0
+            if required and not layer.dropout:
+                raise UserError("an LSTM of one layer has no dropout; give it more layers")
+
+
+def nearest_tokens(embedding: Tensor, number: int) -> Tensor:
+    """Of each token (V, d) the nearest other words by cosine: (V, number)."""
+    units = F.normalize(embedding.float(), dim=1)
+    cosine = units @ units.T
+    cosine.fill_diagonal_(-torch.inf)
+    cosine[:, :FIRST_WORD] = -torch.inf
+    return cosine.topk(min(number, len(cosine) - FIRST_WORD - 1), dim=1).indices

@@ -1,6 +1,6 @@
-"""Supervised learning, what the methods without labels are measured against.
+"""Supervised learning: cross-entropy with a linear classifier, the reference for other methods.
 
-An encoder, a linear classifier on top and cross-entropy; the classifier is thrown away.
+The classifier is discarded after training.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Supervised(Method):
     """An encoder and a linear classifier, trained with all labels of the training images.
 
     Args:
-        classes: number of classes; the data set's own unless given.
-        augment: the views; the data set's for labeled training unless given.
+        classes: number of classes; the data set's unless given.
+        augment: random augmentation; the data set's for labeled training unless given.
     """
 
     supervised = True

@@ -1,4 +1,4 @@
-"""Supervised contrastive learning: images of one class attract each other, as views do.
+"""SupCon: supervised contrastive learning (Khosla et al. 2020).
 
 Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2.
 """
@@ -18,12 +18,12 @@ from unlabeled.parallel import gather
 
 
 class SupervisedContrastive(Method):
-    """SimCLR with all views of all images of the same class as positives.
+    """SimCLR in which all views of all images of the same class are positives.
 
     Args:
-        dim: width of the projection.
-        temperature: τ of the loss.
-        augment: the views; the data set's own unless given.
+        dim: width of the projection; the paper's 128.
+        temperature: τ of the loss; the paper's 0.1.
+        augment: random augmentation of each view; the data set's unless given.
     """
 
     supervised = True
@@ -54,7 +54,7 @@ class SupervisedContrastive(Method):
         return self.head(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """The contrast of all views of the batch of all processes."""
-        a, b, y = views
-        z = gather(self.project(torch.cat([a, b])))  # (2B, dim)
+        """The supervised contrastive loss of all processes' views."""
+        x1, x2, y = views
+        z = gather(self.project(torch.cat([x1, x2])))  # (2B, dim)
         return sup_con(z, gather(y.repeat(2)), self.temperature)

@@ -1,4 +1,4 @@
-"""SwAV: say from one view to which prototypes the other was assigned.
+"""SwAV: swapping assignments between views of an image (Caron et al. 2020).
 
 Caron et al. 2020, "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments",
 algorithm 1.
@@ -19,19 +19,23 @@ from unlabeled.parallel import gather, own
 
 
 class SwAV(Method):
-    """Prototypes are learned; a batch is spread evenly over them, which keeps it from collapse.
+    """The code of one view, its soft assignment to prototypes, is predicted from the other view.
+
+    Codes are computed online by the Sinkhorn-Knopp algorithm, which assigns the images of a batch
+    equally to all prototypes and so prevents collapse. The paper's multi-crop is not used.
 
     Args:
-        dim: width of the projection.
-        prototypes: how many; 3000 in the paper.
-        temperature: τ of the prediction.
-        smoothness: ε of the even assignment; small is sharp.
-        rounds: of Sinkhorn and Knopp's normalization.
-        frozen: share of training before the prototypes move; one epoch in the paper.
-        augment: the views; the data set's own unless given.
+        dim: width of the projection; 128 in the paper.
+        prototypes: number of prototypes; 3000 in the paper.
+        temperature: τ of the prediction; the paper's 0.1.
+        epsilon: ε, entropy regularization of the codes; smaller is sharper; the paper's 0.05.
+        sinkhorn_iterations: iterations of the Sinkhorn-Knopp algorithm; the paper's 3.
+        freeze_prototypes: fraction of training in which prototypes are frozen; one epoch in the
+            paper.
+        augment: random augmentation of each view; the data set's unless given.
     """
 
-    # The paper's is LARS at 0.6 per 256 images, 800 epochs on ImageNet, with six small crops.
+    # The paper uses LARS at 0.6 per 256 images, 800 epochs on ImageNet, with six small crops.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 64}}
 
@@ -42,17 +46,17 @@ class SwAV(Method):
         dim: int = 128,
         prototypes: int = 300,
         temperature: float = 0.1,
-        smoothness: float = 0.05,
-        rounds: int = 3,
-        frozen: float = 0.01,
+        epsilon: float = 0.05,
+        sinkhorn_iterations: int = 3,
+        freeze_prototypes: float = 0.01,
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         d = self.encoder.dim
         self.head = mlp(d, d, dim)
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
-        self.temperature, self.smoothness = temperature, smoothness
-        self.rounds, self.frozen = rounds, frozen
+        self.temperature, self.epsilon = temperature, epsilon
+        self.sinkhorn_iterations, self.freeze_prototypes = sinkhorn_iterations, freeze_prototypes
         self.augment = augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -64,23 +68,24 @@ class SwAV(Method):
         return self.head(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy of each view's prediction with the other's assignment."""
-        moves = float(self.progress >= self.frozen)
-        prototypes = self.prototypes.detach().lerp(self.prototypes, moves)
+        """Swapped prediction: cross-entropy of each view's prediction and the other view's code."""
+        trainable = float(self.progress >= self.freeze_prototypes)
+        prototypes = self.prototypes.detach().lerp(self.prototypes, trainable)
         z = F.normalize(self.project(torch.cat(views)).float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):
-            a, b = (z @ prototypes.T).chunk(2)  # (B, K) each
-        p, q = (F.log_softmax(scores / self.temperature, 1) for scores in (a, b))
-        return -((self.assign(a) * q).sum(1) + (self.assign(b) * p).sum(1)).mean() / 2
+            scores1, scores2 = (z @ prototypes.T).chunk(2)  # (B, K) each
+        log_p1, log_p2 = (F.log_softmax(s / self.temperature, 1) for s in (scores1, scores2))
+        q1, q2 = self.sinkhorn(scores1), self.sinkhorn(scores2)
+        return -((q1 * log_p2).sum(1) + (q2 * log_p1).sum(1)).mean() / 2
 
     @torch.no_grad()
-    def assign(self, scores: Tensor) -> Tensor:
-        """Shares (B, K) of each image in the prototypes, each used alike by the whole batch."""
-        log_q = gather(scores) / self.smoothness  # its exponential may be beyond float32
-        for _ in range(self.rounds):
+    def sinkhorn(self, scores: Tensor) -> Tensor:
+        """Codes (B, K) of scores (B, K); over all processes, prototypes are used equally."""
+        log_q = gather(scores) / self.epsilon  # in the log domain: exp would overflow float32
+        for _ in range(self.sinkhorn_iterations):
             log_q = log_q.log_softmax(0).log_softmax(1)
         return own(log_q.softmax(1))
 
     def update(self) -> None:
-        """Prototypes stay on the sphere."""
+        """Normalize the prototypes."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))

@@ -1,4 +1,4 @@
-"""UDA: an image and a strong change of it should be named alike.
+"""UDA: unsupervised data augmentation for consistency training (Xie et al. 2020).
 
 Xie, Dai, Hovy, Luong, Le 2020, "Unsupervised Data Augmentation for Consistency Training", eq. 1.
 """
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
 from unlabeled.core import HALF_LABELED, Batch, Method, Recipe, Schedule, constant, linear
+from unlabeled.encoders.heads import classify_views
 from unlabeled.parallel import mean_of
 
 ANNEALING: dict[str, Schedule] = {
@@ -22,39 +23,34 @@ ANNEALING: dict[str, Schedule] = {
     "linear": linear(0.0, 1.0),
     "exp": lambda t: math.exp(5 * (t - 1)),
 }
-"""How far the ceiling of training signal annealing has risen by progress (the paper's α_t)."""
+"""Schedules of training signal annealing: the paper's α_t by progress."""
 
 
 class UDA(Method):
-    """The sharpened prediction of a weak view, where it is sure, is the target of a strong one.
+    """A confident, sharpened prediction of a weak view is the target of a strongly augmented one.
 
-    Every image of the batch counts as one without a label, as in the authors' data, where those
-    with one are among the others. Training signal annealing leaves an image with a label out as
-    long as the network is surer of it than a ceiling that rises, so that few labels are not learned
-    by heart at once.
+    Labeled images are among the unlabeled ones, too, as in the authors' data. Training signal
+    annealing (TSA) omits a labeled image while its predicted probability is above a threshold that
+    rises during training, which delays overfitting to few labels.
 
     Args:
-        weight: of the consistency, λ.
-        temperature: of the target; below 1 is sharper.
-        threshold: probability above which the likeliest class is sure, β.
-        annealing: how the ceiling rises; "exp" is late, for few labels, "log" early.
-        classes: number of classes; the data set's own unless given.
-        weak: the view of what has a label and of the target; the data set's for labeled training
-            unless given.
-        augment: the strong view; the data set's own unless given.
+        weight: λ, of the consistency loss; the paper's 1.
+        temperature: τ, sharpening of the target below 1; the paper's 0.4.
+        threshold: β, probability above which a prediction is confident; the paper's 0.8.
+        annealing: schedule of TSA: "exp" releases labels late, for few labels; "log" early.
+        classes: number of classes; the data set's unless given.
+        weak: augmentation of labeled images and of the target's view; the data set's for labeled
+            training unless given.
+        augment: strong augmentation; the data set's unless given.
     """
 
     supervised = True
-    # The authors' code for CIFAR-10 but for its steps and Nesterov's momentum; the share of labels
-    # is FixMatch's, which compares with it at that.
+    # The authors' code for CIFAR-10 but for its steps and Nesterov momentum; the labeled fraction
+    # is FixMatch's, which is compared with UDA at that.
     recipe = Recipe(
-        epochs=100,
-        batch_size=512,
-        optimizer="sgd",
-        lr=0.03,
-        weight_decay=5e-4,
+        epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4,
         labeled_fraction=1 / 8,
-    )
+    )  # fmt: skip
     recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
 
     def __init__(
@@ -72,7 +68,7 @@ class UDA(Method):
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
         self.weight, self.temperature, self.threshold = weight, temperature, threshold
-        self.risen, self.chance = ANNEALING[annealing], 1 / classes
+        self.alpha, self.classes = ANNEALING[annealing], classes
         self.weak, self.augment = weak or RandomCrop(), augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,20 +77,20 @@ class UDA(Method):
         return self.weak(batch.x), self.augment(batch.x), batch.y
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Cross-entropy where there are labels, and λ KL(target ‖ strong) where it is sure."""
-        weak, strong, y = views
-        logits = self.classifier(self.encoder(torch.cat([weak, strong]))).float()
-        ours, theirs = logits.chunk(2)  # (B, classes) each
-        sure = ours.detach().softmax(1).amax(1) > self.threshold  # (B,)
-        target = (ours.detach() / self.temperature).softmax(1)
-        each = F.kl_div(theirs.log_softmax(1), target, reduction="none").sum(1)
-        return self.known(ours, y) + self.weight * (each * sure).mean()
+        """Supervised cross-entropy, and λ KL(target ‖ strong) where the target is confident."""
+        x_weak, x_strong, y = views
+        weak, strong = classify_views(self.encoder, self.classifier, x_weak, x_strong)
+        confident = weak.detach().softmax(1).amax(1) > self.threshold  # (B,)
+        target = (weak.detach() / self.temperature).softmax(1)
+        divergence = F.kl_div(strong.log_softmax(1), target, reduction="none").sum(1)
+        consistency = (divergence * confident).mean()
+        return self.supervised_loss(weak, y) + self.weight * consistency
 
-    def known(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The mean cross-entropy of labeled rows whose p(y) is not above the ceiling, 0 of none.
+    def supervised_loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy of labeled rows whose p(y) is at most TSA's threshold; 0 of none.
 
-        The ceiling α (1 − 1/K) + 1/K rises from chance to 1.
+        The threshold α (1 − 1/K) + 1/K rises from chance to 1.
         """
-        ceiling = 1 - (1 - self.chance) * (1 - self.risen(self.progress))
-        each = F.cross_entropy(logits, y, ignore_index=-1, reduction="none")  # −log p(y), 0 at −1
-        return mean_of(each, (y >= 0) & (torch.exp(-each.detach()) <= ceiling))
+        threshold = 1 - (1 - 1 / self.classes) * (1 - self.alpha(self.progress))
+        nll = F.cross_entropy(logits, y, ignore_index=-1, reduction="none")  # −log p(y), 0 at −1
+        return mean_of(nll, (y >= 0) & (torch.exp(-nll.detach()) <= threshold))

@@ -1,6 +1,7 @@
-"""Variational autoencoder: squeeze an image into a few noisy numbers and draw it again.
+"""VAE: variational autoencoder (Kingma, Welling 2014); with `beta` the β-VAE (Higgins et al. 2017).
 
-Kingma, Welling 2014, "Auto-Encoding Variational Bayes"; β: Higgins et al. 2017, "β-VAE".
+Kingma, Welling 2014, "Auto-Encoding Variational Bayes"; Higgins et al. 2017, "β-VAE: Learning Basic
+Visual Concepts with a Constrained Variational Framework".
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from unlabeled.encoders.heads import deconv
 
 
 class VAE(Method):
-    """Two linear heads on the features give q(z|x) = N(μ(x), σ²(x)); a decoder draws p(x|z).
+    """Two linear heads on the features give q(z|x) = N(μ(x), σ²(x)); a decoder gives p(x|z).
 
-    The loss is the negative evidence lower bound, in nats an image: −log p(x|z) of one sample of z,
-    summed over pixels, plus β times the divergence of q(z|x) from N(0, 1), summed over the code.
+    The loss is the negative evidence lower bound (ELBO) in nats per image: −log p(x|z) of one
+    sample of z, summed over pixels, plus β times the KL divergence of q(z|x) from N(0, 1), summed
+    over latent dimensions.
 
-    The features are the encoder's output, as those of every other method, and so what the lectures'
-    probe reads; the code's mean is `project`. It is a linear map of the features, from which a
-    linear decoder can read no more than from them.
+    The features are the encoder's output, as in every other method; the latent mean, `project`, is
+    a linear map of them.
 
     Args:
-        code_dim: numbers in z. More than an image needs do no harm: the divergence lets the rest be
-            N(0, 1).
-        beta: weight of the divergence; 1 gives a bound on log p(x).
+        latent_dim: dimensions of z. Superfluous ones do no harm: their posterior becomes N(0, 1).
+        beta: β, weight of the KL divergence; 1 bounds log p(x).
         likelihood: of a pixel: "bernoulli" for black and white, "gaussian" with one learned
             standard deviation for all (σ-VAE, Rybkin et al. 2021).
-        width: of the decoder's last layer; earlier ones are up to eight times as wide.
-        shape: channels, height and width of the images; the data set's own unless given.
+        decoder_width: channels of the decoder's last layer; earlier ones have up to eight times as
+            many.
+        shape: channels, height and width of the images; the data set's unless given.
     """
 
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
@@ -43,8 +44,8 @@ class VAE(Method):
             "batch_size": 128,
             "lr": 2e-3,
             "schedule": "one_cycle",
-            "width": 8,
-            "code_dim": 84,  # as the tutorial's
+            "decoder_width": 8,
+            "latent_dim": 84,  # the tutorial's
         }
     }
 
@@ -52,57 +53,58 @@ class VAE(Method):
         self,
         encoder: nn.Module,
         *,
-        code_dim: int = 64,
+        latent_dim: int = 64,
         beta: float = 1.0,
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
-        width: int = 16,
+        decoder_width: int = 16,
         shape: tuple[int, int, int] = (1, 64, 64),
     ) -> None:
         super().__init__(encoder)
-        self.mean = nn.Linear(self.encoder.dim, code_dim)
-        self.log_variance = nn.Linear(self.encoder.dim, code_dim)
-        self.decoder = deconv(code_dim, shape, width)
+        self.mean = nn.Linear(self.encoder.dim, latent_dim)
+        self.log_variance = nn.Linear(self.encoder.dim, latent_dim)
+        self.decoder = deconv(latent_dim, shape, decoder_width)
         self.log_std = nn.Parameter(torch.tensor(-1.0), requires_grad=likelihood == "gaussian")
-        self.code_dim, self.beta, self.likelihood = code_dim, beta, likelihood
+        self.latent_dim, self.beta, self.likelihood = latent_dim, beta, likelihood
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The images as they are (B, C, H, W), and noise for their samples (B, code_dim)."""
-        noise = torch.randn(len(batch.x), self.code_dim, device=batch.x.device)
-        return batch.x, noise
+        """The images (B, C, H, W), and noise ε ~ N(0, 1) for their samples (B, latent_dim)."""
+        epsilon = torch.randn(len(batch.x), self.latent_dim, device=batch.x.device)
+        return batch.x, epsilon
 
     def project(self, x: Tensor) -> Tensor:
-        """The code's mean: (B, C, H, W) -> (B, code_dim)."""
+        """The latent mean: (B, C, H, W) -> (B, latent_dim)."""
         return self.mean(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Negative evidence lower bound, nats an image."""
-        x, noise = views
+        """Negative evidence lower bound, nats per image."""
+        x, epsilon = views
         features = self.encoder(x)
         mean, log_variance = self.mean(features).float(), self.log_variance(features).float()
-        drawn = self.decoder(mean + torch.exp(log_variance / 2) * noise).float()
-        divergence = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
-        return (self.surprise(drawn, x) + self.beta * divergence).mean()
+        z = mean + torch.exp(log_variance / 2) * epsilon
+        kl = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
+        nll = self.negative_log_likelihood(self.decoder(z).float(), x)
+        return (nll + self.beta * kl).mean()
 
-    def surprise(self, drawn: Tensor, x: Tensor) -> Tensor:
-        """−log p(x|z) of each image (B,), from what the decoder drew (B, C, H, W)."""
+    def negative_log_likelihood(self, logits: Tensor, x: Tensor) -> Tensor:
+        """−log p(x|z) of each image (B,), from the decoder's output (B, C, H, W)."""
         if self.likelihood == "bernoulli":
-            pixels = F.binary_cross_entropy_with_logits(drawn, x, reduction="none")
+            pixels = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         else:
-            scaled = (x - drawn.sigmoid()) * torch.exp(-self.log_std)
+            scaled = (x - logits.sigmoid()) * torch.exp(-self.log_std)
             pixels = scaled**2 / 2 + self.log_std + math.log(2 * math.pi) / 2
         return pixels.flatten(1).sum(1)
 
     @torch.no_grad()
     def sample(self, number: int) -> Tensor:
-        """New images (number, C, H, W) in [0, 1], from z of N(0, 1): the means of p(x|z)."""
-        noise = torch.randn(number, self.code_dim, device=self.log_std.device)
-        return self.decoder(noise).float().sigmoid()
+        """New images (number, C, H, W) in [0, 1]: the means of p(x|z), z ~ N(0, 1)."""
+        z = torch.randn(number, self.latent_dim, device=self.log_std.device)
+        return self.decoder(z).float().sigmoid()
 
     @torch.no_grad()
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """What it draws: each image beside its reconstruction, and samples from N(0, 1)."""
-        again = self.decoder(self.project(x)).float().sigmoid()
+        """Images beside their reconstructions, and samples."""
+        reconstruction = self.decoder(self.project(x)).float().sigmoid()
         return {
-            "image and reconstruction": torch.stack([x, again], 1),
+            "image and reconstruction": torch.stack([x, reconstruction], 1),
             "samples": self.sample(len(x))[:, None],
         }

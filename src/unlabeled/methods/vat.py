@@ -1,4 +1,4 @@
-"""VAT: what the network says of an image should not change in the direction that changes it most.
+"""VAT: virtual adversarial training (Miyato et al. 2018).
 
 Miyato, Maeda, Koyama, Ishii 2018, "Virtual Adversarial Training: A Regularization Method for
 Supervised and Semi-Supervised Learning", algorithm 1 and eq. 8.
@@ -21,29 +21,31 @@ from unlabeled.objectives import labeled_cross_entropy
 
 
 class VAT(Method):
-    """Cross-entropy with the labels, smoothness around all images, and sure predictions.
+    """Predictions are to stay the same under the virtual adversarial perturbation of an image.
 
-    All images count in the latter two, with a label or without, as in the paper. BatchNorm
-    normalizes each pass by its own batch; only the pass of the images themselves moves its
-    running statistics, so that no adversarial image enters them. (The authors' code leaves out
-    those without a label, too.) All passes are in full precision, whatever the run's: the search
-    for the direction takes differences of predictions that are almost alike.
+    That is the perturbation of length ε that changes the prediction most, found by the power
+    method. Cross-entropy with labels and entropy minimization are added; all images count in the
+    regularizers, labeled or not, as in the paper.
+
+    BatchNorm normalizes each pass by its batch; only the pass of clean images updates the running
+    statistics (the authors' code excludes unlabeled images from them, too). All passes are in full
+    precision, since the search takes differences of almost equal predictions.
 
     Args:
-        weight: of the smoothness, α.
-        entropy: weight of the entropy of predictions ("VAT+EntMin"); 0 is VAT alone.
-        epsilon: length of the adversarial change, ε, in units where white is 1.
-        step: length of the change by which its direction is found, ξ. The paper has 1e-6, which
-            single precision cannot add to a white pixel.
-        iterations: of the power method, K.
-        classes: number of classes; the data set's own unless given.
-        augment: the views; the data set's for labeled training unless given.
+        weight: α, of the local distributional smoothness; the paper's 1.
+        entropy_weight: of the conditional entropy ("VAT+EntMin"); 0 is VAT alone; the paper's 1.
+        epsilon: ε, norm of the perturbation, in units where white is 1.
+        xi: ξ, norm of the step of the power method. The paper's 1e-6 is less than single precision
+            can add to a white pixel.
+        power_iterations: K, of the power method; the paper's 1.
+        classes: number of classes; the data set's unless given.
+        augment: random augmentation; the data set's for labeled training unless given.
     """
 
     supervised = True
-    may_be_zero = ("iterations",)
+    may_be_zero = ("power_iterations",)
     weak_augment = True
-    # 32 images with labels beside 128 without, in the authors' code.
+    # 32 labeled images beside 128 unlabeled ones, in the authors' code.
     recipe = Recipe(epochs=100, batch_size=160, lr=2e-3, labeled_fraction=0.2)
     recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3, "epsilon": 2.0}}
 
@@ -52,17 +54,17 @@ class VAT(Method):
         encoder: nn.Module,
         *,
         weight: float = 1.0,
-        entropy: float = 1.0,
+        entropy_weight: float = 1.0,
         epsilon: float = 8.0,
-        step: float = 0.1,
-        iterations: int = 1,
+        xi: float = 0.1,
+        power_iterations: int = 1,
         classes: int = 10,
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.classifier = nn.Linear(self.encoder.dim, classes)
-        self.weight, self.entropy = weight, entropy
-        self.epsilon, self.step, self.iterations = epsilon, step, iterations
+        self.weight, self.entropy_weight = weight, entropy_weight
+        self.epsilon, self.xi, self.power_iterations = epsilon, xi, power_iterations
         self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,25 +78,25 @@ class VAT(Method):
         x, noise, y = views
         with torch.autocast(x.device.type, enabled=False):
             logits = self.classifier(self.encoder(x))  # (B, classes)
-            now = logits.detach()
+            clean = logits.detach()
             with untracked(self.encoder):
-                change = self.epsilon * self.direction(x, noise, now)
-                smoothness = divergence(now, self.classifier(self.encoder(x + change))).mean()
+                r_vadv = self.epsilon * self.adversarial_direction(x, noise, clean)
+                smoothness = divergence(clean, self.classifier(self.encoder(x + r_vadv))).mean()
             entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
-        known = labeled_cross_entropy(logits, y)
-        return known + self.weight * smoothness + self.entropy * entropy
+        supervised_loss = labeled_cross_entropy(logits, y)
+        return supervised_loss + self.weight * smoothness + self.entropy_weight * entropy
 
-    def direction(self, x: Tensor, noise: Tensor, now: Tensor) -> Tensor:
-        """Where predictions `now` (B, classes) change most: noise (B, C·H·W) -> (B, C, H, W).
+    def adversarial_direction(self, x: Tensor, noise: Tensor, clean: Tensor) -> Tensor:
+        """Unit vectors along which predictions change most: noise (B, C·H·W) -> (B, C, H, W).
 
-        The power method, from the gradient of the divergence near 0. Each has length 1.
+        Power iterations by the gradient of the divergence from the logits `clean` (B, classes).
         """
         d = F.normalize(noise, dim=1)
-        for _ in range(self.iterations):
+        for _ in range(self.power_iterations):
             with torch.enable_grad():
                 d = d.detach().requires_grad_()
-                moved = self.classifier(self.encoder(x + self.step * d.view_as(x)))
-                (gradient,) = torch.autograd.grad(divergence(now, moved).sum(), d)
+                perturbed = self.classifier(self.encoder(x + self.xi * d.view_as(x)))
+                (gradient,) = torch.autograd.grad(divergence(clean, perturbed).sum(), d)
             d = F.normalize(gradient, dim=1)
         return d.view_as(x)
 
@@ -107,7 +109,7 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 @contextmanager
 def untracked(module: nn.Module) -> Iterator[None]:
-    """While this lasts, BatchNorm's running statistics stay as they are."""
+    """Within it, BatchNorm's running statistics are not updated."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False

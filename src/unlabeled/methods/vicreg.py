@@ -1,6 +1,7 @@
-"""VICReg: variance, invariance, covariance; neither negatives nor a second network.
+"""VICReg: variance-invariance-covariance regularization (Bardes, Ponce, LeCun 2022).
 
-Bardes, Ponce, LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization".
+Bardes, Ponce, LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization for
+Self-Supervised Learning", algorithm 1.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from unlabeled.parallel import gather
 
 
 class VICReg(Method):
-    """Two views should be alike, while each dimension varies and no two say the same.
+    """Two views of each image go through the encoder and an expander.
+
+    Embeddings of both views are to be equal (invariance), while over the batch each dimension keeps
+    its variance and different dimensions are uncorrelated (covariance).
 
     Args:
         dim: width of the expander's three layers; 8192 in the paper.
-        invariance: weight of the squared difference of both views.
-        variance: weight of keeping each dimension's deviation at 1; 0 lets it collapse.
-        covariance: weight of keeping dimensions apart.
-        augment: the views; the data set's own unless given.
+        invariance: λ, weight of the mean squared distance of both views; the paper's 25.
+        variance: μ, weight of the hinge that keeps standard deviations at 1; the paper's 25.
+        covariance: ν, weight of the squared off-diagonal covariances; the paper's 1.
+        augment: random augmentation of each view; the data set's unless given.
     """
 
     by_stage = True
-    # The paper's is LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch 2048.
+    # The paper uses LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch size 2048.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
 
@@ -56,6 +60,6 @@ class VICReg(Method):
         return self.expander(self.encoder(x))
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """The three terms of the batch of all processes."""
-        a, b = (gather(self.project(x)) for x in views)  # (B, dim) each
-        return vicreg(a, b, self.invariance, self.variance, self.covariance)
+        """The weighted sum of the three terms over all processes' batch."""
+        z_a, z_b = (gather(self.project(x)) for x in views)  # (B, dim) each
+        return vicreg(z_a, z_b, self.invariance, self.variance, self.covariance)

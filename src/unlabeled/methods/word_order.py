@@ -1,8 +1,8 @@
-"""Shuffled words: put the words of a sentence, or the sentences of a paragraph, in order again.
+"""Word order and sentence order by ranking shuffled parts (Logeswaran et al. 2018).
 
 Logeswaran, Lee, Radev 2018, "Sentence Ordering and Coherence Modeling using Recurrent Neural
-Networks", for the task; the order is scored by Plackett and Luce's model (Xia et al. 2008, ListMLE)
-instead of a pointer network.
+Networks"; the order is scored by the Plackett-Luce model (Xia et al. 2008, ListMLE) instead of a
+pointer network.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from unlabeled.parallel import mean_of
 
 
 class WordOrder(Method):
-    """Each part gets a score, and the part that comes first should have the highest.
+    """Each shuffled part gets a score; earlier parts should have higher scores.
 
-    −log p of the right order, where the first part is drawn in proportion to the exponentials of
-    the scores, the next one likewise of those that are left, and so on.
+    The loss is −log p of the original order, where the first part is drawn in proportion to the
+    exponential of the scores, the next one likewise of the remaining ones, and so on.
 
-    A word is what stands between spaces: its first token and those that continue it move together,
-    since a token that only continues others tells where it belongs. Of a sentence, the words
-    between its first and its last are taken: the first one's capital and the last one's full stop
-    would tell where they stand.
+    A word is what stands between spaces: its first token and those that continue it move together.
+    Of a sentence, words between the first and the last are taken, since a capital letter and a full
+    stop reveal the position of those.
 
     Args:
-        unit: words of a sentence, or sentences.
-        number: of words; of sentences all are taken.
+        unit: "words" of a sentence, or "sentences" of a text.
+        max_words: number of words at most; of sentences all are taken.
         word_starts: for each token of the vocabulary "1" if it begins a word, "0" if it continues
-            one; the data set's own unless given, and where there is none, each token is a word.
+            one; the data set's unless given; without one, each token is a word.
     """
 
     modality: ClassVar = (Text,)
@@ -49,82 +48,84 @@ class WordOrder(Method):
         encoder: nn.Module,
         *,
         unit: Literal["words", "sentences"] = "words",
-        number: int = 6,
+        max_words: int = 6,
         word_starts: str = "",
     ) -> None:
         super().__init__(encoder)
-        known = require_text_encoder(encoder, "word_order", ("bidirectional",))
-        if number < 2:
-            raise UserError(f"number is {number}, but an order needs at least 2 words")
-        self.rank = nn.Sequential(
-            nn.Linear(known.dim, known.dim), nn.GELU(), nn.Linear(known.dim, 1)
-        )
-        self.unit, self.number = unit, number
-        marks = word_starts or "1" * known.vocabulary
-        if len(marks) != known.vocabulary or set(marks) - {"0", "1"}:
+        text_encoder = require_text_encoder(encoder, "word_order", ("bidirectional",))
+        if max_words < 2:
+            raise UserError(f"max_words is {max_words}, but must be at least 2")
+        d, vocabulary = text_encoder.dim, text_encoder.vocabulary
+        self.score_head = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 1))
+        self.unit, self.max_words = unit, max_words
+        marks = word_starts or "1" * vocabulary
+        if len(marks) != vocabulary or set(marks) - {"0", "1"}:
             raise UserError(
                 f"word_starts has {len(marks):,} marks, but must have one of 0 and 1 for each of "
-                f"the {known.vocabulary:,} tokens; omit it to take the data set's"
+                f"the {vocabulary:,} tokens; omit it to take the data set's"
             )
         self.starts: Tensor
-        self.register_buffer(
-            "starts", torch.tensor([mark == "1" for mark in marks]), persistent=False
-        )
+        starts = torch.tensor([mark == "1" for mark in marks])
+        self.register_buffer("starts", starts, persistent=False)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Shuffled tokens (B, n), where each part ends in them (B, k), and its place (B, k)."""
+        """Shuffled tokens (B, n), where each part ends in them (B, k), and its position (B, k)."""
         rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
         if self.unit == "words":
-            return self.shuffled(rows[:, int(torch.randint(rows.shape[1], ()))])
-        place = torch.rand(rows.shape[:2], device=rows.device).argsort(1)
-        mixed = rows.gather(1, place[:, :, None].expand_as(rows))
-        mixed = torch.where(mixed == END, PAD, mixed)
-        end = torch.full_like(mixed[:, :, :1], END)  # one for each, even if it was cut
-        ids = pack_tokens(torch.cat([mixed, end], 2).flatten(1))
-        here = (ids == END).int().argsort(dim=1, descending=True, stable=True)
-        return ids, here[:, : rows.shape[1]], place
+            return self.shuffle_words(rows[:, int(torch.randint(rows.shape[1], ()))])
+        position = torch.rand(rows.shape[:2], device=rows.device).argsort(1)
+        shuffled = rows.gather(1, position[:, :, None].expand_as(rows))
+        shuffled = torch.where(shuffled == END, PAD, shuffled)
+        end = torch.full_like(shuffled[:, :, :1], END)  # one for each, even if it was cut
+        ids = pack_tokens(torch.cat([shuffled, end], 2).flatten(1))
+        ends = (ids == END).int().argsort(dim=1, descending=True, stable=True)
+        return ids, ends[:, : rows.shape[1]], position
 
-    def shuffled(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sentences (B, L) as `views` has them; a missing word ends on the padding behind all."""
-        known = (ids >= FIRST_WORD) | (ids == UNKNOWN)
-        begins = known & self.starts[ids]
-        begins[:, 0] = known[:, 0]
-        word = begins.cumsum(1) - 2  # (B, L), the first word being −1
-        many = (word.masked_fill(~known, -1).amax(1, keepdim=True)).clamp(0, self.number)  # (B, 1)
-        each = torch.arange(self.number, device=ids.device)
-        draw = torch.rand(len(ids), self.number, device=ids.device) + (each >= many)
-        place = draw.argsort(1)  # which word goes where, missing ones last
-        target = place.argsort(1)  # where each word goes
-        taken = known & (word >= 0) & (word < many)
-        to = target.gather(1, word.clamp(0, self.number - 1)).masked_fill(~taken, self.number)
+    def shuffle_words(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sentences (B, L) as `views` returns them; a missing word ends on the padding at the end.
+
+        Short sentences have fewer words than `max_words`; those missing come last.
+        """
+        is_token = (ids >= FIRST_WORD) | (ids == UNKNOWN)
+        begins = is_token & self.starts[ids]
+        begins[:, 0] = is_token[:, 0]
+        word = begins.cumsum(1) - 2  # (B, L); the first word is −1
+        count = word.masked_fill(~is_token, -1).amax(1, keepdim=True).clamp(0, self.max_words)
+        slots = torch.arange(self.max_words, device=ids.device)
+        keys = torch.rand(len(ids), self.max_words, device=ids.device) + (slots >= count)
+        position = keys.argsort(1)  # (B, k), the original position of the word in each slot
+        slot = position.argsort(1)  # (B, k), the slot of each word
+        taken = is_token & (word >= 0) & (word < count)
+        to = slot.gather(1, word.clamp(0, self.max_words - 1))
+        to = to.masked_fill(~taken, self.max_words)  # (B, L), the slot of each token
         order = to.argsort(dim=1, stable=True)  # tokens of a word stay in order
-        mixed = ids.gather(1, order).masked_fill(~taken.gather(1, order), PAD)
+        shuffled = ids.gather(1, order).masked_fill(~taken.gather(1, order), PAD)
         longest = int(taken.sum(1).max())
         if not longest:
             message = "a batch has no sentence of three words with spaces between to shuffle"
             notice(f"{message}: take unit sentences for such texts")
-        length = (to[:, :, None] == each).sum(1)  # (B, k) tokens of the word at each place
-        here = torch.where(length > 0, length.cumsum(1) - 1, longest)
-        return F.pad(mixed[:, :longest], (0, 1), value=PAD), here, place
+        length = (to[:, :, None] == slots).sum(1)  # (B, k), tokens of the word in each slot
+        ends = torch.where(length > 0, length.cumsum(1) - 1, longest)
+        return F.pad(shuffled[:, :longest], (0, 1), value=PAD), ends, position
 
-    def asked(self, ids: Tensor, here: Tensor) -> Tensor:
-        """Which parts (B, k) are there: short sentences have fewer words than are asked for."""
-        return ids.gather(1, here) != PAD
+    def present(self, ids: Tensor, ends: Tensor) -> Tensor:
+        """Which parts (B, k) exist: short sentences have fewer words than `max_words`."""
+        return ids.gather(1, ends) != PAD
 
-    def scores(self, ids: Tensor, here: Tensor) -> Tensor:
-        """Of each part, how early it came, by the mean of its states: (B, k)."""
+    def scores(self, ids: Tensor, ends: Tensor) -> Tensor:
+        """Score of each part from the mean of its states, higher for earlier ones: (B, k)."""
         states = self.encoder.states(ids)[:, 1:]
-        end, at = here[:, :, None], torch.arange(ids.shape[1], device=ids.device)
+        end, i = ends[:, :, None], torch.arange(ids.shape[1], device=ids.device)
         begin = F.pad(end[:, :-1] + 1, (0, 0, 1, 0))
-        within = ((begin <= at) & (at <= end)).to(states.dtype)  # (B, k, n)
+        within = ((begin <= i) & (i <= end)).to(states.dtype)  # (B, k, n)
         means = within @ states / within.sum(2, keepdim=True).clamp(min=1)
-        return self.rank(means)[:, :, 0].float()
+        return self.score_head(means)[:, :, 0].float()
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """−log p of the right order, for each part: log k! / k where nothing is known."""
-        ids, here, place = views
-        first = place.argsort(1)  # where the first one went, and the second …
-        asked = self.asked(ids, here).gather(1, first)
-        ordered = self.scores(ids, here).gather(1, first).masked_fill(~asked, -1e4)
-        left = ordered.flip(1).logcumsumexp(1).flip(1)
-        return mean_of(left - ordered, asked)
+        """−log p of the original order, for each part: log k! / k at chance."""
+        ids, ends, position = views
+        original = position.argsort(1)  # the slot of the first part, the second …
+        present = self.present(ids, ends).gather(1, original)
+        scores = self.scores(ids, ends).gather(1, original).masked_fill(~present, -1e4)
+        remaining = scores.flip(1).logcumsumexp(1).flip(1)
+        return mean_of(remaining - scores, present)

@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from unlabeled.objectives.precision import full_precision
+from unlabeled.objectives.predictive import as_sequence
+
 
 class PredictionStep(NamedTuple):
     """One prediction of a layer's activity from its own."""
@@ -18,6 +21,25 @@ class PredictionStep(NamedTuple):
     ahead: int  #: k, rows
     weight: Tensor  #: W_k, (D, D)
     shift: int  #: the negative (y = −1) is the image so many rows further on in the batch
+
+
+@full_precision
+def clapp_hinge(z: Float[Tensor, "b d r s"], steps: Sequence[PredictionStep]) -> Tensor:
+    """CLAPP's loss, the mean over signs, positions and steps of max(0, 1 − y·u).
+
+    Args:
+        z: (B, D, R, S) activity of a layer on a grid of R rows and S columns.
+        steps: the predictions.
+
+    Source: Illing, Ventura, Bellec, Gerstner 2021, eq. 3.
+    """
+    losses = []
+    for k, weight, shift in steps:
+        predicted, target = as_sequence(z[:, :, :-k]) @ weight.T, as_sequence(z[:, :, k:])
+        u = (predicted * target).sum(2)  # (B, positions)
+        u_negative = (predicted * target.roll(-shift, 0)).sum(2)
+        losses.append(((1 - u).relu().mean() + (1 + u_negative).relu().mean()) / 2)
+    return torch.stack(losses).mean()
 
 
 def apical_signals(

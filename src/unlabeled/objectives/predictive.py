@@ -105,3 +105,17 @@ def _require_negatives(n: int, t: int, source: NegativeSource) -> None:
             f"{n} sequences of {t} positions have no negatives among {source}; use a --batch-size "
             "of at least 2, longer sequences, or other --negatives"
         )
+
+
+def check_steps(prediction_steps: int, skip_steps: int) -> None:
+    """Raises UserError where no step is left to predict."""
+    if not 0 <= skip_steps < prediction_steps:
+        raise UserError(
+            f"prediction_steps is {prediction_steps} and skip_steps {skip_steps}, which leaves "
+            "none; give more --prediction-steps, or fewer --skip-steps"
+        )
+
+
+def as_sequence(x: Float[Tensor, "b d r s"]) -> Float[Tensor, "b t d"]:
+    """Positions of R rows and S columns as one sequence of T = R · S."""
+    return x.flatten(2).transpose(1, 2)

@@ -31,7 +31,7 @@ def deep_belief_net(
     *,
     widths: tuple[int, ...] = (256, 128),
     epochs: int | None = None,
-    steps: int = 1,
+    gibbs_steps: int = 1,
     lr: float | None = None,
     seed: int = 0,
     size: int | None = None,
@@ -49,7 +49,7 @@ def deep_belief_net(
         data: images in any usual form.
         widths: hidden units of each machine.
         epochs: of each machine; its own unless given.
-        steps: of Gibbs sampling in each step.
+        gibbs_steps: of each machine.
         lr: of each machine; its own unless given.
         seed: of everything random.
         size: side of the images in pixels.
@@ -70,7 +70,8 @@ def deep_belief_net(
     place = None if size is None else (size, size)
     splits = open_data(data, size=place, workers=workers)
     folder = Path(out or "runs/deep_belief_net")
-    options: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress, "steps": steps}
+    options: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress}
+    options["gibbs_steps"] = gibbs_steps
     given = {"epochs": epochs, "lr": lr}
     options |= {name: value for name, value in given.items() if value is not None}
     machines: list[RBM] = []

@@ -35,7 +35,7 @@ def simclr_v2(
     epochs: int | None = None,
     batch_size: int | None = None,
     finetune_epochs: int | None = None,
-    distil_epochs: int = 20,
+    distill_epochs: int = 20,
     temperature: float = 1.0,
     augment: Augmentation | None = None,
     seed: int = 0,
@@ -60,7 +60,7 @@ def simclr_v2(
         epochs: of pretraining; SimCLR's own unless given.
         batch_size: of pretraining; SimCLR's own unless given.
         finetune_epochs: as many as make 500 steps, at least 20, unless given.
-        distil_epochs: of the student.
+        distill_epochs: of the student.
         temperature: τ of what the teacher says (eq. 2); it says the same, softer, above 1.
         augment: of fine-tuning and distillation; the data set's for labeled training unless given.
         seed: of everything random.
@@ -94,7 +94,7 @@ def simclr_v2(
         encoder=encoder,
         out=folder / "pretrained",
         dim=128,
-        layers=3,
+        head_layers=3,
         **sizes,
         **common,
     )
@@ -112,7 +112,7 @@ def simclr_v2(
         splits,
         encoder=encoder,
         out=folder / "student",
-        epochs=distil_epochs,
+        epochs=distill_epochs,
         temperature=temperature,
         augment=augment,
         **common,

@@ -20,7 +20,7 @@ DATA = "cifar10"
 CLAIMS: dict[int, str] = {}
 EPOCHS = 4
 TRANSFORMER: dict[str, Any] = {"width": 96, "depth": 4, "heads": 3}
-DINO: dict[str, Any] = {"crops": 4, "classes_learned": 512, "lr": 1e-3, "schedule": "one_cycle"}
+DINO: dict[str, Any] = {"local_crops": 4, "prototypes": 512, "lr": 1e-3, "schedule": "one_cycle"}
 
 
 def a1(lab: Lab) -> Finding:
@@ -46,8 +46,8 @@ def a1(lab: Lab) -> Finding:
         f"A transformer of {TRANSFORMER['depth']} blocks and {run.encoder.dim} features on patches "
         f"of 4×4 pixels learned from {len(lab.data.train):,} photographs without labels: "
         f"{1 if lab.quick else EPOCHS} epochs of DINO, the teacher seeing two whole views, the "
-        f"student {DINO['crops']} small crops as well. Each row below shows where one head of the "
-        "class token looks.",
+        f"student {DINO['local_crops']} small crops as well. Each row below shows where one head "
+        "of the class token looks.",
         f"Its nearest neighbors name the class of {100 * ours['knn']:.2f} % of new photographs "
         f"without any fine-tuning, those of the same transformer with random weights of "
         f"{100 * random['knn']:.2f} %; chance is {100 / len(lab.data.classes):.0f} %.",

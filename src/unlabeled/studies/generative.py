@@ -303,7 +303,7 @@ def bits_a_value(method: Any, x: np.ndarray, given: int = 0) -> float:
             to_float(torch.from_numpy(np.array(x[start : start + 200])), (0.0, 255.0)),
             torch.arange(1),
         )
-        surprise = method.surprise(method.views(batch))[:, given:]
+        surprise = method.negative_log_likelihood(method.views(batch))[:, given:]
         total, count = total + float(surprise.sum()), count + surprise.numel()
     return total / count / math.log(2)
 
@@ -321,7 +321,7 @@ def g5(lab: Lab) -> Finding:
     torch.manual_seed(0)
     x = torch.bernoulli(to_float(torch.from_numpy(test), lab.data.range))
     with torch.no_grad():
-        loss = vae.loss((x, torch.randn(len(x), vae.code_dim)))
+        loss = vae.loss((x, torch.randn(len(x), vae.latent_dim)))
     found["VAE, bound"] = float(loss) / x[0].numel() / math.log(2)
     best = min(PIXEL_READERS, key=lambda k: found[k])
     return Finding(

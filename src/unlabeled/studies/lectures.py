@@ -347,7 +347,7 @@ def l4(lab: Lab) -> Finding:
         for path in sorted(run.path.glob("image-*.png"))
     ]
     method: Any = reopen(run)
-    error, code_dim = reconstruction_error(lab), method.code_dim
+    error, code_dim = reconstruction_error(lab), method.latent_dim
     z, z_test = z_of(lab, "VAE")
     kept = probe_factors(z, z_test, lab.data)
     return Finding(

@@ -55,7 +55,7 @@ PROBED = 10_000
 """Training images whose labels the probes learn from."""
 PUBLISHED = {"CLAPP": 0.736, "hinge CPC, end to end": 0.803}
 """On STL-10, Illing et al. 2021, table 1, with VGG-6 and 300 epochs; the gap counts, not these."""
-AHEAD: dict[str, Any] = {"steps": 3, "skip": 1}
+AHEAD: dict[str, Any] = {"prediction_steps": 3, "skip_steps": 1}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "CLAPP": ("clapp", AHEAD),
     "CLAPP, by the rule": ("clapp", AHEAD | {"rule": "hebbian"}),

@@ -35,10 +35,10 @@ LABELS = "1%"
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "rotation": ("rotation", {}),
     "relative patch": ("relative_patch", {}),
-    "relative patch, no gap": ("relative_patch", {"share": 1.0}),
+    "relative patch, no gap": ("relative_patch", {"tile_fraction": 1.0}),
     "jigsaw": ("jigsaw", {}),
     "context encoder": ("context_encoder", {}),
-    "context encoder, no critic": ("context_encoder", {"adversary": 0.0}),
+    "context encoder, no critic": ("context_encoder", {"adversarial_weight": 0.0}),
     "colorization": ("colorization", {}),
     "denoising": ("denoising_autoencoder", {}),
     "masked autoencoder": ("masked_autoencoder", {}),
@@ -48,7 +48,7 @@ BESIDE: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("supervised", {}),
 }
 WHY: dict[str, tuple[str, dict[str, Any]]] = {
-    "jigsaw, half of each tile": ("jigsaw", {"share": 0.5}),
+    "jigsaw, half of each tile": ("jigsaw", {"tile_fraction": 0.5}),
     "jigsaw, gray": ("jigsaw", {"weak": RandomGrayscale(1.0)}),
 }
 """Without what a puzzle can be solved by at a glance."""

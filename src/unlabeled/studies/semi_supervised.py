@@ -31,7 +31,7 @@ DATA = "fashion_mnist"
 CLAIMS = {9: "Pretraining cuts the labels needed to a tenth."}
 LABELS = ("1%", "10%")
 PRETRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 256, "temperature": 0.2}
-HEAD = {"dim": 128, "layers": 3}
+HEAD = {"dim": 128, "head_layers": 3}
 SCRATCH_RATES = (2e-3, 8e-3)
 FOLDS = {"1%": (3, 3), "10%": (4, 1)}
 """By share: into how many parts the labels are cut to choose from scratch's settings, and how many

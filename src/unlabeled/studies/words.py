@@ -56,7 +56,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "sides": ("bidirectional_lm", {"epochs": 2}),
     "next-sentence": ("next_sentence", {"epochs": 2, "start": "masked"}),
-    "sentence-order": ("sentence_order", {"epochs": 3, "words": 0.0, "start": "next"}),
+    "sentence-order": ("sentence_order", {"epochs": 3, "mlm_weight": 0.0, "start": "next"}),
     "shuffled-words": ("word_order", {"unit": "words", "epochs": 10, "start": "masked"}),
     "shuffled-sentences": (
         "word_order",
@@ -202,7 +202,7 @@ def going_on(run: Run, data: Splits, number: int = 24) -> list[list[str]]:
     given = torch.from_numpy(data.test.x[rows].astype(np.int64))[:, 0, 0, :8]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        said = method.say(given, number)
+        said = method.generate(given, number)
     return [[tokenizer.decode(part.tolist()) for part in (row[:8], row[8:])] for row in said]
 
 

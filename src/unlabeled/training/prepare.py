@@ -289,8 +289,8 @@ def resolve(
         arguments.setdefault("classes", len(splits.classes))
     if "names" in accepted and splits.classes:
         arguments.setdefault("names", tuple(splits.classes))
-    if "images" in accepted:
-        arguments["images"] = len(splits.train)
+    if "bank_size" in accepted:
+        arguments["bank_size"] = len(splits.train)
     texts = find_part(splits.modality, Text)
     if "partner_shape" in accepted and splits.train.partners is not None:
         arguments.setdefault("partner_shape", splits.train.partners.shape[1:])

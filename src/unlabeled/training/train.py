@@ -169,7 +169,7 @@ def reopen(run: Run) -> Method:
     if checkpoint is None:
         raise UserError(f"{run.path} has no checkpoint, and so no heads; train it again")
     cls = registry.find("methods", run.config["method"])
-    views = ("augment", "weak", "small", "jitter")  # on record as words
+    views = ("augment", "weak", "local_augment", "patch_augment")  # on record as words
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
     shape = run.modality.channels, *run.size
     method = build_method(

@@ -144,13 +144,13 @@ class Seen(nn.Module):
 FUSED = {
     "dino": ["student", "teacher.module"],
     "byol": ["encoder", "target.module"],
-    "moco": ["encoder", "target.module"],
+    "moco": ["encoder", "key_encoder.module"],
     "simsiam": ["encoder"],
     "simclr": ["encoder"],
     "barlow_twins": ["encoder"],
     "vae": ["encoder", "decoder"],
-    "gan": ["critic", "generator.images"],
-    "context_encoder": ["painter", "critic"],
+    "gan": ["discriminator", "generator.decoder"],
+    "context_encoder": ["generator", "discriminator"],
 }
 
 
@@ -164,7 +164,7 @@ def test_all_that_works_in_a_step_is_compiled_and_computes_the_same(name):
     torch.manual_seed(0)
     cls = registry.find("methods", name)
     shape = {"shape": (1, 16, 16)} if "shape" in inspect.signature(cls).parameters else {}
-    options = {"crops": 2} if name == "dino" else {}
+    options = {"local_crops": 2} if name == "dino" else {}
     plain = cls(Seen(), **shape, **options)
     other, x = copy.deepcopy(plain), torch.rand(8, 1, 16, 16)
     for method, wanted in ((plain, False), (other, True)):

@@ -96,7 +96,7 @@ def test_a_batch_of_few_captions_is_learned():
     """Catches captions whose tokens are not compared, and images compared after augmentation."""
     torch.manual_seed(0)
     net = build("small", 1, (16, 16), width=4)
-    method = Clip(net, layers=1, dim=8, partner_shape=(1, 6), vocabulary=300)
+    method = Clip(net, text_layers=1, dim=8, partner_shape=(1, 6), vocabulary=300)
     dark = torch.arange(16) % 2
     x = torch.rand(16, 1, 16, 16) / 4 + 0.7 * dark[:, None, None, None]
     x[5] = x[3]
@@ -117,17 +117,19 @@ def test_a_batch_of_few_captions_is_learned():
 
 
 def test_the_temperature_is_learned_and_bounded():
-    method = Clip(build("small", 1, (16, 16), width=4), partner="small", partner_shape=(2, 16, 16))
-    assert method.scale.exp().item() == pytest.approx(1 / 0.07)
+    method = Clip(
+        build("small", 1, (16, 16), width=4), partner_encoder="small", partner_shape=(2, 16, 16)
+    )
+    assert method.logit_scale.exp().item() == pytest.approx(1 / 0.07)
     y = torch.randint(0, 255, (6, 2, 16, 16), dtype=torch.uint8)
     seen, heard, image = method.views(Batch(torch.rand(6, 1, 16, 16), torch.arange(6), partners=y))
     assert all(any(torch.equal(h, own) for own in its) for h, its in zip(heard, y, strict=True))
     method.loss((seen, heard, image)).backward()
-    assert method.scale.grad.abs() > 0
+    assert method.logit_scale.grad.abs() > 0
     with torch.no_grad():
-        method.scale.fill_(9.0)
+        method.logit_scale.fill_(9.0)
         method.update()
-    assert method.scale.exp().item() == pytest.approx(100, rel=1e-5)
+    assert method.logit_scale.exp().item() == pytest.approx(100, rel=1e-5)
 
 
 def test_retrieval_is_the_naive_count():
@@ -416,7 +418,7 @@ def test_colors_find_their_names(tmp_path):
     place.mkdir()
     for name, caption in squares(place, 64).items():
         (place / name).with_suffix(".txt").write_text(caption)
-    options = {"epochs": 5, "batch_size": 8, "lr": 3e-3, "layers": 1, "precision": "fp32"}
+    options = {"epochs": 5, "batch_size": 8, "lr": 3e-3, "text_layers": 1, "precision": "fp32"}
     options |= {"progress": False, "logger": "none"}
     run = ul.train("clip", f"pairs:{place}", out=tmp_path / "run", **options)
     test, method = run.data.test, run.method.eval()

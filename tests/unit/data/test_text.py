@@ -141,7 +141,7 @@ def test_the_mean_is_over_words_and_not_padding():
 def test_masked_words_ask_for_the_hidden_ones_alone():
     method = method_of("masked_lm").eval()
     seen, ids, chosen = method.views(batch_of()[0])
-    log_p = method.says(method.encoder.states(seen)[:, 1:], method.encoder).log_softmax(2)
+    log_p = method.lm_head(method.encoder.states(seen)[:, 1:], method.encoder).log_softmax(2)
     naive = [
         -log_p[i, j, ids[i, j]]
         for i in range(len(ids))
@@ -158,7 +158,7 @@ def test_surprise_is_of_each_word_and_never_sees_it(name):
     """log p of a token moves when another is asked for, and not when its neighbors' are read."""
     method = method_of(name).eval()
     ids = ids_of(4)
-    before = method.surprise(ids)
+    before = method.negative_log_likelihood(ids)
     assert method.loss(ids).item() == pytest.approx(before[ids != 0].mean().item(), rel=1e-5)
     with torch.no_grad():
         states = (
@@ -166,17 +166,17 @@ def test_surprise_is_of_each_word_and_never_sees_it(name):
             if name == "causal_lm"
             else torch.cat(method.encoder.left_and_right_states(ids), 2)
         )
-        p = method.says(states, method.encoder).softmax(2)
+        p = method.lm_head(states, method.encoder).softmax(2)
     other = ids.clone()
     other[:, 7] = 5
-    assert torch.allclose(method.surprise(other)[0, 7], -p[0, 7, 5].log(), atol=1e-5)
+    assert torch.allclose(method.negative_log_likelihood(other)[0, 7], -p[0, 7, 5].log(), atol=1e-5)
     assert float(p.sum(2).mean()) == pytest.approx(1, abs=1e-5)
 
 
 def test_next_sentence_and_order_are_what_they_say():
     batch, rows = batch_of(64)
     method = method_of("next_sentence")
-    method.verdict.mlm_weight = 0.0
+    method.head.mlm_weight = 0.0
     ids, _, _, begins, follows = method.views(batch)
     halves = rows.flatten(1).view(64, 2, -1)
     for one, at, told, (first, second) in zip(ids, begins, follows, halves, strict=True):
@@ -187,7 +187,7 @@ def test_next_sentence_and_order_are_what_they_say():
         assert torch.equal(one[len(a) + 1 :][: len(b)], b) == bool(told)
     assert 0.3 < follows.float().mean() < 0.7
     method = method_of("sentence_order")
-    method.verdict.mlm_weight = 0.0
+    method.head.mlm_weight = 0.0
     ids, _, _, begins = method.views(batch)
     for written, changed, at, (first, second) in zip(
         *ids.chunk(2), begins[:64], halves, strict=True
@@ -207,7 +207,7 @@ def test_only_order_tells_the_order_of_halves(sentences_of_each):
     x = torch.randint(t.FIRST_WORD, V, (8, 1, sentences_of_each, 12))
     x[..., 9:], x[..., 8] = t.PAD, t.END
     method = method_of("sentence_order")
-    method.verdict.mlm_weight = 0.0
+    method.head.mlm_weight = 0.0
     ids, _, _, begins = method.views(Batch(x / t.WHITE, torch.arange(8)))
     written, changed = ids.chunk(2)
     assert torch.equal(written.sort(1).values, changed.sort(1).values)
@@ -215,7 +215,7 @@ def test_only_order_tells_the_order_of_halves(sentences_of_each):
     marks = [torch.where(part >= t.FIRST_WORD, t.FIRST_WORD, part) for part in (written, changed)]
     assert torch.equal(*marks)
     method = method_of("next_sentence")
-    first, second, follows = method.halves(Batch(x / t.WHITE, torch.arange(8)))
+    first, second, follows = method.pairs(Batch(x / t.WHITE, torch.arange(8)))
     assert torch.equal((first != t.PAD).sum(1), torch.full((8,), 9 * (sentences_of_each // 2)))
     assert len((second != t.PAD).sum(1).unique()) == 1  # whether it follows or not
     assert follows.any()
@@ -230,8 +230,8 @@ def test_what_follows_is_never_said_not_to():
     alone = batch._replace(x=batch.x[:1], index=batch.index[:1])
     for seed in range(20):
         torch.manual_seed(seed)
-        assert method.halves(equal)[2].all()
-        assert method.halves(alone)[2].all()
+        assert method.pairs(equal)[2].all()
+        assert method.pairs(alone)[2].all()
     with pytest.raises(UserError, match="holds 1 for each process"):
         method.views(alone)
 
@@ -239,27 +239,27 @@ def test_what_follows_is_never_said_not_to():
 def test_a_verdict_reads_the_means_of_both_texts():
     batch, _ = batch_of(8)
     method = method_of("next_sentence").eval()
-    first, second, _ = method.halves(batch)
+    first, second, _ = method.pairs(batch)
     ids = t.pack_tokens(t.join_texts(first, second))
-    found = method.verdict.score(first, second, method.encoder)
+    found = method.head.score(first, second, method.encoder)
     for row, one, end, score in zip(
         ids, method.encoder.states(ids), 1 + (first != t.PAD).sum(1), found, strict=True
     ):
         many = int((row != t.PAD).sum())
         u, v = one[1 : 1 + end].mean(0), one[1 + end : 1 + many].mean(0)
-        expected = method.verdict.classifier(torch.cat([u, v, u * v, (u - v).abs()]))
+        expected = method.head.classifier(torch.cat([u, v, u * v, (u - v).abs()]))
         assert torch.allclose(score, expected[0], atol=1e-5)
 
 
 def test_the_order_that_scores_more_is_the_right_one():
     batch, _ = batch_of(8)
     method = method_of("sentence_order").eval()
-    method.verdict.mlm_weight = 0.0
+    method.head.mlm_weight = 0.0
     first, second = method.halves(batch)
     written, changed = (
-        method.verdict.score(*both, method.encoder) for both in ((first, second), (second, first))
+        method.head.score(*both, method.encoder) for both in ((first, second), (second, first))
     )
-    assert torch.equal(method.right(batch), written > changed)
+    assert torch.equal(method.correct(batch), written > changed)
     chosen = torch.stack([written, changed], 1)
     expected = F.cross_entropy(chosen, torch.zeros(8, dtype=torch.long))
     assert torch.allclose(method.loss(method.views(batch)), expected, atol=1e-5)
@@ -297,7 +297,7 @@ def test_shuffled_parts_and_their_places(unit):
         begins = [0, *(ends[:-1] + 1).tolist()]
         spans = zip(begins, ends.tolist(), strict=True)
         means = torch.stack([states[a : b + 1].mean(0) for a, b in spans])
-        assert torch.allclose(method.rank(means)[:, 0], said, atol=1e-5)
+        assert torch.allclose(method.score_head(means)[:, 0], said, atol=1e-5)
     naive = 0.0
     for row, order in zip(scores, back, strict=True):
         left = [row[j] for j in order]
@@ -323,7 +323,7 @@ def test_what_follows_a_short_sentence_is_not_put_in_order():
     loss = method.loss((ids, here, place))
     assert loss.item() == pytest.approx(naive.item() / 12, rel=1e-5)
     loss.backward()
-    assert all(torch.isfinite(p.grad).all() for p in method.rank.parameters())
+    assert all(torch.isfinite(p.grad).all() for p in method.score_head.parameters())
 
 
 STARTS = "1" * t.FIRST_WORD + "10" * ((V - t.FIRST_WORD) // 2) + "1"
@@ -368,7 +368,7 @@ def test_pieces_of_a_word_stay_together_in_their_order():
     for one, ends, order, text_ in zip(ids, here, place, rows[:, 0], strict=True):
         begins = [0, *(ends[:-1] + 1).tolist()]
         spans = [tuple(one[a : b + 1].tolist()) for a, b in zip(begins, ends, strict=True)]
-        there = method.asked(one[None], ends[None])[0]
+        there = method.present(one[None], ends[None])[0]
         words = [span for span, known in zip(spans, there, strict=True) if known]
         assert sum(map(len, words)) == int((one != t.PAD).sum())  # and nothing else
         back = [None] * len(words)
@@ -390,7 +390,7 @@ def test_marks_of_words_say_nothing_of_their_order():
         [*(i for word in words for i in word), t.END]
     )  # whichever is drawn
     net = build("text_transformer", 1, (4, 40), vocabulary=V, width=16)
-    method = registry.find("methods", "word_order")(net, word_starts=STARTS, number=5)
+    method = registry.find("methods", "word_order")(net, word_starts=STARTS, max_words=5)
     torch.manual_seed(0)
     ids, here, _ = method.views(Batch(rows / t.WHITE, torch.arange(4000)))
     length = here.diff(dim=1, prepend=torch.full_like(here[:, :1], -1))
@@ -439,10 +439,10 @@ def test_masked_sentences_do_not_see_the_hidden_one():
     method = method_of("masked_sentences").eval()
     rows = batch_of(6)[1]
     at = torch.tensor([0, 1, 2, 3, 0, 1])
-    foretold, true = method.pair(rows, at)
+    foretold, true = method.query_and_key(rows, at)
     other = rows.clone()
     other[torch.arange(6), at] = other[torch.arange(6), at].flip(1)
-    again, changed = method.pair(other, at)
+    again, changed = method.query_and_key(other, at)
     torch.testing.assert_close(foretold, again)
     assert not torch.allclose(true, changed)
 
@@ -482,15 +482,15 @@ def test_synonyms_are_the_nearest_words():
     weight = F.normalize(method.encoder.embed.weight.detach(), dim=1)
     near = weight[17] @ weight.T
     near[17] = near[: t.FIRST_WORD] = -1
-    assert method.near[17].tolist() == near.topk(5).indices.tolist()
+    assert method.neighbors[17].tolist() == near.topk(5).indices.tolist()
     ids = batch_of()[1].flatten(1)
-    assert torch.equal(plain.reworded(ids), ids)  # dropout alone changes no word
-    assert not torch.equal(method.reworded(ids), ids)
+    assert torch.equal(plain.augment(ids), ids)  # dropout alone changes no word
+    assert not torch.equal(method.augment(ids), ids)
     lstm = build("text_lstm", 1, (4, 12), vocabulary=V, width=16, layers=1)
     with pytest.raises(UserError, match="an LSTM of one layer"):
         cls(lstm)
     cls = registry.find("methods", "simcse")
-    reworded = cls(method.encoder, view="synonyms", share=0.5).reworded(ids)
+    reworded = cls(method.encoder, view="synonyms", replace_ratio=0.5).augment(ids)
     words = ids >= t.FIRST_WORD
     assert torch.equal(reworded[~words], ids[~words])
     assert (reworded != ids)[words].float().mean() == pytest.approx(0.5, abs=0.05)
@@ -506,13 +506,13 @@ def test_a_decoder_says_words_one_after_another():
     method = method_of("skip_thoughts").eval()
     ids = ids_of(3, 8)
     z = torch.randn(3, method.encoder.dim)
-    whole = method.after(z, ids, method.encoder)
+    whole = method.next_decoder(z, ids, method.encoder)
     changed = ids.clone()
     changed[:, 5] = 5
-    other = method.after(z, changed, method.encoder)
+    other = method.next_decoder(z, changed, method.encoder)
     assert torch.equal(whole[:, :5], other[:, :5])
     assert not torch.equal(whole[:, 6:], other[:, 6:])
-    assert not torch.allclose(whole, method.after(-z, ids, method.encoder))
+    assert not torch.allclose(whole, method.next_decoder(-z, ids, method.encoder))
 
 
 def test_kneser_ney_counts_tokens_as_it_counts_letters():
@@ -639,7 +639,7 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     assert np.load(out).shape[1] == 32
     assert main(["evaluate", str(tmp_path / "m"), "--data", str(place), "--json"]) == 0
     assert '"rankme"' in capsys.readouterr().out
-    after = train("sentence_order", rows, tmp_path / "o", start=run.path, words=0.0)
+    after = train("sentence_order", rows, tmp_path / "o", start=run.path, mlm_weight=0.0)
     shares = language.verdicts(after.method.eval(), rows.test)
     assert shares.shape == (60,)
     assert shares.mean() > 0.8
@@ -666,12 +666,12 @@ def test_words_are_foretold_better_than_by_what_is_common(rows, tmp_path):
     naive, asked = 0.0, 0
     for one in rows.test.x[:, 0]:
         ids = torch.from_numpy(one[one > 0].astype(np.int64))[None]
-        said = run.method.says(run.encoder.states(ids)[:, :-1], run.encoder).log_softmax(2)
+        said = run.method.lm_head(run.encoder.states(ids)[:, :-1], run.encoder).log_softmax(2)
         words = ids >= t.FIRST_WORD
         naive -= said.gather(2, ids[:, :, None])[:, :, 0][words].sum().item()
         asked += int(words.sum())
     assert found == pytest.approx(math.exp(naive / asked), rel=1e-3)
-    said = run.method.say(torch.tensor([[9, 10]]), 5)
+    said = run.method.generate(torch.tensor([[9, 10]]), 5)
     assert said.shape == (1, 7)
     assert (said[:, 2:] >= t.FIRST_WORD).all()
 

@@ -208,7 +208,7 @@ def test_single_images_are_no_video(sprites, tmp_path):
 def test_the_loss_is_that_of_a_naive_loop():
     model = method(temperature=0.5, radius=3).eval()
     x, bins = model.views(Batch(frames(), torch.arange(8)))
-    z = model.places(x)  # (8, d, 6, 8)
+    z = model.embed(x)  # (8, d, 6, 8)
     total = []
     for clip in range(2):
         *before, now = range(4 * clip, 4 * clip + 4)
@@ -260,7 +260,7 @@ def test_maps_are_woven_into_pixels(size):
     torch.testing.assert_close(z.norm(dim=1), torch.ones(1, *size))
     inner = slice(2, -2)
     for i, j in ((0, 0), (1, 2), (3, 3)):
-        places = model.places(x[:, :, i : i + 20, j : j + 24])
+        places = model.embed(x[:, :, i : i + 20, j : j + 24])
         woven = z[:, :, i : i + 20 : 4, j : j + 24 : 4]
         torch.testing.assert_close(woven[..., 2:3, 2:4], places[..., 2:3, 2:4])
     assert z[..., inner, inner].isfinite().all()

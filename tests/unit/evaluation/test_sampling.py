@@ -26,13 +26,13 @@ NAMES = ("a large heart, top left", "a small square, bottom right", "an ellipse"
 @pytest.fixture(scope="module", autouse=True)
 def few_steps():
     """Of diffusion; its images are not looked at here."""
-    way = Diffusion.way
+    sampling_steps = Diffusion.sampling_steps
 
-    def shorter(self, number, asked=None, steps=50, guidance=2.0):
-        return way(self, number, asked, min(steps, 8), guidance)
+    def shorter(self, number, labels=None, steps=50, guidance=2.0):
+        return sampling_steps(self, number, labels, min(steps, 8), guidance)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Diffusion, "way", shorter)
+        patch.setattr(Diffusion, "sampling_steps", shorter)
         yield
 
 
@@ -86,9 +86,9 @@ def test_what_is_asked_for_is_drawn(told, tmp_path, monkeypatch, capsys):
     """By caption, whatever its commas, or by number; the classes reach the net in order."""
     seen, drawn = [], Diffusion.sample
 
-    def watched(self, number, asked=None, **options):
-        seen.append(asked.tolist())
-        return drawn(self, number, asked, steps=2, **options)
+    def watched(self, number, labels=None, **options):
+        seen.append(labels.tolist())
+        return drawn(self, number, labels, steps=2, **options)
 
     monkeypatch.setattr(Diffusion, "sample", watched)
     words = ["--ask", "A small square bottom right", "--ask", "0", "--number", "2"]
@@ -122,7 +122,7 @@ def test_clips_have_the_velocity_asked_for_in_their_name(tmp_path):
 def test_the_way_ends_at_the_sample(told):
     method = maker(told)
     torch.manual_seed(0)
-    *_, (noisy, clean) = method.way(2, steps=4)
+    *_, (noisy, clean) = method.sampling_steps(2, steps=4)
     torch.manual_seed(0)
     assert torch.equal(method.sample(2, steps=4), clean)
     assert noisy.shape == clean.shape == (2, 1, 16, 16)

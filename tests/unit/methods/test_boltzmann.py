@@ -72,7 +72,7 @@ def test_the_gradient_is_that_of_contrastive_divergence():
     rbm = machine()
     v = torch.bernoulli(torch.full((50, 6), 0.5))
     rbm.loss(v).backward()
-    made = rbm.made
+    made = rbm.samples
 
     def together(v):
         return torch.einsum("bh,bv->hv", rbm.hidden(v).sigmoid(), v) / len(v)
@@ -82,13 +82,13 @@ def test_the_gradient_is_that_of_contrastive_divergence():
 
 
 def test_chains_go_on():
-    rbm = machine(persistent=20)
+    rbm = machine(persistent_chains=20)
     before = rbm.chains.clone()
     rbm.loss(torch.zeros(8, 6))
     assert torch.equal(rbm.chains, before)
     rbm.update()
-    assert torch.equal(rbm.chains, rbm.made)
-    assert rbm.made.shape == (20, 6)
+    assert torch.equal(rbm.chains, rbm.samples)
+    assert rbm.samples.shape == (20, 6)
 
 
 def test_one_layer_only():
@@ -130,7 +130,7 @@ def test_the_bound_is_below_the_likelihood():
 def test_dreams_have_the_generative_distribution():
     net = sleeper()
     torch.manual_seed(3)
-    v = net.dream(40_000)[0]
+    v = net.generate(40_000)[0]
     code = (v @ (2.0 ** torch.arange(5, -1, -1))).long()
     found = torch.bincount(code, minlength=64) / len(v)
     assert (found - exact_log_likelihood(net, states(6)).exp()).abs().max() < 0.01
@@ -143,11 +143,13 @@ def test_wake_and_sleep_are_delta_rules():
     torch.manual_seed(4)
     net.loss(v).backward()
     torch.manual_seed(4)
-    awake, asleep = net.recognize(v), net.dream(30)
-    expected = net.down[0](awake[1]).sigmoid()
-    torch.testing.assert_close(net.down[0].weight.grad, (expected - v).T @ awake[1] / 30)
-    expected = net.up[0](asleep[0]).sigmoid()
-    torch.testing.assert_close(net.up[0].weight.grad, (expected - asleep[1]).T @ asleep[0] / 30)
+    awake, asleep = net.recognize(v), net.generate(30)
+    expected = net.generative[0](awake[1]).sigmoid()
+    torch.testing.assert_close(net.generative[0].weight.grad, (expected - v).T @ awake[1] / 30)
+    expected = net.recognition[0](asleep[0]).sigmoid()
+    torch.testing.assert_close(
+        net.recognition[0].weight.grad, (expected - asleep[1]).T @ asleep[0] / 30
+    )
 
 
 @pytest.fixture

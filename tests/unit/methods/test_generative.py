@@ -10,7 +10,7 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.unet import alpha_bar
 from unlabeled.errors import UserError
 from unlabeled.methods.autoregressive import Autoregressive
-from unlabeled.methods.diffusion import Diffusion, Words, mixed
+from unlabeled.methods.diffusion import CaptionEmbedding, Diffusion, add_noise
 from unlabeled.methods.gan import GAN
 
 SHAPE = (1, 16, 16)
@@ -22,7 +22,7 @@ def unet(**options):
 
 
 def diffusion(**options):
-    return Diffusion(unet(), **({"shape": SHAPE, "classes": 3, "steps": 200} | options))
+    return Diffusion(unet(), **({"shape": SHAPE, "classes": 3, "timesteps": 200} | options))
 
 
 def images(n=6):
@@ -42,7 +42,7 @@ def test_noise_keeps_the_variance():
     x, noise = torch.randn(2, 4000, 1, 4, 4)
     for t in (0.1, 0.5, 0.9):
         time = torch.full((4000,), t)
-        noisy = mixed(x, noise, time)
+        noisy = add_noise(x, noise, time)
         assert noisy.var().item() == pytest.approx(1, abs=0.02)
         share = alpha_bar(time)[0]
         assert torch.corrcoef(torch.stack([noisy.flatten(), x.flatten()]))[0, 1] == pytest.approx(
@@ -71,7 +71,7 @@ def test_v_and_the_noise_say_the_same():
     torch.nn.init.normal_(method.net["unet"].output_conv[2].weight)
     x, _, time, asked = method.views(Batch(images().double(), torch.arange(6)))
     views = x, torch.randn_like(x), time.double(), asked
-    noisy = mixed(*views[:3])
+    noisy = add_noise(*views[:3])
     said = method.noise(method.net, noisy, *views[2:])
     share = alpha_bar(views[2])[:, None, None, None]
     expected = ((said - views[1]).square() / share).mean()
@@ -101,7 +101,7 @@ def test_guidance_goes_beyond_what_is_asked_for():
 
 
 def test_some_images_are_shown_without_their_class():
-    method = diffusion(condition="class", dropped=0.25)
+    method = diffusion(condition="class", condition_dropout=0.25)
     y = torch.arange(4000) % 3
     *_, asked = method.views(Batch(torch.zeros(4000, *SHAPE), torch.arange(4000), y))
     assert (asked == 3).float().mean() == pytest.approx(0.25, abs=0.03)
@@ -125,7 +125,7 @@ def test_the_net_is_told_time_and_class():
 
 def test_words_are_read_in_order():
     torch.manual_seed(0)
-    read = Words(("a large heart, top left", "a heart", "heart a"), 8)
+    read = CaptionEmbedding(("a large heart, top left", "a heart", "heart a"), 8)
     assert read.tokens.shape == (4, 5)
     assert read.tokens[3].tolist() == [0] * 5
     told = read(torch.arange(4))
@@ -144,13 +144,13 @@ def test_the_average_generator_draws_what_the_generator_makes():
     """Its BatchNorms saw no step of training, and must not draw with what they began with."""
     torch.manual_seed(0)
     method = GAN(build("small", 1, (16, 16), width=4), shape=SHAPE, width=8, momentum=0.0)
-    for weight in method.generator["images"].parameters():
+    for weight in method.generator["decoder"].parameters():
         weight.data.mul_(4)  # far from mean 0 and deviation 1
     method.update()
     before = {k: v.clone() for k, v in method.state_dict().items()}
     drawn = method.eval().sample(500)
     assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
-    made = method.train().made(torch.randn(500, method.code))
+    made = method.train().generate(torch.randn(500, method.latent_dim))
     assert (drawn.mean(0) - made.mean(0)).abs().mean() < 0.05
     assert drawn.std().item() == pytest.approx(made.std().item(), rel=0.1)
 
@@ -167,16 +167,16 @@ def test_the_players_of_a_gan_move_alone(bigan):
     _, loss = next(turns)
     loss.backward()
     assert all(p.grad is None for p in method.generator.parameters())
-    assert all(p.grad is not None for p in method.critic.parameters())
+    assert all(p.grad is not None for p in method.discriminator.parameters())
 
 
 def test_the_latent_regressor_has_no_part_in_the_game():
     """Without bigan the generator's gradient is the critic's alone."""
     method = GAN(build("small", 1, (16, 16), width=4), shape=SHAPE, width=8).eval()
     views = method.views(Batch(images(), torch.arange(6)))
-    weight = method.generator["images"][0].weight
+    weight = method.generator["decoder"][0].weight
     (whole,) = torch.autograd.grad(method.loss(views), weight)
-    fooled = -method.critic(method.made(views[1])).mean()
+    fooled = -method.discriminator(method.generate(views[1])).mean()
     (critics,) = torch.autograd.grad(fooled, weight)
     torch.testing.assert_close(whole, critics)
 
@@ -193,12 +193,12 @@ def test_nobody_looks_ahead(kind, values):
     encoder = reader(kind, "bytes" if values == "bytes" else "real")
     method = Autoregressive(encoder, values=values, shape=(1, 1, 12)).eval()
     x = torch.randint(0, 2, (3, 12)).float()
-    before = method.surprise(x)
+    before = method.negative_log_likelihood(x)
     assert before.shape == (3, 12)
     for place in (0, 5, 11):
         other = x.clone()
         other[:, place] = 1 - other[:, place]
-        changed = (method.surprise(other) - before).abs() > 1e-7
+        changed = (method.negative_log_likelihood(other) - before).abs() > 1e-7
         assert not changed[:, :place].any()
         assert changed[:, place].all()
         assert changed[:, place + 1 :].any() or place == 11
@@ -224,20 +224,22 @@ def test_surprise_is_of_a_distribution():
 
     method = Autoregressive(reader("lstm", length=6), values="binary", shape=(1, 1, 6)).eval()
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=6)))
-    assert (-method.surprise(every).sum(1)).logsumexp(0).item() == pytest.approx(0, abs=1e-4)
+    assert (-method.negative_log_likelihood(every).sum(1)).logsumexp(0).item() == pytest.approx(
+        0, abs=1e-4
+    )
 
 
 def test_samples_come_as_often_as_they_are_likely():
     import itertools
 
     method = Autoregressive(reader("rnn", length=4), values="binary", shape=(1, 1, 4)).eval()
-    torch.nn.init.normal_(method.says.weight)
+    torch.nn.init.normal_(method.output.weight)
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)))
     torch.manual_seed(0)
     drawn = method.sample(20_000, length=4)
     code = (drawn @ (2.0 ** torch.arange(3, -1, -1))).long()
     found = torch.bincount(code, minlength=16) / len(drawn)
-    assert (found - (-method.surprise(every).sum(1)).exp()).abs().max() < 0.015
+    assert (found - (-method.negative_log_likelihood(every).sum(1)).exp()).abs().max() < 0.015
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")  # all windows are alike
@@ -252,7 +254,7 @@ def test_characters_are_learned(kind, tmp_path):
         out=tmp_path / "run", progress=False, logger="none",
     )  # fmt: skip
     x = torch.from_numpy(windows[:64].copy()).float() / 255
-    surprise = run.method.eval().surprise(x)
+    surprise = run.method.eval().negative_log_likelihood(x)
     assert surprise[:, 12:].mean() < 0.15 * np.log(12)
     said = (255 * run.method.sample(1, x[:1, :20], length=40)).round().byte().numpy().tobytes()
     assert said[:20] == windows[0, :20].tobytes()

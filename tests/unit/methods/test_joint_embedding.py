@@ -111,8 +111,10 @@ def test_in_low_precision_the_loss_is_not(name, n):
 @pytest.mark.parametrize("name", ["moco", "byol", "dino"])
 def test_a_slow_network_starts_as_a_copy_takes_no_gradient_and_follows(name):
     method = make(name, momentum=0.9)
-    slow = method.teacher if name == "dino" else method.target
-    fast = method.student if name == "dino" else nn.Sequential(method.encoder, method.head)
+    slow = {"dino": "teacher", "byol": "target", "moco": "key_encoder"}[name]
+    slow = method.get_submodule(slow)
+    head = {"dino": None, "byol": "projector", "moco": "head"}[name]
+    fast = nn.Sequential(method.encoder, getattr(method, head)) if head else method.student
     before = weights(slow)
     assert all(torch.equal(s, f) for s, f in zip(before, fast.parameters(), strict=True))
     step(method, method.views(a_batch()))
@@ -135,40 +137,42 @@ def test_moco_versions_differ_in_their_head():
 @pytest.mark.parametrize("splits", [1, 3, 8])
 @pytest.mark.parametrize("n", [1, 2, 7, 12, 25])
 def test_moco_keys_come_back_in_the_order_of_their_images(n, splits):
-    method = make("moco", plain(), version="v1", splits=splits)
+    method = make("moco", plain(), version="v1", bn_splits=splits)
     x = images(n)
-    torch.testing.assert_close(method.embed_keys(x), F.normalize(method.target(x), dim=1))
+    torch.testing.assert_close(method.embed_keys(x), F.normalize(method.key_encoder(x), dim=1))
 
 
 def test_moco_keys_are_normalized_by_shuffled_parts():
     """What BatchNorm tells of a key's part tells nothing of its query, and differs each time."""
-    method = make("moco", splits=3)
+    method = make("moco", bn_splits=3)
     x, parts = images(12), []
-    method.target.module[0].register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0]))
+    method.key_encoder.module[0].register_forward_pre_hook(
+        lambda _, inputs: parts.append(inputs[0])
+    )
     first, again = method.embed_keys(x), method.embed_keys(x)
     assert not torch.allclose(first, again)
     assert [len(part) for part in parts] == [4] * 6
     assert not torch.equal(torch.cat(parts[:3]), x)
     assert {p.sum().item() for p in torch.cat(parts[:3])} == {p.sum().item() for p in x}
-    whole = make("moco", splits=1)
-    torch.testing.assert_close(whole.embed_keys(x), F.normalize(whole.target(x), dim=1))
+    whole = make("moco", bn_splits=1)
+    torch.testing.assert_close(whole.embed_keys(x), F.normalize(whole.key_encoder(x), dim=1))
 
 
 @pytest.mark.parametrize("splits", [2, 8])
 def test_no_part_of_moco_is_a_single_image(splits):
     """BatchNorm knows no deviation of one."""
-    method = make("moco", splits=splits)
+    method = make("moco", bn_splits=splits)
     for n in (*range(2, 35), 57):
         assert method.embed_keys(images(n)).isfinite().all()
 
 
 def test_moco_equals_algorithm_1():
     """The own key is the positive, the queue as it was before are the negatives."""
-    method = make("moco", plain(), version="v1", dim=5, queue=9, temperature=0.3)
+    method = make("moco", plain(), version="v1", dim=5, queue_size=9, temperature=0.3)
     x_q, x_k = two_views()
     for _ in range(3):
         loss, expected = method.loss((x_q, x_k)).item(), 0.0
-        q, k = method.head(method.encoder(x_q)), method.target(x_k)
+        q, k = method.head(method.encoder(x_q)), method.key_encoder(x_k)
         for i in range(8):
             positive = torch.exp(cos(q[i], k[i]) / 0.3)
             below = sum(torch.exp(cos(q[i], row) / 0.3) for row in method.queue)
@@ -179,7 +183,7 @@ def test_moco_equals_algorithm_1():
 
 
 def test_moco_keys_enter_after_the_loss():
-    method = make("moco", queue=20)
+    method = make("moco", queue_size=20)
     method.loss(two_views())
     keys, queue = method.keys.clone(), method.queue.clone()
     assert not keys.requires_grad
@@ -191,11 +195,11 @@ def test_moco_keys_enter_after_the_loss():
 
 
 def test_moco_queue_wraps_round_and_survives_a_checkpoint():
-    method = make("moco", queue=10, dim=4)
+    method = make("moco", queue_size=10, dim=4)
     seen = []
     for seed in range(5):
         if seed == 3:
-            other = make("moco", queue=10, dim=4)
+            other = make("moco", queue_size=10, dim=4)
             other.load_state_dict(copy.deepcopy(method.state_dict()))
             method = other
         method.loss((images(4, seed), images(4, seed + 9)))
@@ -203,7 +207,7 @@ def test_moco_queue_wraps_round_and_survives_a_checkpoint():
         with torch.no_grad():
             method.update()
     assert torch.equal(method.queue, torch.cat(seen)[10:])
-    assert method.place == 0
+    assert method.queue_pointer == 0
     method.loss(two_views(16))  # more keys than places
     with torch.no_grad():
         method.update()
@@ -214,14 +218,14 @@ def test_moco_queue_wraps_round_and_survives_a_checkpoint():
 
 
 def test_byol_sums_both_directions():
-    method = make("byol", dim=6, hidden=8)
+    method = make("byol", dim=6, hidden_dim=8)
     x1, x2 = two_views()
     with torch.no_grad():
         for p in method.target.parameters():
             p.add_(0.05 * torch.randn_like(p))
     expected = 0.0
     for x, other in ((x1, x2), (x2, x1)):
-        p, t = method.predictor(method.head(method.encoder(x))), method.target(other)
+        p, t = method.predictor(method.projector(method.encoder(x))), method.target(other)
         expected += sum(2 - 2 * cos(p[i], t[i]).item() for i in range(8)) / 8
     assert method.loss((x1, x2)).item() == pytest.approx(expected, rel=1e-5)
 
@@ -244,7 +248,7 @@ def test_byol_without_momentum_copies_throughout(progress):
     method = make("byol", momentum=0.0)
     method.progress = progress
     step(method, two_views())
-    online = nn.Sequential(method.encoder, method.head)
+    online = nn.Sequential(method.encoder, method.projector)
     for slow, fast in zip(method.target.parameters(), online.parameters(), strict=True):
         torch.testing.assert_close(slow, fast)
 
@@ -268,9 +272,9 @@ def test_byol_without_stopped_gradient_moves_both_sides():
 @pytest.mark.parametrize("stop_gradient", [True, False])
 def test_simsiam_equals_algorithm_1(stop_gradient):
     """D(p, z) = −cos, z detached; L = D(p1, z2)/2 + D(p2, z1)/2."""
-    method = make("simsiam", dim=6, hidden=4, stop_gradient=stop_gradient)
+    method = make("simsiam", dim=6, hidden_dim=4, stop_gradient=stop_gradient)
     x1, x2 = two_views()
-    z1, z2 = (method.head(method.encoder(x)) for x in (x1, x2))
+    z1, z2 = (method.projector(method.encoder(x)) for x in (x1, x2))
     p1, p2 = method.predictor(z1), method.predictor(z2)
     if stop_gradient:
         z1, z2 = z1.detach(), z2.detach()
@@ -301,7 +305,7 @@ def test_vicreg_and_barlow_twins_hand_their_weights_on():
     a, b = (method.expander(method.encoder(x)) for x in (x1, x2))
     torch.testing.assert_close(method.loss((x1, x2)), vicreg(a, b, 2.0, 3.0, 5.0))
     method = make("barlow_twins", dim=6, redundancy=0.1, scale=0.5)
-    a, b = (method.head(method.encoder(x)) for x in (x1, x2))
+    a, b = (method.projector(method.encoder(x)) for x in (x1, x2))
     torch.testing.assert_close(method.loss((x1, x2)), 0.5 * barlow_twins(a, b, 0.1))
 
 
@@ -330,13 +334,13 @@ def test_simclr_shows_batchnorm_both_views_together():
 
 
 def dino(**arguments) -> Method:
-    small = {"classes_learned": 7, "hidden": 8, "bottleneck": 5, "crops": 3}
+    small = {"prototypes": 7, "hidden_dim": 8, "bottleneck_dim": 5, "local_crops": 3}
     return make("dino", plain(), **small | arguments)
 
 
 def test_dino_equals_a_loop_over_crops():
     """The teacher on t, one of two whole views; the student on s, any other; no pair t = s."""
-    method = dino(temperature=0.2, teacher_temperature=0.05)
+    method = dino(student_temperature=0.2, teacher_temperature=0.05)
     method.progress = 1.0
     with torch.no_grad():
         method.center.normal_(0, 0.1)
@@ -358,7 +362,7 @@ def test_dino_equals_a_loop_over_crops():
 def test_dino_crops_have_half_the_side():
     shapes = [tuple(v.shape) for v in dino().views(a_batch(4))]
     assert shapes == [(4, 1, 32, 32)] * 2 + [(4, 1, 16, 16)] * 3
-    assert len(dino(crops=0).views(a_batch(4))) == 2
+    assert len(dino(local_crops=0).views(a_batch(4))) == 2
 
 
 @pytest.mark.parametrize("centering", [True, False])
@@ -379,7 +383,7 @@ def test_dino_center_follows_the_teacher_after_its_use(centering):
 
 
 def test_dino_sharpens_by_a_lower_temperature():
-    sharp, blunt = dino(teacher_temperature=0.06), dino(sharpening=False, temperature=0.2)
+    sharp, blunt = dino(teacher_temperature=0.06), dino(sharpening=False, student_temperature=0.2)
     at = [sharp.teacher_temperature(t) for t in (0.0, 1 / 6, 1 / 3, 1.0)]
     assert at == pytest.approx([0.04, 0.05, 0.06, 0.06])
     scores = torch.randn(4, 7)
@@ -389,14 +393,14 @@ def test_dino_sharpens_by_a_lower_temperature():
 
 
 def test_dino_freezes_its_last_layer_at_first():
-    method = dino(frozen=0.1)
+    method = dino(freeze_last_layer=0.1)
     views = method.views(a_batch())
     for progress, moves in ((0.0, False), (0.099, False), (0.1, True), (1.0, True)):
         method.progress = progress
         method.zero_grad()
         method.loss(views).backward()
         head = method.student[1]
-        assert bool(head.last.grad.any()) == moves
+        assert bool(head.prototypes.grad.any()) == moves
         assert head.body[0].weight.grad.any()
 
 
@@ -413,13 +417,13 @@ def test_dino_entropy_tells_both_kinds_of_collapse():
         method.center[2] = -100
         assert method.entropy(x) == pytest.approx(0, abs=1e-6)
         method.center.zero_()
-        method.teacher.module[1].last.fill_(1)
+        method.teacher.module[1].prototypes.fill_(1)
         assert method.entropy(x) == pytest.approx(1, abs=1e-6)
 
 
 def test_dino_draws_where_each_head_looks():
     vit = build("vit", 1, SIZE, width=12, depth=1, heads=3)
-    method = make("dino", vit, classes_learned=7).eval()
+    method = make("dino", vit, prototypes=7).eval()
     x = images(2)
     drawn = method.visualize(x)["attention"]
     assert drawn.shape == (2, 1 + 3, 1, *SIZE)
@@ -434,7 +438,7 @@ def test_dino_draws_where_each_head_looks():
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_swav_assigns_as_algorithm_1(rounds):
-    method = make("swav", rounds=rounds, smoothness=0.2)
+    method = make("swav", sinkhorn_iterations=rounds, epsilon=0.2)
     scores = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).double()
     q = torch.exp(scores / 0.2).T  # (K, B)
     q = q / q.sum()
@@ -443,7 +447,7 @@ def test_swav_assigns_as_algorithm_1(rounds):
             q[k] = q[k] / q[k].sum() / 4
         for b in range(6):
             q[:, b] = q[:, b] / q[:, b].sum() / 6
-    found = method.assign(scores)
+    found = method.sinkhorn(scores)
     assert (found - 6 * q.T).abs().max() < 1e-6
     torch.testing.assert_close(found.sum(1), torch.ones(6).double())
 
@@ -451,13 +455,13 @@ def test_swav_assigns_as_algorithm_1(rounds):
 def test_swav_uses_all_prototypes_alike():
     scores = torch.randn(12, 4)
     scores[:, 0] += 3  # of which all would choose the first
-    used = make("swav", rounds=200, smoothness=0.5).assign(scores).sum(0)
+    used = make("swav", sinkhorn_iterations=200, epsilon=0.5).sinkhorn(scores).sum(0)
     torch.testing.assert_close(used, torch.full((4,), 3.0), atol=1e-3, rtol=0)
 
 
 def test_swav_stays_finite_however_sharp():
     scores = torch.tensor([[1.0, 0.9], [0.1, 0.0], [-1.0, -0.9]])
-    shares = make("swav", smoothness=0.001).assign(scores)
+    shares = make("swav", epsilon=0.001).sinkhorn(scores)
     torch.testing.assert_close(shares.sum(1), torch.ones(3))
 
 
@@ -469,7 +473,7 @@ def test_swav_predicts_the_other_view_and_not_its_assignment():
     a, b = (z @ method.prototypes.T).chunk(2)
     expected = 0
     for scores, other in ((a, b), (b, a)):
-        assigned = method.assign(other)
+        assigned = method.sinkhorn(other)
         assert not assigned.requires_grad
         for i in range(8):
             p = torch.exp(scores[i] / 0.3) / torch.exp(scores[i] / 0.3).sum()
@@ -480,7 +484,7 @@ def test_swav_predicts_the_other_view_and_not_its_assignment():
 
 
 def test_swav_prototypes_stay_on_the_sphere_and_at_first_where_they_are():
-    method = make("swav", prototypes=4, frozen=0.5)
+    method = make("swav", prototypes=4, freeze_prototypes=0.5)
     start = method.prototypes.detach().clone()
     for progress, moves in ((0.0, False), (0.49, False), (0.5, True)):
         method.progress = progress
@@ -494,13 +498,13 @@ def test_swav_prototypes_stay_on_the_sphere_and_at_first_where_they_are():
 
 @pytest.mark.parametrize("name", ["instance_discrimination", "pirl"])
 def test_only_rows_of_seen_images_move(name):
-    method = make(name, images=20, negatives=6, momentum=0.7)
+    method = make(name, bank_size=20, negatives=6, momentum=0.7)
     index = torch.tensor([3, 17, 5, 11])
     views = method.views(Batch(images(4), index))
     before = method.bank.rows.clone()
     method.loss(views)
     assert torch.equal(method.bank.rows, before)
-    z = method.seen[1]
+    z = method.embeddings[1]
     assert not z.requires_grad
     method.update()
     torch.testing.assert_close(method.bank.rows.norm(dim=1), torch.ones(20))
@@ -533,7 +537,7 @@ def naive_drawn(z, rows, index, drawn, temperature):
 
 def test_instance_discrimination_leaves_out_a_querys_own_row_only():
     """Fails where rows of other images in the batch are left out as well, or its own is not."""
-    method = make("instance_discrimination", plain(), images=20, temperature=0.3)
+    method = make("instance_discrimination", plain(), bank_size=20, temperature=0.3)
     x, index, others = images(3), [4, 9, 2], [9, 7, 4, 4, 12, 2]
     z = method.head(method.encoder(x))
     expected = naive_drawn(z, method.bank.rows, index, others, 0.3)
@@ -545,7 +549,7 @@ def test_instance_discrimination_leaves_out_a_querys_own_row_only():
 @pytest.mark.parametrize("number", [2, 6])
 def test_a_batch_of_all_images_is_contrasted(name, number):
     """Fails where a batch that holds the whole data set leaves no negative, and so no gradient."""
-    method = make(name, images=number, negatives=64)
+    method = make(name, bank_size=number, negatives=64)
     loss = method.loss(method.views(a_batch(number)))
     loss.backward()
     assert loss > 0.1
@@ -573,26 +577,26 @@ def test_negatives_of_the_same_image_are_left_out_query_by_query():
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_pirl_equals_equation_5(share):
     """λ of the turned copy, 1 − λ of the image; only the image's embedding is kept."""
-    method = make("pirl", plain(), images=20, temperature=0.3, share=share)
+    method = make("pirl", plain(), bank_size=20, temperature=0.3, pretext_weight=share)
     (x, turned), index = two_views(3), torch.tensor([4, 9, 2])
     rows, drawn = method.bank.rows, [9, 7, 12, 2]
-    z, z_turned = method.head(method.encoder(x)), method.turned_head(method.encoder(turned))
+    z, z_turned = method.image_head(method.encoder(x)), method.pretext_head(method.encoder(turned))
     expected = share * naive_drawn(z_turned, rows, index.tolist(), drawn, 0.3)
     expected += (1 - share) * naive_drawn(z, rows, index.tolist(), drawn, 0.3)
     loss = method.loss((x, turned, index, torch.tensor(drawn)))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-    torch.testing.assert_close(method.seen[1], F.normalize(z, dim=1))
+    torch.testing.assert_close(method.embeddings[1], F.normalize(z, dim=1))
 
 
 def test_pirl_forgets_the_order_of_tiles():
     """Nine tiles in any order, each through the network, side by side through one layer."""
     method = make(
-        "pirl", build("small", 1, SIZE, width=2), task="jigsaw", images=20, shape=(1, *SIZE)
+        "pirl", build("small", 1, SIZE, width=2), task="jigsaw", bank_size=20, shape=(1, *SIZE)
     )
     x, changed, index, others = method.views(a_batch(4))
     assert changed.shape == (4, 9, 1, SIZE[0] // 2, SIZE[0] // 2)
     loss = method.loss((x, changed, index, others))
-    parts = torch.stack([method.turned_head(method.encoder(changed[:, i])) for i in range(9)], 1)
+    parts = torch.stack([method.pretext_head(method.encoder(changed[:, i])) for i in range(9)], 1)
     assert loss.isfinite()
     assert method.join.in_features == parts[0].numel()
     loss.backward()
@@ -722,7 +726,7 @@ def test_vit_knows_places_and_stretches_them():
     vit = build("vit", 1, SIZE, width=12, depth=1).eval()
     blank = torch.zeros(1, 1, *SIZE)
     assert not torch.allclose(*vit.stages[0](blank).flatten(2)[0].T[:2])
-    corner = vit.stages[0].places.data
+    corner = vit.stages[0].positions.data
     corner.zero_()[:, :, : corner.shape[2] // 2] = 1  # the upper half of the places
     small = vit.stages[0](torch.zeros(1, 1, 16, 16)) - vit.stages[0].project.bias[:, None, None]
     torch.testing.assert_close(small[:, :, 0], torch.ones(1, 12, 4), atol=0.15, rtol=0)
@@ -856,7 +860,7 @@ def test_parts_of_two_processes_are_the_batch_of_one(kind, monkeypatch):
     assert np.array_equal(np.concatenate(parts, 1).ravel(), list(whole))
 
 
-@pytest.mark.parametrize("options", [{}, {"group": 3}, {"labeled": 0.3}])
+@pytest.mark.parametrize("options", [{}, {"samples_per_class": 3}, {"labeled_fraction": 0.3}])
 def test_an_epoch_is_taken_up_where_it_stopped(options):
     def batches(epoch, done):
         loader = loading.loader(samples(SEVERAL), 7, 1, "class", done, **options)

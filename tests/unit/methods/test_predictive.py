@@ -13,7 +13,7 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.patches import MaskedContext, join_patches, split_patches
 from unlabeled.errors import UserError
 from unlabeled.methods.clapp import CLAPP
-from unlabeled.methods.cpc import CPC, turned
+from unlabeled.methods.cpc import CPC, oriented
 from unlabeled.objectives.predictive import draw_negatives, predictive_hinge, predictive_info_nce
 
 
@@ -107,7 +107,7 @@ def test_a_batch_of_one_image_is_predicted_among_its_own_places_only():
         assert method.loss(method.views(alone)) > 0
         method = CPC(
             build("wave", 1, (1, 640), width=4, context=4),
-            objective=objective, negatives="same", steps=9,
+            objective=objective, negatives="same", prediction_steps=9,
         )  # fmt: skip
         sound = Batch(torch.rand(1, 1, 1, 640), torch.arange(1))
         frames = method.encoder.latents_and_context(sound.x)[0].shape[2]
@@ -120,11 +120,11 @@ def test_rows_that_share_pixels_are_not_predicted(size, patch, skip):
     """Patches of odd sides share a row of pixels with the next but one."""
     encoder = build("patches", 1, (size, size), width=2, patch=patch)
     for cls in (CPC, CLAPP):
-        assert cls(encoder).skip == skip
-        assert cls(encoder, skip=0).skip == 0
+        assert cls(encoder).skip_steps == skip
+        assert cls(encoder, skip_steps=0).skip_steps == 0
     wave = build("wave", 1, (1, 1600), width=4, context=4)
-    assert CPC(wave).skip == 0  # as the paper
-    assert CLAPP(wave).skip == 1
+    assert CPC(wave).skip_steps == 0  # as the paper
+    assert CLAPP(wave).skip_steps == 1
 
 
 def test_the_hinge_is_the_papers():
@@ -168,15 +168,15 @@ def test_silence_at_the_end_changes_nothing():
 
 @pytest.mark.parametrize("direction", [0, 1, 2, 3])
 def test_the_context_of_patches_sees_rows_above_only(direction):
-    from unlabeled.methods.cpc import TURNS
+    from unlabeled.methods.cpc import DIRECTIONS
 
     torch.manual_seed(0)
-    context, turn = MaskedContext(4), TURNS[4][direction]
+    context, turn = MaskedContext(4), DIRECTIONS[4][direction]
     z = rows(1, 4, 6, 6, dtype=torch.float32)
     changed = z.clone()
     changed[:, :, 3, 2] += 1
-    row = turned(changed - z, turn).abs().sum((0, 1, 3)).argmax().item()
-    before, after = (context(turned(x, turn)) for x in (z, changed))
+    row = oriented(changed - z, turn).abs().sum((0, 1, 3)).argmax().item()
+    before, after = (context(oriented(x, turn)) for x in (z, changed))
     moved = (before - after).abs().sum((0, 1, 3)) > 0
     assert not moved[:row].any()
     assert moved[row]
@@ -203,7 +203,9 @@ def test_patches_are_cut_where_they_should_be():
 def test_every_patch_is_changed_by_itself():
     torch.manual_seed(0)
     method = CPC(
-        build("patches", 1, (32, 32), width=4), jitter=RandomHorizontalFlip(), weak=Compose([])
+        build("patches", 1, (32, 32), width=4),
+        patch_augment=RandomHorizontalFlip(),
+        weak=Compose([]),
     )
     x = torch.rand(4, 1, 32, 32)
     plain, seen = (
@@ -217,7 +219,12 @@ def test_every_patch_is_changed_by_itself():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"objective": "hinge"}, {"directions": 4, "skip": 1}, {"negatives": "both", "steps": 3}],
+    [
+        {},
+        {"objective": "hinge"},
+        {"directions": 4, "skip_steps": 1},
+        {"negatives": "both", "prediction_steps": 3},
+    ],
 )
 @pytest.mark.parametrize("name", ["patches", "wave"])
 def test_it_learns_on_fixed_views(name, options):
@@ -226,7 +233,7 @@ def test_it_learns_on_fixed_views(name, options):
     torch.manual_seed(0)
     size = (32, 32) if name == "patches" else (1, 1600)
     extra = {"norm": "layer"} if name == "patches" else {"context": 16}
-    method = CPC(build(name, 1, size, width=8, **extra), samples=1600, **options)
+    method = CPC(build(name, 1, size, width=8, **extra), crop_length=1600, **options)
     x = torch.rand(8, 1, *size)
     views = method.views(Batch(x, torch.arange(8)))
     optimizer = torch.optim.Adam(method.parameters(), 3e-3)
@@ -243,7 +250,7 @@ def test_it_learns_on_fixed_views(name, options):
 def test_every_weight_gets_a_gradient():
     """Also predictors of further steps than there are rows, or several processes would wait."""
     torch.manual_seed(0)
-    method = CPC(build("patches", 1, (32, 32), width=4), steps=12)
+    method = CPC(build("patches", 1, (32, 32), width=4), prediction_steps=12)
     method.loss(method.views(Batch(torch.rand(4, 1, 32, 32), torch.arange(4)))).backward()
     assert all(p.grad is not None for p in method.parameters())
     assert any((p.grad == 0).all() for p in method.predictors.parameters())
@@ -263,8 +270,8 @@ def test_a_memory_alone_predicts_what_it_gets():
 def test_what_cannot_be_predicted_is_refused():
     with pytest.raises(UserError, match="--encoder wave or patches"):
         CPC(build("small", 1, (32, 32)))
-    with pytest.raises(UserError, match="fewer to skip"):
-        CPC(build("patches", 1, (32, 32)), steps=2, skip=2)
+    with pytest.raises(UserError, match="fewer --skip-steps"):
+        CPC(build("patches", 1, (32, 32)), prediction_steps=2, skip_steps=2)
     method = CPC(build("wave", 1, (1, 200), width=4))
     with pytest.raises(UserError, match="too few to predict"):
         method.loss(method.views(Batch(torch.rand(3, 1, 1, 200), torch.arange(3))))
@@ -279,8 +286,9 @@ def test_it_learns_tones_from_sound_in_memory(tmp_path):
     waves = (tone * rng.uniform(0.1, 0.9, (160, 1)) + 0.5 * rng.normal(size=tone.shape)) / 4
     data = ul.data.Sound(waves, 8000, y)
     run = ul.train(
-        "cpc", data, out=tmp_path / "run", epochs=6, batch_size=16, lr=3e-3, samples=1600, steps=4,
-        encoder_args={"width": 16, "context": 16}, progress=False, logger="none",
+        "cpc", data, out=tmp_path / "run", epochs=6, batch_size=16, lr=3e-3, crop_length=1600,
+        prediction_steps=4, encoder_args={"width": 16, "context": 16}, progress=False,
+        logger="none",
     )  # fmt: skip
     result = ul.evaluate(run)
     assert run.inputs["encoder"] == "wave"

@@ -9,17 +9,22 @@ import torch
 
 import unlabeled as ul
 from unlabeled.augmentations.color import color_bins, lab_to_rgb, rgb_to_lab, soft_bins, to_gray
-from unlabeled.augmentations.patches import drop_colors, permutations, standardize_tiles, tiles
+from unlabeled.augmentations.patches import (
+    drop_colors,
+    permutations,
+    standardize_tiles,
+    tiles,
+)
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
-from unlabeled.encoders.heads import Critic
+from unlabeled.encoders.heads import Discriminator
 from unlabeled.errors import UserError
 from unlabeled.methods.colorization import Colorization
-from unlabeled.methods.context_encoder import ContextEncoder, covered, holes
+from unlabeled.methods.context_encoder import ContextEncoder, masked, region_mask
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
-from unlabeled.methods.jigsaw import Jigsaw
+from unlabeled.methods.jigsaw import Jigsaw, to_image
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
-from unlabeled.methods.relative_patch import PLACES, RelativePatch
+from unlabeled.methods.relative_patch import NEIGHBORS, RelativePatch
 from unlabeled.methods.rotation import Rotation
 
 SHAPE = (3, 24, 24)
@@ -137,7 +142,7 @@ def test_rotation_asks_all_four():
 
 def test_the_middle_patch_has_eight_neighbors():
     shape = (3, 27, 27)
-    method = RelativePatch(small(shape), share=0.6, drop_color=0, tile=5, shape=shape)
+    method = RelativePatch(small(shape), tile_fraction=0.6, drop_color=0, tile_size=5, shape=shape)
     rows, columns = torch.meshgrid(torch.arange(27), torch.arange(27), indexing="ij")
     x = torch.stack([rows, columns, rows]).float().repeat(200, 1, 1, 1)
     method.weak = lambda x: x
@@ -145,29 +150,29 @@ def test_the_middle_patch_has_eight_neighbors():
     assert place.unique().tolist() == list(range(8))
     for pair, k in zip(views, place.tolist(), strict=True):
         assert (pair[0, :2, 0, 0] // 9).tolist() == [1, 1]
-        assert (pair[1, :2, 0, 0] // 9).tolist() == [PLACES[k] // 3, PLACES[k] % 3]
+        assert (pair[1, :2, 0, 0] // 9).tolist() == [NEIGHBORS[k] // 3, NEIGHBORS[k] % 3]
 
 
 def test_a_puzzle_can_be_laid_again():
     """Who names the order lays the tiles back in their places."""
-    method = Jigsaw(small(), pieces=3, orders=20, tile=8, shape=SHAPE)
+    method = Jigsaw(small(), grid=3, permutations=20, tile_size=8, shape=SHAPE)
     views, order = method.views(batch())
     assert views.shape == (8, 9, 3, 8, 8)
-    assert (method.orders[order].sort(1).values == torch.arange(9)).all()
+    assert (method.permutations[order].sort(1).values == torch.arange(9)).all()
     whole = standardize_tiles(tiles(images(), 3, 1.0))
     rows = torch.arange(8)[:, None]
-    method.views = lambda _: (whole[rows, method.orders[order]], order)
+    method.views = lambda _: (whole[rows, method.permutations[order]], order)
     method.scores = lambda _: torch.nn.functional.one_hot(order, 20).float()
     puzzle, solution = method.visualize(images())["puzzle and solution"].unbind(1)
-    assert torch.equal(solution, method._laid(whole))
+    assert torch.equal(solution, to_image(whole))
     assert not torch.equal(puzzle, solution)
 
 
 @pytest.mark.parametrize("noise", ["masking", "salt_pepper", "gaussian"])
 def test_damage_is_as_strong_as_asked(noise):
-    method = DenoisingAutoencoder(small(), noise=noise, level=0.3, shape=SHAPE)
+    method = DenoisingAutoencoder(small(), noise=noise, noise_level=0.3, shape=SHAPE)
     x = images(40) * 0.8 + 0.1
-    damaged = method.damage(x)
+    damaged = method.corrupt(x)
     if noise == "gaussian":
         assert (damaged - x).std() == pytest.approx(0.3, abs=0.01)
         return
@@ -215,7 +220,7 @@ def test_resting_stages_rest_with_all_they_have():
 
 @pytest.mark.parametrize(("kind", "area"), [("center", 0.25), ("top", 0.5), ("blocks", 0.22)])
 def test_holes_have_their_area(kind, area):
-    missing = holes(images(200), kind)
+    missing = region_mask(images(200), kind)
     assert missing.shape == (200, 1, 24, 24)
     assert missing.float().mean() == pytest.approx(area, abs=0.05)
 
@@ -225,10 +230,10 @@ def test_holes_are_where_they_are_said_to_be():
     x = images(60)
     center = torch.zeros(24, 24, dtype=torch.bool)
     center[6:18, 6:18] = True
-    assert (holes(x, "center") == center).all()
+    assert (region_mask(x, "center") == center).all()
     upper = torch.arange(24)[:, None].expand(24, 24) < 12
-    assert (holes(x, "top") == upper).all()
-    blocks = holes(x, "blocks")[:, 0]
+    assert (region_mask(x, "top") == upper).all()
+    blocks = region_mask(x, "blocks")[:, 0]
     assert len(blocks.flatten(1).unique(dim=0)) == 60
     assert blocks.any(0).float().mean() > 0.8
     for missing in blocks:  # every hole is made of whole squares of a quarter of the side
@@ -240,22 +245,22 @@ def test_holes_are_where_they_are_said_to_be():
 def test_a_hole_is_filled_with_what_is_seen_of_each_channel():
     """Fails for the mean of the whole image, of the batch, or of all channels together."""
     x = images(2, (3, 8, 6))
-    missing = holes(x, "top")
+    missing = region_mask(x, "top")
     x = torch.where(missing, 7.0, x)
-    filled = covered(x, missing)
+    filled = masked(x, missing)
     assert torch.equal(filled[:, :, 4:], x[:, :, 4:])
     for image, full in zip(x, filled, strict=True):
         for channel, painted in zip(image, full, strict=True):
             assert painted[:4].unique().item() == pytest.approx(channel[4:].mean().item())
     every = torch.ones_like(missing)
-    assert torch.equal(covered(x, every), torch.zeros_like(x))  # nothing is seen, and no NaN
+    assert torch.equal(masked(x, every), torch.zeros_like(x))  # nothing is seen, and no NaN
 
 
 def test_two_players_pull_apart():
-    """The critic's turn leaves the painter alone, and the painter's cost counts the hole only."""
-    method = ContextEncoder(small(), shape=SHAPE, adversary=0.0)
+    """The discriminator's step leaves the generator alone, whose loss counts the mask only."""
+    method = ContextEncoder(small(), shape=SHAPE, adversarial_weight=0.0)
     x, missing = method.views(batch())
-    drawn = method.drawn(x, missing)
+    drawn = method.inpaint(x, missing)
     expected = ((drawn - x) ** 2)[missing.expand_as(x)].mean() * 0.999
     torch.testing.assert_close(method.loss((x, missing)), expected, rtol=1e-4, atol=1e-6)
     turns = method.optimizer_steps((x, missing))
@@ -263,22 +268,24 @@ def test_two_players_pull_apart():
     method.zero_grad()
     _, loss = next(turns)
     loss.backward()
-    assert all(p.grad is None for p in method.painter.parameters())
-    assert any(p.grad is not None for p in method.critic.parameters())
+    assert all(p.grad is None for p in method.generator.parameters())
+    assert any(p.grad is not None for p in method.discriminator.parameters())
 
 
 def test_a_critic_has_spectral_norms_of_one():
     torch.manual_seed(0)
-    critic = Critic((3, 28, 20), width=8)
+    discriminator = Discriminator((3, 28, 20), width=8)
     for _ in range(100):
-        critic.update()
-    layers = [m for m in critic.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+        discriminator.update()
+    layers = [
+        m for m in discriminator.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)
+    ]
     assert len(layers) == 4
     for layer in layers:
         top = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
         assert top.item() == pytest.approx(1, abs=0.02)
     x = torch.rand(2, 3, 28, 20)
-    assert torch.equal(critic(x), critic(x))
+    assert torch.equal(discriminator(x), discriminator(x))
 
 
 @pytest.mark.parametrize("encoder", ["small", "vit"])
@@ -286,18 +293,18 @@ def test_patches_are_hidden_at_random(encoder):
     shape = (3, 32, 32)
     torch.manual_seed(0)
     made = build(encoder, 3, (32, 32), **({} if encoder == "small" else {"width": 24, "depth": 2}))
-    method = MaskedAutoencoder(made, width=24, shape=shape).eval()
+    method = MaskedAutoencoder(made, decoder_width=24, shape=shape).eval()
     x, order = method.views(batch(4, shape))
-    assert method.seen == 16
+    assert method.visible == 16
     assert (order.sort(1).values == torch.arange(64)).all()
-    assert method.visualize(x)["image, what is seen, drawn"].shape == (4, 3, 3, 32, 32)
+    assert method.visualize(x)["image, masked, reconstruction"].shape == (4, 3, 3, 32, 32)
 
 
 def test_the_error_is_of_hidden_patches():
     shape = (3, 32, 32)
     method = MaskedAutoencoder(build("small", 3, (32, 32)), shape=shape).eval()
     x, order = method.views(batch(4, shape))
-    drawn, wanted = method.drawn(x, order), method.targets(x)
+    drawn, wanted = method.reconstruct(x, order), method.targets(x)
     squares = [
         ((drawn[b, p] - wanted[b, p]) ** 2).mean() for b in range(4) for p in order[b, 16:].tolist()
     ]
@@ -313,7 +320,10 @@ def test_tiny_images_have_a_finite_error_worth_learning(encoder, channels, size)
     torch.manual_seed(0)
     args = {"width": 12, "depth": 1} if encoder == "vit" else {"width": 4}
     method = MaskedAutoencoder(
-        build(encoder, channels, size, **args), width=12, depth=1, shape=(channels, *size)
+        build(encoder, channels, size, **args),
+        decoder_width=12,
+        decoder_depth=1,
+        shape=(channels, *size),
     )
     x = images(4, (channels, *size))
     assert method.targets(x).std() > 0.1
@@ -337,7 +347,7 @@ def test_a_masked_autoencoder_trains_all_that_it_embeds(name):
     x = images(6, (3, 32, 32))
     encoder(x).square().sum().backward()
     reached = [n for n, p in encoder.named_parameters() if p.grad is not None]
-    method = MaskedAutoencoder(encoder, width=12, shape=(3, 32, 32))
+    method = MaskedAutoencoder(encoder, decoder_width=12, shape=(3, 32, 32))
     method.zero_grad()
     method.loss(method.views(Batch(x, torch.arange(6)))).backward()
     learning = {n for n, p in encoder.named_parameters() if p.grad is not None and p.grad.any()}
@@ -347,7 +357,7 @@ def test_a_masked_autoencoder_trains_all_that_it_embeds(name):
 
 def test_a_patch_must_leave_another_to_be_seen():
     with pytest.raises(UserError, match="at most half of a side"):
-        MaskedAutoencoder(small(), patch=20, shape=SHAPE)
+        MaskedAutoencoder(small(), patch_size=20, shape=SHAPE)
 
 
 @pytest.mark.parametrize("name", ["jigsaw", "relative_patch", "context_encoder"])
@@ -407,20 +417,20 @@ def test_rare_colors_weigh_more():
     method.loss(views)
     for _ in range(400):
         method.update()
-    torch.testing.assert_close(method.shares, method.seen, atol=1e-3, rtol=0)
+    torch.testing.assert_close(method.frequencies, method.batch_frequencies, atol=1e-3, rtol=0)
     weights = method.weights()
-    assert (method.shares * weights).sum().item() == pytest.approx(1, abs=1e-4)
-    order = method.shares.argsort()
+    assert (method.frequencies * weights).sum().item() == pytest.approx(1, abs=1e-4)
+    order = method.frequencies.argsort()
     assert (weights[order].diff() <= 1e-6).all()
     even = Colorization(build("small", 3, (24, 24), width=4, gray=True), shape=SHAPE, rebalance=1.0)
-    assert torch.allclose(even.weights(), torch.ones(len(even.shares)))
+    assert torch.allclose(even.weights(), torch.ones(len(even.frequencies)))
 
 
 def test_colors_are_the_annealed_mean():
     """Equation 5: at temperature 1 the mean of the bins, towards 0 the likeliest one."""
     method = Colorization(build("small", 3, (24, 24), width=4, gray=True), shape=SHAPE).eval()
-    x, (h, w) = images(2), method.side
-    scores = torch.randn(2, len(method.centers), h, w, generator=torch.Generator().manual_seed(0))
+    x, (h, w) = images(2), method.size
+    scores = torch.randn(2, len(method.bins), h, w, generator=torch.Generator().manual_seed(0))
     method.scores = lambda _: scores
     likely = scores.softmax(1)
     for temperature in (1.0, 0.38, 1e-5):
@@ -428,9 +438,9 @@ def test_colors_are_the_annealed_mean():
         annealed = likely.log().div(temperature).exp()
         share = annealed / annealed.sum(1, keepdim=True)
         if temperature == 1e-5:
-            best = torch.nn.functional.one_hot(scores.argmax(1), len(method.centers))
+            best = torch.nn.functional.one_hot(scores.argmax(1), len(method.bins))
             share = best.movedim(3, 1).float()
-        ab = torch.einsum("bqhw,qc->bchw", share, method.centers)
+        ab = torch.einsum("bqhw,qc->bchw", share, method.bins)
         larger = torch.nn.functional.interpolate(ab, (24, 24), mode="bilinear", align_corners=False)
         torch.testing.assert_close(method.colors(x), larger, atol=0.05, rtol=1e-3)
 
@@ -439,14 +449,14 @@ def test_the_colors_to_be_told_are_the_images_own():
     """a*, b* of L*a*b*, weighed by the rarity of the likeliest bin (eq. 2 and 4)."""
     method = Colorization(build("small", 3, (24, 24), width=4, gray=True), shape=SHAPE).eval()
     method.weak = lambda x: x
-    method.shares.copy_(torch.rand_like(method.shares))
-    method.shares.div_(method.shares.sum())
+    method.frequencies.copy_(torch.rand_like(method.frequencies))
+    method.frequencies.div_(method.frequencies.sum())
     x, ab = method.views(batch(3))
-    again = torch.nn.functional.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], method.side)
+    again = torch.nn.functional.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], method.size)
     torch.testing.assert_close(ab, again)
     total, scores = [], method.scores(x).log_softmax(1)
-    for b, i, j in np.ndindex(3, *method.side):
-        soft = soft_bins(ab[b, :, i, j][None], method.centers)[0]
+    for b, i, j in np.ndindex(3, *method.size):
+        soft = soft_bins(ab[b, :, i, j][None], method.bins)[0]
         weight = method.weights()[soft.argmax()]
         total.append(-weight * (soft * scores[b, :, i, j]).sum())
     torch.testing.assert_close(

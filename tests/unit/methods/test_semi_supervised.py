@@ -28,7 +28,7 @@ from unlabeled.training.train import reopen
 
 ALL = [FixMatch, PseudoLabel, S4L, UDA, VAT]
 QUIET = {"progress": False, "logger": "none", "precision": "fp32"}
-WEIGHTS = {"weight": 0.0, "entropy": 0.0}
+WEIGHTS = {"weight": 0.0, "entropy_weight": 0.0}
 K = 3
 
 
@@ -91,8 +91,8 @@ def test_pseudo_label_is_the_formula():
         method.progress = progress
         assert method.alpha() == pytest.approx(alpha)
         assert method.loss((x, Y)).item() == close(supervised_part(p, Y) + alpha * unknown)
-    with pytest.raises(UserError, match="give full more"):
-        plain(PseudoLabel, begin=0.5, full=0.5)
+    with pytest.raises(UserError, match="give a ramp_end above it"):
+        plain(PseudoLabel, ramp_start=0.5, ramp_end=0.5)
 
 
 def test_fixmatch_is_the_formula():
@@ -147,8 +147,10 @@ def test_annealing_leaves_out_what_is_known(annealing, risen):
     y = torch.tensor([0, 0, 0, 0, -1, 0, 0, -1])
     logits = torch.stack([right, (1 - right) / 2, (1 - right) / 2], 1).log()
     kept = [-math.log(right[i]) for i in range(8) if y[i] >= 0 and right[i] <= ceiling]
-    assert method.known(logits, y).item() == pytest.approx(np.mean(kept), rel=1e-4)
-    assert method.known(logits[:1], y[:1]).item() == (0 if risen < 0.98 else close(-math.log(0.99)))
+    assert method.supervised_loss(logits, y).item() == pytest.approx(np.mean(kept), rel=1e-4)
+    assert method.supervised_loss(logits[:1], y[:1]).item() == (
+        0 if risen < 0.98 else close(-math.log(0.99))
+    )
 
 
 def test_s4l_is_the_formula():
@@ -157,7 +159,7 @@ def test_s4l_is_the_formula():
     for k in range(4):
         turned = x.rot90(k, (2, 3))
         p = probabilities(method, turned)
-        q = torch.stack([method.turns_head(t.flatten()).softmax(0) for t in turned]).detach()
+        q = torch.stack([method.rotation_head(t.flatten()).softmax(0) for t in turned]).detach()
         named.append(supervised_part(p, Y))
         told.append(np.mean([-math.log(q[i, k]) for i in range(8)]))
     expected = np.mean(named) + 0.7 * np.mean(told)
@@ -166,7 +168,7 @@ def test_s4l_is_the_formula():
 
 def test_vat_is_the_formula():
     """Of a linear classifier the divergence's gradient is Wᵀ(q − p), in closed form."""
-    method, x = plain(VAT, epsilon=0.5, step=1e-3, weight=1.3, entropy=0.6), images()
+    method, x = plain(VAT, epsilon=0.5, xi=1e-3, weight=1.3, entropy_weight=0.6), images()
     noise = torch.randn(8, 16, generator=torch.Generator().manual_seed(3)).double()
     w, b = (p.detach() for p in method.classifier.parameters())
     p = probabilities(method, x)
@@ -194,7 +196,7 @@ def test_the_adversarial_direction_beats_random_ones(dtype):
         def change(d):
             return divergence(now, method.classifier(method.encoder(x + 0.5 * d)))
 
-        d = method.direction(x, noise, now)
+        d = method.adversarial_direction(x, noise, now)
         assert torch.allclose(d.flatten(1).norm(dim=1), torch.ones(64, dtype=dtype))
         chance = torch.stack(
             [

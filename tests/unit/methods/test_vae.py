@@ -15,7 +15,7 @@ from unlabeled.methods.vae import VAE
 def made(**options) -> VAE:
     torch.manual_seed(0)
     encoder = build("small", 1, (16, 16), width=2)
-    return VAE(encoder, shape=(1, 16, 16), width=2, **options).double().eval()
+    return VAE(encoder, shape=(1, 16, 16), decoder_width=2, **options).double().eval()
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
@@ -23,7 +23,7 @@ def made(**options) -> VAE:
 def test_the_loss_is_the_negative_bound(likelihood, beta):
     method = made(likelihood=likelihood, beta=beta)
     x = torch.rand(5, 1, 16, 16, dtype=torch.float64)
-    noise = torch.randn(5, method.code_dim, dtype=torch.float64)
+    noise = torch.randn(5, method.latent_dim, dtype=torch.float64)
     features = method.encoder(x)
     mean, std = method.mean(features), (method.log_variance(features) / 2).exp()
     drawn = method.decoder(mean + std * noise)
@@ -42,7 +42,7 @@ def test_the_code_is_signed_and_its_variance_is_its_own(encoder):
     """Catches a mean after a ReLU, never below 0, and a variance that is a function of the mean."""
     torch.manual_seed(0)
     size = (28, 28)
-    method = VAE(build(encoder, 1, size), shape=(1, *size), width=2, code_dim=3).eval()
+    method = VAE(build(encoder, 1, size), shape=(1, *size), decoder_width=2, latent_dim=3).eval()
     x = torch.rand(64, 1, *size)
     mean = method.project(x)
     assert mean.shape == (64, 3)
@@ -56,13 +56,13 @@ def test_the_code_is_signed_and_its_variance_is_its_own(encoder):
     log_variance = method.log_variance(method.encoder(x))
     assert (method.project(x) == 0).all()
     assert (log_variance.std(0) > 0).all()
-    assert method.decoder[0].in_features == method.code_dim == 3
+    assert method.decoder[0].in_features == method.latent_dim == 3
     assert method.views(Batch(x, torch.arange(64)))[1].shape == (64, 3)
 
 
 def test_both_heads_learn():
     """Catches a head that the loss does not reach."""
-    method = made(code_dim=5)
+    method = made(latent_dim=5)
     x = torch.rand(4, 1, 16, 16, dtype=torch.float64)
     method.loss((x, torch.randn(4, 5, dtype=torch.float64))).backward()
     for head in (method.mean, method.log_variance):
@@ -72,7 +72,7 @@ def test_both_heads_learn():
 
 def test_the_bound_equals_a_loop():
     """Catches a mean where the sum is meant: over pixels, over the code, and then over images."""
-    method = made(code_dim=3, beta=0.7)
+    method = made(latent_dim=3, beta=0.7)
     x = torch.rand(2, 1, 16, 16, dtype=torch.float64).round()
     noise = torch.randn(2, 3, dtype=torch.float64)
     total = 0.0
@@ -93,7 +93,7 @@ def test_the_bound_equals_a_loop():
 
 def test_samples_come_from_the_prior_of_the_code():
     """Catches noise as wide as the features."""
-    method = made(code_dim=3).float()
+    method = made(latent_dim=3).float()
     torch.manual_seed(1)
     drawn = method.sample(4)
     torch.manual_seed(1)
@@ -106,7 +106,9 @@ def test_the_learned_deviation_is_that_of_the_errors():
     x, drawn = torch.rand(2, 5, 1, 16, 16, dtype=torch.float64)
     error = (x - drawn.sigmoid()).square().mean()
     method.log_std.data = (error.log() / 2).clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(method.surprise(drawn, x).mean(), method.log_std)
+    (gradient,) = torch.autograd.grad(
+        method.negative_log_likelihood(drawn, x).mean(), method.log_std
+    )
     assert abs(float(gradient)) < 1e-9 * math.prod(x.shape)
     assert not made().log_std.requires_grad
 
@@ -128,7 +130,7 @@ def test_it_overfits_a_few_images(sprites):
     """The bound rises and the drawing comes to look like the image."""
     torch.manual_seed(0)
     x = torch.from_numpy(sprites[0][:16, None]).float()
-    method = VAE(build("lenet", 1, (64, 64)), width=4)
+    method = VAE(build("lenet", 1, (64, 64)), decoder_width=4)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
     losses = []
     for _ in range(120):

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unlabeled import registry
 from unlabeled.cli.main import main
-from unlabeled.core import check_options
+from unlabeled.core import ABOVE_ZERO, SHARES, check_options
 from unlabeled.errors import UserError
 from unlabeled.objectives.checks import parse_annotation
 from unlabeled.objectives.named import loss_by_name
@@ -198,6 +198,7 @@ def test_checking_makes_no_device_wait(name):
 METHODS = {name: registry.find("methods", name) for name in registry.listing("methods")}
 ZERO_IS_MEANT = [("metric", "dim"), ("simclr", "dim")]
 """There the features themselves are compared."""
+WIDTHS = ("dim", "width", "hidden_dim", "latent_dim", "decoder_width", "classes")
 OPTIONS = [
     (name, key, str(option.annotation))
     for name, method in METHODS.items()
@@ -213,11 +214,11 @@ def test_numbers_that_no_method_can_mean_are_refused(name, key, kind):
     wrong = [-1, float("nan"), float("inf")]
     if "temperature" in key:
         wrong += [0, 0.0]
-    if "momentum" in key or key == "share":
+    if key in SHARES - ABOVE_ZERO:
         wrong += [1.5]
     if "float" not in kind:
         wrong += [2.5]
-    if key in ("dim", "width", "hidden", "classes") and (name, key) not in ZERO_IS_MEANT:
+    if key in WIDTHS and (name, key) not in ZERO_IS_MEANT:
         wrong += [0]
     for value in wrong:
         if inspect.isclass(METHODS[name]):

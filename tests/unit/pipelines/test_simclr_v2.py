@@ -18,7 +18,7 @@ from unlabeled.pipelines import simclr_v2
 
 @pytest.fixture
 def few_epochs() -> dict:
-    return {"epochs": 1, "batch_size": 64, "finetune_epochs": 2, "distil_epochs": 1}
+    return {"epochs": 1, "batch_size": 64, "finetune_epochs": 2, "distill_epochs": 1}
 
 
 def test_the_command_trains_all_three_and_resumes(sprites, tmp_path, few_epochs, capsys):
@@ -47,7 +47,7 @@ def test_fine_tuning_starts_from_the_first_layer_of_the_head(sprites, tmp_path):
 
     splits = open_data(sprites)
     options = {"epochs": 1, "batch_size": 64, "progress": False}
-    pretrained = ul.train("simclr", splits, out=tmp_path / "a", layers=3, dim=16, **options)
+    pretrained = ul.train("simclr", splits, out=tmp_path / "a", head_layers=3, dim=16, **options)
     head = reopen(pretrained).head
     assert sum(isinstance(layer, torch.nn.Linear) for layer in head) == 3
     tuned = simclr_v2.tune_from_middle(
@@ -79,7 +79,7 @@ def test_each_step_leaves_the_ones_before_as_they_were(sprites, tmp_path):
     splits = open_data((sprites[0][:120], sprites[1][:120]))
     options = {"batch_size": 32, "progress": False, "logger": "none"}
     pretrained = ul.train(
-        "simclr", splits, out=tmp_path / "a", epochs=1, layers=3, dim=16, **options
+        "simclr", splits, out=tmp_path / "a", epochs=1, head_layers=3, dim=16, **options
     )
     pretrained.encoder.stages[0].train()  # an owner's own mode
     before = snapshot(pretrained)

@@ -14,11 +14,12 @@ from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
-from unlabeled.methods.clapp import CLAPP, hinge
+from unlabeled.methods.clapp import CLAPP
 from unlabeled.methods.simclr import SimCLR
 from unlabeled.objectives.local_rule import (
     PredictionStep,
     apical_signals,
+    clapp_hinge,
     learn_from_reward,
     predict_class,
 )
@@ -65,7 +66,7 @@ def test_the_rule_holds_for_both_signs(sign):
     weight = -sign * torch.eye(5, dtype=torch.float64) * 5  # u far below 0, or far above
     weight.requires_grad_()
     steps = [PredictionStep(2, weight, 1)]
-    loss = hinge(z, steps)
+    loss = clapp_hinge(z, steps)
     dz, dw = torch.autograd.grad(loss, (z, weight))
     value, heard, (change,) = apical_signals(z.detach(), [PredictionStep(2, weight.detach(), 1)])
     assert value.item() == pytest.approx(loss.item())
@@ -88,16 +89,18 @@ def test_the_hinge_is_the_papers_by_a_naive_loop():
                 for y, image in ((1, n), (-1, (n + shift) % 3)):
                     u = z[image, :, r + k, s] @ w @ c
                     costs.append(max(0.0, 1 - y * u.item()))
-    assert hinge(z, [PredictionStep(k, w, shift)]).item() == pytest.approx(np.mean(costs), rel=1e-5)
+    assert clapp_hinge(z, [PredictionStep(k, w, shift)]).item() == pytest.approx(
+        np.mean(costs), rel=1e-5
+    )
 
 
 def test_the_negative_is_never_the_image_itself():
     method = clapp("autograd")
     z = torch.zeros(2, 4, 7, 7)
-    shifts = {s.shift for _ in range(50) for s in method.steps(method.predictors[0], z)}
+    shifts = {s.shift for _ in range(50) for s in method.predictions(method.predictors[0], z)}
     assert shifts == {1}  # of two images, always the other one
     z = torch.zeros(6, 4, 7, 7)
-    shifts = {s.shift for _ in range(200) for s in method.steps(method.predictors[0], z)}
+    shifts = {s.shift for _ in range(200) for s in method.predictions(method.predictors[0], z)}
     assert shifts == {1, 2, 3, 4, 5}
 
 
@@ -128,8 +131,8 @@ def test_a_rule_for_other_layers_is_refused():
             CLAPP(encoder, rule="hebbian")
     with pytest.raises(UserError, match="--encoder patches"):
         CLAPP(build("small", 3, (32, 32)))
-    with pytest.raises(UserError, match="fewer to skip"):
-        CLAPP(build("patches", 3, (32, 32)), steps=2, skip=2)
+    with pytest.raises(UserError, match="fewer --skip-steps"):
+        CLAPP(build("patches", 3, (32, 32)), prediction_steps=2, skip_steps=2)
     method = CLAPP(build("patches", 3, (32, 32)))
     with pytest.raises(UserError, match="which holds 1; give a --batch-size of at least 2"):
         method.loss(method.views(Batch(torch.rand(1, 3, 32, 32), torch.arange(1))))
