@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
-from unlabeled.augmentations import patches
+from unlabeled.augmentations import Augmentation, RandomHorizontalFlip, patches
 from unlabeled.augmentations.patches import mosaic, standardize_tiles, tiles
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import encode_tiles, mlp
