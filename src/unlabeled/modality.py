@@ -182,10 +182,9 @@ def from_json(record: Any, tokenizer: str = "") -> EncoderInput:
     Raises:
         ValueError: a field is missing, unknown, of another type or out of range.
     """
-    if not isinstance(record, dict) or record.get("kind") not in KINDS:
-        raise ValueError("kind")
-    values = dict(record)
-    kind = values.pop("kind")
+    values = dict(record) if isinstance(record, dict) else {}
+    kind: Any = values.pop("kind", None)
+    _require("kind", isinstance(kind, str) and kind in KINDS)
     counts = {"images": ("channels",), "audio": ("sample_rate", "length", "channels")}
     for name in counts.get(kind, ("vocabulary", "length", "sentences")):
         _require(name, type(values.get(name)) is int and 1 <= values[name] <= 1 << 24)

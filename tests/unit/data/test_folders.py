@@ -261,7 +261,7 @@ def test_pairs_have_official_splits_too(tmp_path):
     assert (len(data.train), len(data.validation), len(data.test)) == (6, 3, 2)
     assert "6 to learn from" in words
     assert len(said(read_data, f"pairs:{tmp_path}")[0]) == 11
-    with pytest.raises(UserError, match="has captions"):
+    with pytest.raises(UserError, match="holds pairs"):
         said(open_data, f"pairs:{tmp_path}", test=tmp_path)
 
 
@@ -304,7 +304,7 @@ def test_other_data_in_arrays_tables_and_named_sets(tmp_path):
     assert data.test.x.shape == (6, 1, 8, 8)
     with pytest.raises(UserError, match="has no labels 'label'"):
         said(open_data, (x, y), test=x)
-    with pytest.raises(UserError, match="not both audio"):
+    with pytest.raises(UserError, match="holds recordings, but images are needed"):
         said(open_data, x, test=Sound(rng.normal(size=(3, 100)), 8000))
     with pytest.raises(UserError, match="hold values from 0 to 900"):
         said(open_data, x, test=np.linspace(0, 900, 256, dtype=np.float32).reshape(4, 8, 8))
@@ -578,8 +578,8 @@ def test_a_place_of_a_data_set_is_no_second_meaning(tmp_path, monkeypatch):
     fill(tmp_path, {"video/c1": 3, "video/c2": 3, "clips/c1": 3, "clips/c2": 3})
     assert "is the data set" not in said(open_data, "video:video")[1]
     assert "is the data set" not in said(open_data, "video:video/c1")[1]
-    assert "video is the data set" in said(open_data, "video:clips")[1]
+    assert "video means the data set" in said(open_data, "video:clips")[1]
     pytest.importorskip("tokenizers")
     (tmp_path / "text").mkdir()
     (tmp_path / "a.txt").write_text("One word.\n\nAnd another.\n\n" * 20)
-    assert "text is the data set" in said(open_data, "text:a.txt")[1]
+    assert "text means the data set" in said(open_data, "text:a.txt")[1]

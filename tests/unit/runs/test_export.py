@@ -17,7 +17,7 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.modality import Audio, Images, Text, to_json
 from unlabeled.runs.export import export
-from unlabeled.runs.run import Run
+from unlabeled.runs.run import Run, load
 
 ABSENT = "pip install 'unlabeled[export]'"
 
@@ -38,7 +38,7 @@ def make_run(path, name="small", channels=1, size=(32, 32), span=(0.0, 1.0), **a
         "modality": to_json(
             Text(args["vocabulary"], size[1], size[0])
             if name == "text_transformer" and args
-            else Images(channels, size, span)
+            else Images(channels, size, span, "uint8" if span == (0.0, 1.0) else "float32")
         ),
         "dim": encoder(torch.rand(2, channels, *size)).shape[1],
     }
@@ -155,6 +155,7 @@ def test_onnx_of_texts_takes_tokens_and_the_tokenizer_stands_beside_it(tmp_path,
     (run.path / "tokenizer.json").write_text(tokenizer.to_str())
     run.save()
     (run.path / "config.json").write_text(json.dumps({"method": "masked_lm", "data": None}))
+    run = load(run.path)
     out = tmp_path / "away" / "text.onnx"
     assert main(["export", str(run.path), "--to", "onnx", "--out", str(out)]) == 0
     assert f"{out.parent / 'tokenizer.json'}: the tokenizer" in capsys.readouterr().out
