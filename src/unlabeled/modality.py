@@ -67,7 +67,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class Text:
-    """Texts in tokens: (N, sentences, length), padded at the end.
+    """Texts in tokens, int32 (N, sentences, length), padded at the end.
 
     Args:
         vocabulary: number of tokens.
@@ -83,7 +83,7 @@ class Text:
 
     noun: ClassVar[str] = "texts"
     channels: ClassVar[int] = 1
-    value_range: ClassVar[tuple[float, float]] = (0.0, 65_535.0)
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -68,9 +68,7 @@ def batch_of(method: Method, n: int = 12) -> Batch:
     g = torch.Generator().manual_seed(1)
     index = torch.arange(n)
     if method.modality == (Text,):
-        return Batch(
-            torch.randint(5, TOKENS, (n, 1, *size_of(method)), generator=g) / 65_535, index
-        )
+        return Batch(torch.randint(5, TOKENS, (n, *size_of(method)), generator=g), index)
     x = (torch.rand(n, 3 if method.needs_color else 1, 32, 32, generator=g) > 0.7).float()
     y = labels(method, n) if method.supervised else None
     partners = None

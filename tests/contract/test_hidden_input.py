@@ -197,13 +197,13 @@ def pair_of_patches(mode, drop, shape):
 @case("masked_lm", [None])
 def hidden_words(mode, _):
     method = MaskedLM(text(), mask_ratio=0.4).train(mode)
-    x = tokens(6, 1, 3, 8) / 65_535
+    x = tokens(6, 3, 8)
     seen, ids, chosen = seeded(method.views, batch(x))
     hidden = seen == MASK
     assert hidden.sum() > 10
     y = torch.where(hidden, tokens(*ids.shape, seed=1), ids)
     assert (y != ids).any()
-    again, _, chosen_again = seeded(method.views, batch(y.view(6, 1, 3, 8) / 65_535))
+    again, _, chosen_again = seeded(method.views, batch(y.view(6, 3, 8)))
     asked = hidden[chosen]  # a tenth is asked for as it is, another tenth as another word
     return method.scores(seen, chosen)[asked], method.scores(again, chosen_again)[asked]
 

@@ -1,21 +1,16 @@
-"""Texts as tokens: decoding, masking and joining on the device.
-
-A text is an image of one channel: a row of tokens, or a row for each sentence, stored as uint16
-and read as fractions of 65,535 like any image.
-"""
+"""Mask, change, pack and join tokens, int64 (B, n)."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, UNKNOWN, WHITE
+from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, UNKNOWN
 
 
-def to_tokens(x: Float[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
-    """Images in [0, 1] -> tokens; those beyond the vocabulary become UNKNOWN."""
-    ids = (WHITE * x.double()).round().long()
+def to_vocabulary(ids: Int[Tensor, " ..."], vocabulary: int) -> Int[Tensor, " ..."]:
+    """Replace tokens outside the vocabulary by UNKNOWN."""
     return ids.masked_fill(ids >= vocabulary, UNKNOWN)
 
 

@@ -74,8 +74,8 @@ class Samples:
     """Samples of one modality, and what is known about them.
 
     Args:
-        x: (N, C, H, W), uint8 in 0..255, or uint16 or float32 in the modality's `value_range`;
-            `LazyImages` where they stay on disk.
+        x: images and audio (N, C, H, W), uint8 in 0..255, or uint16 or float32 in the modality's
+            `value_range`; `LazyImages` where they stay on disk; tokens int32 (N, S, L).
         factors: by name, for each sample an integer class, −1 without a label, or a float number,
             NaN without one, (N,); empty without labels.
         names: of the samples, such as their paths.
@@ -242,6 +242,16 @@ def all_samples(splits: Splits) -> Samples:
         names=names or None,
         partners=None,  # type: ignore[arg-type]  # a test part may have fewer of each
     )
+
+
+def to_input(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
+    """Convert samples as they are stored to what methods and encoders receive.
+
+    Args:
+        x: tokens, which become int64, or anything else, which `to_float` scales.
+        value_range: black and white of images that are not uint8.
+    """
+    return x.long() if x.dtype == torch.int32 else to_float(x, value_range)
 
 
 def to_float(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:

@@ -350,10 +350,11 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
         return data
     if isinstance(data, np.ndarray | torch.Tensor):
         x = np.asarray(data)
-        if x.dtype.kind not in "iu" or x.ndim != 4:
-            raise UserError(f"tokens are whole numbers (N, 1, S, L), not {x.dtype} {x.shape}")
-        none = x[:0]
-        return text.splits_of("tokens", (x, [""] * len(x)), (none, []), like)
+        if x.dtype.kind not in "iu" or x.shape[1:] != size:
+            raise UserError(
+                f"tokens are whole numbers (N, {size[0]}, {size[1]}), not {x.dtype} {x.shape}"
+            )
+        return text.splits_of("tokens", (x.astype(np.int32), [""] * len(x)), (x[:0], []), like)
     if isinstance(data, str | Path):
         name, _, place = str(data).partition(":")
         if isinstance(data, str) and name in ("books", "text", "sentences"):

@@ -15,7 +15,7 @@ from unlabeled import registry
 from unlabeled.augmentations.color import to_gray
 from unlabeled.encoders import external
 from unlabeled.errors import UserError, reason
-from unlabeled.modality import Audio, Images, Modality
+from unlabeled.modality import Audio, Images, Modality, Text
 from unlabeled.utils.state import eval_mode
 
 
@@ -164,13 +164,20 @@ def _copied(module: nn.Module) -> nn.Module:
         ) from error
 
 
+def _blank(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
+    """Two samples of zeros, as the module receives them."""
+    if Text in getattr(module, "modality", ()):
+        return torch.zeros(2, *size, dtype=torch.long)
+    return torch.zeros(2, channels, *size)
+
+
 def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:
     """Try the module on two blank images; note the number of features it gives."""
     tensors = itertools.chain(module.parameters(), module.buffers())
     place = next((t.device for t in tensors), torch.device("cpu"))
     with eval_mode(module), torch.no_grad():
         try:
-            out = module(torch.zeros(2, channels, *size, device=place))
+            out = module(_blank(module, channels, size).to(place))
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the encoder cannot take images of {channels}×{size[0]}×{size[1]}: {reason(error)}"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.data.dataset import LazyImages, blocks, to_float
+from unlabeled.data.dataset import LazyImages, blocks, to_input
 from unlabeled.errors import UserError
 from unlabeled.utils.state import eval_mode
 
@@ -48,7 +48,7 @@ def embed(
     parts = []
     with eval_mode(encoder):
         for part in blocks(x, batch_size):
-            images = to_float(torch.from_numpy(part).to(device), span)
+            images = to_input(torch.from_numpy(part).to(device), span)
             parts.append(encoder(images).float().cpu().numpy())
     if not parts:
         none: tuple[int, Any] = (0, encoder.dim)

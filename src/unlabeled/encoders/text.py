@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import join_texts, mask_tokens, pack_tokens, to_tokens
+from unlabeled.augmentations.tokens import join_texts, mask_tokens, pack_tokens, to_vocabulary
 from unlabeled.augmentations.vocabulary import PAD, START
 from unlabeled.encoders.attention import Transformer
 from unlabeled.encoders.base import Encoder, GlobalPool
@@ -137,8 +137,8 @@ class TextEncoder(Encoder):
         self.direction, self.pooling = direction, pooling
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Texts (B, 1, K, L) in [0, 1] -> tokens (B, n), padding at the end."""
-        return pack_tokens(to_tokens(x.flatten(1), self.vocabulary))
+        """Texts (B, K, L) in tokens -> tokens (B, n), padding at the end."""
+        return pack_tokens(to_vocabulary(x.flatten(1), self.vocabulary))
 
     def states(self, ids: Tensor) -> Tensor:
         """States (B, 1 + n, dim) of START and of each token (B, n)."""

@@ -13,12 +13,17 @@ from unlabeled.data.dataset import Splits, to_float
 from unlabeled.encoders.base import build, is_rebuildable, reinitialize
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.sound import Kind, Spectral
-from unlabeled.modality import Audio, require_part
+from unlabeled.modality import Audio, Images, Modality, Text, require_part
 from unlabeled.runs.run import Run
 from unlabeled.utils.state import preserve_rng
 
 RANDOM_SEED = 1234
 """Of the random encoder's weights."""
+USUAL: dict[type[Modality], tuple[str, ...]] = {
+    Images: ("raw", "pca", "random"),
+    Audio: ("mfcc", "mel", "random"),
+    Text: ("random",),
+}
 RAW_DIM = 4096
 """Pixels at most; more are averaged down, or the linear probe takes an hour."""
 FITTED_DIM, FITTED_ROWS = 64, 5000
@@ -35,8 +40,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
             audio, mel, mfcc and "mfcc and deltas"; the usual ones unless given.
     """
     if names is None:
-        audio = isinstance(splits.modality, Audio)
-        names = ("mfcc", "mel", "random") if audio else ("raw", "pca", "random")
+        names = USUAL[type(splits.modality.encoder_input)]
     shape = splits.channels, splits.size
     encoders: dict[str, nn.Module] = {}
     for name in names:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, START, WHITE
+from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, START
 from unlabeled.core import Batch
-from unlabeled.data.dataset import Samples, to_float
+from unlabeled.data.dataset import Samples
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn
@@ -36,8 +36,7 @@ def batches(
     for start in range(0, len(every), size):
         rows = every[start : start + size]
         torch.manual_seed(1_000_003 * draw + start)
-        x = to_float(torch.from_numpy(samples.x[rows]), (0.0, WHITE))
-        yield Batch(x, torch.from_numpy(rows))
+        yield Batch(torch.from_numpy(samples.x[rows]).long(), torch.from_numpy(rows))
 
 
 @torch.no_grad()

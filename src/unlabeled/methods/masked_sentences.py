@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import to_tokens
+from unlabeled.augmentations.tokens import to_vocabulary
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import require_text_encoder
 from unlabeled.modality import Text
@@ -47,7 +47,7 @@ class MaskedSentences(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Sentences (B, K, L), and which one of each text is masked (B,)."""
-        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)
+        rows = to_vocabulary(batch.x, self.encoder.vocabulary)
         return rows, torch.randint(rows.shape[1], (len(rows),), device=rows.device)
 
     def query_and_key(self, rows: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:

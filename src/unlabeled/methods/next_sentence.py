@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import derangement, to_tokens
+from unlabeled.augmentations.tokens import derangement, to_vocabulary
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import SentencePairHead, require_text_encoder
 from unlabeled.errors import UserError
@@ -42,8 +42,8 @@ class NextSentence(Method):
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens of first and second halves, (B, K / 2 · L), and whether they belong (B,)."""
-        half = batch.x.shape[2] // 2
-        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        half = batch.x.shape[1] // 2
+        rows = to_vocabulary(batch.x, self.encoder.vocabulary)  # (B, K, L)
         first, second = rows[:, :half].flatten(1), rows[:, half:].flatten(1)
         is_next = torch.rand(len(rows), device=rows.device) < 0.5
         other = second[derangement(len(rows), rows.device)]

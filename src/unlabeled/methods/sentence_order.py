@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import to_tokens
+from unlabeled.augmentations.tokens import to_vocabulary
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import SentencePairHead, require_text_encoder
 from unlabeled.modality import Text
@@ -42,8 +42,8 @@ class SentenceOrder(Method):
 
     def halves(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Tokens of the first half and of the second, (B, K / 2 · L) each."""
-        half = batch.x.shape[2] // 2
-        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        half = batch.x.shape[1] // 2
+        rows = to_vocabulary(batch.x, self.encoder.vocabulary)  # (B, K, L)
         return rows[:, :half].flatten(1), rows[:, half : 2 * half].flatten(1)
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:

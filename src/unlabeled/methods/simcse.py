@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import to_tokens
+from unlabeled.augmentations.tokens import to_vocabulary
 from unlabeled.augmentations.vocabulary import FIRST_WORD
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
@@ -72,7 +72,7 @@ class SimCSE(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Two views of a sentence of each text, (B, L) each, and which sentence it is (B,)."""
-        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        rows = to_vocabulary(batch.x, self.encoder.vocabulary)  # (B, K, L)
         i = torch.randint(rows.shape[1], (len(rows),), device=rows.device)
         ids = rows[torch.arange(len(rows), device=rows.device), i]
         return self.augment(ids), self.augment(ids), row_ids(ids)

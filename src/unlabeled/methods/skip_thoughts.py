@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import to_tokens
+from unlabeled.augmentations.tokens import to_vocabulary
 from unlabeled.augmentations.vocabulary import PAD
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.decoders import SentenceDecoder
@@ -40,7 +40,7 @@ class SkipThoughts(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """A random sentence with neighbors, the previous and the next one, (B, L) each."""
-        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        rows = to_vocabulary(batch.x, self.encoder.vocabulary)  # (B, K, L)
         if rows.shape[1] < 3:
             raise UserError(
                 "skip_thoughts needs three sentences in a row; give --data sentences:FOLDER"

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.tokens import pack_tokens, to_tokens
+from unlabeled.augmentations.tokens import pack_tokens, to_vocabulary
 from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.text import require_text_encoder
@@ -70,7 +70,7 @@ class WordOrder(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Shuffled tokens (B, n), where each part ends in them (B, k), and its position (B, k)."""
-        rows = to_tokens(batch.x[:, 0], self.encoder.vocabulary)  # (B, K, L)
+        rows = to_vocabulary(batch.x, self.encoder.vocabulary)  # (B, K, L)
         if self.unit == "words":
             return self.shuffle_words(rows[:, int(torch.randint(rows.shape[1], ()))])
         position = torch.rand(rows.shape[:2], device=rows.device).argsort(1)

@@ -14,6 +14,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.evaluation.evaluate import Evaluation
 from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import in_order
+from unlabeled.modality import Text
 from unlabeled.report import plots
 from unlabeled.report.table import html_explanations, html_table
 from unlabeled.runs.run import Run
@@ -208,6 +209,8 @@ def _curves(run: Run) -> str:
 
 
 def _neighbors(splits: Splits, subjects: list[Subject]) -> str:
+    if isinstance(splits.modality, Text):
+        return ""
     part = _shown(splits)
     queries = np.random.default_rng(1).permutation(len(part))[: min(QUERIES, len(part))]
     figures = "".join(

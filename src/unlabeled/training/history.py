@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method
-from unlabeled.data.dataset import Samples, to_float
+from unlabeled.data.dataset import Samples, to_input
 from unlabeled.encoders.features import embed
 from unlabeled.errors import notice
 from unlabeled.modality import Pairs
@@ -87,7 +87,7 @@ class History(Callback):
         if method.supervised or Pairs in method.modality:
             return row
         with preserve_rng(seed=0):
-            x = to_float(torch.from_numpy(self.sample.x).to(device), self.span)
+            x = to_input(torch.from_numpy(self.sample.x).to(device), self.span)
             views = method.views(Batch(x, torch.arange(len(x), device=device)))
         if _two_views(views, x):
             a, b = (_features(method.encoder, v) for v in views[:2])
@@ -115,7 +115,10 @@ def _two_views(views: Any, x: Tensor) -> bool:
         isinstance(views, tuple | list)
         and len(views) > 1
         and all(
-            isinstance(v, Tensor) and (v.shape, v.dtype) == (x.shape, x.dtype) for v in views[:2]
+            isinstance(v, Tensor)
+            and v.is_floating_point()
+            and (v.shape, v.dtype) == (x.shape, x.dtype)
+            for v in views[:2]
         )
     )
 

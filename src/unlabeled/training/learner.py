@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unlabeled import parallel
 from unlabeled.core import Batch, Method, Recipe
-from unlabeled.data.dataset import Splits, to_float
+from unlabeled.data.dataset import Splits, to_input
 from unlabeled.data.loader import label_factor, loader, needs_partners, say_left_out
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError, is_out_of_memory, suggest
@@ -99,7 +99,7 @@ class Learner(L.LightningModule):
         place = [self.seed, self.current_epoch, self.steps, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         with torch.no_grad():
-            return self.method.views(batch._replace(x=to_float(batch.x, self.span)))
+            return self.method.views(batch._replace(x=to_input(batch.x, self.span)))
 
     def training_step(self, views: Any, step: int) -> None:
         """One step of every player, then the method's own update."""

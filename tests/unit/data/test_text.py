@@ -22,6 +22,7 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import language
 from unlabeled.evaluation.ngram import KneserNey, spelled
+from unlabeled.modality import Text
 from unlabeled.report.explore import explore
 from unlabeled.runs.export import export
 from unlabeled.training.prepare import prepare
@@ -52,16 +53,16 @@ def method_of(name, **options):
 
 def batch_of(n=16, seed=0):
     torch.manual_seed(seed)
-    ids = torch.randint(t.FIRST_WORD, V, (n, 1, 4, 12))
+    ids = torch.randint(t.FIRST_WORD, V, (n, 4, 12))
     ids[..., 9:] = t.PAD
     ids[..., 8] = t.END
-    return Batch(ids / t.WHITE, torch.arange(n)), ids[:, 0]
+    return Batch(ids, torch.arange(n)), ids
 
 
-def test_tokens_survive_being_images():
+def test_tokens_outside_the_vocabulary_are_unknown():
     every = torch.arange(corpus.MOST)
-    assert torch.equal(t.to_tokens(every.float() / t.WHITE, corpus.MOST), every)
-    known = t.to_tokens(every.float() / t.WHITE, V)
+    assert torch.equal(t.to_vocabulary(every, corpus.MOST), every)
+    known = t.to_vocabulary(every, V)
     assert torch.equal(known[:V], every[:V])
     assert (known[V:] == t.UNKNOWN).all()
 
@@ -204,18 +205,18 @@ def test_next_sentence_and_order_are_what_they_say():
 def test_only_order_tells_the_order_of_halves(sentences_of_each):
     """Catches halves of which one has more sentences, another end, or a mark of its own."""
     torch.manual_seed(0)
-    x = torch.randint(t.FIRST_WORD, V, (8, 1, sentences_of_each, 12))
+    x = torch.randint(t.FIRST_WORD, V, (8, sentences_of_each, 12))
     x[..., 9:], x[..., 8] = t.PAD, t.END
     method = method_of("sentence_order")
     method.head.mlm_weight = 0.0
-    ids, _, _, begins = method.views(Batch(x / t.WHITE, torch.arange(8)))
+    ids, _, _, begins = method.views(Batch(x, torch.arange(8)))
     written, changed = ids.chunk(2)
     assert torch.equal(written.sort(1).values, changed.sort(1).values)
     assert torch.equal(begins[:8], begins[8:])
     marks = [torch.where(part >= t.FIRST_WORD, t.FIRST_WORD, part) for part in (written, changed)]
     assert torch.equal(*marks)
     method = method_of("next_sentence")
-    first, second, follows = method.pairs(Batch(x / t.WHITE, torch.arange(8)))
+    first, second, follows = method.pairs(Batch(x, torch.arange(8)))
     assert torch.equal((first != t.PAD).sum(1), torch.full((8,), 9 * (sentences_of_each // 2)))
     assert len((second != t.PAD).sum(1).unique()) == 1  # whether it follows or not
     assert follows.any()
@@ -311,10 +312,10 @@ def test_shuffled_parts_and_their_places(unit):
 def test_what_follows_a_short_sentence_is_not_put_in_order():
     """Catches padding or the end of a sentence taken for words that are asked for."""
     method = method_of("word_order")
-    short = torch.full((4, 1, 4, 12), t.PAD)
-    short[..., :5] = torch.randint(t.FIRST_WORD, V, (4, 1, 4, 5))
+    short = torch.full((4, 4, 12), t.PAD)
+    short[..., :5] = torch.randint(t.FIRST_WORD, V, (4, 4, 5))
     short[..., 5] = t.END
-    ids, here, place = method.views(Batch(short / t.WHITE, torch.arange(4)))
+    ids, here, place = method.views(Batch(short, torch.arange(4)))
     scores, naive = method.scores(ids, here), 0.0
     for row, ends, said, order in zip(ids, here, scores, place.argsort(1), strict=True):
         left = [said[j] for j in order if row[ends[j]] >= t.FIRST_WORD]
@@ -332,8 +333,8 @@ STARTS = "1" * t.FIRST_WORD + "10" * ((V - t.FIRST_WORD) // 2) + "1"
 def in_pieces(n=200, seed=0):
     """Sentences of words of one to four tokens, of which those of even numbers continue others."""
     rng = np.random.default_rng(seed)
-    x = np.zeros((n, 1, 4, 40), np.int64)
-    for text_ in x[:, 0]:
+    x = np.zeros((n, 4, 40), np.int64)
+    for text_ in x:
         for row in text_:
             words = [
                 [5 + 2 * rng.integers(140), *(6 + 2 * rng.integers(140, size=rng.integers(4)))]
@@ -362,10 +363,10 @@ def test_pieces_of_a_word_stay_together_in_their_order():
     rows = in_pieces()
     net = build("text_transformer", 1, (4, 40), vocabulary=V, width=16)
     method = registry.find("methods", "word_order")(net, word_starts=STARTS)
-    batch = Batch(rows / t.WHITE, torch.arange(len(rows)))
+    batch = Batch(rows, torch.arange(len(rows)))
     ids, here, place = method.views(batch)
     full = 0
-    for one, ends, order, text_ in zip(ids, here, place, rows[:, 0], strict=True):
+    for one, ends, order, text_ in zip(ids, here, place, rows, strict=True):
         begins = [0, *(ends[:-1] + 1).tolist()]
         spans = [tuple(one[a : b + 1].tolist()) for a, b in zip(begins, ends, strict=True)]
         there = method.present(one[None], ends[None])[0]
@@ -384,7 +385,7 @@ def test_marks_of_words_say_nothing_of_their_order():
     """Catches any order that the marks, or the number of pieces, betray: who knows nothing but
     them finds the place of each word by chance.
     """
-    rows = torch.full((4000, 1, 4, 40), t.PAD)
+    rows = torch.full((4000, 4, 40), t.PAD)
     words = [5], [7], [9, 6], [11, 8, 8], [13, 10, 10, 6], [15], [17, 8]
     rows[..., :15] = torch.tensor(
         [*(i for word in words for i in word), t.END]
@@ -392,7 +393,7 @@ def test_marks_of_words_say_nothing_of_their_order():
     net = build("text_transformer", 1, (4, 40), vocabulary=V, width=16)
     method = registry.find("methods", "word_order")(net, word_starts=STARTS, max_words=5)
     torch.manual_seed(0)
-    ids, here, _ = method.views(Batch(rows / t.WHITE, torch.arange(4000)))
+    ids, here, _ = method.views(Batch(rows, torch.arange(4000)))
     length = here.diff(dim=1, prepend=torch.full_like(here[:, :1], -1))
     assert sorted(length[0].tolist()) == [1, 1, 2, 3, 4]
     for pieces in range(1, 5):  # wherever a word of so many pieces stands, it may be any of them
@@ -452,7 +453,7 @@ def test_equal_sentences_are_no_negatives():
     method = method_of("simcse", dropout=0.1).eval()  # views are equal where words are
     batch, rows = batch_of(8)
     rows[:, :] = rows[:2].repeat(4, 1, 1)[:, :1]  # two sentences in eight texts
-    a, b, sentence = method.views(batch._replace(x=rows[:, None] / t.WHITE))
+    a, b, sentence = method.views(batch._replace(x=rows))
     assert torch.equal(sentence[:, None] == sentence, (a[:, None] == a).all(2))
     assert len(sentence.unique()) == 2
     z = F.normalize(method.head(method.encoder.features(torch.cat([a, b]))).float(), dim=1)
@@ -465,14 +466,18 @@ def test_equal_sentences_are_no_negatives():
 
 def test_a_sentence_said_twice_is_no_wrong_answer():
     """Catches candidates that are equal to the right one counted against it."""
-    x = batch_of(40)[1][:, None].numpy().astype(np.uint16)
+    x = batch_of(40)[1].numpy().astype(np.int32)
     same = np.repeat(x[:1], 40, 0)
     method = method_of("masked_sentences").eval()
-    assert language.hidden_sentences(method, Samples(same), 20)["first"] < 1  # of other places
-    same[:, 0, 1:] = same[:, 0, :1]
-    assert language.hidden_sentences(method, Samples(same), 20)["first"] == 1
+    assert (
+        language.hidden_sentences(method, Samples(same, modality=Text(V, 12, 4)), 20)["first"] < 1
+    )  # of other places
+    same[:, 1:] = same[:, :1]
+    assert (
+        language.hidden_sentences(method, Samples(same, modality=Text(V, 12, 4)), 20)["first"] == 1
+    )
     method = method_of("skip_thoughts").eval()
-    assert language.neighbors(method, Samples(same), 20)["first"] == 1
+    assert language.neighbors(method, Samples(same, modality=Text(V, 12, 4)), 20)["first"] == 1
 
 
 def test_synonyms_are_the_nearest_words():
@@ -517,7 +522,7 @@ def test_a_decoder_says_words_one_after_another():
 
 def test_kneser_ney_counts_tokens_as_it_counts_letters():
     letters = b"the cat sat on the mat and that was that" * 3
-    ids = np.frombuffer(letters, np.uint8).astype(np.uint16) + 1000
+    ids = np.frombuffer(letters, np.uint8).astype(np.int32) + 1000
     one, other = KneserNey(letters, 3, 4096), KneserNey(spelled(ids), 3, 4096)
     assert one.bits(letters) == pytest.approx(other.bits(spelled(ids)))
     asked = [one.probability(letters[i : i + 1], letters[max(0, i - 2) : i])
@@ -559,14 +564,14 @@ def world(tmp_path_factory):
 def test_pieces_and_sentences(world):
     pieces = text.load(str(world), length=16, vocabulary=400)
     rows = sentences.load(str(world), length=16, tokenizer=pieces.modality.tokenizer)
-    assert pieces.train.x.shape[1:] == (1, 1, 16)
-    assert rows.train.x.shape == (400, 1, 4, 16)
+    assert pieces.train.x.shape[1:] == (1, 16)
+    assert rows.train.x.shape == (400, 4, 16)
     assert len(rows.test) == 60
     known = bpe.open_tokenizer(pieces.modality.tokenizer)
-    told = known.decode(rows.train.x[0, 0, 0].tolist())
+    told = known.decode(rows.train.x[0, 0].tolist())
     assert told.startswith(" In the morning")
     assert told.endswith("market.")
-    first = np.concatenate([r[r > 0] for r in rows.train.x[0, 0]])
+    first = np.concatenate([r[r > 0] for r in rows.train.x[0]])
     piece = pieces.train.x[:8].ravel()
     assert (first[first != t.END] == piece[piece > t.END][: (first != t.END).sum()]).all()
     with pytest.raises(UserError, match="at least 4"):
@@ -601,7 +606,7 @@ def test_a_corpus_of_one_line_is_learned_and_tested(glue, tmp_path):
         assert len(splits.train) > 5 * least
         assert len(splits.test) >= least
     known = bpe.open_tokenizer(splits.modality.tokenizer)
-    assert known.decode(splits.test.x[-1, 0, -1].tolist()).strip() == told[-1]
+    assert known.decode(splits.test.x[-1, -1].tolist()).strip() == told[-1]
 
 
 @pytest.fixture(scope="module")
@@ -628,7 +633,7 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     assert z.shape == (2, 32)
     assert np.allclose(z[1:], run.embed(told[1:]), atol=1e-5)  # padding does not matter
     scripted = torch.jit.load(export(run, "torchscript"))
-    ids = torch.from_numpy(run.read(told).x[:].astype(np.int64))[:, 0]  # (B, sentences, L)
+    ids = torch.from_numpy(run.read(told).x[:].astype(np.int64))  # (B, sentences, L)
     assert np.allclose(scripted(ids).detach(), z, atol=1e-5)  # texts of any length
     with pytest.raises(UserError, match="knows no images"):
         explore(run, told, tmp_path / "map.html")
@@ -664,7 +669,7 @@ def test_words_are_foretold_better_than_by_what_is_common(rows, tmp_path):
     found = language.perplexity(run.method.eval(), rows.test)
     assert found < counts["unigram"] / 1.5
     naive, asked = 0.0, 0
-    for one in rows.test.x[:, 0]:
+    for one in rows.test.x:
         ids = torch.from_numpy(one[one > 0].astype(np.int64))[None]
         said = run.method.lm_head(run.encoder.states(ids)[:, :-1], run.encoder).log_softmax(2)
         words = ids >= t.FIRST_WORD

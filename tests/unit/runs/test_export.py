@@ -150,7 +150,7 @@ def test_onnx_of_texts_takes_tokens_and_the_tokenizer_stands_beside_it(tmp_path,
     texts = ["the cat sat on the mat", "a dog"]
     tokenizer = bpe.train_tokenizer(texts * 3, 300)
     args = {"vocabulary": tokenizer.get_vocab_size(), "width": 16, "layers": 1, "heads": 2}
-    run = make_run(tmp_path / "run", "text_transformer", 1, (1, 12), (0.0, 65535.0), **args)
+    run = make_run(tmp_path / "run", "text_transformer", 1, (1, 12), **args)
     run.path.mkdir()
     (run.path / "tokenizer.json").write_text(tokenizer.to_str())
     run.save()

@@ -135,9 +135,9 @@ def word_starts(tokenizer: str) -> str:
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
-    """Tokens of each text, uint16."""
+    """Tokens of each text, int32."""
     found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    return [np.array(one.ids, np.uint16) for one in found]
+    return [np.array(one.ids, np.int32) for one in found]
 
 
 def _library() -> Any:

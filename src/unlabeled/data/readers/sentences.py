@@ -23,7 +23,7 @@ def load(
     vocabulary: int = 4096,
     tokenizer: str = "",
 ) -> Splits:
-    """Sentences that follow each other in a document, (N, 1, rows, length) uint16.
+    """Sentences that follow each other in a document, (N, rows, length) int32.
 
     A sentence ends with the token END and is filled with padding; of longer ones the beginning is
     kept. No sentence stands in two samples.
@@ -58,16 +58,16 @@ def in_rows(
     known = tokenizer_for(train, vocabulary, tokenizer)
 
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
-        found, sources = [np.zeros((0, rows, length), np.uint16)], []
+        found, sources = [np.zeros((0, rows, length), np.int32)], []
         for document in documents:
             tokens = bpe.encode(known, document.sentences)
             tokens = [t for t in tokens if len(t) >= SHORTEST]
-            table = np.zeros((len(tokens) // rows * rows, length), np.uint16)
+            table = np.zeros((len(tokens) // rows * rows, length), np.int32)
             for row, ids in zip(table, tokens, strict=False):
-                ended = np.append(ids[: length - 1], np.uint16(END))
+                ended = np.append(ids[: length - 1], np.int32(END))
                 row[: len(ended)] = ended
             found.append(table.reshape(-1, rows, length))
             sources += [document.source] * len(found[-1])
-        return np.concatenate(found)[:, None], sources
+        return np.concatenate(found), sources
 
     return splits_of(name, part(train), part(test), modality_of(known, length, rows))

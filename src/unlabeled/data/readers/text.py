@@ -21,7 +21,7 @@ def load(
     vocabulary: int = 4096,
     tokenizer: str = "",
 ) -> Splits:
-    """Pieces of `length` tokens, (N, 1, 1, length) uint16; a piece never spans two documents.
+    """Pieces of `length` tokens, (N, 1, length) int32; a piece never spans two documents.
 
     A paragraph ends with the token END; the last piece of a document is filled with padding. The
     factor `source` is the file. Byte pairs are learned from the training part.
@@ -54,15 +54,15 @@ def in_pieces(
     known = tokenizer_for(train, vocabulary, tokenizer)
 
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
-        pieces, sources = [np.zeros((0, length), np.uint16)], []
+        pieces, sources = [np.zeros((0, length), np.int32)], []
         for document in documents:
             tokens = bpe.encode(known, document.paragraphs)
-            end = np.array([END], np.uint16)
+            end = np.array([END], np.int32)
             row = np.concatenate([np.concatenate([t, end]) for t in tokens] or [end[:0]])
             row = np.pad(row, (0, -len(row) % length))
             pieces.append(row.reshape(-1, length))
             sources += [document.source] * len(pieces[-1])
-        return np.concatenate(pieces)[:, None, None], sources
+        return np.concatenate(pieces)[:, None], sources
 
     return splits_of(name, part(train), part(test), modality_of(known, length))
 
@@ -111,7 +111,7 @@ def modality_of(tokenizer: Any, length: int, sentences: int = 1) -> Text:
 
 
 def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndarray:
-    """Texts in memory as (N, 1, *size) uint16: what is longer is cut, what is shorter padded.
+    """Texts in memory as (N, *size) int32: what is longer is cut, what is shorter padded.
 
     Raises:
         UserError: they are no strings.
@@ -119,10 +119,10 @@ def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndar
     if not all(isinstance(text, str) for text in texts):
         raise UserError("this run reads texts: give a list of strings, a file or a folder of text")
     known = bpe.open_tokenizer(tokenizer)
-    found = np.zeros((len(texts), *size), np.uint16)
+    found = np.zeros((len(texts), *size), np.int32)
     for row, text in enumerate(texts):
         parts = corpus.sentences(text) if size[0] > 1 else [text]
         for line, tokens in enumerate(bpe.encode(known, parts[: size[0]])):
-            ended = np.append(tokens[: size[1] - 1], np.uint16(END))
+            ended = np.append(tokens[: size[1] - 1], np.int32(END))
             found[row, line, : len(ended)] = ended
-    return found[:, None]
+    return found
