@@ -61,10 +61,9 @@ def find(kind: str, name: str) -> Any:
         return _pick(kind, _import_file(Path(path.removesuffix(".py") + ".py")), attribute)
     index = _index(kind)
     if name not in index:
-        other = f"`unlabeled list {kind}` shows all {len(index)}"
+        other = f"`unlabeled list {kind}` shows all"
         if kind != "objectives":
-            other += f", and ./file.py:Class uses {'an' if kind == 'encoders' else 'a'}"
-            other += f" {singular(kind)} that you wrote"
+            other += ", or give one that you wrote as ./file.py:Class"
         raise UserError(f"there is no {singular(kind)} '{name}'; {suggest(name, index, other)}")
     module = importlib.import_module(index[name][0])
     return _pick(kind, module, "" if kind in ("methods", "datasets", "studies") else name)

@@ -186,7 +186,7 @@ def test_the_command_trains_and_embeds_on_two_processes(sprites, tmp_path):
     started.terminate()
     told = started.communicate(timeout=60)[1]
     assert started.returncode == 143, told  # 128 and SIGTERM
-    assert "the same command with --resume goes on" in told
+    assert "the same command with --resume to continue" in told
     shutil.rmtree(tmp_path / "long")
     odd = unlabeled(*train, "--batch-size", "31", "--out", "odd", folder=tmp_path)
     assert odd.returncode == 2

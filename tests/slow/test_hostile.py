@@ -120,12 +120,12 @@ def test_weights_that_claim_more_than_the_file_holds_are_refused(folder):
 def test_a_name_leads_to_no_code_and_no_download(name, folder):
     (folder / "evil.py").write_text("raise SystemExit('ran')")
     change(folder, encoder=name.format(folder=folder))
-    refused(folder, "your own")
+    refused(folder, "not loaded automatically")
 
 
 def test_arguments_ask_for_no_weights(folder):
     change(folder, encoder="timm:resnet18", args={"pretrained": True})
-    refused(folder, "your own")
+    refused(folder, "not loaded automatically")
 
 
 def test_data_that_is_a_program_is_not_run(folder):

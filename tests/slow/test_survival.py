@@ -64,7 +64,7 @@ def test_a_signal_saves_and_the_rest_ends_in_the_same_bytes(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         at_step(patch, step, lambda: os.kill(os.getpid(), number))
-        with pytest.raises(Stopped, match=r"saved in .* --resume goes on") as stopped:
+        with pytest.raises(Stopped, match=r"saved in .* --resume to continue") as stopped:
             ul.train("simclr", sprites, out=out, **FAST)
     assert stopped.value.number == number
     assert signal.getsignal(number) == before
@@ -150,7 +150,9 @@ def test_two_damaged_checkpoints_end_in_one_sentence(whole, tmp_path):
         (out / name).write_bytes(b"nothing")
     with (
         pytest.warns(Notice, match="damaged"),
-        pytest.raises(UserError, match=r"no checkpoint in .* is whole; remove last.ckpt and prev"),
+        pytest.raises(
+            UserError, match=r"all checkpoints in .* are damaged; remove last.ckpt and prev"
+        ),
     ):
         last_checkpoint(out)
     assert last_checkpoint(whole) == whole / "last.ckpt"
@@ -284,7 +286,7 @@ def test_the_command_stops_by_a_signal_and_says_how_to_go_on(
     os.killpg(process.pid, number)
     _, told = process.communicate()
     assert process.returncode == status
-    assert "the same command with --resume goes on" in told
+    assert "the same command with --resume to continue" in told
     assert len(told.strip().splitlines()) == 1
 
 
@@ -401,12 +403,12 @@ def test_word2vec_goes_on_in_the_same_bytes(number, part, model, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(w2v.Drawing, "__call__", drawing)
-        with pytest.raises(Stopped, match="--resume goes on") as stopped:
+        with pytest.raises(Stopped, match="--resume to continue") as stopped:
             w2v.word2vec(TEXT, out=tmp_path / "run", **options)
         assert (len(calls), stopped.value.number) == (part, number)
-    with pytest.raises(UserError, match="has not ended; go on with --resume"):
+    with pytest.raises(UserError, match="has not ended; continue it with --resume"):
         word_vectors.load(tmp_path / "run")
-    with pytest.raises(UserError, match="go on with --resume"):
+    with pytest.raises(UserError, match="continue it with --resume"):
         w2v.word2vec(TEXT, out=tmp_path / "run", **options)
     for other in ({"dim": 9}, {"epochs": 4}, {"lr": 0.1}, {"seed": 1}, {"window": 2}):
         with pytest.raises(UserError, match=f"was made with {next(iter(other))} ="):

@@ -56,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + number
     except OSError as error:
         if not is_output_closed():
-            return _fail(f"{reason(error)}; check the path, its permissions and the free space")
+            problem = f"{error.filename}: {error.strerror}" if error.filename else reason(error)
+            return _fail(f"{problem}; check the path, its permissions and the free space")
     return 128 + getattr(signal, "SIGPIPE", 13)
 
 
@@ -76,7 +77,7 @@ def _run(command: str, argv: list[str]) -> int:
     try:
         return getattr(module, f"{command}_command")(argv)
     except UserError as error:
-        return _fail(reason(error))
+        return _fail(_with_flag(reason(error), argv))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -118,6 +119,20 @@ def usage() -> str:
             "`unlabeled train METHOD --help` for those of a method (`unlabeled list methods`).",
             "`unlabeled --version` prints the version.\n",
         ]
+    )
+
+
+def _with_flag(message: str, argv: list[str]) -> str:
+    """A message that begins with the name of an option, as the user typed it: `--batch-size`."""
+    name = message.partition(" ")[0]
+    flags = {word.partition("=")[0] for word in argv}
+    return next(
+        (
+            f"{flag}{message[len(name) :]}"
+            for flag in flags
+            if flag.lstrip("-").replace("-", "_") == name and flag != name
+        ),
+        message,
     )
 
 

@@ -69,7 +69,8 @@ def parse_args(parser: ArgumentParser, argv: list[str]) -> Any:
         return parser.parse_args(_as_switches(_normalize(argv), switches))
     except ArgumentError as error:
         message = _explain(parser, " ".join(str(error).split()))
-        raise UserError(f"{message} (see {parser.prog} --help)") from error
+        more = "" if message.endswith("?") else f" (see {parser.prog} --help)"
+        raise UserError(message + more) from error
 
 
 def _normalize(argv: list[str]) -> list[str]:
@@ -117,18 +118,24 @@ def _explain(parser: ArgumentParser, error: str) -> str:
     if match := re.match(r"the following arguments are required: (.*)", error):
         needed = match[1].split(", ")
         words = [f"--{name}" if f"--{name}" in flags else name.upper() for name in needed]
-        return f"missing {', '.join(words)}"
+        return f"missing argument{'s' * (len(words) > 1)}: {', '.join(words)}"
     if match := re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", error):
         choices = [choice.strip(" '") for choice in match[3].split(",")]
-        return f"{match[1]} is '{match[2]}'; {suggest(match[2], choices)}"
+        name = match[1] if match[1].startswith("-") else match[1].upper()
+        return f"{name} is '{match[2]}'; {suggest(match[2], choices)}"
     if match := re.search(r"class_path '[\w.]*\.(\w+)': Option '(\w+)' is not", error):
         name, option = match.groups()
         advice = suggest(option, inspect.signature(_augmentations()[name]).parameters)
         return f"the augmentation {name} has no option '{option}'; {advice}"
     if match := re.search(r"Expected a dot import path string: (\S+)", error):
         return f"there is no augmentation '{match[1]}'; {suggest(match[1], _augmentations())}"
-    if "File does not exist" in error or "Problems parsing config" in error:
-        return f"--config cannot be read: {error.partition(': ')[2]}"
+    if match := re.search(r"File does not exist: '(.*)'", error):
+        return f"the --config file {match[1]} does not exist; check the path"
+    if error.startswith("Problems parsing config"):
+        lines = re.findall(r"line (\d+), column (\d+)", error) or [("1", "1")]
+        return "the --config file is not valid YAML at line {}, column {}; correct it".format(
+            *lines[-1]
+        )
     match = re.match(r'Parser key "([\w.]+)": Expected a (.*)\. Got value: (.*)', error)
     if not match:
         return error

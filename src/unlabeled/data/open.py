@@ -217,7 +217,7 @@ def _loaded(data: Any) -> Any:
     found = registry.find("datasets", data)
     load = getattr(found, "load", None) if isinstance(found, ModuleType) else found
     if not callable(load):
-        raise UserError(f"{data} has no function load() that returns images; write one")
+        raise UserError(f"{data} has no function load(); add one that returns the data")
     return load()
 
 
@@ -274,12 +274,12 @@ def _read(
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, dtype, value_range, rate)
     if re.match(r"\w+://", str(data)):
-        raise UserError(f"'{data}' is on the network; download it first and give its folder")
+        raise UserError(f"'{data}' is a network address; download it and give its folder")
     if path.is_file():
         kinds = ", ".join((".npy", ".npz", ".tar", *images.TABLES))
-        raise UserError(f"{path} is none of {kinds}; give a folder of images or one of those")
+        raise UserError(f"{path} is not one of {kinds}; give one of those, or a folder")
     other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
-    advice = suggest(str(data), registry.listing("datasets"), other)
+    advice = suggest(str(data).partition(":")[0], registry.listing("datasets"), other)
     raise UserError(f"there is no data at '{data}'; {advice}")
 
 

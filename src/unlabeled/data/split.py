@@ -70,7 +70,7 @@ def split(
     """
     modality = samples.modality
     if not len(samples):
-        raise UserError(f"{name} holds no {modality.noun} (0 samples); give at least one")
+        raise UserError(f"{name} contains no {modality.noun}; give at least two")
     if isinstance(modality.encoder_input, Images) and samples.x.dtype != np.uint8:
         samples = samples.with_value_range(value_range or find_value_range(samples.x, warn=True))
     classes_of = [name for name, codes in samples.factors.items() if codes.dtype.kind != "f"]
@@ -179,16 +179,18 @@ def sample_labels(y: np.ndarray, labels: str | int | float, seed: int = 0) -> np
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError as error:
-        raise UserError(f"'{labels}' labels: give a number, or a share such as 1%") from error
+        raise UserError(
+            f"labels is '{labels}'; give a number such as 160, or a share such as 1%"
+        ) from error
     if not math.isfinite(value):
-        raise UserError(f"'{labels}' labels: give a number, or a share such as 1%")
+        raise UserError(f"labels is '{labels}'; give a number such as 160, or a share such as 1%")
     is_share = text.endswith("%") or (0 < value <= 1 and "." in text)
     number = round(value * len(y)) if is_share else int(value)
     classes = np.unique(y)
     if not len(classes) <= number <= len(y):
         raise UserError(
-            f"{labels} of {len(y):,} labels are {number:,}; give at least one of each of the "
-            f"{len(classes)} classes and at most all"
+            f"labels is {labels}, which selects {number:,} of {len(y):,}; select at least "
+            f"{len(classes)}, one per class, and at most all"
         )
     order = np.random.default_rng(seed).permutation(len(y))
     # Deal the rows out class by class: the first of each, the second of each, …

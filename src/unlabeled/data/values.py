@@ -29,7 +29,7 @@ def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[fl
     for part in blocks(x):
         ends = float(part.min()), float(part.max())
         if not np.isfinite(ends).all():
-            raise UserError("the images hold NaN or infinite values; remove or replace those")
+            raise UserError("the images contain NaN or infinite values; remove or replace them")
         low, high = min(low, ends[0]), max(high, ends[1])
         some.append(part.ravel()[::thinned])
     if warn and (x.dtype == np.uint16 or low < 0 or high > 1):
@@ -52,7 +52,7 @@ def as_range(given: str | tuple[float, float] | None) -> tuple[float, float] | N
     except (TypeError, ValueError):
         low, high = math.nan, math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"--value-range is '{given}', but must be LOW,HIGH, such as 0,4095")
+        raise UserError(f"--value-range is '{given}'; give LOW,HIGH, such as 0,4095")
     return low, high
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unlabeled import registry
 from unlabeled.augmentations.color import to_gray
 from unlabeled.encoders import external
-from unlabeled.errors import UserError, reason
+from unlabeled.errors import UserError, reason, suggest
 from unlabeled.modality import Audio, Images, Modality, Text
 from unlabeled.utils.state import eval_mode
 
@@ -116,7 +116,9 @@ def build(
     accepted = inspect.signature(make).parameters
     given = {"channels": channels, "size": size} | options
     if unknown := set(options) - set(accepted):
-        raise UserError(f"the encoder takes no '{unknown.pop()}', only {', '.join(accepted)}")
+        raise UserError(
+            f"the encoder has no argument '{min(unknown)}'; {suggest(min(unknown), accepted)}"
+        )
     module = make(**{name: value for name, value in given.items() if name in accepted})
     if not isinstance(encoder, str | type):  # a function may hand out the same module each time
         module = _copied(module)
@@ -185,8 +187,8 @@ def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Mod
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise UserError(
-            f"an encoder turns (B, C, H, W) into (B, dim), but for B = 2 this one gave {got}; "
-            "end it with a pooling and a flattening"
+            f"an encoder maps (B, C, H, W) to (B, dim), but this one returned {got} for B = 2; "
+            "end it with pooling and nn.Flatten()"
         )
     module.dim = out.shape[1]  # type: ignore[assignment]
     return module

@@ -115,7 +115,7 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
     source, _, rest = name.partition(":")
     package = "timm" if source == "timm" else "transformers"
     if not rest:
-        raise UserError(f"'{name}' names no network of {package}: write {source}:NAME")
+        raise UserError(f"'{name}' lacks the name of a {package} model; give {source}:NAME")
     try:
         importlib.import_module(package)
     except ImportError as error:

@@ -82,7 +82,7 @@ def finetune(
         )
     if splits.target is None or not len(splits.test):
         raise UserError(
-            f"{splits.name} has no labels to fine-tune with; say where they are with --labels-from"
+            f"{splits.name} has no labels to fine-tune with; give them with --labels-from"
         )
     y, y_test = (part.factors[splits.target] for part in (splits.train, splits.test))
     refuse_unseen(y, y_test)

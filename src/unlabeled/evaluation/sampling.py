@@ -36,7 +36,7 @@ def maker(run: Run) -> Any:
     opened = _opener(name)
     if opened is None:
         others = ", ".join(other for other in known if _opener(other))
-        raise UserError(f"{name} makes no images; give a run of {others}")
+        raise UserError(f"{name} cannot be sampled; give a run of {others}")
     try:
         return opened(run)
     except (TypeError, KeyError) as error:

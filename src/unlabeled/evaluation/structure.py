@@ -185,7 +185,7 @@ def check_clusters(k: int | None, n: int) -> None:
     """Raise a UserError where n images cannot be put into k clusters."""
     most = min(MOST_CLUSTERS, n - 1)
     if k is not None and not 2 <= k <= most:
-        raise UserError(f"{k} clusters of {n:,} images do not work; choose from 2 to {most}")
+        raise UserError(f"clusters is {k}, but must be from 2 to {most} for {n:,} images")
 
 
 def near_duplicates(

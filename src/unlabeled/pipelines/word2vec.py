@@ -170,8 +170,8 @@ def word2vec(
                     saved = now
                 if asked:
                     raise Stopped(
-                        f"stopped in epoch {epoch} of {epochs} and saved in {folder}; the same "
-                        "command with --resume goes on",
+                        f"stopped in epoch {epoch} of {epochs} and saved in {folder}; run the same "
+                        "command with --resume to continue",
                         asked[0],
                     )
             if progress:

@@ -35,7 +35,7 @@ def compare(
     if len(runs) < 2:
         raise UserError("give at least two run folders to compare")
     if out.suffix != ".html":
-        raise UserError(f"--out is {out}; name an .html file")
+        raise UserError(f"--out is {out}; give an .html file")
     names = _names(runs)
     results = {
         name: _result(run, data, labels_from, test) for name, run in zip(names, runs, strict=True)
@@ -57,7 +57,7 @@ def _names(runs: list[Run]) -> list[str]:
     """The folders' names, with as many parents as tell them apart."""
     parts = [run.path.resolve().parts for run in runs]
     if len(set(parts)) < len(parts):
-        raise UserError("a run is named twice; give each once")
+        raise UserError("the same run is given twice; give each run once")
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-depth:]) for p in parts]
         if len(set(names)) == len(names):

@@ -89,15 +89,15 @@ def explore(
     """
     out = Path(out).expanduser()
     if out.suffix not in (".html", ".htm"):
-        raise UserError(f"the page is to be {out}; name a .html file")
+        raise UserError(f"--out is {out}; give an .html file")
     if not 0 <= seed < 2**32:
-        raise UserError(f"the seed is {seed}; give one from 0 to {2**32 - 1}")
+        raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}")
     if not isinstance(run.modality, Images):
-        raise UserError(f"{run.path} knows no images, which a map shows; take its features: embed")
+        raise UserError(f"{run.path} is not a run on images; use `unlabeled embed` to get features")
     samples = run.read(data)
     n = len(samples)
     if n < 3:
-        raise UserError(f"a map needs at least 3 images, but there are {n}")
+        raise UserError(f"{n} image{'s' * (n != 1)} cannot make a map; give at least 3")
     if n > MOST:
         raise UserError(f"{n:,} images are too many for one page; give at most {MOST:,}")
     chosen = structure.choose_layout(layout, n)

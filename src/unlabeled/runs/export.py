@@ -21,7 +21,7 @@ from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.data.dataset import to_float
 from unlabeled.encoders.external import Backbone
 from unlabeled.encoders.text import TextEncoder
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, suggest
 from unlabeled.modality import Audio, Text, find_part, require_part
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
@@ -126,16 +126,16 @@ def export(
             file's features are not the encoder's.
     """
     if to not in FORMATS:
-        raise UserError(f"there is no format '{to}'; choose one of {', '.join(FORMATS)}")
+        raise UserError(f"there is no format '{to}'; {suggest(to, FORMATS)}")
     name = re.split(r"[:/\\.]", run.inputs["encoder"])[-1]
     out = Path(out or run.path / FORMATS[to][1].format(name)).expanduser()
     if out.is_dir() or (out.name in OWN and out.parent.resolve() == run.path.resolve()):
-        raise UserError(f"{out} is a folder or the run's own file; name another as out")
+        raise UserError(f"{out} is a folder or the run's own file; choose another --out")
     encoder = copy.deepcopy(run.encoder).to("cpu", torch.float32).eval()
     encoder = encoder.to(memory_format=torch.contiguous_format).requires_grad_(False)  # type: ignore[call-overload]
     beside, tokenizer = tokenizer_beside(out), _tokenizer(run).encode()
     if tokenizer and beside.is_file() and beside.read_bytes() != tokenizer:
-        raise UserError(f"{beside} is another tokenizer; name an out in another folder")
+        raise UserError(f"{beside} is another tokenizer; choose an --out in another folder")
     content = FORMATS[to][0](run, encoder)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, content)

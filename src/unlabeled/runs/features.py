@@ -35,7 +35,7 @@ def write_features(
         UserError: the file's ending is another one, or the data cannot be read.
     """
     if out.suffix not in (".npy", ".npz", ".parquet"):
-        raise UserError(f"--out is {out}; name a .npy, .npz or .parquet file")
+        raise UserError(f"--out is {out}; give a .npy, .npz or .parquet file")
     samples = run.read(data)
     gpus = torch.cuda.device_count()
     if devices < 1 or (gpus and devices > gpus):

@@ -148,13 +148,13 @@ def load(run: str | Path, encoder: Any = None) -> Run:
     for name in ("encoder.json", "encoder.safetensors"):
         if not (path / name).is_file():
             why = (
-                "it holds word vectors; ask them with `unlabeled words`"
+                "query its word vectors with `unlabeled words`"
                 if (path / "vectors.bin").is_file()
-                else "its training has not ended; go on with --resume"
+                else "its training has not ended, continue it with --resume"
                 if (path / "last.ckpt").is_file()
                 else "give the folder that `unlabeled train` wrote"
             )
-            raise UserError(f"{path} is no finished run ({name} is missing): {why}")
+            raise UserError(f"{path} is not a finished run ({name} is missing); {why}")
     inputs = check_inputs(read_json(inside(path, "encoder.json")))
     config = check_config(read_json(inside(path, "config.json")))
     weights = inside(path, "encoder.safetensors")
@@ -162,8 +162,8 @@ def load(run: str | Path, encoder: Any = None) -> Run:
     name, args = inputs["encoder"], inputs["args"]
     if encoder is None and not is_rebuildable(name, args):
         raise UserError(
-            f"the encoder of {path} is your own ({name}); "
-            "give it as encoder=… in Python, or --encoder ./file.py:Net"
+            f"the encoder of {path} ({name}) is not loaded automatically; give it with --encoder "
+            "./file.py:Class, or as encoder=… in Python"
         )
     try:
         if encoder is None:

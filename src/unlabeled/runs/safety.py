@@ -57,9 +57,11 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"no file of at most {JSON_BYTES:,} bytes")
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
         if not isinstance(content, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
     except (OSError, RecursionError, ValueError) as error:
-        raise UserError(f"{path.parent} is damaged ({path.name}: {error})") from error
+        raise UserError(
+            f"{path.parent} is damaged ({path.name}: {error}); train it again"
+        ) from error
     return content
 
 
@@ -102,7 +104,7 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     """
     for field, types in (("method", str), ("data", str | None), ("test", str | None)):
         if not isinstance(config.get(field), types):
-            raise UserError(f"config.json is damaged: {field} is no string; train it again")
+            raise UserError(f"config.json is damaged: {field} is not a string; train it again")
     return config
 
 
@@ -168,7 +170,7 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):
             there, needed = shapes.get(key, "nothing"), expected.get(key, "nothing")
-            raise UserError(f"{problem}: {key} is {there}, not {needed}")
+            raise UserError(f"{problem}: {key} is {there}, not {needed}; train it again")
     held = sum(t.numel() for t in (*sketch.parameters(), *sketch.buffers()))
     if held > sum(map(math.prod, shapes.values())) + SPARE:
         raise UserError(f"{problem}: it needs far more memory than they have")
@@ -219,4 +221,4 @@ def _is_argument(value: Any, depth: int = 0) -> bool:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

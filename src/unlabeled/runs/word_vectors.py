@@ -180,11 +180,11 @@ def load(path: str | Path) -> Words:
     path = Path(path).expanduser()
     if path.is_dir():
         if (path / "last.ckpt").is_file() and not (path / "vectors.bin").is_file():
-            raise UserError(f"the training of {path} has not ended; go on with --resume")
+            raise UserError(f"the training of {path} has not ended; continue it with --resume")
         path = path / "vectors.bin"
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist; name a folder that `unlabeled train word2vec` wrote, or a "
+            f"{path} does not exist; give a folder that `unlabeled train word2vec` wrote, or a "
             "file of vectors"
         )
     try:

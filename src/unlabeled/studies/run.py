@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from unlabeled.data.open import open_data
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, suggest
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import read_csv, write_bytes, write_json
@@ -48,7 +48,7 @@ def run_study(
     experiments: list[Experiment] = study.EXPERIMENTS
     known = [experiment.key for experiment in experiments]
     if unknown := set(only) - set(known):
-        raise UserError(f"there is no experiment '{min(unknown)}'; choose of {', '.join(known)}")
+        raise UserError(f"there is no experiment '{min(unknown)}'; {suggest(min(unknown), known)}")
     if seeds < 1:
         raise UserError(f"seeds is {seeds}, but must be at least 1")
     out = out / "quick" if quick else out

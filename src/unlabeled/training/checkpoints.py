@@ -78,7 +78,7 @@ class Keeper(Checkpoint):
             step = learner.steps or int(trainer.num_training_batches)
             raise Stopped(
                 f"stopped in epoch {learner.current_epoch + 1} after step {step} and saved in "
-                f"{self.folder}; the same command with --resume goes on",
+                f"{self.folder}; run the same command with --resume to continue",
                 (self.asked or [signal.SIGTERM])[0],
             )
 
@@ -113,8 +113,8 @@ def kept(folder: Path, first: bool = True) -> Iterator[Path]:
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise UserError(
-            f"the checkpoint cannot be written to {folder} ({error.strerror}); the one "
-            "before is kept: make room, then go on with --resume"
+            f"the checkpoint cannot be written to {folder} ({error.strerror}); free some space, "
+            "then continue with --resume (the previous checkpoint is kept)"
         ) from error
 
 
@@ -137,11 +137,11 @@ def last_checkpoint(folder: Path) -> Path | None:
         except pickle.UnpicklingError:
             bad = "it holds more than tensors"
         told = f"{path} is damaged ({' '.join(str(bad).split())[:100]})"
-        notice(f"{told}; looking for the one before")
+        notice(f"{told}; using the previous one if there is one")
     if found:
         raise UserError(
-            f"no checkpoint in {folder} is whole; remove {' and '.join(p.name for p in found)} "
-            "there to start afresh, or choose another --out"
+            f"all checkpoints in {folder} are damaged; remove "
+            f"{' and '.join(p.name for p in found)} to start again, or choose another --out"
         )
     return None
 
@@ -167,8 +167,8 @@ def signals() -> Iterator[list[int]]:
     def hear(number: int, frame: Any) -> None:
         if asked and number == signal.SIGINT:
             raise Stopped(
-                "stopped at once by another Ctrl-C; the same command with --resume goes on from "
-                "the last checkpoint"
+                "stopped at once by a second Ctrl-C; run the same command with --resume to "
+                "continue from the last checkpoint"
             )
         asked.append(number)
 
@@ -184,8 +184,8 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
     if asked:
         raise Stopped(
-            f"stopped by {signal_name(asked[0])} when training had ended; the same command with "
-            "--resume does the rest",
+            f"stopped by {signal_name(asked[0])} when training had ended; run the same command "
+            "with --resume to finish",
             asked[0],
         )
 
@@ -193,6 +193,6 @@ def signals() -> Iterator[list[int]]:
 def not_finite(what: str, learner: Any, step: int) -> str:
     """What is said of a loss or weights that are NaN or infinite."""
     return (
-        f"the {what} in epoch {learner.current_epoch + 1}, step {step}; the last checkpoint is "
-        "kept: try a lower --lr or --precision fp32, in another --out"
+        f"the {what} in epoch {learner.current_epoch + 1}, step {step}; try a lower --lr or "
+        "--precision fp32, with another --out (the last checkpoint is kept)"
     )

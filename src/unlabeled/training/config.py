@@ -78,9 +78,9 @@ class TrainConfig:
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}")
         if self.start is not None and self.size is not None:
-            raise UserError("start brings the size of its images; leave size away")
+            raise UserError("--start sets the size of the images; omit --size")
         if self.start is not None and self.value_range is not None:
-            raise UserError("--start brings its own range of values; omit --value-range")
+            raise UserError("--start sets the range of values; omit --value-range")
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:

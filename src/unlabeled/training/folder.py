@@ -54,8 +54,8 @@ def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path |
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     leftovers = {name for name in held if LEFTOVER.fullmatch(name)}
     if begun or (held - leftovers and not _is_abandoned(record)):
-        remedy = "go on with --resume, or choose another" if begun else "choose an empty"
-        raise UserError(f"{folder} is not empty: {remedy} folder with --out")
+        remedy = "continue it with --resume, or choose another" if begun else "choose an empty"
+        raise UserError(f"{folder} is not empty; {remedy} folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     for name in leftovers:
         (folder / name).unlink()
@@ -155,7 +155,7 @@ def _refuse_change(folder: Path, key: str, before: Any, now: Any) -> None:
         told = "the default" if before is None else before
         raise UserError(
             f"{folder} was made with {key} = {told}, not {'the default' if now is None else now}; "
-            "give the same to resume it, or another --out"
+            "use the same value to resume it, or choose another --out"
         )
 
 

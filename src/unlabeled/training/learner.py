@@ -45,8 +45,8 @@ TAKEN = {
     "devices": "use --devices",
     "num_nodes": "use --nodes",
     "strategy": "processes share a batch by DDP; use --devices",
-    "sync_batchnorm": "it is always so with several --devices",
-    "use_distributed_sampler": "batches are shared among processes as they are",
+    "sync_batchnorm": "it is always on with several --devices",
+    "use_distributed_sampler": "batches are already split among processes",
     "accumulate_grad_batches": "it would change every loss that compares the images of a batch",
 }
 """Flags of the Trainer that are refused, and why."""
@@ -279,7 +279,7 @@ def check_flags(flags: dict[str, Any], logger: str) -> dict[str, Any]:
     known = inspect.signature(L.Trainer).parameters
     for flag in flags:
         if flag in TAKEN:
-            raise UserError(f"the trainer's {flag} cannot be set here: {TAKEN[flag]}")
+            raise UserError(f"--trainer.{flag} cannot be set; {TAKEN[flag]}")
         if flag not in known:
             advice = suggest(flag, known, "see the documentation of Lightning")
             raise UserError(f"Lightning's Trainer has no argument '{flag}'; {advice}")

@@ -20,7 +20,7 @@ from unlabeled.data.readers.bpe import word_starts
 from unlabeled.data.split import sample_labels
 from unlabeled.data.values import as_range
 from unlabeled.encoders.base import accepts_option, build
-from unlabeled.errors import UserError, notice
+from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video, find_part
 from unlabeled.runs.run import Run, load
 from unlabeled.runs.safety import IN_MEMORY
@@ -89,7 +89,7 @@ def make_job(
     if config.local and not cls.by_stage:
         fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
         raise UserError(
-            f"{name} cannot learn by stages; leave local away, or choose of {', '.join(fitting)}"
+            f"{name} cannot learn by stages; omit local, or choose one of {', '.join(fitting)}"
         )
     if start is not None:
         begun = start if isinstance(start, Run) else load(start)
@@ -119,9 +119,7 @@ def make_job(
     splits = _with_labels(cls, name, splits, labels, config.seed)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
-        raise UserError(
-            f"{splits.name} has {len(splits.train)} image to learn from (1 sample); give more"
-        )
+        raise UserError(f"{splits.name} has {len(splits.train)} training image; give at least 2")
 
     if config.compile:
         check_compiles()
@@ -218,7 +216,7 @@ def _with_labels(
     With `labels` only so many labels are known, the same of each class.
     """
     if labels is not None and (not cls.supervised or splits.target is None):
-        raise UserError("labels are for supervised methods and data that has some; leave it away")
+        raise UserError("labels is only for supervised methods and labeled data; omit it")
     if not cls.supervised or splits.target is None:
         return splits
     train, y = splits.train, splits.train.factors[splits.target]
@@ -231,7 +229,7 @@ def _with_labels(
         )
         notice(f"{name} learns from {how.format(len(rows), len(y))} have labels")
     if not len(rows):
-        raise UserError(f"{name} learns from labels, but no training sample has one; give some")
+        raise UserError(f"{name} learns from labels, but no training sample has one; add some")
     rows = rows if labels is None else sample_labels(y, labels, seed)
     if len(rows) == len(y):
         return splits
@@ -254,17 +252,17 @@ def resolve(
     """
     accepted = list(inspect.signature(cls).parameters)[1:]
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
-        raise UserError(
-            f"{cls.__name__} has no option '{min(unknown)}'; "
-            f"it has {', '.join([*accepted, *sorted(RECIPE_FIELDS)])}"
-        )
+        advice = suggest(min(unknown), [*accepted, *sorted(RECIPE_FIELDS)])
+        raise UserError(f"{cls.__name__} has no option '{min(unknown)}'; {advice}")
     if cls.supervised and splits.target is None and splits.numbers:
         raise UserError(
             f"{cls.__name__} learns from classes, but {', '.join(splits.numbers)} of {splits.name} "
             "holds numbers; write them as words to have them as classes"
         )
     if cls.supervised and splits.target is None:
-        raise UserError(f"{cls.__name__} learns from labels, but {splits.name} has none; give some")
+        raise UserError(
+            f"{cls.__name__} learns from labels, but {splits.name} has none; give labeled data"
+        )
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})

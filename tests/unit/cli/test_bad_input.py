@@ -1,10 +1,9 @@
-"""Every line of bad_input.txt: the command ends with that one sentence, exit code 2, no harm done.
+"""Each command of bad_input.txt ends with its message and status 2, and changes no file.
 
-The table is written by `python tests/test_bad_input.py`, to be read by eye before it is committed.
+`python tests/unit/cli/test_bad_input.py` writes the messages; read them before you commit them.
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlabeled import registry
 from unlabeled.cli.main import main
 
 IMAGES = {"kind": "images", "channels": 1, "size": [16, 16], "value_range": [0.0, 1.0]}
@@ -44,8 +42,8 @@ class Maps(nn.Sequential):
 """
 
 
-def make_place(place: Path) -> None:
-    """What the commands of the table meet: good and bad data, runs, files."""
+def fill(folder: Path) -> None:
+    """Write the good and bad data, runs and files that the commands name."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -53,47 +51,49 @@ def make_place(place: Path) -> None:
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (40, 16, 16)).astype(np.uint8)
-    np.save(place / "good.npy", images)
-    np.savez(place / "labeled.npz", x=images, y=np.arange(40) % 4)
-    np.savez(place / "constant.npz", x=images, y=np.zeros(40))
-    np.savez(place / "unnamed.npz", first=images, second=images)
-    np.savez(place / "short.npz", x=images, y=np.arange(7))
-    np.save(place / "color.npy", rng.integers(0, 255, (40, 16, 16, 3)).astype(np.uint8))
-    np.save(place / "one.npy", images[:1])
-    np.save(place / "none.npy", images[:0])
-    np.save(place / "flat.npy", images.reshape(40, -1))
-    np.save(place / "nan.npy", np.full((40, 16, 16), np.nan))
-    np.save(place / "large.npy", np.full((40, 16, 16), 70_000))
-    np.save(place / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    (place / "torn.npy").write_bytes((place / "good.npy").read_bytes()[:500])
-    (place / "text.txt").write_text("no image")
-    (place / "torn.tar").write_bytes(b"no tar")
-    (place / "torn.parquet").write_bytes(b"no table")
-    pq.write_table(pa.table({"price": [1.0, 2.0]}), place / "prices.parquet")
-    (place / "empty").mkdir()
-    (place / "broken").mkdir()
+    np.save(folder / "good.npy", images)
+    np.savez(folder / "labeled.npz", x=images, y=np.arange(40) % 4)
+    np.savez(folder / "constant.npz", x=images, y=np.zeros(40))
+    np.savez(folder / "unnamed.npz", first=images, second=images)
+    np.savez(folder / "short.npz", x=images, y=np.arange(7))
+    np.save(folder / "color.npy", rng.integers(0, 255, (40, 16, 16, 3)).astype(np.uint8))
+    np.save(folder / "one.npy", images[:1])
+    np.save(folder / "none.npy", images[:0])
+    np.save(folder / "flat.npy", images.reshape(40, -1))
+    np.save(folder / "nan.npy", np.full((40, 16, 16), np.nan))
+    np.save(folder / "large.npy", np.full((40, 16, 16), 70_000))
+    np.save(folder / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (folder / "torn.npy").write_bytes((folder / "good.npy").read_bytes()[:500])
+    (folder / "text.txt").write_text("no image")
+    (folder / "torn.tar").write_bytes(b"no tar")
+    (folder / "torn.parquet").write_bytes(b"no table")
+    pq.write_table(pa.table({"price": [1.0, 2.0]}), folder / "prices.parquet")
+    (folder / "empty").mkdir()
+    (folder / "broken").mkdir()
     for name in ("a.png", "b.jpg"):
-        (place / "broken" / name).write_bytes(b"nothing")
-    (place / "photos").mkdir()
+        (folder / "broken" / name).write_bytes(b"nothing")
+    (folder / "photos").mkdir()
     for i in range(6):
-        Image.fromarray(images[i]).save(place / "photos" / f"{i}.png")
-    (place / "other.csv").write_text("file,label\nsomewhere.png,cat\n")
-    (place / "ragged.csv").write_text("file,label\n0.png,cat,dog\n")
-    (place / "method.py").write_text(METHOD)
-    (place / "net.py").write_text(ENCODER)
-    (place / "settings.yaml").write_text("epochs: [1, 2\n")
+        Image.fromarray(images[i]).save(folder / "photos" / f"{i}.png")
+    (folder / "other.csv").write_text("file,label\nsomewhere.png,cat\n")
+    rows = "".join(f"{i}.png,cat,{i % 2}\n" for i in range(6))
+    (folder / "several.csv").write_text(f"file,breed,age\n{rows}")
+    (folder / "ragged.csv").write_text("file,label\n0.png,cat,dog\n")
+    (folder / "method.py").write_text(METHOD)
+    (folder / "net.py").write_text(ENCODER)
+    (folder / "settings.yaml").write_text("epochs: [1, 2\n")
     quick = {"epochs": 1, "batch_size": 8, "progress": False, "logger": "none"}
-    ul.train("simclr", place / "good.npy", out=place / "run", **quick)
-    shutil.copytree(place / "run", place / "unfinished")
-    (place / "unfinished" / "encoder.safetensors").unlink()
+    ul.train("simclr", folder / "good.npy", out=folder / "run", **quick)
+    shutil.copytree(folder / "run", folder / "unfinished")
+    (folder / "unfinished" / "encoder.safetensors").unlink()
     for name, file, content in (
         ("no-weights", "encoder.safetensors", b"\x80\x04nothing"),
         ("no-json", "encoder.json", b"{"),
         ("no-config", "config.json", b"[]"),
         ("torn-checkpoints", "last.ckpt", b"PK nothing"),
     ):
-        shutil.copytree(place / "run", place / name)
-        (place / name / file).write_bytes(content)
+        shutil.copytree(folder / "run", folder / name)
+        (folder / name / file).write_bytes(content)
     for name, change in (
         ("huge", {"args": {"width": 1_000_000}}),
         ("wide", {"modality": IMAGES | {"size": [10_000_000, 10_000_000]}}),
@@ -101,12 +101,12 @@ def make_place(place: Path) -> None:
         ("negative", {"modality": IMAGES | {"channels": -1}}),
         ("words", {"dim": "many"}),
     ):
-        shutil.copytree(place / "run", place / name)
-        inputs = json.loads((place / name / "encoder.json").read_text()) | change
-        (place / name / "encoder.json").write_text(json.dumps(inputs))
-    shutil.copytree(place / "run", place / "link")
-    (place / "outside").mkdir()
-    (place / "link" / "report").symlink_to(place / "outside")
+        shutil.copytree(folder / "run", folder / name)
+        inputs = json.loads((folder / name / "encoder.json").read_text()) | change
+        (folder / name / "encoder.json").write_text(json.dumps(inputs))
+    shutil.copytree(folder / "run", folder / "link")
+    (folder / "outside").mkdir()
+    (folder / "link" / "report").symlink_to(folder / "outside")
 
 
 def cases() -> list[tuple[str, str]]:
@@ -117,31 +117,26 @@ def cases() -> list[tuple[str, str]]:
     ]
 
 
-def said(command: str, place: Path) -> tuple[int, list[str]]:
-    """Exit code and lines of standard error, the place and lists of names left out."""
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
-        code = main(shlex.split(command)[1:])
-    text = told.getvalue().replace(f"{place}/", "").replace(str(place), ".")
-    for kind in ("methods", "encoders", "datasets", "studies"):
-        text = text.replace(", ".join(registry.listing(kind)), f"({kind})")
-    return code, [line for line in text.splitlines() if line]
+def run(command: str, folder: Path) -> tuple[int, list[str]]:
+    """Exit status and lines of standard error, without the path of the folder."""
+    messages = io.StringIO()
+    with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(io.StringIO()):
+        status = main(shlex.split(command)[1:])
+    text = messages.getvalue().replace(f"{folder}/", "").replace(str(folder), ".")
+    return status, [line for line in text.splitlines() if line]
 
 
-def state(place: Path) -> dict[str, str]:
-    """A hash of every file that is there."""
-    return {
-        str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in place.rglob("*")
-        if path.is_file()
-    }
+def state(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of the last change of every file."""
+    stats = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bad").resolve()
-    make_place(folder)
-    return folder
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bad").resolve()
+    fill(path)
+    return path
 
 
 def test_the_table_is_long_enough():
@@ -150,36 +145,35 @@ def test_the_table_is_long_enough():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("command", "message"), cases())
-def test_bad_input_ends_in_one_sentence(command, message, place, monkeypatch):
-    monkeypatch.chdir(place)
-    shutil.rmtree(place / "runs", ignore_errors=True)
-    before = state(place)
-    code, lines = said(command, place)
-    assert code == 2
+def test_bad_input_ends_in_one_sentence(command, message, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    before = state(folder)
+    status, lines = run(command, folder)
+    assert status == 2
     assert lines[-1] == f"unlabeled: {message}"
     assert all(line.startswith("warning: ") for line in lines[:-1])
-    after = state(place)
+    after = state(folder)
     assert {name: after.get(name) for name in before} == before
 
 
 def write_table() -> None:
-    """Run the commands of the table and write down what they say."""
-    commands = [command for command, _ in cases()]
+    """Run the commands of the table and write down their messages."""
     os.environ["UNLABELED_CACHE"] = tempfile.mkdtemp()
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder).resolve()
-        make_place(place)
-        os.chdir(place)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        fill(folder)
+        os.chdir(folder)
         blocks = []
-        for command in commands:
-            shutil.rmtree(place / "runs", ignore_errors=True)
+        for command, _ in cases():
+            shutil.rmtree(folder / "runs", ignore_errors=True)
             try:
-                code, lines = said(command, place)
-            except Exception as error:  # noqa: BLE001  a fault to mend, shown with all others
-                code, lines = 1, [f"{type(error).__name__}: {error}"]
+                status, lines = run(command, folder)
+            except Exception as error:  # noqa: BLE001  a bug, shown with all others
+                status, lines = 1, [f"{type(error).__name__}: {error}"]
             message = lines[-1].removeprefix("unlabeled: ") if lines else ""
-            if code != 2 or any(not line.startswith("warning: ") for line in lines[:-1]):
-                print(f"{command}: exit code {code}, {lines}", file=sys.stderr)
+            if status != 2 or any(not line.startswith("warning: ") for line in lines[:-1]):
+                print(f"{command}: exit status {status}, {lines}", file=sys.stderr)
             blocks.append(f"$ {command}\n  {message}\n")
     TABLE.write_text("\n".join(blocks), encoding="utf-8")
 

@@ -306,7 +306,7 @@ def test_an_encoder_in_a_file(data, tmp_path, capsys):
     words = ("train", "simclr", "--data", data, "--epochs", 1, "--encoder_args", '{"width": 7}')
     assert run(*words, *encoder) == 0
     assert run("evaluate", "runs/simclr") == 2
-    assert "--encoder ./file.py:Net" in capsys.readouterr().err
+    assert "./file.py:Class" in capsys.readouterr().err
     assert run("embed", "runs/simclr", data, "--out", "f.npy", *encoder) == 0
     assert np.load("f.npy").shape == (300, 7)
 
@@ -340,8 +340,8 @@ def test_a_data_set_in_a_file(tmp_path):
         (["train", "simclr", "--data", "dsprites", "--wings", "2"], "--wings"),
         (["train", "simclr", "--data", "dsprites", "--augment", "Fog"], "no augmentation 'Fog'"),
         (["train", "simclr", "--data", "dsprites", "--encoder", "big"], "no encoder 'big'"),
-        (["evaluate", "nowhere"], "is no finished run"),
-        (["embed", "nowhere", "x", "--out", "y.npy"], "is no finished run"),
+        (["evaluate", "nowhere"], "is not a finished run"),
+        (["embed", "nowhere", "x", "--out", "y.npy"], "is not a finished run"),
         (["list", "things"], "things"),
         (["train", "simclr", "--data", "blank.npy", "--temperature", "0"], "above 0"),
         (["train", "simclr", "--data", "blank.npy", "--out", "blank.npy"], "is a file"),
@@ -406,7 +406,7 @@ def test_a_damaged_run_is_refused_and_nothing_of_it_is_run(trained, tmp_path, ca
     (folder / "encoder.json").write_text(json.dumps(inputs | {"encoder": f"{folder}/evil.py:Net"}))
     shutil.copy(trained.path / "encoder.safetensors", folder)
     assert run("evaluate", folder) == 2
-    assert "your own" in capsys.readouterr().err
+    assert "not loaded automatically" in capsys.readouterr().err
     (folder / "encoder.json").write_text(json.dumps(inputs))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"data": f"{folder}/evil.py"}))

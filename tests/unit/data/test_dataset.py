@@ -55,7 +55,7 @@ def test_number_types():
         (np.zeros((4, 6)), r"\(N, H, W\)"),
         (np.zeros((4, 0, 6)), r"\(N, H, W\)"),
         (np.zeros((4, 9, 9, 9)), "no axis"),
-        (np.full((2, 4, 4), 900), "no image values"),
+        (np.full((2, 4, 4), 900), "integers from 0 to 900"),
         (np.array([["a"]]), "arrays of numbers"),
     ],
 )
@@ -188,7 +188,7 @@ def test_the_standard_unlabeled_torch_dataset():
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(UserError, match="holds no images"):
+    with pytest.raises(UserError, match="contains no images"):
         open_data(tmp_path)
     with pytest.raises(UserError, match=r"no data at 'nope'.*dsprites"):
         open_data("nope")

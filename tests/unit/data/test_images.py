@@ -252,10 +252,10 @@ def test_shards_and_tables_that_are_none_are_refused(tmp_path):
             read(tmp_path / name)
     with pa.ipc.new_file(tmp_path / "empty.arrow", pa.schema([("image", pa.binary())])):
         pass
-    with pytest.raises(UserError, match="no column of encoded images among none"):
+    with pytest.raises(UserError, match=r"no column of encoded images \(columns: none\)"):
         read(tmp_path / "empty.arrow")
     pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "b.parquet")
-    with pytest.raises(UserError, match="no column of encoded images among x"):
+    with pytest.raises(UserError, match=r"no column of encoded images \(columns: x"):
         read(tmp_path / "b.parquet")
 
 
@@ -296,10 +296,10 @@ def test_labels_from_a_table(tmp_path):
     assert samples.factors["kind"].tolist() == [0, -1, -1, 1, -1, 1]
     assert samples.factors["color"].tolist() == [1, -1, -1, 1, -1, 0]
     table.write_text("file,kind\nother.png,dog\n")
-    with pytest.raises(UserError, match=r"names none of the images.*other.png"):
+    with pytest.raises(UserError, match=r"no label for any image.*other.png"):
         read(folder, labels_from=table)
     table.write_text("one column\n")
-    with pytest.raises(UserError, match="must have a head"):
+    with pytest.raises(UserError, match="must have a header"):
         read(folder, labels_from=table)
 
 
@@ -456,9 +456,7 @@ def test_a_table_may_name_its_images(tmp_path):
             assert samples.factors["kind"].tolist() == [0, 1, 2, 0][: len(samples)]
     images[3].save(tmp_path / "2.png")
     assert read(tables / "0.parquet").x[:][:, 0, 0, 0].tolist() == [0, 10, 30, 30]
-    with pytest.raises(
-        UserError, match="no labels 'sort' in this data; its columns are kind, image"
-    ):
+    with pytest.raises(UserError, match="no column 'sort' in this data; choose one of kind, image"):
         read(tables / "0.parquet", labels_from="sort")
 
 

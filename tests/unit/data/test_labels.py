@@ -375,7 +375,7 @@ def test_a_column_is_chosen_and_a_mistyped_one_lists_them(tmp_path):
     folder = images(tmp_path / "f", ["0.png", "1.png"])
     table = "file,age,breed\n0.png,a,x\n1.png,b,y\n"
     assert column(folder, table, ":breed") == {"0.png": "x", "1.png": "y"}
-    with pytest.raises(UserError, match="no column 'bred'; it has file, age, breed"):
+    with pytest.raises(UserError, match="no column 'bred'; did you mean breed"):
         column(folder, table, ":bred")
     with pytest.raises(UserError, match=r"'file' of .* names the samples"):
         column(folder, table, ":file")

@@ -363,7 +363,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path):
 @pytest.mark.parametrize("name", MODULES)
 def test_a_place_without_the_set_says_what_to_get(tmp_path, name):
     file = next(iter(MODULES[name].ORIGIN.files))
-    with pytest.raises(UserError, match=f"holds no .*get {file}.* from {NOWHERE}"):
+    with pytest.raises(UserError, match=f"contains no .*download {file}.* from {NOWHERE}"):
         open_data(f"{name}:{tmp_path}")
     with pytest.raises(UserError, match="does not exist"):
         open_data(f"{name}:{tmp_path / 'nowhere'}")

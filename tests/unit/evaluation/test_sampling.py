@@ -154,7 +154,7 @@ def test_who_makes_nothing_says_who_does(small, capsys, tmp_path):
     trained = ul.train("simclr", small[0], out=tmp_path / "run", **FAST)
     assert main(["sample", str(trained.path)]) == 2
     said = capsys.readouterr().err
-    assert "simclr makes no images; give a run of autoregressive, deep_belief_net," in said
+    assert "simclr cannot be sampled; give a run of autoregressive, deep_belief_net," in said
     assert main(["sample", str(trained.path), "--number", "0"]) == 2
     assert "number is 0" in capsys.readouterr().err
     config = trained.config | {"method": "./other.py:Other"}

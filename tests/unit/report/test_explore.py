@@ -291,7 +291,7 @@ def test_names_stay_data(tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"out": "page.pdf"}, "name a .html file"),
+        ({"out": "page.pdf"}, "give an .html file"),
         ({"data": images(2)}, "needs at least 3 images"),
         ({"layout": "circle"}, "no layout 'circle'"),
         ({"clusters": 1}, "choose from 2 to 29"),

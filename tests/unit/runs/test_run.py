@@ -104,7 +104,7 @@ def test_runs_beside_each_other(trained, sprites, tmp_path, capsys):
         compare([trained], tmp_path / "page.html")
     with pytest.raises(UserError, match="html file"):
         compare([trained, other], tmp_path / "page.txt")
-    with pytest.raises(UserError, match="named twice"):
+    with pytest.raises(UserError, match="given twice"):
         compare([trained, trained], tmp_path / "page.html")
 
 

@@ -85,7 +85,7 @@ def test_a_stopped_run_resumes_to_the_same_bytes(sprites, tmp_path, monkeypatch)
         patch.setattr(SimCLR, "loss", stopping)
         with pytest.raises(StopError):
             ul.train("simclr", sprites, out=tmp_path / "parts", **options)
-    with pytest.raises(UserError, match=r"not ended; go on with --resume"):
+    with pytest.raises(UserError, match=r"not ended, continue it with --resume"):
         ul.load(tmp_path / "parts")
     ul.train("simclr", sprites, out=tmp_path / "parts", resume=True, **options)
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
@@ -148,7 +148,7 @@ def test_a_users_own_module_trains_and_loads(sprites, tmp_path):
 
     run = ul.train("simclr", sprites, encoder=net(), out=tmp_path / "own", epochs=1, **FAST)
     assert run.dim == 6
-    with pytest.raises(UserError, match="your own"):
+    with pytest.raises(UserError, match="not loaded automatically"):
         ul.load(run.path)
     again = ul.load(run.path, encoder=net())
     assert np.array_equal(again.embed(sprites[0]), run.embed(sprites[0]))

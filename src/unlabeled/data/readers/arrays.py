@@ -19,7 +19,7 @@ from unlabeled.data.readers.labels import add
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Images
 
-IMAGES = ("x", "X", "images", "imgs", "images", "data", "arr_0")
+IMAGES = ("x", "X", "images", "imgs", "data", "arr_0")
 LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
 
 
@@ -56,8 +56,8 @@ def read(
                 key = next((k for k in IMAGES if k in content), None)
                 if key is None:
                     raise UserError(
-                        f"{path} has the arrays {', '.join(content.files)}; "
-                        f"call the images one of {', '.join(IMAGES)}"
+                        f"{path} has no array of images (arrays: {', '.join(content.files)}); "
+                        f"name it one of {', '.join(IMAGES)}"
                     )
                 x = content[key]
                 y = next((content[k] for k in LABELS if k in content), None)
@@ -70,7 +70,7 @@ def read(
             raise
         named = path if labels_from is None else f"{path} or {labels_from}"
         why = str(error).rstrip(".")
-        raise UserError(f"{named} cannot be read as an array: {why}; save it again") from error
+        raise UserError(f"{named} cannot be read as an array ({why}); save it again") from error
     return from_memory(x if y is None else (x, y), channels, dtype, value_range)
 
 
@@ -91,7 +91,7 @@ def from_memory(
         return Samples(x, modality=modality)
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     if y.shape != (len(x),):
-        raise UserError(f"{len(x)} images need as many labels, but the labels are {y.shape}")
+        raise UserError(f"{len(x)} images have labels of shape {y.shape}; give one label per image")
     samples = Samples(x, modality=modality)
     add(samples, {"label": y})
     return samples
@@ -165,8 +165,8 @@ def _as_stored(
         x, channels = x[:, None], 1
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise UserError(
-            f"images are (N, H, W), (N, H, W, C) or (N, C, H, W), but the array is {x.shape}. "
-            "Reshape your data"
+            f"the array has shape {x.shape}, but images are (N, H, W), (N, H, W, C) or "
+            "(N, C, H, W); reshape it"
         )
     first, last = (n == channels if channels else n <= 4 for n in (x.shape[1], x.shape[3]))
     if first and last and x.shape[1] != x.shape[3]:
@@ -174,8 +174,8 @@ def _as_stored(
     if last and not first:
         x = x.transpose(0, 3, 1, 2)
     elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
-        needed = f"{channels} channels" if channels else "at most 4 channels"
-        raise UserError(f"no axis of {x.shape} can be the one of {needed}; give (N, C, H, W)")
+        needed = f"{channels} channel{'s' * (channels > 1)}" if channels else "at most 4 channels"
+        raise UserError(f"images of shape {x.shape} have no axis of {needed}; give (N, C, H, W)")
     convert, output = conversion(x, dtype, value_range)
     size = x.shape[2], x.shape[3]
     images = Images(x.shape[1], size, dtype="mask" if convert is _from_mask else output.__name__)
@@ -241,8 +241,8 @@ def conversion(
         _refuse_unless((low, high), (0, 255), "8-bit images, 0 to 255 or as floats 0 to 1")
     if low < 0 or high > 255:
         raise UserError(
-            f"whole numbers from {low} to {high} are no image values; give uint8 in 0..255, "
-            "uint16, or floats, or say what is black and what is white by --value-range LOW,HIGH"
+            f"the images contain integers from {low} to {high}; give uint8 (0 to 255), uint16 or "
+            "floats, or set the values of black and white with --value-range LOW,HIGH"
         )
     return (_from_mask if high <= 1 and may_be_mask else _to_uint8), np.uint8
 
@@ -291,7 +291,7 @@ def _low_high(x: np.ndarray | LazyImages) -> tuple[float, float]:
     """
     ends = np.array([(part.min(), part.max()) for part in blocks(x)], np.float64)
     if not np.isfinite(ends).all():
-        raise UserError("the images hold NaN or infinite values; remove or replace those")
+        raise UserError("the images contain NaN or infinite values; remove or replace them")
     return float(ends[:, 0].min()), float(ends[:, 1].max())
 
 

@@ -81,7 +81,7 @@ def from_memory(
     y = np.asarray(labels)
     if y.shape != (len(waves),):
         raise UserError(
-            f"{len(waves)} recordings need as many labels, but the labels are {y.shape}"
+            f"{len(waves)} recordings have labels of shape {y.shape}; give one label per recording"
         )
     add(samples, {"label": y})
     return samples
@@ -184,7 +184,7 @@ def _mono(wave: Any) -> np.ndarray:
     scale = 1 if wave.dtype.kind == "f" else -float(np.iinfo(wave.dtype).min)
     wave = (wave / scale).astype(np.float32)
     if not np.isfinite(wave).all():
-        raise UserError("a recording holds NaN or infinite values; remove or replace those")
+        raise UserError("a recording contains NaN or infinite values; remove or replace them")
     return wave if wave.ndim == 1 else wave.mean(1)
 
 

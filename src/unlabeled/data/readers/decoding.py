@@ -169,7 +169,7 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
             return NO_HEIC
         if not tifffile and first[:4] in TIFF:
             return NO_TIFF
-        return "no image of a known format"
+        return "not an image in a known format"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"enormous: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     except FileNotFoundError:

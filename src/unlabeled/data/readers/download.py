@@ -49,7 +49,7 @@ class Origin:
     @property
     def remedy(self) -> str:
         """What to get, and where from."""
-        return f"get {', '.join(self.files)} from {self.address}"
+        return f"download {', '.join(self.files)} from {self.address}"
 
 
 def find(origin: Origin, place: str | None, look: Callable[[Path], T | None]) -> T:
@@ -70,8 +70,8 @@ def find(origin: Origin, place: str | None, look: Callable[[Path], T | None]) ->
     if place is not None:
         path = Path(place).expanduser()
         if (found := _below(path, origin, look)) is None:
-            what = f"holds no {origin.name}" if path.exists() else "does not exist"
-            raise UserError(f"{place} {what}; {origin.remedy}, and name their folder")
+            what = f"contains no {origin.name}" if path.exists() else "does not exist"
+            raise UserError(f"{place} {what}; {origin.remedy}, and give their folder")
         return found
     given = os.environ.get("UNLABELED_DATA")
     downloads = cache.folder() / f"{origin.key}-download"
@@ -110,8 +110,8 @@ def _fetch(origin: Origin, folder: Path) -> None:
         except OSError as error:
             why = type(error).__name__
     raise UserError(
-        f"{origin.name} is not here and cannot be downloaded ({why}): {origin.remedy} and put it "
-        f"into {folder}, or anywhere and say --data {origin.key}:FOLDER"
+        f"{origin.name} cannot be downloaded ({why}); {origin.remedy} into {folder}, or into "
+        f"another folder and give --data {origin.key}:FOLDER"
     )
 
 
@@ -123,9 +123,9 @@ def readable(path: Path, origin: Origin) -> Iterator[None]:
     except UserError:
         raise
     except DAMAGED as error:
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        why = " ".join(str(error).split()).strip(".'\"") or type(error).__name__
         raise UserError(
-            f"{path} cannot be read as {origin.name}: {why}; copy or download it again"
+            f"{path} cannot be read as {origin.name} ({why}); copy or download it again"
         ) from error
 
 

@@ -292,7 +292,7 @@ def labels(names: Sequence[str]) -> list[str]:
         folders = [f for f in below.split("/")[:-1] if f not in ("", ".") and not SHARD.search(f)]
         if not folders and kind == "train":
             raise UserError(
-                f"'{name}' lies in no sub-folder, so it has no label; move it, or give a .csv"
+                f"'{name}' is not in a subfolder, so it has no label; move it, or give a .csv"
             )
         classes.append(folders[0] if folders else "")
     return classes

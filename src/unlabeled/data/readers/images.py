@@ -88,7 +88,7 @@ def read(
     if not names:
         folders.say_left_out(path, 0, "image", others, source.listing)
         raise UserError(
-            f"{path} holds no images ({', '.join(sorted(ENDINGS))}), tar shards or tables; "
+            f"{path} contains no images ({', '.join(sorted(ENDINGS))}), tar shards or tables; "
             "give a folder that does"
         )
     folders.say_links(source.listing, path)
@@ -97,8 +97,8 @@ def read(
     looked = _looked(source, workers)
     if not looked:
         raise UserError(
-            f"none of the {len(names):,} images in {path} can be read; the first, {names[0]}, "
-            f"is {look(next(source.chunks()))[0]}"
+            f"none of the {len(names):,} images in {path} can be read (the first, {names[0]}, "
+            f"is {look(next(source.chunks()))[0]}); save them again"
         )
     channels, kind = _form(looked["forms"], channels, dtype, path)
     if size is None:
@@ -123,8 +123,8 @@ def read(
     if entry is None:
         why = decode(next(source.chunks()), channels, size, kind)[1][0]
         raise UserError(
-            f"none of the {len(names):,} images in {path} can be read; the first, {names[0]}, "
-            f"is {why}"
+            f"none of the {len(names):,} images in {path} can be read (the first, {names[0]}, "
+            f"is {why}); save them again"
         )
     _tell_skipped(entry, len(names))
     samples = Samples(LazyImages(entry.pixels), names=entry.names)

@@ -16,9 +16,9 @@ import numpy as np
 from unlabeled.data.dataset import Samples
 from unlabeled.data.readers import folders
 from unlabeled.data.targets import Classes, Numbers
-from unlabeled.errors import UserError, notice
+from unlabeled.errors import UserError, notice, suggest
 
-FORMS = "'folders', a .csv or .tsv, an array as .npy, or the column of a table"
+FORMS = "'folders', a .csv or .tsv file, a .npy file, or a column of a table"
 TABLES = (".csv", ".tsv", ".tab", ".psv", ".txt")
 SEPARATORS = ",;\t|"
 NO_LABEL = {
@@ -207,11 +207,14 @@ def _array(given: Any, place: Path | None, total: int) -> np.ndarray:
     try:
         values = np.load(place, allow_pickle=False) if place else np.asarray(given)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"the labels in {place} cannot be read: {error}") from error
+        raise UserError(
+            f"the labels in {place} cannot be read ({getattr(error, 'strerror', None) or error}); "
+            "check the path and the file"
+        ) from error
     if values.shape != (total,):
         raise UserError(
-            f"the labels are {values.shape}, but there are {total:,} images, damaged ones "
-            "counted; give one label for each, in the order of their names"
+            f"the labels have shape {values.shape}, but there are {total:,} images, including "
+            "damaged ones; give one label per image, in the order of their names"
         )
     return values
 
@@ -226,10 +229,12 @@ def _table(
     head, rows = _cells(path)
     chosen = None if chosen is None else unicodedata.normalize("NFC", chosen)
     if chosen is not None and chosen not in head:
-        raise UserError(f"{path} has no column '{chosen}'; it has {', '.join(filter(None, head))}")
+        raise UserError(f"{path} has no column '{chosen}'; {suggest(chosen, filter(None, head))}")
     own = {_stem(_key(name)): name for name in names}
     if any(_stem(_key(cell)) in own and "." in cell for cell in head):
-        raise UserError(f"the first row of {path} names a sample; put a head above it: file,label")
+        raise UserError(
+            f"the first row of {path} names a sample; add a header above it: file,label"
+        )
     columns = [[_key(row[i]) for row in rows] for i in range(len(head))]
     exact = {_key(name) for name in names}
     scores = [
@@ -239,8 +244,8 @@ def _table(
     matched, _, place = max(scores)
     if not matched:
         raise UserError(
-            f"{path} names none of the images: its first is '{rows[0][0] if rows else ''}', "
-            f"theirs is '{names[0]}'"
+            f"{path} has no label for any image: its first name is '{rows[0][0] if rows else ''}', "
+            f"the first image is '{names[0]}'; give the names of the images"
         )
     if chosen is not None and head[-place] == chosen:
         raise UserError(f"'{chosen}' of {path} names the samples; choose another column")
@@ -260,8 +265,8 @@ def _table(
     found = _match(path, names, columns[-place], [tuple(cells) for cells in labels])
     if not any(row is not None for row in found):
         raise UserError(
-            f"{path} names none of the images: its first is '{rows[0][-place]}', "
-            f"theirs is '{names[0]}'"
+            f"{path} has no label for any image: its first name is '{rows[0][-place]}', "
+            f"the first image is '{names[0]}'; give the names of the images"
         )
     used = {columns[-place][row] for row in found if row is not None}
     unused = [
@@ -296,7 +301,10 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
             for s in separators
         ]
     except (OSError, csv.Error) as error:
-        raise UserError(f"the labels in {path} cannot be read: {error}") from error
+        raise UserError(
+            f"the labels in {path} cannot be read ({getattr(error, 'strerror', None) or error}); "
+            "check the path and the file"
+        ) from error
 
     def fits(table: list[list[str]]) -> tuple[bool, int]:
         """Whether all rows have the same cells, of which there are several; and how many."""
@@ -306,7 +314,7 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
     head, *rows = max(tables, key=fits) or [[]]
     if len(head) < 2 or any(len(row) != len(head) for row in rows):
         raise UserError(
-            f"{path} must have a head and rows as long: the name of an image, then its labels"
+            f"{path} must have a header and rows of the same length: image name, then labels"
         )
     return [cell.strip() for cell in head], [[cell.strip() for cell in row] for row in rows]
 

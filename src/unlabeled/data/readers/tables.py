@@ -13,7 +13,7 @@ from unlabeled.data.readers.decoding import (
     Held,
 )
 from unlabeled.data.readers.source import CHUNK, ENDINGS, Source, stamp
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, suggest
 
 COLUMNS = ("image", "img", "image", "jpg", "png", "webp", "bytes", "content")
 
@@ -58,9 +58,7 @@ def table_source(root: Path, tables: list[str]) -> Source:
     def labels(column: str) -> list[str] | None:
         known = dict.fromkeys(name for names in schemas.values() for name in names)
         if column not in known:
-            raise UserError(
-                f"there are no labels '{column}' in this data; its columns are {', '.join(known)}"
-            )
+            raise UserError(f"there is no column '{column}' in this data; {suggest(column, known)}")
         found = cells(lambda table: column if column in schemas[table] else "")
         return ["" if cell is None else str(cell) for _, held in found for cell in held]
 
@@ -106,7 +104,7 @@ def _readable(table: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, KeyError, OSError) as error:
         why = str(error).partition(". ")[0]
-        raise UserError(f"{table} cannot be read as a table: {why}; copy it again") from error
+        raise UserError(f"{table} cannot be read as a table ({why}); copy it again") from error
 
 
 def _schema(table: Path) -> tuple[Any, int]:
@@ -172,7 +170,7 @@ def _image_column(path: Path, schema: Any) -> str:
     fitting = fitting or [f.name for f in schema if is_text(f.type) and names_files(f.name)]
     if not fitting:
         raise UserError(
-            f"{path} has no column of encoded images among {', '.join(schema.names) or 'none'}; "
-            "give one of bytes, of structs with a field 'bytes' or 'path', or of paths"
+            f"{path} has no column of encoded images (columns: {', '.join(schema.names) or 'none'}"
+            "); add one of bytes, of structs with a field 'bytes' or 'path', or of paths"
         )
     return next((name for name in COLUMNS if name in fitting), fitting[0])

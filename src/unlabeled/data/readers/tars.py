@@ -49,7 +49,7 @@ def tar_source(root: Path, shards: list[str]) -> Source:
                         others[shard, stem, ending] = place
         except (tarfile.TarError, OSError, EOFError) as error:
             raise UserError(
-                f"{root / shard} cannot be read as an uncompressed tar: {error}; unpack or copy "
+                f"{root / shard} cannot be read as an uncompressed tar ({error}); unpack or copy "
                 "it again"
             ) from error
 

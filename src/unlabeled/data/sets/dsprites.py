@@ -146,7 +146,10 @@ def _read(place: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndar
                     first = np.argsort(rank[rows])[:most]
                     found.append((rows[first], content["imgs"][first]))
         except (ValueError, OSError, BadZipFile, zlib.error) as error:
-            raise UserError(f"{path} cannot be read as dSprites: {error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"{path} cannot be read as dSprites ({why}); give its .npz file or folder"
+            ) from error
     if not found:
         raise UserError(f"{place} holds no dSprites .npz with imgs and latents_values")
     rows, images = (np.concatenate(parts) for parts in zip(*found, strict=True))
