@@ -72,7 +72,7 @@ def test_arrays_have_a_rate(tmp_path):
         (Sound(np.full((2, 9), np.nan), RATE), "NaN"),
         (Sound(np.zeros((2, 9)), 3), "rate of 3"),
         (Sound([], RATE), "no recordings"),
-        (Sound(np.zeros((2, 9)), RATE, [1, 2, 3]), "as many labels"),
+        (Sound(np.zeros((2, 9)), RATE, [1, 2, 3]), "one label per recording"),
         (Sound([["a"]], RATE), "convert it"),
     ):
         with pytest.raises(UserError, match=told):
@@ -101,7 +101,7 @@ def test_spoken_digits_are_the_official_ones(real_data, tmp_path):
     files = open_data(f"spoken_digits:{tmp_path}")
     assert len(files.test) == 3
     np.testing.assert_array_equal(files.test.x[:], data.test.x[np.array([0, 7, 299])])
-    with pytest.raises(UserError, match="get v1"):
+    with pytest.raises(UserError, match="download v1"):
         open_data(f"spoken_digits:{tmp_path / '..'}")
 
 

@@ -361,7 +361,7 @@ def test_the_commands_take_test_data(tested, capsys):
     for command in ("train simclr_v2", "finetune", "compare", "evaluate"):
         with pytest.raises(SystemExit):
             main([*command.split(), "--help"])
-        assert "--test TEST" in capsys.readouterr().out
+        assert "--test DATA" in capsys.readouterr().out
 
 
 def test_a_fine_tuned_run_remembers_its_test_data_too(tested, tmp_path):
@@ -388,7 +388,7 @@ def test_test_data_that_cannot_be_opened_again_is_said(tested, tmp_path):
             open_for(run, None)
     config = json.loads((tmp_path / "run" / "config.json").read_text()) | {"test": 3}
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="test is no string"):
+    with pytest.raises(UserError, match="test is not a string"):
         ul.load(tmp_path / "run")
     x = np.zeros((3, 1, 8, 8), np.uint8)
     assert said(prepare, "simclr", x, test=x)[0].config["test"] == "in memory"

@@ -241,7 +241,7 @@ def test_parquet_arrow_and_tar_hold_the_same_as_a_folder(tmp_path):
         assert labeled.factors[column].tolist() == [0, 0, 1, 1, 2, 2, 0, 1, 2]
         assert labeled.class_names(column) == ["a", "b", "c"]
         path = tmp_path / "folder" if path.suffix == ".tar" else path
-        with pytest.raises(UserError, match="no labels 'nope'"):
+        with pytest.raises(UserError, match=r"no (labels|column) 'nope'"):
             read(path, labels_from="nope")
 
 

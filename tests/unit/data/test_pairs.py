@@ -443,7 +443,7 @@ def test_emoji_of_one_family_are_on_one_side(real_data):
     assert not set(splits.train.names) & set(splits.test.names)
     assert splits.train.partners.shape == (1497, 2, 24)
     assert require_part(splits.modality, Text).vocabulary <= 1024
-    with pytest.raises(UserError, match="holds no emoji"):
+    with pytest.raises(UserError, match="does not contain emoji"):
         emoji.load(str(real_data / "text"))
 
 

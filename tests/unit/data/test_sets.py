@@ -363,7 +363,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path):
 @pytest.mark.parametrize("name", MODULES)
 def test_a_place_without_the_set_says_what_to_get(tmp_path, name):
     file = next(iter(MODULES[name].ORIGIN.files))
-    with pytest.raises(UserError, match=f"contains no .*download {file}.* from {NOWHERE}"):
+    with pytest.raises(UserError, match=f"does not contain .*download {file}.* from {NOWHERE}"):
         open_data(f"{name}:{tmp_path}")
     with pytest.raises(UserError, match="does not exist"):
         open_data(f"{name}:{tmp_path / 'nowhere'}")
@@ -399,7 +399,9 @@ def test_without_a_network_one_sentence_says_where_to_get_it(name, monkeypatch):
     file = next(iter(MODULES[name].ORIGIN.files))
     with (
         pytest.warns(Notice, match="is downloaded from"),
-        pytest.raises(UserError, match=f"cannot be downloaded.*get {file}.*{NOWHERE}.*{name}:FOLD"),
+        pytest.raises(
+            UserError, match=f"cannot be downloaded.*download {file}.*{NOWHERE}.*{name}:FOLD"
+        ),
     ):
         open_data(name)
 

@@ -635,7 +635,7 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     scripted = torch.jit.load(export(run, "torchscript"))
     ids = torch.from_numpy(run.read(told).x[:].astype(np.int64))  # (B, sentences, L)
     assert np.allclose(scripted(ids).detach(), z, atol=1e-5)  # texts of any length
-    with pytest.raises(UserError, match="knows no images"):
+    with pytest.raises(UserError, match="not a run on images"):
         explore(run, told, tmp_path / "map.html")
     place = tmp_path / "told.txt"
     place.write_text("\n".join([*told] * 9))

@@ -161,7 +161,7 @@ def test_whole_numbers_of_any_size_have_a_range_if_it_is_given(tmp_path):
 
 @pytest.mark.parametrize("given", ["5", "5,5", "9,1", "a,b", "0,nan", "0,inf", "1,2,3", (1,), 3])
 def test_ranges_that_are_none_are_refused(given):
-    with pytest.raises(UserError, match="must be LOW,HIGH"):
+    with pytest.raises(UserError, match="give LOW,HIGH"):
         as_range(given)
 
 

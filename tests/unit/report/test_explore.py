@@ -292,10 +292,10 @@ def test_names_stay_data(tmp_path):
     ("change", "match"),
     [
         ({"out": "page.pdf"}, "give an .html file"),
-        ({"data": images(2)}, "needs at least 3 images"),
+        ({"data": images(2)}, "give at least 3"),
         ({"layout": "circle"}, "no layout 'circle'"),
-        ({"clusters": 1}, "choose from 2 to 29"),
-        ({"clusters": 30}, "choose from 2 to 29"),
+        ({"clusters": 1}, "must be from 2 to 29"),
+        ({"clusters": 30}, "must be from 2 to 29"),
         ({"seed": -1}, "from 0 to"),
         ({"data": np.full((9, 3, 8, 8), 7, np.uint8)}, "collapsed"),
     ],

@@ -245,7 +245,7 @@ def test_a_healthy_run_raises_no_alarm(sprites, tmp_path):
         ({"encoder": "big"}, "no encoder 'big'"),
         ({"color": 3}, "has no option 'color'"),
         ({"epochs": 0}, "at least 1"),
-        ({"data": np.zeros((1, 8, 8))}, "give more"),
+        ({"data": np.zeros((1, 8, 8))}, "give at least 2"),
         ({"method": "supervised", "data": np.zeros((9, 8, 8))}, "learns from labels"),
     ],
 )

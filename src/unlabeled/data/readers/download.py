@@ -70,7 +70,7 @@ def find(origin: Origin, place: str | None, look: Callable[[Path], T | None]) ->
     if place is not None:
         path = Path(place).expanduser()
         if (found := _below(path, origin, look)) is None:
-            what = f"contains no {origin.name}" if path.exists() else "does not exist"
+            what = f"does not contain {origin.name}" if path.exists() else "does not exist"
             raise UserError(f"{place} {what}; {origin.remedy}, and give their folder")
         return found
     given = os.environ.get("UNLABELED_DATA")
