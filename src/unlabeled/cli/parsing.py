@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import itertools
+import pkgutil
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -149,10 +151,13 @@ def _explain(parser: ArgumentParser, error: str) -> str:
 
 
 def _augmentations() -> dict[str, type]:
-    """Name -> class of all augmentations that are imported."""
+    """Name -> class of all augmentations of the library."""
+    from unlabeled import augmentations
     from unlabeled.augmentations import Augmentation
     from unlabeled.cli.help import all_subclasses
 
+    for module in pkgutil.iter_modules(augmentations.__path__, "unlabeled.augmentations."):
+        importlib.import_module(module.name)
     return {kind.__name__: kind for kind in all_subclasses(Augmentation)}
 
 

@@ -576,8 +576,8 @@ def test_a_folder_called_as_a_data_set_is_said(tmp_path, monkeypatch):
 def test_a_place_of_a_data_set_is_no_second_meaning(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fill(tmp_path, {"video/c1": 3, "video/c2": 3, "clips/c1": 3, "clips/c2": 3})
-    assert "is the data set" not in said(open_data, "video:video")[1]
-    assert "is the data set" not in said(open_data, "video:video/c1")[1]
+    assert "means the data set" not in said(open_data, "video:video")[1]
+    assert "means the data set" not in said(open_data, "video:video/c1")[1]
     assert "video means the data set" in said(open_data, "video:clips")[1]
     pytest.importorskip("tokenizers")
     (tmp_path / "text").mkdir()
