@@ -1,4 +1,4 @@
-"""What every encoder offers, and how one is made from its name or from a user's own module."""
+"""The base class of encoders, and how to build one from a name or from a user's module."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from unlabeled.utils.state import eval_mode
 
 
 class Encoder(nn.Module):
-    """Stages in a row, then a summary: (B, C, H, W) -> (B, dim).
+    """Successive stages, then a summary: (B, C, H, W) -> (B, dim).
 
     Args:
-        stages: modules from map to map; local learning and layer-wise probes stop between them.
-        summary: from the last map (B, C', H', W') to features (B, dim).
+        stages: modules from feature map to feature map; local learning and layer-wise probes use
+            the maps between them.
+        summary: from the last map (B, C', H', W') to features (B, dim), such as a pooling.
         dim: number of features.
     """
 
     modality: ClassVar[tuple[type[Modality], ...]] = (Images, Audio)
-    """What it can receive."""
+    """Modalities that it can encode."""
 
     def __init__(self, stages: Iterable[nn.Module], summary: nn.Module, dim: int) -> None:
         super().__init__()
@@ -38,18 +39,18 @@ class Encoder(nn.Module):
         self.dim = dim
 
     def map(self, x: Tensor) -> Tensor:
-        """The last map, (B, C', H', W'): features with their places."""
+        """The last feature map, (B, C', H', W')."""
         for stage in self.stages:
             x = stage(x)
         return x
 
     def single_stage(self, stage: int, channels: int, dim: int) -> Encoder:
-        """One stage as an encoder of its own, with the same layers.
+        """An encoder of one stage, which shares its layers.
 
         Args:
-            stage: which.
+            stage: index of the stage.
             channels: of its map.
-            dim: number of features that the summary makes of it.
+            dim: number of features that the summary returns for it.
         """
         return Encoder([self.stages[stage]], self.summary, dim)
 
@@ -59,7 +60,7 @@ class Encoder(nn.Module):
 
 
 class GlobalPool(nn.Module):
-    """The mean over all places: (B, C, H, W) -> (B, C)."""
+    """Global average pooling: (B, C, H, W) -> (B, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C)."""
@@ -67,14 +68,14 @@ class GlobalPool(nn.Module):
 
 
 class Grayscaled(nn.Module):
-    """A network that sees the gray of its images: (B, 3, H, W) -> (B, dim)."""
+    """An encoder of images converted to gray: (B, 3, H, W) -> (B, dim)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def map(self, x: Tensor) -> Tensor:
-        """The network's last map, (B, C', H', W')."""
+        """The network's last feature map, (B, C', H', W')."""
         return self.network.map(to_gray(x))  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,21 +91,22 @@ def build(
     gray: bool = False,
     **options: Any,
 ) -> nn.Module:
-    """An encoder for images of that many channels and that size (height, width).
+    """Build an encoder for images of that many channels and that size.
 
     Args:
         encoder: a name of `unlabeled list encoders`, `timm:NAME`, `hf:NAME`, `./file.py:Net`, a
-            class or function, or a finished module, which is copied.
+            class or function that returns a module, or a module, which is copied.
         channels: of the images.
-        size: of the images, in pixels.
-        gray: whether it sees the gray of images of three colors only.
+        size: of the images, (height, width) in pixels.
+        gray: convert images of three channels to gray first.
         options: arguments of the encoder, such as `width`.
 
     Returns:
         the module, with an attribute `dim`.
 
     Raises:
-        UserError: no such name, or the module does not turn (B, C, H, W) into (B, dim).
+        UserError: there is no such name or option, or the module does not map (B, C, H, W) to
+            (B, dim).
     """
     if gray:
         return _with_dim(Grayscaled(build(encoder, channels, size, **options)), channels, size)
@@ -114,35 +116,35 @@ def build(
         return _with_dim(external.make(encoder, channels, size, **options), channels, size)
     make = registry.find("encoders", encoder) if isinstance(encoder, str) else encoder
     accepted = inspect.signature(make).parameters
-    given = {"channels": channels, "size": size} | options
+    arguments = {"channels": channels, "size": size} | options
     if unknown := set(options) - set(accepted):
         raise UserError(
             f"the encoder has no argument '{min(unknown)}'; {suggest(min(unknown), accepted)}"
         )
-    module = make(**{name: value for name, value in given.items() if name in accepted})
-    if not isinstance(encoder, str | type):  # a function may hand out the same module each time
+    module = make(**{name: value for name, value in arguments.items() if name in accepted})
+    if not isinstance(encoder, str | type):  # a function may return the same module each time
         module = _copied(module)
     return _with_dim(module, channels, size)
 
 
 def accepts_option(encoder: Any, option: str) -> bool:
-    """Whether what `build` would call has an argument of that name."""
-    named = isinstance(encoder, str)
-    if isinstance(encoder, nn.Module) or (named and external.is_external(encoder)):
+    """Whether the function that `build` would call has an argument of that name."""
+    is_name = isinstance(encoder, str)
+    if isinstance(encoder, nn.Module) or (is_name and external.is_external(encoder)):
         return False
-    make = registry.find("encoders", encoder) if named else encoder
+    make = registry.find("encoders", encoder) if is_name else encoder
     return option in inspect.signature(make).parameters
 
 
 def is_rebuildable(name: str, args: Iterable[str] = ()) -> bool:
-    """Whether `build` makes it from name and arguments alone, so a run folder needs no encoder."""
+    """Whether `build` needs only the name and arguments, so that runs need not store it."""
     return name in registry.listing("encoders") or external.is_safe(name, args)
 
 
 def reinitialize(encoder: nn.Module) -> nn.Module:
-    """A copy with random weights: nothing learned is left.
+    """A copy with random weights.
 
-    Layers that know how to start anew do; of other weights the entries are shuffled.
+    Layers with `reset_parameters` are reset; the entries of all other weights are shuffled.
     """
     fresh = copy.deepcopy(encoder)
     for weight in fresh.parameters():
@@ -156,7 +158,7 @@ def reinitialize(encoder: nn.Module) -> nn.Module:
 
 
 def _copied(module: nn.Module) -> nn.Module:
-    """A copy that shares nothing, so that training leaves the user's own module as it is."""
+    """A deep copy, so that training does not change the user's module."""
     try:
         return copy.deepcopy(module)
     except (RuntimeError, TypeError) as error:
@@ -174,21 +176,21 @@ def _blank(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
 
 
 def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:
-    """Try the module on two blank images; note the number of features it gives."""
+    """Call the module on two blank images and set its attribute `dim`."""
     tensors = itertools.chain(module.parameters(), module.buffers())
-    place = next((t.device for t in tensors), torch.device("cpu"))
+    device = next((t.device for t in tensors), torch.device("cpu"))
     with eval_mode(module), torch.no_grad():
         try:
-            out = module(_blank(module, channels, size).to(place))
+            out = module(_blank(module, channels, size).to(device))
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the encoder cannot take images of {channels}×{size[0]}×{size[1]}: {reason(error)}"
             ) from error
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2:
-        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        returned = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise UserError(
-            f"an encoder maps (B, C, H, W) to (B, dim), but this one returned {got} for B = 2; "
-            "end it with pooling and nn.Flatten()"
+            f"an encoder maps (B, C, H, W) to (B, dim), but this one returned {returned} for "
+            "B = 2; end it with pooling and nn.Flatten()"
         )
     module.dim = out.shape[1]  # type: ignore[assignment]
     return module

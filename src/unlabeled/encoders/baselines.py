@@ -1,4 +1,4 @@
-"""What needs no training: the pixels, their principal and independent components, clusters."""
+"""Baselines without training: pixels, their principal and independent components, clusters."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class PCA(nn.Module):
         self.register_buffer("components", torch.eye(pixels, dim))
 
     def fit(self, x: Tensor) -> PCA:
-        """Fit on images (N, C, H, W), N at least `dim`: scikit-learn's PCA, seeded."""
+        """Fit scikit-learn's PCA, seeded, to images (N, C, H, W), N at least `dim`."""
         model = decomposition.PCA(self.components.shape[1], random_state=0)
-        model.fit(x.flatten(1).double().numpy())  # sums over all rows: float32 loses digits
+        model.fit(x.flatten(1).double().numpy())  # float32 loses digits in sums over all rows
         self.mean = torch.from_numpy(model.mean_).float()
         self.components = torch.from_numpy(model.components_.T.copy()).float()
         return self
@@ -38,18 +38,18 @@ class PCA(nn.Module):
 
 
 class ICA(PCA):
-    """Independent components of the pixels, (B, C, H, W) -> (B, dim): linear, like PCA."""
+    """Independent components of the pixels, (B, C, H, W) -> (B, dim)."""
 
     def fit(self, x: Tensor) -> ICA:
-        """Fit on images (N, C, H, W), N at least `dim`: scikit-learn's FastICA, seeded.
+        """Fit scikit-learn's FastICA, seeded, to images (N, C, H, W), N at least `dim`.
 
-        It looks among whitened principal components, since many pixels never vary.
+        It is applied to whitened principal components, since many pixels never vary.
         """
         dim = self.components.shape[1]
         whitening = decomposition.PCA(dim, whiten=True, random_state=0)
         white = whitening.fit_transform(x.flatten(1).double().numpy())
         model = decomposition.FastICA(whiten=False, random_state=0, tol=1e-3)
-        with quiet():  # it need not converge: pixels need not be so mixed
+        with quiet():  # it may warn that it did not converge
             model.fit(white)
         scaled = whitening.components_ / np.sqrt(whitening.explained_variance_)[:, None]
         self.mean = torch.from_numpy(whitening.mean_).float()
@@ -58,9 +58,9 @@ class ICA(PCA):
 
 
 class Clusters(nn.Module):
-    """Nearness to `dim` k-means centers, (B, C, H, W) -> (B, dim).
+    """Activation of `dim` k-means centers, (B, C, H, W) -> (B, dim).
 
-    max(0, mean distance − distance), the "triangle" of Coates, Lee, Ng 2011, §3.2.
+    max(0, mean distance − distance), the "triangle" of Coates, Lee, Ng 2011, section 3.2.
     """
 
     centers: Tensor
@@ -70,7 +70,7 @@ class Clusters(nn.Module):
         self.register_buffer("centers", torch.zeros(dim, channels * size[0] * size[1]))
 
     def fit(self, x: Tensor) -> Clusters:
-        """Fit on images (N, C, H, W), N at least `dim`: scikit-learn's mini-batches, seeded."""
+        """Fit scikit-learn's mini-batch k-means, seeded, to images (N, C, H, W), N ≥ `dim`."""
         model = MiniBatchKMeans(len(self.centers), random_state=0, n_init=1)
         model.fit(x.flatten(1).numpy())
         self.centers = torch.from_numpy(model.cluster_centers_).float()
@@ -83,20 +83,20 @@ class Clusters(nn.Module):
 
 
 def raw(channels: int = 3, size: tuple[int, int] = (64, 64)) -> Encoder:
-    """The pixels themselves, as one long vector: what every representation has to beat."""
+    """The pixels as one vector, the baseline of every representation."""
     return Encoder([], nn.Flatten(), dim=channels * size[0] * size[1])
 
 
 def pca(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
-    """Principal components of the pixels, fitted on the training images; nothing is learned."""
+    """Principal components of the pixels, fitted to the training images."""
     return Encoder([], PCA(channels, size, dim), dim=dim)
 
 
 def ica(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
-    """Independent components of the pixels, fitted on the training images."""
+    """Independent components of the pixels, fitted to the training images."""
     return Encoder([], ICA(channels, size, dim), dim=dim)
 
 
 def kmeans(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
-    """Nearness to the centers of k-means clusters, fitted on the training images."""
+    """Activations of k-means centers, fitted to the training images."""
     return Encoder([], Clusters(channels, size, dim), dim=dim)

@@ -1,4 +1,4 @@
-"""Layers of units that look at all pixels, for machines that are older than convolutions."""
+"""Fully connected layers of sigmoid units, for Boltzmann and Helmholtz machines."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from unlabeled.errors import UserError
 def dense(
     channels: int = 1, size: tuple[int, int] = (28, 28), widths: tuple[int, ...] = (256,)
 ) -> Encoder:
-    """Layers of sigmoid units, each connected to all before it: `widths[-1]` features (256).
+    """Fully connected layers of sigmoid units: `widths[-1]` features (256).
 
     Args:
         channels: of the images.
         size: of the images.
-        widths: units of each layer.
+        widths: number of units of each layer.
     """
     if not widths or min(widths) < 1:
-        raise UserError(
-            f"layers of {tuple(widths)} units cannot be; give at least one of 1 or more"
-        )
+        raise UserError(f"widths is {tuple(widths)}; give at least one layer of 1 or more units")
     pairs = itertools.pairwise([channels * math.prod(size), *widths])
     return Encoder([SigmoidLayer(*pair) for pair in pairs], nn.Flatten(), widths[-1])
 
 
 class SigmoidLayer(nn.Module):
-    """σ(W x + b) of whatever comes, as a map of one place: (B, …) -> (B, units, 1, 1)."""
+    """σ(W x + b) of a flattened input, as a 1×1 map: (B, …) -> (B, units, 1, 1)."""
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()

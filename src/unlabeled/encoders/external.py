@@ -1,4 +1,4 @@
-"""Networks of timm and transformers by their name there; neither is imported until one is named."""
+"""Networks of timm and transformers by name; the libraries are imported on first use."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SAFE_TYPES = re.compile(
     "mobilenet_v1|mobilenet_v2|mobilevit|mobilevitv2|poolformer|pvt|pvt_v2|regnet|resnet|"
     "siglip_vision_model|swiftformer|swin|swinv2|vit|vit_mae|vit_msn"
 )
-"""Of transformers: built from their settings alone, no other network or code named in those."""
+"""Model types of transformers whose configuration cannot name other networks or code."""
 
 
 UNREACHED = {
     *("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError", "ConnectError"),
     *("ConnectTimeout", "ReadTimeout", "URLError"),
 }
-"""What downloads raise where nothing answers, by any of the libraries that make them."""
+"""Exceptions of failed downloads in the libraries used."""
 WITHOUT_NETWORK = {
     "timm": "it without pretrained weights",
     "hf": "a folder with config.json and model.safetensors, as hf:FOLDER",
@@ -37,17 +37,17 @@ WITHOUT_NETWORK = {
 
 
 class Backbone(nn.Module):
-    """A network of another library, its answer pooled: (B, C, H, W) -> (B, dim).
+    """A network of another library with pooled output: (B, C, H, W) -> (B, dim).
 
     Args:
-        net: the network, which gives (B, dim) or an output of transformers.
-        rebuild: the name and arguments that `build` makes the same architecture from, without
-            weights from elsewhere; JSON has them.
-        channels: that the network takes; gray images are repeated to as many.
-        mean: of the images that its weights come from, by channel; none without such weights.
-        std: the same.
-        tokens: average the last tokens or map, though the network has a pooling of its own.
-        call: what else the network is called with.
+        net: the network, which returns (B, dim) or an output of transformers.
+        rebuild: name and arguments, as stored in JSON, from which `build` makes the same
+            architecture without pretrained weights.
+        channels: that the network expects; gray images are repeated to as many.
+        mean: by channel, of the images that it was pretrained on; None without such weights.
+        std: by channel, of the same images.
+        tokens: average the last tokens or map even if the network has its own pooling.
+        call: further arguments of the network.
     """
 
     mean: Tensor
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", _by_channel(std or [1.0], channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), black 0 and white 1 -> (B, dim)."""
+        """Images (B, C, H, W) in [0, 1] -> (B, dim)."""
         if x.shape[1] == 1:
             x = x.expand(-1, self.channels, -1, -1)
         out = self.net((x - self.mean) / self.std, **self.call)
@@ -84,12 +84,12 @@ class Backbone(nn.Module):
 
 
 def is_external(name: str) -> bool:
-    """Whether it names a network of another library, as `timm:NAME` or `hf:NAME`."""
+    """Whether a name is `timm:NAME` or `hf:NAME`."""
     return name.startswith(("timm:", "hf:"))
 
 
 def is_safe(name: str, args: Iterable[str] = ()) -> bool:
-    """Whether a stranger's run folder may have it built: no download, no file, nobody's code."""
+    """Whether building it needs no download, file or remote code, so that loading a run may."""
     source, _, rest = name.partition(":")
     if source == "timm":
         return re.fullmatch(r"[a-z0-9_]+", rest) is not None and "pretrained" not in args
@@ -97,20 +97,20 @@ def is_safe(name: str, args: Iterable[str] = ()) -> bool:
 
 
 def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Backbone:
-    """The network of that name for images of that many channels and that size.
+    """Make a network of timm or transformers for images of that many channels and that size.
 
     Args:
         name: `timm:NAME` (an architecture of timm, `NAME.TAG` for particular weights), `hf:TYPE` (a
             model type of transformers, random weights), `hf:OWNER/NAME` or `hf:FOLDER` (weights in
             safetensors; code that comes with them is never run).
         channels: of the images.
-        size: of the images, in pixels.
-        options: timm: `pretrained=True` and the arguments of the network. hf: fields of its
-            configuration; `tokens=True` averages the last tokens instead of the pooling.
+        size: of the images, (height, width) in pixels.
+        options: for timm `pretrained=True` and the arguments of the network; for hf the fields of
+            its configuration, and `tokens=True` to average the last tokens instead of pooling.
 
     Raises:
-        UserError: the package is missing, there is no such name, its weights cannot be had, or an
-            option is not known.
+        UserError: the package is missing, there is no such name or option, or its weights cannot be
+            downloaded.
     """
     source, _, rest = name.partition(":")
     package = "timm" if source == "timm" else "transformers"
@@ -120,7 +120,7 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
         importlib.import_module(package)
     except ImportError as error:
         raise UserError(
-            f"the encoder '{name}' needs {package}: pip install 'unlabeled[{source}]'"
+            f"the encoder '{name}' needs {package}; pip install 'unlabeled[{source}]'"
         ) from error
     try:
         with quiet():
@@ -137,17 +137,17 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
         RuntimeError,
         TypeError,
         ValueError,
-    ) as error:  # whatever a network's own arguments or a download bring up
-        if _is_unreached(error):
+    ) as error:  # of the network's own code, or of a download
+        if _is_offline(error):
             raise UserError(
-                f"the weights of '{name}' are not in the cache of this machine, and cannot be "
-                f"downloaded from here; connect it once, or name {WITHOUT_NETWORK[source]}"
+                f"the weights of '{name}' are neither cached nor downloadable from this machine; "
+                f"connect it once, or use {WITHOUT_NETWORK[source]}"
             ) from error
         raise UserError(f"{package} cannot make '{name}': {reason(error)}") from error
 
 
-def _is_unreached(error: BaseException | None) -> bool:
-    """Whether it comes of a network that is not there, or forbidden by HF_HUB_OFFLINE."""
+def _is_offline(error: BaseException | None) -> bool:
+    """Whether it was caused by a missing connection or by HF_HUB_OFFLINE."""
     while error is not None:
         names = {kind.__name__ for kind in type(error).__mro__}
         if names & UNREACHED:
@@ -192,25 +192,25 @@ def _hf(
     from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
     folder = Path(rest).expanduser()
-    place = str(folder) if folder.is_dir() else rest
+    source = str(folder) if folder.is_dir() else rest
     fresh = rest in CONFIG_MAPPING
     if not fresh and "/" not in rest and not folder.is_dir():
         raise _unknown(name, rest, CONFIG_MAPPING)
-    # Masked autoencoders hide patches at random, in evaluation too.
+    # Masked autoencoders mask random patches in evaluation, too.
     shape: dict[str, Any] = {"mask_ratio": 0.0}
     try:
         if fresh:
-            known = _fields(AutoConfig.for_model(rest))
+            fields = _fields(AutoConfig.for_model(rest))
             side = size[0] if size[0] == size[1] else tuple(size)
             shape |= {"image_size": side, "num_channels": channels}
         else:
-            known = _fields(AutoConfig.from_pretrained(place, trust_remote_code=False))
-        _refuse(name, set(options) - set(known))
-        options = {key: value for key, value in shape.items() if key in known} | options
+            fields = _fields(AutoConfig.from_pretrained(source, trust_remote_code=False))
+        _refuse(name, set(options) - set(fields))
+        options = {key: value for key, value in shape.items() if key in fields} | options
         if fresh:
             config = AutoConfig.for_model(rest, **options)
         else:
-            config = AutoConfig.from_pretrained(place, trust_remote_code=False, **options)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
     except StrictDataclassError as error:
         raise UserError(f"transformers cannot make '{name}': {reason(error)}") from error
     mean = std = None
@@ -218,7 +218,7 @@ def _hf(
         net = AutoModel.from_config(config, trust_remote_code=False)
     else:
         net, report = AutoModel.from_pretrained(
-            place,
+            source,
             config=config,
             trust_remote_code=False,
             use_safetensors=True,
@@ -228,19 +228,19 @@ def _hf(
         missing = {key.partition(".")[0] for key in report["missing_keys"]}
         if missing - {"pooler"}:
             raise UserError(f"the weights of '{name}' lack those of its {min(missing)}")
-        tokens = tokens or bool(missing)  # a pooling that was never trained says nothing
-        mean, std = _normalization(place)
+        tokens = tokens or bool(missing)  # an untrained pooling is useless
+        mean, std = _normalization(source)
     rebuild = _fields(config) | ({"tokens": True} if tokens else {})
-    taken = getattr(config, "num_channels", channels)
+    expected = getattr(config, "num_channels", channels)
     accepts = "interpolate_pos_encoding" in inspect.signature(net.forward).parameters
     trained_at = getattr(config, "image_size", None)
     stretched = accepts and trained_at not in (None, size[0], tuple(size), list(size))
     call = {"interpolate_pos_encoding": True} if stretched else {}
-    return Backbone(net, (f"hf:{config.model_type}", rebuild), taken, mean, std, tokens, call)
+    return Backbone(net, (f"hf:{config.model_type}", rebuild), expected, mean, std, tokens, call)
 
 
 def _fields(config: Any) -> dict[str, Any]:
-    """The settings that shape that kind of network: no labels, types, or code to fetch."""
+    """The fields that define the architecture: no labels, types, or references to code."""
     from transformers import AutoConfig, PreTrainedConfig
 
     shaping = (
@@ -249,18 +249,18 @@ def _fields(config: Any) -> dict[str, Any]:
     return {key: value for key, value in config.to_dict().items() if key in shaping}
 
 
-def _normalization(place: str) -> tuple[list[float] | None, list[float] | None]:
+def _normalization(source: str) -> tuple[list[float] | None, list[float] | None]:
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        found, _ = ImageProcessingMixin.get_image_processor_dict(place)
-    except OSError:  # none is stored beside the weights
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
+    except OSError:  # none is stored with the weights
         return None, None
-    return found.get("image_mean"), found.get("image_std")
+    return settings.get("image_mean"), settings.get("image_std")
 
 
 def _by_channel(values: Iterable[float], channels: int) -> Tensor:
-    """(C, 1, 1); the mean of all values where there are not as many as channels."""
+    """Values as (C, 1, 1); their mean if their number is not that of the channels."""
     per_channel = torch.tensor(list(values))
     if len(per_channel) != channels:
         per_channel = per_channel.mean().expand(channels)
@@ -269,7 +269,7 @@ def _by_channel(values: Iterable[float], channels: int) -> Tensor:
 
 def _refuse(name: str, options: Iterable[str]) -> None:
     if options := sorted(options):
-        raise UserError(f"the encoder '{name}' takes no '{options[0]}'")
+        raise UserError(f"the encoder '{name}' has no argument '{options[0]}'")
 
 
 def _unknown(name: str, wanted: str, known: Iterable[str]) -> UserError:

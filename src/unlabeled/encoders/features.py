@@ -1,4 +1,4 @@
-"""What an encoder sees, in eval mode, and what every measure of features begins with."""
+"""Features of an encoder in eval mode, and their normalization."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unlabeled.utils.state import eval_mode
 
 
 def labeled(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that have a label: features (N, …) and classes (N,) without those of class −1."""
+    """Features (N, …) and classes (N,) of the labeled rows, those whose class is not −1."""
     known = y >= 0
     return (z, y) if known.all() else (z[known], y[known])
 
@@ -29,17 +29,16 @@ def embed(
     *,
     check_finite: bool = True,
 ) -> np.ndarray:
-    """Features of images: (N, C, H, W) -> (N, dim) float32.
+    """Compute features of samples: (N, C, H, W) -> (N, dim) float32.
 
-    In eval mode, in float32 and on the encoder's device; afterwards each layer is in the mode it
-    was in.
+    The encoder runs in eval mode, in float32 and on its device; the mode of each layer is restored.
 
     Args:
         encoder: the network.
-        x: the images.
-        span: black and white of those that are not uint8.
-        batch_size: images at a time.
-        check_finite: whether to refuse features that are not.
+        x: the samples.
+        span: black and white of images that are not uint8.
+        batch_size: samples at a time.
+        check_finite: whether to raise for features that are not finite.
 
     Raises:
         UserError: some features are NaN or infinite.
@@ -60,46 +59,46 @@ def embed(
 
 
 def refuse_not_finite(*features: np.ndarray | Tensor) -> None:
-    """Raise UserError where rows of features (N, …) hold NaN or infinite values."""
+    """Raise UserError if rows of features (N, …) contain NaN or infinite values."""
     for z in features:
         finite = torch.from_numpy(np.isfinite(z)) if isinstance(z, np.ndarray) else z.isfinite()
         if not finite.all():
             bad = int((~finite.flatten(1).all(1)).sum())
             raise UserError(
-                f"{bad:,} of {len(z):,} rows of features hold NaN or infinite values: the training "
-                "diverged, or the images hold such values; train again with a lower --lr, or check "
-                "the data"
+                f"{bad:,} of {len(z):,} rows of features contain NaN or infinite values: training "
+                "diverged, or the data contain them; train again with a lower --lr, or check the "
+                "data"
             )
 
 
 def unit(z: Tensor) -> Tensor:
-    """Rows (…, d) of length 1, however long or short they are; a row of zeros stays."""
+    """L2-normalize rows (…, d) of any scale; a row of zeros stays."""
     largest = z.abs().amax(-1, keepdim=True)
     exponent = torch.frexp(largest).exponent.clamp(-126, 126)
-    return F.normalize(torch.ldexp(z, -exponent), dim=-1)  # else squares leave float32's range
+    return F.normalize(torch.ldexp(z, -exponent), dim=-1)  # squares could leave float32's range
 
 
 def centered(z: Tensor, dim: int = 0) -> Tensor:
-    """Minus the mean along an axis, summed in float64; exactly 0 where nothing varies."""
+    """Subtract the mean along an axis, computed in float64; exactly 0 where nothing varies."""
     return z - z.mean(dim, keepdim=True, dtype=torch.float64).to(z.dtype)
 
 
 def rounding(dtype: np.dtype) -> float:
-    """What varies by no more than this share of its largest value varies by rounding alone."""
+    """Relative variation that can be due to rounding."""
     return 8 * float(np.finfo(np.result_type(dtype, np.float32)).eps)
 
 
 def deviations(z: np.ndarray) -> np.ndarray:
-    """Standard deviation of each feature (n, d) -> (d,) float64; infinite where it never varies."""
+    """Standard deviation of each feature, (n, d) -> (d,) float64; infinite if it is constant."""
     std = z.std(0, dtype=np.float64)
     std[std <= rounding(z.dtype) * np.maximum(z.max(0), -z.min(0))] = np.inf
     return std
 
 
 def standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features with the training rows' mean and deviation taken out: (n, d), (m, d), float64.
+    """Standardize features by the mean and deviation of the training rows: (n, d), (m, d), float64.
 
-    Whatever the scale of a feature; those that never vary in training are left out.
+    Features that are constant in training are dropped.
 
     Raises:
         UserError: some features are NaN or infinite.

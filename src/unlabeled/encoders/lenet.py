@@ -1,4 +1,4 @@
-"""The encoder of the lecture's own tutorial, for reference."""
+"""The encoder of the lecture's tutorial, for reference."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from unlabeled.encoders.base import Encoder
 
 
 def lenet(channels: int = 1, size: tuple[int, int] = (64, 64)) -> Encoder:
-    """The tutorial's LeNet: 344,476 parameters and 84 signed features on 1×64×64.
+    """LeNet of the lecture's tutorial: 84 features, 344,476 parameters on 1×64×64.
 
-    Two blocks of 5×5 convolution, ReLU, average pooling; three of linear, ReLU. BatchNorm without
-    learned scale ends each block (Neuromatch Academy, self-supervised day).
+    Two blocks of 5×5 convolution, ReLU and average pooling, then three of linear layer and ReLU.
+    Each block ends in a BatchNorm without scale and shift (Neuromatch Academy).
     """
 
     def stage(c_in: int, c_out: int) -> nn.Module:
@@ -37,18 +37,18 @@ def lenet(channels: int = 1, size: tuple[int, int] = (64, 64)) -> Encoder:
 
 
 class FastAvgPool2d(nn.AvgPool2d):
-    """AvgPool2d(2), trained two to five times as fast on processors where channels are few."""
+    """AvgPool2d(2) whose training on CPUs is two to five times as fast for few channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H/2, W/2), rounded down."""
         even = x.shape[2] % 2 == x.shape[3] % 2 == 0
         if not (even and x.device.type == "cpu" and x.requires_grad):
             return super().forward(x)
-        return _Halved.apply(x)
+        return _AveragePool2.apply(x)
 
 
-class _Halved(torch.autograd.Function):
-    """Forward a convolution of each channel, backward columns and rows twice: what vectorizes."""
+class _AveragePool2(torch.autograd.Function):
+    """Forward as a depthwise convolution, backward by repeated columns and rows: both vectorize."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class _Halved(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        quarter = grads[0].permute(0, 2, 3, 1) * 0.25  # (B, H, W, C), as it lies in memory
+        quarter = grads[0].permute(0, 2, 3, 1) * 0.25  # (B, H, W, C), the memory layout
         b, h, w, c = quarter.shape
         rows = torch.cat([quarter, quarter], 3).reshape(b, h, 1, 2 * w * c)
         return torch.cat([rows, rows], 2).view(b, 2 * h, 2 * w, c).permute(0, 3, 1, 2)

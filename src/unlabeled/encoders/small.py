@@ -1,4 +1,4 @@
-"""The default: small enough for two cores, pooled so that place does not matter."""
+"""The default encoder of images, small enough for two CPU cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unlabeled.encoders.base import Encoder, GlobalPool
 
 
 def small(channels: int = 3, width: int = 16) -> Encoder:
-    """Four strided convolutions and a mean over all places: 8·width features (128).
+    """Four strided convolutions and global average pooling: 8·width features (128).
 
     5×5, then 3×3 kernels of stride 2; width, 2·, 4·, 8·width channels; BatchNorm and ReLU.
     """

@@ -10,25 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.encoders.base import Encoder, GlobalPool
-from unlabeled.encoders.resnet import BasicBlock, conv
+from unlabeled.encoders.resnet import basic_block, conv
 from unlabeled.errors import UserError
 from unlabeled.utils.state import eval_mode
 
 
 def spatial_resnet(channels: int = 3, width: int = 32, blocks: int = 2) -> Encoder:
-    """Two strided convolutions and residual blocks on a map of a quarter of the side: 2·width
-    features (64), the mean of all places.
+    """Residual network on a map of a quarter of the image's side: 2·width features (64).
 
     Args:
         channels: of the images.
-        width: of the first convolution; the map is twice as wide.
-        blocks: on the map, each of two 3×3 convolutions.
+        width: channels of the first of two strided convolutions; the map has twice as many.
+        blocks: number of residual blocks on the map.
     """
     stem = [
         *conv(channels, width, 5, 2), nn.ReLU(inplace=True),
         *conv(width, 2 * width, 3, 2), nn.ReLU(inplace=True),
     ]  # fmt: skip
-    stages = [nn.Sequential(*stem), *(BasicBlock(2 * width, 2 * width, 1) for _ in range(blocks))]
+    stages = [nn.Sequential(*stem), *(basic_block(2 * width, 2 * width, 1) for _ in range(blocks))]
     return Encoder(stages, GlobalPool(), dim=2 * width)
 
 

@@ -67,7 +67,7 @@ def test_any_module_will_do():
         build(nn.Conv2d(2, 5, 3), 2, (16, 16))
     with pytest.raises(UserError, match="cannot take"):
         build(net, 3, (16, 16))
-    with pytest.raises(UserError, match="no 'depth'"):
+    with pytest.raises(UserError, match="no argument 'depth'"):
         build("small", 1, (16, 16), depth=3)
 
 

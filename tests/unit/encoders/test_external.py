@@ -166,10 +166,10 @@ def test_code_beside_the_weights_is_never_run(transformers, tmp_path):
     ("name", "args", "says"),
     [
         ("hf:vitt", {}, "did you mean vit"),
-        ("hf:bert", TINY, "no 'patch_size'"),
-        ("hf:vit", {"hiden_size": 3}, "no 'hiden_size'"),
-        ("hf:vit", {"attn_implementation": "owner/kernel"}, "no 'attn_implementation'"),
-        ("hf:vit", {"auto_map": {"AutoModel": "a.b"}}, "no 'auto_map'"),
+        ("hf:bert", TINY, "no argument 'patch_size'"),
+        ("hf:vit", {"hiden_size": 3}, "no argument 'hiden_size'"),
+        ("hf:vit", {"attn_implementation": "owner/kernel"}, "no argument 'attn_implementation'"),
+        ("hf:vit", {"auto_map": {"AutoModel": "a.b"}}, "no argument 'auto_map'"),
         ("hf:vit", {"hidden_size": "wide"}, "hidden_size"),
         ("hf:vit", TINY | {"hidden_act": "nope"}, "cannot make"),
         ("hf:./nowhere", {}, "cannot make"),
@@ -188,8 +188,8 @@ def test_what_transformers_cannot_make(name, args, says, transformers, monkeypat
         ("timm:hf-hub:owner/name", {}, "no encoder"),
         ("timm:local-dir:/tmp", {}, "no encoder"),
         ("timm:test_resnet", {"depth": 3}, "unexpected keyword"),
-        ("timm:test_resnet", {"checkpoint_path": "x.pth"}, "no 'checkpoint_path'"),
-        ("timm:test_resnet", {"pretrained_cfg": {"url": "x"}}, "no 'pretrained_cfg'"),
+        ("timm:test_resnet", {"checkpoint_path": "x.pth"}, "no argument 'checkpoint_path'"),
+        ("timm:test_resnet", {"pretrained_cfg": {"url": "x"}}, "no argument 'pretrained_cfg'"),
         ("timm:test_vit", {"img_size": 8}, "cannot take"),
     ],
 )
@@ -202,7 +202,7 @@ def test_what_timm_cannot_make(name, args, says, timm):
 def test_a_missing_package_is_named(name, monkeypatch):
     package = {"timm": "timm", "hf": "transformers"}[name]
     monkeypatch.setitem(sys.modules, package, None)
-    says = rf"'{name}:x' needs {package}: pip install 'unlabeled\[{name}\]'"
+    says = rf"'{name}:x' needs {package}; pip install 'unlabeled\[{name}\]'"
     with pytest.raises(UserError, match=says):
         build(f"{name}:x", 1, SIZE)
 

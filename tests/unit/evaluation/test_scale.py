@@ -119,7 +119,9 @@ def test_features_that_are_not_finite_are_refused(name, value):
     """Catches a probe that names the commonest class, and neighbors in the order of NaN."""
     z, y = blobs()
     z[1, 2] = z[4, 0] = z[4, 1] = value  # a row to learn from and one to test on
-    with pytest.raises(UserError, match=r"\d of \d+ rows of features hold NaN or infinite values"):
+    with pytest.raises(
+        UserError, match=r"\d of \d+ rows of features contain NaN or infinite values"
+    ):
         MEASURES[name](z, y)
 
 
