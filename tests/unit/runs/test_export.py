@@ -14,6 +14,7 @@ from torch import nn
 from unlabeled.cli.main import main
 from unlabeled.data.readers import bpe
 from unlabeled.encoders.base import build
+from unlabeled.encoders.text import TextEncoder
 from unlabeled.errors import UserError
 from unlabeled.modality import Audio, Images, Text, to_json
 from unlabeled.runs.export import export
@@ -32,15 +33,17 @@ def make_run(path, name="small", channels=1, size=(32, 32), span=(0.0, 1.0), **a
             layer.running_var.uniform_(0.5, 2)
             if layer.affine:
                 nn.init.uniform_(layer.weight, 0.5, 1.5)
+    is_text = isinstance(encoder, TextEncoder)
+    x = torch.rand(2, channels, *size)
     inputs = {
         "encoder": name if isinstance(name, str) else type(name).__name__,
         "args": args,
         "modality": to_json(
-            Text(args["vocabulary"], size[1], size[0])
-            if name == "text_transformer" and args
+            Text(encoder.vocabulary, size[1], size[0])
+            if is_text
             else Images(channels, size, span, "uint8" if span == (0.0, 1.0) else "float32")
         ),
-        "dim": encoder(torch.rand(2, channels, *size)).shape[1],
+        "dim": encoder(x.long() if is_text else x).shape[1],
     }
     run = Run(path, encoder, {"method": "simclr", "data": None}, inputs)
     run.encoder.to("cpu")

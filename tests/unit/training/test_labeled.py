@@ -125,7 +125,7 @@ def test_the_commands_take_an_augmentation(trained, sprites, tmp_path, capsys):
     assert main([*tune, "--augment", "RandomCrop", "--augment.padding", "2"]) == 0
     expected = {"view": "RandomCrop", "padding": 2, "padding_mode": "constant"}
     assert augment_of(tmp_path / "a") == augment_of(tmp_path / "a" / "scratch") == expected
-    lengths = ["--epochs", "1", "--finetune-epochs", "1", "--distil-epochs", "1"]
+    lengths = ["--epochs", "1", "--finetune-epochs", "1", "--distill-epochs", "1"]
     v2 = ["train", "simclr_v2", *data, *lengths, "--batch-size", "32", "--out", str(tmp_path / "v")]
     assert main([*v2, "--augment", "RandomHorizontalFlip"]) == 0
     for run in ("finetuned", "student"):
