@@ -50,7 +50,6 @@ class RandomGain(Augmentation):
     gain_db: float = 6.0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, 1, T) -> (B, C, 1, T)."""
         return x * 10 ** (_uniform(x, -self.gain_db, self.gain_db) / 20)
 
 
@@ -67,7 +66,6 @@ class WhiteNoise(Augmentation):
     max_snr_db: float = 40.0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, 1, T) -> (B, C, 1, T)."""
         mask = audible_mask(x)
         rms = (x.pow(2).sum((1, 2, 3)) / (mask.sum((1, 2, 3)) * x.shape[1]).clamp(min=1)).sqrt()
         snr_db = _uniform(x, self.min_snr_db, self.max_snr_db)
@@ -88,7 +86,6 @@ class RandomEqualizer(Augmentation):
     bands: int = 8
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, 1, T) -> (B, C, 1, T)."""
         n = x.shape[3]
         bins = n + 1  # of twice the length, so that the end does not wrap around to the beginning
         octave = 7 + torch.log2(torch.arange(bins, device=x.device).clamp(min=1) / bins)
@@ -115,7 +112,6 @@ class RandomReverb(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, 1, T) -> (B, C, 1, T)."""
         rows = random_rows(x, self.p)
         dry = x[rows]
         if not len(rows):
@@ -187,7 +183,6 @@ class AudioAugment(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, 1, T) -> (B, C, 1, T)."""
         for step in (RandomEqualizer(), RandomReverb(p=self.p), WhiteNoise(), RandomGain()):
             x = step(x)
         return x

@@ -30,7 +30,6 @@ class Compose(Augmentation):
     transforms: list[Augmentation] = field(default_factory=list)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         for transform in self.transforms:
             x = transform(x)
         return x

@@ -47,7 +47,6 @@ class RandomAffine(Augmentation):
     interpolation: Literal["nearest", "bilinear"] = "nearest"
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         n, device = len(x), x.device
         angle = math.radians(self.degrees)
         matrix = affine_matrix(
@@ -77,7 +76,6 @@ class RandomResizedCrop(Augmentation):
     flip: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         n, device = len(x), x.device
         area = uniform(n, *self.scale, device)
         ratio = log_uniform(n, *self.ratio, device)
@@ -103,7 +101,6 @@ class RandomCrop(Augmentation):
     padding_mode: Literal["constant", "edge"] = "constant"
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         n, device, (h, w) = len(x), x.device, x.shape[2:]
         side = min(h, w)
         pad = round(side / 8) if self.padding is None else self.padding
@@ -133,7 +130,6 @@ class RandomHorizontalFlip(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         flipped = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
         return torch.where(flipped, x.flip(3), x)
 
@@ -143,7 +139,6 @@ class RandomRotation90(Augmentation):
     """Random rotation of each square image by 0, 90, 180 or 270 degrees."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, H) -> (B, C, H, H)."""
         return rotate90(x, torch.randint(4, (len(x),), device=x.device))
 
 
@@ -170,7 +165,6 @@ class ColorJitter(Augmentation):
     p: float = 0.8
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         rows = random_rows(x, self.p)
         n, device = len(rows), x.device
         changed = adjust_color(
@@ -194,7 +188,6 @@ class RandomGrayscale(Augmentation):
     p: float = 0.2
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         if x.shape[1] != 3:
             return x
         converted = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
@@ -217,7 +210,6 @@ class RandomErasing(Augmentation):
     p: float = 1.0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         n = len(x)
         side = torch.where(torch.rand(n, device=x.device) < self.p, self.size, 0.0)
         return erase_square(x, torch.rand(n, 2, device=x.device), side)
@@ -237,7 +229,6 @@ class GaussianNoise(Augmentation):
     p: float = 1.0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         sigma = torch.rand(len(x), 1, 1, 1, device=x.device) * self.sigma
         sigma = torch.where(torch.rand_like(sigma) < self.p, sigma, 0.0)
         return (x + sigma * torch.randn_like(x)).clamp(0, 1)
@@ -256,7 +247,6 @@ class GaussianBlur(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         rows = random_rows(x, self.p)
         sigma = uniform(len(rows), *self.sigma, x.device)
         radius = max(1, round(min(x.shape[-2:]) / 20))
@@ -274,7 +264,6 @@ class RandomSobel(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         rows = random_rows(x, self.p)
         return x.index_copy(0, rows, sobel(x[rows]))
 
@@ -295,7 +284,6 @@ class RandomStyleTransfer(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         other = x[torch.randperm(len(x), device=x.device)]
         share = torch.rand(len(x), device=x.device) * self.strength
         share = torch.where(torch.rand_like(share) < self.p, share, 0.0)
@@ -319,7 +307,6 @@ class SimCLRAugment(Augmentation):
     blur: float = 0.0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         s = self.strength
         x = RandomResizedCrop(self.scale)(x)
         x = ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s)(x)

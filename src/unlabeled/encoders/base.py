@@ -63,7 +63,6 @@ class GlobalPool(nn.Module):
     """Global average pooling: (B, C, H, W) -> (B, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C)."""
         return x.mean((2, 3))
 
 

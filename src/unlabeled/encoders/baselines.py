@@ -33,7 +33,6 @@ class PCA(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
         return (x.flatten(1) - self.mean) @ self.components
 
 
@@ -77,7 +76,6 @@ class Clusters(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
         distance = torch.cdist(x.flatten(1), self.centers)
         return (distance.mean(1, keepdim=True) - distance).relu()
 

@@ -35,5 +35,4 @@ class SigmoidLayer(nn.Module):
         self.linear = nn.Linear(inputs, units)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, …) -> (B, units, 1, 1)."""
         return self.linear(x.flatten(1)).sigmoid()[:, :, None, None]

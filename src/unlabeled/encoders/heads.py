@@ -75,7 +75,6 @@ class PrototypeHead(nn.Module):
         self.gradient_scale = 1.0  # of the prototypes; 0 freezes them
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim) -> (B, prototypes)."""
         prototypes = self.prototypes.detach().lerp(self.prototypes, self.gradient_scale)
         z = F.normalize(self.body(x).float(), dim=1)
         with torch.autocast(x.device.type, enabled=False):
@@ -113,7 +112,6 @@ class CropTo(nn.Module):
         self.height, self.width = height, width
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, height, width)."""
         return x[..., : self.height, : self.width]
 
 

@@ -142,7 +142,6 @@ class PatchGrid(nn.Module):
         self.number = rows * columns
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, p, P·p)."""
         if x.shape[2:] == (self.side, self.number * self.side):
             return x
         patches = x.unfold(2, self.side, self.stride).unfold(3, self.side, self.stride)
@@ -162,7 +161,6 @@ class PerPatch(nn.Module):
         self.network, self.number = network, number
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, p, P·p) -> (B, C', p', P·p')."""
         return join_patches(self.network(split_patches(x, self.number)), self.number)
 
 
@@ -206,6 +204,5 @@ class MaskedContext(nn.Module):
         self.first, self.second = nn.Conv2d(dim, dim, (2, 3)), nn.Conv2d(dim, dim, (2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, R, S) -> (B, D, R, S)."""
         h = self.first(F.pad(x, (1, 1, 1, 0))).relu()
         return x + self.second(F.pad(h, (1, 1, 1, 0)))

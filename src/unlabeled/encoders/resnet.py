@@ -43,7 +43,6 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H', W')."""
         return F.relu(self.body(x) + self.shortcut(x), inplace=True)
 
 

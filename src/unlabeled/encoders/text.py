@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -49,10 +50,8 @@ def text_transformer(
         dropout: dropout probability.
     """
     length = _length(channels, size)
-    bodies = [
-        Transformer(width, layers, heads, length, dropout) for _ in range(_networks(direction))
-    ]
-    return TextEncoder(bodies, width, vocabulary, direction, pooling)
+    make = partial(Transformer, width, layers, heads, length, dropout)
+    return TextEncoder(make, width, vocabulary, direction, pooling)
 
 
 def text_lstm(
@@ -73,11 +72,8 @@ def text_lstm(
         raise UserError("an LSTM reads in one direction; use causal or forward_backward")
     _length(channels, size)
     between = dropout if layers > 1 else 0.0
-    bodies = [
-        nn.LSTM(width, width, layers, batch_first=True, dropout=between)
-        for _ in range(_networks(direction))
-    ]
-    return TextEncoder(bodies, width, vocabulary, direction, "mean")
+    make = partial(nn.LSTM, width, width, layers, batch_first=True, dropout=between)
+    return TextEncoder(make, width, vocabulary, direction, "mean")
 
 
 def require_text_encoder(
@@ -109,8 +105,7 @@ class TextEncoder(Encoder):
     """Tokens -> states -> features; a START token precedes every text.
 
     Args:
-        bodies: from embedded tokens (B, L, width) to states and a cache; one network, or one for
-            each reading direction.
+        make: a network from embedded tokens (B, L, width) to states and a cache.
         width: dimension of the states of each.
         vocabulary: number of tokens.
         direction: which tokens a state depends on.
@@ -121,7 +116,7 @@ class TextEncoder(Encoder):
 
     def __init__(
         self,
-        bodies: Sequence[nn.Module],
+        make: Callable[[], nn.Module],
         width: int,
         vocabulary: int,
         direction: Direction,
@@ -129,8 +124,9 @@ class TextEncoder(Encoder):
     ) -> None:
         if pooling == "first" and direction != "bidirectional":
             raise UserError("the first token sees the text only if bidirectional; use pooling mean")
-        super().__init__([], GlobalPool(), width * len(bodies))
-        self.bodies = nn.ModuleList(bodies)
+        directions = 2 if direction == "forward_backward" else 1
+        super().__init__([], GlobalPool(), width * directions)
+        self.bodies = nn.ModuleList(make() for _ in range(directions))
         self.embed = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.embed.weight, std=0.02)
         self.vocabulary, self.width = vocabulary, width
@@ -277,10 +273,6 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
 def _join_pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens of both texts (B, n), and the position at which the second begins (B,)."""
     return pack_tokens(join_texts(first, second)), 1 + (first != PAD).sum(1)
-
-
-def _networks(direction: Direction) -> int:
-    return 2 if direction == "forward_backward" else 1
 
 
 def _length(channels: int, size: tuple[int, int]) -> int:

@@ -68,9 +68,7 @@ class UNet(Encoder):
         self.attention, self.middle = _Attention(wide), _Block(wide, wide, wide)
         self.up = nn.ModuleList(_Block(2 * c, c, wide) for c in (wide, middle, width))
         self.upsample = nn.ModuleList(nn.Conv2d(2 * c, c, 3, padding=1) for c in (middle, width))
-        self.output_conv = nn.Sequential(
-            nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1)
-        )
+        self.output_conv = _norm_conv(width, channels)
         nn.init.zeros_(self.output_conv[2].weight)  # type: ignore[arg-type]
 
     def velocity(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -115,18 +113,18 @@ class UNet(Encoder):
         return self.middle(self.attention(self.encode(scaled, embedding)[1]), embedding)
 
 
+def _norm_conv(c_in: int, c_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.GroupNorm(8, c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, padding=1))
+
+
 class _Block(nn.Module):
     """Residual block of two convolutions; the time embedding is added between them."""
 
     def __init__(self, c_in: int, c_out: int, condition_dim: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(
-            nn.GroupNorm(8, c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, padding=1)
-        )
+        self.first = _norm_conv(c_in, c_out)
         self.project = nn.Linear(condition_dim, c_out)
-        self.second = nn.Sequential(
-            nn.GroupNorm(8, c_out), nn.SiLU(), nn.Conv2d(c_out, c_out, 3, padding=1)
-        )
+        self.second = _norm_conv(c_out, c_out)
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:

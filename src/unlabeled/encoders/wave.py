@@ -94,7 +94,6 @@ class MeanAndDeviation(nn.Module):
     """Mean and standard deviation over all frames that are not 0: (B, C, H, W) -> (B, 2C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 2C)."""
         x = x.flatten(2).float()
         audible = (x != 0).any(1, keepdim=True)  # (B, 1, T)
         count = audible.sum(2).clamp(min=1)

@@ -41,7 +41,7 @@ def contrastive(
     """
     squared, same, other = _pairs(z, y)
     near, far = squared[same], (margin - safe_sqrt(squared[other])).relu().pow(2)
-    return (near.sum() / max(1, len(near)) + far.sum() / max(1, len(far))) / 2
+    return (_mean(near) + _mean(far)) / 2
 
 
 @objective()
@@ -64,7 +64,7 @@ def siamese(
     """
     squared, same, other = _pairs(z, y)
     near, far = squared[same], (1 - squared[other]).relu()
-    return weight * near.sum() / max(1, len(near)) + far.sum() / max(1, len(far))
+    return weight * near.sum() / max(1, len(near)) + _mean(far)
 
 
 @objective()
@@ -103,7 +103,7 @@ def triplet(
         farthest = squared.masked_fill(~positive, -torch.inf).amax(1)
         nearest = squared.masked_fill(same, torch.inf).amin(1)
         costs = (farthest - nearest + margin).relu()[positive.any(1) & ~same.all(1)]
-        return costs.sum() / max(1, len(costs))
+        return _mean(costs)
     anchors, partners = positive.nonzero(as_tuple=True)
     near, far = squared[anchors, partners][:, None], squared[anchors]  # (p, 1), (p, n)
     valid = ~same[anchors]
@@ -111,7 +111,7 @@ def triplet(
         valid &= far > near
         far = far.masked_fill(~valid, torch.inf)
         costs = (near[:, 0] - far.amin(1) + margin).relu()[valid.any(1)] if len(far) else near
-        return costs.sum() / max(1, len(costs))
+        return _mean(costs)
     costs = (near - far + margin).relu().masked_fill(~valid, 0)
     return costs.sum() / (costs > 0).sum().clamp(min=1)
 
@@ -220,8 +220,7 @@ def mahalanobis(z: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, 
     """
     squared, same, other = _pairs(z, y)
     near, far = squared[same], safe_sqrt(squared[other])
-    separation = far.sum() / max(1, len(far))
-    return near.sum() / max(1, len(near)) - separation.clamp(min=1e-12).log()
+    return _mean(near) - _mean(far).clamp(min=1e-12).log()
 
 
 @objective()
@@ -262,3 +261,8 @@ def _pairs(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     same = y[:, None] == y
     above = torch.ones_like(same).triu(1)
     return squared_distances(z), same & above, ~same & above
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean, 0 if there are no values."""
+    return values.sum() / max(1, len(values))

@@ -102,11 +102,11 @@ def _scores(a: Tensor, b: Tensor, which: Which, y: Tensor | None, i: slice, j: s
     return scores
 
 
-def _tiles(n: int, m: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
-    """Square tiles of rows and columns; if symmetric, of the upper triangle only."""
+def _tiles(n: int, m: int, shared: bool) -> Iterator[tuple[slice, slice]]:
+    """Square tiles of rows and columns; of the upper triangle if a and b share their rows."""
     side = math.isqrt(TILE)
     for i in range(0, n, side):
-        for j in range(i if symmetric else 0, m, side):
+        for j in range(i if shared else 0, m, side):
             yield slice(i, i + side), slice(j, j + side)
 
 
@@ -115,7 +115,7 @@ class _LogSums(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor | None, which: Which, y: Tensor | None, fused: bool
     ) -> Tensor:
-        ctx.which, ctx.symmetric, ctx.fused = which, b is None, fused
+        ctx.which, ctx.shared, ctx.fused = which, b is None, fused
         a = a.contiguous()
         b = a if b is None else b.contiguous()
         if fused:
@@ -123,7 +123,7 @@ class _LogSums(torch.autograd.Function):
 
             sums = triton_kernels.forward(a, b, which, y, NONE)
         else:
-            sums = _tiled_sums(a, b, y, which, ctx.symmetric)
+            sums = _tiled_sums(a, b, y, which, ctx.shared)
         sums = sums.clamp(min=NONE)
         ctx.save_for_backward(a, b, y, sums)
         return sums
@@ -136,61 +136,49 @@ class _LogSums(torch.autograd.Function):
         sums, grad = sums.masked_fill(empty, 0), grad.masked_fill(empty, 0)
         gradients = _fused_gradients if ctx.fused else _tiled_gradients
         return (
-            *gradients(a, b, y, sums, grad.contiguous(), ctx.which, ctx.symmetric),
+            *gradients(a, b, y, sums, grad.contiguous(), ctx.which, ctx.shared),
             None,
             None,
             None,
         )
 
 
-def _tiled_sums(a: Tensor, b: Tensor, y: Tensor | None, which: Which, symmetric: bool) -> Tensor:
-    """Log-sums (n,); if symmetric, a tile off the diagonal also serves the rows of its columns."""
+def _tiled_sums(a: Tensor, b: Tensor, y: Tensor | None, which: Which, shared: bool) -> Tensor:
+    """Log-sums (n,); if a and b share their rows, each tile serves its columns, too."""
     sums = a.new_full((len(a),), NONE)
-    for i, j in _tiles(len(a), len(b), symmetric):
+    for i, j in _tiles(len(a), len(b), shared):
         scores = _scores(a, b, which, y, i, j)
         sums[i] = torch.logaddexp(sums[i], scores.logsumexp(1))
-        if symmetric and i != j:
+        if shared and i != j:
             sums[j] = torch.logaddexp(sums[j], scores.logsumexp(0))
     return sums
 
 
 def _tiled_gradients(
-    a: Tensor,
-    b: Tensor,
-    y: Tensor | None,
-    sums: Tensor,
-    grad: Tensor,
-    which: Which,
-    symmetric: bool,
+    a: Tensor, b: Tensor, y: Tensor | None, sums: Tensor, grad: Tensor, which: Which, shared: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients of a and b; if symmetric, of a only."""
+    """Gradients of a and b; if shared, of a only."""
     grad_a = torch.zeros_like(a)
-    grad_b = grad_a if symmetric else torch.zeros_like(b)
-    for i, j in _tiles(len(a), len(b), symmetric):
+    grad_b = grad_a if shared else torch.zeros_like(b)
+    for i, j in _tiles(len(a), len(b), shared):
         scores = _scores(a, b, which, y, i, j)
         weights = (scores - sums[i][:, None]).exp_().mul_(grad[i][:, None])
-        if symmetric:  # the sum of row j has the same scores
+        if shared:  # the sum of row j has the same scores
             weights.addcmul_(scores.sub_(sums[j]).exp_(), grad[j])
         grad_a[i].addmm_(weights, b[j])
-        if not symmetric or i != j:
+        if not shared or i != j:
             grad_b[j].addmm_(weights.T, a[i])
-    return grad_a, None if symmetric else grad_b
+    return grad_a, None if shared else grad_b
 
 
 def _fused_gradients(
-    a: Tensor,
-    b: Tensor,
-    y: Tensor | None,
-    sums: Tensor,
-    grad: Tensor,
-    which: Which,
-    symmetric: bool,
+    a: Tensor, b: Tensor, y: Tensor | None, sums: Tensor, grad: Tensor, which: Which, shared: bool
 ) -> tuple[Tensor, Tensor | None]:
     """As `_tiled_gradients`, by the fused kernels."""
     from unlabeled.objectives import triton_kernels
 
     own = sums, grad
-    if symmetric:
+    if shared:
         return triton_kernels.backward(a, b, which, y, NONE, own, own), None
     grad_a = triton_kernels.backward(a, b, which, y, NONE, own, None)
     return grad_a, triton_kernels.backward(b, a, which, y, NONE, None, own)
