@@ -70,16 +70,14 @@ class Recipe:
 
     Args:
         epochs: passes over the training images.
-        batch_size: images in a step; each gives as many views as the method makes.
-        optimizer: Adam, AdamW, or SGD or LARS with momentum 0.9.
+        batch_size: images per step; each gives as many views as the method makes.
+        optimizer: the optimizer; SGD and LARS have momentum 0.9.
         lr: peak learning rate.
-        schedule: shape of the learning rate over training.
-        weight_decay: on weight matrices and kernels; never on biases or norm parameters.
-        grad_clip_norm: largest Euclidean norm of the gradient of an optimized module; 0 for any.
-        beta1: decay rate of Adam's first moment; lower where two modules are optimized against each
-            other.
-        labeled_fraction: share of each batch that has labels, where a method also learns from
-            unlabeled samples.
+        schedule: schedule of the learning rate.
+        weight_decay: weight decay of weight matrices and kernels, not of biases and norms.
+        grad_clip_norm: largest norm of the gradient of an optimized module; 0 turns clipping off.
+        beta1: decay rate of Adam's first moment; lower for adversarial training.
+        labeled_fraction: share of labeled samples in each batch of a semi-supervised method.
     """
 
     epochs: int = 100

@@ -1,4 +1,4 @@
-"""`unlabeled compare`: several runs in one table and one page."""
+"""`unlabeled compare RUN RUN`: compare runs in one table and one page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ def compare_command(argv: list[str]) -> int:
     parser = make_parser(
         "compare", "Compare the metrics, training curves and configurations of several runs."
     )
-    parser.add_argument("runs", type=str, nargs="+", help="run folders")
+    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help="run folders")
     parser.add_argument("--data", type=str, help="data to evaluate all on (default: as before)")
     add_labels_argument(parser)
     add_test_argument(parser)
-    parser.add_argument("--out", type=str, default="compare.html", help="the page to write")
+    parser.add_argument(
+        "--out", type=str, default="compare.html", metavar="FILE", help="the .html file to write"
+    )
     args = parse_args(parser, argv)
     from unlabeled.evaluation.evaluate import values_of
     from unlabeled.report.compare import compare

@@ -1,4 +1,4 @@
-"""`unlabeled demo`: train on rendered images and open a report; start here."""
+"""`unlabeled demo`: train on rendered images and write a report; start here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unlabeled embed RUN DATA --out FILE`: write the features of data as .npy, .npz or .parquet."""
+"""`unlabeled embed RUN DATA --out FILE`: write features as .npy, .npz or .parquet."""
 
 from __future__ import annotations
 

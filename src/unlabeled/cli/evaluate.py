@@ -1,4 +1,4 @@
-"""`unlabeled evaluate`: measure the quality of a run."""
+"""`unlabeled evaluate RUN`: measure the quality of a run and write a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unlabeled explore RUN DATA`: draw a map of the data with clusters, near-duplicates, outliers."""
+"""`unlabeled explore RUN DATA`: draw a map of the data and find duplicates."""
 
 from __future__ import annotations
 

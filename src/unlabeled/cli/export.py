@@ -1,4 +1,4 @@
-"""`unlabeled export RUN --to FORMAT`: write the encoder as ONNX, TorchScript or safetensors."""
+"""`unlabeled export RUN --to FORMAT`: write the encoder for other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unlabeled list KIND`: list methods, encoders, datasets, objectives or studies."""
+"""`unlabeled list KIND`: list methods, encoders, datasets, objectives, studies."""
 
 from __future__ import annotations
 

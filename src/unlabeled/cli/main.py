@@ -11,7 +11,6 @@ import importlib
 import re
 import signal
 import sys
-import textwrap
 from pathlib import Path
 
 from unlabeled.cli.signals import (
@@ -96,44 +95,35 @@ def commands() -> dict[str, tuple[str, str]]:
     return dict(sorted(matches.items(), key=lambda item: (rank.get(item[0], 99), item[0])))
 
 
+USAGE = """usage: unlabeled COMMAND ...
+
+Learn representations of images, audio, text and video without labels, and evaluate them.
+
+commands:
+{}
+
+Run `unlabeled COMMAND --help` for the options of a command, and
+`unlabeled train METHOD --help` for those of a method (`unlabeled list methods`).
+`unlabeled --version` prints the version.
+"""
+
+
 def usage() -> str:
     """The text of `unlabeled --help`."""
-    lines = [
-        "usage: unlabeled COMMAND ...",
-        "",
-        "Learn representations of images, audio, text and video without labels, and evaluate them.",
-        "",
-        "commands:",
-    ]
+    lines = []
     for call, text in commands().values():
-        first, *more = textwrap.wrap(text, 48)
-        if len(call) > 27:
-            lines.append(f"  {call}")
-            call = ""
-        lines += [f"  {call:27}  {first}", *(f"{'':31}{line}" for line in more)]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "Run `unlabeled COMMAND --help` for the options of a command, and",
-            "`unlabeled train METHOD --help` for those of a method (`unlabeled list methods`).",
-            "`unlabeled --version` prints the version.\n",
-        ]
-    )
+        gap = " " * (29 - len(call)) if len(call) < 28 else "\n" + " " * 31
+        lines.append(f"  {call}{gap}{text}")
+    return USAGE.format("\n".join(lines))
 
 
 def _with_flag(message: str, argv: list[str]) -> str:
     """A message that begins with the name of an option, as the user typed it: `--batch-size`."""
     name = message.partition(" ")[0]
-    flags = {word.partition("=")[0] for word in argv}
-    return next(
-        (
-            f"{flag}{message[len(name) :]}"
-            for flag in flags
-            if flag.lstrip("-").replace("-", "_") == name and flag != name
-        ),
-        message,
-    )
+    for flag in (word.partition("=")[0] for word in argv):
+        if flag.startswith("--") and flag[2:].replace("-", "_") == name:
+            return flag + message[len(name) :]
+    return message
 
 
 def _fail(message: str) -> int:

@@ -1,4 +1,4 @@
-"""`unlabeled sample RUN`: draw images, video, audio or text from a generative model."""
+"""`unlabeled sample RUN`: draw samples from a generative model."""
 
 from __future__ import annotations
 

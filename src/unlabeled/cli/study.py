@@ -1,4 +1,4 @@
-"""`unlabeled study NAME`: run a study of many trainings and write one report page."""
+"""`unlabeled study NAME`: run a study of many trainings."""
 
 from __future__ import annotations
 

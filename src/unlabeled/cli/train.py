@@ -125,16 +125,10 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     _add_shared(parser)
     default = ", ".join(f"{cls.encoder_for(m)} for {m.noun}" for m in cls.modality)
     parser.add_argument("--encoder", type=str, help=f"{ENCODER} (default: {default})")
-    switches = {
-        "resume": RESUME,
-        "local": "train each stage of the encoder by its own head, without gradient between stages",
-        "compile": "use torch.compile: a slow start, then faster steps",
-    }
-    for switch, text in switches.items():
-        parser.add_argument(f"--{switch}", action="store_true", help=text)
-    skip = {"encoder", "start", "labels_from", "test", "value_range", *switches}
+    parser.add_argument("--resume", action="store_true", help=RESUME)
     parser.add_argument("--out", type=str, help=f"the run folder (default: runs/{name})")
-    add_arguments(parser, TrainConfig, skip=skip & {f.name for f in fields(TrainConfig)})
+    text_only = {"encoder", "start", "labels_from", "test", "value_range"}
+    add_arguments(parser, TrainConfig, skip=text_only)
     parser.add_argument("--start", type=str, help="run to take the initial weights from")
     parser.add_argument(
         "--value_range",

@@ -1,4 +1,4 @@
-"""`unlabeled words RUN --nearest WORD`: query word vectors: neighbors, analogies, similarity."""
+"""`unlabeled words RUN --nearest WORD`: query word vectors."""
 
 from __future__ import annotations
 

@@ -57,13 +57,13 @@ def finetune(
         labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
         labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.evaluate`.
-        out: the new run folder; `RUN-finetuned` unless given.
-        epochs: passes over the labeled images; as many as make 500 steps, at least 20.
-        lr: peak learning rate of fine-tuning, 1e-3 unless given.
-        augment: of fine-tuning and from scratch; the data set's for labeled training unless given.
-        seed: of the choice of labels, the classifier and the order.
-        resume: go on where a fine-tuning of the same folder was stopped.
-        scratch: whether to train the same network from random weights too.
+        out: the new run folder (default: RUN-finetuned).
+        epochs: passes over the labeled images (default: as many as make 500 steps, at least 20).
+        lr: peak learning rate of fine-tuning (default: 1e-3).
+        augment: augmentation for all trainings (default: the data set's for labeled training).
+        seed: random seed of the choice of labels, the classifier and the batch order.
+        resume: continue an interrupted fine-tuning in the same folder.
+        scratch: also train the same network from random weights.
         progress: show bars.
 
     Returns:

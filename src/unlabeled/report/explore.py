@@ -75,9 +75,9 @@ def explore(
         run: whose encoder says what is alike.
         data: images in any form that `unlabeled.open_data` knows.
         out: the `.html` file to write; it holds all it needs, thumbnails included.
-        layout: of the map; "auto" is UMAP where installed, else t-SNE, else (many images) PCA.
-        clusters: how many; chosen by the silhouette unless given.
-        seed: of the map and the clusters.
+        layout: layout of the map; auto is UMAP if installed, or else t-SNE, or PCA for many images.
+        clusters: number of clusters (default: the one with the best silhouette).
+        seed: random seed of the map and the clusters.
 
     Returns:
         what was found: images, clusters, near-duplicate groups and their images, outliers, the

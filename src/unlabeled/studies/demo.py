@@ -47,7 +47,7 @@ def demo(out: Path) -> None:
 def _finished(name: str, folder: Path) -> Run:
     try:
         run = load(folder)
-        print(f"{name}: trained before, in {folder}")
+        print(f"{name}: already trained, in {folder}")
         return run
     except UserError:
         return train(name, "dsprites", out=folder, resume=True)

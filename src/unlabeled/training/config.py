@@ -14,38 +14,39 @@ from unlabeled.runs.run import Run
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Where training starts, what it is given, and what it runs on. Each field is a flag.
+    """How a training runs, besides its method, its data and its recipe. Each field is a flag.
 
     Args:
-        encoder: a name of `unlabeled list encoders`, or `./file.py:Net`; in Python also a class
-            or a module, of which a copy is trained (all of it in train mode if the module as a
-            whole is in eval mode); small unless given, or what the method needs.
-        encoder_args: arguments of the encoder, such as width.
-        start: a run whose encoder to begin with, instead of random weights.
-        seed: of weights, order and views.
-        size: side of the images in pixels; that of the data unless given, of files at most 96.
-        value_range: black and white of images that are not 8-bit, as LOW,HIGH; values outside are
-            clipped. What the data spans unless given.
-        labels_from: where labels of images in files are, to judge by or for supervised methods:
-            "folders", a .csv or .tsv (`labels.csv:breed` chooses a column), an array or .npy, or
-            the column of a table. Samples without a label are learned from, too.
-        test: other data to test on, in any form that `data` may have; then all of `data` is learned
-            from, or its training part where it has an official split.
-        labels: how many labels a supervised method gets, the same of each class: 160, or 1%; all
-            unless given.
-        local: whether each stage of the encoder learns by itself, from a head of its own: no
-            gradient goes from one to the one below.
-        workers: processes that decode files; as many as there are cores unless given.
-        precision: bf16 is used where the hardware gains from it; losses are always in fp32.
-        compile: whether `torch.compile` fuses the layers of the encoder, its moving averages, and
-            decoders: a minute or two at first, then faster steps where layers are many and narrow;
-            results agree to rounding.
-        accelerator: cpu, gpu, mps or auto, as Lightning names them.
-        devices: GPUs, or processes on CPUs, that share each batch; torchrun and SLURM are known.
-        nodes: machines with so many devices each.
-        logger: tensorboard, csv, wandb or none; several with commas between. metrics.csv is always
+        encoder: a name in `unlabeled list encoders`, or `./file.py:Class`; in Python also a class
+            or a module, of which a copy is trained (entirely in train mode if the module itself is
+            in eval mode) (default: what the method needs for the data).
+        encoder_args: arguments of the encoder, such as {"width": 64}.
+        start: a run to take the initial weights from.
+        seed: random seed of weights, batch order and views.
+        size: side of the images in pixels (default: that of the data, at most 96 for files).
+        value_range: values of black and white in images that are not 8-bit, as LOW,HIGH; values
+            outside are clipped (default: the range of the data).
+        labels_from: labels of samples in files, for evaluation and supervised methods: "folders", a
+            .csv or .tsv (`labels.csv:breed` chooses a column), an array or .npy, or a column of a
+            table. Samples without a label are used for training, too.
+        test: other data to test on, in any form of `data`; all of `data` is then used for training,
+            or its training part if it has an official split.
+        labels: number of labels for a supervised method, the same for each class: 160, or 1%
+            (default: all).
+        local: train each stage of the encoder by its own head, without gradient between stages.
+        workers: number of processes that decode files (default: the number of cores).
+        precision: precision of the networks; losses are always in fp32. auto uses bf16 if the
+            hardware is faster with it.
+        compile: use `torch.compile` for the encoder, its moving averages and decoders: it takes a
+            minute or two at first, then steps are faster if layers are many and narrow; results
+            agree to rounding.
+        accelerator: hardware to train on, as Lightning names it.
+        devices: number of GPUs, or of processes on CPUs, that share each batch; torchrun and SLURM
+            are detected.
+        nodes: number of machines, each with that many devices.
+        logger: tensorboard, csv, wandb or none; separate several by commas. metrics.csv is always
             written.
-        trainer: further flags of Lightning's Trainer, such as {"max_time": "00:01:00:00"}.
+        trainer: further arguments of Lightning's Trainer, such as {"max_time": "00:01:00:00"}.
 
     Raises:
         UserError: a number is out of range, or two fields exclude each other.

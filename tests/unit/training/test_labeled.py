@@ -133,7 +133,7 @@ def test_the_commands_take_an_augmentation(trained, sprites, tmp_path, capsys):
     assert augment_of(tmp_path / "v" / "pretrained")["view"] == "SimCLRAugment"
     capsys.readouterr()
     assert main([*tune, "--augment", "Nonsense"]) == 2
-    assert "there is no view 'Nonsense'" in capsys.readouterr().err
+    assert "there is no augmentation 'Nonsense'" in capsys.readouterr().err
 
 
 def test_simclr_v2_teaches_with_weak_views(sprites, tmp_path):
