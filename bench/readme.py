@@ -1,4 +1,4 @@
-"""Writes the measured figures of results/ into README.md; `tests/test_docs.py` holds them equal.
+"""Write the figures of results/ into README.md; `tests/slow/test_docs.py` compares them.
 
 python bench/readme.py
 """
@@ -17,9 +17,9 @@ SIDES = ("ours", "lightly")
 
 
 def demo_table(result: dict[str, Any]) -> str:
-    """The demo's encoders, one a row."""
+    """Encoders of the demo, one per row."""
     lines = [
-        "| | linear probe | k-NN | gap, same shape − other | gap, mean taken off |",
+        "| | linear probe | k-NN | class-similarity gap | mean-centered gap |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, row in ({"simclr": result} | result["baselines"]).items():
@@ -33,32 +33,33 @@ def demo_table(result: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"`unlabeled demo`, seed 0, {result['cores']} cores, {minutes:.1f} minutes: shape read "
-            f"by a linear decoder on {result['n_test']:,} test images; chance is 33 %.",
+            f"`unlabeled demo`, seed 0, {result['cores']} cores, {minutes:.1f} minutes: accuracy "
+            f"for the shape on {result['n_test']:,} test images; chance is 33 %.",
         ]
     )
 
 
 def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str, Any]) -> str:
-    """Another network, and what holds on real images."""
+    """Accuracy of the LeNet and on the original images."""
     probe = study["experiments"]["L6"]["probe"]["SimCLR, LeNet"]["test"][0]
     gap = study["experiments"]["L7"]["gaps"]["SimCLR, LeNet"]["cosine"][0]
     return (
-        "The tutorial's own LeNet, trained without labels in the study below, reads "
-        f"{probe:.2%} with a gap of {gap:.2f}: its features have both signs. Learned from rendered "
-        f"images and judged on real ones, the demo's encoder reads {real['linear']:.2%}: of "
-        f"{exact['real_images']:,} real images the renderer misses {exact['different']} by a "
-        "pixel or more."
+        f"SimCLR with the LeNet of the Neuromatch tutorial reaches {probe:.2%} with a "
+        f"class-similarity gap of {gap:.2f}. Trained on rendered images and tested on the original "
+        f"dSprites, the encoder of the demo reaches {real['linear']:.2%}; of "
+        f"{exact['real_images']:,} original images, {exact['different']} differ from the rendered "
+        "ones in at least one pixel."
     )
 
 
 def lecture_table(study: dict[str, Any]) -> str:
-    """The lecture's encoders: probe, similarity, few labels, biased data."""
+    """Encoders of the lectures: probe, similarity, few labels, biased data."""
     found = study["experiments"]
     probe, gap = found["L1"]["probe"] | found["L6"]["probe"], found["L7"]["gaps"]
     curves, biased = found["L9"]["curves"], found["L10"]["test"]
     lines = [
-        "| | linear probe, % | gap | gap, mean taken off | 160 labels | 30 labels | biased data |",
+        "| | linear probe, % | similarity gap | mean-centered gap | 160 labels | 30 labels | "
+        "biased data |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in ("SimCLR", "supervised", "VAE", "random", "raw", "pca", "ica", "kmeans"):
@@ -74,21 +75,21 @@ def lecture_table(study: dict[str, Any]) -> str:
         accuracy = spread([100 * value for value in probe[name]["test"]], 2)
         lines.append(f"| {name} | {accuracy} | {' | '.join(gaps)} | {' | '.join(few)} | {hard} |")
     held = [claim["held"] for claim in study["claims"].values()]
-    seeds = "seeds 0 to {}, mean ± deviation".format(study["seeds"] - 1)
+    seeds = "seeds 0 to {}, mean ± standard deviation".format(study["seeds"] - 1)
     return "\n".join(
         [
             *lines,
             "",
             f"`unlabeled study lectures --seeds {study['seeds']}`, {study['cores']} cores "
             f"({seeds if study['seeds'] > 1 else 'seed 0'}; few labels and biased data seed 0): "
-            f"shape of 4,000 test images; chance is 33 %. Of the {len(held)} claims of the "
-            f"lecture that it tests, {sum(h is True for h in held)} held here.",
+            f"accuracy for the shape on 4,000 test images; chance is 33 %. Of {len(held)} claims "
+            f"of the lecture, {sum(h is True for h in held)} held.",
         ]
     )
 
 
 def family_table(study: dict[str, Any]) -> str:
-    """Every method after the same time, best first."""
+    """All methods after the same training time, best first."""
     found = study["experiments"]["M1"]["methods"]
     lines = ["| | linear probe | k-NN | epochs |", "|---|---:|---:|---:|"]
     for name in sorted(found, key=lambda n: by_size(found[n]["linear"])):
@@ -99,9 +100,9 @@ def family_table(study: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            "`unlabeled study methods`: the same small encoder, the same images, at most "
+            "`unlabeled study methods`: the small encoder on 16,000 dSprites, at most "
             f"{minutes:.0f} minutes each on {study['versions']['threads']} of {study['cores']} "
-            "cores, seed 0; shape of 4,000 test images.",
+            "cores, seed 0; accuracy for the shape on 4,000 test images.",
         ]
     )
 
@@ -109,17 +110,17 @@ def family_table(study: dict[str, Any]) -> str:
 def family_sentences(
     *studies: dict[str, Any],
 ) -> str:
-    """What else was measured of the joint-embedding family, one line each."""
+    """Further results of joint-embedding methods, one line each."""
     clothes, drawings, scenes, collapse, losses, photographs = studies
     means, seeds = (clothes["experiments"]["S1"][key] for key in ("mean", "seeds"))
     few, more = means["1%"], means["10%"]
-    told = drawings["experiments"]["V1"]["verification"]
+    verified = drawings["experiments"]["V1"]["verification"]
     masks = scenes["experiments"]["T1"]["settings"]
     setting = next(iter(masks["SimCLR"]))
     iou = {name: masks[name][setting][0]["miou"] for name in ("SimCLR", "supervised", "random")}
     kinds = losses["experiments"]["R1"]["test"].items()
     runs = [r for e in collapse["experiments"].values() for r in e["runs"].values()]
-    fallen = [r for r in runs if r["collapsed"]]
+    collapsed = [r for r in runs if r["collapsed"]]
     missed = [
         f"{next(iter(e['runs']))} {name}"
         for e in collapse["experiments"].values()
@@ -135,121 +136,126 @@ def family_sentences(
     }
     return "\n".join(
         [
-            "- **CIFAR-10** for the same 20 minutes beside lightly's own, k-NN: SimCLR "
-            f"{knn['simclr ours']:.1%} and {knn['simclr lightly']:.1%} ({ratio['simclr']:.1f}× its "
-            f"images a second), BYOL {knn['byol ours']:.1%} and {knn['byol lightly']:.1%} "
-            f"({ratio['byol']:.1f}×); `python bench/cifar10.py`.",
-            f"- **Few labels** (SimCLRv2, Fashion-MNIST, {len(seeds)} seeds): with 1 % of "
-            f"the labels {few['finetuned']:.1%} fine-tuned, {few['student']:.1%} its student, "
-            f"{few['scratch']:.1%} from scratch; with 10 % {more['finetuned']:.1%}, "
-            f"{more['student']:.1%} and {more['scratch']:.1%}; `unlabeled study semi_supervised`.",
-            "- **Same or other** (Siamese, Omniglot's unseen alphabets): area under the ROC curve "
-            f"{told['Siamese']['auc']:.3f}, pixels {told['pixels']['auc']:.3f}; one of 20 at the "
-            f"first look {told['Siamese']['one_shot']:.1%}, pixels "
-            f"{told['pixels']['one_shot']:.1%}; `unlabeled study verification`.",
-            "- **Seven losses** with labels (same data, other alphabets), recall@1: "
+            "- **CIFAR-10**, 20 minutes each, compared with lightly, k-NN accuracy: SimCLR "
+            f"{knn['simclr ours']:.1%} (lightly {knn['simclr lightly']:.1%}; "
+            f"{ratio['simclr']:.1f}× its images per second), BYOL {knn['byol ours']:.1%} "
+            f"({knn['byol lightly']:.1%}; {ratio['byol']:.1f}×): `python bench/cifar10.py`.",
+            f"- **SimCLRv2** on Fashion-MNIST, {len(seeds)} seeds, accuracy with 1 % of the "
+            f"labels: fine-tuned {few['finetuned']:.1%}, distilled {few['student']:.1%}, from "
+            f"scratch {few['scratch']:.1%}; with 10 %: {more['finetuned']:.1%}, "
+            f"{more['student']:.1%}, {more['scratch']:.1%}: `unlabeled study semi_supervised`.",
+            "- **Verification** of characters of unseen alphabets (Omniglot), AUROC: Siamese "
+            f"{verified['Siamese']['auc']:.3f}, pixels {verified['pixels']['auc']:.3f}; 20-way "
+            f"one-shot accuracy: Siamese {verified['Siamese']['one_shot']:.1%}, pixels "
+            f"{verified['pixels']['one_shot']:.1%}: `unlabeled study verification`.",
+            "- **Metric learning** on the same data, recall@1 in % with 95 % interval: "
             + ", ".join(
-                f"{name} {100 * f['recall@1']:.1f} ({100 * f['low']:.1f} to {100 * f['high']:.1f})"
+                f"{name} {100 * f['recall@1']:.1f} ({100 * f['low']:.1f}–{100 * f['high']:.1f})"
                 for name, f in kinds
             )
-            + " %, with 95 % intervals over characters; each loss with the hyperparameter that was "
-            "best on held-out training alphabets; `unlabeled study metric`.",
-            f"- **Transfer** to scenes ({setting}), IoU of masks: SimCLR {iou['SimCLR']:.1%}, "
-            f"supervised {iou['supervised']:.1%}, random {iou['random']:.1%}; `unlabeled study "
+            + "; hyperparameters of each loss chosen on held-out training alphabets: `unlabeled "
+            "study metric`.",
+            f"- **Segmentation** ({setting} encoder), mean IoU: SimCLR {iou['SimCLR']:.1%}, "
+            f"supervised {iou['supervised']:.1%}, random {iou['random']:.1%}: `unlabeled study "
             "transfer`.",
-            f"- **Collapse**: of {len(fallen)} runs that were made to collapse the alarm rang in "
-            f"{len(fallen) - len(missed)} (not {' or '.join(missed)}), of the healthy ones in "
-            f"{false or 'none'}; `unlabeled study collapse`.",
+            f"- **Collapse**: the alarm detected {len(collapsed) - len(missed)} of "
+            f"{len(collapsed)} collapsed runs (missed: {', '.join(missed) or 'none'}), with "
+            f"{false or 'no'} false alarms: `unlabeled study collapse`.",
         ]
     )
 
 
 def pretext_table(study: dict[str, Any]) -> str:
-    """Every pretext task after the same time, best first, and what is drawn."""
-    found, drawn = study["experiments"]["P1"]["tasks"], study["experiments"]["P3"]
-    lines = ["| | its own question | by chance | linear probe | from tiles | 1 % of labels |",
+    """All pretext tasks after the same training time, best first, and reconstructions."""
+    found, images = study["experiments"]["P1"]["tasks"], study["experiments"]["P3"]
+    lines = ["| | pretext accuracy | chance | linear probe | from tiles | 1 % of labels |",
              "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
     best = {n: [row["linear"], row["tiles"] or 0] for n, row in found.items()}
     for name in sorted(found, key=lambda n: min(map(by_size, best[n]))):
         row = found[name]
-        told = (row[k] for k in ("answered", "chance", "linear", "tiles", "few"))
-        shares = " | ".join("–" if share is None else f"{share:.1%}" for share in told)
+        keys = ("pretext_accuracy", "chance", "linear", "tiles", "few_labels")
+        shares = " | ".join("–" if row[k] is None else f"{row[k]:.1%}" for k in keys)
         lines.append(f"| {name} | {shares} |")
-    off = drawn["spectrum_off"]
-    balanced = drawn["errors"]["colorization: distance in a*, b*, mean of a color"]
+    distance = images["spectral_distance"]
+    color = images["errors"]["colorization: distance in a*, b*, mean over color bins"]
     return "\n".join(
         [
             *lines,
             "",
-            f"`unlabeled study pretext`, CIFAR-10, about four minutes each on one of "
-            f"{study['cores']} cores, seed 0; what is shown (of ten) is read by a linear decoder, "
-            "from the whole image or from its tiles. The spectrum of a hole filled with a critic "
-            f"is off by {off['context encoder']:.2f} e-folds, without by "
-            f"{off['context encoder, no critic']:.2f}; colors told are off by "
-            f"{balanced['ours']:.1f} (a*, b*, mean of a color), gray by {balanced['gray']:.1f}.",
+            "`unlabeled study pretext`: CIFAR-10, the same small encoder, about four minutes each "
+            f"on one of {study['cores']} cores, seed 0; linear probe for the class from the image "
+            "or from the average of its tiles. Spectral distance of inpainted squares: "
+            f"{distance['context encoder']:.2f} with a critic, "
+            f"{distance['context encoder, no critic']:.2f} without. Error of colors in a*, b*: "
+            f"{color['ours']:.1f}, gray {color['gray']:.1f}.",
         ]
     )
 
 
 def generative_sentences(study: dict[str, Any]) -> str:
-    """What generative models make and know, one line for each experiment that there is."""
+    """Results of generative models, one line for each experiment."""
     lines = {
-        "G1": made_sentence,
+        "G1": samples_sentence,
         "G3": captions_sentence,
         "G4": clips_sentence,
-        "G5": lambda found: f"- **The next pixel**, bits: {each(found['bits'], 3)}.",
-        "G6": lambda found: f"- **The next character**, bits: {each(found['bits'], 2)}.",
-        "G7": lambda found: f"- **The next value of a series**, error: {each(found['error'], 3)}.",
+        "G5": lambda found: f"- **Bits per pixel**: {each(found['bits'], 3)}.",
+        "G6": lambda found: f"- **Bits per character**: {each(found['bits'], 2)}.",
+        "G7": lambda found: (
+            f"- **Time series**, mean absolute error of the next value: {each(found['error'], 3)}."
+        ),
         "G8": machines_sentence,
     }
     done = study["experiments"]
-    told = [line(done[key]) for key, line in lines.items() if key in done]
-    return "\n".join([*told, "", f"`unlabeled study generative`, {study['cores']} cores, seed 0."])
-
-
-def videos_sentence(study: dict[str, Any]) -> str:
-    """Where colors and masks go."""
-    halves = [study["experiments"][key]["mean"] for key in ("V1", "V2")]
-    wrong = {way: statistics.mean(half[way] for half in halves) for way in halves[0]}
-    masks = study["experiments"]["V3"]["carried"]
-    return (
-        "Colors propagated over ten frames of real "
-        f"videos are off by {wrong['learned']:.2f} (a*, b*), "
-        f"copied ones by {wrong['copied']:.2f}, carried by plain gray patches "
-        f"{wrong['gray patches']:.2f}; masks of sprites overlap the true ones by "
-        f"{masks['learned']['front']:.2f}, {masks['copied']['front']:.2f} and "
-        f"{masks['gray patches']['front']:.2f}: `unlabeled study video`."
+    sentences = [line(done[key]) for key, line in lines.items() if key in done]
+    return "\n".join(
+        [*sentences, "", f"`unlabeled study generative`, {study['cores']} cores, seed 0."]
     )
 
 
-def sound_table(study: dict[str, Any]) -> str:
-    """What is read from recordings, and tunes found on other instruments."""
+def videos_sentence(study: dict[str, Any]) -> str:
+    """Propagation of colors and masks."""
+    halves = [study["experiments"][key]["mean"] for key in ("V1", "V2")]
+    error = {way: statistics.mean(half[way] for half in halves) for way in halves[0]}
+    masks = study["experiments"]["V3"]["propagated"]
+    return (
+        "Video colorization: error of colors propagated over ten frames of real videos (a*, b*) "
+        f"{error['learned']:.2f}, copied {error['copied']:.2f}, with gray patches "
+        f"{error['gray patches']:.2f}; intersection over union of propagated masks of sprites "
+        f"{masks['learned']['front']:.2f}, copied {masks['copied']['front']:.2f}, with gray "
+        f"patches {masks['gray patches']['front']:.2f}: `unlabeled study video`."
+    )
+
+
+def audio_table(study: dict[str, Any]) -> str:
+    """Linear probes of speech, and retrieval of tunes."""
     done = study["experiments"]
-    found, tunes, chance = done["S1"]["read"], done["S3"]["retrieval"], done["S3"]["chance"]
-    titles = ["digit", "of a speaker left out", "speaker", "speaker, 5 recordings each"]
-    lines = [f"| | {' | '.join(titles)} |", "|---|---:|---:|---:|---:|"]
-    for name, read in found.items():
-        shares = (
-            spread([100 * v for v in read[k]], 1) for k in ("digit", "unseen", "speaker", "few")
-        )
+    found, tunes, chance = done["S1"]["linear_probe"], done["S3"]["retrieval"], done["S3"]["chance"]
+    titles = {
+        "digit": "digit",
+        "unseen_speaker": "digit, unseen speaker",
+        "speaker": "speaker",
+        "few_labels": "speaker, 5 labels each",
+    }
+    lines = [f"| | {' | '.join(titles.values())} |", "|---|---:|---:|---:|---:|"]
+    for name, accuracy in found.items():
+        shares = (spread([100 * v for v in accuracy[k]], 1) for k in titles)
         lines.append(f"| {name} | {' | '.join(shares)} |")
-    learned, *others = tunes.items()
-    told = f"learned {learned[1]['recall@1']:.1%}, "
-    told += ", ".join(f"{name} {f['recall@1']:.1%}" for name, f in others)
+    recall = ", ".join(f"{name} {f['recall@1']:.1%}" for name, f in tunes.items())
     return "\n".join(
         [
             *lines,
             "",
-            f"`unlabeled study sound --seeds {study['seeds']}`, {study['cores']} cores: linear "
-            f"decoders on {done['S1']['test_recordings']} official test takes of spoken digits, %. "
-            f"The same tune on another instrument is nearest: {told}, by chance {chance:.1%}.",
+            f"`unlabeled study audio --seeds {study['seeds']}`, {study['cores']} cores: linear "
+            f"probe accuracy on {done['S1']['test_recordings']} official test takes of spoken "
+            f"digits, %. Retrieval of tunes on other instruments, recall@1: {recall}, chance "
+            f"{chance:.1%}.",
         ]
     )
 
 
 def local_table(study: dict[str, Any], motion: dict[str, Any]) -> str:
-    """Every stage of every way to learn, what memory is saved, what two targets of video leave."""
-    done, read = study["experiments"], motion["experiments"]["M1"]["read"]
+    """Accuracy by stage, memory of local learning, and the two targets of the study `motion`."""
+    done, motions = study["experiments"], motion["experiments"]["M1"]["linear_probe"]
     found, epochs = done["L1"]["layers"], done["L1"]["epochs"]
     count = range(1, 1 + len(next(iter(found.values()))))
     lines = [
@@ -260,44 +266,44 @@ def local_table(study: dict[str, Any], motion: dict[str, Any]) -> str:
         shares = " | ".join(f"{layer['linear']:.1%}" for layer in layers)
         lines.append(f"| {name} | {shares} | {epochs.get(name, 0)} |")
     saved = ", ".join(f"{name} {share:.0%}" for name, share in done["L2"]["saved"].items())
-    praised = done["L3"]["read_out"]["CLAPP"]
+    readout = done["L3"]["readout"]["CLAPP"]
 
     def both(factor: str) -> str:
-        told = (f"{title} {spread([100 * v for v in f[factor]], 1)} %" for title, f in read.items())
-        return ", ".join(told)
+        return ", ".join(
+            f"{title} {spread([100 * v for v in f[factor]], 1)} %" for title, f in motions.items()
+        )
 
     return "\n".join(
         [
             *lines,
             "",
-            f"`unlabeled study local`, CIFAR-10 in gray, {study['cores']} cores, seed 0: a linear "
-            "decoder with 10,000 labels at every stage. By stages a step keeps less memory: "
-            f"{saved}. From praise alone, on CLAPP's features, {praised['reward']:.1%} are named, "
-            f"with labels {praised['labels']:.1%}.",
+            f"`unlabeled study local`: CIFAR-10 in grayscale, {study['cores']} cores, seed 0; "
+            "linear probe accuracy with 10,000 labels at every stage. Memory of a step saved by "
+            f"local learning: {saved}. Readout of CLAPP's features trained by reward: "
+            f"{readout['reward']:.1%}, by labels: {readout['labels']:.1%}.",
             "",
-            "Gliding sprites, two targets of prediction. Shape: "
-            f"{both('shape')}; velocity: {both('velocity')}. `unlabeled study motion --seeds "
-            f"{motion['seeds']}`.",
+            f"Moving sprites, linear probe accuracy for the shape: {both('shape')}; for the "
+            f"velocity: {both('velocity')}: `unlabeled study motion --seeds {motion['seeds']}`.",
         ]
     )
 
 
 def pairs_sentences(study: dict[str, Any]) -> str:
-    """Images and captions, digits seen and heard."""
-    emoji, senses = (study["experiments"][key] for key in ("J1", "J2"))
+    """Images with captions, images with audio."""
+    emoji, digits = (study["experiments"][key] for key in ("J1", "J2"))
 
     def recalls(found: dict[str, float], k: int) -> str:
         there, back, chance = (100 * found[f"{way}@{k}"] for way in ("there", "back", "chance"))
-        return f"{there:.1f} and {back:.1f} % (chance {chance:.1f})"
+        return f"{there:.1f} and {back:.1f} % (chance {chance:.1f} %)"
 
     return "\n".join(
         [
-            f"- **Emoji and their names** (`clip`, {emoji['test']} of families never seen): among "
-            f"the ten nearest {recalls(emoji['retrieval'], 10)}, nearest "
-            f"{recalls(emoji['retrieval'], 1)}; groups named without a label "
-            f"{emoji['zero_shot']:.1%}, the largest group {emoji['largest_group']:.1%}.",
-            f"- **Digits seen and heard** ({senses['test']} of each, speakers never heard): the "
-            f"nearest is of the same digit in {recalls(senses['retrieval'], 1)}.",
+            f"- **Emoji and their names** (`clip`, {emoji['test']} of unseen families), both "
+            f"directions: recall@10 {recalls(emoji['retrieval'], 10)}, recall@1 "
+            f"{recalls(emoji['retrieval'], 1)}; zero-shot accuracy for the group "
+            f"{emoji['zero_shot']:.1%}, largest group {emoji['largest_group']:.1%}.",
+            f"- **Images and audio of digits** ({digits['test']} of each, unseen speakers): "
+            f"recall@1 {recalls(digits['retrieval'], 1)}.",
             "",
             f"`unlabeled study pairs`, {study['cores']} cores, seed 0.",
         ]
@@ -305,53 +311,54 @@ def pairs_sentences(study: dict[str, Any]) -> str:
 
 
 def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dict[str, Any]) -> str:
-    """What text alone teaches, one line each; counting, gensim and chance beside it."""
+    """Results for text, one line each, with n-gram models, gensim and chance."""
     found = study["experiments"]
 
-    def beside(told: dict[str, Any]) -> str:
+    def compared(result: dict[str, Any]) -> str:
         def both(key: str, scale: float, digits: int) -> str:
-            runs = ([scale * run[key] for run in told["runs"][side]] for side in told["summary"])
-            return " to ".join(spread(values, digits) for values in runs)
+            runs = ([scale * r[key] for r in result["runs"][side]] for side in result["summary"])
+            return " / ".join(spread(values, digits) for values in runs)
 
         return (
-            f"WordSim-353 ρ {both('wordsim353', 1, 3)}, SimLex-999 {both('simlex999', 1, 3)}, "
-            f"analogies {both('analogies', 100, 1)} %, "
-            f"{told['speed_ratio']:.1f}× its words a second"
+            f"WordSim-353 ρ {both('wordsim353', 1, 3)}, SimLex-999 ρ {both('simlex999', 1, 3)}, "
+            f"analogies {both('analogies', 100, 1)} %, {result['speed_ratio']:.1f}× the speed"
         )
 
-    said, sentences, books = found["W2"], found["W3"], found["W4"]["passages"]
-    counting, hidden = said["counted"], said["masked words"]
-    networks = {t: f["perplexity"] for t, f in said.items() if t.startswith(("next", "word"))}
-    follows, order = sentences["next sentence"], sentences["order"]
-    words, parts = (sentences["shuffled"][unit] for unit in ("words", "sentences"))
-    near, masked = sentences["neighbors"], sentences["hidden"]
-    kinds = ("next word", "masked words", "TF-IDF", "random")
-    named = "; ".join(
+    models, sentences, books = found["W2"], found["W3"], found["W4"]["passages"]
+    counted, masked = models["counted"], models["masked LM"]
+    perplexity = {
+        title: f["perplexity"]
+        for title, f in models.items()
+        if title.startswith(("causal", "bidirectional"))
+    }
+    follows, order = sentences["next sentence"], sentences["sentence order"]
+    words, parts = (sentences["word_order"][unit] for unit in ("words", "sentences"))
+    next_, hidden = sentences["skip_thoughts"], sentences["masked_sentences"]
+    accuracies = "; ".join(
         f"{kind} " + ", ".join(f"{100 * share:.1f}" for share, _ in books[kind].values())
-        for kind in kinds
+        for kind in ("causal LM", "masked LM", "TF-IDF", "random")
     )
     halves = found["W5"]["halves"]
     return "\n".join(
         [
-            f"- **Word vectors** (`word2vec`, {len(vectors['runs']['ours'])} seeds; ours to "
-            f"gensim's, the same {vectors['tokens'] / 1e6:.1f} million words, settings and number "
-            f"of threads): skip-gram {beside(vectors)}; CBOW {beside(by_mean)}; "
-            "`python bench/word2vec.py`.",
-            f"- **The next word**, perplexity: {each(networks, 1)}; counting single words "
-            f"{counting['unigram']:.0f}, three {counting['trigram']:.1f}. Hidden words are guessed "
-            f"in {hidden['accuracy']:.1%} (the commonest {counting['commonest']:.1%}), perplexity "
-            f"{hidden['perplexity']:.1f}.",
-            "- **Sentences**: two halves belong together or not, right in "
-            f"{follows['all']:.1%} (of articles never seen {follows['documents']:.1%}, among each "
-            f"other {follows['among']:.1%}); which came first {order['all']:.1%} (of such articles "
-            f"{order['documents']:.1%}); guessing gives 50 %. "
-            f"Shuffled words come back with Kendall's τ {words['tau']:.2f} (wholly right "
-            f"{words['exact']:.1%}), sentences {parts['tau']:.2f} ({parts['exact']:.1%}). The next "
-            f"sentence is found in {near['first']:.1%} (chance {near['chance']:.1%}), a hidden one "
-            f"in {masked['first']:.1%} ({masked['chance']:.1%}).",
-            f"- **Which book a passage is from**, %, by {', '.join(books['random'])} labeled "
-            f"passages of each: {named}.",
-            "- **The other half of a text**, nearest of 100: "
+            f"- **Word vectors** (`word2vec` / gensim, {len(vectors['runs']['ours'])} seeds, "
+            f"{vectors['tokens'] / 1e6:.1f} million words, same settings): skip-gram "
+            f"{compared(vectors)}; CBOW {compared(by_mean)}: `python bench/word2vec.py`.",
+            f"- **Language models**, perplexity: {each(perplexity, 1)}; unigram "
+            f"{counted['unigram']:.0f}, trigram {counted['trigram']:.1f}. Masked LM: accuracy "
+            f"{masked['accuracy']:.1%} (most frequent token {counted['commonest']:.1%}), "
+            f"perplexity {masked['perplexity']:.1f}.",
+            f"- **Sentences**: next-sentence accuracy {follows['all']:.1%} (unseen articles "
+            f"{follows['articles']:.1%}, wrong half from another article {follows['within']:.1%}), "
+            f"sentence-order accuracy {order['all']:.1%} (unseen articles "
+            f"{order['articles']:.1%}), chance 50 %; shuffled words Kendall's τ {words['tau']:.2f} "
+            f"(exact {words['exact']:.1%}), shuffled sentences {parts['tau']:.2f} "
+            f"({parts['exact']:.1%}); accuracy of ranking the next sentence first "
+            f"{next_['first']:.1%} (chance {next_['chance']:.1%}), a masked one "
+            f"{hidden['first']:.1%} ({hidden['chance']:.1%}).",
+            f"- **Which book a passage is from**, accuracy in % with {', '.join(books['random'])} "
+            f"labels per book: {accuracies}.",
+            "- **The other half of a text**, recall@1 among 100: "
             + ", ".join(f"{title} {f['there@1']:.1%}" for title, f in halves.items())
             + f" (chance {next(iter(halves.values()))['chance@1']:.1%}).",
             "",
@@ -361,52 +368,55 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
 
 
 def each(values: dict[str, float], digits: int) -> str:
-    """Names and figures in a row."""
+    """Names with figures, separated by commas."""
     return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
 
 
-def made_sentence(found: dict[str, Any]) -> str:
-    """How near to real images, and the rarest class."""
-    made = found["made"]
-    near = each({name: f["frechet"] for name, f in made.items()}, 2)
-    rarest = each({name: 100 * f["least_class"] for name, f in made.items()}, 1)
+def samples_sentence(found: dict[str, Any]) -> str:
+    """Fréchet distances and rarest classes of samples."""
+    models = found["models"]
+    frechet = each({name: f["frechet"] for name, f in models.items()}, 2)
+    rarest = each({name: 100 * f["rarest_class"] for name, f in models.items()}, 1)
     return (
-        f"- **Clothes**, {found['samples']:,} of each, judged by a classifier of real ones: "
-        f"Fréchet distance {near}; rarest class, %: {rarest}; diffusion makes the class asked "
-        f"for in {made['diffusion']['asked_right']:.1%}."
+        f"- **Fashion-MNIST**, {found['samples']:,} samples each, evaluated by a classifier: "
+        f"Fréchet distance {frechet}; share of the rarest class in %: {rarest}; diffusion has the "
+        f"requested class in {models['diffusion']['class_accuracy']:.1%}."
     )
 
 
 def captions_sentence(found: dict[str, Any]) -> str:
-    """Whether words are heeded."""
+    """How often samples match their captions."""
     return (
-        f"- **Captions** such as “a large heart, top left”: shape right in {found['shape']:.1%}, "
-        f"quadrant in {found['place']:.1%}, both in {found['both']:.1%}."
+        f"- **Captions** such as “a large heart, top left”: shape correct in {found['shape']:.1%}, "
+        f"quadrant in {found['quadrant']:.1%}, both in {found['both']:.1%}."
     )
 
 
 def clips_sentence(found: dict[str, Any]) -> str:
-    """Whether clips move as asked."""
+    """Whether clips move as requested."""
     x, y = (found["correlation"][axis] for axis in "xy")
-    return f"- **Clips**: velocity asked for and made correlate by {x:.2f} across, {y:.2f} down."
+    return (
+        f"- **Clips**: requested and generated velocity correlate by {x:.2f} horizontally and "
+        f"{y:.2f} vertically."
+    )
 
 
 def machines_sentence(found: dict[str, Any]) -> str:
-    """Bounds of machines of binary units."""
+    """Likelihoods of binary models."""
     exact, annealed = (found["log_partition"][key] for key in ("exact", "annealed"))
     return (
-        f"- **Machines of binary units**: log Z estimated {annealed:.2f}, summed {exact:.2f}; "
-        f"bound, nats a digit: {each(found['bounds'], 1)}."
+        f"- **Binary models**: log Z estimated {annealed:.2f}, exact {exact:.2f}; bound of the "
+        f"log-likelihood in nats per digit: {each(found['bounds'], 1)}."
     )
 
 
 def by_size(value: float) -> float:
-    """Sorts the largest first, what is withdrawn last."""
+    """Sort key: largest first, withdrawn figures last."""
     return math.inf if math.isnan(value) else -value
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation, where there are several."""
+    """Mean, with the standard deviation if there are several values."""
     if any(isinstance(value, Withdrawn) for value in values):
         return "withdrawn"
     mean = f"{statistics.mean(values):.{digits}f}"
@@ -417,9 +427,9 @@ def bench_sentence(
     steps: list[dict[str, Any]],
     losses: dict[str, Any],
     views: dict[str, Any],
-    judged: dict[str, Any],
+    evaluated: dict[str, Any],
 ) -> str:
-    """A SimCLR step, encoder by encoder, and the rest in a sentence."""
+    """A table of SimCLR steps by encoder, and a sentence for the rest."""
     rows = []
     for result in steps:
         for batch in sorted({row["batch"] for row in result["rows"]}):
@@ -439,51 +449,49 @@ def bench_sentence(
     turned, colored, blurred = (v["torchvision"] for v in views["views"].values())
     return "\n".join(
         [
-            "A SimCLR training step against lightly's way (its transforms and loss; same images, "
-            "encoder, batch and threads; alternated in one run, medians; of lightly's variants the "
-            f"fastest), `make bench` on {steps[0]['cores']} cores:",
+            "Speed of a SimCLR training step relative to lightly (its transforms and loss; same "
+            "images, encoder, batch and threads; alternated in one process, medians; the fastest "
+            f"variant of lightly), `make bench` on {steps[0]['cores']} cores:",
             "",
-            "| encoder | batch | bf16 | fp32 | default to default | theirs with 2 workers |",
+            "| encoder | batch | bf16 | fp32 | defaults | lightly with 2 workers |",
             "|---|---:|---:|---:|---:|---:|",
             *rows,
             "",
-            f"NT-Xent of 8,192 pairs with its gradient takes {theirs['over_ours']:.1f} times less "
-            f"time than lightly's and {smaller:.0f} times less memory. On one thread an image is "
-            f"turned, shifted and scaled {turned['compiled_over_it']:.1f} times as fast as by "
-            f"torchvision ({turned['plain_over_it']:.1f} times without a compiler), cropped and "
-            f"colored {colored['compiled_over_it']:.1f} times, blurred as well "
-            f"{blurred['compiled_over_it']:.1f} times. k-NN takes {judged['knn']['ratio']:.1f} "
-            "times less than scikit-learn's brute force, similarities of all pairs "
-            f"{judged['rsa']['ratio']:.1f} times less than rsatoolbox. All of it: "
-            "[docs/bench.md](docs/bench.md).",
+            f"NT-Xent of 8,192 pairs with its gradient is {theirs['over_ours']:.1f}× as fast as "
+            f"lightly's with {smaller:.0f}× less memory. On one thread, rotation, translation and "
+            f"scale are {turned['compiled_over_it']:.1f}× as fast as torchvision's "
+            f"({turned['plain_over_it']:.1f}× without a compiler), crop and color jitter "
+            f"{colored['compiled_over_it']:.1f}×, with blur {blurred['compiled_over_it']:.1f}×. "
+            f"k-NN is {evaluated['knn']['ratio']:.1f}× as fast as scikit-learn's brute force, "
+            f"similarities of all pairs {evaluated['rsa']['ratio']:.1f}× as rsatoolbox. Full "
+            "table: [docs/bench.md](docs/bench.md).",
         ]
     )
 
 
 def survival_sentence(kills: dict[str, Any], folder: dict[str, Any], page: dict[str, Any]) -> str:
-    """What was killed, what was listed, how quick the page is."""
+    """Resumed runs, damaged images and the speed of the explore page."""
     runs = [kills["dsprites"], kills["folder"]]
     same, trials = (sum(r[key] for r in runs) for key in ("identical", "trials"))
-    whole = sum(case["identical"] for case in kills["damage"])
+    restored = sum(case["identical"] for case in kills["damage"])
     decoding = folder["decoding"]
     memory = max(step["largest_process_so_far_mb"] for step in folder["steps"])
     return (
-        f"`python bench/survival.py`: {trials} runs ({runs[0]['trials']} of LeNet on dSprites, "
-        f"{runs[1]['trials']} on a folder with 2 workers) were killed at "
-        f"{sum(r['kills'] for r in runs)} random moments and resumed; {same} ended in the same "
-        f"bytes, as did {whole} of {len(kills['damage'])} with a damaged checkpoint. `python "
-        f"bench/folder.py`: of {folder['images']:,} mixed images, 100 of them damaged in ten "
-        f"ways, {folder['listed_as_left_out']} were listed; training, embedding and exploring "
-        f"took at most {memory:,} MB in any process; {decoding['samples_per_second']:,} images "
-        f"a second were decoded, {decoding['ratio']:.1f}× a plain DataLoader with Pillow and as "
-        f"many workers. `python bench/explore.py`: the page of {page['images']:,} images has "
-        f"{page['page_megabytes']:.1f} MB, paints after {page['first_paint_ms']:.0f} ms and "
-        f"answers a click in {page['click_to_paint_ms']['median']:.0f} ms ({kills['cores']} cores)."
+        f"`python bench/survival.py`: {trials} runs were killed at {sum(r['kills'] for r in runs)} "
+        f"random moments and resumed; {same} ended with the same bytes, as did {restored} of "
+        f"{len(kills['damage'])} with a damaged checkpoint. `python bench/folder.py`: of "
+        f"{folder['images']:,} images of mixed formats, {folder['listed_as_left_out']} of 100 "
+        f"damaged ones were listed; memory was at most {memory:,} MB per process; "
+        f"{decoding['samples_per_second']:,} images per second were decoded, "
+        f"{decoding['ratio']:.1f}× a DataLoader with Pillow. `python bench/explore.py`: the page "
+        f"of {page['images']:,} images has {page['page_megabytes']:.1f} MB, paints after "
+        f"{page['first_paint_ms']:.0f} ms and responds to a click in "
+        f"{page['click_to_paint_ms']['median']:.0f} ms ({kills['cores']} cores)."
     )
 
 
 class Withdrawn(float):
-    """A figure that depended on a fault: it stays in its file and is not shown."""
+    """A figure that depended on a bug: kept in its file, shown as "withdrawn"."""
 
     def __new__(cls, _: float = math.nan) -> Withdrawn:
         return super().__new__(cls, math.nan)
@@ -498,10 +506,10 @@ class Withdrawn(float):
 
 
 def without(value: Any, path: list[str]) -> Any:
-    """`value` with each number at or below `path` withdrawn; `*` is any key.
+    """Replace all numbers at or below `path` by `Withdrawn`; `*` matches any key.
 
     Raises:
-        SystemExit: nothing is at `path`.
+        SystemExit: there is nothing at `path`.
     """
     if path and isinstance(value, dict):
         keys = list(value) if path[0] == "*" else path[:1]
@@ -516,7 +524,7 @@ def without(value: Any, path: list[str]) -> Any:
 
 
 def result(file: str) -> dict[str, Any]:
-    """What a command wrote, less what its key `withdrawn` names: {"path/to/figures": reason}."""
+    """Read a result; numbers at the paths in its key `withdrawn` are replaced."""
     content = json.loads((ROOT / "results" / file).read_text())
     for path in content.get("withdrawn", {}):
         content = without(content, path.split("/"))
@@ -524,7 +532,7 @@ def result(file: str) -> dict[str, Any]:
 
 
 def filled(text: str) -> str:
-    """The README with its marked blocks written anew."""
+    """README text with its marked blocks regenerated."""
     beyond = ("lectures.json", "simclr_dsprites_real.json", "renderer.json")
     survived = ("survival.json", "folder.json", "explore_page.json")
     vectors = ("words.json", "word2vec.json", "word2vec_cbow.json")
@@ -546,7 +554,7 @@ def filled(text: str) -> str:
         ("pretext", pretext_table(result("pretext.json"))),
         ("videos", videos_sentence(result("video.json"))),
         ("generative", generative_sentences(result("generative.json"))),
-        ("sound", sound_table(result("sound.json"))),
+        ("audio", audio_table(result("audio.json"))),
         ("pairs", pairs_sentences(result("pairs.json"))),
         ("words", words_sentences(*map(result, vectors))),
         ("local", local_table(result("local.json"), result("motion.json"))),
@@ -563,7 +571,7 @@ def filled(text: str) -> str:
     ):
         text = re.sub(
             rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)",
-            lambda found, block=block: f"{found[1]}{block}\n{found[2]}",  # type: ignore[misc]
+            lambda match, block=block: f"{match[1]}{block}\n{match[2]}",  # type: ignore[misc]
             text,
             flags=re.DOTALL,
         )

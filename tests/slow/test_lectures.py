@@ -1,7 +1,8 @@
-"""Studies: every experiment of the lectures in miniature, and what any study promises."""
+"""The study `lectures` in miniature, and how every study keeps and resumes its findings."""
 
 import json
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from unlabeled.cli.main import main
 from unlabeled.data.bias import Rule, biased, control
 from unlabeled.data.sets import dsprites
 from unlabeled.errors import UserError
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import QUICK, Experiment, Finding, Scale, Table
 from unlabeled.studies.run import run_study
 
 
@@ -21,34 +22,33 @@ def small():
     return dsprites.load(images=1250)
 
 
-@pytest.mark.slow
-def test_the_lectures_in_miniature(tmp_path, monkeypatch):
-    """One epoch each on 1,000 images: every experiment finds something and is on the page."""
+def test_the_lectures_in_miniature(tmp_path):
+    """One epoch each on few small images: every experiment has a finding that is on the page."""
     lectures = registry.find("studies", "lectures")
-    monkeypatch.setattr(lectures, "DATA", dsprites.load(images=2500))  # a quick study takes half
-    run = Lab.run
-
-    def one_epoch(self, *words, **options):
-        return run(self, *words, **options | {"quick_epochs": 1, "progress": False})
-
-    monkeypatch.setattr(Lab, "run", one_epoch)
-    out = tmp_path
-    result = run_study(lectures, out, quick=True)
+    data = dsprites.load(images=700)  # a quick study takes half
+    train, test = (
+        replace(part, x=part.x[:, :, ::2, ::2], modality=None) for part in (data.train, data.test)
+    )
+    data = replace(data, train=train, test=test)
+    settings = lectures.Settings(labels=(6, 9, 12), end_to_end=(12,), supervised_epochs=1)
+    quick_epochs = {"epochs": 1, "batch_size": 64, "progress": False, "logger": "none"}
+    scale = Scale(quick=True, settings=settings, train_args=quick_epochs)
+    result = run_study(lectures, tmp_path, scale=scale, data=data)
     keys = [f"L{i}" for i in range(1, 11)]
     assert list(result["experiments"]) == keys
     assert set(result["claims"]) == {str(n) for n in lectures.CLAIMS}
-    page = (out / "quick" / "report" / "index.html").read_text()
+    page = (tmp_path / "quick" / "report" / "index.html").read_text()
     for key in keys:
         assert f'id="{key}"' in page
     assert page.count("<img") + page.count("<svg") > 20
     assert "nan" not in json.dumps(result["experiments"]).lower()
 
-    def forbidden(*_, **__):
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr("unlabeled.studies.lab.train", forbidden)
-    again = run_study(lectures, out, quick=True, only=["L6", "L8"])
+    weights = list((tmp_path / "quick" / "runs").rglob("encoder.safetensors"))
+    assert len(weights) == 20
+    times = [path.stat().st_mtime_ns for path in weights]
+    again = run_study(lectures, tmp_path, scale=scale, data=data, only=["L6", "L8"])
     assert again["experiments"] == result["experiments"]
+    assert [path.stat().st_mtime_ns for path in weights] == times  # nothing is trained again
 
 
 def a_study(data, calls, batch_size=64):
@@ -85,11 +85,11 @@ def without_times(result):
 def test_a_study_keeps_what_it_found(sprites, tmp_path):
     calls: list = []
     study = a_study(sprites, calls)
-    first = run_study(study, tmp_path, quick=True)
-    resumed = run_study(study, tmp_path, quick=True, resume=True)
+    first = run_study(study, tmp_path, scale=QUICK)
+    resumed = run_study(study, tmp_path, scale=QUICK, resume=True)
     assert calls == ["one", "two"]
     assert without_times(resumed) == without_times(first)
-    run_study(study, tmp_path, quick=True, only=["B"])
+    run_study(study, tmp_path, scale=QUICK, only=["B"])
     assert calls == ["one", "two", "two"]
     page = (tmp_path / "quick" / "report" / "index.html").read_text()
     assert "&lt;b&gt;" in page
@@ -99,11 +99,11 @@ def test_a_study_keeps_what_it_found(sprites, tmp_path):
     with pytest.raises(UserError, match="no experiment 'C'"):
         run_study(study, tmp_path, only=["C"])
     with pytest.raises(UserError, match="made with batch_size = 64, not 32"):
-        run_study(a_study(sprites, calls, batch_size=32), tmp_path, quick=True)
+        run_study(a_study(sprites, calls, batch_size=32), tmp_path, scale=QUICK)
 
 
 def test_a_killed_study_ends_in_the_same_results(sprites, tmp_path, monkeypatch):
-    whole = run_study(a_study(sprites, []), tmp_path / "whole", quick=True)
+    whole = run_study(a_study(sprites, []), tmp_path / "whole", scale=QUICK)
 
     from unlabeled.methods.simclr import SimCLR
 
@@ -118,8 +118,8 @@ def test_a_killed_study_ends_in_the_same_results(sprites, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(SimCLR, "loss", dying)
         with pytest.raises(RuntimeError, match="killed"):
-            run_study(a_study(sprites, []), tmp_path / "parts", quick=True)
-    parts = run_study(a_study(sprites, []), tmp_path / "parts", quick=True, resume=True)
+            run_study(a_study(sprites, []), tmp_path / "parts", scale=QUICK)
+    parts = run_study(a_study(sprites, []), tmp_path / "parts", scale=QUICK, resume=True)
     assert without_times(parts) == without_times(whole)
 
 

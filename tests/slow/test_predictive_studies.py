@@ -1,4 +1,4 @@
-"""The studies `sound`, `local` and `motion` in miniature, and the views of clips."""
+"""The studies `audio`, `local` and `motion` in miniature, and augmentations of clips."""
 
 import numpy as np
 import pytest
@@ -6,20 +6,12 @@ import torch
 
 from unlabeled import registry
 from unlabeled.augmentations.video import RandomMotion, RandomShape, shift_frames
+from unlabeled.data import open_data
 from unlabeled.data.sets import moving_sprites
-from unlabeled.studies.lab import Lab
+from unlabeled.studies.lab import Scale
 from unlabeled.studies.run import run_study
 
-
-@pytest.fixture
-def short(monkeypatch):
-    run = Lab.run
-
-    def short_run(self, *words, **options):
-        small = {"batch_size": 16, "progress": False, "logger": "none"}
-        return run(self, *words, **options | small | {"quick_epochs": 1})
-
-    monkeypatch.setattr(Lab, "run", short_run)
+EPOCH = {"epochs": 1, "batch_size": 16, "progress": False, "logger": "none"}
 
 
 def test_views_of_clips_keep_what_they_are_to_keep():
@@ -42,50 +34,45 @@ def test_views_of_clips_keep_what_they_are_to_keep():
     assert (moved[..., 2:] == 0).all()
 
 
-def test_motion_in_miniature(tmp_path, monkeypatch, short):
+def test_motion_in_miniature(tmp_path):
     study = registry.find("studies", "motion")
-    monkeypatch.setattr(study, "DATA", moving_sprites.load(images=60))
-    found = run_study(study, tmp_path, quick=True)["experiments"]["M1"]["read"]
-    assert set(found) == {"movement-invariant", "object-invariant", "random"}
+    data = moving_sprites.load(images=60)
+    found = run_study(study, tmp_path, scale=Scale(True, None, EPOCH), data=data)["experiments"]
+    assert set(found["M1"]["linear_probe"]) == {"motion-invariant", "object-invariant", "random"}
 
 
-def test_sound_in_miniature(real_data, tmp_path, monkeypatch, short):
+def test_audio_in_miniature(real_data, tmp_path, monkeypatch):
     if not (real_data / "fsdd").is_dir():
         pytest.skip("the spoken digits are not here")
     from unlabeled.data.sets import spoken_digits, tunes
 
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
-    study = registry.find("studies", "sound")
+    study = registry.find("studies", "audio")
     data = spoken_digits.load()
-    few = np.random.default_rng(0).permutation(2700)[:150]
-    data.train, data.test = data.train.take(few), data.test.take(np.arange(0, 300, 4))
-    monkeypatch.setattr(study, "DATA", data)
-    monkeypatch.setattr(study, "FEW", 2)
-    monkeypatch.setattr(study, "DRAWS", 2)
-    opened = study.open_data
+    rows = np.random.default_rng(0).permutation(2700)[:150]
+    data.train, data.test = data.train.take(rows), data.test.take(np.arange(0, 300, 4))
     small = tunes.load(tunes=12, instruments=5)
-    monkeypatch.setattr(study, "open_data", lambda d: small if d == "tunes" else opened(d))
-    result = run_study(study, tmp_path, quick=True)["experiments"]
-    assert set(result["S1"]["read"]) == {"CPC", "random", "MFCC", "MFCC and deltas", "mel"}
+    scale = Scale(True, study.Settings(few=2, draws=2, tunes=small), EPOCH)
+    result = run_study(study, tmp_path, scale=scale, data=data)["experiments"]
+    assert set(result["S1"]["linear_probe"]) == {"CPC", "random", "MFCC", "MFCC and deltas", "mel"}
     assert set(result["S2"]["negatives"]) == {"others", "same", "both"}
     assert result["S3"]["chance"] == pytest.approx(4 / (len(small.test) - 1))
     assert (tmp_path / "quick" / "report" / "index.html").is_file()
 
 
-def test_local_in_miniature(tmp_path, monkeypatch, short, sprites):
-    from unlabeled.data import open_data
-
+def test_local_in_miniature(tmp_path, sprites):
     study = registry.find("studies", "local")
     data = open_data((sprites[0][:120, ::2, ::2], sprites[1][:120]))
-    monkeypatch.setattr(study, "DATA", data)
-    monkeypatch.setattr(study, "WIDTH", 4)
-    monkeypatch.setattr(study, "QUICK_MINUTES", 0.0005)
-    ways = ("CLAPP", "CLAPP, by the rule", "SimCLR by stages", "hinge CPC, end to end",
+    ways = ("CLAPP", "CLAPP, local rule", "SimCLR by stages", "hinge CPC, end to end",
             "CPC v2, end to end", "supervised")  # fmt: skip
-    monkeypatch.setattr(study, "WAYS", {way: study.WAYS[way] for way in ways})
-    result = run_study(study, tmp_path, quick=True)["experiments"]
+    settings = study.Settings(
+        minutes=0.0, width=4, ways={way: study.WAYS[way] for way in ways}, random=2
+    )
+    options = {"batch_size": 16, "progress": False, "logger": "none"}
+    scale = Scale(True, settings, options)
+    result = run_study(study, tmp_path, scale=scale, data=data)["experiments"]
     layers = result["L1"]["layers"]
-    assert set(layers) == {*study.WAYS, "random", "random, as CPC v2"}
+    assert set(layers) == {*ways, "random", "random, as CPC v2"}
     assert all(len(stages) == 4 for stages in layers.values())
     assert all(f["by stages"] < f["end to end"] for f in result["L2"]["kept_bytes"].values())
-    assert set(result["L3"]["read_out"]) == {"CLAPP", "random"}
+    assert set(result["L3"]["readout"]) == {"CLAPP", "random"}

@@ -1,4 +1,4 @@
-"""The studies `collapse` and `methods` in miniature, and what they are built from."""
+"""Studies in miniature: every experiment with few samples, small networks and one epoch."""
 
 import json
 from dataclasses import replace
@@ -7,48 +7,73 @@ import numpy as np
 import pytest
 
 from unlabeled import registry
-from unlabeled.data.sets import dsprites
-from unlabeled.studies.lab import Lab
+from unlabeled.data import open_data
+from unlabeled.data.readers.sentences import in_rows
+from unlabeled.data.sets import (
+    books,
+    captions,
+    cifar10,
+    dsprites,
+    fashion_mnist,
+    moving_sprites,
+)
+from unlabeled.studies.lab import Lab, Scale
 from unlabeled.studies.run import run_study
 from unlabeled.training.health import alarm
+
+EPOCH = {"epochs": 1, "batch_size": 32, "progress": False, "logger": "none"}
+
+
+def halved(splits):
+    """Images or clips of half the side."""
+    train, test = (
+        replace(part, x=part.x[:, :, ::2, ::2], modality=None)
+        for part in (splits.train, splits.test)
+    )
+    return replace(splits, train=train, test=test)
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return dsprites.load(images=640)
+    """200 small sprites to train on, of which a quick study takes half."""
+    return halved(dsprites.load(images=250))
 
 
 @pytest.fixture
-def short(monkeypatch):
-    run = Lab.run
-
-    def one_epoch(self, *words, **options):
-        return run(self, *words, **options | {"quick_epochs": 1, "progress": False})
-
-    monkeypatch.setattr(Lab, "run", one_epoch)
+def photos(real_data, monkeypatch):
+    """160 photographs to train on, 80 to test on."""
+    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+    return part_of(cifar10.load(), 160, 80)
 
 
-@pytest.mark.slow
-def test_collapse_in_miniature(tiny, tmp_path, monkeypatch, short):
+def part_of(splits, train, test):
+    parts = (p.take(np.arange(n)) for p, n in ((splits.train, train), (splits.test, test)))
+    return replace(splits, **dict(zip(("train", "test"), parts, strict=True)))
+
+
+def quick(study, out, data, settings=None, **train_args):
+    """The experiments' figures of a study in miniature."""
+    scale = Scale(True, settings, EPOCH | train_args)
+    return run_study(study, out, scale=scale, data=data)["experiments"]
+
+
+def test_collapse_in_miniature(tiny, tmp_path):
     study = registry.find("studies", "collapse")
-    monkeypatch.setattr(study, "DATA", tiny)
-    result = run_study(study, tmp_path, quick=True)
-    assert set(result["experiments"]) == {"C1", "C2", "C3", "C4", "C5"}
-    runs = result["experiments"]["C5"]["runs"]
+    found = quick(study, tmp_path, tiny)
+    assert set(found) == {"C1", "C2", "C3", "C4", "C5"}
+    runs = found["C5"]["runs"]
     assert set(runs) == set(study.FAMILIES["dino"])
     assert all(0 <= run["entropy"] <= 1 for run in runs.values())
     assert (tmp_path / "quick" / "runs" / "byol-tau0").is_dir()
 
 
-def test_simclr_v2_in_miniature(tiny, tmp_path, monkeypatch):
-    study = registry.find("studies", "semi_supervised")
-    monkeypatch.setattr(study, "DATA", tiny)
-    result = run_study(study, tmp_path, quick=True)
-    found = result["experiments"]["S1"]["test"]
-    assert set(found) == set(study.LABELS)
-    assert set(found["1%"][0]) == set(study.WAYS)
-    again = run_study(study, tmp_path, quick=True)
-    assert again["experiments"] == result["experiments"]
+def test_simclr_v2_in_miniature(tmp_path):
+    study, data = registry.find("studies", "semi_supervised"), halved(dsprites.load(images=750))
+    settings = replace(study.QUICK, pretraining={}, min_epochs=1)
+    found = quick(study, tmp_path, data, settings)
+    assert set(found["S1"]["test"]) == set(study.LABELS)
+    assert set(found["S1"]["test"]["1%"][0]) == set(study.WAYS)
+    assert quick(study, tmp_path, data, settings) == found
 
 
 def test_from_scratch_is_chosen_on_held_out_labels_and_never_on_the_test(
@@ -67,8 +92,7 @@ def test_from_scratch_is_chosen_on_held_out_labels_and_never_on_the_test(
         return 0.9 if (augment, lr) == ("none", study.SCRATCH_RATES[1]) else 0.5
 
     monkeypatch.setattr(study, "scratch", scratch)
-    lab = Lab(tmp_path, tiny, [0], quick=False)
-    monkeypatch.setattr(study, "FOLDS", {"10%": (3, 3)})
+    lab = Lab(tmp_path, tiny, scale=Scale(settings=study.Settings(folds={"10%": (3, 3)})))
     augment, lr, held_out = study.chosen(lab, "10%")
     assert (augment, lr) == ("none", study.SCRATCH_RATES[1])
     settings = len(study.SCRATCH_RATES) * 3
@@ -90,150 +114,121 @@ def test_the_first_alarm_is_the_trainings_own():
     assert study.first_alarm([{"epoch": float(i)} | well for i in range(6)]) is None
 
 
-@pytest.mark.slow
-def test_all_methods_in_miniature(tiny, tmp_path, monkeypatch):
+def test_all_methods_in_miniature(tiny, tmp_path):
     study = registry.find("studies", "methods")
-    monkeypatch.setattr(study, "DATA", tiny)
-    monkeypatch.setattr(study, "QUICK_MINUTES", 0.001)
+    settings = study.Settings(minutes=0.0)
     assert {"simclr", "byol", "supervised", "vae"} <= set(study.names())
-    result = run_study(study, tmp_path, quick=True)
-    found = result["experiments"]["M1"]["methods"]
-    assert set(found) == {*study.names(), "random"}
+    options = {"progress": False, "logger": "none"}
+    scale = Scale(True, settings, options)
+    found = run_study(study, tmp_path, scale=scale, data=tiny)["experiments"]
+    methods = found["M1"]["methods"]
+    assert set(methods) == {*study.names(), "random"}
     epochs = json.loads((tmp_path / "quick" / "epochs.json").read_text())
-    assert all(found[name]["epochs"] == count for name, count in epochs.items())
-    assert np.isfinite([f["linear"] for f in found.values()]).all()
-    again = run_study(study, tmp_path, quick=True)  # nothing is measured or trained anew
-    assert again["experiments"] == result["experiments"]
+    assert all(methods[name]["epochs"] == count for name, count in epochs.items())
+    assert np.isfinite([f["linear"] for f in methods.values()]).all()
+    again = run_study(study, tmp_path, scale=scale, data=tiny)  # nothing is measured or trained
+    assert again["experiments"] == found
 
 
-@pytest.mark.slow
-def test_attention_in_miniature(real_data, tmp_path, monkeypatch, short):
-    """Small crops, a transformer, and images of where its heads look."""
-    from unlabeled.data.sets import cifar10
-
-    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+def test_attention_in_miniature(photos, tmp_path):
+    """Small crops, a transformer, and its attention maps on the page."""
     study = registry.find("studies", "attention")
-    splits = cifar10.load()
-    splits.train = splits.train.take(np.arange(512))
-    splits.test = splits.test.take(np.arange(300))
-    monkeypatch.setattr(study, "DATA", splits)
-    found = run_study(study, tmp_path, quick=True)["experiments"]["A1"]["test"]
-    assert set(found) == {"DINO", "random transformer", "pixels"}
+    settings = study.Settings(1, {"width": 12, "depth": 1, "heads": 3})
+    found = quick(study, tmp_path, photos, settings)
+    assert set(found["A1"]["test"]) == {"DINO", "random transformer", "pixels"}
     page = (tmp_path / "quick" / "report" / "index.html").read_text()
     assert "attention" in page
     assert "<img" in page
 
 
-@pytest.mark.slow
-def test_pretext_tasks_in_miniature(real_data, tmp_path, monkeypatch, short):
-    from unlabeled.data.sets import cifar10
-
-    monkeypatch.setenv("UNLABELED_DATA", str(real_data))
+def test_pretext_tasks_in_miniature(photos, tmp_path):
     study = registry.find("studies", "pretext")
-    splits = cifar10.load()
-    splits.train = splits.train.take(np.arange(1024))
-    splits.test = splits.test.take(np.arange(300))
-    monkeypatch.setattr(study, "DATA", splits)
-    monkeypatch.setattr(study, "QUICK_MINUTES", 0.001)
-    opened = study.open_data
-    few = {"dsprites": lambda: dsprites.load(images=400), "video": lambda: opened("video")}
-    monkeypatch.setattr(study, "open_data", lambda name: few[name]())
-    monkeypatch.setattr(study, "LABELS", "50%")
-    tasks = {t: task for t, task in study.TASKS.items() if not t.startswith("relative")}
-    monkeypatch.setattr(study, "TASKS", tasks)
-    monkeypatch.setattr(study, "ON_SPRITES", ("rotation", "SimCLR"))
-    result = run_study(study, tmp_path, quick=True)
-    found = result["experiments"]["P1"]["tasks"]
-    assert set(found) == {*study.TASKS, *study.BESIDE, "random"}
-    answered = {name for name, f in found.items() if f["answered"] is not None}
-    assert answered == {"rotation", "jigsaw"}
-    assert set(result["experiments"]["P2"]["kept"]) == {*study.ON_SPRITES, "random"}
-    drawn = result["experiments"]["P3"]
-    assert drawn["errors"]["denoising: squared error of pixels"]["ours"] > 0
-    assert len(drawn["spectra"]["real"]) == study.HOLE // 2
-    assert set(result["experiments"]["P4"]["puzzles"]) == {"jigsaw", *study.WHY, "random"}
+    settings = study.Settings(
+        minutes=0.0,
+        sprite_minutes=0.0,
+        tasks={t: task for t, task in study.TASKS.items() if not t.startswith("relative")},
+        on_sprites=("rotation", "SimCLR"),
+        labels="50%",
+        sprites=dsprites.load(images=100),
+        video=part_of(open_data("video"), 16, 4),
+    )
+    scale = Scale(True, settings, {"progress": False, "logger": "none", "batch_size": 32})
+    found = run_study(study, tmp_path, scale=scale, data=photos)["experiments"]
+    tasks = found["P1"]["tasks"]
+    assert set(tasks) == {*settings.tasks, *study.REFERENCES, "random"}
+    with_accuracy = {name for name, f in tasks.items() if f["pretext_accuracy"] is not None}
+    assert with_accuracy == {"rotation", "jigsaw"}
+    assert set(found["P2"]["factors"]) == {*settings.on_sprites, "random"}
+    assert found["P3"]["errors"]["denoising: squared error of pixels"]["ours"] > 0
+    assert len(found["P3"]["spectra"]["real"]) == study.HOLE // 2
+    assert set(found["P4"]["puzzles"]) == {"jigsaw", *study.HARDER, "random"}
 
 
-@pytest.mark.slow
 def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     """Every experiment on few images, few characters and few series."""
-    from unlabeled.data.sets import captions, fashion_mnist, moving_sprites
-
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "generative")
-    splits = fashion_mnist.load()
-    splits.train = splits.train.take(np.arange(192))
-    splits.test = splits.test.take(np.arange(60))
-    for part in (splits.train, splits.test):
-        part.x = part.x[:, :, 6:22, 6:22]
-    monkeypatch.setattr(study, "DATA", splits)
-    few = {
-        "captions": lambda: captions.load(images=250),
-        "moving_sprites": lambda: moving_sprites.load(images=160),
-    }
-    opened = study.open_data
-    monkeypatch.setattr(study, "open_data", lambda d: few[d]() if isinstance(d, str) else opened(d))
-    monkeypatch.setattr(study, "QUICK_SAMPLES", 50)
-    monkeypatch.setattr(study, "READERS", ("rnn", "transformer"))
-    monkeypatch.setattr(study, "PIXEL_READERS", {"rnn": {"epochs": 1}})
-    monkeypatch.setattr(study, "FRESH", slice(30, 60))
-    few_readers = {kind: {"encoder_args": {"width": 16}} for kind in study.READERS}
-    monkeypatch.setattr(study, "TEXT_READERS", few_readers)
-    monkeypatch.setattr(study, "text", lambda name: b"the cat sat on the mat. " * 400)
-    monkeypatch.setattr(study, "waves", lambda n, seed, w=study.waves: w(200, seed))
-    run = Lab.run
-
-    def short_run(self, *words, **options):
-        narrow = {"encoder_args": {"width": 8}} if "diffusion" in words else {}
-        small = {"batch_size": 32, "progress": False}
-        return run(self, *words, **options | narrow | small | {"quick_epochs": 1})
-
-    monkeypatch.setattr(Lab, "run", short_run)
-    found = run_study(study, tmp_path, quick=True)["experiments"]
+    splits = halved(part_of(fashion_mnist.load(), 96, 60))
+    narrow = {"epochs": 1, "encoder_args": {"width": 16}}
+    settings = study.Settings(
+        samples=20,
+        caption_samples=20,
+        clip_samples=20,
+        sampling_steps=2,
+        test_pixels=(30, 60),
+        characters=3000,
+        test_characters=600,
+        series=(100, 50),
+        bounds=1,
+        epochs=1,
+        sequence_models=("rnn", "transformer"),
+        pixel_models={"rnn": narrow},
+        text_models={"rnn": narrow, "transformer": narrow},
+        diffusion_args={"encoder_args": {"width": 8}},
+        captions=halved(captions.load(images=120)),
+        clips=halved(moving_sprites.load(images=60)),
+        text=(b"the cat sat on the mat. " * 400,) * 2,
+    )
+    found = quick(study, tmp_path, splits, settings)
     assert list(found) == ["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8"]
-    assert abs(sum(found["G1"]["made"]["GAN"]["shares"]) - 1) < 1e-6
-    assert set(found["G6"]["bits"]) == {*study.READERS, "Kneser-Ney, 5 characters"}
+    assert abs(sum(found["G1"]["models"]["GAN"]["shares"]) - 1) < 1e-6
+    assert set(found["G6"]["bits"]) == {*settings.text_models, "Kneser-Ney, 5 characters"}
     partition = found["G8"]["log_partition"]
     assert abs(partition["exact"] - partition["annealed"]) < 0.2
 
 
-@pytest.mark.slow
 def test_words_in_miniature(real_data, tmp_path, monkeypatch):
-    """Every experiment on few texts, by narrow networks."""
-    from unlabeled.data.sets import books
-
+    """Every experiment on few texts with narrow networks."""
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "words")
-    begun = [replace(d, paragraphs=d.paragraphs[:60]) for d in books.documents()]
-    monkeypatch.setattr(books, "documents", lambda place=None: begun)
-    splits = books.load()
-    for part, number in (("train", 128), ("test", 200)):  # books and articles
-        rows = np.random.default_rng(0).permutation(len(getattr(splits, part)))
-        setattr(splits, part, getattr(splits, part).take(rows[:number]))
-    monkeypatch.setattr(study, "DATA", splits)
-    monkeypatch.setattr(study, "PASSAGES", 12)
-    monkeypatch.setattr(study, "LABELS", (1, 4))
-    run = Lab.run
-
-    def narrow(self, *words, **options):
-        arguments = options.pop("encoder_args", {}) | {"width": 32, "layers": 1}
-        return run(self, *words, **options, encoder_args=arguments, progress=False)
-
-    monkeypatch.setattr(Lab, "run", narrow)
-    found = run_study(study, tmp_path, quick=True)["experiments"]
+    documents = [replace(d, paragraphs=d.paragraphs[:60]) for d in books.documents()]
+    splits = in_rows(documents, "books", vocabulary=1000)
+    train, test = (  # books and articles
+        part.take(np.random.default_rng(0).permutation(len(part))[:number])
+        for part, number in ((splits.train, 96), (splits.test, 120))
+    )
+    splits = replace(splits, train=train, test=test)
+    settings = study.Settings(
+        candidates=20,
+        word_lines=20,
+        passages=(8, 4),
+        labels=(1, 4),
+        draws=2,
+        encoder_args={"width": 16, "layers": 1},
+        documents=documents,
+    )
+    found = quick(study, tmp_path, splits, settings, batch_size=16)
     assert list(found) == ["W1", "W2", "W3", "W4", "W5"]
     assert found["W2"]["counted"]["trigram"] < found["W2"]["counted"]["unigram"]
-    assert found["W3"]["neighbors"]["chance"] < 0.2
+    assert found["W3"]["skip_thoughts"]["chance"] < 0.2
     assert set(found["W4"]["passages"]["TF-IDF"]) == {"1", "4"}
 
 
-def test_pairs_in_miniature(real_data, tmp_path, monkeypatch, short):
+def test_pairs_in_miniature(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "pairs")
-    splits = study.open_data("emoji")
-    splits.train, splits.test = splits.train.take(np.arange(200)), splits.test.take(np.arange(60))
-    monkeypatch.setattr(study, "DATA", splits)
-    found = run_study(study, tmp_path, quick=True)["experiments"]
+    settings = study.Settings(digits=part_of(open_data("audiovisual_digits"), 60, 30))
+    found = quick(study, tmp_path, part_of(open_data("emoji"), 200, 60), settings)
     assert list(found) == ["J1", "J2"]
     assert found["J1"]["test"] == 60
     assert (tmp_path / "quick" / "report" / "index.html").read_text().count("<img") >= 2

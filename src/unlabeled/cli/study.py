@@ -22,13 +22,15 @@ def study_command(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds of the main encoders")
     parser.add_argument("--resume", action="store_true", help="keep results that are there already")
     args = parse_args(parser, argv)
+    from unlabeled.studies.lab import FULL, QUICK
     from unlabeled.studies.run import run_study
 
     registry.say_which("studies", args.name)
     study = registry.find("studies", args.name)
     out = Path(args.out or Path("runs") / Path(args.name).stem)
     only = [key for key in args.only.split(",") if key]
-    run_study(study, out, quick=args.quick, only=only, seeds=args.seeds, resume=args.resume)
+    scale = QUICK if args.quick else FULL
+    run_study(study, out, scale=scale, only=only, seeds=args.seeds, resume=args.resume)
     page = (out / "quick" if args.quick else out) / "report" / "index.html"
     print(f"Open the report in a browser: {page.resolve()}")
     return 0

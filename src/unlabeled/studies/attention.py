@@ -1,7 +1,8 @@
-"""DINO on a small transformer: where does it look, and what do its neighbors say?"""
+"""DINO on a small vision transformer: attention maps and k-NN accuracy."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from unlabeled.encoders.base import build
@@ -11,24 +12,41 @@ from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
 
-TITLE = "DINO: where a transformer looks that was told nothing"
+TITLE = "DINO: attention of a transformer trained without labels"
 LEAD = (
-    "A transformer cuts an image into patches, and a token gathers what is in them. Nobody told "
-    "it what the object is. Does it look there?"
+    "A vision transformer divides an image into patches, and a class token attends to them. Does "
+    "it attend to the object without having seen a label?"
 )
 DATA = "cifar10"
 CLAIMS: dict[int, str] = {}
-EPOCHS = 4
-TRANSFORMER: dict[str, Any] = {"width": 96, "depth": 4, "heads": 3}
 DINO: dict[str, Any] = {"local_crops": 4, "prototypes": 512, "lr": 1e-3, "schedule": "one_cycle"}
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        epochs: epochs of DINO.
+        transformer: arguments of the encoder.
+    """
+
+    epochs: int = 4
+    transformer: dict[str, Any] = field(
+        default_factory=lambda: {"width": 96, "depth": 4, "heads": 3}
+    )
+
+
+SETTINGS, QUICK = Settings(), Settings(epochs=1)
+
+
 def a1(lab: Lab) -> Finding:
-    options = DINO | {"encoder": "vit", "encoder_args": TRANSFORMER, "epochs": EPOCHS}
-    run = lab.run("dino-vit", "dino", quick_epochs=1, **options)
+    transformer, epochs = lab.settings.transformer, lab.settings.epochs
+    options = DINO | {"encoder": "vit", "encoder_args": transformer, "epochs": epochs}
+    run = lab.run("dino-vit", "dino", **options)
     encoders = {
         "DINO": run.encoder,
-        "random transformer": lab.random("vit", **TRANSFORMER),
+        "random transformer": lab.random("vit", **transformer),
         "pixels": build("raw", lab.data.channels, lab.data.size),
     }
     target = str(lab.data.target)
@@ -43,17 +61,17 @@ def a1(lab: Lab) -> Finding:
     sheets = drawings.visualizations(reopen(run), lab.data, images=14)
     return Finding(
         {"test": found, "classes": len(lab.data.classes)},
-        f"A transformer of {TRANSFORMER['depth']} blocks and {run.encoder.dim} features on patches "
-        f"of 4×4 pixels learned from {len(lab.data.train):,} photographs without labels: "
-        f"{1 if lab.quick else EPOCHS} epochs of DINO, the teacher seeing two whole views, the "
-        f"student {DINO['local_crops']} small crops as well. Each row below shows where one head "
-        "of the class token looks.",
-        f"Its nearest neighbors name the class of {100 * ours['knn']:.2f} % of new photographs "
-        f"without any fine-tuning, those of the same transformer with random weights of "
-        f"{100 * random['knn']:.2f} %; chance is {100 / len(lab.data.classes):.0f} %.",
+        f"A transformer with {transformer['depth']} blocks and {run.encoder.dim} features on "
+        f"patches of 4×4 pixels is trained by DINO on {len(lab.data.train):,} images without "
+        f"labels for {epochs} epochs; the teacher sees two global crops, the student also "
+        f"{DINO['local_crops']} small ones. Each row of the images is an attention map of one head "
+        "of the class token.",
+        f"k-NN accuracy is {100 * ours['knn']:.2f} % without fine-tuning, and "
+        f"{100 * random['knn']:.2f} % for the same transformer with random weights; chance is "
+        f"{100 / len(lab.data.classes):.0f} %.",
         [
             Table(
-                "Class of the test photographs",
+                "Accuracy for the class of test images",
                 ["", "k-NN %", "linear %"],
                 [
                     [
@@ -70,5 +88,5 @@ def a1(lab: Lab) -> Finding:
 
 
 EXPERIMENTS = [
-    Experiment("A1", "Attention", "Does it look at the object?", a1, 18),
+    Experiment("A1", "Attention", "Does it attend to the object?", a1, 18),
 ]

@@ -1,7 +1,8 @@
-"""Collapse: what keeps each method from it, what shows it, and whether the alarm rings."""
+"""Collapse: what prevents it in each method, what detects it, and how reliable the alarm is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,19 +18,32 @@ from unlabeled.training import health
 from unlabeled.training.train import reopen
 from unlabeled.utils.files import read_csv
 
-TITLE = "Collapse: the laboratory"
+TITLE = "Collapse of joint-embedding methods"
 LEAD = (
-    "Two views of an image should get the same features. The easiest way is to give all images "
-    "the same. Each method has something against that; here it is taken away."
+    "Two views of an image should get the same features. The trivial solution is to give all "
+    "images the same features. Each method has components that prevent this; here they are removed."
 )
 DATA = "dsprites"
 CLAIMS = {
-    8: "Negatives keep SimCLR from collapse; BYOL's slow target does it without them; variance and "
-    "covariance terms do in VICReg.",
+    8: "Negatives prevent collapse of SimCLR, the momentum target that of BYOL, and the variance "
+    "and covariance terms that of VICReg.",
 }
-EPOCHS, QUICK_EPOCHS = 12, 4
 MARGIN = 0.02
-"""A probe at most this much above the random encoder's is not above it: two points."""
+"""A run has collapsed if its probe is at most this much above that of a random encoder."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        epochs: epochs of each training.
+    """
+
+    epochs: int = 12
+
+
+SETTINGS, QUICK = Settings(), Settings(epochs=4)
 
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "simclr": {
@@ -64,11 +78,11 @@ def run_of(lab: Lab, method: str, title: str) -> Run:
     name = title.replace(" = ", "").replace(" ", "-").replace("τ", "tau").lower()
     options = FAMILIES[method][title]
     name = name if not options else f"{method}-{name}"
-    return lab.run(name, method, quick_epochs=QUICK_EPOCHS, **{"epochs": EPOCHS} | options)
+    return lab.run(name, method, **{"epochs": lab.settings.epochs} | options)
 
 
-def judge(lab: Lab, key: str, encoder: nn.Module) -> dict[str, float]:
-    """Probe and neighbors of the shape, and the measures that need no labels."""
+def evaluate(lab: Lab, key: str, encoder: nn.Module) -> dict[str, float]:
+    """Linear probe and k-NN accuracy for the shape, and diagnostics without labels."""
     y, y_test = (part.factors["shape"] for part in (lab.data.train, lab.data.test))
     z, z_test = lab.features(key, encoder)
     return {
@@ -78,7 +92,7 @@ def judge(lab: Lab, key: str, encoder: nn.Module) -> dict[str, float]:
 
 
 def first_alarm(rows: list[dict[str, float]]) -> int | None:
-    """The epoch after which the training said that it collapsed; None if it never did."""
+    """First epoch after which training warned of collapse, or None."""
     for i, row in enumerate(rows):
         if i and health.alarm(row, rows[:i]):
             return int(row["epoch"])
@@ -91,7 +105,7 @@ def history(run: Run) -> list[dict[str, float]]:
 
 
 def entropy(lab: Lab, run: Run) -> float:
-    """Of what DINO's teacher says of test images, as a share of ln K."""
+    """Entropy of the outputs of DINO's teacher for test images, as a share of ln K."""
     method: Any = reopen(run)
     method.progress = 1.0
     x = to_float(torch.from_numpy(lab.data.test.x[:500]), lab.data.range)
@@ -99,13 +113,13 @@ def entropy(lab: Lab, run: Run) -> float:
 
 
 def of_family(lab: Lab, method: str) -> Finding:
-    random = judge(lab, "random", lab.random())
+    random = evaluate(lab, "random", lab.random())
     found: dict[str, dict[str, Any]] = {}
     curves: dict[str, dict[str, tuple[list[float], list[float]]]] = {"std": {}, "spread": {}}
     for title in FAMILIES[method]:
         run = run_of(lab, method, title)
         rows = history(run)
-        found[title] = judge(lab, f"{method} {title}", run.encoder) | {
+        found[title] = evaluate(lab, f"{method} {title}", run.encoder) | {
             "loss": rows[-1]["loss"],
             "alarm": first_alarm(rows),
         }
@@ -118,34 +132,33 @@ def of_family(lab: Lab, method: str) -> Finding:
             found[title]["entropy"] = entropy(lab, run)
         for key, lines in curves.items():
             lines[title] = [r["epoch"] for r in rows], [r[key] for r in rows]
-    whole, *ablated = found
-    fallen = [title for title in ablated if found[title]["collapsed"]]
-    rang = [title for title in found if found[title]["alarm"] is not None]
-    missed = [t for t in found if found[t]["collapsed"] and t not in rang]
-    false = [t for t in rang if found[t]["healthy"]]
+    complete, *ablated = found
+    collapsed = [title for title in ablated if found[title]["collapsed"]]
+    alarmed = [title for title in found if found[title]["alarm"] is not None]
+    missed = [t for t in found if found[t]["collapsed"] and t not in alarmed]
+    false = [t for t in alarmed if found[t]["healthy"]]
     columns = ["loss", "std", "projection_std", "rankme", "spread"]
     columns += ["entropy"] if method == "dino" else []
     claims: dict[int, tuple[bool | None, str]] = {}
     if method == "simclr":
-        told = ", ".join(f"{t}: {100 * f['probe']:.2f} %" for t, f in found.items())
-        claims[8] = (bool(fallen) and not found[whole]["collapsed"], told)
+        accuracies = ", ".join(f"{t}: {100 * f['probe']:.2f} %" for t, f in found.items())
+        claims[8] = (bool(collapsed) and not found[complete]["collapsed"], accuracies)
     return Finding(
         {"runs": found, "random": random, "missed": missed, "false": false},
-        f"{whole} as it is, and without each of the parts that keep it from collapse; "
-        f"{QUICK_EPOCHS if lab.quick else EPOCHS} epochs each on the same images. Collapsed "
-        f"means that a linear decoder reads the shape no better than from a random encoder "
-        f"({100 * random['probe']:.2f} %), healthy that it is nearer to the whole method's.",
-        (f"What collapsed: {', '.join(fallen)}. " if fallen else "None of these collapsed. ")
-        + f"{whole} itself reaches {100 * found[whole]['probe']:.2f} %. The alarm of the training "
-        + (f"rang for: {', '.join(rang)}. " if rang else "rang for none. ")
-        + (f"It missed: {', '.join(missed)}. " if missed else "It missed none. ")
-        + (f"It was wrong about: {', '.join(false)}." if false else "No healthy run set it off."),
+        f"{complete}, and the same method without each of the components that prevent collapse, "
+        f"{lab.settings.epochs} epochs each on the same images. Collapsed means that the linear "
+        f"probe is no better than for a random encoder ({100 * random['probe']:.2f} %), healthy "
+        "that it is closer to the complete method.",
+        f"Collapsed: {', '.join(collapsed) or 'none'}. {complete} reaches "
+        f"{100 * found[complete]['probe']:.2f} %. Alarm during training: "
+        f"{', '.join(alarmed) or 'none'}. Missed: {', '.join(missed) or 'none'}. False alarms: "
+        f"{', '.join(false) or 'none'}.",
         [
             Table(
-                "Probe, measures without labels, and the epoch of the alarm",
+                "Linear probe, k-NN, diagnostics without labels, and epoch of the alarm",
                 [
                     "",
-                    "probe %",
+                    "linear probe %",
                     "k-NN %",
                     *(c.replace("_", " ") for c in columns),
                     "alarm",
@@ -173,9 +186,9 @@ def _experiment(key: str, title: str, question: str, method: str) -> Experiment:
 
 
 EXPERIMENTS = [
-    _experiment("C1", "SimCLR", "What are the negatives for?", "simclr"),
-    _experiment("C2", "BYOL", "What holds it up without negatives?", "byol"),
-    _experiment("C3", "SimSiam", "And without a slow target?", "simsiam"),
-    _experiment("C4", "VICReg", "What does each term do?", "vicreg"),
-    _experiment("C5", "DINO", "Why center, why sharpen?", "dino"),
+    _experiment("C1", "SimCLR", "What are negatives for?", "simclr"),
+    _experiment("C2", "BYOL", "What prevents collapse without negatives?", "byol"),
+    _experiment("C3", "SimSiam", "And without a momentum target?", "simsiam"),
+    _experiment("C4", "VICReg", "What does each term contribute?", "vicreg"),
+    _experiment("C5", "DINO", "Why centering and sharpening?", "dino"),
 ]

@@ -1,14 +1,14 @@
-"""Few labels, many images: what do the images without a label add, and which way is best?
+"""Few labels: semi-supervised learning compared with self-supervised pretraining.
 
-The SimCLR paper's table 7 on dSprites: methods that learn from both at once, beside an encoder that
-learned without labels first.
+Table 7 of the SimCLR paper on dSprites.
 """
 
 from __future__ import annotations
 
 import functools
 import statistics
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,23 +26,35 @@ from unlabeled.studies.lectures import percent, shapes
 from unlabeled.training.prepare import resolve
 from unlabeled.training.train import reopen
 
-TITLE = "Few labels: learning from both at once, or without labels first"
+TITLE = "Few labels: semi-supervised learning or self-supervised pretraining"
 LEAD = (
-    "16,000 images of white sprites, but the shape is known of few. Methods of semi-supervised "
-    "learning use the others while they learn the shapes; self-supervised learning uses them "
-    "before. Which names the shapes of new images better?"
+    "16,000 images of white sprites, of which few have a label. Semi-supervised methods use the "
+    "unlabeled images while they learn from the labels; self-supervised learning uses them before. "
+    "Which classifies new images better?"
 )
 DATA = "dsprites"
 CLAIMS = {
-    21: "Images without a label help: each semi-supervised method beats learning from the same "
-    "labels alone.",
-    22: "With few labels, learning without them first beats the semi-supervised methods.",
-    23: "The fewer the labels, the better a frozen encoder does beside a fine-tuned one.",
+    21: "Unlabeled images help: each semi-supervised method beats training on the same labels "
+    "alone.",
+    22: "With few labels, self-supervised pretraining beats the semi-supervised methods.",
+    23: "The fewer the labels, the better a frozen encoder is compared to a fine-tuned one.",
 }
-LABELS = ("6", "30", "160", "1600")
-"""Two of each shape, ten, 1 % and 10 % of all."""
-STEPS = 1250
-"""Of the optimizer, about, for each but SimCLR, which takes its own 9,500 once for all labels."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        labels: numbers of labels: by default two and ten of each shape, 1 % and 10 % of all.
+        steps: optimizer steps of each training, approximately; SimCLR has 9,500 of its own.
+    """
+
+    labels: tuple[str, ...] = ("6", "30", "160", "1600")
+    steps: int = 1250
+
+
+SETTINGS = Settings()
 FROM_SCRATCH = {
     "supervised": "supervised",
     "Pseudo-label": "pseudo_label",
@@ -53,11 +65,11 @@ FROM_SCRATCH = {
 }
 PRETRAINED = ("SimCLR, linear probe", "SimCLR, fine-tuned")
 Accuracies = dict[str, dict[str, list[float]]]
-"""Of each way by number of labels, one for each seed."""
+"""Accuracies by model and number of labels, one for each seed."""
 
 
-def epochs(data: Splits, method: str) -> int:
-    """As many as take about `STEPS` steps."""
+def epochs(lab: Lab, data: Splits, method: str) -> int:
+    """Number of epochs that take about the steps of the settings."""
     cls = registry.find("methods", method)
     recipe = resolve(cls, data, {})[0]
     steps = len(
@@ -65,61 +77,64 @@ def epochs(data: Splits, method: str) -> int:
             data.train, recipe.batch_size, 0, data.target, labeled_fraction=recipe.labeled_fraction
         )
     )
-    return max(1, round(STEPS / steps))
+    return max(1, round(lab.settings.steps / steps))
 
 
-def alone(lab: Lab, labels: str, seed: int) -> Splits:
-    """The images with a label and no others, each as often as makes as many as there were."""
+def labeled_only(lab: Lab, labels: str, seed: int) -> Splits:
+    """The labeled images only, repeated to the number of all images."""
     y = shapes(lab.data)[0]
     rows = np.resize(sample_labels(y, labels, seed), len(y))
     return replace(lab.data, train=lab.data.train.take(rows))
 
 
-def named(run: Run, data: Splits) -> float:
-    """Share of the test images that the run's own classifier names rightly."""
+def classifier_accuracy(run: Run, data: Splits) -> float:
+    """Test accuracy of the classifier of a supervised or semi-supervised run."""
     run.method = run.method or reopen(run)
     return accuracy(run, data)
 
 
 @functools.lru_cache(maxsize=256)
 def from_scratch(lab: Lab, name: str, labels: str, seed: int) -> float:
-    """Accuracy of a classifier that learned from the labels, and from the other images if any."""
+    """Test accuracy of training from random weights with the labels (and unlabeled images)."""
     method = FROM_SCRATCH[name]
     only = method == "supervised"
-    data = alone(lab, labels, seed) if only else lab.data
+    data = labeled_only(lab, labels, seed) if only else lab.data
     options: dict[str, Any] = {} if only else {"labels": labels}
-    options["epochs"] = epochs(data, method)
+    options["epochs"] = epochs(lab, data, method)
     run = lab.run(f"{method}-{labels}", method, seed, data, quick_epochs=1, **options)
-    return named(run, data)
+    return classifier_accuracy(run, data)
 
 
 @functools.lru_cache(maxsize=256)
 def pretrained(lab: Lab, name: str, labels: str, seed: int) -> float:
-    """Accuracy of what learns from the labels on SimCLR's features, or goes on from its encoder."""
+    """Test accuracy of a linear probe of SimCLR, or of SimCLR fine-tuned."""
     run = lab.run("simclr", "simclr", seed, quick_epochs=6)
     if name == "SimCLR, linear probe":
         y, y_test = shapes(lab.data)
         rows = sample_labels(y, labels, seed)
         z, z_test = lab.features(f"SimCLR {seed}", run.encoder)
         return linear_probe(z[rows], y[rows], z_test, y_test).test
-    data = alone(lab, labels, seed)
-    options: dict[str, Any] = {"start": run, "epochs": epochs(data, "supervised")}
+    data = labeled_only(lab, labels, seed)
+    options: dict[str, Any] = {"start": run, "epochs": epochs(lab, data, "supervised")}
     options |= {"lr": RATES["finetuned"], "optimizer": "adamw", "weight_decay": 1e-4}
     tuned = lab.run(f"finetuned-{labels}", "supervised", seed, data, quick_epochs=1, **options)
-    return named(tuned, data)
+    return classifier_accuracy(tuned, data)
 
 
-def block(lab: Lab, names: Any, way: Any) -> Accuracies:
-    """Every way of a block with every number of labels."""
+def block(lab: Lab, names: Any, accuracy_of: Any) -> Accuracies:
+    """Accuracies of several models with every number of labels."""
     return {
-        name: {labels: [way(lab, name, labels, seed) for seed in lab.seeds] for labels in LABELS}
+        name: {
+            labels: [accuracy_of(lab, name, labels, seed) for seed in lab.seeds]
+            for labels in lab.settings.labels
+        }
         for name in names
     }
 
 
 def columns(lab: Lab) -> list[str]:
-    """The numbers of labels, and the shares where they are round."""
-    shares = {labels: 100 * int(labels) / len(lab.data.train) for labels in LABELS}
+    """Column titles: numbers of labels, with round shares."""
+    shares = {labels: 100 * int(labels) / len(lab.data.train) for labels in lab.settings.labels}
     return [
         f"{int(labels):,} labels" + f" ({share:.0f} %)" * (share in (1, 10))
         for labels, share in shares.items()
@@ -127,14 +142,14 @@ def columns(lab: Lab) -> list[str]:
 
 
 def rows(found: Accuracies) -> list[list[str]]:
-    return [[name, *(percent(each[n]) for n in LABELS)] for name, each in found.items()]
+    return [[name, *(percent(values) for values in each.values())] for name, each in found.items()]
 
 
 def table(lab: Lab, caption: str, *blocks: tuple[str, Accuracies]) -> Table:
-    """A line above each block says what its methods have in common."""
+    """A table of blocks, each under a line with its title."""
     lines: list[list[str]] = []
     for title, found in blocks:
-        lines += [[f"{title}:", *[""] * len(LABELS)]] if title else []
+        lines += [[f"{title}:", *[""] * len(lab.settings.labels)]] if title else []
         lines += rows(found)
     return Table(caption, ["", *columns(lab)], lines)
 
@@ -145,60 +160,58 @@ def best(found: Accuracies, labels: str) -> tuple[str, float]:
     return name, means[name]
 
 
-def told(found: Accuracies) -> str:
-    """The best way for each number of labels."""
-    winners = {labels: best(found, labels) for labels in LABELS}
+def best_by_labels(found: Accuracies, labels: Sequence[str]) -> str:
+    """The best model for each number of labels."""
+    winners = {number: best(found, number) for number in labels}
     return ", ".join(
         f"{percent(share)} % with {int(n):,} ({name})" for n, (name, share) in winners.items()
     )
 
 
 def f1(lab: Lab) -> Finding:
+    labels = lab.settings.labels
     found = block(lab, FROM_SCRATCH, from_scratch)
     base = found.pop("supervised")
     gains = {
-        name: {n: statistics.mean(each[n]) - statistics.mean(base[n]) for n in LABELS}
+        name: {n: statistics.mean(each[n]) - statistics.mean(base[n]) for n in labels}
         for name, each in found.items()
     }
     least = {name: min(gain.values()) for name, gain in gains.items()}
     worst = min(least, key=lambda n: least[n])
     return Finding(
         {"accuracy": {"supervised": base, **found}, "gains": gains},
-        f"Each network starts at random and takes about {STEPS:,} steps. The supervised one sees "
-        "the images with a label again and again, in the data's augmentation for labels; the "
-        "others see them in part of each batch, and all images, without their labels, in the "
-        "rest. S4L has to say how far an image was turned, which a sprite of any orientation does "
-        "not show.",
-        f"The best semi-supervised method names {told(found)}; from the same labels alone it is "
-        f"{', '.join(f'{percent(base[n])} %' for n in LABELS)}.",
-        [
-            table(
-                lab, "Test accuracy %, all from random weights", ("", {"supervised": base} | found)
-            )
-        ],
+        f"Each network is trained from random weights for about {lab.settings.steps:,} steps. The "
+        "supervised one repeats the labeled images, with the data set's augmentation for labeled "
+        "training. The others take a part of each batch from the labeled images and the rest from "
+        "all images without labels. S4L predicts the rotation of an image, which cannot be seen in "
+        "sprites of any orientation.",
+        f"The best semi-supervised method reaches {best_by_labels(found, labels)}; the same labels "
+        f"alone give {', '.join(f'{percent(base[n])} %' for n in labels)}.",
+        [table(lab, "Test accuracy from random weights, %", ("", {"supervised": base} | found))],
         claims={
             21: (
                 all(gain > 0 for gain in least.values()),
-                f"the least gain over all numbers of labels is {100 * least[worst]:+.1f} points, "
-                f"{worst}",
+                f"the smallest gain over all numbers of labels is {100 * least[worst]:+.1f} "
+                f"points, {worst}",
             )
         },
     )
 
 
 def f2(lab: Lab) -> Finding:
+    labels = lab.settings.labels
     found = block(lab, PRETRAINED, pretrained)
-    frozen, tuned = ({n: statistics.mean(found[name][n]) for n in LABELS} for name in PRETRAINED)
-    lead = {n: frozen[n] - tuned[n] for n in LABELS}
-    few, many = LABELS[0], LABELS[-1]
+    frozen, tuned = ({n: statistics.mean(found[name][n]) for n in labels} for name in PRETRAINED)
+    lead = {n: frozen[n] - tuned[n] for n in labels}
+    few, many = labels[0], labels[-1]
     return Finding(
-        {"accuracy": found, "frozen_ahead": lead},
-        "SimCLR learns from all images without labels. Then a linear classifier learns from the "
-        "labels on its frozen features, to convergence; or the encoder learns on with a classifier "
-        f"on top, at a gentle rate, for about {STEPS:,} steps.",
-        f"Either way the best is {told(found)}. The frozen encoder is ahead of the fine-tuned one "
-        f"by {', '.join(f'{100 * lead[n]:+.1f}' for n in LABELS)} points.",
-        [table(lab, "Test accuracy %, from SimCLR's encoder", ("", found))],
+        {"accuracy": found, "frozen_lead": lead},
+        "SimCLR is trained on all images without labels. Then a linear probe is trained to "
+        "convergence on its frozen features with few labels; or encoder and classifier are "
+        f"fine-tuned at a small learning rate for about {lab.settings.steps:,} steps.",
+        f"The better of the two reaches {best_by_labels(found, labels)}. Frozen minus fine-tuned: "
+        f"{', '.join(f'{100 * lead[n]:+.1f}' for n in labels)} points.",
+        [table(lab, "Test accuracy from SimCLR's encoder, %", ("", found))],
         claims={
             23: (
                 lead[few] > lead[many],
@@ -210,41 +223,42 @@ def f2(lab: Lab) -> Finding:
 
 
 def f3(lab: Lab) -> Finding:
-    both = block(lab, FROM_SCRATCH, from_scratch)
-    first = block(lab, PRETRAINED, pretrained)
-    base = {"supervised": both.pop("supervised")}
-    ahead = {n: best(first, n)[1] - best(both, n)[1] for n in LABELS}
+    labels = lab.settings.labels
+    semi = block(lab, FROM_SCRATCH, from_scratch)
+    pretrained_ = block(lab, PRETRAINED, pretrained)
+    base = {"supervised": semi.pop("supervised")}
+    lead = {n: best(pretrained_, n)[1] - best(semi, n)[1] for n in labels}
     curves: dict[str, dict[str, list[float]]] = {
         name: {
-            "labels": [float(n) for n in LABELS],
-            "test": [statistics.mean(each[n]) for n in LABELS],
-            "sd": [statistics.stdev(each[n]) if len(each[n]) > 1 else 0.0 for n in LABELS],
+            "labels": [float(n) for n in labels],
+            "test": [statistics.mean(each[n]) for n in labels],
+            "sd": [statistics.stdev(each[n]) if len(each[n]) > 1 else 0.0 for n in labels],
         }
-        for name, each in {**base, **both, **first}.items()
+        for name, each in {**base, **semi, **pretrained_}.items()
     }
-    few = LABELS[0]
+    few = labels[0]
     return Finding(
-        {"accuracy": {**base, **both, **first}, "first_ahead": ahead},
-        "The same figures in the form of the SimCLR paper's table 7. Beside its steps with labels "
-        "SimCLR had its own without, more than any other here.",
-        f"With {int(few):,} labels the best that learns from both at once is "
-        f"{best(both, few)[0]} with {percent(best(both, few)[1])} %, the best that learns without "
-        f"them first {best(first, few)[0]} with {percent(best(first, few)[1])} %.",
+        {"accuracy": {**base, **semi, **pretrained_}, "pretrained_lead": lead},
+        "The same figures as in table 7 of the SimCLR paper. SimCLR has more steps in total than "
+        "the others, because of its steps without labels.",
+        f"With {int(few):,} labels the best semi-supervised method is {best(semi, few)[0]} with "
+        f"{percent(best(semi, few)[1])} %, the best pretrained one {best(pretrained_, few)[0]} "
+        f"with {percent(best(pretrained_, few)[1])} %.",
         [
             table(
                 lab,
-                "Test accuracy % by number of labels",
-                ("Labels alone", base),
-                ("Labels and the other images at once", both),
-                ("The images without labels first", first),
+                "Test accuracy by number of labels, %",
+                ("Labels only", base),
+                ("Semi-supervised", semi),
+                ("Pretrained without labels", pretrained_),
             )
         ],
         [("test accuracy by number of labels", plots.label_curves_image(curves))],
         {
             22: (
-                all(lead > 0 for lead in ahead.values()),
-                "ahead by "
-                + ", ".join(f"{100 * lead:+.1f}" for lead in ahead.values())
+                all(value > 0 for value in lead.values()),
+                "the lead is "
+                + ", ".join(f"{100 * value:+.1f}" for value in lead.values())
                 + " points",
             )
         },
@@ -252,7 +266,7 @@ def f3(lab: Lab) -> Finding:
 
 
 EXPERIMENTS = [
-    Experiment("F1", "Both at once", "Do images without a label help?", f1, 20),
-    Experiment("F2", "Without labels first", "Frozen or fine-tuned?", f2, 8),
-    Experiment("F3", "Side by side", "Which way needs the fewest labels?", f3, 0.2),
+    Experiment("F1", "Semi-supervised", "Do unlabeled images help?", f1, 20),
+    Experiment("F2", "Pretrained", "Frozen or fine-tuned?", f2, 8),
+    Experiment("F3", "Side by side", "Which needs the fewest labels?", f3, 0.2),
 ]

@@ -1,8 +1,9 @@
-"""What every study shares: experiments that keep their runs, and one page that reads as a lab.
+"""What studies share: experiments that keep their runs, and how large a study is run.
 
-A study is a file in this folder, or anybody's: a `TITLE`, a `LEAD`, the `DATA` it is about
-(a name, or a function that gives them), the `CLAIMS` it tests, and a list `EXPERIMENTS`. Each
-experiment is a function from the `Lab`, which trains or finds encoders, to a `Finding`.
+A study is a Python file with a `TITLE`, a `LEAD`, its `DATA` (a name, or a function that loads a
+data set), the `CLAIMS` it tests and a list `EXPERIMENTS`. Each experiment is a function from a
+`Lab`, which trains encoders or loads trained ones, to a `Finding`. Constants that set a study's
+size are collected in a dataclass: `SETTINGS` for the full study, `QUICK` for the quick one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ NOT_A_NUMBER = re.compile(r"nan( ± nan)?( %)?")
 
 @dataclass
 class Table:
-    """Rows of words and figures under a caption; a figure that is NaN is a dash."""
+    """A table with a caption; figures that are NaN are shown as a dash."""
 
     caption: str
     columns: list[str]
@@ -48,19 +49,19 @@ class Table:
 
 @dataclass
 class Finding:
-    """What an experiment found.
+    """The result of an experiment.
 
     Args:
         figures: all numbers, for `results.json`.
-        did: what was done, in a sentence or two.
-        answer: two sentences drawn from the figures.
-        tables: to be shown.
-        images: title, and PNG or GIF (bytes) or SVG (str).
-        claims: by number, whether it held here and why; None where that stays open.
+        setup: what was done, in one or two sentences.
+        answer: one or two sentences computed from the figures.
+        tables: shown on the page.
+        images: title and PNG or GIF (bytes) or SVG (str).
+        claims: by number, whether it held and why; None if that is undecided.
     """
 
     figures: dict[str, Any]
-    did: str
+    setup: str
     answer: str
     tables: list[Table] = field(default_factory=list)
     images: list[tuple[str, bytes | str]] = field(default_factory=list)
@@ -69,38 +70,60 @@ class Finding:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One question.
+    """One question of a study.
 
     Args:
         key: short name, for `--only`.
-        title: of its section.
-        question: what it asks.
-        find: how it is answered.
-        minutes: about how long its own trainings take on two cores.
+        title: title of its section on the page.
+        question: the question it answers.
+        run: trains and evaluates what answers it.
+        minutes: approximate duration of its own trainings on two cores.
     """
 
     key: str
     title: str
     question: str
-    find: Callable[[Lab], Finding]
+    run: Callable[[Lab], Finding]
     minutes: float = 1.0
 
 
-class Lab:
-    """Trains each encoder once and keeps it.
+@dataclass(frozen=True)
+class Scale:
+    """How large a study is run; `FULL` and `QUICK` are the two of the command.
 
     Args:
-        out: folder of the study; its runs are in `runs`.
-        data: the study's data.
-        seeds: of the encoders that are trained more than once.
-        quick: a first look: half of the training images, fewer epochs.
+        quick: use half of the training samples and few epochs; results go to `OUT/quick`.
+        settings: constants to use instead of the study's `SETTINGS` (or `QUICK`).
+        train_args: arguments of every training, which override the study's own.
     """
 
-    def __init__(self, out: Path, data: Splits, seeds: Sequence[int], quick: bool) -> None:
-        if quick:
+    quick: bool = False
+    settings: Any = None
+    train_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+FULL, QUICK = Scale(), Scale(quick=True)
+
+
+class Lab:
+    """Trains each encoder of a study once and keeps it.
+
+    Args:
+        out: folder of the study; runs are in `out/runs`.
+        data: the study's data.
+        seeds: seeds of the encoders that are trained more than once.
+        scale: how large the study is.
+    """
+
+    def __init__(
+        self, out: Path, data: Splits, seeds: Sequence[int] = (0,), scale: Scale = FULL
+    ) -> None:
+        if scale.quick:
             rows = np.random.default_rng(0).permutation(len(data.train))[::2]
             data = replace(data, train=data.train.take(np.sort(rows)))
-        self.out, self.data, self.seeds, self.quick = out, data, list(seeds), quick
+        self.settings, self.train_args = scale.settings, dict(scale.train_args)
+        self.quick = scale.quick
+        self.out, self.data, self.seeds = out, data, list(seeds)
         self._features: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(
@@ -112,41 +135,46 @@ class Lab:
         quick_epochs: int | None = None,
         **options: Any,
     ) -> Run:
-        """The run of that name and seed: found, resumed, or trained.
-
-        One that was found must have been made by the same recipe.
+        """Load the run of that name and seed; resume or train it if it is not complete.
 
         Args:
-            name: of its folder.
-            method: as for `unlabeled.train`.
-            seed: of everything random in it.
-            data: other than the study's.
-            quick_epochs: instead of the recipe's in a quick study.
+            name: name of its folder.
+            method: method as in `unlabeled.train`.
+            seed: seed of the training.
+            data: data to use instead of the study's.
+            quick_epochs: epochs in a quick study.
             options: further arguments of `unlabeled.train`.
+
+        Raises:
+            UserError: a complete run was trained with other options.
         """
         if self.quick and quick_epochs:
             options["epochs"] = quick_epochs
+        options |= self.train_args
+        progress = options.pop("progress", True)
         folder = self.out / "runs" / (name if seed == 0 else f"{name}-seed{seed}")
         splits = self.data if data is None else data
         if (folder / "encoder.safetensors").is_file():
             check_same(folder, method, splits, seed=seed, **options)
             return load(folder)
         print(f"  training {folder.name}", file=sys.stderr)
-        return train(method, splits, seed=seed, out=folder, resume=True, **options)
+        return train(
+            method, splits, seed=seed, out=folder, resume=True, progress=progress, **options
+        )
 
     def epochs_for(
         self, name: str, method: str, minutes: float, data: Splits | None = None, **options: Any
     ) -> int:
-        """As many as fit the time by the first measurement of its steps; kept for resumed runs."""
+        """Number of epochs that fit into the time; measured once and kept for resumed runs."""
         path = self.out / "epochs.json"
-        known: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
-        if name not in known:
+        epochs: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
+        if name not in epochs:
             job = prepare(method, self.data if data is None else data, **options)
-            whole = estimate(job.method, job.splits, job.recipe, job.config["precision"], "auto")
-            one = whole["seconds"] / job.recipe.epochs
-            known[name] = max(1, round(60 * minutes / one))
-            write_json(path, known)
-        return known[name]
+            total = estimate(job.method, job.splits, job.recipe, job.config["precision"], "auto")
+            seconds_per_epoch = total["seconds"] / job.recipe.epochs
+            epochs[name] = max(1, round(60 * minutes / seconds_per_epoch))
+            write_json(path, epochs)
+        return epochs[name]
 
     def random(
         self,
@@ -155,7 +183,7 @@ class Lab:
         data: Splits | None = None,
         **arguments: Any,
     ) -> nn.Module:
-        """An encoder of that name with random weights, in eval mode."""
+        """Build an encoder with random weights, in eval mode."""
         splits = self.data if data is None else data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1000 + seed)
@@ -164,7 +192,7 @@ class Lab:
     def features(
         self, name: str, encoder: nn.Module, data: Splits | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Features of the training and the test images, computed once for each name."""
+        """Features of the training and test samples, computed once for each name."""
         splits = self.data if data is None else data
         if name not in self._features:
             self._features[name] = (
@@ -175,7 +203,12 @@ class Lab:
 
 
 def percent(values: Sequence[float]) -> str:
-    """Mean of several seeds, and their deviation where there are several."""
-    shares = 100 * np.array(values)
-    spread = f" ± {shares.std(ddof=1):.1f}" if len(shares) > 1 else ""
-    return f"{shares.mean():.1f}{spread}"
+    """Mean of shares over seeds in percent, with the standard deviation if there are several."""
+    percents = 100 * np.array(values)
+    spread = f" ± {percents.std(ddof=1):.1f}" if len(percents) > 1 else ""
+    return f"{percents.mean():.1f}{spread}"
+
+
+def run_name(title: str) -> str:
+    """Folder name of a run: "CPC v2, end to end" -> "cpc-v2-end-to-end"."""
+    return title.replace(", ", "-").replace(" ", "-").lower()

@@ -1,9 +1,10 @@
-"""Local learning: how far one comes without a gradient that goes through all layers."""
+"""Local learning: training each stage of an encoder without end-to-end backpropagation."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,49 +17,46 @@ from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.evaluation.layers import Layer, evaluate_stages, table
 from unlabeled.evaluation.probe import linear_probe
+from unlabeled.modality import Images
 from unlabeled.objectives.local_rule import learn_from_reward, predict_class
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name
 from unlabeled.training.local import kept_bytes
 from unlabeled.training.prepare import prepare
 
-TITLE = "Local learning: every stage by itself"
+TITLE = "Local learning: training each stage separately"
 LEAD = (
-    "Backpropagation sends an error down through all layers, which no brain is known to do. Here "
-    "each stage of a network learns from what it sees itself. Does a hierarchy grow nonetheless?"
+    "Backpropagation sends an error signal through all layers, which is biologically implausible. "
+    "Here each stage of a network is trained by a loss of its own. Do features still improve with "
+    "depth?"
 )
 
 
-def photographs() -> Splits:
-    """CIFAR-10 in gray, as the paper of CLAPP has STL-10: colors tell one image from another."""
+def grayscale_cifar10() -> Splits:
+    """CIFAR-10 in grayscale, as CLAPP uses STL-10, since colors alone identify an image."""
     splits = open_data("cifar10")
-    train, test = (replace(part, x=gray(part.x[:])) for part in (splits.train, splits.test))
+    modality = Images(1, (32, 32))
+    train, test = (
+        replace(part, x=gray(part.x[:]), modality=modality) for part in (splits.train, splits.test)
+    )
     return replace(splits, name="cifar10, gray", train=train, test=test)
 
 
 def gray(x: np.ndarray) -> np.ndarray:
-    """LazyImages (N, 3, H, W) of uint8 -> (N, 1, H, W)."""
+    """Convert images (N, 3, H, W) of uint8 to grayscale (N, 1, H, W)."""
     parts = (rgb_to_grayscale(part.float()) for part in torch.from_numpy(x).split(5000))
     return torch.cat([part.round().byte() for part in parts]).numpy()
 
 
-DATA = photographs
-
-
+DATA = grayscale_cifar10
 CLAIMS: dict[int, str] = {}
-MINUTES, QUICK_MINUTES = 6.0, 0.1
-WIDTH = 16
-RANDOM = 5
-"""Random encoders whose mean is compared with."""
-PROBED = 10_000
-"""Training images whose labels the probes learn from."""
 PUBLISHED = {"CLAPP": 0.736, "hinge CPC, end to end": 0.803}
-"""On STL-10, Illing et al. 2021, table 1, with VGG-6 and 300 epochs; the gap counts, not these."""
+"""On STL-10: Illing et al. 2021, table 1, VGG-6, 300 epochs; only the difference is compared."""
 AHEAD: dict[str, Any] = {"prediction_steps": 3, "skip_steps": 1}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "CLAPP": ("clapp", AHEAD),
-    "CLAPP, by the rule": ("clapp", AHEAD | {"rule": "hebbian"}),
+    "CLAPP, local rule": ("clapp", AHEAD | {"rule": "hebbian"}),
     "CPC by stages": ("cpc", AHEAD | {"local": True}),
     "SimCLR by stages": ("simclr", {"local": True}),
     "VICReg by stages": ("vicreg", {"local": True}),
@@ -67,38 +65,57 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "CPC, end to end": ("cpc", AHEAD),
     "CPC v2, end to end": (
         "cpc",
-        AHEAD | {"directions": 4, "encoder_args": {"width": WIDTH, "norm": "layer"}},
+        AHEAD | {"directions": 4, "encoder_args": {"norm": "layer"}},
     ),
     "SimCLR, end to end": ("simclr", {}),
     "supervised": ("supervised", {"augment": RandomHorizontalFlip()}),
 }
-BOTH = ("simclr", "vicreg", "byol", "cpc")
+LOCAL_METHODS = ("simclr", "vicreg", "byol", "cpc")
 
 
-def options_of(title: str) -> tuple[str, dict[str, Any]]:
-    """The method, and what it is trained with: the same network for all."""
-    method, options = WAYS[title]
-    fast = {"batch_size": 64, "optimizer": "adam", "schedule": "one_cycle", "lr": 1e-3}
-    network = {"encoder": "patches", "encoder_args": {"width": WIDTH}}
-    return method, network | fast | {"weight_decay": 0.0} | options
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        minutes: training time of each way.
+        width: width of the encoder.
+        ways: method and arguments of each way of training, by title.
+        random: random encoders that are averaged as a baseline.
+        probe_samples: training images of linear probes.
+    """
+
+    minutes: float = 6.0
+    width: int = 16
+    ways: Mapping[str, tuple[str, dict[str, Any]]] = field(default_factory=WAYS.copy)
+    random: int = 5
+    probe_samples: int = 10_000
+
+
+SETTINGS, QUICK = Settings(), Settings(minutes=0.1)
+
+
+def options_of(lab: Lab, title: str) -> tuple[str, dict[str, Any]]:
+    """Method and arguments of a way of training; the network is the same for all."""
+    method, options = lab.settings.ways[title]
+    common = {"batch_size": 64, "optimizer": "adam", "schedule": "one_cycle", "lr": 1e-3}
+    args = {"width": lab.settings.width} | options.get("encoder_args", {})
+    network = {"encoder": "patches", "weight_decay": 0.0}
+    return method, network | common | options | {"encoder_args": args}
 
 
 def trained(lab: Lab, title: str) -> Run:
-    """The run of a way to learn, for the same time as all others; by the rule, for as long as
-    without it.
-    """
-    method, options = options_of(title)
-    name = title.replace(", ", "-").replace(" ", "-").lower()
-    alike = title.partition(",")[0] if title == "CLAPP, by the rule" else title
-    same, their = options_of(alike)
-    minutes = QUICK_MINUTES if lab.quick else MINUTES
-    epochs = lab.epochs_for(alike, same, minutes, **their)
-    return lab.run(name, method, epochs=epochs, **options)
+    """Train for the same time as all others; CLAPP's rule for as many epochs as autograd."""
+    method, options = options_of(lab, title)
+    timed = "CLAPP" if title == "CLAPP, local rule" else title
+    timed_method, timed_options = options_of(lab, timed)
+    epochs = lab.epochs_for(timed, timed_method, lab.settings.minutes, **timed_options)
+    return lab.run(run_name(title), method, epochs=epochs, **options)
 
 
 def probed(lab: Lab) -> Splits:
-    """The images that probes learn from and are asked about."""
-    rows = np.random.default_rng(0).permutation(len(lab.data.train))[:PROBED]
+    """Training and test images of linear probes."""
+    rows = np.random.default_rng(0).permutation(len(lab.data.train))[: lab.settings.probe_samples]
     return replace(lab.data, train=lab.data.train.take(np.sort(rows)))
 
 
@@ -106,47 +123,46 @@ def l1(lab: Lab) -> Finding:
     data = probed(lab)
     found: dict[str, list[Layer]] = {}
     epochs: dict[str, int] = {}
-    for title in WAYS:
+    for title in lab.settings.ways:
         run = trained(lab, title)
         found[title], epochs[title] = (
             evaluate_stages(run.encoder, data),
             run.config["recipe"]["epochs"],
         )
-    found["random"], apart_by = random_stages(lab, data)
+    found["random"], deviations = random_stages(lab, data)
     found["random, as CPC v2"], _ = random_stages(lab, data, norm="layer")
     clapp = [layer.linear for layer in found["CLAPP"]]
     random = [layer.linear for layer in found["random"]]
     rises = all(a < b for a, b in itertools.pairwise(clapp))
     above = all(a > b for a, b in zip(clapp, random, strict=True))
-    told = ", ".join(
-        f"{100 * v:.1f} ± {100 * d:.1f}" for v, d in zip(random, apart_by, strict=True)
+    baseline = ", ".join(
+        f"{100 * v:.1f} ± {100 * d:.1f}" for v, d in zip(random, deviations, strict=True)
     )
     last = {title: layers[-1].linear for title, layers in found.items()}
     gap = last["hinge CPC, end to end"] - last["CLAPP"]
     published = PUBLISHED["hinge CPC, end to end"] - PUBLISHED["CLAPP"]
-    apart = last["CLAPP"] - last["CLAPP, by the rule"]
+    difference = last["CLAPP"] - last["CLAPP, local rule"]
     return Finding(
         {
             "layers": {title: table(layers) for title, layers in found.items()},
             "epochs": epochs,
             "clapp_rises": rises,
             "clapp_above_random_everywhere": above,
-            "deviation_of_random": apart_by,
+            "deviation_of_random": deviations,
             "gap_to_end_to_end": gap,
             "published_on_stl10": PUBLISHED,
-            "rule_apart": apart,
+            "rule_difference": difference,
         },
-        f"All train the same four stages, on overlapping patches of {len(lab.data.train):,} "
-        f"gray photographs, for about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes. A "
-        "linear decoder reads every stage, pooled over its places, with "
-        f"{len(data.train):,} labels.",
-        f"CLAPP's stages read {', '.join(f'{100 * v:.1f}' for v in clapp)} %, random weights "
-        f"{told} %. Hinge CPC end to end ends "
-        f"{100 * gap:.1f} points above CLAPP; on STL-10 {100 * published:.1f} were published. The "
-        f"explicit rule, without backpropagation, ends {100 * abs(apart):.1f} points from that.",
+        f"All train the same four stages on overlapping patches of {len(lab.data.train):,} "
+        f"grayscale images for about {lab.settings.minutes:g} minutes. A linear probe with "
+        f"{len(data.train):,} labels is trained on every stage, averaged over positions.",
+        f"Linear probe accuracy of CLAPP by stage: {', '.join(f'{100 * v:.1f}' for v in clapp)} %; "
+        f"of random weights: {baseline} %. Hinge CPC end to end is {100 * gap:.1f} points better "
+        f"than CLAPP at the last stage (published on STL-10: {100 * published:.1f}). CLAPP's local "
+        f"rule without backpropagation differs by {100 * abs(difference):.1f} points.",
         [
             Table(
-                "By stage, test accuracy in %",
+                "Linear probe accuracy by stage, %",
                 ["", *(f"stage {layer.stage}" for layer in found["random"]), "epochs"],
                 [
                     [t, *(f"{100 * v.linear:.1f}" for v in layers), str(epochs.get(t, 0))]
@@ -154,17 +170,18 @@ def l1(lab: Lab) -> Finding:
                 ],
             )
         ],
-        [("every stage", plots.layers_image(found, str(data.target)))],
+        [("linear probe accuracy by stage", plots.layers_image(found, str(data.target)))],
     )
 
 
 def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer], list[float]]:
-    """Stages of encoders that learned nothing: the mean of some, and the deviation of the probe."""
-    every = [
-        evaluate_stages(lab.random("patches", seed, width=WIDTH, **arguments), data)
-        for seed in range(RANDOM)
+    """Stages of random encoders: mean figures, and standard deviation of the probe accuracy."""
+    width = lab.settings.width
+    runs = [
+        evaluate_stages(lab.random("patches", seed, width=width, **arguments), data)
+        for seed in range(lab.settings.random)
     ]
-    stages = list(zip(*every, strict=True))
+    stages = list(zip(*runs, strict=True))
     mean = [
         replace(
             same[0],
@@ -179,33 +196,33 @@ def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer]
 def l2(lab: Lab) -> Finding:
     few = replace(lab.data, train=lab.data.train.take(np.arange(min(64, len(lab.data.train)))))
     x = to_float(torch.from_numpy(few.train.x[:]), few.range)
-    kept: dict[str, dict[str, int]] = {}
-    for name in BOTH:
-        kept[name] = {}
+    memory: dict[str, dict[str, int]] = {}
+    for name in LOCAL_METHODS:
+        memory[name] = {}
         for way, local in (("end to end", False), ("by stages", True)):
             encoder = "patches" if name == "cpc" else "resnet18"
-            args = {"width": WIDTH if name == "cpc" else 0.25}
+            args = {"width": lab.settings.width if name == "cpc" else 0.25}
             job = prepare(name, few, local=local, encoder=encoder, encoder_args=args)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 views = job.method.views(Batch(x, torch.arange(len(x))))
-            kept[name][way] = kept_bytes(job.method, views)
-    saved = {name: 1 - f["by stages"] / f["end to end"] for name, f in kept.items()}
+            memory[name][way] = kept_bytes(job.method, views)
+    saved = {name: 1 - f["by stages"] / f["end to end"] for name, f in memory.items()}
     least, most = min(saved, key=lambda n: saved[n]), max(saved, key=lambda n: saved[n])
     return Finding(
-        {"kept_bytes": kept, "saved": saved},
-        f"What autograd keeps for the gradients of a step of {len(x)} images: of all stages "
-        "at once, or of the greediest stage and its head. SimCLR, VICReg and BYOL on a narrow "
+        {"kept_bytes": memory, "saved": saved},
+        f"Memory that autograd keeps for the gradients of a step with {len(x)} images: of all "
+        "stages, or of the largest stage with its head. SimCLR, VICReg and BYOL with a narrow "
         "ResNet-18, CPC on patches.",
-        f"By stages saves from {100 * saved[least]:.0f} % ({least}) to {100 * saved[most]:.0f} % "
-        f"({most}).",
+        f"Local learning saves from {100 * saved[least]:.0f} % ({least}) to "
+        f"{100 * saved[most]:.0f} % ({most}).",
         [
             Table(
-                "Kept for a step, MB",
+                "Memory of a step, MB",
                 ["", "end to end", "by stages", "saved, %"],
                 [
                     [n, *(f"{v / 1e6:.1f}" for v in f.values()), f"{100 * saved[n]:.0f}"]
-                    for n, f in kept.items()
+                    for n, f in memory.items()
                 ],
             )
         ],
@@ -217,7 +234,7 @@ def l3(lab: Lab) -> Finding:
     y, y_test = (part.factors[str(data.target)] for part in (data.train, data.test))
     encoders = {
         "CLAPP": trained(lab, "CLAPP").encoder,
-        "random": lab.random("patches", width=WIDTH),
+        "random": lab.random("patches", width=lab.settings.width),
     }
     found = {}
     for title, encoder in encoders.items():
@@ -228,15 +245,15 @@ def l3(lab: Lab) -> Finding:
         }
     ours = found["CLAPP"]
     return Finding(
-        {"read_out": found, "chance": 1 / len(data.classes or np.unique(y))},
-        "On frozen features one neuron a class is drawn at a time, and only whether that was right "
-        "is told to all: weights change by what came in, what was done, and that one signal.",
-        f"From reward alone {100 * ours['reward']:.1f} % are read from CLAPP's features, with "
-        f"labels {100 * ours['labels']:.1f} %; from random features "
-        f"{100 * found['random']['reward']:.1f} %.",
+        {"readout": found, "chance": 1 / len(data.classes or np.unique(y))},
+        "On frozen features, the readout samples one class at a time and gets a reward if it is "
+        "correct. Weights change by the input, the sampled class and the reward only.",
+        f"Accuracy of a readout trained by reward is {100 * ours['reward']:.1f} % on CLAPP's "
+        f"features (with labels: {100 * ours['labels']:.1f} %) and "
+        f"{100 * found['random']['reward']:.1f} % on random features.",
         [
             Table(
-                "Read-outs of frozen features, test accuracy in %",
+                "Accuracy of readouts of frozen features, %",
                 ["", "from reward", "from labels"],
                 [[t, *(f"{100 * v:.1f}" for v in f.values())] for t, f in found.items()],
             )
@@ -245,7 +262,7 @@ def l3(lab: Lab) -> Finding:
 
 
 EXPERIMENTS = [
-    Experiment("L1", "Stage by stage", "Does the probe rise with depth, and how far?", l1, 36),
-    Experiment("L2", "Memory", "What is saved?", l2, 1),
-    Experiment("L3", "From reward", "Can a class be learned from praise alone?", l3, 2),
+    Experiment("L1", "Stage by stage", "Does accuracy increase with depth?", l1, 36),
+    Experiment("L2", "Memory", "How much does local learning save?", l2, 1),
+    Experiment("L3", "Readout by reward", "Can classes be learned from a reward?", l3, 2),
 ]

@@ -1,8 +1,9 @@
-"""All methods beside each other: same encoder, same images, same time."""
+"""All methods compared with the same encoder, images and training time."""
 
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,15 +20,13 @@ from unlabeled.studies.run import minutes_of
 from unlabeled.training.health import feature_std, rankme
 from unlabeled.utils.files import read_csv
 
-TITLE = "All methods, the same time"
+TITLE = "All methods with the same training time"
 LEAD = (
-    "Every method learns with the same small encoder from the same images for the same time. "
-    "What can be read from its features afterwards?"
+    "Every method trains the same small encoder on the same images for the same time. How good "
+    "are its features?"
 )
 DATA = "dsprites"
 CLAIMS: dict[int, str] = {}
-MINUTES = 12.0
-QUICK_MINUTES = 0.25
 LEFT_OUT = (
     "siamese",
     "metric",
@@ -39,17 +38,31 @@ LEFT_OUT = (
     "masked_autoencoder",
     "gan",
 )
-"""They have studies of their own: `verification`, `metric`, `pretext`."""
+"""Methods of the studies `verification`, `metric`, `pretext` and `generative`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        minutes: training time of each method.
+    """
+
+    minutes: float = 12.0
+
+
+SETTINGS, QUICK = Settings(), Settings(minutes=0.25)
 
 
 def names() -> list[str]:
-    """Methods of one training for any network and any images, all labeled or none."""
-    found: dict[str, Any] = {
+    """Methods that train any encoder on any images, with all labels or none."""
+    methods: dict[str, Any] = {
         name: registry.find("methods", name) for name in registry.listing("methods")
     }
     return [
         name
-        for name, cls in found.items()
+        for name, cls in methods.items()
         if inspect.isclass(cls)
         and issubclass(cls, Method)
         and not cls.recipe.labeled_fraction
@@ -68,7 +81,7 @@ def compare(lab: Lab) -> Finding:
         if name == "random":
             encoder, epochs, spent = lab.random(), 0, 0.0
         else:
-            epochs = lab.epochs_for(name, name, QUICK_MINUTES if lab.quick else MINUTES)
+            epochs = lab.epochs_for(name, name, lab.settings.minutes)
             run = lab.run(name, name, epochs=epochs)
             columns = read_csv(run.path / "metrics.csv")
             encoder, spent = run.encoder, minutes_of(run.path)
@@ -89,22 +102,22 @@ def compare(lab: Lab) -> Finding:
     worse = [n for n in unlabeled if found[n]["linear"] <= found["random"]["linear"]]
     return Finding(
         {"methods": found},
-        f"The encoder is the small one, the images are {len(lab.data.train):,} of dSprites, and "
-        f"each method got about {QUICK_MINUTES if lab.quick else MINUTES:g} minutes on the same "
-        "cores: as many epochs as its first steps said would fit, each by its own recipe. A linear "
-        "decoder and the nearest neighbors then name the shape of unseen images.",
-        f"{best} reads best among those without labels, with "
-        f"{100 * found[best]['linear']:.2f} % by a linear decoder. "
+        f"The small encoder is trained on {len(lab.data.train):,} images of dSprites for about "
+        f"{lab.settings.minutes:g} minutes by each method with its own recipe; the number of "
+        "epochs is set by the measured speed. Linear probe and k-NN then classify the shape of "
+        "test images.",
+        f"{best} is the best method without labels, with a linear probe accuracy of "
+        f"{100 * found[best]['linear']:.2f} %. "
         + (
-            f"No better than random weights ({100 * found['random']['linear']:.2f} %): "
+            f"Not above random weights ({100 * found['random']['linear']:.2f} %): "
             f"{', '.join(worse)}."
             if worse
             else f"All are above random weights ({100 * found['random']['linear']:.2f} %)."
         ),
         [
             Table(
-                "Shape of the test images",
-                ["", "linear %", "k-NN %", "gap, mean taken off", "std", "RankMe", "epochs", "min"],
+                "Accuracy for the shape of test images",
+                ["", "linear %", "k-NN %", "mean-centered gap", "std", "RankMe", "epochs", "min"],
                 [
                     [
                         name,
@@ -125,5 +138,7 @@ def compare(lab: Lab) -> Finding:
 
 
 EXPERIMENTS = [
-    Experiment("M1", "All methods", "What is each worth after the same time?", compare, 160),
+    Experiment(
+        "M1", "All methods", "How good are the features of each after the same time?", compare, 160
+    ),
 ]

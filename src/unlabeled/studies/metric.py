@@ -1,8 +1,10 @@
-"""Metric learning: which loss brings images of classes together that it never saw?"""
+"""Metric learning: retrieval of classes that were not in the training data."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,12 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
 from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name
 
-TITLE = "Metric learning: characters never seen"
+TITLE = "Metric learning on characters of unseen alphabets"
 LEAD = (
-    "Labels say which drawings show the same character. A good distance brings together the "
-    "drawings of characters of other alphabets, too. Which of the lectures' losses finds one?"
+    "Labels say which drawings show the same character. A good metric also groups drawings of "
+    "characters of other alphabets. Which loss learns the best one?"
 )
 DATA = "omniglot"
 CLAIMS: dict[int, str] = {}
@@ -32,18 +34,35 @@ LOSSES: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "InfoNCE": ("info_nce", "temperature", (0.01, 0.03, 0.07, 0.2)),
     "soft nearest neighbor": ("soft_nearest_neighbor", "temperature", (0.03, 0.1, 0.3, 1.0)),
 }
-"""By title: objective, its hyperparameter, and the values that are tried."""
-WIDTHS = (0, 64)
-"""Of the linear projection that is compared in training; 0 compares the features themselves."""
-EPOCHS, CHOICE_EPOCHS = 12, 3
+"""By title: objective, its hyperparameter and the values that are tried."""
 HELD_OUT = 5
-"""One of so many training alphabets is held out for the choice."""
-DRAWS = 1000
-"""Of the bootstrap over characters."""
+"""One of so many training alphabets is held out for the choice of hyperparameters."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        losses: the losses that are compared, by title.
+        widths: dimensions of the projection head; 0 means no head.
+        epochs: epochs with the chosen hyperparameters.
+        choice_epochs: epochs of each training for the choice.
+        draws: bootstrap draws of the characters.
+    """
+
+    losses: Mapping[str, tuple[str, str, tuple[float, ...]]] = field(default_factory=LOSSES.copy)
+    widths: tuple[int, int] = (0, 64)
+    epochs: int = 12
+    choice_epochs: int = 3
+    draws: int = 1000
+
+
+SETTINGS, QUICK = Settings(), Settings(epochs=1, choice_epochs=1)
 
 
 def divide(data: Splits) -> Splits:
-    """Training alphabets only: most to fit, some, drawn with seed 0, to choose by."""
+    """Split the training alphabets into a training and a validation part."""
     alphabet = data.train.factors["alphabet"]
     names = np.random.default_rng(0).permutation(np.unique(alphabet))
     held = np.isin(alphabet, names[: max(1, len(names) // HELD_OUT)])
@@ -54,35 +73,33 @@ def divide(data: Splits) -> Splits:
 def train_with(
     lab: Lab, name: str, title: str, value: float, width: int, epochs: int, data: Splits
 ) -> nn.Module:
-    objective, key, _ = LOSSES[title]
+    objective, key, _ = lab.settings.losses[title]
     options: dict[str, Any] = {"objective": objective, "dim": width, "epochs": epochs, key: value}
-    return lab.run(name, "metric", data=data, quick_epochs=1, **options).encoder
+    return lab.run(name, "metric", data=data, **options).encoder
 
 
 def choose(lab: Lab, parts: Splits) -> dict[str, list[dict[str, float]]]:
-    """By loss, the recall@1 of held-out alphabets for each value and width."""
+    """Recall@1 on held-out alphabets for each loss, value and width."""
     y = parts.test.factors[str(parts.target)]
     found: dict[str, list[dict[str, float]]] = {}
-    for title, (_, key, values) in LOSSES.items():
+    for title, (_, key, values) in lab.settings.losses.items():
         found[title] = rows = []
-        for value, width in ((value, width) for value in values for width in WIDTHS):
-            name = f"choice/{folder_name(title)}-{key}-{value}-dim-{width}"
-            encoder = train_with(lab, name, title, value, width, CHOICE_EPOCHS, parts)
+        for value, width in itertools.product(values, lab.settings.widths):
+            name = f"choice/{run_name(title)}-{key}-{value}-dim-{width}"
+            encoder = train_with(lab, name, title, value, width, lab.settings.choice_epochs, parts)
             score = retrieval(embed(encoder, parts.test.x, parts.range), y, at=(1,))["recall@1"]
             rows.append({"value": value, "dim": width, "recall@1": score})
     return found
 
 
-def folder_name(title: str) -> str:
-    return title.lower().replace(" ", "-")
-
-
 def encoders(lab: Lab, chosen: dict[str, dict[str, float]]) -> dict[str, nn.Module]:
-    """By loss, trained on all training alphabets, and what needs no training."""
+    """Encoders trained with each loss on all training alphabets, and untrained baselines."""
     found: dict[str, nn.Module] = {}
     for title, row in chosen.items():
-        name, width = folder_name(title), int(row["dim"])
-        found[title] = train_with(lab, name, title, row["value"], width, EPOCHS, lab.data)
+        name, width = run_name(title), int(row["dim"])
+        found[title] = train_with(
+            lab, name, title, row["value"], width, lab.settings.epochs, lab.data
+        )
     found["untrained"] = lab.random()
     shape = lab.data.channels, lab.data.size
     found["pixels"] = build("raw", *shape)
@@ -92,22 +109,25 @@ def encoders(lab: Lab, chosen: dict[str, dict[str, float]]) -> dict[str, nn.Modu
     return found
 
 
-def shelf(lab: Lab) -> Finding:
+def r1(lab: Lab) -> Finding:
+    settings: Settings = lab.settings
+    losses = settings.losses
     parts = divide(lab.data)
     grid = choose(lab, parts)
     chosen = {title: max(rows, key=lambda row: row["recall@1"]) for title, rows in grid.items()}
     y = lab.data.test.factors[str(lab.data.target)]
     classes = len(set(y.tolist()))
     found = {
-        title: retrieval(embed(encoder, lab.data.test.x, lab.data.range), y, draws=DRAWS)
+        title: retrieval(embed(encoder, lab.data.test.x, lab.data.range), y, draws=settings.draws)
         for title, encoder in encoders(lab, chosen).items()
     }
-    plain = max((name for name in found if name not in LOSSES), key=lambda n: found[n]["recall@1"])
-    better = [name for name in LOSSES if found[name]["low"] > found[plain]["high"]]
-    best = max(LOSSES, key=lambda name: found[name]["recall@1"])
-    level = [n for n in LOSSES if n != best and found[n]["high"] >= found[best]["low"]]
-    edges = [title for title, row in chosen.items() if at_the_edge(title, row["value"])]
-    epochs = (1, 1) if lab.quick else (CHOICE_EPOCHS, EPOCHS)
+    baseline = max(
+        (name for name in found if name not in losses), key=lambda n: found[n]["recall@1"]
+    )
+    better = [name for name in losses if found[name]["low"] > found[baseline]["high"]]
+    best = max(losses, key=lambda name: found[name]["recall@1"])
+    level = [n for n in losses if n != best and found[n]["high"] >= found[best]["low"]]
+    edges = [t for t, row in chosen.items() if at_the_edge(losses[t][2], row["value"])]
     return Finding(
         {
             "test": found,
@@ -115,39 +135,37 @@ def shelf(lab: Lab) -> Finding:
                 "grid": grid,
                 "chosen": chosen,
                 "at_the_edge": edges,
-                "epochs": epochs[0],
+                "epochs": settings.choice_epochs,
                 "fit_images": len(parts.train),
                 "validation_images": len(parts.test),
                 "validation_classes": len(np.unique(parts.test.factors[str(parts.target)])),
             },
-            "epochs": epochs[1],
-            "interval": f"95 %, percentiles of {DRAWS} bootstrap draws of the characters",
+            "epochs": settings.epochs,
+            "interval": f"95 %, percentiles of {settings.draws} bootstrap draws of the characters",
             "classes": classes,
             "images": len(y),
             "chance": _chance(y),
         },
-        f"The same small network learns with each loss, four drawings of a character in each "
-        f"batch. Each loss's margin, temperature or weight, and whether a linear projection of "
-        f"{WIDTHS[1]} numbers is compared in training, are chosen on {len(parts.test):,} drawings "
-        f"of training alphabets that are held out, {epochs[0]} epochs each. With the chosen ones "
-        f"it learns from all training alphabets for {epochs[1]} epochs. Then each of {len(y):,} "
-        f"drawings of {classes} characters of alphabets it never saw asks once for its nearest, by "
-        "cosine of the features. Intervals are 95 %, by a bootstrap over the characters.",
-        f"{best} finds another drawing of the same character first for "
-        f"{_with_interval(found[best])} %"
-        + (f", {', '.join(level)} within its interval" if level else "")
-        + f"; {plain} for {_with_interval(found[plain])} %. "
+        "Each loss trains the same small encoder with four drawings of each character in a batch. "
+        "The margin, temperature or weight of the loss and whether it is computed on a linear "
+        f"projection to {settings.widths[1]} dimensions are chosen on {len(parts.test):,} drawings "
+        f"of held-out training alphabets ({settings.choice_epochs} epochs each). The final "
+        f"training on all training alphabets takes {settings.epochs} epochs. Each of {len(y):,} "
+        f"drawings of {classes} characters of unseen alphabets is then a query; neighbors are "
+        "ranked by cosine similarity of the features. Intervals are 95 %, by bootstrap over the "
+        "characters.",
+        f"{best} has the highest recall@1, {_with_interval(found[best])} %"
+        + (f"; {', '.join(level)} are within its interval" if level else "")
+        + f". The best untrained baseline, {baseline}, has {_with_interval(found[baseline])} %. "
         + (
-            "Every loss is above what needs no training."
-            if len(better) == len(LOSSES)
-            else f"Not above {plain}: {', '.join(sorted(set(LOSSES) - set(better)))}."
+            "All losses are above it."
+            if len(better) == len(losses)
+            else f"Not above it: {', '.join(sorted(set(losses) - set(better)))}."
         )
-        + (
-            f" The best value lies at the edge of those tried: {', '.join(edges)}." if edges else ""
-        ),
+        + (f" Best values at the edge of those tried: {', '.join(edges)}." if edges else ""),
         [
             Table(
-                "Retrieval among drawings of unseen characters, %",
+                "Retrieval of drawings of unseen characters, %",
                 ["", "recall@1", "recall@5", "recall@10", "mAP@R"],
                 [
                     [
@@ -159,13 +177,13 @@ def shelf(lab: Lab) -> Finding:
                 ],
             ),
             Table(
-                "Chosen on held-out training alphabets: recall@1 there, %",
-                ["", "hyperparameter", "values tried", "best of each", "chosen", "projection"],
+                "Chosen on held-out training alphabets: recall@1, %",
+                ["", "hyperparameter", "values tried", "recall@1 of each", "chosen", "projection"],
                 [
                     [
                         title,
-                        LOSSES[title][1],
-                        ", ".join(f"{value:g}" for value in LOSSES[title][2]),
+                        losses[title][1],
+                        ", ".join(f"{value:g}" for value in losses[title][2]),
                         ", ".join(f"{100 * score:.1f}" for score in _best_of_each(rows)),
                         f"{chosen[title]['value']:g}",
                         f"{chosen[title]['dim']:g}" if chosen[title]["dim"] else "none",
@@ -183,14 +201,13 @@ def shelf(lab: Lab) -> Finding:
     )
 
 
-def at_the_edge(title: str, value: float) -> bool:
-    """Whether a better value may lie beyond those tried; a weight of 0 is the end."""
-    values = LOSSES[title][2]
+def at_the_edge(values: tuple[float, ...], value: float) -> bool:
+    """Whether a better value may lie beyond those tried; none lies below 0."""
     return value == values[-1] or (value == values[0] and value > 0)
 
 
 def _best_of_each(rows: list[dict[str, float]]) -> list[float]:
-    """The better width's recall of each value, in their order."""
+    """Recall of each value with its better width, in order."""
     values = dict.fromkeys(row["value"] for row in rows)
     return [max(row["recall@1"] for row in rows if row["value"] == value) for value in values]
 
@@ -201,11 +218,11 @@ def _with_interval(found: dict[str, float]) -> str:
 
 
 def _chance(y: Any) -> float:
-    """Of naming a drawing of the same character at random."""
+    """Recall@1 of a random ranking."""
     counts = torch.bincount(torch.from_numpy(y)).double()
     return float((counts * (counts - 1)).sum() / (len(y) * (len(y) - 1)))
 
 
 EXPERIMENTS = [
-    Experiment("R1", "Seven losses", "Which finds drawings of characters never seen?", shelf, 45),
+    Experiment("R1", "Seven losses", "Which retrieves drawings of unseen characters best?", r1, 45),
 ]

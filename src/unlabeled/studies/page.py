@@ -1,23 +1,21 @@
-"""The page of a study: for each experiment the question, what was done, what was found."""
+"""The report page of a study: question, setup, tables, images and answer of each experiment."""
 
 from __future__ import annotations
 
 import base64
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unlabeled.report.page import page, style, video_image
+from unlabeled.studies.lab import Experiment, Finding, Table
 from unlabeled.utils.files import write_bytes
 
-if TYPE_CHECKING:
-    from unlabeled.studies.lab import Experiment, Finding, Table
-
 WIDE = 600
-"""Pixels from which on an image takes the whole width of the page."""
+"""Images at least this wide, in pixels, span the page."""
 LONG, WORDS = 40, ' class="words"'
-"""Signs in a cell from which on it is text, whose lines wrap."""
-HELD = {True: "held here", False: "did not hold here", None: "open"}
+"""Cells with at least this many characters are wrapped as text."""
+HELD = {True: "held here", False: "did not hold here", None: "undecided"}
 
 
 def write_page(
@@ -36,8 +34,8 @@ def write_page(
         _claims(result),
     ]
     (out / "report").mkdir(exist_ok=True)
-    title = study.TITLE + (" (a quick look)" if result["quick"] else "")
-    body = "\n".join(sections).replace(" %", "\u00a0%")  # no line begins with a per cent sign
+    title = study.TITLE + (" (quick)" if result["quick"] else "")
+    body = "\n".join(sections).replace(" %", "\u00a0%")  # no line begins with %
     write_bytes(out / "report" / "index.html", page(title, style(), body))
 
 
@@ -48,12 +46,12 @@ def _conditions(result: dict[str, Any]) -> str:
         else "Seed 0"
     )
     quick = (
-        "Trained for a few epochs on half of the images: figures are lower than in the whole "
+        "Trained for a few epochs on half of the samples: figures are lower than in the full "
         "study. " * bool(result["quick"])
     )
     return (
-        f'<p class="note">{quick}Every encoder was trained here, from random weights, and judged '
-        "in eval mode on data whose labels nothing learned from; probes run to convergence. "
+        f'<p class="note">{quick}Every encoder was trained for this study from random weights '
+        "and evaluated in eval mode on held-out test data; probes run to convergence. "
         f"{seeds}. {result['cores']} cores, torch "
         f"{html.escape(result['versions']['torch'])}.</p>"
     )
@@ -68,7 +66,7 @@ def _contents(experiments: list[Experiment]) -> str:
 
 
 def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -> str:
-    told = "".join(
+    claim_list = "".join(
         f"<li><b>Claim {n}.</b> {html.escape(claims[n])} <b>{HELD[held]}</b>: "
         f"{html.escape(why)}</li>"
         for n, (held, why) in finding.claims.items()
@@ -76,15 +74,15 @@ def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -
     return f"""<section id="{experiment.key}">
 <h2>{html.escape(experiment.key)} · {html.escape(experiment.title)}</h2>
 <p class="lead">{html.escape(experiment.question)}</p>
-<p>{html.escape(finding.did)}</p>
+<p>{html.escape(finding.setup)}</p>
 {"".join(_table(t, f"{experiment.key}-table-{i}") for i, t in enumerate(finding.tables, 1))}
 <div class="grid wide">{"".join(_image(t, c) for t, c in finding.images)}</div>
 <p class="answer">{html.escape(finding.answer)}</p>
-{f"<ul>{told}</ul>" if told else ""}</section>"""
+{f"<ul>{claim_list}</ul>" if claim_list else ""}</section>"""
 
 
 def _table(table: Table, key: str) -> str:
-    """The caption stands before what scrolls, so that a phone shows all of it."""
+    """A table that scrolls sideways below its caption."""
     columns = list(zip(table.columns, *table.rows, strict=True))
     kinds = [WORDS * (max(map(len, cells), default=0) > LONG) for _, *cells in columns]
     head = "".join(
@@ -103,25 +101,25 @@ def _table(table: Table, key: str) -> str:
     return (
         f'<p class="caption" id="{key}">{html.escape(table.caption)}</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{key}">'
-        f'<table aria-labeledby="{key}">'
+        f'<table aria-labelledby="{key}">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
 def _image(title: str, content: bytes | str) -> str:
-    shown = html.escape(title)
+    label = html.escape(title)
     wide = ""
     if isinstance(content, str):
-        drawing = content.replace("<svg", f'<svg role="img" aria-label="{shown}"', 1)
+        drawing = content.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
     elif content[:3] == b"GIF":
         drawing = video_image(content, title)
         wide = ' class="whole"' if int.from_bytes(content[6:8], "little") > WIDE else ""
     else:
         source = base64.b64encode(content).decode()
-        drawing = f'<img class="sheet" alt="{shown}" src="data:image/png;base64,{source}">'
+        drawing = f'<img class="sheet" alt="{label}" src="data:image/png;base64,{source}">'
         width = int.from_bytes(content[16:20], "big")  # of the PNG
         wide = ' class="whole"' if width > WIDE else ""
-    return f"<figure{wide}>{drawing}<figcaption>{shown}</figcaption></figure>"
+    return f"<figure{wide}>{drawing}<figcaption>{label}</figcaption></figure>"
 
 
 def _claims(result: dict[str, Any]) -> str:
@@ -132,7 +130,7 @@ def _claims(result: dict[str, Any]) -> str:
         f"<td>{HELD[c['held']]}</td><td>{html.escape(c['why'])}</td></tr>"
         for number, c in sorted(result["claims"].items(), key=lambda item: int(item[0]))
     )
-    return f"""<section id="claims"><h2>The lecture’s claims</h2>
+    return f"""<section id="claims"><h2>Claims</h2>
 <div class="scroll" tabindex="0" role="region" aria-label="claims"><table class="config">
-<thead><tr><th scope="col">no.</th><th scope="col">claim</th><th scope="col">here</th>
+<thead><tr><th scope="col">no.</th><th scope="col">claim</th><th scope="col">result</th>
 <th scope="col">why</th></tr></thead><tbody>{rows}</tbody></table></div></section>"""

@@ -1,7 +1,8 @@
-"""Pairs: an image and its caption, a digit seen and heard, in one space."""
+"""Contrastive learning from pairs: images and captions, images and audio."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,33 @@ from unlabeled.runs.run import Run
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training.train import reopen
 
-TITLE = "Pairs: what is seen, and what is said of it"
+TITLE = "Pairs: images with captions, images with audio"
 LEAD = (
-    "A caption says what is in an image, and a cow is seen when it moos. Two encoders that learn "
-    "only which belongs to which: can one sense then find its partner in the other, for things "
-    "that neither has met?"
+    "Images come with captions, and videos with audio. Two encoders learn from nothing but which "
+    "samples belong together. Can each retrieve the partners of new samples?"
 )
 DATA = "emoji"
 CLAIMS: dict[int, str] = {}
 AT = (1, 5, 10)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        digits: data of images and audio of digits.
+    """
+
+    digits: Any = "audiovisual_digits"
+
+
+SETTINGS = Settings()
+
+
 @torch.no_grad()
-def both(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
-    """Test images and their first partners in the common space, (N, dim) each."""
+def project(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of test images and of their first partners, (N, dim) each."""
     method: Any = reopen(run)
     x = to_float(torch.from_numpy(data.test.x[:]), data.range)
     y = torch.from_numpy(data.test.partners[:, 0])
@@ -41,27 +55,27 @@ def both(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
 
 
 def recalls(found: dict[str, float], there: str, back: str) -> Table:
-    """Both ways beside chance."""
+    """Recall in both directions and by chance."""
     ways = {there: "there", back: "back", "chance": "chance"}
     rows = [[t, *(f"{100 * found[f'{key}@{k}']:.1f}" for k in AT)] for t, key in ways.items()]
     return Table("Recall, %", ["", *(f"@{k}" for k in AT)], rows)
 
 
 def prompts(data: Splits) -> dict[str, list[str]]:
-    """Words for each group: its name, and the names of its subgroups in Unicode's table."""
+    """Prompts of each group: its name and the names of its subgroups in Unicode's table."""
     group, subgroup = (data.train.factors[key] for key in ("group", "subgroup"))
     names = data.train.class_names("subgroup")
     found = {}
     for code, name in enumerate(data.classes):
-        of = np.unique(subgroup[group == code])
+        codes = np.unique(subgroup[group == code])
         parts = [part.strip().lower() for part in name.split("&")]
-        found[name] = [*parts, *(names[i].replace("-", " ") for i in of)]
+        found[name] = [*parts, *(names[i].replace("-", " ") for i in codes)]
     return found
 
 
 @torch.no_grad()
 def zero_shot(run: Run, data: Splits, images: np.ndarray) -> np.ndarray:
-    """The group of each image (N, dim) by the mean vector of its group's words."""
+    """Classify images (N, dim) by the nearest mean embedding of the prompts of a group."""
     method: Any = reopen(run)
     tokenizer = bpe.open_tokenizer(require_part(data.modality, Text).tokenizer)
     length = data.train.partners.shape[2]
@@ -75,50 +89,50 @@ def zero_shot(run: Run, data: Splits, images: np.ndarray) -> np.ndarray:
 def j1(lab: Lab) -> Finding:
     run = lab.run("emoji", "clip", quick_epochs=2)
     data = lab.data
-    seen, said = both(run, data)
+    images, names = project(run, data)
     same = equal_rows(data.test.partners[:, 0]), equal_rows(data.test.x[:])
-    found = paired_retrieval(seen, said, AT, same)  # any equal name is right
+    found = paired_retrieval(images, names, AT, same)  # equal names are correct
     y, y_test = data.train.factors["group"], data.test.factors["group"]
-    guess = float((y_test == np.bincount(y).argmax()).mean())
-    right = float((zero_shot(run, data, seen) == y_test).mean())
+    largest = float((y_test == np.bincount(y).argmax()).mean())
+    accuracy = float((zero_shot(run, data, images) == y_test).mean())
     z, z_test = lab.features("emoji", run.encoder)
-    plain, plain_test = lab.features("random", lab.random())
+    random, random_test = lab.features("random", lab.random())
     linear = linear_probe(z, y, z_test, y_test).test
     figures = {
         "retrieval": found,
-        "zero_shot": right,
-        "largest_group": guess,
+        "zero_shot": accuracy,
+        "largest_group": largest,
         "linear": linear,
-        "linear_random": linear_probe(plain, y, plain_test, y_test).test,
+        "linear_random": linear_probe(random, y, random_test, y_test).test,
         "knn": knn_accuracy(z, y, z_test, y_test),
         "train": len(data.train),
         "test": len(data.test),
-        "temperature": 1 / float(reopen(run).scale.detach().exp()),  # type: ignore[operator]
+        "temperature": 1 / float(reopen(run).logit_scale.detach().exp()),  # type: ignore[operator]
     }
     rows = np.random.default_rng(0).permutation(len(data.test))[:16]
     shown = to_float(torch.from_numpy(data.test.x[rows]), data.range)
-    told = [(data.test.names or [])[row] for row in rows]
+    labels = [(data.test.names or [])[row] for row in rows]
     return Finding(
         figures,
-        f"An image encoder and a small transformer learn from {len(data.train):,} emoji and "
-        "their names and keywords, from nothing but which belongs to which. Then each of "
-        f"{len(data.test)} others, of families never seen, looks for its name among theirs. "
-        "Without a label, groups such as food or flags are named by the nearest of their words.",
-        f"The right name is among the ten nearest for {100 * found['there@10']:.1f} % of the "
-        f"images, the image for {100 * found['back@10']:.1f} % of the names; chance gives "
-        f"{100 * found['chance@10']:.1f} %. Groups are named rightly for {100 * right:.1f} %, "
-        f"where the largest group would be right for {100 * guess:.1f} %.",
+        f"An image encoder and a small text transformer are trained by CLIP on {len(data.train):,} "
+        f"emoji with their names and keywords. Each of {len(data.test)} emoji of families that are "
+        "not in the training data then retrieves its name among theirs. Zero-shot classification "
+        "assigns the group (food, flags, …) whose prompts are nearest.",
+        f"Recall@10 is {100 * found['there@10']:.1f} % from image to name and "
+        f"{100 * found['back@10']:.1f} % from name to image (chance: "
+        f"{100 * found['chance@10']:.1f} %). Zero-shot accuracy is {100 * accuracy:.1f} %; always "
+        f"the largest group gives {100 * largest:.1f} %.",
         [
             recalls(found, "image to name", "name to image"),
             Table(
-                "Groups of unseen families",
-                ["", "right, %"],
+                "Classification of groups for unseen families",
+                ["", "accuracy, %"],
                 [
-                    ["named by words, no labels", f"{100 * right:.1f}"],
-                    ["the largest group", f"{100 * guess:.1f}"],
-                    ["linear decoder on its features", f"{100 * linear:.1f}"],
+                    ["zero-shot", f"{100 * accuracy:.1f}"],
+                    ["the largest group", f"{100 * largest:.1f}"],
+                    ["linear probe", f"{100 * linear:.1f}"],
                     [
-                        "linear decoder on random features",
+                        "linear probe, random encoder",
                         f"{100 * float(figures['linear_random']):.1f}",  # type: ignore[arg-type]
                     ],
                 ],
@@ -126,54 +140,54 @@ def j1(lab: Lab) -> Finding:
         ],
         [
             (
-                "Likeness of images and names; pairs are on the diagonal",
-                plots.partners_image(shown, seen[rows] @ said[rows].T, told),
+                "Similarity of images and names; pairs are on the diagonal",
+                plots.partners_image(shown, images[rows] @ names[rows].T, labels),
             )
         ],
     )
 
 
 def j2(lab: Lab) -> Finding:
-    data = open_data("audiovisual_digits")
-    run = lab.run("two-senses", "clip", data=data, quick_epochs=2)
-    seen, heard = both(run, data)
+    data = open_data(lab.settings.digits)
+    run = lab.run("audiovisual-digits", "clip", data=data, quick_epochs=2)
+    images, audio = project(run, data)
     digit = data.test.factors["digit"]
-    found = paired_retrieval(seen, heard, AT, digit)
+    found = paired_retrieval(images, audio, AT, digit)
     y, y_test = data.train.factors["digit"], digit
-    z, z_test = lab.features("two-senses", run.encoder, data)
-    plain, plain_test = lab.features("random-digits", lab.random(data=data), data)
+    z, z_test = lab.features("audiovisual-digits", run.encoder, data)
+    random, random_test = lab.features("random-digits", lab.random(data=data), data)
     figures = {
         "retrieval": found,
         "linear": linear_probe(z, y, z_test, y_test).test,
-        "linear_random": linear_probe(plain, y, plain_test, y_test).test,
+        "linear_random": linear_probe(random, y, random_test, y_test).test,
         "knn": knn_accuracy(z, y, z_test, y_test),
         "train": len(data.train),
         "test": len(data.test),
     }
     order = np.argsort(digit, kind="stable")
-    shown = order[np.linspace(0, len(order) - 1, 20).astype(int)]
-    x = to_float(torch.from_numpy(data.test.x[shown]), data.range)
-    told = [f"a spoken {digit[row]}" for row in shown]
+    rows = order[np.linspace(0, len(order) - 1, 20).astype(int)]
+    x = to_float(torch.from_numpy(data.test.x[rows]), data.range)
+    labels = [f"a spoken {digit[row]}" for row in rows]
     return Finding(
         figures,
-        f"The same method, with an encoder of sounds in place of that of text. {len(data.train)} "
-        "images of digits come with recordings of four speakers saying the same digit. Then "
-        f"images not seen before look for recordings of two other speakers, {len(data.test)} of "
-        "each; right is any recording of the same digit.",
-        f"The nearest recording says the digit that is seen in {100 * found['there@1']:.1f} % of "
-        f"the cases, and the nearest image shows the digit that is heard in "
-        f"{100 * found['back@1']:.1f} %; chance gives {100 * found['chance@1']:.1f} %.",
-        [recalls(found, "seen to heard", "heard to seen")],
+        f"CLIP with an audio encoder instead of the text encoder is trained on {len(data.train)} "
+        "images of digits paired with recordings of the same digit by four speakers. Each of "
+        f"{len(data.test)} new images then retrieves recordings of two other speakers; every "
+        "recording of the same digit is correct.",
+        f"Recall@1 is {100 * found['there@1']:.1f} % from image to audio and "
+        f"{100 * found['back@1']:.1f} % from audio to image (chance: "
+        f"{100 * found['chance@1']:.1f} %).",
+        [recalls(found, "image to audio", "audio to image")],
         [
             (
-                "Likeness of what is seen and what is heard, by digit",
-                plots.partners_image(x, seen[shown] @ heard[shown].T, told),
+                "Similarity of images and audio, sorted by digit",
+                plots.partners_image(x, images[rows] @ audio[rows].T, labels),
             )
         ],
     )
 
 
 EXPERIMENTS = [
-    Experiment("J1", "Images and captions", "Does an image find its name?", j1, 8),
-    Experiment("J2", "Two senses", "Does what is seen find what is heard?", j2, 4),
+    Experiment("J1", "Images and captions", "Does an image retrieve its name?", j1, 8),
+    Experiment("J2", "Images and audio", "Does an image retrieve its audio?", j2, 4),
 ]

@@ -9,13 +9,15 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from unlabeled.data.open import open_data
 from unlabeled.errors import UserError, suggest
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import FULL, Experiment, Finding, Lab, Scale, Table
+from unlabeled.studies.page import write_page
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import read_csv, write_bytes, write_json
 
@@ -24,62 +26,70 @@ def run_study(
     study: ModuleType,
     out: Path,
     *,
-    quick: bool = False,
+    scale: Scale = FULL,
+    data: Any = None,
     only: Sequence[str] = (),
     seeds: int = 1,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Do the experiments in order and write `results.json` and `report/index.html`.
+    """Run the experiments in order and write `results.json` and `report/index.html`.
 
-    Encoders that were trained before are found again, so a second call trains nothing.
+    Encoders that are complete are not trained again.
 
     Args:
-        study: the module.
-        out: its folder.
-        quick: a first look in minutes: half of the training images, fewer epochs; kept apart in
-            `out/quick`.
-        only: keys of experiments; all unless given.
-        seeds: how many of the main encoders are trained.
-        resume: take findings that are there already, too.
+        study: module of the study.
+        out: folder of the study; a quick study is written to `out/quick`.
+        scale: how large the study is.
+        data: data to use instead of the study's `DATA`.
+        only: keys of the experiments to run; all by default.
+        seeds: number of seeds of the main encoders.
+        resume: also reuse findings that are complete.
+
+    Returns:
+        The content of `results.json`.
 
     Raises:
-        UserError: an experiment of that key is not in the study.
+        UserError: the study has no experiment of that key, or `seeds` is less than 1.
     """
     experiments: list[Experiment] = study.EXPERIMENTS
-    known = [experiment.key for experiment in experiments]
-    if unknown := set(only) - set(known):
-        raise UserError(f"there is no experiment '{min(unknown)}'; {suggest(min(unknown), known)}")
+    keys = [experiment.key for experiment in experiments]
+    if unknown := set(only) - set(keys):
+        raise UserError(f"there is no experiment '{min(unknown)}'; {suggest(min(unknown), keys)}")
     if seeds < 1:
         raise UserError(f"seeds is {seeds}, but must be at least 1")
-    out = out / "quick" if quick else out
+    if scale.settings is None:
+        full = getattr(study, "SETTINGS", None)
+        scale = replace(scale, settings=getattr(study, "QUICK", full) if scale.quick else full)
+    out = out / "quick" if scale.quick else out
     out.mkdir(parents=True, exist_ok=True)
-    data = open_data(study.DATA() if callable(study.DATA) else study.DATA)
-    lab = Lab(out, data, range(seeds), quick)
-    chosen = [e for e in experiments if not only or e.key in only]
-    started, done, planned = time.perf_counter(), 0.0, sum(e.minutes for e in chosen)
-    for number, experiment in enumerate(chosen, 1):
+    if data is None:
+        data = study.DATA() if callable(study.DATA) else study.DATA
+    lab = Lab(out, open_data(data), range(seeds), scale)
+    selected = [e for e in experiments if not only or e.key in only]
+    started, done, planned = time.perf_counter(), 0.0, sum(e.minutes for e in selected)
+    for number, experiment in enumerate(selected, 1):
         spent = time.perf_counter() - started
         left = f", about {(planned - done) * spent / done / 60:.0f} min left" if done else ""
-        told = f"[{number}/{len(chosen)}] {experiment.key} {experiment.title}"
-        print(f"{told} · {spent / 60:.0f} min{left}", file=sys.stderr)
-        place = out / "findings" / experiment.key
-        record = {"quick": quick, "seeds": seeds}
-        if not (resume and _known(place, record)):
-            finding = experiment.find(lab)
-            if quick:  # too little was trained to say
+        heading = f"[{number}/{len(selected)}] {experiment.key} {experiment.title}"
+        print(f"{heading} · {spent / 60:.0f} min{left}", file=sys.stderr)
+        folder = out / "findings" / experiment.key
+        record = {"quick": scale.quick, "seeds": seeds}
+        if not (resume and _is_complete(folder, record)):
+            finding = experiment.run(lab)
+            if scale.quick:  # too little training to decide a claim
                 finding.claims = {n: (None, why) for n, (_, why) in finding.claims.items()}
-            _keep(place, finding, record)
-            _publish(study, lab, seeds, started)  # so that a stopped study shows what it found
+            _write_finding(folder, finding, record)
+            _publish(study, lab, seeds, started)  # a stopped study shows what is complete
         done += experiment.minutes
     return _publish(study, lab, seeds, started)
 
 
 def _publish(study: ModuleType, lab: Lab, seeds: int, started: float) -> dict[str, Any]:
-    """Write `results.json` and the page, from all findings that there are."""
+    """Write `results.json` and the page from all complete findings."""
     out, experiments = lab.out, study.EXPERIMENTS
-    known = [experiment.key for experiment in experiments]
+    folders = {experiment.key: out / "findings" / experiment.key for experiment in experiments}
     findings = {
-        key: _read(out / "findings" / key) for key in known if _known(out / "findings" / key)
+        key: _read_finding(folder) for key, folder in folders.items() if _is_complete(folder)
     }
     result = {
         "study": study.TITLE,
@@ -101,66 +111,64 @@ def _publish(study: ModuleType, lab: Lab, seeds: int, started: float) -> dict[st
         "seconds_in_all": round(time.perf_counter() - started),
     }
     write_json(out / "results.json", result)
-    from unlabeled.studies.page import write_page
-
     write_page(study, [e for e in experiments if e.key in findings], findings, result, out)
     return result
 
 
 def _command(study: Any, lab: Lab, seeds: int) -> str:
-    """What one types to have all of it."""
+    """The command that reproduces the study."""
     flags = " --quick" * lab.quick + f" --seeds {seeds}" * (seeds > 1)
     return f"unlabeled study {study.__name__.rpartition('.')[2]}{flags}"
 
 
 def minutes_of(run: Path) -> float:
-    """That a training took, by the speed of each epoch."""
+    """Duration of a training, from the speed of each epoch."""
     table = run / "metrics.csv"
     speeds = read_csv(table).get("samples_per_second", []) if table.is_file() else []
     images = json.loads((run / "config.json").read_text()).get("images", 0)
     return sum(images / speed for speed in speeds if speed > 0) / 60  # before the first: NaN
 
 
-def _keep(place: Path, finding: Finding, record: dict[str, Any]) -> None:
-    """Write a finding: its images as files, the rest as JSON, the latter last."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+def _write_finding(folder: Path, finding: Finding, record: dict[str, Any]) -> None:
+    """Write the images of a finding as files and the rest as JSON; the JSON file comes last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     files = []
-    for number, (title, content) in enumerate(finding.images):
+    for number, (title, image) in enumerate(finding.images):
         name = f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', title.lower())[:60]}"
-        data = content.encode() if isinstance(content, str) else content
-        name += ".svg" if isinstance(content, str) else ".gif" if data[:3] == b"GIF" else ".png"
-        write_bytes(place / name, data)
+        data = image.encode() if isinstance(image, str) else image
+        name += ".svg" if isinstance(image, str) else ".gif" if data[:3] == b"GIF" else ".png"
+        write_bytes(folder / name, data)
         files.append([title, name])
-    told = {
+    content = {
         "record": record,
         "figures": finding.figures,
-        "did": finding.did,
+        "setup": finding.setup,
         "answer": finding.answer,
         "tables": [[t.caption, t.columns, t.rows] for t in finding.tables],
         "images": files,
         "claims": {str(n): list(held) for n, held in finding.claims.items()},
     }
-    write_json(place / "finding.json", told)
+    write_json(folder / "finding.json", content)
 
 
-def _known(place: Path, record: dict[str, Any] | None = None) -> bool:
-    path = place / "finding.json"
+def _is_complete(folder: Path, record: dict[str, Any] | None = None) -> bool:
+    path = folder / "finding.json"
     return path.is_file() and record in (None, json.loads(path.read_text())["record"])
 
 
-def _read(place: Path) -> Finding:
-    content = json.loads((place / "finding.json").read_text())
+def _read_finding(folder: Path) -> Finding:
+    content = json.loads((folder / "finding.json").read_text())
     images: list[tuple[str, bytes | str]] = [
         (
             title,
-            (place / name).read_text() if name.endswith(".svg") else (place / name).read_bytes(),
+            (folder / name).read_text() if name.endswith(".svg") else (folder / name).read_bytes(),
         )
         for title, name in content["images"]
     ]
     return Finding(
         content["figures"],
-        content["did"],
+        content["setup"],
         content["answer"],
         [Table(*table) for table in content["tables"]],
         images,

@@ -1,4 +1,4 @@
-"""SimCLRv2 on Fashion-MNIST: pretrain, fine-tune from the head's middle, distill; 1 % and 10 %."""
+"""SimCLRv2 on Fashion-MNIST with 1 % and 10 % of the labels: pretrain, fine-tune, distill."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import json
 import math
 import statistics
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,48 @@ from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training.train import train
 from unlabeled.utils.files import write_json
 
-TITLE = "SimCLRv2: few labels, three steps"
+TITLE = "SimCLRv2: pretraining, fine-tuning and distillation with few labels"
 LEAD = (
-    "Most images of clothes have no label. A network that first looks at all of them, then at a "
-    "few labels, and then teaches another one: what is each step worth?"
+    "Most images have no label. SimCLRv2 pretrains on all images, fine-tunes with the few labels "
+    "and distills into a student network. What does each step contribute?"
 )
 DATA = "fashion_mnist"
 CLAIMS = {9: "Pretraining cuts the labels needed to a tenth."}
 LABELS = ("1%", "10%")
-PRETRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 256, "temperature": 0.2}
 HEAD = {"dim": 128, "head_layers": 3}
 SCRATCH_RATES = (2e-3, 8e-3)
-FOLDS = {"1%": (3, 3), "10%": (4, 1)}
-"""By share: into how many parts the labels are cut to choose from scratch's settings, and how many
-of these are held out in turn."""
-DISTIL_EPOCHS = 6
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        pretraining: arguments of SimCLR.
+        folds: by share of labels, the number of folds for choosing the settings from scratch, and
+            how many of them are held out in turn; no choice without folds.
+        min_epochs: least number of epochs with labels.
+        steps: optimizer steps with labels, at least.
+        distill_epochs: epochs of the student.
+    """
+
+    pretraining: dict[str, Any] = field(
+        default_factory=lambda: {"epochs": 20, "batch_size": 256, "temperature": 0.2}
+    )
+    folds: dict[str, tuple[int, int]] = field(default_factory=lambda: {"1%": (3, 3), "10%": (4, 1)})
+    min_epochs: int = 20
+    steps: int = STEPS
+    distill_epochs: int = 6
+
+
+SETTINGS = Settings()
+QUICK = Settings(
+    {"epochs": 1, "batch_size": 256, "temperature": 0.2},
+    folds={},
+    min_epochs=2,
+    steps=0,
+    distill_epochs=1,
+)
 WAYS = {
     "scratch": "supervised, from scratch",
     "linear": "SimCLR, linear probe",
@@ -46,9 +73,9 @@ WAYS = {
 
 
 def of_seed(lab: Lab, seed: int, labels: str) -> dict[str, float]:
-    """Test accuracies of all four ways with the same labels."""
-    options = PRETRAINING | HEAD | {"seed": seed}
-    pretrained = lab.run("pretrained", "simclr", quick_epochs=1, **options)
+    """Test accuracies of all four models trained with the same labels."""
+    options = lab.settings.pretraining | HEAD | {"seed": seed}
+    pretrained = lab.run("pretrained", "simclr", **options)
     share = labels.rstrip("%")
     folder = lab.out / "runs"
     tail = f"{share}-seed{seed}"
@@ -62,7 +89,7 @@ def of_seed(lab: Lab, seed: int, labels: str) -> dict[str, float]:
         lab.data,
         encoder="small",
         out=folder / f"student-{tail}",
-        epochs=1 if lab.quick else DISTIL_EPOCHS,
+        epochs=lab.settings.distill_epochs,
         **common,
     )
     figures = judge(pretrained, teacher, student, lab.data, labels, seed)
@@ -75,13 +102,13 @@ def of_seed(lab: Lab, seed: int, labels: str) -> dict[str, float]:
 
 
 def lengths(lab: Lab, rows: int) -> tuple[int, int]:
-    """Batch size and epochs of every training with that many labels."""
+    """Batch size and number of epochs of trainings with that many labels."""
     batch = min(BATCH, rows)
-    return batch, 2 if lab.quick else max(20, math.ceil(STEPS / (rows // batch)))
+    return batch, max(lab.settings.min_epochs, math.ceil(lab.settings.steps / (rows // batch)))
 
 
 def scratch(lab: Lab, data: Splits, augment: str, lr: float, out: Path, seed: int = 0) -> float:
-    """Accuracy of the same network after as many steps as fine-tuned, from random weights."""
+    """Test accuracy of supervised training from random weights with the steps of fine-tuning."""
     batch, epochs = lengths(lab, len(data.train))
     run = train(
         "supervised",
@@ -99,7 +126,7 @@ def scratch(lab: Lab, data: Splits, augment: str, lr: float, out: Path, seed: in
 
 
 def augments(lab: Lab) -> dict[str, Augmentation]:
-    """What from scratch may choose of."""
+    """Augmentations that are tried for training from scratch."""
     return {
         "none": Compose([]),
         "weak": lab.data.augment_labeled,
@@ -109,37 +136,36 @@ def augments(lab: Lab) -> dict[str, Augmentation]:
 
 @functools.lru_cache(maxsize=16)
 def chosen(lab: Lab, labels: str) -> tuple[str, float, dict[str, float]]:
-    """From scratch's augmentation and learning rate, and the accuracy of each on held-out labels.
+    """Augmentation and learning rate from scratch, with the accuracies on held-out labels.
 
-    All is chosen on the labels of the first seed, by training on some and asking for the others; no
-    test image takes part. A quick study chooses nothing.
+    They are chosen by cross-validation on the labels of the first seed, without test images.
     """
-    if lab.quick:
+    if not lab.settings.folds:
         return "weak", SCRATCH_RATES[0], {}
     path = lab.out / "choice.json"
-    known: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
+    choices: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
     train_part, target = lab.data.train, str(lab.data.target)
     rows = sample_labels(train_part.factors[target], labels, 0)
-    parts, asked = FOLDS[labels]
+    parts, held_out = lab.settings.folds[labels]
     fold = folds(train_part.factors[target][rows], parts)
-    found = known.setdefault(labels, {})
+    found = choices.setdefault(labels, {})
     settings = {f"{a}, {lr:g}": (a, lr) for a in augments(lab) for lr in SCRATCH_RATES}
     for title, (augment, lr) in settings.items():
         if title in found:
             continue
         scores = []
-        for held in range(asked):
+        for held in range(held_out):
             some, others = (train_part.take(rows[m]) for m in (fold != held, fold == held))
             out = lab.out / "runs" / f"choice-{labels.rstrip('%')}-{augment}-{lr:g}-{held}"
             data = replace(lab.data, train=some, test=others)
             scores.append(scratch(lab, data, augment, lr, out))
         found[title] = statistics.mean(scores)
-        write_json(path, known)
+        write_json(path, choices)
     return *settings[max(found, key=lambda title: found[title])], found
 
 
 def folds(y: np.ndarray, parts: int) -> np.ndarray:
-    """The part of each row (N,), every class spread over all of them."""
+    """Fold of each sample (N,), stratified by class."""
     fold = np.empty(len(y), np.int64)
     fold[np.argsort(y, kind="stable")] = np.arange(len(y)) % parts
     return fold
@@ -150,7 +176,7 @@ def v2(lab: Lab) -> Finding:
     means = {n: {w: statistics.mean(f[w] for f in of) for w in WAYS} for n, of in found.items()}
     few, more = (means[n] for n in LABELS)
 
-    def told(labels: str, way: str) -> str:
+    def with_spread(labels: str, way: str) -> str:
         values = [100 * f[way] for f in found[labels]]
         mean = statistics.mean(values)
         of_test = 1.96 * math.sqrt(mean * (100 - mean) / len(lab.data.test))
@@ -162,7 +188,7 @@ def v2(lab: Lab) -> Finding:
     spread = (
         f"standard deviation over {len(lab.seeds)} seeds"
         if len(lab.seeds) > 1
-        else "95 % interval of the test"
+        else "95 % interval over test images"
     )
 
     return Finding(
@@ -175,24 +201,24 @@ def v2(lab: Lab) -> Finding:
                 for n, (augment, lr, held_out) in choices.items()
             },
         },
-        f"SimCLR with a head of three layers learns from {len(lab.data.train):,} images; the "
-        "encoder with the head's first layer is fine-tuned with 1 % or 10 % of the labels; a fresh "
-        "network learns from all images to say what that one says. From scratch, the same "
-        "network gets the same labels and as many steps, and the augmentation and learning rate "
-        "that are best on held-out labels: three folds of the 1 %, a quarter of the 10 %. The "
-        "others keep their own.",
-        f"With 1 % of the labels fine-tuning gives {100 * few['finetuned']:.2f} % and learning "
-        f"from scratch {100 * few['scratch']:.2f} %; with 10 % {100 * more['finetuned']:.2f} % and "
-        f"{100 * more['scratch']:.2f} %. The student comes to {100 * few['student']:.2f} % and "
-        f"{100 * more['student']:.2f} %.",
+        f"SimCLR with a three-layer head is pretrained on {len(lab.data.train):,} images. The "
+        "encoder with the first layer of the head is fine-tuned with 1 % or 10 % of the labels. A "
+        "new network is distilled from its predictions for all images. Training from scratch uses "
+        "the same network, labels and number of steps, with the augmentation and learning rate "
+        "that are best on held-out labels (three folds of the 1 %, a quarter of the 10 %). The "
+        "others use their defaults.",
+        f"Fine-tuning reaches {100 * few['finetuned']:.2f} % with 1 % of the labels and "
+        f"{100 * more['finetuned']:.2f} % with 10 %, training from scratch "
+        f"{100 * few['scratch']:.2f} % and {100 * more['scratch']:.2f} %, the student "
+        f"{100 * few['student']:.2f} % and {100 * more['student']:.2f} %.",
         [
             Table(
-                f"Test accuracy %, by share of the labels; ± {spread}",
+                f"Test accuracy by share of labels, %; ± {spread}",
                 ["", *(n.replace("%", " %") for n in LABELS)],
-                [[title, *(told(n, way) for n in LABELS)] for way, title in WAYS.items()],
+                [[title, *(with_spread(n, way) for n in LABELS)] for way, title in WAYS.items()],
             ),
             Table(
-                "From scratch: accuracy % on held-out labels by augmentation and learning rate",
+                "From scratch: accuracy on held-out labels by augmentation and learning rate, %",
                 ["", *(n.replace("%", " %") for n in LABELS)],
                 [[t, *(f"{100 * choices[n][2][t]:.2f}" for n in LABELS)] for t in settings],
             ),
@@ -209,7 +235,7 @@ def v2(lab: Lab) -> Finding:
 
 
 def curves(lab: Lab, found: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
-    """Of each way, mean and deviation by the number of labels."""
+    """Mean and standard deviation of each model by number of labels."""
     every = {way: [[f[way] for f in found[n]] for n in LABELS] for way in WAYS}
     return {
         WAYS[way]: {
@@ -222,5 +248,5 @@ def curves(lab: Lab, found: dict[str, list[dict[str, float]]]) -> dict[str, dict
 
 
 EXPERIMENTS = [
-    Experiment("S1", "SimCLRv2", "What is each of its steps worth?", v2, 14),
+    Experiment("S1", "SimCLRv2", "What does each of its steps contribute?", v2, 14),
 ]

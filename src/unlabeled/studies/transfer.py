@@ -1,7 +1,6 @@
-"""Does what an encoder learned from single sprites help it to find them in scenes?
+"""Transfer of encoders of single sprites to detection and segmentation of scenes.
 
-Detection and segmentation with few labeled scenes and with more, by encoders that learned without
-labels, with labels, or nothing.
+Encoders trained without labels, with labels or not at all, with few and with more labeled scenes.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,42 +23,55 @@ from unlabeled.studies.lectures import percent, random_net, simclr, supervised
 
 TITLE = "Transfer: from single sprites to scenes"
 LEAD = (
-    "The encoders learn from images of 64×64 with one white sprite each. Scenes of 128×128 hold "
-    "one to four, in grays, some half hidden. What is where?"
+    "Encoders are trained on 64×64 images of one white sprite. Scenes of 128×128 contain one to "
+    "four gray sprites, some partly occluded. How well are they segmented and detected?"
 )
 DATA = "dsprites"
 CLAIMS = {15: "Self-supervised backbones transfer better to detection and segmentation."}
 ENCODERS = {"SimCLR": simclr, "supervised": supervised, "random": random_net}
-SCENES = (200, 2000)
-TEST_SCENES = 500
-STEPS, QUICK_STEPS = 300, 40
-"""Of every head, about, however many its scenes are."""
 MODES = {"frozen": True, "fine-tuned": False}
 MARGIN = 0.01
-"""A lead of less counts as none."""
-SURE = 0.3
-"""Boxes with a score above it are drawn."""
+"""A smaller difference counts as none."""
+MIN_SCORE = 0.3
+"""Boxes with a higher score are drawn."""
 
 
-@functools.cache
-def scenes() -> tuple[Scenes, Scenes]:
-    """To learn from and to be judged on."""
-    return draw(max(SCENES), seed=1), draw(TEST_SCENES, seed=2)
+@dataclass(frozen=True)
+class Settings:
+    """Constants of the study.
+
+    Args:
+        scenes: numbers of labeled training scenes.
+        test_scenes: number of test scenes.
+        steps: optimizer steps of every head, approximately.
+    """
+
+    scenes: tuple[int, int] = (200, 2000)
+    test_scenes: int = 500
+    steps: int = 300
+
+
+SETTINGS, QUICK = Settings(), Settings(steps=40)
+
+
+@functools.lru_cache(maxsize=4)
+def scenes(lab: Lab) -> tuple[Scenes, Scenes]:
+    """Training and test scenes."""
+    return draw(max(lab.settings.scenes), seed=1), draw(lab.settings.test_scenes, seed=2)
 
 
 @functools.lru_cache(maxsize=64)
 def transferred(
     lab: Lab, name: str, number: int, mode: str, seed: int
 ) -> tuple[Dense, dict[str, Any]]:
-    """A head on an encoder, trained once for both tasks, and its figures."""
-    train, test = scenes()
-    steps = QUICK_STEPS if lab.quick else STEPS
+    """Train a head on an encoder for both tasks; return the model and its figures."""
+    train, test = scenes(lab)
     encoder: nn.Module = ENCODERS[name](lab, seed)
     model, losses = learn(
         encoder,
         train.take(slice(number)),
         freeze=MODES[mode],
-        epochs=math.ceil(steps / max(1, number // BATCH)),
+        epochs=math.ceil(lab.settings.steps / max(1, number // BATCH)),
         seed=seed,
         rate=1.0 if name == "random" else GENTLE,
     )
@@ -66,13 +79,13 @@ def transferred(
 
 
 def all_figures(lab: Lab) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """By encoder and setting, such as "200 scenes, frozen", the figures of each seed."""
+    """Figures of each seed by encoder and setting, such as "200 scenes, frozen"."""
     return {
         name: {
             f"{number:,} scenes, {mode}": [
                 transferred(lab, name, number, mode, seed)[1] for seed in lab.seeds
             ]
-            for number in SCENES
+            for number in lab.settings.scenes
             for mode in MODES
         }
         for name in ENCODERS
@@ -83,17 +96,17 @@ def values(found: list[dict[str, Any]], measure: str) -> list[float]:
     return [figures[measure] for figures in found]
 
 
-def table(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str, what: str) -> Table:
+def table(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str, caption: str) -> Table:
     settings = list(next(iter(figures.values())))
     rows = [
         [name, *(percent(values(found[setting], measure)) for setting in settings)]
         for name, found in figures.items()
     ]
-    return Table(what, ["", *settings], rows)
+    return Table(caption, ["", *settings], rows)
 
 
 def leads(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str) -> dict[str, float]:
-    """By setting, how far SimCLR is ahead of the supervised encoder."""
+    """Difference of SimCLR and the supervised encoder by setting."""
     return {
         setting: statistics.mean(values(found, measure))
         - statistics.mean(values(figures["supervised"][setting], measure))
@@ -102,19 +115,19 @@ def leads(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str) -> 
 
 
 def image(lab: Lab, number: int, mode: str) -> bytes:
-    """The first of the fullest test scenes: what is there, and what each encoder sees."""
-    _, test = scenes()
-    fullest = np.argsort(-(test.classes >= 0).sum(1), kind="stable")
-    shown = test.take(fullest[:4])
-    columns = {"the truth": (shown.masks, shown.boxes, shown.classes)}
+    """Ground truth and predictions of each encoder for test scenes with the most sprites."""
+    _, test = scenes(lab)
+    order = np.argsort(-(test.classes >= 0).sum(1), kind="stable")
+    scene = test.take(order[:4])
+    columns = {"ground truth": (scene.masks, scene.boxes, scene.classes)}
     for name in ENCODERS:
-        masks, found = predict(transferred(lab, name, number, mode, lab.seeds[0])[0], shown.x)
-        sure = np.where(found.scores > SURE, found.classes, -1)
-        columns[name] = masks, found.boxes, sure
-    return plots.scenes_image(shown.x, columns, list(SHAPES))
+        masks, boxes = predict(transferred(lab, name, number, mode, lab.seeds[0])[0], scene.x)
+        classes = np.where(boxes.scores > MIN_SCORE, boxes.classes, -1)
+        columns[name] = masks, boxes.boxes, classes
+    return plots.scenes_image(scene.x, columns, list(SHAPES))
 
 
-def told(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str, setting: str) -> str:
+def summary(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str, setting: str) -> str:
     return ", ".join(
         f"{name} {percent(values(found[setting], measure))} %" for name, found in figures.items()
     )
@@ -130,18 +143,19 @@ def t1(lab: Lab) -> Finding:
     ]
     return Finding(
         {"settings": figures, "leads": leads(figures, "miou")},
-        f"A small head learns from {SCENES[0]:,} or {SCENES[1]:,} labeled scenes what each pixel "
-        "shows, and boxes at the same time. Below it the encoder stays as it is (frozen), or "
-        "learns on at a tenth of the head's rate (fine-tuned); the random one, that has nothing to "
-        "keep, at the full rate. All take about as many steps. Intersection over union is "
-        f"counted over all pixels of {TEST_SCENES:,} other scenes, a mean over the three shapes.",
-        f"With {few} the mean IoU is: {told(figures, 'miou', few)}; with {many}: "
-        f"{told(figures, 'miou', many)}.",
+        f"A small head on the encoder is trained on {lab.settings.scenes[0]:,} or "
+        f"{lab.settings.scenes[1]:,} labeled scenes to segment them and to detect the sprites. The "
+        "encoder is frozen, or fine-tuned at a tenth of the learning rate of the head (the random "
+        "encoder at the full rate). All take about as many steps. Intersection over union is "
+        f"computed over all pixels of {lab.settings.test_scenes:,} other scenes and averaged over "
+        "the three shapes.",
+        f"With {few} the mean IoU is: {summary(figures, 'miou', few)}; with {many}: "
+        f"{summary(figures, 'miou', many)}.",
         [
             table(figures, "miou", "Segmentation: mean IoU of the shapes, %"),
             Table(f"Segmentation by class: IoU with {few}, %", ["", *classes], by_shape),
         ],
-        [(f"Masks and boxes with {few}", image(lab, SCENES[0], "frozen"))],
+        [(f"Masks and boxes with {few}", image(lab, lab.settings.scenes[0], "frozen"))],
     )
 
 
@@ -149,27 +163,27 @@ def t2(lab: Lab) -> Finding:
     figures = all_figures(lab)
     few, *_, many = next(iter(figures.values()))
     lead = {measure: leads(figures, measure) for measure in ("miou", "ap")}
-    masks, boxes = (statistics.mean(by_setting.values()) for by_setting in lead.values())
+    miou, ap = (statistics.mean(by_setting.values()) for by_setting in lead.values())
     held = None
-    if abs(masks) > MARGIN and abs(boxes) > MARGIN and (masks > 0) == (boxes > 0):
-        held = masks > 0
+    if abs(miou) > MARGIN and abs(ap) > MARGIN and (miou > 0) == (ap > 0):
+        held = miou > 0
     return Finding(
         {"settings": figures, "leads": lead},
-        "The same heads find boxes: the likely centers of each shape, and from each the distance "
-        "to the four sides. Average precision is COCO's, with 101 recalls: at an IoU of 0.5, where "
-        "a rough box will do, and the mean from 0.5 to 0.95.",
-        f"With {few} the average precision is: {told(figures, 'ap', few)}; with {many}: "
-        f"{told(figures, 'ap', many)}.",
+        "The same heads predict boxes: a heat map of the centers of each shape and the distances "
+        "to the four sides. Average precision is COCO's, with 101 recall levels: at an IoU of 0.5 "
+        "and averaged over IoUs from 0.5 to 0.95.",
+        f"With {few} the average precision is: {summary(figures, 'ap', few)}; with {many}: "
+        f"{summary(figures, 'ap', many)}.",
         [
             table(figures, "ap50", "Detection: average precision at IoU 0.5, %"),
             table(figures, "ap", "Detection: average precision at IoU 0.5 to 0.95, %"),
         ],
-        [(f"Masks and boxes with {many}", image(lab, SCENES[-1], "fine-tuned"))],
+        [(f"Masks and boxes with {many}", image(lab, lab.settings.scenes[-1], "fine-tuned"))],
         {
             15: (
                 held,
-                f"SimCLR is ahead of supervised by {100 * masks:+.1f} points of mean IoU and "
-                f"{100 * boxes:+.1f} of average precision, means over {len(lead['ap'])} settings",
+                f"SimCLR minus supervised: {100 * miou:+.1f} points of mean IoU and "
+                f"{100 * ap:+.1f} of average precision, means over {len(lead['ap'])} settings",
             )
         },
     )
@@ -177,5 +191,5 @@ def t2(lab: Lab) -> Finding:
 
 EXPERIMENTS = [
     Experiment("T1", "Segmentation", "Which shape does each pixel show?", t1, 13),
-    Experiment("T2", "Detection", "Where is which shape?", t2, 0.2),
+    Experiment("T2", "Detection", "Which shapes are where?", t2, 0.2),
 ]

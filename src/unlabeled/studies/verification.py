@@ -1,4 +1,4 @@
-"""Same or other? Pairs of characters of alphabets that were never seen, and one-shot learning."""
+"""Verification and one-shot classification of characters of unseen alphabets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from unlabeled.evaluation.verification import Nearness, Pairs, one_shot, pairs
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 
-TITLE = "Same character or another? Verification on alphabets never seen"
+TITLE = "Verification of characters of unseen alphabets"
 LEAD = (
-    "A passport officer compares two images of people never met before. Here they are characters "
-    "of 20 alphabets, while encoders learned from 30 others: which learns what makes two drawings "
-    "the same?"
+    "Do two images show the same person, if neither was in the training data? Here the images are "
+    "characters of 20 alphabets, and encoders are trained on 30 others."
 )
 DATA = "omniglot"
 CLAIMS: dict[int, str] = {}
 WAYS = 20
 NEAR: dict[str, Nearness] = {"Siamese": "euclidean"}
-"""Siamese learns distances; of the others the cosine is compared."""
+"""Siamese learns Euclidean distances; the others are compared by cosine similarity."""
 
 
 def siamese(lab: Lab) -> nn.Module:
@@ -54,28 +53,28 @@ def v1(lab: Lab) -> Finding:
     test = lab.data.test
     y, runs = test.factors["character"], one_shot_runs()
     figures: dict[str, dict[str, float]] = {}
-    shown: dict[str, Pairs] = {}
+    compared: dict[str, Pairs] = {}
     for title, make in ENCODERS.items():
         near = NEAR.get(title, "cosine")
         z = lab.features(title, make(lab))[1]
-        shown[title] = pairs(z, y, near)
+        compared[title] = pairs(z, y, near)
         right = one_shot(z, runs.support, runs.query, runs.answer, near)
-        figures[title] = {"auc": shown[title].auc, "one_shot": right}
+        figures[title] = {"auc": compared[title].auc, "one_shot": right}
     ours, pixels = figures["Siamese"], figures["pixels"]
     return Finding(
         {"verification": figures, "n_test": len(test), "chance_one_shot": 1 / WAYS},
-        f"Encoders learned from {len(lab.data.train):,} drawings of 30 alphabets. Of 2,000 "
-        "drawings of 20 other alphabets all pairs are compared: the first column is how often a "
-        f"pair of the "
-        "same character is nearer than one of different ones. The second is one-shot learning: "
-        "which of 20 drawings shows the same character, in the 20 official runs.",
-        f"The Siamese network tells pairs apart with {100 * ours['auc']:.2f} %, where pixels give "
-        f"{100 * pixels['auc']:.2f} % and guessing 50 %. It finds the right one of 20 in "
-        f"{100 * ours['one_shot']:.2f} % of the cases, pixels in {100 * pixels['one_shot']:.2f} %.",
+        f"Encoders are trained on {len(lab.data.train):,} drawings of 30 alphabets. Verification: "
+        f"all pairs of {len(test):,} drawings of 20 other alphabets are ranked by similarity, and "
+        "the area under the ROC curve tells how well pairs of the same character are separated "
+        "from others. One-shot classification: which of 20 drawings shows the same character, in "
+        "the 20 official runs.",
+        f"The area under the ROC curve is {100 * ours['auc']:.2f} % for the Siamese network and "
+        f"{100 * pixels['auc']:.2f} % for pixels (chance: 50 %). One-shot accuracy is "
+        f"{100 * ours['one_shot']:.2f} % and {100 * pixels['one_shot']:.2f} %.",
         [
             Table(
-                "Characters of alphabets never seen",
-                ["", "pairs, area under the ROC curve, %", "one-shot of 20, %"],
+                "Characters of unseen alphabets",
+                ["", "AUROC of pairs, %", "20-way one-shot accuracy, %"],
                 [
                     [title, f"{100 * f['auc']:.2f}", f"{100 * f['one_shot']:.2f}"]
                     for title, f in figures.items()
@@ -83,17 +82,17 @@ def v1(lab: Lab) -> Finding:
             )
         ],
         [
-            ("ROC curves", plots.roc_image(shown)),
+            ("ROC curves", plots.roc_image(compared)),
             *(
                 (f"Siamese: {what}", plots.pairs_image(lab.data, rows))
-                for what, rows in matches(shown["Siamese"]).items()
+                for what, rows in matches(compared["Siamese"]).items()
             ),
         ],
     )
 
 
 def matches(found: Pairs, number: int = 10) -> dict[str, np.ndarray]:
-    """Pairs (number, 2) of test rows: accepted rightly and wrongly, and missed, at equal error."""
+    """Pairs of test rows (number, 2) at the equal error rate, by kind of match."""
     accepted = found.near >= found.threshold()
     draw = np.random.default_rng(0)
     kinds = {

@@ -320,7 +320,7 @@ def test_sprites_hide_each_other_and_keep_their_clips():
     assert set(known) == {"shape", "scale", "orientation", "velocity", "x", "y"}
 
 
-def test_masks_are_carried_better_than_copied(tmp_path):
+def test_masks_are_propagated_better_than_copied(tmp_path):
     """Learned within seconds, from colors alone."""
     from unlabeled.studies.video import overlap
 

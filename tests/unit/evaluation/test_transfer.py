@@ -24,7 +24,7 @@ from unlabeled.evaluation.transfer import (
     targets,
     transfer,
 )
-from unlabeled.studies.lab import Lab
+from unlabeled.studies.lab import Scale
 from unlabeled.studies.run import run_study
 
 
@@ -299,19 +299,11 @@ def test_other_encoders():
         learn(small(), scenes, freeze=True, epochs=0)
 
 
-def test_the_study_in_miniature(tmp_path, monkeypatch):
+def test_the_study_in_miniature(tmp_path):
     study = registry.find("studies", "transfer")
-    monkeypatch.setattr(study, "DATA", dsprites.load(images=200))
-    monkeypatch.setattr(study, "SCENES", (32, 64))
-    monkeypatch.setattr(study, "QUICK_STEPS", 2)
-    monkeypatch.setattr(study, "scenes", lambda: (draw(64, 1), draw(10, 2)))
-    run = Lab.run
-
-    def one_epoch(self, *words, **options):
-        return run(self, *words, **options | {"quick_epochs": 1, "progress": False})
-
-    monkeypatch.setattr(Lab, "run", one_epoch)
-    result = run_study(study, tmp_path, quick=True)
+    settings = study.Settings(scenes=(32, 64), test_scenes=10, steps=2)
+    scale = Scale(True, settings, {"epochs": 1, "progress": False})
+    result = run_study(study, tmp_path, scale=scale, data=dsprites.load(images=200))
     assert list(result["experiments"]) == ["T1", "T2"]
     assert set(result["claims"]) == {"15"}
     settings = result["experiments"]["T1"]["settings"]

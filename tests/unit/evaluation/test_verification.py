@@ -9,7 +9,7 @@ from unlabeled import registry
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.verification import one_shot, pairs
 from unlabeled.methods.siamese import Siamese
-from unlabeled.studies.lab import Lab
+from unlabeled.studies.lab import Scale
 from unlabeled.studies.run import run_study
 
 RNG = np.random.default_rng(0)
@@ -95,13 +95,7 @@ def test_the_study_in_miniature(real_data, tmp_path, monkeypatch):
     study = registry.find("studies", "verification")
     splits = omniglot.load()
     splits.train = splits.train.take(np.arange(1280))
-    monkeypatch.setattr(study, "DATA", splits)
-    run = Lab.run
-
-    def one_epoch(self, *words, **options):
-        return run(self, *words, **options | {"quick_epochs": 1, "progress": False})
-
-    monkeypatch.setattr(Lab, "run", one_epoch)
-    result = run_study(study, tmp_path, quick=True)
+    train_args = {"epochs": 1, "progress": False}
+    result = run_study(study, tmp_path, scale=Scale(True, None, train_args), data=splits)
     assert set(result["experiments"]["V1"]["verification"]) == set(study.ENCODERS)
     assert "true matches" in (tmp_path / "quick" / "report" / "index.html").read_text()

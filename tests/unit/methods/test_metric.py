@@ -1,5 +1,7 @@
 """Learning metrics: the method, its retrieval figures, and two linear metrics as estimators."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from unlabeled.evaluation.retrieval import interval, retrieval
 from unlabeled.methods.metric import Metric
 from unlabeled.objectives.named import loss_by_name, pair_rounds
 from unlabeled.sklearn.metric_learning import LMNN, Mahalanobis, target_neighbors
-from unlabeled.studies.lab import Lab
+from unlabeled.studies.lab import Scale
 from unlabeled.studies.run import run_study
 
 RNG = np.random.default_rng(0)
@@ -239,33 +241,26 @@ def test_every_loss_gets_as_many_tries():
             assert Metric(encoder, objective=objective, **{key: value}).options == {key: value}
 
 
-def test_the_study_in_miniature(tmp_path, monkeypatch):
+def test_the_study_in_miniature(tmp_path):
     """Catches a final training with another value than the best on held-out alphabets."""
     study = registry.find("studies", "metric")
-    monkeypatch.setattr(study, "DATA", drawings())
-    tried = {name: study.LOSSES[name] for name in ("InfoNCE",)}
-    tried = {name: (objective, key, values[:2]) for name, (objective, key, values) in tried.items()}
-    monkeypatch.setattr(study, "LOSSES", tried)
-    monkeypatch.setattr(study, "WIDTHS", (0, 8))
-    trained, run = [], Lab.run
-
-    def watched(self, name, *words, **options):
-        trained.append((name, len(options["data"].train), options))
-        return run(self, name, *words, **options | {"batch_size": 16, "progress": False})
-
-    monkeypatch.setattr(Lab, "run", watched)
-    result = run_study(study, tmp_path, quick=True)["experiments"]["R1"]
+    objective, key, values = study.LOSSES["InfoNCE"]
+    losses = {"InfoNCE": (objective, key, values[:2])}
+    settings = study.Settings(losses, widths=(0, 8))
+    train_args = {"epochs": 1, "batch_size": 16, "progress": False}
+    scale = Scale(True, settings, train_args)
+    result = run_study(study, tmp_path, scale=scale, data=drawings())["experiments"]["R1"]
     baselines = {"untrained", "pixels", "pixels, 7×7"}
-    assert set(result["test"]) == {*tried, *baselines}
+    assert set(result["test"]) == {*losses, *baselines}
     assert all(f["low"] <= f["recall@1"] <= f["high"] for f in result["test"].values())
-    for title, rows in result["choice"]["grid"].items():
-        assert len(rows) == 4
-        best, chosen = max(rows, key=lambda row: row["recall@1"]), result["choice"]["chosen"][title]
-        assert best == chosen
-        (final,) = (options for name, _, options in trained if name == study.folder_name(title))
-        assert final[tried[title][1]] == chosen["value"]
-        assert final["dim"] == chosen["dim"]
-    sizes = {name.startswith("choice/"): size for name, size, _ in trained}
-    assert sizes[True] < sizes[False]
+    runs = tmp_path / "quick" / "runs"
+    rows, chosen = result["choice"]["grid"]["InfoNCE"], result["choice"]["chosen"]["InfoNCE"]
+    assert len(rows) == len(list((runs / "choice").iterdir())) == 4
+    assert max(rows, key=lambda row: row["recall@1"]) == chosen
+    final = json.loads((runs / "infonce" / "config.json").read_text())
+    assert final["method_args"][key] == chosen["value"]
+    assert final["method_args"]["dim"] == chosen["dim"]
+    choices = [json.loads(path.read_text()) for path in (runs / "choice").glob("*/config.json")]
+    assert all(choice["images"] < final["images"] for choice in choices)
     page = (tmp_path / "quick" / "report" / "index.html").read_text()
     assert "Chosen on held-out training alphabets" in page

@@ -22,7 +22,7 @@ from unlabeled.methods.s4l import S4L
 from unlabeled.methods.uda import UDA
 from unlabeled.methods.vat import VAT, divergence
 from unlabeled.objectives import labeled_cross_entropy
-from unlabeled.studies.lab import Lab
+from unlabeled.studies.lab import Scale
 from unlabeled.studies.run import run_study
 from unlabeled.training.train import reopen
 
@@ -290,21 +290,12 @@ def test_dsprites_has_weak_views_and_the_run_opens_again(tmp_path):
     assert torch.equal(opened.classifier.weight, run.method.classifier.weight)
 
 
-def test_the_study_in_miniature(tmp_path, monkeypatch):
+def test_the_study_in_miniature(tmp_path):
     """Each way once, on 160 images: both blocks are in the table."""
     study = registry.find("studies", "few_labels")
-    monkeypatch.setattr(study, "DATA", dsprites.load(images=160))
-    monkeypatch.setattr(study, "LABELS", ("6",))
-    monkeypatch.setattr(study, "STEPS", 1)
-    run, trained = Lab.run, []
-
-    def quiet(self, name, *words, **options):
-        trained.append(name)
-        return run(self, name, *words, **options | QUIET | {"quick_epochs": 1})
-
-    monkeypatch.setattr(Lab, "run", quiet)
-    result = run_study(study, tmp_path, quick=True)
-    assert len(set(trained)) == 8
+    scale = Scale(True, study.Settings(labels=("6",), steps=1), QUIET | {"epochs": 1})
+    result = run_study(study, tmp_path, scale=scale, data=dsprites.load(images=160))
+    assert len(list((tmp_path / "quick" / "runs").iterdir())) == 8
     found = result["experiments"]["F3"]["accuracy"]
     assert set(found) == {*study.FROM_SCRATCH, *study.PRETRAINED}
     assert all(

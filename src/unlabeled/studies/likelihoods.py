@@ -1,0 +1,265 @@
+"""Likelihood experiments of the study `generative`: pixels, characters, series, binary models."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from unlabeled.core import Batch
+from unlabeled.data.dataset import Samples, Splits, to_float
+from unlabeled.data.open import open_data
+from unlabeled.encoders.base import build
+from unlabeled.errors import UserError
+from unlabeled.evaluation.ngram import KneserNey
+from unlabeled.evaluation.probe import linear_probe
+from unlabeled.methods.helmholtz import Helmholtz
+from unlabeled.methods.rbm import RBM
+from unlabeled.pipelines.deep_belief_net import bound, deep_belief_net, restored
+from unlabeled.runs.run import load
+from unlabeled.studies.generative_models import BINARY_MODELS, as_bytes, model_run, sheet
+from unlabeled.studies.lab import Finding, Lab, Table
+from unlabeled.training.train import reopen
+from unlabeled.utils.state import preserve_rng
+
+WINDOW = 128
+"""Characters of a window; the bits of the second half are measured."""
+
+
+@torch.no_grad()
+def bits_per_value(method: Any, x: np.ndarray, prefix: int = 0) -> float:
+    """Mean negative log-likelihood in bits of the values after a prefix."""
+    torch.manual_seed(0)
+    total, count = 0.0, 0
+    for start in range(0, len(x), 200):
+        batch = Batch(
+            to_float(torch.from_numpy(np.array(x[start : start + 200])), (0.0, 255.0)),
+            torch.arange(1),
+        )
+        loss = method.negative_log_likelihood(method.views(batch))[:, prefix:]
+        total, count = total + float(loss.sum()), count + loss.numel()
+    return total / count / math.log(2)
+
+
+def g5(lab: Lab) -> Finding:
+    """Bits per pixel of autoregressive models, and the bound of the VAE."""
+    test = lab.data.test.x[slice(*lab.settings.test_pixels)]
+    found = {}
+    for kind, options in lab.settings.pixel_models.items():
+        run = lab.run(f"pixels-{kind}", "autoregressive", quick_epochs=1, encoder=kind,
+                      values="binary", **options)  # fmt: skip
+        found[kind] = bits_per_value(reopen(run).eval(), test)
+    options = {"epochs": 20, "lr": 2e-3, "schedule": "one_cycle", "likelihood": "bernoulli"}
+    vae: Any = reopen(lab.run("vae-binary", "vae", quick_epochs=1, **options)).eval()
+    torch.manual_seed(0)
+    x = torch.bernoulli(to_float(torch.from_numpy(test), lab.data.range))
+    with torch.no_grad():
+        loss = vae.loss((x, torch.randn(len(x), vae.latent_dim)))
+    found["VAE, bound"] = float(loss) / x[0].numel() / math.log(2)
+    best = min(lab.settings.pixel_models, key=lambda k: found[k])
+    return Finding(
+        {"bits": found},
+        "Pixels are binarized at random by their brightness. Autoregressive models predict each "
+        "from those before; the bound of the VAE is divided by the number of pixels.",
+        f"The {best} needs {found[best]:.3f} bits per pixel, the VAE at most "
+        f"{found['VAE, bound']:.3f}.",
+        [Table("Bits per pixel", ["", "test"], [[k, f"{v:.3f}"] for k, v in found.items()])],
+    )
+
+
+def text(name: str) -> bytes:
+    """Read a text file of books from `$UNLABELED_DATA`.
+
+    Raises:
+        UserError: the file does not exist.
+    """
+    path = Path(os.environ.get("UNLABELED_DATA", "")) / "text" / f"books_{name}.txt.gz"
+    if not path.is_file():
+        raise UserError(
+            f"there is no file text/{path.name} in $UNLABELED_DATA; put a long text there"
+        )
+    return gzip.decompress(path.read_bytes())
+
+
+def windows(content: bytes, step: int) -> np.ndarray:
+    """Windows of a text as arrays (N, 1, 1, WINDOW) of bytes."""
+    array = np.frombuffer(content, np.uint8)
+    return np.lib.stride_tricks.sliding_window_view(array, WINDOW)[::step, None, None]
+
+
+def g6(lab: Lab) -> Finding:
+    """Bits per character of autoregressive models and of an n-gram model."""
+    train, test = lab.settings.text or (text("train"), text("test"))
+    train, test = train[: lab.settings.characters], test[: lab.settings.test_characters]
+    n_gram = KneserNey(train, 5).bits(test)
+    found, samples = {"Kneser-Ney, 5 characters": n_gram}, {}
+    pieces = windows(train, WINDOW)
+    for kind, options in lab.settings.text_models.items():
+        args = options["encoder_args"] | {"values": "bytes"}
+        run = lab.run(f"text-{kind}", "autoregressive", quick_epochs=1, data=open_data(pieces),
+                      encoder=kind, values="bytes", **options | {"encoder_args": args})  # fmt: skip
+        method: Any = reopen(run).eval()
+        found[kind] = bits_per_value(method, windows(test, WINDOW // 2), WINDOW // 2)
+        torch.manual_seed(0)
+        prompt = torch.tensor([list(b"The ")]) / 255
+        samples[kind] = bytes(as_bytes(method.sample(1, prompt, 200))[0]).decode("utf-8", "replace")
+    best = min(lab.settings.text_models, key=lambda k: found[k])
+    return Finding(
+        {"bits": found, "samples": samples},
+        f"Autoregressive models are trained on {len(train):,} characters of books in windows of "
+        f"{WINDOW} and tested on other pages, each character given {WINDOW // 2} to {WINDOW - 1} "
+        "before it. The n-gram model is fitted to the same text.",
+        f"The {best} needs {found[best]:.3f} bits per character, the n-gram model {n_gram:.3f}.",
+        [
+            Table("Bits per character", ["", "test"], [[k, f"{v:.3f}"] for k, v in found.items()]),
+            Table("Samples", ["", "text"], [[k, v] for k, v in samples.items()]),
+        ],
+    )
+
+
+def waves(n: int, seed: int) -> np.ndarray:
+    """Time series: the sum of two sine waves and noise, (n, 1, 1, 64) in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(64)
+    rate, phase = rng.uniform(0.1, 0.8, (2, n, 1)), rng.uniform(0, 2 * np.pi, (2, n, 1))
+    series = 0.5 + 0.2 * np.sin(rate * t + phase).sum(0) + 0.02 * rng.normal(size=(n, 64))
+    return series.clip(0, 1).astype(np.float32)[:, None, None]
+
+
+def g7(lab: Lab) -> Finding:
+    """Error of predictions of the next value of time series."""
+    train, test = (waves(n, seed) for seed, n in enumerate(lab.settings.series))
+    x = torch.from_numpy(test[:, 0, 0])
+    found = {"last value": float((x[:, 7:-1] - x[:, 8:]).abs().mean())}
+    for kind in lab.settings.sequence_models:
+        options: dict[str, Any] = {"encoder": kind, "values": "real", "epochs": 10}
+        run = lab.run(
+            f"series-{kind}", "autoregressive", data=open_data(train), quick_epochs=1, **options
+        )
+        method: Any = reopen(run).eval()
+        with torch.no_grad():
+            found[kind] = float((method.predict(x)[:, 8:] - x[:, 8:]).abs().mean())
+    best = min(lab.settings.sequence_models, key=lambda k: found[k])
+    return Finding(
+        {"error": found},
+        "Each series is the sum of two sine waves of unknown frequency and phase, with noise of "
+        "standard deviation 0.02. The mean prediction of the next value is evaluated from the "
+        "ninth value on.",
+        f"The mean absolute error is {found[best]:.4f} for the {best} and "
+        f"{found['last value']:.4f} for repeating the last value.",
+        [
+            Table(
+                "Mean absolute error of the next value",
+                ["", "test"],
+                [[k, f"{v:.4f}"] for k, v in found.items()],
+            )
+        ],
+    )
+
+
+def small_digits() -> Splits:
+    """1,797 digits of 8×8 pixels; every sixth is a test image."""
+    from sklearn.datasets import load_digits
+
+    x = (load_digits().images * (255 / 16)).round().astype(np.uint8)[:, None]
+    held = np.arange(len(x)) % 6 == 0
+    return Splits("digits", Samples(x[~held]), Samples(x[held]))
+
+
+@torch.no_grad()
+def exact_log_partition(machine: Any) -> float:
+    """Log partition function of a small Boltzmann machine, by summation over hidden states."""
+    units = machine.hidden.out_features
+    h = (torch.arange(2**units)[:, None] >> torch.arange(units) & 1).double()
+    weight, bias = machine.hidden.weight.double(), machine.hidden.bias.double()
+    drive = h @ weight + machine.visible_bias.double()
+    return float((h @ bias + F.softplus(drive).sum(1)).logsumexp(0))
+
+
+@torch.no_grad()
+def mean_bound(machines: list[Any], data: Splits, estimates: int) -> float:
+    """Bound of a deep belief net, averaged over estimates of the partition function."""
+    bounds = []
+    for seed in range(estimates):
+        torch.manual_seed(seed)
+        bounds.append(bound(machines, data))
+    return float(np.mean(bounds))
+
+
+def g8(lab: Lab) -> Finding:
+    """Binary models: likelihoods of small digits; samples and linear probe of clothes."""
+    digits, epochs, estimates = small_digits(), lab.settings.epochs, lab.settings.bounds
+    x = torch.from_numpy(digits.test.x) / 255
+    tiny: Any = {"encoder_args": {"widths": (12,)}, "epochs": 60, "lr": 0.05}
+    small: Any = reopen(lab.run("tiny-rbm", "rbm", data=digits, quick_epochs=1, **tiny))
+    torch.manual_seed(0)
+    exact, annealed = exact_log_partition(small), small.log_partition()
+
+    folder = lab.out / "runs" / "deep-belief-net-digits"
+    options: dict[str, Any] = {"resume": True, "progress": False}
+    deep_belief_net(digits, widths=(200, 200), epochs=epochs or 60, lr=0.05, out=folder, **options)
+    trained: list[Any] = [reopen(load(folder / f"layer{n}")) for n in (1, 2)]
+    sizes = digits.size, (1, 200)
+    with preserve_rng(seed=0):
+        untrained = [
+            RBM(build("dense", 1, size, widths=(200,)), shape=(1, *size)) for size in sizes
+        ]
+        dense = build("dense", 1, digits.size, widths=(200, 50))
+        untrained_helmholtz = Helmholtz(dense, shape=(1, *digits.size))
+    helmholtz: Any = reopen(lab.run("helmholtz-digits", "helmholtz", data=digits, quick_epochs=1))
+    bounds = {
+        "1-layer DBN, untrained": mean_bound(untrained[:1], digits, estimates),
+        "1-layer DBN": mean_bound(trained[:1], digits, estimates),
+        "2-layer DBN, second layer untrained": mean_bound(
+            [trained[0], untrained[1]], digits, estimates
+        ),
+        "2-layer DBN": mean_bound(trained, digits, estimates),
+    }
+    helmholtz_machines = {
+        "Helmholtz machine, untrained": untrained_helmholtz,
+        "Helmholtz machine": helmholtz,
+    }
+    for title, machine in helmholtz_machines.items():
+        torch.manual_seed(0)
+        bounds[title] = float(machine.bound(x, 20).mean())
+
+    net = deep_belief_net(
+        lab.data, epochs=epochs, out=lab.out / "runs" / "deep-belief-net", **options
+    )
+    y, y_test = (part.factors[str(lab.data.target)] for part in (lab.data.train, lab.data.test))
+    probe: dict[str, float] = {}
+    images: list[tuple[str, bytes | str]] = []
+    encoders = {title: model_run(lab, title).encoder for title in BINARY_MODELS}
+    for title, encoder in (
+        encoders | {"deep belief net": net.encoder, "random": lab.random("dense")}
+    ).items():
+        z, z_test = lab.features(title, encoder)
+        probe[title] = linear_probe(z, y, z_test, y_test).test
+    models: dict[str, Any] = {title: reopen(model_run(lab, title)) for title in BINARY_MODELS}
+    for title, model in (models | {"deep belief net": restored(net)}).items():
+        torch.manual_seed(0)
+        images.append((f"{title}: samples", sheet(as_bytes(model.sample(40)))))
+    accuracies = ", ".join(f"{title} {100 * v:.1f} %" for title, v in probe.items())
+    gain = bounds["2-layer DBN"] - bounds["1-layer DBN"]
+    return Finding(
+        {"log_partition": {"exact": exact, "annealed": annealed}, "bounds": bounds, "probe": probe},
+        f"Boltzmann machines are trained on {len(digits.train):,} digits of 8×8 pixels, binarized "
+        "at random by their brightness. One has 12 hidden units, so its partition function can be "
+        "summed exactly and compared with the estimate by annealed importance sampling. Bounds are "
+        f"for {len(x)} test digits. Samples and linear probe are for clothes, 28×28.",
+        f"The estimate of log Z is {annealed:.2f}, the exact value {exact:.2f}. The second layer "
+        f"raises the bound by {gain:.2f} nats. Linear probe accuracy for clothes: {accuracies}.",
+        [
+            Table("Bound of the log-likelihood, nats per digit", ["", "test"],
+                  [[t, f"{v:.2f}"] for t, v in bounds.items()]),
+            Table("Linear probe accuracy for clothes", ["", "test %"],
+                  [[t, f"{100 * v:.1f}"] for t, v in probe.items()]),
+        ],
+        images,
+    )  # fmt: skip
