@@ -390,19 +390,19 @@ TEXT = [f"{a} {b} {c}".split() for a in "abcd" for b in "efgh" for c in "ijkl"] 
 )
 def test_word2vec_goes_on_in_the_same_bytes(number, part, model, tmp_path, monkeypatch):
     """In the middle of an epoch as at its end: the draws, the sums and the rate go on."""
-    monkeypatch.setattr(w2v, "PART", 2000)  # four an epoch
+    monkeypatch.setattr(w2v, "CHUNK", 2000)  # four an epoch
     options = {"dim": 8, "epochs": 3, "min_count": 1, "model": model, "progress": False}
     w2v.word2vec(TEXT, out=tmp_path / "whole", **options)
-    draw, calls = w2v.Drawing.__call__, []
+    draw, calls = w2v.WindowSampler.__call__, []
 
-    def drawing(self, given):
+    def drawing(self, *chunk):
         calls.append(1)
         if len(calls) == part:
             os.kill(os.getpid(), number)
-        return draw(self, given)
+        return draw(self, *chunk)
 
     with monkeypatch.context() as patch:
-        patch.setattr(w2v.Drawing, "__call__", drawing)
+        patch.setattr(w2v.WindowSampler, "__call__", drawing)
         with pytest.raises(Stopped, match="--resume to continue") as stopped:
             w2v.word2vec(TEXT, out=tmp_path / "run", **options)
         assert (len(calls), stopped.value.number) == (part, number)

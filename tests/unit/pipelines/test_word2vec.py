@@ -14,23 +14,26 @@ from unlabeled.augmentations.vocabulary import MASK
 from unlabeled.cli.main import main
 from unlabeled.data.readers import bpe, corpus
 from unlabeled.errors import Notice, UserError
+from unlabeled.objectives import skip_gram
 from unlabeled.pipelines import word2vec as w2v
 from unlabeled.runs import word_vectors
 from unlabeled.runs.word_vectors import Words
 
-needs_compiler = pytest.mark.skipif(w2v.compiled() is None, reason="no C++ compiler here")
+needs_compiler = pytest.mark.skipif(
+    skip_gram.compiled_step() is None, reason="no C++ compiler here"
+)
 
 
 def windows(n=60, vocabulary=20, k=5, seed=0):
     rng = np.random.default_rng(seed)
-    draw = w2v.Drawing(rng.integers(1, 50, vocabulary), 3, k, 0, rng)
+    draw = w2v.WindowSampler(rng.integers(1, 50, vocabulary), 3, k, 0, rng)
     text = rng.integers(0, vocabulary, n).astype(np.int32)
-    return draw((text, np.arange(n) // 17))
+    return draw(text, np.arange(n) // 17)
 
 
 def tables(vocabulary=20, dim=20, seed=1, dtype=torch.float32):
     torch.manual_seed(seed)
-    wide = -(-dim // w2v.LANES) * w2v.LANES
+    wide = -(-dim // skip_gram.LANES) * skip_gram.LANES
     return [
         torch.nn.functional.pad(torch.randn(vocabulary, dim, dtype=dtype) / 3, (0, wide - dim))
         for _ in range(2)
@@ -67,7 +70,7 @@ def naive(pair, drawn, lr, model):
 def test_plain_steps_are_the_formula(model, k):
     drawn = windows(k=k)
     ours, theirs = tables(dtype=torch.float64), tables(dtype=torch.float64)
-    loss = w2v.stepped(ours, drawn, (0, 60), 0.05, model, batch=1)
+    loss = skip_gram.torch_step(ours, drawn, (0, 60), 0.05, model, batch=1)
     assert loss == pytest.approx(naive(theirs, drawn, 0.05, model))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
@@ -76,10 +79,10 @@ def test_plain_steps_are_the_formula(model, k):
 @pytest.mark.parametrize("words", [0, 1])
 def test_plain_steps_take_windows_without_context(words):
     """Subsampling may leave a part without words, or each alone in its line."""
-    draw = w2v.Drawing(np.ones(20), 3, 5, 0, np.random.default_rng(0))
-    drawn = draw((np.zeros(words, np.int32), np.arange(words)))
+    draw = w2v.WindowSampler(np.ones(20), 3, 5, 0, np.random.default_rng(0))
+    drawn = draw(np.zeros(words, np.int32), np.arange(words))
     for model in ("skip_gram", "cbow"):
-        assert w2v.stepped(tables(), drawn, (0, words), 0.05, model) == 0
+        assert skip_gram.torch_step(tables(), drawn, (0, words), 0.05, model) == 0
 
 
 @needs_compiler
@@ -88,8 +91,9 @@ def test_plain_steps_take_windows_without_context(words):
 def test_both_ways_move_the_same(model, k):
     drawn = windows(k=k)
     ours, theirs = tables(), tables()
-    loss = w2v.compiled()(ours, drawn, (0, 60), 0.05, model)
-    assert loss == pytest.approx(w2v.stepped(theirs, drawn, (0, 60), 0.05, model, 1), rel=1e-5)
+    loss = skip_gram.compiled_step()(ours, drawn, (0, 60), 0.05, model)
+    other = skip_gram.torch_step(theirs, drawn, (0, 60), 0.05, model, 1)
+    assert loss == pytest.approx(other, rel=1e-5)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     assert not torch.equal(ours[0], tables()[0])
@@ -107,9 +111,9 @@ def test_windows_stay_in_their_line_and_vary():
 
 def test_negatives_and_subsampling_follow_their_powers():
     rng, counts = np.random.default_rng(0), np.array([10_000, 1000, 100, 10])
-    draw = w2v.Drawing(counts, 5, 5, 1e-2, rng)
+    draw = w2v.WindowSampler(counts, 5, 5, 1e-2, rng)
     text = np.repeat(np.arange(4), [40_000, 20_000, 20_000, 20_000]).astype(np.int32)
-    drawn = draw((text, np.zeros(len(text), int)))
+    drawn = draw(text, np.zeros(len(text), int))
     share = np.bincount(drawn.negatives.ravel(), minlength=4) / drawn.negatives.size
     assert share == pytest.approx(counts**0.75 / (counts**0.75).sum(), rel=0.1)
     f = counts / counts.sum()
@@ -132,7 +136,7 @@ def test_it_learns_which_words_go_together(model, tmp_path, monkeypatch):
     options = {"dim": 16, "subsample": 0, "epochs": 3, "progress": False, "model": model}
     found = w2v.word2vec(a_text(), out=str(tmp_path / "a"), **options)
     plainly = pytest.MonkeyPatch()
-    plainly.setattr(w2v, "compiled", lambda: None)
+    plainly.setattr(w2v, "compiled_step", lambda: None)
     plain = w2v.word2vec(a_text(900), out=str(tmp_path / "b"), **options | {"epochs": 8})
     plainly.undo()
     for known in (found, plain):
