@@ -1,4 +1,4 @@
-"""Deep belief net: Boltzmann machines stacked greedily, each on what the one below finds.
+"""Deep belief network: restricted Boltzmann machines stacked greedily (Hinton et al. 2006).
 
 Hinton, Osindero, Teh 2006, "A Fast Learning Algorithm for Deep Belief Nets", sections 4–5.
 """
@@ -40,80 +40,72 @@ def deep_belief_net(
     resume: bool = False,
     progress: bool = True,
 ) -> Run:
-    """Boltzmann machines one after another; each is a run folder in `out`.
+    """Train Boltzmann machines one after another; each is a run folder in `out`.
 
-    The first learns from images, each next one from the probabilities of the hidden units of the
-    one before. Stacked they are an encoder of dense layers, `net` in `out`.
+    The first learns from images, each further one from the hidden probabilities of the one below.
+    Stacked they are an encoder of dense layers, `net` in `out`.
 
     Args:
-        data: images in any usual form.
+        data: images in any supported form.
         widths: hidden units of each machine.
-        epochs: of each machine; its own unless given.
+        epochs: of each machine; those of `rbm` unless given.
         gibbs_steps: of each machine.
-        lr: of each machine; its own unless given.
-        seed: of everything random.
+        lr: of each machine; that of `rbm` unless given.
+        seed: of all randomness.
         size: side of the images in pixels.
         workers: processes that decode files.
         out: the folder; runs/deep_belief_net unless given.
-        resume: go on where it was stopped.
-        progress: show bars.
+        resume: continue where it was stopped.
+        progress: show progress bars.
 
     Returns:
-        the stack; `deep_belief_net.json` in `out` has the likelihood bound by layers.
+        the stack; `deep_belief_net.json` in `out` has the likelihood bound by number of layers.
 
     Raises:
-        UserError: there are no layers, or something of the data does not fit.
+        UserError: there are no layers, or the data does not fit.
     """
     check_options(deep_belief_net, dict(locals()))
     if not widths or min(widths) < 1:
         raise UserError(f"widths is {widths}; give at least 1 unit for each of at least 1 layer")
-    place = None if size is None else (size, size)
-    splits = open_data(data, size=place, workers=workers)
+    splits = open_data(data, size=None if size is None else (size, size), workers=workers)
     folder = Path(out or "runs/deep_belief_net")
     options: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress}
     options["gibbs_steps"] = gibbs_steps
-    given = {"epochs": epochs, "lr": lr}
-    options |= {name: value for name, value in given.items() if value is not None}
+    options |= {k: v for k, v in {"epochs": epochs, "lr": lr}.items() if v is not None}
     machines: list[RBM] = []
     runs: list[Run] = []
-    layer, figures = splits, {}
+    inputs, figures = splits, {}
     for number, width in enumerate(widths, 1):
-        run = train(
-            "rbm",
-            layer,
-            encoder_args={"widths": (width,)},
-            out=folder / f"layer{number}",
-            **options,
-        )
+        place = folder / f"layer{number}"
+        run = train("rbm", inputs, encoder_args={"widths": (width,)}, out=place, **options)
         runs.append(run)
         machine: Any = run.method or reopen(run)
         machines.append(machine.cpu().eval())
         with preserve_rng(seed):
             figures[f"bound_with_{number}"] = bound(machines, splits)
-        layer = above(run, layer)
+        inputs = hidden_probabilities(run, inputs)
     write_json(folder / "deep_belief_net.json", figures | {"seed": seed})
     return stacked(machines, runs[0], splits, folder / "net")
 
 
-def above(run: Run, layer: Splits) -> Splits:
-    """Probabilities of hidden units as images of one row, (N, 1, 1, units)."""
+def hidden_probabilities(run: Run, inputs: Splits) -> Splits:
+    """Hidden probabilities of a machine's inputs as images of one row, (N, 1, 1, units)."""
 
     def part(samples: Samples) -> Samples:
         if not len(samples):
             return samples
-        z = run.features(samples)
-        x = (255 * z).round().astype(np.uint8)[:, None, None]
+        x = (255 * run.features(samples)).round().astype(np.uint8)[:, None, None]
         return Samples(x, samples.factors, modality=Images(1, (1, run.dim), (0.0, 255.0)))
 
-    return Splits(f"{layer.name}, above", part(layer.train), part(layer.test))
+    return Splits(f"hidden units of {inputs.name}", part(inputs.train), part(inputs.test))
 
 
 @torch.no_grad()
 def bound(machines: list[RBM], splits: Splits, images: int = 1000) -> float:
-    """A lower bound of log p of test images, nats an image (their eq. 8).
+    """Lower bound of log p of test images, nats per image (their eq. 8).
 
-    E_q[log p(v|h₁) + log p(h₁|h₂) + … + log p(v_top)] + the entropy of q, where the top machine's
-    likelihood takes its partition function by annealed importance sampling.
+    E_q[log p(v|h₁) + log p(h₁|h₂) + … + log p(v_top)] + the entropy of q; the top machine's
+    partition function is estimated by annealed importance sampling.
     """
     part = splits.test if len(splits.test) else splits.train
     x = torch.from_numpy(part.x[:images]).float().flatten(1)
@@ -121,27 +113,23 @@ def bound(machines: list[RBM], splits: Splits, images: int = 1000) -> float:
     v = torch.bernoulli(((x - low) / (high - low)).clamp(0, 1))
     total = torch.zeros(len(v))
     for machine in machines[:-1]:
-        likely = machine.hidden(v).sigmoid()
-        h = torch.bernoulli(likely)
-        total += entropy(likely) + log_likely(machine.pixels(h), v)
+        p = machine.hidden(v).sigmoid()
+        h = torch.bernoulli(p)
+        entropy = (torch.special.entr(p) + torch.special.entr(1 - p)).sum(1)
+        total += entropy + log_bernoulli(machine.pixels(h), v)
         v = h
     top = machines[-1]
     total += -top.free_energy(v) - top.log_partition()
     return float(total.mean())
 
 
-def entropy(p: Tensor) -> Tensor:
-    """Of independent binary units (B, n): (B,) nats."""
-    return (torch.special.entr(p) + torch.special.entr(1 - p)).sum(1)
-
-
-def log_likely(p: Tensor, v: Tensor) -> Tensor:
+def log_bernoulli(p: Tensor, v: Tensor) -> Tensor:
     """Log p of binary values (B, n) with these probabilities: (B,)."""
     return -F.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), v, reduction="none").sum(1)
 
 
 def stacked(machines: list[RBM], first: Run, splits: Splits, out: Path) -> Run:
-    """The layers in one encoder, in a run folder of its own."""
+    """One encoder of all layers, in its run folder."""
     widths = tuple(machine.hidden.out_features for machine in machines)
     encoder: Any = build("dense", splits.channels, splits.size, widths=widths)
     for stage, machine in zip(encoder.stages, machines, strict=True):
@@ -157,7 +145,7 @@ def stacked(machines: list[RBM], first: Run, splits: Splits, out: Path) -> Run:
 
 
 class Stack:
-    """Machines one on another, to draw from.
+    """Stacked machines that can be sampled.
 
     Args:
         machines: from the pixels up.
@@ -168,7 +156,7 @@ class Stack:
 
     @torch.no_grad()
     def sample(self, number: int, steps: int = 1000) -> Tensor:
-        """Probabilities of white (number, C, H, W): the top machine by long chains, then down."""
+        """Pixel probabilities (number, C, H, W): the top machine's Gibbs chains, then a pass down."""
         *below, top = self.machines
         x = top.sample(number, steps).flatten(1)
         for machine in reversed(below):
@@ -177,11 +165,11 @@ class Stack:
 
 
 def restored(run: Run) -> Stack:
-    """The machines of a finished net, by the folders beside it.
+    """The machines of a finished net, from the folders beside it.
 
     Raises:
-        UserError: one of them is gone or damaged.
+        UserError: one of them is missing or damaged.
     """
     layers = range(1, len(run.inputs["args"]["widths"]) + 1)
-    found: Any = [reopen(load(run.path.parent / f"layer{number}")) for number in layers]
-    return Stack([machine.cpu() for machine in found])
+    machines: Any = [reopen(load(run.path.parent / f"layer{number}")) for number in layers]
+    return Stack([machine.cpu() for machine in machines])
