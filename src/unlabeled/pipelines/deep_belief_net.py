@@ -156,7 +156,7 @@ class Stack:
 
     @torch.no_grad()
     def sample(self, number: int, steps: int = 1000) -> Tensor:
-        """Pixel probabilities (number, C, H, W): the top machine's Gibbs chains, then a pass down."""
+        """Pixel probabilities (number, C, H, W): chains of the top machine, then a pass down."""
         *below, top = self.machines
         x = top.sample(number, steps).flatten(1)
         for machine in reversed(below):

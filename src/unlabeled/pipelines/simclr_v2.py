@@ -1,4 +1,4 @@
-"""SimCLRv2: pretrain with a deeper head, fine-tune from its middle, distill on unlabeled images.
+"""SimCLRv2: big self-supervised models are strong semi-supervised learners (Chen et al. 2020).
 
 Chen, Kornblith, Swersky, Norouzi, Hinton 2020, "Big Self-Supervised Models are Strong
 Semi-Supervised Learners", sections 2.1–2.3.
@@ -47,81 +47,59 @@ def simclr_v2(
     resume: bool = False,
     progress: bool = True,
 ) -> Run:
-    """Three trainings, one after another; each is a run folder in `out`.
+    """Pretrain, fine-tune and distill, one after another; each is a run folder in `out`.
 
-    SimCLR with a head of three layers learns from all images; the encoder with the head's first
-    layer is fine-tuned with some labels; a fresh network, the student, learns from all images to
-    say what the fine-tuned one says.
+    SimCLR with a projection head of three layers is pretrained on all images; the encoder with the
+    head's first layer is fine-tuned with few labels; a student of random weights is trained on all
+    images, without labels, to predict what the fine-tuned teacher does.
 
     Args:
-        data: labeled data in any usual form.
-        labels: how many labels the fine-tuning gets: 160, or 1%.
+        data: labeled data in any supported form.
+        labels: number of labels for fine-tuning, such as 160, or a percentage, such as 1%.
         encoder: of the pretrained network and of the student.
-        epochs: of pretraining; SimCLR's own unless given.
-        batch_size: of pretraining; SimCLR's own unless given.
-        finetune_epochs: as many as make 500 steps, at least 20, unless given.
-        distill_epochs: of the student.
-        temperature: τ of what the teacher says (eq. 2); it says the same, softer, above 1.
+        epochs: of pretraining; those of `simclr` unless given.
+        batch_size: of pretraining; that of `simclr` unless given.
+        finetune_epochs: of fine-tuning; as many as make 500 steps, at least 20, unless given.
+        distill_epochs: of distillation.
+        temperature: τ of distillation (eq. 2); above 1 softens the teacher's predictions.
         augment: of fine-tuning and distillation; the data set's for labeled training unless given.
-        seed: of everything random.
+        seed: of all randomness.
         size: side of the images in pixels.
         labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`.
         workers: processes that decode files.
         out: the folder; runs/simclr_v2 unless given.
-        resume: go on where it was stopped.
-        progress: show bars.
+        resume: continue where it was stopped.
+        progress: show progress bars.
 
     Returns:
         the student; `simclr_v2.json` in `out` has the test accuracies of all three.
 
     Raises:
-        UserError: the data has no labels or no test part, or something else does not fit.
+        UserError: the data has no labels or no test part, or does not fit.
     """
     check_options(simclr_v2, dict(locals()))
-    place = None if size is None else (size, size)
-    splits = open_data(data, size=place, labels_from=labels_from, workers=workers, test=test)
+    sides = None if size is None else (size, size)
+    splits = open_data(data, size=sides, labels_from=labels_from, workers=workers, test=test)
     if splits.target is None or not len(splits.test):
         raise UserError(f"{splits.name} has no labels; say where they are with --labels-from")
     folder = Path(out or "runs/simclr_v2")
     common: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress}
-    sizes: dict[str, Any] = {
-        k: v for k, v in {"epochs": epochs, "batch_size": batch_size}.items() if v
-    }
-    pretrained = train(
-        "simclr",
-        splits,
-        encoder=encoder,
-        out=folder / "pretrained",
-        dim=128,
-        head_layers=3,
-        **sizes,
-        **common,
-    )
-    teacher = tune_from_middle(
-        pretrained,
-        splits,
-        labels or "100%",
-        out=folder / "finetuned",
-        epochs=finetune_epochs,
-        augment=augment,
-        **common,
-    )
-    student = distill(
-        teacher,
-        splits,
-        encoder=encoder,
-        out=folder / "student",
-        epochs=distill_epochs,
-        temperature=temperature,
-        augment=augment,
-        **common,
-    )
-    write_json(folder / "simclr_v2.json", judge(pretrained, teacher, student, splits, labels, seed))
+    options: dict[str, Any] = {"encoder": encoder, "dim": 128, "head_layers": 3}
+    options["out"] = folder / "pretrained"
+    options |= {k: v for k, v in {"epochs": epochs, "batch_size": batch_size}.items() if v}
+    pretrained = train("simclr", splits, **options, **common)
+    options = {"out": folder / "finetuned", "epochs": finetune_epochs, "augment": augment}
+    teacher = finetune_from_middle(pretrained, splits, labels or "100%", **options, **common)
+    options = {"out": folder / "student", "epochs": distill_epochs, "augment": augment}
+    options |= {"encoder": encoder, "temperature": temperature}
+    student = distill(teacher, splits, **options, **common)
+    figures = accuracies(pretrained, teacher, student, splits, labels, seed)
+    write_json(folder / "simclr_v2.json", figures)
     return student
 
 
-def tune_from_middle(
+def finetune_from_middle(
     pretrained: Run,
     splits: Splits,
     labels: str,
@@ -131,7 +109,7 @@ def tune_from_middle(
     augment: Augmentation | None = None,
     **common: Any,
 ) -> Run:
-    """The encoder with the first layer of its projection head, fine-tuned (section 2.2).
+    """Fine-tune the encoder with the first layer of its projection head (section 2.2).
 
     Args:
         pretrained: a run of SimCLR with a head of at least two layers; it is not changed.
@@ -139,34 +117,25 @@ def tune_from_middle(
         labels: how many are used.
         out: its run folder.
         epochs: as many as make 500 steps, at least 20, unless given.
-        augment: random crops and mirroring in the paper (section 3.1); the data set's for labeled
+        augment: random crops and flips in the paper (section 3.1); the data set's for labeled
             training unless given.
         common: `seed`, `resume` and `progress` of `unlabeled.train`.
 
     Raises:
-        UserError: its head has no hidden layer.
+        UserError: the head has no hidden layer.
     """
     head: Any = reopen(pretrained).head
     if isinstance(head, nn.Identity) or len(head) < 4:
         raise UserError(f"{pretrained.path} has no projection head with a middle; give it layers")
     # A copy, since training is in place and the pretrained encoder is still to be probed.
-    middle = nn.Sequential(copy.deepcopy(pretrained.encoder), *head[:3]).train()
+    encoder = nn.Sequential(copy.deepcopy(pretrained.encoder), *head[:3]).train()
     y = splits.train.factors[str(splits.target)]
     rows = len(sample_labels(y, labels, common.get("seed", 0)))
     batch = min(BATCH, rows)
-    return train(
-        "supervised",
-        splits,
-        encoder=middle,
-        labels=labels,
-        out=out,
-        epochs=epochs or max(20, -(-STEPS // max(1, rows // batch))),
-        batch_size=batch,
-        lr=1e-3,
-        schedule="one_cycle",
-        augment=augment,
-        **common,
-    )
+    epochs = epochs or max(20, -(-STEPS // max(1, rows // batch)))
+    options: dict[str, Any] = {"labels": labels, "epochs": epochs, "batch_size": batch, "lr": 1e-3}
+    options |= {"schedule": "one_cycle", "augment": augment, "out": out}
+    return train("supervised", splits, encoder=encoder, **options, **common)
 
 
 def distill(
@@ -180,7 +149,7 @@ def distill(
     augment: Augmentation | None = None,
     **common: Any,
 ) -> Run:
-    """A fresh network that learns what a fine-tuned one says of all images, unlabeled (eq. 2).
+    """Train a student on a fine-tuned teacher's predictions for all images, unlabeled (eq. 2).
 
     Args:
         teacher: a run of `supervised`, just trained; it is not changed.
@@ -194,17 +163,17 @@ def distill(
     """
 
     class Student(_Distillation):
-        taught_by: Any = copy.deepcopy(teacher.method)
+        teacher_model: Any = copy.deepcopy(teacher.method)
 
     options: dict[str, Any] = {"classes": len(splits.classes), "temperature": temperature}
     options["augment"] = augment
     return train(Student, splits, encoder=encoder, out=out, epochs=epochs, **options, **common)
 
 
-def judge(
+def accuracies(
     pretrained: Run, teacher: Run, student: Run, splits: Splits, labels: str | None, seed: int
 ) -> dict[str, Any]:
-    """Test accuracies: linear probe of the pretrained encoder, fine-tuned, student."""
+    """Test accuracies: linear probe of the pretrained encoder, fine-tuned teacher, student."""
     splits = splits.labeled()
     y, y_test = (part.factors[str(splits.target)] for part in (splits.train, splits.test))
     rows = sample_labels(y, labels or "100%", seed)
@@ -221,17 +190,17 @@ def judge(
 
 
 class _Distillation(Method):
-    """Cross-entropy of the student with the teacher's softmax, both at a temperature.
+    """Cross-entropy of the student's predictions with the teacher's, both at a temperature.
 
     Args:
         classes: number of classes.
         temperature: τ.
-        augment: the views; the data set's for labeled training unless given.
+        augment: random augmentation; the data set's for labeled training unless given.
     """
 
     weak_augment = True
     recipe = Recipe(epochs=20, batch_size=128, lr=2e-3, schedule="one_cycle")
-    taught_by: Any
+    teacher_model: Any
 
     def __init__(
         self,
@@ -251,9 +220,9 @@ class _Distillation(Method):
 
     def loss(self, views: Tensor) -> Tensor:
         """−Σ P_teacher log P_student, the mean over images."""
-        teacher = self.taught_by.eval().to(views.device)
+        teacher = self.teacher_model.eval().to(views.device)
         with torch.no_grad():
-            says = teacher.classifier(teacher.encoder(views)).float()  # (B, classes)
-        guess = self.classifier(self.encoder(views)).float()
-        wanted = (says / self.temperature).softmax(1)
-        return F.cross_entropy(guess / self.temperature, wanted)
+            target = teacher.classifier(teacher.encoder(views)).float()  # (B, classes)
+        logits = self.classifier(self.encoder(views)).float()
+        target = (target / self.temperature).softmax(1)
+        return F.cross_entropy(logits / self.temperature, target)

@@ -16,7 +16,7 @@ from unlabeled.augmentations import Augmentation, Compose
 from unlabeled.data.dataset import Splits
 from unlabeled.data.split import sample_labels
 from unlabeled.evaluation.finetune import BATCH, STEPS, accuracy
-from unlabeled.pipelines.simclr_v2 import distill, judge, tune_from_middle
+from unlabeled.pipelines.simclr_v2 import accuracies, distill, finetune_from_middle
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training.train import train
@@ -81,7 +81,7 @@ def of_seed(lab: Lab, seed: int, labels: str) -> dict[str, float]:
     tail = f"{share}-seed{seed}"
     common: dict[str, Any] = {"seed": seed, "resume": True}
     _, epochs = lengths(lab, round(len(lab.data.train) * float(share) / 100))
-    teacher = tune_from_middle(
+    teacher = finetune_from_middle(
         pretrained, lab.data, labels, out=folder / f"finetuned-{tail}", epochs=epochs, **common
     )
     student = distill(
@@ -92,7 +92,7 @@ def of_seed(lab: Lab, seed: int, labels: str) -> dict[str, float]:
         epochs=lab.settings.distill_epochs,
         **common,
     )
-    figures = judge(pretrained, teacher, student, lab.data, labels, seed)
+    figures = accuracies(pretrained, teacher, student, lab.data, labels, seed)
     augment, lr, _ = chosen(lab, labels)
     y = lab.data.train.factors[str(lab.data.target)]
     same = lab.data.train.take(sample_labels(y, labels, seed))

@@ -50,7 +50,7 @@ def test_fine_tuning_starts_from_the_first_layer_of_the_head(sprites, tmp_path):
     pretrained = ul.train("simclr", splits, out=tmp_path / "a", head_layers=3, dim=16, **options)
     head = reopen(pretrained).head
     assert sum(isinstance(layer, torch.nn.Linear) for layer in head) == 3
-    tuned = simclr_v2.tune_from_middle(
+    tuned = simclr_v2.finetune_from_middle(
         pretrained, splits, "30", out=tmp_path / "b", epochs=1, progress=False
     )
     encoder, layer, *_ = tuned.encoder
@@ -84,14 +84,14 @@ def test_each_step_leaves_the_ones_before_as_they_were(sprites, tmp_path):
     pretrained.encoder.stages[0].train()  # an owner's own mode
     before = snapshot(pretrained)
     quiet = {"epochs": 1, "progress": False}
-    teacher = simclr_v2.tune_from_middle(pretrained, splits, "30", out=tmp_path / "b", **quiet)
+    teacher = simclr_v2.finetune_from_middle(pretrained, splits, "30", out=tmp_path / "b", **quiet)
     assert snapshot(pretrained) == before
     taught = snapshot(teacher)
     student = simclr_v2.distill(teacher, splits, encoder="small", out=tmp_path / "c", **quiet)
-    figures = simclr_v2.judge(pretrained, teacher, student, splits, "30", 0)
+    figures = simclr_v2.accuracies(pretrained, teacher, student, splits, "30", 0)
     assert snapshot(pretrained) == before
     assert snapshot(teacher) == taught
-    fresh = simclr_v2.judge(ul.load(tmp_path / "a"), teacher, student, splits, "30", 0)
+    fresh = simclr_v2.accuracies(ul.load(tmp_path / "a"), teacher, student, splits, "30", 0)
     assert figures["linear"] == fresh["linear"]
 
 
@@ -102,7 +102,7 @@ def test_distillation_is_the_cross_entropy_of_equation_2():
     )
 
     class Student(simclr_v2._Distillation):
-        taught_by = teacher
+        teacher_model = teacher
 
     student = Student(build("small", 1, (32, 32), width=2), classes=4, temperature=3.0).eval()
     x = student.views(Batch(torch.rand(5, 1, 32, 32), torch.arange(5)))
@@ -114,7 +114,7 @@ def test_distillation_is_the_cross_entropy_of_equation_2():
     assert loss.item() == pytest.approx(naive.item(), abs=1e-6)
     loss.backward()
     assert all(p.grad is None for p in teacher.parameters())
-    assert not any("taught_by" in key for key in student.state_dict())
+    assert not any("teacher_model" in key for key in student.state_dict())
 
 
 def test_it_is_listed_and_refused_where_it_does_not_fit(sprites, capsys):

@@ -141,7 +141,7 @@ def test_simclr_v2_teaches_with_weak_views(sprites, tmp_path):
     splits = open_data((sprites[0][:100, ::4, ::4], sprites[1][:100]))
     options = {"epochs": 1, "progress": False}
     start = ul.train("simclr", splits, out=tmp_path / "a", head_layers=2, batch_size=32, **options)
-    teacher = simclr_v2.tune_from_middle(start, splits, "30", out=tmp_path / "b", **options)
+    teacher = simclr_v2.finetune_from_middle(start, splits, "30", out=tmp_path / "b", **options)
     simclr_v2.distill(teacher, splits, encoder="small", out=tmp_path / "c", **options)
     for run in ("b", "c"):
         assert augment_of(tmp_path / run)["view"] == "RandomCrop"
