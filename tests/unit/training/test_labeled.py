@@ -112,7 +112,7 @@ def test_finetuning_is_weak_unless_told(trained, sprites, tmp_path):
     for run in ("b", "b/scratch"):
         assert augment_of(tmp_path / run) == {
             "view": "Compose",
-            "views": [{"view": "RandomHorizontalFlip", "p": 0.2}],
+            "transforms": [{"view": "RandomHorizontalFlip", "p": 0.2}],
         }
     assert augment_of(trained.path)["view"] == "SimCLRAugment"
 
