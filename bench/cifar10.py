@@ -35,6 +35,7 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.training.folder import versions
+from unlabeled.training.optim import learning_rate, make_optimizer
 from unlabeled.training.prepare import resolve
 from unlabeled.utils.files import write_json
 
@@ -55,14 +56,14 @@ def ours(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
     recipe, arguments = resolve(cls, splits, {"batch_size": BATCH})
     method = cls(encoder_of(splits), **arguments)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = recipe.make_optimizer(method)
+    optimizer = make_optimizer(recipe, method)
     batches = loader(splits.train, recipe.batch_size, seed=0)
     started = time.perf_counter()
     for steps, rows in enumerate(forever(batches)):
         method.progress = (time.perf_counter() - started) / seconds
         if method.progress >= 1:
             return method.encoder, steps
-        set_rate(optimizer, recipe.lr_at(method.progress))
+        set_rate(optimizer, learning_rate(recipe, method.progress))
         with torch.no_grad():
             views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
         with torch.autocast("cpu", torch.bfloat16):

@@ -34,6 +34,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.simclr import SimCLR
 from unlabeled.training.folder import versions
+from unlabeled.training.optim import learning_rate, make_optimizer
 from unlabeled.training.prepare import resolve
 from unlabeled.utils.files import write_json
 from unlabeled.utils.native import keeping_memory
@@ -49,7 +50,7 @@ def ours(splits: Splits, epochs: int) -> torch.nn.Module:
     torch.manual_seed(0)
     method = SimCLR(build("small", splits.channels, splits.size), **arguments)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = recipe.make_optimizer(method)
+    optimizer = make_optimizer(recipe, method)
     batches = loader(splits.train, recipe.batch_size, seed=0)
     order: Any = batches.sampler
     done, whole = 0, epochs * len(batches)
@@ -57,7 +58,7 @@ def ours(splits: Splits, epochs: int) -> torch.nn.Module:
         order.set_epoch(epoch)
         for rows in batches:
             for group in optimizer.param_groups:
-                group["lr"] = recipe.lr_at((done + 0.5) / whole)
+                group["lr"] = learning_rate(recipe, (done + 0.5) / whole)
             with torch.no_grad():
                 views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
             with torch.autocast("cpu", torch.bfloat16):

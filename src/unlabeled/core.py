@@ -1,7 +1,7 @@
 """The protocol of a method, and the parts that methods share.
 
-A method says how its views are made, what loss they give and what follows a step. Whatever runs it
-(Lightning's learner, or ten lines of plain PyTorch) needs no more than that.
+A method defines its views, the loss of these views, and an update after each step. Whatever trains
+it (the Lightning learner, or ten lines of plain PyTorch) needs no more than that.
 """
 
 from __future__ import annotations
@@ -21,29 +21,28 @@ from torch import Tensor, nn
 from unlabeled.errors import UserError
 from unlabeled.modality import Audio, Images, Modality, Text
 from unlabeled.parallel import gather
-from unlabeled.training.optim import LARS
 
 Schedule = Callable[[float], float]
-"""A function of progress: the share of training done, in [0, 1], to a value."""
+"""A function from progress, the fraction of training done, in [0, 1], to a value."""
 
 
 class Batch(NamedTuple):
-    """What a method's `views` receives, on the device."""
+    """What `Method.views` receives, on the device."""
 
-    x: Tensor  #: (B, C, H, W) float in [0, 1]
-    index: Tensor  # type: ignore[assignment]  #: (B,) int64, the row of each image in the data set
+    x: Tensor  #: images (B, C, H, W) in [0, 1], audio (B, 1, 1, T), or tokens (B, S, L) int64
+    index: Tensor  # type: ignore[assignment]  #: (B,) int64, rows of the samples in the data set
     y: Tensor | None = None  #: (B,) int64, −1 unknown; None unless the method is supervised
     partners: Tensor | None = None
     """Partners of each sample, (B, K, …); None unless the method learns from pairs."""
 
 
 def constant(value: float) -> Schedule:
-    """The same value throughout."""
+    """A constant value."""
     return lambda t: value
 
 
 def linear(start: float, end: float) -> Schedule:
-    """A straight line from `start` to `end`."""
+    """Linear from `start` to `end`."""
     return lambda t: start + (end - start) * t
 
 
@@ -53,24 +52,24 @@ def cosine(start: float, end: float) -> Schedule:
 
 
 def warmup_cosine(warmup: float = 0.1) -> Schedule:
-    """Linear from 0 to 1 over the share `warmup`, then half a cosine to 0 (SimCLR, B.1)."""
+    """Linear from 0 to 1 over the fraction `warmup`, then half a cosine to 0 (SimCLR, B.1)."""
     fall = cosine(1, 0)
     return lambda t: t / warmup if t < warmup else fall((t - warmup) / (1 - warmup))
 
 
 def one_cycle(rise: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> Schedule:
-    """Half a cosine up over the share `rise`, half a cosine down to almost 0 (Smith 2018)."""
+    """Half a cosine up over the fraction `rise`, then half a cosine to almost 0 (Smith 2018)."""
     up, down = cosine(start, 1), cosine(1, end)
     return lambda t: up(t / rise) if t < rise else down((t - rise) / (1 - rise))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a method is trained unless the user says otherwise. Each field is a flag of the command.
+    """Default hyperparameters of a training. Each field is a flag of the command.
 
     Args:
-        epochs: passes over the training images.
-        batch_size: images per step; each gives as many views as the method makes.
+        epochs: passes over the training samples.
+        batch_size: samples per step; the method makes its views of each.
         optimizer: the optimizer; SGD and LARS have momentum 0.9.
         lr: peak learning rate.
         schedule: schedule of the learning rate.
@@ -90,30 +89,6 @@ class Recipe:
     beta1: float = 0.9
     labeled_fraction: float = 0.0
 
-    def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of all parameters of `module` that want a gradient."""
-        wanted = [p for p in module.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in wanted if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in wanted if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        if self.optimizer == "lars":
-            groups[1]["adapt"] = False
-            return LARS(groups, self.lr)
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, fused=True)
-        kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
-        return kind(groups, lr=self.lr, betas=(self.beta1, 0.999), fused=True)
-
-    def lr_at(self, progress: float) -> float:
-        """The learning rate when the share `progress` of training is done."""
-        shapes = {
-            "one_cycle": one_cycle(),
-            "warmup_cosine": warmup_cosine(),
-            "constant": constant(1.0),
-        }
-        return self.lr * shapes[self.schedule](progress)
-
 
 MINUTES: dict[str, Any] = {
     "batch_size": 64,
@@ -121,9 +96,9 @@ MINUTES: dict[str, Any] = {
     "schedule": "one_cycle",
     "weight_decay": 0.0,
 }
-"""What learns within minutes on two cores: small batches, one cycle of Adam."""
+"""Hyperparameters for minutes on two cores: small batches, Adam with a one-cycle schedule."""
 HALF_LABELED: dict[str, Any] = MINUTES | {"batch_size": 128, "labeled_fraction": 0.5}
-"""The same where some have labels: as many of these in a step as a supervised method sees."""
+"""The same for semi-supervised methods: as many labeled samples in a step as above."""
 
 
 ABOVE_ZERO = {"temperature", "student_temperature", "teacher_temperature", "epsilon", "xi", "lr"}
@@ -132,31 +107,31 @@ SHARES = {
     *("freeze_last_layer", "freeze_prototypes", "ramp_start", "ramp_end", "random_start"),
     *("replace_ratio", "tile_fraction", "pretext_weight", "rebalance"),
 }
-"""Options from 0 to 1; other numbers are at least 0."""
+"""Options that must be from 0 to 1; other numbers must be at least 0."""
 
 
 def check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Refuse numbers that no method can mean, by the names and annotations of its options.
+    """Check the range of numeric options by their names and annotations.
 
     Args:
-        function: a method's class, or the function that trains it.
+        function: the class of a method, or the function that trains it.
         options: its keyword arguments.
 
     Raises:
         UserError: a number is out of range, not finite, or not whole where it must be.
     """
-    known = inspect.signature(function).parameters
+    parameters = inspect.signature(function).parameters
     for name, value in options.items():
-        if name not in known or not isinstance(value, numbers.Real) or isinstance(value, bool):
+        if name not in parameters or not isinstance(value, numbers.Real) or isinstance(value, bool):
             continue
-        kind = str(known[name].annotation)
+        kind = str(parameters[name].annotation)
         if "float" not in kind and "int" not in kind:
             continue
         if not math.isfinite(value):
             raise UserError(f"{name} is {value}, but must be finite")
         if "float" not in kind:
             may_be_zero = getattr(function, "may_be_zero", ())
-            least = 0 if name in may_be_zero or known[name].default in (0, None) else 1
+            least = 0 if name in may_be_zero or parameters[name].default in (0, None) else 1
             if not isinstance(value, numbers.Integral):
                 raise UserError(f"{name} is {value}, but must be a whole number")
             if int(value) < least:
@@ -178,56 +153,57 @@ DEFAULT_ENCODERS: dict[type[Modality], str] = {
 
 
 class Method(nn.Module):
-    """A way to learn without labels: one file, one subclass, read like its paper's algorithm box.
+    """Base class of all methods.
 
-    A subclass writes `views` and `loss`; the rest has a default. Its keyword-only, annotated
-    constructor arguments are its configuration: flags, help and documentation are made from them.
-    `self.encoder` is the product, what is saved and judged; all else is scaffolding. A method whose
-    product is another network than the one it was given assigns that one to `self.encoder`.
+    A subclass defines `views` and `loss`; everything else has a default. Its keyword-only,
+    annotated constructor arguments are its configuration: flags, help and documentation are made
+    from them. `self.encoder` is what is saved and evaluated; a method whose result is another
+    network than the one that it was given assigns that network to `self.encoder`.
     """
 
     optimized_modules: ClassVar[tuple[str, ...]] = ("",)
-    """One optimizer for each of these submodules; "" is the whole method."""
+    """Names of the submodules that have an optimizer each; "" is the whole method."""
     supervised: ClassVar[bool] = False
-    """Whether `batch.y` holds labels, −1 where the recipe lets a method learn from unlabeled ones
-    too. They never reach a method that leaves this False."""
+    """Whether `batch.y` holds labels; −1 for unlabeled samples, where `labeled_fraction` is set.
+    Other methods never receive labels."""
     weak_augment: ClassVar[bool] = False
-    """Whether its `augment` is the data set's for labeled training unless given: weak, and such
-    that no label changes. Others get the contrastive one."""
+    """Whether `augment` defaults to the data set's `augment_labeled`, which is weak and changes no
+    label, instead of its `augment`."""
     samples_per_class: ClassVar[int] = 1
-    """So many images of a class stand in a batch together, in a supervised method."""
+    """Number of samples of the same class that each batch of a supervised method has together."""
     clip_length: ClassVar[int] = 1
-    """So many frames of one shot stand in a batch together, in their order."""
+    """Number of consecutive frames of a shot that each batch has together, in order. A value above
+    1 needs `modality = (Video,)`."""
     max_frame_stride: ClassVar[int] = 1
-    """Frames from one of them to the next, at most; how many is drawn for each clip."""
+    """Maximum distance between consecutive frames of a clip; it is drawn for each clip."""
     modality: ClassVar[tuple[type[Modality], ...]] = (Images, Audio)
-    """What it can learn from. Frames of a video and the first of each pair count as images, where
-    they are some. A method of pairs receives `batch.partners`."""
+    """Types of data that it learns from. A method of images also learns from the frames of videos
+    and from the images of pairs; a method of pairs receives `batch.partners`."""
     min_sentences: ClassVar[int] = 1
-    """Number of consecutive sentences that a text must have at least."""
+    """Minimum number of sentences of a text, for methods of texts."""
     needs_color: ClassVar[bool] = False
-    """Whether its images must have three colors."""
+    """Whether it needs images of three channels."""
     default_encoder: ClassVar[dict[type[Modality], str]] = {}
-    """Its encoder by modality, where that is not the one in `DEFAULT_ENCODERS`."""
+    """Name of the default encoder by modality, where it differs from `DEFAULT_ENCODERS`."""
     by_stage: ClassVar[bool] = False
-    """Whether it sees its views through `self.encoder` only, so that each stage of an encoder can
-    learn by it alone (`--local`)."""
+    """Whether the views pass through `self.encoder` only, so that each stage of an encoder can be
+    trained by itself (`--local`)."""
     encoder_args: ClassVar[dict[str, Any]] = {}
-    """Options that its encoder is built with, besides the user's."""
+    """Arguments of its encoder, unless the user gives others."""
     may_be_zero: ClassVar[tuple[str, ...]] = ()
-    """Whole-number options that may be 0, besides those whose default is 0 or None."""
+    """Integer options that may be 0, besides those whose default is 0 or None."""
     inexact_across_processes: ClassVar[str] = ""
     """Why the gradient of several processes is not that of one with the same batch, where so."""
     recipe: ClassVar[Recipe] = Recipe()
-    """The paper's, or what we found good; the file says which."""
+    """Default hyperparameters: the paper's or our own, as the file says."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
-    """By name of a data set: fields of the recipe and arguments of the method that suit it."""
+    """Other defaults by name of a data set: fields of the recipe and arguments of the method."""
 
     progress: float = 0.0
-    """The share of training done, set by whatever runs the method."""
+    """The fraction of training done, in [0, 1], set by whatever trains the method."""
 
     def __new__(cls, *encoder: Any, **options: Any) -> Any:
-        """Refuse numbers that no method can mean, before anything is built of them."""
+        """Check the options before anything is built."""
         check_options(cls, options)
         return super().__new__(cls)
 
@@ -237,53 +213,60 @@ class Method(nn.Module):
 
     @classmethod
     def encoder_for(cls, modality: type[Modality]) -> str:
-        """Name of its encoder for a modality, unless the user names another."""
+        """Name of the default encoder for a modality."""
         return (DEFAULT_ENCODERS | cls.default_encoder).get(modality) or cls.encoder_for(Images)
 
     def views(self, batch: Batch) -> Any:
-        """What the networks see, made from a batch: random, on the device, touching no state."""
+        """Make the input of `loss` from a batch; may draw at random, but changes no state."""
         raise NotImplementedError
 
     def project(self, x: Tensor) -> Tensor:
-        """What the loss compares of images (B, C, H, W), where that is not the features (B, dim).
+        """Compute what the loss compares, (B, d), from samples; the features unless overridden.
 
-        It is watched in training, since it may collapse and leave the encoder no gradient.
+        Training monitors it, since it can collapse.
         """
         return self.encoder(x)
 
     def loss(self, views: Any) -> Tensor:
-        """The scalar to minimize. Pure: it mutates no buffer but BatchNorm's running statistics."""
+        """Compute the scalar to minimize. Pure: only BatchNorm's running statistics may change."""
         raise NotImplementedError
 
     def optimizer_steps(self, views: Any) -> Iterator[tuple[str, Tensor]]:
-        """Who moves and what it minimizes. Lazy, so that an adversary sees the updated critic."""
+        """Yield the name of an optimized module and its loss, one optimizer step after another.
+
+        A generator, so that each loss is computed after the steps before it.
+        """
         yield "", self.loss(views)
 
     def update(self) -> None:
-        """After each step, without gradient: moving averages, queues, centers."""
+        """Update moving averages, queues and the like after each step, without gradient."""
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """What the method makes of images (B, C, H, W), for the report; nothing unless it draws.
+        """Draw images for the report, such as reconstructions of images x (B, C, H, W).
 
-        By title (B, k, C, H, W) in [0, 1]: k images that belong together, such as an image and
-        its reconstruction. Called in eval mode after training, without gradient.
+        Called after training, in eval mode, without gradient.
+
+        Returns:
+            by title, (B, k, C, H, W) in [0, 1]: k images side by side for each of x.
         """
         return {}
 
     def animate(self, x: Tensor) -> dict[str, Tensor]:
-        """What moves, made of images (B, C, H, W), for the report; nothing unless it does.
+        """Draw videos for the report, from images x (B, C, H, W).
 
-        By title (B, T, C, H, W) in [0, 1]: B videos side by side. Called as `images` is; a method
-        of clips gets neighbors of one shot.
+        Called like `visualize`; a method of clips receives consecutive frames of a shot.
+
+        Returns:
+            by title, (B, T, C, H, W) in [0, 1]: B videos side by side.
         """
         return {}
 
 
 class EMA(nn.Module):
-    """A copy of a module that follows it slowly and takes no gradient: θ' ← m θ' + (1 − m) θ.
+    """Exponential moving average of a module's parameters: θ' ← m θ' + (1 − m) θ.
 
-    It starts as an exact copy. Parameters are averaged. Buffers are not: BatchNorm's running
-    statistics in the copy come from the copy's own activations.
+    It starts as a copy. Buffers are not averaged: BatchNorm's running statistics come from the
+    activations of the average itself.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -292,22 +275,22 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, module: nn.Module, momentum: float) -> None:
-        """Move towards `module`; a momentum of 1 stays, 0 copies."""
+        """Update the average; a momentum of 1 keeps it, 0 copies `module`."""
         pairs = zip(self.module.parameters(), module.parameters(), strict=True)
         for slow, fast in pairs:
             slow.lerp_(fast, 1 - momentum)
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
-        """The copy's output, without gradient."""
+        """Output of the averaged module, without gradient."""
         return self.module(*inputs)
 
 
 class Average(EMA):
-    """The weights of a network over its last steps, to be used in its place.
+    """Moving average of a network's weights, to be used instead of them.
 
-    At first it follows faster, so that short trainings forget what they began with: the momentum is
-    at most (1 + n)/(10 + n) after n steps, as TensorFlow's moving averages have it.
+    The momentum after n steps is at most (1 + n)/(10 + n), so that short trainings forget the
+    initial weights, as in TensorFlow's `ExponentialMovingAverage`.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -316,21 +299,21 @@ class Average(EMA):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def update(self, module: nn.Module, momentum: float) -> None:
-        """Move towards `module`."""
+        """Update the average."""
         self.steps += 1
         n = int(self.steps)
         super().update(module, min(momentum, (1 + n) / (10 + n)))
 
 
 class MemoryBank(nn.Module):
-    """A unit vector for each image of the data, which moves towards the image's embeddings.
+    """Memory bank: a unit vector for each sample, a moving average of its embeddings.
 
     Wu et al. 2018, section 3.
 
     Args:
-        images: number of rows.
-        dim: their width.
-        momentum: share of a row that stays when its image is seen again.
+        images: number of samples.
+        dim: of the embeddings.
+        momentum: of the moving average.
     """
 
     def __init__(self, images: int, dim: int, momentum: float) -> None:
@@ -340,11 +323,11 @@ class MemoryBank(nn.Module):
         self.momentum = momentum
 
     def draw(self, number: int) -> Tensor:
-        """Row numbers at random, (number,)."""
+        """Draw rows at random, (number,)."""
         return torch.randint(len(self.rows), (number,), device=self.rows.device)
 
     @torch.no_grad()
     def update(self, index: Tensor, z: Tensor) -> None:
-        """Rows of the images just seen, by all processes, move towards z (B, dim)."""
+        """Update the rows of the samples in a batch, of all processes, with z (B, dim)."""
         index, z = gather(index), gather(z)
         self.rows[index] = F.normalize(self.rows[index].lerp(z, 1 - self.momentum), dim=1)

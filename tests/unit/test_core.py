@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from unlabeled.core import EMA, Average, Recipe, cosine, linear, one_cycle, warmup_cosine
+from unlabeled.training.optim import make_optimizer
 
 
 def test_ema_starts_as_a_copy_takes_no_gradient_and_follows():
@@ -79,7 +80,7 @@ def test_warmup_peaks_at_its_end_and_falls_to_zero():
 
 def test_decay_spares_biases_and_norms():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
-    decayed, spared = Recipe(weight_decay=0.1).make_optimizer(net).param_groups
+    decayed, spared = make_optimizer(Recipe(weight_decay=0.1), net).param_groups
     assert decayed["weight_decay"] == 0.1
     assert {p.ndim for p in decayed["params"]} == {4, 2}
     assert spared["weight_decay"] == 0

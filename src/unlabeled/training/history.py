@@ -17,6 +17,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.errors import notice
 from unlabeled.modality import Pairs
 from unlabeled.training import health
+from unlabeled.training.optim import learning_rate
 from unlabeled.utils.files import write_csv
 from unlabeled.utils.state import eval_mode, preserve_rng
 
@@ -61,7 +62,7 @@ class History(Callback):
         row: Row = {
             "epoch": trainer.current_epoch + 1.0,
             "loss": float(pl_module.loss_sum / max(1, pl_module.steps)),
-            "lr": pl_module.recipe.lr_at(pl_module.method.progress),
+            "lr": learning_rate(pl_module.recipe, pl_module.method.progress),
             "samples_per_second": steps * _batch_size(trainer) / seconds,
         } | self.measure(pl_module.method)
         self.rows.append(row)

@@ -25,6 +25,7 @@ from unlabeled.training import health
 from unlabeled.training.checkpoints import Keeper, not_finite, signals
 from unlabeled.training.compiling import fused
 from unlabeled.training.history import History
+from unlabeled.training.optim import learning_rate, make_optimizer
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
 from unlabeled.utils.state import preserve_settings
@@ -64,7 +65,7 @@ class Learner(L.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer for each player."""
         return [
-            self.recipe.make_optimizer(self.method.get_submodule(player))
+            make_optimizer(self.recipe, self.method.get_submodule(player))
             for player in self.method.optimized_modules
         ]
 
@@ -106,7 +107,9 @@ class Learner(L.LightningModule):
         steps = self.trainer.num_training_batches
         in_all = self.trainer.max_epochs * steps  # type: ignore[operator]
         self.method.progress = (self.current_epoch * steps + step) / in_all
-        lr = self.recipe.lr_at(self.method.progress + 0.5 / in_all)  # the middle of the step
+        lr = learning_rate(
+            self.recipe, self.method.progress + 0.5 / in_all
+        )  # the middle of the step
         optimizers: Any = self.optimizers(use_pl_optimizer=True)
         if not isinstance(optimizers, list):
             optimizers = [optimizers]

@@ -1,4 +1,4 @@
-"""Optimizers that torch has not."""
+"""Optimizers and learning rates of a recipe; LARS, which torch does not have."""
 
 from __future__ import annotations
 
@@ -6,16 +6,44 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import nn
+
+from unlabeled.core import Recipe, constant, one_cycle, warmup_cosine
+
+
+def make_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of all parameters of `module` that need a gradient."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "lars":
+        groups[1]["adapt"] = False
+        return LARS(groups, recipe.lr)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=True)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=recipe.lr, betas=(recipe.beta1, 0.999), fused=True)
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """The learning rate when the fraction `progress` of training is done."""
+    schedules = {
+        "one_cycle": one_cycle(),
+        "warmup_cosine": warmup_cosine(),
+        "constant": constant(1.0),
+    }
+    return recipe.lr * schedules[recipe.schedule](progress)
 
 
 class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You, Gitman, Ginsburg 2017), with momentum.
 
-    Each tensor's step is scaled by trust · ‖w‖ / ‖g + λw‖, so that large batches and rates do not
-    tear apart layers whose gradients are large beside their weights. (The paper divides by ‖g‖ +
-    λ‖w‖; this is the code of SimCLR and Barlow twins.) Biases and norm parameters
-    (groups with `adapt` False) take plain steps, as in SimCLR, BYOL and Barlow twins; the factor
-    is 1 where either norm is 0.
+    The step of each tensor is scaled by trust · ‖w‖ / ‖g + λw‖, which keeps training with large
+    batches and rates stable. (The paper divides by ‖g‖ + λ‖w‖; this is the code of SimCLR and
+    Barlow Twins.) Biases and norm parameters (groups with `adapt` False) are not scaled, as in
+    SimCLR, BYOL and Barlow Twins; the factor is 1 if either norm is 0.
 
     Args:
         params: tensors or groups; a group may set `adapt` and `weight_decay`.

@@ -17,6 +17,7 @@ from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import LazyImages, Splits, to_input
 from unlabeled.data.loader import label_factor, loader, needs_partners
 from unlabeled.training import health
+from unlabeled.training.optim import make_optimizer
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.state import eval_mode, preserve_rng
 
@@ -176,7 +177,7 @@ def _trials(
     method.progress = 0.99  # where methods that learn by stages have them all
     still = replace(recipe, lr=0.0)
     optimizers = {
-        p: still.make_optimizer(method.get_submodule(p)) for p in method.optimized_modules
+        p: make_optimizer(still, method.get_submodule(p)) for p in method.optimized_modules
     }
     size = min(
         batch,

@@ -26,7 +26,7 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.methods.supervised import Supervised
 from unlabeled.objectives import barlow_twins, info_nce, nt_xent, vicreg
-from unlabeled.training.optim import LARS
+from unlabeled.training.optim import LARS, make_optimizer
 
 SIZE = (32, 32)
 NAMES = (
@@ -665,7 +665,7 @@ def test_lars_takes_a_closure_and_survives_a_checkpoint():
 
 def test_a_recipe_with_lars_leaves_biases_and_norms_alone():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
-    optimizer = Recipe(optimizer="lars", lr=0.3, weight_decay=0.1).make_optimizer(net)
+    optimizer = make_optimizer(Recipe(optimizer="lars", lr=0.3, weight_decay=0.1), net)
     adapted, plainly = optimizer.param_groups
     assert isinstance(optimizer, LARS)
     assert (adapted["adapt"], adapted["weight_decay"]) == (True, 0.1)
