@@ -141,7 +141,7 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
     that somebody wrote into a file costs more than the file itself.
 
     Args:
-        inputs: from `check_inputs`; the name is one that `is_rebuilt` accepts.
+        inputs: from `check_inputs`; the name is one that `is_rebuildable` accepts.
         shapes: of the weights that there are, from `read_shapes`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Views against slow references, one image and one pixel at a time."""
+"""Augmentations against slow references, one image and one pixel at a time."""
 
 import math
 
@@ -61,7 +61,7 @@ def test_resampling_equals_torch(mode):
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
-def test_affine_turns_shifts_and_scales_as_it_says(mode):
+def test_affine_matrix_rotates_shifts_and_scales(mode):
     x = torch.zeros(1, 1, 33, 33)
     x[0, 0, 16, 24] = 1.0  # 8 pixels right of the center
 
@@ -83,7 +83,7 @@ def test_affine_turns_shifts_and_scales_as_it_says(mode):
     assert column == pytest.approx(28, abs=0.5)
 
 
-def test_turning_a_wide_image_keeps_the_shape_of_things():
+def test_rotating_a_wide_image_preserves_shapes():
     x = torch.zeros(1, 1, 20, 40)
     x[0, 0, 9:11, 16:24] = 1  # 2 high, 8 wide
     turned = geometry.affine_matrix(
@@ -94,7 +94,7 @@ def test_turning_a_wide_image_keeps_the_shape_of_things():
     assert out.any(0).sum() == 2
 
 
-def test_crop_shows_the_box_it_was_told():
+def test_crop_matrix_shows_the_box():
     x = torch.arange(64.0).view(1, 1, 8, 8) / 64
     quarter = geometry.crop_matrix(
         torch.tensor([[0.5, -0.5]]), torch.tensor([[0.5, 0.5]]), torch.ones(1)
@@ -107,7 +107,7 @@ def test_crop_shows_the_box_it_was_told():
 
 
 def slow_color(x, brightness, contrast, saturation, hue):
-    """One pixel at a time, by the color circle of YIQ."""
+    """Color adjustment of one pixel at a time, by the color circle of YIQ."""
     gray = np.array(color.GRAY)
     to_yiq = np.array([gray, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
     x = x.numpy().astype(np.float64) * brightness
@@ -133,7 +133,7 @@ def test_color_equals_a_loop_over_pixels():
         torch.testing.assert_close(fast[b], slow, atol=1e-5, rtol=0)
 
 
-def test_color_without_change_changes_nothing():
+def test_neutral_color_factors_change_nothing():
     x, one = images(), torch.ones(5)
     torch.testing.assert_close(color.adjust_color(x, one, one, one, 0 * one), x, atol=1e-5, rtol=0)
 
@@ -177,7 +177,7 @@ def test_sobel_equals_a_loop_over_pixels():
                 np.testing.assert_allclose(fast[b, :, i, j], np.hypot(gx, gy).clip(0, 1), atol=1e-5)
 
 
-def test_style_takes_statistics_or_amplitudes_and_leaves_the_rest():
+def test_style_transfer_swaps_statistics_or_amplitudes_only():
     x = torch.rand(2, 3, 8, 6, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
     other, whole, none = x.flip(0), torch.ones(2), torch.zeros(2)
     for swap in (image.swap_statistics, image.swap_amplitude):
@@ -194,7 +194,7 @@ def test_style_takes_statistics_or_amplitudes_and_leaves_the_rest():
     torch.testing.assert_close(turn.cos(), torch.ones_like(turn), atol=1e-3, rtol=0)
 
 
-def test_cutout_blanks_its_square_only():
+def test_erasing_erases_its_square_only():
     x = torch.ones(2, 1, 10, 10)
     out = image.erase_square(x, torch.tensor([[0.5, 0.5], [0.0, 1.0]]), torch.tensor([0.4, 0.4]))
     expected = torch.ones(2, 1, 10, 10)
@@ -203,7 +203,7 @@ def test_cutout_blanks_its_square_only():
     assert torch.equal(out, expected)
 
 
-def test_quarter_turns_equal_rot90():
+def test_rotate90_equals_rot90():
     x, turns = images(8, 2), torch.arange(8) % 4
     expected = torch.stack([p.rot90(int(k), (1, 2)) for p, k in zip(x, turns, strict=True)])
     assert torch.equal(image.rotate90(x, turns), expected)
@@ -213,8 +213,8 @@ def test_quarter_turns_equal_rot90():
 
 @pytest.mark.parametrize(("mode", "fill"), [("constant", "constant"), ("edge", "replicate")])
 @pytest.mark.parametrize("size", [(8, 8), (5, 9)])
-def test_random_crop_pads_and_cuts_out_every_place_alike(mode, fill, size):
-    """Catches resampling between pixels, a shift too many or too few, and half as likely ends."""
+def test_random_crop_draws_every_position_equally(mode, fill, size):
+    """Catches interpolation between pixels, wrong numbers of shifts, and rarer extreme shifts."""
     x = images(1, 2, *size)
     torch.manual_seed(0)
     out = augmentations.RandomCrop(2, mode)(x.expand(2000, -1, -1, -1))
@@ -229,8 +229,8 @@ def test_random_crop_pads_and_cuts_out_every_place_alike(mode, fill, size):
     assert min(counts) > 40  # 80 each
 
 
-def test_random_crop_pads_an_eighth_unless_told_and_at_most_the_side():
-    """Catches a default in pixels of one size, and a padding that leaves nothing of an image."""
+def test_random_crop_pads_an_eighth_by_default_and_less_than_the_side():
+    """Catches a default for one image size only, and a padding that can drop the whole image."""
     spike = torch.zeros(3000, 1, 32, 64)
     spike[:, :, 16, 32] = 1
     torch.manual_seed(0)
@@ -265,7 +265,7 @@ EVERY = [
 
 @pytest.mark.parametrize("view", EVERY, ids=lambda v: type(v).__name__)
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_every_view_keeps_shape_and_range_and_spares_its_input(view, channels):
+def test_every_augmentation_keeps_shape_and_range_and_its_input(view, channels):
     x = images(7, channels, 20, 20)
     before = x.clone()
     torch.manual_seed(0)

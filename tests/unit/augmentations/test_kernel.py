@@ -1,4 +1,4 @@
-"""The compiled resampling takes the pixels that the plain one takes."""
+"""The compiled resampling equals the plain one."""
 
 import copy
 import ctypes
@@ -46,7 +46,7 @@ def plainly(monkeypatch, x, matrix, mode):
 @needs_compiler
 @pytest.mark.parametrize("kind", ["affine", "crop"])
 @pytest.mark.parametrize("shape", [(64, 1, 64, 64), (37, 3, 32, 48), (1, 2, 7, 5), (3, 1, 1, 1)])
-def test_both_ways_give_the_same_images(shape, kind, monkeypatch):
+def test_compiled_and_plain_resampling_agree(shape, kind, monkeypatch):
     torch.manual_seed(sum(shape))
     x, matrix = torch.rand(shape), maps(shape[0], kind)
     nearest = resample(x, matrix, "nearest")
@@ -57,7 +57,7 @@ def test_both_ways_give_the_same_images(shape, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
-def test_bytes_are_images_too(mode, monkeypatch):
+def test_bytes_are_resampled(mode, monkeypatch):
     x, matrix = torch.randint(0, 256, (9, 3, 16, 20), dtype=torch.uint8), maps(9, "affine")
     ours = resample(x, matrix, mode)
     assert torch.equal(ours, resample(x.float() / 255, matrix, mode))
@@ -65,8 +65,8 @@ def test_bytes_are_images_too(mode, monkeypatch):
 
 
 @needs_compiler
-def test_nothing_is_read_outside_of_the_image():
-    """Far away, infinitely far and nowhere: zeros."""
+def test_no_memory_outside_the_image_is_read():
+    """Distant, infinite and NaN coordinates give zeros."""
     x = torch.ones(5, 1, 8, 8)
     matrix = torch.zeros(3, 2, 3)
     matrix[0, :, 2], matrix[1, :, 2], matrix[2, :, 2] = 1e9, -torch.inf, torch.nan
@@ -77,7 +77,7 @@ def test_nothing_is_read_outside_of_the_image():
 
 
 @needs_compiler
-def test_views_draw_the_same(monkeypatch):
+def test_augmentations_agree_with_and_without_a_compiler(monkeypatch):
     x = torch.rand(50, 3, 32, 32)
     for view in (RandomAffine(), RandomAffine(interpolation="bilinear"), RandomResizedCrop()):
         torch.manual_seed(3)
@@ -89,14 +89,14 @@ def test_views_draw_the_same(monkeypatch):
 
 
 @needs_compiler
-def test_what_wants_a_gradient_goes_the_plain_way():
+def test_inputs_with_gradient_use_plain_resampling():
     x = torch.rand(4, 1, 8, 8, requires_grad=True)
     resample(x, maps(4, "affine")).sum().backward()
     assert x.grad.any()
 
 
 @pytest.mark.parametrize("setting", [{"UNLABELED_COMPILE": "0"}, {"CXX": "/bin/false"}])
-def test_without_a_compiler_the_plain_way_runs(setting, tmp_path):
+def test_plain_resampling_runs_without_a_compiler(setting, tmp_path):
     if "CXX" in setting and not shutil.which("false"):
         pytest.skip("no such command here")
     code = (
@@ -110,8 +110,8 @@ def test_without_a_compiler_the_plain_way_runs(setting, tmp_path):
     assert done.stdout.split("\n")[-2] == "plain (2, 1, 8, 8)", done.stderr
 
 
-def test_memory_is_kept_within_and_given_back_after():
-    """The pages of a large tensor stay with the process until the end."""
+def test_memory_is_kept_inside_and_released_after():
+    """The pages of a large tensor stay with the process inside the context only."""
     statm = Path("/proc/self/statm")
     if not hasattr(ctypes.CDLL(None), "mallopt") or not statm.exists():
         pytest.skip("not glibc's allocator")
@@ -128,7 +128,7 @@ def test_memory_is_kept_within_and_given_back_after():
 
 
 class Seen(nn.Module):
-    """An encoder that notes each call that no compiled code makes."""
+    """An encoder that records each call outside compiled code."""
 
     def __init__(self):
         super().__init__()
@@ -156,7 +156,7 @@ FUSED = {
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # PyTorch looks at its own
 @pytest.mark.parametrize("name", FUSED)
-def test_all_that_works_in_a_step_is_compiled_and_computes_the_same(name):
+def test_every_network_of_a_step_is_compiled_and_computes_the_same(name):
     """DINO's student and the targets of BYOL and MoCo, not only the product; under the same names.
 
     The backend runs what was traced, so that two steps end in the very same weights.
@@ -190,7 +190,7 @@ def test_all_that_works_in_a_step_is_compiled_and_computes_the_same(name):
         torch.testing.assert_close(other.state_dict()[key], value, rtol=1e-5, atol=1e-6)
 
 
-def test_what_cannot_be_compiled_is_one_sentence():
+def test_a_failing_compilation_is_one_sentence():
     def backend(graph, inputs):
         raise ValueError("no such instruction\nand fifty lines of C++")
 
@@ -206,7 +206,7 @@ def test_what_cannot_be_compiled_is_one_sentence():
 @pytest.mark.slow
 @needs_compiler
 def test_a_fused_encoder_computes_the_same(sprites, tmp_path):
-    """And is an ordinary one after training; an `nn.Sequential`, which PyTorch alone leaves out."""
+    """Also for an `nn.Sequential`, and the encoder is an ordinary module after training."""
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64 * 64, 8), nn.Tanh())
     options = {"epochs": 1, "batch_size": 300, "progress": False, "encoder": encoder}

@@ -1,4 +1,4 @@
-"""Every encoder keeps its promises; so does any module of the user's."""
+"""Every encoder and any user's module return features of the declared dimension."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from unlabeled.encoders.lenet import FastAvgPool2d
 from unlabeled.errors import UserError
 
 IMAGES = [name for name in registry.listing("encoders") if not name.startswith("text_")]
-"""Those that read tokens are in test_text.py."""
+"""Encoders of text are in test_text.py."""
 
 
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize(("channels", "size"), [(1, (64, 64)), (3, (32, 32)), (4, (40, 56))])
-def test_every_encoder_gives_what_it_says(name, channels, size):
+def test_every_encoder_returns_its_dim(name, channels, size):
     encoder = build(name, channels, size).eval()
     x = torch.rand(2, channels, *size)
     z = encoder(x)
@@ -28,7 +28,7 @@ def test_every_encoder_gives_what_it_says(name, channels, size):
         assert x.ndim == 4
 
 
-def test_lenet_is_the_tutorials():
+def test_lenet_equals_the_tutorial():
     encoder = build("lenet", 1, (64, 64))
     assert sum(p.numel() for p in encoder.parameters()) == 344_476
     assert encoder.dim == 84
@@ -37,7 +37,7 @@ def test_lenet_is_the_tutorials():
 @pytest.mark.parametrize("size", [(8, 12), (7, 8)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_lenet_halves_as_average_pooling_does(size, dtype, layout):
+def test_fast_average_pooling_equals_average_pooling(size, dtype, layout):
     x = torch.randn(3, 6, *size).to(dtype, memory_format=layout)
     ours, theirs = (x.clone().requires_grad_() for _ in range(2))
     a, b = FastAvgPool2d(2)(ours), nn.functional.avg_pool2d(theirs, 2)
@@ -59,7 +59,7 @@ def test_small_images_keep_their_resolution_in_the_stem():
     assert build("resnet18", 3, (32, 32), width=0.25).dim == 128
 
 
-def test_any_module_will_do():
+def test_build_accepts_any_module():
     net = nn.Sequential(nn.Conv2d(2, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert build(net, 2, (16, 16)).dim == 5
     assert net.training
@@ -72,7 +72,7 @@ def test_any_module_will_do():
 
 
 def test_pca_of_many_bright_images_is_as_exact_as_float64():
-    """In float32 the components of these are turned by up to 0.3 radians."""
+    """In float32 these components would be rotated by up to 0.3 radians."""
     draw = np.random.default_rng(0).random((20_000, 1, 1, 12))
     x = torch.from_numpy((0.9 + 0.02 * draw * np.linspace(1, 2, 12)).astype(np.float32))
     ours = PCA(1, (1, 12), 3).fit(x)

@@ -1,4 +1,4 @@
-"""Networks of timm and transformers by name: made, trained on, and made again from a record."""
+"""Networks of timm and transformers by name: built, trained, and rebuilt from a run."""
 
 import json
 import shutil
@@ -84,7 +84,7 @@ def test_timm_networks(name, timm):
 
 
 def stored(folder, **fields):
-    """A network as somebody stores it with transformers, and what it answers."""
+    """A network stored by transformers, and its output."""
     from transformers import ViTConfig, ViTModel
 
     net = ViTModel(ViTConfig(**(TINY | {"image_size": 32} | fields))).eval()
@@ -92,7 +92,7 @@ def stored(folder, **fields):
     return net
 
 
-def test_weights_from_a_folder_are_used_and_not_needed_again(transformers, tmp_path):
+def test_pretrained_weights_are_loaded_once(transformers, tmp_path):
     net = stored(tmp_path / "net")
     mean, std = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
     about = {"image_mean": mean, "image_std": std, "image_processor_type": "ViTImageProcessor"}
@@ -110,7 +110,7 @@ def test_weights_from_a_folder_are_used_and_not_needed_again(transformers, tmp_p
     torch.testing.assert_close(again(x), encoder(x))
 
 
-def test_gray_and_larger_images_fit_weights_of_others(transformers, tmp_path):
+def test_pretrained_weights_accept_gray_and_larger_images(transformers, tmp_path):
     stored(tmp_path / "net")
     encoder = build(f"hf:{tmp_path / 'net'}", 1, (64, 48)).eval()
     x = torch.rand(2, 1, 64, 48)
@@ -121,7 +121,7 @@ def test_gray_and_larger_images_fit_weights_of_others(transformers, tmp_path):
     torch.testing.assert_close(again(x), encoder(x))
 
 
-def test_a_pooling_without_weights_is_not_used(transformers, tmp_path):
+def test_an_untrained_pooling_is_not_used(transformers, tmp_path):
     from transformers import ViTConfig, ViTModel
 
     net = ViTModel(ViTConfig(**TINY, image_size=32), add_pooling_layer=False).eval()
@@ -163,7 +163,7 @@ def test_code_beside_the_weights_is_never_run(transformers, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "says"),
+    ("name", "args", "message"),
     [
         ("hf:vitt", {}, "did you mean vit"),
         ("hf:bert", TINY, "no argument 'patch_size'"),
@@ -175,14 +175,16 @@ def test_code_beside_the_weights_is_never_run(transformers, tmp_path):
         ("hf:./nowhere", {}, "cannot make"),
     ],
 )
-def test_what_transformers_cannot_make(name, args, says, transformers, monkeypatch):
+def test_wrong_arguments_of_transformers_are_refused(
+    name, args, message, transformers, monkeypatch
+):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         build(name, 1, SIZE, **args)
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "says"),
+    ("name", "args", "message"),
     [
         ("timm:resnet81", {}, "did you mean resnet"),
         ("timm:hf-hub:owner/name", {}, "no encoder"),
@@ -193,8 +195,8 @@ def test_what_transformers_cannot_make(name, args, says, transformers, monkeypat
         ("timm:test_vit", {"img_size": 8}, "cannot take"),
     ],
 )
-def test_what_timm_cannot_make(name, args, says, timm):
-    with pytest.raises(UserError, match=says):
+def test_wrong_arguments_of_timm_are_refused(name, args, message, timm):
+    with pytest.raises(UserError, match=message):
         build(name, 1, SIZE, **args)
 
 
@@ -202,8 +204,8 @@ def test_what_timm_cannot_make(name, args, says, timm):
 def test_a_missing_package_is_named(name, monkeypatch):
     package = {"timm": "timm", "hf": "transformers"}[name]
     monkeypatch.setitem(sys.modules, package, None)
-    says = rf"'{name}:x' needs {package}; pip install 'unlabeled\[{name}\]'"
-    with pytest.raises(UserError, match=says):
+    message = rf"'{name}:x' needs {package}; pip install 'unlabeled\[{name}\]'"
+    with pytest.raises(UserError, match=message):
         build(f"{name}:x", 1, SIZE)
 
 
@@ -228,17 +230,17 @@ def test_a_missing_package_is_named(name, monkeypatch):
         "./net.py:Net",
     ],
 )
-def test_names_that_a_strangers_folder_may_not_use(name):
+def test_unsafe_names_are_not_rebuilt(name):
     assert not is_rebuildable(name)
     assert not is_rebuildable(name + "\n")
 
 
-def test_a_strangers_folder_may_not_ask_for_weights():
+def test_a_run_may_not_request_pretrained_weights():
     assert is_rebuildable("timm:resnet18", {"drop_rate": 0.1})
     assert not is_rebuildable("timm:resnet18", {"pretrained": True})
 
 
-def test_nothing_is_imported_before_it_is_named():
+def test_external_libraries_are_imported_on_first_use():
     code = (
         "import sys; from unlabeled.encoders.base import build; build('small', 1, (16, 16));"
         "sys.exit(any(name in sys.modules for name in ('timm', 'transformers')))"
@@ -246,7 +248,7 @@ def test_nothing_is_imported_before_it_is_named():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_a_run_of_a_network_by_name_opens_again(transformers, sprites, tmp_path):
+def test_a_run_of_an_external_network_is_loaded(transformers, sprites, tmp_path):
     import unlabeled as ul
 
     stored(tmp_path / "net", image_size=64, num_channels=1)
@@ -266,7 +268,7 @@ def test_a_run_of_a_network_by_name_opens_again(transformers, sprites, tmp_path)
     np.testing.assert_allclose(again.embed(x), run.embed(x), atol=1e-5)
 
 
-def test_a_network_by_name_is_exported(transformers, tmp_path):
+def test_an_external_network_is_exported(transformers, tmp_path):
     pytest.importorskip("onnxscript", reason="pip install 'unlabeled[export]'")
     pytest.importorskip("onnxruntime", reason="pip install 'unlabeled[export]'")
     from safetensors.torch import load_file

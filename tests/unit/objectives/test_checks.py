@@ -1,4 +1,4 @@
-"""Every objective refuses what cannot be meant, and so does every method's constructor."""
+"""Every objective and every method's constructor refuses wrong arguments."""
 
 import inspect
 import re
@@ -24,14 +24,14 @@ SIZES = {"n": 4, "d": 8, "k": 3, "t": 5}
 
 
 def example(name, **sizes):
-    """Arguments of an objective as its annotations say, optional tensors included."""
-    function, given = registry.find("objectives", name), {}
+    """Arguments of an objective by its annotations, optional tensors included."""
+    function, arguments = registry.find("objectives", name), {}
     for key, hint in get_type_hints(function).items():
         if key != "return" and (rows := parse_annotation(hint)):
             shape = [(SIZES | sizes)[axis] for axis in rows.axes]
-            torch.manual_seed(len(given))
-            given[key] = torch.randint(0, 3, shape) if rows.integer else torch.rand(shape)
-    return function, given
+            torch.manual_seed(len(arguments))
+            arguments[key] = torch.randint(0, 3, shape) if rows.integer else torch.rand(shape)
+    return function, arguments
 
 
 def tensors(name, kind=None):
@@ -47,10 +47,10 @@ def numbers(name):
     return [k for k, hint in hints.items() if float in (hint, *get_args(hint))]
 
 
-def refused(function, given, *words):
-    """One sentence that names what is wrong."""
+def refused(function, arguments, *words):
+    """The message is one sentence that contains the words."""
     with pytest.raises(UserError) as error:
-        function(**given)
+        function(**arguments)
     message = str(error.value)
     assert "\n" not in message
     assert all(word in message for word in (function.__name__, *words)), message
@@ -59,19 +59,19 @@ def refused(function, given, *words):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_example_is_accepted(name):
     """A check that refuses everything would pass the other tests."""
-    function, given = example(name)
-    assert function(**given).isfinite()
+    function, arguments = example(name)
+    assert function(**arguments).isfinite()
     needed = inspect.signature(function).parameters
-    some = {k: v for k, v in given.items() if needed[k].default is inspect.Parameter.empty}
+    some = {k: v for k, v in arguments.items() if needed[k].default is inspect.Parameter.empty}
     assert function(*some.values()).isfinite()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_and_columns_that_would_broadcast_are_refused(name):
     """Catches broadcasting (4, 8) with (4, 1), (1, 8) and (8,), a missing row, a further axis."""
-    function, given = example(name)
+    function, arguments = example(name)
     for key in tensors(name):
-        value = given[key]
+        value = arguments[key]
         for axis in range(value.ndim):
             axes = parse_annotation(get_type_hints(function)[key]).axes
             if [
@@ -79,57 +79,60 @@ def test_rows_and_columns_that_would_broadcast_are_refused(name):
             ].count(axes[axis]) == 1:
                 continue  # of any length
             for wrong in (value.narrow(axis, 0, 1), torch.cat([value, value], axis)):
-                refused(function, given | {key: wrong}, str(tuple(wrong.shape)))
+                refused(function, arguments | {key: wrong}, str(tuple(wrong.shape)))
         for wrong in (value[0], value[None], value[..., None]):
-            refused(function, given | {key: wrong}, key)
+            refused(function, arguments | {key: wrong}, key)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_rows_and_no_columns_are_refused(name):
     """Catches the mean of nothing, which is NaN."""
     for axis in ("n", "d", "t", "k"):
-        function, given = example(name, **{axis: 0})
+        function, arguments = example(name, **{axis: 0})
         hints = get_type_hints(function)
         if any(
             axis in parse_annotation(hints[k]).axes and not parse_annotation(hints[k]).optional
             for k in tensors(name)
         ):
-            refused(function, given, f"of {axis} in")
+            refused(function, arguments, f"of {axis} in")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_single_row_is_finite_or_refused(name):
     """Catches VICReg's standard deviation and Barlow Twins' BatchNorm of one row."""
-    function, given = example(name, n=1)
-    given |= {"targets": torch.zeros(1, 3).long()} if "targets" in given else {}
+    function, arguments = example(name, n=1)
+    arguments |= {"targets": torch.zeros(1, 3).long()} if "targets" in arguments else {}
     if name in ("vicreg", "barlow_twins"):
-        refused(function, given, "at least 2")
+        refused(function, arguments, "at least 2")
     else:
-        assert function(**given).isfinite()
+        assert function(**arguments).isfinite()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_types_that_cannot_be_meant_are_refused(name):
-    """Catches labels compared as floats, rows of whole numbers, lists and arrays."""
-    function, given = example(name)
+def test_wrong_types_are_refused(name):
+    """Catches labels compared as floats, integer rows, lists and arrays."""
+    function, arguments = example(name)
     for key in tensors(name, True):
-        refused(function, given | {key: given[key].float()}, key, "whole numbers")
-        refused(function, given | {key: given[key] > 0}, key, "whole numbers")
+        refused(function, arguments | {key: arguments[key].float()}, key, "whole numbers")
+        refused(function, arguments | {key: arguments[key] > 0}, key, "whole numbers")
         for kind in (torch.uint8, torch.int32):
-            one, other = function(**given), function(**given | {key: given[key].to(kind)})
+            one, other = (
+                function(**arguments),
+                function(**arguments | {key: arguments[key].to(kind)}),
+            )
             assert name == "predictive_hinge" or torch.equal(one, other)
     for key in tensors(name, False):
-        refused(function, given | {key: (9 * given[key]).long()}, key, "floats")
-        refused(function, given | {key: given[key].to(torch.complex64)}, key, "floats")
+        refused(function, arguments | {key: (9 * arguments[key]).long()}, key, "floats")
+        refused(function, arguments | {key: arguments[key].to(torch.complex64)}, key, "floats")
     for key in tensors(name):
-        refused(function, given | {key: given[key].numpy()}, key, "give a tensor")
-        refused(function, given | {key: given[key].tolist()}, key, "give a tensor")
+        refused(function, arguments | {key: arguments[key].numpy()}, key, "give a tensor")
+        refused(function, arguments | {key: arguments[key].tolist()}, key, "give a tensor")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_numbers_out_of_range_are_refused(name):
     """Catches division by a temperature of 0, a negative margin that rewards collapse."""
-    function, given = example(name)
+    function, arguments = example(name)
     for key in numbers(name):
         wrong = [float("nan"), float("inf"), -float("inf")]
         if key != "log_partition":
@@ -137,9 +140,9 @@ def test_numbers_out_of_range_are_refused(name):
         if key in ("temperature", "scale"):
             wrong += [0, 0.0]
         for value in wrong:
-            refused(function, given | {key: value}, key, str(value))
+            refused(function, arguments | {key: value}, key, str(value))
     if name == "lmnn":
-        refused(function, given | {"weight": 1.5}, "weight", "1.5")
+        refused(function, arguments | {"weight": 1.5}, "weight", "1.5")
 
 
 @pytest.mark.parametrize(
@@ -150,19 +153,19 @@ def test_numbers_out_of_range_are_refused(name):
         ("predictive_hinge", "negatives"),
     ],
 )
-def test_a_choice_that_is_not_there_is_refused(name, key):
+def test_an_unknown_choice_is_refused(name, key):
     """Catches a misspelled choice that silently means another."""
-    function, given = example(name)
-    refused(function, given | {key: "hrad"}, key, "hrad", "choose one of")
+    function, arguments = example(name)
+    refused(function, arguments | {key: "hrad"}, key, "hrad", "choose one of")
 
 
 @pytest.mark.parametrize("name", ["clip", "nce"])
 def test_a_learned_number_is_one_number(name):
     """Catches a temperature for each column, which broadcasts."""
-    function, given = example(name)
+    function, arguments = example(name)
     key = {"clip": "scale", "nce": "log_partition"}[name]
-    refused(function, given | {key: torch.ones(8)}, key, "one number")
-    assert function(**given | {key: torch.ones(())}).isfinite()
+    refused(function, arguments | {key: torch.ones(8)}, key, "one number")
+    assert function(**arguments | {key: torch.ones(())}).isfinite()
 
 
 @pytest.mark.parametrize("name", ["n_pair", "contrastive"])
@@ -172,7 +175,7 @@ def test_labeled_rows_need_as_many_labels(name):
 
 
 class Waits(TorchDispatchMode):
-    """Counts what makes a device wait: a tensor's value becomes a number of Python."""
+    """Counts operations that synchronize the device by reading a tensor's value."""
 
     def __init__(self):
         super().__init__()
@@ -184,20 +187,20 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_checking_makes_no_device_wait(name):
+def test_checks_do_not_synchronize_the_device(name):
     """Catches a check that reads values, such as the largest label: the GPU would idle."""
-    function, given = example(name)
+    function, arguments = example(name)
     inner = inspect.unwrap(function, stop=lambda f: not hasattr(f, "__wrapped__"))
     with Waits() as unchecked:
-        inner(**given)
+        inner(**arguments)
     with Waits() as checked:
-        function(**given)
+        function(**arguments)
     assert checked.count == unchecked.count
 
 
 METHODS = {name: registry.find("methods", name) for name in registry.listing("methods")}
 ZERO_IS_MEANT = [("metric", "dim"), ("simclr", "dim")]
-"""There the features themselves are compared."""
+"""Methods whose features are compared directly."""
 WIDTHS = ("dim", "width", "hidden_dim", "latent_dim", "decoder_width", "classes")
 OPTIONS = [
     (name, key, str(option.annotation))
@@ -209,8 +212,8 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("name", "key", "kind"), OPTIONS)
-def test_numbers_that_no_method_can_mean_are_refused(name, key, kind):
-    """Catches `--temperature -1`, negative weights, a momentum of 1.5: training went on."""
+def test_methods_refuse_numbers_out_of_range(name, key, kind):
+    """Catches training with `--temperature -1`, negative weights or a momentum of 1.5."""
     wrong = [-1, float("nan"), float("inf")]
     if "temperature" in key:
         wrong += [0, 0.0]
@@ -231,11 +234,11 @@ def test_numbers_that_no_method_can_mean_are_refused(name, key, kind):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_defaults_and_recipes_are_accepted(name):
-    """Catches a bound that refuses what the method itself proposes."""
+    """Catches a bound that refuses a method's own default or recipe."""
     method = METHODS[name]
-    known = inspect.signature(method).parameters
+    parameters = inspect.signature(method).parameters
     for options in (
-        {k: p.default for k, p in known.items()},
+        {k: p.default for k, p in parameters.items()},
         *vars(method).get("recipes", {}).values(),
     ):
         check_options(method, options)
@@ -243,7 +246,7 @@ def test_defaults_and_recipes_are_accepted(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_no_option_has_the_name_of_an_argument_of_training(name):
-    """Catches an option that no flag and no keyword can reach; `train vat` ended in a traceback."""
+    """Catches an option that no flag and no keyword can set, as of `train vat` once."""
     if inspect.isclass(METHODS[name]):
         own = set(inspect.signature(METHODS[name]).parameters) - {"encoder"}
         assert not own & {
@@ -262,13 +265,13 @@ def test_no_option_has_the_name_of_an_argument_of_training(name):
         "simclr_v2 --temperature 0",
     ],
 )
-def test_the_command_refuses_them_in_one_sentence(flags, tmp_path, monkeypatch, capsys):
-    """Exit code 2, and no run folder is begun."""
+def test_the_command_refuses_numbers_out_of_range(flags, tmp_path, monkeypatch, capsys):
+    """Exit code 2, and no run folder is created."""
     monkeypatch.chdir(tmp_path)
     np.savez("data.npz", x=np.zeros((20, 8, 8), np.uint8), y=np.arange(20) % 2)
     method, *rest = flags.split()
     assert main(["train", method, "--data", "data.npz", *rest]) == 2
     assert re.fullmatch(
-        r"unlabeled: \w+ is -?[\d.]+, but must be [a-z0-9 ]+\n", capsys.readouterr().err
+        r"unlabeled: --[\w-]+ is -?[\d.]+, but must be [a-z0-9 ]+\n", capsys.readouterr().err
     )
     assert not (tmp_path / "runs").exists()

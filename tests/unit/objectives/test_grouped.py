@@ -1,4 +1,4 @@
-"""The metric-learning shelf against naive loops and a second library; tiles against the matrix."""
+"""Metric learning objectives against naive loops and a second library, in every backend."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from torch.autograd import gradcheck
 from unlabeled import objectives as ob
 from unlabeled.objectives.similarity import backend, log_sums, use_backend
 
-LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3])  # 2 and 3 are alone: they have no positive
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3])  # 2 and 3 have no positive
 TARGETS = torch.tensor([[2, 5], [4, 4], [0, 5], [3, 3], [1, 1], [0, 2], [6, 6]])
 
 
@@ -219,7 +219,7 @@ NAIVE_PAIRED = [name for name, (_, naive) in PAIRED.items() if naive]
 
 @pytest.mark.parametrize("scale", [0.2, 0.6, 1.5])
 @pytest.mark.parametrize("name", NAIVE_GROUPED)
-def test_a_grouped_objective_equals_its_paper(name, scale):
+def test_grouped_objectives_equal_their_papers(name, scale):
     ours, naive = GROUPED[name]
     z = rows(scale=scale)[0]
     assert abs(ours(z) - naive(z)) < 1e-6
@@ -227,19 +227,19 @@ def test_a_grouped_objective_equals_its_paper(name, scale):
 
 @pytest.mark.parametrize("scale", [0.2, 0.6, 1.5])
 @pytest.mark.parametrize("name", NAIVE_PAIRED)
-def test_a_paired_objective_equals_its_paper(name, scale):
+def test_paired_objectives_equal_their_papers(name, scale):
     ours, naive = PAIRED[name]
     a, b = rows(scale=scale)
     assert abs(ours(a, b) - naive(a, b)) < 1e-6
 
 
 @pytest.mark.parametrize("name", NAIVE_GROUPED)
-def test_a_grouped_objective_has_the_gradient_of_finite_differences(name):
+def test_grouped_objectives_pass_gradcheck(name):
     assert gradcheck(GROUPED[name][0], rows()[0].requires_grad_())
 
 
 @pytest.mark.parametrize("name", NAIVE_PAIRED)
-def test_a_paired_objective_has_the_gradient_of_finite_differences(name):
+def test_paired_objectives_pass_gradcheck(name):
     assert gradcheck(PAIRED[name][0], [v.requires_grad_() for v in rows()])
 
 
@@ -259,7 +259,7 @@ def test_noise_and_negatives_may_be_given():
 
 
 def test_nce_learns_its_normalization():
-    """For a constant model the best c makes the true pair as likely as chance among k + 1."""
+    """For a constant model the optimal c gives the true pair probability 1 / (k + 1)."""
     a = b = torch.zeros(5, 3, dtype=torch.float64)
     c = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     for _ in range(200):
@@ -269,7 +269,7 @@ def test_nce_learns_its_normalization():
 
 
 @pytest.mark.parametrize("name", [*GROUPED, *PAIRED])
-def test_order_of_rows_does_not_matter(name):
+def test_objectives_are_invariant_to_the_order_of_rows(name):
     order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
     a, b = rows()
     if name in PAIRED:
@@ -312,26 +312,26 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("way", ["dense", "tiled"])
+@pytest.mark.parametrize("selected", ["dense", "tiled"])
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("name", ANY_LABELS)
-def test_a_grouped_objective_is_finite_at_its_limits(name, limit, way):
+def test_grouped_objectives_are_finite_at_their_limits(name, limit, selected):
     z, y = LIMITS[limit]
     z = z.clone().requires_grad_()
-    with use_backend(way):
+    with use_backend(selected):
         loss = ANY_LABELS[name](z, y)
         (slope,) = torch.autograd.grad(loss, z)
     assert loss.isfinite()
     assert slope.isfinite().all()
 
 
-@pytest.mark.parametrize("way", ["dense", "tiled"])
+@pytest.mark.parametrize("selected", ["dense", "tiled"])
 @pytest.mark.parametrize("limit", ["one row", "identical rows", "zero rows", "long rows"])
 @pytest.mark.parametrize("name", [n for n in PAIRED if n not in ("vicreg", "barlow_twins")])
-def test_a_paired_objective_is_finite_at_its_limits(name, limit, way):
+def test_paired_objectives_are_finite_at_their_limits(name, limit, selected):
     a = LIMITS[limit][0].clone().requires_grad_()
     b = LIMITS[limit][0].clone().requires_grad_()
-    with use_backend(way):
+    with use_backend(selected):
         loss = PAIRED[name][0](a, b)
         slopes = torch.autograd.grad(loss, (a, b))
     assert loss.isfinite()
@@ -340,29 +340,29 @@ def test_a_paired_objective_is_finite_at_its_limits(name, limit, way):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", [*GROUPED, *PAIRED])
-def test_half_precision_rows_give_nearly_the_same(name, dtype):
-    """The rows are rounded, the loss is not: it equals that of the rounded rows."""
-    given = rows(dtype=torch.float32)
+def test_half_precision_inputs_are_upcast(name, dtype):
+    """Only the rows are rounded: the loss equals that of the rounded rows."""
+    full = rows(dtype=torch.float32)
     objective = (GROUPED | PAIRED)[name][0]
-    low = [v.to(dtype) for v in given][: 1 if name in GROUPED else 2]
+    low = [v.to(dtype) for v in full][: 1 if name in GROUPED else 2]
     assert objective(*low).dtype == torch.float32
     assert torch.equal(objective(*low), objective(*(v.float() for v in low)))
-    whole = objective(*given[: len(low)])
-    assert abs(objective(*low) - whole) < 0.03 * max(1, abs(whole))
+    expected = objective(*full[: len(low)])
+    assert abs(objective(*low) - expected) < 0.03 * max(1, abs(expected))
 
 
 @pytest.mark.parametrize("which", ["all", "others", "same", "different"])
 @pytest.mark.parametrize("n", [1, 2, 37])
-def test_tiles_equal_the_matrix(which, n, monkeypatch):
-    """Values and gradients, with tiles of a few rows, the last one not full."""
+def test_the_tiled_backend_equals_the_dense_one(which, n, monkeypatch):
+    """Values and gradients, with tiles of a few rows, the last one partial."""
     monkeypatch.setattr("unlabeled.objectives.similarity.TILE", 5 * n)
     (a, b), y = rows(n, 6, seed=n), torch.arange(n) % 4
     weights = torch.linspace(-1, 2, n, dtype=torch.float64)
     for b_given in (None, b):
         found = []
-        for way in ("dense", "tiled"):
+        for name in ("dense", "tiled"):
             u, v = (x.clone().requires_grad_() for x in (a, b))
-            with use_backend(way):
+            with use_backend(name):
                 sums = log_sums(u, None if b_given is None else v, which, y)
             keep = sums > -1e29
             loss = (weights * sums)[keep].sum()
@@ -372,7 +372,7 @@ def test_tiles_equal_the_matrix(which, n, monkeypatch):
             torch.testing.assert_close(tiled, dense)
 
 
-def test_tiles_have_the_gradient_of_finite_differences(monkeypatch):
+def test_the_tiled_backend_passes_gradcheck(monkeypatch):
     monkeypatch.setattr("unlabeled.objectives.similarity.TILE", 20)
     a, b = (v.requires_grad_() for v in rows())
     with use_backend("tiled"):
@@ -384,7 +384,7 @@ def test_tiles_have_the_gradient_of_finite_differences(monkeypatch):
         assert gradcheck(lambda z: ob.sup_con(z, LABELS, 0.3), a)
 
 
-def test_the_size_chooses_the_path():
+def test_the_size_selects_the_backend():
     assert backend(512, 512) == "dense"
     assert backend(16384, 16384) == "tiled"
     with use_backend("tiled"):
@@ -392,8 +392,8 @@ def test_the_size_chooses_the_path():
     assert backend(2, 2) == "dense"
 
 
-def test_a_large_batch_holds_no_matrix():
-    """5,000 pairs: the matrix would have 100 million entries, 400 MB; tiles hold a hundredth."""
+def test_a_large_batch_needs_no_matrix():
+    """The matrix of 5,000 pairs would have 100 million entries, 400 MB; tiles need a hundredth."""
     a, b = (v.requires_grad_() for v in rows(5000, 8, dtype=torch.float32))
     largest = 0
 
@@ -426,7 +426,7 @@ def of_pml(name, **options):
 
 
 def test_triplet_equals_pytorch_metric_learning():
-    """With squared distances; its mean is over what costs something, too."""
+    """With squared distances; its mean is also over triplets of positive loss."""
     z, y = rows(24, 8)[0], torch.arange(24) % 5
     theirs = of_pml("TripletMarginLoss", margin=0.3, power=2)
     torch.testing.assert_close(ob.triplet(z, y, 0.3), theirs(z, y))
@@ -446,7 +446,7 @@ def test_hard_triplets_equal_pytorch_metric_learning():
 
 
 def test_lifted_structure_equals_pytorch_metric_learning():
-    """Each pair once, as the paper's P; its generalized form is another loss."""
+    """Each pair once, as in the paper's P; the generalized form is another loss."""
     z, y = rows(24, 8)[0], torch.arange(24) % 5
     theirs = of_pml("LiftedStructureLoss", neg_margin=1.2, pos_margin=0)
     torch.testing.assert_close(ob.lifted_structure(z, y, 1.2), theirs(z, y))
@@ -463,8 +463,8 @@ def test_n_pair_equals_pytorch_metric_learning():
     torch.testing.assert_close(ob.n_pair(a, b), theirs(z, y))
 
 
-def test_soft_nearest_neighbor_of_few_is_the_log_of_the_share():
-    """Where all are equally far, the chance is the share of one's class among the others."""
+def test_soft_nearest_neighbor_of_equal_distances_is_a_log_share():
+    """At equal distances the probability is the share of the row's class among the others."""
     z = torch.eye(6, dtype=torch.float64)
     y = torch.tensor([0, 0, 0, 1, 1, 1])
     assert ob.soft_nearest_neighbor(z, y).item() == pytest.approx(-math.log(2 / 5))
@@ -472,7 +472,7 @@ def test_soft_nearest_neighbor_of_few_is_the_log_of_the_share():
 
 FUSED = """
 import torch
-from unlabeled.objectives.similarity import log_sums, using
+from unlabeled.objectives.similarity import log_sums, use_backend
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 for n, m, d in ((70, 70, 5), (130, 67, 33)):
@@ -482,10 +482,10 @@ for n, m, d in ((70, 70, 5), (130, 67, 33)):
     for which in ("all", "others", "same", "different"):
         for other in [None, b] if which == "all" else [None, a * 0.5] * (n == m):
             found = []
-            for way in ("dense", "triton"):
+            for name in ("dense", "triton"):
                 u = a.clone().requires_grad_()
                 v = None if other is None else other.clone().requires_grad_()
-                with using(way):
+                with use_backend(name):
                     sums = log_sums(u, v, which, y)
                 loss = (weights * sums)[sums > -1e29].sum()
                 found.append((sums, *torch.autograd.grad(loss, [u] if v is None else [u, v])))
@@ -495,8 +495,8 @@ print("equal on", device)
 """
 
 
-def test_fused_kernels_equal_the_matrix():
-    """On a GPU; without one Triton's interpreter runs the same kernels, where it is installed."""
+def test_fused_kernels_equal_the_dense_backend():
+    """On a GPU, or by Triton's interpreter if Triton is installed."""
     pytest.importorskip("triton")
     interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
     done = subprocess.run(
@@ -506,7 +506,7 @@ def test_fused_kernels_equal_the_matrix():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_a_gpu_takes_the_fused_path():
+def test_a_gpu_uses_the_fused_backend():
     assert backend(16384, 16384, "cuda") == "triton"
     a, b = (v.cuda().requires_grad_() for v in rows(4096, 32, dtype=torch.float32))
     fused = torch.autograd.grad(ob.nt_xent(a, b, 0.2), (a, b))

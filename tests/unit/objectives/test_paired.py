@@ -33,7 +33,7 @@ def naive_nt_xent(a, b, temperature):
 
 
 def naive_few(a, b, temperature, negatives, keep_positive):
-    """The sum has only the other view of the images that follow, and perhaps the positive."""
+    """The sum has the other views of the images that follow, and optionally the positive."""
     n = len(a)
 
     def e(u, v):
@@ -75,7 +75,7 @@ def test_nt_xent_gradient_equals_that_of_the_paper():
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-7)
 
 
-def test_nt_xent_does_not_care_about_scale_or_order():
+def test_nt_xent_is_invariant_to_scale_and_order():
     a, b = pair(8, 4)
     loss = nt_xent(a, b, 0.5)
     torch.testing.assert_close(nt_xent(3 * a, 0.2 * b, 0.5), loss)
@@ -108,7 +108,7 @@ def test_losses_stay_in_full_precision_under_autocast():
     assert torch.equal(inside, nt_xent(a, b, 0.1))
 
 
-def test_nt_xent_refuses_what_it_cannot_mean():
+def test_nt_xent_refuses_wrong_arguments():
     a, b = pair()
     with pytest.raises(ValueError, match="above 0"):
         nt_xent(a, b, 0.0)
@@ -128,7 +128,7 @@ def test_few_negatives_are_the_images_that_follow(negatives, keep_positive):
     assert gradcheck(nt_xent, arguments)
 
 
-def test_the_positive_can_be_left_out_of_the_sum():
+def test_the_positive_can_be_excluded_from_the_sum():
     a, b = pair()
     z = torch.nn.functional.normalize(torch.cat([a, b]), dim=1)
     e = torch.exp(z @ z.T / 0.5)
@@ -146,7 +146,7 @@ def test_without_negatives_only_the_attraction_is_left():
 
 
 @pytest.mark.parametrize("negatives", [6, -1])
-def test_negatives_must_be_there(negatives):
+def test_too_many_negatives_are_refused(negatives):
     with pytest.raises(ValueError, match="0 to 5 negatives"):
         nt_xent(*pair(), negatives=negatives)
 
@@ -163,7 +163,7 @@ def naive_info_nce(a, b, temperature, negatives=None):
 
 
 def naive_cosine_distance(a, b):
-    """BYOL's eq. 2: the squared distance of the two on the sphere."""
+    """BYOL's eq. 2: the squared distance of the normalized rows."""
     return sum(((u / u.norm() - v / v.norm()) ** 2).sum() for u, v in zip(a, b, strict=True)) / len(
         a
     )
@@ -229,7 +229,7 @@ def naive_siamese(z, y, weight):
     return weight * sum(near) / len(near) + sum(far) / len(far)
 
 
-LABELS = torch.tensor([0, 1, 0, 2, 1, 0])  # 2 is alone: it has no positive
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0])  # 2 has no positive
 TWO_VIEWS = {
     "cosine_distance": (cosine_distance, naive_cosine_distance),
     "info_nce": (lambda a, b: info_nce(a, b, 0.3), lambda a, b: naive_info_nce(a, b, 0.3)),
@@ -237,7 +237,7 @@ TWO_VIEWS = {
         lambda a, b: vicreg(a, b, 2.0, 3.0, 5.0),
         lambda a, b: naive_vicreg(a, b, 2, 3, 5, False),
     ),
-    # BatchNorm adds 1e-5 to the variance: images whose features vary by 100 show the formula.
+    # BatchNorm adds 1e-5 to the variance, which is negligible at deviations of 100.
     "barlow_twins": (
         lambda a, b: barlow_twins(100 * a, 100 * b, 0.1),
         lambda a, b: naive_barlow(a, b, 0.1),
@@ -249,14 +249,14 @@ TWO_VIEWS = {
 
 @pytest.mark.parametrize("scale", [0.3, 1.0])
 @pytest.mark.parametrize("name", TWO_VIEWS)
-def test_an_objective_equals_its_paper(name, scale):
+def test_objectives_equal_their_papers(name, scale):
     ours, naive = TWO_VIEWS[name]
     a, b = (scale * v for v in pair())
     assert abs(ours(a, b) - naive(a, b)) < 1e-6
 
 
 @pytest.mark.parametrize("name", TWO_VIEWS)
-def test_an_objective_has_the_gradient_of_finite_differences(name):
+def test_objectives_pass_gradcheck(name):
     a, b = (0.4 * v for v in pair())
     assert gradcheck(TWO_VIEWS[name][0], (a.requires_grad_(), b.requires_grad_()))
 
@@ -298,15 +298,15 @@ def test_vicreg_weights_switch_their_terms_off():
     assert vicreg(a, b, 0.0, 0.0, 0.0) == 0
 
 
-def test_vicreg_still_pulls_apart_what_has_collapsed():
-    """The hinge is on the deviation: that of the variance would have no slope here."""
+def test_vicreg_has_a_gradient_at_collapse():
+    """The hinge is on the deviation; one on the variance would have no gradient here."""
     a, b = (1 + 1e-3 * v for v in pair())
     (slope,) = torch.autograd.grad(vicreg(a.requires_grad_(), b, 0.0, 1.0, 0.0), a)
     (flat,) = torch.autograd.grad(torch.relu(1 - a.var(0)).mean(), a)
     assert slope.norm() > 20 * flat.norm() > 0
 
 
-def test_vicreg_and_barlow_twins_do_not_care_about_the_mean():
+def test_vicreg_and_barlow_twins_are_invariant_to_the_mean():
     a, b = pair()
     torch.testing.assert_close(vicreg(a + 7, b + 7), vicreg(a, b))
     torch.testing.assert_close(barlow_twins(a + 7, b - 3), barlow_twins(a, b))
@@ -322,7 +322,7 @@ def test_barlow_twins_equals_numpys_correlation():
     assert barlow_twins(a, a, 0.0) < 1e-12
 
 
-def test_cosine_distance_ends():
+def test_cosine_distance_of_parallel_and_opposite_rows():
     a, b = pair()
     assert cosine_distance(a, 3 * a).item() == pytest.approx(0, abs=1e-12)
     assert cosine_distance(a, -a).item() == pytest.approx(4)
@@ -378,7 +378,7 @@ def test_objectives_stay_in_full_precision_under_autocast(name):
     assert torch.equal(inside, TWO_VIEWS[name][0](a, b))
 
 
-def test_arguments_by_name_are_raised_as_well():
+def test_keyword_arguments_are_upcast():
     (a, b), (queue, _) = (pair(dtype=torch.bfloat16), pair(9, 5, 1, torch.bfloat16))
     named = info_nce(a=a, b=b, temperature=0.3, negatives=queue)
     assert torch.equal(named, info_nce(a.float(), b.float(), 0.3, queue.float()))
