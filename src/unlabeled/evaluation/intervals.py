@@ -58,6 +58,28 @@ def bootstrap_mean(values: Float[np.ndarray, " n"]) -> Interval:
     return bootstrap(lambda times: times @ values / len(values), len(values))
 
 
+def bootstrap_ratio(
+    above: Float[np.ndarray, " n"],
+    below: Float[np.ndarray, " n"],
+    transform: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> tuple[float, Interval]:
+    """A ratio of sums over rows, such as a mean per word over texts, and its bootstrap interval.
+
+    Args:
+        above: the numerator's share of each row.
+        below: the denominator's.
+        transform: of the ratio, such as `np.exp`.
+    """
+
+    def statistic(times: np.ndarray) -> np.ndarray:
+        total = times @ below
+        ratio = np.divide(times @ above, total, where=total > 0, out=np.full(len(times), np.nan))
+        return transform(ratio)
+
+    value = float(statistic(np.ones((1, len(above))))[0])
+    return value, bootstrap(statistic, len(above)) if np.isfinite(value) else (np.nan, np.nan)
+
+
 def normal(
     value: float, influence: Float[np.ndarray, " n"], bounds: Interval = (-1.0, 1.0)
 ) -> Interval:

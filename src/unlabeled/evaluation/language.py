@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from unlabeled.augmentations.vocabulary import END, FIRST_WORD, MASK, PAD, START
+from unlabeled.augmentations.vocabulary import FIRST_WORD, MASK, PAD, START
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Samples
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ngram import KneserNey, spelled
-from unlabeled.evaluation.retrieval import drawn
+from unlabeled.evaluation.retrieval import drawn, partner_hits
 from unlabeled.parallel import row_ids
 from unlabeled.utils.state import preserve_rng
 
@@ -40,38 +40,80 @@ def batches(
 
 
 @torch.no_grad()
-def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
-    """Of a method with a `negative_log_likelihood` of each token: exp of its mean over all words.
+def next_tokens(method: Any, samples: Samples, most: int | None = None) -> np.ndarray:
+    """Negative log-likelihood, in nats, and number of the words of each text: (n, 2).
 
-    Ends of sentences are not asked for: where a long one was cut, only its place tells.
+    Ends of sentences are not counted: where a long one was cut, only its position tells.
+
+    Args:
+        method: with a `negative_log_likelihood` of each token.
+        samples: texts.
+        most: texts at most.
     """
-    total, asked = 0.0, 0
+    rows = []
     with preserve_rng():
         for batch in batches(samples, most):
             ids = method.encoder.tokens(batch.x)
-            known = ids >= FIRST_WORD
-            total += float(method.negative_log_likelihood(ids)[known].double().sum())
-            asked += int(known.sum())
-    return float(np.exp(total / asked))
+            words = ids >= FIRST_WORD
+            loss = (method.negative_log_likelihood(ids).double() * words).sum(1)
+            rows.append(torch.stack([loss, words.sum(1).double()], 1).numpy())
+    return np.concatenate(rows)
 
 
 @torch.no_grad()
-def hidden_words(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
-    """Of words that a mask stands for: `accuracy` and `perplexity`.
+def masked_tokens(method: Any, samples: Samples, most: int | None = None) -> np.ndarray:
+    """Negative log-likelihood, number and correct predictions of each text's masks: (n, 3).
 
-    Of the words chosen in training some are changed and some are shown; those are not asked for.
+    Of the words chosen in training some are replaced and some are unchanged; those do not count.
     """
-    total, right, asked = 0.0, 0, 0
+    rows = []
     with preserve_rng():
         for batch in batches(samples, most):
             seen, ids, chosen = method.views(batch)
             chosen &= seen == MASK
             scores = method.scores(seen, chosen).double()
-            loss = torch.nn.functional.cross_entropy(scores, ids[chosen], reduction="sum")
-            total += float(loss)
-            right += int((scores.argmax(1) == ids[chosen]).sum())
-            asked += int(chosen.sum())
-    return {"accuracy": right / asked, "perplexity": float(np.exp(total / asked))}
+            loss = torch.nn.functional.cross_entropy(scores, ids[chosen], reduction="none")
+            columns = loss, torch.ones_like(loss), (scores.argmax(1) == ids[chosen]).double()
+            text = chosen.nonzero()[:, 0]
+            sums = torch.zeros(len(ids), 3, dtype=torch.float64)
+            rows.append(sums.index_add_(0, text, torch.stack(columns, 1)).numpy())
+    return np.concatenate(rows)
+
+
+def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
+    """Exponential of the mean negative log-likelihood of all words."""
+    loss, words = next_tokens(method, samples, most).sum(0)
+    return float(np.exp(loss / words))
+
+
+def hidden_words(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
+    """`accuracy` and `perplexity` of masked words."""
+    loss, masks, correct = masked_tokens(method, samples, most).sum(0)
+    return {"accuracy": correct / masks, "perplexity": float(np.exp(loss / masks))}
+
+
+def counted_tokens(
+    train: Samples, test: Samples, vocabulary: int, most: int | None = None
+) -> dict[str, np.ndarray]:
+    """What models that only count say of the words of each text, each read from its start.
+
+    Returns:
+        of `unigram`, negative log-likelihood, number of words, and how many are the most frequent
+        word, (n, 3); of `trigram`, interpolated Kneser-Ney, the first two, (n, 2).
+    """
+    learned, tested = _line(train.x[:]), _line(test.x[np.sort(asked_rows(test, most))])
+    words = learned[learned >= FIRST_WORD]
+    share = (np.bincount(words, minlength=vocabulary) + 1.0) / (len(words) + vocabulary)
+    known, text = tested >= FIRST_WORD, np.cumsum(tested == START) - 1
+    trigram = np.log(2) * KneserNey(spelled(learned), 3, vocabulary).surprises(spelled(tested))
+    number = text[-1] + 1
+
+    def per_text(values: np.ndarray) -> np.ndarray:
+        return np.bincount(text[known], values[known], number)
+
+    count = per_text(np.ones(len(tested)))
+    unigram = per_text(-np.log(share[tested])), count, per_text(tested == share.argmax())
+    return {"unigram": np.stack(unigram, 1), "trigram": np.stack([per_text(trigram), count], 1)}
 
 
 def counted(
@@ -80,18 +122,14 @@ def counted(
     """What counting says of the same rows, each read from its start.
 
     Returns:
-        `commonest`, the share of the commonest word, which is the accuracy of always guessing it;
-        and the perplexities of words `unigram` and `trigram`, interpolated Kneser-Ney.
+        `commonest`, the share of the most frequent word, which is the accuracy of always
+        predicting it; and the perplexities of `unigram` and `trigram`, interpolated Kneser-Ney.
     """
-    learned, asked = _line(train.x[:]), _line(test.x[np.sort(asked_rows(test, most))])
-    words, told = (line[line >= FIRST_WORD] for line in (learned, asked))
-    share = (np.bincount(words, minlength=vocabulary) + 1.0) / (len(words) + vocabulary)
-    model = KneserNey(spelled(learned), 3, vocabulary)
-    return {
-        "commonest": float((told == share.argmax()).mean()),
-        "unigram": float(np.exp(-np.log(share[told]).mean())),
-        "trigram": float(2 ** model.bits(spelled(asked), chr(START) + chr(END))),
+    sums = {
+        name: rows.sum(0) for name, rows in counted_tokens(train, test, vocabulary, most).items()
     }
+    perplexities = {name: float(np.exp(loss[0] / loss[1])) for name, loss in sums.items()}
+    return {"commonest": float(sums["unigram"][2] / sums["unigram"][1])} | perplexities
 
 
 def _line(x: np.ndarray) -> np.ndarray:
@@ -103,8 +141,9 @@ def _line(x: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
-    """Share of right answers to a question with two answers about each text (N,), put some times
-    with other draws; where a text replaces another, it is one of these. NaN where there is none.
+    """Share of correct answers to a binary question about each text (N,), over some draws.
+
+    Where a text replaces another, it is one of these; NaN where there is no other.
     """
     right = np.full((draws, len(samples)), np.nan)
     with preserve_rng():
@@ -118,8 +157,17 @@ def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
 def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
     """How well shuffled parts are put in order: Kendall's `tau`, `exact` orders, `parts` of each.
 
-    The mean over texts whose parts are all there. Words are whole ones, as the method shuffles
-    them.
+    Raises:
+        UserError: no text has all parts.
+    """
+    scores, parts = order_scores(method, samples, most)
+    tau, exact = scores.mean(0)
+    return {"tau": float(tau), "exact": float(exact), "parts": float(parts)}
+
+
+@torch.no_grad()
+def order_scores(method: Any, samples: Samples, most: int | None = None) -> tuple[np.ndarray, int]:
+    """Kendall's τ and whether the order is exact, (n, 2), of texts that have all parts; the parts.
 
     Raises:
         UserError: no text has all parts.
@@ -136,20 +184,20 @@ def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, 
                 exact.append(bool((np.argsort(np.argsort(-one)) == true).all()))
     if not taus:
         raise UserError(f"no text has {parts} parts to put in order; give longer ones")
-    return {"tau": float(np.mean(taus)), "exact": float(np.mean(exact)), "parts": float(parts)}
+    return np.stack([taus, exact], 1).astype(float), parts
 
 
-def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> float:
-    """Share of rows (n, m) whose right column (n,) is among the k highest.
+def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> np.ndarray:
+    """Whether the right column (n,) of each row (n, m) is among the k highest, (n,).
 
-    Of columns of the same score it is drawn which comes first, so that one score for all is chance.
+    Columns of the same score come in random order, and the result is the probability, so that one
+    score for all is chance.
     """
     own = scores.gather(1, right[:, None])
     ahead, same = (scores > own).sum(1), (scores == own).sum(1)
-    return float(drawn(k - ahead, torch.ones_like(same), same - 1).mean())
+    return drawn(k - ahead, torch.ones_like(same), same - 1).numpy()
 
 
-@torch.no_grad()
 def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, float]:
     """Of neighboring sentences: is the next one likelier after its own text than after others?
 
@@ -159,6 +207,15 @@ def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, 
         share of texts whose next sentence is the likeliest of so many `candidates`, each compared
         with how likely it is after any text.
     """
+    figures, hits = neighbor_hits(method, samples, candidates)
+    return figures | {"first": float(hits.mean()), "chance": 1 / candidates}
+
+
+@torch.no_grad()
+def neighbor_hits(
+    method: Any, samples: Samples, candidates: int = 20
+) -> tuple[dict[str, float], np.ndarray]:
+    """The perplexities of `neighbors`, and for each text whether its next sentence ranks first."""
     told, misled, untold, words, firsts = 0.0, 0.0, 0.0, 0, []
     with preserve_rng():
         for batch in batches(samples, 25 * candidates, candidates):
@@ -188,9 +245,7 @@ def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, 
         "told": float(np.exp(told / words)),
         "misled": float(np.exp(misled / words)),
         "untold": float(np.exp(untold / words)),
-        "first": float(np.mean(firsts)),
-        "chance": 1 / candidates,
-    }
+    }, np.concatenate(firsts)
 
 
 def mean_of_column(table: torch.Tensor) -> torch.Tensor:
@@ -201,13 +256,19 @@ def mean_of_column(table: torch.Tensor) -> torch.Tensor:
     return by_sentence.mean(0)[place]
 
 
-@torch.no_grad()
 def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> dict[str, float]:
     """Of masked sentences: how often the right one ranks first, and in the first ten.
 
     A candidate that is equal to the right one is no wrong answer.
     """
-    first, ten = [], []
+    first, ten = masked_sentence_hits(method, samples, candidates).mean(0)
+    return {"first": float(first), "among_ten": float(ten), "chance": 1 / candidates}
+
+
+@torch.no_grad()
+def masked_sentence_hits(method: Any, samples: Samples, candidates: int = 100) -> np.ndarray:
+    """Whether each masked sentence ranks first, and in the first ten, of so many: (n, 2)."""
+    hits = []
     with preserve_rng():
         for batch in batches(samples, 20 * candidates, candidates):
             if len(batch.x) == candidates:
@@ -217,10 +278,20 @@ def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> di
                 same = row_ids(rows[own, at])
                 again = (same[:, None] == same) & (own[:, None] != own)
                 near = (foretold @ true.T).masked_fill(again, -torch.inf)
-                first.append(among(near, own))
-                ten.append(among(near, own, 10))
-    return {
-        "first": float(np.mean(first)),
-        "among_ten": float(np.mean(ten)),
-        "chance": 1 / candidates,
-    }
+                hits.append(np.stack([among(near, own), among(near, own, 10)], 1))
+    return np.concatenate(hits)
+
+
+@torch.no_grad()
+def half_hits(encoder: Any, samples: Samples, candidates: int = 100) -> np.ndarray:
+    """Whether the second half of a text is the nearest to its first by their features, and among
+    the ten nearest, of so many texts: (n, 2).
+    """
+    hits = []
+    with preserve_rng():
+        for batch in batches(samples, 10 * candidates, candidates):
+            if len(batch.x) == candidates:
+                first, second = (encoder(part).numpy() for part in batch.x.chunk(2, dim=1))
+                near = partner_hits(first, second, (1, 10))
+                hits.append(np.stack([near["there@1"], near["there@10"]], 1))
+    return np.concatenate(hits)

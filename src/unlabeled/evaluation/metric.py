@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -12,12 +13,15 @@ import numpy as np
 from jaxtyping import Bool
 from torch import nn
 
+from unlabeled import registry
 from unlabeled.data.dataset import Splits
 from unlabeled.encoders.features import embed
+from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.intervals import Interval, wilson
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.modality import Modality
 from unlabeled.runs.run import Run
+from unlabeled.training.train import reopen
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Subject:
     encoder: nn.Module
     run: Run | None = None
     metrics: dict[str, Value] = field(default_factory=dict)
+    _shared: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def train(self) -> np.ndarray:
@@ -79,6 +84,41 @@ class Subject:
     def modality(self) -> Modality:
         """Of the data."""
         return self.splits.modality
+
+    @property
+    def method_name(self) -> str:
+        """The method of a run; empty for baselines."""
+        return str(self.run.config["method"]) if self.run else ""
+
+    def has(self, *attributes: str) -> bool:
+        """Whether the run's method has these, such as `sample`."""
+        return self.method is not None and all(hasattr(self.method, name) for name in attributes)
+
+    @cached_property
+    def method(self) -> Any:
+        """The run's method with its heads, in eval mode on the CPU.
+
+        None for baselines, for a method of the user's own that was opened from a folder, and
+        where the checkpoint is gone.
+        """
+        if self.run is None:
+            return None
+        if self.run.method is not None:
+            return copy.deepcopy(self.run.method).cpu().eval()
+        # A stranger's run folder may name any file: only methods of this package are looked up.
+        if self.method_name not in registry.listing("methods"):
+            return None
+        try:
+            return reopen(self.run).cpu()
+        except UserError as error:
+            notice(f"the metrics of {self.method_name} itself cannot be computed: {error}")
+            return None
+
+    def shared(self, function: Callable[[Subject], Any]) -> Any:
+        """What a function returns of this subject, computed once for all metrics."""
+        if function not in self._shared:
+            self._shared[function] = function(self)
+        return self._shared[function]
 
     @cached_property
     def labels(self) -> tuple[np.ndarray, np.ndarray] | None:

@@ -5,10 +5,11 @@ Interpolated Kneser-Ney: Kneser, Ney 1995; Chen, Goodman 1999, eq. 22–24, one 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Generic, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 Text = TypeVar("Text", bytes, str)
 
@@ -65,18 +66,20 @@ class KneserNey(Generic[Text]):
         return found
 
     def bits(self, text: Text, besides: Text | None = None) -> float:
-        """Mean surprise of a character of a text, in bits; `besides` are not asked for."""
-        known: dict[Text, float] = defaultdict(float)
-        total, asked = 0.0, 0
+        """Mean surprise of a character of a text, in bits; `besides` are not counted."""
+        counted = [not (besides and text[i : i + 1] in besides) for i in range(len(text))]
+        return float(self.surprises(text)[counted].mean())
+
+    def surprises(self, text: Text) -> Float[np.ndarray, " n"]:
+        """−log₂ p of each character of a text."""
+        cache: dict[Text, float] = {}
+        bits = np.empty(len(text))
         for i in range(len(text)):
             window = text[max(0, i - self.order + 1) : i + 1]
-            if besides and window[-1:] in besides:
-                continue
-            if window not in known:
-                known[window] = -np.log2(self.probability(window[-1:], window[:-1]))
-            total += known[window]
-            asked += 1
-        return float(total / asked)
+            if window not in cache:
+                cache[window] = -np.log2(self.probability(window[-1:], window[:-1]))
+            bits[i] = cache[window]
+        return bits
 
 
 def spelled(ids: np.ndarray) -> str:

@@ -120,6 +120,16 @@ def paired_retrieval(
     Raises:
         UserError: the features are not finite, or not as many.
     """
+    return {key: float(hits.mean()) for key, hits in partner_hits(a, b, at, y).items()}
+
+
+def partner_hits(
+    a: Float[np.ndarray, "n d"],
+    b: Float[np.ndarray, "n d"],
+    at: Sequence[int] = (1, 5, 10),
+    y: Int[np.ndarray, " n"] | Sequence[Int[np.ndarray, " n"]] | None = None,
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """What `paired_retrieval` averages: the probability of a hit for each row."""
     if len(a) != len(b):
         raise UserError(f"partners are as many of each modality, but there are {len(a)}, {len(b)}")
     refuse_not_finite(a, b)
@@ -131,15 +141,15 @@ def paired_retrieval(
         labels = torch.where(labels < 0, -1 - alone, labels)  # without a class, its partner alone
         right |= labels[:, None] == labels
     near = one @ other.T
-    found: dict[str, float] = {}
+    hits: dict[str, np.ndarray] = {}
     for way, scores in (("there", near), ("back", near.T)):
         best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
         ahead = (~right & (scores > best + 1e-12)).sum(1)
         same = (scores - best).abs() <= 1e-12
         own, others = (right & same).sum(1), (~right & same).sum(1)
-        found |= {f"{way}@{k}": float(drawn(k - ahead, own, others).mean()) for k in at}
+        hits |= {f"{way}@{k}": drawn(k - ahead, own, others).numpy() for k in at}
     many = right.sum(1)
-    return found | {f"chance@{k}": float(drawn(k, many, len(a) - many).mean()) for k in at}
+    return hits | {f"chance@{k}": drawn(k, many, len(a) - many).numpy() for k in at}
 
 
 def equal_rows(x: np.ndarray) -> Int[np.ndarray, " n"]:

@@ -1,0 +1,89 @@
+"""How well words are predicted, beside models that only count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from unlabeled.evaluation.intervals import bootstrap_ratio
+from unlabeled.evaluation.language import counted_tokens, masked_tokens, next_tokens
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.modality import Text
+
+TEXTS = 2000
+"""Test texts at most."""
+
+
+class Perplexity(Metric):
+    """Exponential of the mean negative log-likelihood of a word.
+
+    Of masked words (`masked_lm`), of each word given those before it (`causal_lm`), or given all
+    others (`bidirectional_lm`); those are different quantities.
+    `unigram` and `trigram` (interpolated Kneser-Ney) count the words of the training part.
+    """
+
+    key = "perplexity"
+    title = "Perplexity"
+    decimals, order, higher_is_better = 1, 1, False
+
+    def applies(self, subject: Subject) -> bool:
+        """For language models."""
+        return predicts_words(subject)
+
+    def compute(self, subject: Subject) -> Value:
+        """With its bootstrap interval over texts."""
+        return _ratio(subject.shared(predicted), 0, np.exp)
+
+    def references(self, subject: Subject) -> dict[str, Values]:
+        """Models that count."""
+        return {name: _ratio(rows, 0, np.exp) for name, rows in subject.shared(counts).items()}
+
+
+class MaskedAccuracy(Metric):
+    """Share of masked words that are predicted correctly; `unigram` is the most frequent word."""
+
+    key = "masked_accuracy"
+    title = "Masked-word accuracy"
+    percent, decimals, order = True, 1, 2
+
+    def applies(self, subject: Subject) -> bool:
+        """For `masked_lm`."""
+        return subject.method_name == "masked_lm" and predicts_words(subject)
+
+    def compute(self, subject: Subject) -> Value:
+        """With its bootstrap interval over texts."""
+        return _ratio(subject.shared(predicted), 2)
+
+    def references(self, subject: Subject) -> dict[str, Values]:
+        """The most frequent word."""
+        return {"unigram": _ratio(subject.shared(counts)["unigram"], 2)}
+
+
+def predicts_words(subject: Subject) -> bool:
+    """Whether there are test texts, and the method predicts their words."""
+    if not isinstance(subject.modality, Text) or not len(subject.splits.test):
+        return False
+    if subject.method_name == "masked_lm":
+        return subject.has("scores")
+    return subject.has("negative_log_likelihood")
+
+
+def predicted(subject: Subject) -> np.ndarray:
+    """Negative log-likelihood, words and, if masked, correct predictions of each text: (n, 2–3)."""
+    function = masked_tokens if subject.method_name == "masked_lm" else next_tokens
+    rows: np.ndarray = function(subject.method, subject.splits.test, TEXTS)
+    return rows
+
+
+def counts(subject: Subject) -> dict[str, np.ndarray]:
+    """The same of models that count."""
+    assert isinstance(subject.modality, Text)
+    splits = subject.splits
+    return counted_tokens(splits.train, splits.test, subject.modality.vocabulary, TEXTS)
+
+
+def _ratio(
+    rows: np.ndarray, column: int, transform: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> Value:
+    return Value.of(*bootstrap_ratio(rows[:, column], rows[:, 1], transform))

@@ -1,0 +1,110 @@
+"""Retrieval: does a sample find what belongs to it?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from unlabeled.data.dataset import to_float
+from unlabeled.evaluation.intervals import bootstrap_mean
+from unlabeled.evaluation.language import (
+    asked_rows,
+    half_hits,
+    masked_sentence_hits,
+    neighbor_hits,
+)
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.evaluation.retrieval import equal_rows, partner_hits
+from unlabeled.modality import Pairs, Text
+
+AT = (1, 5, 10)
+PAIRS = 5000
+"""Test pairs at most."""
+
+
+class Recall(Metric):
+    """Share of test samples whose partner is among the k most similar of all partners, the mean of
+    both directions: `forward` from samples to partners, `backward` from partners to samples.
+
+    Of texts: the next sentence among those of 20 texts (`skip_thoughts`), a masked sentence among
+    100 (`masked_sentences`), the second half of a text among those of 100 (`simcse`).
+    """
+
+    key = "recall_at"
+    title = "Recall"
+    percent, decimals, order = True, 1, 0
+
+    def applies(self, subject: Subject) -> bool:
+        """For methods of pairs, and of whole sentences."""
+        if not len(subject.splits.test):
+            return False
+        if isinstance(subject.modality, Pairs):
+            return subject.has("project_partner")
+        few = len(subject.splits.test) < 2
+        return isinstance(subject.modality, Text) and not few and _of_texts(subject)
+
+    def compute(self, subject: Subject) -> Values:
+        """With bootstrap intervals over samples."""
+        return {key: _mean(hits) for key, (hits, _) in subject.shared(recalls).items()}
+
+    def references(self, subject: Subject) -> dict[str, Values]:
+        """A random choice."""
+        values = {key: Value(float(c)) for key, (_, c) in subject.shared(recalls).items()}
+        return {"chance": values}
+
+    def title_of(self, key: str) -> str:
+        """With k and the direction."""
+        k, _, direction = key.removeprefix("recall_at_").partition("_")
+        return f"Recall@{k}" + (f", {direction}" if direction else "")
+
+
+def recalls(subject: Subject) -> dict[str, tuple[np.ndarray, float]]:
+    """Hits of each row (n,) and what chance gives, by key."""
+    test = subject.splits.test
+    if not isinstance(subject.modality, Pairs):
+        most = min(100, len(test))
+        if subject.method_name == "skip_thoughts":
+            few = min(20, len(test))
+            return {"recall_at_1": (neighbor_hits(subject.method, test, few)[1], 1 / few)}
+        hits = (
+            masked_sentence_hits(subject.method, test, most)
+            if subject.method_name == "masked_sentences"
+            else half_hits(subject.method.encoder, test, most)
+        )
+        chance = {1: 1 / most, 10: min(1.0, 10 / most)}
+        return {f"recall_at_{k}": (hits[:, i], chance[k]) for i, k in enumerate((1, 10))}
+    a, b = _embeddings(subject)
+    rows = asked_rows(test, PAIRS)
+    same = equal_rows(test.partners[rows, 0]), equal_rows(test.x[rows])
+    at = [k for k in AT if k <= len(rows)]
+    hits_of = partner_hits(a, b, at, same)
+    keys = {}
+    for k in at:
+        forward, backward = hits_of[f"there@{k}"], hits_of[f"back@{k}"]
+        chance = float(hits_of[f"chance@{k}"].mean())
+        keys[f"recall_at_{k}"] = (forward + backward) / 2, chance
+        keys[f"recall_at_{k}_forward"] = forward, chance
+        keys[f"recall_at_{k}_backward"] = backward, chance
+    return keys
+
+
+def _of_texts(subject: Subject) -> bool:
+    names = ("skip_thoughts", "masked_sentences", "simcse")
+    return subject.method_name in names and subject.has("views")
+
+
+@torch.no_grad()
+def _embeddings(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors of the samples and of their first partners, (n, dim) each."""
+    test, range_ = subject.splits.test, subject.splits.range
+    parts = []
+    for rows in np.array_split(asked_rows(test, PAIRS), max(1, min(PAIRS, len(test)) // 250)):
+        x = to_float(torch.from_numpy(test.x[rows]), range_)
+        partner = torch.from_numpy(test.partners[rows, 0])
+        parts.append((subject.method.project(x), subject.method.project_partner(partner)))
+    a, b = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return a, b
+
+
+def _mean(hits: np.ndarray) -> Value:
+    return Value.of(float(hits.mean()), bootstrap_mean(hits))

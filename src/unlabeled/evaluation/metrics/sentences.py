@@ -1,0 +1,73 @@
+"""How well sentences and the order of words are recognized."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from unlabeled.evaluation.intervals import bootstrap_mean
+from unlabeled.evaluation.language import order_scores, verdicts
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.modality import Text
+
+TEXTS = 2000
+"""Test texts at most."""
+
+
+class SentencePairAccuracy(Metric):
+    """Accuracy of `next_sentence` (does the second half follow the first?) and `sentence_order`
+    (which of two halves comes first?), the mean over five random draws for each text.
+    """
+
+    key = "sentence_pair_accuracy"
+    title = "Sentence-pair accuracy"
+    percent, decimals, order = True, 1, 3
+
+    def applies(self, subject: Subject) -> bool:
+        """For methods that answer such a question."""
+        texts = isinstance(subject.modality, Text) and len(subject.splits.test) > 1
+        return texts and subject.has("correct")
+
+    def compute(self, subject: Subject) -> Value:
+        """With its bootstrap interval over texts."""
+        share = verdicts(subject.method, subject.splits.test)
+        return mean(share[np.isfinite(share)])
+
+    def references(self, subject: Subject) -> dict[str, Values]:
+        """A half."""
+        return {"chance": Value(0.5)}
+
+
+class WordOrder(Metric):
+    """How well `word_order` puts shuffled parts in order: Kendall's τ with the true order, and the
+    share of orders that are exactly right.
+    """
+
+    key = "word_order"
+    title = "Word order"
+    order = 4
+
+    def applies(self, subject: Subject) -> bool:
+        """For `word_order`."""
+        texts = isinstance(subject.modality, Text) and len(subject.splits.test) > 0
+        return texts and subject.has("present", "scores")
+
+    def compute(self, subject: Subject) -> Values:
+        """With bootstrap intervals over texts."""
+        tau, exact = subject.shared(_orders)[0].T
+        return {"word_order_tau": mean(tau), "word_order_exact": mean(exact)}
+
+    def references(self, subject: Subject) -> dict[str, Values]:
+        """A random order."""
+        exact = Value(1 / math.factorial(subject.shared(_orders)[1]))
+        return {"chance": {"word_order_tau": Value(0.0), "word_order_exact": exact}}
+
+
+def mean(values: np.ndarray) -> Value:
+    """The mean over texts, with its bootstrap interval."""
+    return Value.of(float(values.mean()), bootstrap_mean(values))
+
+
+def _orders(subject: Subject) -> tuple[np.ndarray, int]:
+    return order_scores(subject.method, subject.splits.test, TEXTS)
