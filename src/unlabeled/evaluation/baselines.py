@@ -6,10 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import get_args
 
+import numpy as np
 import torch
-from torch import nn
+import torch.nn.functional as F
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
+from torch import Tensor, nn
 
-from unlabeled.data.dataset import Splits, to_float
+from unlabeled.augmentations.vocabulary import FIRST_WORD
+from unlabeled.data.dataset import Samples, Splits, to_float
 from unlabeled.encoders.base import build, is_rebuildable, reinitialize
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.sound import Kind, Spectral
@@ -22,12 +27,60 @@ RANDOM_SEED = 1234
 USUAL: dict[type[Modality], tuple[str, ...]] = {
     Images: ("raw", "pca", "random"),
     Audio: ("mfcc", "mel", "random"),
-    Text: ("random",),
+    Text: ("tfidf", "random"),
 }
 RAW_DIM = 4096
 """Pixels at most; more are averaged down, or the linear probe takes an hour."""
+LSA_DIM = 256
+"""Features of TF-IDF."""
 FITTED_DIM, FITTED_ROWS = 64, 5000
-"""Features of PCA, ICA and k-means, and training samples that they are fitted on."""
+"""Features of PCA, ICA and k-means, and training samples that these and TF-IDF are fitted on."""
+
+
+class TFIDF(nn.Module):
+    """Counts of words, weighted by how few texts have them: (B, K, L) -> (B, 256).
+
+    The singular value decomposition keeps the largest dimensions (latent semantic analysis).
+
+    Args:
+        vocabulary: number of tokens.
+    """
+
+    weights: Tensor
+    components: Tensor
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary, self.dim = vocabulary, LSA_DIM
+        self.register_buffer("weights", torch.ones(vocabulary))
+        self.register_buffer("components", torch.eye(vocabulary, LSA_DIM))
+
+    def fit(self, train: Samples) -> TFIDF:
+        """Fit on training texts."""
+        rows = np.random.default_rng(0).permutation(len(train))[:FITTED_ROWS]
+        counts = self.count(torch.from_numpy(train.x[rows].astype(np.int64)))
+        self.weights = torch.log((1 + len(counts)) / (1.0 + (counts > 0).sum(0))) + 1
+        self.dim = min(LSA_DIM, len(rows), self.vocabulary - 1)
+        svd = TruncatedSVD(self.dim, random_state=0)
+        svd.fit(csr_matrix(self.weigh(counts).numpy()))
+        self.components = torch.from_numpy(svd.components_.T.copy()).float()
+        return self
+
+    def count(self, ids: Tensor) -> Tensor:
+        """How often each text has each word: (B, …) -> (B, vocabulary)."""
+        flat = ids.flatten(1).clamp(max=self.vocabulary - 1)
+        counts = torch.zeros(len(flat), self.vocabulary, device=ids.device)
+        counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
+        counts[:, :FIRST_WORD] = 0
+        return counts
+
+    def weigh(self, counts: Tensor) -> Tensor:
+        """Rows of unit length, or 0."""
+        return F.normalize(counts * self.weights, dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K, L) -> (B, dim)."""
+        return self.weigh(self.count(x.long())) @ self.components
 
 
 def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> dict[str, nn.Module]:
@@ -36,8 +89,8 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
     Args:
         run: its encoder's architecture with random weights is `random`.
         splits: the data.
-        names: of raw (pixels), pca, ica, kmeans (fitted on training samples), random and, for
-            audio, mel, mfcc and "mfcc and deltas"; the usual ones unless given.
+        names: of raw (pixels), pca, ica, kmeans (fitted on training samples), random; for audio
+            mel, mfcc and "mfcc and deltas"; for texts tfidf; the usual ones unless given.
     """
     if names is None:
         names = USUAL[type(splits.modality.encoder_input)]
@@ -48,6 +101,8 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
             encoders[name] = random_of(run, splits)
         elif name == "raw":
             encoders[name] = _raw(splits)
+        elif name == "tfidf":
+            encoders[name] = TFIDF(require_part(splits.modality, Text).vocabulary).fit(splits.train)
         elif name in get_args(Kind):
             try:
                 rate = require_part(splits.modality, Audio).sample_rate

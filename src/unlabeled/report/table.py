@@ -30,26 +30,25 @@ def print_table(result: dict[str, Any]) -> None:
 
 def print_results(results: Results, title: str | None = None) -> None:
     """Print metrics with their 95 % intervals: a column for each encoder, or a row if many."""
-    metrics = in_order(results.values())
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    table.add_column("")
-    side_by_side = len(results) <= COLUMNS
-    for column in results if side_by_side else (m.title_of(key) for key, m in metrics.items()):
-        table.add_column(column, justify="right")
-    cells = {
-        (name, key): "\n".join(_cell(metric, values, key))
-        for name, values in results.items()
-        for key, metric in metrics.items()
-    }
-    if side_by_side:
-        for key, metric in metrics.items():
-            table.add_row(metric.title_of(key), *(cells[name, key] for name in results))
-    else:
-        for name in results:
-            table.add_row(name, *(cells[name, key] for key in metrics))
-    Console().print(table)
+    console = Console()
+    if title:
+        console.print(title, highlight=False)
+    for names, metrics in _blocks(results):
+        table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("", overflow="fold")
+        titles = [metric.title_of(key) for key, metric in metrics.items()]
+        cells = [
+            ["\n".join(_cell(metric, results[name], key)) for name in names]
+            for key, metric in metrics.items()
+        ]
+        rows, columns = titles, names
+        if len(names) > COLUMNS:
+            rows, columns, cells = names, titles, [list(row) for row in zip(*cells, strict=True)]
+        for column in columns:
+            table.add_column(column, justify="right")
+        for row, values in zip(rows, cells, strict=True):
+            table.add_row(row, *values)
+        console.print(table)
 
 
 def html_table(results: Results, *, emphasize_first: bool = False) -> str:
@@ -59,7 +58,13 @@ def html_table(results: Results, *, emphasize_first: bool = False) -> str:
         results: metrics by the name of the encoder.
         emphasize_first: whether the first column is the run that the page is about.
     """
-    metrics = in_order(results.values())
+    return "\n".join(
+        _html_block({name: results[name] for name in names}, metrics, emphasize_first)
+        for names, metrics in _blocks(results)
+    )
+
+
+def _html_block(results: Results, metrics: dict[str, Metric], emphasize_first: bool) -> str:
     first = ' class="first"' if emphasize_first else ""
     head = "".join(
         f"<th{'' if i else first}>{html.escape(name)}</th>" for i, name in enumerate(results)
@@ -77,6 +82,17 @@ def html_table(results: Results, *, emphasize_first: bool = False) -> str:
         rows.append(f"<tr><th>{html.escape(metric.title_of(key))}</th>{''.join(cells)}</tr>")
     return f"""<div class="scroll"><table class="metrics">
 <thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>"""
+
+
+def _blocks(results: Results) -> list[tuple[list[str], dict[str, Metric]]]:
+    """Names and metrics of one table each: metrics that the same encoders have stand together."""
+    blocks: list[tuple[list[str], dict[str, Metric]]] = []
+    for key, metric in in_order(results.values()).items():
+        names = [name for name, values in results.items() if key in values]
+        if not blocks or not set(names) <= set(blocks[-1][0]):
+            blocks.append((names, {}))
+        blocks[-1][1][key] = metric
+    return blocks
 
 
 def html_explanations(results: Results) -> str:

@@ -77,7 +77,7 @@ def _labels(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     parts = subject.splits.train, subject.splits.test
     known = [part.known(name) for part in parts]
     y, y_test = (part.factors[name][k] for part, k in zip(parts, known, strict=True))
-    return y, y_test, *known  # type: ignore[return-value]
+    return y, y_test, known[0], known[1]
 
 
 def _scores(z: np.ndarray, y: np.ndarray, z_test: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from unlabeled.evaluation.language import (
     masked_sentence_hits,
     neighbor_hits,
 )
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values, accuracy
 from unlabeled.evaluation.retrieval import equal_rows, partner_hits
 from unlabeled.modality import Pairs, Text
 
@@ -44,7 +44,7 @@ class Recall(Metric):
         return isinstance(subject.modality, Text) and not few and _of_texts(subject)
 
     def compute(self, subject: Subject) -> Values:
-        """With bootstrap intervals over samples."""
+        """With Wilson intervals, and bootstrap intervals of means of both directions."""
         return {key: _mean(hits) for key, (hits, _) in subject.shared(recalls).items()}
 
     def references(self, subject: Subject) -> dict[str, Values]:
@@ -71,8 +71,8 @@ def recalls(subject: Subject) -> dict[str, tuple[np.ndarray, float]]:
             if subject.method_name == "masked_sentences"
             else half_hits(subject.method.encoder, test, most)
         )
-        chance = {1: 1 / most, 10: min(1.0, 10 / most)}
-        return {f"recall_at_{k}": (hits[:, i], chance[k]) for i, k in enumerate((1, 10))}
+        by_chance = {1: 1 / most, 10: min(1.0, 10 / most)}
+        return {f"recall_at_{k}": (hits[:, i], by_chance[k]) for i, k in enumerate((1, 10))}
     a, b = _embeddings(subject)
     rows = asked_rows(test, PAIRS)
     same = equal_rows(test.partners[rows, 0]), equal_rows(test.x[rows])
@@ -107,4 +107,6 @@ def _embeddings(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean(hits: np.ndarray) -> Value:
+    if set(np.unique(hits)) <= {0.0, 1.0}:
+        return accuracy(hits > 0)
     return Value.of(float(hits.mean()), bootstrap_mean(hits))

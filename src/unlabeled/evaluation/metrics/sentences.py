@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.intervals import bootstrap_mean
 from unlabeled.evaluation.language import order_scores, verdicts
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
@@ -55,11 +56,15 @@ class WordOrder(Metric):
 
     def compute(self, subject: Subject) -> Values:
         """With bootstrap intervals over texts."""
+        if subject.shared(_orders) is None:
+            return {"word_order_tau": Value(None), "word_order_exact": Value(None)}
         tau, exact = subject.shared(_orders)[0].T
         return {"word_order_tau": mean(tau), "word_order_exact": mean(exact)}
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """A random order."""
+        if subject.shared(_orders) is None:
+            return {}
         exact = Value(1 / math.factorial(subject.shared(_orders)[1]))
         return {"chance": {"word_order_tau": Value(0.0), "word_order_exact": exact}}
 
@@ -69,5 +74,9 @@ def mean(values: np.ndarray) -> Value:
     return Value.of(float(values.mean()), bootstrap_mean(values))
 
 
-def _orders(subject: Subject) -> tuple[np.ndarray, int]:
-    return order_scores(subject.method, subject.splits.test, TEXTS)
+def _orders(subject: Subject) -> tuple[np.ndarray, int] | None:
+    try:
+        return order_scores(subject.method, subject.splits.test, TEXTS)
+    except UserError as error:
+        notice(f"the word order is not evaluated: {error}")
+        return None

@@ -1,0 +1,369 @@
+"""Metrics, their intervals, and the registry that tables, pages and JSON loop over."""
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    r2_score,
+    roc_auc_score,
+)
+
+import unlabeled as ul
+from unlabeled.cli.main import main
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.targets import MultiLabel, Numbers
+from unlabeled.evaluation import intervals, metrics, rsa
+from unlabeled.evaluation.evaluate import compute, measure
+from unlabeled.evaluation.metric import Metric, Subject, Value, accuracy
+from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
+from unlabeled.evaluation.metrics.mean_average_precision import average_precision
+from unlabeled.evaluation.ngram import KneserNey
+from unlabeled.evaluation.probe import linear_probe
+from unlabeled.evaluation.verification import pairs
+from unlabeled.report.page import write_report
+from unlabeled.report.table import print_table
+
+RNG = np.random.default_rng(0)
+QUICK = {"epochs": 1, "batch_size": 16, "progress": False, "logger": "none", "precision": "fp32"}
+
+
+class Identity(torch.nn.Module):
+    dim = 8
+
+    def forward(self, x):
+        return x.flatten(1)
+
+
+def blobs(n=120, classes=3, spread=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(classes, size=n)
+    x = np.random.default_rng(9).normal(size=(classes, 8))[y] + spread * rng.normal(size=(n, 8))
+    return x.astype(np.float32), y
+
+
+def subject(targets=None, **factors):
+    """Features that are the data itself; half to train on, half to test on."""
+    x, y = blobs()
+    factors = {"label": y} | factors
+    parts = [
+        Samples(
+            x[rows][:, None, None],
+            {name: values[rows] for name, values in factors.items()},
+            targets=targets or {},
+        )
+        for rows in (slice(0, 60), slice(60, 120))
+    ]
+    return Subject("mine", Splits("blobs", *parts, target="label"), Identity())
+
+
+# ---- intervals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (7, 20), (986, 1000), (1, 100_000)])
+def test_the_wilson_interval_is_scipys(hits, n):
+    found = intervals.wilson(hits, n)
+    known = binomtest(hits, n).proportion_ci(method="wilson")
+    assert found == pytest.approx((known.low, known.high), abs=1e-9)
+    assert accuracy(np.arange(n) < hits) == Value(hits / n, *found)
+
+
+def test_the_bootstrap_interval_of_a_mean_is_the_normal_one():
+    values = RNG.normal(size=2000)
+    low, high = intervals.bootstrap_mean(values)
+    half = 1.96 * values.std() / math.sqrt(2000)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.006)
+    assert intervals.bootstrap_mean(values) == (low, high)
+
+
+@pytest.mark.parametrize("kind", ["gap", "centered", "auc"])
+def test_the_jackknife_is_the_bootstrap_over_samples(kind):
+    """Fails where pairs are taken as independent, which makes the interval far too narrow."""
+    z, y = blobs(200, spread=2.0)
+    if kind == "auc":
+        compared = pairs(z, y)
+        low, high = compared.auc_interval()
+    else:
+        low, high = rsa.gap(z, y, "centered" if kind == "centered" else "cosine").interval
+    near = rsa.similarity_matrix(z, "cosine" if kind == "gap" else "centered").astype(float)
+    i, j = np.triu_indices(len(z), 1)
+    same, near = y[i] == y[j], near[i, j]
+    values, rng = [], np.random.default_rng(1)
+    for _ in range(300):
+        times = rng.multinomial(len(z), np.full(len(z), 1 / len(z)))
+        weight = times[i] * times[j]
+        if kind == "auc":
+            values.append(roc_auc_score(same, near, sample_weight=weight))
+        else:
+            means = (np.average(near[part], weights=weight[part]) for part in (same, ~same))
+            values.append(next(means) - next(means))
+    assert (high - low) / (2 * 1.96) == pytest.approx(np.std(values), rel=0.15)
+
+
+# ---- metrics against scikit-learn ----------------------------------------------------------------
+
+
+def test_balanced_accuracy_is_scikit_learns():
+    y = RNG.choice(4, 300, p=[0.7, 0.2, 0.05, 0.05])
+    guess = np.where(RNG.random(300) < 0.6, y, RNG.integers(4, size=300))
+    value = balanced_accuracy(guess == y, y)
+    assert value.value == pytest.approx(balanced_accuracy_score(y, guess))
+    scores = []
+    for _ in range(500):
+        rows = RNG.integers(300, size=300)
+        recalls = [(guess == y)[rows][y[rows] == c].mean() for c in np.unique(y[rows])]
+        scores.append(np.mean(recalls))
+    assert (value.low, value.high) == pytest.approx(np.percentile(scores, [2.5, 97.5]), abs=0.03)
+
+
+def test_average_precision_is_scikit_learns():
+    y, scores = RNG.integers(0, 2, 80), RNG.normal(size=80).round(1)  # with ties
+    times = RNG.integers(0, 3, (4, 80))
+    known = [average_precision_score(y, scores, sample_weight=t) for t in times]
+    assert average_precision(scores, y, times) == pytest.approx(known)
+
+
+def test_each_metric_of_labeled_features():
+    mine = subject()
+    values = compute(mine)
+    probe = linear_probe(mine.train, mine.y, mine.test, mine.y_test)
+    assert values["linear_probe"].value == pytest.approx(probe.test)
+    assert values["similarity_gap"].value == pytest.approx(rsa.gap(mine.test, mine.y_test).gap)
+    assert values["auroc"].value == pytest.approx(pairs(mine.test, mine.y_test).auc)
+    assert values["dim"] == Value(8)
+    assert values["rankme"].low is None
+    for key in ("linear_probe", "knn", "balanced_accuracy", "auroc", "similarity_gap"):
+        assert values[key].low < values[key].value < values[key].high
+    assert not {"r2", "mean_average_precision", "perplexity", "recall_at_1"} & set(values)
+
+
+def test_r2_of_every_numeric_target():
+    x, _ = blobs()
+    numbers = {"age": x[:, 0].astype(float), "noise": RNG.normal(size=120)}
+    mine = subject({name: Numbers() for name in numbers}, **numbers)
+    values = compute(mine)
+    assert values["r2_age"].value > 0.9
+    assert values["r2_age"].low < values["r2_age"].value < values["r2_age"].high
+    assert values["r2"].value == pytest.approx(
+        (values["r2_age"].value + values["r2_noise"].value) / 2
+    )
+    from unlabeled.evaluation.factors import ridge
+
+    guess = ridge(mine.train, numbers["noise"][:60, None], mine.test)[:, 0]
+    assert values["r2_noise"].value == pytest.approx(r2_score(numbers["noise"][60:], guess))
+
+
+def test_mean_average_precision_of_several_labels():
+    x, _ = blobs()
+    tags = (x[:, :3] + 0.5 * RNG.normal(size=(120, 3)) > 0.5).astype(np.int64)
+    mine = subject({"tags": MultiLabel(("a", "b", "c"))}, tags=tags)
+    value = compute(mine)["mean_average_precision"]
+    assert tags[60:].mean() < value.value < 1
+    assert value.low < value.value < value.high
+
+
+# ---- the registry --------------------------------------------------------------------------------
+
+
+def test_keys_belong_to_the_longest_metric():
+    """Fails where `similarity_gap` takes the key of the centered one."""
+    assert metrics.metric_of("similarity_gap_centered").title == "Mean-centered gap"
+    assert metrics.metric_of("recall_at_5_forward").title_of("recall_at_5_forward") == (
+        "Recall@5, forward"
+    )
+    assert metrics.metric_of("nobody").title == "nobody"
+
+
+def test_how_values_are_written():
+    probe, gap = metrics.metric_of("linear_probe"), metrics.metric_of("similarity_gap")
+    assert probe.format(Value(0.986, 0.982, 0.9899)) == "98.6 % (98.2–99.0)"
+    assert gap.format(Value(-0.01, -0.02, 0.01)) == "−0.010 (−0.020 to 0.010)"
+    assert metrics.metric_of("dim").format(Value(4096)) == "4,096"
+    assert probe.format(Value(None)) == "–"
+
+
+MINE = '''
+"""Share of features above 0."""
+from unlabeled.evaluation.metric import Metric, Value
+
+
+class Sparsity(Metric):
+    """Share of features that are 0 in the test samples."""
+
+    key = "sparsity"
+    title = "Sparsity of features"
+    percent = True
+
+    def applies(self, subject):
+        return True
+
+    def compute(self, subject):
+        return Value(float((subject.shown == 0).mean()), 0.25, 0.75)
+'''
+
+
+def test_a_metric_is_one_file(trained, sprites, tmp_path, monkeypatch, capsys):
+    """Fails where a table, the page or the JSON has a list of its own."""
+    (tmp_path / "sparsity.py").write_text(MINE)
+    monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
+    evaluation = measure(trained, sprites)
+    result = evaluation.to_json()
+    assert set(result["metrics"]["sparsity"]) == {"value", "low", "high"}
+    assert "sparsity" in result["baselines"]["raw"]
+    page = write_report(trained, evaluation).read_text()
+    assert "Sparsity of features" in page
+    assert "Share of features that are 0" in page
+    print_table(result)
+    assert "Sparsity" in capsys.readouterr().out
+
+
+def test_every_metric_says_what_it_is():
+    found = metrics.find_metrics()
+    assert len({metric.key for metric in found}) == len(found) >= 15
+    for metric in found:
+        assert metric.title
+        assert type(metric).__doc__ != Metric.__doc__
+
+
+# ---- runs of other kinds -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    for part, paragraphs, seed in (("train", 80, 0), ("test", 30, 1)):
+        rng = np.random.default_rng(seed)
+        animals, verbs = ("cat", "dog", "fox", "hen"), ("sees", "hears", "likes")
+
+        def sentence(rng=rng, animals=animals, verbs=verbs):
+            first, second = rng.choice(animals, 2)
+            return f"The old {first} often {rng.choice(verbs)} the young {second}."
+
+        lines = [" ".join(sentence() for _ in range(4)) for _ in range(paragraphs)]
+        (folder / f"a_{part}.txt").write_text("\n\n".join(lines))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+@pytest.mark.parametrize(
+    ("method", "data", "keys", "baselines"),
+    [
+        ("masked_lm", "text", {"perplexity", "masked_accuracy"}, {"unigram", "trigram"}),
+        ("causal_lm", "text", {"perplexity"}, {"unigram", "trigram"}),
+        ("bidirectional_lm", "text", {"perplexity"}, {"unigram", "trigram"}),
+        ("next_sentence", "sentences", {"sentence_pair_accuracy"}, {"chance"}),
+        ("sentence_order", "sentences", {"sentence_pair_accuracy"}, {"chance"}),
+        ("word_order", "sentences", {"word_order_tau", "word_order_exact"}, {"chance"}),
+        ("skip_thoughts", "sentences", {"recall_at_1"}, {"chance"}),
+        ("masked_sentences", "sentences", {"recall_at_1", "recall_at_10"}, {"chance"}),
+        ("simcse", "sentences", {"recall_at_1", "recall_at_10"}, {"chance"}),
+    ],
+)
+def test_runs_of_text(method, data, keys, baselines, texts, tmp_path):
+    args = {"width": 32, "layers": 1}
+    run = ul.train(method, f"{data}:{texts}", out=tmp_path / "run", encoder_args=args, **QUICK)
+    result = ul.evaluate(ul.load(run.path))  # heads come from the checkpoint
+    assert result["modality"] == "text"
+    assert keys <= set(result["metrics"])
+    assert baselines | {"tfidf", "random"} <= set(result["baselines"])
+    for key in keys:
+        value = result["metrics"][key]
+        assert value["low"] <= value["value"] <= value["high"]
+        assert any(key in result["baselines"][name] for name in baselines)
+    if "perplexity" in keys:
+        unigram = result["baselines"]["unigram"]["perplexity"]["value"]
+        assert result["baselines"]["trigram"]["perplexity"]["value"] < unigram
+    assert json.loads((run.path / "evaluation.json").read_text())["metrics"] == result["metrics"]
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_the_unigram_baseline_counts_words(texts):
+    from unlabeled.data.readers import text
+    from unlabeled.evaluation.language import counted, counted_tokens
+
+    splits = text.load(str(texts), length=16)
+    parts = splits.train, splits.test
+    train, test = ([int(token) for token in part.x.ravel() if token > 4] for part in parts)
+    seen, vocabulary = Counter(train), splits.modality.vocabulary
+    nats = [-math.log((seen[t] + 1) / (len(train) + vocabulary)) for t in test]
+    sums = counted_tokens(splits.train, splits.test, vocabulary)["unigram"].sum(0)
+    most = seen.most_common(1)[0][0]
+    assert sums == pytest.approx([sum(nats), len(test), test.count(most)])
+    assert counted(splits.train, splits.test, vocabulary)["unigram"] == pytest.approx(
+        math.exp(np.mean(nats))
+    )
+
+
+def test_surprises_of_characters_average_to_bits():
+    model = KneserNey("the cat sees the dog", 3)
+    bits = model.surprises("the dog sees")
+    assert bits.mean() == pytest.approx(model.bits("the dog sees"))
+    kept = np.array([sign != " " for sign in "the dog sees"])
+    assert bits[kept].mean() == pytest.approx(model.bits("the dog sees", " "))
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_runs_of_pairs(tmp_path, capsys):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    colors = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "gray": (99, 99, 99)}
+    for i in range(60):
+        name, color = list(colors.items())[i % 4]
+        Image.new("RGB", (16, 16), color).save(folder / f"{i:02}.png")
+        (folder / f"{i:02}.txt").write_text(f"a {name} square, number {i}")
+    options = QUICK | {"text_layers": 1}
+    run = ul.train("clip", f"pairs:{folder}", out=tmp_path / "run", **options)
+    assert main(["evaluate", str(run.path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["modality"] == "pairs"
+    for k in (1, 5, 10):
+        ways = (f"recall_at_{k}_{way}" for way in ("forward", "backward"))
+        both = [result["metrics"][key]["value"] for key in ways]
+        assert result["metrics"][f"recall_at_{k}"]["value"] == pytest.approx(np.mean(both))
+        chance = result["baselines"]["chance"][f"recall_at_{k}"]["value"]
+        assert chance >= min(1, k / result["n_test"]) - 1e-9
+    assert main(["evaluate", str(run.path)]) == 0
+    assert "Recall@1, forward" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+@pytest.mark.parametrize(
+    ("method", "keys", "baseline"),
+    [
+        ("vae", {"elbo", "frechet_distance"}, "independent_pixels"),
+        ("autoregressive", {"bits", "frechet_distance"}, "independent_pixels"),
+        ("helmholtz", {"elbo", "frechet_distance"}, "independent_pixels"),
+        ("gan", {"frechet_distance"}, "training_images"),
+    ],
+)
+def test_generative_runs(method, keys, baseline, tmp_path, monkeypatch):
+    from unlabeled.evaluation.metrics import generation
+
+    monkeypatch.setattr(generation, "SAMPLES", 40)
+    x = np.zeros((120, 8, 8), np.uint8)
+    x[np.arange(120), RNG.integers(0, 8, 120)] = 255
+    options = {"encoder": "lstm"} if method == "autoregressive" else {}
+    run = ul.train(method, x, test=x[:40], out=tmp_path / "run", **QUICK | options)
+    result = ul.evaluate(run)
+    assert keys <= set(result["metrics"])
+    assert keys & set(result["baselines"][baseline])
+    frechet = result["metrics"]["frechet_distance"]["value"]
+    assert frechet > result["baselines"]["training_images"]["frechet_distance"]["value"]
+
+
+@pytest.mark.filterwarnings("ignore:60 images:unlabeled.errors.Notice")
+def test_a_run_without_heads_says_so(tmp_path):
+    """Fails where a checkpoint that is gone ends the evaluation, or is passed over in silence."""
+    x = RNG.integers(0, 255, (60, 8, 8)).astype(np.uint8)
+    run = ul.train("vae", x, test=x[:20], out=tmp_path / "run", **QUICK)
+    (tmp_path / "run" / "last.ckpt").unlink()
+    with pytest.warns(ul.errors.Notice, match="has no checkpoint"):
+        result = ul.evaluate(ul.load(run.path), x, test=x[:20])
+    assert set(result["metrics"]) == {"rankme", "dim"}
