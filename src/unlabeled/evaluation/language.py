@@ -187,7 +187,12 @@ def order_scores(method: Any, samples: Samples, most: int | None = None) -> tupl
     return np.stack([taus, exact], 1).astype(float), parts
 
 
-def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> np.ndarray:
+def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> float:
+    """Share of rows (n, m) whose right column (n,) is among the k highest."""
+    return float(hits_among(scores, right, k).mean())
+
+
+def hits_among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> np.ndarray:
     """Whether the right column (n,) of each row (n, m) is among the k highest, (n,).
 
     Columns of the same score come in random order, and the result is the probability, so that one
@@ -240,7 +245,7 @@ def neighbor_hits(
             gain = mean - mean_of_column(mean)
             for i in range(1, candidates):  # a sentence that is said again is no wrong answer
                 gain[(after.roll(-i, 0) == after).all(1), i] = torch.inf
-            firsts.append(among(-gain, torch.zeros(len(gain), dtype=torch.long)))
+            firsts.append(hits_among(-gain, torch.zeros(len(gain), dtype=torch.long)))
     return {
         "told": float(np.exp(told / words)),
         "misled": float(np.exp(misled / words)),
@@ -278,7 +283,7 @@ def masked_sentence_hits(method: Any, samples: Samples, candidates: int = 100) -
                 same = row_ids(rows[own, at])
                 again = (same[:, None] == same) & (own[:, None] != own)
                 near = (foretold @ true.T).masked_fill(again, -torch.inf)
-                hits.append(np.stack([among(near, own), among(near, own, 10)], 1))
+                hits.append(np.stack([hits_among(near, own), hits_among(near, own, 10)], 1))
     return np.concatenate(hits)
 
 

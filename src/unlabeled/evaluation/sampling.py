@@ -33,9 +33,9 @@ def maker(run: Run) -> Any:
     name, known = run.config["method"], registry.listing("methods")
     if name not in known:  # a stranger's folder may name any file
         raise UserError(f"{run.path} was trained by {name}, your own; call its sample() in Python")
-    opened = _opener(name)
+    opened = opener(name)
     if opened is None:
-        others = ", ".join(other for other in known if _opener(other))
+        others = ", ".join(other for other in known if opener(other))
         raise UserError(f"{name} cannot be sampled; give a run of {others}")
     try:
         return opened(run)
@@ -43,7 +43,7 @@ def maker(run: Run) -> Any:
         raise UserError(f"{run.path} is damaged (config.json: {error})") from error
 
 
-def _opener(name: str) -> Callable[[Run], Any] | None:
+def opener(name: str) -> Callable[[Run], Any] | None:
     """How a run of that method is opened to be sampled; None where it makes nothing."""
     found = registry.find("methods", name)
     if inspect.isclass(found):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from unlabeled import registry
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Samples, to_float
 from unlabeled.errors import UserError, notice
@@ -16,7 +18,7 @@ from unlabeled.evaluation.intervals import bootstrap_mean
 from unlabeled.evaluation.language import asked_rows
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
 from unlabeled.evaluation.ngram import KneserNey
-from unlabeled.evaluation.sampling import draw, maker
+from unlabeled.evaluation.sampling import draw, maker, opener
 from unlabeled.modality import Images
 from unlabeled.utils.state import preserve_rng
 
@@ -163,14 +165,16 @@ def _generated(subject: Subject) -> torch.Tensor | None:
     """Generated images; None where the method generates none of this size."""
     run = subject.run
     assert run
+    own = subject.method_name not in registry.listing("methods")
+    if not (hasattr(run.method, "sample") if own else opener(subject.method_name)):
+        return None
     try:
-        method = maker(run) if run.method is None else run.method
-        if not hasattr(method, "sample") or getattr(method, "values", "") == "bytes":
+        method: Any = maker(run) if run.method is None else run.method
+        if getattr(method, "values", "") == "bytes":
             return None
         x = torch.from_numpy(draw(method, SAMPLES))
     except UserError as error:
-        if subject.has("sample"):
-            notice(f"no Fréchet distance: {error}")
+        notice(f"the Fréchet distance is not computed: {error}")
         return None
     return x if x.shape[1:] == subject.splits.test.x.shape[1:] else None
 
