@@ -30,6 +30,11 @@ UNREACHED = {
     *("ConnectTimeout", "ReadTimeout", "URLError"),
 }
 """Exceptions of failed downloads in the libraries used."""
+FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError,
+    RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""Exceptions of a network's own code, or of a download."""
 WITHOUT_NETWORK = {
     "timm": "it without pretrained weights",
     "hf": "a folder with config.json and model.safetensors, as hf:FOLDER",
@@ -127,17 +132,7 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
             return (_timm if source == "timm" else _hf)(name, rest, channels, size, **options)
     except UserError:
         raise
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        ImportError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # of the network's own code, or of a download
+    except FAILURES as error:
         if _is_offline(error):
             raise UserError(
                 f"the weights of '{name}' are neither cached nor downloadable from this machine; "

@@ -113,4 +113,4 @@ class VideoColorization(Method):
     def colorize(self, x: Tensor) -> Tensor:
         """Frames (T, 3, H, W) with the colors of the first one propagated."""
         lightness, ab = rgb_to_lab(x).split([1, 2], 1)
-        return lab_to_rgb(torch.cat([lightness, propagate_labels(self, x, ab[0])], 1))
+        return lab_to_rgb(torch.cat([lightness, propagate_labels(self.pixels(x), ab[0])], 1))

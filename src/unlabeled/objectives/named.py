@@ -16,14 +16,9 @@ from unlabeled.objectives import grouped, paired
 from unlabeled.objectives.checks import objective
 
 Grouped = Literal[
-    "contrastive",
-    "siamese",
-    "triplet",
-    "lifted_structure",
-    "soft_nearest_neighbor",
-    "sup_con",
+    "contrastive", "siamese", "triplet", "lifted_structure", "soft_nearest_neighbor", "sup_con",
     "mahalanobis",
-]
+]  # fmt: skip
 Paired = Literal["n_pair", "nce", "info_nce", "nt_xent", "hinge"]
 ObjectiveName = Literal[Grouped, Paired]
 NORMALIZED = ("contrastive", "triplet", "nce", "info_nce", "soft_nearest_neighbor")

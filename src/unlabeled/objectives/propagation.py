@@ -6,27 +6,24 @@ as Lai, Xie 2019, "Self-supervised Learning for Video Correspondence Flow".
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
+@torch.no_grad()
 def propagate_labels(
-    method: Any,
-    frames: Float[Tensor, "t 3 h w"],
+    z: Float[Tensor, "t d h w"],
     first: Float[Tensor, "k h w"],
     *,
     radius: int = 10,
     temperature: float = 0.03,
     recent: int = 0,
 ) -> Float[Tensor, "t k h w"]:
-    """Propagate the labels of a clip's first frame with the embeddings of a method.
+    """Propagate the labels of a clip's first frame to its other frames.
 
     Args:
-        method: `video_colorization` in eval mode.
-        frames: (T, 3, H, W) in [0, 1]; their colors are not used.
+        z: (T, d, H, W) embeddings of the pixels, such as `VideoColorization.pixels` returns.
         first: (K, H, W) labels: colors, masks of K objects, or heat maps of K key points.
         radius: of the neighborhood that a pixel attends to, in pixels.
         temperature: of the softmax; lower than in training, where the grid is coarser.
@@ -36,20 +33,6 @@ def propagate_labels(
     Returns:
         (T, K, H, W) labels of all frames.
     """
-    with torch.no_grad():
-        z = method.pixels(frames)
-    return propagate(z, first, radius=radius, temperature=temperature, recent=recent)
-
-
-def propagate(
-    z: Float[Tensor, "t d h w"],
-    first: Float[Tensor, "k h w"],
-    *,
-    radius: int,
-    temperature: float,
-    recent: int = 0,
-) -> Float[Tensor, "t k h w"]:
-    """`propagate_labels` with given embeddings (T, d, H, W) of the pixels."""
     labels = [first]
     for t in range(1, len(z)):
         sources = [0, *range(max(1, t - recent), t)]

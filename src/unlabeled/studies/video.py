@@ -18,7 +18,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.objectives.propagation import propagate
+from unlabeled.objectives.propagation import propagate_labels
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training.train import reopen
 from unlabeled.utils import drawing
@@ -106,13 +106,15 @@ def propagated(methods: dict[str, Any], x: Tensor, first: Tensor) -> dict[str, T
     """Labels of the first frame propagated by each method, by title (T, K, H, W)."""
     found = {"copied": first.expand(len(x), *first.shape)}
     options: dict[str, Any] = {"radius": RADIUS, "temperature": PATCH_TEMPERATURE}
-    found["gray patches"] = propagate(patches(x), first, **options)
+    found["gray patches"] = propagate_labels(patches(x), first, **options)
     options["temperature"] = TEMPERATURE
     for title, method in methods.items():
         z = method.pixels(x)
-        found[title] = propagate(z, first, **options)
+        found[title] = propagate_labels(z, first, **options)
         if title == "learned":
-            found["learned, recent frames too"] = propagate(z, first, recent=RECENT, **options)
+            found["learned, recent frames too"] = propagate_labels(
+                z, first, recent=RECENT, **options
+            )
     return found
 
 

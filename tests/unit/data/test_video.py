@@ -18,7 +18,7 @@ from unlabeled.data.sets import colored_sprites, moving_sprites
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.methods.video_colorization import VideoColorization
-from unlabeled.objectives.propagation import attend_labels, propagate, propagate_labels
+from unlabeled.objectives.propagation import attend_labels, propagate_labels
 
 SHAPE = (3, 24, 32)
 
@@ -246,9 +246,8 @@ def test_no_color_reaches_the_pointing():
     dyed = x.clone()
     dyed[1:] = to_gray(x)[1:]
     first = x[0, 1:]
-    torch.testing.assert_close(
-        propagate_labels(model, x, first), propagate_labels(model, dyed, first), atol=1e-4, rtol=0
-    )
+    ours, expected = (propagate_labels(model.pixels(clip), first) for clip in (x, dyed))
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(24, 32), (23, 30)])
@@ -285,12 +284,12 @@ def test_what_moves_takes_its_labels_along():
     start = torch.nn.functional.normalize(torch.randn(16, 12, 40, generator=g), dim=0)
     z = torch.stack([start.roll(2 * t, 2) for t in range(8)])
     labels = (torch.arange(40) == 20).float().expand(1, 12, 40)  # a key point's column
-    near = propagate(z, labels, radius=4, temperature=0.01)
+    near = propagate_labels(z, labels, radius=4, temperature=0.01)
     assert (near[:3, 0].argmax(2) == torch.tensor([20, 22, 24])[:, None]).all()
     assert near[7, 0, :, 34].mean() < 0.2  # 14 pixels away
-    along = propagate(z, labels, radius=4, temperature=0.01, recent=2)
+    along = propagate_labels(z, labels, radius=4, temperature=0.01, recent=2)
     assert (along[:, 0].argmax(2) == 20 + 2 * torch.arange(8)[:, None]).all()
-    still = propagate(z[:1].expand(4, -1, -1, -1), labels, radius=4, temperature=0.01)
+    still = propagate_labels(z[:1].expand(4, -1, -1, -1), labels, radius=4, temperature=0.01)
     torch.testing.assert_close(still, labels.expand(4, -1, -1, -1), atol=1e-3, rtol=0)
 
 
@@ -334,7 +333,9 @@ def test_masks_are_propagated_better_than_copied(tmp_path):
         true = torch.from_numpy(masks).long()
         first = torch.nn.functional.one_hot(true[0], 3).permute(2, 0, 1).float()
         model = run.method.eval()
-        told = propagate_labels(model, torch.from_numpy(x).float() / 255, first).argmax(1)
+        with torch.no_grad():
+            z = model.pixels(torch.from_numpy(x).float() / 255)
+        told = propagate_labels(z, first).argmax(1)
         copied = true[:1].expand_as(true)
         figures.append([overlap(part[1:], true[1:], 2) for part in (told, copied)])
     ours, copied = np.mean(figures, 0)
