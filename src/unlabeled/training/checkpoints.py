@@ -1,4 +1,4 @@
-"""What lets a run survive: whole checkpoints, the one before, and signals that are heard."""
+"""Checkpoints that survive interruptions, and signals that stop a training."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ from lightning.pytorch.callbacks import Checkpoint
 from unlabeled.errors import Stopped, UserError, notice, signal_name
 
 SAVE_EVERY = 300.0
-"""Seconds after which an epoch that goes on is saved in between."""
+"""Seconds after which a checkpoint is saved within an epoch."""
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-"""That end a training once it is saved; Windows has no SIGHUP."""
+"""Signals that stop a training after it is saved; Windows has no SIGHUP."""
 AGREE_EVERY = 10
-"""Steps after which several processes ask each other whether one was told to stop."""
+"""Number of steps after which several processes agree on whether to stop."""
 
 
 class Keeper(Checkpoint):
-    """Keeps `last.ckpt` and the one before, `previous.ckpt`; stops when asked to.
+    """Save `last.ckpt`, keep the previous one as `previous.ckpt`, and stop on signals.
 
-    After each epoch, every few minutes within a long one, and on Ctrl-C, SIGTERM or SIGHUP. A
-    checkpoint is written aside, then renamed, so that it is never half there.
+    Saves after each epoch, every few minutes within a long one, and on Ctrl-C, SIGTERM or SIGHUP. A
+    checkpoint is written to another file, then renamed, so that it is always complete.
 
     Args:
         folder: of the run.
-        asked: signals that came; one that appears here ends the run after the step.
+        asked: signals received; any ends the run after the step.
     """
 
     def __init__(self, folder: Path, asked: list[int]) -> None:
         self.folder, self.asked = folder, asked
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Start the clock.
+        """Start the timer.
 
-        With several processes, Lightning's own answer to SIGTERM would leave at once, unsaved, or
-        wait for a process that waits for this one.
+        With several processes, Lightning's handler of SIGTERM would exit unsaved, or deadlock.
         """
         self.saved = time.monotonic()
         if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
@@ -54,7 +53,7 @@ class Keeper(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Within an epoch; its last step is left to the end of the epoch."""
+        """Save within an epoch, if it is time; the last step is saved at the end of the epoch."""
         due = bool(self.asked) or time.monotonic() - self.saved > SAVE_EVERY
         if trainer.world_size > 1:  # all processes save together; asking each time would cost
             due = batch_idx % AGREE_EVERY == 0 and _any(trainer, due)
@@ -62,11 +61,11 @@ class Keeper(Checkpoint):
             self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Last of all callbacks."""
+        """Save, after all other callbacks."""
         self.save(trainer, pl_module)
 
     def save(self, trainer: L.Trainer, learner: Any) -> None:
-        """Write, unless something is no longer finite; then leave if asked to."""
+        """Save a checkpoint if all weights are finite, then stop if a signal was received."""
         if not all(bool(torch.isfinite(p).all()) for p in learner.method.parameters()):
             step = learner.steps or int(trainer.num_training_batches)
             raise UserError(not_finite("weights are no longer finite", learner, step))
@@ -94,10 +93,10 @@ def kept(folder: Path, first: bool = True) -> Iterator[Path]:
 
     Args:
         folder: of the run.
-        first: whether this process is the one that renames.
+        first: whether this process renames the file.
 
     Raises:
-        UserError: it cannot be written; the checkpoint before is kept.
+        UserError: it cannot be written; the previous checkpoint is kept.
     """
     aside, last = folder / "last.tmp", folder / "last.ckpt"
     if first:
@@ -119,13 +118,13 @@ def kept(folder: Path, first: bool = True) -> Iterator[Path]:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole, None if there is none at all.
+    """The newest checkpoint that is not damaged; None if there is none.
 
     Raises:
-        UserError: there are some, all damaged.
+        UserError: all are damaged.
     """
-    found = [p for p in (folder / "last.ckpt", folder / "previous.ckpt") if p.is_file()]
-    for path in found:
+    paths = [p for p in (folder / "last.ckpt", folder / "previous.ckpt") if p.is_file()]
+    for path in paths:
         try:
             with zipfile.ZipFile(path) as content:
                 bad = content.testzip()
@@ -136,18 +135,18 @@ def last_checkpoint(folder: Path) -> Path | None:
             bad = str(e)
         except pickle.UnpicklingError:
             bad = "it holds more than tensors"
-        told = f"{path} is damaged ({' '.join(str(bad).split())[:100]})"
-        notice(f"{told}; using the previous one if there is one")
-    if found:
+        message = f"{path} is damaged ({' '.join(str(bad).split())[:100]})"
+        notice(f"{message}; using the previous one if there is one")
+    if paths:
         raise UserError(
             f"all checkpoints in {folder} are damaged; remove "
-            f"{' and '.join(p.name for p in found)} to start again, or choose another --out"
+            f"{' and '.join(p.name for p in paths)} to start again, or choose another --out"
         )
     return None
 
 
 def epochs_begun(checkpoint: Path) -> tuple[int, int]:
-    """Whole epochs that a checkpoint has done, and steps of the next one."""
+    """Number of complete epochs in a checkpoint, and of steps of the next one."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     done = state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     return int(done), int(state["in_epoch"]["steps"])
@@ -191,7 +190,7 @@ def signals() -> Iterator[list[int]]:
 
 
 def not_finite(what: str, learner: Any, step: int) -> str:
-    """What is said of a loss or weights that are NaN or infinite."""
+    """Message about a loss or weights that are NaN or infinite."""
     return (
         f"the {what} in epoch {learner.current_epoch + 1}, step {step}; try a lower --lr or "
         "--precision fp32, with another --out (the last checkpoint is kept)"

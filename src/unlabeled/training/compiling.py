@@ -17,13 +17,13 @@ from unlabeled.utils.native import compiler
 
 @contextlib.contextmanager
 def fused(method: nn.Module, wanted: bool, **options: Any) -> Iterator[None]:
-    """Within it, the networks of a method go through `torch.compile`, if that is wanted.
+    """Context in which the networks of a method run through `torch.compile`.
 
-    They stay what they are: neither their names nor their weights change.
+    Neither their names nor their weights change.
 
     Args:
-        method: whose `networks` are meant; or any network.
-        wanted: whether to do it at all.
+        method: a method, or any network.
+        wanted: whether to compile.
         options: of `torch.compile`.
 
     Raises:
@@ -45,23 +45,26 @@ def fused(method: nn.Module, wanted: bool, **options: Any) -> Iterator[None]:
 
 
 def _calling(network: nn.Module) -> Callable[..., Any]:
-    """A call of it, hooks and all, as a function of ours: PyTorch compiles none of its own, and so
-    no `nn.Sequential` by itself.
+    """The call of a network with its hooks, as a function outside of PyTorch.
+
+    PyTorch does not compile its own functions, such as `nn.Sequential.forward`.
     """
 
     def call(*inputs: Any, **further: Any) -> Any:
         return network._call_impl(*inputs, **further)
 
-    call.__code__ = call.__code__.replace()  # a code of its own: for each, eight are kept at most
+    call.__code__ = (
+        call.__code__.replace()
+    )  # PyTorch caches at most eight versions of each code object
     return call
 
 
 def networks(method: nn.Module) -> list[nn.Module]:
-    """What does the work of a step: the encoder, whatever holds one like it, such as a student or a
-    moving average, and all that convolves; and the stages of each, since some methods call these.
+    """The networks of a method: the encoder, moving averages, other networks of its kind or with
+    convolutions, and the stages of each, since some methods call these.
     """
     encoder = getattr(method, "encoder", method)
-    found = [encoder]
+    result = [encoder]
     children = [child for child in method.children() if child is not encoder]
     while children:
         child = children.pop()
@@ -70,16 +73,16 @@ def networks(method: nn.Module) -> list[nn.Module]:
         elif isinstance(child, nn.ModuleList | nn.ModuleDict):
             children += child.children()
         elif isinstance(child, Method):
-            found += networks(child)
+            result += networks(child)
         elif any(isinstance(m, (type(encoder), _ConvNd)) for m in child.modules()):
-            found.append(child)
-    parts = [m for network in found for m in network.modules()]
+            result.append(child)
+    parts = [m for network in result for m in network.modules()]
     stages = [s for m in parts for name in ("stages", "bodies") for s in getattr(m, name, ())]
-    return list(dict.fromkeys([*found, *stages]))
+    return list(dict.fromkeys([*result, *stages]))
 
 
 def check_compiles() -> None:
-    """Refuse `compile` where PyTorch would find no C++ compiler, which it needs on a processor.
+    """Check that PyTorch finds a C++ compiler, which `compile` needs on CPUs.
 
     Raises:
         UserError: there is none that works.

@@ -1,4 +1,4 @@
-"""Draw what a method sees and what it produces, for the run folder."""
+"""Draw the views and the results of a method into the run folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from unlabeled.utils.state import eval_mode, preserve_rng
 
 
 def draw_views(method: Method, splits: Splits, path: Path) -> None:
-    """An image of what the method sees, beside what it was made from."""
+    """Draw samples beside the views that the method makes of them."""
     if isinstance(splits.modality, Text):
         return  # texts are not drawn
     write_bytes(path, view_sheet(method, splits))
 
 
 def draw_visualizations(method: Method, splits: Splits, folder: Path) -> None:
-    """What the method makes of images, as `image-TITLE.png` and `video-TITLE.gif`."""
+    """Draw `Method.visualize` and `animate` as `image-TITLE.png` and `video-TITLE.gif`."""
     for title, content in visualizations(method, splits).items():
         write_bytes(folder / f"image-{title.replace(' ', '-')}.png", content)
     for title, content in animations(method, splits).items():
@@ -34,7 +34,7 @@ def draw_visualizations(method: Method, splits: Splits, folder: Path) -> None:
 
 
 def view_sheet(method: Method, splits: Splits, images: int = 6, draws: int = 4) -> bytes:
-    """PNG: one row an image; first as it is, then views of it, always the same draws."""
+    """PNG with a row for each image: the image, then views of it, drawn with a fixed seed."""
     rows = shown_rows(
         method, splits.train, images if method.clip_length == 1 else 2 * method.clip_length
     )
@@ -44,10 +44,10 @@ def view_sheet(method: Method, splits: Splits, images: int = 6, draws: int = 4) 
     with preserve_rng(seed=0), torch.no_grad():
         while len(columns) <= draws:
             views = method.views(stored._replace(x=x))
-            shown = [v for v in _tensors(views) if _is_images(v)]
-            if not shown:
+            drawable = [v for v in _tensors(views) if _is_images(v)]
+            if not drawable:
                 break
-            columns += shown
+            columns += drawable
     columns = columns[: draws + 1]
     size = max(c.shape[-1] for c in columns), max(c.shape[-2] for c in columns)
     table = [[to_image(c[i], size) for c in columns] for i in range(len(x))]
@@ -55,19 +55,19 @@ def view_sheet(method: Method, splits: Splits, images: int = 6, draws: int = 4) 
 
 
 def visualizations(method: Method, splits: Splits, images: int = 10) -> dict[str, bytes]:
-    """PNG by title of what a method draws: a column for each image, or rows of single ones."""
-    drawn = _made(method, splits, images, "visualize")
-    return {title: image_sheet(tensor) for title, tensor in drawn.items()}
+    """PNG by title of `Method.visualize`: a column for each image, or rows of single ones."""
+    sheets = _drawn(method, splits, images, "visualize")
+    return {title: image_sheet(tensor) for title, tensor in sheets.items()}
 
 
 def animations(method: Method, splits: Splits, images: int = 11) -> dict[str, bytes]:
-    """GIF by title of what a method makes that moves, its videos side by side."""
-    videos = _made(method, splits, images, "animate")
+    """GIF by title of `Method.animate`, its videos side by side."""
+    videos = _drawn(method, splits, images, "animate")
     return {title: gif(tensor) for title, tensor in videos.items()}
 
 
 def shown_rows(method: Method, part: Samples, number: int) -> np.ndarray:
-    """Rows all over the images; for a method of clips, the first frames of the longest shot."""
+    """Rows spread over all samples; for a method of clips, the first frames of the longest shot."""
     if method.clip_length == 1 or "shot" not in part.factors:
         return np.linspace(0, len(part) - 1, min(number, len(part))).astype(int)
     shot = part.factors["shot"]
@@ -75,8 +75,8 @@ def shown_rows(method: Method, part: Samples, number: int) -> np.ndarray:
     return rows[np.argsort(part.factors["frame"][rows], kind="stable")][:number]
 
 
-def _made(method: Method, splits: Splits, images: int, what: str) -> dict[str, Tensor]:
-    """What the method's `images` or `videos` makes of test images, always the same."""
+def _drawn(method: Method, splits: Splits, images: int, what: str) -> dict[str, Tensor]:
+    """Results of `visualize` or `animate` on test images, with a fixed seed."""
     part = splits.test if len(splits.test) else splits.train
     rows = shown_rows(method, part, images)
     device = next(method.parameters()).device

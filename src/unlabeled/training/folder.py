@@ -85,7 +85,7 @@ def recorded_test(folder: Path) -> str | None:
     """The test data of a run that is to go on, where it has its own."""
     try:
         test = json.loads((folder / "config.json").read_text()).get("test")
-    except (OSError, ValueError, AttributeError):  # said of elsewhere
+    except (OSError, ValueError, AttributeError):  # reported elsewhere
         return None
     return None if test is None else refuse_unopened(folder, test)
 
@@ -130,7 +130,7 @@ def write_changes(folder: Path, config: dict[str, Any]) -> None:
 
 
 def read_record(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What a run was made with, and the defaults of what an older record does not know."""
+    """The configuration of a run, with defaults for what an older record does not have."""
     record = folder / "config.json"
     try:
         before = dict(json.loads(record.read_text()))
@@ -152,9 +152,10 @@ def _refuse_change(folder: Path, key: str, before: Any, now: Any) -> None:
         for inner in dict.fromkeys((*before, *now)):
             _refuse_change(folder, inner, before.get(inner), now.get(inner))
     elif before != now:
-        told = "the default" if before is None else before
+        previous = "the default" if before is None else before
         raise UserError(
-            f"{folder} was made with {key} = {told}, not {'the default' if now is None else now}; "
+            f"{folder} was made with {key} = {previous}, not "
+            f"{'the default' if now is None else now}; "
             "use the same value to resume it, or choose another --out"
         )
 
@@ -192,8 +193,8 @@ def as_json(value: Any) -> Any:
 
 
 def record_data(data: Any) -> str | None:
-    """Data or labels as they can be opened again: a name, or a whole path; nothing for arrays."""
-    if isinstance(data, Splits):  # of a part, such as the labeled images: the whole
+    """Data or labels as they can be opened again: a name, or an absolute path; None for arrays."""
+    if isinstance(data, Splits):  # part of a data set, such as the labeled samples: the data set
         known = data.name.partition(":")[0] in registry.listing("datasets")
         return record_data(data.name) if known or Path(data.name).exists() else None
     if not isinstance(data, str | Path):

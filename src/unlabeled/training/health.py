@@ -1,4 +1,4 @@
-"""Signs of health that need no labels, and the alarm when a representation collapses.
+"""Measures of a representation without labels, and the alarm when it collapses.
 
 None of them alone says that a representation is good: random weights can have a higher RankMe than
 the best encoder. Compare them within one method, and over the course of one run.
@@ -16,7 +16,7 @@ from torch import Tensor
 from unlabeled.encoders.features import unit
 
 SAMPLE = 512
-"""Training images whose features are watched; always the same ones."""
+"""Number of training samples whose features are measured; always the same ones."""
 Measures = Mapping[str, float | int]
 
 
@@ -81,7 +81,7 @@ def alpha_req(z: Float[Tensor, "n d"]) -> float:
 
 
 def lidar(z: Float[Tensor, "n q d"], delta: float = 1e-4) -> float:
-    """Effective rank of what tells images apart, against what tells views of one apart.
+    """Effective rank of differences between images, relative to those between views of an image.
 
     LiDAR (Thilak et al. 2023): exp of the entropy of the eigenvalues of Σ_w^−½ Σ_b Σ_w^−½, with Σ_b
     the covariance of the images' means, and Σ_w that of the views around them plus `delta`.
@@ -124,17 +124,17 @@ def summary(z: Float[Tensor, "n d"]) -> dict[str, float]:
 COLLAPSED_STD = 0.05
 COLLAPSED_PROJECTION = 0.1
 COLLAPSED_SPREAD = 1.5
-"""Below these it has collapsed; the study `collapse` sets them against runs of both kinds."""
+"""Below these a representation has collapsed; the study `collapse` compares runs of both kinds."""
 
 
 def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
-    """In plain words, what is wrong with a representation; None while nothing is.
+    """Message about a collapsed representation; None if it is not collapsed.
 
     Args:
         measures: of the features now.
-        before: of earlier features of the run, random weights first. Random weights may look
-            collapsed too, and so may a first epoch whose BatchNorm statistics lag behind: with
-            these, only what fell to a third of the best so far, twice in a row, is told.
+        before: of earlier features of the run, random weights first. Random weights, and a first
+            epoch whose BatchNorm statistics lag behind, can look collapsed too: given these, only a
+            measure that fell to a third of its best, twice in a row, is reported.
     """
 
     def collapsed(key: str, bound: float) -> bool:

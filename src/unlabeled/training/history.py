@@ -1,4 +1,4 @@
-"""What is measured after every epoch, and the alarm on collapse."""
+"""Measurements after every epoch, and the alarm on collapse."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ Row = dict[str, float]
 
 
 class History(Callback):
-    """One row an epoch: loss, learning rate, speed and health, as CSV and TensorBoard.
+    """Record loss, learning rate, speed and health after each epoch, as CSV and in the loggers.
 
-    It warns in plain words when the representation collapses.
+    Warns when the representation collapses.
     """
 
-    def __init__(self, path: Path, sample: Samples, span: tuple[float, float]) -> None:
-        self.path, self.sample, self.span = path, sample, span
+    def __init__(self, path: Path, sample: Samples, value_range: tuple[float, float]) -> None:
+        self.path, self.sample, self.value_range = path, sample, value_range
         self.rows: list[Row] = []
         self.alarm: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows travel with the checkpoint, so that a resumed run continues its curves."""
+        """The rows are saved in the checkpoint, so that a resumed run continues its curves."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows of the checkpoint."""
+        """Restore the rows of the checkpoint."""
         self.rows = list(state_dict["rows"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Row 0 is of random weights, to know what is getting worse."""
+        """Row 0 is measured with random weights, as a reference."""
         if trainer.is_global_zero:
             self.rows = self.rows or [{"epoch": 0.0} | self.measure(pl_module.method)]
         self.started, self.steps_before = time.perf_counter(), getattr(pl_module, "steps", 0)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Start the clock."""
+        """Start the timer."""
         self.started, self.steps_before = time.perf_counter(), 0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Measure, keep, warn; the first process does it for all."""
+        """Measure, record and warn, in the first process."""
         if not trainer.is_global_zero:
             return
         seconds = time.perf_counter() - self.started
@@ -77,18 +77,20 @@ class History(Callback):
     def measure(self, method: Method) -> Row:
         """Health of the features of the same images each time, on the encoder alone."""
         device = next(method.parameters()).device
-        z = torch.from_numpy(embed(method.encoder, self.sample.x, self.span, check_finite=False))
+        z = torch.from_numpy(
+            embed(method.encoder, self.sample.x, self.value_range, check_finite=False)
+        )
         row = health.summary(z)
         if type(method).project is not Method.project:
             seen = torch.from_numpy(
-                embed(_Projection(method), self.sample.x, self.span, check_finite=False)
+                embed(_Projection(method), self.sample.x, self.value_range, check_finite=False)
             )
             row["projection_std"] = health.feature_std(seen)
             row["projection_spread"] = health.rankme(seen - seen.mean(0))
         if method.supervised or Pairs in method.modality:
             return row
         with preserve_rng(seed=0):
-            x = to_input(torch.from_numpy(self.sample.x).to(device), self.span)
+            x = to_input(torch.from_numpy(self.sample.x).to(device), self.value_range)
             views = method.views(Batch(x, torch.arange(len(x), device=device)))
         if _two_views(views, x):
             a, b = (_features(method.encoder, v) for v in views[:2])
@@ -97,7 +99,7 @@ class History(Callback):
 
 
 class _Projection(nn.Module):
-    """A method as the network that its loss sees."""
+    """The network from samples to what the loss of a method compares."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()

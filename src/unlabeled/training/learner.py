@@ -1,4 +1,4 @@
-"""Runs any method on Lightning: device, precision, views, steps. It knows no method by name."""
+"""Train any method with Lightning: device, precision, views, steps."""
 
 from __future__ import annotations
 
@@ -50,36 +50,36 @@ TAKEN = {
     "use_distributed_sampler": "batches are already split among processes",
     "accumulate_grad_batches": "it would change every loss that compares the images of a batch",
 }
-"""Flags of the Trainer that are refused, and why."""
+"""Arguments of the Trainer that cannot be set, and why."""
 
 
 class Learner(L.LightningModule):
-    """Draws views on the device, lets each player move, keeps progress and learning rate."""
+    """Make views on the device, step each optimizer, set progress and learning rate."""
 
-    def __init__(self, method: Method, recipe: Recipe, span: tuple[float, float], seed: int):
+    def __init__(self, method: Method, recipe: Recipe, value_range: tuple[float, float], seed: int):
         super().__init__()
         self.automatic_optimization = False
         self.method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.recipe, self.span, self.seed = recipe, span, seed
+        self.recipe, self.value_range, self.seed = recipe, value_range, seed
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One optimizer for each player."""
+        """One optimizer for each optimized module."""
         return [
-            make_optimizer(self.recipe, self.method.get_submodule(player))
-            for player in self.method.optimized_modules
+            make_optimizer(self.recipe, self.method.get_submodule(name))
+            for name in self.method.optimized_modules
         ]
 
     def on_train_epoch_start(self) -> None:
-        """Start the sums of the epoch."""
+        """Reset the sums of the epoch."""
         self.loss_sum = 0.0  # a float of 64 bits: in 32 the mean of 100,000 steps is off by 3e-4
         self.steps = 0
 
     def on_train_epoch_end(self) -> None:
-        """The next epoch begins at its first step."""
+        """Reset the step of the epoch."""
         self.steps = 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Where in which epoch this is."""
+        """Save the position in the epoch."""
         checkpoint["in_epoch"] = {
             "epoch": self.current_epoch,
             "steps": self.steps,
@@ -87,23 +87,23 @@ class Learner(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the sums of the epoch."""
+        """Restore the position in the epoch."""
         self.steps = checkpoint["in_epoch"]["steps"]
         self.loss_sum = float(checkpoint["in_epoch"]["loss_sum"])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
-        """Images as stored -> views, outside autocast.
+        """Make the views of a batch as it is stored, outside autocast.
 
-        Every step draws from (seed, epoch, step, rank) alone, so that a resumed run goes on as it
-        would have.
+        The random seed of each step is (seed, epoch, step, rank), so that a resumed run gives the
+        same result as an uninterrupted one.
         """
-        place = [self.seed, self.current_epoch, self.steps, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        position = [self.seed, self.current_epoch, self.steps, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
         with torch.no_grad():
-            return self.method.views(batch._replace(x=to_input(batch.x, self.span)))
+            return self.method.views(batch._replace(x=to_input(batch.x, self.value_range)))
 
     def training_step(self, views: Any, step: int) -> None:
-        """One step of every player, then the method's own update."""
+        """One step of every optimizer, then the update of the method."""
         steps = self.trainer.num_training_batches
         in_all = self.trainer.max_epochs * steps  # type: ignore[operator]
         self.method.progress = (self.current_epoch * steps + step) / in_all
@@ -113,21 +113,21 @@ class Learner(L.LightningModule):
         optimizers: Any = self.optimizers(use_pl_optimizer=True)
         if not isinstance(optimizers, list):
             optimizers = [optimizers]
-        by_player = dict(zip(self.method.optimized_modules, optimizers, strict=True))
+        optimizer_of = dict(zip(self.method.optimized_modules, optimizers, strict=True))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
-        for player, loss in self.method.optimizer_steps(views):
-            whole = parallel.mean_over(loss.detach())  # so that all processes stop together
-            self._refuse_nan(whole, step)
-            optimizer = by_player[player]
+        for name, loss in self.method.optimizer_steps(views):
+            mean_loss = parallel.mean_over(loss.detach())  # so that all processes stop together
+            self._refuse_nan(mean_loss, step)
+            optimizer = optimizer_of[name]
             optimizer.zero_grad()
             self.manual_backward(loss)
             if self.recipe.grad_clip_norm:
-                moving = self.method.get_submodule(player).parameters()
+                moving = self.method.get_submodule(name).parameters()
                 torch.nn.utils.clip_grad_norm_(moving, self.recipe.grad_clip_norm)
             optimizer.step()
-            self.loss_sum += float(whole)
+            self.loss_sum += float(mean_loss)
         with torch.no_grad():
             self.method.update()
         self.steps += 1
@@ -167,8 +167,8 @@ def fit(
     flags = dict(flags or {})
     done = (0, 0)
     if checkpoint:
-        place = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
-        done = place["epoch"], place["steps"]
+        position = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
+        done = position["epoch"], position["steps"]
     processes = devices * nodes
     batches = loader(
         splits.train,
@@ -209,7 +209,7 @@ def fit(
                     ckpt_path=checkpoint,
                     weights_only=True,
                 )
-            trainer.strategy.barrier()  # what is written now is there for all
+            trainer.strategy.barrier()  # files written now are visible to all
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
             raise error.__context__ or KeyboardInterrupt() from None
         except MisconfigurationException as error:
@@ -227,9 +227,10 @@ def fit(
 
 
 def _ddp(method: Method, accelerator: str) -> Any:
-    """One process a device. Buffers are kept alike by what methods gather, not by copying them.
+    """Distributed data parallel training, one process per device.
 
-    Others' networks may have weights that no loss reaches, which DDP then has to look for.
+    Methods gather what their buffers need, so these are not broadcast. Networks of other libraries
+    can have weights without a gradient, which DDP then has to find.
     """
     from lightning.pytorch.strategies import DDPStrategy
 
@@ -245,10 +246,9 @@ def _ddp(method: Method, accelerator: str) -> Any:
 
 @contextmanager
 def exact_single_pixels(module: nn.Module) -> Iterator[None]:
-    """Strided convolutions of 1×1 maps in float32, while this lasts.
+    """Context in which strided convolutions of 1×1 maps run in float32.
 
-    On CPUs oneDNN's bf16 gradient of those leaves the weights that see only padding unwritten:
-    whatever lay in memory becomes their gradient, NaN included.
+    On CPUs, oneDNN's bf16 gradient of these leaves the weights that see only padding uninitialized.
     """
 
     def again(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -293,20 +293,20 @@ def _loggers(names: str, out: Path) -> Any:
     """Loggers by name, several with commas between."""
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
-    made: list[Any] = []
+    loggers: list[Any] = []
     for name in names.split(","):
         if name == "tensorboard":
-            made.append(TensorBoardLogger(out, name="", version="tensorboard"))
+            loggers.append(TensorBoardLogger(out, name="", version="tensorboard"))
         elif name == "csv":
-            made.append(CSVLogger(out, name="", version="csv"))
+            loggers.append(CSVLogger(out, name="", version="csv"))
         elif name == "wandb":
             try:
-                made.append(WandbLogger(name=out.name, save_dir=out, project="unlabeled"))
+                loggers.append(WandbLogger(name=out.name, save_dir=out, project="unlabeled"))
             except ModuleNotFoundError as error:
                 raise UserError(
                     "logging to Weights & Biases needs wandb: pip install wandb"
                 ) from error
-    return made or False
+    return loggers or False
 
 
 def choose_precision(precision: str, accelerator: str) -> str:

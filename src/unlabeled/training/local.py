@@ -1,4 +1,4 @@
-"""Learning by stages: no gradient goes from one stage of an encoder to the one below.
+"""Local learning: no gradient flows from one stage of an encoder to the one below.
 
 Löwe, O'Connor, Veeling 2019, "Putting An End to End-to-End", for CPC; Siddiqui et al. 2023,
 "Blockwise Self-Supervised Learning at Scale", for two views.
@@ -19,18 +19,18 @@ from unlabeled.utils.state import eval_mode
 
 
 class Local(Method):
-    """A method once for each stage, with heads of its own; each sees what the stage below gives.
+    """Train each stage of an encoder by itself, with separate heads.
 
-    A stage's activations are forgotten before the next one's are made. That is the memory saved;
-    it costs each stage but the last a second pass.
+    The activations of a stage are freed before those of the next are computed, which saves memory
+    and costs each stage but the last a second forward pass.
 
     Args:
-        encoder: in stages.
-        make: the method on an encoder of one stage.
-        shape: channels, height and width of the images.
+        encoder: an encoder with stages.
+        make: makes the method for an encoder of one stage.
+        shape: channels, height and width of the samples.
 
     Raises:
-        UserError: the encoder has no stages, or learns something after the last one.
+        UserError: the encoder has no stages, or parameters after the last one.
     """
 
     def __init__(
@@ -46,33 +46,31 @@ class Local(Method):
         self.supervised, self.samples_per_class = first.supervised, first.samples_per_class  # type: ignore[misc]
 
     def views(self, batch: Batch) -> Any:
-        """What the first stage's method sees."""
+        """Views of the method of the first stage."""
         return self.learners[0].views(batch)  # type: ignore[operator]
 
     def optimizer_steps(self, views: Any) -> Iterator[tuple[str, Tensor]]:
-        """Stage after stage, from the lowest; each has moved before the next one looks."""
+        """The losses of the stages in order; each is updated before the next is computed."""
         stages: Any = self.encoder.stages
-        for player, learner, stage in zip(
-            self.optimized_modules, self.learners, stages, strict=True
-        ):
+        for name, learner, stage in zip(self.optimized_modules, self.learners, stages, strict=True):
             learner.progress = self.progress  # type: ignore[assignment]
-            yield player, learner.loss(views)  # type: ignore[operator]
-            if player != self.optimized_modules[-1]:
+            yield name, learner.loss(views)  # type: ignore[operator]
+            if name != self.optimized_modules[-1]:
                 views = above(stage, views)
 
     def loss(self, views: Any) -> Tensor:
-        """The sum over stages."""
+        """Sum of the losses of the stages."""
         return torch.stack([loss for _, loss in self.optimizer_steps(views)]).sum()
 
     def update(self) -> None:
-        """Every stage's own."""
+        """Update the method of each stage."""
         for learner in self.learners:
             learner.progress = self.progress  # type: ignore[assignment]
             learner.update()  # type: ignore[operator]
 
 
 def alone(encoder: nn.Module, shape: tuple[int, int, int]) -> list[Encoder]:
-    """Each stage as an encoder of its own, with the same layers, for images of that shape."""
+    """Each stage as a separate encoder with the same layers, for samples of that shape."""
     if not isinstance(encoder, Encoder) or not len(encoder.stages):
         raise UserError(
             "learning by stages needs an encoder that has some: use --encoder small, "
@@ -83,30 +81,27 @@ def alone(encoder: nn.Module, shape: tuple[int, int, int]) -> list[Encoder]:
             "this encoder has layers after its last stage, which would not learn by "
             "stages: use --encoder small, resnet18, patches or wave"
         )
-    found = []
+    encoders = []
     x = torch.zeros(2, *shape, device=next(encoder.parameters()).device)
     with eval_mode(encoder), torch.no_grad():
         for i, stage in enumerate(encoder.stages):
             x = stage(x)
-            found.append(encoder.single_stage(i, x.shape[1], encoder.summary(x).shape[1]))
-    return found
+            encoders.append(encoder.single_stage(i, x.shape[1], encoder.summary(x).shape[1]))
+    return encoders
 
 
 @torch.no_grad()
 def above(stage: nn.Module, views: Any) -> Any:
-    """The views as a stage gives them to the next: maps anew, labels as they are."""
+    """Views as the input of the next stage: maps pass through the stage, labels stay."""
     if isinstance(views, tuple | list):
         return tuple(above(stage, view) for view in views)
     return stage(views) if views.ndim == 4 and views.is_floating_point() else views
 
 
 def kept_bytes(method: Method, views: Any) -> int:
-    """The most that autograd keeps at once for a step's gradients, in bytes.
-
-    Activations count as often as they are kept; weights, which are there anyway, do not.
-    """
+    """Peak memory that autograd keeps for the gradients of a step, in bytes, without weights."""
     weights = {p.data_ptr() for p in method.parameters()}
-    most, held = 0, 0
+    peak, held = 0, 0
 
     def keep(t: Tensor) -> Tensor:
         nonlocal held
@@ -115,7 +110,7 @@ def kept_bytes(method: Method, views: Any) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         for _, loss in method.optimizer_steps(views):
-            most, held = max(most, held), 0
+            peak, held = max(peak, held), 0
             loss.backward()
     method.zero_grad()
-    return most
+    return peak

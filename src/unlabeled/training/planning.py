@@ -1,4 +1,4 @@
-"""What a training will take, memory first and then time, from small steps of its own."""
+"""Estimate the memory and time of a training from a few small steps."""
 
 from __future__ import annotations
 
@@ -23,43 +23,41 @@ from unlabeled.utils.state import eval_mode, preserve_rng
 
 MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
 TIMED = 128
-"""Images at most in a step that is timed."""
+"""Maximum number of samples in a timed step."""
 SECONDS = 14.0
-"""For all trial steps together; opening the data and importing PyTorch come on top."""
+"""Time limit of all trial steps, without opening the data and importing PyTorch."""
 ROOM = 1.5e9
-"""Bytes that a trial step may keep in the memory of the machine; on a GPU it is half of what is
-free."""
+"""Maximum memory of a trial step in bytes; on a GPU half of the free memory."""
 SPARE = 1.5
-"""Of what autograd keeps: gradients on their way, and gaps between tensors. Measured."""
+"""Measured ratio of the peak memory to what autograd saves: gradients, and fragmentation."""
 
 
 class Trial(NamedTuple):
-    """One step of the training with fewer images."""
+    """One step of the training with fewer samples."""
 
-    size: int  #: images
-    kept: int  #: bytes that autograd keeps for the backward pass
-    seconds: float  #: of all that grows with the batch
-    fixed: float  #: seconds of what does not: the optimizer and the method's update
+    size: int  #: number of samples
+    saved: int  #: bytes that autograd saves for the backward pass
+    seconds: float  #: of what grows with the batch
+    fixed: float  #: seconds of the optimizer and the update, which do not
 
 
 class _TooLargeError(Exception):
-    """A trial step would need more memory than there is."""
+    """A trial step needs more memory than is free."""
 
 
 def estimate(
     method: Method, splits: Splits, recipe: Recipe, precision: str, accelerator: str
 ) -> dict[str, Any]:
-    """Memory and time of a training, before it starts.
+    """Estimate the memory and time of a training.
 
-    Steps of 2, 4, 8, … images count what autograd keeps for the backward pass, as long as the next
-    one fits into the memory and the seconds that a plan may take. The last three (a parabola, since
-    a contrastive loss grows with the square of the batch) or two (a line) are carried on to the
-    whole batch; weights, gradients, the optimizer's moments and the data are added. Where the
-    measurement after each epoch needs more than a step, it counts. Time is that of the largest
-    step, its share that grows with the batch scaled to the whole batch.
+    Steps of 2, 4, 8, … samples measure what autograd saves for the backward pass, within limits of
+    memory and time. It is extrapolated to the batch size by a parabola through the last three,
+    since contrastive losses grow with the square of the batch, or a line through two; weights,
+    gradients, moments of the optimizer and the data are added. The result is at least what the
+    measurement after each epoch needs. Time is extrapolated from the largest step.
 
     Args:
-        method: of which a copy takes the steps.
+        method: the method, which is copied.
         splits: the data.
         recipe: how it is trained.
         precision: bf16 or fp32.
@@ -78,11 +76,11 @@ def estimate(
     steps = recipe.epochs * len(batches)
     weights = sum(p.numel() * p.element_size() for p in method.parameters())
     data = 0 if gpu or isinstance(splits.train.x, LazyImages) else splits.train.x.nbytes
-    standing = weights * (2 + MOMENTS[recipe.optimizer]) + data
-    found: dict[str, Any] = {
+    fixed_memory = weights * (2 + MOMENTS[recipe.optimizer]) + data
+    result: dict[str, Any] = {
         "steps": steps,
         "parameters": sum(p.numel() for p in method.parameters()),
-        "memory": standing,
+        "memory": fixed_memory,
         "free": int(free),
         "seconds": None,
         "batch": batch,
@@ -90,28 +88,28 @@ def estimate(
         "device": str(device),
     }
     room = free / 2 if gpu else min(ROOM, free / 2)
-    if standing > free:
-        return found
+    if fixed_memory > free:
+        return result
     with preserve_rng(seed=0), keeping_memory():
         trials: list[Trial] = []
         try:
             for trial in _trials(method, splits, recipe, precision, batch, room, free):
                 trials.append(trial)
         except _TooLargeError as error:
-            found["memory"] = standing + int(error.args[0])
-            return found
+            result["memory"] = fixed_memory + int(error.args[0])
+            return result
         last = trials[-1]
         rows, at_rest, seconds = _measuring(method, splits, last.size)
     step = last.seconds * batch / last.size + last.fixed
-    return found | {
-        "memory": standing + int(max(SPARE * _carried_on(trials, batch), at_rest * rows)),
+    return result | {
+        "memory": fixed_memory + int(max(SPARE * _extrapolate(trials, batch), at_rest * rows)),
         "seconds": steps * step + (recipe.epochs + 1) * rows * seconds,
         "sizes": [trial.size for trial in trials],
     }
 
 
 def describe(plan: dict[str, Any], method: str, splits: Splits, recipe: Recipe) -> str:
-    """The estimate in some lines, the last of which says where it comes from."""
+    """Describe an estimate in a few lines."""
     x, batch, sizes = splits.train, plan["batch"], plan["sizes"]
     message = (
         f"{method} on {len(x):,} {splits.noun} of {'×'.join(map(str, x.x.shape[1:]))}: "
@@ -134,9 +132,10 @@ def describe(plan: dict[str, Any], method: str, splits: Splits, recipe: Recipe) 
     *others, largest = map(str, sizes)
     all_sizes = f"{', '.join(others)} and {largest}" if others else largest
     scaled = "" if sizes[-1] == batch else f" and scaled to {batch}"
-    carried = "" if sizes[-1] == batch else f", carried on to {batch}"
+    extrapolated = "" if sizes[-1] == batch else f", extrapolated on to {batch}"
     return message + (
-        f"memory counted in steps of {all_sizes}{carried}; time measured at batch {largest}{scaled}"
+        f"memory measured in steps of {all_sizes}{extrapolated}; "
+        f"time measured at batch {largest}{scaled}"
     )
 
 
@@ -169,15 +168,15 @@ def _trials(
     room: float,
     free: float,
 ) -> Iterator[Trial]:
-    """Steps of ever more images, as long as memory and time allow the next one.
+    """Steps of increasing size, as long as memory and time allow the next one.
 
-    Their learning rate is 0, so that nothing can become infinite.
+    Their learning rate is 0, so that nothing diverges.
     """
     started = time.perf_counter()
     method.progress = 0.99  # where methods that learn by stages have them all
-    still = replace(recipe, lr=0.0)
+    frozen = replace(recipe, lr=0.0)
     optimizers = {
-        p: make_optimizer(still, method.get_submodule(p)) for p in method.optimized_modules
+        p: make_optimizer(frozen, method.get_submodule(p)) for p in method.optimized_modules
     }
     size = min(
         batch,
@@ -199,7 +198,7 @@ def _trials(
         if (
             size == largest
             or 2.5 * (trial.seconds + trial.fixed) > left
-            or trial.kept * following / size > room
+            or trial.saved * following / size > room
         ):
             break
         yield trial
@@ -245,16 +244,16 @@ def _step(
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
     ):
-        for player, loss in method.optimizer_steps(views):
+        for name, loss in method.optimizer_steps(views):
             most, held = max(most, held), 0
             seen.clear()
-            optimizers[player].zero_grad()
+            optimizers[name].zero_grad()
             loss.backward()
             if recipe.grad_clip_norm:
-                moving = method.get_submodule(player).parameters()
+                moving = method.get_submodule(name).parameters()
                 torch.nn.utils.clip_grad_norm_(moving, recipe.grad_clip_norm)
             before = _now(device)
-            optimizers[player].step()
+            optimizers[name].step()
             fixed += _now(device) - before
     before = _now(device)
     with torch.no_grad():
@@ -270,24 +269,24 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _carried_on(trials: list[Trial], batch: int) -> float:
-    """Bytes kept of a whole batch: a parabola through three sizes, or a line through two.
+def _extrapolate(trials: list[Trial], batch: int) -> float:
+    """Bytes saved for a batch: by a parabola through three sizes, or a line through two.
 
-    Of small sizes only a line, since what is uneven in them would grow with the square.
+    Small sizes give a line only, since their irregularities would grow with the square.
     """
-    sizes, kept = [t.size for t in trials], [t.kept for t in trials]
+    sizes, saved = [t.size for t in trials], [t.saved for t in trials]
     if sizes[-1] == batch or len(trials) == 1:
-        return kept[-1] * batch / sizes[-1]
-    line = float(np.polyval(np.polyfit(sizes[-2:], kept[-2:], 1), batch))
+        return saved[-1] * batch / sizes[-1]
+    line = float(np.polyval(np.polyfit(sizes[-2:], saved[-2:], 1), batch))
     if len(trials) < 3 or sizes[-1] < 32:
         return line
-    return max(line, float(np.polyval(np.polyfit(sizes[-3:], kept[-3:], 2), batch)))
+    return max(line, float(np.polyval(np.polyfit(sizes[-3:], saved[-3:], 2), batch)))
 
 
 def _measuring(method: Method, splits: Splits, size: int) -> tuple[int, float, float]:
-    """What is measured after each epoch: images, bytes and seconds for each of them.
+    """Cost of the measurement after each epoch: samples, and bytes and seconds for each.
 
-    Without gradients a layer's inputs and outputs are all that is kept.
+    Without gradients, memory is that of the inputs and outputs of a layer.
     """
     device = next(method.parameters()).device
     x = to_input(torch.from_numpy(splits.train.x[:size]).to(device), splits.range)

@@ -1,4 +1,4 @@
-"""Turn the arguments of a training into everything that it needs; nothing is written."""
+"""Open, build and check everything that a training needs."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def build_method(
     local: bool | None,
     shape: tuple[int, int, int],
 ) -> Method:
-    """The method on an encoder, or on each of its stages."""
+    """Build the method for an encoder, or for each of its stages."""
     if not local:
         return cls(encoder, **arguments)
     return Local(encoder, lambda stage: cls(stage, **arguments), shape)
 
 
 def _is_by_stage(name: str) -> bool:
-    found = registry.find("methods", name)
-    return inspect.isclass(found) and issubclass(found, Method) and found.by_stage
+    cls = registry.find("methods", name)
+    return inspect.isclass(cls) and issubclass(cls, Method) and cls.by_stage
 
 
 class Job(NamedTuple):
-    """A training, ready to begin."""
+    """Everything that a training needs."""
 
     name: str
     method: Method
@@ -65,23 +65,23 @@ class Job(NamedTuple):
 def make_job(
     method: str | type[Method], data: Any, config: TrainConfig, options: dict[str, Any]
 ) -> Job:
-    """The training of a method on data: opened, built and seeded.
+    """Open the data and build the method of a training.
 
     Args:
         method: as for `train`.
         data: as for `train`.
-        config: how it runs.
+        config: configuration of the training.
         options: fields of the recipe and arguments of the method.
 
     Raises:
-        UserError: something does not fit.
+        UserError: the arguments do not fit together.
     """
-    found: Any = registry.find("methods", method) if isinstance(method, str) else method
-    if not inspect.isclass(found):
+    entry: Any = registry.find("methods", method) if isinstance(method, str) else method
+    if not isinstance(entry, type):
         raise UserError(
             f"{method} is several trainings: call unlabeled.pipelines.{method}.{method}"
         )
-    cls: Any = found
+    cls: Any = entry
     name = method if isinstance(method, str) else cls.__name__.lower()
     encoder, start, test = config.encoder, config.start, config.test
     size, labels = config.size, config.labels
@@ -92,7 +92,7 @@ def make_job(
             f"{name} cannot learn by stages; omit local, or choose one of {', '.join(fitting)}"
         )
     if start is not None:
-        begun = start if isinstance(start, Run) else load(start)
+        started_from = start if isinstance(start, Run) else load(start)
     if isinstance(method, str):
         registry.say_which("methods", method)
     if isinstance(encoder, str):
@@ -100,7 +100,7 @@ def make_job(
     splits = open_data(
         data,
         size=None if size is None else (size, size),
-        like=None if start is None else begun.modality,
+        like=None if start is None else started_from.modality,
         labels_from=config.labels_from,
         workers=config.workers,
         test=test,
@@ -109,8 +109,8 @@ def make_job(
     encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
     encoder_args = cls.encoder_args | config.encoder_args
     if start is not None:
-        encoder, encoder_args = begun.inputs["encoder"], begun.inputs["args"]
-        splits = splits.with_value_range(begun.value_range_of(splits.train.x))
+        encoder, encoder_args = started_from.inputs["encoder"], started_from.inputs["args"]
+        splits = splits.with_value_range(started_from.value_range_of(splits.train.x))
     complete = splits
     check_modality(cls, name, splits)
     received = splits.modality.encoder_input
@@ -125,10 +125,10 @@ def make_job(
         check_compiles()
     torch.manual_seed(config.seed)
     if start is not None:
-        network = copy.deepcopy(begun.encoder).train()
+        network = copy.deepcopy(started_from.encoder).train()
     else:
         network = build(encoder, splits.channels, splits.size, **encoder_args)
-        if not network.training:  # as others hand out pretrained networks
+        if not network.training:  # as other libraries return pretrained networks
             network.train()
     check_encoder(network, record_encoder := _name_of(encoder), cls, splits)
     learner = build_method(cls, network, arguments, config.local, (splits.channels, *splits.size))
@@ -144,7 +144,7 @@ def make_job(
         "local": config.local or None,
         "encoder": record_encoder,
         "encoder_args": encoder_args,
-        "start": str(begun.path) if start is not None else None,
+        "start": str(started_from.path) if start is not None else None,
         "recipe": asdict(recipe),
         "seed": config.seed,
         "precision": choose_precision(config.precision, config.accelerator),
@@ -198,10 +198,10 @@ def check_encoder(encoder: nn.Module, name: str, cls: type[Method], splits: Spli
 
 
 def prepare(method: str | type[Method], data: Any, **options: Any) -> Job:
-    """The training that these arguments of `train` mean, ready to begin; nothing is written.
+    """Prepare the training with these arguments of `train`, without writing anything.
 
     Raises:
-        UserError: something does not fit, as for `train`.
+        UserError: the arguments do not fit together.
     """
     options = {k: v for k, v in options.items() if k not in ("out", "resume", "progress")}
     config, further = TrainConfig.of(options)
@@ -211,9 +211,9 @@ def prepare(method: str | type[Method], data: Any, **options: Any) -> Job:
 def _with_labels(
     cls: type[Method], name: str, splits: Splits, labels: str | None, seed: int
 ) -> Splits:
-    """What a supervised method learns from: labeled samples, or all where it uses the others, too.
+    """The labeled samples for a supervised method, or all samples for a semi-supervised one.
 
-    With `labels` only so many labels are known, the same of each class.
+    With `labels`, only that many labels are used, the same number of each class.
     """
     if labels is not None and (not cls.supervised or splits.target is None):
         raise UserError("labels is only for supervised methods and labeled data; omit it")
@@ -243,7 +243,7 @@ def _with_labels(
 def resolve(
     cls: type[Method], splits: Splits, options: dict[str, Any]
 ) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe and the method's arguments: the user's, else this data's, else the defaults.
+    """The recipe and arguments of a method: the user's, then the data set's, then the defaults.
 
     A method's argument `augment` defaults to the data set's own, the one for labeled training where
     the method learns from labels alone, as does the `weak` one of semi-supervised methods;

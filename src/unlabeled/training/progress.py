@@ -1,4 +1,4 @@
-"""The bar while training: done, loss, images (or texts …) a second, time left."""
+"""Progress bar of a training: loss, samples per second, time left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 LINE_EVERY = 15.0
-"""Seconds between lines where there is no terminal to draw a bar on."""
+"""Seconds between lines where standard error is no terminal."""
 
 
 class ProgressBar(Callback):
@@ -41,25 +41,25 @@ class ProgressBar(Callback):
         self.title, self.noun = title, noun
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Open the bar, at the place where a resumed run goes on."""
+        """Start the bar, where a resumed run continues."""
         self.steps = trainer.num_training_batches
         total = int(trainer.max_epochs * self.steps)  # type: ignore[operator]
-        within = getattr(pl_module, "steps", 0)  # of an epoch that a checkpoint cut
+        within = getattr(pl_module, "steps", 0)  # steps of the epoch that a checkpoint interrupted
         self.first = self.done = trainer.current_epoch * int(self.steps) + within
         self.task = self.bar.add_task(self.title, total=total, completed=self.done, status="")
         self.bar.start()
         self.total, self.started = total, time.perf_counter()
-        self.spoken = self.started
+        self.printed = self.started
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move on; look at the loss only now and then, since that waits for the device."""
+        """Advance; read the loss only now and then, since that waits for the device."""
         self.done += 1
         now = time.perf_counter()
-        due = self.done == self.total or now - self.spoken > LINE_EVERY
+        due = self.done == self.total or now - self.printed > LINE_EVERY
         if due:
-            self.spoken = now
+            self.printed = now
         elif self.done % 20:
             return
         size = trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
@@ -70,9 +70,9 @@ class ProgressBar(Callback):
         if self.bar.disable and due:
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
             share = self.done / self.total
-            with contextlib.suppress(OSError):  # nobody reads it any more: no reason to stop
+            with contextlib.suppress(OSError):  # standard error is closed
                 print(f"{self.title}: {share:.0%} · {status} · {left:.0f} s left", file=sys.stderr)
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Close the bar, whatever happened."""
+        """Stop the bar."""
         self.bar.stop()

@@ -1,4 +1,4 @@
-"""From a method's name and any data to a run."""
+"""Train a method on data."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def train(
             tensor, a pair (images, labels) or a torch Dataset.
         out: the run folder; runs/METHOD unless given.
         resume: go on from the folder's last checkpoint, or start where there is none. More epochs
-            than before may be given, or other devices; what that changes is said.
+            than before, or other devices, may be given; a warning says what that changes.
         progress: show a bar.
         options: fields of `TrainConfig` (`encoder`, `seed`, `size`, `test`, …) and `Recipe`
             (`epochs`, `batch_size`, `lr`, …), and arguments of the method.
@@ -64,7 +64,7 @@ def train(
         to gradients. Random generators and PyTorch's settings are as they were before the call.
 
     Raises:
-        UserError: something does not fit; the message says what to do.
+        UserError: the arguments do not fit together.
         Stopped: Ctrl-C or SIGTERM came; the run is saved.
     """
     config, options = TrainConfig.of(options)
@@ -76,14 +76,14 @@ def train(
     job = make_job(method, data, config, options)
     check_launch(config.devices, config.nodes)
     job.config.update(devices=config.devices, nodes=config.nodes)
-    first = is_first()  # the others leave the folder alone
+    first = is_first()  # other processes do not write to the folder
     if first:
         checkpoint = prepare_folder(folder, job.config, resume)
     else:
         checkpoint = last_checkpoint(folder) if resume else None
     if first and not checkpoint:
         draw_views(job.method, job.splits, folder / "views.png")
-        write_config(folder, job.config)  # again: now it is known which resampling runs
+        write_config(folder, job.config)  # again, since it is known now which resampling runs
     callbacks = []
     if progress and first:
         callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
@@ -135,23 +135,23 @@ def train(
 
 @preserve_rng()
 def plan(method: str | type[Method], data: Any, **options: Any) -> str:
-    """What `train` with the same arguments would take, in words; nothing is written.
+    """Describe the memory and time that `train` with the same arguments would take.
 
     Raises:
-        UserError: something does not fit, as for `train`.
+        UserError: the arguments do not fit together.
     """
     accelerator = options.get("accelerator", "auto")
     job = prepare(method, data, **options)
-    found = estimate(job.method, job.splits, job.recipe, job.config["precision"], accelerator)
-    return describe(found, job.name, job.splits, job.recipe)
+    result = estimate(job.method, job.splits, job.recipe, job.config["precision"], accelerator)
+    return describe(result, job.name, job.splits, job.recipe)
 
 
 @preserve_rng()
 def check_same(run: str | Path, method: str | type[Method], data: Any, **options: Any) -> None:
-    """Refuse a run folder that was made with other arguments of `train` than these.
+    """Check that a run was trained with these arguments of `train`.
 
     Raises:
-        UserError: it was; the message says with which.
+        UserError: it was trained with others.
     """
     folder = Path(run)
     config = prepare(method, data, **options).config
@@ -160,10 +160,10 @@ def check_same(run: str | Path, method: str | type[Method], data: Any, **options
 
 @preserve_rng()
 def reopen(run: Run) -> Method:
-    """The method of a finished run with its heads, in eval mode, from its last checkpoint.
+    """Load the method of a finished run with its heads, in eval mode, from the last checkpoint.
 
     Raises:
-        UserError: the checkpoint is gone or damaged, or the method is no longer what it was.
+        UserError: the checkpoint is missing or damaged, or the method has changed.
     """
     checkpoint = last_checkpoint(run.path)
     if checkpoint is None:

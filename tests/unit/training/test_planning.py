@@ -87,9 +87,9 @@ def test_memory_grows_with_the_batch_as_counted_in_full():
         job = prepare(method, X, batch_size=64)
         trials = list(planning._trials(job.method, job.splits, job.recipe, "fp32", 64, 1e9, 1e12))
         assert [t.size for t in trials] == [2, 4, 8, 16, 32, 64]
-        true = trials[-1].kept
+        true = trials[-1].saved
         for upto in (2, 3, 5):
-            assert planning._carried_on(trials[:upto], 64) == pytest.approx(true, rel=0.1)
+            assert planning._extrapolate(trials[:upto], 64) == pytest.approx(true, rel=0.1)
 
 
 def test_time_of_the_optimizer_is_not_scaled():
