@@ -216,9 +216,9 @@ def continuations(run: Run, data: Splits, number: int = 24) -> list[list[str]]:
     """The first words of some test texts, and their continuations by a causal LM."""
     method: Any = reopen(run)
     tokenizer = bpe.open_tokenizer(require_part(data.modality, Text).tokenizer)
-    long = np.flatnonzero((data.test.x[:][:, 0, 0, :8] >= FIRST_WORD).all(1))
+    long = np.flatnonzero((data.test.x[:][:, 0, :8] >= FIRST_WORD).all(1))
     rows = long[np.linspace(0, len(long) - 1, 4).astype(int)]
-    prompts = torch.from_numpy(data.test.x[rows].astype(np.int64))[:, 0, 0, :8]
+    prompts = torch.from_numpy(data.test.x[rows].astype(np.int64))[:, 0, :8]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         samples = method.generate(prompts, number)
