@@ -1,8 +1,8 @@
-"""Batches that are spread over processes: what every loss over a whole batch needs.
+"""Batches split over processes: gathering, sums, and BatchNorm over all of them.
 
-Each process holds some rows of a batch. A loss over the whole batch is computed from `gather`ed
-rows on every process alike. Gradients of the processes are averaged afterwards, as DDP does; then
-the result is the gradient of one process that held all rows. Alone, these functions do nothing.
+Each process has some rows of a batch. A loss over the whole batch is computed from `gather`ed rows
+on every process; DDP then averages the gradients, which gives the gradient of one process with all
+rows. In a single process, these functions do nothing.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from unlabeled.errors import UserError
 
 
 def world_size() -> int:
-    """How many processes share a batch."""
+    """Number of processes that share a batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is; 0 before they are connected."""
+    """Rank of this process; 0 before the processes are connected."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process speaks and writes for all, as whatever launched it says.
+    """Whether this is the process that prints and writes, by the launcher's environment variables.
 
-    torchrun sets RANK; Lightning, which starts the other processes itself, LOCAL_RANK; who starts
-    one on each machine, NODE_RANK; SLURM's own number counts where none of them started it.
+    torchrun sets RANK; Lightning, which starts the other processes itself, LOCAL_RANK; launchers of
+    one process per machine, NODE_RANK; SLURM's SLURM_PROCID counts if none of them is set.
     """
     names = ["RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"]
     if not {"RANK", "LOCAL_RANK"} & set(os.environ):
@@ -43,11 +43,11 @@ def is_first() -> bool:
 
 
 def check_launch(devices: int, nodes: int) -> None:
-    """Refuse numbers that are not those of the processes that run already.
+    """Check that the number of processes can be had.
 
     Raises:
-        UserError: torchrun or SLURM started another number, or an earlier training of this program;
-            or processes would have to be started by running this program again, which cannot be.
+        UserError: torchrun, SLURM or an earlier training here started another number of processes;
+            or this program cannot be run again to start further ones.
     """
     by_slurm = os.environ.get("SLURM_JOB_NAME") not in (None, "bash", "interactive")
     started, by = world_size(), "an earlier training here"
@@ -57,21 +57,21 @@ def check_launch(devices: int, nodes: int) -> None:
         started, by = int(os.environ["SLURM_NTASKS"]), "SLURM"
     if started > 1 and started != devices * nodes:
         raise UserError(
-            f"{by} started {started} processes, but devices × nodes is {devices} × {nodes}; give "
-            "--devices and --nodes that make as many"
+            f"{by} started {started} processes, but devices × nodes is {devices} × {nodes}; set "
+            f"--devices and --nodes so that their product is {started}"
         )
     if started == 1 and devices * nodes > 1 and not _can_run_again():
         raise UserError(
-            f"{devices * nodes} devices need a process each, which a notebook, python -c or an "
-            "interactive Python cannot start; give devices=1 here, or save the call in a file and "
-            "run it by python FILE, or by the command unlabeled train in a terminal"
+            f"{devices * nodes} devices need one process each, which a notebook, python -c or an "
+            "interactive Python cannot start; use devices=1 here, or run the call from a file with "
+            "python FILE, or use the command unlabeled train in a terminal"
         )
 
 
 def _can_run_again() -> bool:
-    """Whether there is a script or module that further processes can be started with."""
+    """Whether there is a script or module to start further processes with."""
     if {"RANK", "LOCAL_RANK"} & set(os.environ):
-        return True  # this process was started so, or by whoever starts the others, too
+        return True  # a launcher started this process
     if hasattr(sys, "ps1") or sys.flags.interactive or hasattr(builtins, "get_ipython"):
         return False
     by_name = getattr(sys.modules.get("__main__"), "__spec__", None) is not None
@@ -81,50 +81,50 @@ def _can_run_again() -> bool:
 def gather(x: Tensor) -> Tensor:
     """Rows of all processes in the order of their ranks, with gradient: (n, …) -> (world·n, …).
 
-    Its gradient is summed over the processes, since each uses all rows; without that it would be
-    too small by their number, and without any gradient of the others' rows, wrong in direction.
+    Its gradient is summed over the processes, since each of them uses all rows. Without the sum the
+    gradient would be too small; without a gradient for the others' rows its direction is wrong.
     """
     return _Gather.apply(x) if world_size() > 1 else x
 
 
 def row_ids(x: Tensor) -> Tensor:
-    """A number for each row (n, …), the same where all values are, in every process: (n,) int64.
+    """64-bit hash of each row (n, …), equal for equal rows in every process: (n,) int64.
 
-    A hash of 64 bits: rows that differ have the same number about once in 10¹⁹ pairs.
+    Different rows have the same hash about once in 10¹⁹ pairs.
     """
     values = x.flatten(1)
     if values.is_floating_point():
         values = (values.float() + 0.0).contiguous().view(torch.int32)  # −0 is 0
-    place = torch.arange(1, values.shape[1] + 1, device=x.device)
-    return _mixed(_mixed(values.long()) + _mixed(place) * 2 + 1).sum(1)
+    column = torch.arange(1, values.shape[1] + 1, device=x.device)
+    return _mixed(_mixed(values.long()) + _mixed(column) * 2 + 1).sum(1)
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """Integers whose every bit depends on all of those of x (splitmix64, Steele et al. 2014)."""
+    """Hash of integers: every bit depends on all bits of x (splitmix64, Steele et al. 2014)."""
     x = (x ^ (x >> 30)) * -0x40A7B892E31B1A47
     x = (x ^ (x >> 27)) * -0x6B2FB644ECCEEE15
     return x ^ (x >> 31)
 
 
 def own(x: Tensor) -> Tensor:
-    """The rows of one process of what was gathered: (world·n, …) -> (n, …)."""
+    """The rows of this process among gathered ones: (world·n, …) -> (n, …)."""
     return x.chunk(world_size())[rank()] if world_size() > 1 else x
 
 
 def sum_over(x: Tensor) -> Tensor:
-    """The sum over all processes, with gradient."""
+    """Sum over all processes, with gradient."""
     return _Sum.apply(x) if world_size() > 1 else x
 
 
 def mean_over(x: Tensor) -> Tensor:
-    """The mean over all processes, with gradient."""
+    """Mean over all processes, with gradient."""
     return sum_over(x) / world_size()
 
 
 def mean_of(values: Tensor, rows: Tensor) -> Tensor:
-    """The mean of values (n,) where `rows` (n,) is true, over all processes; 0 where it never is.
+    """Mean of values (n,) where `rows` (n,) is true, over all processes; 0 if it is never true.
 
-    Each process holds another number of such rows, so it is not the mean of their means.
+    The number of such rows differs by process, so this is not the mean of the processes' means.
     """
     count = sum_over(rows.to(values).sum())
     return sum_over(values.masked_fill(~rows, 0).sum()) / count.clamp(min=1)
@@ -161,21 +161,21 @@ class _Sum(torch.autograd.Function):
 
 
 CHUNK = 2**12
-"""Values of a channel that torch's BatchNorm adds up one by one in float32 without much loss."""
+"""Number of values per channel that PyTorch's BatchNorm sums in float32 with a small error."""
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel on a CPU: (B, C, …) -> (C,), (C,) in float32.
 
-    torch adds up one value after another in float32 where channels come last: at 512×16×64×64 the
-    variance is up to 0.2 % too small. Here it does so in chunks of the batch, which are combined
-    in float64 (Chan, Golub, LeVeque 1979), as fast and right to 1e-6.
+    PyTorch sums one value after another in float32 if channels come last: at 512×16×64×64 the
+    variance is up to 0.2 % too small. Here chunks of the batch are summed so and combined in
+    float64 (Chan, Golub, LeVeque 1979), which is as fast and accurate to 1e-6.
     """
     rows = max(1, CHUNK * x.shape[1] * len(x) // x.numel())
-    # The kernel writes its running statistics, which the caller has no use for.
+    # The kernel also writes running statistics, which are not needed here.
     unused = x.new_zeros((2, x.shape[1]), dtype=torch.float32)
-    found = [torch.ops.aten.batch_norm_update_stats(part, *unused, 0.0) for part in x.split(rows)]
-    means, variances = (torch.stack(part).double() for part in zip(*found, strict=True))
+    stats = [torch.ops.aten.batch_norm_update_stats(part, *unused, 0.0) for part in x.split(rows)]
+    means, variances = (torch.stack(part).double() for part in zip(*stats, strict=True))
     share = means.new_tensor([len(part) / len(x) for part in x.split(rows)])[:, None]
     mean = (share * means).sum(0)
     variance = (share * (variances + (means - mean) ** 2)).sum(0)
@@ -183,13 +183,13 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Normalize(torch.autograd.Function):
-    """BatchNorm by statistics of the batch that are known; they take part in the gradient."""
+    """BatchNorm with given statistics of the batch, which take part in the gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, *known: Any
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, *stats: Any
     ) -> Tensor:
-        mean, variance, eps = known
+        mean, variance, eps = stats
         ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps))
         ctx.eps = eps
         return torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
@@ -210,9 +210,9 @@ class _Normalize(torch.autograd.Function):
 
 
 class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm over the batch of all processes, on any device; torch's own is for GPUs only.
+    """BatchNorm over the batch of all processes, on any device; PyTorch's SyncBatchNorm needs GPUs.
 
-    In one process it is torch's own, with exact statistics on a CPU.
+    In one process it is PyTorch's BatchNorm, with exact statistics on a CPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -235,7 +235,7 @@ class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
         return scaled.to(x.dtype)
 
     def _alone(self, x: Tensor) -> Tensor:
-        """The batch of one process: exact where torch's own would not be."""
+        """BatchNorm of one process, exact where PyTorch's is not."""
         count = x.numel() // max(1, x.shape[1])
         rounded = x.device.type == "cpu" and x.dtype != torch.float64 and count > CHUNK
         if not rounded or torch.compiler.is_compiling():
@@ -249,7 +249,7 @@ class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Move the running statistics towards those of a batch of so many values a channel."""
+        """Update the running statistics from a batch with `count` values per channel."""
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
         self.num_batches_tracked += 1  # type: ignore[operator, assignment]
@@ -279,13 +279,13 @@ _SYNCED: dict[type, type] = {
 
 
 def synchronize(module: nn.Module, processes: int = 2) -> nn.Module:
-    """The module with every BatchNorm in it over the batch of all processes, in place.
+    """Make every BatchNorm in a module use the batch of all processes, in place.
 
-    The layers stay what they are in all else: their class is changed, and `restore` changes it
-    back. In one process it makes their statistics exact, and leaves what is no plain BatchNorm.
+    Only the class of the layers is changed; `restore` changes it back. In one process their
+    statistics become exact, and subclasses of BatchNorm are left alone.
 
     Raises:
-        UserError: a layer is a BatchNorm that does something besides, and there are several.
+        UserError: a layer is a subclass of BatchNorm, and there are several processes.
     """
     for layer in module.modules():
         if type(layer) in _SYNCED:
@@ -296,8 +296,8 @@ def synchronize(module: nn.Module, processes: int = 2) -> nn.Module:
             and not isinstance(layer, _AllOfBatch | nn.SyncBatchNorm)
         ):
             raise UserError(
-                f"the network's {type(layer).__name__} is no plain BatchNorm and cannot look at "
-                "the batch of all processes; train on one device, or use another norm"
+                f"the network's {type(layer).__name__} is not a plain BatchNorm and cannot use the "
+                "batch of all processes; train on one device, or use another norm"
             )
     return module
 

@@ -39,7 +39,7 @@ def test_batchnorm_over_one_process_is_torchs():
     assert all(torch.equal(v, synced.state_dict()[k]) for k, v in plain.state_dict().items())
     assert [type(layer) for layer in parallel.restore(synced)] == [type(layer) for layer in plain]
 
-    with pytest.raises(UserError, match="Rectified is no plain BatchNorm"):
+    with pytest.raises(UserError, match="Rectified is not a plain BatchNorm"):
         parallel.synchronize(nn.Sequential(Rectified(3)))
 
 

@@ -1,4 +1,4 @@
-"""An encoder on its own, in one file that other programs run without this library."""
+"""Export of an encoder to one file that other programs can run without this library."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from unlabeled.utils.quiet import silent
 from unlabeled.version import __version__
 
 TOLERANCE = 1e-5
-"""Of the largest feature, or of 1 where that is more: what a file's features may be off by."""
+"""Allowed error of an exported feature, relative to the largest one, or to 1 if that is more."""
 OWN = {"encoder.json", "encoder.safetensors", "config.json", "last.ckpt", "tokenizer.json"}
-"""Files of a run folder that an export never replaces."""
+"""Files of a run folder that an export must not replace."""
 RESNETS = {"resnet18", "resnet34", "resnet50"}
 CIFAR_STEM = (
     "3x3 convolution, no max-pool: give torchvision's or timm's net "
@@ -40,7 +40,7 @@ CIFAR_STEM = (
 
 
 class AsStored(nn.Module):
-    """An encoder that takes images as they are stored.
+    """Wrapper that lets an encoder take images as they are stored.
 
     Args:
         encoder: from (B, C, H, W), black 0 and white 1, to (B, dim).
@@ -58,7 +58,7 @@ class AsStored(nn.Module):
 
 
 class OfTokens(nn.Module):
-    """An encoder of texts that takes the numbers of their tokens.
+    """Wrapper that lets an encoder of texts take token ids.
 
     Args:
         encoder: of texts.
@@ -75,17 +75,17 @@ class OfTokens(nn.Module):
 
 
 class OfShape(nn.Module):
-    """A traced network that says which input it takes, rather than fail within.
+    """Wrapper of a traced network that checks the shape of its input.
 
     Args:
-        network: that is bound to some sides of its input.
-        shape: of one sample; 0 where it does not matter.
-        says: the sentence.
+        network: a traced network, bound to some sides of its input.
+        shape: required shape of one sample; 0 for any.
+        message: the error message for other shapes.
     """
 
-    def __init__(self, network: nn.Module, shape: list[int], says: str) -> None:
+    def __init__(self, network: nn.Module, shape: list[int], message: str) -> None:
         super().__init__()
-        self.network, self.shape, self.says = network, shape, says
+        self.network, self.shape, self.message = network, shape, message
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) -> (B, dim)."""
@@ -94,14 +94,14 @@ class OfShape(nn.Module):
             for i, side in enumerate(self.shape):
                 fits = fits and (side == 0 or x.size(1 + i) == side)
         if not fits:
-            raise ValueError(self.says + ", not " + str(x.shape))
+            raise ValueError(self.message + ", not " + str(x.shape))
         return self.network(x)
 
 
 def export(
     run: Run, to: Literal["onnx", "safetensors", "torchscript"], out: Path | None = None
 ) -> Path:
-    """Write the encoder for use without this library; what is written was run and compared first.
+    """Export the encoder for use without this library; the file is run and compared first.
 
     ONNX and TorchScript take any number B of samples and give features (B, dim) float32:
 
@@ -123,7 +123,7 @@ def export(
 
     Raises:
         UserError: a package is missing, the encoder cannot be expressed in that format, or the
-            file's features are not the encoder's.
+            features of the file differ from the encoder's.
     """
     if to not in FORMATS:
         raise UserError(f"there is no format '{to}'; {suggest(to, FORMATS)}")
@@ -145,7 +145,7 @@ def export(
 
 
 def tokenizer_beside(out: Path) -> Path:
-    """Where the tokenizer of an encoder of texts stands, beside the encoder's file."""
+    """Path of the tokenizer, in the folder of the exported encoder."""
     return out.with_name("tokenizer.json")
 
 
@@ -154,7 +154,9 @@ def _onnx(run: Run, encoder: nn.Module) -> bytes:
         import onnxruntime
         import onnxscript  # noqa: F401  the exporter of torch needs it
     except ImportError as error:
-        raise UserError("the export to ONNX needs: pip install 'unlabeled[export]'") from error
+        raise UserError(
+            "export to ONNX needs more packages: pip install 'unlabeled[export]'"
+        ) from error
     network, name = _network(run, encoder), _input_name(run)
     with _quietly("ONNX"):
         program = torch.onnx.export(
@@ -190,8 +192,8 @@ def _torchscript(run: Run, encoder: nn.Module) -> bytes:
         free = name != "tokens" and all(_same_at(run, network, traced, by) for by in (1.5, 0.75))
         shape = [run.modality.channels, 0, 0] if free else list(x.shape[1:])
         sides = ", ".join(str(side or "any") for side in shape)
-        says = f"this encoder takes {name} of shape (B, {sides})"
-        scripted = torch.jit.script(OfShape(traced, shape, says).eval())
+        message = f"this encoder takes {name} of shape (B, {sides})"
+        scripted = torch.jit.script(OfShape(traced, shape, message).eval())
         content = io.BytesIO()
         about = {
             "metadata.json": json.dumps(_about(run) | {"sizes": "any" if free else "only this"})
@@ -204,7 +206,7 @@ def _torchscript(run: Run, encoder: nn.Module) -> bytes:
 
 @torch.no_grad()
 def _same_at(run: Run, ours: nn.Module, theirs: nn.Module, by: float) -> bool:
-    """Whether both take samples of other sides, and make the same of them."""
+    """Whether both accept samples of another size and return the same features."""
     x = _samples(run, 2, [round(by * side) if side > 1 else 1 for side in run.size])
     try:
         expected, got = ours(x), theirs(x)
@@ -238,7 +240,7 @@ def _safetensors(run: Run, encoder: nn.Module) -> bytes:
 
 
 def _resnet_name(key: str, stem: int) -> str:
-    """Our name of a weight -> that of torchvision and timm; `stem` layers precede the blocks."""
+    """The name of a weight in torchvision and timm; `stem` layers precede the blocks."""
     stage, place, *rest = key.removeprefix("stages.").split(".")
     block = int(place) - (stem if stage == "0" else 0)
     if block < 0:
@@ -253,7 +255,7 @@ def _resnet_name(key: str, stem: int) -> str:
 
 
 def _about(run: Run) -> dict[str, str]:
-    """What a program needs to know to use the file; the same for the same run."""
+    """Metadata that a program needs to use the file; the same for the same run."""
     stored, further = "uint8 (B, C, H, W), 0 to 255", {}
     if _span(run) != (0.0, 1.0):
         stored = "float32 (B, C, H, W), black {} and white {}".format(*_span(run))
@@ -328,7 +330,7 @@ def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
 
 @torch.no_grad()
 def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Tensor]) -> None:
-    """Refuse a file whose features are not the encoder's, of seven samples, one, or a blank."""
+    """Raise an error if features of seven samples, one, or a blank differ from the encoder's."""
     low = _span(run)[0] if _input_name(run) == "images" else 0
     blank = torch.full_like(_samples(run, 1), low)
     for x in (_samples(run, 7), _samples(run, 1), blank):
@@ -338,13 +340,13 @@ def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Tensor]) -> N
         if not off <= TOLERANCE * max(1.0, float(expected.abs().max())):
             raise UserError(
                 f"the exported features are off by {off:.1e} for a batch of {len(x)}, so nothing "
-                "was written; the encoder draws at random, or acts on the batch or its values"
+                "was written; the encoder is random, or depends on the batch or on values"
             )
 
 
 @contextmanager
 def _quietly(to: str) -> Iterator[None]:
-    """Without what the exporters say to their developers; what they cannot do becomes one line."""
+    """Hide the logs of exporters and turn their errors into one line."""
     try:
         with silent():
             yield

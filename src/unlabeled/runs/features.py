@@ -1,4 +1,4 @@
-"""Features as a file."""
+"""Writing features to a file."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from unlabeled.runs.run import Run, load
 def write_features(
     run: Run, data: str, out: Path, devices: int = 1, encoder: str | None = None
 ) -> tuple[int, int]:
-    """Embed images and write one row each; returns the shape.
+    """Compute features and write one row per sample.
 
-    `.npy` holds the features; `.npz` has them as `features`, beside `names` (paths in a folder) and
-    the labels that are known, −1, NaN or an empty word for none; `.parquet` has a column `features`
-    of lists, and the same beside it.
+    `.npy` has the features; `.npz` has them as `features`, with `names` (paths in a folder) and the
+    labels (−1, NaN or an empty string for unknown ones); `.parquet` has a column `features` of
+    lists, and the same other columns.
 
     Args:
-        run: the encoder.
-        data: images in any usual form.
-        out: the file.
-        devices: GPUs, or processes on CPUs, that share the images; each writes its part, which
-            are then joined.
-        encoder: `./file.py:Net`, where it was the user's own.
+        run: the run with the encoder.
+        data: samples in any form that `unlabeled.open_data` accepts.
+        out: the file to write.
+        devices: number of GPUs, or of processes on CPUs, that share the samples; each writes a part
+            and the parts are joined.
+        encoder: `./file.py:Class`, if the encoder is the user's own.
+
+    Returns:
+        the shape of the features.
 
     Raises:
-        UserError: the file's ending is another one, or the data cannot be read.
+        UserError: the file has another suffix, or the data cannot be read.
     """
     if out.suffix not in (".npy", ".npz", ".parquet"):
         raise UserError(f"--out is {out}; give a .npy, .npz or .parquet file")
@@ -76,7 +79,7 @@ def write_features(
 def _embed_part(
     i: int, devices: int, run: Path, encoder: str | None, data: str, folder: str
 ) -> None:
-    """One process's share of the rows, as `i.npy`."""
+    """Write the features of one process's share of the rows as `i.npy`."""
     if torch.cuda.is_available():
         torch.cuda.set_device(i)
     else:

@@ -1,4 +1,4 @@
-"""Word vectors: nearest words, analogies, agreement with people, and the formats of word2vec."""
+"""Word vectors: nearest words, analogies, agreement with people's ratings, and file formats."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from unlabeled.errors import UserError, notice
+from unlabeled.errors import UserError, notice, suggest
 from unlabeled.utils.files import read_text, write_bytes
 
+MOST = 5_000
+"""Number of the most frequent words that a misspelled one is compared with."""
 FASTTEXT = 793_712_314
-"""The first number of fastText's own models."""
+"""Magic number of fastText's binary models."""
 
 
 class Words:
     """Words and their vectors.
 
     Args:
-        words: by falling frequency.
+        words: words by decreasing frequency.
         vectors: (words, dim).
         path: the file they are in.
     """
@@ -33,7 +35,7 @@ class Words:
         self.words, self.vectors, self.path = list(words), vectors, path
         self.row: dict[str, int] = {}
         for row, word in enumerate(self.words):
-            self.row.setdefault(word, row)  # of a word that is there twice the more frequent one
+            self.row.setdefault(word, row)  # the more frequent of duplicates
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.units = vectors / np.maximum(lengths, 1e-12)
 
@@ -44,7 +46,7 @@ class Words:
         """The vector of a word.
 
         Raises:
-            UserError: it was never learned.
+            UserError: the word has no vector.
         """
         return self.vectors[self._row(word)]
 
@@ -53,42 +55,45 @@ class Words:
         spellings = (word, composed, composed.lower(), "_".join(composed.lower().split()))
         row = next((self.row[one] for one in spellings if one in self.row), None)
         if row is None:
-            raise UserError(f"'{word}' is none of the {len(self):,} words that were learned")
+            advice = suggest(word, self.words[:MOST], "check the spelling")
+            raise UserError(f"'{word}' is not among the {len(self):,} words with vectors; {advice}")
         return row
 
     def nearest(self, word: str, number: int = 10) -> list[tuple[str, float]]:
-        """Other words by the cosine of their vectors with that word's."""
+        """Nearest neighbors of a word by cosine similarity."""
         row = self._row(word)
         return self._best(self.units @ self.units[row], [row], number)
 
     def analogy(self, words: Sequence[str], number: int = 10) -> list[tuple[str, float]]:
-        """What is to c as b is to a: near b − a + c, unit vectors (3CosAdd; Mikolov et al. 2013).
+        """Words that are to c as b is to a: nearest to b − a + c (3CosAdd; Mikolov et al. 2013).
 
         Args:
             words: a, b and c.
-            number: of answers.
+            number: number of answers.
         """
         rows = [self._row(word) for word in words]
         aim = self.units[rows[1]] - self.units[rows[0]] + self.units[rows[2]]
         return self._best(self.units @ (aim / np.linalg.norm(aim)), rows, number)
 
     def similarity(self, pairs: Iterable[tuple[str, str, float]]) -> dict[str, float]:
-        """Agreement with people on how near words are.
+        """Agreement with people's ratings of similarity.
 
         Args:
-            pairs: two words, and what people said.
+            pairs: two words and their rating.
 
         Returns:
-            Spearman's `rho` over the pairs whose words are known, and the share `known` of them.
+            Spearman's `rho` over the pairs whose words have vectors, and their share `known`.
 
         Raises:
-            UserError: fewer than three pairs are known.
+            UserError: fewer than three pairs have vectors.
         """
         pairs = list(pairs)
         rows = [(self.row.get(a.lower()), self.row.get(b.lower()), said) for a, b, said in pairs]
         known = [(a, b, said) for a, b, said in rows if a is not None and b is not None]
         if len(known) < 3:
-            raise UserError(f"{len(known)} of {len(pairs)} pairs are of known words; give others")
+            raise UserError(
+                f"only {len(known)} of {len(pairs)} pairs have vectors; give at least 3 that do"
+            )
         first, second, said = (list(column) for column in zip(*known, strict=True))
         near = (self.units[first] * self.units[second]).sum(1)
         return {"rho": float(spearmanr(near, said)[0]), "known": len(known) / len(pairs)}
@@ -96,14 +101,14 @@ class Words:
     def analogies(
         self, sections: dict[str, list[tuple[str, str, str, str]]], most: int = 30_000
     ) -> dict[str, tuple[int, int]]:
-        """Analogies solved, and asked, by section; those with an unknown word are left out.
+        """Numbers of solved and of all analogies by section, without those with unknown words.
 
         Args:
             sections: a, b, c, d in lower case: a is to b as c is to d.
-            most: frequent words that may be the answer.
+            most: number of the most frequent words that may be the answer.
         """
         units = self.units[:most]
-        found: dict[str, tuple[int, int]] = {}
+        counts: dict[str, tuple[int, int]] = {}
         for name, questions in sections.items():
             asked = [[self.row.get(word, most) for word in question] for question in questions]
             rows = np.array([q for q in asked if max(q) < len(units)], int).reshape(-1, 4)
@@ -113,8 +118,8 @@ class Words:
                 near = (units[b] - units[a] + units[c]) @ units.T  # (questions, words)
                 near[np.arange(len(part))[:, None], part[:, :3]] = -np.inf
                 right += int((near.argmax(1) == d).sum())
-            found[name] = right, len(rows)
-        return found
+            counts[name] = right, len(rows)
+        return counts
 
     def _best(self, near: np.ndarray, besides: list[int], number: int) -> list[tuple[str, float]]:
         near = near.copy()
@@ -123,13 +128,13 @@ class Words:
         return [(self.words[row], float(near[row])) for row in rows]
 
     def save(self, path: Path) -> None:
-        """In word2vec's format, which gensim and others read: binary for `.bin`, else text.
+        """Write word2vec's format, which gensim and others read: binary for `.bin`, or else text.
 
-        The format has a space behind each word, so spaces in words become underscores, and it is
-        said.
+        The format ends each word with a space, so spaces in words become underscores, with a
+        notice.
 
         Raises:
-            UserError: a word is empty, or two are the same then.
+            UserError: a word is empty, or two words become equal.
         """
         words = _without_spaces(self.words)
         head = f"{len(self)} {self.vectors.shape[1]}\n"
@@ -150,7 +155,7 @@ class Words:
 
 
 def _without_spaces(words: list[str]) -> list[str]:
-    """Words as a file holds them."""
+    """Words as they are written to a file."""
     written = ["_".join(word.split()) or "_" * bool(word) for word in words]
     changed = [word for word, one in zip(words, written, strict=True) if one != word]
     if "" in written:
@@ -169,13 +174,13 @@ def _without_spaces(words: list[str]) -> list[str]:
 
 
 def load(path: str | Path) -> Words:
-    """Vectors in word2vec's formats, GloVe's and fastText's text, plain or .gz, or of a run.
+    """Load vectors from a run, or from a file of word2vec, GloVe or fastText, plain or .gz.
 
-    Text may begin with the numbers of words and of values, as word2vec's and fastText's `.vec` do,
-    or not, as GloVe's. In both a word may hold spaces: the vector is what comes last.
+    Text may begin with a line with the numbers of words and of values, as in word2vec's and
+    fastText's `.vec`, or not, as in GloVe's. Words may contain spaces.
 
     Raises:
-        UserError: there are none, or the file is damaged.
+        UserError: there are no vectors, or the file is damaged.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -193,17 +198,17 @@ def load(path: str | Path) -> Words:
         if name.endswith(".gz"):
             content, name = gzip.decompress(content), name.removesuffix(".gz")
         if int.from_bytes(content[:4], "little") == FASTTEXT:
-            raise UserError(f"{path} is a model of fastText; give the .vec file that is beside it")
+            raise UserError(f"{path} is a fastText model; give the .vec file that belongs to it")
         words, vectors = (_binary if name.endswith(".bin") else _text)(content)
     except (ValueError, EOFError, OSError, zlib.error) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is damaged: {error}; train it again, or copy it again") from error
+        raise UserError(f"{path} is damaged: {error}; train or copy it again") from error
     return Words(words, vectors, path)
 
 
 def _head(line: bytes) -> tuple[int, int] | None:
-    """Numbers of words and of values, where a first line says so."""
+    """Numbers of words and of values if the first line has them, or else None."""
     numbers = line.split()
     if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
         return None
@@ -217,7 +222,7 @@ def _binary(content: bytes) -> tuple[list[str], np.ndarray]:
         raise ValueError("its first line does not say how many words and values there are")
     rows, dim = head
     if not (0 < rows <= len(body) and 0 < dim <= len(body)):
-        raise ValueError("its first line promises more than there is")
+        raise ValueError("its first line announces more than it contains")
     words, vectors, at = [], [], 0
     for _ in range(rows):
         end = body.find(b" ", at)
@@ -249,29 +254,29 @@ def _text(content: bytes) -> tuple[list[str], np.ndarray]:
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str, float]]:
-    """Two words and a number a line, between tabs or commas; # begins a comment.
+    """Read lines of two words and a number, separated by tabs or commas; # begins a comment.
 
     Raises:
-        UserError: a line is something else.
+        UserError: a line has another format.
     """
-    found = []
+    pairs = []
     for number, line in _lines(path):
         parts = [part.strip() for part in line.replace(",", "\t").split("\t")]
         try:
             first, second, said = parts
-            found.append((first, second, float(said)))
+            pairs.append((first, second, float(said)))
         except ValueError as error:
             raise UserError(
-                f"line {number} of {path} is not two words and a number with tabs between"
+                f"line {number} of {path} is not two words and a number separated by tabs"
             ) from error
-    return found
+    return pairs
 
 
 def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]]]:
-    """Four words a line under `: section`, as questions-words.txt; in lower case.
+    """Read lines of four words under `: section`, as in questions-words.txt, in lower case.
 
     Raises:
-        UserError: a line is something else.
+        UserError: a line has another format.
     """
     sections: dict[str, list[Any]] = {}
     for number, line in _lines(path):
@@ -280,7 +285,9 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
             continue
         words = tuple(line.lower().split())
         if len(words) != 4 or not sections:
-            raise UserError(f"line {number} of {path} is not four words below a line ': section'")
+            raise UserError(
+                f"line {number} of {path} is not four words below ': section'; correct it"
+            )
         next(reversed(sections.values())).append(words)
     return sections
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 LINE = "#1f4e79"
 LONG = 512
-"""Values of a row from which on its curve is shown."""
+"""Width from which on a single row is drawn as a curve."""
 
 
 def image_sheet(images: Tensor) -> bytes:
-    """PNG of images (B, k, C, H, W) in [0, 1], a column for each k that belong together."""
+    """PNG of images (B, k, C, H, W) in [0, 1], one column per group of k images."""
     size = images.shape[-1], images.shape[-2]
     table = [[to_image(p, size) for p in belonging] for belonging in images.float().cpu()]
     columns = [list(row) for row in zip(*table, strict=True)]
@@ -27,9 +27,9 @@ def image(x: Tensor) -> bytes:
 
 
 def sample_sheet(x: Tensor, labels: list[str], columns: int = 10) -> bytes:
-    """PNG of images (N, C, H, W) in [0, 1], so many a row; under labels, a row each.
+    """PNG of images (N, C, H, W) in [0, 1], with a number of columns and a label for each row.
 
-    Of images whose channels are frames, each is a row of them.
+    Images with other than 1 or 3 channels are videos, drawn as one row of frames each.
     """
     size = x.shape[-1], x.shape[-2]
     if x.shape[1] not in (1, 3):
@@ -42,22 +42,22 @@ def sample_sheet(x: Tensor, labels: list[str], columns: int = 10) -> bytes:
 
 
 def put_beside(labels: list[str], sheet: Image.Image, height: int) -> Image.Image:
-    """A sheet of rows of that height, with a label beside each."""
+    """A sheet of rows of a height, with a label beside each."""
     if not labels:
         return sheet
     font = ImageFont.load_default(size=20)
     margin = 24 + max(round(font.getlength(label)) for label in labels)
-    whole = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
-    whole.paste(sheet, (margin, 0))
-    pen = ImageDraw.Draw(whole)
+    sheet_with_labels = Image.new("RGB", (sheet.width + margin, sheet.height), "white")
+    sheet_with_labels.paste(sheet, (margin, 0))
+    pen = ImageDraw.Draw(sheet_with_labels)
     for i, label in enumerate(labels):
         middle = i * height + (height - 4) / 2
         pen.text((margin - 12, middle), label, fill="#1c2430", font=font, anchor="rm")
-    return whole
+    return sheet_with_labels
 
 
 def gif(videos: Tensor, seconds: float = 0.2) -> bytes:
-    """GIF of videos (B, T, C, H, W) in [0, 1] side by side, over and over; the last frame stays."""
+    """Looping GIF of videos (B, T, C, H, W) in [0, 1] side by side; the last frame stays longer."""
     size = videos.shape[-1], videos.shape[-2]
     images = []
     for frames in videos.float().cpu().unbind(1):
@@ -71,7 +71,7 @@ def gif(videos: Tensor, seconds: float = 0.2) -> bytes:
 
 
 def still(gif: bytes) -> bytes:
-    """PNG of the last frame of a GIF, for those who want nothing to move."""
+    """PNG of the last frame of a GIF, for readers who prefer reduced motion."""
     video = Image.open(io.BytesIO(gif))
     video.seek(getattr(video, "n_frames", 1) - 1)
     return to_png(video.convert("RGB"))
@@ -84,9 +84,9 @@ def to_png(image: Image.Image) -> bytes:
 
 
 def to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
-    """One image (C, H, W) in [0, 1]; of two or more than three channels, the first.
+    """Image of (C, H, W) in [0, 1]; of 2 or more than 3 channels, the first is drawn.
 
-    Of a long row, such as sound, its curve.
+    A long single row, such as audio, is drawn as a curve.
     """
     if size[1] == 1 and size[0] > LONG:
         return _curve(x[0, 0], size[0])
@@ -98,15 +98,15 @@ def to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
 
 
 def _curve(values: Tensor, length: int, width: int = 192, height: int = 72) -> Image.Image:
-    """Lowest and highest of so many values in each column, in [−1, 1]; the row may end early."""
+    """Minimum and maximum per column of a row in [−1, 1]; the row may end early (NaN)."""
     row = torch.nan_to_num(values.float(), nan=0.0)
     row = torch.nn.functional.pad(row, (0, -(-length // width) * width - len(row)))
     columns = row.view(width, -1).clamp(-1, 1)
     ends = torch.stack([columns.amax(1), columns.amin(1)], 1)
-    places = ((1 - ends) / 2 * (height - 1)).round().int().tolist()
+    rows_of_ends = ((1 - ends) / 2 * (height - 1)).round().int().tolist()
     image = Image.new("RGB", (width, height), "#f3f4f6")
     pen = ImageDraw.Draw(image)
-    for column, (top, bottom) in enumerate(places):
+    for column, (top, bottom) in enumerate(rows_of_ends):
         pen.line((column, top, column, bottom), fill=LINE)
     return image
 

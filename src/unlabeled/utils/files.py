@@ -1,4 +1,4 @@
-"""Files that are either there in full or not at all."""
+"""Atomic writing and tolerant reading of files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""First bytes that name an encoding; those of UTF-32 begin as those of UTF-16 do."""
+"""Byte order marks and their encodings; those of UTF-32 begin like those of UTF-16."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write aside, then rename. A link of that name is replaced, never followed."""
+    """Write a file atomically; a link of that name is replaced, never followed."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with aside.open("xb") as file:
@@ -41,7 +41,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def to_json(content: Any, indent: int | None = 2) -> str:
-    """As JSON; NaN and infinite numbers, which it does not know, are null."""
+    """Convert to JSON; NaN and infinite numbers become null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, float):
@@ -54,12 +54,12 @@ def to_json(content: Any, indent: int | None = 2) -> str:
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
-    """As JSON, by `to_json`."""
+    """Write a JSON file with `to_json`."""
     write_bytes(path, (to_json(content, indent) + "\n").encode())
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    """Rows of numbers, the columns in the order of the last row's; what a row lacks is empty."""
+    """Write rows of numbers, columns in the order of the last row; missing values are empty."""
     columns = list(dict.fromkeys(key for row in reversed(rows) for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
@@ -69,10 +69,10 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, plain or `.gz`: UTF-8, or UTF-16 or UTF-32 where its first bytes say so.
+    """Read a text file, plain or `.gz`, as UTF-8, or as UTF-16 or UTF-32 if it begins with a mark.
 
     Raises:
-        UserError: it is in another encoding, or no text.
+        UserError: the file has another encoding or is not text.
     """
     try:
         content = path.read_bytes()
@@ -84,8 +84,8 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read as text: {error}; save it as UTF-8") from error
     if "\0" in text:
         raise UserError(
-            f"{path} cannot be read as text: it holds zero bytes, as UTF-16 without a mark and "
-            "binary files do; save it as UTF-8"
+            f"{path} cannot be read as text: it contains zero bytes, like binary files and UTF-16 "
+            "without a mark; save it as UTF-8"
         )
     if name not in ("utf-8", "utf-8-sig"):
         warnings.warn(f"{path} is read as {name.upper()}, as its first bytes say", Notice, 2)
@@ -93,10 +93,10 @@ def read_text(path: Path) -> str:
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:
-    """Columns of numbers; an empty cell is NaN.
+    """Read columns of numbers; empty cells are NaN.
 
     Raises:
-        UserError: a cell is no number.
+        UserError: a cell is not a number.
     """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""Nearer to the machine: small loops in C++ where there is a compiler, and memory that is kept."""
+"""Small loops compiled from C++ if there is a compiler, and memory that is kept between steps."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from platformdirs import user_cache_path
 from unlabeled.errors import UserError, notice, reason
 
 MALLOPT = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3, "mmap_max": -4}
-"""glibc's numbers of what can be set, in malloc.h."""
+"""Numbers of glibc's parameters, from malloc.h."""
 KEEPING = {"mmap_max": 0, "trim_threshold": 2**31 - 1, "top_pad": 2**28}
 USUAL = {"mmap_max": 65_536, "mmap_threshold": 2**25, "trim_threshold": 2**26, "top_pad": 2**17}
-"""Where glibc's own thresholds end once large tensors have come and gone."""
+"""Values that glibc's dynamic thresholds reach after large tensors were freed."""
 
 
 @contextlib.contextmanager
 def keeping_memory() -> Iterator[None]:
-    """Within it, memory that tensors free on the processor is kept for those of the next step.
+    """Context in which memory freed by tensors on the CPU is kept for those of the next step.
 
-    glibc gives the pages of large tensors back at once, so that every step of a training asks for
-    them anew and the kernel fills them with zeros, a tenth to a third of the step. Where another
-    library allocates, nothing happens.
+    glibc returns the pages of large tensors at once, so every training step requests them again and
+    the kernel fills them with zeros, which takes a tenth to a third of the step. With another
+    allocator, nothing changes.
     """
     libc: Any = ctypes.CDLL(None) if os.name == "posix" else None
     if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
@@ -51,10 +51,9 @@ def keeping_memory() -> Iterator[None]:
 
 @functools.cache
 def library(source: Path, flags: tuple[str, ...], slower: str) -> ctypes.CDLL | None:
-    """What a source compiles to; None where it cannot be, or `UNLABELED_COMPILE=0` forbids it.
+    """Compile a C++ source; None if that fails, or if `UNLABELED_COMPILE=0` forbids it.
 
-    It is kept in the user's cache, under a name that holds the source, the machine, its processor
-    and the compiler asked for.
+    The library is cached under a hash of the source, the machine, its processor and the compiler.
 
     Args:
         source: C++ that needs no other library.

@@ -1,4 +1,4 @@
-"""What other libraries say that no user of this one can act on: silenced here and nowhere else."""
+"""Silences warnings and logs of other libraries that users of this one cannot act on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOREIGN = (
     *("tensorboard", "tensorflow", "onnx", "onnxscript", "onnxruntime", "timm", "transformers"),
     *("huggingface_hub", "tokenizers", "tqdm", "joblib", "sklearn", "umap", "numba", "matplotlib"),
 )
-"""Packages whose warnings and logs speak of their own making, or of what is meant so here."""
+"""Packages whose warnings and logs concern their own internals."""
 
 
 LOGGERS = [logging.getLogger(name) for name in (*FOREIGN, "lightning.pytorch", "lightning.fabric")]
@@ -26,10 +26,10 @@ LOGGERS = [logging.getLogger(name) for name in (*FOREIGN, "lightning.pytorch", "
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within it, warnings of other libraries and their logs below errors are not shown.
+    """Context that hides warnings of other libraries and their logs below the level of errors.
 
-    Nor are their bars, where no terminal draws them. Errors, notices of this library, and warnings
-    of the user's own code are.
+    Their progress bars are hidden, too, unless standard error is a terminal. Errors, notices of
+    this library, and warnings of the user's code are still shown.
     """
     before = [logger.level for logger in LOGGERS]
     bars: Any = sys.modules.get("transformers.utils.logging")
@@ -50,9 +50,9 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Within it, nothing at all is logged, warned of, or written to standard error.
+    """Context that hides all logs, warnings and standard error.
 
-    For exporters, which tell their developers at length what then comes as an error anyway.
+    For exporters, which log at length what they then raise as an error.
     """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -65,7 +65,7 @@ def silent() -> Iterator[None]:
 
 
 def only_notices() -> None:
-    """From here on, as in a command, this library's notices are all that is shown of warnings."""
+    """Show no warnings but this library's notices from now on, as in a command."""
     for name in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")  # read when they are imported
     warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What is changed for a while and then put back: modes of modules, generators, torch's settings."""
+"""Contexts that restore modes of modules, random generators, and PyTorch's settings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import nn
 
 @contextmanager
 def eval_mode(*modules: nn.Module) -> Iterator[None]:
-    """Within it, modules are in eval mode; afterwards each submodule is in its own mode again.
+    """Context with modules in eval mode; afterwards each submodule is in its previous mode.
 
-    `module.train(module.training)` would not do: it gives all submodules the mode of the outermost
-    one, so that a layer that was frozen in eval mode moves its statistics from then on.
+    `module.train(module.training)` is not enough: it gives all submodules the mode of the outermost
+    one, so that a layer frozen in eval mode would update its statistics from then on.
     """
     modes = [(layer, layer.training) for module in modules for layer in module.modules()]
     for module in modules:
@@ -31,12 +31,12 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def preserve_rng(seed: int | None = None) -> Iterator[None]:
-    """Afterwards, the global generators of torch, NumPy and Python are where they were before.
+    """Context that restores the global random state of PyTorch, NumPy and Python, on all devices.
 
-    On all devices, and after an error, too. Also a decorator of functions.
+    Also after an error; also a decorator of functions.
 
     Args:
-        seed: what torch's generators begin with inside; as they are unless given.
+        seed: seed of PyTorch's generators inside the context (default: their current state).
     """
     numpy_state, python_state = np.random.get_state(), random.getstate()
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
@@ -54,10 +54,10 @@ def preserve_rng(seed: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def preserve_settings() -> Iterator[None]:
-    """Afterwards, what Lightning's Trainer sets for the whole process is as it was before.
+    """Context that restores the global settings that Lightning's Trainer changes.
 
-    Deterministic algorithms, cuDNN's choices, precision of matrix products, threads, and the
-    environment variables that go with them.
+    Deterministic algorithms, cuDNN's settings, precision of matrix products, number of threads, and
+    the environment variables of these.
     """
 
     def environment() -> dict[str, str]:

@@ -240,7 +240,7 @@ def test_the_command(tmp_path, capsys):
     assert "80 % of the pairs whose words" in capsys.readouterr().out
     for line, told in (
         ([run], "give at least one of --nearest"),
-        ([run, "--nearest", "unseen"], "'unseen' is none of the 12 words"),
+        ([run, "--nearest", "unseen"], "'unseen' is not among the 12 words"),
         ([str(tmp_path / "no")], "give at least one of --nearest"),
         ([str(tmp_path / "no"), "--nearest", "cat"], "does not exist"),
         ([run, "--similarity", str(text)], "line 1 of"),
@@ -483,7 +483,7 @@ def test_vectors_of_others_are_read(dim, tmp_path):
         with pytest.raises(UserError, match=f"is damaged: .*{told}"):
             word_vectors.load(tmp_path / name)
     (tmp_path / "model.bin").write_bytes((793_712_314).to_bytes(4, "little") + b"x" * 99)
-    with pytest.raises(UserError, match="model of fastText"):
+    with pytest.raises(UserError, match="is a fastText model"):
         word_vectors.load(tmp_path / "model.bin")
 
 
