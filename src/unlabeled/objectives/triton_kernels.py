@@ -15,6 +15,20 @@ ROWS, COLUMNS = 64, 64
 
 
 @triton.jit
+def _rows(a_ptr, y_ptr, n, d, WHICH: tl.constexpr, D: tl.constexpr, R: tl.constexpr):
+    """R rows of a program: their numbers, offsets, mask, values and labels."""
+    rows = tl.program_id(0) * R + tl.arange(0, R)
+    width = tl.arange(0, D)
+    at = rows[:, None] * d + width[None, :]
+    inside = (rows[:, None] < n) & (width[None, :] < d)
+    a = tl.load(a_ptr + at, mask=inside, other=0.0)
+    y_rows = rows
+    if WHICH >= 2:
+        y_rows = tl.load(y_ptr + rows, mask=rows < n, other=0)
+    return rows, at, inside, a, y_rows
+
+
+@triton.jit
 def _scores(
     a,
     b_ptr,
@@ -59,13 +73,7 @@ def _forward(
     NONE: tl.constexpr,
 ):
     """L_i of R rows, by a running maximum and a running sum over the tiles."""
-    rows = tl.program_id(0) * R + tl.arange(0, R)
-    width = tl.arange(0, D)
-    inside = (rows[:, None] < n) & (width[None, :] < d)
-    a = tl.load(a_ptr + rows[:, None] * d + width[None, :], mask=inside, other=0.0)
-    y_rows = rows
-    if WHICH >= 2:
-        y_rows = tl.load(y_ptr + rows, mask=rows < n, other=0)
+    rows, _, _, a, y_rows = _rows(a_ptr, y_ptr, n, d, WHICH, D, R)
     top = tl.full([R], NONE, tl.float32)
     total = tl.zeros([R], tl.float32)
     for start in range(0, m, C):
@@ -99,13 +107,7 @@ def _backward(
     OTHER: tl.constexpr,
 ):
     """Σ_j (g_i exp(s_ij − L_i) + g_j exp(s_ij − L_j)) b_j of R rows, or one of the two terms."""
-    rows = tl.program_id(0) * R + tl.arange(0, R)
-    width = tl.arange(0, D)
-    inside = (rows[:, None] < n) & (width[None, :] < d)
-    a = tl.load(a_ptr + rows[:, None] * d + width[None, :], mask=inside, other=0.0)
-    y_rows = rows
-    if WHICH >= 2:
-        y_rows = tl.load(y_ptr + rows, mask=rows < n, other=0)
+    rows, at, inside, a, y_rows = _rows(a_ptr, y_ptr, n, d, WHICH, D, R)
     if OWN:
         own = tl.load(own_ptr + rows, mask=rows < n, other=0.0)
         own_grad = tl.load(own_grad_ptr + rows, mask=rows < n, other=0.0)
@@ -121,7 +123,7 @@ def _backward(
             other_grad = tl.load(other_grad_ptr + columns, mask=columns < m, other=0.0)
             weights += tl.exp(scores - other[None, :]) * other_grad[None, :]
         out += tl.dot(weights, b, input_precision="ieee")
-    tl.store(out_ptr + rows[:, None] * d + width[None, :], out, mask=inside)
+    tl.store(out_ptr + at, out, mask=inside)
 
 
 def forward(a: Tensor, b: Tensor, which: str, y: Tensor | None, none: float) -> Tensor:
