@@ -73,7 +73,7 @@ def _forward(
     NONE: tl.constexpr,
 ):
     """L_i of R rows, by a running maximum and a running sum over the tiles."""
-    rows, _, _, a, y_rows = _rows(a_ptr, y_ptr, n, d, WHICH, D, R)
+    rows, _at, _inside, a, y_rows = _rows(a_ptr, y_ptr, n, d, WHICH, D, R)
     top = tl.full([R], NONE, tl.float32)
     total = tl.zeros([R], tl.float32)
     for start in range(0, m, C):
