@@ -1,7 +1,7 @@
-"""Images and sound to learn from: rendered, opened, or the user's own."""
+"""Data sets: opened from files and arrays, rendered, or downloaded."""
 
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.open import open_data
-from unlabeled.data.readers.audio import Sound
+from unlabeled.data.readers.audio import Recordings
 
-__all__ = ["Samples", "Sound", "Splits", "open_data"]
+__all__ = ["Recordings", "Samples", "Splits", "open_data"]

@@ -1,4 +1,4 @@
-"""Biased data: one factor tied to another by a rule, so that the one gives the other away."""
+"""Biased data, in which one factor depends on another by a rule."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from unlabeled.errors import UserError
 
 @dataclass(frozen=True)
 class Rule:
-    """Each class of `factor` is shown only where `other` is within its range.
+    """Each class of `factor` occurs only where `other` is within its range.
 
     Args:
-        factor: what is tied, such as shape.
-        other: what it is tied to, such as x.
+        factor: the dependent factor, such as shape.
+        other: the factor that it depends on, such as x.
         ranges: by class of `factor`, the smallest and largest class of `other`.
     """
 
@@ -25,10 +25,10 @@ class Rule:
     ranges: dict[int, tuple[int, int]]
 
     def allows(self, samples: Samples) -> np.ndarray:
-        """Which images follow the rule, (N,) bool.
+        """Whether each sample follows the rule, (N,) bool.
 
         Raises:
-            UserError: the images have no such factor.
+            UserError: the samples have no such factor.
         """
         for name in (self.factor, self.other):
             if name not in samples.factors:
@@ -42,13 +42,13 @@ class Rule:
 
 
 def biased(splits: Splits, rule: Rule) -> Splits:
-    """Only the training images that follow the rule; the test part stays as it is."""
+    """Keep only the training samples that follow the rule; the test part stays as it is."""
     rows = np.flatnonzero(rule.allows(splits.train))
     return replace(splits, train=splits.train.take(rows))
 
 
 def control(splits: Splits, rule: Rule, seed: int = 0) -> Splits:
-    """As many training images as follow the rule, drawn from all of them."""
+    """Keep as many training samples as follow the rule, drawn from all of them."""
     number = int(rule.allows(splits.train).sum())
     rows = np.random.default_rng(seed).permutation(len(splits.train))[:number]
     return replace(splits, train=splits.train.take(np.sort(rows)))

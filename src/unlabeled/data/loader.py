@@ -1,4 +1,4 @@
-"""Batches of an epoch: which rows, in which order, for which process."""
+"""Draw the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unlabeled.errors import UserError, notice
 from unlabeled.modality import Pairs
 
 Plan = Callable[[np.random.Generator], np.ndarray]
-"""Draws the batches of an epoch as rows (steps, batch_size)."""
+"""A function that draws the batches of an epoch as rows (steps, batch_size)."""
 
 
 def loader(
@@ -33,36 +33,36 @@ def loader(
     labeled_fraction: float = 0.0,
     processes: int = 1,
 ) -> DataLoader:
-    """Shuffled batches; the last one is dropped where it is not full.
+    """Shuffled batches; the last one is dropped if it is not full.
 
     Args:
-        samples: the images.
-        batch_size: at most as many as there are; of all processes together.
+        samples: the samples.
+        batch_size: of all processes together; at most the number of samples.
         seed: of the order.
         target: the factor that gives labels; none without it.
-        steps_done: epoch, and steps of it to leave out.
+        steps_done: an epoch, and the number of its steps to skip.
         partners: whether batches have the partners of the samples.
-        samples_per_class: so many images of a class stand in a batch together.
-        clip_length: so many frames of a shot stand in a batch together, in their order.
-        max_frame_stride: frames from one of them to the next, at most.
-        labeled_fraction: share of each batch that has labels, where the others' are −1.
-        processes: that share each batch.
+        samples_per_class: number of samples of the same class that a batch has together.
+        clip_length: number of frames of a shot that a batch has together, in order.
+        max_frame_stride: maximum distance between these frames.
+        labeled_fraction: fraction of each batch that is labeled; the labels of the rest are −1.
+        processes: number of processes that share each batch.
 
     Raises:
-        UserError: the batch cannot be shared evenly, or no class fills a group, no shot a clip.
+        UserError: the batch is not divisible, or no class or shot has enough samples.
     """
     batch_size = min(batch_size, len(samples))
     batch_size -= batch_size % clip_length if batch_size > clip_length else 0
     if target is not None and batch_size > samples_per_class:
         batch_size -= batch_size % samples_per_class  # whole groups, as the plan has them
     if batch_size % (processes * clip_length):
-        whole = math.lcm(processes * clip_length, 1 if target is None else samples_per_class)
+        divisor = math.lcm(processes * clip_length, 1 if target is None else samples_per_class)
         parts = [f"clips of {clip_length}"] * (clip_length > 1) + [f"{processes} processes"] * (
             processes > 1
         )
         raise UserError(
             f"a batch of {batch_size} is not divided by {' on '.join(parts)}; give --batch-size "
-            f"{batch_size // whole * whole or whole}"
+            f"{batch_size // divisor * divisor or divisor}"
         )
     y = None if target is None else samples.factors[target]
     if clip_length > 1:
@@ -78,7 +78,7 @@ def loader(
         batch_size // processes,
         sampler=Order(plan, seed, steps_done, processes),
         collate_fn=_as_is,  # type: ignore[arg-type]
-        generator=torch.Generator(),  # its own, so that the views' draws are left alone
+        generator=torch.Generator(),  # separate, so that the seeds of the views do not change
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -121,11 +121,12 @@ def shuffled(n: int, batch_size: int) -> Plan:
 
 
 def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
-    """Every labeled row once, `group` of one class side by side; what fills no group waits for its
-    turn, and classes too small for one are left out.
+    """Every labeled row once, in groups of one class; the rest of a class waits for the next epoch.
+
+    Classes smaller than a group are left out.
 
     Raises:
-        UserError: no class fills a group, or the batch fits no group or more than there are.
+        UserError: no class has enough samples, or the batch is smaller than a group or too large.
     """
     rows = np.flatnonzero(y >= 0)
     classes, counts = np.unique(y[rows], return_counts=True)
@@ -154,16 +155,17 @@ def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
         order = rows[rng.permutation(len(rows))]
         order = order[np.argsort(y[order], kind="stable")]
         firsts = np.cumsum(counts) - counts
-        whole = zip(firsts, counts // group * group, strict=True)
-        kept = np.concatenate([np.arange(first, first + count) for first, count in whole])
-        found = order[kept].reshape(groups, group)
-        return rng.permutation(found)[: steps * each].reshape(steps, each * group)
+        spans = zip(firsts, counts // group * group, strict=True)
+        grouped = np.concatenate([np.arange(first, first + count) for first, count in spans])
+        return rng.permutation(order[grouped].reshape(groups, group))[: steps * each].reshape(
+            steps, each * group
+        )
 
     return draw
 
 
 def say_left_out(y: np.ndarray, group: int) -> None:
-    """Count the classes of y (N,) that are too small for a group, and their images, in a notice."""
+    """Warn of the classes of y (N,) that are smaller than a group."""
     _, counts = np.unique(y[y >= 0], return_counts=True)
     small = counts[counts < group]
     if len(small):
@@ -174,11 +176,11 @@ def say_left_out(y: np.ndarray, group: int) -> None:
 
 
 def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, stride: int) -> Plan:
-    """`clip` frames of a shot side by side, as many clips as an epoch has frames for.
+    """Clips of `clip` frames of a shot, as many as an epoch has frames for.
 
-    A clip begins at a frame drawn without return, and earlier where the shot would end too soon;
-    its frames are 1 to `stride` apart, as far as the shot has room. Shots of fewer frames are left
-    out. Frames that are missing count as little as those that never were.
+    The first frame is drawn without replacement, and moved forward where the shot would end too
+    soon; the distance between frames is drawn from 1 to `stride`, as far as the shot is long
+    enough. Shots of fewer frames are left out, and missing frames are ignored.
     """
     order = np.lexsort((factors["frame"], factors["shot"]))  # rows, shot by shot
     _, first, length = np.unique(factors["shot"][order], return_index=True, return_counts=True)
@@ -198,16 +200,16 @@ def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, stride:
         room = (frames[start] - 1) // (clip - 1)
         step = rng.integers(1, np.minimum(stride, room) + 1)
         last = begin[start] + frames[start] - 1 - step * (clip - 1)
-        places = np.minimum(start, last)[:, None] + step[:, None] * np.arange(clip)
-        return order[places].reshape(steps, batch_size)
+        positions = np.minimum(start, last)[:, None] + step[:, None] * np.arange(clip)
+        return order[positions].reshape(steps, batch_size)
 
     return draw
 
 
 def with_labeled(y: np.ndarray, batch_size: int, share: float) -> Plan:
-    """Every row once, whether labeled or not, and labeled ones again in each batch.
+    """Every row once, labeled or not, and labeled ones again as a fixed share of each batch.
 
-    The latter make the given share, at least one row; each is seen as often as the others.
+    The latter are at least one row; each is repeated equally often.
     """
     known = np.flatnonzero(y >= 0)
     if not len(known):
@@ -226,15 +228,15 @@ def with_labeled(y: np.ndarray, batch_size: int, share: float) -> Plan:
 
 
 class Order(Sampler):
-    """Rows by (seed, epoch) alone, so that a resumed run sees what it would have seen.
+    """Rows that depend on (seed, epoch) only, so that a resumed run has the same batches.
 
-    Each process gets its part of every batch, so that many see the batches that one would see.
+    Each process receives its part of every batch, whatever the number of processes.
 
     Args:
-        plan: of the batches.
+        plan: draws the batches.
         seed: of all epochs.
-        done: epoch, and steps of it that were taken before a run was stopped.
-        processes: that share a batch.
+        done: an epoch, and the number of its steps that a resumed run skips.
+        processes: number of processes that share a batch.
     """
 
     def __init__(
@@ -260,7 +262,7 @@ class Order(Sampler):
 
 
 class _Rows(Dataset):
-    """Whole batches of rows at once."""
+    """Returns complete batches."""
 
     def __init__(self, samples: Samples, target: str | None, partners: bool) -> None:
         self.samples, self.target, self.partners = samples, target, partners

@@ -38,7 +38,7 @@ def open_data(
         data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of images, of tar
             shards, of tables or of recordings, one of those files, a video, a `.npy` or `.npz`,
             `./file.py` with a function `load`, an array or tensor of images or of clips
-            (N, T, C, H, W), a pair (images, labels), a `Sound`, a torch Dataset, or a finished
+            (N, T, C, H, W), a pair (images, labels), a `Recordings`, a torch Dataset, or a finished
             `Splits`.
         channels: number of channels that images must have.
         size: height and width that images must have; others are resized.
@@ -138,9 +138,9 @@ def with_test(
 def _with_classes(
     splits: Splits, part: Samples, target: str | None, name: str
 ) -> tuple[Samples, Samples]:
-    """Training part and another one, their classes matched by name; only factors that both have.
+    """Training part and another one with the factors of both, and their classes matched by name.
 
-    Where the other one has classes that are not known to the training part, they are added.
+    Classes that only the other one has are added.
     """
     ours, theirs = splits.train, dict(part.factors)
     names_of = {factor: part.class_names(factor) for factor in theirs}
@@ -206,31 +206,31 @@ def read_data(
 
 
 def is_program(data: Any) -> bool:
-    """Whether it names a file of Python that loads the data, `./file.py` or `./file.py:load`."""
+    """Whether data is loaded by a Python file, `./file.py` or `./file.py:load`."""
     return isinstance(data, str) and re.search(r"\.py(:\w+)?$", data) is not None
 
 
 def _loaded(data: Any) -> Any:
-    """What a file of Python gives; other data as it is."""
+    """The data that a Python file loads; other data as it is."""
     if not is_program(data):
         return data
-    found = registry.find("datasets", data)
-    load = getattr(found, "load", None) if isinstance(found, ModuleType) else found
+    entry = registry.find("datasets", data)
+    load = getattr(entry, "load", None) if isinstance(entry, ModuleType) else entry
     if not callable(load):
         raise UserError(f"{data} has no function load(); add one that returns the data")
     return load()
 
 
 def _named(data: Any) -> Splits | None:
-    """A data set that brings its own split; None for images in files or arrays."""
+    """A data set that has a split; None for samples in files or arrays."""
     if isinstance(data, Splits):
         return data
     if not isinstance(data, str):
         return None
-    name, _, place = data.partition(":")
+    name, _, location = data.partition(":")
     if name in registry.listing("datasets"):
         registry.say_which("datasets", data)
-        return registry.find("datasets", name).load(place or None)
+        return registry.find("datasets", name).load(location or None)
     return None
 
 
@@ -248,9 +248,9 @@ def _read(
         channels, size, dtype, value_range = like.channels, like.size, like.dtype, like.value_range
     elif isinstance(like, Audio):
         rate, length = like.sample_rate, like.length
-        if not isinstance(data, str | Path | audio.Sound) and np.ndim(data) in (2, 4):
-            data = audio.Sound(data.reshape(len(data), -1), rate)
-    if isinstance(data, audio.Sound):
+        if not isinstance(data, str | Path | audio.Recordings) and np.ndim(data) in (2, 4):
+            data = audio.Recordings(data.reshape(len(data), -1), rate)
+    if isinstance(data, audio.Recordings):
         return audio.from_memory(data, labels_from, length, rate)
     if not isinstance(data, str | Path):
         if getattr(data, "ndim", 0) == 5:
@@ -261,7 +261,7 @@ def _read(
     path = Path(data).expanduser()
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
-    if path.is_dir() and audio.is_folder_of_sound(path):
+    if path.is_dir() and audio.is_folder_of_audio(path):
         return audio.read(path, length, rate, labels_from)
     if path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *images.TABLES)):
         samples = images.read(
@@ -290,13 +290,14 @@ def _fit(
     size: tuple[int, int] | None = None,
     like: Images | Audio | None = None,
 ) -> Samples:
-    """Check the kind and the channels, adapt the size."""
+    """Check modality and channels, adapt the size."""
     x, received = samples.x, samples.modality.encoder_input
     if like is not None:
         channels, size = like.channels, like.size
         if type(received) is not type(like):
             raise UserError(
-                f"{name} holds {samples.modality.noun}, but {like.noun} are needed; give those"
+                f"{name} holds {samples.modality.noun}, but {like.noun} are needed; "
+                f"give {like.noun}"
             )
         if isinstance(received, Audio) and received.sample_rate != like.sample_rate:  # type: ignore[union-attr]
             raise UserError(
@@ -334,7 +335,7 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
     """Texts in the tokens and the shape that an encoder receives.
 
     Args:
-        data: `text:PLACE`, `sentences:PLACE`, `books`, a place, texts in a list, tokens in an
+        data: `text:PLACE`, `sentences:PLACE`, `books`, a location, texts in a list, tokens in an
             array, or splits.
         like: what the encoder receives; sentences where that has several.
         tested: whether a part is for testing; else the texts stay in their order.
@@ -356,13 +357,13 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
             )
         return text.splits_of("tokens", (x.astype(np.int32), [""] * len(x)), (x[:0], []), like)
     if isinstance(data, str | Path):
-        name, _, place = str(data).partition(":")
+        name, _, location = str(data).partition(":")
         if isinstance(data, str) and name in ("books", "text", "sentences"):
             registry.say_which("datasets", data)
         else:
-            name, place = "", str(data)
+            name, location = "", str(data)
         read_documents = books.documents if name == "books" else corpus.read
-        documents = read_documents(place or None)
+        documents = read_documents(location or None)
         name, tokenizer = str(data), like.tokenizer
         if like.sentences == 1:
             return text.in_pieces(documents, name, like.length, tokenizer=tokenizer, tested=tested)

@@ -16,10 +16,10 @@ from unlabeled.errors import UserError, notice
 from unlabeled.modality import Audio, Images, Pairs, Video
 
 TEST_SHARE = 0.2
-"""Of labeled data without a test set of its own, kept for testing."""
+"""Share of labeled data for testing, where there is no test set."""
 SPLIT_SEED = 0
 EVALUATED = ("test", "validation")
-"""Official splits that may be tested on, the better one first."""
+"""Official splits to test on, the preferred one first."""
 
 
 def code_names(y: np.ndarray) -> list[str]:
@@ -27,7 +27,7 @@ def code_names(y: np.ndarray) -> list[str]:
 
 
 def keep_labeled(samples: Samples, target: str | None, name: str) -> Samples:
-    """Those that have a label, where labels are asked for."""
+    """The labeled samples, where there is a target."""
     if target is None or not len(samples):
         return samples
     rows = np.flatnonzero(samples.known(target))
@@ -112,10 +112,9 @@ def split(
 def _official(
     samples: Samples, name: str, target: str | None
 ) -> tuple[Samples, Samples, Samples] | None:
-    """Parts to learn from, to test on and to set aside, where the names tell of official splits.
+    """Training, test and validation part, where the names show official splits.
 
-    Without a test part that has labels, if labels are asked for, the validation part is tested on;
-    without either there is none to test on.
+    The validation part is tested on where the test part is missing, or has no labels of the target.
     """
     matches = folders.official(samples.names) if samples.names else None
     if matches is None:
@@ -153,7 +152,7 @@ def _official(
 
 
 def by_shot(samples: Samples, share: float = TEST_SHARE) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to learn from and rows to test on: whole shots, drawn by a fixed seed."""
+    """Training rows and test rows: complete shots, drawn with a fixed seed."""
     shots = np.unique(samples.factors["shot"])
     order = np.random.default_rng(SPLIT_SEED).permutation(len(shots))
     test_shots = shots[order[: max(1, round(share * len(shots))) if len(shots) > 1 else 0]]

@@ -11,14 +11,14 @@ from unlabeled.errors import UserError, notice
 
 
 def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[float, float]:
-    """Black and white of images that are not uint8.
+    """Find black and white of images that are not uint8.
 
-    Floats: (0, 1) where they stay within, else what they span. uint16: 0 and the largest value of
-    the fewest bits that hold them, such as 4095 for a camera of 12 bits.
+    Floats: (0, 1) if they lie within, otherwise their minimum and maximum. uint16: 0 and the
+    largest value of the smallest sufficient number of bits, such as 4095 for a camera of 12 bits.
 
     Args:
         x: images (N, C, H, W).
-        warn: whether to say so where values far from all others decide it.
+        warn: whether to warn if outliers decide it.
 
     Raises:
         UserError: there are NaN or infinite values.
@@ -39,27 +39,27 @@ def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[fl
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
-def as_range(given: str | tuple[float, float] | None) -> tuple[float, float] | None:
-    """A range of values as the user gives it, such as "0,4095".
+def as_range(value: str | tuple[float, float] | None) -> tuple[float, float] | None:
+    """Parse a range of values, such as "0,4095".
 
     Raises:
-        UserError: it is no such range.
+        UserError: it is no range.
     """
-    if given is None:
+    if value is None:
         return None
     try:
-        low, high = map(float, given.split(",") if isinstance(given, str) else given)
+        low, high = map(float, value.split(",") if isinstance(value, str) else value)
     except (TypeError, ValueError):
         low, high = math.nan, math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"--value-range is '{given}'; give LOW,HIGH, such as 0,4095")
+        raise UserError(f"--value-range is '{value}'; give LOW,HIGH, such as 0,4095")
     return low, high
 
 
 def _say_stray(x: np.ndarray | LazyImages, some: np.ndarray, low: float, high: float) -> None:
-    """Say so where the smallest or largest value lies far from all others, such as a "no data".
+    """Warn if the smallest or largest value lies far from all others, such as a "no data" value.
 
-    Far is farther than 99.8 % of the others reach from end to end.
+    Far means farther than the range of 99.8 % of the others.
     """
     others = some[(some != low) & (some != high)]
     if not others.size:

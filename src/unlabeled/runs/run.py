@@ -1,4 +1,4 @@
-"""A run folder: what made an encoder, and the encoder, ready to use.
+"""A run folder: an encoder with the record of its training.
 
 Nothing in it is unpickled or imported when it is opened for use: the weights are safetensors, the
 rest is JSON, and only encoders of this package are rebuilt from their name.
@@ -39,10 +39,10 @@ class Run:
     Args:
         path: the folder.
         encoder: the network, in eval mode.
-        config: what made it, as in `config.json`.
+        config: of its training, as in `config.json`.
         inputs: its name, its arguments and what it receives, as in `encoder.json`.
         data: the data it was trained on, where that is not named in `config`.
-        method: what trained it, with its heads, in eval mode; None when opened from a folder.
+        method: that trained it, with its heads, in eval mode; None if opened from a folder.
         tokenizer: of an encoder of texts, as JSON; read from the folder unless given.
     """
 

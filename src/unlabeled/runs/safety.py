@@ -1,4 +1,4 @@
-"""Opening a stranger's run folder: nothing of it is trusted, run, followed or allocated unseen."""
+"""Open run folders of unknown origin safely: nothing in them is trusted or executed."""
 
 from __future__ import annotations
 

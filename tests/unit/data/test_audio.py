@@ -6,7 +6,7 @@ import torch
 
 from unlabeled import registry
 from unlabeled.augmentations import audio as views
-from unlabeled.data import Sound, open_data
+from unlabeled.data import Recordings, open_data
 from unlabeled.data.readers.audio import lengths
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.sound import Spectral
@@ -62,18 +62,18 @@ def test_arrays_have_a_rate(tmp_path):
     assert data.modality == Audio(8000, 4000)
     assert data.classes == ["high", "low"]
     assert np.abs(data.train.x).max() == pytest.approx(0.5 * 3e4 / 2**15, rel=0.01)
-    short = open_data(Sound([tone(300), tone(300, 0.1)], RATE))
+    short = open_data(Recordings([tone(300), tone(300, 0.1)], RATE))
     assert lengths(short.train.x).tolist() == pytest.approx([4000, 800], abs=1)
     faster = open_data(
-        Sound(np.stack([tone(300)] * 2), RATE), like=Audio(16_000, 2 * len(tone(300)))
+        Recordings(np.stack([tone(300)] * 2), RATE), like=Audio(16_000, 2 * len(tone(300)))
     )
     assert faster.size == (1, 8000)
     for bad, told in (
-        (Sound(np.full((2, 9), np.nan), RATE), "NaN"),
-        (Sound(np.zeros((2, 9)), 3), "rate of 3"),
-        (Sound([], RATE), "no recordings"),
-        (Sound(np.zeros((2, 9)), RATE, [1, 2, 3]), "one label per recording"),
-        (Sound([["a"]], RATE), "convert it"),
+        (Recordings(np.full((2, 9), np.nan), RATE), "NaN"),
+        (Recordings(np.zeros((2, 9)), 3), "rate of 3"),
+        (Recordings([], RATE), "no recordings"),
+        (Recordings(np.zeros((2, 9)), RATE, [1, 2, 3]), "one label per recording"),
+        (Recordings([["a"]], RATE), "convert it"),
     ):
         with pytest.raises(UserError, match=told):
             open_data(bad)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import unlabeled as ul
 from unlabeled.cli.main import main
-from unlabeled.data import Sound, open_data
+from unlabeled.data import Recordings, open_data
 from unlabeled.data.open import read_data
 from unlabeled.data.readers import audio, video
 from unlabeled.data.readers.images import read
@@ -305,7 +305,7 @@ def test_other_data_in_arrays_tables_and_named_sets(tmp_path):
     with pytest.raises(UserError, match="has no labels 'label'"):
         said(open_data, (x, y), test=x)
     with pytest.raises(UserError, match="holds recordings, but images are needed"):
-        said(open_data, x, test=Sound(rng.normal(size=(3, 100)), 8000))
+        said(open_data, x, test=Recordings(rng.normal(size=(3, 100)), 8000))
     with pytest.raises(UserError, match="hold values from 0 to 900"):
         said(open_data, x, test=np.linspace(0, 900, 256, dtype=np.float32).reshape(4, 8, 8))
     assert said(open_data, x, test=x[:3] / np.float32(255))[0].test.x.max() <= 1
@@ -443,7 +443,7 @@ def test_linked_folders_of_audio_and_videos(tmp_path):
     soundfile.write(tmp_path / "real" / "a.wav", np.zeros(100) + 0.1, 8000)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "low").symlink_to(tmp_path / "real", target_is_directory=True)
-    assert audio.is_folder_of_sound(tmp_path / "data")
+    assert audio.is_folder_of_audio(tmp_path / "data")
     assert said(open_data, tmp_path / "data")[0].train.names == ["low/a.wav"]
     (tmp_path / "real" / "a.wav").rename(tmp_path / "real" / "a.MP4")
     with pytest.raises(UserError, match=r"a\.MP4 (is|has)"):  # it is found, at least

@@ -94,7 +94,7 @@ def test_datasets_and_files_know_no_label_too(tmp_path):
         (tmp_path / "a.npz", None),
         (tmp_path / "x.npy", tmp_path / "y.npy"),
         (folder, tmp_path / "y.npy"),
-        (ul.data.Sound(X.reshape(40, 64) / 255, 8000, y), None),
+        (ul.data.Recordings(X.reshape(40, 64) / 255, 8000, y), None),
     ):
         with pytest.warns(Notice, match="16 of 40 samples"):
             splits = open_data(data, labels_from=source)

@@ -284,7 +284,7 @@ def test_it_learns_tones_from_sound_in_memory(tmp_path):
     time = np.arange(2400) / 8000
     tone = np.sin(2 * np.pi * (400 * 1.5 ** y[:, None] * time + rng.random((160, 1))))
     waves = (tone * rng.uniform(0.1, 0.9, (160, 1)) + 0.5 * rng.normal(size=tone.shape)) / 4
-    data = ul.data.Sound(waves, 8000, y)
+    data = ul.data.Recordings(waves, 8000, y)
     run = ul.train(
         "cpc", data, out=tmp_path / "run", epochs=6, batch_size=16, lr=3e-3, crop_length=1600,
         prediction_steps=4, encoder_args={"width": 16, "context": 16}, progress=False,

@@ -12,7 +12,7 @@ from unlabeled import registry
 from unlabeled.augmentations import Compose, RandomHorizontalFlip
 from unlabeled.cli.main import main
 from unlabeled.data import open_data
-from unlabeled.data.readers.audio import Sound
+from unlabeled.data.readers.audio import Recordings
 from unlabeled.data.sets import captions, colored_sprites, dsprites, moving_sprites
 from unlabeled.evaluation.finetune import finetune
 from unlabeled.pipelines import simclr_v2
@@ -39,7 +39,7 @@ def named(tmp_path_factory) -> dict:
     y = np.arange(60) % 3
     found["unknown"] = open_data((np.zeros((60, 1, 20, 20), np.float32), y))
     waves = list(np.random.default_rng(0).normal(size=(60, 400)).astype(np.float32))
-    found["sound"] = open_data(Sound(waves, 8000, y))
+    found["sound"] = open_data(Recordings(waves, 8000, y))
     return found
 
 

@@ -130,7 +130,7 @@ def as_images(
         data: the array.
         channels: of an image, where that is known.
         dtype: what other images of the same kind were given as (mask, uint8, uint16 or float32),
-            so that a dark one among them is not taken for a mask or for fewer bits.
+            so that a dark image is not read as a mask or as fewer bits.
         value_range: black and white, of those other images or as the user says; see `conversion`.
 
     Raises:
@@ -204,9 +204,9 @@ def conversion(
     | float32 in 0 to 1 | 255 is white | 255 is white; 0 and 1 alone are values | as with uint8 |
     | float32 in another range | values in its range | values in its range | values in its range |
 
-    Where the table leaves a choice the data decides, and that is said. Values outside the range are
-    clipped, counted and said. Refused are whole numbers most of which lie outside it, and any below
-    0 or above 255 where 0 to 1 or 0 to 255 is wanted.
+    Where the table leaves a choice, the data decides, with a warning. Values outside the range are
+    clipped and counted in a warning. Integers most of which lie outside it are an error, as are
+    values below 0 or above 255 where 0 to 1 or 0 to 255 is needed.
 
     Args:
         x: images (N, C, H, W) of any number type.

@@ -23,25 +23,22 @@ ENDINGS = {
     *(".wave", ".aifc", ".snd", ".w64", ".rf64", ".mp2", ".sph", ".nist"),
 }
 SECONDS = 4.0
-"""Of a recording that are kept, from its beginning: what two cores learn from in good time."""
+"""Seconds of each recording that are used, from its beginning."""
 HIGHEST = 16_000
-"""Samples a second that files are brought down to; speech has little above."""
+"""Maximum sample rate; recordings in files are resampled to it."""
 RATES = (1_000, 192_000)
 
 
-class Sound(NamedTuple):
-    """Recordings in memory.
+class Recordings(NamedTuple):
+    """Recordings in memory; integers are divided by the largest value of their type."""
 
-    Whole numbers are divided by the largest of their type, and floats are taken as they are.
-    """
-
-    waves: Any  #: (N, T), or N arrays of their own lengths; (T, channels) each is averaged
-    rate: int  #: samples a second
-    labels: Any = None  #: one for each recording, where they are known
+    waves: Any  #: (N, T), or N arrays (T,) or (T, channels); channels are averaged
+    rate: int  #: samples per second
+    labels: Any = None  #: one for each recording, or None
 
 
-def is_folder_of_sound(path: Path) -> bool:
-    """Whether most files of a known kind below it are recordings."""
+def is_folder_of_audio(path: Path) -> bool:
+    """Whether most files of a known kind in a folder are recordings."""
     from unlabeled.data.readers import images
 
     names = folders.walk(path).names
@@ -55,15 +52,15 @@ def _recordings(path: Path, names: list[str]) -> list[str]:
 
 
 def from_memory(
-    data: Sound, labels: Any = None, length: int | None = None, rate: int | None = None
+    data: Recordings, labels: Any = None, length: int | None = None, rate: int | None = None
 ) -> Samples:
     """Recordings in memory.
 
     Args:
         data: the recordings.
-        labels: one for each, instead of its own.
-        length: samples to be kept of each; of the longest unless given.
-        rate: to which they are resampled; as they are unless given.
+        labels: one for each recording, instead of `data.labels`.
+        length: of the recordings in samples; that of the longest unless given.
+        rate: sample rate to resample to; not resampled unless given.
 
     Raises:
         UserError: they are no recordings, or hold NaN.
@@ -74,7 +71,7 @@ def from_memory(
     waves = [_resampled(_mono(wave), own, rate or own) for wave in data.waves]
     if not waves or not all(map(len, waves)):
         raise UserError("there are no recordings, or empty ones; give at least one sample of each")
-    samples = _laid(waves, rate or own, length)
+    samples = _padded(waves, rate or own, length)
     labels = data.labels if labels is None else labels
     if labels is None:
         return samples
@@ -87,7 +84,7 @@ def from_memory(
     return samples
 
 
-def from_arrays(content: Any, path: Path) -> Sound | None:
+def from_arrays(content: Any, path: Path) -> Recordings | None:
     """The recordings of an `.npz` that holds a `rate`; None where it holds none.
 
     They are called `x` or `waves`, their labels `y` or `labels`.
@@ -99,18 +96,18 @@ def from_arrays(content: Any, path: Path) -> Sound | None:
     if waves is None or waves.ndim != 2 or rate.size != 1:
         raise UserError(f"{path} has a rate, but no recordings x (N, T); name them so")
     labels = next((content[k] for k in ("y", "labels") if k in content), None)
-    return Sound(waves, int(rate.reshape(())), labels)
+    return Recordings(waves, int(rate.reshape(())), labels)
 
 
 def read(
     path: Path, length: int | None = None, rate: int | None = None, labels_from: Any = None
 ) -> Samples:
-    """All recordings of a folder, in the order of their names, mixed to one channel.
+    """Read all recordings of a folder, in the order of their names, mixed to one channel.
 
     Args:
         path: the folder, searched to any depth.
-        length: samples to be kept of each; of the longest, and at most four seconds, unless given.
-        rate: to which they are resampled; the commonest among them, at most 16,000, unless given.
+        length: of the recordings in samples; that of the longest, or four seconds, unless given.
+        rate: sample rate to resample to; the most common one, at most 16,000, unless given.
         labels_from: as for images: "folders", a `.csv` of names and labels, or an array.
 
     Raises:
@@ -119,7 +116,7 @@ def read(
     try:
         import soundfile
     except ModuleNotFoundError as error:
-        raise UserError("reading sound needs soundfile: pip install 'unlabeled[sound]'") from error
+        raise UserError("reading audio needs soundfile: pip install 'unlabeled[sound]'") from error
     listing = folders.walk(path)
     names = _recordings(path, sorted([*listing.names, *listing.broken]))
     listing.broken = sorted({*listing.broken} - {*names})  # reading says so of these
@@ -145,14 +142,14 @@ def read(
         why = f"; the first: {skipped[0]}" if skipped else ""
         raise UserError(f"none of the {len(names):,} recordings in {path} can be read{why}")
     if skipped:
-        told = f"{len(skipped):,} of {len(names):,} recordings cannot be read and are left out"
-        notice(f"{told}: {', '.join(skipped[:3])}")
+        message = f"{len(skipped):,} of {len(names):,} recordings cannot be read and are left out"
+        notice(f"{message}: {', '.join(skipped[:3])}")
     if cut and length is None:
-        told = f"{cut:,} of {len(names):,} recordings are longer than {SECONDS:g} seconds"
-        notice(f"{told}: their beginning is kept; cut them for more")
+        message = f"{cut:,} of {len(names):,} recordings are longer than {SECONDS:g} seconds"
+        notice(f"{message}: their beginning is kept; cut them for more")
     goal = rate or min(HIGHEST, Counter(rates).most_common(1)[0][0])
     waves = [_resampled(wave, own, goal) for wave, own in zip(waves, rates, strict=True)]
-    samples = _laid(waves, goal, length)
+    samples = _padded(waves, goal, length)
     samples.names = [names[row] for row in kept]
     if labels_from is None:
         return samples
@@ -160,15 +157,15 @@ def read(
 
 
 def fitted(x: np.ndarray, length: int) -> np.ndarray:
-    """Recordings (N, 1, 1, T) of another length: their beginning, or with silence at the end."""
+    """Cut recordings (N, 1, 1, T) to a length, or pad them with zeros at the end."""
     x = x[..., :length]
     return np.pad(x, ((0, 0), (0, 0), (0, 0), (0, length - x.shape[3])))
 
 
 def lengths(x: np.ndarray) -> np.ndarray:
-    """Samples of each recording (N, 1, 1, T) without the digital silence at its end, (N,)."""
-    heard = x.reshape(len(x), -1) != 0
-    return np.where(heard.any(1), heard.shape[1] - heard[:, ::-1].argmax(1), 0)
+    """Length of each recording (N, 1, 1, T) without the zeros at its end, (N,)."""
+    nonzero = x.reshape(len(x), -1) != 0
+    return np.where(nonzero.any(1), nonzero.shape[1] - nonzero[:, ::-1].argmax(1), 0)
 
 
 def _mono(wave: Any) -> np.ndarray:
@@ -197,8 +194,8 @@ def _resampled(wave: np.ndarray, rate: int, goal: int) -> np.ndarray:
     return resample_poly(wave, goal // common, rate // common).astype(np.float32)
 
 
-def _laid(waves: Sequence[np.ndarray], rate: int, length: int | None) -> Samples:
-    """Side by side, shorter ones with silence at their end."""
+def _padded(waves: Sequence[np.ndarray], rate: int, length: int | None) -> Samples:
+    """Recordings of equal length, shorter ones padded with zeros at the end."""
     length = length or max(map(len, waves))
     x = np.zeros((len(waves), 1, 1, length), np.float32)
     for row, wave in enumerate(waves):

@@ -53,7 +53,7 @@ class Document:
         return [sentence for paragraph in self.paragraphs for sentence in sentences(paragraph)]
 
 
-def read(place: str | Path | None = None) -> list[Document]:
+def read(location: str | Path | None = None) -> list[Document]:
     """Documents of a file, of all files of a folder, or of Python's own documentation.
 
     A file of short lines is a document. Where its lines were broken to a width, they are joined,
@@ -67,9 +67,9 @@ def read(place: str | Path | None = None) -> list[Document]:
     Raises:
         UserError: there is no text, or it cannot be read as text.
     """
-    if place is None:
+    if location is None:
         return python_documentation()
-    path = Path(place).expanduser()
+    path = Path(location).expanduser()
     if path.is_dir():
         listing = folders.walk(path)
         names = [name for name in listing.names if folders.ending(name) in ENDINGS]
@@ -81,7 +81,7 @@ def read(place: str | Path | None = None) -> list[Document]:
         parts = {path.name: split_named(path.name)[0]}
         path = path.parent
     else:
-        raise UserError(f"no text at '{place}': give a file of text, plain or .gz, or a folder")
+        raise UserError(f"no text at '{location}': give a file of text, plain or .gz, or a folder")
     documents: list[Document] = []
     lines: dict[str, list[str]] = {}  # what lines are taken for, and the files of which it is so
     for file, part in parts.items():
@@ -90,8 +90,8 @@ def read(place: str | Path | None = None) -> list[Document]:
         lines.setdefault(taken, []).append(file)
     if not documents:
         raise UserError(
-            f"{place} holds no text ({', '.join(ENDINGS)}), or nothing is in it; give files with "
-            "text"
+            f"{location} holds no text ({', '.join(ENDINGS)}), or nothing is in it; give files "
+            "with text"
         )
     for taken, names in lines.items():
         if taken:

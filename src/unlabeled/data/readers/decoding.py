@@ -95,16 +95,16 @@ class Files:
 
 @dataclass(frozen=True)
 class Members:
-    """Images inside an uncompressed tar, by their places in it."""
+    """Images inside an uncompressed tar, by their locations in it."""
 
     tar: str
     names: tuple[str, ...]
-    places: tuple[tuple[int, int], ...]  #: first byte and number of bytes
+    locations: tuple[tuple[int, int], ...]  #: first byte and number of bytes
 
     def open(self) -> Iterator[BinaryIO | Path]:
         """Each image, in order."""
         with Path(self.tar).open("rb") as file:
-            for start, length in self.places:
+            for start, length in self.locations:
                 file.seek(start)
                 yield io.BytesIO(file.read(length))
 

@@ -52,26 +52,25 @@ class Origin:
         return f"download {', '.join(self.files)} from {self.address}"
 
 
-def find(origin: Origin, place: str | None, look: Callable[[Path], T | None]) -> T:
-    """What `look` sees in the first place that holds the data set.
+def find(origin: Origin, location: str | None, look: Callable[[Path], T | None]) -> T:
+    """Find or download a data set; returns what `look` returns for the first location that has it.
 
-    The places are `place` alone where it is given; else `$UNLABELED_DATA`, then earlier downloads.
-    What is in neither is downloaded into the cache, which is bounded: what was not used for longest
-    goes first.
+    The locations are `location` alone if it is given, otherwise `$UNLABELED_DATA`, then earlier
+    downloads. Downloads go into the cache, which is bounded: the least recently used are removed.
 
     Args:
         origin: of the data set.
-        place: a file, its folder, or the folder around that.
+        location: a file, its folder, or the folder around that.
         look: None for a path, existing or not, that is nothing of the data set.
 
     Raises:
         UserError: it is nowhere, and cannot be downloaded.
     """
-    if place is not None:
-        path = Path(place).expanduser()
+    if location is not None:
+        path = Path(location).expanduser()
         if (found := _below(path, origin, look)) is None:
             what = f"does not contain {origin.name}" if path.exists() else "does not exist"
-            raise UserError(f"{place} {what}; {origin.remedy}, and give their folder")
+            raise UserError(f"{location} {what}; {origin.remedy}, and give their folder")
         return found
     given = os.environ.get("UNLABELED_DATA")
     downloads = cache.folder() / f"{origin.key}-download"
@@ -87,8 +86,8 @@ def find(origin: Origin, place: str | None, look: Callable[[Path], T | None]) ->
 
 
 def _below(path: Path, origin: Origin, look: Callable[[Path], T | None]) -> T | None:
-    places = (path, *(path / name for name in (origin.key, *origin.folders)))
-    return next((found for p in places if (found := look(p)) is not None), None)
+    locations = (path, *(path / name for name in (origin.key, *origin.folders)))
+    return next((found for p in locations if (found := look(p)) is not None), None)
 
 
 def _fetch(origin: Origin, folder: Path) -> None:
@@ -129,7 +128,7 @@ def readable(path: Path, origin: Origin) -> Iterator[None]:
         ) from error
 
 
-def refuse_missing(place: Path, missing: list[str]) -> None:
-    """Raises UserError where files of a set lie in a place, but not these."""
+def refuse_missing(location: Path, missing: list[str]) -> None:
+    """Raises UserError where files of a set lie in a location, but not these."""
     if missing:
-        raise UserError(f"{place} lacks {', '.join(missing)}; copy or download it again")
+        raise UserError(f"{location} lacks {', '.join(missing)}; copy or download it again")

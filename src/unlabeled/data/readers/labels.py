@@ -29,7 +29,7 @@ NO_LABEL = {
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2}|\d{4,})")
 DIGIT, FEW_CODES, EACH, FILLED = 9, 20, 5, 0.8
-"""What whole numbers are taken for classes, in `_are_codes`."""
+"""Which integers are read as classes, in `_are_codes`."""
 
 
 def add(
@@ -41,13 +41,14 @@ def add(
     in text an empty cell or one of `NO_LABEL`. Words and truth values are classes. Numbers are
     classes where they look like codes: whole, and either from 0 to 9, or counted from 0 or 1 with
     at most a fifth left out, or at most 20 of them with 5 samples each on average. Other numbers,
-    such as ages, are numbers. What has no two classes is left out; all of this is said.
+    such as ages, are numbers. Factors of fewer than two classes are left out. All of this is
+    reported.
 
     Args:
         samples: whose `factors` and `targets` are extended.
         labels: by name of a factor one for each sample, (N,): arrays of any type.
         words: whether they are names of classes whatever they look like, unless empty.
-        beside: what else is to be said of samples without labels.
+        beside: further remarks about samples without labels.
 
     Raises:
         UserError: numbers stand beside words, or some are infinite.
@@ -203,12 +204,13 @@ def _as_table(text: str) -> tuple[Path | None, str | None]:
     return None, None
 
 
-def _array(given: Any, place: Path | None, total: int) -> np.ndarray:
+def _array(given: Any, location: Path | None, total: int) -> np.ndarray:
     try:
-        values = np.load(place, allow_pickle=False) if place else np.asarray(given)
+        values = np.load(location, allow_pickle=False) if location else np.asarray(given)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
-            f"the labels in {place} cannot be read ({getattr(error, 'strerror', None) or error}); "
+            f"the labels in {location} cannot be read "
+            f"({getattr(error, 'strerror', None) or error}); "
             "check the path and the file"
         ) from error
     if values.shape != (total,):
@@ -241,17 +243,19 @@ def _table(
         (len(own.keys() & {_stem(k) for k in keys}), len(exact & set(keys)), -i)
         for i, keys in enumerate(columns)
     ]
-    matched, _, place = max(scores)
+    matched, _, location = max(scores)
     if not matched:
         raise UserError(
             f"{path} has no label for any image: its first name is '{rows[0][0] if rows else ''}', "
             f"the first image is '{names[0]}'; give the names of the images"
         )
-    if chosen is not None and head[-place] == chosen:
+    if chosen is not None and head[-location] == chosen:
         raise UserError(f"'{chosen}' of {path} names the samples; choose another column")
     shown = [i for i in range(len(head)) if head[i] == chosen]
     if chosen is None:
-        shown = [i for i in range(len(head)) if i != -place and head[i] not in ("", "Unnamed: 0")]
+        shown = [
+            i for i in range(len(head)) if i != -location and head[i] not in ("", "Unnamed: 0")
+        ]
         # Another column of names, or a number of each row, is no label.
         each = [i for i in shown if len(rows) > 2 and len(set(columns[i])) == len(rows)]
         each = [i for i in each if scores[i][0] > matched / 2 or _counts(columns[i])]
@@ -262,15 +266,15 @@ def _table(
             )
             shown = [i for i in shown if i not in each]
     labels = [[row[i] for i in shown] for row in rows]
-    found = _match(path, names, columns[-place], [tuple(cells) for cells in labels])
+    found = _match(path, names, columns[-location], [tuple(cells) for cells in labels])
     if not any(row is not None for row in found):
         raise UserError(
-            f"{path} has no label for any image: its first name is '{rows[0][-place]}', "
+            f"{path} has no label for any image: its first name is '{rows[0][-location]}', "
             f"the first image is '{names[0]}'; give the names of the images"
         )
-    used = {columns[-place][row] for row in found if row is not None}
+    used = {columns[-location][row] for row in found if row is not None}
     unused = [
-        row[-place] for row, key in zip(rows, columns[-place], strict=True) if key not in used
+        row[-location] for row, key in zip(rows, columns[-location], strict=True) if key not in used
     ]
     bare = [name for name, row in zip(names, found, strict=True) if row is None]
     beside = []

@@ -34,34 +34,36 @@ TABLES = (".csv", ".tsv", ".jsonl")
 SEPARATORS = "\t,;|"
 
 
-def load(place: str | None = None, length: int = LENGTH) -> Splits:
+def load(location: str | None = None, length: int = LENGTH) -> Splits:
     """Images, and as their partners captions in tokens (N, captions, length).
 
     Captions are, in this order: in tar shards (WebDataset) the `.txt` of the same stem; in a folder
     `captions.csv`, `metadata.csv` or any other only `.csv`, `.tsv` or `.jsonl`, also in its
     sub-folders; a `.txt` beside each image. A table's head, or the keys of its lines, name a column
     for the file and one for the text, as in open_clip's and Hugging Face's; tabs, commas,
-    semicolons or | stand between columns. Files are named by whole paths, paths from the table or
+    semicolons or | separate columns. Files are named by absolute paths, paths from the table or
     from the folder, or their unique end, with or without an ending. Several captions of an image
-    are all kept. Images without a caption, and captions without an image, are left out, and it is
-    said. A fifth is kept for testing, drawn by name.
+    are all used. Images without a caption, and captions without an image, are left out with a
+    warning. A fifth is for testing, drawn by name.
 
     Args:
-        place: the folder, one `.tar`, or the table of captions.
+        location: the folder, one `.tar`, or the table of captions.
         length: tokens of a caption at most.
 
     Raises:
         UserError: there are no images, or no captions of theirs.
     """
-    if place is None:
+    if location is None:
         raise UserError("say where the images with captions are: --data pairs:FOLDER")
-    path = Path(place).expanduser()
+    path = Path(location).expanduser()
     if not path.exists():
-        raise UserError(f"no data at '{place}': give a folder, a .tar, or a table of captions")
+        raise UserError(f"no data at '{location}': give a folder, a .tar, or a table of captions")
     samples, captions = _read(path)
     texts = {caption for own in captions for caption in own}
     if len(texts) < 2:
-        raise UserError(f"all captions in {place} are '{next(iter(texts))}'; give some that differ")
+        raise UserError(
+            f"all captions in {location} are '{next(iter(texts))}'; give some that differ"
+        )
     most, least = max(map(len, captions)), min(map(len, captions))
     if most > 1:
         many, total = f"{least} to {most}" if least < most else most, sum(map(len, captions))
@@ -72,7 +74,7 @@ def load(place: str | None = None, length: int = LENGTH) -> Splits:
     assert isinstance(samples.modality, Images)
     samples.partners = np.arange(len(captions))  # until `with_captions`, the number of the image
     samples.modality = Pairs(samples.modality, Text(VOCABULARY, length))
-    splits = with_captions(split(samples, f"pairs:{place}"), captions, length, VOCABULARY)
+    splits = with_captions(split(samples, f"pairs:{location}"), captions, length, VOCABULARY)
     tokenizer = require_part(splits.modality, Text).tokenizer
     _say_cut(tokenizer, [caption for own in captions for caption in own], length)
     return splits
@@ -163,7 +165,7 @@ def _members(
     stems = {tars._stem(name)[0] for name in source.names}
     missing = []
     for shard in shards:
-        with tarfile.open(shard, "r:") as tar:  # whole, or its images could not be listed
+        with tarfile.open(shard, "r:") as tar:  # complete, or its images could not be listed
             held = [member.name for member in tar if member.name.endswith(".txt")]
         prefix = next(
             (p for p in (f"{shard.name}/", "") if any(s.startswith(p) for s in stems)), ""
@@ -275,17 +277,17 @@ def _matching(root: Path, images: Sequence[str]) -> Match:
         last = PurePosixPath(path).name
         by_last[last].append(path)
         by_stem[PurePosixPath(last).stem].append(path)
-    whole = root.absolute()
+    base_folder = root.absolute()
 
     def match(name: str, folder: Path) -> tuple[str | None, bool]:
         name = name.strip().replace("\\", "/").removeprefix("file://")
         for base in (folder, root):
-            place = os.path.normpath(base.absolute() / name)
-            inside = _composed(os.path.relpath(place, whole).replace(os.sep, "/"))
+            location = os.path.normpath(base.absolute() / name)
+            inside = _composed(os.path.relpath(location, base_folder).replace(os.sep, "/"))
             if inside in paths:
                 return paths[inside], True
-            if inside.startswith("../") and Path(place).is_file():
-                return place, True
+            if inside.startswith("../") and Path(location).is_file():
+                return location, True
         parts = PurePosixPath(_composed(name)).parts
         last = parts[-1] if parts else ""
         alike = by_last.get(last) or by_stem.get(last) or []
@@ -365,7 +367,7 @@ def _split(line: str, mark: str) -> list[str]:
 
 
 def _cells(path: Path, text: str, mark: str, number: int) -> list[list[str]]:
-    """Rows of so many cells; what a last cell holds of the separator, unquoted, is kept in it."""
+    """Rows of `number` cells; unquoted separators after those belong to the last cell."""
 
     def parsed(quoting: Any) -> list[list[str]]:
         try:
@@ -390,8 +392,8 @@ def _cells(path: Path, text: str, mark: str, number: int) -> list[list[str]]:
             f"{len(short):,} rows of {path.name} have fewer cells than its head and are left out, "
             f"such as '{short[0][0]}'"
         )
-    kept = (row for row in rows if len(row) >= number)
-    return [[*row[: number - 1], mark.join(row[number - 1 :])] for row in kept]
+    complete = (row for row in rows if len(row) >= number)
+    return [[*row[: number - 1], mark.join(row[number - 1 :])] for row in complete]
 
 
 def _json_lines(path: Path, text: str) -> list[dict[str, Any]]:

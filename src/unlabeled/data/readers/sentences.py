@@ -1,4 +1,4 @@
-"""Sentences in tokens, some that follow each other in a row. Else Python's documentation."""
+"""Texts of consecutive sentences in tokens. By default, Python's documentation."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from unlabeled.data.readers.text import modality_of, splits_of, tokenizer_for
 from unlabeled.errors import UserError
 
 SHORTEST = 4
-"""Tokens at least of what counts as a sentence: headings and numbers are passed over."""
+"""Minimum number of tokens of a sentence, which leaves out headings and numbers."""
 
 
 def load(
-    place: str | None = None,
+    location: str | None = None,
     rows: int = 4,
     length: int = 32,
     vocabulary: int = 4096,
     tokenizer: str = "",
 ) -> Splits:
-    """Sentences that follow each other in a document, (N, rows, length) int32.
+    """Consecutive sentences of documents, (N, rows, length) int32.
 
-    A sentence ends with the token END and is filled with padding; of longer ones the beginning is
-    kept. No sentence stands in two samples.
+    A sentence ends with the token END and is padded; longer ones are cut. No sentence is in two
+    samples.
 
     Args:
-        place: as for `corpus.read`.
+        location: as for `corpus.read`.
         rows: sentences of a sample.
         length: tokens of a sentence.
         vocabulary: tokens in all.
-        tokenizer: one learned before, as JSON, to be taken instead.
+        tokenizer: a trained one, as JSON, to use instead.
 
     Raises:
         UserError: there is no text there, or too little.
     """
-    name = f"sentences:{place}" if place else "sentences"
-    return in_rows(corpus.read(place), name, rows, length, vocabulary, tokenizer)
+    name = f"sentences:{location}" if location else "sentences"
+    return in_rows(corpus.read(location), name, rows, length, vocabulary, tokenizer)
 
 
 def in_rows(
@@ -51,14 +51,14 @@ def in_rows(
     tokenizer: str = "",
     tested: bool = True,
 ) -> Splits:
-    """The sentences of documents, as `load` gives them; all are to learn from unless `tested`."""
+    """The sentences of documents, as `load` returns them; all are for training unless `tested`."""
     if rows < 2 or length < SHORTEST:
         raise UserError(f"give at least 2 rows of {SHORTEST} tokens, not {rows} of {length}")
     train, test = corpus.split(documents) if tested else (documents, [])
     known = tokenizer_for(train, vocabulary, tokenizer)
 
     def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
-        found, sources = [np.zeros((0, rows, length), np.int32)], []
+        tables, sources = [np.zeros((0, rows, length), np.int32)], []
         for document in documents:
             tokens = bpe.encode(known, document.sentences)
             tokens = [t for t in tokens if len(t) >= SHORTEST]
@@ -66,8 +66,8 @@ def in_rows(
             for row, ids in zip(table, tokens, strict=False):
                 ended = np.append(ids[: length - 1], np.int32(END))
                 row[: len(ended)] = ended
-            found.append(table.reshape(-1, rows, length))
-            sources += [document.source] * len(found[-1])
-        return np.concatenate(found), sources
+            tables.append(table.reshape(-1, rows, length))
+            sources += [document.source] * len(tables[-1])
+        return np.concatenate(tables), sources
 
     return splits_of(name, part(train), part(test), modality_of(known, length, rows))

@@ -22,31 +22,31 @@ Place = tuple[int, int]
 
 def tar_source(root: Path, shards: list[str]) -> Source:
     """WebDataset: files of one stem belong together, `0001.jpg` and `0001.cls`."""
-    images: list[tuple[str, str, Place]] = []  # shard, name in it, place
+    images: list[tuple[str, str, Place]] = []  # shard, name in it, location
     others: dict[tuple[str, str, str], Place] = {}  # shard, stem, ending
     links: list[str] = []
     for shard in shards:
         try:
             with tarfile.open(root / shard, "r:") as tar:
-                places: dict[str, Place] = {}
+                locations: dict[str, Place] = {}
                 for member in tar:
                     name, last = member.name, Path(member.name).name
                     if member.isdir() or last.startswith((".", "__MACOSX")):
                         continue
-                    place = member.offset_data, member.size
-                    if member.islnk() and member.linkname in places:  # stored once
-                        place = places[member.linkname]
+                    location = member.offset_data, member.size
+                    if member.islnk() and member.linkname in locations:  # stored once
+                        location = locations[member.linkname]
                     elif not member.isfile():
                         links.append(name)
                         continue
-                    places[name] = place
+                    locations[name] = location
                     if folders.of_kind(
-                        [name], known_endings(), folders.is_image, _head(tar, place)
+                        [name], known_endings(), folders.is_image, _head(tar, location)
                     ):
-                        images.append((shard, name, place))
+                        images.append((shard, name, location))
                     else:
                         stem, ending = _stem(name)
-                        others[shard, stem, ending] = place
+                        others[shard, stem, ending] = location
         except (tarfile.TarError, OSError, EOFError) as error:
             raise UserError(
                 f"{root / shard} cannot be read as an uncompressed tar ({error}); unpack or copy "
@@ -56,8 +56,8 @@ def tar_source(root: Path, shards: list[str]) -> Source:
     def chunks() -> Iterator[Chunk]:
         for shard, held in groupby(images, lambda image: image[0]):
             for part in name_parts(list(held)):
-                _, names, places = zip(*part, strict=True)
-                yield Members(str(root / shard), names, places)
+                _, names, locations = zip(*part, strict=True)
+                yield Members(str(root / shard), names, locations)
 
     def labels(ending: str) -> list[str] | None:
         endings = sorted({ending for _, _, ending in others})
@@ -68,9 +68,9 @@ def tar_source(root: Path, shards: list[str]) -> Source:
         for shard, held in groupby(images, lambda image: image[0]):
             with (root / shard).open("rb") as file:
                 for _, name, _ in held:
-                    place = others.get((shard, _stem(name)[0], ending))
-                    file.seek(place[0] if place else 0)
-                    told = file.read(min(place[1], LABEL) if place else 0)
+                    location = others.get((shard, _stem(name)[0], ending))
+                    file.seek(location[0] if location else 0)
+                    told = file.read(min(location[1], LABEL) if location else 0)
                     found.append(told.decode(errors="ignore").strip())
         return found if any(found) else None
 
@@ -80,13 +80,13 @@ def tar_source(root: Path, shards: list[str]) -> Source:
     return Source(named, stamps, chunks, labels, left, Listing(special=links))
 
 
-def _head(tar: tarfile.TarFile, place: Place) -> Callable[[str], bytes]:
+def _head(tar: tarfile.TarFile, location: Place) -> Callable[[str], bytes]:
     """Reads the first bytes of a member; the archive goes on where it was."""
 
     def read(_: str) -> bytes:
         assert tar.fileobj
-        tar.fileobj.seek(place[0])
-        return tar.fileobj.read(min(32, place[1]))
+        tar.fileobj.seek(location[0])
+        return tar.fileobj.read(min(32, location[1]))
 
     return read
 

@@ -1,4 +1,4 @@
-"""Texts in tokens: pieces of documents, in order. Without a place, Python's documentation."""
+"""Texts in tokens: pieces of documents, in order. By default, Python's documentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unlabeled.modality import Text
 
 
 def load(
-    place: str | None = None,
+    location: str | None = None,
     length: int = 64,
     vocabulary: int = 4096,
     tokenizer: str = "",
@@ -27,16 +27,16 @@ def load(
     factor `source` is the file. Byte pairs are learned from the training part.
 
     Args:
-        place: as for `corpus.read`.
+        location: as for `corpus.read`.
         length: tokens of a piece.
         vocabulary: tokens in all.
-        tokenizer: one learned before, as JSON, to be taken instead.
+        tokenizer: a trained one, as JSON, to use instead.
 
     Raises:
         UserError: there is no text there, or too little.
     """
-    name = f"text:{place}" if place else "text"
-    return in_pieces(corpus.read(place), name, length, vocabulary, tokenizer)
+    name = f"text:{location}" if location else "text"
+    return in_pieces(corpus.read(location), name, length, vocabulary, tokenizer)
 
 
 def in_pieces(
@@ -47,7 +47,7 @@ def in_pieces(
     tokenizer: str = "",
     tested: bool = True,
 ) -> Splits:
-    """The pieces of documents, as `load` gives them; all are to learn from unless `tested`."""
+    """The pieces of documents, as `load` returns them; all are for training unless `tested`."""
     if length < 4:
         raise UserError(f"pieces of {length} tokens are too short; give at least 4")
     train, test = corpus.split(documents) if tested else (documents, [])
@@ -70,7 +70,7 @@ def in_pieces(
 def tokenizer_for(
     documents: Sequence[corpus.Document], vocabulary: int, tokenizer: str = ""
 ) -> Any:
-    """The tokenizer that is given, or one that learns from these documents."""
+    """The tokenizer in `tokenizer`, as JSON, or one that is trained on these documents."""
     if tokenizer:
         return bpe.open_tokenizer(tokenizer)
     texts = (paragraph for document in documents for paragraph in document.paragraphs)
@@ -111,7 +111,7 @@ def modality_of(tokenizer: Any, length: int, sentences: int = 1) -> Text:
 
 
 def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndarray:
-    """Texts in memory as (N, *size) int32: what is longer is cut, what is shorter padded.
+    """Texts in memory as (N, *size) int32: longer ones are cut, shorter ones padded.
 
     Raises:
         UserError: they are no strings.
@@ -119,10 +119,10 @@ def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndar
     if not all(isinstance(text, str) for text in texts):
         raise UserError("this run reads texts: give a list of strings, a file or a folder of text")
     known = bpe.open_tokenizer(tokenizer)
-    found = np.zeros((len(texts), *size), np.int32)
+    x = np.zeros((len(texts), *size), np.int32)
     for row, text in enumerate(texts):
         parts = corpus.sentences(text) if size[0] > 1 else [text]
         for line, tokens in enumerate(bpe.encode(known, parts[: size[0]])):
             ended = np.append(tokens[: size[1] - 1], np.int32(END))
-            found[row, line, : len(ended)] = ended
-    return found
+            x[row, line, : len(ended)] = ended
+    return x

@@ -1,7 +1,7 @@
-"""Videos: frames are images in order, with the factors clip, shot and frame.
+"""Read videos as frames in order, with the factors clip, shot and frame.
 
-Whatever learns from images learns from frames; what learns from videos gets neighbors of one shot
-together, by the factors. Shots are kept whole when images are kept for testing.
+Methods of images learn from single frames, methods of videos from consecutive frames of a shot.
+Each shot is either for training or for testing.
 """
 
 from __future__ import annotations
@@ -34,24 +34,23 @@ NEW, TIMES = 0.1, 2.0
 frames around it change."""
 
 
-def load(place: str | None = None, size: tuple[int, int] | None = None) -> Splits:
-    """Videos cut into shots; about a fifth of the shots is kept for testing.
+def load(location: str | None = None, size: tuple[int, int] | None = None) -> Splits:
+    """Videos cut into shots; about a fifth of the shots is for testing.
 
     Args:
-        place: a folder with a sub-folder of frames for each clip, or of frames whose names end in
-            numbers; a video, or a folder of videos (opened by PyAV); an `.npy` of clips
-            (N, T, C, H, W) or (N, T, H, W, C), or an `.npz` with one such array `x`, or with
-            `names` and for
-            each an array of frames (T, H, W, C). `video/videos_small.npz` below `$UNLABELED_DATA`
-            without.
+        location: a folder with a sub-folder of frames for each clip, or of frames whose names end
+            in numbers; a video, or a folder of videos (opened by PyAV); an `.npy` of clips
+            (N, T, C, H, W) or (N, T, H, W, C); or an `.npz` with one such array `x`, or with
+            `names` and for each an array of frames (T, H, W, C). `video/videos_small.npz` below
+            `$UNLABELED_DATA` unless given.
         size: height and width; frames are scaled to cover it and cut at the center. The smallest
             of all clips unless given, at most 96 on the shorter side.
 
     Raises:
         UserError: there is no video, or it cannot be read.
     """
-    name = "video" if place is None else f"video:{place}"
-    return split(read(_find() if place is None else Path(place).expanduser(), size), name)
+    name = "video" if location is None else f"video:{location}"
+    return split(read(_find() if location is None else Path(location).expanduser(), size), name)
 
 
 def read(path: Path, size: tuple[int, int] | None = None) -> Samples:
@@ -129,9 +128,9 @@ def common(sizes: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _find() -> Path:
-    given = os.environ.get("UNLABELED_DATA", "")
-    for path in (Path(given, "video", FILE), Path(given, FILE)):
-        if given and path.is_file():
+    data_folder = os.environ.get("UNLABELED_DATA", "")
+    for path in (Path(data_folder, "video", FILE), Path(data_folder, FILE)):
+        if data_folder and path.is_file():
             return path
     raise UserError(
         f"there is no video/{FILE} below $UNLABELED_DATA; give your own videos as --data "
@@ -158,11 +157,11 @@ def _samples(
     return replace(samples, modality=Video(samples.modality))
 
 
-def _joined(videos: dict[str, np.ndarray], told: dict[str, np.ndarray]) -> Samples:
-    """Videos (T, C, H, W) of one size, cut into shots where those are not told."""
+def _joined(videos: dict[str, np.ndarray], shots: dict[str, np.ndarray]) -> Samples:
+    """Videos (T, C, H, W) of one size, cut into shots where `shots` does not give them."""
     clip, shot, frame, before = [], [], [], 0
     for number, (name, x) in enumerate(videos.items()):
-        own = np.unique(told[name] if name in told else cut(x), return_inverse=True)[1]
+        own = np.unique(shots[name] if name in shots else cut(x), return_inverse=True)[1]
         clip.append(np.full(len(x), number))
         shot.append(before + own.astype(np.int64))
         frame.append(np.arange(len(x)))
@@ -184,13 +183,13 @@ def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
                 return from_array(file[key])
             names = [str(name) for name in file["names"]]
             videos = {name: file[name].transpose(0, 3, 1, 2) for name in names}
-            told = {name: file[f"{name}_shot"] for name in names if f"{name}_shot" in file}
+            shots = {name: file[f"{name}_shot"] for name in names if f"{name}_shot" in file}
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} cannot be read as clips: {error}; save it again") from error
     size = size or common([x.shape[2:] for x in videos.values()])
-    return _joined({name: fitted(x, size) for name, x in videos.items()}, told)
+    return _joined({name: fitted(x, size) for name, x in videos.items()}, shots)
 
 
 def _videos(folder: Path, names: list[str], size: tuple[int, int] | None) -> Samples:
@@ -231,7 +230,7 @@ def _opened(path: Path) -> Any:
         raise UserError(f"{path} is no video that can be read ({error.strerror})") from error
     if not container.streams.video:
         container.close()
-        raise UserError(f"{path} has no images, only sound; give another video")
+        raise UserError(f"{path} has no images, only audio; give another video")
     return container
 
 
@@ -239,21 +238,21 @@ def _frames(path: Path, size: tuple[int, int] | None) -> Samples:
     """Images in a folder; those of a sub-folder, or of one name before a number, are a clip."""
     from unlabeled.data.readers import images
 
-    found = images.read(path, size=size)
-    names = found.names or []
-    keys = [_place(name) for name in names]
+    samples = images.read(path, size=size)
+    names = samples.names or []
+    keys = [_position(name) for name in names]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     clips, clip = np.unique([keys[i][0] for i in order], return_inverse=True)
-    x = found.x[order]
+    x = samples.x[order]
     return _joined({str(name): x[clip == i] for i, name in enumerate(clips)}, {})
 
 
-def _place(name: str) -> tuple[str, int, str]:
+def _position(name: str) -> tuple[str, int, str]:
     """The clip of a frame by its name, its number, and its name: "a/frame_10.png" -> "a", 10."""
     path = PurePosixPath(name)
-    found = re.search(r"(\d+)\D*$", path.stem)
-    number = int(found[1]) if found else 0
+    match = re.search(r"(\d+)\D*$", path.stem)
+    number = int(match[1]) if match else 0
     if len(path.parts) > 1:
         return str(path.parent), number, name
-    before = path.stem[: found.start()].rstrip("-_ .") if found else path.stem
+    before = path.stem[: match.start()].rstrip("-_ .") if match else path.stem
     return before or "clip", number, name

@@ -25,18 +25,18 @@ SIDE = 16
 WINDOW, SECONDS = 256, 0.7
 
 
-def load(place: str | None = None) -> Splits:
+def load(location: str | None = None) -> Splits:
     """LazyImages (N, 1, 16, 16), spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
 
     Args:
-        place: of the recordings, as `spoken_digits` takes it; searched for unless given.
+        location: of the recordings, as `spoken_digits` takes it; searched for unless given.
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
     from sklearn.datasets import load_digits
 
-    sounds, spoken, speaker = recordings(place)
+    sounds, spoken, speaker = recordings(location)
     images, digit = load_digits(return_X_y=True)
     x = (images / 16 * 255).round().astype(np.uint8).reshape(-1, 1, 8, 8)
     x = resize(x, (SIDE, SIDE))
@@ -60,7 +60,7 @@ def load(place: str | None = None) -> Splits:
         )
 
     return Splits(
-        "audiovisual_digits" if place is None else f"audiovisual_digits:{place}",
+        "audiovisual_digits" if location is None else f"audiovisual_digits:{location}",
         part(order[cut:], ~heard, SOUNDS),
         part(order[:cut], heard, 1),
         target="digit",
@@ -71,9 +71,9 @@ def load(place: str | None = None) -> Splits:
     )
 
 
-def recordings(place: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def recordings(location: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Spectrograms (N, 32, 32) uint8, digits (N,) and speakers (N,)."""
-    splits = spoken_digits.load(place)
+    splits = spoken_digits.load(location)
     parts = (splits.train, splits.test)
     sounds = [spectrogram(wave[0, 0], spoken_digits.RATE) for part in parts for wave in part.x[:]]
     digit, speaker = (

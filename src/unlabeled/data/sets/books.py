@@ -26,28 +26,28 @@ ORIGIN = Origin(
 )
 
 
-def load(place: str | None = None) -> Splits:
+def load(location: str | None = None) -> Splits:
     """Four sentences in a row, (N, 1, 4, 32) tokens; the target is books or Wikipedia.
 
     Args:
-        place: the folder of the four files; searched for unless given.
+        location: the folder of the four files; searched for unless given.
 
     Raises:
         UserError: they are nowhere, or damaged.
     """
-    return in_rows(documents(place), "books" if place is None else f"books:{place}")
+    return in_rows(documents(location), "books" if location is None else f"books:{location}")
 
 
-def documents(place: str | None = None) -> list[corpus.Document]:
+def documents(location: str | None = None) -> list[corpus.Document]:
     """All documents, of books first; the files' order is kept."""
-    folder = find(ORIGIN, place, _look)
+    folder = find(ORIGIN, location, _look)
     return [document for name in FILES for document in corpus.read(folder / name)]
 
 
-def folder(place: str | None = None) -> Path:
+def folder(location: str | None = None) -> Path:
     """Where the files are, and tests of words beside them."""
-    return find(ORIGIN, place, _look)
+    return find(ORIGIN, location, _look)
 
 
-def _look(place: Path) -> Path | None:
-    return place if all((place / name).is_file() for name in FILES) else None
+def _look(location: Path) -> Path | None:
+    return location if all((location / name).is_file() for name in FILES) else None

@@ -19,28 +19,28 @@ SIDE = 32
 def words() -> list[str]:
     """Every caption, by its class."""
     return [
-        f"a {size} {shape}, {place}"
+        f"a {size} {shape}, {location}"
         for shape in dsprites.SHAPES
         for size in SIZES
-        for place in PLACES
+        for location in PLACES
     ]
 
 
 def caption_of(factors: dict[str, np.ndarray]) -> np.ndarray:
     """The class of each image's caption: three smaller scales, three larger, four quadrants."""
     large = factors["scale"] >= 3
-    place = 2 * (factors["y"] >= 16) + (factors["x"] >= 16)
-    return ((2 * factors["shape"] + large) * 4 + place).astype(np.int64)
+    location = 2 * (factors["y"] >= 16) + (factors["x"] >= 16)
+    return ((2 * factors["shape"] + large) * 4 + location).astype(np.int64)
 
 
-def load(place: str | None = None, images: int = 20_000) -> Splits:
+def load(location: str | None = None, images: int = 20_000) -> Splits:
     """Half the side of dSprites, 32×32 in shades of gray; the target is the caption.
 
     Args:
-        place: as for `dsprites`.
+        location: as for `dsprites`.
         images: how many at most.
     """
-    sprites = dsprites.load(place, images)
+    sprites = dsprites.load(location, images)
 
     def captioned(part: Samples) -> Samples:
         factors = part.factors | {"caption": caption_of(part.factors)}
@@ -48,12 +48,12 @@ def load(place: str | None = None, images: int = 20_000) -> Splits:
         return Samples(shrunk(part.x[:]), factors, targets=targets)
 
     return Splits(
-        "captions" if place is None else f"captions:{place}",
+        "captions" if location is None else f"captions:{location}",
         captioned(sprites.train),
         captioned(sprites.test),
         target="caption",
         augment=RandomAffine(interpolation="bilinear"),
-        augment_labeled=Compose([]),  # a caption tells the size and the place
+        augment_labeled=Compose([]),  # a caption tells the size and the location
     )
 
 

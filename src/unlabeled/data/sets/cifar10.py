@@ -45,22 +45,22 @@ ROW = 1 + 3 * 32 * 32
 """Bytes of an image in the binary version: its label, then red, green and blue."""
 
 
-def load(place: str | None = None) -> Splits:
+def load(location: str | None = None) -> Splits:
     """The official split, in the order of the files.
 
     Args:
-        place: the binary or the python version, unpacked or not; an `.npz` of JPEG files; or a
+        location: the binary or the python version, unpacked or not; an `.npz` of JPEG files; or a
             folder with one of them. Searched for or downloaded without.
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
-    path = find(ORIGIN, place, _look)
-    if path.name == TENTH and (place is None or Path(place).name != TENTH):
+    path = find(ORIGIN, location, _look)
+    if path.name == TENTH and (location is None or Path(location).name != TENTH):
         notice(f"only a tenth of CIFAR-10 is here, {path}")
     parts = _jpegs(path) if path.suffix == ".npz" else _batches(path)
     train, test = (Samples(x, {"class": y}, targets={"class": Classes(CLASSES)}) for x, y in parts)
-    name = "cifar10" if place is None else f"cifar10:{place}"
+    name = "cifar10" if location is None else f"cifar10:{location}"
     return Splits(
         name,
         train,
@@ -74,31 +74,31 @@ def load(place: str | None = None) -> Splits:
     )
 
 
-def _look(place: Path) -> Path | None:
-    if place.is_file():
-        return place.parent if place.name.removesuffix(".bin") in TRAIN + TEST else place
-    if any((place / f"{TEST[0]}{ending}").is_file() for ending in ("", ".bin")):
-        return place
-    return next((place / form for form in FORMS if (place / form).exists()), None)
+def _look(location: Path) -> Path | None:
+    if location.is_file():
+        return location.parent if location.name.removesuffix(".bin") in TRAIN + TEST else location
+    if any((location / f"{TEST[0]}{ending}").is_file() for ending in ("", ".bin")):
+        return location
+    return next((location / form for form in FORMS if (location / form).exists()), None)
 
 
 Part = tuple[np.ndarray | LazyImages, np.ndarray]
 """Images uint8 (N, 3, 32, 32) and labels int64 (N,)."""
 
 
-def _batches(place: Path) -> list[Part]:
+def _batches(location: Path) -> list[Part]:
     """Training and test part of the binary or the python version."""
-    with readable(place, ORIGIN):
-        contents = _contents(place)
+    with readable(location, ORIGIN):
+        contents = _contents(location)
     ending = ".bin" if any(name.endswith(".bin") for name in contents) else ""
     parse = _from_binary if ending else _from_pickle
     parts: list[Part] = []
     for names in (TRAIN, TEST):
         names = tuple(name + ending for name in names)
-        refuse_missing(place, [name for name in names if name not in contents])
+        refuse_missing(location, [name for name in names if name not in contents])
         read = []
         for name in names:
-            with readable(place / name, ORIGIN):
+            with readable(location / name, ORIGIN):
                 x, y = parse(contents.pop(name))
                 read.append((x.reshape(-1, 3, 32, 32), _labels(y, len(x))))
         images, labels = (np.concatenate(held) for held in zip(*read, strict=True))
@@ -106,13 +106,13 @@ def _batches(place: Path) -> list[Part]:
     return parts
 
 
-def _contents(place: Path) -> dict[str, bytes]:
+def _contents(location: Path) -> dict[str, bytes]:
     """The batches in a folder or an archive, by name."""
     wanted = {name + ending for name in TRAIN + TEST for ending in ("", ".bin")}
-    if place.is_dir():
-        return {p.name: p.read_bytes() for p in place.iterdir() if p.name in wanted}
+    if location.is_dir():
+        return {p.name: p.read_bytes() for p in location.iterdir() if p.name in wanted}
     found = {}
-    with tarfile.open(place, "r:gz") as tar:
+    with tarfile.open(location, "r:gz") as tar:
         for member in tar:
             if member.isfile() and (name := Path(member.name).name) in wanted:
                 content = tar.extractfile(member)

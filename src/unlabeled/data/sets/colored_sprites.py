@@ -67,18 +67,18 @@ def _colors(rng: np.random.Generator, clips: int) -> np.ndarray:
     return lab_to_rgb(flat).numpy().reshape(clips, 3, 3)
 
 
-def load(place: str | None = None, clips: int = 500) -> Splits:
+def load(location: str | None = None, clips: int = 500) -> Splits:
     """Frames in order; a clip is a shot, and the last fifth of the clips is for testing.
 
     Args:
-        place: there is none; videos are rendered.
+        location: there is none; videos are rendered.
         clips: how many.
 
     Raises:
-        UserError: a place was given.
+        UserError: a location was given.
     """
-    if place is not None:
-        raise UserError(f"colored_sprites are rendered; leave ':{place}' away")
+    if location is not None:
+        raise UserError(f"colored_sprites are rendered; leave ':{location}' away")
     videos = draw(clips, SPLIT_SEED)
     shot = np.repeat(np.arange(clips), FRAMES)
     factors = {name: np.repeat(codes, FRAMES) for name, codes in videos.factors.items()}

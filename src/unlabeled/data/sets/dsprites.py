@@ -1,8 +1,8 @@
 """dSprites: one white shape on black, rendered from its five latent factors.
 
 Matthey, Higgins, Hassabis, Lerchner 2017: 737,280 binary images of 64×64, every combination of 3
-shapes, 6 scales, 40 orientations and 32×32 places. They are rendered, not stored: the originals are
-polygons, filled by a graphics card. All constants were fitted on real images.
+shapes, 6 scales, 40 orientations and 32×32 positions. They are rendered, not stored: the originals
+are polygons, filled by a graphics card. All constants were fitted on real images.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def render(classes: Any) -> np.ndarray:
     for shape in range(3):
         chosen = np.flatnonzero(classes[:, 0] == shape)
         for rows in np.split(chosen, range(2048, len(chosen), 2048)):
-            _, scale, orientation, *place = classes[rows].T
-            center = 16 + 32 * np.stack(place, 1) / 31
+            _, scale, orientation, *location = classes[rows].T
+            center = 16 + 32 * np.stack(location, 1) / 31
             images[rows] = fill(_turned(shape)[scale, orientation] + center[:, :, None])
     return images
 
@@ -105,28 +105,29 @@ class Grid:
         return render(classes_of(rows.reshape(-1))).reshape(*rows.shape, 64, 64)
 
 
-def load(place: str | None = None, images: int = 20_000) -> Splits:
+def load(location: str | None = None, images: int = 20_000) -> Splits:
     """A random part of the grid, 80 % to train and 20 % to test; labels are the five factors.
 
     One permutation by a fixed seed orders the whole grid, and the part is its first `images`: so
     no test image of a file is among the rendered training images.
 
     Args:
-        place: a folder with the original `.npz` or parts of it, or such a file; rendered without.
+        location: a folder with the original `.npz` or parts of it, or such a file; rendered unless
+            given.
         images: how many at most.
     """
     order = np.random.default_rng(SPLIT_SEED).permutation(len(Grid()))
-    if place is None:
+    if location is None:
         rows, x = order[:images], Grid()[order[:images]]
     else:
-        rows, x = _read(Path(place).expanduser(), np.argsort(order), images)
+        rows, x = _read(Path(location).expanduser(), np.argsort(order), images)
     factors = dict(zip(SIZES, classes_of(rows).T.copy(), strict=True))
     samples = Samples(
         as_images(x), factors, targets=TARGETS, modality=Images(1, (64, 64), dtype="mask")
     )
     cut = round((1 - TEST_SHARE) * len(samples))
     return Splits(
-        "dsprites" if place is None else f"dsprites:{place}",
+        "dsprites" if location is None else f"dsprites:{location}",
         samples.take(np.arange(cut)),
         samples.take(np.arange(cut, len(samples))),
         target="shape",
@@ -135,10 +136,10 @@ def load(place: str | None = None, images: int = 20_000) -> Splits:
     )
 
 
-def _read(place: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _read(location: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and images of the files there, by rank, each once; `metadata`, a pickle, is left."""
     found = []
-    for path in sorted(place.glob("*.npz")) if place.is_dir() else [place]:
+    for path in sorted(location.glob("*.npz")) if location.is_dir() else [location]:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 if {"imgs", "latents_values"} <= set(content.files):
@@ -151,7 +152,7 @@ def _read(place: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndar
                 f"{path} cannot be read as dSprites ({why}); give its .npz file or folder"
             ) from error
     if not found:
-        raise UserError(f"{place} holds no dSprites .npz with imgs and latents_values")
+        raise UserError(f"{location} holds no dSprites .npz with imgs and latents_values")
     rows, images = (np.concatenate(parts) for parts in zip(*found, strict=True))
     _, first = np.unique(rank[rows], return_index=True)
     return rows[first[:most]], images[first[:most]]

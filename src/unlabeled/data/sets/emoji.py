@@ -24,19 +24,19 @@ ORIGIN = Origin(
 LENGTH, VOCABULARY = 24, 1024
 
 
-def load(place: str | None = None) -> Splits:
+def load(location: str | None = None) -> Splits:
     """Train and test by families; the target is one of nine groups, such as food or flags.
 
     Images of one family differ in skin tone only, or not at all; those with a tone are left out.
     An image's captions are its name, and its keywords in a row, of which 24 tokens are read.
 
     Args:
-        place: the folder with `emoji64.npz` and `captions.json`; searched for unless given.
+        location: the folder with `emoji64.npz` and `captions.json`; searched for unless given.
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
-    folder = find(ORIGIN, place, _look)
+    folder = find(ORIGIN, location, _look)
     with readable(folder / IMAGES, ORIGIN):
         with (folder / IMAGES).open("rb") as file, np.load(file, allow_pickle=False) as npz:
             x = npz["images"].transpose(0, 3, 1, 2)
@@ -62,7 +62,7 @@ def load(place: str | None = None) -> Splits:
         )
 
     splits = Splits(
-        "emoji" if place is None else f"emoji:{place}",
+        "emoji" if location is None else f"emoji:{location}",
         part(plain & ~test),
         part(plain & test),
         target="group",
@@ -71,8 +71,8 @@ def load(place: str | None = None) -> Splits:
     return with_captions(splits, captions, LENGTH, VOCABULARY)
 
 
-def _look(place: Path) -> Path | None:
-    if place.is_file():
-        place = place.parent
-    both = (place / IMAGES).is_file() and (place / CAPTIONS).is_file()
-    return place if both else None
+def _look(location: Path) -> Path | None:
+    if location.is_file():
+        location = location.parent
+    both = (location / IMAGES).is_file() and (location / CAPTIONS).is_file()
+    return location if both else None

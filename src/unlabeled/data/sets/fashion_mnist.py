@@ -33,20 +33,20 @@ CLASSES = (
 )
 
 
-def load(place: str | None = None) -> Splits:
+def load(location: str | None = None) -> Splits:
     """The official split, in the order of the files.
 
     Args:
-        place: a folder with the four idx files, zipped or not, or one of them. Searched for or
+        location: a folder with the four idx files, zipped or not, or one of them. Searched for or
             downloaded without.
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
-    folder = find(ORIGIN, place, _look)
+    folder = find(ORIGIN, location, _look)
     parts = [_part(folder, name) for name in ("train", "t10k")]
     train, test = (Samples(x, {"class": y}, targets={"class": Classes(CLASSES)}) for x, y in parts)
-    name = "fashion_mnist" if place is None else f"fashion_mnist:{place}"
+    name = "fashion_mnist" if location is None else f"fashion_mnist:{location}"
     return Splits(
         name,
         train,
@@ -57,8 +57,8 @@ def load(place: str | None = None) -> Splits:
     )
 
 
-def _look(place: Path) -> Path | None:
-    folder = place.parent if place.is_file() and "ubyte" in place.name else place
+def _look(location: Path) -> Path | None:
+    folder = location.parent if location.is_file() and "ubyte" in location.name else location
     return folder if any(_file(folder, name) for name in ORIGIN.files) else None
 
 

@@ -25,20 +25,20 @@ def velocities() -> list[str]:
     return [f"x {vx:+d}, y {vy:+d}" for vx in SPEEDS for vy in SPEEDS]
 
 
-def load(place: str | None = None, images: int = 6_000) -> Splits:
+def load(location: str | None = None, images: int = 6_000) -> Splits:
     """Clips of eight frames of 32×32; the target is the velocity, other factors are the sprite's.
 
     The sprite starts where it stays in its range, and keeps its shape, scale and orientation.
 
     Args:
-        place: there is none; clips are rendered.
+        location: there is none; clips are rendered.
         images: how many clips.
 
     Raises:
-        UserError: a place was given.
+        UserError: a location was given.
     """
-    if place is not None:
-        raise UserError(f"moving_sprites are rendered; leave ':{place}' away")
+    if location is not None:
+        raise UserError(f"moving_sprites are rendered; leave ':{location}' away")
     clips, factors = glide(np.random.default_rng(SPLIT_SEED), images)
     targets: dict[str, Target] = dsprites.TARGETS | {"velocity": Classes(tuple(velocities()))}
     samples = Samples(clips, factors, targets=targets)

@@ -56,26 +56,26 @@ DRAWING = re.compile(r"([^/]+)/(character\d+)/\d+_(\d+)\.png$")
 RUN_FILE = re.compile(r"(run\d+)/(class_labels\.txt|(?:training|test)/\w+\.png)$")
 
 
-def load(place: str | None = None, size: int | None = None) -> Splits:
+def load(location: str | None = None, size: int | None = None) -> Splits:
     """Train on background alphabets, test on others; factors character, alphabet and drawer.
 
     Rows are sorted by alphabet, character and drawer. The codes of characters and alphabets go
     through both parts, 0–963 and 964–1622, 0–29 and 30–49.
 
     Args:
-        place: the folders or `.zip` files `images_background` and `images_evaluation`, or an `.npz`
-            of images 28×28 or of packed bits 105×105; or a folder with them. Searched for or
-            downloaded without.
+        location: the folders or `.zip` files `images_background` and `images_evaluation`, or an
+            `.npz` of images 28×28 or of packed bits 105×105; or a folder with them. Searched for or
+            downloaded unless given.
         size: height and width, at most 105, averaged from the 105×105 originals; 28 unless given,
-            and 105 where `place` is the file of those.
+            and 105 where `location` is the file of those.
 
     Raises:
         UserError: it is nowhere, damaged, or not there in that size.
     """
-    size = size or (SIDE if place is not None and Path(place).name == BITS else 28)
+    size = size or (SIDE if location is not None and Path(location).name == BITS else 28)
     if not 4 <= size <= SIDE:
         raise UserError(f"size is {size}, but must be from 4 to {SIDE}")
-    path = find(ORIGIN, place, _look)
+    path = find(ORIGIN, location, _look)
     drawings = _open(path, size)
     targets: dict[str, Target] = {
         "character": Classes(tuple(drawings.characters)),
@@ -85,7 +85,7 @@ def load(place: str | None = None, size: int | None = None) -> Splits:
     samples = Samples(_shown(drawings.images, size), drawings.factors, targets=targets)
     cut, rows = drawings.cut, np.arange(len(samples))
     return Splits(
-        "omniglot" if place is None else f"omniglot:{place}",
+        "omniglot" if location is None else f"omniglot:{location}",
         samples.take(rows[:cut]),
         samples.take(rows[cut:]),
         target="character",
@@ -107,19 +107,19 @@ class OneShot(NamedTuple):
     answer: np.ndarray  #: (runs, 20)
 
 
-def one_shot_runs(place: str | None = None) -> OneShot:
+def one_shot_runs(location: str | None = None) -> OneShot:
     """The 20 official runs of 20-way one-shot classification.
 
     Args:
-        place: `omniglot_oneshot_runs.npz`, or the official `all_runs.zip` or its unpacked folder
+        location: `omniglot_oneshot_runs.npz`, or the official `all_runs.zip` or its unpacked folder
             with the images beside it; or a folder with one of them. Searched for without.
 
     Raises:
         UserError: they are nowhere, or damaged.
     """
-    path = find(RUNS, place, _look_for_runs)
+    path = find(RUNS, location, _look_for_runs)
     if path.suffix != ".npz":
-        near = path.parents[:2] if place is not None else ()
+        near = path.parents[:2] if location is not None else ()
         around = next((str(folder) for folder in near if _look(folder)), None)
         originals = _open(find(ORIGIN, around, _look), SIDE)
         with readable(path, RUNS):
@@ -142,25 +142,25 @@ class _Drawings(NamedTuple):
     cut: int  #: the first row of the test part
 
 
-def _look(place: Path) -> Path | None:
+def _look(location: Path) -> Path | None:
     """An `.npz`, or the folder around the original files."""
-    if place.is_file():
-        if place.suffix == ".npz":
-            return place
-        return _look(place.parent) if place.stem in PARTS else None
-    if place.name in PARTS:
-        place = place.parent
+    if location.is_file():
+        if location.suffix == ".npz":
+            return location
+        return _look(location.parent) if location.stem in PARTS else None
+    if location.name in PARTS:
+        location = location.parent
     names = (SMALL, BITS, *PARTS, *(f"{part}.zip" for part in PARTS))
-    return place if any((place / name).exists() for name in names) else None
+    return location if any((location / name).exists() for name in names) else None
 
 
-def _look_for_runs(place: Path) -> Path | None:
-    if place.is_file() and place.suffix in (".npz", ".zip"):
-        return place
-    if (place / "run01").is_dir():
-        return place
+def _look_for_runs(location: Path) -> Path | None:
+    if location.is_file() and location.suffix in (".npz", ".zip"):
+        return location
+    if (location / "run01").is_dir():
+        return location
     names = (RUN_ROWS, "all_runs", "all_runs.zip")
-    return next((place / name for name in names if (place / name).exists()), None)
+    return next((location / name for name in names if (location / name).exists()), None)
 
 
 def _open(path: Path, size: int) -> _Drawings:
@@ -222,12 +222,14 @@ def _originals(folder: Path) -> _Drawings:
     )
 
 
-def _contents(place: Path, pattern: re.Pattern[str]) -> dict[tuple[str, ...], bytes]:
+def _contents(location: Path, pattern: re.Pattern[str]) -> dict[tuple[str, ...], bytes]:
     """Files of a folder or a `.zip`, by the groups of the pattern that their paths end with."""
-    if place.is_dir():
-        paths = {path.relative_to(place.parent).as_posix(): path for path in place.rglob("*.*")}
+    if location.is_dir():
+        paths = {
+            path.relative_to(location.parent).as_posix(): path for path in location.rglob("*.*")
+        }
         return {m.groups(): p.read_bytes() for n, p in paths.items() if (m := pattern.search(n))}
-    with zipfile.ZipFile(place) as archive:
+    with zipfile.ZipFile(location) as archive:
         names = archive.namelist()
         return {m.groups(): archive.read(n) for n in names if (m := pattern.search(n))}
 

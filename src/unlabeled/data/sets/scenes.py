@@ -47,10 +47,10 @@ class Scenes:
 
 
 def draw(number: int, seed: int = 0, *, side: int = 128, most: int = 4) -> Scenes:
-    """Scenes of 1 to `most` sprites of any shape, scale, orientation and place.
+    """Scenes of 1 to `most` sprites of any shape, scale, orientation and location.
 
-    Later sprites hide earlier ones, in another gray. A place is drawn anew while the sprite's box
-    would share more than 0.3 of the smaller box with another; after 20 tries it is left out.
+    Later sprites hide earlier ones, in another gray. A position is drawn again while the box would
+    share more than 0.3 of the smaller box with another; after 20 tries it is left out.
 
     Args:
         number: of scenes.
@@ -94,7 +94,7 @@ def draw(number: int, seed: int = 0, *, side: int = 128, most: int = 4) -> Scene
 def _places(
     rng: np.random.Generator, boxes: np.ndarray, shown: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Left and top of each tile (N, K, 2), and whether its sprite found a place (N, K)."""
+    """Left and top of each tile (N, K, 2), and whether its sprite found a location (N, K)."""
     number, most = shown.shape
     tries = rng.integers(0, side - TILE + 1, (TRIES, number, most, 2))
     corners, placed = tries[0].copy(), shown.copy()

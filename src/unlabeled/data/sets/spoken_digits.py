@@ -33,20 +33,20 @@ LENGTH = 8000
 TEST_TAKES = 5
 
 
-def load(place: str | None = None) -> Splits:
+def load(location: str | None = None) -> Splits:
     """The official split; factors digit, speaker and take.
 
     Args:
-        place: the folder of the recordings, `DIGIT_SPEAKER_TAKE.wav`, or `fsdd_8khz.npz`. Searched
-            for without.
+        location: the folder of the recordings, `DIGIT_SPEAKER_TAKE.wav`, or `fsdd_8khz.npz`;
+            searched for unless given.
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
-    path = find(ORIGIN, place, _look)
+    path = find(ORIGIN, location, _look)
     with readable(path, ORIGIN):
         waves, factors, speakers = _packed(path) if path.is_file() else _recordings(path)
-    samples = audio.from_memory(audio.Sound(waves, RATE), length=LENGTH)
+    samples = audio.from_memory(audio.Recordings(waves, RATE), length=LENGTH)
     samples.factors = factors
     samples.targets = {
         "digit": Classes(tuple(map(str, range(10)))),
@@ -55,7 +55,7 @@ def load(place: str | None = None) -> Splits:
     }
     is_test = factors["take"] < TEST_TAKES
     return Splits(
-        "spoken_digits" if place is None else f"spoken_digits:{place}",
+        "spoken_digits" if location is None else f"spoken_digits:{location}",
         samples.take(np.flatnonzero(~is_test)),
         samples.take(np.flatnonzero(is_test)),
         target="digit",
@@ -63,12 +63,12 @@ def load(place: str | None = None) -> Splits:
     )
 
 
-def _look(place: Path) -> Path | None:
-    if place.is_file():
-        return place if place.name == PACKED else None
-    if (place / PACKED).is_file():
-        return place / PACKED
-    return place if place.is_dir() and next(place.glob("[0-9]_*_*.wav"), None) else None
+def _look(location: Path) -> Path | None:
+    if location.is_file():
+        return location if location.name == PACKED else None
+    if (location / PACKED).is_file():
+        return location / PACKED
+    return location if location.is_dir() and next(location.glob("[0-9]_*_*.wav"), None) else None
 
 
 def _packed(path: Path) -> tuple[list[np.ndarray], dict[str, np.ndarray], list[str]]:

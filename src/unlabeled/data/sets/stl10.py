@@ -37,48 +37,49 @@ UNLABELED = "unlabeled_X.bin"
 SHAPE = (3, 96, 96)
 
 
-def load(place: str | None = None) -> Splits:
+def load(location: str | None = None) -> Splits:
     """The labeled images in their official split, or the unlabeled ones; left on disk.
 
     Factors are of all images or of none here, so the two are opened apart: learn from
     `stl10:unlabeled` and judge on `stl10`.
 
     Args:
-        place: a folder with the binary files, or the `.tar.gz`, which is unpacked into the cache.
-            With `/unlabeled` behind it, or `unlabeled` alone, or the file `unlabeled_X.bin`: the
-            unlabeled images, all to train. Searched for or downloaded without.
+        location: a folder with the binary files, or the `.tar.gz`, which is unpacked into the
+            cache. With `/unlabeled` at the end, or `unlabeled` alone, or the file
+            `unlabeled_X.bin`: the unlabeled images, all for training. Searched for or downloaded
+            unless given.
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
-    name = "stl10" if place is None else f"stl10:{place}"
+    name = "stl10" if location is None else f"stl10:{location}"
     labeled = Compose(
         [RandomCrop(12), RandomHorizontalFlip()]
     )  # as for CIFAR-10, in images three times as large
     augment = SimCLRAugment(scale=(0.08, 1.0), blur=0.5)  # SimCLR's, with the blur of larger images
-    if place is None or Path(place).name not in ("unlabeled", UNLABELED):
-        folder = _folder(place, LABELED)
+    if location is None or Path(location).name not in ("unlabeled", UNLABELED):
+        folder = _folder(location, LABELED)
         parts = [_part(folder, part) for part in ("train", "test")]
         train, test = (
             Samples(x, {"class": y}, targets={"class": Classes(CLASSES)}) for x, y in parts
         )
         return Splits(name, train, test, "class", augment=augment, augment_labeled=labeled)
-    around = None if place == "unlabeled" else str(Path(place).parent)
+    around = None if location == "unlabeled" else str(Path(location).parent)
     train = Samples(_images(_folder(around, (UNLABELED,)) / UNLABELED))
     return Splits(name, train, train.take(np.arange(0)), augment=augment, augment_labeled=labeled)
 
 
-def _folder(place: str | None, needed: tuple[str, ...]) -> Path:
+def _folder(location: str | None, needed: tuple[str, ...]) -> Path:
     """Where the binary files lie, unpacked."""
 
-    def look(place: Path) -> Path | None:
-        if place.is_file():
-            return place.parent if place.name in (*LABELED, UNLABELED) else place
-        if any((place / name).is_file() for name in needed):
-            return place
-        return place / ARCHIVE if (place / ARCHIVE).is_file() else None
+    def look(location: Path) -> Path | None:
+        if location.is_file():
+            return location.parent if location.name in (*LABELED, UNLABELED) else location
+        if any((location / name).is_file() for name in needed):
+            return location
+        return location / ARCHIVE if (location / ARCHIVE).is_file() else None
 
-    found = find(ORIGIN, place, look)
+    found = find(ORIGIN, location, look)
     folder = found if found.is_dir() else _unpacked(found)
     refuse_missing(found, [name for name in needed if not (folder / name).is_file()])
     return folder

@@ -24,12 +24,12 @@ TEST_SHARE, HARMONICS = 0.2, 10
 def melodies(tunes: int) -> np.ndarray:
     """Notes of each tune as MIDI numbers, (tunes, 8); steps of at most a fourth."""
     rng = np.random.default_rng(SPLIT_SEED)
-    place = np.empty((tunes, NOTES), np.int64)
-    place[:, 0] = rng.integers(0, len(SCALE), tunes)
+    location = np.empty((tunes, NOTES), np.int64)
+    location[:, 0] = rng.integers(0, len(SCALE), tunes)
     for i in range(1, NOTES):
-        moved = place[:, i - 1] + rng.integers(-3, 4, tunes)
-        place[:, i] = np.where((moved < 0) | (moved >= len(SCALE)), place[:, i - 1], moved)
-    return SCALE[place]
+        moved = location[:, i - 1] + rng.integers(-3, 4, tunes)
+        location[:, i] = np.where((moved < 0) | (moved >= len(SCALE)), location[:, i - 1], moved)
+    return SCALE[location]
 
 
 def play(notes: np.ndarray, instrument: int) -> np.ndarray:
@@ -60,22 +60,22 @@ def play(notes: np.ndarray, instrument: int) -> np.ndarray:
     return (0.8 * wave / np.abs(wave).max()).astype(np.float32)
 
 
-def load(place: str | None = None, tunes: int = 400, instruments: int = 10) -> Splits:
+def load(location: str | None = None, tunes: int = 400, instruments: int = 10) -> Splits:
     """Tunes of 1.6 seconds at 8 kHz; factors tune and instrument.
 
     A fifth of the tunes, and other instruments than those of the training, are to test: what is
     asked there is to find a tune again on another instrument.
 
     Args:
-        place: there is none; tunes are synthesized.
+        location: there is none; tunes are synthesized.
         tunes: how many.
         instruments: that play each of them; of each part by itself.
 
     Raises:
-        UserError: a place was given, or there are too few tunes.
+        UserError: a location was given, or there are too few tunes.
     """
-    if place is not None:
-        raise UserError(f"tunes are synthesized; leave ':{place}' away")
+    if location is not None:
+        raise UserError(f"tunes are synthesized; leave ':{location}' away")
     if tunes < 10 or instruments < 2:
         raise UserError("give at least ten tunes and two instruments")
     notes, cut = melodies(tunes), round((1 - TEST_SHARE) * tunes)
