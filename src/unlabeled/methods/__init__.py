@@ -1,1 +1,1 @@
-"""One method, one file. Put another beside them and its flags, help and tests follow."""
+"""Methods, one a file; a new file here is listed, gets flags and is held to the contract."""

@@ -21,7 +21,7 @@ class BYOL(Method):
 
     The target network is an exponential moving average of the online encoder and projector and
     takes no gradient. The loss is symmetrized by summing both directions, as in the paper. Each
-    view is a batch of its own, so that BatchNorm never mixes both.
+    view is a separate batch, so that BatchNorm never mixes both.
 
     Args:
         dim: width of the projection; 256 in the paper.

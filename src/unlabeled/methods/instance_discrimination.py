@@ -26,7 +26,7 @@ class InstanceDiscrimination(Method):
         dim: width of embeddings and memory bank; the paper's 128.
         temperature: τ of the softmax; the paper's 0.07.
         negatives: rows drawn at each step; 4096 in the paper.
-        momentum: of a row of the memory bank, when its image is seen again; the paper's 0.5.
+        momentum: weight of a row of the memory bank when it is updated; the paper's 0.5.
         bank_size: rows of the memory bank, one for each training image; the data set's.
         augment: random augmentation of the view; the data set's unless given.
     """

@@ -34,7 +34,7 @@ class PIRL(Method):
         pretext_weight: λ, weight of the transformed copy's loss; the image's has 1 − λ; the paper's
             0.5.
         negatives: rows drawn at each step; 32000 in the paper.
-        momentum: of a row of the memory bank, when its image is seen again; the paper's 0.5.
+        momentum: weight of a row of the memory bank when it is updated; the paper's 0.5.
         bank_size: rows of the memory bank, one for each training image; the data set's.
         shape: channels, height and width of the images; the data set's unless given.
         augment: random augmentation before the transformation; the data set's unless given.

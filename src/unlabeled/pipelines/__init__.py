@@ -1,1 +1,1 @@
-"""Methods that are several trainings one after another, or none of the protocol."""
+"""Methods of several trainings, or outside the protocol of `Method`."""

@@ -76,8 +76,11 @@ def deep_belief_net(
     runs: list[Run] = []
     inputs, figures = splits, {}
     for number, width in enumerate(widths, 1):
-        place = folder / f"layer{number}"
-        run = train("rbm", inputs, encoder_args={"widths": (width,)}, out=place, **options)
+        layer: dict[str, Any] = {
+            "encoder_args": {"widths": (width,)},
+            "out": folder / f"layer{number}",
+        }
+        run = train("rbm", inputs, **layer, **options)
         runs.append(run)
         machine: Any = run.method or reopen(run)
         machines.append(machine.cpu().eval())
