@@ -210,7 +210,8 @@ class Metric:
         return self._number(value.value) + unit + (f" ({joint.join(bounds)})" if bounds else "")
 
     def _number(self, value: float | int) -> str:
-        return f"{100 * value if self.percent else value:,.{self.decimals}f}".replace("-", "−")
+        number = f"{100 * value if self.percent else value:,.{self.decimals}f}"
+        return number.lstrip("-") if not number.strip("-0.,") else number.replace("-", "−")
 
 
 def by_key(metric: Metric, value: Values) -> dict[str, Value]:

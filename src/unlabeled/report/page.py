@@ -104,7 +104,7 @@ def _headline(run: Run, evaluation: Evaluation) -> str:
             "data has no labels, so this page shows what can be measured without them.</p>"
         )
     others = ", ".join(
-        f"{html.escape(other)} {metric.format(Value(values[key].value))}"
+        f"{html.escape(other)} {metric.format(Value(values[key].value))}".replace(" ", "\u00a0")
         for other, values in results.items()
         if key in values and other != name
     )

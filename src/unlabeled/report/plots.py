@@ -10,6 +10,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
@@ -81,9 +82,9 @@ def label_curves_image(curves: dict[str, dict[str, list[float]]]) -> str:
 
 
 def similarity_image(z: np.ndarray, order: np.ndarray) -> bytes:
-    """PNG of the similarity matrix of rows in that order: red alike, blue opposite, white neither.
+    """PNG of the similarity matrix of rows in that order: red similar, blue opposite.
 
-    Cosine of the features minus their mean, from −1 to 1, in 32 steps; a pixel is a pair.
+    Cosine similarity after mean-centering, from −1 to 1 in 32 steps; each pixel is a pair.
     """
     matrix = rsa.similarity_matrix(z, "centered")[np.ix_(order, order)]
     image = Image.fromarray(((matrix + 1) * 15.999).clip(0, 31).astype(np.uint8), "P")
@@ -119,10 +120,13 @@ def partners_image(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
 
 
 def histogram_image(z: np.ndarray, y: np.ndarray) -> str:
-    """SVG: similarity of pairs of one class, and of pairs of two."""
+    """SVG: histograms of the similarity of pairs of the same class and of different classes."""
     edges, within, between = rsa.histograms(z, y, "centered")
     figure, axes = _axes(3.2, 2.0)
-    for density, color, label in ((within, WITHIN, "same"), (between, BETWEEN, "other")):
+    for density, color, label in (
+        (within, WITHIN, "same class"),
+        (between, BETWEEN, "other class"),
+    ):
         axes.stairs(density, edges, fill=True, alpha=0.35, color=color, label=label)
         axes.stairs(density, edges, color=color, linewidth=1)
     axes.set(xlim=(-1, 1), yticks=[], xlabel="similarity")
@@ -131,21 +135,23 @@ def histogram_image(z: np.ndarray, y: np.ndarray) -> str:
 
 
 def curve_image(epochs: list[float], values: list[float], title: str) -> str:
-    """SVG of one measure over the epochs."""
+    """SVG of one metric over the epochs."""
     figure, axes = _axes(3.2, 2.0)
     axes.plot(epochs, values, color=LINE, linewidth=1.5, marker="o" if len(epochs) < 3 else None)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", title=title)
     axes.grid(alpha=0.25)
     return _svg(figure)
 
 
 def curves_image(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
-    """SVG of one measure of several runs over their epochs."""
+    """SVG of one metric of several runs over their epochs."""
     figure, axes = _axes(3.2, 2.4)
     for name, (epochs, values) in lines.items():
         axes.plot(
             epochs, values, linewidth=1.5, label=name, marker="o" if len(epochs) < 3 else None
         )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", title=title)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=7)
@@ -153,7 +159,7 @@ def curves_image(lines: dict[str, tuple[list[float], list[float]]], title: str) 
 
 
 def panels_image(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
-    """SVG of one measure of many runs: a panel each, with all the others in gray behind it."""
+    """SVG of one metric of many runs: a panel each, with all others in gray behind it."""
     import matplotlib as mpl
 
     rows = -(-len(lines) // 3)
@@ -226,7 +232,7 @@ def _part(figure: Figure, labels: list[Annotation]) -> None:
 
 
 def layers_image(found: dict[str, list[Layer]], target: str) -> str:
-    """SVG: the probe's accuracy and the similarity of classes, stage by stage, a line each."""
+    """SVG of linear probe accuracy and mean-centered gap by stage, a line for each encoder."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
@@ -241,14 +247,14 @@ def layers_image(found: dict[str, list[Layer]], target: str) -> str:
         right.set(ylabel="same class − different classes", title="Mean-centered gap")
         for axes in (left, right):
             axes.set_xlabel("stage")
-            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.25)
         figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=4)
     return _svg(figure)
 
 
 def neighbors_image(z: np.ndarray, splits: Splits, queries: np.ndarray, k: int = 6) -> bytes:
-    """PNG: one row a query; first the query, then the images nearest to it among those shown."""
+    """PNG with a row for each query: the query, then its nearest neighbors."""
     part = splits.test if len(splits.test) else splits.train
     _, rows = nearest(z, z[queries], k + 1)
     table = []
@@ -307,7 +313,7 @@ def _marked(
 
 
 def roc_image(curves: dict[str, Pairs]) -> str:
-    """SVG: share of matching pairs accepted by share of others accepted, a line each."""
+    """SVG of ROC curves: true positive rate by false positive rate, a line each."""
     figure, axes = _axes(4.2, 3.4)
     for name, found in curves.items():
         order = np.argsort(-found.near)
@@ -315,7 +321,7 @@ def roc_image(curves: dict[str, Pairs]) -> str:
         true, false = np.cumsum(same) / same.sum(), np.cumsum(~same) / (~same).sum()
         some = np.unique(np.geomspace(1, len(same), 400).astype(int)) - 1
         axes.plot(100 * false[some], 100 * true[some], linewidth=1.5, label=name)
-    axes.plot([0.01, 100], [0.01, 100], color="gray", linewidth=1, linestyle=":", label="guessing")
+    axes.plot([0.01, 100], [0.01, 100], color="gray", linewidth=1, linestyle=":", label="chance")
     axes.set(xscale="log", xlim=(0.01, 100), ylim=(0, 100))
     axes.set(xlabel="other pairs accepted, %", ylabel="matching pairs accepted, %")
     axes.grid(alpha=0.25)

@@ -76,6 +76,7 @@ def _html_block(results: Results, metrics: dict[str, Metric], emphasize_first: b
         for i, values in enumerate(results.values()):
             shown, *interval = _cell(metric, values, key)
             bold = best is not None and key in values and values[key].value == best
+            shown = shown.replace(" ", "\u00a0")
             text = f"<b>{shown}</b>" if bold else shown
             small = f"<small>{interval[0]}</small>" if interval else ""
             cells.append(f"<td{'' if i else first}>{text}{small}</td>")

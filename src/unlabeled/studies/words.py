@@ -418,7 +418,7 @@ def halves(encoder: Any, samples: Samples, candidates: int = 100) -> dict[str, f
     with torch.random.fork_rng(devices=[]):
         for batch in language.batches(samples, 10 * candidates, candidates):
             if len(batch.x) == candidates:
-                first, second = (encoder(part).numpy() for part in batch.x.chunk(2, dim=2))
+                first, second = (encoder(part).numpy() for part in batch.x.chunk(2, dim=1))
                 groups.append(paired_retrieval(first, second, (1, 10)))
     return {key: float(np.mean([group[key] for group in groups])) for key in groups[0]}
 

@@ -185,6 +185,7 @@ def test_how_values_are_written():
     probe, gap = metrics.metric_of("linear_probe"), metrics.metric_of("similarity_gap")
     assert probe.format(Value(0.986, 0.982, 0.9899)) == "98.6 % (98.2–99.0)"
     assert gap.format(Value(-0.01, -0.02, 0.01)) == "−0.010 (−0.020 to 0.010)"
+    assert gap.format(Value(-0.0001)) == "0.000"
     assert metrics.metric_of("dim").format(Value(4096)) == "4,096"
     assert probe.format(Value(None)) == "–"
 

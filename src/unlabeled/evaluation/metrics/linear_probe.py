@@ -49,7 +49,7 @@ class BalancedAccuracy(Metric):
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the most frequent class of the training part."""
         correct = subject.y_test == most_frequent(subject.y)
-        return {"chance": balanced_accuracy(correct, subject.y_test)}
+        return {"chance": Value(balanced_accuracy(correct, subject.y_test).value)}
 
 
 def balanced_accuracy(correct: np.ndarray, y: np.ndarray) -> Value:
