@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli.parsing import (
@@ -11,6 +12,7 @@ from unlabeled.cli.parsing import (
     make_parser,
     parse_args,
 )
+from unlabeled.errors import UserError
 
 if TYPE_CHECKING:
     from unlabeled.runs.run import Run
@@ -29,7 +31,21 @@ def evaluate_command(argv: list[str]) -> int:
         action="store_true",
         help="evaluate every stage of the encoder: a table and an image",
     )
+    parser.add_argument(
+        "--similarity", type=str, help="for word vectors: pairs of words with people's ratings"
+    )
+    parser.add_argument(
+        "--analogies", type=str, help="for word vectors: analogies as in questions-words.txt"
+    )
     args = parse_args(parser, argv)
+    if (Path(args.run).expanduser() / "vectors.bin").is_file():
+        from unlabeled.evaluation.words import evaluate_words
+
+        _show(evaluate_words(args.run, args.similarity, args.analogies), args.json)
+        return 0
+    for name in ("similarity", "analogies"):
+        if getattr(args, name):
+            raise UserError(f"--{name} is for word vectors, but {args.run} holds none")
     from unlabeled.evaluation.evaluate import measure
     from unlabeled.report.page import write_report
     from unlabeled.runs.run import load
@@ -38,8 +54,16 @@ def evaluate_command(argv: list[str]) -> int:
     if args.layers:
         return _evaluate_layers(run, args)
     evaluation = measure(run, args.data, labels_from=args.labels_from, test=args.test)
-    result, page = evaluation.to_json(), write_report(run, evaluation)
-    if args.json:
+    page = write_report(run, evaluation)
+    _show(evaluation.to_json(), args.json)
+    if not args.json:
+        print(f"report: {page}")
+    return 0
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    """Print what an evaluation returned."""
+    if as_json:
         from unlabeled.utils.files import to_json
 
         print(to_json(result))
@@ -47,8 +71,6 @@ def evaluate_command(argv: list[str]) -> int:
         from unlabeled.report.table import print_table
 
         print_table(result)
-        print(f"report: {page}")
-    return 0
 
 
 def _evaluate_layers(run: Run, args: Any) -> int:

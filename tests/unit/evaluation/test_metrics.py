@@ -368,3 +368,30 @@ def test_a_run_without_heads_says_so(tmp_path):
     with pytest.warns(ul.errors.Notice, match="has no checkpoint"):
         result = ul.evaluate(ul.load(run.path), x, test=x[:20])
     assert set(result["metrics"]) == {"rankme", "dim"}
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_word_vectors(tmp_path, capsys):
+    from unlabeled.runs.word_vectors import Words
+
+    words = [f"{kind}{i}" for kind in ("a", "b", "c") for i in range(6)]
+    vectors = np.concatenate([np.eye(6), np.eye(6) + 1, RNG.normal(size=(6, 6))])
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Words(words, vectors.astype(np.float32)).save(folder / "vectors.bin")
+    rows = [(a, b, RNG.random()) for a, b in zip(words[::2], words[1::2], strict=True)]
+    (tmp_path / "pairs.tsv").write_text("\n".join(f"{a}\t{b}\t{r}" for a, b, r in rows))
+    (tmp_path / "questions.txt").write_text(": kinds\na0 b0 a1 b1\na2 b2 a3 b3\nx y z w\n")
+    assert main(["evaluate", str(folder)]) == 2
+    assert "--similarity FILE" in capsys.readouterr().err
+    files = ["--similarity", str(tmp_path / "pairs.tsv")]
+    files += ["--analogies", str(tmp_path / "questions.txt")]
+    assert main(["evaluate", str(folder), "--json", *files]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["analogies"]["value"] == 1
+    assert result["metrics"]["analogies"]["low"] == pytest.approx(intervals.wilson(2, 2)[0])
+    value = result["metrics"]["similarity"]
+    assert -1 < value["low"] < value["value"] < value["high"] < 1
+    assert result["n_test"] == 9 + 2
+    assert main(["evaluate", str(folder), *files]) == 0
+    assert "Word analogies" in capsys.readouterr().out
