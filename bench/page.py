@@ -1,7 +1,7 @@
-"""Every comparison on one page of ratios: results/bench.json and docs/bench.md.
+"""Collect all comparisons in results/bench.json and docs/bench.md.
 
-make bench                                     runs them all, then this
-python bench/page.py                           the page alone, from what was measured before
+make bench                                     runs all benchmarks, then this
+python bench/page.py                           the page only, from the results
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from unlabeled.utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 Row = tuple[str, str, float]
-"""What, beside whom, how many times as fast (or as small) ours is."""
+"""Operation, library compared with, and how many times as fast (or small) ours is."""
 
 
-def steps(found: dict[str, Any]) -> list[Row]:
-    """A training step of SimCLR."""
+def steps(result: dict[str, Any]) -> list[Row]:
+    """Training steps of SimCLR."""
     rows: list[Row] = []
-    for row in found["rows"]:
+    for row in result["rows"]:
         if "side" not in row or row["side"].startswith("ours"):
             continue
         for mine in ("ours bf16", "ours fp32"):
             if f"over {mine}" in row:
-                what = f"SimCLR step, {found.get('encoder', 'small')}, batch {row['batch']}, {mine}"
+                what = (
+                    f"SimCLR step, {result.get('encoder', 'small')}, batch {row['batch']}, {mine}"
+                )
                 rows.append((what, row["side"], row[f"over {mine}"]))
     return rows
 
 
-def objectives(found: dict[str, Any]) -> list[Row]:
+def objectives(result: dict[str, Any]) -> list[Row]:
     """Time and memory of NT-Xent."""
     rows: list[Row] = []
-    for pairs, sides in found["pairs"].items():
+    for pairs, sides in result["pairs"].items():
         mine = sides["ours"]
         for name, side in sides.items():
             if name in ("ours", "path"):
@@ -46,30 +48,30 @@ def objectives(found: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def augmentation(found: dict[str, Any]) -> list[Row]:
-    """Views a second on one thread."""
+def augmentation(result: dict[str, Any]) -> list[Row]:
+    """Views per second on one thread."""
     return [
         (f"views, {what}, {way}", name, side[f"{way}_over_it"])
-        for what, sides in found["views"].items()
+        for what, sides in result["views"].items()
         for name, side in sides.items()
         if not name.startswith("ours")
         for way in ("compiled", "plain")
     ]
 
 
-def evaluation(found: dict[str, Any]) -> list[Row]:
-    """Neighbors and similarities."""
+def evaluation(result: dict[str, Any]) -> list[Row]:
+    """k-NN and similarity matrices."""
     return [
-        ("20 nearest neighbors", "scikit-learn, brute force", found["knn"]["ratio"]),
-        ("similarity of all pairs", "rsatoolbox", found["rsa"]["ratio"]),
+        ("20 nearest neighbors", "scikit-learn, brute force", result["knn"]["ratio"]),
+        ("similarity of all pairs", "rsatoolbox", result["rsa"]["ratio"]),
     ]
 
 
-def time_to(found: dict[str, Any]) -> list[Row]:
-    """Time to the tutorial's figure."""
-    seconds = found["ours"]["seconds"]
-    reached = f"{100 * found['ours']['linear']:.1f} % in {seconds:.0f} s"
-    return [(f"dSprites from rendering to the probe: {reached}", "lightly's way", found["ratio"])]
+def time_to(result: dict[str, Any]) -> list[Row]:
+    """Time to the accuracy of the tutorial."""
+    seconds = result["ours"]["seconds"]
+    reached = f"{100 * result['ours']['linear']:.1f} % in {seconds:.0f} s"
+    return [(f"dSprites from rendering to the probe: {reached}", "lightly", result["ratio"])]
 
 
 PARTS: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
@@ -83,16 +85,16 @@ PARTS: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
 
 
 def main() -> None:
-    """Read what there is, write both."""
+    """Write both files from the results that exist."""
     rows: list[Row] = []
     commands, cores = [], set()
     for file, part in PARTS.items():
         path = ROOT / "results" / file
         if path.is_file():
-            found = json.loads(path.read_text())
-            rows += part(found)
-            commands.append(found["command"])
-            cores.add(found["cores"])
+            result = json.loads(path.read_text())
+            rows += part(result)
+            commands.append(result["command"])
+            cores.add(result["cores"])
     write_json(
         ROOT / "results" / "bench.json",
         {
@@ -102,15 +104,15 @@ def main() -> None:
         },
     )
     lines = [
-        "# Side by side",
+        "# Benchmarks",
         "",
-        "How many times as fast, or as small in memory, this library is. Both sides of each line "
-        "were measured in turn in one run; medians of the ratios. "
+        "Speed and memory relative to other libraries: 2× means twice as fast, or half the memory. "
+        "Both were measured alternately in one process; ratios are medians. "
         f"On {' and '.join(map(str, sorted(cores)))} cores: "
         + ", ".join(f"`{c}`" for c in commands)
         + ".",
         "",
-        "| what | beside | ratio |",
+        "| operation | compared with | ratio |",
         "|---|---|---:|",
         *(f"| {what} | {beside} | {ratio:.2f}× |" for what, beside, ratio in rows),
         "",

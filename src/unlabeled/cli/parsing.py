@@ -46,6 +46,8 @@ def add_arguments(parser: ArgumentParser, of: Callable[..., Any], skip: set[str]
     from jsonargparse import ActionYesNo
 
     parameters = inspect.signature(of).parameters
+    if any("Augmentation" in str(p.annotation) for p in parameters.values()):
+        _augmentations()  # the parser offers what is imported
     booleans = {n: p for n, p in parameters.items() if p.annotation in (bool, "bool")}
     booleans = {n: p for n, p in booleans.items() if n not in skip}
     add = parser.add_class_arguments if inspect.isclass(of) else parser.add_function_arguments
