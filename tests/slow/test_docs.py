@@ -68,14 +68,14 @@ def test_withdrawn_figures_are_not_shown():
     left = readme["without"](figures, ["M1", "vae"])["M1"]
     assert f"{100 * left['vae']['linear']:.1f}" == "withdrawn"
     assert readme["spread"](left["vae"]["seeds"], 2) == "withdrawn"
-    assert left["simclr"] == found["M1"]["simclr"]
+    assert left["simclr"] == figures["M1"]["simclr"]
     assert sorted(left, key=lambda n: readme["by_size"](left[n]["linear"])) == ["simclr", "vae"]
     with pytest.raises(SystemExit, match="no 'bigan' to withdraw"):
         readme["without"](figures, ["M1", "bigan"])
 
 
 def test_a_study_run_again_is_no_longer_withdrawn(tmp_path):
-    """Catches withdrawals that outlive new figures, or that `--only` drops for other experiments."""
+    """Catches withdrawals that outlive new figures, or that `--only` drops for the others."""
     import runpy
 
     joined = runpy.run_path(str(ROOT / "bench" / "keep.py"))["joined"]
