@@ -1,4 +1,4 @@
-"""The library as a scikit-learn transformer."""
+"""Self-supervised methods as scikit-learn transformers."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ from unlabeled.training.train import train
 class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Learn features from the images alone: `SelfSupervised("simclr").fit(X).transform(X)`.
 
-    Any further argument of `unlabeled.train`, field of the recipe or argument of the method is one
-    of the estimator too, such as `temperature`, so that a grid search can try it.
+    All arguments of `unlabeled.train`, fields of the recipe and arguments of the method, such as
+    `temperature`, are parameters of the estimator, so that a grid search can vary them.
 
     Args:
         method: a name of `unlabeled list methods`, a class or `./file.py:Class`.
         encoder: a name, a module or a class.
-        epochs: passes over the images; the method's own number unless given.
-        seed: of everything random.
-        shape: of an image, (height, width) or (channels, height, width), where `X` has them as
-            rows, (N, pixels).
-        options: the further arguments.
+        epochs: passes over the images; the default of the method unless given.
+        seed: of weights, order and views.
+        shape: of an image, (height, width) or (channels, height, width), if `X` is (N, pixels).
+        options: the other arguments.
     """
 
     def __init__(
@@ -55,14 +54,14 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.options = options
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """All arguments by name."""
+        """All parameters by name."""
         return super().get_params(deep) | self.options
 
     def set_params(self, **params: Any) -> SelfSupervised:
-        """Change arguments; one that the method does not take is refused.
+        """Set parameters.
 
         Raises:
-            UserError: there is no such argument.
+            UserError: there is no such parameter.
         """
         own = set(inspect.signature(type(self)).parameters) - {"options"}
         method = params.get("method", self.method)
@@ -83,7 +82,7 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def fit(self, X: Any, y: Any = None) -> SelfSupervised:
-        """Train on images in any usual form; labels are used by supervised methods alone."""
+        """Train on images in any usual form; only supervised methods use the labels."""
         options = dict(self.options)
         if fixed := {"data", "out", "resume"} & set(options):
             raise UserError(f"an estimator takes no '{min(fixed)}'; unlabeled.train does")
@@ -93,6 +92,8 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         images = self._images(X)
         labeled = (images, y) if y is not None and cls.supervised else images
         samples = from_memory(labeled)
+        if len(samples) == 1:
+            raise UserError("X has 1 sample; give at least 2")
         with tempfile.TemporaryDirectory() as folder:
             try:
                 self.run_ = train(
@@ -124,6 +125,8 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             raise UserError(f"'{X}': give arrays here; unlabeled.train takes folders and files")
         if not isinstance(X, torch.utils.data.Dataset | torch.Tensor) and not hasattr(X, "tocsr"):
             X = np.asarray(X)
+        if np.ndim(X) == 1 and not isinstance(X, torch.utils.data.Dataset):
+            raise UserError(f"X has the shape {X.shape}, but needs several axes. Reshape your data")
         if getattr(X, "ndim", 0) != 2 or hasattr(X, "tocsr"):
             return X
         if self.shape is None:
