@@ -15,6 +15,7 @@ from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+signal.signal(signal.SIGTERM, lambda *_: pytest.exit("stopped by SIGTERM", 143))  # with teardown
 
 # Every jaxtyping annotation is enforced while testing, in the modules that have some.
 SOURCE = Path(find_spec("unlabeled").origin).parent

@@ -76,12 +76,12 @@ def test_a_signal_saves_and_the_rest_ends_in_the_same_bytes(
 
 
 def test_the_bar_goes_on_where_the_run_was_cut(sprites, tmp_path, monkeypatch, capsys):
-    told = FAST | {"progress": True, "out": tmp_path / "run"}
+    options = FAST | {"progress": True, "out": tmp_path / "run"}
     with monkeypatch.context() as patch:
         at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(Stopped):
-            ul.train("simclr", sprites, **told)
-    ul.train("simclr", sprites, resume=True, **told)
+            ul.train("simclr", sprites, **options)
+    ul.train("simclr", sprites, resume=True, **options)
     assert capsys.readouterr().err.splitlines()[-1].startswith("simclr: 100%")
 
 
@@ -284,10 +284,10 @@ def test_the_command_stops_by_a_signal_and_says_how_to_go_on(
     process = start("train", "simclr", *words)
     wait_for(tmp_path / "run" / "last.ckpt", process)
     os.killpg(process.pid, number)
-    _, told = process.communicate()
+    _, message = process.communicate()
     assert process.returncode == status
-    assert "the same command with --resume to continue" in told
-    assert len(told.strip().splitlines()) == 1
+    assert "the same command with --resume to continue" in message
+    assert len(message.strip().splitlines()) == 1
 
 
 SLOW = """
@@ -323,12 +323,12 @@ def test_a_signal_before_training_is_one_sentence_that_is_not_blank(
     process = start(command, "simclr", "--data", "./slow.py", *out, cwd=tmp_path)
     wait_for(tmp_path / "begun", process)
     os.killpg(process.pid, number)
-    _, told = process.communicate()
+    _, message = process.communicate()
     assert process.returncode == 128 + number
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-    assert told.strip().startswith(f"unlabeled: stopped by {name}")
-    assert len(told.strip().splitlines()) == 1
-    assert ("--resume" in told) == (command == "train")
+    assert message.strip().startswith(f"unlabeled: stopped by {name}")
+    assert len(message.strip().splitlines()) == 1
+    assert ("--resume" in message) == (command == "train")
 
 
 def test_a_second_ctrl_c_ends_at_once(start, blank, tmp_path):
@@ -339,9 +339,9 @@ def test_a_second_ctrl_c_ends_at_once(start, blank, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.1)  # two at the same time are one
     os.killpg(process.pid, signal.SIGINT)
-    out, told = process.communicate()
+    out, message = process.communicate()
     assert process.returncode == 130
-    assert "stopped at once" in told
+    assert "stopped at once" in message
     assert "went on" not in out
 
 
@@ -364,8 +364,8 @@ def test_tables_end_quietly_where_nobody_reads(start, trained, sprites, tmp_path
     words = ("evaluate", str(trained.path), "--data", "sprites.npz")
     process = start(*words, stdout=write, cwd=tmp_path)
     os.close(write)
-    told = process.communicate()[1]
-    assert process.returncode == 141, told
+    message = process.communicate()[1]
+    assert process.returncode == 141, message
 
 
 @pytest.mark.parametrize("kind", [UserError, OSError, KeyboardInterrupt, BrokenPipeError])
@@ -377,8 +377,8 @@ def test_no_message_is_blank(kind, monkeypatch, capsys):
 
     monkeypatch.setattr("unlabeled.cli.demo.demo_command", fails)
     assert main(["demo"]) == (130 if kind is KeyboardInterrupt else 2)
-    told = capsys.readouterr().err.strip()
-    assert re.fullmatch(f"unlabeled: ({kind.__name__}|stopped by Ctrl-C).*", told)
+    message = capsys.readouterr().err.strip()
+    assert re.fullmatch(f"unlabeled: ({kind.__name__}|stopped by Ctrl-C).*", message)
 
 
 TEXT = [f"{a} {b} {c}".split() for a in "abcd" for b in "efgh" for c in "ijkl"] * 40

@@ -213,7 +213,7 @@ def with_labeled(y: np.ndarray, batch_size: int, share: float) -> Plan:
     """
     known = np.flatnonzero(y >= 0)
     if not len(known):
-        raise UserError("no image has a label; give some with --labels-from")
+        raise UserError("no sample has a label; give labels with --labels-from")
     k = min(max(1, round(share * batch_size)), batch_size - 1)
     steps = len(y) // (batch_size - k)
 

@@ -63,7 +63,7 @@ def asked_for(run: Run, method: Any, words: list[str]) -> list[int]:
     """
     told = run.config.get("method_args", {})
     if "labels" not in inspect.signature(method.sample).parameters:
-        raise UserError(f"{run.config['method']} cannot be asked for anything; leave --ask away")
+        raise UserError(f"{run.config['method']} has no conditions; omit --ask")
     if told.get("condition", "none") == "none":
         raise UserError(
             f"{run.path} was told nothing of its images, so it cannot be asked; train it with "

@@ -21,7 +21,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from unlabeled.encoders.features import centered, refuse_not_finite, unit
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, suggest
 from unlabeled.utils.quiet import quiet
 
 Layout = Literal["auto", "pca", "tsne", "umap"]
@@ -109,7 +109,7 @@ def choose_layout(layout: str, n: int) -> Literal["pca", "tsne", "umap"]:
     """
     known = get_args(Layout)
     if layout not in known:
-        raise UserError(f"there is no layout '{layout}'; choose one of {', '.join(known)}")
+        raise UserError(f"there is no layout '{layout}'; {suggest(layout, known)}")
     installed = find_spec("umap") is not None
     if layout == "umap" and not installed:
         raise UserError(

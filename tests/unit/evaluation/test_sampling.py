@@ -64,7 +64,7 @@ def test_images_of_every_maker(name, small, tmp_path):
     assert x.max() <= 1
     np.testing.assert_array_equal(draw(maker(run), 3), x)
     assert not np.array_equal(draw(maker(run), 3, seed=1), x)
-    with pytest.raises(UserError, match=f"{name} cannot be asked"):
+    with pytest.raises(UserError, match=f"{name} has no conditions"):
         sample(run, 3, tmp_path / "other", ["3"])
     with pytest.raises(UserError, match="is not empty"):
         sample(run, 3, tmp_path / "out")

@@ -793,7 +793,7 @@ def test_groups_that_cannot_be_are_refused():
     assert loading.in_groups(SEVERAL, 21, 3)(np.random.default_rng(0)).shape == (1, 21)
     with pytest.raises(UserError, match=r"a batch of 2 .* give --batch-size 3 or more"):
         loading.in_groups(SEVERAL, 2, 3)
-    with pytest.raises(UserError, match="no image has a label"):
+    with pytest.raises(UserError, match="no sample has a label"):
         loading.with_labeled(np.full(12, -1), 6, 0.3)
     with pytest.raises(UserError, match="not divided by 5 processes; give --batch-size 15"):
         loading.loader(samples(SEVERAL), 18, 0, "class", samples_per_class=3, processes=5)
