@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         started = time.perf_counter()
-        told = explore(run, (x, y), page, layout="tsne", seed=SEED)
+        written = explore(run, (x, y), page, layout="tsne", seed=SEED)
         made = time.perf_counter() - started
         with Browser() as browser:
             measured = measure(browser, page)
@@ -50,7 +50,7 @@ def main() -> None:
         "command": "PYTHONPATH=tests python bench/explore.py",
         "images": IMAGES,
         "image_pixels": 32,
-        "page_megabytes": round(told["bytes"] / 1e6, 2),
+        "page_megabytes": round(written["bytes"] / 1e6, 2),
         "seconds_to_make": round(made, 1),
         **measured,
         "gpu": False,

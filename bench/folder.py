@@ -61,9 +61,9 @@ def write(folder: Path) -> None:
         for i in range(len(images)):
             if number == TOTAL:
                 break
-            place = folder / name / f"{number % 7}"
-            place.mkdir(parents=True, exist_ok=True)
-            _save(place / f"{number:05}", images[i], number)
+            directory = folder / name / f"{number % 7}"
+            directory.mkdir(parents=True, exist_ok=True)
+            _save(directory / f"{number:05}", images[i], number)
             number += 1
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     assert len(files) == TOTAL, len(files)
@@ -186,14 +186,14 @@ def again(folder: Path) -> float:
         return time.perf_counter() - started
 
 
-def step(place: Path, *words: str) -> dict[str, Any]:
+def step(directory: Path, *words: str) -> dict[str, Any]:
     """Run a command; its time, and the most memory that it and its workers took."""
-    environment = os.environ | {"UNLABELED_CACHE": str(place / "cache")}
+    environment = os.environ | {"UNLABELED_CACHE": str(directory / "cache")}
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "unlabeled", *words],
         env=environment,
-        cwd=place,
+        cwd=directory,
         capture_output=True,
         text=True,
         check=True,
@@ -206,31 +206,31 @@ def step(place: Path, *words: str) -> dict[str, Any]:
         "command": " ".join(["unlabeled", *words]),
         "seconds": round(seconds, 1),
         "largest_process_so_far_mb": round(peak / 1e6),
-        "told": [line.replace(str(place), "…") for line in told],
+        "told": [line.replace(str(directory), "…") for line in told],
     }
 
 
 def main() -> None:
     """Make, measure, write."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write(place / "photos")
-        size = sum(p.stat().st_size for p in (place / "photos").rglob("*.*") if p.exists())
+        directory = Path(folder)
+        write(directory / "photos")
+        size = sum(p.stat().st_size for p in (directory / "photos").rglob("*.*") if p.exists())
         train = ("train", "simclr", "--data", "photos", "--size", str(SIDE), "--epochs", "3")
         steps = [
-            step(place, *train, "--workers", str(WORKERS)),
-            step(place, "embed", "runs/simclr", "photos", "--out", "features.npz"),
-            step(place, "explore", "runs/simclr", "photos", "--out", "map.html"),
+            step(directory, *train, "--workers", str(WORKERS)),
+            step(directory, "embed", "runs/simclr", "photos", "--out", "features.npz"),
+            step(directory, "explore", "runs/simclr", "photos", "--out", "map.html"),
         ]
-        (listed,) = (place / "cache").glob("*/skipped.csv")
+        (listed,) = (directory / "cache").glob("*/skipped.csv")
         with listed.open(newline="") as file:
             skipped = list(csv.DictReader(file))
         reasons = sorted({row["reason"].partition(":")[0] for row in skipped})
-        page = (place / "map.html").stat().st_size
-        rows = np.load(place / "features.npz")["features"].shape
-        shutil.rmtree(place / "cache")
-        rounds = [(ours(place / "photos"), plain(place / "photos")) for _ in range(ROUNDS)]
-        from_cache = again(place / "photos")
+        page = (directory / "map.html").stat().st_size
+        rows = np.load(directory / "features.npz")["features"].shape
+        shutil.rmtree(directory / "cache")
+        rounds = [(ours(directory / "photos"), plain(directory / "photos")) for _ in range(ROUNDS)]
+        from_cache = again(directory / "photos")
     mine, theirs = (statistics.median(side) for side in zip(*rounds, strict=True))
     result = {
         "command": "python bench/folder.py",

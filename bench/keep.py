@@ -1,10 +1,10 @@
-"""Keeps what a study found: results/STUDY.json, experiment by experiment.
+"""Copy the results of a study to results/STUDY.json, experiment by experiment.
 
-python bench/keep.py STUDY        from runs/STUDY/results.json, beside what was kept of it before
+python bench/keep.py STUDY        from runs/STUDY/results.json
 
-A figure that depended on a fault stays in its file, named under `withdrawn` with the reason, such
-as "experiments/M1/methods/vae", until its experiment is found anew. What was found by `--only`
-joins the experiments that were kept before, under the same conditions.
+A figure that depended on a bug stays in the file until its experiment is run again; its path, such
+as "experiments/M1/methods/vae", is in `withdrawn` with the reason. Experiments run with `--only`
+replace those of the file if all ran under the same conditions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ SAME = ("quick", "seeds", "cores", "versions")
 
 
 def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The new result, with the experiments of the old one that it does not have.
+    """Add the experiments of the old result that the new one does not have.
 
     Raises:
-        SystemExit: they were not found under the same conditions.
+        SystemExit: they ran under different conditions.
     """
     if set(old["experiments"]) <= set(new["experiments"]):
         return new
-    if apart := [name for name in SAME if _told(old[name]) != _told(new[name])]:
-        raise SystemExit(f"{' and '.join(apart)} differ from what was kept: do the whole study")
+    if differing := [name for name in SAME if _comparable(old[name]) != _comparable(new[name])]:
+        raise SystemExit(
+            f"{' and '.join(differing)} differ from the results before: run the full study"
+        )
     parts = {
         name: dict(sorted((old[name] | new[name]).items()))
         for name in ("experiments", "claims", "minutes")
@@ -42,16 +44,16 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return new | parts | ({"withdrawn": stale} if stale else {})
 
 
-def _told(value: Any) -> Any:
-    """Versions but for how images were resampled, which is of what ran last."""
+def _comparable(value: Any) -> Any:
+    """Versions without the resampling, which is that of the last run."""
     if not isinstance(value, dict):
         return value
     return {name: of for name, of in value.items() if name != "resampling"}
 
 
 if __name__ == "__main__":
-    kept = ROOT / "results" / f"{sys.argv[1]}.json"
+    path = ROOT / "results" / f"{sys.argv[1]}.json"
     result = json.loads((ROOT / "runs" / sys.argv[1] / "results.json").read_text())
-    if kept.is_file():
-        result = joined(json.loads(kept.read_text()), result)
-    write_json(kept, result)
+    if path.is_file():
+        result = joined(json.loads(path.read_text()), result)
+    write_json(path, result)

@@ -46,7 +46,7 @@ def main() -> None:
     expected, seconds = read(args.whole)
     draw = random.Random(SEED)
     moments = sorted(draw.uniform(0.05, 0.95) for _ in range(2))
-    told = []
+    kills = []
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "study", Path(folder) / "log"
         before = 0.0
@@ -58,8 +58,8 @@ def main() -> None:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            told.append({"share_of_the_study": round(share, 3), "found": last_line(log)})
-            print(told[-1], flush=True)
+            kills.append({"share_of_the_study": round(share, 3), "found": last_line(log)})
+            print(kills[-1], flush=True)
             before = share
         subprocess.run([*LINE, str(out)], check=True)
         found, _ = read(out)
@@ -69,7 +69,7 @@ def main() -> None:
         "seed": SEED,
         "cores": os.cpu_count(),
         "seconds_of_the_whole_study": seconds,
-        "kills": told,
+        "kills": kills,
         "identical": found == expected,
         "differ": [
             key

@@ -31,26 +31,26 @@ SEED = 0
 COMMON = ["--epochs", "4", "--batch_size", "64", "--trainer.limit_train_batches", "50"]
 
 
-def command(place: Path, *words: str) -> tuple[list[str], dict[str, str]]:
-    """A training of `place / "run"`, with a cache of its own."""
+def command(directory: Path, *words: str) -> tuple[list[str], dict[str, str]]:
+    """A training of `directory / "run"`, with a cache of its own."""
     line = [sys.executable, "-m", "unlabeled", "train", "simclr", *words, *COMMON]
     settings = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
-    environment = os.environ | settings | {"UNLABELED_CACHE": str(place / "cache")}
-    return [*line, "--out", str(place / "run")], environment
+    environment = os.environ | settings | {"UNLABELED_CACHE": str(directory / "cache")}
+    return [*line, "--out", str(directory / "run")], environment
 
 
-def finish(place: Path, *words: str) -> tuple[str, float]:
+def finish(directory: Path, *words: str) -> tuple[str, float]:
     """Run to the end: the hash of the weights, and the seconds it took."""
-    line, environment = command(place, *words)
+    line, environment = command(directory, *words)
     started = time.perf_counter()
     subprocess.run(line, env=environment, check=True, capture_output=True)
-    weights = (place / "run" / "encoder.safetensors").read_bytes()
+    weights = (directory / "run" / "encoder.safetensors").read_bytes()
     return hashlib.sha256(weights).hexdigest(), time.perf_counter() - started
 
 
-def killed(place: Path, after: float, *words: str) -> str | None:
+def killed(directory: Path, after: float, *words: str) -> str | None:
     """Start, kill after that many seconds; what was there at that moment, None if it had ended."""
-    line, environment = command(place, *words)
+    line, environment = command(directory, *words)
     process = subprocess.Popen(
         line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -60,7 +60,7 @@ def killed(place: Path, after: float, *words: str) -> str | None:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    run = place / "run"
+    run = directory / "run"
     for name, state in (
         ("encoder.safetensors", "finished"),
         ("last.ckpt", "with a checkpoint"),
@@ -80,18 +80,18 @@ def trials(name: str, number: int, words: list[str]) -> dict[str, Any]:
     same = 0
     while len(moments) < number:
         with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
+            directory = Path(folder)
             when = [draw.uniform(0.02, 0.98) for _ in range(1 + len(moments) % 2)]
             started = time.perf_counter()
             states = [
                 state
                 for i, share in enumerate(when)
-                if (state := killed(place, share * seconds, *words, *["--resume"] * (i > 0)))
+                if (state := killed(directory, share * seconds, *words, *["--resume"] * (i > 0)))
             ]
             if not states:  # it was quicker than the first one
                 seconds = min(seconds, time.perf_counter() - started)
                 continue
-            ending, _ = finish(place, *words, "--resume")
+            ending, _ = finish(directory, *words, "--resume")
         same += ending == expected
         moments.append(([round(share, 3) for share in when], states))
         print(f"{name} {len(moments)}/{number}: {states}, same {ending == expected}", flush=True)
@@ -115,25 +115,25 @@ def damage() -> list[dict[str, Any]]:
         base.mkdir()
         expected, _ = finish(base, *words)
         (base / "run" / "encoder.safetensors").unlink()
-        whole = (base / "run" / "last.ckpt").read_bytes()
+        uninterrupted = (base / "run" / "last.ckpt").read_bytes()
         ways = ("empty", "half", "without its last 100 bytes", "10 bits flipped", "1 bit flipped")
         for way in ways:
-            hurt = bytearray(whole)
+            hurt = bytearray(uninterrupted)
             if way in ways[:3]:
                 hurt = hurt[: {"empty": 0, "half": len(hurt) // 2}.get(way, len(hurt) - 100)]
             else:
                 for _ in range(int(way.split()[0])):
                     hurt[draw.randrange(len(hurt))] ^= 1 << draw.randrange(8)
-            place = Path(folder) / way.replace(" ", "-")
-            shutil.copytree(base, place)
-            (place / "run" / "last.ckpt").write_bytes(hurt)
-            line, environment = command(place, *words, "--resume")
+            directory = Path(folder) / way.replace(" ", "-")
+            shutil.copytree(base, directory)
+            (directory / "run" / "last.ckpt").write_bytes(hurt)
+            line, environment = command(directory, *words, "--resume")
             done = subprocess.run(line, env=environment, capture_output=True, text=True)
-            weights = place / "run" / "encoder.safetensors"
+            weights = directory / "run" / "encoder.safetensors"
             same = weights.exists() and hashlib.sha256(weights.read_bytes()).hexdigest() == expected
             told = [t for t in done.stderr.splitlines() if t.startswith(("warning", "unlabeled"))]
             found.append({"damage": way, "exit": done.returncode, "identical": same, "told": told})
-            found[-1]["told"] = [t.replace(str(place), "…") for t in told]
+            found[-1]["told"] = [t.replace(str(directory), "…") for t in told]
             print(found[-1], flush=True)
     return found
 
