@@ -117,7 +117,7 @@ def measure_encoders(runs: dict[str, Run], splits: Splits) -> Evaluation:
     ]
     for subject in subjects:
         subject.metrics = compute(subject)
-    if not subjects[0].can_classify and (reason := _no_classification(labeled)):
+    if not subjects[0].can_classify and (reason := _no_classification(subjects[0])):
         notice(reason)
     return Evaluation(labeled, subjects, references(subjects[0]), first)
 
@@ -187,8 +187,9 @@ def open_for(run: Run, data: Any, labels_from: Any = None, test: Any = None) -> 
     return splits.with_value_range(run.value_range_of(splits.train.x))
 
 
-def _no_classification(splits: Splits) -> str | None:
+def _no_classification(subject: Subject) -> str | None:
     """Why data with labels has no accuracy of a linear probe."""
+    splits = subject.splits
     if splits.target is None and splits.numbers:
         names = ", ".join(splits.numbers)
         return (
@@ -196,7 +197,7 @@ def _no_classification(splits: Splits) -> str | None:
             "do not apply; its R² does"
         )
     disjoint = splits.name.partition(":")[0] in registry.listing("datasets")  # on purpose, there
-    if splits.target not in (None, "shot") and len(splits.test) and not disjoint:
+    if subject.has_labels and splits.target != "shot" and not disjoint:
         return (
             f"no {splits.target} of the test {splits.noun} is among those of the training "
             f"{splits.noun}, so the linear probe and k-NN do not apply; AUROC of pairs does"

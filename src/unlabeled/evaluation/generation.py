@@ -1,4 +1,4 @@
-"""Are made images like real ones? Judged by the features of a classifier of real images."""
+"""Similarity of generated and real images: Fréchet distance and shares of classes."""
 
 from __future__ import annotations
 

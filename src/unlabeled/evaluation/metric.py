@@ -15,9 +15,12 @@ from torch import nn
 
 from unlabeled import registry
 from unlabeled.data.dataset import Splits
+from unlabeled.data.targets import MultiLabel
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, notice
+from unlabeled.evaluation import rsa
 from unlabeled.evaluation.intervals import Interval, wilson
+from unlabeled.evaluation.knn import nearest
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.modality import Modality
 from unlabeled.runs.run import Run
@@ -126,7 +129,24 @@ class Subject:
         target = self.splits.target
         if target is None or not len(self.splits.test):
             return None
+        if isinstance(self.splits.targets.get(target), MultiLabel):
+            return None
         return self.splits.train.factors[target], self.splits.test.factors[target]
+
+    def similarity_matrix(self, rows: np.ndarray) -> np.ndarray:
+        """Mean-centered cosine similarity of some of the shown samples, (n, n)."""
+        return rsa.similarity_matrix(self.shown[rows], "centered")
+
+    def similarity_histograms(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bin edges and densities of the similarity within and between classes."""
+        part = self.splits.test if len(self.splits.test) else self.splits.train
+        return rsa.histograms(self.shown, part.factors[str(self.splits.target)], "centered")
+
+    def neighbors(self, rows: np.ndarray, k: int) -> np.ndarray:
+        """The k nearest other samples of some of the shown samples, (n, k)."""
+        _, found = nearest(self.shown, self.shown[rows], k + 1)
+        others = [line[line != row][:k] for row, line in zip(rows, found, strict=True)]
+        return np.stack(others)
 
     @property
     def has_labels(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.targets import MultiLabel
 from unlabeled.evaluation.evaluate import Evaluation
 from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import in_order
@@ -27,8 +28,8 @@ SHOWN = 300
 """Images in a similarity matrix, drawn by a fixed seed."""
 FACTORS = 5
 """Factors at most that matrices are sorted by."""
-QUERIES = 6
-"""Samples whose neighbors are shown."""
+QUERIES, NEIGHBORS = 6, 6
+"""Samples whose neighbors are shown, and how many of these."""
 
 CURVES = {
     "loss": "loss",
@@ -153,7 +154,7 @@ def _drawings(run: Run) -> str:
 
 def _matrices(splits: Splits, subjects: list[Subject]) -> str:
     part = _shown(splits)
-    names = list(part.factors)
+    names = [name for name, values in part.factors.items() if values.ndim == 1]
     if not names:
         return ""
     rows = np.sort(np.random.default_rng(0).permutation(len(part))[:SHOWN])
@@ -162,7 +163,8 @@ def _matrices(splits: Splits, subjects: list[Subject]) -> str:
         labeled = rows[part.known(name)[rows]]
         order = np.argsort(part.factors[name][labeled], kind="stable")
         figures = "".join(
-            _figure(plots.similarity_image(s.shown[labeled], order), s.name) for s in subjects
+            _figure(plots.similarity_image(s.similarity_matrix(labeled), order), s.name)
+            for s in subjects
         )
         blocks.append(f'<h3>Sorted by {html.escape(name)}</h3><div class="tiles">{figures}</div>')
     return f"""<section><h2>Similarity matrices</h2>
@@ -173,11 +175,10 @@ Blocks along the diagonal: the encoder groups {splits.noun} by that factor.</p>
 
 
 def _histograms(splits: Splits, subjects: list[Subject]) -> str:
-    if not splits.target:
+    if not splits.target or isinstance(splits.targets.get(splits.target), MultiLabel):
         return ""
-    y = _shown(splits).factors[splits.target]
     figures = "".join(
-        f"<figure>{plots.histogram_image(s.shown, y)}"
+        f"<figure>{plots.histogram_image(*s.similarity_histograms())}"
         f"<figcaption>{html.escape(s.name)}</figcaption></figure>"
         for s in subjects
     )
@@ -214,7 +215,10 @@ def _neighbors(splits: Splits, subjects: list[Subject]) -> str:
     part = _shown(splits)
     queries = np.random.default_rng(1).permutation(len(part))[: min(QUERIES, len(part))]
     figures = "".join(
-        _figure(plots.neighbors_image(s.shown, splits, queries), s.name, "sheet") for s in subjects
+        _figure(
+            plots.neighbors_image(splits, queries, s.neighbors(queries, NEIGHBORS)), s.name, "sheet"
+        )
+        for s in subjects
     )
     return f"""<section><h2>Nearest neighbors</h2>
 <div class="grid wide">{figures}</div>

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from unlabeled.augmentations import Augmentation
 from unlabeled.data.dataset import Splits, to_float
-from unlabeled.evaluation import rsa
-from unlabeled.evaluation.knn import nearest
 from unlabeled.evaluation.layers import Layer
 from unlabeled.evaluation.verification import Pairs
 from unlabeled.utils.drawing import (
@@ -81,12 +79,12 @@ def label_curves_image(curves: dict[str, dict[str, list[float]]]) -> str:
     return _svg(figure)
 
 
-def similarity_image(z: np.ndarray, order: np.ndarray) -> bytes:
-    """PNG of the similarity matrix of rows in that order: red similar, blue opposite.
+def similarity_image(matrix: np.ndarray, order: np.ndarray) -> bytes:
+    """PNG of a similarity matrix with its rows in an order: red similar, blue opposite.
 
-    Cosine similarity after mean-centering, from −1 to 1 in 32 steps; each pixel is a pair.
+    From −1 to 1 in 32 steps; each pixel is a pair.
     """
-    matrix = rsa.similarity_matrix(z, "centered")[np.ix_(order, order)]
+    matrix = matrix[np.ix_(order, order)]
     image = Image.fromarray(((matrix + 1) * 15.999).clip(0, 31).astype(np.uint8), "P")
     colors = colormaps["RdBu_r"](np.linspace(0, 1, 32))[:, :3]
     image.putpalette((255 * colors).astype(np.uint8).tobytes())
@@ -119,9 +117,8 @@ def partners_image(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
     return to_png(whole)
 
 
-def histogram_image(z: np.ndarray, y: np.ndarray) -> str:
+def histogram_image(edges: np.ndarray, within: np.ndarray, between: np.ndarray) -> str:
     """SVG: histograms of the similarity of pairs of the same class and of different classes."""
-    edges, within, between = rsa.histograms(z, y, "centered")
     figure, axes = _axes(3.2, 2.0)
     for density, color, label in (
         (within, WITHIN, "same class"),
@@ -253,13 +250,11 @@ def layers_image(found: dict[str, list[Layer]], target: str) -> str:
     return _svg(figure)
 
 
-def neighbors_image(z: np.ndarray, splits: Splits, queries: np.ndarray, k: int = 6) -> bytes:
+def neighbors_image(splits: Splits, queries: np.ndarray, neighbors: np.ndarray) -> bytes:
     """PNG with a row for each query: the query, then its nearest neighbors."""
     part = splits.test if len(splits.test) else splits.train
-    _, rows = nearest(z, z[queries], k + 1)
     table = []
-    for query, found in zip(queries, rows, strict=True):
-        others = [r for r in found if r != query][:k]
+    for query, others in zip(queries, neighbors, strict=True):
         x = to_float(torch.from_numpy(part.x[np.array([query, *others])]), splits.range)
         size = x.shape[-1], x.shape[-2]
         table.append([to_image(image, size) for image in x])

@@ -223,7 +223,12 @@ def matrices(
     rows = np.sort(np.random.default_rng(0).permutation(len(lab.data.test))[:300])
     order = np.argsort(lab.data.test.factors[factor][rows], kind="stable")
     return [
-        (f"{name}, sorted by {factor}", plots.similarity_image(z_of(lab, name)[1][rows], order))
+        (
+            f"{name}, sorted by {factor}",
+            plots.similarity_image(
+                rsa.similarity_matrix(z_of(lab, name)[1][rows], "centered"), order
+            ),
+        )
         for name in names
     ]
 
@@ -231,7 +236,10 @@ def matrices(
 def histograms(lab: Lab, names: Sequence[str]) -> list[tuple[str, bytes | str]]:
     y = shapes(lab.data)[1]
     return [
-        (f"{name}: similarities of pairs", plots.histogram_image(z_of(lab, name)[1], y))
+        (
+            f"{name}: similarities of pairs",
+            plots.histogram_image(*rsa.histograms(z_of(lab, name)[1], y, "centered")),
+        )
         for name in names
     ]
 
@@ -638,7 +646,10 @@ def l8(lab: Lab) -> Finding:
             )
         ],
         [
-            (f"{n}: similarities of pairs", plots.histogram_image(b, y_test))
+            (
+                f"{n}: similarities of pairs",
+                plots.histogram_image(*rsa.histograms(b, y_test, "centered")),
+            )
             for n, (_, b) in z.items()
         ],
         {8: (drops[worst] > 0.15, f"{100 * drops[worst]:.1f} points lower with {worst}")},

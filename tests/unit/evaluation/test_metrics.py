@@ -395,3 +395,23 @@ def test_word_vectors(tmp_path, capsys):
     assert result["n_test"] == 9 + 2
     assert main(["evaluate", str(folder), *files]) == 0
     assert "Word analogies" in capsys.readouterr().out
+
+
+def test_the_page_of_multi_label_data(trained, sprites, tmp_path):
+    """Fails where a page or a metric takes several labels of a sample for one class."""
+    x, y = sprites
+    tags = np.stack([y % 2, y // 2], 1).astype(np.int64)
+    parts = [
+        Samples(
+            x[rows].reshape(-1, 1, 64, 64),
+            {"tags": tags[rows]},
+            targets={"tags": MultiLabel(("a", "b"))},
+        )
+        for rows in (slice(0, 80), slice(80, 120))
+    ]
+    splits = Splits("tagged", *parts, target="tags")
+    from unlabeled.evaluation.evaluate import measure_encoders
+
+    evaluation = measure_encoders({"simclr": trained}, splits)
+    assert set(evaluation.results["simclr"]) == {"mean_average_precision", "rankme", "dim"}
+    assert "Mean average precision" in write_report(trained, evaluation).read_text()
