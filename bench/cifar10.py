@@ -65,7 +65,7 @@ def ours(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
             return method.encoder, steps
         set_rate(optimizer, learning_rate(recipe, method.progress))
         with torch.no_grad():
-            views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
+            views = method.views(rows._replace(x=to_float(rows.x, splits.value_range)))
         with torch.autocast("cpu", torch.bfloat16):
             loss = method.loss(views)
         optimizer.zero_grad()
@@ -165,7 +165,7 @@ def main() -> None:
     splits = open_data("cifar10")
     train = {"ours": ours, "lightly": lightly}[args.side]
     encoder, steps = train(args.method, splits, 60 * args.minutes)
-    z, z_test = (embed(encoder, part.x, splits.range) for part in (splits.train, splits.test))
+    z, z_test = (embed(encoder, part.x, splits.value_range) for part in (splits.train, splits.test))
     y, y_test = (part.factors["class"] for part in (splits.train, splits.test))
     found = {
         "knn": knn_accuracy(z, y, z_test, y_test),

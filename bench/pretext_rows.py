@@ -44,7 +44,7 @@ if __name__ == "__main__":
         print(title, found["P1"]["tasks"][title])
     if set(INPAINTERS) <= set(titles):
         x = torch.from_numpy(lab.data.test.x[: pretext.SETTINGS.inpainted])
-        errors, distances, spectra = pretext.inpainting(lab, to_float(x, lab.data.range))
+        errors, distances, spectra = pretext.inpainting(lab, to_float(x, lab.data.value_range))
         found["P3"]["errors"] |= errors
         found["P3"] |= {"spectral_distance": distances, "spectra": spectra}
     accuracy = {

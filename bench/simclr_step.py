@@ -60,7 +60,7 @@ def ours(splits: Splits, encoder: str, batch: int, dtype: torch.dtype) -> Steps:
         rows: Batch
         with keeping_memory():
             for rows in itertools.islice(forever(batches), n):
-                views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
+                views = method.views(rows._replace(x=to_float(rows.x, splits.value_range)))
                 with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                     loss = method.loss(views)
                 optimizer.zero_grad()

@@ -60,7 +60,7 @@ def ours(splits: Splits, epochs: int) -> torch.nn.Module:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, (done + 0.5) / whole)
             with torch.no_grad():
-                views = method.views(rows._replace(x=to_float(rows.x, splits.range)))
+                views = method.views(rows._replace(x=to_float(rows.x, splits.value_range)))
             with torch.autocast("cpu", torch.bfloat16):
                 loss = method.loss(views)
             optimizer.zero_grad()
@@ -106,7 +106,7 @@ def side(name: str, epochs: int) -> dict[str, float]:
     splits = open_data("dsprites")
     with keeping_memory() if name == "ours" else contextlib.nullcontext():  # as our training does
         encoder = {"ours": ours, "lightly": lightly}[name](splits, epochs).eval()
-    z, z_test = (embed(encoder, part.x, splits.range) for part in (splits.train, splits.test))
+    z, z_test = (embed(encoder, part.x, splits.value_range) for part in (splits.train, splits.test))
     y, y_test = (part.factors["shape"] for part in (splits.train, splits.test))
     linear = linear_probe(z, y, z_test, y_test).test
     return {

@@ -213,7 +213,7 @@ class Splits:
         return self.modality.encoder_input.size
 
     @property
-    def range(self) -> tuple[float, float]:
+    def value_range(self) -> tuple[float, float]:
         """Black and white of float and uint16 samples; uint8 is always 0 and 255."""
         return self.modality.encoder_input.value_range
 

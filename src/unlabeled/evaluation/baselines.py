@@ -113,7 +113,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
             pixels = math.prod(splits.train.x.shape[1:])
             encoders[name] = build(name, *shape, dim=min(FITTED_DIM, len(splits.train), pixels))
             few = torch.from_numpy(splits.train.x[:FITTED_ROWS])
-            encoders[name].summary.fit(to_float(few, splits.range))  # type: ignore[operator, union-attr]
+            encoders[name].summary.fit(to_float(few, splits.value_range))  # type: ignore[operator, union-attr]
     return encoders
 
 

@@ -106,7 +106,7 @@ def finetune(
     tuned = train(
         "supervised", labeled, start=run, out=folder, lr=lr or RATES["finetuned"], **options
     )
-    z, z_test = (embed(run.encoder, p.x, splits.range) for p in (labeled.train, splits.test))
+    z, z_test = (embed(run.encoder, p.x, splits.value_range) for p in (labeled.train, splits.test))
     figures: dict[str, Any] = {
         "labels": len(rows),
         "finetuned": accuracy(tuned, labeled),
@@ -142,7 +142,7 @@ def finetune(
 
 def accuracy(run: Run, splits: Splits) -> float:
     """Share of the test images that the classifier of a run just trained names rightly."""
-    z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.range))
+    z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.value_range))
     assert run.method is not None
     classifier = run.method.get_submodule("classifier")
     device = next(classifier.parameters()).device

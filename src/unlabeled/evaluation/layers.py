@@ -70,7 +70,7 @@ def evaluate_stages(encoder: nn.Module, splits: Splits, target: str | None = Non
         raise UserError(f"{splits.name} has no labels; say where they are with --labels-from")
     parts = [part.labeled(target) for part in (splits.train, splits.test)]
     y, y_test = (part.factors[target] for part in parts)
-    both = (embed_stages(encoder, part.x, splits.range) for part in parts)
+    both = (embed_stages(encoder, part.x, splits.value_range) for part in parts)
     return [
         Layer(
             stage,

@@ -71,12 +71,12 @@ class Subject:
     @cached_property
     def train(self) -> np.ndarray:
         """Features of the training part, (n, dim)."""
-        return embed(self.encoder, self.splits.train.x, self.splits.range)
+        return embed(self.encoder, self.splits.train.x, self.splits.value_range)
 
     @cached_property
     def test(self) -> np.ndarray:
         """Features of the test part, (m, dim)."""
-        return embed(self.encoder, self.splits.test.x, self.splits.range)
+        return embed(self.encoder, self.splits.test.x, self.splits.value_range)
 
     @property
     def shown(self) -> np.ndarray:

@@ -112,7 +112,7 @@ def bound(machines: list[RBM], splits: Splits, images: int = 1000) -> float:
     """
     part = splits.test if len(splits.test) else splits.train
     x = torch.from_numpy(part.x[:images]).float().flatten(1)
-    low, high = splits.range
+    low, high = splits.value_range
     v = torch.bernoulli(((x - low) / (high - low)).clamp(0, 1))
     total = torch.zeros(len(v))
     for machine in machines[:-1]:

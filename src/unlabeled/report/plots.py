@@ -46,7 +46,7 @@ def transformations_image(
     """PNG with a row for each transformation: its name, then images and their random changes."""
     part = splits.test if len(splits.test) else splits.train
     rows = np.linspace(0, len(part) - 1, images).astype(int)
-    x = to_float(torch.from_numpy(part.x[rows]), splits.range)
+    x = to_float(torch.from_numpy(part.x[rows]), splits.value_range)
     size = x.shape[-1], x.shape[-2]
     table = [[to_image(p, size) for p in x for _ in range(draws)]]
     with preserve_rng(seed=0):
@@ -60,7 +60,7 @@ def transformations_image(
 def contact_images(splits: Splits, images: int = 40, columns: int = 10) -> bytes:
     """PNG of the first images of the training part."""
     rows = np.arange(min(images, len(splits.train)))
-    x = to_float(torch.from_numpy(splits.train.x[rows]), splits.range)
+    x = to_float(torch.from_numpy(splits.train.x[rows]), splits.value_range)
     shown = [to_image(p, (x.shape[-1], x.shape[-2])) for p in x]
     table = [shown[i : i + columns] for i in range(0, len(shown), columns)]
     return contact_sheet(table, gap_after_first=False)
@@ -255,7 +255,7 @@ def neighbors_image(splits: Splits, queries: np.ndarray, neighbors: np.ndarray) 
     part = splits.test if len(splits.test) else splits.train
     table = []
     for query, others in zip(queries, neighbors, strict=True):
-        x = to_float(torch.from_numpy(part.x[np.array([query, *others])]), splits.range)
+        x = to_float(torch.from_numpy(part.x[np.array([query, *others])]), splits.value_range)
         size = x.shape[-1], x.shape[-2]
         table.append([to_image(image, size) for image in x])
     return contact_sheet(table, gap_after_first=True)
@@ -326,7 +326,7 @@ def roc_image(curves: dict[str, Pairs]) -> str:
 
 def pairs_image(splits: Splits, rows: np.ndarray) -> bytes:
     """PNG: a column for each pair (P, 2) of test images, one above the other."""
-    x = to_float(torch.from_numpy(splits.test.x[rows.ravel()]), splits.range)
+    x = to_float(torch.from_numpy(splits.test.x[rows.ravel()]), splits.value_range)
     size = x.shape[-1], x.shape[-2]
     shown = [to_image(image, size) for image in x]
     return contact_sheet([shown[0::2], shown[1::2]], gap_after_first=False)

@@ -47,7 +47,7 @@ def g1(lab: Lab) -> Finding:
     """Samples of each model compared with real test images by a classifier."""
     judge = classifier(lab)
     n, k = lab.settings.samples, len(lab.data.classes)
-    real = embed(judge.encoder, lab.data.train.x[:n], lab.data.range)
+    real = embed(judge.encoder, lab.data.train.x[:n], lab.data.value_range)
     found: dict[str, dict[str, Any]] = {}
     images: list[tuple[str, bytes | str]] = []
     test = lab.data.test.x[:n]

@@ -196,8 +196,8 @@ class Lab:
         splits = self.data if data is None else data
         if name not in self._features:
             self._features[name] = (
-                embed(encoder, splits.train.x, splits.range),
-                embed(encoder, splits.test.x, splits.range),
+                embed(encoder, splits.train.x, splits.value_range),
+                embed(encoder, splits.test.x, splits.value_range),
             )
         return self._features[name]
 

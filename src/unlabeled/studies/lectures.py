@@ -123,7 +123,7 @@ def fitted(lab: Lab, name: str) -> nn.Module:
     if name == "raw":
         return build("raw", lab.data.channels, lab.data.size)
     encoder = build(name, lab.data.channels, lab.data.size, dim=FITTED_DIM)
-    few = to_float(torch.from_numpy(lab.data.train.x[:FITTED_ROWS]), lab.data.range)
+    few = to_float(torch.from_numpy(lab.data.train.x[:FITTED_ROWS]), lab.data.value_range)
     encoder.summary.fit(few)  # type: ignore[operator, union-attr]
     return encoder
 
@@ -328,7 +328,7 @@ def l3(lab: Lab) -> Finding:
     for name in ("small", "lenet"):
         encoder = random_net(lab, 0, name)
         parts = (lab.data.train.x[:], lab.data.test.x[:])
-        z, z_test = (in_train_mode(encoder, x, lab.data.range) for x in parts)
+        z, z_test = (in_train_mode(encoder, x, lab.data.value_range) for x in parts)
         modes[name] = linear_probe(z, y, z_test, y_test).test
     random = mean(found["random"]["test"])
     rows = [
@@ -411,7 +411,7 @@ def reconstruction_error(lab: Lab) -> dict[str, float]:
     method: Any = reopen(run)
     wrong, blank, pixels = 0.0, 0.0, 0
     for start in range(0, len(lab.data.test), BATCH):
-        x = to_float(torch.from_numpy(lab.data.test.x[start : start + BATCH]), lab.data.range)
+        x = to_float(torch.from_numpy(lab.data.test.x[start : start + BATCH]), lab.data.value_range)
         reconstruction = method.decoder(method.project(x)) > 0
         wrong += float((reconstruction != (x > 0.5)).sum())
         blank += float((x > 0.5).sum())
@@ -553,7 +553,7 @@ def health_of(lab: Lab, name: str, images: int = 300, views: int = 8) -> dict[st
         "random": random_net,
     }
     encoder = makers[name](lab).eval()
-    x = to_float(torch.from_numpy(lab.data.train.x[:images]), lab.data.range)
+    x = to_float(torch.from_numpy(lab.data.train.x[:images]), lab.data.value_range)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         z_views = [encoder(lab.data.augment(x)) for _ in range(views)]

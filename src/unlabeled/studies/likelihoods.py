@@ -58,7 +58,7 @@ def g5(lab: Lab) -> Finding:
     options = {"epochs": 20, "lr": 2e-3, "schedule": "one_cycle", "likelihood": "bernoulli"}
     vae: Any = reopen(lab.run("vae-binary", "vae", quick_epochs=1, **options)).eval()
     torch.manual_seed(0)
-    x = torch.bernoulli(to_float(torch.from_numpy(test), lab.data.range))
+    x = torch.bernoulli(to_float(torch.from_numpy(test), lab.data.value_range))
     with torch.no_grad():
         loss = vae.loss((x, torch.randn(len(x), vae.latent_dim)))
     found["VAE, bound"] = float(loss) / x[0].numel() / math.log(2)

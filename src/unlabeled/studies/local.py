@@ -195,7 +195,7 @@ def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer]
 
 def l2(lab: Lab) -> Finding:
     few = replace(lab.data, train=lab.data.train.take(np.arange(min(64, len(lab.data.train)))))
-    x = to_float(torch.from_numpy(few.train.x[:]), few.range)
+    x = to_float(torch.from_numpy(few.train.x[:]), few.value_range)
     memory: dict[str, dict[str, int]] = {}
     for name in LOCAL_METHODS:
         memory[name] = {}

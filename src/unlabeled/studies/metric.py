@@ -87,7 +87,9 @@ def choose(lab: Lab, parts: Splits) -> dict[str, list[dict[str, float]]]:
         for value, width in itertools.product(values, lab.settings.widths):
             name = f"choice/{run_name(title)}-{key}-{value}-dim-{width}"
             encoder = train_with(lab, name, title, value, width, lab.settings.choice_epochs, parts)
-            score = retrieval(embed(encoder, parts.test.x, parts.range), y, at=(1,))["recall@1"]
+            score = retrieval(embed(encoder, parts.test.x, parts.value_range), y, at=(1,))[
+                "recall@1"
+            ]
             rows.append({"value": value, "dim": width, "recall@1": score})
     return found
 
@@ -118,7 +120,9 @@ def r1(lab: Lab) -> Finding:
     y = lab.data.test.factors[str(lab.data.target)]
     classes = len(set(y.tolist()))
     found = {
-        title: retrieval(embed(encoder, lab.data.test.x, lab.data.range), y, draws=settings.draws)
+        title: retrieval(
+            embed(encoder, lab.data.test.x, lab.data.value_range), y, draws=settings.draws
+        )
         for title, encoder in encoders(lab, chosen).items()
     }
     baseline = max(

@@ -49,7 +49,7 @@ SETTINGS = Settings()
 def project(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of test images and of their first partners, (N, dim) each."""
     method: Any = reopen(run)
-    x = to_float(torch.from_numpy(data.test.x[:]), data.range)
+    x = to_float(torch.from_numpy(data.test.x[:]), data.value_range)
     y = torch.from_numpy(data.test.partners[:, 0])
     return method.project(x).numpy(), method.project_partner(y).numpy()
 
@@ -110,7 +110,7 @@ def j1(lab: Lab) -> Finding:
         "temperature": 1 / float(reopen(run).logit_scale.detach().exp()),  # type: ignore[operator]
     }
     rows = np.random.default_rng(0).permutation(len(data.test))[:16]
-    shown = to_float(torch.from_numpy(data.test.x[rows]), data.range)
+    shown = to_float(torch.from_numpy(data.test.x[rows]), data.value_range)
     labels = [(data.test.names or [])[row] for row in rows]
     return Finding(
         figures,
@@ -166,7 +166,7 @@ def j2(lab: Lab) -> Finding:
     }
     order = np.argsort(digit, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, 20).astype(int)]
-    x = to_float(torch.from_numpy(data.test.x[rows]), data.range)
+    x = to_float(torch.from_numpy(data.test.x[rows]), data.value_range)
     labels = [f"a spoken {digit[row]}" for row in rows]
     return Finding(
         figures,

@@ -109,7 +109,9 @@ def pretext_accuracy(lab: Lab, run: Run) -> float | None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for start in range(0, min(lab.settings.test_samples, len(lab.data.test)), 500):
-            x = to_float(torch.from_numpy(lab.data.test.x[start : start + 500]), lab.data.range)
+            x = to_float(
+                torch.from_numpy(lab.data.test.x[start : start + 500]), lab.data.value_range
+            )
             inputs, answer = method.views(Batch(x, torch.arange(len(x))))
             correct.append((method.scores(inputs).argmax(1) == answer).numpy())
     return float(np.concatenate(correct).mean())
@@ -255,7 +257,7 @@ def p2(lab: Lab) -> Finding:
 def p3(lab: Lab) -> Finding:
     """Errors and spectra of reconstructions, compared with trivial answers."""
     torch.manual_seed(0)
-    x = to_float(torch.from_numpy(lab.data.test.x[: lab.settings.inpainted]), lab.data.range)
+    x = to_float(torch.from_numpy(lab.data.test.x[: lab.settings.inpainted]), lab.data.value_range)
     errors, distances, spectra = inpainting(lab, x)
     if x.shape[1] == 3:
         errors |= colors(reopen(trained(lab, "colorization")).eval(), x)

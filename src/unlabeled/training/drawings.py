@@ -39,7 +39,7 @@ def view_sheet(method: Method, splits: Splits, images: int = 6, draws: int = 4) 
         method, splits.train, images if method.clip_length == 1 else 2 * method.clip_length
     )
     stored = make_batch(splits.train, rows, label_factor(method, splits), needs_partners(method))
-    x = to_input(stored.x, splits.range)
+    x = to_input(stored.x, splits.value_range)
     columns = [x]
     with preserve_rng(seed=0), torch.no_grad():
         while len(columns) <= draws:
@@ -80,7 +80,7 @@ def _drawn(method: Method, splits: Splits, images: int, what: str) -> dict[str, 
     part = splits.test if len(splits.test) else splits.train
     rows = shown_rows(method, part, images)
     device = next(method.parameters()).device
-    x = to_input(torch.from_numpy(part.x[rows]), splits.range).to(device)
+    x = to_input(torch.from_numpy(part.x[rows]), splits.value_range).to(device)
     with preserve_rng(seed=0), eval_mode(method), torch.no_grad():
         drawn: dict[str, Tensor] = getattr(method, what)(x)
     return drawn

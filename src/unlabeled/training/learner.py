@@ -163,7 +163,7 @@ def fit(
     rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
     sample = splits.train.take(rows)
     sample.x = sample.x[:]
-    history = History(out / "metrics.csv", sample, splits.range)
+    history = History(out / "metrics.csv", sample, splits.value_range)
     flags = dict(flags or {})
     done = (0, 0)
     if checkpoint:
@@ -204,7 +204,7 @@ def fit(
             )
             with keeping_memory(), fused(method, compile):
                 trainer.fit(
-                    Learner(method, recipe, splits.range, seed),
+                    Learner(method, recipe, splits.value_range, seed),
                     batches,
                     ckpt_path=checkpoint,
                     weights_only=True,

@@ -239,7 +239,7 @@ def _step(
     started, fixed = _now(device), 0.0
     batch = Batch(*(None if t is None else t.to(device) for t in next(batches)))  # type: ignore[arg-type]
     with torch.no_grad():
-        views = method.views(batch._replace(x=to_input(batch.x, splits.range)))
+        views = method.views(batch._replace(x=to_input(batch.x, splits.value_range)))
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
@@ -289,7 +289,7 @@ def _measuring(method: Method, splits: Splits, size: int) -> tuple[int, float, f
     Without gradients, memory is that of the inputs and outputs of a layer.
     """
     device = next(method.parameters()).device
-    x = to_input(torch.from_numpy(splits.train.x[:size]).to(device), splits.range)
+    x = to_input(torch.from_numpy(splits.train.x[:size]).to(device), splits.value_range)
     most = 0
 
     def watch(layer: nn.Module, inputs: Any, output: Any) -> None:

@@ -67,7 +67,7 @@ def test_what_is_no_image_is_refused(x, says):
 def test_unlabeled_images_all_serve_to_learn():
     splits = open_data(RNG.random((20, 8, 8)))
     assert (len(splits.train), len(splits.test), splits.target) == (20, 0, None)
-    assert splits.range == (0.0, 1.0)
+    assert splits.value_range == (0.0, 1.0)
     with pytest.raises(UserError, match="NaN"):
         open_data(np.full((3, 4, 4), np.nan))
     with pytest.raises(UserError, match="no images"):
@@ -89,8 +89,8 @@ def test_sixteen_bits_are_kept_and_white_is_that_of_the_camera():
     deep = RNG.integers(0, 4000, (4, 6, 6)).astype(np.uint16)
     splits = open_data(deep)
     assert splits.train.x.dtype == np.uint16
-    assert splits.range == (0, 4095)
-    x = to_float(torch.from_numpy(splits.train.x), splits.range)
+    assert splits.value_range == (0, 4095)
+    x = to_float(torch.from_numpy(splits.train.x), splits.value_range)
     np.testing.assert_allclose(x[:, 0].numpy() * 4095, deep, rtol=1e-6)
     assert resize(splits.train.x, (3, 3)).dtype == np.uint16
 

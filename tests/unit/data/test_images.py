@@ -111,7 +111,7 @@ def test_sixteen_bits_are_kept_where_all_have_them(tmp_path):
     Image.fromarray(deep).save(tmp_path / "deep.tif")
     splits = open_data(tmp_path)
     assert splits.train.x.dtype == np.uint16
-    assert splits.range == (0, 4095)
+    assert splits.value_range == (0, 4095)
     assert (splits.train.x[:] == deep).all()
     Image.new("L", (16, 16), 3).save(tmp_path / "flat.png")
     Image.fromarray(deep * 16).save(tmp_path / "deep.png")

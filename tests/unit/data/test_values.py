@@ -122,7 +122,7 @@ def test_a_value_far_from_all_others_that_sets_the_range_is_named(stray, share):
         open_data(x)
     with pytest.warns(Notice, match=r"values lie outside 0 to 3,?000"):
         splits = open_data(x, value_range=(0, 3000))
-    assert splits.range == (0, 3000)
+    assert splits.value_range == (0, 3000)
     assert (splits.train.x.min() >= 0) & (splits.train.x.max() <= 3000)
 
 
@@ -130,9 +130,9 @@ def test_hot_pixels_of_a_camera_are_named():
     deep = RNG.integers(0, 4000, (20, 16, 16)).astype(np.uint16)
     deep[1, 2, 3] = 65535
     with pytest.warns(Notice, match=r"65535 \(1 times\)"):
-        assert open_data(deep).range == (0, 65535)
+        assert open_data(deep).value_range == (0, 65535)
     with pytest.warns(Notice, match="1 of 5,120 values"):
-        assert open_data(deep, value_range=(0, 4095)).range == (0, 4095)
+        assert open_data(deep, value_range=(0, 4095)).value_range == (0, 4095)
 
 
 @pytest.mark.filterwarnings("error")

@@ -111,7 +111,7 @@ def test_lidar_is_that_of_the_paper():
 @pytest.mark.parametrize("name", ["pca", "ica", "kmeans"])
 def test_fitted_baselines_are_encoders(name, sprites):
     splits = open_data(sprites)
-    x = to_float(torch.from_numpy(splits.train.x), splits.range)
+    x = to_float(torch.from_numpy(splits.train.x), splits.value_range)
     encoder = build(name, 1, (64, 64), dim=5)
     encoder.summary.fit(x)
     z = encoder(x)

@@ -150,14 +150,14 @@ def _bytes(x: torch.Tensor) -> np.ndarray:
 
 def _images(subject: Subject, part: Samples) -> torch.Tensor:
     rows = asked_rows(part, SAMPLES)
-    return to_float(torch.from_numpy(part.x[rows]), subject.splits.range)
+    return to_float(torch.from_numpy(part.x[rows]), subject.splits.value_range)
 
 
 def _pixel_means(subject: Subject) -> torch.Tensor:
     """Mean of each pixel of some training images (C, H, W), as if 1 white and 1 black were seen."""
     part = subject.splits.train
     rows = asked_rows(part, 10 * SAMPLES)
-    x = to_float(torch.from_numpy(part.x[rows]), subject.splits.range).clamp(0, 1)
+    x = to_float(torch.from_numpy(part.x[rows]), subject.splits.value_range).clamp(0, 1)
     return (x.sum(0) + 1) / (len(x) + 2)
 
 

@@ -96,7 +96,7 @@ def _of_texts(subject: Subject) -> bool:
 @torch.no_grad()
 def _embeddings(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors of the samples and of their first partners, (n, dim) each."""
-    test, range_ = subject.splits.test, subject.splits.range
+    test, range_ = subject.splits.test, subject.splits.value_range
     parts = []
     for rows in np.array_split(asked_rows(test, PAIRS), max(1, min(PAIRS, len(test)) // 250)):
         x = to_float(torch.from_numpy(test.x[rows]), range_)
