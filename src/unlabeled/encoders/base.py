@@ -167,11 +167,11 @@ def _copied(module: nn.Module) -> nn.Module:
         ) from error
 
 
-def _blank(module: nn.Module, channels: int, size: tuple[int, int]) -> Tensor:
+def _blank(module: nn.Module, channels: int, size: tuple[int, int], device: torch.device) -> Tensor:
     """Two samples of zeros, as the module receives them."""
     if Text in getattr(module, "modality", ()):
-        return torch.zeros(2, *size, dtype=torch.long)
-    return torch.zeros(2, channels, *size)
+        return torch.zeros(2, *size, dtype=torch.long, device=device)
+    return torch.zeros(2, channels, *size, device=device)
 
 
 def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Module:
@@ -180,7 +180,7 @@ def _with_dim(module: nn.Module, channels: int, size: tuple[int, int]) -> nn.Mod
     device = next((t.device for t in tensors), torch.device("cpu"))
     with eval_mode(module), torch.no_grad():
         try:
-            out = module(_blank(module, channels, size).to(device))
+            out = module(_blank(module, channels, size, device))
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the encoder cannot take images of {channels}×{size[0]}×{size[1]}: {reason(error)}"
