@@ -1,7 +1,8 @@
-"""unlabeled: learn representations without labels, and say honestly what they are worth.
+"""unlabeled: learn representations without labels, and evaluate them honestly.
 
 >>> import unlabeled as ul
 >>> run = ul.train("simclr", data="dsprites")
+>>> ul.evaluate(run)["metrics"]["linear_probe"]
 >>> features = run.embed(images)
 """
 
@@ -17,38 +18,66 @@ if TYPE_CHECKING:
     from unlabeled.data import open_data
     from unlabeled.errors import UserError
     from unlabeled.evaluation.evaluate import evaluate
+    from unlabeled.evaluation.few_labels import few_labels
+    from unlabeled.evaluation.finetune import finetune
+    from unlabeled.evaluation.sampling import sample
+    from unlabeled.modality import Audio, Images, Pairs, Text, Video
+    from unlabeled.report.compare import compare
+    from unlabeled.report.explore import explore
+    from unlabeled.runs.export import export
     from unlabeled.runs.run import Run, load
     from unlabeled.sklearn.self_supervised import SelfSupervised
     from unlabeled.training.train import train
-
 
 _WHERE = {
     "EMA": "core",
     "Batch": "core",
     "Method": "core",
     "Recipe": "core",
-    "Run": "runs.run",
+    "open_data": "data",
     "UserError": "errors",
     "evaluate": "evaluation.evaluate",
+    "few_labels": "evaluation.few_labels",
+    "finetune": "evaluation.finetune",
+    "sample": "evaluation.sampling",
+    "Audio": "modality",
+    "Images": "modality",
+    "Pairs": "modality",
+    "Text": "modality",
+    "Video": "modality",
+    "compare": "report.compare",
+    "explore": "report.explore",
+    "export": "runs.export",
+    "Run": "runs.run",
     "load": "runs.run",
-    "open_data": "data",
-    "train": "training.train",
     "SelfSupervised": "sklearn.self_supervised",
+    "train": "training.train",
 }
 _MODULES = ("augmentations", "data", "encoders", "evaluation", "methods", "objectives", "sklearn")
 
 __all__ = [
     "EMA",
+    "Audio",
     "Batch",
+    "Images",
     "Method",
+    "Pairs",
     "Recipe",
     "Run",
     "SelfSupervised",
+    "Text",
     "UserError",
+    "Video",
     "__version__",
+    "compare",
     "evaluate",
+    "explore",
+    "export",
+    "few_labels",
+    "finetune",
     "load",
     "open_data",
+    "sample",
     "train",
 ]
 
@@ -63,4 +92,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_MODULES, "__version__"])
+    return sorted([*__all__, *_MODULES])
