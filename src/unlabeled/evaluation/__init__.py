@@ -1,1 +1,1 @@
-"""How much a representation is worth, with labels and without."""
+"""Metrics of representations, with and without labels."""

@@ -1,4 +1,4 @@
-"""What an encoder keeps of every factor: a probe for each, of the kind that suits it."""
+"""Probes of every factor of a data set: linear probe for classes, ridge regression for numbers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def ridge(
 def probe_factors(
     train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], splits: Splits
 ) -> dict[str, float]:
-    """How well each factor of a data set can be read by a linear decoder, from the test part.
+    """Linear predictability of each factor of a data set, on the test part.
 
     Classes by the accuracy of a linear probe; numbers by ridge regression's R²; what goes round,
     such as an orientation, by R² of its sine and cosine. Samples without a label are left out.

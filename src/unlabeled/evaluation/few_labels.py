@@ -1,4 +1,4 @@
-"""Few labels: what a linear decoder reads from features when only some of them are labeled."""
+"""Linear probe accuracy when only few training samples are labeled."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from unlabeled.evaluation.probe import linear_probe
 
 @dataclass(frozen=True)
 class FewLabels:
-    """Accuracy with that many labels, over several draws of them; shares of 1."""
+    """Mean accuracies in [0, 1] with that many labels, over several samples of them."""
 
     labels: int
     train: float
     test: float
-    sd: float  #: of the test accuracy over the draws
+    sd: float  #: standard deviation of the test accuracy over the samples
 
 
 def few_labels(
@@ -30,7 +30,7 @@ def few_labels(
     labels: int | str,
     draws: int = 5,
 ) -> FewLabels:
-    """A linear probe on samples of the labels, the same of each class.
+    """Linear probes on samples of the labels, the same number from each class.
 
     Args:
         train: features that could be labeled.

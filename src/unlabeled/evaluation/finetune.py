@@ -1,4 +1,4 @@
-"""Fine-tuning: the encoder and a classifier on top learn from few or many labels."""
+"""Fine-tune an encoder with a classifier on top, with few or many labels."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from unlabeled.runs.run import Run
 
 STEPS = 500
-"""Optimizer steps at least, however few the labels are; each way gets the same."""
+"""Minimum number of optimizer steps; the same for fine-tuning and training from scratch."""
 BATCH = 64
 RATES = {"finetuned": 1e-3, "scratch": 4e-3}
-"""Learning rates: gentle where there is something to keep, faster from random weights."""
+"""Peak learning rates: lower for pretrained than for random weights."""
 
 
 @preserve_rng()
@@ -46,7 +46,7 @@ def finetune(
     resume: bool = False,
     progress: bool = True,
 ) -> tuple[Run, dict[str, Any]]:
-    """Train the encoder further with labels, beside its frozen features and a fresh start.
+    """Fine-tune the encoder with labels, beside a linear probe and training from scratch.
 
     All three learn from the same labels and are scored on the same test images. Fine-tuned and
     from scratch take the same number of steps; the test part chooses nothing.
@@ -141,7 +141,7 @@ def finetune(
 
 
 def accuracy(run: Run, splits: Splits) -> float:
-    """Share of the test images that the classifier of a run just trained names rightly."""
+    """Test accuracy of the classifier of a run that was just trained."""
     z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.value_range))
     assert run.method is not None
     classifier = run.method.get_submodule("classifier")

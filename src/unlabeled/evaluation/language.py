@@ -1,4 +1,4 @@
-"""How well words and sentences are foretold, and what counting would say.
+"""How well methods of text predict words and sentences, beside n-gram counts.
 
 Methods are taken in eval mode; whatever is drawn (which words are hidden, how parts are shuffled)
 is the same each time.
@@ -24,14 +24,14 @@ from unlabeled.utils.state import preserve_rng
 
 
 def asked_rows(samples: Samples, most: int | None = None) -> np.ndarray:
-    """Some rows, or all, in an order that is the same each time and mixes the documents."""
+    """Some rows, or all, in a fixed random order."""
     return np.random.default_rng(0).permutation(len(samples))[:most]
 
 
 def batches(
     samples: Samples, most: int | None = None, size: int = 64, draw: int = 0
 ) -> Iterator[Batch]:
-    """Those rows as methods see them, each batch with its own draws."""
+    """Batches of those rows, each with its own random seed."""
     every = asked_rows(samples, most)
     for start in range(0, len(every), size):
         rows = every[start : start + size]
@@ -95,7 +95,7 @@ def hidden_words(method: Any, samples: Samples, most: int | None = None) -> dict
 def counted_tokens(
     train: Samples, test: Samples, vocabulary: int, most: int | None = None
 ) -> dict[str, np.ndarray]:
-    """What models that only count say of the words of each text, each read from its start.
+    """Negative log-likelihood of the words of each text by n-gram counts.
 
     Returns:
         of `unigram`, negative log-likelihood, number of words, and how many are the most frequent
@@ -119,7 +119,7 @@ def counted_tokens(
 def counted(
     train: Samples, test: Samples, vocabulary: int, most: int | None = None
 ) -> dict[str, float]:
-    """What counting says of the same rows, each read from its start.
+    """Metrics of n-gram counts on the same rows.
 
     Returns:
         `commonest`, the share of the most frequent word, which is the accuracy of always
@@ -133,7 +133,7 @@ def counted(
 
 
 def _line(x: np.ndarray) -> np.ndarray:
-    """All tokens in a row, START before each text."""
+    """All tokens of all texts in one array, START before each text."""
     rows = x.reshape(len(x), -1)
     rows = np.concatenate([np.full((len(rows), 1), START, rows.dtype), rows], 1)
     return rows[rows != PAD]
@@ -254,7 +254,7 @@ def neighbor_hits(
 
 
 def mean_of_column(table: torch.Tensor) -> torch.Tensor:
-    """How surprising each sentence is to all texts (n, n), where row i has it at column j − i."""
+    """Mean over all texts of each sentence's value (n, n), where row i has it at column j − i."""
     n = len(table)
     place = (torch.arange(n)[:, None] + torch.arange(n)) % n
     by_sentence = torch.empty_like(table).scatter_(1, place, table)

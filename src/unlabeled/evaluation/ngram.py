@@ -1,4 +1,4 @@
-"""A model of characters or words that only counts, for those that learn to be measured by.
+"""An n-gram model of characters or words, the baseline of learned language models.
 
 Interpolated Kneser-Ney: Kneser, Ney 1995; Chen, Goodman 1999, eq. 22–24, one discount an order.
 """
@@ -54,7 +54,7 @@ class KneserNey(Generic[Text]):
             self.follow.append(follow)
 
     def probability(self, sign: Text, before: Text) -> float:
-        """Of one character after those before it."""
+        """Probability of a character given those before it."""
         found = 1 / self.alphabet
         for n in range(1, self.order + 1):
             context = before[len(before) - n + 1 :] if n > 1 else before[:0]
@@ -66,7 +66,7 @@ class KneserNey(Generic[Text]):
         return found
 
     def bits(self, text: Text, besides: Text | None = None) -> float:
-        """Mean surprise of a character of a text, in bits; `besides` are not counted."""
+        """Mean −log₂ p of a character of a text; those in `besides` are not counted."""
         counted = [not (besides and text[i : i + 1] in besides) for i in range(len(text))]
         return float(self.surprises(text)[counted].mean())
 

@@ -1,4 +1,4 @@
-"""How well masks and boxes lie on the true ones: intersection over union, average precision."""
+"""Intersection over union and average precision of masks and boxes."""
 
 from __future__ import annotations
 

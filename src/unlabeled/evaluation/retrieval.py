@@ -1,4 +1,4 @@
-"""Retrieval: are a row's nearest neighbors of its class, or its partner's nearest its own?
+"""Retrieval of samples of the same class, and of partners of pairs.
 
 Musgrave, Belongie, Lim 2020, "A Metric Learning Reality Check", section 2.2, for mAP@R.
 """
@@ -29,7 +29,7 @@ def retrieval(
 
     Recall@k is the share of rows with one of their class among their k nearest. With R others of
     its class, a row's AP@R is the mean over i ≤ R of the precision at i where the i-th nearest is
-    of its class, 0 where it is not. Rows without another of their class ask nothing.
+    of its class, 0 where it is not. Rows without another of their class are not queries.
 
     Args:
         z: features.

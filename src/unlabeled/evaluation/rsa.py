@@ -1,4 +1,4 @@
-"""Representational similarity analysis: which images an encoder holds to be alike.
+"""Representational similarity analysis: which samples have similar features.
 
 Three similarities: the cosine of the features as they are, the cosine after
 mean-centering (`centered`), and Pearson's correlation across the features of each pair. Positive

@@ -1,4 +1,4 @@
-"""What a generative run makes, in files: images, clips, series or text."""
+"""Samples of generative runs as files: images, videos, series or text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AT_ONCE = 250
 
 
 def maker(run: Run) -> Any:
-    """The method of a run, or what stands for several, with `sample`.
+    """The method of a run, or the last stage of a pipeline, with `sample`.
 
     Raises:
         UserError: it makes nothing, or it is not of this package.
@@ -44,7 +44,7 @@ def maker(run: Run) -> Any:
 
 
 def opener(name: str) -> Callable[[Run], Any] | None:
-    """How a run of that method is opened to be sampled; None where it makes nothing."""
+    """The function that opens runs of a method for sampling; None where it is not generative."""
     found = registry.find("methods", name)
     if inspect.isclass(found):
         return _reopened if hasattr(found, "sample") else None

@@ -1,4 +1,4 @@
-"""What is usually measured of sound: mel spectra and cepstra, as baselines of learned features."""
+"""Mel spectra and cepstra of audio, the baselines of learned features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CEPSTRA, BANDS = 20, 40
 
 
 class Spectral(nn.Module):
-    """Mean and deviation over frames of a recording: (B, C, 1, T) -> (B, dim), by librosa.
+    """Mean and standard deviation over frames of a recording: (B, C, 1, T) -> (B, dim), by librosa.
 
     Frames of 32 ms every 10 ms of what comes before the digital silence at the end.
 

@@ -1,4 +1,4 @@
-"""What features show of a set of images without labels.
+"""Structure of a set of images by their features, without labels.
 
 Its neighbors, groups, near-duplicates and outliers, and a map to look at. Everything here depends
 on the features and the seed alone.

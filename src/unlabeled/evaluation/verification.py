@@ -1,4 +1,4 @@
-"""Verification: is it the same in two images? Asked of classes that were never seen."""
+"""Verification of pairs (same class or not), and one-shot classification."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pairs:
 
     @property
     def auc(self) -> float:
-        """Area under the ROC curve: how often a matching pair is nearer than another one."""
+        """Area under the ROC curve: how often a matching pair is nearer than a non-matching one."""
         ranks = rankdata(self.near)
         n, others = int(self.same.sum()), int((~self.same).sum())
         return float((ranks[self.same].sum() - n * (n + 1) / 2) / (n * others))
@@ -50,7 +50,7 @@ class Pairs:
         return normal(self.auc, np.asarray(influence), (0.0, 1.0))
 
     def threshold(self) -> float:
-        """The nearness at which as many matches are missed as others are taken for matches."""
+        """The nearness at which the false positive rate equals the false negative rate."""
         order = np.argsort(-self.near)
         same = self.same[order]
         missed = 1 - np.cumsum(same) / same.sum()
@@ -104,7 +104,7 @@ def one_shot(
         support: rows with one image of each class, for each run.
         query: rows to be named.
         answer: position in its run's support of the class of each query.
-        nearness: as for `pairs`; the mean taken off is that of all rows.
+        nearness: as for `pairs`; features are centered by the mean of all rows.
     """
     refuse_not_finite(z)
     if nearness == "cosine":

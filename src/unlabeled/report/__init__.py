@@ -1,1 +1,1 @@
-"""Images and pages."""
+"""Pages, plots and tables of metrics."""

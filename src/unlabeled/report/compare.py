@@ -1,4 +1,4 @@
-"""Several runs beside each other: one table, one page."""
+"""Compare several runs in one page."""
 
 from __future__ import annotations
 

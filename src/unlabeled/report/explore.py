@@ -1,4 +1,4 @@
-"""A folder without labels, explored: one HTML page that needs nothing else, not even a network."""
+"""An interactive, self-contained HTML page to explore a data set without labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are samples of one class more similar than samples of different classes?"""
+"""AUROC of pairs of samples of the same class."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ class PairsAUROC(Metric):
         return Value.of(compared.auc, compared.auc_interval())
 
     def references(self, subject: Subject) -> dict[str, Values]:
-        """A half."""
+        """Random ranking: 0.5."""
         return {"chance": Value(0.5)}

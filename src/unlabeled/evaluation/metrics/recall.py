@@ -1,4 +1,4 @@
-"""Retrieval: does a sample find what belongs to it?"""
+"""Retrieval of the partner of a sample, or of another part of a text."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class SentencePairAccuracy(Metric):
         return mean(share[np.isfinite(share)])
 
     def references(self, subject: Subject) -> dict[str, Values]:
-        """A half."""
+        """Random answers: 50 %."""
         return {"chance": Value(0.5)}
 
 

@@ -1,4 +1,4 @@
-"""How much more similar samples of one class are than samples of different classes."""
+"""Similarity within classes minus similarity between classes."""
 
 from __future__ import annotations
 
