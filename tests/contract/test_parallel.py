@@ -144,7 +144,7 @@ def test_devices_that_no_process_can_be_started_for_are_refused(way, tmp_path, m
     monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).random((32, 1, 16, 16), np.float32)
     for options in ({"devices": 2}, {"nodes": 2}):
-        with pytest.raises(UserError, match=r"cannot start; give devices=1 here, or save the call"):
+        with pytest.raises(UserError, match=r"cannot start; use devices=1 here, or run the call"):
             ul.train("simclr", x, accelerator="cpu", **options)
     assert not list(tmp_path.iterdir())
     ul.train("simclr", x, epochs=1, batch_size=16, progress=False, logger="none", out="run")
