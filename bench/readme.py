@@ -14,6 +14,13 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 SIDES = ("ours", "lightly")
+DEMO_METRICS = {
+    "linear_probe": True,
+    "knn": True,
+    "similarity_gap": False,
+    "similarity_gap_centered": False,
+}
+"""Columns of the demo's table, and whether they are percentages."""
 
 
 def demo_table(result: dict[str, Any]) -> str:
@@ -22,21 +29,33 @@ def demo_table(result: dict[str, Any]) -> str:
         "| | linear probe | k-NN | class-similarity gap | mean-centered gap |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name, row in ({"simclr": result} | result["baselines"]).items():
+    rows = {"simclr": result["metrics"]} | result["baselines"]
+    for name, row in rows.items():
         title = {"simclr": "**SimCLR, no labels**", "supervised": "supervised, 16,000 labels"}
-        lines.append(
-            f"| {title.get(name, name)} | {row['linear']:.2%} | {row['knn']:.2%} "
-            f"| {row['similarity_gap']:.3f} | {row['similarity_gap_centered']:.3f} |"
-        )
+        cells = [_with_interval(row.get(key), percent) for key, percent in DEMO_METRICS.items()]
+        lines.append(f"| {title.get(name, name)} | {' | '.join(cells)} |")
     minutes = result["seconds_in_all"] / 60
     return "\n".join(
         [
             *lines,
             "",
             f"`unlabeled demo`, seed 0, {result['cores']} cores, {minutes:.1f} minutes: accuracy "
-            f"for the shape on {result['n_test']:,} test images; chance is 33 %.",
+            f"for the shape on {result['n_test']:,} test images, with 95 % intervals.",
         ]
     )
+
+
+def _with_interval(metric: dict[str, Any] | None, percent: bool) -> str:
+    """A value and its 95 % interval; a dash where there is none."""
+    if metric is None or metric["value"] is None:
+        return "–"
+    scale, digits = (100, 1) if percent else (1, 3)
+    value, *ends = (
+        None if metric[key] is None else f"{scale * metric[key]:.{digits}f}"
+        for key in ("value", "low", "high")
+    )
+    unit = " %" if percent else ""
+    return f"{value}{unit}" + (f" ({ends[0]}–{ends[1]})" if None not in ends else "")
 
 
 def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str, Any]) -> str:
@@ -46,7 +65,8 @@ def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str
     return (
         f"SimCLR with the LeNet of the Neuromatch tutorial reaches {probe:.2%} with a "
         f"class-similarity gap of {gap:.2f}. Trained on rendered images and tested on the original "
-        f"dSprites, the encoder of the demo reaches {real['linear']:.2%}; of "
+        f"dSprites, the encoder of the demo reaches "
+        f"{real['metrics']['linear_probe']['value']:.2%}; of "
         f"{exact['real_images']:,} original images, {exact['different']} differ from the rendered "
         "ones in at least one pixel."
     )

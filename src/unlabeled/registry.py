@@ -25,6 +25,8 @@ FOLDERS = {
     "encoders": ("encoders",),
     "datasets": ("data/sets", "data/readers"),
     "objectives": ("objectives",),
+    "augmentations": ("augmentations",),
+    "metrics": ("evaluation/metrics",),
     "studies": ("studies",),
 }
 KINDS = tuple(FOLDERS)
@@ -98,6 +100,10 @@ def _index(kind: str) -> dict[str, tuple[str, str]]:
 def _names_in(kind: str, path: Path, modified: int, size: int) -> dict[str, str]:
     """Names of a kind that a version of a file defines, with the first line of their docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    if kind in ("augmentations", "metrics"):
+        classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+        named = ((_listed_as(kind, node), _first_line(node)) for node in classes)
+        return {name: line for name, line in named if name}
     if kind in ("encoders", "objectives"):
         public = [node for node in tree.body if _is_public(kind, node)]
         return {node.name: _first_line(node) for node in public}  # type: ignore[attr-defined]
@@ -120,6 +126,15 @@ def _is_public(kind: str, node: ast.stmt) -> bool:
         return name == "load"
     returns = ast.unparse(node.returns) if node.returns else ""
     return returns == ("Encoder" if kind == "encoders" else "Float[Tensor, '']")  # a scalar
+
+
+def _listed_as(kind: str, node: ast.ClassDef) -> str:
+    """The name of an augmentation's class, or the key of a metric; empty for other classes."""
+    if kind == "augmentations":
+        return node.name if "Augmentation" in map(ast.unparse, node.bases) else ""
+    keys = [child for child in node.body if _assigned(child) == "key"]
+    key = keys[0].value if keys and isinstance(keys[0], ast.Assign) else None
+    return str(key.value) if isinstance(key, ast.Constant) else ""
 
 
 def _assigned(node: ast.stmt) -> str:

@@ -41,7 +41,7 @@ def random_segment(x: Float[Tensor, "b c 1 t"], length: int) -> Float[Tensor, "b
 
 @dataclass(frozen=True)
 class RandomGain(Augmentation):
-    """Random gain.
+    """Random gain of each recording.
 
     Args:
         gain_db: largest gain or attenuation, in dB.

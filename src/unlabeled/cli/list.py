@@ -1,4 +1,7 @@
-"""`unlabeled list KIND`: list methods, encoders, datasets, objectives, studies."""
+"""`unlabeled list KIND`: list methods, encoders, datasets, objectives, metrics, ….
+
+KIND may also be augmentations or studies.
+"""
 
 from __future__ import annotations
 

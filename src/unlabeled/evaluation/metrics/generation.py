@@ -113,9 +113,10 @@ class ELBO(Metric):
 
 
 class FrechetDistance(Metric):
-    """Fréchet distance between 500 generated and 500 test images in the space of the first 64
-    principal components of the pixels of training images; `training_images` in place of generated
-    ones show what is left between two samples of the data.
+    """Fréchet distance between 500 generated and 500 test images.
+
+    In the space of the first 64 principal components of the pixels of training images;
+    `training_images` in place of generated ones show what is left between two samples of the data.
     """
 
     key = "frechet_distance"

@@ -23,11 +23,12 @@ PAIRS = 5000
 
 
 class Recall(Metric):
-    """Share of test samples whose partner is among the k most similar of all partners, the mean of
-    both directions: `forward` from samples to partners, `backward` from partners to samples.
+    """Share of test samples whose partner is among the k most similar of all partners.
 
-    Of texts: the next sentence among those of 20 texts (`skip_thoughts`), a masked sentence among
-    100 (`masked_sentences`), the second half of a text among those of 100 (`simcse`).
+    The mean of both directions: `forward` from samples to partners, `backward` from partners to
+    samples. Of texts: the next sentence among those of 20 texts (`skip_thoughts`), a masked
+    sentence among 100 (`masked_sentences`), the second half of a text among those of 100
+    (`simcse`).
     """
 
     key = "recall_at"

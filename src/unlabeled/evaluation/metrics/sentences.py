@@ -17,8 +17,9 @@ TEXTS = 2000
 
 
 class SentencePairAccuracy(Metric):
-    """Accuracy of `next_sentence` (does the second half follow the first?) and `sentence_order`
-    (which of two halves comes first?), the mean over five random draws for each text.
+    """Accuracy of `next_sentence` and `sentence_order`, the mean over five draws for each text.
+
+    Does the second half follow the first; and which of two halves comes first?
     """
 
     key = "sentence_pair_accuracy"
@@ -41,8 +42,9 @@ class SentencePairAccuracy(Metric):
 
 
 class WordOrder(Metric):
-    """How well `word_order` puts shuffled parts in order: Kendall's τ with the true order, and the
-    share of orders that are exactly right.
+    """How well `word_order` puts shuffled parts in order.
+
+    Kendall's τ with the true order, and the share of orders that are exactly right.
     """
 
     key = "word_order"
