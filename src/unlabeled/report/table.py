@@ -14,8 +14,8 @@ from unlabeled.evaluation.evaluate import values_of
 from unlabeled.evaluation.metric import Metric, Value
 from unlabeled.evaluation.metrics import in_order
 
-COLUMNS = 5
-"""Encoders up to which a terminal shows them side by side, a metric in each row."""
+FIRST, OTHERS = 20, 13
+"""Characters of the column of titles, and of each encoder's."""
 
 Results = Mapping[str, Mapping[str, Value]]
 
@@ -29,26 +29,25 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 def print_results(results: Results, title: str | None = None) -> None:
-    """Print metrics with their 95 % intervals: a column for each encoder, or a row if many."""
+    """Print metrics with their 95 % intervals: a row for each, a column for each encoder.
+
+    Encoders that do not fit the terminal side by side stand in further tables.
+    """
     console = Console()
     if title:
         console.print(title, highlight=False)
-    for names, metrics in _blocks(results):
-        table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("", overflow="fold")
-        titles = [metric.title_of(key) for key, metric in metrics.items()]
-        cells = [
-            ["\n".join(_cell(metric, results[name], key)) for name in names]
-            for key, metric in metrics.items()
-        ]
-        rows, columns = titles, names
-        if len(names) > COLUMNS:
-            rows, columns, cells = names, titles, [list(row) for row in zip(*cells, strict=True)]
-        for column in columns:
-            table.add_column(column, justify="right")
-        for row, values in zip(rows, cells, strict=True):
-            table.add_row(row, *values)
-        console.print(table)
+    at_once = max(1, (console.width - FIRST) // OTHERS)
+    for every, metrics in _blocks(results):
+        for start in range(0, len(every), at_once):
+            names = every[start : start + at_once]
+            table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+            table.add_column("", overflow="fold")
+            for name in names:
+                table.add_column(name, justify="right")
+            for key, metric in metrics.items():
+                cells = ("\n".join(_cell(metric, results[name], key)) for name in names)
+                table.add_row(metric.title_of(key), *cells)
+            console.print(table)
 
 
 def html_table(results: Results, *, emphasize_first: bool = False) -> str:
