@@ -48,8 +48,8 @@ def ours(lines: list[list[str]], model: str, epochs: int, threads: int, seed: in
             **SHARED,  # type: ignore[arg-type]
         )
         seconds = time.perf_counter() - started
-        told = json.loads((Path(folder) / "word2vec.json").read_text())
-    return found, epochs * told["tokens"] / seconds
+        record = json.loads((Path(folder) / "word2vec.json").read_text())
+    return found, epochs * record["tokens"] / seconds
 
 
 def gensims(lines: list[list[str]], model: str, epochs: int, threads: int, seed: int) -> Any:

@@ -168,7 +168,7 @@ def test_the_command_trains_and_embeds_on_two_processes(sprites, tmp_path):
     train += ("--batch-size", "32", "--queue-size", "64", "--precision", "fp32")
     done = unlabeled(*train, "--epochs", "1", "--out", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("what it is worth") == 1  # the second process says nothing
+    assert done.stdout.count("measure its quality") == 1  # the second process says nothing
     assert (tmp_path / "run" / "encoder.safetensors").is_file()
     again = unlabeled(*train, "--epochs", "1", "--out", "run", "--resume", folder=tmp_path)
     assert again.returncode == 0, again.stderr

@@ -61,15 +61,15 @@ def asked_for(run: Run, method: Any, words: list[str]) -> list[int]:
     Raises:
         UserError: the run cannot be asked, or knows nothing of that name.
     """
-    told = run.config.get("method_args", {})
+    args = run.config.get("method_args", {})
     if "labels" not in inspect.signature(method.sample).parameters:
         raise UserError(f"{run.config['method']} has no conditions; omit --ask")
-    if told.get("condition", "none") == "none":
+    if args.get("condition", "none") == "none":
         raise UserError(
-            f"{run.path} was told nothing of its images, so it cannot be asked; train it with "
+            f"{run.path} was args nothing of its images, so it cannot be asked; train it with "
             "--condition class or words"
         )
-    names = [str(name) for name in told.get("names", ())]
+    names = [str(name) for name in args.get("names", ())]
     plain = [_plain(name) for name in names]
     found = []
     for word in words:
@@ -163,8 +163,8 @@ def sample(
     classes = asked_for(run, method, words) if words else []
     options = {}
     if classes:
-        told = torch.tensor(classes).repeat_interleave(number)
-        options["labels"] = told.to(next(method.parameters()).device)
+        conditions = torch.tensor(classes).repeat_interleave(number)
+        options["labels"] = conditions.to(next(method.parameters()).device)
     x = draw(method, number * max(1, len(classes)), seed, **options)
     out.mkdir(parents=True, exist_ok=True)
     labels = np.repeat(words, number) if words else np.full(len(x), "")

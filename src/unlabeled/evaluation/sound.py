@@ -46,8 +46,8 @@ class Spectral(nn.Module):
         waves = np.pad(waves, ((0, 0), (0, max(0, window - waves.shape[1]))))
         ends = np.maximum(lengths(waves), window)
         rows = [self._frames(wave[:end]) for wave, end in zip(waves, ends, strict=True)]
-        told = [np.concatenate([f.mean(1), f.std(1)]) for f in rows]  # each (C, T') before
-        return torch.from_numpy(np.stack(told).astype(np.float32)).to(x.device)
+        statistics = [np.concatenate([f.mean(1), f.std(1)]) for f in rows]  # each (C, T') before
+        return torch.from_numpy(np.stack(statistics).astype(np.float32)).to(x.device)
 
     def _frames(self, wave: np.ndarray) -> np.ndarray:
         """(T,) -> (C, T')."""

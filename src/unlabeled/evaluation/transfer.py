@@ -115,7 +115,7 @@ def transfer(
     seed: int = 0,
     rate: float = GENTLE,
 ) -> dict[str, Any]:
-    """Learn to detect and segment from some scenes, and be judged on others; see `learn`, `judge`.
+    """Learn to detect and segment from some scenes, evaluate on others; see `learn` and `judge`.
 
     The encoder itself is not changed.
     """

@@ -41,7 +41,7 @@ SHEET = 1024
 QUALITY = 80
 """Of WebP."""
 COMPARED = 16
-"""Pixels of a side of the thumbnails that near-duplicates are judged by."""
+"""Pixels of a side of the thumbnails that near-duplicates are compared by."""
 BLOCK = 500
 DUPLICATES_SHOWN = 200
 OUTLIERS_SHOWN = 60
@@ -217,15 +217,15 @@ def render(content: dict[str, Any], images: list[bytes]) -> bytes:
     text = template.read_text(encoding="utf-8")
     script = text.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    told = json.dumps(content, separators=(",", ":"))  # ASCII only: U+2028 and the like escaped
+    text = json.dumps(content, separators=(",", ":"))  # ASCII only: U+2028 and the like escaped
     for sign in "<>&":
-        told = told.replace(sign, f"\\u{ord(sign):04x}")
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
     encoded = "\n".join(
         f'<script type="text/plain" class="sheet">{base64.b64encode(image).decode()}</script>'
         for image in images
     )
     # The names last, so that none of them can stand for a place in the template.
-    for place, value in (("digest", digest), ("sheets", encoded), ("data", told)):
+    for place, value in (("digest", digest), ("sheets", encoded), ("data", text)):
         text = text.replace("{{" + place + "}}", value)
     return text.encode()
 

@@ -30,7 +30,7 @@ from unlabeled.utils.drawing import (
 from unlabeled.utils.state import preserve_rng
 
 WITHIN, BETWEEN = "#0b7a75", "#d1495b"
-SHAPE_COLORS = ("#e69f00", "#56b4e9", "#cc79a7")  # told apart by the color-blind (Okabe, Ito)
+SHAPE_COLORS = ("#e69f00", "#56b4e9", "#cc79a7")  # distinct for the color-blind (Okabe, Ito)
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -91,7 +91,7 @@ def similarity_image(matrix: np.ndarray, order: np.ndarray) -> bytes:
     return to_png(image)
 
 
-def partners_image(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
+def partners_image(x: Tensor, near: np.ndarray, captions: list[str]) -> bytes:
     """PNG of the likeness (n, n) of n images (n, C, H, W) in [0, 1] and n captions.
 
     A row for each image, a column for each caption; darker is nearer, and the diagonal belongs
@@ -104,7 +104,7 @@ def partners_image(x: Tensor, near: np.ndarray, told: list[str]) -> bytes:
     pen = ImageDraw.Draw(whole)
     for i in range(n):
         caption = Image.new("RGB", (margin - 8, cell), "white")
-        written = told[i] if len(told[i]) < 27 else told[i][:25] + "…"
+        written = captions[i] if len(captions[i]) < 27 else captions[i][:25] + "…"
         ImageDraw.Draw(caption).text((4, cell / 2), written, "#1c2430", font, anchor="lm")
         whole.paste(caption.rotate(90, expand=True), ((i + 1) * cell, 8))
         shown = to_image(x[i], (cell, cell)).convert("RGB").resize((cell - 2, cell - 2))

@@ -75,7 +75,7 @@ def library(source: Path, flags: tuple[str, ...], slower: str) -> ctypes.CDLL | 
 
 
 def _processor() -> str:
-    """What its instructions are told by; a cache may be shared by machines of one name."""
+    """What identifies its instructions; a cache may be shared by machines of one name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

@@ -82,8 +82,8 @@ def find(key: str) -> Entry | None:
     except FileNotFoundError:  # another process removed it meanwhile
         return None
     except (ValueError, KeyError, TypeError) as error:
-        told = f"the decoded images in {path} are damaged ({error}); they are made again"
-        notice(told)
+        message = f"the decoded images in {path} are damaged ({error}); they are made again"
+        notice(message)
         shutil.rmtree(path, ignore_errors=True)
         return None
 

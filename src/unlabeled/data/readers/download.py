@@ -97,8 +97,8 @@ def _fetch(origin: Origin, folder: Path) -> None:
         import pooch
 
         pooch.get_logger().setLevel("WARNING")
-        told = f"{origin.name} is downloaded from {origin.address} into {folder}"
-        notice(told)
+        message = f"{origin.name} is downloaded from {origin.address} into {folder}"
+        notice(message)
         load = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
         try:
             for name, md5 in origin.files.items():

@@ -217,8 +217,8 @@ def _source(path: Path) -> Source:
     kinds = {"images": images, "tar": [p for p in shards if p.lower().endswith(".tar")]}
     kinds["tables"] = [p for p in shards if not p.lower().endswith(".tar")]
     if sum(map(bool, kinds.values())) > 1:
-        told = ", ".join(f"{len(held):,} {kind}" for kind, held in kinds.items() if held)
-        raise UserError(f"{path} holds {told} at once; give a folder with one kind of them")
+        counts = ", ".join(f"{len(held):,} {kind}" for kind, held in kinds.items() if held)
+        raise UserError(f"{path} holds {counts} at once; give a folder with one kind of them")
     others = sorted({*listing.names} - {*images, *shards})
     if images:
         source = _listed(root, images)

@@ -60,14 +60,14 @@ def add(
             samples.factors[name], classes = found
             samples.targets[name] = Numbers() if classes is None else Classes(tuple(classes))
             counts[int(samples.known(name).sum())].append(name)
-    told = [
+    counted = [
         f"{n:,} of {len(samples):,} samples have labels ({', '.join(names)}), "
         "the others are kept without one"
         for n, names in counts.items()
         if n < len(samples)
     ]
-    if told or beside:
-        notice("; ".join([*told, *beside]))
+    if counted or beside:
+        notice("; ".join([*counted, *beside]))
 
 
 def _factor(

@@ -62,16 +62,16 @@ def tar_source(root: Path, shards: list[str]) -> Source:
     def labels(ending: str) -> list[str] | None:
         endings = sorted({ending for _, _, ending in others})
         if ending not in endings:
-            told = f"beside its images are {', '.join(endings)}" if endings else "it has no files"
-            raise UserError(f"there are no labels '{ending}' in this data; {told}")
+            what = f"beside its images are {', '.join(endings)}" if endings else "it has no files"
+            raise UserError(f"there are no labels '{ending}' in this data; {what}")
         found = []
         for shard, held in groupby(images, lambda image: image[0]):
             with (root / shard).open("rb") as file:
                 for _, name, _ in held:
                     location = others.get((shard, _stem(name)[0], ending))
                     file.seek(location[0] if location else 0)
-                    told = file.read(min(location[1], LABEL) if location else 0)
-                    found.append(told.decode(errors="ignore").strip())
+                    content = file.read(min(location[1], LABEL) if location else 0)
+                    found.append(content.decode(errors="ignore").strip())
         return found if any(found) else None
 
     named = [name if len(shards) == 1 else f"{shard}/{name}" for shard, name, _ in images]

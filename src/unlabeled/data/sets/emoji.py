@@ -43,10 +43,10 @@ def load(location: str | None = None) -> Splits:
             group, subgroup = (npz[k].astype(np.int64) for k in ("group", "subgroup"))
             groups, subgroups = npz["group_names"].tolist(), npz["subgroup_names"].tolist()
             plain, test = ~npz["skin_tone"], npz["is_test"]
-        told = json.loads((folder / CAPTIONS).read_text(encoding="utf-8"))
-        names = [str(one["name"]) for one in told]
+        entries = json.loads((folder / CAPTIONS).read_text(encoding="utf-8"))
+        names = [str(one["name"]) for one in entries]
         captions = [
-            [n, ", ".join(one["keywords"]) or n] for n, one in zip(names, told, strict=True)
+            [n, ", ".join(one["keywords"]) or n] for n, one in zip(names, entries, strict=True)
         ]
         if not len(x) == len(captions) == len(group):
             raise ValueError("images and captions are not as many")

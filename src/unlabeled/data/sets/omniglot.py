@@ -262,8 +262,8 @@ def _matched(files: dict[tuple[str, ...], bytes], test: np.ndarray) -> OneShot:
     row_of = {n: rows[np.packbits(x < 128).tobytes()] for n, x in zip(images, pixels, strict=True)}
     runs = []
     for run in sorted({run for run, _ in files}):
-        told = files[run, "class_labels.txt"].decode().split()  # item, class, item, class, …
-        paths = [(run, path.partition("/")[2]) for path in told]
+        entries = files[run, "class_labels.txt"].decode().split()  # item, class, item, class, …
+        paths = [(run, path.partition("/")[2]) for path in entries]
         belongs = dict(zip(paths[::2], paths[1::2], strict=True))
         query, support = sorted(belongs), sorted(set(belongs.values()))
         found = ([row_of[path] for path in part] for part in (support, query))

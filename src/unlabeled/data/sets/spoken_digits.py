@@ -85,11 +85,11 @@ def _packed(path: Path) -> tuple[list[np.ndarray], dict[str, np.ndarray], list[s
 def _recordings(folder: Path) -> tuple[list[np.ndarray], dict[str, np.ndarray], list[str]]:
     """The authors' files, sorted by speaker, digit and take."""
     read = audio.read(folder, LENGTH, RATE)
-    told = [found.groups() for name in read.names or [] if (found := RECORDING.fullmatch(name))]
-    if len(told) != len(read):
+    takes = [found.groups() for name in read.names or [] if (found := RECORDING.fullmatch(name))]
+    if len(takes) != len(read):
         raise ValueError("some of its files are not called DIGIT_SPEAKER_TAKE.wav")
-    speakers = sorted({speaker for _, speaker, _ in told})
-    keys = [(speakers.index(speaker), int(digit), int(take)) for digit, speaker, take in told]
+    speakers = sorted({speaker for _, speaker, _ in takes})
+    keys = [(speakers.index(speaker), int(digit), int(take)) for digit, speaker, take in takes]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     waves = list(read.x[np.array(order)][:, 0, 0])
     speaker, digit, take = np.array([keys[row] for row in order]).T
