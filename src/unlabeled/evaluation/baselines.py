@@ -17,7 +17,7 @@ from unlabeled.augmentations.vocabulary import FIRST_WORD
 from unlabeled.data.dataset import Samples, Splits, to_float
 from unlabeled.encoders.base import build, is_rebuildable, reinitialize
 from unlabeled.errors import UserError, notice
-from unlabeled.evaluation.sound import Kind, Spectral
+from unlabeled.evaluation.spectral import Kind, Spectral
 from unlabeled.modality import Audio, Images, Modality, Text, require_part
 from unlabeled.runs.run import Run
 from unlabeled.utils.state import preserve_rng

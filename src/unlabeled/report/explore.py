@@ -166,7 +166,7 @@ def explore(
 def thumbnails(
     x: np.ndarray | LazyImages, span: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """LazyImages (N, C, H, W), read in blocks, as two sets of thumbnails.
+    """Images (N, C, H, W), read in blocks, as two sets of thumbnails.
 
     Of one or two channels the first is shown in gray, of more the first three in color.
 

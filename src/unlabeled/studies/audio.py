@@ -13,7 +13,7 @@ from unlabeled.data.open import open_data
 from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import retrieval
-from unlabeled.evaluation.sound import Kind, Spectral
+from unlabeled.evaluation.spectral import Kind, Spectral
 from unlabeled.modality import Audio, require_part
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent

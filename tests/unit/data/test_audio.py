@@ -9,7 +9,7 @@ from unlabeled.augmentations import audio as views
 from unlabeled.data import Recordings, open_data
 from unlabeled.data.readers.audio import lengths
 from unlabeled.errors import Notice, UserError
-from unlabeled.evaluation.sound import Spectral
+from unlabeled.evaluation.spectral import Spectral
 from unlabeled.modality import Audio
 
 RATE = 8000

@@ -116,7 +116,7 @@ def read(
     try:
         import soundfile
     except ModuleNotFoundError as error:
-        raise UserError("reading audio needs soundfile: pip install 'unlabeled[sound]'") from error
+        raise UserError("reading audio needs soundfile: pip install 'unlabeled[audio]'") from error
     listing = folders.walk(path)
     names = _recordings(path, sorted([*listing.names, *listing.broken]))
     listing.broken = sorted({*listing.broken} - {*names})  # reading says so of these

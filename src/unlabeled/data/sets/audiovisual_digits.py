@@ -1,6 +1,6 @@
 """Digits seen and heard: scikit-learn's images with the Free Spoken Digit Dataset.
 
-Image and sound of a pair are of the same digit, as a cow is seen when it moos; no label is
+Image and recording of a pair are of the same digit, as a cow is seen when it moos; no label is
 learned from. Speakers and images of the test are others than those of the training.
 """
 
@@ -26,7 +26,7 @@ WINDOW, SECONDS = 256, 0.7
 
 
 def load(location: str | None = None) -> Splits:
-    """LazyImages (N, 1, 16, 16), spectrograms as the factor `partner` (N, sounds, 32, 32) of bytes.
+    """Images (N, 1, 16, 16) with spectrograms (N, recordings, 32, 32) of bytes as partners.
 
     Args:
         location: of the recordings, as `spoken_digits` takes it; searched for unless given.

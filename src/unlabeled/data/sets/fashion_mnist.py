@@ -70,7 +70,7 @@ def _file(folder: Path, name: str) -> Path | None:
 
 
 def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """LazyImages (N, 1, 28, 28) and labels (N,)."""
+    """Images (N, 1, 28, 28) and labels (N,)."""
     names = f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"
     found = [_file(folder, name) for name in names]
     refuse_missing(folder, [n for n, path in zip(names, found, strict=True) if path is None])

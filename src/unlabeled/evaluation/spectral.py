@@ -34,7 +34,7 @@ class Spectral(nn.Module):
         try:
             import librosa
         except ModuleNotFoundError as error:
-            raise UserError("mel and MFCC need librosa: pip install 'unlabeled[sound]'") from error
+            raise UserError("mel and MFCC need librosa: pip install 'unlabeled[audio]'") from error
         self.librosa: Any = librosa
         self.rate, self.kind = rate, kind
         self.dim = 2 * {"mfcc": CEPSTRA, "mfcc and deltas": 3 * CEPSTRA, "mel": BANDS}[kind]
