@@ -217,15 +217,15 @@ def render(content: dict[str, Any], images: list[bytes]) -> bytes:
     text = template.read_text(encoding="utf-8")
     script = text.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = json.dumps(content, separators=(",", ":"))  # ASCII only: U+2028 and the like escaped
+    values = json.dumps(content, separators=(",", ":"))  # ASCII only: U+2028 and the like escaped
     for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
+        values = values.replace(sign, f"\\u{ord(sign):04x}")
     encoded = "\n".join(
         f'<script type="text/plain" class="sheet">{base64.b64encode(image).decode()}</script>'
         for image in images
     )
     # The names last, so that none of them can stand for a place in the template.
-    for place, value in (("digest", digest), ("sheets", encoded), ("data", text)):
+    for place, value in (("digest", digest), ("sheets", encoded), ("data", values)):
         text = text.replace("{{" + place + "}}", value)
     return text.encode()
 
