@@ -200,13 +200,13 @@ def step(directory: Path, *words: str) -> dict[str, Any]:
     )
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    told = [line for line in done.stderr.splitlines() if line.startswith("warning")]
+    messages = [line for line in done.stderr.splitlines() if line.startswith("warning")]
     print(words[0], f"{seconds:.0f} s", done.stdout.strip().splitlines()[-1:], flush=True)
     return {
         "command": " ".join(["unlabeled", *words]),
         "seconds": round(seconds, 1),
         "largest_process_so_far_mb": round(peak / 1e6),
-        "told": [line.replace(str(directory), "…") for line in told],
+        "messages": [line.replace(str(directory), "…") for line in messages],
     }
 
 

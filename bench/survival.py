@@ -131,9 +131,13 @@ def damage() -> list[dict[str, Any]]:
             done = subprocess.run(line, env=environment, capture_output=True, text=True)
             weights = directory / "run" / "encoder.safetensors"
             same = weights.exists() and hashlib.sha256(weights.read_bytes()).hexdigest() == expected
-            told = [t for t in done.stderr.splitlines() if t.startswith(("warning", "unlabeled"))]
-            found.append({"damage": way, "exit": done.returncode, "identical": same, "told": told})
-            found[-1]["told"] = [t.replace(str(directory), "…") for t in told]
+            messages = [
+                t for t in done.stderr.splitlines() if t.startswith(("warning", "unlabeled"))
+            ]
+            found.append(
+                {"damage": way, "exit": done.returncode, "identical": same, "messages": messages}
+            )
+            found[-1]["messages"] = [t.replace(str(directory), "…") for t in messages]
             print(found[-1], flush=True)
     return found
 

@@ -1,4 +1,4 @@
-// Each picture through its own affine map. The arithmetic is that of geometry.py, operation by
+// Each image through its own affine map. The arithmetic is that of geometry.py, operation by
 // operation, so that "nearest" takes the very same pixels.
 #include <algorithm>
 #include <cmath>
@@ -26,7 +26,7 @@ void narrow(float start, float places, float low, float high, float& first, floa
   last = std::min(last, std::max(a, b));
 }
 
-// Of four neighbours, by where (px, py) lies among them; outside is 0.
+// Of four neighbors, by where (px, py) lies among them; outside is 0.
 template <typename T>
 float between(const T* x, float px, float py, int64_t height, int64_t width) {
   const int64_t u = static_cast<int64_t>(px + 1.0f) - 1, v = static_cast<int64_t>(py + 1.0f) - 1;
@@ -42,14 +42,14 @@ float between(const T* x, float px, float py, int64_t height, int64_t width) {
 }
 
 template <typename T>
-void resample(const T* x, const float* matrix, float* out, int64_t pictures, int64_t channels,
+void resample(const T* x, const float* matrix, float* out, int64_t images, int64_t channels,
               int64_t height, int64_t width, bool bilinear) {
   const float half_w = width / 2.0f, half_h = height / 2.0f;
   const float border = bilinear ? 1.0f : 1.5f, least = bilinear ? 0.0f : 1.0f;
   const int64_t area = height * width;
   std::vector<float> column_x(width), column_y(width);
   std::vector<int32_t> place(width);
-  for (int64_t n = 0; n < pictures; ++n, matrix += 6, x += channels * area, out += channels * area) {
+  for (int64_t n = 0; n < images; ++n, matrix += 6, x += channels * area, out += channels * area) {
     for (int64_t i = 0; i < width; ++i) {
       const float across = (i + 0.5f) / half_w - 1.0f;
       column_x[i] = matrix[0] * across * half_w;
@@ -65,7 +65,7 @@ void resample(const T* x, const float* matrix, float* out, int64_t pictures, int
         const float px = column_x[i] + row_x + border, py = column_y[i] + row_y + border;
         return px >= least && py >= least && px < width + 1.0f && py < height + 1.0f;
       };
-      // Both coordinates are monotone in i: what falls on the picture is one span of the line,
+      // Both coordinates are monotone in i: what falls on the image is one span of the line,
       // computed first and then put right to the pixel.
       float begin = 0.0f, end = width;
       narrow(column_x[0] + row_x + border, places_x, least, width + 1.0f, begin, end);
@@ -100,12 +100,12 @@ void resample(const T* x, const float* matrix, float* out, int64_t pictures, int
 
 }  // namespace
 
-extern "C" void resample_floats(const float* x, const float* matrix, float* out, int64_t pictures,
+extern "C" void resample_floats(const float* x, const float* matrix, float* out, int64_t images,
                                 int64_t channels, int64_t height, int64_t width, int bilinear) {
-  resample(x, matrix, out, pictures, channels, height, width, bilinear);
+  resample(x, matrix, out, images, channels, height, width, bilinear);
 }
 
-extern "C" void resample_bytes(const uint8_t* x, const float* matrix, float* out, int64_t pictures,
+extern "C" void resample_bytes(const uint8_t* x, const float* matrix, float* out, int64_t images,
                                int64_t channels, int64_t height, int64_t width, int bilinear) {
-  resample(x, matrix, out, pictures, channels, height, width, bilinear);
+  resample(x, matrix, out, images, channels, height, width, bilinear);
 }

@@ -207,10 +207,10 @@ def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, 
     """Of neighboring sentences: is the next one likelier after its own text than after others?
 
     Returns:
-        perplexities of the next sentence, `told` of the one before it, `misled`, told of a sentence
-        of another text, and `untold`, told only what all texts have in common; and `first`, the
-        share of texts whose next sentence is the likeliest of so many `candidates`, each compared
-        with how likely it is after any text.
+        perplexities of the next sentence given the sentence before it (`told`), given a sentence of
+        another text (`misled`), and given only the mean of all texts (`untold`); and `first`, the
+        share of texts whose next sentence is the likeliest of `candidates`, each relative to its
+        likelihood after any text.
     """
     figures, hits = neighbor_hits(method, samples, candidates)
     return figures | {"first": float(hits.mean()), "chance": 1 / candidates}
