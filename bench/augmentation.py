@@ -1,7 +1,7 @@
-"""Random views beside torchvision (image by image, as lightly takes it) and kornia (batched).
+"""Speed of random augmentation: ours, torchvision's (one image at a time) and kornia's (batched).
 
-Affine on binary 64×64, and SimCLR's crop, mirroring and colors on 32×32×3 with and without blur.
-Ours runs compiled and plain; one thread for every side, since torchvision's way has no more.
+Affine on binary 64×64, and SimCLR's crop, flip and color jitter on 32×32×3, with and without blur.
+Ours runs compiled and in plain PyTorch; all use one thread, since torchvision uses no more.
 
     python bench/augmentation.py                   writes results/bench_augmentation.json
 """
@@ -29,11 +29,11 @@ from unlabeled.utils.native import keeping_memory
 
 IMAGES = 256
 Make = Callable[[], Any]
-"""Views of all images, once."""
+"""A function that augments all images once."""
 
 
 def batched(view: Augmentation, images: np.ndarray, plain: bool = False) -> Make:
-    """Ours, from bytes: an affine map reads them itself, other views want floats."""
+    """Our augmentation, from uint8: affine maps convert it themselves, others need floats."""
     x = torch.from_numpy(images)
     build = kernel.compiled
 
@@ -49,19 +49,19 @@ def batched(view: Augmentation, images: np.ndarray, plain: bool = False) -> Make
 
 
 def one_by_one(transform: Any, images: np.ndarray) -> Make:
-    """torchvision: one PIL image after the other."""
+    """Torchvision's transform of one PIL image at a time."""
     pil = [Image.fromarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)) for p in images]
     return lambda: torch.stack([transform(image) for image in pil])
 
 
 def kornias(transform: Any, images: np.ndarray) -> Make:
-    """kornia: the whole batch."""
+    """Kornia's transform of the batch."""
     x = torch.from_numpy(images)
     return lambda: transform(x.float() / 255)
 
 
 def sides() -> dict[str, dict[str, Make]]:
-    """By what is done, who does it; the first is what the others are compared with."""
+    """Implementations of each augmentation; the others are compared with the first."""
     import kornia.augmentation as K
     from torchvision import transforms as T
 
@@ -109,7 +109,7 @@ def sides() -> dict[str, dict[str, Make]]:
 
 
 def alternate(makes: dict[str, Make], rounds: int) -> dict[str, list[float]]:
-    """Views a second of each side, in turn; the first round is a warm-up."""
+    """Views per second of each implementation, alternated; the first round is a warm-up."""
     speeds: dict[str, list[float]] = {name: [] for name in makes}
     for number in range(rounds + 1):
         for name, make in makes.items():
@@ -123,7 +123,7 @@ def alternate(makes: dict[str, Make], rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("results/bench_augmentation.json"))
@@ -132,7 +132,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for what, makes in sides().items():
-        with keeping_memory():  # as our training does; it helps every side
+        with keeping_memory():  # as in training; it is faster for all of them
             speeds = alternate(makes, args.rounds)
         found[what] = {}
         for name, values in speeds.items():

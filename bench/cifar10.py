@@ -1,10 +1,10 @@
-"""CIFAR-10 for the same time: SimCLR and BYOL here and lightly's, same small ResNet, then k-NN.
+"""k-NN accuracy on CIFAR-10 after equal training time: SimCLR and BYOL, ours and lightly's.
 
-lightly's side is its transforms, heads and losses with the settings of its CIFAR-10 benchmark, on
-the faster of what two cores allow: transforms in the training process, bf16. Both sides follow
-their learning rate down by the share of the time that is spent, on all 50,000 training images.
+Both train the same small ResNet on all 50,000 training images; learning rates are scheduled by the
+fraction of the time. lightly's transforms, heads and losses have the settings of its CIFAR-10
+benchmark, in the fastest way on two cores: transforms in the training process, bf16.
 
-    python bench/cifar10.py simclr ours         one side for 20 minutes, results/cifar10_*.json
+    python bench/cifar10.py simclr ours         trains one for 20 minutes: results/cifar10_*.json
     python bench/cifar10.py byol lightly
 """
 
@@ -40,18 +40,18 @@ from unlabeled.training.prepare import resolve
 from unlabeled.utils.files import write_json
 
 WIDTH = 0.25
-"""Of ResNet-18: 128 features."""
+"""Width of ResNet-18 that gives 128 features."""
 BATCH = 256
 
 
 def encoder_of(splits: Splits) -> nn.Module:
-    """The same for both sides, and the same weights to begin with."""
+    """The encoder of both, with the same initial weights."""
     torch.manual_seed(0)
     return build("resnet18", splits.channels, splits.size, width=WIDTH)
 
 
 def ours(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
-    """The protocol's own loop with the recipe for this data; the schedule goes by the clock."""
+    """Training loop of our methods with the recipe for this data, scheduled by time."""
     cls: type[Method] = registry.find("methods", name)
     recipe, arguments = resolve(cls, splits, {"batch_size": BATCH})
     method = cls(encoder_of(splits), **arguments)
@@ -76,8 +76,8 @@ def ours(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
     raise AssertionError("batches never end")
 
 
-class ImageByPicture(Dataset):
-    """What lightly's transforms expect: one PIL image at a time."""
+class ImageDataset(Dataset):
+    """One PIL image at a time, as lightly's transforms expect."""
 
     def __init__(self, x: np.ndarray, transform: Any) -> None:
         self.x, self.transform = x, transform
@@ -90,7 +90,7 @@ class ImageByPicture(Dataset):
 
 
 def lightly(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
-    """Lightly's loop as its CIFAR-10 benchmark has it: SGD 0.06, weight decay 5e-4, cosine."""
+    """Training loop of lightly's CIFAR-10 benchmark: SGD 0.06, weight decay 5e-4, cosine."""
     from lightly.loss import NegativeCosineSimilarity, NTXentLoss
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead, SimCLRProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
@@ -112,7 +112,7 @@ def lightly(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
     moving = nn.ModuleList([encoder, head, predictor])
     optimizer = torch.optim.SGD(moving.parameters(), 0.06, momentum=0.9, weight_decay=5e-4)
     transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
-    data = ImageByPicture(splits.train.x[:], transform)
+    data = ImageDataset(splits.train.x[:], transform)
     batches = DataLoader(data, BATCH, shuffle=True, drop_last=True)
     started = time.perf_counter()
     fall, slow = cosine(1.0, 0.0), cosine(0.99, 1.0)
@@ -140,13 +140,13 @@ def lightly(name: str, splits: Splits, seconds: float) -> tuple[nn.Module, int]:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Of every group."""
+    """Set the learning rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def forever(batches: DataLoader) -> Iterator[Any]:
-    """Epoch after epoch."""
+    """Batches of one epoch after another."""
     for epoch in itertools.count():
         if hasattr(batches.sampler, "set_epoch"):
             batches.sampler.set_epoch(epoch)
@@ -154,7 +154,7 @@ def forever(batches: DataLoader) -> Iterator[Any]:
 
 
 def main() -> None:
-    """Train one side, judge, write."""
+    """Train one, evaluate it and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("method", choices=["simclr", "byol"])
     parser.add_argument("side", choices=["ours", "lightly"])

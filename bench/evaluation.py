@@ -1,4 +1,4 @@
-"""Evaluation beside its peers: k-NN and scikit-learn's, similarity analysis and rsatoolbox's.
+"""Speed of evaluation: k-NN and scikit-learn's, similarity analysis and rsatoolbox's.
 
 python bench/evaluation.py                     writes results/bench_evaluation.json
 """
@@ -29,7 +29,7 @@ LARGE = 20_000
 
 
 def neighbors() -> tuple[dict[str, Callable[[], np.ndarray]], float]:
-    """Both sides, and the share of neighbors on which they agree."""
+    """Both implementations, and the fraction of neighbors on which they agree."""
     from sklearn.neighbors import NearestNeighbors
 
     rng = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def neighbors() -> tuple[dict[str, Callable[[], np.ndarray]], float]:
 
 
 def similarities() -> tuple[dict[str, Callable[[], np.ndarray]], float]:
-    """Pearson's similarity of all pairs on both sides, and the largest difference."""
+    """Both implementations of Pearson's similarity of all pairs, and their largest difference."""
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm
 
@@ -60,7 +60,7 @@ def similarities() -> tuple[dict[str, Callable[[], np.ndarray]], float]:
 
 
 def alternate(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
-    """Median seconds of each, and how many times ours the peer takes."""
+    """Median seconds of each, alternated, and the ratio of the peer's to ours."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
@@ -73,7 +73,7 @@ def alternate(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any
 
 
 def large() -> float:
-    """Gigabytes at their peak of a similarity matrix of 20,000 × 512, in a process of its own."""
+    """Peak memory in GiB of a similarity matrix of 20,000 × 512, in a separate process."""
     code = (
         "import numpy as np, resource; from unlabeled.evaluation import rsa; "
         f"z = np.random.default_rng(0).normal(size=({LARGE}, {RSA_DIM})).astype(np.float32); "
@@ -85,7 +85,7 @@ def large() -> float:
 
 
 def startup(rounds: int) -> dict[str, float]:
-    """Seconds of `unlabeled --help`, and of Python doing nothing, alternated."""
+    """Median seconds of `unlabeled --help` and of an empty Python program, alternated."""
     lines = {"unlabeled --help": ["-m", "unlabeled", "--help"], "python": ["-c", "pass"]}
     times: dict[str, list[float]] = {name: [] for name in lines}
     for _ in range(rounds):
@@ -97,7 +97,7 @@ def startup(rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/bench_evaluation.json"))

@@ -1,9 +1,9 @@
-"""How large and how quick the page of 10,000 real images is, in a headless Chromium.
+"""Size and speed of the explore page of 10,000 real images, in a headless Chromium.
 
 PYTHONPATH=tests UNLABELED_DATA=… python bench/explore.py      writes results/explore_page.json
 
-The features are 64 principal components of the pixels: the page only needs some. Frames are those
-of a browser without a graphics card, the slowest case.
+The features are 64 principal components of the pixels. Frame times are those of a browser without a
+graphics card, the slowest case.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLICKS = 20
 
 
 def main() -> None:
-    """Build the page, use it, write."""
+    """Build the page, use it and write the result."""
     source = Path(os.environ.get("UNLABELED_DATA", "../shared/data"))
     x, y = cifar(source / "cifar10" / "cifar10_jpeg.npz")
     encoder: Any = build("pca", 3, (32, 32), dim=64)
@@ -76,7 +76,7 @@ def cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(browser: Browser, page: Path) -> dict[str, Any]:
-    """Milliseconds: until it shows, until a click is answered, and of frames while zooming."""
+    """Milliseconds until the first paint, from a click to its effect, and per frame of a zoom."""
     browser.open(page)
     browser.open(page)  # the second time, as the first also starts the browser's own processes
     paint = browser.js("performance.getEntriesByName('first-contentful-paint')[0].startTime")

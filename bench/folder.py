@@ -1,9 +1,9 @@
 """A folder of 10,000 mixed real images, 100 of them damaged: python bench/folder.py.
 
 Makes the folder from real data sets, then decodes, trains, embeds and explores it with the
-installed command. Says whether the 100 are listed, how much memory each step took at most, and how
-many images a second are decoded beside a plain torch DataLoader with Pillow and as many worker
-processes, alternated. Writes results/folder.json.
+installed command. Records whether the 100 are listed, the peak memory of each step, and the decoded
+images per second of this library and of a torch DataLoader with Pillow and as many workers,
+alternated. Writes results/folder.json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SEED, TOTAL, WORKERS, SIDE, ROUNDS = 0, 10_000, 2, 48, 3
 
 
 def sources() -> list[tuple[str, list[bytes] | np.ndarray]]:
-    """Real images: JPEG as it is, color, gray and one-bit arrays."""
+    """Real images: JPEG files, and arrays in color, gray and binary."""
     held = np.load(DATA / "cifar10" / "cifar10_jpeg.npz")
     content, places = held["train_jpeg"], held["train_offsets"]
     jpegs = [content[places[i] : places[i + 1]].tobytes() for i in range(4500)]
@@ -127,7 +127,7 @@ def _damage(path: Path, way: int, draw: random.Random) -> None:
 
 
 def _bomb() -> bytes:
-    """A small PNG that says it has 3.6 thousand million pixels."""
+    """A small PNG whose header claims 3.6 billion pixels."""
     small = io.BytesIO()
     Image.new("L", (8, 8)).save(small, "PNG")
     content = bytearray(small.getvalue())
@@ -137,7 +137,7 @@ def _bomb() -> bytes:
 
 
 class Plain(torch.utils.data.Dataset):
-    """How one decodes without this library."""
+    """Decode with Pillow, without this library."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -155,7 +155,7 @@ class Plain(torch.utils.data.Dataset):
 
 
 def plain(folder: Path) -> float:
-    """Seconds of one pass of a torch DataLoader."""
+    """Seconds of one epoch of a torch DataLoader."""
     started = time.perf_counter()
     paths = sorted(p for p in folder.rglob("*") if p.suffix)
     loader = torch.utils.data.DataLoader(Plain(paths), 64, num_workers=WORKERS)
@@ -164,7 +164,7 @@ def plain(folder: Path) -> float:
 
 
 def ours(folder: Path) -> float:
-    """Seconds of opening the folder with an empty cache: looking, decoding, writing, checking."""
+    """Seconds to open the folder with an empty cache: list, decode, write and check."""
     from unlabeled.data.readers.images import read
 
     with tempfile.TemporaryDirectory() as cache:
@@ -175,7 +175,7 @@ def ours(folder: Path) -> float:
 
 
 def again(folder: Path) -> float:
-    """Seconds of opening it from the cache."""
+    """Seconds to open it from the cache."""
     from unlabeled.data.readers.images import read
 
     with tempfile.TemporaryDirectory() as cache:
@@ -187,7 +187,7 @@ def again(folder: Path) -> float:
 
 
 def step(directory: Path, *words: str) -> dict[str, Any]:
-    """Run a command; its time, and the most memory that it and its workers took."""
+    """Run a command; its time, and the peak memory of it and its workers."""
     environment = os.environ | {"UNLABELED_CACHE": str(directory / "cache")}
     started = time.perf_counter()
     done = subprocess.run(
@@ -211,7 +211,7 @@ def step(directory: Path, *words: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make, measure, write."""
+    """Make the folder, measure and write the result."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         write(directory / "photos")

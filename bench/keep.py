@@ -45,7 +45,7 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def _comparable(value: Any) -> Any:
-    """Versions without the resampling, which is that of the last run."""
+    """Versions without `resampling`, which is that of the last run."""
     if not isinstance(value, dict):
         return value
     return {name: of for name, of in value.items() if name != "resampling"}

@@ -1,11 +1,11 @@
-"""Nearest neighbors by learned metrics on scikit-learn's data sets, beside metric-learn's LMNN.
+"""k-NN accuracy of learned metrics on scikit-learn's data sets, ours and metric-learn's LMNN.
 
-Every side gets the same standardized rows, three neighbors and five splits (70 % to learn from).
-Every side's options are chosen from a grid on inner folds of those 70 %, anew in each split; the
-other 30 % are scored once.
+All use the same standardized rows, three neighbors and five splits into 70 % training and 30 % test
+rows. The options of each are chosen from a grid by cross-validation within the training rows of
+each split; the test rows are scored once.
 
     python bench/metric_learning.py                writes results/metric_learning.json
-    python bench/metric_learning.py --defaults     says what Mahalanobis's defaults should be
+    python bench/metric_learning.py --defaults     prints the best defaults of Mahalanobis
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SIDES: dict[str, tuple[Callable[[], Any], Grid]] = {
     "Mahalanobis (Xing)": (Mahalanobis, {"max_iter": [4, 8, 16], "ridge": [0.06, 0.2, 0.6, 2.0]}),
     "LMNN": (LMNN, {"weight": SHARES}),
 }
-"""What makes each metric, and what is tried of its options."""
+"""The constructor of each metric, and the grid of its options."""
 FOLDS = 3
 
 
@@ -53,7 +53,7 @@ def theirs() -> Any:
     import metric_learn
     from metric_learn import _util
 
-    for name in ("check_X_y", "check_array"):  # it knows an older scikit-learn's arguments
+    for name in ("check_X_y", "check_array"):  # it passes arguments of an older scikit-learn
         check = getattr(_util, name)
 
         def renamed(
@@ -67,7 +67,7 @@ def theirs() -> Any:
 
 
 def search(make: Callable[[], Any], grid: Grid, folds: int = FOLDS) -> GridSearchCV:
-    """Scaler, metric and three neighbors; the options with the best mean accuracy of inner folds.
+    """Grid search over the options of scaler, metric and three neighbors by inner folds.
 
     The scaler and the metric learn from the inner training rows only.
     """
@@ -92,7 +92,7 @@ def one(make: Callable[[], Any], grid: Grid, x: np.ndarray, y: np.ndarray, seed:
 
 
 def defaults() -> None:
-    """Mahalanobis's grid by the mean accuracy over all sets, of training rows of split 0 alone."""
+    """Print the grid of Mahalanobis by mean accuracy over all sets, on training rows of split 0."""
     make, grid = SIDES["Mahalanobis (Xing)"]
     scores = []
     for load in DATA.values():
@@ -107,7 +107,7 @@ def defaults() -> None:
 
 
 def main() -> None:
-    """All sides on all data sets."""
+    """Compare all metrics on all data sets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--defaults", action="store_true")

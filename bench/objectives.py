@@ -1,8 +1,8 @@
-"""Objectives beside their peers: seconds and extra memory of a loss with its gradient.
+"""Time and extra memory of a loss with its gradient, in this and other libraries.
 
-NT-Xent here, lightly's NTXentLoss, pytorch-metric-learning's, and solo-learn's formula (the whole
-matrix of exponentials, summed). Each side is timed in turn in one process, and its memory measured
-in a process of its own: the highest resident memory above that before the first call.
+Our NT-Xent, lightly's NTXentLoss, pytorch-metric-learning's, and solo-learn's formula (the complete
+matrix of exponentials, summed). Times are alternated in one process. Memory is measured in separate
+processes: the peak resident memory above that before the first call.
 
     python bench/objectives.py                     writes results/bench_objectives.json
 """
@@ -35,18 +35,18 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def ours(a: Tensor, b: Tensor) -> Tensor:
-    """By the path that the size chooses."""
+    """Our loss, by the backend that suits the size."""
     return nt_xent(a, b, TAU)
 
 
 def dense(a: Tensor, b: Tensor) -> Tensor:
-    """As a matrix."""
+    """Our loss, by the dense backend."""
     with use_backend("dense"):
         return nt_xent(a, b, TAU)
 
 
 def lightly() -> Loss:
-    """Its NTXentLoss."""
+    """Lightly's NTXentLoss."""
     from lightly.loss import NTXentLoss
 
     return NTXentLoss(temperature=TAU)
@@ -60,7 +60,7 @@ def pml() -> Loss:
 
 
 def sololearn(a: Tensor, b: Tensor) -> Tensor:
-    """Its formula: exponentials of all similarities, masks of positives and negatives, sums."""
+    """solo-learn's formula: exponentials of all similarities, masked, summed."""
     z = F.normalize(torch.cat([a, b]), dim=1)
     exponentials = torch.exp(torch.einsum("if,jf->ij", z, z) / TAU)
     index = torch.arange(len(a)).repeat(2)[:, None]
@@ -79,7 +79,7 @@ SIDES: dict[str, Callable[[], Loss]] = {
     "pytorch-metric-learning": pml,
 }
 LIMITS = {"pytorch-metric-learning": 256, "ours, dense": 8192, "lightly": 8192}
-"""Pairs above which a side is left out: it would take more memory than there is."""
+"""Largest number of pairs for each; more would not fit in memory."""
 
 
 def rows(pairs: int) -> tuple[Tensor, Tensor]:
@@ -90,37 +90,37 @@ def rows(pairs: int) -> tuple[Tensor, Tensor]:
 
 
 def once(loss: Loss, a: Tensor, b: Tensor) -> float:
-    """Seconds of the loss and its gradient."""
+    """Seconds to compute the loss and its gradient."""
     started = time.perf_counter()
     torch.autograd.grad(loss(a, b), (a, b))
     return time.perf_counter() - started
 
 
 def memory(side: str, pairs: int) -> float:
-    """Extra megabytes at their peak, in a process of its own."""
+    """Extra peak memory in MB, measured in a separate process."""
     line = [sys.executable, __file__, "--memory-of", side, str(pairs)]
     done = subprocess.run(line, check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
 
 
 def memory_here(side: str, pairs: int) -> float:
-    """Of the first call of this process, after a small one has loaded what is needed."""
+    """Extra peak memory of the first call, after a small one has loaded the libraries."""
     loss = SIDES[side]()
     once(loss, *rows(64))
     a, b = rows(pairs)
     before = kilobytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     once(loss, a, b)
     return (kilobytes("VmHWM") - before) / 1024
 
 
 def kilobytes(field: str) -> int:
-    """Of this process, as Linux tells; its rusage would begin with the parent's peak."""
+    """Peak memory of this process from /proc, since its rusage begins with the parent's peak."""
     return int(Path("/proc/self/status").read_text().partition(f"{field}:")[2].split()[0])
 
 
 def compare(pairs: int, rounds: int) -> dict[str, Any]:
-    """All sides that can, in turn."""
+    """Compare all that fit in memory, alternated."""
     sides = {n: make() for n, make in SIDES.items() if pairs <= LIMITS.get(n, 8192) or n == "ours"}
     a, b = rows(pairs)
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -142,7 +142,7 @@ def compare(pairs: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, nargs="*", default=[256, 1024, 8192, 65536])
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,7 +1,7 @@
 """Collect all comparisons in results/bench.json and docs/bench.md.
 
 make bench                                     runs all benchmarks, then this
-python bench/page.py                           the page only, from the results
+python bench/page.py                           writes only the page, from the results
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the peers need before they can be imported."""
+"""Prepare the import of the libraries that are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 @functools.cache
 def define_missing_operators() -> torch.library.Library:
-    """Torchvision without its compiled part lacks two operators that it asks for on import."""
+    """Define two operators that torchvision without its compiled part looks up on import."""
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

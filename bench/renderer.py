@@ -1,4 +1,4 @@
-"""How many real dSprites images the renderer hits bit for bit, and how fast it is.
+"""Fraction of real dSprites images that the renderer reproduces exactly, and its speed.
 
 UNLABELED_DATA=… python bench/renderer.py        writes results/renderer.json
 """
@@ -17,7 +17,7 @@ from unlabeled.utils.files import write_json
 
 
 def main() -> None:
-    """Compare, time, write."""
+    """Compare, time and write the result."""
     folder = Path(os.environ["UNLABELED_DATA"]) / "dsprites"
     grid = Grid()
     exact: dict[str, list[bool]] = {shape: [] for shape in SHAPES}

@@ -1,10 +1,10 @@
-"""A SimCLR training step here and lightly's way, alternated in one run.
+"""Time of a SimCLR training step, ours and lightly's, alternated in one run.
 
-lightly's way: its MultiViewTransform over torchvision's RandomAffine, image by image in a
-DataLoader, and its NTXentLoss. Ours: batched views and nt_xent. Same images, encoder, batch size,
-optimizer and threads. A step holds all of it: fetching, views, forward, loss, backward, Adam. Each
-side's loader lives only while that side runs, so that no worker of one slows another. Ours keeps
-its memory as its training does; lightly's LeNet has PyTorch's pooling, as its user would write it.
+lightly: its MultiViewTransform of torchvision's RandomAffine, one image at a time in a DataLoader,
+and its NTXentLoss. Ours: batched views and nt_xent. Images, encoder, batch size, optimizer and
+threads are the same. A step includes loading, views, forward, loss, backward and Adam. Each loader
+exists only while it is timed, so that its workers slow no other. Ours keeps freed memory, as in
+training; the LeNet for lightly has PyTorch's pooling, as its users would write it.
 
     make bench                                     writes results/bench_simclr_step.json
     python bench/simclr_step.py --rounds 3         fewer rounds
@@ -41,11 +41,11 @@ from unlabeled.utils.native import keeping_memory
 
 TEMPERATURE = 0.2
 Steps = Callable[[int], None]
-"""Does so many training steps."""
+"""A function that does a number of training steps."""
 
 
 def ours(splits: Splits, encoder: str, batch: int, dtype: torch.dtype) -> Steps:
-    """The protocol's own loop, as the command runs it."""
+    """Training loop of our methods, as in `unlabeled train`."""
     torch.manual_seed(0)
     method = SimCLR(
         build(encoder, splits.channels, splits.size),
@@ -71,7 +71,7 @@ def ours(splits: Splits, encoder: str, batch: int, dtype: torch.dtype) -> Steps:
 
 
 def plain(network: Any) -> Any:
-    """With PyTorch's own layers only."""
+    """Replace our layers by PyTorch's."""
     for module in list(network.modules()):
         for name, layer in module.named_children():
             if isinstance(layer, FastAvgPool2d):
@@ -79,8 +79,8 @@ def plain(network: Any) -> Any:
     return network
 
 
-class ImageByPicture(Dataset):
-    """What lightly's transforms expect: one PIL image at a time."""
+class ImageDataset(Dataset):
+    """One PIL image at a time, as lightly's transforms expect."""
 
     def __init__(self, samples: Samples, transform: Any) -> None:
         self.x, self.transform = samples.x[:][:, 0], transform
@@ -93,7 +93,7 @@ class ImageByPicture(Dataset):
 
 
 def lightly(splits: Splits, encoder: str, batch: int, dtype: torch.dtype, workers: int) -> Steps:
-    """Lightly's loop, as its examples write it."""
+    """Training loop of lightly's examples."""
     from lightly.loss import NTXentLoss
     from lightly.transforms.multi_view_transform import MultiViewTransform
     from torchvision import transforms as T
@@ -103,7 +103,7 @@ def lightly(splits: Splits, encoder: str, batch: int, dtype: torch.dtype, worker
     network = plain(build(encoder, splits.channels, splits.size))
     criterion = NTXentLoss(temperature=TEMPERATURE)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
-    data = ImageByPicture(splits.train, MultiViewTransform([view, view]))
+    data = ImageDataset(splits.train, MultiViewTransform([view, view]))
     batches = DataLoader(data, batch, shuffle=True, drop_last=True, num_workers=workers)
 
     def steps(n: int) -> None:
@@ -119,12 +119,12 @@ def lightly(splits: Splits, encoder: str, batch: int, dtype: torch.dtype, worker
 
 
 def forever(batches: DataLoader) -> Iterator[Any]:
-    """Epoch after epoch."""
+    """Batches of one epoch after another."""
     return itertools.chain.from_iterable(itertools.repeat(batches))
 
 
 def alternate(sides: dict[str, Steps], rounds: int, n: int) -> dict[str, list[float]]:
-    """Seconds a step of each side, round by round, each side in turn after one warm-up."""
+    """Seconds per step of each by round, alternated, after one warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, steps in sides.items():
@@ -136,7 +136,7 @@ def alternate(sides: dict[str, Steps], rounds: int, n: int) -> dict[str, list[fl
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--encoder", default="small")

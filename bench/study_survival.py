@@ -1,9 +1,9 @@
-"""Kill the quick lecture study twice at random moments, resume it, compare: the same results?
+"""Kill the quick lecture study twice at random times, resume it and compare the results.
 
-    unlabeled study lectures --quick --out WHOLE
-    python bench/study_survival.py WHOLE
+    unlabeled study lectures --quick --out COMPLETE
+    python bench/study_survival.py COMPLETE
 
-Both kills are `kill -9`, at moments drawn from the time that the whole study took. Writes
+It is killed with `kill -9` at times drawn from the duration of the uninterrupted study. Writes
 results/study_survival.json.
 """
 
@@ -26,24 +26,24 @@ SEED = 0
 
 
 def read(folder: Path) -> tuple[dict[str, Any], float]:
-    """The results of a study without its time, and the time in seconds."""
+    """Results of a study without its duration, and the duration in seconds."""
     results = json.loads((folder / "quick" / "results.json").read_text())
     results.pop("minutes")
     return results, results.pop("seconds_in_all")
 
 
 def last_line(log: Path) -> str:
-    """Where the study stood."""
+    """Last line of the log of a study."""
     lines = [line for line in log.read_text().splitlines() if line.strip()]
     return lines[-1].split("\r")[-1].strip() if lines else ""
 
 
 def main() -> None:
-    """Two kills, one resumption each, one comparison."""
+    """Kill and resume twice, then compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("whole", type=Path, help="folder of a quick study that was not stopped")
+    parser.add_argument("complete", type=Path, help="folder of a quick study that was not stopped")
     args = parser.parse_args()
-    expected, seconds = read(args.whole)
+    expected, seconds = read(args.complete)
     draw = random.Random(SEED)
     moments = sorted(draw.uniform(0.05, 0.95) for _ in range(2))
     kills = []

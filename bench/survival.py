@@ -1,8 +1,8 @@
-"""Kill runs at random moments, resume them, compare the bytes: python bench/survival.py.
+"""Kill runs at random times, resume them and compare the weights: python bench/survival.py.
 
-Each trial starts the command in a process of its own, kills it (`kill -9`) after a random part of
-the time that a whole run takes, and resumes it until it ends; every second trial is killed twice.
-Then checkpoints are cut short and have bits flipped. Writes results/survival.json.
+Each trial runs the command in a separate process, kills it (`kill -9`) after a random fraction of
+the duration of a run, and resumes it until it ends; every second trial is killed twice. Then
+checkpoints are truncated and have bits flipped. Writes results/survival.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMON = ["--epochs", "4", "--batch_size", "64", "--trainer.limit_train_batches"
 
 
 def command(directory: Path, *words: str) -> tuple[list[str], dict[str, str]]:
-    """A training of `directory / "run"`, with a cache of its own."""
+    """Start a training in `directory / "run"`, with a separate cache."""
     line = [sys.executable, "-m", "unlabeled", "train", "simclr", *words, *COMMON]
     settings = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
     environment = os.environ | settings | {"UNLABELED_CACHE": str(directory / "cache")}
@@ -40,7 +40,7 @@ def command(directory: Path, *words: str) -> tuple[list[str], dict[str, str]]:
 
 
 def finish(directory: Path, *words: str) -> tuple[str, float]:
-    """Run to the end: the hash of the weights, and the seconds it took."""
+    """Run to the end; the hash of the weights, and the seconds it took."""
     line, environment = command(directory, *words)
     started = time.perf_counter()
     subprocess.run(line, env=environment, check=True, capture_output=True)
@@ -49,7 +49,7 @@ def finish(directory: Path, *words: str) -> tuple[str, float]:
 
 
 def killed(directory: Path, after: float, *words: str) -> str | None:
-    """Start, kill after that many seconds; what was there at that moment, None if it had ended."""
+    """Start and kill after some seconds; how far it had come, None if it had ended."""
     line, environment = command(directory, *words)
     process = subprocess.Popen(
         line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -72,7 +72,7 @@ def killed(directory: Path, after: float, *words: str) -> str | None:
 
 
 def trials(name: str, number: int, words: list[str]) -> dict[str, Any]:
-    """Kill and resume that many runs; which of them end as the whole one."""
+    """Kill and resume some runs; which of them end with the weights of an uninterrupted one."""
     draw = random.Random(f"{SEED} {name}")
     with tempfile.TemporaryDirectory() as folder:
         expected, seconds = finish(Path(folder), *words)
@@ -106,7 +106,7 @@ def trials(name: str, number: int, words: list[str]) -> dict[str, Any]:
 
 
 def damage() -> list[dict[str, Any]]:
-    """Hurt the last checkpoint of a stopped run in five ways; what resuming it does."""
+    """Damage the last checkpoint of a stopped run in five ways, and resume it."""
     words = ["--data", "dsprites", "--encoder", "lenet"]
     draw = random.Random(f"{SEED} damage")
     found = []
@@ -143,7 +143,7 @@ def damage() -> list[dict[str, Any]]:
 
 
 def write_images(folder: Path, number: int = 2000) -> None:
-    """CIFAR-10 images as files: half of them JPEG as they are, half PNG; some damaged."""
+    """Write CIFAR-10 images as files: half of them JPEG, half PNG; some damaged."""
     held = np.load(DATA / "cifar10" / "cifar10_jpeg_10pct.npz")
     content, places = held["train_jpeg"], held["train_offsets"]
     for i in range(number):
@@ -157,7 +157,7 @@ def write_images(folder: Path, number: int = 2000) -> None:
 
 
 def main() -> None:
-    """All three parts, or those named."""
+    """Run all three parts, or the given ones."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["dsprites", "folder", "damage"])
     parser.add_argument("--trials", type=int, help="of each part (default: 20 and 10)")

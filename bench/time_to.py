@@ -1,8 +1,8 @@
-"""Time to 98.6 % by a linear decoder on dSprites, rendering and probe included.
+"""Time to a linear probe accuracy of 98.6 % on dSprites, with rendering and probe.
 
-98.6 % is what the tutorial's released checkpoint reads. Both sides train the same encoder for the
-same number of epochs on the same schedule, each in a process of its own; lightly's way is that of
-`simclr_step.py`: its transforms image by image and its loss, in bf16.
+98.6 % is that of the tutorial's released checkpoint. Both libraries train the same encoder for the
+same number of epochs on the same schedule, each in a separate process; lightly as in
+`simclr_step.py`: its transforms of one image at a time and its loss, in bf16.
 
     python bench/time_to.py --epochs 22            writes results/bench_time_to.json
 """
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from peers import define_missing_operators
-from simclr_step import ImageByPicture
+from simclr_step import ImageDataset
 from torch.utils.data import DataLoader
 
 from unlabeled.core import one_cycle
@@ -41,11 +41,11 @@ from unlabeled.utils.native import keeping_memory
 
 WANTED = 0.986
 LR = 2e-3
-"""Of a short schedule; the recipe's own is for one twice as long."""
+"""Learning rate of a short schedule; that of the recipe is for one twice as long."""
 
 
 def ours(splits: Splits, epochs: int) -> torch.nn.Module:
-    """The protocol's own loop with the data's recipe."""
+    """Training loop of our methods with the recipe for the data."""
     recipe, arguments = resolve(SimCLR, splits, {"epochs": epochs, "lr": LR})
     torch.manual_seed(0)
     method = SimCLR(build("small", splits.channels, splits.size), **arguments)
@@ -71,7 +71,7 @@ def ours(splits: Splits, epochs: int) -> torch.nn.Module:
 
 
 def lightly(splits: Splits, epochs: int) -> torch.nn.Module:
-    """Lightly's loop with the same rates."""
+    """Training loop of lightly with the same learning rates."""
     from lightly.loss import NTXentLoss
     from lightly.transforms.multi_view_transform import MultiViewTransform
     from torchvision import transforms as T
@@ -83,7 +83,7 @@ def lightly(splits: Splits, epochs: int) -> torch.nn.Module:
     network.to(memory_format=torch.channels_last)
     criterion = NTXentLoss(temperature=arguments["temperature"])
     optimizer = torch.optim.Adam(network.parameters(), recipe.lr, fused=True)
-    data = ImageByPicture(splits.train, MultiViewTransform([view, view]))
+    data = ImageDataset(splits.train, MultiViewTransform([view, view]))
     batches = DataLoader(data, recipe.batch_size, shuffle=True, drop_last=True)
     rate, done, whole = one_cycle(), 0, epochs * len(batches)
     for _ in range(epochs):
@@ -101,10 +101,10 @@ def lightly(splits: Splits, epochs: int) -> torch.nn.Module:
 
 
 def side(name: str, epochs: int) -> dict[str, float]:
-    """Rendering, training and probing of one side."""
+    """Render, train and probe with one library."""
     started, used = time.perf_counter(), time.process_time()
     splits = open_data("dsprites")
-    with keeping_memory() if name == "ours" else contextlib.nullcontext():  # as our training does
+    with keeping_memory() if name == "ours" else contextlib.nullcontext():  # as in training
         encoder = {"ours": ours, "lightly": lightly}[name](splits, epochs).eval()
     z, z_test = (embed(encoder, part.x, splits.value_range) for part in (splits.train, splits.test))
     y, y_test = (part.factors["shape"] for part in (splits.train, splits.test))
@@ -117,7 +117,7 @@ def side(name: str, epochs: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Both sides, one after the other; or one of them, in a process of its own."""
+    """Run both in separate processes; or one of them, in this one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=22)
     parser.add_argument("--side", choices=["ours", "lightly"])

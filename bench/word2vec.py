@@ -1,4 +1,4 @@
-"""word2vec beside gensim: agreement with people, analogies, and words a second.
+"""word2vec, ours and gensim's: agreement with human ratings, analogies, and words per second.
 
 python bench/word2vec.py --text FOLDER          writes results/word2vec.json
 
@@ -31,7 +31,7 @@ DIM, NEGATIVES, SUBSAMPLE = 100, 5, 1e-4
 
 
 def ours(lines: list[list[str]], model: str, epochs: int, threads: int, seed: int) -> Any:
-    """Vectors, and words a second, the reading of the vocabulary counted."""
+    """Vectors and words per second, with the time to read the vocabulary."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         found = word2vec(
@@ -53,7 +53,7 @@ def ours(lines: list[list[str]], model: str, epochs: int, threads: int, seed: in
 
 
 def gensims(lines: list[list[str]], model: str, epochs: int, threads: int, seed: int) -> Any:
-    """The same by gensim, the reading of the vocabulary not counted."""
+    """Vectors and words per second of gensim, without the time to read the vocabulary."""
     from gensim.models import Word2Vec
 
     made = Word2Vec(
@@ -74,7 +74,7 @@ def gensims(lines: list[list[str]], model: str, epochs: int, threads: int, seed:
 
 
 def judged(words: Words, folder: Path) -> dict[str, float]:
-    """Spearman's rho on both lists of pairs, and the share of analogies solved."""
+    """Spearman's rho on both lists of pairs, and the fraction of analogies solved."""
     solved = words.analogies(read_analogies(folder / "questions-words.txt"))
     right, asked = map(sum, zip(*solved.values(), strict=True))
     return {
@@ -85,7 +85,7 @@ def judged(words: Words, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Both sides in turn, seed after seed."""
+    """Train and evaluate both, for each seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
