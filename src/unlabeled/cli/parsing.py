@@ -30,9 +30,7 @@ def make_parser(command: str, description: str, method: str = "") -> ArgumentPar
     from unlabeled.cli.help import Parser
 
     parser = Parser(
-        prog=f"unlabeled {command}",
-        description=" ".join(description.split()),
-        exit_on_error=False,
+        prog=f"unlabeled {command}", description=" ".join(description.split()), exit_on_error=False
     )
     parser.method = method
     if method:

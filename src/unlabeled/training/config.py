@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,12 +86,7 @@ class TrainConfig:
     @classmethod
     def of(cls, options: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
         """The configuration in some options, and the others: recipe and arguments of the method."""
-        known = {f.name for f in fields(cls)}
-        ours = {k: v for k, v in options.items() if k in known}
+        ours = {f.name: options[f.name] for f in fields(cls) if f.name in options}
         for name in ("encoder_args", "trainer"):
             ours[name] = ours.get(name) or {}
-        return cls(**ours), {k: v for k, v in options.items() if k not in known}
-
-    def but(self, **changes: Any) -> TrainConfig:
-        """The same with other values of some fields."""
-        return replace(self, **changes)
+        return cls(**ours), {k: v for k, v in options.items() if k not in ours}

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from unlabeled import parallel
 from unlabeled.core import Batch, Method, Recipe
@@ -24,18 +25,13 @@ from unlabeled.errors import UserError, is_out_of_memory, suggest
 from unlabeled.training import health
 from unlabeled.training.checkpoints import Keeper, not_finite, signals
 from unlabeled.training.compiling import fused
+from unlabeled.training.config import TrainConfig
 from unlabeled.training.history import History
 from unlabeled.training.optim import learning_rate, make_optimizer
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
 from unlabeled.utils.state import preserve_settings
 
-DEFAULT_FLAGS = {
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "log_every_n_steps": 10**9,
-}
 LOGGERS = ("tensorboard", "csv", "wandb", "none")
 TAKEN = {
     "max_epochs": "use --epochs",
@@ -80,11 +76,8 @@ class Learner(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the position in the epoch."""
-        checkpoint["in_epoch"] = {
-            "epoch": self.current_epoch,
-            "steps": self.steps,
-            "loss_sum": self.loss_sum,
-        }
+        position = {"epoch": self.current_epoch, "steps": self.steps, "loss_sum": self.loss_sum}
+        checkpoint["in_epoch"] = position
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the position in the epoch."""
@@ -107,19 +100,17 @@ class Learner(L.LightningModule):
         steps = self.trainer.num_training_batches
         in_all = self.trainer.max_epochs * steps  # type: ignore[operator]
         self.method.progress = (self.current_epoch * steps + step) / in_all
-        lr = learning_rate(
-            self.recipe, self.method.progress + 0.5 / in_all
-        )  # the middle of the step
-        optimizers: Any = self.optimizers(use_pl_optimizer=True)
-        if not isinstance(optimizers, list):
-            optimizers = [optimizers]
+        lr = learning_rate(self.recipe, self.method.progress + 0.5 / in_all)  # the step's middle
+        several: Any = self.optimizers(use_pl_optimizer=True)
+        optimizers = several if isinstance(several, list) else [several]
         optimizer_of = dict(zip(self.method.optimized_modules, optimizers, strict=True))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
         for name, loss in self.method.optimizer_steps(views):
             mean_loss = parallel.mean_over(loss.detach())  # so that all processes stop together
-            self._refuse_nan(mean_loss, step)
+            if not torch.isfinite(mean_loss):
+                raise UserError(not_finite(f"loss became {mean_loss.item()}", self, step + 1))
             optimizer = optimizer_of[name]
             optimizer.zero_grad()
             self.manual_backward(loss)
@@ -132,28 +123,34 @@ class Learner(L.LightningModule):
             self.method.update()
         self.steps += 1
 
-    def _refuse_nan(self, loss: Tensor, step: int) -> None:
-        if not torch.isfinite(loss):
-            raise UserError(not_finite(f"loss became {loss.item()}", self, step + 1))
+
+def make_loader(
+    method: Method, splits: Splits, recipe: Recipe, seed: int = 0, **options: Any
+) -> DataLoader:
+    """Batches of the training samples as a method takes them; options are those of `loader`."""
+    return loader(
+        splits.train,
+        recipe.batch_size,
+        seed,
+        label_factor(method, splits),
+        partners=needs_partners(method),
+        samples_per_class=method.samples_per_class,
+        clip_length=method.clip_length,
+        max_frame_stride=method.max_frame_stride,
+        labeled_fraction=recipe.labeled_fraction,
+        **options,
+    )
 
 
 def fit(
     method: Method,
     splits: Splits,
     recipe: Recipe,
+    config: TrainConfig,
     out: Path,
-    *,
-    seed: int,
-    precision: str,
-    accelerator: str,
-    compile: bool = False,
-    devices: int = 1,
-    nodes: int = 1,
-    checkpoint: Path | None = None,
-    callbacks: Sequence[Callback] = (),
-    logger: str = "tensorboard",
-    flags: dict[str, Any] | None = None,
-) -> History:
+    checkpoint: Path | None,
+    callbacks: Sequence[Callback],
+) -> None:
     """Train in place; leave checkpoints, `metrics.csv` and the logger's files in `out`.
 
     Raises:
@@ -164,51 +161,39 @@ def fit(
     sample = splits.train.take(rows)
     sample.x = sample.x[:]
     history = History(out / "metrics.csv", sample, splits.value_range)
-    flags = dict(flags or {})
+    flags, processes = dict(config.trainer), config.devices * config.nodes
     done = (0, 0)
     if checkpoint:
         position = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
         done = position["epoch"], position["steps"]
-    processes = devices * nodes
-    batches = loader(
-        splits.train,
-        recipe.batch_size,
-        seed,
-        label_factor(method, splits),
-        done,
-        partners=needs_partners(method),
-        samples_per_class=method.samples_per_class,
-        clip_length=method.clip_length,
-        max_frame_stride=method.max_frame_stride,
-        labeled_fraction=recipe.labeled_fraction,
-        processes=processes,
-    )
+    batches = make_loader(method, splits, recipe, config.seed, steps_done=done, processes=processes)
     if method.supervised and method.samples_per_class > 1 and parallel.is_first():
         say_left_out(splits.train.factors[str(splits.target)], method.samples_per_class)
     parallel.synchronize(method, processes)
     if processes > 1:
-        flags |= {"strategy": _ddp(method, accelerator), "use_distributed_sampler": False}
+        flags |= {"strategy": _ddp(method, config.accelerator), "use_distributed_sampler": False}
     with signals() as asked, exact_single_pixels(method), preserve_settings(), quiet():
         callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
         try:
-            trainer = L.Trainer(
-                max_epochs=recipe.epochs,
-                accelerator=accelerator,
-                devices=devices,
-                num_nodes=nodes,
-                precision="bf16-mixed" if precision == "bf16" else "32-true",
-                logger=_loggers(logger, out),
-                callbacks=callbacks,
-                default_root_dir=out,
-                **(DEFAULT_FLAGS | flags),
-            )
-            with keeping_memory(), fused(method, compile):
-                trainer.fit(
-                    Learner(method, recipe, splits.value_range, seed),
-                    batches,
-                    ckpt_path=checkpoint,
-                    weights_only=True,
-                )
+            precision = choose_precision(config.precision, config.accelerator)
+            settings: dict[str, Any] = {
+                "max_epochs": recipe.epochs,
+                "accelerator": config.accelerator,
+                "devices": config.devices,
+                "num_nodes": config.nodes,
+                "precision": "bf16-mixed" if precision == "bf16" else "32-true",
+                "logger": _loggers(config.logger, out),
+                "callbacks": callbacks,
+                "default_root_dir": out,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+                "log_every_n_steps": 10**9,
+            }
+            trainer = L.Trainer(**settings | flags)
+            learner = Learner(method, recipe, splits.value_range, config.seed)
+            with keeping_memory(), fused(method, config.compile):
+                trainer.fit(learner, batches, ckpt_path=checkpoint, weights_only=True)
             trainer.strategy.barrier()  # files written now are visible to all
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
             raise error.__context__ or KeyboardInterrupt() from None
@@ -223,7 +208,6 @@ def fit(
             raise
         finally:
             parallel.restore(method)
-    return history
 
 
 def _ddp(method: Method, accelerator: str) -> Any:
@@ -270,11 +254,11 @@ def exact_single_pixels(module: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def check_flags(flags: dict[str, Any], logger: str) -> dict[str, Any]:
-    """Flags of Lightning's Trainer, but those that are set in another way or change the result.
+def check_flags(flags: dict[str, Any], logger: str) -> None:
+    """Check flags of Lightning's Trainer and names of loggers.
 
     Raises:
-        UserError: one of those, an unknown flag, or an unknown logger.
+        UserError: one is unknown, or the flag is set in another way or would change the result.
     """
     for name in logger.split(","):
         if name not in LOGGERS:
@@ -286,7 +270,6 @@ def check_flags(flags: dict[str, Any], logger: str) -> dict[str, Any]:
         if flag not in known:
             advice = suggest(flag, known, "see the documentation of Lightning")
             raise UserError(f"Lightning's Trainer has no argument '{flag}'; {advice}")
-    return dict(flags)
 
 
 def _loggers(names: str, out: Path) -> Any:
@@ -303,9 +286,8 @@ def _loggers(names: str, out: Path) -> Any:
             try:
                 loggers.append(WandbLogger(name=out.name, save_dir=out, project="unlabeled"))
             except ModuleNotFoundError as error:
-                raise UserError(
-                    "logging to Weights & Biases needs wandb: pip install wandb"
-                ) from error
+                message = "logging to Weights & Biases needs wandb: pip install wandb"
+                raise UserError(message) from error
     return loggers or False
 
 

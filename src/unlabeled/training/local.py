@@ -34,10 +34,7 @@ class Local(Method):
     """
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        make: Callable[[nn.Module], Method],
-        shape: tuple[int, int, int],
+        self, encoder: nn.Module, make: Callable[[nn.Module], Method], shape: tuple[int, int, int]
     ) -> None:
         super().__init__(encoder)
         self.learners = nn.ModuleList(make(stage) for stage in alone(encoder, shape))

@@ -15,8 +15,8 @@ from torch import nn
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import LazyImages, Splits, to_input
-from unlabeled.data.loader import label_factor, loader, needs_partners
 from unlabeled.training import health
+from unlabeled.training.learner import make_loader
 from unlabeled.training.optim import make_optimizer
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.state import eval_mode, preserve_rng
@@ -71,7 +71,7 @@ def estimate(
     device = torch.device("cuda" if gpu else "cpu")
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
     method = copy.deepcopy(method).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = _loader(method, splits, recipe, recipe.batch_size)
+    batches = make_loader(method, splits, recipe)
     batch = int(batches.batch_size or 1)
     steps = recipe.epochs * len(batches)
     weights = sum(p.numel() * p.element_size() for p in method.parameters())
@@ -143,20 +143,6 @@ def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def _loader(method: Method, splits: Splits, recipe: Recipe, size: int) -> Any:
-    return loader(
-        splits.train,
-        size,
-        0,
-        label_factor(method, splits),
-        partners=needs_partners(method),
-        samples_per_class=method.samples_per_class,
-        clip_length=method.clip_length,
-        max_frame_stride=method.max_frame_stride,
-        labeled_fraction=recipe.labeled_fraction,
-    )
 
 
 def _trials(
@@ -235,7 +221,7 @@ def _step(
                 raise _TooLargeError(held)
         return tensor
 
-    batches = iter(_loader(method, splits, recipe, size))
+    batches = iter(make_loader(method, splits, replace(recipe, batch_size=size)))
     started, fixed = _now(device), 0.0
     batch = Batch(*(None if t is None else t.to(device) for t in next(batches)))  # type: ignore[arg-type]
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,10 @@ from unlabeled.errors import UserError
 from unlabeled.modality import Text, find_part, to_json
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.runs.run import Run
+from unlabeled.training import folder as record
 from unlabeled.training.checkpoints import last_checkpoint
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.drawings import draw_views, draw_visualizations
-from unlabeled.training.folder import (
-    prepare_folder,
-    read_record,
-    recorded_test,
-    refuse_other,
-    write_changes,
-    write_config,
-)
 from unlabeled.training.learner import check_flags, fit
 from unlabeled.training.planning import describe, estimate
 from unlabeled.training.prepare import build_method, make_job, prepare
@@ -52,7 +46,7 @@ def train(
         data: a folder of images, tar shards or tables, a video, a .npy or .npz file, or a name of
             `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
             tensor, a pair (images, labels) or a torch Dataset.
-        out: the run folder; runs/METHOD unless given.
+        out: the run folder (default: runs/METHOD).
         resume: go on from the folder's last checkpoint, or start where there is none. More epochs
             than before, or other devices, may be given; a warning says what that changes.
         progress: show a bar.
@@ -68,67 +62,40 @@ def train(
         Stopped: Ctrl-C or SIGTERM came; the run is saved.
     """
     config, options = TrainConfig.of(options)
-    flags = check_flags(config.trainer, config.logger)
+    check_flags(config.trainer, config.logger)
     name = method if isinstance(method, str) else method.__name__.lower()
     folder = Path(out) if out else Path("runs") / Path(name.partition(":")[0]).stem
     if resume and config.test is None and not isinstance(data, Splits):
-        config = config.but(test=recorded_test(folder))
+        config = replace(config, test=record.recorded_test(folder))
     job = make_job(method, data, config, options)
     check_launch(config.devices, config.nodes)
     job.config.update(devices=config.devices, nodes=config.nodes)
     first = is_first()  # other processes do not write to the folder
     if first:
-        checkpoint = prepare_folder(folder, job.config, resume)
+        checkpoint = record.prepare_folder(folder, job.config, resume)
     else:
         checkpoint = last_checkpoint(folder) if resume else None
     if first and not checkpoint:
         draw_views(job.method, job.splits, folder / "views.png")
-        write_config(folder, job.config)  # again, since it is known now which resampling runs
+        record.write_config(folder, job.config)  # again: it is known now which resampling runs
     callbacks = []
     if progress and first:
         callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
-    fit(
-        job.method,
-        job.splits,
-        job.recipe,
-        folder,
-        seed=config.seed,
-        precision=job.config["precision"],
-        compile=config.compile,
-        accelerator=config.accelerator,
-        devices=config.devices,
-        nodes=config.nodes,
-        checkpoint=checkpoint,
-        callbacks=callbacks,
-        logger=config.logger,
-        flags=flags,
-    )
+    fit(job.method, job.splits, job.recipe, config, folder, checkpoint, callbacks)
     product = job.method.encoder.requires_grad_(True)  # a teacher's has none
     named = job.config["encoder"], job.config["encoder_args"]
     name, args = product.rebuild if isinstance(product, Backbone) else named
-    modality = job.splits.modality
-    texts = find_part(modality, Text)
-    inputs = {
-        "encoder": name,
-        "args": args,
-        "modality": to_json(modality.encoder_input),
-        "dim": int(product.dim),
-    }
-    run = Run(
-        folder,
-        product,
-        job.config,
-        inputs,
-        data=job.complete,
-        method=job.method,
-        tokenizer=texts.tokenizer if texts else "",
-    )
+    received = to_json(job.splits.modality.encoder_input)
+    inputs = {"encoder": name, "args": args, "modality": received, "dim": int(product.dim)}
+    texts = find_part(job.splits.modality, Text)
+    tokenizer = texts.tokenizer if texts else ""
+    run = Run(folder, product, job.config, inputs, job.complete, job.method, tokenizer)
     if first:
         if checkpoint:
-            write_changes(folder, job.config)
+            record.write_changes(folder, job.config)
         run.save()
         if texts:
-            write_bytes(folder / "tokenizer.json", texts.tokenizer.encode())
+            write_bytes(folder / "tokenizer.json", tokenizer.encode())
         draw_visualizations(job.method, job.splits, folder)
     return run
 
@@ -155,7 +122,7 @@ def check_same(run: str | Path, method: str | type[Method], data: Any, **options
     """
     folder = Path(run)
     config = prepare(method, data, **options).config
-    refuse_other(folder, read_record(folder, config), config)
+    record.refuse_other(folder, record.read_record(folder, config), config)
 
 
 @preserve_rng()
@@ -171,10 +138,8 @@ def reopen(run: Run) -> Method:
     cls = registry.find("methods", run.config["method"])
     views = ("augment", "weak", "local_augment", "patch_augment")  # on record as words
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
-    shape = run.modality.channels, *run.size
-    method = build_method(
-        cls, copy.deepcopy(run.encoder), arguments, run.config.get("local"), shape
-    )
+    shape, local = (run.modality.channels, *run.size), run.config.get("local")
+    method = build_method(cls, copy.deepcopy(run.encoder), arguments, local, shape)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     try:
         method.load_state_dict({k.removeprefix("method."): v for k, v in state.items()})

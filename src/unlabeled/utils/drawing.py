@@ -120,9 +120,7 @@ def paste_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> Image.
     gap, wide = 4, 16 if gap_after_first else 4
     columns = max(len(row) for row in table)
     sheet = Image.new(
-        "RGB",
-        (columns * (width + gap) + wide - gap, len(table) * (height + gap) - gap),
-        "white",
+        "RGB", (columns * (width + gap) + wide - gap, len(table) * (height + gap) - gap), "white"
     )
     for i, row in enumerate(table):
         for j, image in enumerate(row):
