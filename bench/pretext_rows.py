@@ -24,7 +24,7 @@ from unlabeled.utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "results" / "pretext.json"
-INPAINTERS = ("context encoder", "context encoder, no critic")
+INPAINTERS = ("context encoder", "context encoder, no adversarial loss")
 
 
 if __name__ == "__main__":

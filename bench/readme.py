@@ -205,9 +205,9 @@ def pretext_table(study: dict[str, Any]) -> str:
             "`unlabeled study pretext`: CIFAR-10, the same small encoder, about four minutes each "
             f"on one of {study['cores']} cores, seed 0; linear probe for the class from the image "
             "or from the average of its tiles. Spectral distance of inpainted squares: "
-            f"{distance['context encoder']:.2f} with a critic, "
-            f"{distance['context encoder, no critic']:.2f} without. Error of colors in a*, b*: "
-            f"{color['ours']:.1f}, gray {color['gray']:.1f}.",
+            f"{distance['context encoder']:.2f} with the adversarial loss, "
+            f"{distance['context encoder, no adversarial loss']:.2f} without. "
+            f"Error of colors in a*, b*: {color['ours']:.1f}, gray {color['gray']:.1f}.",
         ]
     )
 
@@ -313,8 +313,10 @@ def pairs_sentences(study: dict[str, Any]) -> str:
     emoji, digits = (study["experiments"][key] for key in ("J1", "J2"))
 
     def recalls(found: dict[str, float], k: int) -> str:
-        there, back, chance = (100 * found[f"{way}@{k}"] for way in ("there", "back", "chance"))
-        return f"{there:.1f} and {back:.1f} % (chance {chance:.1f} %)"
+        first, second, chance = (
+            100 * share for key, share in found.items() if key.endswith(f"_recall_at_{k}")
+        )
+        return f"{first:.1f} and {second:.1f} % (chance {chance:.1f} %)"
 
     return "\n".join(
         [
@@ -379,8 +381,10 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
             f"- **Which book a passage is from**, accuracy in % with {', '.join(books['random'])} "
             f"labels per book: {accuracies}.",
             "- **The other half of a text**, recall@1 among 100: "
-            + ", ".join(f"{title} {f['there@1']:.1%}" for title, f in halves.items())
-            + f" (chance {next(iter(halves.values()))['chance@1']:.1%}).",
+            + ", ".join(
+                f"{title} {f['first_to_second_recall_at_1']:.1%}" for title, f in halves.items()
+            )
+            + f" (chance {next(iter(halves.values()))['chance_recall_at_1']:.1%}).",
             "",
             f"`unlabeled study words`, {study['cores']} cores, seed 0.",
         ]

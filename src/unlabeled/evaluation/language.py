@@ -207,10 +207,10 @@ def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, 
     """Of neighboring sentences: is the next one likelier after its own text than after others?
 
     Returns:
-        perplexities of the next sentence given the sentence before it (`told`), given a sentence of
-        another text (`misled`), and given only the mean of all texts (`untold`); and `first`, the
-        share of texts whose next sentence is the likeliest of `candidates`, each relative to its
-        likelihood after any text.
+        `perplexity_given_previous`, the perplexity of the next sentence given the one before it;
+        `perplexity_given_other`, given a sentence of another text; `perplexity_given_mean`, given
+        the mean of all texts; and `first`, the share of texts whose next sentence is the likeliest
+        of `candidates`, each relative to its likelihood after any text.
     """
     figures, hits = neighbor_hits(method, samples, candidates)
     return figures | {"first": float(hits.mean()), "chance": 1 / candidates}
@@ -221,7 +221,7 @@ def neighbor_hits(
     method: Any, samples: Samples, candidates: int = 20
 ) -> tuple[dict[str, float], np.ndarray]:
     """The perplexities of `neighbors`, and for each text whether its next sentence ranks first."""
-    told, misled, untold, words, firsts = 0.0, 0.0, 0.0, 0, []
+    previous, other, average, words, firsts = 0.0, 0.0, 0.0, 0, []
     with preserve_rng():
         for batch in batches(samples, 25 * candidates, candidates):
             if len(batch.x) < candidates:
@@ -236,9 +236,9 @@ def neighbor_hits(
                 [(n * w).sum(1) for n, w in zip(nll, words_of, strict=True)], 1
             )  # (n, candidates): of the sentence that follows i texts later
             of = torch.stack([table[:, 0], table[:, 1].roll(1)])  # the same sentences, both ways
-            told, misled = told + float(of[0].sum()), misled + float(of[1].sum())
+            previous, other = previous + float(of[0].sum()), other + float(of[1].sum())
             common = z.mean(0).expand_as(z)
-            untold += float((method.next_decoder(common, after, method.encoder) * known).sum())
+            average += float((method.next_decoder(common, after, method.encoder) * known).sum())
             words += int(known.sum())
             many = torch.stack([known.sum(1).roll(-i) for i in range(candidates)], 1)
             mean = table / many.clamp(min=1)  # so that short ones have no advantage
@@ -247,9 +247,9 @@ def neighbor_hits(
                 gain[(after.roll(-i, 0) == after).all(1), i] = torch.inf
             firsts.append(hits_among(-gain, torch.zeros(len(gain), dtype=torch.long)))
     return {
-        "told": float(np.exp(told / words)),
-        "misled": float(np.exp(misled / words)),
-        "untold": float(np.exp(untold / words)),
+        "perplexity_given_previous": float(np.exp(previous / words)),
+        "perplexity_given_other": float(np.exp(other / words)),
+        "perplexity_given_mean": float(np.exp(average / words)),
     }, np.concatenate(firsts)
 
 
@@ -298,5 +298,5 @@ def half_hits(encoder: Any, samples: Samples, candidates: int = 100) -> np.ndarr
             if len(batch.x) == candidates:
                 first, second = (encoder(part).numpy() for part in batch.x.chunk(2, dim=1))
                 near = partner_hits(first, second, (1, 10))
-                hits.append(np.stack([near["there@1"], near["there@10"]], 1))
+                hits.append(np.stack([near[f"a_to_b_recall_at_{k}"] for k in (1, 10)], 1))
     return np.concatenate(hits)

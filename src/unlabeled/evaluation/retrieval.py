@@ -101,26 +101,27 @@ def paired_retrieval(
     b: Float[np.ndarray, "n d"],
     at: Sequence[int] = (1, 5, 10),
     y: Int[np.ndarray, " n"] | Sequence[Int[np.ndarray, " n"]] | None = None,
+    names: tuple[str, str] = ("a", "b"),
 ) -> dict[str, float]:
-    """Of each row of a, is its partner in b among its k nearest by cosine, and the other way?
+    """Recall@k in both directions: is the partner of a row among its k nearest by cosine?
 
-    Of rows with the very same likeness it is drawn who comes first, so that features that are all
-    alike retrieve by chance.
+    Rows of the same similarity are ranked at random, so that constant features retrieve by chance.
 
     Args:
-        a: features of one sense.
-        b: of the other; row i belongs to row i of a.
+        a: features of one modality.
+        b: features of the other; row i belongs to row i of a.
         at: the k.
-        y: classes, where any row of the same class is a right answer, and the nearest of them
+        y: classes, where any row of the same class is correct, and the nearest of them
             counts; of several arrays, such as of equal captions and of equal images, in any.
+        names: names of the modalities in the keys.
 
     Returns:
-        `there@k`, from a to b, `back@k`, and `chance@k` for each k, in [0, 1].
+        `a_to_b_recall_at_k`, `b_to_a_recall_at_k` and `chance_recall_at_k` for each k, in [0, 1].
 
     Raises:
         UserError: the features are not finite, or not as many.
     """
-    return {key: float(hits.mean()) for key, hits in partner_hits(a, b, at, y).items()}
+    return {key: float(hits.mean()) for key, hits in partner_hits(a, b, at, y, names).items()}
 
 
 def partner_hits(
@@ -128,6 +129,7 @@ def partner_hits(
     b: Float[np.ndarray, "n d"],
     at: Sequence[int] = (1, 5, 10),
     y: Int[np.ndarray, " n"] | Sequence[Int[np.ndarray, " n"]] | None = None,
+    names: tuple[str, str] = ("a", "b"),
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """What `paired_retrieval` averages: the probability of a hit for each row."""
     if len(a) != len(b):
@@ -142,14 +144,15 @@ def partner_hits(
         right |= labels[:, None] == labels
     near = one @ other.T
     hits: dict[str, np.ndarray] = {}
-    for way, scores in (("there", near), ("back", near.T)):
+    ways = ("{}_to_{}".format(*names), near), ("{1}_to_{0}".format(*names), near.T)
+    for way, scores in ways:
         best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
         ahead = (~right & (scores > best + 1e-12)).sum(1)
         same = (scores - best).abs() <= 1e-12
         own, others = (right & same).sum(1), (~right & same).sum(1)
-        hits |= {f"{way}@{k}": drawn(k - ahead, own, others).numpy() for k in at}
+        hits |= {f"{way}_recall_at_{k}": drawn(k - ahead, own, others).numpy() for k in at}
     many = right.sum(1)
-    return hits | {f"chance@{k}": drawn(k, many, len(a) - many).numpy() for k in at}
+    return hits | {f"chance_recall_at_{k}": drawn(k, many, len(a) - many).numpy() for k in at}
 
 
 def equal_rows(x: np.ndarray) -> Int[np.ndarray, " n"]:

@@ -54,10 +54,13 @@ def project(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
     return method.project(x).numpy(), method.project_partner(y).numpy()
 
 
-def recalls(found: dict[str, float], there: str, back: str) -> Table:
+def recalls(found: dict[str, float]) -> Table:
     """Recall in both directions and by chance."""
-    ways = {there: "there", back: "back", "chance": "chance"}
-    rows = [[t, *(f"{100 * found[f'{key}@{k}']:.1f}" for k in AT)] for t, key in ways.items()]
+    ways = dict.fromkeys(key.partition("_recall_at_")[0] for key in found)
+    rows = [
+        [way.replace("_", " "), *(f"{100 * found[f'{way}_recall_at_{k}']:.1f}" for k in AT)]
+        for way in ways
+    ]
     return Table("Recall, %", ["", *(f"@{k}" for k in AT)], rows)
 
 
@@ -91,7 +94,7 @@ def j1(lab: Lab) -> Finding:
     data = lab.data
     images, names = project(run, data)
     same = equal_rows(data.test.partners[:, 0]), equal_rows(data.test.x[:])
-    found = paired_retrieval(images, names, AT, same)  # equal names are correct
+    found = paired_retrieval(images, names, AT, same, ("image", "text"))  # equal names are correct
     y, y_test = data.train.factors["group"], data.test.factors["group"]
     largest = float((y_test == np.bincount(y).argmax()).mean())
     accuracy = float((zero_shot(run, data, images) == y_test).mean())
@@ -118,12 +121,12 @@ def j1(lab: Lab) -> Finding:
         f"emoji with their names and keywords. Each of {len(data.test)} emoji of families that are "
         "not in the training data then retrieves its name among theirs. Zero-shot classification "
         "assigns the group (food, flags, …) whose prompts are nearest.",
-        f"Recall@10 is {100 * found['there@10']:.1f} % from image to name and "
-        f"{100 * found['back@10']:.1f} % from name to image (chance: "
-        f"{100 * found['chance@10']:.1f} %). Zero-shot accuracy is {100 * accuracy:.1f} %; always "
-        f"the largest group gives {100 * largest:.1f} %.",
+        f"Recall@10 is {100 * found['image_to_text_recall_at_10']:.1f} % from image to name and "
+        f"{100 * found['text_to_image_recall_at_10']:.1f} % from name to image (chance: "
+        f"{100 * found['chance_recall_at_10']:.1f} %). Zero-shot accuracy is "
+        f"{100 * accuracy:.1f} %; always the largest group gives {100 * largest:.1f} %.",
         [
-            recalls(found, "image to name", "name to image"),
+            recalls(found),
             Table(
                 "Classification of groups for unseen families",
                 ["", "accuracy, %"],
@@ -152,7 +155,7 @@ def j2(lab: Lab) -> Finding:
     run = lab.run("audiovisual-digits", "clip", data=data, quick_epochs=2)
     images, audio = project(run, data)
     digit = data.test.factors["digit"]
-    found = paired_retrieval(images, audio, AT, digit)
+    found = paired_retrieval(images, audio, AT, digit, ("image", "audio"))
     y, y_test = data.train.factors["digit"], digit
     z, z_test = lab.features("audiovisual-digits", run.encoder, data)
     random, random_test = lab.features("random-digits", lab.random(data=data), data)
@@ -174,10 +177,10 @@ def j2(lab: Lab) -> Finding:
         "images of digits paired with recordings of the same digit by four speakers. Each of "
         f"{len(data.test)} new images then retrieves recordings of two other speakers; every "
         "recording of the same digit is correct.",
-        f"Recall@1 is {100 * found['there@1']:.1f} % from image to audio and "
-        f"{100 * found['back@1']:.1f} % from audio to image (chance: "
-        f"{100 * found['chance@1']:.1f} %).",
-        [recalls(found, "image to audio", "audio to image")],
+        f"Recall@1 is {100 * found['image_to_audio_recall_at_1']:.1f} % from image to audio and "
+        f"{100 * found['audio_to_image_recall_at_1']:.1f} % from audio to image (chance: "
+        f"{100 * found['chance_recall_at_1']:.1f} %).",
+        [recalls(found)],
         [
             (
                 "Similarity of images and audio, sorted by digit",

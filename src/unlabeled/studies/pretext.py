@@ -38,7 +38,7 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "relative patch, no gap": ("relative_patch", {"tile_fraction": 1.0}),
     "jigsaw": ("jigsaw", {}),
     "context encoder": ("context_encoder", {}),
-    "context encoder, no critic": ("context_encoder", {"adversarial_weight": 0.0}),
+    "context encoder, no adversarial loss": ("context_encoder", {"adversarial_weight": 0.0}),
     "colorization": ("colorization", {}),
     "denoising": ("denoising_autoencoder", {}),
     "masked autoencoder": ("masked_autoencoder", {}),
@@ -276,7 +276,10 @@ def p3(lab: Lab) -> Finding:
         "ours": float(masked.loss(views)),
         "mean": float(targets.gather(1, hidden.expand(-1, -1, targets.shape[2])).square().mean()),
     }
-    with_critic, without = distances["context encoder"], distances["context encoder, no critic"]
+    adversarial, without = (
+        distances["context encoder"],
+        distances["context encoder, no adversarial loss"],
+    )
     not_better = [name for name, e in errors.items() if e["ours"] >= min(list(e.values())[1:])]
     return Finding(
         {"errors": errors, "spectral_distance": distances, "spectra": spectra},
@@ -285,7 +288,8 @@ def p3(lab: Lab) -> Finding:
         "are compared with trivial answers: the mean of the visible pixels, gray, the damaged "
         "image. The spectral distance is the mean absolute difference of the log power spectra of "
         "the square from that of real images.",
-        f"The spectral distance is {with_critic:.2f} with a critic and {without:.2f} without. "
+        f"The spectral distance is {adversarial:.2f} with the adversarial loss and {without:.2f} "
+        "without. "
         + (f"Not better than the trivial answer: {'; '.join(not_better)}." if not_better
            else "All are better than the trivial answer."),
         [
@@ -328,7 +332,7 @@ def inpainting(
     visible = (x * ~missing).sum((2, 3), keepdim=True) / (~missing).sum((2, 3), keepdim=True)
     mean_fill = float((square(x) - visible).square().mean())
     errors, distances, spectra = {}, {}, {"real": spectrum(square(x))}
-    for title in ("context encoder", "context encoder, no critic"):
+    for title in ("context encoder", "context encoder, no adversarial loss"):
         painter: Any = reopen(trained(lab, title)).eval()
         parts = zip(x.split(500), missing.split(500), strict=True)
         filled = square(torch.cat([painter.inpaint(*part) for part in parts]))

@@ -300,8 +300,8 @@ def w3(lab: Lab) -> Finding:
             ),
             Table(
                 "Perplexity of the next sentence",
-                ["given the previous one", "given nothing", "given another one"],
-                [[f"{next_[k]:.1f}" for k in ("told", "untold", "misled")]],
+                ["given the previous one", "given the mean of all", "given another one"],
+                [[f"{next_[f'perplexity_given_{k}']:.1f}" for k in ("previous", "mean", "other")]],
             ),
         ],
         [
@@ -395,19 +395,32 @@ def w5(lab: Lab) -> Finding:
         "with some words replaced by similar ones. The first two sentences of a text are then used "
         "to retrieve the other two among those of 100 texts.",
         "Recall@1: "
-        + ", ".join(f"{t} {100 * f['there@1']:.1f} %" for t, f in figures.items())
-        + f" (chance: {100 * figures['random']['chance@1']:.1f} %).",
+        + ", ".join(
+            f"{t} {100 * f['first_to_second_recall_at_1']:.1f} %" for t, f in figures.items()
+        )
+        + f" (chance: {100 * figures['random']['chance_recall_at_1']:.1f} %).",
         [
             Table(
                 "Retrieval of the other half of a text, %",
                 ["", "recall@1", "recall@10"],
                 [
-                    [t, f"{100 * f['there@1']:.1f}", f"{100 * f['there@10']:.1f}"]
+                    [
+                        t,
+                        f"{100 * f['first_to_second_recall_at_1']:.1f}",
+                        f"{100 * f['first_to_second_recall_at_10']:.1f}",
+                    ]
                     for t, f in figures.items()
                 ],
             )
         ],
-        [("recall@1", plots.bars_image({t: f["there@1"] for t, f in figures.items()}, "recall@1"))],
+        [
+            (
+                "recall@1",
+                plots.bars_image(
+                    {t: f["first_to_second_recall_at_1"] for t, f in figures.items()}, "recall@1"
+                ),
+            )
+        ],
     )
 
 
@@ -419,7 +432,7 @@ def halves(encoder: Any, samples: Samples, candidates: int = 100) -> dict[str, f
         for batch in language.batches(samples, 10 * candidates, candidates):
             if len(batch.x) == candidates:
                 first, second = (encoder(part).numpy() for part in batch.x.chunk(2, dim=1))
-                groups.append(paired_retrieval(first, second, (1, 10)))
+                groups.append(paired_retrieval(first, second, (1, 10), names=("first", "second")))
     return {key: float(np.mean([group[key] for group in groups])) for key in groups[0]}
 
 

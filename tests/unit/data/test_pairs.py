@@ -138,18 +138,18 @@ def test_retrieval_is_the_naive_count():
     b = a + rng.normal(size=(30, 4))
     found = paired_retrieval(a, b)
     near = (a / np.linalg.norm(a, axis=1)[:, None]) @ (b / np.linalg.norm(b, axis=1)[:, None]).T
-    for way, scores in (("there", near), ("back", near.T)):
+    for way, scores in (("a_to_b", near), ("b_to_a", near.T)):
         for k in (1, 5, 10):
             naive = np.mean([i in np.argsort(-scores[i])[:k] for i in range(30)])
-            assert found[f"{way}@{k}"] == pytest.approx(naive)
-            assert found[f"chance@{k}"] == pytest.approx(k / 30)
+            assert found[f"{way}_recall_at_{k}"] == pytest.approx(naive)
+            assert found[f"chance_recall_at_{k}"] == pytest.approx(k / 30)
     y = rng.integers(0, 3, 30)
     found = paired_retrieval(a, b, (1, 2), y)
     for k in (1, 2):
         naive = np.mean([(y[np.argsort(-near[i])[:k]] == y[i]).any() for i in range(30)])
-        assert found[f"there@{k}"] == pytest.approx(naive)
+        assert found[f"a_to_b_recall_at_{k}"] == pytest.approx(naive)
     share = np.bincount(y)[y] / 30
-    assert found["chance@1"] == pytest.approx(share.mean())
+    assert found["chance_recall_at_1"] == pytest.approx(share.mean())
 
 
 def test_any_equal_partner_is_a_right_answer():
@@ -163,19 +163,29 @@ def test_any_equal_partner_is_a_right_answer():
     assert [len(set(one.tolist())) for one in same] == [5, 5]
     a = np.eye(6)
     found = paired_retrieval(a, a[[3, 1, 2, 0, 4, 5]], (1,), same)
-    assert found["there@1"] == found["back@1"] == 1.0
-    assert paired_retrieval(a, a[[5, 1, 2, 3, 4, 0]], (1,), same)["there@1"] == pytest.approx(4 / 6)
-    assert found["chance@1"] == pytest.approx((2 + 1 + 1 + 3 + 1 + 2) / 36)
+    assert found["a_to_b_recall_at_1"] == found["b_to_a_recall_at_1"] == 1.0
+    assert paired_retrieval(a, a[[5, 1, 2, 3, 4, 0]], (1,), same)[
+        "a_to_b_recall_at_1"
+    ] == pytest.approx(4 / 6)
+    assert found["chance_recall_at_1"] == pytest.approx((2 + 1 + 1 + 3 + 1 + 2) / 36)
 
 
 def test_features_that_are_all_alike_retrieve_by_chance_and_nan_is_refused():
     same = np.ones((40, 3))
     found = paired_retrieval(same, same, (1, 10))
-    assert found["there@1"] == pytest.approx(1 / 40)
-    assert found["back@10"] == pytest.approx(found["chance@10"]) == pytest.approx(1 / 4)
+    assert found["a_to_b_recall_at_1"] == pytest.approx(1 / 40)
+    assert (
+        found["b_to_a_recall_at_10"]
+        == pytest.approx(found["chance_recall_at_10"])
+        == pytest.approx(1 / 4)
+    )
     found = paired_retrieval(same, same, (1, 10), np.arange(40) // 4)
-    assert found["there@1"] == pytest.approx(found["chance@1"]) == pytest.approx(0.1)
-    assert found["there@10"] == pytest.approx(found["chance@10"])
+    assert (
+        found["a_to_b_recall_at_1"]
+        == pytest.approx(found["chance_recall_at_1"])
+        == pytest.approx(0.1)
+    )
+    assert found["a_to_b_recall_at_10"] == pytest.approx(found["chance_recall_at_10"])
     with pytest.raises(UserError, match="finite"):
         paired_retrieval(np.full((4, 2), np.nan), np.ones((4, 2)))
 
@@ -427,7 +437,7 @@ def test_colors_find_their_names(tmp_path):
         b = method.project_partner(torch.from_numpy(test.partners[:, 0])).numpy()
     color = np.array([int(name.split("/")[-1][:2]) % 4 for name in test.names])
     found = paired_retrieval(a, b, (1,), color)
-    assert found["there@1"] > 0.7
+    assert found["a_to_b_recall_at_1"] > 0.7
     assert (tmp_path / "run" / "tokenizer.json").is_file()
     assert (tmp_path / "run" / "views.png").is_file()
     again = ul.load(tmp_path / "run")

@@ -40,7 +40,7 @@ MEASURES = {
     "knn": lambda z, y: knn_accuracy(z[::2], y[::2], z[1::2], y[1::2]),
     "retrieval": lambda z, y: retrieval(z, y)["map@r"],
     "retrieval, euclidean": lambda z, y: retrieval(z, y, nearness="euclidean")["map@r"],
-    "paired_retrieval": lambda z, y: paired_retrieval(z, z[::-1], y=y)["there@10"],
+    "paired_retrieval": lambda z, y: paired_retrieval(z, z[::-1], y=y)["a_to_b_recall_at_10"],
     "verification": lambda z, y: pairs(z, y).auc,
     "verification, euclidean": lambda z, y: pairs(z, y, "euclidean").auc,
     "one_shot": lambda z, y: one_shot(z, *ONE_SHOT, "euclidean"),

@@ -81,8 +81,8 @@ def recalls(subject: Subject) -> dict[str, tuple[np.ndarray, float]]:
     hits_of = partner_hits(a, b, at, same)
     keys = {}
     for k in at:
-        forward, backward = hits_of[f"there@{k}"], hits_of[f"back@{k}"]
-        chance = float(hits_of[f"chance@{k}"].mean())
+        forward, backward = (hits_of[f"{way}_recall_at_{k}"] for way in ("a_to_b", "b_to_a"))
+        chance = float(hits_of[f"chance_recall_at_{k}"].mean())
         keys[f"recall_at_{k}"] = (forward + backward) / 2, chance
         keys[f"recall_at_{k}_forward"] = forward, chance
         keys[f"recall_at_{k}_backward"] = backward, chance
