@@ -5,10 +5,8 @@ order of pixels is that of van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel 
 Networks".
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,12 +28,12 @@ class Autoregressive(Method):
         shape: channels, height and width of the images; the data set's unless given.
     """
 
-    default_encoder: ClassVar = {Images: "lstm"}
+    default_encoder = {Images: "lstm"}
     recipe = Recipe(
         epochs=20, batch_size=64, optimizer="adam", lr=2e-3, schedule="one_cycle",
         weight_decay=0.0, grad_clip_norm=1.0,
     )  # fmt: skip
-    recipes: ClassVar = {"fashion_mnist": {"epochs": 4}}
+    recipes = {"fashion_mnist": {"epochs": 4}}
 
     def __init__(
         self,

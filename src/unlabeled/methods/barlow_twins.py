@@ -4,10 +4,6 @@ Zbontar, Jing, Misra, LeCun, Deny 2021, "Barlow Twins: Self-Supervised Learning 
 Reduction", algorithm 1.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
@@ -34,7 +30,7 @@ class BarlowTwins(Method):
     # The paper uses LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch size 2048.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     # Correlations are estimated from 64 images; with more dimensions they are mostly noise.
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "dim": 128}}
+    recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "dim": 128}}
 
     def __init__(
         self,

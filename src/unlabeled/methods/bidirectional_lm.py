@@ -5,10 +5,6 @@ direction; here both directions predict it together, as in Melamud, Goldberger, 
 "context2vec: Learning Generic Context Embedding with Bidirectional LSTM".
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -27,8 +23,8 @@ class BidirectionalLM(Method):
         random_start: largest fraction of a text that is skipped at its start in training.
     """
 
-    modality: ClassVar = (Text,)
-    encoder_args: ClassVar = {"direction": "forward_backward"}
+    modality = (Text,)
+    encoder_args = {"direction": "forward_backward"}
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, random_start: float = 0.25) -> None:

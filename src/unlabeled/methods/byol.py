@@ -4,10 +4,6 @@ Grill et al. 2020, "Bootstrap Your Own Latent: A New Approach to Self-Supervised
 3.1–3.3.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
@@ -38,7 +34,7 @@ class BYOL(Method):
     by_stage = True
     # The paper uses LARS at 0.2 per 256 images, 1000 epochs on ImageNet, τ = 0.996.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
+    recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
 
     def __init__(
         self,

@@ -4,10 +4,6 @@ Bengio, Ducharme, Vincent, Jauvin 2003, "A Neural Probabilistic Language Model";
 for transformers, Mikolov et al. 2010 and Zaremba et al. 2014 for recurrent networks.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -27,8 +23,8 @@ class CausalLM(Method):
             words occur at different positions.
     """
 
-    modality: ClassVar = (Text,)
-    encoder_args: ClassVar = {"direction": "causal"}
+    modality = (Text,)
+    encoder_args = {"direction": "causal"}
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, random_start: float = 0.25) -> None:

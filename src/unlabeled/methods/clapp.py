@@ -4,9 +4,7 @@ Illing, Ventura, Bellec, Gerstner 2021, "Local plasticity rules can learn deep r
 self-supervised contrastive predictions".
 """
 
-from __future__ import annotations
-
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +42,10 @@ class CLAPP(Method):
         weak: augmentation of images or recordings; horizontal flips of images unless given.
     """
 
-    default_encoder: ClassVar = {Images: "patches"}
+    default_encoder = {Images: "patches"}
     may_be_zero = ("skip_steps",)
     recipe = Recipe(epochs=50, batch_size=64, optimizer="adam", lr=2e-4, weight_decay=0.0)
-    recipes: ClassVar = {
-        name: MINUTES | {"epochs": 4, "lr": 1e-3} for name in ("cifar10", "fashion_mnist")
-    }
+    recipes = {name: MINUTES | {"epochs": 4, "lr": 1e-3} for name in ("cifar10", "fashion_mnist")}
 
     def __init__(
         self,

@@ -4,10 +4,8 @@ Radford et al. 2021, "Learning Transferable Visual Models From Natural Language 
 figure 3. The partner of an image is a caption, or anything else that comes with it, such as audio.
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,13 +42,11 @@ class Clip(Method):
         vocabulary: number of tokens; the data set's unless given.
     """
 
-    modality: ClassVar = (Pairs,)
+    modality = (Pairs,)
     # The paper: batch size 32,768, 32 epochs of 400 million pairs; this is for some thousand pairs
     # on a core.
     recipe = Recipe(epochs=60, batch_size=128, lr=1e-3, weight_decay=0.1, grad_clip_norm=1.0)
-    recipes: ClassVar = {
-        "audiovisual_digits": {"partner_encoder": "small", "epochs": 30, "dim": 32}
-    }
+    recipes = {"audiovisual_digits": {"partner_encoder": "small", "epochs": 30, "dim": 32}}
 
     def __init__(
         self,

@@ -3,10 +3,6 @@
 Zhang, Isola, Efros 2016, "Colorful Image Colorization", sections 2.1–2.3.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,9 +34,9 @@ class Colorization(Method):
     """
 
     needs_color = True
-    encoder_args: ClassVar = {"gray": True}
+    encoder_args = {"gray": True}
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=1e-3, weight_decay=1e-4)
-    recipes: ClassVar = {"cifar10": MINUTES | {"epochs": 12, "lr": 1e-3}}
+    recipes = {"cifar10": MINUTES | {"epochs": 12, "lr": 1e-3}}
 
     def __init__(
         self,

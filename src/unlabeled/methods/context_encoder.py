@@ -4,10 +4,8 @@ Pathak, Krähenbühl, Donahue, Darrell, Efros 2016, "Context Encoders: Feature L
 Inpainting", eq. 1–3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +39,7 @@ class ContextEncoder(Method):
 
     optimized_modules = ("generator", "discriminator")
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
-    recipes: ClassVar = {
-        name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")
-    }
+    recipes = {name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")}
 
     def __init__(
         self,

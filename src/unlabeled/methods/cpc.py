@@ -4,9 +4,7 @@ Van den Oord, Li, Vinyals 2018, "Representation Learning with Contrastive Predic
 patches also Hénaff et al. 2020, "Data-Efficient Image Recognition with CPC" (v2).
 """
 
-from __future__ import annotations
-
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -57,10 +55,10 @@ class CPC(Method):
         weak: augmentation of images or recordings; horizontal flips of images unless given.
     """
 
-    default_encoder: ClassVar = {Images: "patches"}
+    default_encoder = {Images: "patches"}
     by_stage = True
     recipe = Recipe(epochs=50, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0)
-    recipes: ClassVar = {
+    recipes = {
         "spoken_digits": MINUTES | {"epochs": 40, "lr": 2e-3, "prediction_steps": 12},
         "cifar10": MINUTES | {"epochs": 4},
         "fashion_mnist": MINUTES | {"epochs": 4},

@@ -4,9 +4,7 @@ Vincent, Larochelle, Lajoie, Bengio, Manzagol 2010, "Stacked Denoising Autoencod
 Representations in a Deep Network with a Local Denoising Criterion", sections 3–4.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +35,7 @@ class DenoisingAutoencoder(Method):
     """
 
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
+    recipes = {
         "dsprites": MINUTES | {"epochs": 20, "lr": 2e-3, "reconstruction_loss": "cross_entropy"},
         "fashion_mnist": MINUTES | {"epochs": 12, "lr": 2e-3},
         "cifar10": MINUTES | {"epochs": 12, "lr": 2e-3, "noise": "gaussian", "noise_level": 0.4},

@@ -6,11 +6,9 @@ Diffusion Guidance"; v of Salimans, Ho 2022, "Progressive Distillation for Fast 
 Diffusion Models".
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,12 +40,12 @@ class Diffusion(Method):
         shape: channels, height and width of the images; the data set's unless given.
     """
 
-    default_encoder: ClassVar = {Images: "unet"}
+    default_encoder = {Images: "unet"}
     recipe = Recipe(
         epochs=100, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0,
         schedule="one_cycle", grad_clip_norm=1.0,
     )  # fmt: skip
-    recipes: ClassVar = {"fashion_mnist": {"epochs": 8}}
+    recipes = {"fashion_mnist": {"epochs": 8}}
 
     def __init__(
         self,

@@ -3,10 +3,8 @@
 Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers", algorithm 1.
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +47,7 @@ class DINO(Method):
     may_be_zero = ("local_crops",)
     # The paper uses AdamW at 5e-4 per 256 images, weight decay from 0.04 to 0.4, clipping at 3.
     recipe = Recipe(epochs=100, batch_size=128, lr=5e-4, weight_decay=0.04, grad_clip_norm=3.0)
-    recipes: ClassVar = {
+    recipes = {
         "dsprites": {
             **MINUTES,
             "epochs": 38,

@@ -4,10 +4,6 @@ Sohn et al. 2020, "FixMatch: Simplifying Semi-Supervised Learning with Consisten
 algorithm 1.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,7 +36,7 @@ class FixMatch(Method):
         epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4,
         labeled_fraction=1 / 8,
     )  # fmt: skip
-    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
+    recipes = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
 
     def __init__(
         self,

@@ -4,11 +4,8 @@ Goodfellow et al. 2014, "Generative Adversarial Nets"; the hinge loss of Lim, Ye
 al. 2018; Donahue, Krähenbühl, Darrell 2017, "Adversarial Feature Learning".
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +40,7 @@ class GAN(Method):
         epochs=100, batch_size=64, optimizer="adam", lr=2e-4, weight_decay=0.0,
         schedule="constant", beta1=0.5,
     )  # fmt: skip
-    recipes: ClassVar = {"fashion_mnist": {"epochs": 25, "lr": 4e-4}}
+    recipes = {"fashion_mnist": {"epochs": 25, "lr": 4e-4}}
 
     def __init__(
         self,

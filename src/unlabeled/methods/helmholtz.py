@@ -3,11 +3,8 @@
 Hinton, Dayan, Frey, Neal 1995, "The Wake-Sleep Algorithm for Unsupervised Neural Networks".
 """
 
-from __future__ import annotations
-
 import itertools
 import math
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,15 +27,15 @@ class Helmholtz(Method):
         shape: channels, height and width of the images; the data set's unless given.
     """
 
-    default_encoder: ClassVar = {Images: "dense"}
-    encoder_args: ClassVar = {"widths": (200, 50)}
-    inexact_across_processes: ClassVar[str] = (
+    default_encoder = {Images: "dense"}
+    encoder_args = {"widths": (200, 50)}
+    inexact_across_processes = (
         "samples drawn within the loss differ by process, so gradients agree in expectation only"
     )
     recipe = Recipe(
         epochs=60, batch_size=64, optimizer="adam", lr=1e-3, schedule="one_cycle", weight_decay=0.0
     )
-    recipes: ClassVar = {"fashion_mnist": {"epochs": 20}}
+    recipes = {"fashion_mnist": {"epochs": 20}}
 
     def __init__(self, encoder: nn.Module, *, shape: tuple[int, int, int] = (1, 28, 28)) -> None:
         super().__init__(encoder)

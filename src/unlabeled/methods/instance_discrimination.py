@@ -3,10 +3,6 @@
 Wu, Xiong, Yu, Lin 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination".
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,7 +28,7 @@ class InstanceDiscrimination(Method):
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 50, "lr": 2e-3}}
+    recipes = {"dsprites": MINUTES | {"epochs": 50, "lr": 2e-3}}
 
     def __init__(
         self,

@@ -3,10 +3,6 @@
 Noroozi, Favaro 2016, "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles".
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,9 +32,7 @@ class Jigsaw(Method):
     """
 
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
-        name: MINUTES | {"epochs": 12, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")
-    }
+    recipes = {name: MINUTES | {"epochs": 12, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")}
 
     def __init__(
         self,

@@ -4,10 +4,8 @@ He, Chen, Xie, Li, Dollár, Girshick 2022, "Masked Autoencoders Are Scalable Vis
 convolutional networks Xie et al. 2022, "SimMIM: A Simple Framework for Masked Image Modeling".
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,9 +40,7 @@ class MaskedAutoencoder(Method):
     may_be_zero = ("decoder_depth",)
     # The paper uses AdamW at 1.5e-4 per 256 images, weight decay 0.05, 800 epochs.
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adamw", lr=1e-3, weight_decay=0.05)
-    recipes: ClassVar = {
-        name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")
-    }
+    recipes = {name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")}
 
     def __init__(
         self,

@@ -4,10 +4,6 @@ Devlin, Chang, Lee, Toutanova 2019, "BERT: Pre-training of Deep Bidirectional Tr
 Language Understanding", section 3.1; dynamic masking as in Liu et al. 2019 (RoBERTa).
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +25,7 @@ class MaskedLM(Method):
         mask_ratio: fraction of the tokens that are predicted; the paper's 0.15.
     """
 
-    modality: ClassVar = (Text,)
+    modality = (Text,)
     # Batch size and epochs for minutes on a core; BERT takes 256 texts of 512 tokens, 1M steps.
     recipe = Recipe(epochs=4, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 

@@ -6,10 +6,6 @@ Level Pre-training of Hierarchical Bidirectional Transformers"; the loss is Info
 Li, Vinyals 2018) instead of decoding words.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,8 +26,8 @@ class MaskedSentences(Method):
         heads: attention heads of the transformer over sentences.
     """
 
-    modality: ClassVar = (Text,)
-    min_sentences: ClassVar = 2
+    modality = (Text,)
+    min_sentences = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, temperature: float = 0.1, heads: int = 4) -> None:

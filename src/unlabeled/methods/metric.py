@@ -3,10 +3,6 @@
 The seven losses of the lectures and related ones; each function in `objectives` names its paper.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomCrop
@@ -35,7 +31,7 @@ class Metric(Method):
     weak_augment = True
     samples_per_class = 4
     recipe = Recipe(epochs=40, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
+    recipes = {
         "omniglot": {"epochs": 20, "schedule": "one_cycle"},
         "dsprites": MINUTES | {"epochs": 8, "lr": 4e-3},
     }

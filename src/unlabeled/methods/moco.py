@@ -5,9 +5,7 @@ Learning", algorithm 1; v2: Chen, Fan, Girshick, He 2020, "Improved Baselines wi
 Contrastive Learning".
 """
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +40,7 @@ class MoCo(Method):
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.06, weight_decay=5e-4)
     # With a longer queue its keys come from a network that has changed since; the positive key is
     # then recognized by being recent, and nothing else is learned.
-    recipes: ClassVar = {
+    recipes = {
         "dsprites": {
             **MINUTES,
             "epochs": 38,

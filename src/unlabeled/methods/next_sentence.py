@@ -4,10 +4,6 @@ Devlin, Chang, Lee, Toutanova 2019, "BERT: Pre-training of Deep Bidirectional Tr
 Language Understanding", section 3.1, task 2.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,8 +25,8 @@ class NextSentence(Method):
         mask_ratio: fraction of the tokens that are predicted; the paper's 0.15.
     """
 
-    modality: ClassVar = (Text,)
-    min_sentences: ClassVar = 2
+    modality = (Text,)
+    min_sentences = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(

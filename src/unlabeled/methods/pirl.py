@@ -3,9 +3,7 @@
 Misra, van der Maaten 2020, "Self-Supervised Learning of Pretext-Invariant Representations", eq. 5.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +39,7 @@ class PIRL(Method):
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=1e-4)
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 40, "lr": 2e-3}}
+    recipes = {"dsprites": MINUTES | {"epochs": 40, "lr": 2e-3}}
 
     def __init__(
         self,

@@ -4,10 +4,6 @@ Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Metho
 Networks", eq. 15 and 16.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,7 +33,7 @@ class PseudoLabel(Method):
     weak_augment = True
     # 32 labeled images beside 256 unlabeled ones, section 3.
     recipe = Recipe(epochs=100, batch_size=288, lr=2e-3, labeled_fraction=1 / 9)
-    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
+    recipes = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
 
     def __init__(
         self,

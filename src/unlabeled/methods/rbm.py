@@ -5,11 +5,8 @@ annealed importance sampling, Salakhutdinov, Murray 2008, "On the Quantitative A
 Belief Networks".
 """
 
-from __future__ import annotations
-
 import itertools
 import math
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -36,14 +33,14 @@ class RBM(Method):
         shape: channels, height and width of the images; the data set's unless given.
     """
 
-    default_encoder: ClassVar = {Images: "dense"}
-    inexact_across_processes: ClassVar[str] = (
+    default_encoder = {Images: "dense"}
+    inexact_across_processes = (
         "samples drawn within the loss differ by process, so gradients agree in expectation only"
     )
     recipe = Recipe(
         epochs=30, batch_size=128, optimizer="sgd", lr=0.01, schedule="one_cycle", weight_decay=1e-4
     )
-    recipes: ClassVar = {"fashion_mnist": {"epochs": 15}}
+    recipes = {"fashion_mnist": {"epochs": 15}}
 
     def __init__(
         self,

@@ -3,10 +3,6 @@
 Doersch, Gupta, Efros 2015, "Unsupervised Visual Representation Learning by Context Prediction".
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,9 +34,7 @@ class RelativePatch(Method):
 
     # The paper uses SGD with batch normalization for weeks.
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {
-        name: MINUTES | {"epochs": 20, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")
-    }
+    recipes = {name: MINUTES | {"epochs": 20, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")}
 
     def __init__(
         self,

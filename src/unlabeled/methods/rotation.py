@@ -4,10 +4,6 @@ Gidaris, Singh, Komodakis 2018, "Unsupervised Representation Learning by Predict
 Rotations".
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,9 +25,7 @@ class Rotation(Method):
 
     # The paper uses SGD at 0.1 for 100 epochs, divided by 5 at epochs 30, 60 and 80.
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=5e-4)
-    recipes: ClassVar = {
-        name: MINUTES | {"epochs": 10, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")
-    }
+    recipes = {name: MINUTES | {"epochs": 10, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")}
 
     def __init__(self, encoder: nn.Module, *, weak: Augmentation | None = None) -> None:
         super().__init__(encoder)

@@ -3,10 +3,6 @@
 Zhai, Oliver, Kolesnikov, Beyer 2019, "S4L: Self-Supervised Semi-Supervised Learning", eq. 1 and 2.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,7 +32,7 @@ class S4L(Method):
     # as many labeled images as unlabeled ones (section 3).
     recipe = Recipe(epochs=100, batch_size=128, lr=2e-3, labeled_fraction=0.5)
     # As many images go through the network in a step as with two views of 128.
-    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 3, "batch_size": 64, "lr": 4e-3}}
+    recipes = {"dsprites": HALF_LABELED | {"epochs": 3, "batch_size": 64, "lr": 4e-3}}
 
     def __init__(
         self,

@@ -4,10 +4,6 @@ Lan et al. 2020, "ALBERT: A Lite BERT for Self-supervised Learning of Language R
 section 3.1. The topic, by which a next sentence can be recognized, does not help here.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,8 +25,8 @@ class SentenceOrder(Method):
         mask_ratio: fraction of the tokens that are predicted; 0.15 in BERT.
     """
 
-    modality: ClassVar = (Text,)
-    min_sentences: ClassVar = 2
+    modality = (Text,)
+    min_sentences = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=3e-4, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(

@@ -5,10 +5,6 @@ Hadsell, LeCun 2005, "Learning a Similarity Metric Discriminatively". The loss i
 s·d² for matching pairs and max(1 − d², 0) for the others.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomCrop
@@ -33,7 +29,7 @@ class Siamese(Method):
     weak_augment = True
     samples_per_class = 4
     recipe = Recipe(epochs=40, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {"omniglot": {"epochs": 60, "schedule": "one_cycle"}}
+    recipes = {"omniglot": {"epochs": 60, "schedule": "one_cycle"}}
 
     def __init__(
         self, encoder: nn.Module, *, weight: float = 1.0, augment: Augmentation | None = None

@@ -4,9 +4,7 @@ Chen, Kornblith, Norouzi, Hinton 2020, "A Simple Framework for Contrastive Learn
 Representations", algorithm 1.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor, arange, cat, nn
 
@@ -46,9 +44,7 @@ class SimCLR(Method):
 
     # Screened in short runs on held-out training images; temperature and epochs were last changed
     # after looking at the default test images, so figures on those are slightly optimistic.
-    recipes: ClassVar = {
-        "dsprites": MINUTES | {"epochs": 38, "lr": 4e-3, "dim": 0, "temperature": 0.15}
-    }
+    recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 4e-3, "dim": 0, "temperature": 0.15}}
 
     def __init__(
         self,

@@ -6,9 +6,7 @@ Convolutional Networks for Text Classification", section 2.3, here by the neares
 initial encoder instead of a thesaurus.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +39,8 @@ class SimCSE(Method):
         dropout: of the encoder's layers, whatever it was trained with before; the paper's 0.1.
     """
 
-    modality: ClassVar = (Text,)
-    min_sentences: ClassVar = 2
+    modality = (Text,)
+    min_sentences = 2
     recipe = Recipe(epochs=2, batch_size=64, lr=5e-4, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(

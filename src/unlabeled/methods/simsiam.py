@@ -3,10 +3,6 @@
 Chen, He 2021, "Exploring Simple Siamese Representation Learning", algorithm 1.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
@@ -31,7 +27,7 @@ class SimSiam(Method):
     by_stage = True
     # The paper uses SGD at 0.05 per 256 images, with a constant rate for the predictor.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 1e-3}}
+    recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 1e-3}}
 
     def __init__(
         self,

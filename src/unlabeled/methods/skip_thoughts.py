@@ -3,10 +3,6 @@
 Kiros et al. 2015, "Skip-Thought Vectors", section 2.1.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +24,8 @@ class SkipThoughts(Method):
         decoder_width: of the decoders' states; 2400 in the paper.
     """
 
-    modality: ClassVar = (Text,)
-    min_sentences: ClassVar = 2
+    modality = (Text,)
+    min_sentences = 2
     recipe = Recipe(epochs=3, batch_size=32, lr=2e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(self, encoder: nn.Module, *, decoder_width: int = 128) -> None:

@@ -3,10 +3,6 @@
 The classifier is discarded after training.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,7 +23,7 @@ class Supervised(Method):
     by_stage = True
     recipe = Recipe(epochs=60, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
 
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
+    recipes = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
 
     def __init__(
         self, encoder: nn.Module, *, classes: int = 10, augment: Augmentation | None = None

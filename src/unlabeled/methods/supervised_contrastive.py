@@ -3,10 +3,6 @@
 Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +25,7 @@ class SupervisedContrastive(Method):
     supervised = True
     by_stage = True
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
+    recipes = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
 
     def __init__(
         self,

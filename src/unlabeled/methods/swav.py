@@ -4,10 +4,6 @@ Caron et al. 2020, "Unsupervised Learning of Visual Features by Contrasting Clus
 algorithm 1.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,7 +33,7 @@ class SwAV(Method):
 
     # The paper uses LARS at 0.6 per 256 images, 800 epochs on ImageNet, with six small crops.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 64}}
+    recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 64}}
 
     def __init__(
         self,

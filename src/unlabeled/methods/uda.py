@@ -3,10 +3,8 @@
 Xie, Dai, Hovy, Luong, Le 2020, "Unsupervised Data Augmentation for Consistency Training", eq. 1.
 """
 
-from __future__ import annotations
-
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +49,7 @@ class UDA(Method):
         epochs=100, batch_size=512, optimizer="sgd", lr=0.03, weight_decay=5e-4,
         labeled_fraction=1 / 8,
     )  # fmt: skip
-    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
+    recipes = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3}}
 
     def __init__(
         self,

@@ -4,10 +4,8 @@ Kingma, Welling 2014, "Auto-Encoding Variational Bayes"; Higgins et al. 2017, "Î
 Visual Concepts with a Constrained Variational Framework".
 """
 
-from __future__ import annotations
-
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +36,7 @@ class VAE(Method):
     """
 
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
-    recipes: ClassVar = {
+    recipes = {
         "dsprites": {
             "epochs": 30,
             "batch_size": 128,

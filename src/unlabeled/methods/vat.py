@@ -4,11 +4,8 @@ Miyato, Maeda, Koyama, Ishii 2018, "Virtual Adversarial Training: A Regularizati
 Supervised and Semi-Supervised Learning", algorithm 1 and eq. 8.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +44,7 @@ class VAT(Method):
     weak_augment = True
     # 32 labeled images beside 128 unlabeled ones, in the authors' code.
     recipe = Recipe(epochs=100, batch_size=160, lr=2e-3, labeled_fraction=0.2)
-    recipes: ClassVar = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3, "epsilon": 2.0}}
+    recipes = {"dsprites": HALF_LABELED | {"epochs": 5, "lr": 4e-3, "epsilon": 2.0}}
 
     def __init__(
         self,

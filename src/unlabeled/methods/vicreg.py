@@ -4,10 +4,6 @@ Bardes, Ponce, LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularizatio
 Self-Supervised Learning", algorithm 1.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
@@ -34,7 +30,7 @@ class VICReg(Method):
     by_stage = True
     # The paper uses LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch size 2048.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-    recipes: ClassVar = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
+    recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
 
     def __init__(
         self,

@@ -4,10 +4,6 @@ Vondrick, Shrivastava, Fathi, Guadarrama, Murphy 2018, "Tracking Emerges by Colo
 eq. 1–3.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,13 +37,13 @@ class VideoColorization(Method):
     needs_color = True
     clip_length = 4
     max_frame_stride = 4
-    modality: ClassVar = (Video,)
-    default_encoder: ClassVar = {Images: "spatial_resnet"}
-    encoder_args: ClassVar = {"gray": True}
+    modality = (Video,)
+    default_encoder = {Images: "spatial_resnet"}
+    encoder_args = {"gray": True}
     # About 100 steps on the small videos. Screened in short runs with a look at shots kept for
     # testing, so figures on those are slightly optimistic.
     recipe = Recipe(epochs=12, batch_size=32, optimizer="adamw", lr=2e-3, schedule="one_cycle")
-    recipes: ClassVar = {"colored_sprites": MINUTES | {"epochs": 4, "lr": 2e-3}}
+    recipes = {"colored_sprites": MINUTES | {"epochs": 4, "lr": 2e-3}}
 
     def __init__(
         self,

@@ -5,9 +5,7 @@ Networks"; the order is scored by the Plackett-Luce model (Xia et al. 2008, List
 pointer network.
 """
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +37,8 @@ class WordOrder(Method):
             one; the data set's unless given; without one, each token is a word.
     """
 
-    modality: ClassVar = (Text,)
-    min_sentences: ClassVar = 2
+    modality = (Text,)
+    min_sentences = 2
     recipe = Recipe(epochs=5, batch_size=32, lr=1e-3, weight_decay=0.01, grad_clip_norm=1.0)
 
     def __init__(

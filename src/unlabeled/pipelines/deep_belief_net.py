@@ -3,8 +3,6 @@
 Hinton, Osindero, Teh 2006, "A Fast Learning Algorithm for Deep Belief Nets", sections 4–5.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

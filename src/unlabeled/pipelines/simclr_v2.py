@@ -4,8 +4,6 @@ Chen, Kornblith, Swersky, Norouzi, Hinton 2020, "Big Self-Supervised Models are 
 Semi-Supervised Learners", sections 2.1–2.3.
 """
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ Mikolov, Sutskever, Chen, Corrado, Dean 2013, "Distributed Representations of Wo
 their Compositionality", for negative sampling and subsampling.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json
