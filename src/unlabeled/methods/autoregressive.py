@@ -25,7 +25,7 @@ class Autoregressive(Method):
         values: "binary" samples pixels black or white by their brightness; "bytes" are 256
             categories, such as characters; "real" numbers have a normal distribution around the
             previous value plus a predicted step.
-        shape: channels, height and width of the images; the data set's unless given.
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     default_encoder = {Images: "lstm"}
@@ -92,7 +92,7 @@ class Autoregressive(Method):
         Args:
             number: of images.
             prefix: first values (number, k), to be continued.
-            length: number of values with the prefix; an image's unless given, else the result is
+            length: number of values with the prefix (default: an image's), else the result is
                 (number, length).
         """
         total = math.prod(self.shape) if length is None else length

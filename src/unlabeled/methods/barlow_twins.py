@@ -1,7 +1,6 @@
 """Barlow Twins: self-supervised learning via redundancy reduction (Zbontar et al. 2021).
 
-Zbontar, Jing, Misra, LeCun, Deny 2021, "Barlow Twins: Self-Supervised Learning via Redundancy
-Reduction", algorithm 1.
+Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", algorithm 1.
 """
 
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ class BarlowTwins(Method):
         dim: width of the projector's three layers; 8192 in the paper.
         redundancy: λ, weight of the off-diagonal entries; the paper's 5e-3.
         scale: factor of the whole loss, which grows with `dim`; 0.024 in the authors' code.
-        augment: random augmentation of each view; the data set's unless given.
+        augment: random augmentation of each view (default: the data set's).
     """
 
     by_stage = True
@@ -51,8 +50,7 @@ class BarlowTwins(Method):
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.projector(self.encoder(x))
+        return self.projector(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Distance of the cross-correlation matrix over all processes' batch from the identity."""

@@ -24,11 +24,9 @@ class BYOL(Method):
         hidden_dim: width of the hidden layer of projector and predictor; 4096 in the paper.
         momentum: τ of the target network at the start, rising to 1 along half a cosine; 0.996 in
             the paper. 0 stays 0: the target is then the online network of the previous step.
-        predictor: whether the online network has a predictor; without one the representation
-            collapses (the paper's table 5b).
-        stop_gradient: whether there is a target network; otherwise the target is the online
-            network's projection, with gradient.
-        augment: random augmentation of each view; the data set's unless given.
+        predictor: whether there is a predictor; without, features collapse (the paper's table 5b).
+        stop_gradient: whether there is a target network; otherwise targets have a gradient, too.
+        augment: random augmentation of each view (default: the data set's).
     """
 
     by_stage = True
@@ -60,8 +58,7 @@ class BYOL(Method):
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.projector(self.encoder(x))
+        return self.projector(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Squared distance of normalized predictions and targets, summed over both directions."""

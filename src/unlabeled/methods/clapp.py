@@ -1,6 +1,6 @@
 """CLAPP: contrastive, local and predictive plasticity (Illing et al. 2021).
 
-Illing, Ventura, Bellec, Gerstner 2021, "Local plasticity rules can learn deep representations using
+Illing et al. 2021, "Local plasticity rules can learn deep representations using
 self-supervised contrastive predictions".
 """
 
@@ -14,12 +14,7 @@ from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.patches import join_patches, split_patches, stage_layers
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
-from unlabeled.objectives.local_rule import (
-    PredictionStep,
-    apical_signals,
-    clapp_hinge,
-    local_update,
-)
+from unlabeled.objectives import local_rule
 from unlabeled.objectives.predictive import check_steps
 from unlabeled.parallel import gather, own, world_size
 
@@ -33,13 +28,13 @@ class CLAPP(Method):
 
     Args:
         prediction_steps: K, patches, or frames of audio, that are predicted ahead; the paper's 5.
-        skip_steps: nearest steps that are not predicted; unless given, those of patches that share
-            pixels with the context's, and one of audio.
+        skip_steps: nearest steps that are not predicted (default: those of patches that share
+            pixels with the context's, one of audio).
         rule: "autograd", or "hebbian", the explicit local learning rule (eq. 6–8), which gives the
             same gradients for layers of convolution and ReLU without backpropagation.
         crop_length: samples of a random crop of each recording; 0 takes all of it.
-        patch_augment: augmentation of every patch by itself; none unless given.
-        weak: augmentation of images or recordings; horizontal flips of images unless given.
+        patch_augment: augmentation of every patch by itself (default: none).
+        weak: augmentation of images or recordings (default: horizontal flips of images).
     """
 
     default_encoder = {Images: "patches"}
@@ -90,11 +85,11 @@ class CLAPP(Method):
             else:
                 x = stage(x.detach())
                 z = gather(self.encoder.to_grid(x))
-                loss = clapp_hinge(z, self.predictions(predictors, z))
+                loss = local_rule.clapp_hinge(z, self.predictions(predictors, z))
             losses.append(loss)
         return losses
 
-    def predictions(self, predictors: Any, z: Tensor) -> list[PredictionStep]:
+    def predictions(self, predictors: Any, z: Tensor) -> list[local_rule.PredictionStep]:
         """The predictions possible in activity z (B, D, R, S), each with another image as negative.
 
         Raises:
@@ -106,7 +101,7 @@ class CLAPP(Method):
                 "--batch-size of at least 2"
             )
         predictions = [
-            PredictionStep(k, predict.weight, int(torch.randint(1, len(z), ())))
+            local_rule.PredictionStep(k, predict.weight, int(torch.randint(1, len(z), ())))
             for k, predict in enumerate(predictors, self.skip_steps + 1)
             if k < z.shape[2]
         ]
@@ -129,10 +124,10 @@ class CLAPP(Method):
             x = join_patches(post, number)
             z = gather(self.encoder.to_grid(x))
             predictions = self.predictions(predictors, z)
-            value, apical, lateral = apical_signals(z, predictions)
+            value, apical, lateral = local_rule.apical_signals(z, predictions)
             apical = own(apical) * world_size()  # gradients are averaged over processes
             apical = apical.flatten(2).transpose(1, 2).flatten(0, 1)  # (B·P, D)
-            changes = [*local_update(pre, post, apical, convolution), *lateral]
+            changes = [*local_rule.local_update(pre, post, apical, convolution), *lateral]
         weights: list[Any] = [convolution.weight, convolution.bias]
         weights += [prediction.weight for prediction in predictions]
         terms = [((w - w.detach()) * dw).sum() for w, dw in zip(weights, changes, strict=True)]

@@ -36,10 +36,10 @@ class Clip(Method):
         text_layers: layers of a transformer for captions.
         dim: width of the shared embedding space; 512 and more in the paper.
         temperature: initial τ; the paper's 0.07.
-        augment: random augmentation of the images; the data set's unless given.
+        augment: random augmentation of the images (default: the data set's).
         partner_shape: of an image's partners, how many there are to sample from and each one's
-            tokens, or rows and columns; the data set's unless given.
-        vocabulary: number of tokens; the data set's unless given.
+            tokens, or rows and columns (default: the data set's).
+        vocabulary: number of tokens (default: the data set's).
     """
 
     modality = (Pairs,)

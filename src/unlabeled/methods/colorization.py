@@ -26,11 +26,10 @@ class Colorization(Method):
 
     Args:
         rebalance: λ of class rebalancing; 1 weighs all bins equally; the paper's 0.5.
-        temperature: T of the annealed mean, which turns distributions into colors; the paper's
-            0.38.
+        temperature: T of the annealed mean of a distribution of colors; the paper's 0.38.
         decoder_width: channels of the decoder's last layer.
-        shape: channels, height and width of the images; the data set's unless given.
-        weak: augmentation of the color image; horizontal flips unless given.
+        shape: channels, height and width of the images (default: the data set's).
+        weak: augmentation of the color image (default: horizontal flips).
     """
 
     needs_color = True

@@ -1,7 +1,6 @@
 """Context encoder: feature learning by inpainting (Pathak et al. 2016).
 
-Pathak, Krähenbühl, Donahue, Darrell, Efros 2016, "Context Encoders: Feature Learning by
-Inpainting", eq. 1–3.
+Pathak et al. 2016, "Context Encoders: Feature Learning by Inpainting", eq. 1–3.
 """
 
 from collections.abc import Iterator
@@ -29,12 +28,11 @@ class ContextEncoder(Method):
       and counts ten times.
 
     Args:
-        mask: "center" is a quarter of the area; "blocks" are random squares of as much in all;
-            "top" is the upper half.
+        mask: "center" or random "blocks", each a quarter of the area; or "top", the upper half.
         reconstruction_weight: λ_rec; the paper's 0.999.
         adversarial_weight: λ_adv; 0 omits the discriminator from the generator's loss.
         width: channels of the generator's last layer and the discriminator's first.
-        shape: channels, height and width of the images; the data set's unless given.
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     optimized_modules = ("generator", "discriminator")
@@ -54,8 +52,7 @@ class ContextEncoder(Method):
         super().__init__(encoder)
         self.generator: Any = nn.Sequential(self.encoder, deconv(self.encoder.dim, shape, width))
         self.discriminator = Discriminator(shape, width)
-        self.mask = mask
-        self.reconstruction_weight = reconstruction_weight
+        self.mask, self.reconstruction_weight = mask, reconstruction_weight
         self.adversarial_weight = adversarial_weight
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -94,8 +91,8 @@ class ContextEncoder(Method):
         """Images, masked and inpainted."""
         mask = region_mask(x, self.mask)
         inpainted = torch.where(mask, self.inpaint(x, mask), x)
-        images = [x, x.masked_fill(mask, 0.5), inpainted]
-        return {"image, masked, inpainted": torch.stack(images, 1)}
+        masked = x.masked_fill(mask, 0.5)
+        return {"image, masked, inpainted": torch.stack([x, masked, inpainted], 1)}
 
 
 def masked(x: Tensor, mask: Tensor) -> Tensor:

@@ -13,13 +13,7 @@ from unlabeled.augmentations import Augmentation
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
-from unlabeled.objectives.predictive import (
-    NegativeSource,
-    as_sequence,
-    check_steps,
-    predictive_hinge,
-    predictive_info_nce,
-)
+from unlabeled.objectives import predictive
 from unlabeled.parallel import gather
 
 DIRECTIONS: dict[int, tuple[tuple[int, int], ...]] = {
@@ -41,18 +35,16 @@ class CPC(Method):
     though the receptive fields of the next two share samples with the context's last frame.
 
     Args:
-        prediction_steps: K, number of predicted steps, each with its W_k; 12 for audio in the
-            paper.
-        skip_steps: nearest steps that are not predicted; unless given, those of patches that share
-            pixels with the context's, and none of audio.
+        prediction_steps: K, number of predicted steps, each with its W_k; the paper's 12 for audio.
+        skip_steps: nearest steps that are not predicted (default: those of patches that share
+            pixels with the context's, none of audio).
         negatives: from other positions of the "same" recording or image, from the same position of
             "others", or "both".
         objective: InfoNCE over all negatives, or a hinge with one of them.
         directions: 1 (downwards, forward) or 4.
-        crop_length: samples of a random crop of each recording; 0 takes all of it; 20480 at 16 kHz
-            in the paper.
-        patch_augment: augmentation of every patch by itself, as in v2; none unless given.
-        weak: augmentation of images or recordings; horizontal flips of images unless given.
+        crop_length: samples of a random crop of each recording; 0 takes all; the paper's 20480.
+        patch_augment: augmentation of every patch by itself, as in v2 (default: none).
+        weak: augmentation of images or recordings (default: horizontal flips of images).
     """
 
     default_encoder = {Images: "patches"}
@@ -70,7 +62,7 @@ class CPC(Method):
         *,
         prediction_steps: int = 8,
         skip_steps: int | None = None,
-        negatives: NegativeSource = "others",
+        negatives: predictive.NegativeSource = "others",
         objective: Literal["info_nce", "hinge"] = "info_nce",
         directions: Literal[1, 4] = 1,
         crop_length: int = 2560,
@@ -81,18 +73,18 @@ class CPC(Method):
         if not hasattr(encoder, "latents_and_context"):
             raise UserError("cpc predicts audio or patches: use --encoder wave or patches")
         skip = getattr(encoder, "overlap", 0) if skip_steps is None else skip_steps
-        check_steps(prediction_steps, skip)
+        predictive.check_steps(prediction_steps, skip)
         z_dim, c_dim = self.encoder.latent_dims
         self.directions = DIRECTIONS[directions]
         self.contexts = nn.ModuleList(self.encoder.make_context() for _ in self.directions)
+        steps = range(prediction_steps - skip)
         self.predictors = nn.ModuleList(
-            nn.ModuleList(
-                nn.Linear(c_dim, z_dim, bias=False) for _ in range(prediction_steps - skip)
-            )
+            nn.ModuleList(nn.Linear(c_dim, z_dim, bias=False) for _ in steps)
             for _ in self.directions
         )
         self.skip_steps, self.negatives, self.crop_length = skip, negatives, crop_length
-        self.objective = predictive_info_nce if objective == "info_nce" else predictive_hinge
+        info_nce, hinge = predictive.predictive_info_nce, predictive.predictive_hinge
+        self.objective = info_nce if objective == "info_nce" else hinge
         self.patch_augment, self.weak = patch_augment, weak or self.encoder.default_augmentation()
 
     def views(self, batch: Batch) -> Tensor:
@@ -101,15 +93,12 @@ class CPC(Method):
 
     def loss(self, views: Tensor) -> Tensor:
         """The mean over directions and prediction steps."""
-        z, c = self.encoder.latents_and_context(
-            views
-        )  # (B, D, R, S); R is the direction of prediction
+        z, c = self.encoder.latents_and_context(views)  # (B, D, R, S), rows lead to later steps
         losses = []
-        for direction, context, predictors in zip(
-            self.directions, self.contexts, self.predictors, strict=True
-        ):
-            c_direction = context(oriented(c, direction))
-            losses += self.step_losses(oriented(z, direction), c_direction, predictors)
+        parts = zip(self.directions, self.contexts, self.predictors, strict=True)
+        for direction, context, predictors in parts:
+            context_states = context(oriented(c, direction))
+            losses += self.step_losses(oriented(z, direction), context_states, predictors)
         # Predictors beyond the last row get a gradient of 0, since DDP waits for all.
         unused = 0 * torch.stack([w.sum() for w in self.predictors.parameters()]).sum()
         return torch.stack(losses).mean() + unused
@@ -121,8 +110,8 @@ class CPC(Method):
         rows = z.shape[2] - (self.negatives == "same" and z.shape[3] == 1)
         for k, predict in enumerate(predictors, self.skip_steps + 1):
             if k < rows:
-                prediction = predict(as_sequence(c[:, :, :-k]))  # (B, rows · S, D)
-                target = as_sequence(z[:, :, k:])
+                prediction = predict(predictive.as_sequence(c[:, :, :-k]))  # (B, rows · S, D)
+                target = predictive.as_sequence(z[:, :, k:])
                 losses.append(self.objective(gather(prediction), gather(target), self.negatives))
         if not losses:
             raise UserError(

@@ -24,14 +24,12 @@ class DenoisingAutoencoder(Method):
     another, each on the corrupted output of the frozen stages before it, and finally all together.
 
     Args:
-        noise: corruption: "masking" sets a fraction of the pixels to 0, "salt_pepper" to 0 or 1;
-            "gaussian" adds normal noise.
+        noise: "masking" sets some pixels to 0, "salt_pepper" to 0 or 1; "gaussian" is additive.
         noise_level: the fraction of pixels, or the standard deviation; from 0 to 1.
-        reconstruction_loss: "cross_entropy" of each pixel, for black and white images; "mse" for
-            others.
+        reconstruction_loss: "cross_entropy" of pixels, for black and white images; or "mse".
         stacked: whether stages are trained one after another, for the same time each.
         decoder_width: channels of the decoder's last layer.
-        shape: channels, height and width of the images; the data set's unless given.
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)

@@ -35,9 +35,9 @@ class Diffusion(Method):
         timesteps: T, of the diffusion process; sampling takes fewer.
         condition_dropout: probability by which a condition is dropped; 0.1 in the guidance paper.
         momentum: decay of the moving average of the weights; 0.9999 in the paper.
-        classes: number of classes; the data set's unless given.
-        names: of the classes; the data set's unless given.
-        shape: channels, height and width of the images; the data set's unless given.
+        classes: number of classes (default: the data set's).
+        names: of the classes (default: the data set's).
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     default_encoder = {Images: "unet"}
@@ -111,7 +111,7 @@ class Diffusion(Method):
 
         Args:
             number: of images.
-            labels: classes (number,); unconditional unless given.
+            labels: classes (number,) (default: unconditional).
             steps: of sampling.
             guidance: scale of classifier-free guidance; 1 is the conditional model.
         """

@@ -30,31 +30,23 @@ class DINO(Method):
         bottleneck_dim: width of the head's bottleneck before the prototypes; 256 in the paper.
         hidden_dim: width of the head's hidden layers; 2048 in the paper.
         student_temperature: τ_s; the paper's 0.1.
-        teacher_temperature: τ_t, after a linear warmup from 0.04 over a third of training; the
-            paper's 0.07.
+        teacher_temperature: τ_t, rising from 0.04 over a third of training; the paper's 0.07.
         momentum: λ of the teacher, rising to 1 along half a cosine; 0.996 in the paper.
         center_momentum: m of the center; the paper's 0.9.
         centering: whether outputs are centered; otherwise the teacher's entropy falls to 0.
-        sharpening: whether the teacher has its low temperature; otherwise it has the student's, and
-            its entropy rises to ln K.
-        freeze_last_layer: fraction of training in which the prototypes are frozen; one epoch in the
-            paper.
+        sharpening: whether the teacher has its own temperature; else its entropy rises to ln K.
+        freeze_last_layer: fraction of training with frozen prototypes; one epoch in the paper.
         local_crops: number of local crops of each image; 8 in the paper.
         local_augment: augmentation of a local crop, which is then halved in size.
-        augment: augmentation of a global view; the data set's unless given.
+        augment: augmentation of a global view (default: the data set's).
     """
 
     may_be_zero = ("local_crops",)
     # The paper uses AdamW at 5e-4 per 256 images, weight decay from 0.04 to 0.4, clipping at 3.
     recipe = Recipe(epochs=100, batch_size=128, lr=5e-4, weight_decay=0.04, grad_clip_norm=3.0)
+    # A small crop of a sprite is mostly black.
     recipes = {
-        "dsprites": {
-            **MINUTES,
-            "epochs": 38,
-            "lr": 2e-3,
-            "prototypes": 256,
-            "local_crops": 0,  # a small crop of a sprite is mostly black
-        }
+        "dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 256, "local_crops": 0}
     }
 
     def __init__(
@@ -127,7 +119,7 @@ class DINO(Method):
     @torch.no_grad()
     def entropy(self, x: Tensor) -> float:
         """Mean entropy of the teacher's distribution over images as a fraction of ln K."""
-        p = self.targets(self.teacher(x))
+        p = self.project(x)
         return float(torch.special.entr(p).sum(1).mean() / math.log(p.shape[1]))
 
     @torch.no_grad()

@@ -18,15 +18,14 @@ class FixMatch(Method):
 
     Labeled images are among the unlabeled ones, too (the paper's section 2, footnote). Both views
     go through the network as one batch, so that BatchNorm sees them together, as in the authors'
-    code. That code evaluates a moving average of the weights; here the network itself is the
-    result.
+    code, which evaluates a moving average of the weights; here the network is the result.
 
     Args:
         weight: λ_u, of the unlabeled loss; the paper's 1.
         threshold: τ, probability from which a pseudo-label is used; the paper's 0.95.
-        classes: number of classes; the data set's unless given.
-        weak: weak augmentation; the data set's for labeled training unless given.
-        augment: strong augmentation; the data set's unless given.
+        classes: number of classes (default: the data set's).
+        weak: weak augmentation (default: the data set's for labeled training).
+        augment: strong augmentation (default: the data set's).
     """
 
     supervised = True

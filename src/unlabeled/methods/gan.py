@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from unlabeled.core import Average, Batch, Method, Recipe
 from unlabeled.encoders.heads import Discriminator, deconv
@@ -32,7 +33,7 @@ class GAN(Method):
         width: channels of the generator's last layer and the discriminator's first.
         bigan: whether the encoder is trained as in BiGAN.
         momentum: of the moving average of the generator's weights, which is used for sampling.
-        shape: channels, height and width of the images; the data set's unless given.
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     optimized_modules = ("generator", "discriminator")
@@ -53,13 +54,8 @@ class GAN(Method):
         shape: tuple[int, int, int] = (3, 32, 32),
     ) -> None:
         super().__init__(encoder)
-        self.generator = nn.ModuleDict(
-            {
-                "decoder": deconv(latent_dim, shape, width),
-                "encoder": self.encoder,
-                "latent": nn.Linear(self.encoder.dim, latent_dim),
-            }
-        )
+        decoder, latent = deconv(latent_dim, shape, width), nn.Linear(self.encoder.dim, latent_dim)
+        self.generator = nn.ModuleDict({"decoder": decoder, "encoder": encoder, "latent": latent})
         self.discriminator = Discriminator(shape, width, latent_dim if bigan else 0)
         self.average = Average(self.generator["decoder"])
         self.latent_dim, self.bigan, self.momentum = latent_dim, bigan, momentum
@@ -105,30 +101,24 @@ class GAN(Method):
         self, real: Tensor, z_real: Tensor | None, fake: Tensor, z_fake: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The discriminator's scores of real and of generated images, (B, 1) each."""
-        z = torch.cat([z_real, z_fake]) if self.bigan and z_real is not None else None
+        z = None if z_real is None else torch.cat([z_real, z_fake])
         real_score, fake_score = self.discriminator(torch.cat([real, fake]), z).float().chunk(2)
         return real_score, fake_score
 
     @torch.no_grad()
     def sample(self, number: int) -> Tensor:
         """New images (number, C, H, W) in [0, 1], by the generator's moving average."""
-        device = next(self.parameters()).device
-        z = torch.randn(number, self.latent_dim, device=device)
+        z = torch.randn(number, self.latent_dim, device=next(self.parameters()).device)
         return self.averaged_generator()(z).float().sigmoid()
 
-    @torch.no_grad()
     def averaged_generator(self) -> nn.Module:
         """The generator's moving average with BatchNorm statistics computed for its weights
         ("standing statistics", Brock, Donahue, Simonyan 2019).
         """
-        net = copy.deepcopy(self.average.module).train()
-        for norm in net.modules():
-            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-                norm.reset_running_stats()
-                norm.momentum = None  # cumulative mean
+        net = copy.deepcopy(self.average.module)
         rng = torch.Generator().manual_seed(0)  # every call returns the same network
-        for z in torch.randn(STATISTICS_BATCHES, 64, self.latent_dim, generator=rng):
-            net(z.to(next(net.parameters()).device))
+        noise = torch.randn(STATISTICS_BATCHES, 64, self.latent_dim, generator=rng)
+        update_bn(noise, net, device=next(net.parameters()).device)
         return net.eval()
 
     @torch.no_grad()

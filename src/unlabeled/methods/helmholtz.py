@@ -24,7 +24,7 @@ class Helmholtz(Method):
     learn to recover its hidden states. Both are the local delta rule, the gradient of the loss.
 
     Args:
-        shape: channels, height and width of the images; the data set's unless given.
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     default_encoder = {Images: "dense"}

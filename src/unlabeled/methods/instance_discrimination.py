@@ -24,7 +24,7 @@ class InstanceDiscrimination(Method):
         negatives: rows drawn at each step; 4096 in the paper.
         momentum: weight of a row of the memory bank when it is updated; the paper's 0.5.
         bank_size: rows of the memory bank, one for each training image; the data set's.
-        augment: random augmentation of the view; the data set's unless given.
+        augment: random augmentation of the view (default: the data set's).
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
@@ -53,8 +53,7 @@ class InstanceDiscrimination(Method):
         return self.augment(batch.x), batch.index, negatives
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.head(self.encoder(x))
+        return self.head(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """InfoNCE of each view's embedding, its row and the negatives."""

@@ -17,18 +17,17 @@ class Jigsaw(Method):
     """Tiles of an image are shuffled; a head on their concatenated features predicts the order.
 
     All tiles go through the same encoder. The set of permutations has a large Hamming distance.
-    Tiles have a gap and a random position and are normalized one by one, so that neither edges nor
-    brightness reveal the order.
+    Gaps, random positions and normalized tiles keep edges and brightness from telling the order.
 
     Args:
         grid: tiles along each side; the paper's 3.
         permutations: number of permutations to choose from; 1000 in the paper.
         tile_fraction: side of a tile as a fraction of its cell's.
-        tile_size: side in pixels to which tiles are resized; half of the image's unless given. An
+        tile_size: side in pixels to which tiles are resized (default: half of the image's). An
             encoder of a fixed input size needs that size.
         hidden_dim: width of the hidden layer on all tiles' features.
-        shape: channels, height and width of the images; the data set's unless given.
-        weak: augmentation before the image is cut; horizontal flips unless given.
+        shape: channels, height and width of the images (default: the data set's).
+        weak: augmentation before the image is cut (default: horizontal flips).
     """
 
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
@@ -57,9 +56,8 @@ class Jigsaw(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Shuffled tiles of each image (B, n², C, s, s), and the permutation's index (B,)."""
-        x = standardize_tiles(
-            tiles(self.weak(batch.x), self.grid, self.tile_fraction, self.tile_size)
-        )
+        x = tiles(self.weak(batch.x), self.grid, self.tile_fraction, self.tile_size)
+        x = standardize_tiles(x)
         index = torch.randint(len(self.permutations), (len(x),), device=x.device)
         rows = torch.arange(len(x), device=x.device)[:, None]
         return x[rows, self.permutations[index]], index
@@ -79,8 +77,8 @@ class Jigsaw(Method):
         predicted = self.permutations[self.scores(shuffled).argmax(1)]  # (B, n²)
         rows = torch.arange(len(x), device=x.device)[:, None]
         solved = shuffled[rows, predicted.argsort(1)]
-        images = [to_image(t) for t in (shuffled, solved)]
-        return {"puzzle and solution": torch.stack(images, 1)}
+        images = torch.stack([to_image(t) for t in (shuffled, solved)], 1)
+        return {"puzzle and solution": images}
 
 
 def to_image(t: Tensor) -> Tensor:

@@ -32,9 +32,9 @@ class MaskedAutoencoder(Method):
         decoder_width: width of the transformer decoder, or channels of the last layer of a
             convolutional one; 512 in the paper.
         decoder_depth: blocks of the transformer decoder; 8 in the paper.
-        patch_size: side of a patch in pixels; the transformer's, else an eighth of the image's
-            unless given.
-        shape: channels, height and width of the images; the data set's unless given.
+        patch_size: side of a patch in pixels (default: the
+            transformer's, else an eighth of the image's).
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     may_be_zero = ("decoder_depth",)
@@ -74,9 +74,8 @@ class MaskedAutoencoder(Method):
         self.visible = min(patches - 1, max(1, round((1 - mask_ratio) * patches)))
         self.normalize_pixels = normalize_pixels and pixels > 1
         if isinstance(encoder, ViT):
-            self.decoder: nn.Module = MAEDecoder(
-                encoder.dim, decoder_width, decoder_depth, patches, pixels
-            )
+            sizes = decoder_width, decoder_depth, patches, pixels
+            self.decoder: nn.Module = MAEDecoder(encoder.dim, *sizes)
         else:
             self.decoder = deconv(self.encoder.dim, shape, decoder_width)
 
@@ -94,8 +93,6 @@ class MaskedAutoencoder(Method):
 
     def patchify(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, C·p·p)."""
-        rows, columns = (side * self.patch_size for side in self.grid)
-        x = x[:, :, :rows, :columns]
         return F.unfold(x, self.patch_size, stride=self.patch_size).transpose(1, 2)
 
     def targets(self, x: Tensor) -> Tensor:
@@ -119,9 +116,8 @@ class MaskedAutoencoder(Method):
 
     def mask(self, x: Tensor, visible: Tensor) -> Tensor:
         """Images with gray in place of masked patches."""
-        keep = torch.zeros(len(x), math.prod(self.grid), device=x.device)
-        keep = keep.scatter_(1, visible, 1).view(-1, 1, *self.grid)
-        keep = keep.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
+        keep = torch.zeros(len(x), math.prod(self.grid), device=x.device).scatter_(1, visible, 1)
+        keep = F.interpolate(keep.view(-1, 1, *self.grid), scale_factor=self.patch_size)
         down, right = x.shape[2] - keep.shape[2], x.shape[3] - keep.shape[3]
         return torch.where(F.pad(keep.bool(), (0, right, 0, down)), x, 0.5)
 

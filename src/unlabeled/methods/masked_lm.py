@@ -1,6 +1,6 @@
 """Masked language model, as in BERT (Devlin et al. 2019).
 
-Devlin, Chang, Lee, Toutanova 2019, "BERT: Pre-training of Deep Bidirectional Transformers for
+Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for
 Language Understanding", section 3.1; dynamic masking as in Liu et al. 2019 (RoBERTa).
 """
 

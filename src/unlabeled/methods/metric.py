@@ -20,11 +20,11 @@ class Metric(Method):
     Args:
         objective: loss to minimize; `unlabeled list objectives` describes each.
         dim: width of a linear projection; 0 compares the features.
-        margin: of the objective, where it has one; the objective's default unless given.
-        temperature: of the objective, where it has one; the objective's default unless given.
-        regularization: of the objective, where it has one; the objective's default unless given.
+        margin: of the objective, where it has one (default: the objective's default).
+        temperature: of the objective, where it has one (default: the objective's default).
+        regularization: of the objective, where it has one (default: the objective's default).
         mining: triplets that count: "all", "hard" or "semi-hard".
-        augment: random augmentation; the data set's for labeled training unless given.
+        augment: random augmentation (default: the data set's for labeled training).
     """
 
     supervised = True
@@ -51,15 +51,8 @@ class Metric(Method):
         super().__init__(encoder)
         self.head = nn.Linear(self.encoder.dim, dim) if dim else nn.Identity()
         self.objective = objective
-        self.options = check_options(
-            objective,
-            {
-                "margin": margin,
-                "temperature": temperature,
-                "regularization": regularization,
-                "mining": mining,
-            },
-        )
+        options = {"margin": margin, "temperature": temperature, "mining": mining}
+        self.options = check_options(objective, options | {"regularization": regularization})
         self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -68,8 +61,7 @@ class Metric(Method):
         return self.augment(batch.x), batch.y
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.head(self.encoder(x))
+        return self.head(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """The objective of all processes' batch."""

@@ -33,7 +33,7 @@ class MoCo(Method):
         momentum: m of the key encoder; 0.999 in the papers, which train a hundred times as long.
         temperature: τ of the loss; 0.07 in v1, 0.2 in v2.
         bn_splits: parts into which shuffled keys are split, each with its BatchNorm statistics.
-        augment: random augmentation of each view; the data set's unless given.
+        augment: random augmentation of each view (default: the data set's).
     """
 
     # The papers use SGD at 0.03 per 256 images.
@@ -41,14 +41,8 @@ class MoCo(Method):
     # With a longer queue its keys come from a network that has changed since; the positive key is
     # then recognized by being recent, and nothing else is learned.
     recipes = {
-        "dsprites": {
-            **MINUTES,
-            "epochs": 38,
-            "lr": 2e-3,
-            "bn_splits": 2,
-            "queue_size": 1024,
-            "momentum": 0.996,
-        }
+        "dsprites": MINUTES
+        | {"epochs": 38, "lr": 2e-3, "bn_splits": 2, "queue_size": 1024, "momentum": 0.996}
     }
 
     def __init__(
@@ -79,8 +73,7 @@ class MoCo(Method):
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.head(self.encoder(x))
+        return self.head(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """InfoNCE of queries and their keys against the queue."""

@@ -1,6 +1,6 @@
 """Next sentence prediction, as in BERT (Devlin et al. 2019).
 
-Devlin, Chang, Lee, Toutanova 2019, "BERT: Pre-training of Deep Bidirectional Transformers for
+Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for
 Language Understanding", section 3.1, task 2.
 """
 

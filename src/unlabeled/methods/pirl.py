@@ -29,13 +29,12 @@ class PIRL(Method):
             random order, whose features are concatenated.
         dim: width of embeddings and memory bank; the paper's 128.
         temperature: τ of the softmax; the paper's 0.07.
-        pretext_weight: λ, weight of the transformed copy's loss; the image's has 1 − λ; the paper's
-            0.5.
+        pretext_weight: λ, of the transformed copy's loss; the image's has 1 − λ; the paper's 0.5.
         negatives: rows drawn at each step; 32000 in the paper.
         momentum: weight of a row of the memory bank when it is updated; the paper's 0.5.
         bank_size: rows of the memory bank, one for each training image; the data set's.
-        shape: channels, height and width of the images; the data set's unless given.
-        augment: random augmentation before the transformation; the data set's unless given.
+        shape: channels, height and width of the images (default: the data set's).
+        augment: random augmentation before the transformation (default: the data set's).
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=1e-4)
@@ -62,8 +61,7 @@ class PIRL(Method):
         self.task, self.tile_size = task, min(shape[1:]) // 2
         self.bank = MemoryBank(bank_size, dim, momentum)
         self.temperature, self.negatives = temperature, negatives
-        self.pretext_weight = pretext_weight
-        self.augment = augment or SimCLRAugment()
+        self.pretext_weight, self.augment = pretext_weight, augment or SimCLRAugment()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A view (B, C, H, W), a transformed one, their rows (B,), and rows of negatives (K,)."""

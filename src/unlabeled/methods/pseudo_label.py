@@ -24,8 +24,8 @@ class PseudoLabel(Method):
         weight: α_f, final weight of the unlabeled loss; the paper's 3.
         ramp_start: T₁, fraction of training at which α begins to rise; 100 epochs in the paper.
         ramp_end: T₂, fraction of training at which α reaches `weight`; 600 epochs in the paper.
-        classes: number of classes; the data set's unless given.
-        augment: random augmentation; the data set's for labeled training unless given. The paper
+        classes: number of classes (default: the data set's).
+        augment: random augmentation (default: the data set's for labeled training). The paper
             uses dropout only.
     """
 

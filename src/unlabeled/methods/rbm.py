@@ -30,7 +30,7 @@ class RBM(Method):
     Args:
         gibbs_steps: k, steps of Gibbs sampling.
         persistent_chains: number of persistent chains; 0 starts from each batch.
-        shape: channels, height and width of the images; the data set's unless given.
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     default_encoder = {Images: "dense"}
@@ -115,9 +115,8 @@ class RBM(Method):
             temperatures: intermediate distributions.
         """
         v = torch.bernoulli(self.visible_bias.expand(chains, -1).sigmoid())
-        units = self.hidden.out_features
-        weight = torch.full((chains,), F.softplus(self.visible_bias).sum().item(), device=v.device)
-        weight = weight.double() + units * math.log(2)
+        log_z = F.softplus(self.visible_bias).sum().double()  # without weights
+        weight = log_z.repeat(chains) + self.hidden.out_features * math.log(2)
         betas = torch.linspace(0, 1, temperatures + 1).tolist()
         for previous, beta in itertools.pairwise(betas):
             inputs = self.hidden(v).double()
@@ -135,13 +134,12 @@ class RBM(Method):
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
         """Images beside one-step reconstructions, samples of long chains, and filters."""
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))
-        reconstruction = self.reconstruct(v)
         samples = self.reconstruct(self.gibbs(v.roll(1, 0), 500))
         weights = self.hidden.weight[: len(x)].float()
         scale = 2 * weights.abs().amax(1, keepdim=True).clamp(min=1e-6)
         filters = (weights / scale + 0.5).clamp(0, 1)
         return {
-            "image and reconstruction": torch.stack([x, reconstruction.view_as(x)], 1),
+            "image and reconstruction": torch.stack([x, self.reconstruct(v).view_as(x)], 1),
             "samples": samples.view(-1, 1, *self.shape),
             "filters": filters.view(-1, 1, *self.shape),
         }

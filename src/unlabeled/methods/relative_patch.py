@@ -25,11 +25,11 @@ class RelativePatch(Method):
     Args:
         tile_fraction: side of a patch as a fraction of its cell's; 1 has no gap and no jitter.
         drop_color: probability of color dropping, by which a patch keeps one channel.
-        tile_size: side in pixels to which patches are resized; half of the image's unless given. An
+        tile_size: side in pixels to which patches are resized (default: half of the image's). An
             encoder of a fixed input size needs that size.
         hidden_dim: width of the hidden layer on both patches' features.
-        shape: channels, height and width of the images; the data set's unless given.
-        weak: augmentation before the image is cut; horizontal flips unless given.
+        shape: channels, height and width of the images (default: the data set's).
+        weak: augmentation before the image is cut (default: horizontal flips).
     """
 
     # The paper uses SGD with batch normalization for weeks.

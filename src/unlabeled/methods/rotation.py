@@ -1,7 +1,6 @@
 """Rotation prediction, also called RotNet (Gidaris et al. 2018).
 
-Gidaris, Singh, Komodakis 2018, "Unsupervised Representation Learning by Predicting Image
-Rotations".
+Gidaris et al. 2018, "Unsupervised Representation Learning by Predicting Image Rotations".
 """
 
 import torch
@@ -20,7 +19,7 @@ class Rotation(Method):
     orientation; sprites that occur in every orientation have none.
 
     Args:
-        weak: augmentation before the rotation; horizontal flips unless given.
+        weak: augmentation before the rotation (default: horizontal flips).
     """
 
     # The paper uses SGD at 0.1 for 100 epochs, divided by 5 at epochs 30, 60 and 80.

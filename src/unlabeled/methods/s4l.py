@@ -22,8 +22,8 @@ class S4L(Method):
 
     Args:
         weight: w, of the rotation loss; the paper's 1.
-        classes: number of classes; the data set's unless given.
-        augment: augmentation before the rotation; the data set's for labeled training unless given.
+        classes: number of classes (default: the data set's).
+        augment: augmentation before the rotation (default: the data set's for labeled training).
     """
 
     supervised = True

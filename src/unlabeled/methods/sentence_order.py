@@ -17,8 +17,8 @@ from unlabeled.modality import Text
 class SentenceOrder(Method):
     """Two halves of a text are scored in both orders; the original one should score higher.
 
-    ALBERT classifies one order. From few texts more is learned by comparing both, in which the
-    content of the text cancels out.
+    ALBERT classifies one order; comparing both, in which the content of a text cancels out, needs
+    fewer texts.
 
     Args:
         mlm_weight: weight of the masked language model's loss; 0 masks nothing; 1 in ALBERT.

@@ -17,12 +17,11 @@ class Siamese(Method):
     """One network embeds both images of a pair; matching pairs are to be close, others far apart.
 
     It learns from identities, such as a folder for each person (`--labels-from folders`), and is
-    evaluated on identities it never saw. All pairs of a batch are used, which holds four images of
-    each identity.
+    evaluated on others. All pairs of a batch are used, which holds four images of each identity.
 
     Args:
         weight: s, of matching pairs; 1 in the lectures.
-        augment: random augmentation; the data set's for labeled training unless given.
+        augment: random augmentation (default: the data set's for labeled training).
     """
 
     supervised = True

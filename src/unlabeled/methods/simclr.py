@@ -1,6 +1,6 @@
 """SimCLR: a simple framework for contrastive learning of visual representations (Chen et al. 2020).
 
-Chen, Kornblith, Norouzi, Hinton 2020, "A Simple Framework for Contrastive Learning of Visual
+Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual
 Representations", algorithm 1.
 """
 
@@ -20,20 +20,16 @@ class SimCLR(Method):
     """Two views of each image, an encoder, a projection head, and NT-Xent over the batch.
 
     Both views of an image are a positive pair; all other views of the batch are its negatives. Both
-    go through the networks as one batch, so that BatchNorm sees them together, as in the authors'
-    code.
+    form one batch for BatchNorm, as in the authors' code.
 
     Args:
         dim: width of the projection; 0 omits the projection head and contrasts the features.
         head_layers: layers of the projection head; 2 in SimCLR, 3 in SimCLRv2.
         temperature: τ of the loss; 0.5 is the paper's for CIFAR-10.
-        negatives: number of negatives for each view; all other views unless given; 0 keeps only
-            the attraction of positives.
-        denominator: "paper" includes the positive in the denominator's sum; "tutorial" omits it, as
-            the lecture's code does.
-        objective: another objective of labeled rows, in which every image is a class; it uses its
-            default temperature.
-        augment: random augmentation of each view; the data set's unless given.
+        negatives: number for each view (default: all other views); 0 keeps only the attraction.
+        denominator: "paper" sums over the positive, too; "tutorial", the lecture's, does not.
+        objective: another one of labeled rows, each image a class, with its default temperature.
+        augment: random augmentation of each view (default: the data set's).
     """
 
     by_stage = True
@@ -70,8 +66,7 @@ class SimCLR(Method):
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.head(self.encoder(x))
+        return self.head(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """NT-Xent, or another objective, of the projections of all processes' batch."""

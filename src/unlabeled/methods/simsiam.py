@@ -19,9 +19,8 @@ class SimSiam(Method):
     Args:
         dim: width of the projection; 2048 in the paper.
         hidden_dim: width of the predictor's bottleneck; a quarter of `dim` in the paper.
-        stop_gradient: whether targets are detached; otherwise the representation collapses (the
-            paper's figure 2).
-        augment: random augmentation of each view; the data set's unless given.
+        stop_gradient: whether targets are detached; else features collapse (the paper's figure 2).
+        augment: random augmentation of each view (default: the data set's).
     """
 
     by_stage = True
@@ -49,8 +48,7 @@ class SimSiam(Method):
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.projector(self.encoder(x))
+        return self.projector(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """−cos of each prediction and the other view's projection, mean of both directions."""

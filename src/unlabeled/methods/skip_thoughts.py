@@ -17,8 +17,7 @@ from unlabeled.parallel import mean_of
 
 
 class SkipThoughts(Method):
-    """Of three consecutive sentences, two decoders predict the outer ones from the middle one's
-    features.
+    """Two decoders predict the sentences before and after one from its features.
 
     Args:
         decoder_width: of the decoders' states; 2400 in the paper.

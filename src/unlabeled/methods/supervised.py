@@ -14,15 +14,14 @@ class Supervised(Method):
     """An encoder and a linear classifier, trained with all labels of the training images.
 
     Args:
-        classes: number of classes; the data set's unless given.
-        augment: random augmentation; the data set's for labeled training unless given.
+        classes: number of classes (default: the data set's).
+        augment: random augmentation (default: the data set's for labeled training).
     """
 
     supervised = True
     weak_augment = True
     by_stage = True
     recipe = Recipe(epochs=60, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
-
     recipes = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
 
     def __init__(

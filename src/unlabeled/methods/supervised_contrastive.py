@@ -19,7 +19,7 @@ class SupervisedContrastive(Method):
     Args:
         dim: width of the projection; the paper's 128.
         temperature: τ of the loss; the paper's 0.1.
-        augment: random augmentation of each view; the data set's unless given.
+        augment: random augmentation of each view (default: the data set's).
     """
 
     supervised = True
@@ -46,8 +46,7 @@ class SupervisedContrastive(Method):
         return self.augment(batch.x), self.augment(batch.x), batch.y
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.head(self.encoder(x))
+        return self.head(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The supervised contrastive loss of all processes' views."""

@@ -26,9 +26,8 @@ class SwAV(Method):
         temperature: τ of the prediction; the paper's 0.1.
         epsilon: ε, entropy regularization of the codes; smaller is sharper; the paper's 0.05.
         sinkhorn_iterations: iterations of the Sinkhorn-Knopp algorithm; the paper's 3.
-        freeze_prototypes: fraction of training in which prototypes are frozen; one epoch in the
-            paper.
-        augment: random augmentation of each view; the data set's unless given.
+        freeze_prototypes: fraction of training with frozen prototypes; one epoch in the paper.
+        augment: random augmentation of each view (default: the data set's).
     """
 
     # The paper uses LARS at 0.6 per 256 images, 800 epochs on ImageNet, with six small crops.
@@ -60,8 +59,7 @@ class SwAV(Method):
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.head(self.encoder(x))
+        return self.head(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Swapped prediction: cross-entropy of each view's prediction and the other view's code."""

@@ -36,10 +36,10 @@ class UDA(Method):
         temperature: τ, sharpening of the target below 1; the paper's 0.4.
         threshold: β, probability above which a prediction is confident; the paper's 0.8.
         annealing: schedule of TSA: "exp" releases labels late, for few labels; "log" early.
-        classes: number of classes; the data set's unless given.
-        weak: augmentation of labeled images and of the target's view; the data set's for labeled
-            training unless given.
-        augment: strong augmentation; the data set's unless given.
+        classes: number of classes (default: the data set's).
+        weak: augmentation of labeled images and of the target's view (default: the data set's for
+            labeled training).
+        augment: strong augmentation (default: the data set's).
     """
 
     supervised = True

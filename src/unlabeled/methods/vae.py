@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.core import Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 
 
@@ -22,29 +22,23 @@ class VAE(Method):
     sample of z, summed over pixels, plus β times the KL divergence of q(z|x) from N(0, 1), summed
     over latent dimensions.
 
-    The features are the encoder's output, as in every other method; the latent mean, `project`, is
-    a linear map of them.
+    The features are the encoder's output; the latent mean, `project`, is a linear map of them.
 
     Args:
         latent_dim: dimensions of z. Superfluous ones do no harm: their posterior becomes N(0, 1).
         beta: β, weight of the KL divergence; 1 bounds log p(x).
         likelihood: of a pixel: "bernoulli" for black and white, "gaussian" with one learned
             standard deviation for all (σ-VAE, Rybkin et al. 2021).
-        decoder_width: channels of the decoder's last layer; earlier ones have up to eight times as
+        decoder_width: channels of the decoder's last layer; earlier ones have up to 8 times as
             many.
-        shape: channels, height and width of the images; the data set's unless given.
+        shape: channels, height and width of the images (default: the data set's).
     """
 
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
+    # 84 latent dimensions, as in the tutorial.
     recipes = {
-        "dsprites": {
-            "epochs": 30,
-            "batch_size": 128,
-            "lr": 2e-3,
-            "schedule": "one_cycle",
-            "decoder_width": 8,
-            "latent_dim": 84,  # the tutorial's
-        }
+        "dsprites": MINUTES
+        | {"epochs": 30, "batch_size": 128, "lr": 2e-3, "decoder_width": 8, "latent_dim": 84}
     }
 
     def __init__(
@@ -66,8 +60,7 @@ class VAE(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images (B, C, H, W), and noise ε ~ N(0, 1) for their samples (B, latent_dim)."""
-        epsilon = torch.randn(len(batch.x), self.latent_dim, device=batch.x.device)
-        return batch.x, epsilon
+        return batch.x, torch.randn(len(batch.x), self.latent_dim, device=batch.x.device)
 
     def project(self, x: Tensor) -> Tensor:
         """The latent mean: (B, C, H, W) -> (B, latent_dim)."""

@@ -35,8 +35,8 @@ class VAT(Method):
         xi: ξ, norm of the step of the power method. The paper's 1e-6 is less than single precision
             can add to a white pixel.
         power_iterations: K, of the power method; the paper's 1.
-        classes: number of classes; the data set's unless given.
-        augment: random augmentation; the data set's for labeled training unless given.
+        classes: number of classes (default: the data set's).
+        augment: random augmentation (default: the data set's for labeled training).
     """
 
     supervised = True

@@ -1,6 +1,6 @@
 """VICReg: variance-invariance-covariance regularization (Bardes, Ponce, LeCun 2022).
 
-Bardes, Ponce, LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization for
+Bardes et al. 2022, "VICReg: Variance-Invariance-Covariance Regularization for
 Self-Supervised Learning", algorithm 1.
 """
 
@@ -24,7 +24,7 @@ class VICReg(Method):
         invariance: λ, weight of the mean squared distance of both views; the paper's 25.
         variance: μ, weight of the hinge that keeps standard deviations at 1; the paper's 25.
         covariance: ν, weight of the squared off-diagonal covariances; the paper's 1.
-        augment: random augmentation of each view; the data set's unless given.
+        augment: random augmentation of each view (default: the data set's).
     """
 
     by_stage = True
@@ -52,8 +52,7 @@ class VICReg(Method):
         return self.augment(batch.x), self.augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, dim)."""
-        return self.expander(self.encoder(x))
+        return self.expander(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """The weighted sum of the three terms over all processes' batch."""

@@ -1,7 +1,6 @@
 """Video colorization: tracking emerges by colorizing videos (Vondrick et al. 2018).
 
-Vondrick, Shrivastava, Fathi, Guadarrama, Murphy 2018, "Tracking Emerges by Colorizing Videos",
-eq. 1–3.
+Vondrick et al. 2018, "Tracking Emerges by Colorizing Videos", eq. 1–3.
 """
 
 import torch
@@ -30,8 +29,8 @@ class VideoColorization(Method):
         dim: width of the embeddings; the paper's 64.
         temperature: of the softmax.
         radius: distance in positions up to which a position attends in training; 0 for all.
-        shape: channels, height and width of the frames; the data set's unless given.
-        weak: geometric augmentation, the same for all frames of a clip; a random crop unless given.
+        shape: channels, height and width of the frames (default: the data set's).
+        weak: geometric augmentation, the same for all frames of a clip (default: a random crop).
     """
 
     needs_color = True
@@ -56,18 +55,16 @@ class VideoColorization(Method):
         weak: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
-        channels, *size = feature_map_size(encoder, shape, "video_colorization")
-        self.size = size[0], size[1]
-        self.stride = -(-shape[1] // self.size[0])
+        channels, rows, columns = feature_map_size(encoder, shape, "video_colorization")
+        self.size, self.stride = (rows, columns), -(-shape[1] // rows)
         self.head = nn.Conv2d(channels, dim, 1)
         self.bins: Tensor
         self.outside: Tensor
         self.register_buffer("bins", color_bins().clone(), persistent=False)
-        rows, columns = (torch.arange(side) for side in self.size)
-        position = torch.cartesian_prod(rows, columns)
-        distance = (position[:, None] - position).abs().amax(2)
+        position = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+        distance = (position[:, None] - position).abs().amax(2)  # (N, N)
         outside = distance > (radius or max(self.size))
-        self.register_buffer("outside", outside, persistent=False)  # (N, N)
+        self.register_buffer("outside", outside, persistent=False)
         self.temperature, self.weak = temperature, weak or RandomResizedCrop((0.6, 1.0), (0.9, 1.1))
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:

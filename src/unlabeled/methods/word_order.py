@@ -27,14 +27,13 @@ class WordOrder(Method):
     exponential of the scores, the next one likewise of the remaining ones, and so on.
 
     A word is what stands between spaces: its first token and those that continue it move together.
-    Of a sentence, words between the first and the last are taken, since a capital letter and a full
-    stop reveal the position of those.
+    A sentence's first and last word stay out, since capital letter and full stop reveal them.
 
     Args:
         unit: "words" of a sentence, or "sentences" of a text.
         max_words: number of words at most; of sentences all are taken.
         word_starts: for each token of the vocabulary "1" if it begins a word, "0" if it continues
-            one; the data set's unless given; without one, each token is a word.
+            one (default: the data set's); without one, each token is a word.
     """
 
     modality = (Text,)

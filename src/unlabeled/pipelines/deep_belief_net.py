@@ -3,6 +3,7 @@
 Hinton, Osindero, Teh 2006, "A Fast Learning Algorithm for Deep Belief Nets", sections 4–5.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,13 @@ def deep_belief_net(
     Args:
         data: images in any supported form.
         widths: hidden units of each machine.
-        epochs: of each machine; those of `rbm` unless given.
+        epochs: of each machine (default: those of `rbm`).
         gibbs_steps: of each machine.
-        lr: of each machine; that of `rbm` unless given.
+        lr: of each machine (default: that of `rbm`).
         seed: of all randomness.
         size: side of the images in pixels.
         workers: processes that decode files.
-        out: the folder; runs/deep_belief_net unless given.
+        out: the folder (default: runs/deep_belief_net).
         resume: continue where it was stopped.
         progress: show progress bars.
 
@@ -68,20 +69,17 @@ def deep_belief_net(
     splits = open_data(data, size=None if size is None else (size, size), workers=workers)
     folder = Path(out or "runs/deep_belief_net")
     options: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress}
-    options["gibbs_steps"] = gibbs_steps
     options |= {k: v for k, v in {"epochs": epochs, "lr": lr}.items() if v is not None}
-    machines: list[RBM] = []
+    options["gibbs_steps"] = gibbs_steps
     runs: list[Run] = []
+    machines: list[RBM] = []
     inputs, figures = splits, {}
     for number, width in enumerate(widths, 1):
-        layer: dict[str, Any] = {
-            "encoder_args": {"widths": (width,)},
-            "out": folder / f"layer{number}",
-        }
-        run = train("rbm", inputs, **layer, **options)
+        layer, args = folder / f"layer{number}", {"widths": (width,)}
+        run = train("rbm", inputs, encoder_args=args, out=layer, **options)
+        machine: Any = run.method
         runs.append(run)
-        machine: Any = run.method or reopen(run)
-        machines.append(machine.cpu().eval())
+        machines.append(machine.cpu())
         with preserve_rng(seed):
             figures[f"bound_with_{number}"] = bound(machines, splits)
         inputs = hidden_probabilities(run, inputs)
@@ -113,20 +111,15 @@ def bound(machines: list[RBM], splits: Splits, images: int = 1000) -> float:
     low, high = splits.value_range
     v = torch.bernoulli(((x - low) / (high - low)).clamp(0, 1))
     total = torch.zeros(len(v))
-    for machine in machines[:-1]:
+    *below, top = machines
+    for machine in below:
         p = machine.hidden(v).sigmoid()
         h = torch.bernoulli(p)
-        entropy = (torch.special.entr(p) + torch.special.entr(1 - p)).sum(1)
-        total += entropy + log_bernoulli(machine.pixels(h), v)
+        entropy = torch.special.entr(p) + torch.special.entr(1 - p)
+        pixels = machine.pixels(h).clamp(1e-6, 1 - 1e-6)
+        total += entropy.sum(1) - F.binary_cross_entropy(pixels, v, reduction="none").sum(1)
         v = h
-    top = machines[-1]
-    total += -top.free_energy(v) - top.log_partition()
-    return float(total.mean())
-
-
-def log_bernoulli(p: Tensor, v: Tensor) -> Tensor:
-    """Log p of binary values (B, n) with these probabilities: (B,)."""
-    return -F.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), v, reduction="none").sum(1)
+    return float((total - top.free_energy(v) - top.log_partition()).mean())
 
 
 def stacked(machines: list[RBM], first: Run, splits: Splits, out: Path) -> Run:
@@ -136,24 +129,19 @@ def stacked(machines: list[RBM], first: Run, splits: Splits, out: Path) -> Run:
     for stage, machine in zip(encoder.stages, machines, strict=True):
         stage.linear.load_state_dict(machine.hidden.state_dict())
     args = {"widths": list(widths)}
-    inputs = first.inputs | {"args": args, "dim": widths[-1]}
     config = first.config | {"method": "deep_belief_net", "encoder_args": args}
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(out, encoder, config, inputs, splits)
+    run = Run(out, encoder, config, first.inputs | {"args": args, "dim": widths[-1]}, splits)
     run.save()
     write_json(out / "config.json", config)
     return run
 
 
+@dataclass
 class Stack:
-    """Stacked machines that can be sampled.
+    """Stacked machines, from the pixels up, that can be sampled."""
 
-    Args:
-        machines: from the pixels up.
-    """
-
-    def __init__(self, machines: list[RBM]) -> None:
-        self.machines = machines
+    machines: list[RBM]
 
     @torch.no_grad()
     def sample(self, number: int, steps: int = 1000) -> Tensor:

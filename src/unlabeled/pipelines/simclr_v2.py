@@ -55,18 +55,18 @@ def simclr_v2(
         data: labeled data in any supported form.
         labels: number of labels for fine-tuning, such as 160, or a percentage, such as 1%.
         encoder: of the pretrained network and of the student.
-        epochs: of pretraining; those of `simclr` unless given.
-        batch_size: of pretraining; that of `simclr` unless given.
-        finetune_epochs: of fine-tuning; as many as make 500 steps, at least 20, unless given.
+        epochs: of pretraining (default: those of `simclr`).
+        batch_size: of pretraining (default: that of `simclr`).
+        finetune_epochs: of fine-tuning (default: as many as make 500 steps, at least 20,).
         distill_epochs: of distillation.
         temperature: τ of distillation (eq. 2); above 1 softens the teacher's predictions.
-        augment: of fine-tuning and distillation; the data set's for labeled training unless given.
+        augment: of fine-tuning and distillation (default: the data set's for labeled training).
         seed: of all randomness.
         size: side of the images in pixels.
         labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`.
         workers: processes that decode files.
-        out: the folder; runs/simclr_v2 unless given.
+        out: the folder (default: runs/simclr_v2).
         resume: continue where it was stopped.
         progress: show progress bars.
 
@@ -84,14 +84,13 @@ def simclr_v2(
     folder = Path(out or "runs/simclr_v2")
     common: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress}
     options: dict[str, Any] = {"encoder": encoder, "dim": 128, "head_layers": 3}
-    options["out"] = folder / "pretrained"
     options |= {k: v for k, v in {"epochs": epochs, "batch_size": batch_size}.items() if v}
-    pretrained = train("simclr", splits, **options, **common)
-    options = {"out": folder / "finetuned", "epochs": finetune_epochs, "augment": augment}
+    pretrained = train("simclr", splits, out=folder / "pretrained", **options, **common)
+    common["augment"] = augment
+    options = {"out": folder / "finetuned", "epochs": finetune_epochs}
     teacher = finetune_from_middle(pretrained, splits, labels or "100%", **options, **common)
-    options = {"out": folder / "student", "epochs": distill_epochs, "augment": augment}
-    options |= {"encoder": encoder, "temperature": temperature}
-    student = distill(teacher, splits, **options, **common)
+    options = {"out": folder / "student", "epochs": distill_epochs, "temperature": temperature}
+    student = distill(teacher, splits, encoder=encoder, **options, **common)
     figures = accuracies(pretrained, teacher, student, splits, labels, seed)
     write_json(folder / "simclr_v2.json", figures)
     return student
@@ -102,10 +101,8 @@ def finetune_from_middle(
     splits: Splits,
     labels: str,
     *,
-    out: Path,
     epochs: int | None = None,
-    augment: Augmentation | None = None,
-    **common: Any,
+    **options: Any,
 ) -> Run:
     """Fine-tune the encoder with the first layer of its projection head (section 2.2).
 
@@ -113,11 +110,9 @@ def finetune_from_middle(
         pretrained: a run of SimCLR with a head of at least two layers; it is not changed.
         splits: labeled data.
         labels: how many are used.
-        out: its run folder.
-        epochs: as many as make 500 steps, at least 20, unless given.
-        augment: random crops and flips in the paper (section 3.1); the data set's for labeled
-            training unless given.
-        common: `seed`, `resume` and `progress` of `unlabeled.train`.
+        epochs: of fine-tuning (default: as many as make 500 steps, at least 20).
+        options: `out`, `augment` (random crops and flips in the paper, section 3.1), `seed`,
+            `resume` and `progress` of `unlabeled.train`.
 
     Raises:
         UserError: the head has no hidden layer.
@@ -128,44 +123,26 @@ def finetune_from_middle(
     # A copy, since training is in place and the pretrained encoder is still to be probed.
     encoder = nn.Sequential(copy.deepcopy(pretrained.encoder), *head[:3]).train()
     y = splits.train.factors[str(splits.target)]
-    rows = len(sample_labels(y, labels, common.get("seed", 0)))
+    rows = len(sample_labels(y, labels, options.get("seed", 0)))
     batch = min(BATCH, rows)
-    epochs = epochs or max(20, -(-STEPS // max(1, rows // batch)))
-    options: dict[str, Any] = {"labels": labels, "epochs": epochs, "batch_size": batch, "lr": 1e-3}
-    options |= {"schedule": "one_cycle", "augment": augment, "out": out}
-    return train("supervised", splits, encoder=encoder, **options, **common)
+    options |= {"epochs": epochs or max(20, -(-STEPS // max(1, rows // batch)))}
+    options |= {"batch_size": batch, "lr": 1e-3, "schedule": "one_cycle", "labels": labels}
+    return train("supervised", splits, encoder=encoder, **options)
 
 
-def distill(
-    teacher: Run,
-    splits: Splits,
-    *,
-    encoder: Any,
-    out: Path,
-    epochs: int,
-    temperature: float = 1.0,
-    augment: Augmentation | None = None,
-    **common: Any,
-) -> Run:
+def distill(teacher: Run, splits: Splits, **options: Any) -> Run:
     """Train a student on a fine-tuned teacher's predictions for all images, unlabeled (eq. 2).
 
     Args:
         teacher: a run of `supervised`, just trained; it is not changed.
         splits: the data; its labels are not used.
-        encoder: of the student.
-        out: its run folder.
-        epochs: passes over the images.
-        temperature: τ.
-        augment: as of fine-tuning; the data set's for labeled training unless given.
-        common: `seed`, `resume` and `progress` of `unlabeled.train`.
+        options: of the student, as for `unlabeled.train`, and its `temperature` τ.
     """
 
     class Student(_Distillation):
         teacher_model: Any = copy.deepcopy(teacher.method)
 
-    options: dict[str, Any] = {"classes": len(splits.classes), "temperature": temperature}
-    options["augment"] = augment
-    return train(Student, splits, encoder=encoder, out=out, epochs=epochs, **options, **common)
+    return train(Student, splits, classes=len(splits.classes), **options)
 
 
 def accuracies(
@@ -193,7 +170,7 @@ class _Distillation(Method):
     Args:
         classes: number of classes.
         temperature: τ.
-        augment: random augmentation; the data set's for labeled training unless given.
+        augment: random augmentation (default: the data set's for labeled training).
     """
 
     weak_augment = True

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.random import Generator, default_rng
 from torch import Tensor
 
 from unlabeled.core import check_options
@@ -76,16 +77,16 @@ def word2vec(
         min_count: rarer words are left out.
         subsample: threshold t of the share above which frequent words are dropped at random; 0
             keeps all.
-        epochs: passes over the text; unless given from 8 to 50, more for shorter texts.
+        epochs: passes over the text (default: from 8 to 50, more for shorter texts).
         lr: learning rate at the start; it decreases linearly.
         seed: of the vectors and of all sampling.
         threads: threads that update the same vectors without locks (Hogwild); with one, a run that
             was stopped and resumed ends in the same bytes as one that was not; with more, no run
             can be repeated bit for bit, resumed or not.
-        pattern: regular expression of a word, on text in lower case; unless given, letters and
-            digits in a row, joined by apostrophes, hyphens and underscores.
-        out: the folder for `vectors.bin` and `vectors.txt`, which gensim opens; runs/word2vec
-            unless given.
+        pattern: regular expression of a word, on text in lower case (default: letters and digits in
+            a row, joined by apostrophes, hyphens and underscores).
+        out: the folder for `vectors.bin` and `vectors.txt`, which gensim opens (default:
+            runs/word2vec).
         resume: continue from the folder's last checkpoint, or start where there is none. One is
             written after each epoch, every five minutes, and on Ctrl-C, SIGTERM or SIGHUP.
         progress: print the loss of each epoch.
@@ -108,20 +109,14 @@ def word2vec(
     folder = Path(out or "runs/word2vec")
     vocabulary, lines = encode_lines(read_lines(data, pattern), min_count)
     tokens = sum(map(len, lines))
+    sizes = {"words": len(vocabulary), "tokens": tokens}
     epochs = epochs or min(50, max(8, WORDS_IN_ALL // tokens))
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     state = State(initial_tables(len(vocabulary), dim, rng), rng)
     counts = np.array(list(vocabulary.values()))
     sampler = WindowSampler(counts, window, negatives, subsample, rng)
-    config = {
-        "method": "word2vec",
-        "method_args": args,
-        "data": record_data(data),
-        "recipe": {"epochs": epochs, "lr": lr},
-        "seed": seed,
-        "words": len(vocabulary),
-        "tokens": tokens,
-    }
+    config = {"method": "word2vec", "method_args": args, "data": record_data(data)}
+    config |= {"recipe": {"epochs": epochs, "lr": lr}, "seed": seed, **sizes}
     if checkpoint := prepare_folder(folder, config, resume):
         state.load(checkpoint)
     for row in fit(state, sampler, lines, model, epochs, lr, threads, folder):
@@ -132,8 +127,8 @@ def word2vec(
     vectors.save(folder / "vectors.txt")
     vectors.save(folder / "vectors.bin")
     write_csv(folder / "metrics.csv", state.history)
-    figures = {"words": len(vocabulary), "tokens": tokens, **state.history[-1]}
-    write_json(folder / "word2vec.json", figures | {"seed": seed, "seconds": state.seconds})
+    figures = sizes | state.history[-1] | {"seed": seed, "seconds": state.seconds}
+    write_json(folder / "word2vec.json", figures)
     return vectors
 
 
@@ -152,7 +147,7 @@ class State:
     """
 
     tables: tuple[Tensor, Tensor]
-    rng: np.random.Generator
+    rng: Generator
     chunks: int = 0
     loss: float = 0.0
     predictions: int = 0
@@ -180,7 +175,7 @@ class State:
         vars(self).update(content)
 
 
-def initial_tables(words: int, dim: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def initial_tables(words: int, dim: int, rng: Generator) -> tuple[Tensor, Tensor]:
     """Input vectors in ±1/dim, as gensim's (word2vec.c: half of that, from which CBOW learns less),
     and output vectors of 0, (words, dim padded to a multiple of LANES).
     """
@@ -203,12 +198,7 @@ class WindowSampler:
     """
 
     def __init__(
-        self,
-        counts: np.ndarray,
-        window: int,
-        negatives: int,
-        subsample: float,
-        rng: np.random.Generator,
+        self, counts: np.ndarray, window: int, negatives: int, subsample: float, rng: Generator
     ) -> None:
         ratio = subsample / (counts / counts.sum())
         self.keep = np.sqrt(ratio) + ratio if subsample else np.ones(len(counts))
@@ -223,8 +213,7 @@ class WindowSampler:
         kept = self.rng.random(len(words), np.float32) < self.keep[words]
         words, line = words[kept], line[kept]
         radius = self.rng.integers(1, self.window + 1, len(words), np.int32)
-        first = np.searchsorted(line, line, "left")
-        last = np.searchsorted(line, line, "right")
+        first, last = np.searchsorted(line, line, "left"), np.searchsorted(line, line, "right")
         position = np.arange(len(words))
         left = np.minimum(radius, position - first).astype(np.int32)
         right = np.minimum(radius, last - 1 - position).astype(np.int32)
@@ -248,24 +237,27 @@ def fit(
         Stopped: a signal came; the state is saved.
     """
     step = compiled_step() or torch_step
-    tokens = sum(map(len, lines))
-    epoch_chunks = -(-tokens // CHUNK)
+    words = np.concatenate(lines)
+    line = np.repeat(np.arange(len(lines)), [len(one) for one in lines])  # of each word
+    epoch_chunks = -(-len(words) // CHUNK)
     saved = time.perf_counter()
     started = saved - state.seconds
     with signals() as received, ThreadPoolExecutor(threads) as pool:
         for epoch in range(state.chunks // epoch_chunks + 1, epochs + 1):
-            for words, line in itertools.islice(chunks(lines), state.chunks % epoch_chunks, None):
-                windows = sampler(words, line)
+            for start in range(state.chunks % epoch_chunks * CHUNK, len(words), CHUNK):
+                chunk = slice(start, start + CHUNK)
+                windows = sampler(words[chunk], line[chunk])
                 done = state.chunks / (epochs * epoch_chunks)
                 rate = max(MIN_LR, lr - (lr - MIN_LR) * done)
                 update = functools.partial(step, state.tables, windows, lr=rate, model=model)
-                state.loss += sum(pool.map(update, spans(len(windows.words), threads)))
+                edges = np.linspace(0, len(windows.words), threads + 1).astype(int).tolist()
+                state.loss += sum(pool.map(update, itertools.pairwise(edges)))  # a span a thread
                 state.predictions += windows.predictions(model)
                 state.chunks += 1
                 now = time.perf_counter()
                 state.seconds = now - started
                 if ended := state.chunks % epoch_chunks == 0:
-                    state.end_epoch(epoch, tokens)
+                    state.end_epoch(epoch, len(words))
                 if ended or received or now - saved > SAVE_EVERY:
                     state.save(folder)
                     saved = now
@@ -276,17 +268,3 @@ def fit(
                         received[0],
                     )
             yield state.history[-1]
-
-
-def chunks(lines: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Consecutive words (n,) of up to CHUNK, and the line of each (n,)."""
-    words = np.concatenate(lines)
-    line = np.repeat(np.arange(len(lines)), [len(one) for one in lines])
-    for start in range(0, len(words), CHUNK):
-        yield words[start : start + CHUNK], line[start : start + CHUNK]
-
-
-def spans(number: int, threads: int) -> list[tuple[int, int]]:
-    """The windows of each thread: first, and the one after the last."""
-    edges = np.linspace(0, number, threads + 1).astype(int).tolist()
-    return list(itertools.pairwise(edges))
