@@ -115,7 +115,7 @@ def word2vec(
     state = State(initial_tables(len(vocabulary), dim, rng), rng)
     counts = np.array(list(vocabulary.values()))
     sampler = WindowSampler(counts, window, negatives, subsample, rng)
-    config = {"method": "word2vec", "method_args": args, "data": record_data(data)}
+    config: dict[str, Any] = {"method": "word2vec", "method_args": args, "data": record_data(data)}
     config |= {"recipe": {"epochs": epochs, "lr": lr}, "seed": seed, **sizes}
     if checkpoint := prepare_folder(folder, config, resume):
         state.load(checkpoint)
