@@ -13,7 +13,7 @@ from PIL import Image
 
 from unlabeled.data import open_data
 from unlabeled.data.readers import cache
-from unlabeled.data.readers.decoding import Files, decode
+from unlabeled.data.readers.decoding import decode
 from unlabeled.data.readers.images import read
 from unlabeled.errors import Notice, UserError
 
@@ -185,7 +185,7 @@ def test_no_bit_flip_ends_the_decoding(tmp_path):
             name = f"{trial}.{kind.lower()}"
             (tmp_path / name).write_bytes(hurt[: RNG.integers(1, len(hurt))] if trial % 3 else hurt)
             names.append(name)
-    x, reasons = decode(Files(str(tmp_path), tuple(names)), 3, (8, 8), "u1")
+    x, reasons = decode([tmp_path / name for name in names], 3, (8, 8), "u1")
     assert len(reasons) == len(names)
     assert len(x) == reasons.count(None) < len(names)
     assert all(reason is None or len(reason) <= 200 for reason in reasons)

@@ -1,7 +1,5 @@
 """Images in arrays, whatever their layout."""
 
-from __future__ import annotations
-
 import functools
 import math
 import zlib

@@ -3,8 +3,6 @@
 Recordings are float32 (N, 1, 1, T) in [−1, 1]; shorter ones end in zeros.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Byte-pair tokenizers: trained, opened and applied."""
 
-from __future__ import annotations
-
 import functools
 import json
 import re

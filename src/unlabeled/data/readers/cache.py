@@ -5,8 +5,6 @@ memory when used, and an index with their checksum. The whole cache is bounded: 
 not used for the longest time are removed first.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import json

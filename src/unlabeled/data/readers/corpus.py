@@ -1,7 +1,5 @@
 """Texts as documents of paragraphs, their words, and tokenizers that learn from them."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from collections.abc import Callable, Sequence

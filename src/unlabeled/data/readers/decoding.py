@@ -1,14 +1,12 @@
 """Encoded images to arrays. Worker processes import this: Pillow and numpy, nothing heavy."""
 
-from __future__ import annotations
-
 import io
 import logging
 import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +18,11 @@ from PIL import Image, ImageOps
 
 # Pillow's decoders raise all of these on damaged files.
 UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, RuntimeError, struct.error, zlib.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 GRAY = ("1", "L", "LA", "La", "I", "F")
-
-
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Pillow tries no others: some would start a program."""
 try:
@@ -53,7 +39,6 @@ else:
     pillow_heif.register_heif_opener()
     FORMATS += ("HEIF",)
     HEIF_IS_READ = pillow_heif.__version__
-
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NO_TIFF = "TIFF of a kind that pip install 'unlabeled[tiff]' makes readable"
@@ -78,75 +63,52 @@ class Header(NamedTuple):
 
 
 class UnfitError(ValueError):
-    """An image that is whole, but cannot be read as asked; the message says why."""
+    """An undamaged image that cannot be read as asked; the message says why."""
 
 
-@dataclass(frozen=True)
-class Files:
-    """Images that are files in a folder."""
-
-    folder: str
-    names: tuple[str, ...]
-
-    def open(self) -> Iterator[BinaryIO | Path]:
-        """Each image, in order."""
-        return (Path(self.folder, name) for name in self.names)
-
-
-@dataclass(frozen=True)
-class Members:
-    """Images inside an uncompressed tar, by their locations in it."""
+class Member(NamedTuple):
+    """An image inside an uncompressed tar."""
 
     tar: str
-    names: tuple[str, ...]
-    locations: tuple[tuple[int, int], ...]  #: first byte and number of bytes
-
-    def open(self) -> Iterator[BinaryIO | Path]:
-        """Each image, in order."""
-        with Path(self.tar).open("rb") as file:
-            for start, length in self.locations:
-                file.seek(start)
-                yield io.BytesIO(file.read(length))
+    start: int  #: its first byte
+    length: int  #: in bytes
 
 
-@dataclass(frozen=True)
-class Held:
-    """Images that were read already, or that a table names by their paths."""
-
-    names: tuple[str, ...]
-    contents: tuple[bytes | Path, ...]
-
-    def open(self) -> Iterator[BinaryIO | Path]:
-        """Each image, in order."""
-        return (c if isinstance(c, Path) else io.BytesIO(c) for c in self.contents)
+Encoded = Path | bytes | Member
+"""An encoded image: a file, its content, or where it lies in a tar."""
 
 
-Chunk = Files | Members | Held
-"""Images that one task of a worker reads."""
-
-
-def look(chunk: Chunk) -> list[Header | str]:
+def look(chunk: Sequence[Encoded]) -> list[Header | str]:
     """Of each image its header, or why there is none."""
-    return [_guarded(_header, source) for source in chunk.open()]
+    return [_guarded(_header, image) for image in chunk]
 
 
 def decode(
-    chunk: Chunk, channels: int, size: tuple[int, int], kind: str
+    chunk: Sequence[Encoded], channels: int, size: tuple[int, int], kind: str
 ) -> tuple[np.ndarray, list[str | None]]:
-    """Images of a chunk, cropped at the center and scaled to (height, width).
+    """Images, cropped at the center and scaled to (height, width).
 
     Returns:
         those that can be read, (n, channels, *size) of the `kind` u1, u2 or f4; and for each
         image of the chunk None, or why it cannot be read.
     """
-    found = [_guarded(_decode, source, channels, size, kind) for source in chunk.open()]
-    images = [p for p in found if not isinstance(p, str)]
-    blank = np.empty((0, channels, *size), kind)
-    return np.stack(images) if images else blank, [p if isinstance(p, str) else None for p in found]
+    results = [_guarded(_decode, image, channels, size, kind) for image in chunk]
+    images = [x for x in results if not isinstance(x, str)]
+    x = np.stack(images) if images else np.empty((0, channels, *size), kind)
+    return x, [reason if isinstance(reason, str) else None for reason in results]
 
 
-def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
+def _opened(image: Encoded) -> BinaryIO | Path:
+    if isinstance(image, Member):
+        with Path(image.tar).open("rb") as file:
+            file.seek(image.start)
+            image = file.read(image.length)
+    return image if isinstance(image, Path) else io.BytesIO(image)
+
+
+def _guarded(task: Any, image: Encoded, *arguments: Any) -> Any:
     """The task's result, or in a few words why the image is damaged."""
+    source = _opened(image)
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source.getbuffer()):  # type: ignore[attr-defined]
             return "empty"
@@ -159,8 +121,8 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
                         return task(stack, *arguments)
                 if not isinstance(source, Path):
                     source.seek(0)
-            with Image.open(source, formats=FORMATS) as image:
-                return task(image, *arguments)
+            with Image.open(source, formats=FORMATS) as opened:
+                return task(opened, *arguments)
     except UnfitError as error:
         return str(error)
     except Image.UnidentifiedImageError:
@@ -181,7 +143,7 @@ def _guarded(task: Any, source: BinaryIO | Path, *arguments: Any) -> Any:
 
 
 def _first_bytes(source: BinaryIO | Path) -> bytes:
-    """Twelve of them, which tell formats apart whatever the ending."""
+    """The first twelve, which tell formats apart whatever the ending."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             return file.read(12)
@@ -215,7 +177,10 @@ class Stack:
             ) from error
         x = x[tuple(slice(None) if axis in "YXSC" else 0 for axis in axes)]
         axes = [axis for axis in axes if axis in "YXSC"]
-        x = x[None] if len(axes) == 2 else np.moveaxis(x, _channel_axis(axes), 0)
+        if len(axes) == 2:
+            x = x[None]
+        else:
+            x = np.moveaxis(x, next(i for i, axis in enumerate(axes) if axis in "SC"), 0)
         if self.alpha:  # laid on white
             *colors, opaque = x.astype(np.float64)
             white = np.iinfo(x.dtype).max if x.dtype.kind == "u" else 1.0
@@ -223,13 +188,9 @@ class Stack:
         return x.astype(self.kind)
 
 
-def _channel_axis(axes: list[str]) -> int:
-    return next(i for i, axis in enumerate(axes) if axis in "SC")
-
-
 @contextmanager
 def _tiff(source: BinaryIO | Path) -> Iterator[Stack | None]:
-    """What a TIFF holds that Pillow would lose; None of others, and of damaged ones."""
+    """What a TIFF holds that Pillow would lose; None for others, and for damaged ones."""
     with ExitStack() as opened:
         try:
             stack = _stack(opened.enter_context(tifffile.TiffFile(source)))
@@ -241,7 +202,6 @@ def _tiff(source: BinaryIO | Path) -> Iterator[Stack | None]:
 
 
 def _stack(tiff: Any) -> Stack | None:
-    """What a TIFF holds, where Pillow would lose some of it."""
     page, series = tiff.pages[0], tiff.series[0]
     plain = page.photometric.name in ("MINISBLACK", "RGB")
     lengths = dict(zip(series.axes, series.shape, strict=True))
@@ -351,11 +311,7 @@ def _high_byte(image: Image.Image) -> Image.Image:
 
 
 def _refuse_dark(brightest: int) -> None:
-    """Refuse 16-bit images whose high byte is nearly black: they have 12 bits or fewer.
-
-    Raises:
-        UnfitError: it is.
-    """
+    """Refuse 16-bit images whose high byte is nearly black: they have 12 bits or fewer."""
     if 0 < brightest < 16:
         raise UnfitError(
             "12 bits or fewer in a file of 16, whose white is not known; save it in 8 bits"

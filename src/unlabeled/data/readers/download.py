@@ -1,7 +1,5 @@
 """Finds the files of a known data set: where one says, in `$UNLABELED_DATA`, or by download."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pickle

@@ -1,7 +1,5 @@
 """What a folder holds: its files at any depth, its official splits, and what is left out."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

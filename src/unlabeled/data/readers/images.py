@@ -4,14 +4,13 @@ They are decoded once, by worker processes, into the cache. What cannot be read 
 and left out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +18,19 @@ import joblib
 import numpy as np
 
 from unlabeled.data.dataset import LazyImages, Samples
-from unlabeled.data.readers import cache, folders
-from unlabeled.data.readers.decoding import (
-    Files,
-    Header,
-    Held,
-    decode,
-    look,
-)
+from unlabeled.data.readers import cache, folders, labels
+from unlabeled.data.readers.decoding import Header, decode, look
 from unlabeled.data.readers.folders import Listing
-from unlabeled.data.readers.source import (
-    CHUNK,
-    ENDINGS,
-    TABLES,
-    Source,
-    known_endings,
-    name_parts,
-    stamp,
-)
+from unlabeled.data.readers.source import CHUNK, ENDINGS, TABLES, Source, known_endings, stamp
 from unlabeled.data.readers.tables import table_source
 from unlabeled.data.readers.tars import tar_source
 from unlabeled.errors import UserError, notice
 from unlabeled.utils.files import write_json
 
 LARGEST = 96
-"""Pixels of a side, unless the user says otherwise: what two cores learn from in good time."""
+"""Maximum pixels of a side by default: what two cores learn from in good time."""
 FEW = 512
-"""Images that are not worth starting processes for."""
+"""Number of images up to which no processes are started."""
 
 
 def read(
@@ -74,15 +59,15 @@ def read(
         labels_from: "folders" (the first folder of a name), a `.csv` of names and labels, an array
             or `.npy` in the order of the names, the column of a table, or the ending of a label
             file in a tar (`cls`).
-        workers: processes that decode; as many as there are cores unless given.
+        workers: processes that decode (default: one for each core).
         beside: endings of files that the caller reads, so that they do not count as left out.
         dtype: what numbers an encoder learned from: uint8, mask, uint16 or float32.
-        files: the images to read, by their paths in the folder or whole paths; all unless given.
+        files: the images to read, by their paths in the folder or absolute paths (default: all).
 
     Raises:
         UserError: there are no images, none can be read, or labels do not fit.
     """
-    source = _source(path) if files is None else _listed(path, files)
+    source = source_of(path) if files is None else _listed(path, files)
     names = source.names
     others = folders.unread(source.others, path, labels_from, beside)
     if not names:
@@ -93,13 +78,10 @@ def read(
         )
     folders.say_links(source.listing, path)
     folders.say_left_out(path, len(names), "image", others, source.listing)
-    workers = 1 if len(names) <= FEW else workers or joblib.cpu_count()
+    workers = workers or joblib.cpu_count()
     looked = _looked(source, workers)
     if not looked:
-        raise UserError(
-            f"none of the {len(names):,} images in {path} can be read (the first, {names[0]}, "
-            f"is {look(next(source.chunks()))[0]}); save them again"
-        )
+        raise _none_read(path, names, look([next(iter(source.images()))])[0])
     channels, kind = _form(looked["forms"], channels, dtype, path)
     if size is None:
         side = min(LARGEST, int(looked["median_side"]))
@@ -121,25 +103,33 @@ def read(
         notice(f"{looked['pages']:,} images have several pages or frames; the first is taken")
     entry = _entry(source, channels, size, kind, workers)
     if entry is None:
-        why = decode(next(source.chunks()), channels, size, kind)[1][0]
-        raise UserError(
-            f"none of the {len(names):,} images in {path} can be read (the first, {names[0]}, "
-            f"is {why}); save them again"
+        first = next(iter(source.images()))
+        raise _none_read(path, names, decode([first], channels, size, kind)[1][0])
+    if entry.skipped:
+        reasons = Counter(reason.partition(":")[0] for reason in entry.skipped.values())
+        counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
+        notice(
+            f"{len(entry.skipped):,} of {len(names):,} images are left out ({counted}), such as "
+            f"{', '.join(list(entry.skipped)[:3])}; all are listed in {entry.path / 'skipped.csv'}"
         )
-    _tell_skipped(entry, len(names))
     samples = Samples(LazyImages(entry.pixels), names=entry.names)
     if labels_from is None:
         return samples
-    from unlabeled.data.readers.labels import attach
+    return labels.attach(samples, labels_from, entry.kept, names, source.labels)
 
-    return attach(samples, labels_from, entry.kept, names, source.labels)
+
+def _none_read(path: Path, names: list[str], why: object) -> UserError:
+    return UserError(
+        f"none of the {len(names):,} images in {path} can be read (the first, {names[0]}, is "
+        f"{why}); save them again"
+    )
 
 
 def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: Path) -> np.ndarray:
     """Images of a known data set that were read already, decoded once into the cache.
 
     Args:
-        contents: the N files, all of them whole.
+        contents: the N files.
         channels: 1 or 3.
         size: height and width.
         path: where they come from.
@@ -151,14 +141,9 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
         UserError: one cannot be read.
     """
     names = [str(row) for row in range(len(contents))]
-    source = Source(
-        names,
-        [(hashlib.sha256(b"".join(contents)).hexdigest(), *map(len, contents))],
-        lambda: map(Held, name_parts(names), name_parts(contents)),
-        lambda _: None,
-    )
-    workers = 1 if len(names) <= FEW else joblib.cpu_count()
-    entry = _entry(source, channels, size, "u1", workers)
+    stamps = [(hashlib.sha256(b"".join(contents)).hexdigest(), *map(len, contents))]
+    source = Source(names, stamps, lambda: contents, lambda _: None)
+    entry = _entry(source, channels, size, "u1", joblib.cpu_count())
     if entry is None or entry.skipped:
         number = len(entry.skipped) if entry else len(names)
         raise UserError(
@@ -202,7 +187,8 @@ def _entry(
     return cache.make(key, source.names, parts, expected)
 
 
-def _source(path: Path) -> Source:
+def source_of(path: Path) -> Source:
+    """The images of a folder of files, of tar shards or of tables."""
     root = path if path.is_dir() else path.parent
     shards, images = [path.name], []
     listing = Listing()
@@ -222,26 +208,22 @@ def _source(path: Path) -> Source:
     others = sorted({*listing.names} - {*images, *shards})
     if images:
         source = _listed(root, images)
+    elif kinds["tar"]:
+        source = tar_source(root, kinds["tar"])
     else:
-        source = (
-            tar_source(root, kinds["tar"]) if kinds["tar"] else table_source(root, kinds["tables"])
-        )
+        source = table_source(root, kinds["tables"])
     listing.special += source.listing.special
     source.others, source.listing = [*others, *source.others], listing
     return source
 
 
 def _listed(root: Path, files: list[str]) -> Source:
-    return Source(
-        files,
-        [stamp(root / file) for file in files],
-        lambda: (Files(str(root), part) for part in name_parts(files)),
-        lambda _: None,
-    )
+    paths = [root / file for file in files]
+    return Source(files, list(map(stamp, paths)), lambda: paths, lambda _: None)
 
 
 def _looked(source: Source, workers: int) -> dict[str, Any] | None:
-    """What the headers say of all images together, kept in the cache; None if none has one."""
+    """Summary of the headers of all images, kept in the cache; None if none has one."""
     path = cache.folder() / f"{source.stamp[:24]}.json"
     if path.is_file():
         try:
@@ -270,29 +252,21 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
 
 def _mapped(
     task: Callable[..., Any], source: Source, workers: int, verb: str, *arguments: Any
-) -> Iterator[Any]:
+) -> Iterable[Any]:
     """The task's results on all chunks, in order, by worker processes, with a bar."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import track
 
-    jobs = (joblib.delayed(task)(chunk, *arguments) for chunk in source.chunks())
-    results = joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)
+    images = iter(source.images())
+    chunks = iter(lambda: list(islice(images, CHUNK)), [])
+    jobs = (joblib.delayed(task)(chunk, *arguments) for chunk in chunks)
     total = len(source.names)
-    quiet = not sys.stderr.isatty()
-    tasks = -(-total // CHUNK)
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
-        shown = bar.add_task(f"{verb} {total:,} images", total=tasks)
-        for result in results:
-            yield result
-            bar.advance(shown)
-
-
-def _tell_skipped(entry: cache.Entry, total: int) -> None:
-    if entry.skipped:
-        reasons = Counter(reason.partition(":")[0] for reason in entry.skipped.values())
-        counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
-        first = ", ".join(list(entry.skipped)[:3])
-        notice(
-            f"{len(entry.skipped):,} of {total:,} images are left out ({counted}), such as "
-            f"{first}; all are listed in {entry.path / 'skipped.csv'}"
-        )
+    workers = 1 if total <= FEW else workers
+    return track(
+        joblib.Parallel(n_jobs=workers, return_as="generator")(jobs),
+        f"{verb} {total:,} images",
+        total=-(-total // CHUNK),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )

@@ -1,7 +1,5 @@
 """Labels: classes, numbers, or none, from arrays, folders and tables."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

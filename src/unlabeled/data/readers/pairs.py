@@ -1,7 +1,5 @@
 """Images with captions: a folder with `.txt` beside them, a table of captions, or tar shards."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -12,13 +10,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import bpe, tars
 from unlabeled.data.readers import images as encoded
+from unlabeled.data.readers.source import Source
 from unlabeled.data.split import split
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Images, Pairs, Text, require_part
@@ -59,24 +58,27 @@ def load(location: str | None = None, length: int = LENGTH) -> Splits:
     if not path.exists():
         raise UserError(f"no data at '{location}': give a folder, a .tar, or a table of captions")
     samples, captions = _read(path)
-    texts = {caption for own in captions for caption in own}
-    if len(texts) < 2:
-        raise UserError(
-            f"all captions in {location} are '{next(iter(texts))}'; give some that differ"
-        )
+    if len(set(every := [caption for own in captions for caption in own])) < 2:
+        raise UserError(f"all captions in {location} are '{every[0]}'; give some that differ")
     most, least = max(map(len, captions)), min(map(len, captions))
     if most > 1:
-        many, total = f"{least} to {most}" if least < most else most, sum(map(len, captions))
+        many = f"{least} to {most}" if least < most else most
         notice(
-            f"{len(captions):,} images have {many} captions each, {total:,} in all; each step "
+            f"{len(captions):,} images have {many} captions each, {len(every):,} in all; each step "
             "draws one of each image, and tests take the first"
         )
     assert isinstance(samples.modality, Images)
     samples.partners = np.arange(len(captions))  # until `with_captions`, the number of the image
     samples.modality = Pairs(samples.modality, Text(VOCABULARY, length))
     splits = with_captions(split(samples, f"pairs:{location}"), captions, length, VOCABULARY)
-    tokenizer = require_part(splits.modality, Text).tokenizer
-    _say_cut(tokenizer, [caption for own in captions for caption in own], length)
+    tokenizer = bpe.open_tokenizer(require_part(splits.modality, Text).tokenizer)
+    ids = bpe.encode(tokenizer, every)
+    cut = [text for text, own in zip(every, ids, strict=True) if len(own) > length]
+    if cut:
+        notice(
+            f"{len(cut):,} of {len(every):,} captions have more than {length} tokens and are cut, "
+            f"such as '{cut[0][:60]}'"
+        )
     return splits
 
 
@@ -111,22 +113,12 @@ def tokens(tokenizer: Any, texts: Sequence[str], length: int) -> np.ndarray:
     return table
 
 
-def _say_cut(tokenizer: str, texts: Sequence[str], length: int) -> None:
-    """How many captions are longer than what is read of them."""
-    ids = bpe.encode(bpe.open_tokenizer(tokenizer), texts)
-    cut = [text for text, one in zip(texts, ids, strict=True) if len(one) > length]
-    if cut:
-        notice(
-            f"{len(cut):,} of {len(texts):,} captions have more than {length} tokens and are cut, "
-            f"such as '{cut[0][:60]}'"
-        )
-
-
 def _read(path: Path) -> tuple[Samples, list[list[str]]]:
     """Images that have captions, and the captions of each."""
     root = path if path.is_dir() else path.parent
-    shards = [p for p in ([path] if path.is_file() else sorted(path.rglob("*"))) if _is_tar(p)]
-    source = encoded._source(path if shards else root)
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    shards = [file for file in files if file.suffix.lower() == ".tar" and file.is_file()]
+    source = encoded.source_of(path if shards else root)
     images = source.names
     if shards:
         by_image, missing, empty = _members(shards, source)
@@ -141,47 +133,6 @@ def _read(path: Path) -> tuple[Samples, list[list[str]]]:
             f"{path} has no captions of its {len(images):,} images{named}; put a .txt beside each "
             "image, or a .csv or .jsonl of file names and captions in the folder"
         )
-    _say_left_out(path, images, by_image, missing, empty)
-    if shards:
-        samples = encoded.read(path, 3, beside=(".txt",))
-    else:
-        samples = encoded.read(root, 3, files=sorted(by_image))
-    names = samples.names or []
-    rows = np.array([row for row, name in enumerate(names) if name in by_image], int)
-    return samples.take(rows), [by_image[names[row]] for row in rows]
-
-
-def _is_tar(path: Path) -> bool:
-    return path.suffix.lower() == ".tar" and path.is_file()
-
-
-def _members(
-    shards: Sequence[Path], source: encoded.Source
-) -> tuple[dict[str, list[str]], list[str], int]:
-    """Captions of tar shards, as `_beside` gives them."""
-    texts = source.labels("txt") or [""] * len(source.names)
-    by_image = {name: _lines(text) for name, text in zip(source.names, texts, strict=True)}
-    by_image = {name: own for name, own in by_image.items() if own}
-    stems = {tars._stem(name)[0] for name in source.names}
-    missing = []
-    for shard in shards:
-        with tarfile.open(shard, "r:") as tar:  # complete, or its images could not be listed
-            held = [member.name for member in tar if member.name.endswith(".txt")]
-        prefix = next(
-            (p for p in (f"{shard.name}/", "") if any(s.startswith(p) for s in stems)), ""
-        )
-        missing += [name for name in held if prefix + tars._stem(name)[0] not in stems]
-    return by_image, missing, 0
-
-
-def _say_left_out(
-    path: Path,
-    images: Sequence[str],
-    by_image: dict[str, list[str]],
-    missing: list[str],
-    empty: int,
-) -> None:
-    """One line that counts images without captions, and captions without images."""
     bare = [name for name in images if name not in by_image]
     parts = []
     if bare:
@@ -192,6 +143,30 @@ def _say_left_out(
         parts.append(f"{empty:,} captions are empty")
     if parts:
         notice(f"{path}: {len(by_image):,} images have captions; {', '.join(parts)}; left out")
+    if shards:
+        samples = encoded.read(path, 3, beside=(".txt",))
+    else:
+        samples = encoded.read(root, 3, files=sorted(by_image))
+    names = samples.names or []
+    rows = np.array([row for row, name in enumerate(names) if name in by_image], int)
+    return samples.take(rows), [by_image[names[row]] for row in rows]
+
+
+def _members(shards: Sequence[Path], source: Source) -> tuple[dict[str, list[str]], list[str], int]:
+    """Captions of tar shards, as `_beside` returns them."""
+    texts = source.labels("txt") or [""] * len(source.names)
+    by_image = {name: _lines(text) for name, text in zip(source.names, texts, strict=True)}
+    by_image = {name: own for name, own in by_image.items() if own}
+    stems = {tars.stem(name)[0] for name in source.names}
+    missing = []
+    for shard in shards:
+        with tarfile.open(shard, "r:") as tar:  # complete, or its images could not be listed
+            held = [member.name for member in tar if member.name.endswith(".txt")]
+        prefix = next(
+            (p for p in (f"{shard.name}/", "") if any(s.startswith(p) for s in stems)), ""
+        )
+        missing += [name for name in held if prefix + tars.stem(name)[0] not in stems]
+    return by_image, missing, 0
 
 
 def _some(names: Sequence[str]) -> str:
@@ -265,11 +240,8 @@ def _from_tables(
     return dict(by_image), missing, empty
 
 
-Match = Callable[[str, Path], tuple[str | None, bool]]
-
-
-def _matching(root: Path, images: Sequence[str]) -> Match:
-    """Which image a table in a folder means by a name, and whether that is its very path."""
+def _matching(root: Path, images: Sequence[str]) -> Callable[[str, Path], tuple[str | None, bool]]:
+    """Which image a table in a folder means by a name, and whether that is its exact path."""
     paths = {_composed(name): name for name in images}
     by_last: defaultdict[str, list[str]] = defaultdict(list)
     by_stem: defaultdict[str, list[str]] = defaultdict(list)
@@ -315,13 +287,7 @@ def _composed(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """A caption in composed letters, its spaces single."""
     return " ".join(_composed(text).split())
-
-
-class _Columns(NamedTuple):
-    image: str
-    caption: str
 
 
 def _rows(path: Path) -> list[tuple[str, list[str]]]:
@@ -333,37 +299,30 @@ def _rows(path: Path) -> list[tuple[str, list[str]]]:
         columns = _columns(keys)
         if columns is None:
             raise _no_columns(path, keys)
-        pairs = [(entry.get(columns.image), entry.get(columns.caption)) for entry in entries]
-        return [
-            (
-                str(name),
-                [str(one) for one in (texts if isinstance(texts, list) else [texts]) if one],
-            )
-            for name, texts in pairs
-            if name
-        ]
+        rows = []
+        for entry in entries:
+            name, texts = map(entry.get, columns)
+            if name:
+                texts = texts if isinstance(texts, list) else [texts]
+                rows.append((str(name), [str(text) for text in texts if text]))
+        return rows
     head = text.lstrip().partition("\n")[0].strip("\r")
-    options = [(_columns(_split(head, mark)), mark) for mark in SEPARATORS]
-    option = next((one for one in options if one[0]), None)
-    if option is None:
-        mark = max(SEPARATORS, key=head.count)
-        cells = _split(head, mark)
-        if len(cells) < 2 or PurePosixPath(cells[0].partition("#")[0]).suffix.lower() not in (
-            encoded.ENDINGS
-        ):
-            raise _no_columns(path, cells)
-        rows = _cells(path, text, mark, len(cells))
-        return [(row[0], [row[-1]]) for row in rows]  # no head: the image first, its caption last
-    columns, mark = option
-    assert columns
-    keys = _split(head, mark)
-    image, caption = keys.index(columns.image), keys.index(columns.caption)
-    rows = _cells(path, text, mark, len(keys))[1:]
-    return [(row[image], [row[caption]]) for row in rows]
-
-
-def _split(line: str, mark: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [])]
+    heads = {
+        mark: [cell.strip() for cell in next(csv.reader([head], delimiter=mark), [])]
+        for mark in SEPARATORS
+    }
+    for mark, keys in heads.items():
+        if columns := _columns(keys):
+            image, caption = map(keys.index, columns)
+            cells = _cells(path, text, mark, len(keys))[1:]
+            return [(row[image], [row[caption]]) for row in cells]
+    mark = max(SEPARATORS, key=head.count)
+    keys = heads[mark]
+    suffix = PurePosixPath(keys[0].partition("#")[0]).suffix if len(keys) > 1 else ""
+    if suffix.lower() not in encoded.ENDINGS:
+        raise _no_columns(path, keys)
+    cells = _cells(path, text, mark, len(keys))
+    return [(row[0], [row[-1]]) for row in cells]  # no head: the image first, its caption last
 
 
 def _cells(path: Path, text: str, mark: str, number: int) -> list[list[str]]:
@@ -403,19 +362,18 @@ def _json_lines(path: Path, text: str) -> list[dict[str, Any]]:
             try:
                 rows.append(dict(json.loads(line)))
             except (ValueError, TypeError) as error:
-                raise UserError(
-                    f"line {number} of {path} is no JSON object: {error}; save it again"
-                ) from error
+                message = f"line {number} of {path} is no JSON object: {error}; save it again"
+                raise UserError(message) from error
     return rows
 
 
-def _columns(keys: Sequence[str]) -> _Columns | None:
-    """Those of the image and of its caption, whatever their case."""
+def _columns(keys: Sequence[str]) -> tuple[str, str] | None:
+    """The columns of the image and of its caption, whatever their case."""
     known = {key.strip().lower(): key for key in reversed(keys)}
     image, caption = (
         next((known[name] for name in names if name in known), None) for names in (IMAGE, CAPTION)
     )
-    return _Columns(image, caption) if image and caption else None
+    return (image, caption) if image and caption else None
 
 
 def _no_columns(path: Path, keys: Sequence[str]) -> UserError:

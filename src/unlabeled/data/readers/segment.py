@@ -1,7 +1,5 @@
 """Split paragraphs into sentences."""
 
-from __future__ import annotations
-
 import re
 
 FULL_STOPS = "。！？｡؟۔।॥።։။។"

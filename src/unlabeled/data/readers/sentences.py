@@ -1,7 +1,5 @@
 """Texts of consecutive sentences in tokens. By default, Python's documentation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,19 +1,13 @@
 """Where encoded images lie and what is known of them before they are decoded."""
 
-from __future__ import annotations
-
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unlabeled.data.readers.decoding import (
-    HEIF_IS_READ,
-    Chunk,
-    reader,
-)
+from unlabeled.data.readers.decoding import HEIF_IS_READ, Encoded, reader
 from unlabeled.data.readers.folders import Listing
 
 ENDINGS = {
@@ -21,25 +15,24 @@ ENDINGS = {
     *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2"),
     *(".apng", ".jfif", ".jfi", ".jif", ".jpe", ".dib", ".j2k", ".jpx", ".jpf", ".j2c"),
 }
-
 HEIF = (".heic", ".heif", ".hif")
 """Read where pillow-heif is installed."""
-
 VERSION = 4
 """Of the decoding; another one decodes anew."""
 TABLES = (".parquet", ".arrow", ".feather")
 CHUNK = 64
+"""Images that one task of a worker reads."""
 LABEL = 4_000
 """Bytes of a label file that are read; of a caption in a tar, too."""
 
 
 @dataclass
 class Source:
-    """Where images are: tasks for the workers, and what tells this content from another."""
+    """Encoded images, and what tells this content from another."""
 
     names: list[str]  #: of all images, in order
     stamps: list[tuple[Any, ...]]  #: path, size and times of change of every file
-    chunks: Callable[[], Iterator[Chunk]]
+    images: Callable[[], Iterable[Encoded]]  #: in the order of their names
     labels: Callable[[str], list[str] | None]  #: by the name of a column or ending
     others: list[str] = field(default_factory=list)  #: names of files that are no images
     listing: Listing = field(default_factory=Listing)  #: of the folder
@@ -61,7 +54,3 @@ def stamp(path: Path) -> tuple[Any, ...]:
 
 def known_endings() -> set[str]:
     return ENDINGS | set(HEIF) if HEIF_IS_READ else ENDINGS
-
-
-def name_parts(names: list[Any]) -> Iterator[tuple[Any, ...]]:
-    return (tuple(names[start : start + CHUNK]) for start in range(0, len(names), CHUNK))

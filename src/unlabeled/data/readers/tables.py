@@ -1,17 +1,11 @@
 """Images in Parquet, Arrow and Feather tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unlabeled.data.readers.decoding import (
-    Chunk,
-    Held,
-)
+from unlabeled.data.readers.decoding import Encoded
 from unlabeled.data.readers.source import CHUNK, ENDINGS, Source, stamp
 from unlabeled.errors import UserError, suggest
 
@@ -48,12 +42,9 @@ def table_source(root: Path, tables: list[str]) -> Source:
                 for batch in _batches(root / table, pick(table)):
                     yield table, batch.column(0).to_pylist()
 
-    def chunks() -> Iterator[Chunk]:
-        ordered = iter(names)
+    def images() -> Iterator[Encoded]:
         for table, held in cells(columns.__getitem__):
-            folder = (root / table).parent
-            contents = tuple(_content(folder, cell) for cell in held)
-            yield Held(tuple(islice(ordered, len(contents))), contents)
+            yield from (_content((root / table).parent, cell) for cell in held)
 
     def labels(column: str) -> list[str] | None:
         known = dict.fromkeys(name for names in schemas.values() for name in names)
@@ -62,7 +53,7 @@ def table_source(root: Path, tables: list[str]) -> Source:
         found = cells(lambda table: column if column in schemas[table] else "")
         return ["" if cell is None else str(cell) for _, held in found for cell in held]
 
-    return Source(names, stamps, chunks, labels)
+    return Source(names, stamps, images, labels)
 
 
 def _content(folder: Path, cell: Any) -> bytes | Path:

@@ -1,7 +1,5 @@
 """Texts in tokens: pieces of documents, in order. By default, Python's documentation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +14,7 @@ from unlabeled.modality import Text
 
 
 def load(
-    location: str | None = None,
-    length: int = 64,
-    vocabulary: int = 4096,
-    tokenizer: str = "",
+    location: str | None = None, length: int = 64, vocabulary: int = 4096, tokenizer: str = ""
 ) -> Splits:
     """Pieces of `length` tokens, (N, 1, length) int32; a piece never spans two documents.
 

@@ -4,8 +4,6 @@ Methods of images learn from single frames, methods of videos from consecutive f
 Each shot is either for training or for testing.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

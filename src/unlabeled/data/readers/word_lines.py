@@ -1,7 +1,5 @@
 """Lines of words for word vectors, and their numbers in a vocabulary."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator

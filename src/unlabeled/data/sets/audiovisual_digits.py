@@ -4,8 +4,6 @@ Image and recording of a pair are of the same digit, as a cow is seen when it mo
 learned from. Speakers and images of the test are others than those of the training.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from unlabeled.augmentations import RandomAffine, RandomCrop

@@ -5,8 +5,6 @@ text, `books_train.txt.gz`, `books_test.txt.gz` and likewise `wikipedia_`, a par
 empty line between documents; any texts of those names will do.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from unlabeled.data.dataset import Splits

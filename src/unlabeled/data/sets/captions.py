@@ -1,7 +1,5 @@
 """Sprites with a caption in words, such as "a large heart, top left"."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -4,8 +4,6 @@ Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images". 50,000
 and 10,000 to test.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import tarfile

@@ -1,7 +1,5 @@
 """Videos of two colored sprites that glide over a colored ground, with their masks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ shapes, 6 scales, 40 orientations and 32×32 positions. They are rendered, not s
 are polygons, filled by a graphics card. All constants were fitted on real images.
 """
 
-from __future__ import annotations
-
 import functools
 import zlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Emoji: 1,870 images 64×64 without skin tones, with names and keywords as captions."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Xiao, Rasul, Vollgraf 2017. 60,000 images to train and 10,000 to test.
 """
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 A clip's frames are the channels of one image, so that whatever takes images takes clips.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from unlabeled.augmentations import Compose

@@ -9,8 +9,6 @@ can name those of the other, and the library refuses to score it: ask instead wh
 show the same character (verification), or which of 20 does (`one_shot_runs`).
 """
 
-from __future__ import annotations
-
 import re
 import zipfile
 from pathlib import Path
@@ -22,7 +20,7 @@ from PIL import Image
 from unlabeled.augmentations import RandomAffine, RandomCrop
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import images as encoded
-from unlabeled.data.readers.decoding import Held, decode
+from unlabeled.data.readers.decoding import decode
 from unlabeled.data.readers.download import Origin, find, readable, refuse_missing
 from unlabeled.data.targets import Classes, Target
 from unlabeled.errors import UserError
@@ -254,8 +252,7 @@ def _matched(files: dict[tuple[str, ...], bytes], test: np.ndarray) -> OneShot:
     each of its lines.
     """
     images = {key: content for key, content in files.items() if key[1].endswith(".png")}
-    chunk = Held(tuple(map("/".join, images)), tuple(images.values()))
-    pixels, damaged = decode(chunk, 1, (SIDE, SIDE), "u1")
+    pixels, damaged = decode([*images.values()], 1, (SIDE, SIDE), "u1")
     if any(damaged) or not images:
         raise ValueError("some of its images are missing or damaged")
     rows = {bits.tobytes(): row for row, bits in enumerate(test)}

@@ -1,7 +1,5 @@
 """Filled polygons, pixel for pixel as a graphics card fills them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 # Pixels from column j on, as the 64 bits of a row.

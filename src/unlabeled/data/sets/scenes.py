@@ -3,8 +3,6 @@
 Rendered, not stored. Boxes are no classes of images, so this is no data set of the list.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,12 +39,12 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.x)
 
-    def take(self, rows: np.ndarray | slice) -> Scenes:
+    def take(self, rows: np.ndarray | slice) -> "Scenes":
         """Those scenes, in that order."""
         return Scenes(self.x[rows], self.boxes[rows], self.classes[rows], self.masks[rows])
 
 
-def draw(number: int, seed: int = 0, *, side: int = 128, most: int = 4) -> Scenes:
+def draw(number: int, seed: int = 0, *, side: int = 128, most: int = 4) -> "Scenes":
     """Scenes of 1 to `most` sprites of any shape, scale, orientation and location.
 
     Later sprites hide earlier ones, in another gray. A position is drawn again while the box would

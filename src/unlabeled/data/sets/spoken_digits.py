@@ -4,8 +4,6 @@ Jackson et al., the Free Spoken Digit Dataset, CC BY-SA 4.0. The official test r
 0 to 4 of every speaker and digit; the other 45 are to train.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from pathlib import Path

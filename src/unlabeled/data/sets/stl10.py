@@ -4,8 +4,6 @@ Coates, Lee, Ng 2011, "An Analysis of Single-Layer Networks in Unsupervised Feat
 labeled images to train and 8,000 to test; the unlabeled ones show more kinds of things.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import tarfile

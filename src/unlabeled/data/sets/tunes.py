@@ -3,8 +3,6 @@
 Which recordings are of one tune the synthesizer knows; no human labels are in it.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from unlabeled.augmentations.audio import AudioAugment
