@@ -1,14 +1,11 @@
 """DINO on a small vision transformer: attention maps and k-NN accuracy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
 from unlabeled.encoders.base import build
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.evaluation.probe import linear_probe
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
 
@@ -19,22 +16,16 @@ LEAD = (
 )
 DATA = "cifar10"
 CLAIMS: dict[int, str] = {}
+TRANSFORMER = {"width": 96, "depth": 4, "heads": 3}
 DINO: dict[str, Any] = {"local_crops": 4, "prototypes": 512, "lr": 1e-3, "schedule": "one_cycle"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
-
-    Args:
-        epochs: epochs of DINO.
-        transformer: arguments of the encoder.
-    """
+    """Epochs of DINO and arguments of its encoder."""
 
     epochs: int = 4
-    transformer: dict[str, Any] = field(
-        default_factory=lambda: {"width": 96, "depth": 4, "heads": 3}
-    )
+    transformer: dict[str, int] = field(default_factory=TRANSFORMER.copy)
 
 
 SETTINGS, QUICK = Settings(), Settings(epochs=1)
@@ -49,16 +40,15 @@ def a1(lab: Lab) -> Finding:
         "random transformer": lab.random("vit", **transformer),
         "pixels": build("raw", lab.data.channels, lab.data.size),
     }
-    target = str(lab.data.target)
-    y, y_test = (part.factors[target] for part in (lab.data.train, lab.data.test))
+    y, y_test = lab.labels()
     found = {}
     for name, encoder in encoders.items():
         z, z_test = lab.features(name, encoder)
         found[name] = {"knn": knn_accuracy(z, y, z_test, y_test)}
         if name != "pixels":
-            found[name]["linear"] = linear_probe(z, y, z_test, y_test).test
+            found[name]["linear"] = lab.probe(name, encoder).test
     ours, random = found["DINO"], found["random transformer"]
-    sheets = drawings.visualizations(reopen(run), lab.data, images=14)
+    table = table_rows(found, {"knn": ".2%", "linear": ".2%"})
     return Finding(
         {"test": found, "classes": len(lab.data.classes)},
         f"A transformer with {transformer['depth']} blocks and {run.encoder.dim} features on "
@@ -69,24 +59,9 @@ def a1(lab: Lab) -> Finding:
         f"k-NN accuracy is {100 * ours['knn']:.2f} % without fine-tuning, and "
         f"{100 * random['knn']:.2f} % for the same transformer with random weights; chance is "
         f"{100 / len(lab.data.classes):.0f} %.",
-        [
-            Table(
-                "Accuracy for the class of test images",
-                ["", "k-NN %", "linear %"],
-                [
-                    [
-                        n,
-                        f"{100 * f['knn']:.2f}",
-                        f"{100 * f['linear']:.2f}" if "linear" in f else "–",
-                    ]
-                    for n, f in found.items()
-                ],
-            )
-        ],
-        list(sheets.items()),
+        [Table("Accuracy for the class of test images", ["", "k-NN %", "linear %"], table)],
+        list(drawings.visualizations(reopen(run), lab.data, images=14).items()),
     )
 
 
-EXPERIMENTS = [
-    Experiment("A1", "Attention", "Does it attend to the object?", a1, 18),
-]
+EXPERIMENTS = [Experiment("A1", "Attention", "Does it attend to the object?", a1, 18)]

@@ -1,14 +1,11 @@
 """Audio: contrastive predictive coding of speech, and retrieval of tunes across instruments."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from unlabeled.data.dataset import Splits
 from unlabeled.data.open import open_data
 from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.probe import linear_probe
@@ -16,7 +13,7 @@ from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.evaluation.spectral import Kind, Spectral
 from unlabeled.modality import Audio, require_part
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent, table_rows
 
 TITLE = "Audio: contrastive predictive coding of speech, and retrieval of tunes"
 LEAD = (
@@ -55,19 +52,16 @@ class Settings:
 SETTINGS, QUICK = Settings(), Settings(epochs=2)
 
 
-def probe(lab: Lab, features: tuple[np.ndarray, np.ndarray], data: Splits) -> dict[str, float]:
+def probe(lab: Lab, name: str, encoder: nn.Module) -> dict[str, float]:
     """Linear probe accuracy for digit and speaker, with all and few labels.
 
     For unseen speakers, the probe is trained on all recordings of the other speakers, in turn.
     """
-    z, z_test = features
-    (digit, digit_test), (speaker, speaker_test) = (
-        (data.train.factors[name], data.test.factors[name]) for name in ("digit", "speaker")
-    )
+    z, z_test = lab.features(name, encoder)
+    (digit, digit_test), (speaker, speaker_test) = map(lab.labels, ("digit", "speaker"))
     speakers = np.unique(speaker)
-    few = few_labels(
-        z, speaker, z_test, speaker_test, lab.settings.few * len(speakers), draws=lab.settings.draws
-    )
+    labels, draws = lab.settings.few * len(speakers), lab.settings.draws
+    few = few_labels(z, speaker, z_test, speaker_test, labels, draws=draws)
     every, digits = np.concatenate([z, z_test]), np.concatenate([digit, digit_test])
     by = np.concatenate([speaker, speaker_test])
     unseen = [
@@ -91,19 +85,18 @@ def cpc(lab: Lab, seed: int = 0, **options: Any) -> nn.Module:
 def s1(lab: Lab) -> Finding:
     runs: dict[str, list[dict[str, float]]] = {"CPC": [], "random": []}
     for seed in lab.seeds:
-        runs["CPC"].append(probe(lab, lab.features(f"CPC {seed}", cpc(lab, seed)), lab.data))
-        encoder = lab.random("wave", seed)
-        runs["random"].append(probe(lab, lab.features(f"random {seed}", encoder), lab.data))
+        runs["CPC"].append(probe(lab, f"CPC {seed}", cpc(lab, seed)))
+        runs["random"].append(probe(lab, f"random {seed}", lab.random("wave", seed)))
     for title, kind in CEPSTRA.items():
         spectral = Spectral(require_part(lab.data.modality, Audio).sample_rate, kind)
-        runs[title] = [probe(lab, lab.features(title, spectral), lab.data)]
+        runs[title] = [probe(lab, title, spectral)]
     found = {t: {k: [run[k] for run in each] for k in TARGETS} for t, each in runs.items()}
     ours, cepstra, random = (found[title] for title in ("CPC", "MFCC", "random"))
     mean = {t: {what: float(np.mean(v)) for what, v in f.items()} for t, f in found.items()}
+    above = min(ours["digit"]) > cepstra["digit"][0] > max(random["digit"])
+    bars = plots.bars_image({t: f["digit"] for t, f in mean.items()}, "accuracy")
     checks = {
-        "digit: CPC > MFCC > random, every seed": min(ours["digit"])
-        > cepstra["digit"][0]
-        > max(random["digit"]),
+        "digit: CPC > MFCC > random, every seed": above,
         "digit: CPC > MFCC and deltas": mean["CPC"]["digit"] > mean["MFCC and deltas"]["digit"],
         "speaker: within a point of MFCC": mean["CPC"]["speaker"] > mean["MFCC"]["speaker"] - 0.01,
         "speaker, few labels: above MFCC": mean["CPC"]["few_labels"] > mean["MFCC"]["few_labels"],
@@ -123,15 +116,10 @@ def s1(lab: Lab) -> Finding:
             Table(
                 "Linear probe accuracy, %",
                 ["", *TARGETS.values()],
-                [[title, *(percent(f[what]) for what in TARGETS)] for title, f in found.items()],
+                table_rows(found, ".1%"),
             )
         ],
-        [
-            (
-                "accuracy for digits",
-                plots.bars_image({t: f["digit"] for t, f in mean.items()}, "accuracy"),
-            )
-        ],
+        [("accuracy for digits", bars)],
     )
 
 
@@ -140,7 +128,8 @@ def s2(lab: Lab) -> Finding:
     for among in ("others", "same", "both"):
         encoder = cpc(lab) if among == "others" else cpc(lab, negatives=among)
         name = f"CPC {0 if among == 'others' else among}"
-        found[among] = probe(lab, lab.features(name, encoder), lab.data)
+        found[among] = probe(lab, name, encoder)
+    bars = plots.bars_image({t: f["few_labels"] for t, f in found.items()}, "accuracy")
     return Finding(
         {"negatives": found},
         "Negatives are taken from other recordings at the same position, from other positions of "
@@ -155,15 +144,10 @@ def s2(lab: Lab) -> Finding:
             Table(
                 "Linear probe accuracy by origin of the negatives, %",
                 ["", *TARGETS.values()],
-                [[t, *(f"{100 * f[what]:.1f}" for what in TARGETS)] for t, f in found.items()],
+                table_rows(found, dict.fromkeys(TARGETS, ".1%")),
             )
         ],
-        [
-            (
-                "accuracy for speakers with few labels",
-                plots.bars_image({t: f["few_labels"] for t, f in found.items()}, "accuracy"),
-            )
-        ],
+        [("accuracy for speakers with few labels", bars)],
     )
 
 
@@ -186,6 +170,7 @@ def s3(lab: Lab) -> Finding:
         z_test = (z_test - z.mean(0)) / (z.std(0) + 1e-6)
         found[title] = retrieval(z_test, y, (1, 5))
     chance = (len(y) / len(np.unique(y)) - 1) / (len(y) - 1)
+    bars = plots.bars_image({t: f["recall@1"] for t, f in found.items()}, "recall@1")
     ours, cepstra = (found[t]["recall@1"] for t in ("metric learning", "MFCC"))
     return Finding(
         {"retrieval": found, "chance": chance, "above": ours > max(cepstra, chance)},
@@ -198,18 +183,10 @@ def s3(lab: Lab) -> Finding:
             Table(
                 "Retrieval of tunes on other instruments, %",
                 ["", "recall@1", "recall@5", "mAP@R"],
-                [
-                    [title, *(f"{100 * f[k]:.1f}" for k in ("recall@1", "recall@5", "map@r"))]
-                    for title, f in found.items()
-                ],
+                table_rows(found, ".1%"),
             )
         ],
-        [
-            (
-                "recall@1 of tunes on other instruments",
-                plots.bars_image({t: f["recall@1"] for t, f in found.items()}, "recall@1"),
-            )
-        ],
+        [("recall@1 of tunes on other instruments", bars)],
     )
 
 

@@ -1,7 +1,6 @@
 """Collapse: what prevents it in each method, what detects it, and how reliable the alarm is."""
 
-from __future__ import annotations
-
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,9 @@ from torch import nn
 
 from unlabeled.data.dataset import to_float
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.evaluation.probe import linear_probe
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
 from unlabeled.training import health
 from unlabeled.training.train import reopen
 from unlabeled.utils.files import read_csv
@@ -34,11 +32,7 @@ MARGIN = 0.02
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
-
-    Args:
-        epochs: epochs of each training.
-    """
+    """Epochs of each training."""
 
     epochs: int = 12
 
@@ -46,20 +40,14 @@ class Settings:
 SETTINGS, QUICK = Settings(), Settings(epochs=4)
 
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
-    "simclr": {
-        "SimCLR": {},
-        "without negatives": {"negatives": 0},
-    },
+    "simclr": {"SimCLR": {}, "without negatives": {"negatives": 0}},
     "byol": {
         "BYOL": {},
         "without predictor": {"predictor": False},
         "without stop-gradient": {"stop_gradient": False},
         "τ = 0": {"momentum": 0.0},
     },
-    "simsiam": {
-        "SimSiam": {},
-        "without stop-gradient": {"stop_gradient": False},
-    },
+    "simsiam": {"SimSiam": {}, "without stop-gradient": {"stop_gradient": False}},
     "vicreg": {
         "VICReg": {},
         "without variance": {"variance": 0.0},
@@ -83,19 +71,18 @@ def run_of(lab: Lab, method: str, title: str) -> Run:
 
 def evaluate(lab: Lab, key: str, encoder: nn.Module) -> dict[str, float]:
     """Linear probe and k-NN accuracy for the shape, and diagnostics without labels."""
-    y, y_test = (part.factors["shape"] for part in (lab.data.train, lab.data.test))
+    y, y_test = lab.labels("shape")
     z, z_test = lab.features(key, encoder)
-    return {
-        "probe": linear_probe(z, y, z_test, y_test).test,
-        "knn": knn_accuracy(z, y, z_test, y_test),
-    } | health.summary(torch.from_numpy(z_test[:2000]))
+    found = {"probe": lab.probe(key, encoder, "shape").test}
+    found["knn"] = knn_accuracy(z, y, z_test, y_test)
+    return found | health.summary(torch.from_numpy(z_test[:2000]))
 
 
-def first_alarm(rows: list[dict[str, float]]) -> int | None:
+def first_alarm(epochs: list[dict[str, float]]) -> int | None:
     """First epoch after which training warned of collapse, or None."""
-    for i, row in enumerate(rows):
-        if i and health.alarm(row, rows[:i]):
-            return int(row["epoch"])
+    for i, epoch in enumerate(epochs):
+        if i and health.alarm(epoch, epochs[:i]):
+            return int(epoch["epoch"])
     return None
 
 
@@ -118,20 +105,18 @@ def of_family(lab: Lab, method: str) -> Finding:
     curves: dict[str, dict[str, tuple[list[float], list[float]]]] = {"std": {}, "spread": {}}
     for title in FAMILIES[method]:
         run = run_of(lab, method, title)
-        rows = history(run)
-        found[title] = evaluate(lab, f"{method} {title}", run.encoder) | {
-            "loss": rows[-1]["loss"],
-            "alarm": first_alarm(rows),
-        }
-        if "projection_std" in rows[-1]:
-            found[title]["projection_std"] = rows[-1]["projection_std"]
+        epochs = history(run)
+        found[title] = evaluate(lab, f"{method} {title}", run.encoder)
+        found[title] |= {"loss": epochs[-1]["loss"], "alarm": first_alarm(epochs)}
+        if "projection_std" in epochs[-1]:
+            found[title]["projection_std"] = epochs[-1]["projection_std"]
         found[title]["collapsed"] = found[title]["probe"] <= random["probe"] + MARGIN
         half = (random["probe"] + found[next(iter(found))]["probe"]) / 2
         found[title]["healthy"] = found[title]["probe"] > half
         if method == "dino":
             found[title]["entropy"] = entropy(lab, run)
         for key, lines in curves.items():
-            lines[title] = [r["epoch"] for r in rows], [r[key] for r in rows]
+            lines[title] = [e["epoch"] for e in epochs], [e[key] for e in epochs]
     complete, *ablated = found
     collapsed = [title for title in ablated if found[title]["collapsed"]]
     alarmed = [title for title in found if found[title]["alarm"] is not None]
@@ -139,6 +124,8 @@ def of_family(lab: Lab, method: str) -> Finding:
     false = [t for t in alarmed if found[t]["healthy"]]
     columns = ["loss", "std", "projection_std", "rankme", "spread"]
     columns += ["entropy"] if method == "dino" else []
+    titles = ["", "linear probe %", "k-NN %", *(c.replace("_", " ") for c in columns), "alarm"]
+    formats = {"probe": ".2%", "knn": ".2%"} | dict.fromkeys(columns, ".3f") | {"alarm": "d"}
     claims: dict[int, tuple[bool | None, str]] = {}
     if method == "simclr":
         accuracies = ", ".join(f"{t}: {100 * f['probe']:.2f} %" for t, f in found.items())
@@ -156,23 +143,8 @@ def of_family(lab: Lab, method: str) -> Finding:
         [
             Table(
                 "Linear probe, k-NN, diagnostics without labels, and epoch of the alarm",
-                [
-                    "",
-                    "linear probe %",
-                    "k-NN %",
-                    *(c.replace("_", " ") for c in columns),
-                    "alarm",
-                ],
-                [
-                    [
-                        title,
-                        f"{100 * f['probe']:.2f}",
-                        f"{100 * f['knn']:.2f}",
-                        *(f"{f[c]:.3f}" if c in f else "–" for c in columns),
-                        str(f.get("alarm") or "–"),
-                    ]
-                    for title, f in [*found.items(), ("random", random)]
-                ],
+                titles,
+                table_rows(found | {"random": random}, formats),
             )
         ],
         [(f"{key} by epoch", plots.curves_image(lines, key)) for key, lines in curves.items()],
@@ -180,15 +152,15 @@ def of_family(lab: Lab, method: str) -> Finding:
     )
 
 
-def _experiment(key: str, title: str, question: str, method: str) -> Experiment:
-    minutes = 1.8 * len(FAMILIES[method])
-    return Experiment(key, title, question, lambda lab: of_family(lab, method), minutes)
-
-
+QUESTIONS = {
+    "simclr": "What are negatives for?",
+    "byol": "What prevents collapse without negatives?",
+    "simsiam": "And without a momentum target?",
+    "vicreg": "What does each term contribute?",
+    "dino": "Why centering and sharpening?",
+}
 EXPERIMENTS = [
-    _experiment("C1", "SimCLR", "What are negatives for?", "simclr"),
-    _experiment("C2", "BYOL", "What prevents collapse without negatives?", "byol"),
-    _experiment("C3", "SimSiam", "And without a momentum target?", "simsiam"),
-    _experiment("C4", "VICReg", "What does each term contribute?", "vicreg"),
-    _experiment("C5", "DINO", "Why centering and sharpening?", "dino"),
-]
+    Experiment(f"C{n}", next(iter(FAMILIES[method])), question,
+               functools.partial(of_family, method=method), 1.8 * len(FAMILIES[method]))
+    for n, (method, question) in enumerate(QUESTIONS.items(), 1)
+]  # fmt: skip

@@ -1,7 +1,5 @@
 """SimCLR on rendered dSprites, beside supervised training, raw pixels and random weights."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 Table 7 of the SimCLR paper on dSprites.
 """
 
-from __future__ import annotations
-
 import functools
 import statistics
 from collections.abc import Sequence
@@ -21,8 +19,8 @@ from unlabeled.evaluation.finetune import RATES, accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
-from unlabeled.studies.lectures import percent, shapes
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, curve, table_rows
+from unlabeled.studies.lectures import percent
 from unlabeled.training.prepare import resolve
 from unlabeled.training.train import reopen
 
@@ -72,17 +70,14 @@ def epochs(lab: Lab, data: Splits, method: str) -> int:
     """Number of epochs that take about the steps of the settings."""
     cls = registry.find("methods", method)
     recipe = resolve(cls, data, {})[0]
-    steps = len(
-        loader(
-            data.train, recipe.batch_size, 0, data.target, labeled_fraction=recipe.labeled_fraction
-        )
-    )
-    return max(1, round(lab.settings.steps / steps))
+    fraction = recipe.labeled_fraction
+    batches = loader(data.train, recipe.batch_size, 0, data.target, labeled_fraction=fraction)
+    return max(1, round(lab.settings.steps / len(batches)))
 
 
 def labeled_only(lab: Lab, labels: str, seed: int) -> Splits:
     """The labeled images only, repeated to the number of all images."""
-    y = shapes(lab.data)[0]
+    y = lab.labels("shape")[0]
     rows = np.resize(sample_labels(y, labels, seed), len(y))
     return replace(lab.data, train=lab.data.train.take(rows))
 
@@ -110,7 +105,7 @@ def pretrained(lab: Lab, name: str, labels: str, seed: int) -> float:
     """Test accuracy of a linear probe of SimCLR, or of SimCLR fine-tuned."""
     run = lab.run("simclr", "simclr", seed, quick_epochs=6)
     if name == "SimCLR, linear probe":
-        y, y_test = shapes(lab.data)
+        y, y_test = lab.labels("shape")
         rows = sample_labels(y, labels, seed)
         z, z_test = lab.features(f"SimCLR {seed}", run.encoder)
         return linear_probe(z[rows], y[rows], z_test, y_test).test
@@ -141,16 +136,12 @@ def columns(lab: Lab) -> list[str]:
     ]
 
 
-def rows(found: Accuracies) -> list[list[str]]:
-    return [[name, *(percent(values) for values in each.values())] for name, each in found.items()]
-
-
 def table(lab: Lab, caption: str, *blocks: tuple[str, Accuracies]) -> Table:
     """A table of blocks, each under a line with its title."""
     lines: list[list[str]] = []
     for title, found in blocks:
         lines += [[f"{title}:", *[""] * len(lab.settings.labels)]] if title else []
-        lines += rows(found)
+        lines += table_rows(found, ".2%")
     return Table(caption, ["", *columns(lab)], lines)
 
 
@@ -178,6 +169,7 @@ def f1(lab: Lab) -> Finding:
     }
     least = {name: min(gain.values()) for name, gain in gains.items()}
     worst = min(least, key=lambda n: least[n])
+    gain = f"the smallest gain over all numbers of labels is {100 * least[worst]:+.1f} points"
     return Finding(
         {"accuracy": {"supervised": base, **found}, "gains": gains},
         f"Each network is trained from random weights for about {lab.settings.steps:,} steps. The "
@@ -188,13 +180,7 @@ def f1(lab: Lab) -> Finding:
         f"The best semi-supervised method reaches {best_by_labels(found, labels)}; the same labels "
         f"alone give {', '.join(f'{percent(base[n])} %' for n in labels)}.",
         [table(lab, "Test accuracy from random weights, %", ("", {"supervised": base} | found))],
-        claims={
-            21: (
-                all(gain > 0 for gain in least.values()),
-                f"the smallest gain over all numbers of labels is {100 * least[worst]:+.1f} "
-                f"points, {worst}",
-            )
-        },
+        claims={21: (least[worst] > 0, f"{gain}, {worst}")},
     )
 
 
@@ -204,6 +190,10 @@ def f2(lab: Lab) -> Finding:
     frozen, tuned = ({n: statistics.mean(found[name][n]) for n in labels} for name in PRETRAINED)
     lead = {n: frozen[n] - tuned[n] for n in labels}
     few, many = labels[0], labels[-1]
+    why = (
+        f"{100 * lead[few]:+.1f} points with {int(few):,} labels, "
+        f"{100 * lead[many]:+.1f} with {int(many):,}"
+    )
     return Finding(
         {"accuracy": found, "frozen_lead": lead},
         "SimCLR is trained on all images without labels. Then a linear probe is trained to "
@@ -212,13 +202,7 @@ def f2(lab: Lab) -> Finding:
         f"The better of the two reaches {best_by_labels(found, labels)}. Frozen minus fine-tuned: "
         f"{', '.join(f'{100 * lead[n]:+.1f}' for n in labels)} points.",
         [table(lab, "Test accuracy from SimCLR's encoder, %", ("", found))],
-        claims={
-            23: (
-                lead[few] > lead[many],
-                f"{100 * lead[few]:+.1f} points with {int(few):,} labels, "
-                f"{100 * lead[many]:+.1f} with {int(many):,}",
-            )
-        },
+        claims={23: (lead[few] > lead[many], why)},
     )
 
 
@@ -228,40 +212,24 @@ def f3(lab: Lab) -> Finding:
     pretrained_ = block(lab, PRETRAINED, pretrained)
     base = {"supervised": semi.pop("supervised")}
     lead = {n: best(pretrained_, n)[1] - best(semi, n)[1] for n in labels}
-    curves: dict[str, dict[str, list[float]]] = {
-        name: {
-            "labels": [float(n) for n in labels],
-            "test": [statistics.mean(each[n]) for n in labels],
-            "sd": [statistics.stdev(each[n]) if len(each[n]) > 1 else 0.0 for n in labels],
-        }
-        for name, each in {**base, **semi, **pretrained_}.items()
-    }
+    every = {**base, **semi, **pretrained_}
+    counts = [float(n) for n in labels]
+    curves = {name: curve(counts, list(each.values())) for name, each in every.items()}
     few = labels[0]
+    leads = ", ".join(f"{100 * value:+.1f}" for value in lead.values())
+    blocks = {
+        "Labels only": base, "Semi-supervised": semi, "Pretrained without labels": pretrained_
+    }  # fmt: skip
     return Finding(
-        {"accuracy": {**base, **semi, **pretrained_}, "pretrained_lead": lead},
+        {"accuracy": every, "pretrained_lead": lead},
         "The same figures as in table 7 of the SimCLR paper. SimCLR has more steps in total than "
         "the others, because of its steps without labels.",
         f"With {int(few):,} labels the best semi-supervised method is {best(semi, few)[0]} with "
         f"{percent(best(semi, few)[1])} %, the best pretrained one {best(pretrained_, few)[0]} "
         f"with {percent(best(pretrained_, few)[1])} %.",
-        [
-            table(
-                lab,
-                "Test accuracy by number of labels, %",
-                ("Labels only", base),
-                ("Semi-supervised", semi),
-                ("Pretrained without labels", pretrained_),
-            )
-        ],
+        [table(lab, "Test accuracy by number of labels, %", *blocks.items())],
         [("test accuracy by number of labels", plots.label_curves_image(curves))],
-        {
-            22: (
-                all(value > 0 for value in lead.values()),
-                "the lead is "
-                + ", ".join(f"{100 * value:+.1f}" for value in lead.values())
-                + " points",
-            )
-        },
+        {22: (min(lead.values()) > 0, f"the lead is {leads} points")},
     )
 
 

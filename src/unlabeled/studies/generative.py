@@ -1,7 +1,5 @@
 """Generative models: quality of samples, conditioning, features and likelihoods."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +10,6 @@ from unlabeled.data.open import open_data
 from unlabeled.data.sets import moving_sprites
 from unlabeled.encoders.features import embed
 from unlabeled.evaluation.generation import frechet, shares
-from unlabeled.evaluation.probe import linear_probe
 from unlabeled.studies.generative_models import (
     BINARY_MODELS,
     MODELS,
@@ -26,7 +23,7 @@ from unlabeled.studies.generative_models import (
     sampled,
     sheet,
 )
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, percent, table_rows
 from unlabeled.studies.likelihoods import g5, g6, g7, g8
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
@@ -49,10 +46,11 @@ def g1(lab: Lab) -> Finding:
     n, k = lab.settings.samples, len(lab.data.classes)
     real = embed(judge.encoder, lab.data.train.x[:n], lab.data.value_range)
     found: dict[str, dict[str, Any]] = {}
-    images: list[tuple[str, bytes | str]] = []
+    images: Images = []
     test = lab.data.test.x[:n]
     samples = {"test images": (test, 0.0)}
     classes = torch.arange(n) % k
+    formats = {"rarest_class": ".1%", "frechet": ".2f", "class_accuracy": ".1%", "seconds": ".0f"}
     for title in MODELS:
         condition = classes if title == "diffusion" else None
         samples[title] = sampled(model_run(lab, title), n, condition, lab.settings.sampling_steps)
@@ -81,16 +79,7 @@ def g1(lab: Lab) -> Finding:
             Table(
                 "Samples evaluated by a classifier",
                 ["", "rarest class %", "Fréchet distance", "requested class %", "seconds"],
-                [
-                    [
-                        t,
-                        f"{100 * f['rarest_class']:.1f}",
-                        f"{f['frechet']:.2f}",
-                        f"{100 * f['class_accuracy']:.1f}" if "class_accuracy" in f else "–",
-                        f"{f['seconds']:.0f}",
-                    ]
-                    for t, f in found.items()
-                ],
+                table_rows(found, formats),
             )
         ],
         images,
@@ -99,20 +88,16 @@ def g1(lab: Lab) -> Finding:
 
 def g2(lab: Lab) -> Finding:
     """Features of the U-Net at several diffusion times and of the other models."""
-    y, y_test = (part.factors[str(lab.data.target)] for part in (lab.data.train, lab.data.test))
     net: Any = model_run(lab, "diffusion").encoder
     found = {}
     for moment in (0.0, 0.1, 0.3, 0.6):
         net.time = moment
-        z, z_test = lab.features(f"diffusion at {moment}", net)
-        found[f"diffusion at {moment:g}"] = linear_probe(z, y, z_test, y_test).test
+        found[f"diffusion at {moment:g}"] = lab.probe(f"diffusion at {moment}", net).test
     for title in ("VAE", "GAN", *BINARY_MODELS):
-        z, z_test = lab.features(title, model_run(lab, title).encoder)
-        found[title] = linear_probe(z, y, z_test, y_test).test
-    z, z_test = lab.features("random", lab.random())
-    found["random"] = linear_probe(z, y, z_test, y_test).test
+        found[title] = lab.probe(title, model_run(lab, title).encoder).test
+    found["random"] = lab.probe("random", lab.random()).test
     best = max(found, key=lambda t: found[t])
-    images: list[tuple[str, bytes | str]] = []
+    images: Images = []
     for title in BINARY_MODELS:
         sheets = drawings.visualizations(reopen(model_run(lab, title)), lab.data, images=10)
         images += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
@@ -122,13 +107,7 @@ def g2(lab: Lab) -> Finding:
         "times, features of VAE and GAN, hidden units of the binary models.",
         f"{best} has the best linear probe accuracy, {100 * found[best]:.1f} %; random weights "
         f"have {100 * found['random']:.1f} %.",
-        [
-            Table(
-                "Linear probe accuracy",
-                ["", "test %"],
-                [[t, f"{100 * v:.1f}"] for t, v in found.items()],
-            )
-        ],
+        [Table("Linear probe accuracy", ["", "test %"], table_rows(found, ".1%"))],
         images,
     )
 
@@ -150,29 +129,19 @@ def g3(lab: Lab) -> Finding:
     requested = captions.numpy() % 4
     quadrant = (right == requested % 2) & (low == requested // 2)
     shape = predicted(judge, x) == captions.numpy() // 8
-    both = float((quadrant & shape).mean())
+    parts = {"shape": shape, "quadrant": quadrant, "both": quadrant & shape}
+    found = {name: float(right.mean()) for name, right in parts.items()}
     return Finding(
-        {
-            "shape": float(shape.mean()),
-            "quadrant": float(quadrant.mean()),
-            "both": both,
-            "seconds": seconds,
-        },
+        found | {"seconds": seconds},
         f"Diffusion is trained on {len(data.train):,} sprites with captions such as "
         f"“{data.classes[13]}”, encoded by a small recurrent network. A classifier predicts the "
         "shape of the samples; the centroid of their brightness gives the quadrant.",
-        f"Shape and quadrant are as requested in {100 * both:.1f} % of {n:,} samples.",
+        f"Shape and quadrant are as requested in {100 * found['both']:.1f} % of {n:,} samples.",
         [
             Table(
                 "Samples as requested, %",
-                ["shape", "quadrant", "both"],
-                [
-                    [
-                        f"{100 * shape.mean():.1f}",
-                        f"{100 * quadrant.mean():.1f}",
-                        f"{100 * both:.1f}",
-                    ]
-                ],
+                list(found),
+                [[percent(share) for share in found.values()]],
             )
         ],
         [("one sample for each caption", sheet(x[:24], columns=8))],
@@ -211,10 +180,9 @@ def g4(lab: Lab) -> Finding:
     )
 
 
+QUESTION = "How good are the samples, and are all classes among them?"
 EXPERIMENTS = [
-    Experiment(
-        "G1", "Samples", "How good are the samples, and are all classes among them?", g1, 70
-    ),
+    Experiment("G1", "Samples", QUESTION, g1, 70),
     Experiment("G2", "Features", "How good are the features of generative models?", g2, 12),
     Experiment("G3", "Captions", "Do samples match their captions?", g3, 25),
     Experiment("G4", "Clips", "Do samples move as requested?", g4, 20),

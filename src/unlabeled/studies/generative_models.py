@@ -1,7 +1,5 @@
 """Trainings and samples that the experiments of the study `generative` share."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field

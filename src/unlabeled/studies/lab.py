@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from torch import nn
 from unlabeled.data.dataset import Splits
 from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
+from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.runs.run import Run, load
 from unlabeled.training.planning import estimate
 from unlabeled.training.prepare import prepare
@@ -30,6 +32,8 @@ from unlabeled.training.train import check_same, train
 from unlabeled.utils.files import write_json
 
 NOT_A_NUMBER = re.compile(r"nan( ± nan)?( %)?")
+Images = list[tuple[str, bytes | str]]
+"""Title and PNG or GIF (bytes) or SVG (str)."""
 
 
 @dataclass
@@ -56,7 +60,7 @@ class Finding:
         setup: what was done, in one or two sentences.
         answer: one or two sentences computed from the figures.
         tables: shown on the page.
-        images: title and PNG or GIF (bytes) or SVG (str).
+        images: shown below the tables.
         claims: by number, whether it held and why; None if that is undecided.
     """
 
@@ -64,7 +68,7 @@ class Finding:
     setup: str
     answer: str
     tables: list[Table] = field(default_factory=list)
-    images: list[tuple[str, bytes | str]] = field(default_factory=list)
+    images: Images = field(default_factory=list)
     claims: dict[int, tuple[bool | None, str]] = field(default_factory=dict)
 
 
@@ -177,11 +181,7 @@ class Lab:
         return epochs[name]
 
     def random(
-        self,
-        encoder: str = "small",
-        seed: int = 0,
-        data: Splits | None = None,
-        **arguments: Any,
+        self, encoder: str = "small", seed: int = 0, data: Splits | None = None, **arguments: Any
     ) -> nn.Module:
         """Build an encoder with random weights, in eval mode."""
         splits = self.data if data is None else data
@@ -201,12 +201,62 @@ class Lab:
             )
         return self._features[name]
 
+    def labels(
+        self, factor: str | None = None, data: Splits | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values of a factor (default: the target) in the training and test samples."""
+        splits = self.data if data is None else data
+        name = factor or str(splits.target)
+        return splits.train.factors[name], splits.test.factors[name]
 
-def percent(values: Sequence[float]) -> str:
-    """Mean of shares over seeds in percent, with the standard deviation if there are several."""
-    percents = 100 * np.array(values)
-    spread = f" ± {percents.std(ddof=1):.1f}" if len(percents) > 1 else ""
-    return f"{percents.mean():.1f}{spread}"
+    def probe(
+        self, name: str, encoder: nn.Module, factor: str | None = None, data: Splits | None = None
+    ) -> Probe:
+        """Linear probe of the features of that name for a factor (default: the target)."""
+        z, z_test = self.features(name, encoder, data)
+        y, y_test = self.labels(factor, data)
+        return linear_probe(z, y, z_test, y_test)
+
+
+def number(value: float | Sequence[float] | None, spec: str) -> str:
+    """Figure, or mean ± standard deviation over seeds, in a format such as ".1%" (sign omitted).
+
+    None is a dash.
+    """
+    if value is None:
+        return "–"
+    values = list(value) if isinstance(value, Sequence) else [value]
+    mean = statistics.fmean(values) if len(values) > 1 else values[0]
+    text = format(mean, spec).rstrip("%")
+    text = text if text.strip("-0.") else text.removeprefix("-")  # no minus before a zero
+    return f"{text} ± {format(statistics.stdev(values), spec).rstrip('%')}" if values[1:] else text
+
+
+def percent(values: float | Sequence[float]) -> str:
+    """Share, or mean ± standard deviation of shares over seeds, in percent with one decimal."""
+    return number(values, ".1%")
+
+
+def table_rows(found: Mapping[str, Any], formats: str | Mapping[str, str]) -> list[list[str]]:
+    """Rows of a table, by title.
+
+    Args:
+        found: for each title a figure, or several by key.
+        formats: formats as in `number` by key, or one for all figures.
+    """
+    lines = []
+    for title, figures in found.items():
+        by_key = figures if isinstance(figures, Mapping) else {"": figures}
+        specs = dict.fromkeys(by_key, formats) if isinstance(formats, str) else formats
+        lines.append([title, *(number(by_key.get(key), spec) for key, spec in specs.items())])
+    return lines
+
+
+def curve(labels: Sequence[float], accuracies: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Mean and standard deviation of accuracies by number of labels, for a plot."""
+    deviations = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in accuracies]
+    means = [statistics.fmean(values) for values in accuracies]
+    return {"labels": list(labels), "test": means, "sd": deviations}
 
 
 def run_name(title: str) -> str:

@@ -3,30 +3,19 @@
 The tutorial on self-supervised learning of Neuromatch Academy, with encoders trained here.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from unlabeled.augmentations import (
-    Augmentation,
-    Compose,
-    GaussianBlur,
-    GaussianNoise,
-    RandomAffine,
-    RandomErasing,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    RandomRotation90,
-)
+from unlabeled import augmentations as aug
+from unlabeled.augmentations import Augmentation, Compose, GaussianBlur, RandomAffine
 from unlabeled.data.bias import Rule, biased, control
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.split import sample_labels
@@ -38,7 +27,9 @@ from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.runs.run import Run
+from unlabeled.studies import lab as lab_
+from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, run_name, table_rows
 from unlabeled.training.health import alpha_req, feature_std, lidar, rankme
 from unlabeled.training.train import reopen
 
@@ -62,7 +53,7 @@ CLAIMS = {
     12: "Single-layer methods (PCA, ICA, clustering) fail at object identity.",
 }
 CHANCE = 1 / 3
-LENET_SIMCLR: dict[str, Any] = {"encoder": "lenet", "epochs": 40, "lr": 2e-3, "temperature": 0.2}
+KINDS: tuple[rsa.Kind, ...] = ("cosine", "centered", "pearson")
 HEARTS_LEFT = Rule("shape", "x", {2: (0, 9), 1: (11, 20), 0: (22, 31)})
 SQUARES_LEFT = Rule("shape", "x", {0: (0, 9), 1: (11, 20), 2: (22, 31)})
 END_TO_END_VIEWS: dict[str, Augmentation] = {
@@ -90,32 +81,28 @@ class Settings:
 SETTINGS = Settings()
 
 
-# ---- encoders ------------------------------------------------------------------------------------
+ENCODERS: dict[str, tuple[int, dict[str, Any]]] = {
+    "supervised": (3, {}),
+    "supervised, LeNet": (3, {"encoder": "lenet", "epochs": 30, "lr": 2e-3}),
+    "SimCLR": (4, {}),
+    "SimCLR, LeNet": (4, {"encoder": "lenet", "epochs": 40, "lr": 2e-3, "temperature": 0.2}),
+    "VAE": (5, {"encoder": "lenet"}),
+}
+"""Epochs of a quick study and further arguments of each training, by title."""
 
 
-def supervised(lab: Lab, seed: int = 0) -> nn.Module:
-    return lab.run("supervised", "supervised", seed, quick_epochs=3).encoder
+def trained(lab: Lab, title: str, seed: int = 0) -> Run:
+    """Train an encoder of `ENCODERS` by the method that its title begins with."""
+    quick_epochs, options = ENCODERS[title]
+    method = title.partition(",")[0].lower()
+    return lab.run(run_name(title), method, seed, quick_epochs=quick_epochs, **options)
 
 
-def supervised_lenet(lab: Lab, seed: int = 0) -> nn.Module:
-    options: dict[str, Any] = {"encoder": "lenet", "epochs": 30, "lr": 2e-3}
-    return lab.run("supervised-lenet", "supervised", seed, quick_epochs=3, **options).encoder
-
-
-def simclr(lab: Lab, seed: int = 0) -> nn.Module:
-    return lab.run("simclr", "simclr", seed, quick_epochs=4).encoder
-
-
-def simclr_lenet(lab: Lab, seed: int = 0) -> nn.Module:
-    return lab.run("simclr-lenet", "simclr", seed, quick_epochs=4, **LENET_SIMCLR).encoder
-
-
-def vae(lab: Lab, seed: int = 0) -> nn.Module:
-    return lab.run("vae", "vae", seed, quick_epochs=5, encoder="lenet").encoder
-
-
-def random_net(lab: Lab, seed: int = 0, name: str = "small") -> nn.Module:
-    return lab.random(name, seed)
+def encoder_of(lab: Lab, title: str, seed: int = 0) -> nn.Module:
+    """Trained or random encoder, by title."""
+    if title.startswith("random"):
+        return lab.random("lenet" if "LeNet" in title else "small", seed)
+    return trained(lab, title, seed).encoder
 
 
 def fitted(lab: Lab, name: str) -> nn.Module:
@@ -132,26 +119,16 @@ def z_of(lab: Lab, name: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Training and test features of an encoder of this file, by name."""
     if name in ("raw", "pca", "ica", "kmeans"):
         return lab.features(name, fitted(lab, name))
-    makers: dict[str, Callable[[Lab, int], nn.Module]] = {
-        "supervised": supervised,
-        "supervised, LeNet": supervised_lenet,
-        "SimCLR": simclr,
-        "SimCLR, LeNet": simclr_lenet,
-        "VAE": vae,
-        "random": random_net,
-        "random, LeNet": functools.partial(random_net, name="lenet"),
-    }
-    return lab.features(f"{name} {seed}", makers[name](lab, seed))
+    return lab.features(f"{name} {seed}", encoder_of(lab, name, seed))
 
 
 def probe(lab: Lab, name: str, seed: int = 0) -> Probe:
     """Linear probe for the shape."""
-    z, z_test = z_of(lab, name, seed)
-    return linear_probe(z, shapes(lab.data)[0], z_test, shapes(lab.data)[1])
+    return probe_shape(*z_of(lab, name, seed), lab.data)
 
 
-def shapes(splits: Splits) -> tuple[np.ndarray, np.ndarray]:
-    return splits.train.factors["shape"], splits.test.factors["shape"]
+def probe_shape(z: np.ndarray, z_test: np.ndarray, splits: Splits) -> Probe:
+    return linear_probe(z, splits.train.factors["shape"], z_test, splits.test.factors["shape"])
 
 
 def seeds_of(lab: Lab, name: str) -> list[int]:
@@ -160,22 +137,9 @@ def seeds_of(lab: Lab, name: str) -> list[int]:
     return lab.seeds if several else [0]
 
 
-def percent(values: float | Sequence[float]) -> str:
-    """Mean ± standard deviation of shares, in percent."""
-    values = [values] if isinstance(values, float) else list(values)
-    mean = f"{100 * statistics.mean(values):.2f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
-
-
-def number(values: float | Sequence[float]) -> str:
-    """Mean ± standard deviation."""
-    values = [values] if isinstance(values, float) else list(values)
-    mean = f"{round(statistics.mean(values), 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
-
-
-def mean(values: Sequence[float]) -> float:
-    return statistics.mean(values)
+percent = functools.partial(lab_.number, spec=".2%")
+number = functools.partial(lab_.number, spec=".3f")
+mean = statistics.fmean
 
 
 def probed(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
@@ -187,61 +151,55 @@ def probed(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def probe_table(found: dict[str, dict[str, list[float]]], caption: str) -> Table:
-    rows = [[name, percent(f["train"]), percent(f["test"])] for name, f in found.items()]
-    return Table(caption, ["", "train %", "test %"], rows)
+def probe_table(found: dict[str, dict[str, list[float]]]) -> Table:
+    caption = "Linear probe accuracy for the shape"
+    return Table(caption, ["", "train %", "test %"], table_rows(found, ".2%"))
 
 
 def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     """Class-similarity gap (same shape − other shape) on test images, by encoder and similarity."""
-    y = shapes(lab.data)[1]
-    kinds: tuple[rsa.Kind, ...] = ("cosine", "centered", "pearson")
+    y = lab.labels("shape")[1]
     return {
         name: {
             kind: [rsa.gap(z_of(lab, name, seed)[1], y, kind).gap for seed in seeds_of(lab, name)]
-            for kind in kinds
+            for kind in KINDS
         }
         for name in names
     }
 
 
 def gap_table(found: dict[str, dict[str, list[float]]]) -> Table:
-    return Table(
-        "Class-similarity gap of test images (same shape − other shape)",
-        ["", "cosine", "cosine, mean-centered", "Pearson"],
-        [
-            [name, *(number(f[k]) for k in ("cosine", "centered", "pearson"))]
-            for name, f in found.items()
-        ],
-    )
+    caption = "Class-similarity gap of test images (same shape − other shape)"
+    columns = ["", "cosine", "cosine, mean-centered", "Pearson"]
+    return Table(caption, columns, table_rows(found, ".3f"))
 
 
-def matrices(
-    lab: Lab, names: Sequence[str], factor: str = "shape"
-) -> list[tuple[str, bytes | str]]:
+def factor_table(
+    lab: Lab,
+    found: dict[str, dict[str, float]],
+    caption: str = "Mean-centered similarity gap by factor",
+) -> Table:
+    return Table(caption, ["", *lab.data.test.factors], table_rows(found, ".3f"))
+
+
+def matrices(lab: Lab, names: Sequence[str], factor: str = "shape") -> Images:
     """Similarity matrices of 300 test images, sorted by a factor."""
     rows = np.sort(np.random.default_rng(0).permutation(len(lab.data.test))[:300])
     order = np.argsort(lab.data.test.factors[factor][rows], kind="stable")
-    return [
-        (
-            f"{name}, sorted by {factor}",
-            plots.similarity_image(
-                rsa.similarity_matrix(z_of(lab, name)[1][rows], "centered"), order
-            ),
-        )
-        for name in names
-    ]
+    images: Images = []
+    for name in names:
+        matrix = rsa.similarity_matrix(z_of(lab, name)[1][rows], "centered")
+        images.append((f"{name}, sorted by {factor}", plots.similarity_image(matrix, order)))
+    return images
 
 
-def histograms(lab: Lab, names: Sequence[str]) -> list[tuple[str, bytes | str]]:
-    y = shapes(lab.data)[1]
-    return [
-        (
-            f"{name}: similarities of pairs",
-            plots.histogram_image(*rsa.histograms(z_of(lab, name)[1], y, "centered")),
-        )
-        for name in names
-    ]
+def histogram(lab: Lab, name: str, z_test: np.ndarray) -> tuple[str, bytes | str]:
+    bars = rsa.histograms(z_test, lab.labels("shape")[1], "centered")
+    return f"{name}: similarities of pairs", plots.histogram_image(*bars)
+
+
+def histograms(lab: Lab, names: Sequence[str]) -> Images:
+    return [histogram(lab, name, z_of(lab, name)[1]) for name in names]
 
 
 def factor_gaps(splits: Splits, z_test: np.ndarray) -> dict[str, float]:
@@ -250,9 +208,6 @@ def factor_gaps(splits: Splits, z_test: np.ndarray) -> dict[str, float]:
         factor: rsa.gap(z_test, codes, "centered").gap
         for factor, codes in splits.test.factors.items()
     }
-
-
-# ---- experiments ---------------------------------------------------------------------------------
 
 
 def l1(lab: Lab) -> Finding:
@@ -268,7 +223,7 @@ def l1(lab: Lab) -> Finding:
         f"Linear probe accuracy is {percent(raw)} % on pixels, near chance (33.3 %), and "
         f"{percent(good)} % on supervised features. The best single-layer method, {best}, reaches "
         f"{percent(single[best])} %.",
-        [probe_table(found, "Linear probe accuracy for the shape")],
+        [probe_table(found)],
         claims={
             1: (good - raw > 0.5, f"{percent(good)} % against {percent(raw)} %"),
             12: (single[best] < 0.6, f"at most {percent(single[best])} %, by {best}"),
@@ -293,14 +248,7 @@ def l2(lab: Lab) -> Finding:
         f"encoder and {number(raw)} for pixels. Of the other factors, the small encoder retains "
         f"{largest} most, with a gap of {factors['supervised'][largest]:.3f}, compared to "
         f"{factors['supervised']['shape']:.3f} for the shape.",
-        [
-            gap_table(found),
-            Table(
-                "Mean-centered similarity gap by factor",
-                ["", *lab.data.test.factors],
-                [[name, *(number(v) for v in f.values())] for name, f in factors.items()],
-            ),
-        ],
+        [gap_table(found), factor_table(lab, factors)],
         matrices(lab, names)
         + matrices(lab, ["supervised"], "scale")
         + matrices(lab, ["supervised"], "x")
@@ -323,20 +271,19 @@ def in_train_mode(encoder: nn.Module, x: np.ndarray, span: tuple[float, float]) 
 def l3(lab: Lab) -> Finding:
     found = probed(lab, ["random", "random, LeNet", "raw", "supervised"])
     gap = gaps(lab, ["random", "random, LeNet", "raw"])
-    y, y_test = shapes(lab.data)
     modes = {}
     for name in ("small", "lenet"):
-        encoder = random_net(lab, 0, name)
         parts = (lab.data.train.x[:], lab.data.test.x[:])
-        z, z_test = (in_train_mode(encoder, x, lab.data.value_range) for x in parts)
-        modes[name] = linear_probe(z, y, z_test, y_test).test
-    random = mean(found["random"]["test"])
-    rows = [
-        ["random, eval mode", percent(found["random"]["test"])],
-        ["random, BatchNorm in train mode", percent(modes["small"])],
-        ["random LeNet, eval mode", percent(found["random, LeNet"]["test"])],
-        ["random LeNet, BatchNorm in train mode", percent(modes["lenet"])],
-    ]
+        z, z_test = (in_train_mode(lab.random(name), x, lab.data.value_range) for x in parts)
+        modes[name] = probe_shape(z, z_test, lab.data).test
+    random, supervised = (mean(found[name]["test"]) for name in ("random", "supervised"))
+    by_mode = {
+        "random, eval mode": found["random"]["test"],
+        "random, BatchNorm in train mode": modes["small"],
+        "random LeNet, eval mode": found["random, LeNet"]["test"],
+        "random LeNet, BatchNorm in train mode": modes["lenet"],
+    }
+    why = f"{percent(random)} %, between chance and {percent(found['supervised']['test'])} %"
     return Finding(
         {"probe": found, "gaps": gap, "train_mode": modes},
         "The same networks with random weights. The mode of BatchNorm matters: in eval mode it "
@@ -347,68 +294,58 @@ def l3(lab: Lab) -> Finding:
         f"({percent(found['supervised']['test'])} %). Their class-similarity gap is "
         f"{number(gap['random']['cosine'])}.",
         [
-            probe_table(found, "Linear probe accuracy for the shape"),
-            Table("Effect of the mode of BatchNorm", ["", "test %"], rows),
+            probe_table(found),
+            Table("Effect of the mode of BatchNorm", ["", "test %"], table_rows(by_mode, ".2%")),
             gap_table(gap),
         ],
         matrices(lab, ["random"]),
-        {
-            3: (
-                CHANCE + 0.03 < random < mean(found["supervised"]["test"]) - 0.2,
-                f"{percent(random)} %, between chance and {percent(found['supervised']['test'])} %",
-            )
-        },
+        {3: (CHANCE + 0.03 < random < supervised - 0.2, why)},
     )
 
 
 def l4(lab: Lab) -> Finding:
     found = probed(lab, ["VAE", "random, LeNet", "supervised"])
     gap = gaps(lab, ["VAE"])
-    run = lab.run("vae", "vae", 0, quick_epochs=5, encoder="lenet")
-    images: list[tuple[str, bytes | str]] = [
+    run = trained(lab, "VAE")
+    images: Images = [
         (path.stem.removeprefix("image-").replace("-", " "), path.read_bytes())
         for path in sorted(run.path.glob("image-*.png"))
     ]
     method: Any = reopen(run)
-    error, code_dim = reconstruction_error(lab), method.latent_dim
-    z, z_test = z_of(lab, "VAE")
-    factors = probe_factors(z, z_test, lab.data)
+    error = reconstruction_error(lab, method)
+    factors = probe_factors(*z_of(lab, "VAE"), lab.data)
+    wrong = f"{100 * error['pixels_wrong']:.2f} %"
+    accuracy = mean(found["VAE"]["test"])
+    held = error["pixels_wrong"] < error["blank_wrong"] / 3
     return Finding(
         {"probe": found, "gaps": gap, "factors": factors, "reconstruction": error},
-        f"A variational autoencoder encodes each image as a noisy code of {code_dim} dimensions "
-        "and reconstructs it from the code. It is trained without labels. Its features are the "
-        "input of the linear layers for mean and log-variance of the code.",
-        f"{100 * error['pixels_wrong']:.2f} % of the pixels of test images are reconstructed "
+        f"A variational autoencoder encodes each image as a noisy code of {method.latent_dim} "
+        "dimensions and reconstructs it from the code. It is trained without labels. Its features "
+        "are the input of the linear layers for mean and log-variance of the code.",
+        f"{wrong} of the pixels of test images are reconstructed "
         f"wrongly (a blank image: {100 * error['blank_wrong']:.2f} %). Linear probe accuracy is "
         f"{percent(found['VAE']['test'])} % on its features and "
         f"{percent(found['supervised']['test'])} % on supervised ones; the class-similarity gap is "
         f"{number(gap['VAE']['cosine'])}.",
         [
-            probe_table(found, "Linear probe accuracy for the shape"),
+            probe_table(found),
             gap_table(gap),
-            Table(
-                "Linear probe by factor (shape: accuracy; others: R²)",
-                ["", *factors],
-                [["VAE", *(number(v) for v in factors.values())]],
-            ),
+            factor_table(lab, {"VAE": factors}, FACTOR_PROBE),
         ],
         images + matrices(lab, ["VAE"]),
         {
             4: (
-                error["pixels_wrong"] < error["blank_wrong"] / 3
-                and mean(found["VAE"]["test"]) < mean(found["supervised"]["test"]) - 0.3,
-                f"{100 * error['pixels_wrong']:.2f} % of pixels wrong, yet "
-                f"{percent(found['VAE']['test'])} % linear probe accuracy",
+                held and accuracy < mean(found["supervised"]["test"]) - 0.3,
+                f"{wrong} of pixels wrong, yet {percent(found['VAE']['test'])} % linear probe "
+                "accuracy",
             )
         },
     )
 
 
 @torch.no_grad()
-def reconstruction_error(lab: Lab) -> dict[str, float]:
+def reconstruction_error(lab: Lab, method: Any) -> dict[str, float]:
     """Share of wrong pixels of test images: of the VAE's reconstruction and of a blank image."""
-    run = lab.run("vae", "vae", 0, quick_epochs=5, encoder="lenet")
-    method: Any = reopen(run)
     wrong, blank, pixels = 0.0, 0.0, 0
     for start in range(0, len(lab.data.test), BATCH):
         x = to_float(torch.from_numpy(lab.data.test.x[start : start + BATCH]), lab.data.value_range)
@@ -424,50 +361,42 @@ TRANSFORMATIONS: dict[str, Augmentation] = {
     "translation": RandomAffine(degrees=0.0, scale=(1.0, 1.0)),
     "scale": RandomAffine(degrees=0.0, translate=0.0),
     "rotation, translation and scale": RandomAffine(),
-    "crop": RandomResizedCrop(),
-    "flip": RandomHorizontalFlip(),
-    "rotation by 90°": RandomRotation90(),
-    "erasing": RandomErasing(),
-    "noise": GaussianNoise(),
+    "crop": aug.RandomResizedCrop(),
+    "flip": aug.RandomHorizontalFlip(),
+    "rotation by 90°": aug.RandomRotation90(),
+    "erasing": aug.RandomErasing(),
+    "noise": aug.GaussianNoise(),
     "blur": GaussianBlur(),
     "rotation and blur": Compose([RandomAffine(), GaussianBlur()]),
-    "crop and noise": Compose([RandomResizedCrop(), GaussianNoise()]),
+    "crop and noise": Compose([aug.RandomResizedCrop(), aug.GaussianNoise()]),
 }
-WITHOUT: dict[str, Augmentation] = {
-    "without rotation": RandomAffine(degrees=0.0),
-    "without translation": RandomAffine(translate=0.0),
-    "without scale": RandomAffine(scale=(1.0, 1.0)),
+WITHOUT: dict[str, tuple[Augmentation, list[str]]] = {
+    "without rotation": (RandomAffine(degrees=0.0), ["orientation"]),
+    "without translation": (RandomAffine(translate=0.0), ["x", "y"]),
+    "without scale": (RandomAffine(scale=(1.0, 1.0)), ["scale"]),
 }
-FACTORS_OF = {
-    "without rotation": ["orientation"],
-    "without translation": ["x", "y"],
-    "without scale": ["scale"],
-}
+"""The augmentation without a transformation, and the factors that this transformation changes."""
+FACTOR_PROBE = "Linear probe by factor (shape: accuracy; others: R²)"
 
 
 def l5(lab: Lab) -> Finding:
-    y, y_test = shapes(lab.data)
-    encoders = {"all three": simclr(lab)} | {
-        name: lab.run(
-            f"simclr-{name.replace(' ', '-')}", "simclr", 0, quick_epochs=4, augment=augment
-        ).encoder
-        for name, augment in WITHOUT.items()
-    }
-    z = {name: lab.features(f"L5 {name}", encoder) for name, encoder in encoders.items()}
-    probes = {name: linear_probe(a, y, b, y_test).test for name, (a, b) in z.items()}
+    z = {"all three": z_of(lab, "SimCLR")}
+    for name, (augment, _) in WITHOUT.items():
+        run = lab.run(f"simclr-{run_name(name)}", "simclr", quick_epochs=4, augment=augment)
+        z[name] = lab.features(f"L5 {name}", run.encoder)
+    probes = {name: probe_shape(*parts, lab.data).test for name, parts in z.items()}
     gap = {name: factor_gaps(lab.data, b) for name, (_, b) in z.items()}
     factors = {name: probe_factors(a, b, lab.data) for name, (a, b) in z.items()}
     # Gaps are compared relative to the shape's, since omitting a transformation changes all gaps.
     share = {name: {f: g[f] / max(g["shape"], 1e-9) for f in g} for name, g in gap.items()}
-    increased = [share[n][f] > share["all three"][f] for n in WITHOUT for f in FACTORS_OF[n]]
+    without = [(name, f) for name, (_, factors_of) in WITHOUT.items() for f in factors_of]
+    increased = [share[name][f] > share["all three"][f] for name, f in without]
     reason = "; ".join(
         f"{name}, the gap of {f} is {share[name][f]:.3f} times the shape's (with it "
         f"{share['all three'][f]:.3f}), absolute {gap[name][f]:.3f} ({gap['all three'][f]:.3f})"
-        for name in WITHOUT
-        for f in FACTORS_OF[name]
+        for name, f in without
     )
     sheet = plots.transformations_image(lab.data, TRANSFORMATIONS)
-    columns = list(lab.data.test.factors)
     return Finding(
         {"probe": probes, "factor_gaps": gap, "share_of_shape": share, "factors": factors},
         "SimCLR learns what two views of an image have in common. It is trained again without each "
@@ -475,24 +404,11 @@ def l5(lab: Lab) -> Finding:
         "factor, which is 0 if the encoder ignores the factor.",
         "Gap of each factor relative to the shape's, without its transformation: "
         + ", ".join(
-            f"{f} {share[n][f]:.2f} instead of {share['all three'][f]:.2f}"
-            for n in WITHOUT
-            for f in FACTORS_OF[n]
+            f"{f} {share[n][f]:.2f} instead of {share['all three'][f]:.2f}" for n, f in without
         )
         + f". Linear probe accuracy for the shape is {percent(probes['all three'])} % with all "
         f"three, {', '.join(f'{percent(probes[n])} % {n}' for n in WITHOUT)}.",
-        [
-            Table(
-                "Mean-centered similarity gap by factor",
-                ["", *columns],
-                [[name, *(number(g[f]) for f in columns)] for name, g in gap.items()],
-            ),
-            Table(
-                "Linear probe by factor (shape: accuracy; others: R²)",
-                ["", *columns],
-                [[name, *(number(k[f]) for f in columns)] for name, k in factors.items()],
-            ),
-        ],
+        [factor_table(lab, gap), factor_table(lab, factors, FACTOR_PROBE)],
         [("transformations and some combinations", sheet)],
         {5: (all(increased), reason)},
     )
@@ -501,82 +417,61 @@ def l5(lab: Lab) -> Finding:
 def l6(lab: Lab) -> Finding:
     names = ["SimCLR", "supervised", "SimCLR, LeNet", "supervised, LeNet", "VAE", "random", "raw"]
     found = probed(lab, names)
-    y, y_test = shapes(lab.data)
+    y, y_test = lab.labels("shape")
     neighbors = {}
     for name in names:
         z, z_test = z_of(lab, name)
         neighbors[name] = knn_accuracy(z, y, z_test, y_test)
     health = {name: health_of(lab, name) for name in names[:-1]}
     head = before_and_after_head(lab)
-    ours, theirs = mean(found["SimCLR"]["test"]), mean(found["supervised"]["test"])
+    ours, theirs = (found[name]["test"] for name in ("SimCLR", "supervised"))
+    formats = {"knn": ".2%"} | dict.fromkeys(health["SimCLR"], ".2f")
     return Finding(
         {"probe": found, "knn": neighbors, "health": health, "head": head},
         "SimCLR gets two random views of each image (rotated, translated and scaled) and learns to "
         "identify which two of a batch belong together. No labels are used. The small encoder and "
         "the tutorial's LeNet are trained in the same way to compare the architectures.",
-        f"Linear probe accuracy for the shape is {percent(found['SimCLR']['test'])} % for SimCLR, "
-        f"{percent(found['supervised']['test'])} % for supervised training and "
+        f"Linear probe accuracy for the shape is {percent(ours)} % for SimCLR, "
+        f"{percent(theirs)} % for supervised training and "
         f"{percent(found['SimCLR, LeNet']['test'])} % for SimCLR on the LeNet. With a projection "
         f"head it is {percent(head['before'])} % before and {percent(head['after'])} % after the "
         "head.",
         [
-            probe_table(found, "Linear probe accuracy for the shape"),
+            probe_table(found),
             Table(
                 "k-NN accuracy and diagnostics without labels",
                 ["", "k-NN %", "std", "RankMe", "α-ReQ", "LiDAR"],
-                [
-                    [n, percent(neighbors[n]), *(f"{v:.2f}" for v in health[n].values())]
-                    for n in health
-                ],
+                table_rows({n: {"knn": neighbors[n]} | f for n, f in health.items()}, formats),
             ),
         ],
-        claims={
-            6: (
-                ours > theirs - 0.002,
-                f"{percent(found['SimCLR']['test'])} % without labels, "
-                f"{percent(found['supervised']['test'])} % with them",
-            )
-        },
-    )
+        claims={6: (mean(ours) > mean(theirs) - 0.002,
+                    f"{percent(ours)} % without labels, {percent(theirs)} % with them")},
+    )  # fmt: skip
 
 
 @torch.no_grad()
 def health_of(lab: Lab, name: str, images: int = 300, views: int = 8) -> dict[str, float]:
     """Diagnostics of the test features; LiDAR from views of training images."""
     z = torch.from_numpy(z_of(lab, name)[1])
-    makers = {
-        "SimCLR": simclr,
-        "supervised": supervised,
-        "SimCLR, LeNet": simclr_lenet,
-        "supervised, LeNet": supervised_lenet,
-        "VAE": vae,
-        "random": random_net,
-    }
-    encoder = makers[name](lab).eval()
+    encoder = encoder_of(lab, name).eval()
     x = to_float(torch.from_numpy(lab.data.train.x[:images]), lab.data.value_range)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         z_views = [encoder(lab.data.augment(x)) for _ in range(views)]
-    return {
-        "std": feature_std(z),
-        "rankme": rankme(z),
-        "alpha": alpha_req(z),
-        "lidar": lidar(torch.stack(z_views, 1)),
-    }
+    return spectrum(z) | {"lidar": lidar(torch.stack(z_views, 1))}
+
+
+def spectrum(z: Tensor) -> dict[str, float]:
+    return {"std": feature_std(z), "rankme": rankme(z), "alpha": alpha_req(z)}
 
 
 def before_and_after_head(lab: Lab) -> dict[str, float]:
     """Linear probes of SimCLR before and after a projection head of 64 dimensions."""
     run = lab.run("simclr-head", "simclr", 0, quick_epochs=4, dim=64)
     method: Any = reopen(run)
-    y, y_test = shapes(lab.data)
-    z, z_test = lab.features("head before", run.encoder)
     projected = nn.Sequential(run.encoder, method.head).eval()
-    h, h_test = lab.features("head after", projected)
-    return {
-        "before": linear_probe(z, y, z_test, y_test).test,
-        "after": linear_probe(h, y, h_test, y_test).test,
-    }
+    parts = {"before": run.encoder, "after": projected}
+    return {key: lab.probe(f"head {key}", part, "shape").test for key, part in parts.items()}
 
 
 def l7(lab: Lab) -> Finding:
@@ -604,22 +499,16 @@ TWO = {"2 negatives, paper": "paper", "2 negatives, tutorial": "tutorial"}
 
 
 def l8(lab: Lab) -> Finding:
-    y, y_test = shapes(lab.data)
     z = {"SimCLR": z_of(lab, "SimCLR")}
     for name, denominator in TWO.items():
         options: dict[str, Any] = {"negatives": 2, "denominator": denominator}
         run = lab.run(f"simclr-2-{denominator}", "simclr", 0, quick_epochs=4, **options)
         z[name] = lab.features(f"L8 {name}", run.encoder)
-    probes = {n: linear_probe(a, y, b, y_test).test for n, (a, b) in z.items()}
-    gap = {n: rsa.gap(b, y_test, "centered").gap for n, (_, b) in z.items()}
-    health = {
-        n: {
-            "std": feature_std(torch.from_numpy(b)),
-            "rankme": rankme(torch.from_numpy(b)),
-            "alpha": alpha_req(torch.from_numpy(b)),
-        }
-        for n, (_, b) in z.items()
-    }
+    probes = {n: probe_shape(*parts, lab.data).test for n, parts in z.items()}
+    gap = {n: rsa.gap(b, lab.labels("shape")[1], "centered").gap for n, (_, b) in z.items()}
+    health = {n: spectrum(torch.from_numpy(b)) for n, (_, b) in z.items()}
+    table = {n: {"probe": probes[n], "gap": gap[n]} | f for n, f in health.items()}
+    formats = {"probe": ".2%", "gap": ".3f", "std": ".2f", "rankme": ".2f", "alpha": ".2f"}
     drops = {name: probes["SimCLR"] - probes[name] for name in TWO}
     worst = max(drops, key=lambda name: drops[name])
     return Finding(
@@ -634,30 +523,16 @@ def l8(lab: Lab) -> Finding:
             Table(
                 "All negatives and two negatives",
                 ["", "linear probe %", "mean-centered gap", "std", "RankMe", "α-ReQ"],
-                [
-                    [
-                        n,
-                        percent(probes[n]),
-                        number(gap[n]),
-                        *(f"{v:.2f}" for v in health[n].values()),
-                    ]
-                    for n in z
-                ],
+                table_rows(table, formats),
             )
         ],
-        [
-            (
-                f"{n}: similarities of pairs",
-                plots.histogram_image(*rsa.histograms(b, y_test, "centered")),
-            )
-            for n, (_, b) in z.items()
-        ],
+        [histogram(lab, n, b) for n, (_, b) in z.items()],
         {8: (drops[worst] > 0.15, f"{100 * drops[worst]:.1f} points lower with {worst}")},
     )
 
 
 def l9(lab: Lab) -> Finding:
-    y, y_test = shapes(lab.data)
+    y, y_test = lab.labels("shape")
     names = ["SimCLR", "VAE", "random", "supervised"]
     counts = [n for n in lab.settings.labels if n <= len(y)]
     curves: dict[str, dict[str, Any]] = {}
@@ -679,9 +554,10 @@ def l9(lab: Lab) -> Finding:
             "test": [s.test for s in scores],
             "sd": [0.0] * len(scores),
         }
-    ours = dict(zip(counts, curves["SimCLR, frozen"]["test"], strict=True))
-    augmented = dict(zip(totals, curves["end to end, augmented"]["test"], strict=True))
-    plain = dict(zip(totals, curves["end to end, plain"]["test"], strict=True))
+    ours, augmented, plain = (
+        dict(zip(curves[title]["labels"], curves[title]["test"], strict=True))
+        for title in ("SimCLR, frozen", "end to end, augmented", "end to end, plain")
+    )
     rows = [[f"{n:,}", *(_cell(curve, n) for curve in curves.values())] for n in counts]
     full, least, most = probe(lab, "supervised").test, min(totals), max(totals)
     few, more = counts[1:3]
@@ -698,14 +574,9 @@ def l9(lab: Lab) -> Finding:
         "augmentation encodes the same invariances.",
         [Table("Test accuracy % by number of labels", ["labels", *curves], rows)],
         [("test accuracy by number of labels", plots.label_curves_image(curves))],
-        {
-            9: (
-                ours[tenth] > full - 0.005,
-                f"{tenth:,} labels: {percent(ours[tenth])} %; all of them, supervised: "
-                f"{percent(full)} %",
-            )
-        },
-    )
+        {9: (ours[tenth] > full - 0.005, f"{tenth:,} labels: {percent(ours[tenth])} %; all of "
+             f"them, supervised: {percent(full)} %")},
+    )  # fmt: skip
 
 
 def _cell(curve: dict[str, Any], n: int) -> str:
@@ -718,15 +589,14 @@ def _cell(curve: dict[str, Any], n: int) -> str:
 
 def end_to_end(lab: Lab, labels: int, title: str, augment: Augmentation) -> Probe:
     """Supervised training on a part of the labels, with as many steps as on all of them."""
-    rows = sample_labels(shapes(lab.data)[0], labels)
+    rows = sample_labels(lab.labels("shape")[0], labels)
     part = replace(lab.data, train=lab.data.train.take(rows))
     least = lab.settings.supervised_epochs
     epochs = max(least, round(least * len(lab.data.train) / labels))
     name = f"end-to-end-{'plain' if 'plain' in title else 'augmented'}-{labels}"
     quick = max(2, epochs // 8)
     run = lab.run(name, "supervised", 0, part, quick_epochs=quick, augment=augment, epochs=epochs)
-    z, z_test = lab.features(name, run.encoder, part)
-    return linear_probe(z, shapes(part)[0], z_test, shapes(part)[1])
+    return lab.probe(name, run.encoder, "shape", part)
 
 
 BIASED: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -737,25 +607,19 @@ BIASED: dict[str, tuple[str, dict[str, Any], int]] = {
 
 
 def l10(lab: Lab) -> Finding:
-    sets = {
-        "control": control(lab.data, HEARTS_LEFT),
-        "biased": biased(lab.data, HEARTS_LEFT),
-    }
-    y_test = shapes(lab.data)[1]
-    unseen = ~HEARTS_LEFT.allows(lab.data.test)
+    sets = {"control": control(lab.data, HEARTS_LEFT), "biased": biased(lab.data, HEARTS_LEFT)}
+    unseen = np.flatnonzero(~HEARTS_LEFT.allows(lab.data.test))
     scores: dict[str, dict[str, float]] = {}
     for title in (*BIASED, "random", "raw"):
         scores[title] = {}
         for kind, part in sets.items():
             z, z_test = biased_features(lab, title, kind, part)
-            y = shapes(part)[0]
-            scores[title][kind] = linear_probe(z, y, z_test, y_test).test
-            scores[title][f"{kind}, unseen positions"] = linear_probe(
-                z, y, z_test[unseen], y_test[unseen]
-            ).test
+            scores[title][kind] = probe_shape(z, z_test, part).test
+            few = replace(part, test=part.test.take(unseen))
+            scores[title][f"{kind}, unseen positions"] = probe_shape(z, z_test[unseen], few).test
     mirrored = biased(lab.data, SQUARES_LEFT)
     z, z_test = biased_features(lab, "SimCLR", "mirrored", mirrored)
-    scores["SimCLR"]["mirrored"] = linear_probe(z, shapes(mirrored)[0], z_test, y_test).test
+    scores["SimCLR"]["mirrored"] = probe_shape(z, z_test, mirrored).test
     columns = ["control", "biased", "control, unseen positions", "biased, unseen positions"]
     ours, generative = scores["SimCLR"], scores["VAE"]
     return Finding(
@@ -773,17 +637,13 @@ def l10(lab: Lab) -> Finding:
             Table(
                 "Linear probe accuracy for the shape on unbiased test images, %",
                 ["", *columns],
-                [[t, *(percent(s[c]) for c in columns)] for t, s in scores.items()],
+                table_rows(scores, dict.fromkeys(columns, ".2%")),
             )
         ],
         [("images of the biased training set", plots.contact_images(sets["biased"], 40))],
-        {
-            10: (
-                ours["biased"] > 0.95 and generative["biased"] < generative["control"] - 0.05,
-                f"SimCLR {percent(ours['biased'])} %, VAE {percent(generative['biased'])} %",
-            )
-        },
-    )
+        {10: (ours["biased"] > 0.95 and generative["biased"] < generative["control"] - 0.05,
+              f"SimCLR {percent(ours['biased'])} %, VAE {percent(generative['biased'])} %")},
+    )  # fmt: skip
 
 
 def biased_features(lab: Lab, title: str, kind: str, part: Splits) -> tuple[np.ndarray, np.ndarray]:
@@ -791,7 +651,7 @@ def biased_features(lab: Lab, title: str, kind: str, part: Splits) -> tuple[np.n
     if title == "raw":
         return lab.features(f"raw {kind}", fitted(lab, "raw"), part)
     if title == "random":
-        return lab.features(f"random {kind}", random_net(lab), part)
+        return lab.features(f"random {kind}", lab.random(), part)
     method, options, quick = BIASED[title]
     run = lab.run(f"{method}-{kind}", method, 0, part, quick_epochs=quick, **options)
     return lab.features(f"{title} {kind}", run.encoder, part)

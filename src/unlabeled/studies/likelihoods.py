@@ -1,7 +1,5 @@
 """Likelihood experiments of the study `generative`: pixels, characters, series, binary models."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import os
@@ -18,13 +16,12 @@ from unlabeled.data.open import open_data
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.evaluation.ngram import KneserNey
-from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.helmholtz import Helmholtz
 from unlabeled.methods.rbm import RBM
 from unlabeled.pipelines.deep_belief_net import bound, deep_belief_net, restored
 from unlabeled.runs.run import load
 from unlabeled.studies.generative_models import BINARY_MODELS, as_bytes, model_run, sheet
-from unlabeled.studies.lab import Finding, Lab, Table
+from unlabeled.studies.lab import Finding, Images, Lab, Table, table_rows
 from unlabeled.training.train import reopen
 from unlabeled.utils.state import preserve_rng
 
@@ -38,11 +35,9 @@ def bits_per_value(method: Any, x: np.ndarray, prefix: int = 0) -> float:
     torch.manual_seed(0)
     total, count = 0.0, 0
     for start in range(0, len(x), 200):
-        batch = Batch(
-            to_float(torch.from_numpy(np.array(x[start : start + 200])), (0.0, 255.0)),
-            torch.arange(1),
-        )
-        loss = method.negative_log_likelihood(method.views(batch))[:, prefix:]
+        part = to_float(torch.from_numpy(np.array(x[start : start + 200])), (0.0, 255.0))
+        views = method.views(Batch(part, torch.arange(1)))
+        loss = method.negative_log_likelihood(views)[:, prefix:]
         total, count = total + float(loss.sum()), count + loss.numel()
     return total / count / math.log(2)
 
@@ -69,7 +64,7 @@ def g5(lab: Lab) -> Finding:
         "from those before; the bound of the VAE is divided by the number of pixels.",
         f"The {best} needs {found[best]:.3f} bits per pixel, the VAE at most "
         f"{found['VAE, bound']:.3f}.",
-        [Table("Bits per pixel", ["", "test"], [[k, f"{v:.3f}"] for k, v in found.items()])],
+        [Table("Bits per pixel", ["", "test"], table_rows(found, ".3f"))],
     )
 
 
@@ -117,8 +112,8 @@ def g6(lab: Lab) -> Finding:
         "before it. The n-gram model is fitted to the same text.",
         f"The {best} needs {found[best]:.3f} bits per character, the n-gram model {n_gram:.3f}.",
         [
-            Table("Bits per character", ["", "test"], [[k, f"{v:.3f}"] for k, v in found.items()]),
-            Table("Samples", ["", "text"], [[k, v] for k, v in samples.items()]),
+            Table("Bits per character", ["", "test"], table_rows(found, ".3f")),
+            Table("Samples", ["", "text"], [list(sample) for sample in samples.items()]),
         ],
     )
 
@@ -139,10 +134,8 @@ def g7(lab: Lab) -> Finding:
     found = {"last value": float((x[:, 7:-1] - x[:, 8:]).abs().mean())}
     for kind in lab.settings.sequence_models:
         options: dict[str, Any] = {"encoder": kind, "values": "real", "epochs": 10}
-        run = lab.run(
-            f"series-{kind}", "autoregressive", data=open_data(train), quick_epochs=1, **options
-        )
-        method: Any = reopen(run).eval()
+        options |= {"data": open_data(train), "quick_epochs": 1}
+        method: Any = reopen(lab.run(f"series-{kind}", "autoregressive", **options)).eval()
         with torch.no_grad():
             found[kind] = float((method.predict(x)[:, 8:] - x[:, 8:]).abs().mean())
     best = min(lab.settings.sequence_models, key=lambda k: found[k])
@@ -153,13 +146,7 @@ def g7(lab: Lab) -> Finding:
         "ninth value on.",
         f"The mean absolute error is {found[best]:.4f} for the {best} and "
         f"{found['last value']:.4f} for repeating the last value.",
-        [
-            Table(
-                "Mean absolute error of the next value",
-                ["", "test"],
-                [[k, f"{v:.4f}"] for k, v in found.items()],
-            )
-        ],
+        [Table("Mean absolute error of the next value", ["", "test"], table_rows(found, ".4f"))],
     )
 
 
@@ -213,36 +200,27 @@ def g8(lab: Lab) -> Finding:
         dense = build("dense", 1, digits.size, widths=(200, 50))
         untrained_helmholtz = Helmholtz(dense, shape=(1, *digits.size))
     helmholtz: Any = reopen(lab.run("helmholtz-digits", "helmholtz", data=digits, quick_epochs=1))
-    bounds = {
-        "1-layer DBN, untrained": mean_bound(untrained[:1], digits, estimates),
-        "1-layer DBN": mean_bound(trained[:1], digits, estimates),
-        "2-layer DBN, second layer untrained": mean_bound(
-            [trained[0], untrained[1]], digits, estimates
-        ),
-        "2-layer DBN": mean_bound(trained, digits, estimates),
+    nets = {
+        "1-layer DBN, untrained": untrained[:1],
+        "1-layer DBN": trained[:1],
+        "2-layer DBN, second layer untrained": [trained[0], untrained[1]],
+        "2-layer DBN": trained,
     }
-    helmholtz_machines = {
-        "Helmholtz machine, untrained": untrained_helmholtz,
-        "Helmholtz machine": helmholtz,
-    }
-    for title, machine in helmholtz_machines.items():
+    bounds = {title: mean_bound(layers, digits, estimates) for title, layers in nets.items()}
+    machines = {"Helmholtz machine, untrained": untrained_helmholtz, "Helmholtz machine": helmholtz}
+    for title, machine in machines.items():
         torch.manual_seed(0)
         bounds[title] = float(machine.bound(x, 20).mean())
 
-    net = deep_belief_net(
-        lab.data, epochs=epochs, out=lab.out / "runs" / "deep-belief-net", **options
-    )
-    y, y_test = (part.factors[str(lab.data.target)] for part in (lab.data.train, lab.data.test))
-    probe: dict[str, float] = {}
-    images: list[tuple[str, bytes | str]] = []
+    out = lab.out / "runs" / "deep-belief-net"
+    net = deep_belief_net(lab.data, epochs=epochs, out=out, **options)
+    images: Images = []
     encoders = {title: model_run(lab, title).encoder for title in BINARY_MODELS}
-    for title, encoder in (
-        encoders | {"deep belief net": net.encoder, "random": lab.random("dense")}
-    ).items():
-        z, z_test = lab.features(title, encoder)
-        probe[title] = linear_probe(z, y, z_test, y_test).test
+    encoders |= {"deep belief net": net.encoder, "random": lab.random("dense")}
+    probe = {title: lab.probe(title, encoder).test for title, encoder in encoders.items()}
     models: dict[str, Any] = {title: reopen(model_run(lab, title)) for title in BINARY_MODELS}
-    for title, model in (models | {"deep belief net": restored(net)}).items():
+    models["deep belief net"] = restored(net)
+    for title, model in models.items():
         torch.manual_seed(0)
         images.append((f"{title}: samples", sheet(as_bytes(model.sample(40)))))
     accuracies = ", ".join(f"{title} {100 * v:.1f} %" for title, v in probe.items())
@@ -257,9 +235,9 @@ def g8(lab: Lab) -> Finding:
         f"raises the bound by {gain:.2f} nats. Linear probe accuracy for clothes: {accuracies}.",
         [
             Table("Bound of the log-likelihood, nats per digit", ["", "test"],
-                  [[t, f"{v:.2f}"] for t, v in bounds.items()]),
+                  table_rows(bounds, ".2f")),
             Table("Linear probe accuracy for clothes", ["", "test %"],
-                  [[t, f"{100 * v:.1f}"] for t, v in probe.items()]),
+                  table_rows(probe, ".1%")),
         ],
         images,
     )  # fmt: skip

@@ -1,7 +1,5 @@
 """Local learning: training each stage of an encoder without end-to-end backpropagation."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,12 +14,11 @@ from unlabeled.core import Batch
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.evaluation.layers import Layer, evaluate_stages, table
-from unlabeled.evaluation.probe import linear_probe
 from unlabeled.modality import Images
 from unlabeled.objectives.local_rule import learn_from_reward, predict_class
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name, table_rows
 from unlabeled.training.local import kept_bytes
 from unlabeled.training.prepare import prepare
 
@@ -63,10 +60,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "BYOL by stages": ("byol", {"local": True}),
     "hinge CPC, end to end": ("cpc", AHEAD | {"objective": "hinge"}),
     "CPC, end to end": ("cpc", AHEAD),
-    "CPC v2, end to end": (
-        "cpc",
-        AHEAD | {"directions": 4, "encoder_args": {"norm": "layer"}},
-    ),
+    "CPC v2, end to end": ("cpc", AHEAD | {"directions": 4, "encoder_args": {"norm": "layer"}}),
     "SimCLR, end to end": ("simclr", {}),
     "supervised": ("supervised", {"augment": RandomHorizontalFlip()}),
 }
@@ -125,10 +119,8 @@ def l1(lab: Lab) -> Finding:
     epochs: dict[str, int] = {}
     for title in lab.settings.ways:
         run = trained(lab, title)
-        found[title], epochs[title] = (
-            evaluate_stages(run.encoder, data),
-            run.config["recipe"]["epochs"],
-        )
+        found[title] = evaluate_stages(run.encoder, data)
+        epochs[title] = run.config["recipe"]["epochs"]
     found["random"], deviations = random_stages(lab, data)
     found["random, as CPC v2"], _ = random_stages(lab, data, norm="layer")
     clapp = [layer.linear for layer in found["CLAPP"]]
@@ -181,16 +173,12 @@ def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer]
         evaluate_stages(lab.random("patches", seed, width=width, **arguments), data)
         for seed in range(lab.settings.random)
     ]
-    stages = list(zip(*runs, strict=True))
-    mean = [
-        replace(
-            same[0],
-            linear=float(np.mean([layer.linear for layer in same])),
-            gap=float(np.mean([layer.gap for layer in same])),
-        )
-        for same in stages
-    ]
-    return mean, [float(np.std([layer.linear for layer in same], ddof=1)) for same in stages]
+    layers, deviations = [], []
+    for same in zip(*runs, strict=True):
+        linear, gap = [layer.linear for layer in same], [layer.gap for layer in same]
+        layers.append(replace(same[0], linear=float(np.mean(linear)), gap=float(np.mean(gap))))
+        deviations.append(float(np.std(linear, ddof=1)))
+    return layers, deviations
 
 
 def l2(lab: Lab) -> Finding:
@@ -231,7 +219,7 @@ def l2(lab: Lab) -> Finding:
 
 def l3(lab: Lab) -> Finding:
     data = probed(lab)
-    y, y_test = (part.factors[str(data.target)] for part in (data.train, data.test))
+    y, y_test = lab.labels(data=data)
     encoders = {
         "CLAPP": trained(lab, "CLAPP").encoder,
         "random": lab.random("patches", width=lab.settings.width),
@@ -241,7 +229,7 @@ def l3(lab: Lab) -> Finding:
         z, z_test = lab.features(f"reward {title}", encoder, data)
         found[title] = {
             "reward": float((predict_class(z_test, learn_from_reward(z, y)) == y_test).mean()),
-            "labels": linear_probe(z, y, z_test, y_test).test,
+            "labels": lab.probe(f"reward {title}", encoder, data=data).test,
         }
     ours = found["CLAPP"]
     return Finding(
@@ -255,7 +243,7 @@ def l3(lab: Lab) -> Finding:
             Table(
                 "Accuracy of readouts of frozen features, %",
                 ["", "from reward", "from labels"],
-                [[t, *(f"{100 * v:.1f}" for v in f.values())] for t, f in found.items()],
+                table_rows(found, ".1%"),
             )
         ],
     )

@@ -1,7 +1,5 @@
 """All methods compared with the same encoder, images and training time."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +10,9 @@ from unlabeled import registry
 from unlabeled.core import Method
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.evaluation.probe import linear_probe
 from unlabeled.modality import Images
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
 from unlabeled.studies.run import minutes_of
 from unlabeled.training.health import feature_std, rankme
 from unlabeled.utils.files import read_csv
@@ -27,27 +24,18 @@ LEAD = (
 )
 DATA = "dsprites"
 CLAIMS: dict[int, str] = {}
-LEFT_OUT = (
-    "siamese",
-    "metric",
-    "rotation",
-    "relative_patch",
-    "jigsaw",
-    "context_encoder",
-    "denoising_autoencoder",
-    "masked_autoencoder",
-    "gan",
-)
+LEFT_OUT = ("siamese", "metric", "rotation", "relative_patch", "jigsaw", "context_encoder",
+            "denoising_autoencoder", "masked_autoencoder", "gan")  # fmt: skip
 """Methods of the studies `verification`, `metric`, `pretext` and `generative`."""
+
+COLUMNS = {"linear": ".2%", "knn": ".2%", "gap_centered": ".3f", "std": ".2f", "rankme": ".1f",
+           "epochs": "d", "minutes": ".1f"}  # fmt: skip
+"""Figures in the table, and their formats."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
-
-    Args:
-        minutes: training time of each method.
-    """
+    """Training time of each method, in minutes."""
 
     minutes: float = 12.0
 
@@ -57,9 +45,8 @@ SETTINGS, QUICK = Settings(), Settings(minutes=0.25)
 
 def names() -> list[str]:
     """Methods that train any encoder on any images, with all labels or none."""
-    methods: dict[str, Any] = {
-        name: registry.find("methods", name) for name in registry.listing("methods")
-    }
+    listed = registry.listing("methods")
+    methods: dict[str, Any] = {name: registry.find("methods", name) for name in listed}
     return [
         name
         for name, cls in methods.items()
@@ -74,7 +61,7 @@ def names() -> list[str]:
 
 
 def compare(lab: Lab) -> Finding:
-    y, y_test = (part.factors["shape"] for part in (lab.data.train, lab.data.test))
+    y, y_test = lab.labels("shape")
     found: dict[str, dict[str, Any]] = {}
     curves = {}
     for name in [*names(), "random"]:
@@ -88,7 +75,7 @@ def compare(lab: Lab) -> Finding:
             curves[name] = columns["epoch"], columns["std"]
         z, z_test = lab.features(name, encoder)
         found[name] = {
-            "linear": linear_probe(z, y, z_test, y_test).test,
+            "linear": lab.probe(name, encoder, "shape").test,
             "knn": knn_accuracy(z, y, z_test, y_test),
             "gap_centered": rsa.gap(z_test, y_test, "centered").gap,
             "std": feature_std(torch.from_numpy(z_test)),
@@ -108,37 +95,18 @@ def compare(lab: Lab) -> Finding:
         "test images.",
         f"{best} is the best method without labels, with a linear probe accuracy of "
         f"{100 * found[best]['linear']:.2f} %. "
-        + (
-            f"Not above random weights ({100 * found['random']['linear']:.2f} %): "
-            f"{', '.join(worse)}."
-            if worse
-            else f"All are above random weights ({100 * found['random']['linear']:.2f} %)."
-        ),
+        f"Random weights have {100 * found['random']['linear']:.2f} %; not above them: "
+        f"{', '.join(worse) or 'none'}.",
         [
             Table(
                 "Accuracy for the shape of test images",
                 ["", "linear %", "k-NN %", "mean-centered gap", "std", "RankMe", "epochs", "min"],
-                [
-                    [
-                        name,
-                        f"{100 * f['linear']:.2f}",
-                        f"{100 * f['knn']:.2f}",
-                        f"{f['gap_centered']:.3f}",
-                        f"{f['std']:.2f}",
-                        f"{f['rankme']:.1f}",
-                        f"{f['epochs']}",
-                        f"{f['minutes']:.1f}",
-                    ]
-                    for name, f in ((n, found[n]) for n in order)
-                ],
+                table_rows({name: found[name] for name in order}, COLUMNS),
             )
         ],
         [("std of the features by epoch (0: collapse)", plots.panels_image(curves, "std"))],
     )
 
 
-EXPERIMENTS = [
-    Experiment(
-        "M1", "All methods", "How good are the features of each after the same time?", compare, 160
-    ),
-]
+QUESTION = "How good are the features of each after the same time?"
+EXPERIMENTS = [Experiment("M1", "All methods", QUESTION, compare, 160)]

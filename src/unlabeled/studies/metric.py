@@ -1,7 +1,5 @@
 """Metric learning: retrieval of classes that were not in the training data."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +14,7 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
 from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name, table_rows
 
 TITLE = "Metric learning on characters of unseen alphabets"
 LEAD = (
@@ -87,10 +85,9 @@ def choose(lab: Lab, parts: Splits) -> dict[str, list[dict[str, float]]]:
         for value, width in itertools.product(values, lab.settings.widths):
             name = f"choice/{run_name(title)}-{key}-{value}-dim-{width}"
             encoder = train_with(lab, name, title, value, width, lab.settings.choice_epochs, parts)
-            score = retrieval(embed(encoder, parts.test.x, parts.value_range), y, at=(1,))[
-                "recall@1"
-            ]
-            rows.append({"value": value, "dim": width, "recall@1": score})
+            z = embed(encoder, parts.test.x, parts.value_range)
+            recall = retrieval(z, y, at=(1,))["recall@1"]
+            rows.append({"value": value, "dim": width, "recall@1": recall})
     return found
 
 
@@ -98,17 +95,12 @@ def encoders(lab: Lab, chosen: dict[str, dict[str, float]]) -> dict[str, nn.Modu
     """Encoders trained with each loss on all training alphabets, and untrained baselines."""
     found: dict[str, nn.Module] = {}
     for title, row in chosen.items():
-        name, width = run_name(title), int(row["dim"])
-        found[title] = train_with(
-            lab, name, title, row["value"], width, lab.settings.epochs, lab.data
-        )
-    found["untrained"] = lab.random()
+        name, value, width = run_name(title), row["value"], int(row["dim"])
+        found[title] = train_with(lab, name, title, value, width, lab.settings.epochs, lab.data)
     shape = lab.data.channels, lab.data.size
-    found["pixels"] = build("raw", *shape)
-    found["pixels, 7×7"] = build(
-        nn.Sequential(nn.AdaptiveAvgPool2d(7), build("raw", *shape)), *shape
-    )
-    return found
+    pixels = build("raw", *shape)
+    few_pixels = build(nn.Sequential(nn.AdaptiveAvgPool2d(7), pixels), *shape)
+    return found | {"untrained": lab.random(), "pixels": pixels, "pixels, 7×7": few_pixels}
 
 
 def r1(lab: Lab) -> Finding:
@@ -119,18 +111,16 @@ def r1(lab: Lab) -> Finding:
     chosen = {title: max(rows, key=lambda row: row["recall@1"]) for title, rows in grid.items()}
     y = lab.data.test.factors[str(lab.data.target)]
     classes = len(set(y.tolist()))
-    found = {
-        title: retrieval(
-            embed(encoder, lab.data.test.x, lab.data.value_range), y, draws=settings.draws
-        )
-        for title, encoder in encoders(lab, chosen).items()
-    }
-    baseline = max(
-        (name for name in found if name not in losses), key=lambda n: found[n]["recall@1"]
-    )
+    found = {}
+    for title, encoder in encoders(lab, chosen).items():
+        z = embed(encoder, lab.data.test.x, lab.data.value_range)
+        found[title] = retrieval(z, y, draws=settings.draws)
+    recall = {title: f["recall@1"] for title, f in found.items()}
+    baseline = max((name for name in found if name not in losses), key=lambda n: recall[n])
     better = [name for name in losses if found[name]["low"] > found[baseline]["high"]]
-    best = max(losses, key=lambda name: found[name]["recall@1"])
+    best = max(losses, key=lambda name: recall[name])
     level = [n for n in losses if n != best and found[n]["high"] >= found[best]["low"]]
+    others = ("recall@5", "recall@10", "map@r")
     edges = [t for t, row in chosen.items() if at_the_edge(losses[t][2], row["value"])]
     return Finding(
         {
@@ -161,23 +151,15 @@ def r1(lab: Lab) -> Finding:
         f"{best} has the highest recall@1, {_with_interval(found[best])} %"
         + (f"; {', '.join(level)} are within its interval" if level else "")
         + f". The best untrained baseline, {baseline}, has {_with_interval(found[baseline])} %. "
-        + (
-            "All losses are above it."
-            if len(better) == len(losses)
-            else f"Not above it: {', '.join(sorted(set(losses) - set(better)))}."
-        )
+        f"Not above it: {', '.join(sorted(set(losses) - set(better))) or 'none'}."
         + (f" Best values at the edge of those tried: {', '.join(edges)}." if edges else ""),
         [
             Table(
                 "Retrieval of drawings of unseen characters, %",
                 ["", "recall@1", "recall@5", "recall@10", "mAP@R"],
                 [
-                    [
-                        name,
-                        _with_interval(f),
-                        *(f"{100 * f[c]:.1f}" for c in ("recall@5", "recall@10", "map@r")),
-                    ]
-                    for name, f in found.items()
+                    [name, _with_interval(found[name]), *cells]
+                    for name, *cells in table_rows(found, dict.fromkeys(others, ".1%"))
                 ],
             ),
             Table(
@@ -196,12 +178,7 @@ def r1(lab: Lab) -> Finding:
                 ],
             ),
         ],
-        [
-            (
-                "recall@1",
-                plots.bars_image({n: f["recall@1"] for n, f in found.items()}, "recall@1"),
-            )
-        ],
+        [("recall@1", plots.bars_image(recall, "recall@1"))],
     )
 
 
@@ -227,6 +204,5 @@ def _chance(y: Any) -> float:
     return float((counts * (counts - 1)).sum() / (len(y) * (len(y) - 1)))
 
 
-EXPERIMENTS = [
-    Experiment("R1", "Seven losses", "Which retrieves drawings of unseen characters best?", r1, 45),
-]
+QUESTION = "Which retrieves drawings of unseen characters best?"
+EXPERIMENTS = [Experiment("R1", "Seven losses", QUESTION, r1, 45)]

@@ -1,7 +1,5 @@
 """Two prediction targets for video: features of the motion or of the object."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +9,8 @@ from unlabeled.augmentations import Augmentation
 from unlabeled.augmentations.video import RandomMotion, RandomShape
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets import moving_sprites
-from unlabeled.evaluation.probe import linear_probe
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent, table_rows
 
 TITLE = "Motion or object? Two prediction targets, two encoders"
 LEAD = (
@@ -54,10 +51,8 @@ def m1(lab: Lab) -> Finding:
             else:
                 options = OPTIONS | {"augment": TARGETS[title]}
                 encoder = lab.run(title, "simclr", seed, quick_epochs=3, **options).encoder
-            z, z_test = lab.features(f"{title} {seed}", encoder)
             for factor in FACTORS:
-                y, y_test = (part.factors[factor] for part in (lab.data.train, lab.data.test))
-                found[title][factor].append(linear_probe(z, y, z_test, y_test).test)
+                found[title][factor].append(lab.probe(f"{title} {seed}", encoder, factor).test)
     motion_invariant, object_invariant = (found[title] for title in TARGETS)
     crossed = all(
         a > b
@@ -75,12 +70,14 @@ def m1(lab: Lab) -> Finding:
         for title, accuracies in found.items()
         for factor, values in accuracies.items()
     }
+    chance = {"shape": 1 / 3, "velocity": 0.04}
+    why = (
+        "in every seed each encoder is better at the factor that its target shares"
+        if crossed
+        else "the encoders do not cross over in every seed"
+    )
     return Finding(
-        {
-            "linear_probe": found,
-            "crossed_in_every_seed": crossed,
-            "chance": {"shape": 1 / 3, "velocity": 0.04},
-        },
+        {"linear_probe": found, "crossed_in_every_seed": crossed, "chance": chance},
         f"SimCLR is trained on {len(lab.data.train):,} clips of eight frames with two kinds of "
         "augmentation. In the first, a view shows the sprite with another velocity, position, "
         "rotation and scale: only the object is shared. In the second, a random kernel changes the "
@@ -91,28 +88,12 @@ def m1(lab: Lab) -> Finding:
         f"motion-invariant and {accuracy('object-invariant', 'shape')} % with object-invariant "
         f"features, for the velocity {accuracy('motion-invariant', 'velocity')} % and "
         f"{accuracy('object-invariant', 'velocity')} %.",
-        [
-            Table(
-                "Linear probe accuracy, %",
-                ["", *FACTORS],
-                [[title, *(accuracy(title, factor) for factor in FACTORS)] for title in found],
-            )
-        ],
+        [Table("Linear probe accuracy, %", ["", *FACTORS], table_rows(found, ".1%"))],
         [
             ("linear probe accuracy", plots.bars_image(means, "test accuracy")),
-            (
-                "views of five clips (first frame)",
-                plots.transformations_image(lab.data, TARGETS),
-            ),
+            ("views of five clips (first frame)", plots.transformations_image(lab.data, TARGETS)),
         ],
-        {
-            16: (
-                crossed,
-                "in every seed each encoder is better at the factor that its target shares"
-                if crossed
-                else "the encoders do not cross over in every seed",
-            )
-        },
+        {16: (crossed, why)},
     )
 
 

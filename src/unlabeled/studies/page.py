@@ -1,7 +1,5 @@
 """The report page of a study: question, setup, tables, images and answer of each experiment."""
 
-from __future__ import annotations
-
 import base64
 import html
 from pathlib import Path
@@ -13,8 +11,8 @@ from unlabeled.utils.files import write_bytes
 
 WIDE = 600
 """Images at least this wide, in pixels, span the page."""
-LONG, WORDS = 40, ' class="words"'
-"""Cells with at least this many characters are wrapped as text."""
+LONG = 40
+"""Cells with more characters are wrapped as text."""
 HELD = {True: "held here", False: "did not hold here", None: "undecided"}
 
 
@@ -45,14 +43,11 @@ def _conditions(result: dict[str, Any]) -> str:
         if result["seeds"] > 1
         else "Seed 0"
     )
-    quick = (
-        "Trained for a few epochs on half of the samples: figures are lower than in the full "
-        "study. " * bool(result["quick"])
-    )
+    quick = "Trained for a few epochs on half of the samples, so figures are lower than in full. "
     return (
-        f'<p class="note">{quick}Every encoder was trained for this study from random weights '
-        "and evaluated in eval mode on held-out test data; probes run to convergence. "
-        f"{seeds}. {result['cores']} cores, torch "
+        f'<p class="note">{quick * result["quick"]}Every encoder was trained for this study from '
+        "random weights and evaluated in eval mode on held-out test data; probes run to "
+        f"convergence. {seeds}; {result['cores']} cores, torch "
         f"{html.escape(result['versions']['torch'])}.</p>"
     )
 
@@ -84,26 +79,29 @@ def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -
 def _table(table: Table, key: str) -> str:
     """A table that scrolls sideways below its caption."""
     columns = list(zip(table.columns, *table.rows, strict=True))
-    kinds = [WORDS * (max(map(len, cells), default=0) > LONG) for _, *cells in columns]
+    kinds = [_kind(cells) for _, *cells in columns]
     head = "".join(
         f'<th scope="col"{kind}>{html.escape(title)}</th>'
         for title, kind in zip(table.columns, kinds, strict=True)
     )
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(first)}</th>'
-        + "".join(
-            f"<td{kind}>{html.escape(cell)}</td>"
-            for cell, kind in zip(cells, kinds[1:], strict=True)
-        )
-        + "</tr>"
-        for first, *cells in table.rows
-    )
+    rows = ""
+    for first, *cells in table.rows:
+        row = zip(cells, kinds[1:], strict=True)
+        rows += f'<tr><th scope="row">{html.escape(first)}</th>'
+        rows += "".join(f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in row) + "</tr>"
     return (
         f'<p class="caption" id="{key}">{html.escape(table.caption)}</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{key}">'
         f'<table aria-labelledby="{key}">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _kind(cells: list[str]) -> str:
+    """Class of a column: long cells are wrapped, words are aligned on the left."""
+    if max(map(len, cells), default=0) > LONG:
+        return ' class="words"'
+    return ' class="text"' * (bool(cells) and all(cell[:1].isalpha() for cell in cells))
 
 
 def _image(title: str, content: bytes | str) -> str:
@@ -125,12 +123,7 @@ def _image(title: str, content: bytes | str) -> str:
 def _claims(result: dict[str, Any]) -> str:
     if not result["claims"]:
         return ""
-    rows = "".join(
-        f'<tr><th scope="row">{number}</th><td>{html.escape(c["claim"])}</td>'
-        f"<td>{HELD[c['held']]}</td><td>{html.escape(c['why'])}</td></tr>"
-        for number, c in sorted(result["claims"].items(), key=lambda item: int(item[0]))
-    )
-    return f"""<section id="claims"><h2>Claims</h2>
-<div class="scroll" tabindex="0" role="region" aria-label="claims"><table class="config">
-<thead><tr><th scope="col">no.</th><th scope="col">claim</th><th scope="col">result</th>
-<th scope="col">why</th></tr></thead><tbody>{rows}</tbody></table></div></section>"""
+    claims = sorted(result["claims"].items(), key=lambda item: int(item[0]))
+    rows = [[number, c["claim"], HELD[c["held"]], c["why"]] for number, c in claims]
+    table = Table("Claims and what was measured here", ["no.", "claim", "result", "why"], rows)
+    return f'<section id="claims"><h2>Claims</h2>{_table(table, "claims-table")}</section>'

@@ -1,7 +1,5 @@
 """Contrastive learning from pairs: images and captions, images and audio."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +11,11 @@ from unlabeled.data.open import open_data
 from unlabeled.data.readers import bpe
 from unlabeled.data.readers.pairs import tokens
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
 from unlabeled.modality import Text, require_part
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
 from unlabeled.training.train import reopen
 
 TITLE = "Pairs: images with captions, images with audio"
@@ -33,11 +30,7 @@ AT = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
-
-    Args:
-        digits: data of images and audio of digits.
-    """
+    """Data of images and audio of digits."""
 
     digits: Any = "audiovisual_digits"
 
@@ -89,6 +82,20 @@ def zero_shot(run: Run, data: Splits, images: np.ndarray) -> np.ndarray:
     return (images @ np.stack(means).T).argmax(1)
 
 
+def probes(lab: Lab, name: str, run: Run, data: Splits, factor: str) -> dict[str, Any]:
+    """Linear probe and k-NN accuracy of the image encoder, and the numbers of pairs."""
+    z, z_test = lab.features(name, run.encoder, data)
+    y, y_test = lab.labels(factor, data)
+    random = lab.random(data=data)
+    return {
+        "linear": lab.probe(name, run.encoder, factor, data).test,
+        "linear_random": lab.probe(f"random {name}", random, factor, data).test,
+        "knn": knn_accuracy(z, y, z_test, y_test),
+        "train": len(data.train),
+        "test": len(data.test),
+    }
+
+
 def j1(lab: Lab) -> Finding:
     run = lab.run("emoji", "clip", quick_epochs=2)
     data = lab.data
@@ -98,23 +105,20 @@ def j1(lab: Lab) -> Finding:
     y, y_test = data.train.factors["group"], data.test.factors["group"]
     largest = float((y_test == np.bincount(y).argmax()).mean())
     accuracy = float((zero_shot(run, data, images) == y_test).mean())
-    z, z_test = lab.features("emoji", run.encoder)
-    random, random_test = lab.features("random", lab.random())
-    linear = linear_probe(z, y, z_test, y_test).test
-    figures = {
-        "retrieval": found,
-        "zero_shot": accuracy,
-        "largest_group": largest,
-        "linear": linear,
-        "linear_random": linear_probe(random, y, random_test, y_test).test,
-        "knn": knn_accuracy(z, y, z_test, y_test),
-        "train": len(data.train),
-        "test": len(data.test),
-        "temperature": 1 / float(reopen(run).logit_scale.detach().exp()),  # type: ignore[operator]
+    method: Any = reopen(run)
+    figures = {"retrieval": found, "zero_shot": accuracy, "largest_group": largest}
+    figures |= probes(lab, "emoji", run, data, "group")
+    figures["temperature"] = 1 / float(method.logit_scale.detach().exp())
+    groups = {
+        "zero-shot": accuracy,
+        "the largest group": largest,
+        "linear probe": figures["linear"],
+        "linear probe, random encoder": figures["linear_random"],
     }
     rows = np.random.default_rng(0).permutation(len(data.test))[:16]
     shown = to_float(torch.from_numpy(data.test.x[rows]), data.value_range)
     labels = [(data.test.names or [])[row] for row in rows]
+    matrix = plots.partners_image(shown, images[rows] @ names[rows].T, labels)
     return Finding(
         figures,
         f"An image encoder and a small text transformer are trained by CLIP on {len(data.train):,} "
@@ -130,23 +134,10 @@ def j1(lab: Lab) -> Finding:
             Table(
                 "Classification of groups for unseen families",
                 ["", "accuracy, %"],
-                [
-                    ["zero-shot", f"{100 * accuracy:.1f}"],
-                    ["the largest group", f"{100 * largest:.1f}"],
-                    ["linear probe", f"{100 * linear:.1f}"],
-                    [
-                        "linear probe, random encoder",
-                        f"{100 * float(figures['linear_random']):.1f}",  # type: ignore[arg-type]
-                    ],
-                ],
+                table_rows(groups, ".1%"),
             ),
         ],
-        [
-            (
-                "Similarity of images and names; pairs are on the diagonal",
-                plots.partners_image(shown, images[rows] @ names[rows].T, labels),
-            )
-        ],
+        [("Similarity of images and names; pairs are on the diagonal", matrix)],
     )
 
 
@@ -156,21 +147,12 @@ def j2(lab: Lab) -> Finding:
     images, audio = project(run, data)
     digit = data.test.factors["digit"]
     found = paired_retrieval(images, audio, AT, digit, ("image", "audio"))
-    y, y_test = data.train.factors["digit"], digit
-    z, z_test = lab.features("audiovisual-digits", run.encoder, data)
-    random, random_test = lab.features("random-digits", lab.random(data=data), data)
-    figures = {
-        "retrieval": found,
-        "linear": linear_probe(z, y, z_test, y_test).test,
-        "linear_random": linear_probe(random, y, random_test, y_test).test,
-        "knn": knn_accuracy(z, y, z_test, y_test),
-        "train": len(data.train),
-        "test": len(data.test),
-    }
+    figures = {"retrieval": found} | probes(lab, "audiovisual-digits", run, data, "digit")
     order = np.argsort(digit, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, 20).astype(int)]
     x = to_float(torch.from_numpy(data.test.x[rows]), data.value_range)
     labels = [f"a spoken {digit[row]}" for row in rows]
+    matrix = plots.partners_image(x, images[rows] @ audio[rows].T, labels)
     return Finding(
         figures,
         f"CLIP with an audio encoder instead of the text encoder is trained on {len(data.train)} "
@@ -181,12 +163,7 @@ def j2(lab: Lab) -> Finding:
         f"{100 * found['audio_to_image_recall_at_1']:.1f} % from audio to image (chance: "
         f"{100 * found['chance_recall_at_1']:.1f} %).",
         [recalls(found)],
-        [
-            (
-                "Similarity of images and audio, sorted by digit",
-                plots.partners_image(x, images[rows] @ audio[rows].T, labels),
-            )
-        ],
+        [("Similarity of images and audio, sorted by digit", matrix)],
     )
 
 

@@ -1,7 +1,5 @@
 """Passages of books as a classification task with few labels, for the study `words`."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Pretext tasks: what features learn from tasks whose labels come from the images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +17,8 @@ from unlabeled.data.open import open_data
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.evaluation.probe import linear_probe
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name
+from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, run_name, table_rows
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
 
@@ -44,9 +41,8 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "masked autoencoder": ("masked_autoencoder", {}),
 }
 REFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
-    "SimCLR": ("simclr", {}),
-    "supervised": ("supervised", {}),
-}
+    "SimCLR": ("simclr", {}), "supervised": ("supervised", {}),
+}  # fmt: skip
 HARDER: dict[str, tuple[str, dict[str, Any]]] = {
     "jigsaw, half-size tiles": ("jigsaw", {"tile_fraction": 0.5}),
     "jigsaw, gray": ("jigsaw", {"weak": RandomGrayscale(1.0)}),
@@ -119,18 +115,14 @@ def pretext_accuracy(lab: Lab, run: Run) -> float | None:
 
 def evaluate(lab: Lab, title: str) -> dict[str, Any]:
     """Figures of a task, or of random weights."""
-    target = str(lab.data.target)
-    y, y_test = (part.factors[target] for part in (lab.data.train, lab.data.test))
+    y, y_test = lab.labels()
     run = None if title == "random" else trained(lab, title)
     encoder = lab.random() if run is None else run.encoder
     z, z_test = lab.features(title, encoder)
-    tile_accuracy = None
-    if run is None or run.config["method"] in OF_TILES:
-        parts, parts_test = lab.features(f"{title}, tiles", TileAverage(encoder))
-        tile_accuracy = linear_probe(parts, y, parts_test, y_test).test
+    of_tiles = run is None or run.config["method"] in OF_TILES
     return {
-        "linear": linear_probe(z, y, z_test, y_test).test,
-        "tiles": tile_accuracy,
+        "linear": lab.probe(title, encoder).test,
+        "tiles": tile_accuracy(lab, title, encoder) if of_tiles else None,
         "knn": knn_accuracy(z, y, z_test, y_test),
         "few_labels": few_labels(z, y, z_test, y_test, lab.settings.labels).test,
         "epochs": 0 if run is None else run.config["recipe"]["epochs"],
@@ -139,10 +131,14 @@ def evaluate(lab: Lab, title: str) -> dict[str, Any]:
     }
 
 
+def tile_accuracy(lab: Lab, title: str, encoder: nn.Module) -> float:
+    return lab.probe(f"{title}, tiles", TileAverage(encoder)).test
+
+
 def p1(lab: Lab) -> Finding:
     tasks = lab.settings.tasks
     found: dict[str, dict[str, Any]] = {}
-    images: list[tuple[str, bytes | str]] = []
+    images: Images = []
     for title in (*tasks, *REFERENCES, "random"):
         found[title] = evaluate(lab, title)
         if title in tasks:
@@ -152,7 +148,7 @@ def p1(lab: Lab) -> Finding:
     random = accuracy["random"]
     above = [t for t in tasks if accuracy[t] > random + 0.05]
     best = max(tasks, key=lambda t: accuracy[t])
-
+    keys = ("pretext_accuracy", "chance", "linear", "tiles", "knn", "few_labels")
     return Finding(
         {"tasks": found, "above_random": above},
         f"Each task trains the same small encoder on {len(lab.data.train):,} images for about "
@@ -169,25 +165,11 @@ def p1(lab: Lab) -> Finding:
                 "Accuracy of the pretext task and for the class",
                 ["", "pretext %", "chance %", "linear %", "tiles %", "k-NN %",
                  "few labels %", "epochs"],
-                [
-                    [
-                        title,
-                        share(f["pretext_accuracy"]),
-                        share(f["chance"]),
-                        *(share(f[k]) for k in ("linear", "tiles", "knn", "few_labels")),
-                        str(f["epochs"]),
-                    ]
-                    for title, f in found.items()
-                ],
+                table_rows(found, dict.fromkeys(keys, ".1%") | {"epochs": "d"}),
             )
         ],
         images,
     )  # fmt: skip
-
-
-def share(value: float | None) -> str:
-    """A share in percent, or a dash."""
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 class TileAverage(nn.Module):
@@ -211,10 +193,8 @@ def p2(lab: Lab) -> Finding:
     sprites, titles = open_data(lab.settings.sprites), lab.settings.on_sprites
     found: dict[str, dict[str, float]] = {}
     for title in (*titles, "random"):
-        if title == "random":
-            encoder = lab.random(data=sprites)
-        else:
-            encoder = trained(lab, title, sprites).encoder
+        random = title == "random"
+        encoder = lab.random(data=sprites) if random else trained(lab, title, sprites).encoder
         z, z_test = lab.features(f"{title}, sprites", encoder, sprites)
         found[title] = probe_factors(z, z_test, sprites)
     factors = list(sprites.train.factors)
@@ -222,6 +202,10 @@ def p2(lab: Lab) -> Finding:
     spread = {f: max(v) - min(v) for f, v in values.items()}
     most = max(spread, key=lambda f: spread[f])
     best, worst = (pick(titles, key=lambda t: found[t][most]) for pick in (max, min))
+    why = (
+        f"the probe for {most} ranges from {found[worst][most]:.2f} ({worst}) to "
+        f"{found[best][most]:.2f} ({best}), depending on the task"
+    )
     return Finding(
         {"factors": found},
         "The same tasks are trained on sprites, whose factors of variation are known, for about "
@@ -233,23 +217,10 @@ def p2(lab: Lab) -> Finding:
             Table(
                 "Linear probe by factor: shape in %, others R²",
                 ["", *factors],
-                [
-                    [
-                        t,
-                        f"{100 * f['shape']:.1f}",
-                        *(f"{f[k]:.2f}" for k in factors if k != "shape"),
-                    ]
-                    for t, f in found.items()
-                ],
+                table_rows(found, dict.fromkeys(factors, ".2f") | {"shape": ".1%"}),
             )
         ],
-        claims={
-            11: (
-                spread[most] > 0.3,
-                f"the probe for {most} ranges from {found[worst][most]:.2f} ({worst}) to "
-                f"{found[best][most]:.2f} ({best}), depending on the task",
-            )
-        },
+        claims={11: (spread[most] > 0.3, why)},
     )
 
 
@@ -280,6 +251,11 @@ def p3(lab: Lab) -> Finding:
         distances["context encoder"],
         distances["context encoder, no adversarial loss"],
     )
+    relative = {
+        title: dict(enumerate(np.divide(powers, spectra["real"]).tolist()))
+        | {"distance": distances.get(title)}
+        for title, powers in spectra.items()
+    }
     not_better = [name for name, e in errors.items() if e["ours"] >= min(list(e.values())[1:])]
     return Finding(
         {"errors": errors, "spectral_distance": distances, "spectra": spectra},
@@ -290,8 +266,7 @@ def p3(lab: Lab) -> Finding:
         "the square from that of real images.",
         f"The spectral distance is {adversarial:.2f} with the adversarial loss and {without:.2f} "
         "without. "
-        + (f"Not better than the trivial answer: {'; '.join(not_better)}." if not_better
-           else "All are better than the trivial answer."),
+        f"Not better than the trivial answer: {'; '.join(not_better) or 'none'}.",
         [
             Table(
                 "Error",
@@ -305,17 +280,10 @@ def p3(lab: Lab) -> Finding:
                 "Power of the inpainted relative to the real square, by frequency (periods per "
                 "square)",
                 ["", *(str(f) for f in range(1, HOLE // 2 + 1)), "distance"],
-                [
-                    [
-                        title,
-                        *(f"{p / r:.2f}" for p, r in zip(powers, spectra["real"], strict=True)),
-                        f"{distances[title]:.2f}" if title in distances else "–",
-                    ]
-                    for title, powers in spectra.items()
-                ],
+                table_rows(relative, ".2f"),
             ),
         ],
-    )  # fmt: skip
+    )
 
 
 def inpainting(
@@ -374,31 +342,21 @@ def colors(painter: Any, x: Tensor) -> dict[str, dict[str, float]]:
 
 def p4(lab: Lab) -> Finding:
     """Puzzles without shortcuts, and transfer of video colorization to images."""
-    target = str(lab.data.target)
-    y, y_test = (part.factors[target] for part in (lab.data.train, lab.data.test))
-
-    def probe(name: str, encoder: nn.Module) -> float:
-        z, z_test = lab.features(name, encoder)
-        return linear_probe(z, y, z_test, y_test).test
-
     puzzles: dict[str, dict[str, float]] = {}
     for title in ("jigsaw", *HARDER):
         run = trained(lab, title)
-        accuracy = probe(f"{title}, tiles", TileAverage(run.encoder))
         puzzles[title] = {
             "pretext_accuracy": float(pretext_accuracy(lab, run) or 0.0),
-            "tiles": accuracy,
+            "tiles": tile_accuracy(lab, title, run.encoder),
         }
-    puzzles["random"] = {"tiles": probe("random, tiles", TileAverage(lab.random()))}
+    puzzles["random"] = {"tiles": tile_accuracy(lab, "random", lab.random())}
     videos: dict[str, float] = {}
     if lab.data.channels == 3:
-        run = lab.run(
-            "videos", "video_colorization", data=open_data(lab.settings.video), quick_epochs=1
-        )
-        videos["video colorization"] = probe("videos", run.encoder)
-        videos["random weights, same network"] = probe(
-            "videos, random", lab.random("spatial_resnet", gray=True)
-        )
+        data = open_data(lab.settings.video)
+        run = lab.run("videos", "video_colorization", data=data, quick_epochs=1)
+        videos["video colorization"] = lab.probe("videos", run.encoder).test
+        random = lab.random("spatial_resnet", gray=True)
+        videos["random weights, same network"] = lab.probe("videos, random", random).test
     harder = {t: puzzles[t]["tiles"] for t in HARDER}
     best = max(harder, key=lambda t: harder[t])
     colors = (
@@ -408,6 +366,16 @@ def p4(lab: Lab) -> Finding:
         if videos
         else ""
     )
+    tables = [
+        Table(
+            "Accuracy of puzzles, and linear probe accuracy from tiles",
+            ["", "pretext %", "linear %"],
+            table_rows(puzzles, {"pretext_accuracy": ".1%", "tiles": ".1%"}),
+        )
+    ]
+    if videos:
+        rows = table_rows(videos, ".1%")
+        tables.append(Table("Transfer from video to images", ["", "linear %"], rows))
     return Finding(
         {"puzzles": puzzles, "videos": videos},
         "Jigsaw puzzles can be solved by edges and colors that continue from tile to tile, without "
@@ -418,21 +386,8 @@ def p4(lab: Lab) -> Finding:
         f"linear probe accuracy of {100 * puzzles['jigsaw']['tiles']:.1f} % (random weights: "
         f"{100 * puzzles['random']['tiles']:.1f} %); {best.removeprefix('jigsaw, ')}: "
         f"{100 * puzzles[best]['pretext_accuracy']:.1f} % and {100 * harder[best]:.1f} %.{colors}",
-        [
-            Table(
-                "Accuracy of puzzles, and linear probe accuracy from tiles",
-                ["", "pretext %", "linear %"],
-                [
-                    [t, share(f.get("pretext_accuracy")), share(f["tiles"])]
-                    for t, f in puzzles.items()
-                ],
-            ),
-            *(
-                [Table("Transfer from video to images", ["", "linear %"],
-                       [[t, f"{100 * v:.1f}"] for t, v in videos.items()])] if videos else []
-            ),
-        ],
-    )  # fmt: skip
+        tables,
+    )
 
 
 EXPERIMENTS = [

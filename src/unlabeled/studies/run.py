@@ -1,7 +1,5 @@
 """Run the experiments of a study and write its results and its page."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -16,7 +14,7 @@ from typing import Any
 
 from unlabeled.data.open import open_data
 from unlabeled.errors import UserError, suggest
-from unlabeled.studies.lab import FULL, Experiment, Finding, Lab, Scale, Table
+from unlabeled.studies.lab import FULL, Experiment, Finding, Images, Lab, Scale, Table
 from unlabeled.studies.page import write_page
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import read_csv, write_bytes, write_json
@@ -140,15 +138,8 @@ def _write_finding(folder: Path, finding: Finding, record: dict[str, Any]) -> No
         name += ".svg" if isinstance(image, str) else ".gif" if data[:3] == b"GIF" else ".png"
         write_bytes(folder / name, data)
         files.append([title, name])
-    content = {
-        "record": record,
-        "figures": finding.figures,
-        "setup": finding.setup,
-        "answer": finding.answer,
-        "tables": [[t.caption, t.columns, t.rows] for t in finding.tables],
-        "images": files,
-        "claims": {str(n): list(held) for n, held in finding.claims.items()},
-    }
+    content = {"record": record, **vars(finding), "images": files}
+    content["tables"] = [[t.caption, t.columns, t.rows] for t in finding.tables]
     write_json(folder / "finding.json", content)
 
 
@@ -159,18 +150,11 @@ def _is_complete(folder: Path, record: dict[str, Any] | None = None) -> bool:
 
 def _read_finding(folder: Path) -> Finding:
     content = json.loads((folder / "finding.json").read_text())
-    images: list[tuple[str, bytes | str]] = [
-        (
-            title,
-            (folder / name).read_text() if name.endswith(".svg") else (folder / name).read_bytes(),
-        )
-        for title, name in content["images"]
-    ]
-    return Finding(
-        content["figures"],
-        content["setup"],
-        content["answer"],
-        [Table(*table) for table in content["tables"]],
-        images,
-        {int(n): (held, why) for n, (held, why) in content["claims"].items()},
-    )
+    del content["record"]
+    content["tables"] = [Table(*table) for table in content["tables"]]
+    images: Images = []
+    for title, name in content["images"]:
+        data = (folder / name).read_bytes()
+        images.append((title, data.decode() if name.endswith(".svg") else data))
+    claims = {int(n): (held, why) for n, (held, why) in content["claims"].items()}
+    return Finding(**content | {"images": images, "claims": claims})

@@ -1,7 +1,5 @@
 """SimCLRv2 on Fashion-MNIST with 1 % and 10 % of the labels: pretrain, fine-tune, distill."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math
@@ -18,7 +16,7 @@ from unlabeled.data.split import sample_labels
 from unlabeled.evaluation.finetune import BATCH, STEPS, accuracy
 from unlabeled.pipelines.simclr_v2 import accuracies, distill, finetune_from_middle
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, curve
 from unlabeled.training.train import train
 from unlabeled.utils.files import write_json
 
@@ -30,6 +28,7 @@ LEAD = (
 DATA = "fashion_mnist"
 CLAIMS = {9: "Pretraining cuts the labels needed to a tenth."}
 LABELS = ("1%", "10%")
+PRETRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 256, "temperature": 0.2}
 HEAD = {"dim": 128, "head_layers": 3}
 SCRATCH_RATES = (2e-3, 8e-3)
 
@@ -47,9 +46,7 @@ class Settings:
         distill_epochs: epochs of the student.
     """
 
-    pretraining: dict[str, Any] = field(
-        default_factory=lambda: {"epochs": 20, "batch_size": 256, "temperature": 0.2}
-    )
+    pretraining: dict[str, Any] = field(default_factory=PRETRAINING.copy)
     folds: dict[str, tuple[int, int]] = field(default_factory=lambda: {"1%": (3, 3), "10%": (4, 1)})
     min_epochs: int = 20
     steps: int = STEPS
@@ -57,13 +54,7 @@ class Settings:
 
 
 SETTINGS = Settings()
-QUICK = Settings(
-    {"epochs": 1, "batch_size": 256, "temperature": 0.2},
-    folds={},
-    min_epochs=2,
-    steps=0,
-    distill_epochs=1,
-)
+QUICK = Settings(PRETRAINING | {"epochs": 1}, folds={}, min_epochs=2, steps=0, distill_epochs=1)
 WAYS = {
     "scratch": "supervised, from scratch",
     "linear": "SimCLR, linear probe",
@@ -77,27 +68,22 @@ def of_seed(lab: Lab, seed: int, labels: str) -> dict[str, float]:
     options = lab.settings.pretraining | HEAD | {"seed": seed}
     pretrained = lab.run("pretrained", "simclr", **options)
     share = labels.rstrip("%")
-    folder = lab.out / "runs"
-    tail = f"{share}-seed{seed}"
+    finetuned, distilled, from_scratch = (
+        lab.out / "runs" / f"{way}-{share}-seed{seed}"
+        for way in ("finetuned", "student", "scratch")
+    )
     common: dict[str, Any] = {"seed": seed, "resume": True}
     _, epochs = lengths(lab, round(len(lab.data.train) * float(share) / 100))
     teacher = finetune_from_middle(
-        pretrained, lab.data, labels, out=folder / f"finetuned-{tail}", epochs=epochs, **common
+        pretrained, lab.data, labels, out=finetuned, epochs=epochs, **common
     )
-    student = distill(
-        teacher,
-        lab.data,
-        encoder="small",
-        out=folder / f"student-{tail}",
-        epochs=lab.settings.distill_epochs,
-        **common,
-    )
+    common["epochs"] = lab.settings.distill_epochs
+    student = distill(teacher, lab.data, encoder="small", out=distilled, **common)
     figures = accuracies(pretrained, teacher, student, lab.data, labels, seed)
     augment, lr, _ = chosen(lab, labels)
-    y = lab.data.train.factors[str(lab.data.target)]
-    same = lab.data.train.take(sample_labels(y, labels, seed))
-    data = replace(lab.data, train=same)
-    figures["scratch"] = scratch(lab, data, augment, lr, folder / f"scratch-{tail}", seed)
+    rows = sample_labels(lab.labels()[0], labels, seed)
+    data = replace(lab.data, train=lab.data.train.take(rows))
+    figures["scratch"] = scratch(lab, data, augment, lr, from_scratch, seed)
     return {way: figures[way] for way in WAYS}
 
 
@@ -110,28 +96,15 @@ def lengths(lab: Lab, rows: int) -> tuple[int, int]:
 def scratch(lab: Lab, data: Splits, augment: str, lr: float, out: Path, seed: int = 0) -> float:
     """Test accuracy of supervised training from random weights with the steps of fine-tuning."""
     batch, epochs = lengths(lab, len(data.train))
-    run = train(
-        "supervised",
-        data,
-        epochs=epochs,
-        batch_size=batch,
-        lr=lr,
-        augment=augments(lab)[augment],
-        schedule="one_cycle",
-        out=out,
-        seed=seed,
-        resume=True,
-    )
-    return accuracy(run, data)
+    options: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "schedule": "one_cycle"}
+    options |= {"lr": lr, "augment": augments(lab)[augment]}
+    return accuracy(train("supervised", data, out=out, seed=seed, resume=True, **options), data)
 
 
 def augments(lab: Lab) -> dict[str, Augmentation]:
     """Augmentations that are tried for training from scratch."""
-    return {
-        "none": Compose([]),
-        "weak": lab.data.augment_labeled,
-        "contrastive": lab.data.augment,
-    }
+    weak, contrastive = lab.data.augment_labeled, lab.data.augment
+    return {"none": Compose([]), "weak": weak, "contrastive": contrastive}
 
 
 @functools.lru_cache(maxsize=16)
@@ -185,22 +158,23 @@ def v2(lab: Lab) -> Finding:
 
     choices = {n: chosen(lab, n) for n in LABELS}
     settings = list(choices[LABELS[0]][2])
-    spread = (
-        f"standard deviation over {len(lab.seeds)} seeds"
-        if len(lab.seeds) > 1
-        else "95 % interval over test images"
+    seeds = len(lab.seeds)
+    over_seeds = f"standard deviation over {seeds} seeds"
+    spread = over_seeds if seeds > 1 else "95 % interval over test images"
+    columns = ["", *(n.replace("%", " %") for n in LABELS)]
+    keys = ("augment", "lr", "held_out")
+    from_scratch = {n: dict(zip(keys, choice, strict=True)) for n, choice in choices.items()}
+    counts = [len(lab.data.train) * float(n.rstrip("%")) / 100 for n in LABELS]
+    curves = {
+        title: curve(counts, [[f[way] for f in found[n]] for n in LABELS])
+        for way, title in WAYS.items()
+    }
+    why = (
+        f"fine-tuned with 1 %: {100 * few['finetuned']:.2f} %; from scratch with 10 %: "
+        f"{100 * more['scratch']:.2f} %"
     )
-
     return Finding(
-        {
-            "seeds": lab.seeds,
-            "test": found,
-            "mean": means,
-            "scratch": {
-                n: {"augment": augment, "lr": lr, "held_out": held_out}
-                for n, (augment, lr, held_out) in choices.items()
-            },
-        },
+        {"seeds": lab.seeds, "test": found, "mean": means, "scratch": from_scratch},
         f"SimCLR with a three-layer head is pretrained on {len(lab.data.train):,} images. The "
         "encoder with the first layer of the head is fine-tuned with 1 % or 10 % of the labels. A "
         "new network is distilled from its predictions for all images. Training from scratch uses "
@@ -214,39 +188,18 @@ def v2(lab: Lab) -> Finding:
         [
             Table(
                 f"Test accuracy by share of labels, %; ± {spread}",
-                ["", *(n.replace("%", " %") for n in LABELS)],
+                columns,
                 [[title, *(with_spread(n, way) for n in LABELS)] for way, title in WAYS.items()],
             ),
             Table(
                 "From scratch: accuracy on held-out labels by augmentation and learning rate, %",
-                ["", *(n.replace("%", " %") for n in LABELS)],
+                columns,
                 [[t, *(f"{100 * choices[n][2][t]:.2f}" for n in LABELS)] for t in settings],
             ),
         ],
-        [("test accuracy by number of labels", plots.label_curves_image(curves(lab, found)))],
-        claims={
-            9: (
-                few["finetuned"] >= more["scratch"],
-                f"fine-tuned with 1 %: {100 * few['finetuned']:.2f} %; from scratch with 10 %: "
-                f"{100 * more['scratch']:.2f} %",
-            )
-        },
+        [("test accuracy by number of labels", plots.label_curves_image(curves))],
+        claims={9: (few["finetuned"] >= more["scratch"], why)},
     )
 
 
-def curves(lab: Lab, found: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
-    """Mean and standard deviation of each model by number of labels."""
-    every = {way: [[f[way] for f in found[n]] for n in LABELS] for way in WAYS}
-    return {
-        WAYS[way]: {
-            "labels": [len(lab.data.train) * float(n.rstrip("%")) / 100 for n in LABELS],
-            "test": [statistics.mean(values) for values in by_share],
-            "sd": [statistics.stdev(v) if len(v) > 1 else 0.0 for v in by_share],
-        }
-        for way, by_share in every.items()
-    }
-
-
-EXPERIMENTS = [
-    Experiment("S1", "SimCLRv2", "What does each of its steps contribute?", v2, 14),
-]
+EXPERIMENTS = [Experiment("S1", "SimCLRv2", "What does each of its steps contribute?", v2, 14)]

@@ -3,8 +3,6 @@
 Encoders trained without labels, with labels or not at all, with few and with more labeled scenes.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import statistics
@@ -12,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from unlabeled.data.sets.dsprites import SHAPES
 from unlabeled.data.sets.scenes import Scenes, draw
 from unlabeled.evaluation.transfer import BATCH, GENTLE, Dense, judge, learn, predict
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
-from unlabeled.studies.lectures import percent, random_net, simclr, supervised
+from unlabeled.studies.lectures import encoder_of, percent
 
 TITLE = "Transfer: from single sprites to scenes"
 LEAD = (
@@ -28,7 +25,9 @@ LEAD = (
 )
 DATA = "dsprites"
 CLAIMS = {15: "Self-supervised backbones transfer better to detection and segmentation."}
-ENCODERS = {"SimCLR": simclr, "supervised": supervised, "random": random_net}
+ENCODERS = ("SimCLR", "supervised", "random")
+Figures = dict[str, dict[str, list[dict[str, Any]]]]
+"""Figures by encoder and setting, one for each seed."""
 MODES = {"frozen": True, "fine-tuned": False}
 MARGIN = 0.01
 """A smaller difference counts as none."""
@@ -66,19 +65,14 @@ def transferred(
 ) -> tuple[Dense, dict[str, Any]]:
     """Train a head on an encoder for both tasks; return the model and its figures."""
     train, test = scenes(lab)
-    encoder: nn.Module = ENCODERS[name](lab, seed)
-    model, losses = learn(
-        encoder,
-        train.take(slice(number)),
-        freeze=MODES[mode],
-        epochs=math.ceil(lab.settings.steps / max(1, number // BATCH)),
-        seed=seed,
-        rate=1.0 if name == "random" else GENTLE,
-    )
+    encoder = encoder_of(lab, name, seed)
+    epochs = math.ceil(lab.settings.steps / max(1, number // BATCH))
+    rate, some = 1.0 if name == "random" else GENTLE, train.take(slice(number))
+    model, losses = learn(encoder, some, freeze=MODES[mode], epochs=epochs, seed=seed, rate=rate)
     return model, judge(model, test) | {"losses": losses}
 
 
-def all_figures(lab: Lab) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def all_figures(lab: Lab) -> Figures:
     """Figures of each seed by encoder and setting, such as "200 scenes, frozen"."""
     return {
         name: {
@@ -96,7 +90,7 @@ def values(found: list[dict[str, Any]], measure: str) -> list[float]:
     return [figures[measure] for figures in found]
 
 
-def table(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str, caption: str) -> Table:
+def table(figures: Figures, measure: str, caption: str) -> Table:
     settings = list(next(iter(figures.values())))
     rows = [
         [name, *(percent(values(found[setting], measure)) for setting in settings)]
@@ -105,7 +99,7 @@ def table(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str, cap
     return Table(caption, ["", *settings], rows)
 
 
-def leads(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str) -> dict[str, float]:
+def leads(figures: Figures, measure: str) -> dict[str, float]:
     """Difference of SimCLR and the supervised encoder by setting."""
     return {
         setting: statistics.mean(values(found, measure))
@@ -127,7 +121,7 @@ def image(lab: Lab, number: int, mode: str) -> bytes:
     return plots.scenes_image(scene.x, columns, list(SHAPES))
 
 
-def summary(figures: dict[str, dict[str, list[dict[str, Any]]]], measure: str, setting: str) -> str:
+def summary(figures: Figures, measure: str, setting: str) -> str:
     return ", ".join(
         f"{name} {percent(values(found[setting], measure))} %" for name, found in figures.items()
     )
@@ -164,9 +158,11 @@ def t2(lab: Lab) -> Finding:
     few, *_, many = next(iter(figures.values()))
     lead = {measure: leads(figures, measure) for measure in ("miou", "ap")}
     miou, ap = (statistics.mean(by_setting.values()) for by_setting in lead.values())
-    held = None
-    if abs(miou) > MARGIN and abs(ap) > MARGIN and (miou > 0) == (ap > 0):
-        held = miou > 0
+    decided = abs(miou) > MARGIN and abs(ap) > MARGIN and (miou > 0) == (ap > 0)
+    why = (
+        f"SimCLR minus supervised: {100 * miou:+.1f} points of mean IoU and {100 * ap:+.1f} of "
+        f"average precision, means over {len(lead['ap'])} settings"
+    )
     return Finding(
         {"settings": figures, "leads": lead},
         "The same heads predict boxes: a heat map of the centers of each shape and the distances "
@@ -179,13 +175,7 @@ def t2(lab: Lab) -> Finding:
             table(figures, "ap", "Detection: average precision at IoU 0.5 to 0.95, %"),
         ],
         [(f"Masks and boxes with {many}", image(lab, lab.settings.scenes[-1], "fine-tuned"))],
-        {
-            15: (
-                held,
-                f"SimCLR minus supervised: {100 * miou:+.1f} points of mean IoU and "
-                f"{100 * ap:+.1f} of average precision, means over {len(lead['ap'])} settings",
-            )
-        },
+        {15: (miou > 0 if decided else None, why)},
     )
 
 

@@ -1,18 +1,14 @@
 """Verification and one-shot classification of characters of unseen alphabets."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from unlabeled.data.sets.omniglot import one_shot_runs
-from unlabeled.encoders.base import build
 from unlabeled.evaluation.verification import Nearness, Pairs, one_shot, pairs
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
 
 TITLE = "Verification of characters of unseen alphabets"
 LEAD = (
@@ -26,27 +22,21 @@ NEAR: dict[str, Nearness] = {"Siamese": "euclidean"}
 """Siamese learns Euclidean distances; the others are compared by cosine similarity."""
 
 
-def siamese(lab: Lab) -> nn.Module:
-    return lab.run("siamese", "siamese", quick_epochs=3).encoder
-
-
-def supervised_contrastive(lab: Lab) -> nn.Module:
-    options: dict[str, Any] = {"epochs": 40, "batch_size": 128, "schedule": "one_cycle"}
-    return lab.run("supcon", "supervised_contrastive", quick_epochs=3, **options).encoder
-
-
-def simclr(lab: Lab) -> nn.Module:
-    options: dict[str, Any] = {"epochs": 40, "batch_size": 128, "schedule": "one_cycle"}
-    return lab.run("simclr", "simclr", quick_epochs=3, temperature=0.2, **options).encoder
-
-
-ENCODERS: dict[str, Callable[[Lab], nn.Module]] = {
-    "Siamese": siamese,
-    "supervised contrastive": supervised_contrastive,
-    "SimCLR, no labels": simclr,
-    "random": Lab.random,
-    "pixels": lambda lab: build("raw", lab.data.channels, lab.data.size),
+CONTRASTIVE: dict[str, Any] = {"epochs": 40, "batch_size": 128, "schedule": "one_cycle"}
+RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "Siamese": ("siamese", "siamese", {}),
+    "supervised contrastive": ("supcon", "supervised_contrastive", CONTRASTIVE),
+    "SimCLR, no labels": ("simclr", "simclr", CONTRASTIVE | {"temperature": 0.2}),
 }
+"""Name, method and arguments of each training, by title."""
+ENCODERS = (*RUNS, "random", "pixels")
+
+
+def encoder_of(lab: Lab, title: str) -> nn.Module:
+    if title in RUNS:
+        name, method, options = RUNS[title]
+        return lab.run(name, method, quick_epochs=3, **options).encoder
+    return lab.random("raw" if title == "pixels" else "small")
 
 
 def v1(lab: Lab) -> Finding:
@@ -54,12 +44,13 @@ def v1(lab: Lab) -> Finding:
     y, runs = test.factors["character"], one_shot_runs()
     figures: dict[str, dict[str, float]] = {}
     compared: dict[str, Pairs] = {}
-    for title, make in ENCODERS.items():
+    for title in ENCODERS:
         near = NEAR.get(title, "cosine")
-        z = lab.features(title, make(lab))[1]
+        z = lab.features(title, encoder_of(lab, title))[1]
         compared[title] = pairs(z, y, near)
         right = one_shot(z, runs.support, runs.query, runs.answer, near)
         figures[title] = {"auc": compared[title].auc, "one_shot": right}
+    shown = matches(compared["Siamese"])
     ours, pixels = figures["Siamese"], figures["pixels"]
     return Finding(
         {"verification": figures, "n_test": len(test), "chance_one_shot": 1 / WAYS},
@@ -75,17 +66,14 @@ def v1(lab: Lab) -> Finding:
             Table(
                 "Characters of unseen alphabets",
                 ["", "AUROC of pairs, %", "20-way one-shot accuracy, %"],
-                [
-                    [title, f"{100 * f['auc']:.2f}", f"{100 * f['one_shot']:.2f}"]
-                    for title, f in figures.items()
-                ],
+                table_rows(figures, ".2%"),
             )
         ],
         [
             ("ROC curves", plots.roc_image(compared)),
             *(
                 (f"Siamese: {what}", plots.pairs_image(lab.data, rows))
-                for what, rows in matches(compared["Siamese"]).items()
+                for what, rows in shown.items()
             ),
         ],
     )
@@ -104,6 +92,5 @@ def matches(found: Pairs, number: int = 10) -> dict[str, np.ndarray]:
     return {what: np.stack([found.first[i], found.second[i]], 1) for what, i in chosen.items()}
 
 
-EXPERIMENTS = [
-    Experiment("V1", "Verification", "Do two drawings show the same character?", v1, 15),
-]
+QUESTION = "Do two drawings show the same character?"
+EXPERIMENTS = [Experiment("V1", "Verification", QUESTION, v1, 15)]

@@ -1,7 +1,6 @@
 """Video: propagation of colors, masks and key points by video colorization."""
 
-from __future__ import annotations
-
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.video_colorization import VideoColorization
 from unlabeled.objectives.propagation import propagate_labels
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, table_rows
 from unlabeled.training.train import reopen
 from unlabeled.utils import drawing
 
@@ -64,32 +63,31 @@ class Settings:
 SETTINGS, QUICK = Settings(), Settings(pieces=1, sprite_clips=10)
 
 
-def half(lab_: Lab, number: int) -> Splits:
+def half(lab: Lab, number: int) -> Splits:
     """Every second shot for training, the others for testing."""
-    splits = open_data(lab_.settings.video)
+    splits = open_data(lab.settings.video)
     both = all_samples(splits)
     mine = both.factors["shot"] % 2 == number
     train, test = (both.take(np.flatnonzero(rows)) for rows in (mine, ~mine))
     return Splits(f"video: {HALVES[number]} half", train, test, "shot")
 
 
-def on_videos(lab_: Lab, number: int) -> Any:
+def on_videos(lab: Lab, number: int) -> Any:
     """Video colorization trained on one half of the shots."""
-    run = lab_.run(f"videos-{HALVES[number]}", "video_colorization", data=half(lab_, number),
-                   quick_epochs=2)  # fmt: skip
-    return reopen(run)
+    name, data = f"videos-{HALVES[number]}", half(lab, number)
+    return reopen(lab.run(name, "video_colorization", data=data, quick_epochs=2))
 
 
-def on_sprites(lab_: Lab) -> Any:
-    data = open_data(lab_.settings.colored_sprites)
-    return reopen(lab_.run("sprites", "video_colorization", data=data, quick_epochs=1))
+def on_sprites(lab: Lab) -> Any:
+    data = open_data(lab.settings.colored_sprites)
+    return reopen(lab.run("sprites", "video_colorization", data=data, quick_epochs=1))
 
 
-def untrained(lab_: Lab, size: tuple[int, int]) -> Any:
+def untrained(lab: Lab, size: tuple[int, int]) -> Any:
     """The same networks with random weights."""
     train, test = (Samples(np.zeros((n, 3, *size), np.uint8)) for n in (1, 0))
     splits = Splits("blank", train, test)
-    encoder = lab_.random("spatial_resnet", data=splits, gray=True)
+    encoder = lab.random("spatial_resnet", data=splits, gray=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1000)
         return VideoColorization(encoder, shape=(3, *size)).eval()
@@ -128,16 +126,16 @@ def clips(part: Samples, shot: int) -> list[Tensor]:
     ]
 
 
-def colors(lab_: Lab, number: int) -> Finding:
+def colors(lab: Lab, number: int) -> Finding:
     """Propagation of colors over ten frames of real videos, in test shots."""
-    data = half(lab_, number)
-    methods = {"random": untrained(lab_, data.size), "learned": on_videos(lab_, number)}
+    data = half(lab, number)
+    methods = {"random": untrained(lab, data.size), "learned": on_videos(lab, number)}
     learned_from = [data.classes[s] for s in np.unique(data.train.factors["shot"])]
     errors: dict[str, dict[str, float]] = {}
-    images: list[tuple[str, bytes | str]] = []
+    images: Images = []
     for shot in np.unique(data.test.factors["shot"]):
         title = data.classes[shot]
-        pieces = clips(data.test, shot)[: lab_.settings.pieces]
+        pieces = clips(data.test, shot)[: lab.settings.pieces]
         each: dict[str, list[float]] = {}
         for number_, x in enumerate(pieces):
             true = rgb_to_lab(x)[:, 1:]
@@ -154,12 +152,8 @@ def colors(lab_: Lab, number: int) -> Finding:
     worse = [shot for shot, e in errors.items() if e["learned"] >= e["copied"]]
     below_patches = [shot for shot, e in errors.items() if e["learned"] >= e["gray patches"]]
     return Finding(
-        {
-            "errors": errors,
-            "mean": mean,
-            "learned_from": learned_from,
-            "not_better_than_copied": worse,
-        },
+        {"errors": errors, "mean": mean, "learned_from": learned_from,
+         "not_better_than_copied": worse},
         f"The encoder is trained on the shots {'; '.join(learned_from)} and tested on the others. "
         f"The colors of a frame are propagated over the next {AHEAD} frames, always from the first "
         f"one, or (last column) also from the {RECENT} frames before. A pixel takes the color of "
@@ -175,7 +169,7 @@ def colors(lab_: Lab, number: int) -> Finding:
             Table(
                 caption,
                 ["test shot", *names],
-                [[s, *(f"{e[w + end]:.2f}" for w in names)] for s, e in errors.items()],
+                table_rows(errors, dict.fromkeys((name + end for name in names), ".2f")),
             )
             for caption, end in (
                 (f"Mean error in a*, b* over {AHEAD} frames", ""),
@@ -183,28 +177,18 @@ def colors(lab_: Lab, number: int) -> Finding:
             )
         ],
         images,
-    )
+    )  # fmt: skip
 
 
-def v1(lab_: Lab) -> Finding:
-    return colors(lab_, 0)
-
-
-def v2(lab_: Lab) -> Finding:
-    return colors(lab_, 1)
-
-
-def color_images(shot: str, x: Tensor, ab: Tensor) -> list[tuple[str, bytes | str]]:
+def color_images(shot: str, x: Tensor, ab: Tensor) -> Images:
     """A sheet and an animation of propagated colors."""
     colored = lab_to_rgb(torch.cat([rgb_to_lab(x)[:, :1], ab], 1))
     rows = torch.stack([x[:1].expand_as(x), to_gray(x), colored, x], 1)[[1, 4, 7, -1]]
     return [
         (f"{shot}: first frame, gray, propagated colors, ground truth", drawing.image_sheet(rows)),
-        (
-            f"{shot}: gray, propagated colors, ground truth",
-            drawing.gif(torch.stack([to_gray(x), colored, x])),
-        ),
-    ]
+        (f"{shot}: gray, propagated colors, ground truth",
+         drawing.gif(torch.stack([to_gray(x), colored, x]))),
+    ]  # fmt: skip
 
 
 def overlap(predicted: Tensor, true: Tensor, label: int) -> float:
@@ -222,16 +206,16 @@ def center(heat: Tensor) -> Tensor:
     return torch.stack([heat.sum(2) @ down / total, heat.sum(1) @ across / total], 1)
 
 
-def v3(lab_: Lab) -> Finding:
+def v3(lab: Lab) -> Finding:
     """Propagation of masks and key points of moving sprites."""
-    videos = colored_sprites.draw(lab_.settings.sprite_clips, seed=1)
+    videos = colored_sprites.draw(lab.settings.sprite_clips, seed=1)
     methods = {
-        "random": untrained(lab_, (32, 32)),
-        "learned from real videos": on_videos(lab_, 0),
-        "learned": on_sprites(lab_),
+        "random": untrained(lab, (32, 32)),
+        "learned from real videos": on_videos(lab, 0),
+        "learned": on_sprites(lab),
     }
     found: dict[str, dict[str, list[float]]] = {}
-    images: list[tuple[str, bytes | str]] = []
+    images: Images = []
     for number in range(len(videos.x)):
         x = to_float(torch.from_numpy(videos.x[number]), (0.0, 255.0))
         true = torch.from_numpy(videos.masks[number]).long()
@@ -265,19 +249,14 @@ def v3(lab_: Lab) -> Finding:
             Table(
                 "Masks: intersection over union; key point: error in pixels",
                 ["", "front", "behind", "key point"],
-                [
-                    [w, *(f"{f[k]:.3f}" for k in ("front", "behind", "point"))]
-                    for w, f in mean.items()
-                ],
+                table_rows(mean, ".3f"),
             )
         ],
         images,
     )
 
 
-def mask_images(
-    number: int, x: Tensor, predicted: Tensor, true: Tensor
-) -> list[tuple[str, bytes | str]]:
+def mask_images(number: int, x: Tensor, predicted: Tensor, true: Tensor) -> Images:
     """An animation of propagated masks; also as a sheet for the first two clips."""
 
     def tinted(mask: Tensor) -> Tensor:
@@ -302,28 +281,26 @@ class _FrameEncoder(nn.Module):
         return torch.cat([self.encoder(frame) for frame in rgb_frames], 1)
 
 
-def v4(lab_: Lab) -> Finding:
+def v4(lab: Lab) -> Finding:
     """Linear probes for moving sprites."""
-    data = open_data(lab_.settings.moving_sprites)
+    data = open_data(lab.settings.moving_sprites)
     names = ["shape", "velocity", "scale", "x", "y"]
     for part in (data.train, data.test):
         part.factors = {k: v for k, v in part.factors.items() if k in names}
     velocity, velocity_test = (p.factors.pop("velocity") for p in (data.train, data.test))
     encoders = {
-        "learned from sprites": on_sprites(lab_).encoder,
-        "learned from real videos": on_videos(lab_, 0).encoder,
-        "random": untrained(lab_, (32, 32)).encoder,
+        "learned from sprites": on_sprites(lab).encoder,
+        "learned from real videos": on_videos(lab, 0).encoder,
+        "random": untrained(lab, (32, 32)).encoder,
     }
     found = {}
     for title, encoder in encoders.items():
-        z, z_test = (
-            embed(_FrameEncoder(encoder, (0,)), part.x) for part in (data.train, data.test)
+        first, ends = (
+            [embed(_FrameEncoder(encoder, frames), part.x) for part in (data.train, data.test)]
+            for frames in ((0,), (0, -1))
         )
-        found[title] = probe_factors(z, z_test, data)
-        z, z_test = (
-            embed(_FrameEncoder(encoder, (0, -1)), part.x) for part in (data.train, data.test)
-        )
-        found[title]["velocity"] = linear_probe(z, velocity, z_test, velocity_test).test
+        found[title] = probe_factors(first[0], first[1], data)
+        found[title]["velocity"] = linear_probe(ends[0], velocity, ends[1], velocity_test).test
     ours, random = found["learned from sprites"], found["random"]
     return Finding(
         {"probe": found},
@@ -337,24 +314,17 @@ def v4(lab_: Lab) -> Finding:
             Table(
                 "Linear probe for moving sprites: classes in %, numbers R²",
                 ["", *names],
-                [
-                    [
-                        title,
-                        *(f"{100 * f[k]:.1f}" for k in names[:2]),
-                        *(f"{f[k]:.2f}" for k in names[2:]),
-                    ]
-                    for title, f in found.items()
-                ],
+                table_rows(found, dict.fromkeys(names, ".2f") | dict.fromkeys(names[:2], ".1%")),
             )
         ],
     )
 
 
 EXPERIMENTS = [
-    Experiment("V1", "Colors", "How well are colors propagated over ten frames?", v1, 5),
-    Experiment(
-        "V2", "Colors of the other half", "And with training and test shots swapped?", v2, 5
-    ),
+    Experiment("V1", "Colors", "How well are colors propagated over ten frames?",
+               functools.partial(colors, number=0), 5),
+    Experiment("V2", "Colors of the other half", "And with training and test shots swapped?",
+               functools.partial(colors, number=1), 5),
     Experiment("V3", "Masks", "How well are masks propagated?", v3, 4),
     Experiment("V4", "Features", "What do the features contain about moving sprites?", v4, 1),
-]
+]  # fmt: skip

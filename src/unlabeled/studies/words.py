@@ -1,7 +1,6 @@
 """Words: language models, sentence tasks and word vectors, trained on books."""
 
-from __future__ import annotations
-
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from unlabeled.report import plots
 from unlabeled.runs import word_vectors as vectors
 from unlabeled.runs.run import Run
 from unlabeled.runs.word_vectors import Words
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
 from unlabeled.studies.passages import book_accuracy, book_passages
 from unlabeled.training.train import reopen
 
@@ -35,25 +34,17 @@ LEAD = (
 )
 DATA = "books"
 CLAIMS = {18: "Language models predict under uncertainty: they give a distribution over words."}
+LSTM: dict[str, Any] = {"direction": "causal", "width": 256, "layers": 1}
+SENTENCES: dict[str, Any] = {"unit": "sentences", "epochs": 4, "lr": 3e-4}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "masked_lm": ("masked_lm", {"epochs": 4}),
     "causal_lm": ("causal_lm", {"epochs": 4}),
-    "causal_lm-lstm": (
-        "causal_lm",
-        {
-            "epochs": 4,
-            "encoder": "text_lstm",
-            "encoder_args": {"direction": "causal", "width": 256, "layers": 1},
-        },
-    ),
+    "causal_lm-lstm": ("causal_lm", {"epochs": 4, "encoder": "text_lstm", "encoder_args": LSTM}),
     "bidirectional_lm": ("bidirectional_lm", {"epochs": 2}),
     "next_sentence": ("next_sentence", {"epochs": 2, "start": "masked_lm"}),
     "sentence_order": ("sentence_order", {"epochs": 3, "mlm_weight": 0.0, "start": "causal_lm"}),
     "word_order-words": ("word_order", {"unit": "words", "epochs": 10, "start": "masked_lm"}),
-    "word_order-sentences": (
-        "word_order",
-        {"unit": "sentences", "epochs": 4, "lr": 3e-4, "start": "masked_lm"},
-    ),
+    "word_order-sentences": ("word_order", SENTENCES | {"start": "masked_lm"}),
     "skip_thoughts": ("skip_thoughts", {"epochs": 2, "start": "masked_lm"}),
     "masked_sentences": ("masked_sentences", {"epochs": 2, "batch_size": 64, "start": "masked_lm"}),
     "simcse-dropout": ("simcse", {"epochs": 1, "start": "masked_lm"}),
@@ -131,11 +122,8 @@ def w1(lab: Lab) -> Finding:
     if (path := folder / "questions-words.txt").is_file():
         solved = words.analogies(vectors.read_analogies(path))
         correct, total = map(sum, zip(*solved.values(), strict=True))
-        figures["analogies"] = {
-            "correct": correct,
-            "total": total,
-            "accuracy": correct / max(1, total),
-        }
+        accuracy = correct / max(1, total)
+        figures["analogies"] = {"correct": correct, "total": total, "accuracy": accuracy}
     queries = [w for w in ("whale", "king", "doctor", "monday", "white") if w in words.row]
     near: dict[str, list[str]] = {word: [n for n, _ in words.nearest(word, 6)] for word in queries}
     rho = figures.get("wordsim353", {"rho": float("nan")})["rho"]
@@ -187,6 +175,10 @@ def w2(lab: Lab) -> Finding:
     samples = continuations(runs["causal LM, transformer"], data)
     perplexities = {k: counted[k] for k in ("unigram", "trigram")}
     perplexities |= {title: figures[title]["perplexity"] for title in causal}
+    why = (
+        f"the perplexity of a causal LM is {best:.1f}, of a trigram model "
+        f"{counted['trigram']:.1f} and of a unigram model {counted['unigram']:.0f}"
+    )
     return Finding(
         figures | {"samples": samples},
         f"Four language models are trained on {len(data.train):,} texts of four sentences with a "
@@ -202,13 +194,7 @@ def w2(lab: Lab) -> Finding:
             Table("Samples of the causal LM", ["prompt", "continuation"], samples),
         ],
         [("perplexity", plots.bars_image(perplexities, "perplexity", share=False))],
-        claims={
-            18: (
-                best < counted["trigram"],
-                f"the perplexity of a causal LM is {best:.1f}, of a trigram model "
-                f"{counted['trigram']:.1f} and of a unigram model {counted['unigram']:.0f}",
-            )
-        },
+        claims={18: (best < counted["trigram"], why)},
     )
 
 
@@ -252,9 +238,17 @@ def w3(lab: Lab) -> Finding:
         "masked_sentences": masked,
     }
     percents = {t: {k: f"{100 * v:.1f}" for k, v in f.items()} for t, f in pairs.items()}
-
-    def chance(parts: float) -> float:
-        return 1 / float(np.prod(np.arange(1, parts + 1)))
+    orders = {
+        unit: f | {"chance": 1 / math.factorial(round(f["parts"]))}
+        for unit, f in word_order.items()
+    }
+    ranked = {"next sentence": next_, "masked sentence": masked}
+    bars = {f"{title} (chance 50)": f["all"] for title, f in pairs.items()}
+    for unit, f in orders.items():
+        bars[f"{unit} in order (chance {100 * f['chance']:.1f})"] = f["exact"]
+    for title, f in ranked.items():
+        bars[f"{title} (chance {100 * f['chance']:.0f})"] = f["first"]
+    contexts = ("previous", "mean", "other")
 
     return Finding(
         figures,
@@ -280,60 +274,40 @@ def w3(lab: Lab) -> Finding:
             Table(
                 "Reordering",
                 ["", "Kendall's τ", "exact, %", "chance, %"],
-                [
-                    [
-                        f"{f['parts']:.0f} {unit}",
-                        f"{f['tau']:.2f}",
-                        f"{100 * f['exact']:.1f}",
-                        f"{100 * chance(f['parts']):.2f}",
-                    ]
-                    for unit, f in word_order.items()
-                ],
+                table_rows(
+                    {f"{f['parts']:.0f} {unit}": f for unit, f in orders.items()},
+                    {"tau": ".2f", "exact": ".1%", "chance": ".2%"},
+                ),
             ),
             Table(
                 "Accuracy of ranking the correct sentence first, %",
                 ["", "accuracy", "chance"],
-                [
-                    [title, f"{100 * f['first']:.1f}", f"{100 * f['chance']:.1f}"]
-                    for title, f in (("next sentence", next_), ("masked sentence", masked))
-                ],
+                table_rows(ranked, {"first": ".1%", "chance": ".1%"}),
             ),
             Table(
                 "Perplexity of the next sentence",
                 ["given the previous one", "given the mean of all", "given another one"],
-                [[f"{next_[f'perplexity_given_{k}']:.1f}" for k in ("previous", "mean", "other")]],
+                [[f"{next_[f'perplexity_given_{c}']:.1f}" for c in contexts]],
             ),
         ],
-        [
-            (
-                "accuracy and chance",
-                plots.bars_image(
-                    {f"{t} (chance 50)": f["all"] for t, f in pairs.items()}
-                    | {
-                        f"{unit} in order (chance {100 * chance(f['parts']):.1f})": f["exact"]
-                        for unit, f in word_order.items()
-                    }
-                    | {
-                        f"{title} (chance {100 * f['chance']:.0f})": f["first"]
-                        for title, f in (("next sentence", next_), ("masked sentence", masked))
-                    },
-                    "accuracy",
-                ),
-            )
-        ],
+        [("accuracy and chance", plots.bars_image(bars, "accuracy"))],
     )
 
 
-def w4(lab: Lab) -> Finding:
-    settings: Settings = lab.settings
+def sentence_encoders(lab: Lab) -> dict[str, nn.Module]:
+    """Encoders of sentences, by title."""
     start = trained(lab, "masked_lm")
-    encoders: dict[str, nn.Module] = {
+    return {
         "masked LM": start.encoder,
-        "causal LM": trained(lab, "causal_lm").encoder,
         "SimCSE, dropout": trained(lab, "simcse-dropout").encoder,
         "SimCSE, synonyms": trained(lab, "simcse-synonyms").encoder,
         "random": lab.random(start.inputs["encoder"], **start.inputs["args"]),
     }
+
+
+def w4(lab: Lab) -> Finding:
+    settings: Settings = lab.settings
+    encoders = sentence_encoders(lab) | {"causal LM": trained(lab, "causal_lm").encoder}
     tokenizer = require_part(lab.data.modality, Text).tokenizer
     documents = settings.documents or books.documents()
     passages = book_passages(documents, tokenizer, settings.passages)
@@ -344,6 +318,14 @@ def w4(lab: Lab) -> Finding:
         titles = ("masked LM", "TF-IDF", "random")
         return ", ".join(f"{t} {100 * found[t][labels][0]:.1f} %" for t in titles)
 
+    curves: dict[str, dict[str, list[float]]] = {
+        t: {
+            "labels": [n * len(passages.classes) for n in f],
+            "test": [mean for mean, _ in f.values()],
+            "sd": [sd for _, sd in f.values()],
+        }
+        for t, f in found.items()
+    }
     return Finding(
         {"passages": {t: {str(n): v for n, v in f.items()} for t, f in found.items()}},
         f"Which of {len(passages.classes)} books is a passage of four sentences from? Names of "
@@ -362,65 +344,30 @@ def w4(lab: Lab) -> Finding:
                 ],
             )
         ],
-        [
-            (
-                "accuracy by number of labels",
-                plots.label_curves_image(
-                    {
-                        t: {
-                            "labels": [n * len(passages.classes) for n in f],
-                            "test": [mean for mean, _ in f.values()],
-                            "sd": [sd for _, sd in f.values()],
-                        }
-                        for t, f in found.items()
-                    }
-                ),
-            )
-        ],
+        [("accuracy by number of labels", plots.label_curves_image(curves))],
     )
 
 
 def w5(lab: Lab) -> Finding:
-    data, start = texts(lab), trained(lab, "masked_lm")
-    encoders = {
-        "masked LM": start.encoder,
-        "SimCSE, dropout": trained(lab, "simcse-dropout").encoder,
-        "SimCSE, synonyms": trained(lab, "simcse-synonyms").encoder,
-        "random": lab.random(start.inputs["encoder"], **start.inputs["args"]),
-    }
-    figures = {title: halves(encoder, data.test) for title, encoder in encoders.items()}
+    test = texts(lab).test
+    figures = {title: halves(encoder, test) for title, encoder in sentence_encoders(lab).items()}
+    first, ten = (f"first_to_second_recall_at_{k}" for k in (1, 10))
+    recall = {title: f[first] for title, f in figures.items()}
     return Finding(
         {"halves": figures},
         "SimCSE learns that two views of a sentence are similar: views with different dropout, or "
         "with some words replaced by similar ones. The first two sentences of a text are then used "
         "to retrieve the other two among those of 100 texts.",
-        "Recall@1: "
-        + ", ".join(
-            f"{t} {100 * f['first_to_second_recall_at_1']:.1f} %" for t, f in figures.items()
-        )
-        + f" (chance: {100 * figures['random']['chance_recall_at_1']:.1f} %).",
+        f"Recall@1: {', '.join(f'{t} {100 * v:.1f} %' for t, v in recall.items())}"
+        f" (chance: {100 * figures['random']['chance_recall_at_1']:.1f} %).",
         [
             Table(
                 "Retrieval of the other half of a text, %",
                 ["", "recall@1", "recall@10"],
-                [
-                    [
-                        t,
-                        f"{100 * f['first_to_second_recall_at_1']:.1f}",
-                        f"{100 * f['first_to_second_recall_at_10']:.1f}",
-                    ]
-                    for t, f in figures.items()
-                ],
+                table_rows(figures, {first: ".1%", ten: ".1%"}),
             )
         ],
-        [
-            (
-                "recall@1",
-                plots.bars_image(
-                    {t: f["first_to_second_recall_at_1"] for t, f in figures.items()}, "recall@1"
-                ),
-            )
-        ],
+        [("recall@1", plots.bars_image(recall, "recall@1"))],
     )
 
 
