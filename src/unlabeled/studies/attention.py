@@ -5,7 +5,7 @@ from typing import Any
 
 from unlabeled.encoders.base import build
 from unlabeled.evaluation.knn import knn_accuracy
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
 
@@ -48,7 +48,7 @@ def a1(lab: Lab) -> Finding:
         if name != "pixels":
             found[name]["linear"] = lab.probe(name, encoder).test
     ours, random = found["DINO"], found["random transformer"]
-    table = table_rows(found, {"knn": ".2%", "linear": ".2%"})
+    caption, formats = "Accuracy for the class of test images", {"knn": ".2%", "linear": ".2%"}
     return Finding(
         {"test": found, "classes": len(lab.data.classes)},
         f"A transformer with {transformer['depth']} blocks and {run.encoder.dim} features on "
@@ -59,7 +59,7 @@ def a1(lab: Lab) -> Finding:
         f"k-NN accuracy is {100 * ours['knn']:.2f} % without fine-tuning, and "
         f"{100 * random['knn']:.2f} % for the same transformer with random weights; chance is "
         f"{100 / len(lab.data.classes):.0f} %.",
-        [Table("Accuracy for the class of test images", ["", "k-NN %", "linear %"], table)],
+        [Table.of(caption, ["k-NN %", "linear %"], found, formats)],
         list(drawings.visualizations(reopen(run), lab.data, images=14).items()),
     )
 

@@ -13,7 +13,7 @@ from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.evaluation.spectral import Kind, Spectral
 from unlabeled.modality import Audio, require_part
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
 
 TITLE = "Audio: contrastive predictive coding of speech, and retrieval of tunes"
 LEAD = (
@@ -34,19 +34,12 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        epochs: epochs of CPC.
-        few: labeled recordings of each speaker with few labels.
-        draws: draws of these recordings.
-        tunes: data of tunes.
-    """
-
-    epochs: int = 40
-    few: int = 5
-    draws: int = 10
-    tunes: Any = "tunes"
+    epochs: int = 40  #: epochs of CPC
+    few: int = 5  #: labeled recordings of each speaker with few labels
+    draws: int = 10  #: draws of these recordings
+    tunes: Any = "tunes"  #: data of tunes
 
 
 SETTINGS, QUICK = Settings(), Settings(epochs=2)
@@ -112,13 +105,7 @@ def s1(lab: Lab) -> Finding:
         f"random weights {percent(random['digit'])} %. Speakers with {lab.settings.few} labeled "
         f"recordings each: CPC {percent(ours['few_labels'])} %, MFCC "
         f"{percent(cepstra['few_labels'])} %.",
-        [
-            Table(
-                "Linear probe accuracy, %",
-                ["", *TARGETS.values()],
-                table_rows(found, ".1%"),
-            )
-        ],
+        [Table.of("Linear probe accuracy, %", TARGETS.values(), found, ".1%")],
         [("accuracy for digits", bars)],
     )
 
@@ -141,10 +128,11 @@ def s2(lab: Lab) -> Finding:
         "negatives from the same recording, which do not require features of the speaker, and "
         f"{100 * found['others']['few_labels']:.1f} % with negatives from others.",
         [
-            Table(
+            Table.of(
                 "Linear probe accuracy by origin of the negatives, %",
-                ["", *TARGETS.values()],
-                table_rows(found, dict.fromkeys(TARGETS, ".1%")),
+                TARGETS.values(),
+                found,
+                dict.fromkeys(TARGETS, ".1%"),
             )
         ],
         [("accuracy for speakers with few labels", bars)],
@@ -180,10 +168,11 @@ def s3(lab: Lab) -> Finding:
         f"Recall@1 is {100 * ours:.1f} %, with MFCC {100 * cepstra:.1f} % (chance: "
         f"{100 * chance:.1f} %).",
         [
-            Table(
+            Table.of(
                 "Retrieval of tunes on other instruments, %",
-                ["", "recall@1", "recall@5", "mAP@R"],
-                table_rows(found, ".1%"),
+                ["recall@1", "recall@5", "mAP@R"],
+                found,
+                ".1%",
             )
         ],
         [("recall@1 of tunes on other instruments", bars)],

@@ -11,7 +11,7 @@ from unlabeled.data.dataset import to_float
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training import health
 from unlabeled.training.train import reopen
 from unlabeled.utils.files import read_csv
@@ -24,7 +24,7 @@ LEAD = (
 DATA = "dsprites"
 CLAIMS = {
     8: "Negatives prevent collapse of SimCLR, the momentum target that of BYOL, and the variance "
-    "and covariance terms that of VICReg.",
+    "and covariance terms that of VICReg."
 }
 MARGIN = 0.02
 """A run has collapsed if its probe is at most this much above that of a random encoder."""
@@ -124,7 +124,7 @@ def of_family(lab: Lab, method: str) -> Finding:
     false = [t for t in alarmed if found[t]["healthy"]]
     columns = ["loss", "std", "projection_std", "rankme", "spread"]
     columns += ["entropy"] if method == "dino" else []
-    titles = ["", "linear probe %", "k-NN %", *(c.replace("_", " ") for c in columns), "alarm"]
+    titles = ["linear probe %", "k-NN %", *(c.replace("_", " ") for c in columns), "alarm"]
     formats = {"probe": ".2%", "knn": ".2%"} | dict.fromkeys(columns, ".3f") | {"alarm": "d"}
     claims: dict[int, tuple[bool | None, str]] = {}
     if method == "simclr":
@@ -141,10 +141,11 @@ def of_family(lab: Lab, method: str) -> Finding:
         f"{', '.join(alarmed) or 'none'}. Missed: {', '.join(missed) or 'none'}. False alarms: "
         f"{', '.join(false) or 'none'}.",
         [
-            Table(
+            Table.of(
                 "Linear probe, k-NN, diagnostics without labels, and epoch of the alarm",
                 titles,
-                table_rows(found | {"random": random}, formats),
+                found | {"random": random},
+                formats,
             )
         ],
         [(f"{key} by epoch", plots.curves_image(lines, key)) for key, lines in curves.items()],

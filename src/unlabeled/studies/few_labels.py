@@ -19,7 +19,7 @@ from unlabeled.evaluation.finetune import RATES, accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, curve, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, curve
 from unlabeled.studies.lectures import percent
 from unlabeled.training.prepare import resolve
 from unlabeled.training.train import reopen
@@ -41,14 +41,11 @@ CLAIMS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        labels: numbers of labels: by default two and ten of each shape, 1 % and 10 % of all.
-        steps: optimizer steps of each training, approximately; SimCLR has 9,500 of its own.
-    """
-
+    #: numbers of labels: by default two and ten of each shape, 1 % and 10 % of all
     labels: tuple[str, ...] = ("6", "30", "160", "1600")
+    #: optimizer steps of each training, approximately; SimCLR has 9,500 of its own
     steps: int = 1250
 
 
@@ -141,7 +138,7 @@ def table(lab: Lab, caption: str, *blocks: tuple[str, Accuracies]) -> Table:
     lines: list[list[str]] = []
     for title, found in blocks:
         lines += [[f"{title}:", *[""] * len(lab.settings.labels)]] if title else []
-        lines += table_rows(found, ".2%")
+        lines += Table.of(title, [], found, ".2%").rows
     return Table(caption, ["", *columns(lab)], lines)
 
 

@@ -23,7 +23,7 @@ from unlabeled.studies.generative_models import (
     sampled,
     sheet,
 )
-from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, percent, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, percent
 from unlabeled.studies.likelihoods import g5, g6, g7, g8
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
@@ -76,10 +76,11 @@ def g1(lab: Lab) -> Finding:
         f"Samples of diffusion have the requested class in {100 * accuracy:.1f} % of cases. "
         f"Fréchet distances: {distances}. They can only be compared with each other.",
         [
-            Table(
+            Table.of(
                 "Samples evaluated by a classifier",
-                ["", "rarest class %", "Fréchet distance", "requested class %", "seconds"],
-                table_rows(found, formats),
+                ["rarest class %", "Fréchet distance", "requested class %", "seconds"],
+                found,
+                formats,
             )
         ],
         images,
@@ -107,7 +108,7 @@ def g2(lab: Lab) -> Finding:
         "times, features of VAE and GAN, hidden units of the binary models.",
         f"{best} has the best linear probe accuracy, {100 * found[best]:.1f} %; random weights "
         f"have {100 * found['random']:.1f} %.",
-        [Table("Linear probe accuracy", ["", "test %"], table_rows(found, ".1%"))],
+        [Table.of("Linear probe accuracy", ["test %"], found, ".1%")],
         images,
     )
 

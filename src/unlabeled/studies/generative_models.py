@@ -40,46 +40,32 @@ TEXT_MODELS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        samples: samples of each model of images.
-        caption_samples: samples from captions.
-        clip_samples: samples of clips.
-        sampling_steps: sampling steps of diffusion; with 50, sampling 10,000 images would take as
-            long as the training.
-        test_pixels: range of test images for bits per pixel, apart from those used to choose the
-            epochs.
-        characters: training characters; all by default.
-        test_characters: test characters.
-        series: training and test time series.
-        bounds: estimates of the partition function that a bound is averaged over.
-        epochs: epochs of deep belief nets; their default if None.
-        sequence_models: autoregressive models of time series.
-        pixel_models: arguments of the autoregressive models of pixels.
-        text_models: arguments of the autoregressive models of characters.
-        diffusion_args: arguments of all diffusion models.
-        captions: data of captions.
-        clips: data of clips.
-        text: training and test text; the files `books_train` and `books_test` by default.
-    """
-
-    samples: int = 10_000
-    caption_samples: int = 2000
-    clip_samples: int = 1000
+    samples: int = 10_000  #: samples of each model of images
+    caption_samples: int = 2000  #: samples from captions
+    clip_samples: int = 1000  #: samples of clips
+    #: sampling steps of diffusion; with 50, sampling 10,000 images would take as long as the
+    #: training
     sampling_steps: int = 25
+    #: range of test images for bits per pixel, apart from those used to choose the epochs
     test_pixels: tuple[int, int] = (1000, 2000)
-    characters: int | None = None
-    test_characters: int = 200_000
-    series: tuple[int, int] = (8000, 1000)
-    bounds: int = 10
-    epochs: int | None = None
+    characters: int | None = None  #: training characters (default: all)
+    test_characters: int = 200_000  #: test characters
+    series: tuple[int, int] = (8000, 1000)  #: training and test time series
+    bounds: int = 10  #: estimates of the partition function that a bound is averaged over
+    epochs: int | None = None  #: epochs of deep belief nets (default: their own)
+    #: autoregressive models of time series
     sequence_models: tuple[str, ...] = ("rnn", "lstm", "transformer")
+    #: arguments of the autoregressive models of pixels
     pixel_models: Mapping[str, dict[str, Any]] = field(default_factory=PIXEL_MODELS.copy)
+    #: arguments of the autoregressive models of characters
     text_models: Mapping[str, dict[str, Any]] = field(default_factory=TEXT_MODELS.copy)
+    #: arguments of all diffusion models
     diffusion_args: Mapping[str, Any] = field(default_factory=dict)
-    captions: Any = "captions"
-    clips: Any = "moving_sprites"
+    captions: Any = "captions"  #: data of captions
+    clips: Any = "moving_sprites"  #: data of clips
+    #: training and test text (default: the files `books_train` and `books_test`)
     text: tuple[bytes, bytes] | None = None
 
 

@@ -12,7 +12,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,29 @@ class Table:
     caption: str
     columns: list[str]
     rows: list[list[str]]
+
+    @staticmethod
+    def of(
+        caption: str,
+        columns: Iterable[str],
+        found: Mapping[str, Any],
+        formats: str | Mapping[str, str],
+    ) -> Table:
+        """Table of figures.
+
+        Args:
+            caption: its caption.
+            columns: titles of the figures.
+            found: for the title of each row a figure, or several by key.
+            formats: formats as in `number` by key, or one for all figures.
+        """
+        rows = []
+        for title, figures in found.items():
+            by_key = figures if isinstance(figures, Mapping) else {"": figures}
+            specs = dict.fromkeys(by_key, formats) if isinstance(formats, str) else formats
+            cells = (number(by_key.get(key), spec) for key, spec in specs.items())
+            rows.append([title, *cells])
+        return Table(caption, ["", *columns], rows)
 
     def __post_init__(self) -> None:
         self.rows = [
@@ -235,21 +258,6 @@ def number(value: float | Sequence[float] | None, spec: str) -> str:
 def percent(values: float | Sequence[float]) -> str:
     """Share, or mean ± standard deviation of shares over seeds, in percent with one decimal."""
     return number(values, ".1%")
-
-
-def table_rows(found: Mapping[str, Any], formats: str | Mapping[str, str]) -> list[list[str]]:
-    """Rows of a table, by title.
-
-    Args:
-        found: for each title a figure, or several by key.
-        formats: formats as in `number` by key, or one for all figures.
-    """
-    lines = []
-    for title, figures in found.items():
-        by_key = figures if isinstance(figures, Mapping) else {"": figures}
-        specs = dict.fromkeys(by_key, formats) if isinstance(formats, str) else formats
-        lines.append([title, *(number(by_key.get(key), spec) for key, spec in specs.items())])
-    return lines
 
 
 def curve(labels: Sequence[float], accuracies: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
 from unlabeled.studies import lab as lab_
-from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, run_name, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, run_name
 from unlabeled.training.health import alpha_req, feature_std, lidar, rankme
 from unlabeled.training.train import reopen
 
@@ -65,17 +65,13 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        labels: numbers of labels of frozen encoders; the second and third are in the answer.
-        end_to_end: numbers of labels of networks trained end to end.
-        supervised_epochs: epochs on all labels that `end_to_end` trainings match in steps.
-    """
-
+    #: numbers of labels of frozen encoders; the second and third are in the answer
     labels: tuple[int, ...] = (6, 30, 160, 800, 1600, 3200, 6400, 16000)
+    #: numbers of labels of networks trained end to end
     end_to_end: tuple[int, ...] = (800, 1600, 3200, 6400)
-    supervised_epochs: int = 8
+    supervised_epochs: int = 8  #: epochs on all labels that `end_to_end` trainings match in steps
 
 
 SETTINGS = Settings()
@@ -153,7 +149,7 @@ def probed(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
 
 def probe_table(found: dict[str, dict[str, list[float]]]) -> Table:
     caption = "Linear probe accuracy for the shape"
-    return Table(caption, ["", "train %", "test %"], table_rows(found, ".2%"))
+    return Table.of(caption, ["train %", "test %"], found, ".2%")
 
 
 def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
@@ -170,8 +166,7 @@ def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
 
 def gap_table(found: dict[str, dict[str, list[float]]]) -> Table:
     caption = "Class-similarity gap of test images (same shape − other shape)"
-    columns = ["", "cosine", "cosine, mean-centered", "Pearson"]
-    return Table(caption, columns, table_rows(found, ".3f"))
+    return Table.of(caption, ["cosine", "cosine, mean-centered", "Pearson"], found, ".3f")
 
 
 def factor_table(
@@ -179,7 +174,7 @@ def factor_table(
     found: dict[str, dict[str, float]],
     caption: str = "Mean-centered similarity gap by factor",
 ) -> Table:
-    return Table(caption, ["", *lab.data.test.factors], table_rows(found, ".3f"))
+    return Table.of(caption, lab.data.test.factors, found, ".3f")
 
 
 def matrices(lab: Lab, names: Sequence[str], factor: str = "shape") -> Images:
@@ -295,7 +290,7 @@ def l3(lab: Lab) -> Finding:
         f"{number(gap['random']['cosine'])}.",
         [
             probe_table(found),
-            Table("Effect of the mode of BatchNorm", ["", "test %"], table_rows(by_mode, ".2%")),
+            Table.of("Effect of the mode of BatchNorm", ["test %"], by_mode, ".2%"),
             gap_table(gap),
         ],
         matrices(lab, ["random"]),
@@ -327,11 +322,7 @@ def l4(lab: Lab) -> Finding:
         f"{percent(found['VAE']['test'])} % on its features and "
         f"{percent(found['supervised']['test'])} % on supervised ones; the class-similarity gap is "
         f"{number(gap['VAE']['cosine'])}.",
-        [
-            probe_table(found),
-            gap_table(gap),
-            factor_table(lab, {"VAE": factors}, FACTOR_PROBE),
-        ],
+        [probe_table(found), gap_table(gap), factor_table(lab, {"VAE": factors}, FACTOR_PROBE)],
         images + matrices(lab, ["VAE"]),
         {
             4: (
@@ -425,7 +416,10 @@ def l6(lab: Lab) -> Finding:
     health = {name: health_of(lab, name) for name in names[:-1]}
     head = before_and_after_head(lab)
     ours, theirs = (found[name]["test"] for name in ("SimCLR", "supervised"))
+    table = {n: {"knn": neighbors[n]} | f for n, f in health.items()}
     formats = {"knn": ".2%"} | dict.fromkeys(health["SimCLR"], ".2f")
+    columns = ["k-NN %", "std", "RankMe", "α-ReQ", "LiDAR"]
+    why = f"{percent(ours)} % without labels, {percent(theirs)} % with them"
     return Finding(
         {"probe": found, "knn": neighbors, "health": health, "head": head},
         "SimCLR gets two random views of each image (rotated, translated and scaled) and learns to "
@@ -438,15 +432,10 @@ def l6(lab: Lab) -> Finding:
         "head.",
         [
             probe_table(found),
-            Table(
-                "k-NN accuracy and diagnostics without labels",
-                ["", "k-NN %", "std", "RankMe", "α-ReQ", "LiDAR"],
-                table_rows({n: {"knn": neighbors[n]} | f for n, f in health.items()}, formats),
-            ),
+            Table.of("k-NN accuracy and diagnostics without labels", columns, table, formats),
         ],
-        claims={6: (mean(ours) > mean(theirs) - 0.002,
-                    f"{percent(ours)} % without labels, {percent(theirs)} % with them")},
-    )  # fmt: skip
+        claims={6: (mean(ours) > mean(theirs) - 0.002, why)},
+    )
 
 
 @torch.no_grad()
@@ -520,10 +509,11 @@ def l8(lab: Lab) -> Finding:
         f"{health['SimCLR']['rankme']:.1f} for SimCLR and {health[worst]['rankme']:.1f} for "
         f"{worst}; it can only be compared within one method, together with the probe.",
         [
-            Table(
+            Table.of(
                 "All negatives and two negatives",
-                ["", "linear probe %", "mean-centered gap", "std", "RankMe", "α-ReQ"],
-                table_rows(table, formats),
+                ["linear probe %", "mean-centered gap", "std", "RankMe", "α-ReQ"],
+                table,
+                formats,
             )
         ],
         [histogram(lab, n, b) for n, (_, b) in z.items()],
@@ -621,7 +611,9 @@ def l10(lab: Lab) -> Finding:
     z, z_test = biased_features(lab, "SimCLR", "mirrored", mirrored)
     scores["SimCLR"]["mirrored"] = probe_shape(z, z_test, mirrored).test
     columns = ["control", "biased", "control, unseen positions", "biased, unseen positions"]
+    caption = "Linear probe accuracy for the shape on unbiased test images, %"
     ours, generative = scores["SimCLR"], scores["VAE"]
+    why = f"SimCLR {percent(ours['biased'])} %, VAE {percent(generative['biased'])} %"
     return Finding(
         {"test": scores, "n_train": len(sets["biased"].train)},
         f"Training data are {len(sets['biased'].train):,} images with hearts only in the left "
@@ -633,17 +625,10 @@ def l10(lab: Lab) -> Finding:
         f"({percent(generative['control'])} %) and {percent(scores['raw']['biased'])} % for pixels "
         f"({percent(scores['raw']['control'])} %). With squares on the left and hearts on the "
         f"right, it is {percent(ours['mirrored'])} % for SimCLR.",
-        [
-            Table(
-                "Linear probe accuracy for the shape on unbiased test images, %",
-                ["", *columns],
-                table_rows(scores, dict.fromkeys(columns, ".2%")),
-            )
-        ],
+        [Table.of(caption, columns, scores, dict.fromkeys(columns, ".2%"))],
         [("images of the biased training set", plots.contact_images(sets["biased"], 40))],
-        {10: (ours["biased"] > 0.95 and generative["biased"] < generative["control"] - 0.05,
-              f"SimCLR {percent(ours['biased'])} %, VAE {percent(generative['biased'])} %")},
-    )  # fmt: skip
+        {10: (ours["biased"] > 0.95 and generative["biased"] < generative["control"] - 0.05, why)},
+    )
 
 
 def biased_features(lab: Lab, title: str, kind: str, part: Splits) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from unlabeled.methods.rbm import RBM
 from unlabeled.pipelines.deep_belief_net import bound, deep_belief_net, restored
 from unlabeled.runs.run import load
 from unlabeled.studies.generative_models import BINARY_MODELS, as_bytes, model_run, sheet
-from unlabeled.studies.lab import Finding, Images, Lab, Table, table_rows
+from unlabeled.studies.lab import Finding, Images, Lab, Table
 from unlabeled.training.train import reopen
 from unlabeled.utils.state import preserve_rng
 
@@ -64,7 +64,7 @@ def g5(lab: Lab) -> Finding:
         "from those before; the bound of the VAE is divided by the number of pixels.",
         f"The {best} needs {found[best]:.3f} bits per pixel, the VAE at most "
         f"{found['VAE, bound']:.3f}.",
-        [Table("Bits per pixel", ["", "test"], table_rows(found, ".3f"))],
+        [Table.of("Bits per pixel", ["test"], found, ".3f")],
     )
 
 
@@ -112,7 +112,7 @@ def g6(lab: Lab) -> Finding:
         "before it. The n-gram model is fitted to the same text.",
         f"The {best} needs {found[best]:.3f} bits per character, the n-gram model {n_gram:.3f}.",
         [
-            Table("Bits per character", ["", "test"], table_rows(found, ".3f")),
+            Table.of("Bits per character", ["test"], found, ".3f"),
             Table("Samples", ["", "text"], [list(sample) for sample in samples.items()]),
         ],
     )
@@ -146,7 +146,7 @@ def g7(lab: Lab) -> Finding:
         "ninth value on.",
         f"The mean absolute error is {found[best]:.4f} for the {best} and "
         f"{found['last value']:.4f} for repeating the last value.",
-        [Table("Mean absolute error of the next value", ["", "test"], table_rows(found, ".4f"))],
+        [Table.of("Mean absolute error of the next value", ["test"], found, ".4f")],
     )
 
 
@@ -234,10 +234,8 @@ def g8(lab: Lab) -> Finding:
         f"The estimate of log Z is {annealed:.2f}, the exact value {exact:.2f}. The second layer "
         f"raises the bound by {gain:.2f} nats. Linear probe accuracy for clothes: {accuracies}.",
         [
-            Table("Bound of the log-likelihood, nats per digit", ["", "test"],
-                  table_rows(bounds, ".2f")),
-            Table("Linear probe accuracy for clothes", ["", "test %"],
-                  table_rows(probe, ".1%")),
+            Table.of("Bound of the log-likelihood, nats per digit", ["test"], bounds, ".2f"),
+            Table.of("Linear probe accuracy for clothes", ["test %"], probe, ".1%"),
         ],
         images,
     )  # fmt: skip

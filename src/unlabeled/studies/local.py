@@ -18,7 +18,7 @@ from unlabeled.modality import Images
 from unlabeled.objectives.local_rule import learn_from_reward, predict_class
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name
 from unlabeled.training.local import kept_bytes
 from unlabeled.training.prepare import prepare
 
@@ -69,21 +69,14 @@ LOCAL_METHODS = ("simclr", "vicreg", "byol", "cpc")
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        minutes: training time of each way.
-        width: width of the encoder.
-        ways: method and arguments of each way of training, by title.
-        random: random encoders that are averaged as a baseline.
-        probe_samples: training images of linear probes.
-    """
-
-    minutes: float = 6.0
-    width: int = 16
+    minutes: float = 6.0  #: training time of each way
+    width: int = 16  #: width of the encoder
+    #: method and arguments of each way of training, by title
     ways: Mapping[str, tuple[str, dict[str, Any]]] = field(default_factory=WAYS.copy)
-    random: int = 5
-    probe_samples: int = 10_000
+    random: int = 5  #: random encoders that are averaged as a baseline
+    probe_samples: int = 10_000  #: training images of linear probes
 
 
 SETTINGS, QUICK = Settings(), Settings(minutes=0.1)
@@ -240,10 +233,11 @@ def l3(lab: Lab) -> Finding:
         f"features (with labels: {100 * ours['labels']:.1f} %) and "
         f"{100 * found['random']['reward']:.1f} % on random features.",
         [
-            Table(
+            Table.of(
                 "Accuracy of readouts of frozen features, %",
-                ["", "from reward", "from labels"],
-                table_rows(found, ".1%"),
+                ["from reward", "from labels"],
+                found,
+                ".1%",
             )
         ],
     )

@@ -12,7 +12,7 @@ from unlabeled.evaluation import rsa
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.modality import Images
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.studies.run import minutes_of
 from unlabeled.training.health import feature_std, rankme
 from unlabeled.utils.files import read_csv
@@ -98,10 +98,11 @@ def compare(lab: Lab) -> Finding:
         f"Random weights have {100 * found['random']['linear']:.2f} %; not above them: "
         f"{', '.join(worse) or 'none'}.",
         [
-            Table(
+            Table.of(
                 "Accuracy for the shape of test images",
-                ["", "linear %", "k-NN %", "mean-centered gap", "std", "RankMe", "epochs", "min"],
-                table_rows({name: found[name] for name in order}, COLUMNS),
+                ["linear %", "k-NN %", "mean-centered gap", "std", "RankMe", "epochs", "min"],
+                {name: found[name] for name in order},
+                COLUMNS,
             )
         ],
         [("std of the features by epoch (0: collapse)", plots.panels_image(curves, "std"))],

@@ -14,7 +14,7 @@ from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
 from unlabeled.evaluation.retrieval import retrieval
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name
 
 TITLE = "Metric learning on characters of unseen alphabets"
 LEAD = (
@@ -39,21 +39,14 @@ HELD_OUT = 5
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        losses: the losses that are compared, by title.
-        widths: dimensions of the projection head; 0 means no head.
-        epochs: epochs with the chosen hyperparameters.
-        choice_epochs: epochs of each training for the choice.
-        draws: bootstrap draws of the characters.
-    """
-
+    #: the losses that are compared, by title
     losses: Mapping[str, tuple[str, str, tuple[float, ...]]] = field(default_factory=LOSSES.copy)
-    widths: tuple[int, int] = (0, 64)
-    epochs: int = 12
-    choice_epochs: int = 3
-    draws: int = 1000
+    widths: tuple[int, int] = (0, 64)  #: dimensions of the projection head; 0 means no head
+    epochs: int = 12  #: epochs with the chosen hyperparameters
+    choice_epochs: int = 3  #: epochs of each training for the choice
+    draws: int = 1000  #: bootstrap draws of the characters
 
 
 SETTINGS, QUICK = Settings(), Settings(epochs=1, choice_epochs=1)
@@ -159,7 +152,9 @@ def r1(lab: Lab) -> Finding:
                 ["", "recall@1", "recall@5", "recall@10", "mAP@R"],
                 [
                     [name, _with_interval(found[name]), *cells]
-                    for name, *cells in table_rows(found, dict.fromkeys(others, ".1%"))
+                    for name, *cells in Table.of(
+                        "", others, found, dict.fromkeys(others, ".1%")
+                    ).rows
                 ],
             ),
             Table(

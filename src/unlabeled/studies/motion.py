@@ -10,7 +10,7 @@ from unlabeled.augmentations.video import RandomMotion, RandomShape
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.sets import moving_sprites
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
 
 TITLE = "Motion or object? Two prediction targets, two encoders"
 LEAD = (
@@ -88,7 +88,7 @@ def m1(lab: Lab) -> Finding:
         f"motion-invariant and {accuracy('object-invariant', 'shape')} % with object-invariant "
         f"features, for the velocity {accuracy('motion-invariant', 'velocity')} % and "
         f"{accuracy('object-invariant', 'velocity')} %.",
-        [Table("Linear probe accuracy, %", ["", *FACTORS], table_rows(found, ".1%"))],
+        [Table.of("Linear probe accuracy, %", FACTORS, found, ".1%")],
         [
             ("linear probe accuracy", plots.bars_image(means, "test accuracy")),
             ("views of five clips (first frame)", plots.transformations_image(lab.data, TARGETS)),
@@ -98,5 +98,5 @@ def m1(lab: Lab) -> Finding:
 
 
 EXPERIMENTS = [
-    Experiment("M1", "Crossover", "Which features contain the shape, which the velocity?", m1, 10),
+    Experiment("M1", "Crossover", "Which features contain the shape, which the velocity?", m1, 10)
 ]

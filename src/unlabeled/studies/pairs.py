@@ -15,7 +15,7 @@ from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
 from unlabeled.modality import Text, require_part
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training.train import reopen
 
 TITLE = "Pairs: images with captions, images with audio"
@@ -131,10 +131,8 @@ def j1(lab: Lab) -> Finding:
         f"{100 * accuracy:.1f} %; always the largest group gives {100 * largest:.1f} %.",
         [
             recalls(found),
-            Table(
-                "Classification of groups for unseen families",
-                ["", "accuracy, %"],
-                table_rows(groups, ".1%"),
+            Table.of(
+                "Classification of groups for unseen families", ["accuracy, %"], groups, ".1%"
             ),
         ],
         [("Similarity of images and names; pairs are on the diagonal", matrix)],

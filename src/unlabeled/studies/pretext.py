@@ -18,7 +18,7 @@ from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, run_name, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, run_name
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
 
@@ -57,29 +57,18 @@ ON_SPRITES = ("rotation", "relative patch", "jigsaw", "context encoder", "denois
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        minutes: training time of each task.
-        sprite_minutes: training time of each task on sprites.
-        tasks: method and arguments of each task, by title.
-        on_sprites: the titles that are also trained on sprites.
-        labels: labels of the probe with few labels.
-        test_samples: test images for pretext accuracy.
-        inpainted: test images that are reconstructed.
-        sprites: data of sprites.
-        video: data of video.
-    """
-
-    minutes: float = 4.0
-    sprite_minutes: float = 2.0
+    minutes: float = 4.0  #: training time of each task
+    sprite_minutes: float = 2.0  #: training time of each task on sprites
+    #: method and arguments of each task, by title
     tasks: Mapping[str, tuple[str, dict[str, Any]]] = field(default_factory=TASKS.copy)
-    on_sprites: tuple[str, ...] = ON_SPRITES
-    labels: str = "1%"
-    test_samples: int = 4000
-    inpainted: int = 2000
-    sprites: Any = "dsprites"
-    video: Any = "video"
+    on_sprites: tuple[str, ...] = ON_SPRITES  #: the titles that are also trained on sprites
+    labels: str = "1%"  #: labels of the probe with few labels
+    test_samples: int = 4000  #: test images for pretext accuracy
+    inpainted: int = 2000  #: test images that are reconstructed
+    sprites: Any = "dsprites"  #: data of sprites
+    video: Any = "video"  #: data of video
 
 
 SETTINGS, QUICK = Settings(), Settings(minutes=0.25, sprite_minutes=0.25)
@@ -148,7 +137,9 @@ def p1(lab: Lab) -> Finding:
     random = accuracy["random"]
     above = [t for t in tasks if accuracy[t] > random + 0.05]
     best = max(tasks, key=lambda t: accuracy[t])
+    caption = "Accuracy of the pretext task and for the class"
     keys = ("pretext_accuracy", "chance", "linear", "tiles", "knn", "few_labels")
+    columns = ["pretext %", "chance %", "linear %", "tiles %", "k-NN %", "few labels %", "epochs"]
     return Finding(
         {"tasks": found, "above_random": above},
         f"Each task trains the same small encoder on {len(lab.data.train):,} images for about "
@@ -160,16 +151,9 @@ def p1(lab: Lab) -> Finding:
         f"{100 * found['SimCLR']['linear']:.1f} %, supervised training "
         f"{100 * found['supervised']['linear']:.1f} % and random weights {100 * random:.1f} %. "
         f"At least five points above random weights: {', '.join(above) or 'none'}.",
-        [
-            Table(
-                "Accuracy of the pretext task and for the class",
-                ["", "pretext %", "chance %", "linear %", "tiles %", "k-NN %",
-                 "few labels %", "epochs"],
-                table_rows(found, dict.fromkeys(keys, ".1%") | {"epochs": "d"}),
-            )
-        ],
+        [Table.of(caption, columns, found, dict.fromkeys(keys, ".1%") | {"epochs": "d"})],
         images,
-    )  # fmt: skip
+    )
 
 
 class TileAverage(nn.Module):
@@ -214,10 +198,11 @@ def p2(lab: Lab) -> Finding:
         f"Tasks differ most in {most}: {best} {found[best][most]:.2f}, {worst} "
         f"{found[worst][most]:.2f}.",
         [
-            Table(
+            Table.of(
                 "Linear probe by factor: shape in %, others R²",
-                ["", *factors],
-                table_rows(found, dict.fromkeys(factors, ".2f") | {"shape": ".1%"}),
+                factors,
+                found,
+                dict.fromkeys(factors, ".2f") | {"shape": ".1%"},
             )
         ],
         claims={11: (spread[most] > 0.3, why)},
@@ -276,11 +261,12 @@ def p3(lab: Lab) -> Finding:
                     for name, e in errors.items()
                 ],
             ),
-            Table(
+            Table.of(
                 "Power of the inpainted relative to the real square, by frequency (periods per "
                 "square)",
-                ["", *(str(f) for f in range(1, HOLE // 2 + 1)), "distance"],
-                table_rows(relative, ".2f"),
+                [*(str(f) for f in range(1, HOLE // 2 + 1)), "distance"],
+                relative,
+                ".2f",
             ),
         ],
     )
@@ -367,15 +353,15 @@ def p4(lab: Lab) -> Finding:
         else ""
     )
     tables = [
-        Table(
+        Table.of(
             "Accuracy of puzzles, and linear probe accuracy from tiles",
-            ["", "pretext %", "linear %"],
-            table_rows(puzzles, {"pretext_accuracy": ".1%", "tiles": ".1%"}),
+            ["pretext %", "linear %"],
+            puzzles,
+            {"pretext_accuracy": ".1%", "tiles": ".1%"},
         )
     ]
     if videos:
-        rows = table_rows(videos, ".1%")
-        tables.append(Table("Transfer from video to images", ["", "linear %"], rows))
+        tables.append(Table.of("Transfer from video to images", ["linear %"], videos, ".1%"))
     return Finding(
         {"puzzles": puzzles, "videos": videos},
         "Jigsaw puzzles can be solved by edges and colors that continue from tile to tile, without "

@@ -35,22 +35,15 @@ SCRATCH_RATES = (2e-3, 8e-3)
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        pretraining: arguments of SimCLR.
-        folds: by share of labels, the number of folds for choosing the settings from scratch, and
-            how many of them are held out in turn; no choice without folds.
-        min_epochs: least number of epochs with labels.
-        steps: optimizer steps with labels, at least.
-        distill_epochs: epochs of the student.
-    """
-
-    pretraining: dict[str, Any] = field(default_factory=PRETRAINING.copy)
+    pretraining: dict[str, Any] = field(default_factory=PRETRAINING.copy)  #: arguments of SimCLR
+    #: by share of labels, the number of folds for choosing the settings from scratch, and how many
+    #: of them are held out in turn; no choice without folds
     folds: dict[str, tuple[int, int]] = field(default_factory=lambda: {"1%": (3, 3), "10%": (4, 1)})
-    min_epochs: int = 20
-    steps: int = STEPS
-    distill_epochs: int = 6
+    min_epochs: int = 20  #: least number of epochs with labels
+    steps: int = STEPS  #: optimizer steps with labels, at least
+    distill_epochs: int = 6  #: epochs of the student
 
 
 SETTINGS = Settings()

@@ -37,17 +37,11 @@ MIN_SCORE = 0.3
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        scenes: numbers of labeled training scenes.
-        test_scenes: number of test scenes.
-        steps: optimizer steps of every head, approximately.
-    """
-
-    scenes: tuple[int, int] = (200, 2000)
-    test_scenes: int = 500
-    steps: int = 300
+    scenes: tuple[int, int] = (200, 2000)  #: numbers of labeled training scenes
+    test_scenes: int = 500  #: number of test scenes
+    steps: int = 300  #: optimizer steps of every head, approximately
 
 
 SETTINGS, QUICK = Settings(), Settings(steps=40)

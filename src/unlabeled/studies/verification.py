@@ -8,7 +8,7 @@ from torch import nn
 from unlabeled.data.sets.omniglot import one_shot_runs
 from unlabeled.evaluation.verification import Nearness, Pairs, one_shot, pairs
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 
 TITLE = "Verification of characters of unseen alphabets"
 LEAD = (
@@ -63,10 +63,11 @@ def v1(lab: Lab) -> Finding:
         f"{100 * pixels['auc']:.2f} % for pixels (chance: 50 %). One-shot accuracy is "
         f"{100 * ours['one_shot']:.2f} % and {100 * pixels['one_shot']:.2f} %.",
         [
-            Table(
+            Table.of(
                 "Characters of unseen alphabets",
-                ["", "AUROC of pairs, %", "20-way one-shot accuracy, %"],
-                table_rows(figures, ".2%"),
+                ["AUROC of pairs, %", "20-way one-shot accuracy, %"],
+                figures,
+                ".2%",
             )
         ],
         [

@@ -18,7 +18,7 @@ from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.video_colorization import VideoColorization
 from unlabeled.objectives.propagation import propagate_labels
-from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table
 from unlabeled.training.train import reopen
 from unlabeled.utils import drawing
 
@@ -43,21 +43,14 @@ HALVES = ("first", "second")
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        pieces: pieces of each shot over which colors are propagated; all by default.
-        sprite_clips: test clips of sprites.
-        video: data of video.
-        colored_sprites: data of colored sprites.
-        moving_sprites: data of moving sprites.
-    """
-
+    #: pieces of each shot over which colors are propagated (default: all)
     pieces: int | None = None
-    sprite_clips: int = 60
-    video: Any = "video"
-    colored_sprites: Any = "colored_sprites"
-    moving_sprites: Any = "moving_sprites"
+    sprite_clips: int = 60  #: test clips of sprites
+    video: Any = "video"  #: data of video
+    colored_sprites: Any = "colored_sprites"  #: data of colored sprites
+    moving_sprites: Any = "moving_sprites"  #: data of moving sprites
 
 
 SETTINGS, QUICK = Settings(), Settings(pieces=1, sprite_clips=10)
@@ -166,14 +159,10 @@ def colors(lab: Lab, number: int) -> Finding:
         f"{'; '.join(worse) or 'no shot'}, and not better than gray patches in "
         f"{'; '.join(below_patches) or 'no shot'}.",
         [
-            Table(
-                caption,
-                ["test shot", *names],
-                table_rows(errors, dict.fromkeys((name + end for name in names), ".2f")),
-            )
+            Table.of(caption, names, errors, dict.fromkeys((name + end for name in names), ".2f"))
             for caption, end in (
-                (f"Mean error in a*, b* over {AHEAD} frames", ""),
-                ("Mean error in the last of these frames", ", last"),
+                (f"Mean error in a*, b* over {AHEAD} frames, by test shot", ""),
+                ("Mean error in the last of these frames, by test shot", ", last"),
             )
         ],
         images,
@@ -246,10 +235,11 @@ def v3(lab: Lab) -> Finding:
         f"{patch['behind']:.2f}. The error of the key point is {ours['point']:.2f} pixels, copied "
         f"{copied['point']:.2f}.",
         [
-            Table(
+            Table.of(
                 "Masks: intersection over union; key point: error in pixels",
-                ["", "front", "behind", "key point"],
-                table_rows(mean, ".3f"),
+                ["front", "behind", "key point"],
+                mean,
+                ".3f",
             )
         ],
         images,
@@ -311,10 +301,11 @@ def v4(lab: Lab) -> Finding:
         f"{100 * random['shape']:.1f} %), for the velocity (25 classes) "
         f"{100 * ours['velocity']:.1f} % ({100 * random['velocity']:.1f} %).",
         [
-            Table(
+            Table.of(
                 "Linear probe for moving sprites: classes in %, numbers R²",
-                ["", *names],
-                table_rows(found, dict.fromkeys(names, ".2f") | dict.fromkeys(names[:2], ".1%")),
+                names,
+                found,
+                dict.fromkeys(names, ".2f") | dict.fromkeys(names[:2], ".1%"),
             )
         ],
     )

@@ -22,7 +22,7 @@ from unlabeled.report import plots
 from unlabeled.runs import word_vectors as vectors
 from unlabeled.runs.run import Run
 from unlabeled.runs.word_vectors import Words
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, table_rows
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.studies.passages import book_accuracy, book_passages
 from unlabeled.training.train import reopen
 
@@ -55,28 +55,17 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Constants of the study.
+    """Constants of the study."""
 
-    Args:
-        texts: training and test texts; all by default.
-        perplexity_texts: test texts on which perplexities are measured.
-        candidates: sentences among which the masked one is ranked.
-        word_lines: every n-th line is used for word vectors.
-        passages: labeled passages and test passages of each book.
-        labels: numbers of labeled passages of each book.
-        draws: draws of the labeled passages.
-        encoder_args: arguments of all encoders.
-        documents: the books; those of the data set `books` by default.
-    """
-
-    texts: tuple[int, int] | None = None
-    perplexity_texts: int = 1000
-    candidates: int = 100
-    word_lines: int = 1
-    passages: tuple[int, int] = (120, 40)
-    labels: tuple[int, ...] = (1, 10, 100)
-    draws: int = 5
-    encoder_args: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[int, int] | None = None  #: training and test texts (default: all)
+    perplexity_texts: int = 1000  #: test texts on which perplexities are measured
+    candidates: int = 100  #: sentences among which the masked one is ranked
+    word_lines: int = 1  #: every n-th line is used for word vectors
+    passages: tuple[int, int] = (120, 40)  #: labeled passages and test passages of each book
+    labels: tuple[int, ...] = (1, 10, 100)  #: numbers of labeled passages of each book
+    draws: int = 5  #: draws of the labeled passages
+    encoder_args: Mapping[str, Any] = field(default_factory=dict)  #: arguments of all encoders
+    #: the books (default: those of the data set `books`)
     documents: Sequence[corpus.Document] | None = None
 
 
@@ -271,18 +260,17 @@ def w3(lab: Lab) -> Finding:
                     for title, f in percents.items()
                 ],
             ),
-            Table(
+            Table.of(
                 "Reordering",
-                ["", "Kendall's τ", "exact, %", "chance, %"],
-                table_rows(
-                    {f"{f['parts']:.0f} {unit}": f for unit, f in orders.items()},
-                    {"tau": ".2f", "exact": ".1%", "chance": ".2%"},
-                ),
+                ["Kendall's τ", "exact, %", "chance, %"],
+                {f"{f['parts']:.0f} {unit}": f for unit, f in orders.items()},
+                {"tau": ".2f", "exact": ".1%", "chance": ".2%"},
             ),
-            Table(
+            Table.of(
                 "Accuracy of ranking the correct sentence first, %",
-                ["", "accuracy", "chance"],
-                table_rows(ranked, {"first": ".1%", "chance": ".1%"}),
+                ["accuracy", "chance"],
+                ranked,
+                {"first": ".1%", "chance": ".1%"},
             ),
             Table(
                 "Perplexity of the next sentence",
@@ -361,10 +349,11 @@ def w5(lab: Lab) -> Finding:
         f"Recall@1: {', '.join(f'{t} {100 * v:.1f} %' for t, v in recall.items())}"
         f" (chance: {100 * figures['random']['chance_recall_at_1']:.1f} %).",
         [
-            Table(
+            Table.of(
                 "Retrieval of the other half of a text, %",
-                ["", "recall@1", "recall@10"],
-                table_rows(figures, {first: ".1%", ten: ".1%"}),
+                ["recall@1", "recall@10"],
+                figures,
+                {first: ".1%", ten: ".1%"},
             )
         ],
         [("recall@1", plots.bars_image(recall, "recall@1"))],
