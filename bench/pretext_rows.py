@@ -24,7 +24,6 @@ from unlabeled.utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "results" / "pretext.json"
-INPAINTERS = ("context encoder", "context encoder, no adversarial loss")
 
 
 if __name__ == "__main__":
@@ -42,7 +41,7 @@ if __name__ == "__main__":
         found["P1"]["tasks"][title] = pretext.evaluate(lab, title)
         result["minutes"][run_name(title)] = round(minutes_of(out / "runs" / run_name(title)), 2)
         print(title, found["P1"]["tasks"][title])
-    if set(INPAINTERS) <= set(titles):
+    if set(pretext.INPAINTERS) <= set(titles):
         x = torch.from_numpy(lab.data.test.x[: pretext.SETTINGS.inpainted])
         errors, distances, spectra = pretext.inpainting(lab, to_float(x, lab.data.value_range))
         found["P3"]["errors"] |= errors
@@ -54,7 +53,7 @@ if __name__ == "__main__":
         t for t in pretext.TASKS if accuracy[t] > accuracy["random"] + 0.05
     ]
     done = [f"experiments/P1/tasks/{title}" for title in titles]
-    done += ["experiments/P3"] if set(INPAINTERS) <= set(titles) else []
+    done += ["experiments/P3"] if set(pretext.INPAINTERS) <= set(titles) else []
     for path in list(result.get("withdrawn", {})):
         if any(path == own or path.startswith(f"{own}/") for own in done):
             del result["withdrawn"][path]

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlabeled.encoders.base import build
-from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
@@ -40,11 +39,9 @@ def a1(lab: Lab) -> Finding:
         "random transformer": lab.random("vit", **transformer),
         "pixels": build("raw", lab.data.channels, lab.data.size),
     }
-    y, y_test = lab.labels()
     found = {}
     for name, encoder in encoders.items():
-        z, z_test = lab.features(name, encoder)
-        found[name] = {"knn": knn_accuracy(z, y, z_test, y_test)}
+        found[name] = {"knn": lab.knn(name, encoder)}
         if name != "pixels":
             found[name]["linear"] = lab.probe(name, encoder).test
     ours, random = found["DINO"], found["random transformer"]

@@ -117,6 +117,9 @@ def s2(lab: Lab) -> Finding:
         name = f"CPC {0 if among == 'others' else among}"
         found[among] = probe(lab, name, encoder)
     bars = plots.bars_image({t: f["few_labels"] for t, f in found.items()}, "accuracy")
+    caption = "Linear probe accuracy by origin of the negatives, %"
+    formats = dict.fromkeys(TARGETS, ".1%")
+    table = Table.of(caption, TARGETS.values(), found, formats)
     return Finding(
         {"negatives": found},
         "Negatives are taken from other recordings at the same position, from other positions of "
@@ -127,14 +130,7 @@ def s2(lab: Lab) -> Finding:
         f"Accuracy for speakers with few labels: {100 * found['same']['few_labels']:.1f} % with "
         "negatives from the same recording, which do not require features of the speaker, and "
         f"{100 * found['others']['few_labels']:.1f} % with negatives from others.",
-        [
-            Table.of(
-                "Linear probe accuracy by origin of the negatives, %",
-                TARGETS.values(),
-                found,
-                dict.fromkeys(TARGETS, ".1%"),
-            )
-        ],
+        [table],
         [("accuracy for speakers with few labels", bars)],
     )
 
@@ -160,6 +156,8 @@ def s3(lab: Lab) -> Finding:
     chance = (len(y) / len(np.unique(y)) - 1) / (len(y) - 1)
     bars = plots.bars_image({t: f["recall@1"] for t, f in found.items()}, "recall@1")
     ours, cepstra = (found[t]["recall@1"] for t in ("metric learning", "MFCC"))
+    caption = "Retrieval of tunes on other instruments, %"
+    table = Table.of(caption, ["recall@1", "recall@5", "mAP@R"], found, ".1%")
     return Finding(
         {"retrieval": found, "chance": chance, "above": ours > max(cepstra, chance)},
         f"A synthesizer plays {len(np.unique(data.train.factors['tune']))} tunes on ten "
@@ -167,14 +165,7 @@ def s3(lab: Lab) -> Finding:
         "Queries are new tunes on ten other instruments: is the nearest recording the same tune?",
         f"Recall@1 is {100 * ours:.1f} %, with MFCC {100 * cepstra:.1f} % (chance: "
         f"{100 * chance:.1f} %).",
-        [
-            Table.of(
-                "Retrieval of tunes on other instruments, %",
-                ["recall@1", "recall@5", "mAP@R"],
-                found,
-                ".1%",
-            )
-        ],
+        [table],
         [("recall@1 of tunes on other instruments", bars)],
     )
 

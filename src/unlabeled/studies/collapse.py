@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from unlabeled.data.dataset import to_float
-from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
@@ -71,11 +70,11 @@ def run_of(lab: Lab, method: str, title: str) -> Run:
 
 def evaluate(lab: Lab, key: str, encoder: nn.Module) -> dict[str, float]:
     """Linear probe and k-NN accuracy for the shape, and diagnostics without labels."""
-    y, y_test = lab.labels("shape")
-    z, z_test = lab.features(key, encoder)
-    found = {"probe": lab.probe(key, encoder, "shape").test}
-    found["knn"] = knn_accuracy(z, y, z_test, y_test)
-    return found | health.summary(torch.from_numpy(z_test[:2000]))
+    accuracies = {
+        "probe": lab.probe(key, encoder, "shape").test,
+        "knn": lab.knn(key, encoder, "shape"),
+    }
+    return accuracies | health.summary(torch.from_numpy(lab.features(key, encoder)[1][:2000]))
 
 
 def first_alarm(epochs: list[dict[str, float]]) -> int | None:
@@ -130,6 +129,8 @@ def of_family(lab: Lab, method: str) -> Finding:
     if method == "simclr":
         accuracies = ", ".join(f"{t}: {100 * f['probe']:.2f} %" for t, f in found.items())
         claims[8] = (bool(collapsed) and not found[complete]["collapsed"], accuracies)
+    caption = "Linear probe, k-NN, diagnostics without labels, and epoch of the alarm"
+    table = Table.of(caption, titles, found | {"random": random}, formats)
     return Finding(
         {"runs": found, "random": random, "missed": missed, "false": false},
         f"{complete}, and the same method without each of the components that prevent collapse, "
@@ -140,14 +141,7 @@ def of_family(lab: Lab, method: str) -> Finding:
         f"{100 * found[complete]['probe']:.2f} %. Alarm during training: "
         f"{', '.join(alarmed) or 'none'}. Missed: {', '.join(missed) or 'none'}. False alarms: "
         f"{', '.join(false) or 'none'}.",
-        [
-            Table.of(
-                "Linear probe, k-NN, diagnostics without labels, and epoch of the alarm",
-                titles,
-                found | {"random": random},
-                formats,
-            )
-        ],
+        [table],
         [(f"{key} by epoch", plots.curves_image(lines, key)) for key, lines in curves.items()],
         claims,
     )

@@ -23,7 +23,7 @@ from unlabeled.studies.generative_models import (
     sampled,
     sheet,
 )
-from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, percent
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, TitledImages, percent
 from unlabeled.studies.likelihoods import g5, g6, g7, g8
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
@@ -46,7 +46,7 @@ def g1(lab: Lab) -> Finding:
     n, k = lab.settings.samples, len(lab.data.classes)
     real = embed(judge.encoder, lab.data.train.x[:n], lab.data.value_range)
     found: dict[str, dict[str, Any]] = {}
-    images: Images = []
+    images: TitledImages = []
     test = lab.data.test.x[:n]
     samples = {"test images": (test, 0.0)}
     classes = torch.arange(n) % k
@@ -67,6 +67,9 @@ def g1(lab: Lab) -> Finding:
         images.append((title, sheet(x[:40])))
     accuracy = found["diffusion"]["class_accuracy"]
     distances = ", ".join(f"{t} {f['frechet']:.1f}" for t, f in found.items())
+    caption = "Samples evaluated by a classifier"
+    columns = ["rarest class %", "Fréchet distance", "requested class %", "seconds"]
+    table = Table.of(caption, columns, found, formats)
     return Finding(
         {"models": found, "samples": n},
         f"Each model is trained on {len(lab.data.train):,} images of clothes, diffusion "
@@ -75,14 +78,7 @@ def g1(lab: Lab) -> Finding:
         "those of training images.",
         f"Samples of diffusion have the requested class in {100 * accuracy:.1f} % of cases. "
         f"Fréchet distances: {distances}. They can only be compared with each other.",
-        [
-            Table.of(
-                "Samples evaluated by a classifier",
-                ["rarest class %", "Fréchet distance", "requested class %", "seconds"],
-                found,
-                formats,
-            )
-        ],
+        [table],
         images,
     )
 
@@ -98,7 +94,7 @@ def g2(lab: Lab) -> Finding:
         found[title] = lab.probe(title, model_run(lab, title).encoder).test
     found["random"] = lab.probe("random", lab.random()).test
     best = max(found, key=lambda t: found[t])
-    images: Images = []
+    images: TitledImages = []
     for title in BINARY_MODELS:
         sheets = drawings.visualizations(reopen(model_run(lab, title)), lab.data, images=10)
         images += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
@@ -132,19 +128,16 @@ def g3(lab: Lab) -> Finding:
     shape = predicted(judge, x) == captions.numpy() // 8
     parts = {"shape": shape, "quadrant": quadrant, "both": quadrant & shape}
     found = {name: float(right.mean()) for name, right in parts.items()}
+    table = Table(
+        "Samples as requested, %", list(found), [[percent(share) for share in found.values()]]
+    )
     return Finding(
         found | {"seconds": seconds},
         f"Diffusion is trained on {len(data.train):,} sprites with captions such as "
         f"“{data.classes[13]}”, encoded by a small recurrent network. A classifier predicts the "
         "shape of the samples; the centroid of their brightness gives the quadrant.",
         f"Shape and quadrant are as requested in {100 * found['both']:.1f} % of {n:,} samples.",
-        [
-            Table(
-                "Samples as requested, %",
-                list(found),
-                [[percent(share) for share in found.values()]],
-            )
-        ],
+        [table],
         [("one sample for each caption", sheet(x[:24], columns=8))],
     )
 
@@ -160,6 +153,11 @@ def g4(lab: Lab) -> Finding:
     requested = np.stack(np.divmod(classes.numpy(), len(moving_sprites.SPEEDS)), 1) - 2
     correlation = [float(np.corrcoef(velocity[:, i], requested[:, i])[0, 1]) for i in (0, 1)]
     clips = x[:: max(1, n // 6)][:6, :, None]  # (6, T, 1, 32, 32)
+    table = Table(
+        "Correlation of requested and generated velocity",
+        ["horizontal", "vertical"],
+        [[f"{r:.3f}" for r in correlation]],
+    )
     return Finding(
         {"correlation": {"x": correlation[0], "y": correlation[1]}, "seconds": seconds},
         f"Diffusion is trained on {len(data.train):,} clips of eight frames of a moving sprite, "
@@ -167,13 +165,7 @@ def g4(lab: Lab) -> Finding:
         "brightness.",
         f"Requested and generated velocity correlate by {correlation[0]:.2f} horizontally and "
         f"{correlation[1]:.2f} vertically.",
-        [
-            Table(
-                "Correlation of requested and generated velocity",
-                ["horizontal", "vertical"],
-                [[f"{r:.3f}" for r in correlation]],
-            )
-        ],
+        [table],
         [
             ("six clips, frame by frame", sheet(clips.reshape(-1, *clips.shape[2:]), columns=8)),
             ("the same clips", drawing.gif(torch.from_numpy(clips) / 255)),

@@ -24,6 +24,7 @@ from torch import nn
 from unlabeled.data.dataset import Splits
 from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
+from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.runs.run import Run, load
 from unlabeled.training.planning import estimate
@@ -32,7 +33,7 @@ from unlabeled.training.train import check_same, train
 from unlabeled.utils.files import write_json
 
 NOT_A_NUMBER = re.compile(r"nan( ± nan)?( %)?")
-Images = list[tuple[str, bytes | str]]
+TitledImages = list[tuple[str, bytes | str]]
 """Title and PNG or GIF (bytes) or SVG (str)."""
 
 
@@ -76,56 +77,36 @@ class Table:
 
 @dataclass
 class Finding:
-    """The result of an experiment.
+    """The result of an experiment."""
 
-    Args:
-        figures: all numbers, for `results.json`.
-        setup: what was done, in one or two sentences.
-        answer: one or two sentences computed from the figures.
-        tables: shown on the page.
-        images: shown below the tables.
-        claims: by number, whether it held and why; None if that is undecided.
-    """
-
-    figures: dict[str, Any]
-    setup: str
-    answer: str
+    figures: dict[str, Any]  #: all numbers, for `results.json`
+    setup: str  #: what was done, in one or two sentences
+    answer: str  #: one or two sentences computed from the figures
     tables: list[Table] = field(default_factory=list)
-    images: Images = field(default_factory=list)
+    images: TitledImages = field(default_factory=list)  #: shown below the tables
+    #: by number, whether it held and why; None if that is undecided
     claims: dict[int, tuple[bool | None, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One question of a study.
+    """One question of a study."""
 
-    Args:
-        key: short name, for `--only`.
-        title: title of its section on the page.
-        question: the question it answers.
-        run: trains and evaluates what answers it.
-        minutes: approximate duration of its own trainings on two cores.
-    """
-
-    key: str
-    title: str
+    key: str  #: short name, for `--only`
+    title: str  #: title of its section on the page
     question: str
-    run: Callable[[Lab], Finding]
-    minutes: float = 1.0
+    run: Callable[[Lab], Finding]  #: trains and evaluates what answers it
+    minutes: float = 1.0  #: approximate duration of its own trainings on two cores
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a study is run; `FULL` and `QUICK` are the two of the command.
+    """How large a study is run; `FULL` and `QUICK` are the two of the command."""
 
-    Args:
-        quick: use half of the training samples and few epochs; results go to `OUT/quick`.
-        settings: constants to use instead of the study's `SETTINGS` (or `QUICK`).
-        train_args: arguments of every training, which override the study's own.
-    """
-
+    #: half of the training samples and few epochs; results go to `OUT/quick`
     quick: bool = False
-    settings: Any = None
+    settings: Any = None  #: constants to use instead of the study's `SETTINGS` (or `QUICK`)
+    #: arguments of every training, which override the study's own
     train_args: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -239,6 +220,14 @@ class Lab:
         z, z_test = self.features(name, encoder, data)
         y, y_test = self.labels(factor, data)
         return linear_probe(z, y, z_test, y_test)
+
+    def knn(
+        self, name: str, encoder: nn.Module, factor: str | None = None, data: Splits | None = None
+    ) -> float:
+        """k-NN accuracy of the features of that name for a factor (default: the target)."""
+        z, z_test = self.features(name, encoder, data)
+        y, y_test = self.labels(factor, data)
+        return knn_accuracy(z, y, z_test, y_test)
 
 
 def number(value: float | Sequence[float] | None, spec: str) -> str:

@@ -29,7 +29,7 @@ from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
 from unlabeled.studies import lab as lab_
-from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, run_name
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, TitledImages, run_name
 from unlabeled.training.health import alpha_req, feature_std, lidar, rankme
 from unlabeled.training.train import reopen
 
@@ -177,11 +177,11 @@ def factor_table(
     return Table.of(caption, lab.data.test.factors, found, ".3f")
 
 
-def matrices(lab: Lab, names: Sequence[str], factor: str = "shape") -> Images:
+def matrices(lab: Lab, names: Sequence[str], factor: str = "shape") -> TitledImages:
     """Similarity matrices of 300 test images, sorted by a factor."""
     rows = np.sort(np.random.default_rng(0).permutation(len(lab.data.test))[:300])
     order = np.argsort(lab.data.test.factors[factor][rows], kind="stable")
-    images: Images = []
+    images: TitledImages = []
     for name in names:
         matrix = rsa.similarity_matrix(z_of(lab, name)[1][rows], "centered")
         images.append((f"{name}, sorted by {factor}", plots.similarity_image(matrix, order)))
@@ -193,7 +193,7 @@ def histogram(lab: Lab, name: str, z_test: np.ndarray) -> tuple[str, bytes | str
     return f"{name}: similarities of pairs", plots.histogram_image(*bars)
 
 
-def histograms(lab: Lab, names: Sequence[str]) -> Images:
+def histograms(lab: Lab, names: Sequence[str]) -> TitledImages:
     return [histogram(lab, name, z_of(lab, name)[1]) for name in names]
 
 
@@ -302,7 +302,7 @@ def l4(lab: Lab) -> Finding:
     found = probed(lab, ["VAE", "random, LeNet", "supervised"])
     gap = gaps(lab, ["VAE"])
     run = trained(lab, "VAE")
-    images: Images = [
+    images: TitledImages = [
         (path.stem.removeprefix("image-").replace("-", " "), path.read_bytes())
         for path in sorted(run.path.glob("image-*.png"))
     ]
@@ -500,6 +500,9 @@ def l8(lab: Lab) -> Finding:
     formats = {"probe": ".2%", "gap": ".3f", "std": ".2f", "rankme": ".2f", "alpha": ".2f"}
     drops = {name: probes["SimCLR"] - probes[name] for name in TWO}
     worst = max(drops, key=lambda name: drops[name])
+    caption = "All negatives and two negatives"
+    columns = ["linear probe %", "mean-centered gap", "std", "RankMe", "α-ReQ"]
+    shown = Table.of(caption, columns, table, formats)
     return Finding(
         {"probe": probes, "drop": drops, "gap_centered": gap, "health": health},
         "Each image is contrasted with two others instead of all others of the batch: with the "
@@ -508,14 +511,7 @@ def l8(lab: Lab) -> Finding:
         f"{' and '.join(f'{percent(probes[n])} % ({n})' for n in TWO)}. RankMe is "
         f"{health['SimCLR']['rankme']:.1f} for SimCLR and {health[worst]['rankme']:.1f} for "
         f"{worst}; it can only be compared within one method, together with the probe.",
-        [
-            Table.of(
-                "All negatives and two negatives",
-                ["linear probe %", "mean-centered gap", "std", "RankMe", "α-ReQ"],
-                table,
-                formats,
-            )
-        ],
+        [shown],
         [histogram(lab, n, b) for n, (_, b) in z.items()],
         {8: (drops[worst] > 0.15, f"{100 * drops[worst]:.1f} points lower with {worst}")},
     )

@@ -21,7 +21,7 @@ from unlabeled.methods.rbm import RBM
 from unlabeled.pipelines.deep_belief_net import bound, deep_belief_net, restored
 from unlabeled.runs.run import load
 from unlabeled.studies.generative_models import BINARY_MODELS, as_bytes, model_run, sheet
-from unlabeled.studies.lab import Finding, Images, Lab, Table
+from unlabeled.studies.lab import Finding, Lab, Table, TitledImages
 from unlabeled.training.train import reopen
 from unlabeled.utils.state import preserve_rng
 
@@ -214,7 +214,7 @@ def g8(lab: Lab) -> Finding:
 
     out = lab.out / "runs" / "deep-belief-net"
     net = deep_belief_net(lab.data, epochs=epochs, out=out, **options)
-    images: Images = []
+    images: TitledImages = []
     encoders = {title: model_run(lab, title).encoder for title in BINARY_MODELS}
     encoders |= {"deep belief net": net.encoder, "random": lab.random("dense")}
     probe = {title: lab.probe(title, encoder).test for title, encoder in encoders.items()}

@@ -127,6 +127,14 @@ def l1(lab: Lab) -> Finding:
     gap = last["hinge CPC, end to end"] - last["CLAPP"]
     published = PUBLISHED["hinge CPC, end to end"] - PUBLISHED["CLAPP"]
     difference = last["CLAPP"] - last["CLAPP, local rule"]
+    shown = Table(
+        "Linear probe accuracy by stage, %",
+        ["", *(f"stage {layer.stage}" for layer in found["random"]), "epochs"],
+        [
+            [t, *(f"{100 * v.linear:.1f}" for v in layers), str(epochs.get(t, 0))]
+            for t, layers in found.items()
+        ],
+    )
     return Finding(
         {
             "layers": {title: table(layers) for title, layers in found.items()},
@@ -145,16 +153,7 @@ def l1(lab: Lab) -> Finding:
         f"of random weights: {baseline} %. Hinge CPC end to end is {100 * gap:.1f} points better "
         f"than CLAPP at the last stage (published on STL-10: {100 * published:.1f}). CLAPP's local "
         f"rule without backpropagation differs by {100 * abs(difference):.1f} points.",
-        [
-            Table(
-                "Linear probe accuracy by stage, %",
-                ["", *(f"stage {layer.stage}" for layer in found["random"]), "epochs"],
-                [
-                    [t, *(f"{100 * v.linear:.1f}" for v in layers), str(epochs.get(t, 0))]
-                    for t, layers in found.items()
-                ],
-            )
-        ],
+        [shown],
         [("linear probe accuracy by stage", plots.layers_image(found, str(data.target)))],
     )
 
@@ -190,6 +189,14 @@ def l2(lab: Lab) -> Finding:
             memory[name][way] = kept_bytes(job.method, views)
     saved = {name: 1 - f["by stages"] / f["end to end"] for name, f in memory.items()}
     least, most = min(saved, key=lambda n: saved[n]), max(saved, key=lambda n: saved[n])
+    shown = Table(
+        "Memory of a step, MB",
+        ["", "end to end", "by stages", "saved, %"],
+        [
+            [n, *(f"{v / 1e6:.1f}" for v in f.values()), f"{100 * saved[n]:.0f}"]
+            for n, f in memory.items()
+        ],
+    )
     return Finding(
         {"kept_bytes": memory, "saved": saved},
         f"Memory that autograd keeps for the gradients of a step with {len(x)} images: of all "
@@ -197,16 +204,7 @@ def l2(lab: Lab) -> Finding:
         "ResNet-18, CPC on patches.",
         f"Local learning saves from {100 * saved[least]:.0f} % ({least}) to "
         f"{100 * saved[most]:.0f} % ({most}).",
-        [
-            Table(
-                "Memory of a step, MB",
-                ["", "end to end", "by stages", "saved, %"],
-                [
-                    [n, *(f"{v / 1e6:.1f}" for v in f.values()), f"{100 * saved[n]:.0f}"]
-                    for n, f in memory.items()
-                ],
-            )
-        ],
+        [shown],
     )
 
 
@@ -225,6 +223,9 @@ def l3(lab: Lab) -> Finding:
             "labels": lab.probe(f"reward {title}", encoder, data=data).test,
         }
     ours = found["CLAPP"]
+    shown = Table.of(
+        "Accuracy of readouts of frozen features, %", ["from reward", "from labels"], found, ".1%"
+    )
     return Finding(
         {"readout": found, "chance": 1 / len(data.classes or np.unique(y))},
         "On frozen features, the readout samples one class at a time and gets a reward if it is "
@@ -232,14 +233,7 @@ def l3(lab: Lab) -> Finding:
         f"Accuracy of a readout trained by reward is {100 * ours['reward']:.1f} % on CLAPP's "
         f"features (with labels: {100 * ours['labels']:.1f} %) and "
         f"{100 * found['random']['reward']:.1f} % on random features.",
-        [
-            Table.of(
-                "Accuracy of readouts of frozen features, %",
-                ["from reward", "from labels"],
-                found,
-                ".1%",
-            )
-        ],
+        [shown],
     )
 
 

@@ -9,7 +9,6 @@ import torch
 from unlabeled import registry
 from unlabeled.core import Method
 from unlabeled.evaluation import rsa
-from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.modality import Images
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
@@ -61,7 +60,7 @@ def names() -> list[str]:
 
 
 def compare(lab: Lab) -> Finding:
-    y, y_test = lab.labels("shape")
+    y_test = lab.labels("shape")[1]
     found: dict[str, dict[str, Any]] = {}
     curves = {}
     for name in [*names(), "random"]:
@@ -73,10 +72,10 @@ def compare(lab: Lab) -> Finding:
             columns = read_csv(run.path / "metrics.csv")
             encoder, spent = run.encoder, minutes_of(run.path)
             curves[name] = columns["epoch"], columns["std"]
-        z, z_test = lab.features(name, encoder)
+        z_test = lab.features(name, encoder)[1]
         found[name] = {
             "linear": lab.probe(name, encoder, "shape").test,
-            "knn": knn_accuracy(z, y, z_test, y_test),
+            "knn": lab.knn(name, encoder, "shape"),
             "gap_centered": rsa.gap(z_test, y_test, "centered").gap,
             "std": feature_std(torch.from_numpy(z_test)),
             "rankme": rankme(torch.from_numpy(z_test)),
@@ -87,6 +86,12 @@ def compare(lab: Lab) -> Finding:
     unlabeled = [n for n in order if n != "random" and not registry.find("methods", n).supervised]
     best = unlabeled[0]
     worse = [n for n in unlabeled if found[n]["linear"] <= found["random"]["linear"]]
+    table = Table.of(
+        "Accuracy for the shape of test images",
+        ["linear %", "k-NN %", "mean-centered gap", "std", "RankMe", "epochs", "min"],
+        {name: found[name] for name in order},
+        COLUMNS,
+    )
     return Finding(
         {"methods": found},
         f"The small encoder is trained on {len(lab.data.train):,} images of dSprites for about "
@@ -97,14 +102,7 @@ def compare(lab: Lab) -> Finding:
         f"{100 * found[best]['linear']:.2f} %. "
         f"Random weights have {100 * found['random']['linear']:.2f} %; not above them: "
         f"{', '.join(worse) or 'none'}.",
-        [
-            Table.of(
-                "Accuracy for the shape of test images",
-                ["linear %", "k-NN %", "mean-centered gap", "std", "RankMe", "epochs", "min"],
-                {name: found[name] for name in order},
-                COLUMNS,
-            )
-        ],
+        [table],
         [("std of the features by epoch (0: collapse)", plots.panels_image(curves, "std"))],
     )
 

@@ -10,7 +10,6 @@ from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.data.readers import bpe
 from unlabeled.data.readers.pairs import tokens
-from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
 from unlabeled.modality import Text, require_part
 from unlabeled.report import plots
@@ -84,13 +83,11 @@ def zero_shot(run: Run, data: Splits, images: np.ndarray) -> np.ndarray:
 
 def probes(lab: Lab, name: str, run: Run, data: Splits, factor: str) -> dict[str, Any]:
     """Linear probe and k-NN accuracy of the image encoder, and the numbers of pairs."""
-    z, z_test = lab.features(name, run.encoder, data)
-    y, y_test = lab.labels(factor, data)
     random = lab.random(data=data)
     return {
         "linear": lab.probe(name, run.encoder, factor, data).test,
         "linear_random": lab.probe(f"random {name}", random, factor, data).test,
-        "knn": knn_accuracy(z, y, z_test, y_test),
+        "knn": lab.knn(name, run.encoder, factor, data),
         "train": len(data.train),
         "test": len(data.test),
     }

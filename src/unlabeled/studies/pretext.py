@@ -16,9 +16,8 @@ from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
-from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table, run_name
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, TitledImages, run_name
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
 
@@ -49,6 +48,7 @@ HARDER: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Puzzles without shortcuts by continuous edges and colors."""
 CHANCE = {"rotation": 1 / 4, "relative_patch": 1 / 8, "jigsaw": 1 / 64}
+INPAINTERS = ("context encoder", "context encoder, no adversarial loss")
 OF_TILES = ("relative_patch", "jigsaw")
 HOLE = 8
 """Side of the square that is inpainted, in pixels."""
@@ -94,9 +94,8 @@ def pretext_accuracy(lab: Lab, run: Run) -> float | None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for start in range(0, min(lab.settings.test_samples, len(lab.data.test)), 500):
-            x = to_float(
-                torch.from_numpy(lab.data.test.x[start : start + 500]), lab.data.value_range
-            )
+            part = torch.from_numpy(lab.data.test.x[start : start + 500])
+            x = to_float(part, lab.data.value_range)
             inputs, answer = method.views(Batch(x, torch.arange(len(x))))
             correct.append((method.scores(inputs).argmax(1) == answer).numpy())
     return float(np.concatenate(correct).mean())
@@ -112,7 +111,7 @@ def evaluate(lab: Lab, title: str) -> dict[str, Any]:
     return {
         "linear": lab.probe(title, encoder).test,
         "tiles": tile_accuracy(lab, title, encoder) if of_tiles else None,
-        "knn": knn_accuracy(z, y, z_test, y_test),
+        "knn": lab.knn(title, encoder),
         "few_labels": few_labels(z, y, z_test, y_test, lab.settings.labels).test,
         "epochs": 0 if run is None else run.config["recipe"]["epochs"],
         "pretext_accuracy": None if run is None else pretext_accuracy(lab, run),
@@ -127,7 +126,7 @@ def tile_accuracy(lab: Lab, title: str, encoder: nn.Module) -> float:
 def p1(lab: Lab) -> Finding:
     tasks = lab.settings.tasks
     found: dict[str, dict[str, Any]] = {}
-    images: Images = []
+    images: TitledImages = []
     for title in (*tasks, *REFERENCES, "random"):
         found[title] = evaluate(lab, title)
         if title in tasks:
@@ -190,6 +189,8 @@ def p2(lab: Lab) -> Finding:
         f"the probe for {most} ranges from {found[worst][most]:.2f} ({worst}) to "
         f"{found[best][most]:.2f} ({best}), depending on the task"
     )
+    caption = "Linear probe by factor: shape in %, others R²"
+    table = Table.of(caption, factors, found, dict.fromkeys(factors, ".2f") | {"shape": ".1%"})
     return Finding(
         {"factors": found},
         "The same tasks are trained on sprites, whose factors of variation are known, for about "
@@ -197,14 +198,7 @@ def p2(lab: Lab) -> Finding:
         "and the other factors (R²).",
         f"Tasks differ most in {most}: {best} {found[best][most]:.2f}, {worst} "
         f"{found[worst][most]:.2f}.",
-        [
-            Table.of(
-                "Linear probe by factor: shape in %, others R²",
-                factors,
-                found,
-                dict.fromkeys(factors, ".2f") | {"shape": ".1%"},
-            )
-        ],
+        [table],
         claims={11: (spread[most] > 0.3, why)},
     )
 
@@ -232,10 +226,7 @@ def p3(lab: Lab) -> Finding:
         "ours": float(masked.loss(views)),
         "mean": float(targets.gather(1, hidden.expand(-1, -1, targets.shape[2])).square().mean()),
     }
-    adversarial, without = (
-        distances["context encoder"],
-        distances["context encoder, no adversarial loss"],
-    )
+    adversarial, without = (distances[title] for title in INPAINTERS)
     relative = {
         title: dict(enumerate(np.divide(powers, spectra["real"]).tolist()))
         | {"distance": distances.get(title)}
@@ -250,8 +241,7 @@ def p3(lab: Lab) -> Finding:
         "image. The spectral distance is the mean absolute difference of the log power spectra of "
         "the square from that of real images.",
         f"The spectral distance is {adversarial:.2f} with the adversarial loss and {without:.2f} "
-        "without. "
-        f"Not better than the trivial answer: {'; '.join(not_better) or 'none'}.",
+        f"without. Not better than the trivial answer: {'; '.join(not_better) or 'none'}.",
         [
             Table(
                 "Error",
@@ -286,7 +276,7 @@ def inpainting(
     visible = (x * ~missing).sum((2, 3), keepdim=True) / (~missing).sum((2, 3), keepdim=True)
     mean_fill = float((square(x) - visible).square().mean())
     errors, distances, spectra = {}, {}, {"real": spectrum(square(x))}
-    for title in ("context encoder", "context encoder, no adversarial loss"):
+    for title in INPAINTERS:
         painter: Any = reopen(trained(lab, title)).eval()
         parts = zip(x.split(500), missing.split(500), strict=True)
         filled = square(torch.cat([painter.inpaint(*part) for part in parts]))
@@ -331,10 +321,8 @@ def p4(lab: Lab) -> Finding:
     puzzles: dict[str, dict[str, float]] = {}
     for title in ("jigsaw", *HARDER):
         run = trained(lab, title)
-        puzzles[title] = {
-            "pretext_accuracy": float(pretext_accuracy(lab, run) or 0.0),
-            "tiles": tile_accuracy(lab, title, run.encoder),
-        }
+        puzzles[title] = {"pretext_accuracy": float(pretext_accuracy(lab, run) or 0.0)}
+        puzzles[title]["tiles"] = tile_accuracy(lab, title, run.encoder)
     puzzles["random"] = {"tiles": tile_accuracy(lab, "random", lab.random())}
     videos: dict[str, float] = {}
     if lab.data.channels == 3:
@@ -345,23 +333,17 @@ def p4(lab: Lab) -> Finding:
         videos["random weights, same network"] = lab.probe("videos, random", random).test
     harder = {t: puzzles[t]["tiles"] for t in HARDER}
     best = max(harder, key=lambda t: harder[t])
-    colors = (
-        f" Linear probe accuracy of video colorization is {100 * videos['video colorization']:.1f} "
-        "%, of the same network with random weights "
-        f"{100 * videos['random weights, same network']:.1f} %."
-        if videos
-        else ""
-    )
-    tables = [
-        Table.of(
-            "Accuracy of puzzles, and linear probe accuracy from tiles",
-            ["pretext %", "linear %"],
-            puzzles,
-            {"pretext_accuracy": ".1%", "tiles": ".1%"},
-        )
-    ]
+    caption = "Accuracy of puzzles, and linear probe accuracy from tiles"
+    formats = {"pretext_accuracy": ".1%", "tiles": ".1%"}
+    tables = [Table.of(caption, ["pretext %", "linear %"], puzzles, formats)]
+    colors = ""
     if videos:
         tables.append(Table.of("Transfer from video to images", ["linear %"], videos, ".1%"))
+        learned, untrained = (f"{100 * share:.1f} %" for share in videos.values())
+        colors = (
+            f" Linear probe accuracy of video colorization is {learned}, of the same network with "
+            f"random weights {untrained}."
+        )
     return Finding(
         {"puzzles": puzzles, "videos": videos},
         "Jigsaw puzzles can be solved by edges and colors that continue from tile to tile, without "

@@ -14,7 +14,7 @@ from typing import Any
 
 from unlabeled.data.open import open_data
 from unlabeled.errors import UserError, suggest
-from unlabeled.studies.lab import FULL, Experiment, Finding, Images, Lab, Scale, Table
+from unlabeled.studies.lab import FULL, Experiment, Finding, Lab, Scale, Table, TitledImages
 from unlabeled.studies.page import write_page
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import read_csv, write_bytes, write_json
@@ -152,7 +152,7 @@ def _read_finding(folder: Path) -> Finding:
     content = json.loads((folder / "finding.json").read_text())
     del content["record"]
     content["tables"] = [Table(*table) for table in content["tables"]]
-    images: Images = []
+    images: TitledImages = []
     for title, name in content["images"]:
         data = (folder / name).read_bytes()
         images.append((title, data.decode() if name.endswith(".svg") else data))

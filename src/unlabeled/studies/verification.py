@@ -52,6 +52,8 @@ def v1(lab: Lab) -> Finding:
         figures[title] = {"auc": compared[title].auc, "one_shot": right}
     shown = matches(compared["Siamese"])
     ours, pixels = figures["Siamese"], figures["pixels"]
+    caption = "Characters of unseen alphabets"
+    table = Table.of(caption, ["AUROC of pairs, %", "20-way one-shot accuracy, %"], figures, ".2%")
     return Finding(
         {"verification": figures, "n_test": len(test), "chance_one_shot": 1 / WAYS},
         f"Encoders are trained on {len(lab.data.train):,} drawings of 30 alphabets. Verification: "
@@ -62,14 +64,7 @@ def v1(lab: Lab) -> Finding:
         f"The area under the ROC curve is {100 * ours['auc']:.2f} % for the Siamese network and "
         f"{100 * pixels['auc']:.2f} % for pixels (chance: 50 %). One-shot accuracy is "
         f"{100 * ours['one_shot']:.2f} % and {100 * pixels['one_shot']:.2f} %.",
-        [
-            Table.of(
-                "Characters of unseen alphabets",
-                ["AUROC of pairs, %", "20-way one-shot accuracy, %"],
-                figures,
-                ".2%",
-            )
-        ],
+        [table],
         [
             ("ROC curves", plots.roc_image(compared)),
             *(

@@ -18,7 +18,7 @@ from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.video_colorization import VideoColorization
 from unlabeled.objectives.propagation import propagate_labels
-from unlabeled.studies.lab import Experiment, Finding, Images, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, TitledImages
 from unlabeled.training.train import reopen
 from unlabeled.utils import drawing
 
@@ -125,7 +125,7 @@ def colors(lab: Lab, number: int) -> Finding:
     methods = {"random": untrained(lab, data.size), "learned": on_videos(lab, number)}
     learned_from = [data.classes[s] for s in np.unique(data.train.factors["shot"])]
     errors: dict[str, dict[str, float]] = {}
-    images: Images = []
+    images: TitledImages = []
     for shot in np.unique(data.test.factors["shot"]):
         title = data.classes[shot]
         pieces = clips(data.test, shot)[: lab.settings.pieces]
@@ -169,7 +169,7 @@ def colors(lab: Lab, number: int) -> Finding:
     )  # fmt: skip
 
 
-def color_images(shot: str, x: Tensor, ab: Tensor) -> Images:
+def color_images(shot: str, x: Tensor, ab: Tensor) -> TitledImages:
     """A sheet and an animation of propagated colors."""
     colored = lab_to_rgb(torch.cat([rgb_to_lab(x)[:, :1], ab], 1))
     rows = torch.stack([x[:1].expand_as(x), to_gray(x), colored, x], 1)[[1, 4, 7, -1]]
@@ -204,7 +204,7 @@ def v3(lab: Lab) -> Finding:
         "learned": on_sprites(lab),
     }
     found: dict[str, dict[str, list[float]]] = {}
-    images: Images = []
+    images: TitledImages = []
     for number in range(len(videos.x)):
         x = to_float(torch.from_numpy(videos.x[number]), (0.0, 255.0))
         true = torch.from_numpy(videos.masks[number]).long()
@@ -223,6 +223,8 @@ def v3(lab: Lab) -> Finding:
                 images += mask_images(number, x, predicted, true)
     mean = {w: {k: float(np.nanmean(v)) for k, v in f.items()} for w, f in found.items()}
     ours, copied, patch = (mean[way] for way in ("learned", "copied", "gray patches"))
+    caption = "Masks: intersection over union; key point: error in pixels"
+    table = Table.of(caption, ["front", "behind", "key point"], mean, ".3f")
     return Finding(
         {"propagated": mean, "clips": len(videos.x)},
         f"{len(videos.x)} new clips of two sprites, one in front of the other. The masks of the "
@@ -234,19 +236,12 @@ def v3(lab: Lab) -> Finding:
         f"{copied['behind']:.2f}, with gray patches {patch['front']:.2f} and "
         f"{patch['behind']:.2f}. The error of the key point is {ours['point']:.2f} pixels, copied "
         f"{copied['point']:.2f}.",
-        [
-            Table.of(
-                "Masks: intersection over union; key point: error in pixels",
-                ["front", "behind", "key point"],
-                mean,
-                ".3f",
-            )
-        ],
+        [table],
         images,
     )
 
 
-def mask_images(number: int, x: Tensor, predicted: Tensor, true: Tensor) -> Images:
+def mask_images(number: int, x: Tensor, predicted: Tensor, true: Tensor) -> TitledImages:
     """An animation of propagated masks; also as a sheet for the first two clips."""
 
     def tinted(mask: Tensor) -> Tensor:
@@ -292,6 +287,12 @@ def v4(lab: Lab) -> Finding:
         found[title] = probe_factors(first[0], first[1], data)
         found[title]["velocity"] = linear_probe(ends[0], velocity, ends[1], velocity_test).test
     ours, random = found["learned from sprites"], found["random"]
+    table = Table.of(
+        "Linear probe for moving sprites: classes in %, numbers R²",
+        names,
+        found,
+        dict.fromkeys(names, ".2f") | dict.fromkeys(names[:2], ".1%"),
+    )
     return Finding(
         {"probe": found},
         "Linear probes predict the sprite in the first frame of a grayscale clip from features "
@@ -300,14 +301,7 @@ def v4(lab: Lab) -> Finding:
         f"Accuracy for the shape is {100 * ours['shape']:.1f} % (random weights: "
         f"{100 * random['shape']:.1f} %), for the velocity (25 classes) "
         f"{100 * ours['velocity']:.1f} % ({100 * random['velocity']:.1f} %).",
-        [
-            Table.of(
-                "Linear probe for moving sprites: classes in %, numbers R²",
-                names,
-                found,
-                dict.fromkeys(names, ".2f") | dict.fromkeys(names[:2], ".1%"),
-            )
-        ],
+        [table],
     )
 
 

@@ -217,9 +217,8 @@ def w3(lab: Lab) -> Finding:
         for unit in ("words", "sentences")
     }
     next_ = language.neighbors(reopen(trained(lab, "skip_thoughts")), data.test)
-    masked = language.hidden_sentences(
-        reopen(trained(lab, "masked_sentences")), data.test, lab.settings.candidates
-    )
+    candidates, method = lab.settings.candidates, reopen(trained(lab, "masked_sentences"))
+    masked = language.hidden_sentences(method, data.test, candidates)
     figures: dict[str, Any] = pairs | {
         "test_articles": len(rows),
         "word_order": word_order,
@@ -238,7 +237,6 @@ def w3(lab: Lab) -> Finding:
     for title, f in ranked.items():
         bars[f"{title} (chance {100 * f['chance']:.0f})"] = f["first"]
     contexts = ("previous", "mean", "other")
-
     return Finding(
         figures,
         "Starting from a language model, networks are trained to predict whether two halves of a "
@@ -295,7 +293,7 @@ def sentence_encoders(lab: Lab) -> dict[str, nn.Module]:
 
 def w4(lab: Lab) -> Finding:
     settings: Settings = lab.settings
-    encoders = sentence_encoders(lab) | {"causal LM": trained(lab, "causal_lm").encoder}
+    encoders = {"causal LM": trained(lab, "causal_lm").encoder} | sentence_encoders(lab)
     tokenizer = require_part(lab.data.modality, Text).tokenizer
     documents = settings.documents or books.documents()
     passages = book_passages(documents, tokenizer, settings.passages)
@@ -314,6 +312,14 @@ def w4(lab: Lab) -> Finding:
         }
         for t, f in found.items()
     }
+    table = Table(
+        "Accuracy, % (mean and standard deviation over draws)",
+        ["", *(f"{n} per book" for n in settings.labels)],
+        [
+            [t, *(f"{100 * mean:.1f} ± {100 * sd:.1f}" for mean, sd in f.values())]
+            for t, f in found.items()
+        ],
+    )
     return Finding(
         {"passages": {t: {str(n): v for n, v in f.items()} for t, f in found.items()}},
         f"Which of {len(passages.classes)} books is a passage of four sentences from? Names of "
@@ -322,16 +328,7 @@ def w4(lab: Lab) -> Finding:
         f"{', '.join(map(str, settings.labels))} passages of each book, with {settings.draws} "
         "draws.",
         f"Accuracy with {last} passages of each book: {summary(last)}; with one: {summary(1)}.",
-        [
-            Table(
-                "Accuracy, % (mean and standard deviation over draws)",
-                ["", *(f"{n} per book" for n in settings.labels)],
-                [
-                    [t, *(f"{100 * mean:.1f} ± {100 * sd:.1f}" for mean, sd in f.values())]
-                    for t, f in found.items()
-                ],
-            )
-        ],
+        [table],
         [("accuracy by number of labels", plots.label_curves_image(curves))],
     )
 
@@ -341,6 +338,8 @@ def w5(lab: Lab) -> Finding:
     figures = {title: halves(encoder, test) for title, encoder in sentence_encoders(lab).items()}
     first, ten = (f"first_to_second_recall_at_{k}" for k in (1, 10))
     recall = {title: f[first] for title, f in figures.items()}
+    caption = "Retrieval of the other half of a text, %"
+    table = Table.of(caption, ["recall@1", "recall@10"], figures, {first: ".1%", ten: ".1%"})
     return Finding(
         {"halves": figures},
         "SimCSE learns that two views of a sentence are similar: views with different dropout, or "
@@ -348,14 +347,7 @@ def w5(lab: Lab) -> Finding:
         "to retrieve the other two among those of 100 texts.",
         f"Recall@1: {', '.join(f'{t} {100 * v:.1f} %' for t, v in recall.items())}"
         f" (chance: {100 * figures['random']['chance_recall_at_1']:.1f} %).",
-        [
-            Table.of(
-                "Retrieval of the other half of a text, %",
-                ["recall@1", "recall@10"],
-                figures,
-                {first: ".1%", ten: ".1%"},
-            )
-        ],
+        [table],
         [("recall@1", plots.bars_image(recall, "recall@1"))],
     )
 
