@@ -109,6 +109,8 @@ def _image(title: str, content: bytes | str) -> str:
     wide = ""
     if isinstance(content, str):
         drawing = content.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+        region = f'class="scroll" tabindex="0" role="region" aria-label="{label}"'
+        drawing = f"<div {region}>{drawing}</div>"  # wider than a phone, or labels are too small
     elif content[:3] == b"GIF":
         drawing = video_image(content, title)
         wide = ' class="whole"' if int.from_bytes(content[6:8], "little") > WIDE else ""
