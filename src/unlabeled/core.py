@@ -189,7 +189,7 @@ class Method(nn.Module):
     """Whether the views pass through `self.encoder` only, so that each stage of an encoder can be
     trained by itself (`--local`)."""
     encoder_args: ClassVar[dict[str, Any]] = {}
-    """Arguments of its encoder, unless the user gives others."""
+    """Default arguments of its encoder."""
     may_be_zero: ClassVar[tuple[str, ...]] = ()
     """Integer options that may be 0, besides those whose default is 0 or None."""
     inexact_across_processes: ClassVar[str] = ""
@@ -221,7 +221,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def project(self, x: Tensor) -> Tensor:
-        """Compute what the loss compares, (B, d), from samples; the features unless overridden.
+        """Compute what the loss compares, (B, d), from samples (default: the features).
 
         Training monitors it, since it can collapse.
         """
@@ -276,8 +276,7 @@ class EMA(nn.Module):
     @torch.no_grad()
     def update(self, module: nn.Module, momentum: float) -> None:
         """Update the average; a momentum of 1 keeps it, 0 copies `module`."""
-        pairs = zip(self.module.parameters(), module.parameters(), strict=True)
-        for slow, fast in pairs:
+        for slow, fast in zip(self.module.parameters(), module.parameters(), strict=True):
             slow.lerp_(fast, 1 - momentum)
 
     @torch.no_grad()

@@ -10,10 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 DTYPES = ("mask", "uint8", "uint16", "float32")
+T = TypeVar("T")
+
+
+class _EncoderInput:
+    @property
+    def encoder_input(self: T) -> T:
+        """What an encoder receives: the samples themselves."""
+        return self
 
 
 @dataclass(frozen=True)
-class Images:
+class Images(_EncoderInput):
     """Images (N, channels, height, width).
 
     Args:
@@ -31,14 +39,9 @@ class Images:
 
     noun: ClassVar[str] = "images"
 
-    @property
-    def encoder_input(self) -> Images:
-        """The images themselves."""
-        return self
-
 
 @dataclass(frozen=True)
-class Audio:
+class Audio(_EncoderInput):
     """Recordings, float32 (N, channels, 1, length) in [−1, 1]; shorter ones end in zeros.
 
     Args:
@@ -59,14 +62,9 @@ class Audio:
         """Height and width of a recording as an encoder receives it."""
         return 1, self.length
 
-    @property
-    def encoder_input(self) -> Audio:
-        """The recordings themselves."""
-        return self
-
 
 @dataclass(frozen=True)
-class Text:
+class Text(_EncoderInput):
     """Texts in tokens, int32 (N, sentences, length), padded at the end.
 
     Args:
@@ -89,11 +87,6 @@ class Text:
     def size(self) -> tuple[int, int]:
         """Sentences, and tokens of each."""
         return self.sentences, self.length
-
-    @property
-    def encoder_input(self) -> Text:
-        """The texts themselves."""
-        return self
 
 
 @dataclass(frozen=True)
@@ -138,8 +131,6 @@ EncoderInput = Images | Audio | Text
 """What an encoder can receive; `modality.encoder_input` of each modality is one of these."""
 Modality = Images | Audio | Text | Video | Pairs
 
-T = TypeVar("T")
-
 
 def find_part(modality: Modality, kind: type[T]) -> T | None:
     """The part of a modality that is of a kind: itself, or the first or second of pairs."""
@@ -167,9 +158,8 @@ def to_json(modality: EncoderInput) -> dict[str, Any]:
     kind = next(name for name, cls in KINDS.items() if isinstance(modality, cls))
     fields = asdict(modality)
     fields.pop("tokenizer", None)
-    return {"kind": kind} | {
-        name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()
-    }
+    lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
+    return {"kind": kind} | fields | lists
 
 
 def from_json(record: Any, tokenizer: str = "") -> EncoderInput:

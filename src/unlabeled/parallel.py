@@ -130,34 +130,33 @@ def mean_of(values: Tensor, rows: Tensor) -> Tensor:
     return sum_over(values.masked_fill(~rows, 0).sum()) / count.clamp(min=1)
 
 
+def _reduced(x: Tensor) -> Tensor:
+    x = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(x)
+    return x
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [
-            torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())
-        ]
-        dist.all_gather(parts, x.contiguous())
+        x = x.contiguous()
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(parts, x)
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(grad)
-        return own(grad)
+        return own(_reduced(grad))
 
 
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(x)
-        return x
+        return _reduced(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(grad)
-        return grad
+        return _reduced(grad)
 
 
 CHUNK = 2**12
@@ -199,14 +198,10 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *saved = ctx.saved_tensors
         wanted = list(ctx.needs_input_grad[:3])
-        return (
-            *torch.ops.aten.native_batch_norm_backward(
-                grad, x, weight, None, None, *saved, True, ctx.eps, wanted
-            ),
-            None,
-            None,
-            None,
+        grads = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, None, None, *saved, True, ctx.eps, wanted
         )
+        return *grads, None, None, None
 
 
 class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
@@ -287,14 +282,11 @@ def synchronize(module: nn.Module, processes: int = 2) -> nn.Module:
     Raises:
         UserError: a layer is a subclass of BatchNorm, and there are several processes.
     """
+    norm, exact = nn.modules.batchnorm._BatchNorm, _AllOfBatch | nn.SyncBatchNorm
     for layer in module.modules():
         if type(layer) in _SYNCED:
             layer.__class__ = _SYNCED[type(layer)]
-        elif (
-            processes > 1
-            and isinstance(layer, nn.modules.batchnorm._BatchNorm)
-            and not isinstance(layer, _AllOfBatch | nn.SyncBatchNorm)
-        ):
+        elif processes > 1 and isinstance(layer, norm) and not isinstance(layer, exact):
             raise UserError(
                 f"the network's {type(layer).__name__} is not a plain BatchNorm and cannot use the "
                 "batch of all processes; train on one device, or use another norm"

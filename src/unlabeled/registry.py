@@ -160,10 +160,6 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _stem(module: ModuleType) -> str:
-    return module.__name__.rpartition(".")[2].removeprefix("unlabeled_user_")
-
-
 def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
     """The attribute of a module, or without one, the only object in it that fits the kind."""
     from unlabeled.core import Method
@@ -173,13 +169,13 @@ def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
             names = [name for name, value in vars(module).items() if inspect.isclass(value)]
             advice = suggest(attribute, names, "check the name after the colon")
             raise UserError(f"{module.__file__} defines no '{attribute}'; {advice}")
-        found = getattr(module, attribute)
-        if kind == "methods" and not (inspect.isclass(found) and issubclass(found, Method)):
+        value = getattr(module, attribute)
+        if kind == "methods" and not (inspect.isclass(value) and issubclass(value, Method)):
             raise UserError(
                 f"{attribute} in {module.__file__} is not a method; make it a subclass of "
                 "unlabeled.Method"
             )
-        return found
+        return value
     if kind in ("datasets", "studies"):
         return module
     classes = [
@@ -188,9 +184,10 @@ def _pick(kind: str, module: ModuleType, attribute: str) -> Any:
         if inspect.isclass(value)
         and not name.startswith("_")
         and value.__module__ == module.__name__
-        and (issubclass(value, Method) if kind == "methods" else True)
+        and (kind != "methods" or issubclass(value, Method))
     ]
-    if kind == "methods" and not classes and callable(function := vars(module).get(_stem(module))):
+    stem = module.__name__.rpartition(".")[2].removeprefix("unlabeled_user_")
+    if kind == "methods" and not classes and callable(function := vars(module).get(stem)):
         return function
     if len(classes) != 1:
         what = "subclasses of unlabeled.Method" if kind == "methods" else "public classes"

@@ -46,8 +46,8 @@ def add_arguments(parser: ArgumentParser, of: Callable[..., Any], skip: set[str]
     parameters = inspect.signature(of).parameters
     if any("Augmentation" in str(p.annotation) for p in parameters.values()):
         _augmentations()  # the parser offers what is imported
-    booleans = {n: p for n, p in parameters.items() if p.annotation in (bool, "bool")}
-    booleans = {n: p for n, p in booleans.items() if n not in skip}
+    flags = {n: p for n, p in parameters.items() if n not in skip}
+    booleans = {n: p for n, p in flags.items() if p.annotation in (bool, "bool")}
     add = parser.add_class_arguments if inspect.isclass(of) else parser.add_function_arguments
     add(of, skip={*skip, *booleans}, as_group=False)
     texts = {p.arg_name: p.description for p in parse(inspect.getdoc(of) or "").params}
@@ -94,13 +94,9 @@ def _normalize(argv: list[str]) -> list[str]:
 
 def _as_switches(argv: list[str], switches: set[str]) -> list[str]:
     """`--scratch false` and `--scratch=no` as `--no_scratch`, `--scratch true` as `--scratch`."""
-    words = list(
-        itertools.chain.from_iterable(
-            word.split("=", 1) if word.partition("=")[0] in switches else [word] for word in argv
-        )
-    )
+    parts = [w.split("=", 1) if w.partition("=")[0] in switches else [w] for w in argv]
     result: list[str] = []
-    for word in words:
+    for word in itertools.chain.from_iterable(parts):
         if result and result[-1] in switches and word.lower() in ("true", "yes", "false", "no"):
             if word.lower() in ("false", "no"):
                 result[-1] = f"--no_{result[-1][2:]}"
@@ -134,10 +130,8 @@ def _explain(parser: ArgumentParser, error: str) -> str:
     if match := re.search(r"File does not exist: '(.*)'", error):
         return f"the --config file {match[1]} does not exist; check the path"
     if error.startswith("Problems parsing config"):
-        lines = re.findall(r"line (\d+), column (\d+)", error) or [("1", "1")]
-        return "the --config file is not valid YAML at line {}, column {}; correct it".format(
-            *lines[-1]
-        )
+        line, column = (re.findall(r"line (\d+), column (\d+)", error) or [("1", "1")])[-1]
+        return f"the --config file is not valid YAML at line {line}, column {column}; correct it"
     match = re.match(r'Parser key "([\w.]+)": Expected a (.*)\. Got value: (.*)', error)
     if not match:
         return error
@@ -182,15 +176,12 @@ def named_method(command: str, argv: list[str]) -> tuple[str, type[Method], list
     return argv[0], method, argv[1:]
 
 
-def parse_with(
-    build: Callable[[str], ArgumentParser], argv: list[str]
-) -> tuple[ArgumentParser, Any]:
-    """Parse with the defaults that suit the data, wherever it is named.
+Build = Callable[[str], "ArgumentParser"]
+"""A function that makes the parser for data of a name."""
 
-    Args:
-        build: makes the parser for data of that name.
-        argv: the command line.
-    """
+
+def parse_with(build: Build, argv: list[str]) -> tuple[ArgumentParser, Any]:
+    """Parse with defaults that suit the data, wherever it is named."""
     data = next((b for a, b in itertools.pairwise(argv) if a == "--data"), "")
     data = next((a[7:] for a in argv if a.startswith("--data=")), data)
     parser = build(data)

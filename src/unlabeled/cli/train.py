@@ -8,15 +8,7 @@ import shlex
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from unlabeled.cli.parsing import (
-    add_arguments,
-    add_labels_argument,
-    add_test_argument,
-    make_parser,
-    named_method,
-    parse_args,
-    parse_with,
-)
+from unlabeled.cli import parsing
 from unlabeled.modality import Images
 
 if TYPE_CHECKING:
@@ -28,10 +20,10 @@ if TYPE_CHECKING:
 
 def train_command(argv: list[str]) -> int:
     """Train a method and print what to do next."""
-    name, cls, rest = named_method("train", argv)
+    name, cls, rest = parsing.named_method("train", argv)
     if not inspect.isclass(cls):
         return _run_pipeline(name, cls, rest)
-    parser, args = parse_with(lambda data: _train_parser(name, cls, data), rest)
+    parser, args = parsing.parse_with(lambda data: _train_parser(name, cls, data), rest)
     # Values at their default are not passed on, so that the data set's own can replace them.
     defaults = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
     recipe = cls.recipes.get(args.data.partition(":")[0], {})
@@ -71,19 +63,19 @@ def _print_next(run: Run, data: str) -> None:
 def _run_pipeline(name: str, pipeline: Any, argv: list[str]) -> int:
     """Run a method that is several trainings; the arguments of its function are the flags."""
     accepted = inspect.signature(pipeline).parameters
-    parser = make_parser(f"train {name}", _description(pipeline), name)
+    parser = parsing.make_parser(f"train {name}", _description(pipeline), name)
     _add_shared(parser)
     if "encoder" in accepted:
         parser.add_argument("--encoder", type=str, default="small", help=ENCODER)
     if "resume" in accepted:
         parser.add_argument("--resume", action="store_true", help=RESUME)
     if "labels_from" in accepted:
-        add_labels_argument(parser)
+        parsing.add_labels_argument(parser)
     if "test" in accepted:
-        add_test_argument(parser)
+        parsing.add_test_argument(parser)
     skip = {"data", "encoder", "resume", "labels_from", "test", "progress"} & set(accepted)
-    add_arguments(parser, pipeline, skip=skip)
-    args = vars(parser.instantiate(parse_args(parser, argv)))
+    parsing.add_arguments(parser, pipeline, skip=skip)
+    args = vars(parser.instantiate(parsing.parse_args(parser, argv)))
     args.pop("config")
     run = pipeline(args.pop("data"), **args)
     figures = json.loads((run.path.parent / f"{name}.json").read_text())
@@ -121,14 +113,14 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     from unlabeled.core import Recipe
     from unlabeled.training.config import TrainConfig
 
-    parser = make_parser(f"train {name}", _description(cls), name)
+    parser = parsing.make_parser(f"train {name}", _description(cls), name)
     _add_shared(parser)
     default = ", ".join(f"{cls.encoder_for(m)} for {m.noun}" for m in cls.modality)
     parser.add_argument("--encoder", type=str, help=f"{ENCODER} (default: {default})")
     parser.add_argument("--resume", action="store_true", help=RESUME)
     parser.add_argument("--out", type=str, help=f"the run folder (default: runs/{name})")
     text_only = {"encoder", "start", "labels_from", "test", "value_range"}
-    add_arguments(parser, TrainConfig, skip=text_only)
+    parsing.add_arguments(parser, TrainConfig, skip=text_only)
     parser.add_argument("--start", type=str, help="run to take the initial weights from")
     parser.add_argument(
         "--value_range",
@@ -140,10 +132,10 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument(
         "--dry_run", action="store_true", help="only estimate memory and time, and write nothing"
     )
-    add_labels_argument(parser)
-    add_test_argument(parser)
-    add_arguments(parser, Recipe, skip=set())
-    add_arguments(parser, cls, skip={"encoder"})
+    parsing.add_labels_argument(parser)
+    parsing.add_test_argument(parser)
+    parsing.add_arguments(parser, Recipe, skip=set())
+    parsing.add_arguments(parser, cls, skip={"encoder"})
     parser.set_defaults({f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)})
     parser.set_defaults(cls.recipes.get(data.partition(":")[0], {}))
     return parser

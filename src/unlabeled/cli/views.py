@@ -22,9 +22,7 @@ def views_command(argv: list[str]) -> int:
     def build(data: str) -> ArgumentParser:
         parser = make_parser(f"views {name}", f"Draw the views that {name} is trained on.", name)
         parser.add_argument("--data", type=str, required=True, help="as for `unlabeled train`")
-        parser.add_argument(
-            "--out", type=str, required=True, metavar="FILE", help="the .png file to write"
-        )
+        parser.add_argument("--out", type=str, required=True, metavar="FILE", help="a .png file")
         add_arguments(parser, cls, skip={"encoder"})
         return parser
 
@@ -33,11 +31,8 @@ def views_command(argv: list[str]) -> int:
     if out.suffix != ".png":
         raise UserError(f"--out is {out}; give a .png file")
     defaults = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
-    options = {
-        k: v
-        for k, v in vars(parser.instantiate(args)).items()
-        if k in defaults and v != defaults[k]
-    }
+    values = vars(parser.instantiate(args))
+    options = {k: values[k] for k, default in defaults.items() if values.get(k, default) != default}
     from unlabeled.training.drawings import draw_views
     from unlabeled.training.prepare import prepare
 

@@ -90,7 +90,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
         run: its encoder's architecture with random weights is `random`.
         splits: the data.
         names: of raw (pixels), pca, ica, kmeans (fitted on training samples), random; for audio
-            mel, mfcc and "mfcc and deltas"; for texts tfidf; the usual ones unless given.
+            mel, mfcc and "mfcc and deltas"; for texts tfidf (default: the usual ones).
     """
     if names is None:
         names = USUAL[type(splits.modality.encoder_input)]

@@ -80,10 +80,10 @@ def evaluate(
 
     Args:
         run: the run.
-        data: any data that its encoder takes; what it was trained on unless given.
+        data: any data that its encoder takes (default: the training's).
         labels_from: where labels of images in files are, as for `unlabeled.train`.
-        test: other data to test on, as for `unlabeled.train`; that of the training unless given, if
-            `data` is not given either.
+        test: other data to test on, as for `unlabeled.train` (default: the training's, if `data` is
+            omitted, too).
 
     Returns:
         what it also writes as `evaluation.json` into the run folder: `method`, `data`, `modality`,

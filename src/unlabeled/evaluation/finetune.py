@@ -53,7 +53,7 @@ def finetune(
 
     Args:
         run: the encoder to begin with; it is not changed.
-        data: labeled data; what the run was trained on unless given.
+        data: labeled data (default: the training's).
         labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
         labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.evaluate`.

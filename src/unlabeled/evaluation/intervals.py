@@ -39,7 +39,7 @@ def bootstrap(
     Args:
         statistic: of how often each row is drawn, (draws, n) -> (draws,); NaN where undefined.
         probabilities: of each row, or how many equally likely rows there are.
-        size: rows drawn each time; as many as there are unless given.
+        size: number of rows drawn each time (default: all).
     """
     if isinstance(probabilities, int):
         probabilities = np.full(probabilities, 1 / probabilities)

@@ -60,7 +60,7 @@ def embed_stages(
 
 
 def evaluate_stages(encoder: nn.Module, splits: Splits, target: str | None = None) -> list[Layer]:
-    """Linear probe and gap of every stage, for a factor; the data's target unless given.
+    """Linear probe and gap of every stage, for a factor (default: the target of the data).
 
     Raises:
         UserError: the data has no labels or no test part, or the encoder no stages.

@@ -115,7 +115,7 @@ def texts(
     Args:
         run: of a method that makes something.
         number: how many.
-        begin: the beginning of all; a space unless given.
+        begin: the beginning of all (default: a space).
         length: bytes after that.
         seed: of what is random in them.
 

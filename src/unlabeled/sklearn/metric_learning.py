@@ -59,9 +59,9 @@ class _LinearMetric(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return value.item(), grad.numpy().ravel()
 
         options = {"maxiter": self.max_iter}
-        found = minimize(slope, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-        self.components_ = found.x.reshape(start.shape) / spread
-        self.n_iter_ = int(found.nit)
+        result = minimize(slope, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+        self.components_ = result.x.reshape(start.shape) / spread
+        self.n_iter_ = int(result.nit)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -96,14 +96,14 @@ class Mahalanobis(_LinearMetric):
     The paper's cost over a full matrix A = LᵀL; it maximizes Σ_other d under Σ_same d² ≤ 1 by
     projections, which has the same optimum up to the length of A.
 
-    Run to its optimum it learns few rows by heart, since it rewards whatever direction divides
-    them: a penalty on L and few steps from L = 1 keep it from that. Both defaults are the best of
-    twelve pairs by five-fold cross-validation, the mean over scikit-learn's iris, wine, breast
-    cancer and digits, of 70 % of each set; the other rows had no part in it
-    (`bench/metric_learning.py --defaults`). A set of your own may want others: search over them.
+    At its optimum it overfits few rows, since it rewards any direction that divides them: a penalty
+    on L and few steps from L = 1 prevent that. Both defaults are the best of twelve pairs by mean
+    accuracy of five-fold cross-validation on 70 % of scikit-learn's iris, wine, breast cancer and
+    digits, without the other rows (`bench/metric_learning.py --defaults`); other data may need
+    others: search over them.
 
     Args:
-        n_components: rows of L; as many as features unless given.
+        n_components: rows of L (default: the number of features).
         max_iter: of L-BFGS.
         ridge: weight of the squared entries of L, for features of deviation 1.
     """
@@ -127,7 +127,7 @@ class LMNN(_LinearMetric):
     Args:
         n_neighbors: k target neighbors of each row.
         weight: μ, of the push; the rest is the pull's.
-        n_components: rows of L; as many as features unless given.
+        n_components: rows of L (default: the number of features).
         max_iter: of L-BFGS.
     """
 

@@ -31,7 +31,7 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     Args:
         method: a name of `unlabeled list methods`, a class or `./file.py:Class`.
         encoder: a name, a module or a class.
-        epochs: passes over the images; the default of the method unless given.
+        epochs: passes over the images (default: that of the method).
         seed: of weights, order and views.
         shape: of an image, (height, width) or (channels, height, width), if `X` is (N, pixels).
         options: the other arguments.
@@ -64,11 +64,9 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             UserError: there is no such parameter.
         """
         own = set(inspect.signature(type(self)).parameters) - {"options"}
-        method = params.get("method", self.method)
-        cls = registry.find("methods", method) if isinstance(method, str) else method
-        known = {
-            p for f in (train, TrainConfig, Recipe, cls) for p in inspect.signature(f).parameters
-        }
+        cls = _class_of(params.get("method", self.method))
+        functions = train, TrainConfig, Recipe, cls
+        known = {p for function in functions for p in inspect.signature(function).parameters}
         for name, value in params.items():
             if name in own:
                 setattr(self, name, value)
@@ -88,10 +86,8 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             raise UserError(f"an estimator takes no '{min(fixed)}'; unlabeled.train does")
         if self.epochs is not None:
             options["epochs"] = self.epochs
-        cls = registry.find("methods", self.method) if isinstance(self.method, str) else self.method
-        images = self._images(X)
-        labeled = (images, y) if y is not None and cls.supervised else images
-        samples = from_memory(labeled)
+        images, labeled = self._images(X), y is not None and _class_of(self.method).supervised
+        samples = from_memory((images, y) if labeled else images)
         if len(samples) == 1:
             raise UserError("X has 1 sample; give at least 2")
         with tempfile.TemporaryDirectory() as folder:
@@ -105,8 +101,8 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                     **options,
                 )
             except Stopped as error:
-                kept = "an estimator keeps nothing of a fit that was stopped; call fit again"
-                raise Stopped(kept, error.number) from None
+                message = "an estimator keeps nothing of a fit that was stopped; call fit again"
+                raise Stopped(message, error.number) from None
         self.run_.data = self.run_.method = None
         self.n_features_in_ = int(np.prod(samples.x.shape[1:]))
         return self
@@ -146,3 +142,7 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         assert tags.transformer_tags is not None
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _class_of(method: Any) -> Any:
+    return registry.find("methods", method) if isinstance(method, str) else method

@@ -66,15 +66,14 @@ class Keeper(Checkpoint):
 
     def save(self, trainer: L.Trainer, learner: Any) -> None:
         """Save a checkpoint if all weights are finite, then stop if a signal was received."""
+        step = learner.steps or int(trainer.num_training_batches)
         if not all(bool(torch.isfinite(p).all()) for p in learner.method.parameters()):
-            step = learner.steps or int(trainer.num_training_batches)
             raise UserError(not_finite("weights are no longer finite", learner, step))
         asked = _any(trainer, bool(self.asked))
         with kept(self.folder, trainer.is_global_zero) as aside:
             trainer.save_checkpoint(aside)
         self.saved = time.monotonic()
         if asked:
-            step = learner.steps or int(trainer.num_training_batches)
             raise Stopped(
                 f"stopped in epoch {learner.current_epoch + 1} after step {step} and saved in "
                 f"{self.folder}; run the same command with --resume to continue",

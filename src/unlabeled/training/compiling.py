@@ -45,17 +45,12 @@ def fused(method: nn.Module, wanted: bool, **options: Any) -> Iterator[None]:
 
 
 def _calling(network: nn.Module) -> Callable[..., Any]:
-    """The call of a network with its hooks, as a function outside of PyTorch.
-
-    PyTorch does not compile its own functions, such as `nn.Sequential.forward`.
-    """
+    """The call of a network with its hooks; PyTorch does not compile functions of its own."""
 
     def call(*inputs: Any, **further: Any) -> Any:
         return network._call_impl(*inputs, **further)
 
-    call.__code__ = (
-        call.__code__.replace()
-    )  # PyTorch caches at most eight versions of each code object
+    call.__code__ = call.__code__.replace()  # PyTorch caches eight versions of each code object
     return call
 
 

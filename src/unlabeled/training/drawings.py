@@ -19,10 +19,9 @@ from unlabeled.utils.state import eval_mode, preserve_rng
 
 
 def draw_views(method: Method, splits: Splits, path: Path) -> None:
-    """Draw samples beside the views that the method makes of them."""
-    if isinstance(splits.modality, Text):
-        return  # texts are not drawn
-    write_bytes(path, view_sheet(method, splits))
+    """Draw samples beside the views that the method makes of them; texts are not drawn."""
+    if not isinstance(splits.modality, Text):
+        write_bytes(path, view_sheet(method, splits))
 
 
 def draw_visualizations(method: Method, splits: Splits, folder: Path) -> None:
@@ -35,16 +34,15 @@ def draw_visualizations(method: Method, splits: Splits, folder: Path) -> None:
 
 def view_sheet(method: Method, splits: Splits, images: int = 6, draws: int = 4) -> bytes:
     """PNG with a row for each image: the image, then views of it, drawn with a fixed seed."""
-    rows = shown_rows(
-        method, splits.train, images if method.clip_length == 1 else 2 * method.clip_length
-    )
+    number = images if method.clip_length == 1 else 2 * method.clip_length
+    rows = shown_rows(method, splits.train, number)
     stored = make_batch(splits.train, rows, label_factor(method, splits), needs_partners(method))
     x = to_input(stored.x, splits.value_range)
     columns = [x]
     with preserve_rng(seed=0), torch.no_grad():
         while len(columns) <= draws:
-            views = method.views(stored._replace(x=x))
-            drawable = [v for v in _tensors(views) if _is_images(v)]
+            views = _tensors(method.views(stored._replace(x=x)))
+            drawable = [v for v in views if v.ndim == 4 and v.is_floating_point()]
             if not drawable:
                 break
             columns += drawable
@@ -56,14 +54,12 @@ def view_sheet(method: Method, splits: Splits, images: int = 6, draws: int = 4) 
 
 def visualizations(method: Method, splits: Splits, images: int = 10) -> dict[str, bytes]:
     """PNG by title of `Method.visualize`: a column for each image, or rows of single ones."""
-    sheets = _drawn(method, splits, images, "visualize")
-    return {title: image_sheet(tensor) for title, tensor in sheets.items()}
+    return {t: image_sheet(x) for t, x in _drawn(method, splits, images, "visualize").items()}
 
 
 def animations(method: Method, splits: Splits, images: int = 11) -> dict[str, bytes]:
     """GIF by title of `Method.animate`, its videos side by side."""
-    videos = _drawn(method, splits, images, "animate")
-    return {title: gif(tensor) for title, tensor in videos.items()}
+    return {t: gif(x) for t, x in _drawn(method, splits, images, "animate").items()}
 
 
 def shown_rows(method: Method, part: Samples, number: int) -> np.ndarray:
@@ -92,7 +88,3 @@ def _tensors(views: Any) -> list[Tensor]:
     if isinstance(views, tuple | list):
         return [t for view in views for t in _tensors(view)]
     return []
-
-
-def _is_images(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_floating_point()

@@ -29,12 +29,12 @@ LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
 
 
 def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
-    """Make the run folder; the checkpoint where training goes on from one.
+    """Make the run folder; returns the checkpoint to resume from, if any.
 
-    Nothing is touched in a folder that is not a run which began and has no checkpoint yet.
+    A folder is changed only if it is empty or a run that ended before its first checkpoint.
 
     Raises:
-        UserError: the folder holds something else, or a run of other arguments.
+        UserError: the folder holds something else, or a run with other arguments.
     """
     record = folder / "config.json"
     if folder.exists() and not folder.is_dir():
@@ -71,7 +71,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _is_abandoned(record: Path) -> bool:
-    """Whether it is the record of a run of ours that did not come to its first checkpoint."""
+    """Whether it is the record of a run that ended before its first checkpoint."""
     try:
         known = json.loads(record.read_text())
     except (OSError, ValueError):
@@ -82,7 +82,7 @@ def _is_abandoned(record: Path) -> bool:
 
 
 def recorded_test(folder: Path) -> str | None:
-    """The test data of a run that is to go on, where it has its own."""
+    """The separate test data of a run to resume, if it has any."""
     try:
         test = json.loads((folder / "config.json").read_text()).get("test")
     except (OSError, ValueError, AttributeError):  # reported elsewhere
@@ -93,36 +93,32 @@ def recorded_test(folder: Path) -> str | None:
 def _say_changes(
     folder: Path, before: dict[str, Any], config: dict[str, Any], checkpoint: Path
 ) -> None:
-    """What a resumed run does otherwise than it began; UserError where it cannot."""
+    """Say how a resumed run differs from its beginning; UserError if it cannot."""
     done, steps = epochs_begun(checkpoint)
     begun = done + (steps > 0)
     epochs, planned = config["recipe"]["epochs"], before["recipe"]["epochs"]
     if epochs < begun:
+        state = f"is in epoch {begun} already" if steps else f"has done {done} epochs"
         raise UserError(
-            f"{folder} is in epoch {begun} already, which cannot become {epochs} epochs in all; "
-            f"give --epochs {begun} or more, or another --out"
-            if steps
-            else f"{folder} has done {done} epochs, which cannot become {epochs} in all; "
-            f"give --epochs {done} or more, or another --out"
+            f"{folder} {state}, which cannot become {epochs} epochs in all; give --epochs {begun} "
+            "or more, or another --out"
         )
     if epochs != planned:
-        message = (
+        notice(
             f"{folder} goes on from epoch {done} to {epochs} instead of {planned}; schedules, such "
             f"as the learning rate's, are those of {epochs} epochs from here"
         )
-        notice(message)
     for name in ("devices", "nodes"):  # older records know neither
         if before.get(name) not in (None, config[name]):
-            message = (
+            notice(
                 f"{folder} began with {name} = {before[name]} and goes on with {config[name]}; "
                 "random views are others from here, so the result is not that of one uninterrupted "
                 "run"
             )
-            notice(message)
 
 
 def write_changes(folder: Path, config: dict[str, Any]) -> None:
-    """Record what a resumed run was ended with, once it has; until then it is as it began."""
+    """Record the changed settings of a resumed run, after it has finished."""
     before = read_record(folder, config)
     changed = {k: config[k] for k in ("recipe", "devices", "nodes") if before.get(k) != config[k]}
     if changed:
@@ -152,16 +148,15 @@ def _refuse_change(folder: Path, key: str, before: Any, now: Any) -> None:
         for inner in dict.fromkeys((*before, *now)):
             _refuse_change(folder, inner, before.get(inner), now.get(inner))
     elif before != now:
-        previous = "the default" if before is None else before
+        values = ("the default" if value is None else value for value in (before, now))
         raise UserError(
-            f"{folder} was made with {key} = {previous}, not "
-            f"{'the default' if now is None else now}; "
-            "use the same value to resume it, or choose another --out"
+            f"{folder} was made with {key} = {', not '.join(map(str, values))}; use the same value "
+            "to resume it, or choose another --out"
         )
 
 
 def versions() -> dict[str, str]:
-    """Of what the result depends on."""
+    """Versions of what the result depends on."""
     import lightning
 
     return {
@@ -178,7 +173,7 @@ def versions() -> dict[str, str]:
 
 
 def as_json(value: Any) -> Any:
-    """As JSON has it: a view becomes its name and fields."""
+    """Convert for JSON: an augmentation becomes its name and fields."""
     if is_dataclass(value) and not isinstance(value, type):
         return {"view": type(value).__name__} | {
             f.name: as_json(getattr(value, f.name)) for f in fields(value)

@@ -39,8 +39,12 @@ def rankme(z: Float[Tensor, "n d"]) -> float:
     # Singular values by the smaller Gram matrix: far quicker for many rows, or pixels.
     z = z.double()
     gram = z.T @ z if z.shape[0] >= z.shape[1] else z @ z.T
-    p = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    p = p / p.sum().clamp(min=1e-300)
+    return _perplexity(torch.linalg.eigvalsh(gram).clamp(min=0).sqrt())
+
+
+def _perplexity(weights: Tensor) -> float:
+    """Exp of the entropy of weights that are divided by their sum."""
+    p = weights / weights.sum().clamp(min=1e-300)
     return float(torch.exp(-torch.special.xlogy(p, p).sum()))
 
 
@@ -106,9 +110,7 @@ def lidar(z: Float[Tensor, "n q d"], delta: float = 1e-4) -> float:
     values, vectors = torch.linalg.eigh(within)
     whiten = vectors / values.clamp(min=delta).sqrt()
     spread = centered @ whiten  # the rest of the symmetric root is a rotation
-    p = torch.linalg.svdvals(spread) ** 2
-    p = p / p.sum().clamp(min=1e-300)
-    return float(torch.exp(-torch.special.xlogy(p, p).sum()))
+    return _perplexity(torch.linalg.svdvals(spread) ** 2)
 
 
 def summary(z: Float[Tensor, "n d"]) -> dict[str, float]:
@@ -121,10 +123,28 @@ def summary(z: Float[Tensor, "n d"]) -> dict[str, float]:
     }
 
 
-COLLAPSED_STD = 0.05
-COLLAPSED_PROJECTION = 0.1
-COLLAPSED_SPREAD = 1.5
-"""Below these a representation has collapsed; the study `collapse` compares runs of both kinds."""
+COLLAPSED = {
+    "std": (
+        0.05,
+        "all images get almost the same features (std {:.3f}, healthy is well above 0.1); the "
+        "encoder tells nothing apart",
+    ),
+    "projection_std": (
+        0.1,
+        "all images get almost the same projection (std {:.3f}), which is all that the loss "
+        "compares; the encoder learns nothing more",
+    ),
+    "projection_spread": (
+        1.5,
+        "the projections vary along {:.1f} direction only, and the loss compares nothing else",
+    ),
+    "spread": (
+        1.5,
+        "the features vary along {:.1f} direction only; the encoder keeps almost nothing of the "
+        "images",
+    ),
+}
+"""Values below which a representation has collapsed; the study `collapse` shows both kinds."""
 
 
 def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
@@ -136,35 +156,13 @@ def alarm(measures: Measures, before: Sequence[Measures] = ()) -> str | None:
             epoch whose BatchNorm statistics lag behind, can look collapsed too: given these, only a
             measure that fell to a third of its best, twice in a row, is reported.
     """
-
-    def collapsed(key: str, bound: float) -> bool:
-        if key not in measures:
-            return False
-        if before:
-            bound = min(bound, max(row[key] for row in before) / 3)
-        return all(row[key] < bound for row in [*before[-1:], measures])
-
     if not math.isfinite(measures["rankme"]):
         return "the features are no longer finite: stop, lower the learning rate, start again"
-    if collapsed("std", COLLAPSED_STD):
-        return (
-            f"collapse: all images get almost the same features (std {measures['std']:.3f}, "
-            "healthy is well above 0.1); the encoder tells nothing apart"
-        )
-    if collapsed("projection_std", COLLAPSED_PROJECTION):
-        return (
-            "collapse: all images get almost the same projection (std "
-            f"{measures['projection_std']:.3f}), which is all that the loss compares; the encoder "
-            "learns nothing more"
-        )
-    if collapsed("projection_spread", COLLAPSED_SPREAD):
-        return (
-            f"collapse: the projections vary along {measures['projection_spread']:.1f} direction "
-            "only, and the loss compares nothing else"
-        )
-    if collapsed("spread", COLLAPSED_SPREAD):
-        return (
-            f"collapse: the features vary along {measures['spread']:.1f} direction only; "
-            "the encoder keeps almost nothing of the images"
-        )
+    for key, (bound, message) in COLLAPSED.items():
+        if key not in measures:
+            continue
+        if before:
+            bound = min(bound, max(row[key] for row in before) / 3)
+        if all(row[key] < bound for row in [*before[-1:], measures]):
+            return f"collapse: {message.format(measures[key])}"
     return None

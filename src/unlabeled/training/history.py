@@ -59,11 +59,12 @@ class History(Callback):
             return
         seconds = time.perf_counter() - self.started
         steps = pl_module.steps - self.steps_before
+        batch_size = trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
         row: Row = {
             "epoch": trainer.current_epoch + 1.0,
             "loss": float(pl_module.loss_sum / max(1, pl_module.steps)),
             "lr": learning_rate(pl_module.recipe, pl_module.method.progress),
-            "samples_per_second": steps * _batch_size(trainer) / seconds,
+            "samples_per_second": steps * batch_size / seconds,
         } | self.measure(pl_module.method)
         self.rows.append(row)
         write_csv(self.path, self.rows)
@@ -75,16 +76,11 @@ class History(Callback):
         self.alarm = alarm
 
     def measure(self, method: Method) -> Row:
-        """Health of the features of the same images each time, on the encoder alone."""
+        """Health of the features of the sample, and of projections if the loss compares these."""
         device = next(method.parameters()).device
-        z = torch.from_numpy(
-            embed(method.encoder, self.sample.x, self.value_range, check_finite=False)
-        )
-        row = health.summary(z)
+        row = health.summary(self.embed(method.encoder))
         if type(method).project is not Method.project:
-            seen = torch.from_numpy(
-                embed(_Projection(method), self.sample.x, self.value_range, check_finite=False)
-            )
+            seen = self.embed(_Projection(method))
             row["projection_std"] = health.feature_std(seen)
             row["projection_spread"] = health.rankme(seen - seen.mean(0))
         if method.supervised or Pairs in method.modality:
@@ -96,6 +92,11 @@ class History(Callback):
             a, b = (_features(method.encoder, v) for v in views[:2])
             row["alignment"] = health.alignment(a, b)
         return row
+
+    def embed(self, network: nn.Module) -> Tensor:
+        """Features (N, d) of the sample, which may be infinite."""
+        z = embed(network, self.sample.x, self.value_range, check_finite=False)
+        return torch.from_numpy(z)
 
 
 class _Projection(nn.Module):
@@ -109,20 +110,11 @@ class _Projection(nn.Module):
         return self.method.project(x)
 
 
-def _batch_size(trainer: L.Trainer) -> int:
-    return trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
-
-
 def _two_views(views: Any, x: Tensor) -> bool:
-    return (
-        isinstance(views, tuple | list)
-        and len(views) > 1
-        and all(
-            isinstance(v, Tensor)
-            and v.is_floating_point()
-            and (v.shape, v.dtype) == (x.shape, x.dtype)
-            for v in views[:2]
-        )
+    if not isinstance(views, tuple | list) or len(views) < 2 or not x.is_floating_point():
+        return False
+    return all(
+        isinstance(v, Tensor) and (v.shape, v.dtype) == (x.shape, x.dtype) for v in views[:2]
     )
 
 

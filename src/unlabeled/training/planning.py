@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -91,10 +92,8 @@ def estimate(
     if fixed_memory > free:
         return result
     with preserve_rng(seed=0), keeping_memory():
-        trials: list[Trial] = []
         try:
-            for trial in _trials(method, splits, recipe, precision, batch, room, free):
-                trials.append(trial)
+            trials = list(_trials(method, splits, recipe, precision, batch, room, free))
         except _TooLargeError as error:
             result["memory"] = fixed_memory + int(error.args[0])
             return result
@@ -131,8 +130,9 @@ def describe(plan: dict[str, Any], method: str, splits: Splits, recipe: Recipe) 
         message += f"that will not fit: try --batch-size {max(2, batch // 2)} or less\n"
     *others, largest = map(str, sizes)
     all_sizes = f"{', '.join(others)} and {largest}" if others else largest
-    scaled = "" if sizes[-1] == batch else f" and scaled to {batch}"
-    extrapolated = "" if sizes[-1] == batch else f", extrapolated on to {batch}"
+    scaled = extrapolated = ""
+    if sizes[-1] != batch:
+        scaled, extrapolated = f" and scaled to {batch}", f", extrapolated on to {batch}"
     return message + (
         f"memory measured in steps of {all_sizes}{extrapolated}; "
         f"time measured at batch {largest}{scaled}"
@@ -164,21 +164,14 @@ def _trials(
     optimizers = {
         p: make_optimizer(frozen, method.get_submodule(p)) for p in method.optimized_modules
     }
-    size = min(
-        batch,
-        max(4 if recipe.labeled_fraction else 2, method.samples_per_class, method.clip_length),
-    )
+    least = max(4 if recipe.labeled_fraction else 2, method.samples_per_class, method.clip_length)
+    size = first = min(batch, least)
     largest = min(batch, max(TIMED, size))
-    tried = False
+    run = functools.partial(_step, method, optimizers, splits, recipe, precision, free)
     while True:
-
-        def run(size: int = size) -> Trial:
-            return _step(method, optimizers, splits, recipe, precision, size, free)
-
-        trial = run()
-        if not tried and trial.seconds < SECONDS / 3:
-            trial = run()  # the first step of all is slow
-        tried = True
+        trial = run(size)
+        if size == first and trial.seconds < SECONDS / 3:
+            trial = run(size)  # the first step of all is slow
         left = SECONDS - (time.perf_counter() - started)
         following = min(2 * size, largest)
         if (
@@ -191,7 +184,7 @@ def _trials(
         size = following
     for _ in range(2):  # the first step of a size is slow
         if trial.seconds + trial.fixed < SECONDS - (time.perf_counter() - started):
-            trial = min(trial, run(), key=lambda t: t.seconds + t.fixed)
+            trial = min(trial, run(size), key=lambda t: t.seconds + t.fixed)
     yield trial
 
 
@@ -201,10 +194,10 @@ def _step(
     splits: Splits,
     recipe: Recipe,
     precision: str,
-    size: int,
     free: float,
+    size: int,
 ) -> Trial:
-    """One step as the learner takes it, with what autograd keeps: every storage once."""
+    """One step as the learner takes it, with what autograd saves: every storage once."""
     device = next(method.parameters()).device
     own = {p.untyped_storage().data_ptr() for p in method.parameters()}
     seen: dict[int, int] = {}
@@ -213,10 +206,10 @@ def _step(
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal held
         storage = tensor.untyped_storage()
-        place = storage.data_ptr()
-        if place not in own:
-            held += storage.nbytes() - seen.get(place, 0)
-            seen[place] = storage.nbytes()
+        address = storage.data_ptr()
+        if address not in own:
+            held += storage.nbytes() - seen.get(address, 0)
+            seen[address] = storage.nbytes()
             if held > 0.9 * free:
                 raise _TooLargeError(held)
         return tensor
@@ -291,6 +284,5 @@ def _measuring(method: Method, splits: Splits, size: int) -> tuple[int, float, f
     finally:
         for hook in hooks:
             hook.remove()
-    passes = 3  # of the images and of two views of each
-    seconds = passes * (_now(device) - started)
+    seconds = 3 * (_now(device) - started)  # the samples and two views of each
     return min(health.SAMPLE, len(splits.train)), most / len(x), seconds / len(x)

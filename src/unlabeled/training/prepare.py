@@ -78,13 +78,11 @@ def make_job(
     """
     entry: Any = registry.find("methods", method) if isinstance(method, str) else method
     if not isinstance(entry, type):
-        raise UserError(
-            f"{method} is several trainings: call unlabeled.pipelines.{method}.{method}"
-        )
+        message = f"{method} is several trainings: call unlabeled.pipelines.{method}.{method}"
+        raise UserError(message)
     cls: Any = entry
     name = method if isinstance(method, str) else cls.__name__.lower()
-    encoder, start, test = config.encoder, config.start, config.test
-    size, labels = config.size, config.labels
+    encoder, start, size = config.encoder, config.start, config.size
     value_range = as_range(config.value_range)
     if config.local and not cls.by_stage:
         fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
@@ -103,7 +101,7 @@ def make_job(
         like=None if start is None else started_from.modality,
         labels_from=config.labels_from,
         workers=config.workers,
-        test=test,
+        test=config.test,
         value_range=value_range,
     )
     encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
@@ -116,7 +114,7 @@ def make_job(
     received = splits.modality.encoder_input
     if isinstance(received, Text) and accepts_option(encoder, "vocabulary"):
         encoder_args = {"vocabulary": received.vocabulary} | encoder_args
-    splits = _with_labels(cls, name, splits, labels, config.seed)
+    splits = _with_labels(cls, name, splits, config.labels, config.seed)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:
         raise UserError(f"{splits.name} has {len(splits.train)} training image; give at least 2")
@@ -140,7 +138,7 @@ def make_job(
         "value_range": value_range,
         "labels_from": record_data(splits.labels_from),
         "test": None if splits.test_from is None else record_data(splits.test_from) or IN_MEMORY,
-        "labels": labels,
+        "labels": config.labels,
         "local": config.local or None,
         "encoder": record_encoder,
         "encoder_args": encoder_args,
@@ -204,8 +202,7 @@ def prepare(method: str | type[Method], data: Any, **options: Any) -> Job:
         UserError: the arguments do not fit together.
     """
     options = {k: v for k, v in options.items() if k not in ("out", "resume", "progress")}
-    config, further = TrainConfig.of(options)
-    return make_job(method, data, config, further)
+    return make_job(method, data, *TrainConfig.of(options))
 
 
 def _with_labels(
@@ -254,24 +251,18 @@ def resolve(
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
         advice = suggest(min(unknown), [*accepted, *sorted(RECIPE_FIELDS)])
         raise UserError(f"{cls.__name__} has no option '{min(unknown)}'; {advice}")
-    if cls.supervised and splits.target is None and splits.numbers:
+    if cls.supervised and splits.target is None:
         raise UserError(
             f"{cls.__name__} learns from classes, but {', '.join(splits.numbers)} of {splits.name} "
             "holds numbers; write them as words to have them as classes"
-        )
-    if cls.supervised and splits.target is None:
-        raise UserError(
-            f"{cls.__name__} learns from labels, but {splits.name} has none; give labeled data"
+            if splits.numbers
+            else f"{cls.__name__} learns from labels, but {splits.name} has none; give labeled data"
         )
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
-    for field, least in (
-        ("epochs", 1),
-        ("batch_size", 2),
-        ("weight_decay", 0.0),
-        ("grad_clip_norm", 0.0),
-    ):
+    least_values = {"epochs": 1, "batch_size": 2, "weight_decay": 0.0, "grad_clip_norm": 0.0}
+    for field, least in least_values.items():
         if getattr(recipe, field) < least:
             raise UserError(f"{field} is {getattr(recipe, field)}, but must be at least {least}")
     if not 0 < recipe.lr < math.inf:
@@ -283,21 +274,21 @@ def resolve(
         arguments["augment"] = splits.augment_labeled if cls.weak_augment else splits.augment
     if cls.supervised and "weak" in accepted and arguments.get("weak") is None:
         arguments["weak"] = splits.augment_labeled
-    if "classes" in accepted and splits.classes:
-        arguments.setdefault("classes", len(splits.classes))
-    if "names" in accepted and splits.classes:
-        arguments.setdefault("names", tuple(splits.classes))
     if "bank_size" in accepted:
         arguments["bank_size"] = len(splits.train)
-    texts = find_part(splits.modality, Text)
-    if "partner_shape" in accepted and splits.train.partners is not None:
-        arguments.setdefault("partner_shape", splits.train.partners.shape[1:])
-    if texts and "vocabulary" in accepted:
-        arguments.setdefault("vocabulary", texts.vocabulary)
-    if texts and texts.tokenizer and "word_starts" in accepted:
-        arguments.setdefault("word_starts", word_starts(texts.tokenizer))
-    if "shape" in accepted:
-        arguments.setdefault("shape", (splits.channels, *splits.size))
+    of_data: dict[str, Any] = {}
+    if splits.classes:
+        of_data |= {"classes": len(splits.classes), "names": tuple(splits.classes)}
+    if splits.train.partners is not None:
+        of_data["partner_shape"] = splits.train.partners.shape[1:]
+    if texts := find_part(splits.modality, Text):
+        of_data["vocabulary"] = texts.vocabulary
+        if texts.tokenizer and "word_starts" in accepted:
+            of_data["word_starts"] = word_starts(texts.tokenizer)
+    of_data["shape"] = (splits.channels, *splits.size)
+    for key, value in of_data.items():
+        if key in accepted:
+            arguments.setdefault(key, value)
     return recipe, arguments
 
 

@@ -16,9 +16,8 @@ LONG = 512
 def image_sheet(images: Tensor) -> bytes:
     """PNG of images (B, k, C, H, W) in [0, 1], one column per group of k images."""
     size = images.shape[-1], images.shape[-2]
-    table = [[to_image(p, size) for p in belonging] for belonging in images.float().cpu()]
-    columns = [list(row) for row in zip(*table, strict=True)]
-    return contact_sheet(columns, gap_after_first=False)
+    table = [[to_image(p, size) for p in row] for row in images.float().cpu().unbind(1)]
+    return contact_sheet(table, gap_after_first=False)
 
 
 def image(x: Tensor) -> bytes:
@@ -119,9 +118,8 @@ def paste_sheet(table: list[list[Image.Image]], gap_after_first: bool) -> Image.
     width, height = table[0][0].size
     gap, wide = 4, 16 if gap_after_first else 4
     columns = max(len(row) for row in table)
-    sheet = Image.new(
-        "RGB", (columns * (width + gap) + wide - gap, len(table) * (height + gap) - gap), "white"
-    )
+    extent = columns * (width + gap) + wide - gap, len(table) * (height + gap) - gap
+    sheet = Image.new("RGB", extent, "white")
     for i, row in enumerate(table):
         for j, image in enumerate(row):
             sheet.paste(image, (j * (width + gap) + (wide - gap if j else 0), i * (height + gap)))

@@ -75,7 +75,7 @@ def library(source: Path, flags: tuple[str, ...], slower: str) -> ctypes.CDLL | 
 
 
 def _processor() -> str:
-    """What identifies its instructions; a cache may be shared by machines of one name."""
+    """Instruction sets of the processor, since machines of one name may share a cache."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -83,13 +83,13 @@ def _processor() -> str:
     return " ".join(sorted({x for x in lines if x.lower().startswith(("flags", "features"))}))
 
 
-def _built(source: Path, flags: tuple[str, ...], made: Path) -> Path:
-    """The shared library, compiled aside if it is not there yet."""
-    if not made.is_file():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-            _compile(compiler(), source, flags, Path(folder, made.name)).replace(made)
-    return made
+def _built(source: Path, flags: tuple[str, ...], path: Path) -> Path:
+    """The shared library, compiled aside and renamed if it does not exist yet."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            _compile(compiler(), source, flags, Path(folder, path.name)).replace(path)
+    return path
 
 
 def compiler() -> list[str]:
@@ -99,26 +99,25 @@ def compiler() -> list[str]:
         UserError: there is none.
     """
     usual = ["clang++", "c++", "g++"] if sys.platform == "darwin" else ["g++", "c++", "clang++"]
-    given = os.environ.get("CXX")
-    names = [given] if given else usual
-    for command in map(shlex.split, names):
+    chosen = os.environ.get("CXX")
+    for command in map(shlex.split, [chosen] if chosen else usual):
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(UserError):
             source = Path(folder, "line.cpp")
             source.write_text("#include <vector>\nstd::vector<int> line;\n")
             _compile(command, source, (), Path(folder, "line.so"))
             return command
-    tried = f"CXX is {given}, which compiles nothing" if given else ", ".join(usual)
+    tried = f"CXX is {chosen}, which compiles nothing" if chosen else ", ".join(usual)
     raise UserError(f"there is no C++ compiler that works here ({tried})")
 
 
-def _compile(command: list[str], source: Path, flags: tuple[str, ...], made: Path) -> Path:
-    words = [*command, *flags, "-std=c++17", "-shared", "-fPIC", str(source), "-o", str(made)]
+def _compile(command: list[str], source: Path, flags: tuple[str, ...], path: Path) -> Path:
+    words = [*command, *flags, "-std=c++17", "-shared", "-fPIC", str(source), "-o", str(path)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise UserError(f"{command[0]} does not start ({reason(error)})") from error
-    if done.returncode or not made.is_file():
+    if done.returncode or not path.is_file():
         lines = [line for line in done.stderr.splitlines() if "error" in line]
         why = (lines or [f"status {done.returncode}"])[0].strip()[:200]
         raise UserError(f"{command[0]} cannot compile {source.name} ({why})")
-    return made
+    return path

@@ -19,8 +19,6 @@ FOREIGN = (
     *("huggingface_hub", "tokenizers", "tqdm", "joblib", "sklearn", "umap", "numba", "matplotlib"),
 )
 """Packages whose warnings and logs concern their own internals."""
-
-
 LOGGERS = [logging.getLogger(name) for name in (*FOREIGN, "lightning.pytorch", "lightning.fabric")]
 
 

@@ -61,11 +61,8 @@ def preserve_settings() -> Iterator[None]:
     """
 
     def environment() -> dict[str, str]:
-        return {
-            name: value
-            for name, value in os.environ.items()
-            if name == "CUBLAS_WORKSPACE_CONFIG" or name.startswith("PL_")
-        }
+        prefixes = "CUBLAS_WORKSPACE_CONFIG", "PL_"
+        return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
     cudnn = torch.backends.cudnn
     variables, precision = environment(), torch.get_float32_matmul_precision()
