@@ -73,7 +73,6 @@ class CLAPP(Method):
         return self.encoder.segments(self.weak(batch.x), self.crop_length, self.patch_augment)
 
     def loss(self, views: Tensor) -> Tensor:
-        """The sum over layers."""
         return torch.stack(self.losses(views)).sum()
 
     def losses(self, views: Tensor) -> list[Tensor]:

@@ -20,9 +20,6 @@ from unlabeled.modality import Pairs
 from unlabeled.objectives import clip
 from unlabeled.parallel import gather, row_ids
 
-MAX_LOGIT_SCALE = math.log(100.0)
-"""Largest log 1/τ (the paper's section 2.5)."""
-
 
 class Clip(Method):
     """An image encoder and a partner encoder with linear projections into one space.
@@ -65,9 +62,8 @@ class Clip(Method):
         size: Any = (1, partner_shape[1]) if is_text else partner_shape[1:]
         options: Any = {"vocabulary": vocabulary, "layers": text_layers} if is_text else {}
         self.partner_encoder: Any = build(partner_encoder, 1, size, **options)
-        partner_dim: Any = self.partner_encoder.dim
         self.image_projection = nn.Linear(self.encoder.dim, dim, bias=False)
-        self.partner_projection = nn.Linear(partner_dim, dim, bias=False)
+        self.partner_projection = nn.Linear(self.partner_encoder.dim, dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))  # log 1/τ
         self.augment = augment or RandomAffine()
 
@@ -101,5 +97,5 @@ class Clip(Method):
         return clip(a, b, self.logit_scale.exp(), gather(image), gather(row_ids(y)))
 
     def update(self) -> None:
-        """Limit the logit scale, so that τ stays at least 0.01."""
-        self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        """Limit the logit scale, so that τ stays at least 0.01 (the paper's section 2.5)."""
+        self.logit_scale.clamp_(max=math.log(100))

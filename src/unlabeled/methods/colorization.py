@@ -13,9 +13,6 @@ from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
 from unlabeled.parallel import mean_over
 
-MAX_SIDE = 16
-"""Side of the predicted map at most; colors vary less from pixel to pixel than lightness."""
-
 
 class Colorization(Method):
     """The encoder sees the image in gray; a decoder predicts a distribution over bins of ab colors.
@@ -53,7 +50,7 @@ class Colorization(Method):
         bins = color_bins()
         self.register_buffer("bins", bins.clone(), persistent=False)
         self.register_buffer("frequencies", torch.full((len(bins),), 1 / len(bins)))
-        self.size = min(MAX_SIDE, shape[1]), min(MAX_SIDE, shape[2])
+        self.size = min(16, shape[1]), min(16, shape[2])  # colors vary less than lightness
         self.decoder = deconv(self.encoder.dim, (len(bins), *self.size), decoder_width)
         self.rebalance, self.temperature = rebalance, temperature
         self.weak = weak or RandomHorizontalFlip()
@@ -93,6 +90,5 @@ class Colorization(Method):
         return F.interpolate(ab, x.shape[2:], mode="bilinear", align_corners=False)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images, in gray and colorized."""
         colorized = lab_to_rgb(torch.cat([rgb_to_lab(x)[:, :1], self.colors(x)], 1))
         return {"image, gray, colorized": torch.stack([x, to_gray(x), colorized], 1)}

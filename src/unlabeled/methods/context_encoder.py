@@ -80,7 +80,6 @@ class ContextEncoder(Method):
         yield "discriminator", (1 - real_score).relu().mean() + (1 + fake_score).relu().mean()
 
     def update(self) -> None:
-        """Update the discriminator's spectral norms."""
         self.discriminator.update()
 
     def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -88,7 +87,6 @@ class ContextEncoder(Method):
         return self.generator(masked(x, mask)).float().sigmoid()
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images, masked and inpainted."""
         mask = region_mask(x, self.mask)
         inpainted = torch.where(mask, self.inpaint(x, mask), x)
         masked = x.masked_fill(mask, 0.5)

@@ -94,7 +94,6 @@ class DenoisingAutoencoder(Method):
         return F.mse_loss(reconstruction.float(), clean.float())
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images, corrupted and reconstructed."""
         corrupted = self.corrupt(x)
         reconstruction = self.decoder(self.encoder(corrupted)).float().sigmoid()
         images = torch.stack([x, corrupted.clamp(0, 1), reconstruction], 1)

@@ -124,10 +124,9 @@ class Diffusion(Method):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Noisy images and the clean images predicted from them, at each step of `sample`."""
         net: Any = self.average.module
-        device = next(self.parameters()).device
-        x = torch.randn(number, *self.shape, device=device)
-        none = torch.full((number,), self.classes, device=device)
-        times = torch.linspace(1, 0, steps + 1, device=device)
+        x = torch.randn(number, *self.shape, device=next(self.parameters()).device)
+        none = torch.full((number,), self.classes, device=x.device)
+        times = torch.linspace(1, 0, steps + 1, device=x.device)
         for time, next_time in itertools.pairwise(times):
             t = time.expand(number)
             noise = self.noise(net, x, t, none if labels is None else labels)
@@ -141,11 +140,9 @@ class Diffusion(Method):
             x = next_a.sqrt() * clean + (1 - next_a).sqrt() * noise
 
     def update(self) -> None:
-        """Update the moving average of the weights."""
         self.average.update(self.net, self.momentum)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Samples; of each class with a condition."""
         if self.condition == "none":
             return {"samples": self.sample(len(x))[:, None]}
         labels = torch.arange(len(x), device=x.device) % self.classes

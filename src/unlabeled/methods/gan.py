@@ -15,9 +15,6 @@ from torch.optim.swa_utils import update_bn
 from unlabeled.core import Average, Batch, Method, Recipe
 from unlabeled.encoders.heads import Discriminator, deconv
 
-STATISTICS_BATCHES = 16
-"""Batches of noise from which BatchNorm's standing statistics are computed."""
-
 
 class GAN(Method):
     """A generator maps latent vectors to images, a discriminator separates them from real ones.
@@ -85,7 +82,6 @@ class GAN(Method):
         yield "discriminator", (1 - real_score).relu().mean() + (1 + fake_score).relu().mean()
 
     def update(self) -> None:
-        """Update spectral norms and the generator's moving average."""
         self.discriminator.update()
         self.average.update(self.generator["decoder"], self.momentum)
 
@@ -117,13 +113,12 @@ class GAN(Method):
         """
         net = copy.deepcopy(self.average.module)
         rng = torch.Generator().manual_seed(0)  # every call returns the same network
-        noise = torch.randn(STATISTICS_BATCHES, 64, self.latent_dim, generator=rng)
-        update_bn(noise, net, device=next(net.parameters()).device)
+        batches = torch.randn(16, 64, self.latent_dim, generator=rng)
+        update_bn(batches, net, device=next(net.parameters()).device)
         return net.eval()
 
     @torch.no_grad()
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Samples, and images beside their reconstructions."""
         reconstruction = self.averaged_generator()(self.encode(x)).float().sigmoid()
         return {
             "samples": self.sample(len(x))[:, None],

@@ -104,7 +104,6 @@ class Helmholtz(Method):
 
     @torch.no_grad()
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images beside their reconstructions, and fantasies."""
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))
         reconstruction = self.generative[0](self.recognize(v)[1]).float().sigmoid()
         return {

@@ -64,5 +64,4 @@ class InstanceDiscrimination(Method):
         return info_nce(z, rows[index], self.temperature, rows[negatives], index, negatives)
 
     def update(self) -> None:
-        """Update the rows of the images of this step."""
         self.bank.update(*self.embeddings)

@@ -67,12 +67,10 @@ class Jigsaw(Method):
         return self.classifier(encode_tiles(self.encoder, x)).float()
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy of the permutations."""
         x, index = views
         return F.cross_entropy(self.scores(x), index)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Puzzles, and their tiles in the predicted order."""
         shuffled, _ = self.views(Batch(x, torch.arange(len(x), device=x.device)))
         predicted = self.permutations[self.scores(shuffled).argmax(1)]  # (B, n²)
         rows = torch.arange(len(x), device=x.device)[:, None]

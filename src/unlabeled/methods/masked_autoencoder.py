@@ -122,7 +122,6 @@ class MaskedAutoencoder(Method):
         return torch.where(F.pad(keep.bool(), (0, right, 0, down)), x, 0.5)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images, masked and reconstructed."""
         _, order = self.views(Batch(x, torch.arange(len(x), device=x.device)))
         patches = self.reconstruct(x, order)
         if self.normalize_pixels:  # denormalized by the true statistics, as the paper's figures

@@ -64,6 +64,5 @@ class Metric(Method):
         return self.head(self.encoder(x))  # (B, dim)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """The objective of all processes' batch."""
         x, y = views
         return loss_by_name(self.objective, gather(self.project(x)), gather(y), **self.options)

@@ -96,5 +96,4 @@ class PIRL(Method):
         return self.pretext_weight * pretext_loss + (1 - self.pretext_weight) * image_loss
 
     def update(self) -> None:
-        """Update the rows of the images of this step."""
         self.bank.update(*self.embeddings)

@@ -132,7 +132,6 @@ class RBM(Method):
 
     @torch.no_grad()
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images beside one-step reconstructions, samples of long chains, and filters."""
         v = torch.bernoulli(x.flatten(1).clamp(0, 1))
         samples = self.reconstruct(self.gibbs(v.roll(1, 0), 500))
         weights = self.hidden.weight[: len(x)].float()

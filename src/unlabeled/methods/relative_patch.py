@@ -70,12 +70,10 @@ class RelativePatch(Method):
         return self.classifier(encode_tiles(self.encoder, x)).float()
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy of the eight positions."""
         pair, position = views
         return F.cross_entropy(self.scores(pair), position)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images, and their two patches with the second one at its predicted position."""
         pair, _ = self.views(Batch(x, torch.arange(len(x), device=x.device)))
         predicted = torch.tensor(NEIGHBORS, device=x.device)[self.scores(pair).argmax(1)]
         patches = pair.new_full((len(x), 9, *pair.shape[2:]), 0.5)

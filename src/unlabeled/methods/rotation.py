@@ -42,12 +42,10 @@ class Rotation(Method):
         return self.classifier(self.encoder(x)).float()
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy of the four rotations."""
         x, rotation = views
         return F.cross_entropy(self.scores(x), rotation)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Rotated images, and the same rotated back by the prediction."""
         rotated = rotate90(x, torch.arange(len(x), device=x.device) % 4)
         predicted = self.scores(rotated).argmax(1)
         restored = rotate90(rotated, -predicted % 4)

@@ -42,6 +42,5 @@ class Siamese(Method):
         return self.augment(batch.x), batch.y
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """The loss of all pairs of all processes' batch."""
         x, y = views
         return siamese(gather(self.encoder(x)), gather(y), self.weight)

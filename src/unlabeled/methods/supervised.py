@@ -37,6 +37,5 @@ class Supervised(Method):
         return self.augment(batch.x), batch.y
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy of the classifier's logits."""
         x, y = views
         return F.cross_entropy(self.classifier(self.encoder(x)).float(), y)

@@ -81,5 +81,4 @@ class SwAV(Method):
         return own(log_q.softmax(1))
 
     def update(self) -> None:
-        """Normalize the prototypes."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))

@@ -93,7 +93,6 @@ class VAE(Method):
 
     @torch.no_grad()
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images beside their reconstructions, and samples."""
         reconstruction = self.decoder(self.project(x)).float().sigmoid()
         return {
             "image and reconstruction": torch.stack([x, reconstruction], 1),

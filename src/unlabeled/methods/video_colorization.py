@@ -95,12 +95,10 @@ class VideoColorization(Method):
         return dense_map(self.embed, to_gray(x), self.stride, self.head.out_channels)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Of consecutive frames: the first one, then each in gray, colorized, and true."""
         sheet = [x[:1].expand_as(x), to_gray(x), self.colorize(x), x]
         return {"first frame, gray, colorized, truth": torch.stack(sheet, 1)[1:]}
 
     def animate(self, x: Tensor) -> dict[str, Tensor]:
-        """Frames in gray, with the colors of the first one propagated, and true."""
         return {"gray, colorized, truth": torch.stack([to_gray(x), self.colorize(x), x])}
 
     def colorize(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.random import Generator, default_rng
 from torch import Tensor
 
@@ -112,7 +113,10 @@ def word2vec(
     sizes = {"words": len(vocabulary), "tokens": tokens}
     epochs = epochs or min(50, max(8, WORDS_IN_ALL // tokens))
     rng = default_rng(seed)
-    state = State(initial_tables(len(vocabulary), dim, rng), rng)
+    # In ±1/dim, as gensim's; word2vec.c takes half of that, from which CBOW learns less.
+    start = (2 * rng.random((len(vocabulary), dim), np.float32) - 1) / dim
+    inputs = F.pad(torch.from_numpy(start), (0, -dim % LANES))
+    state = State((inputs, torch.zeros_like(inputs)), rng)
     counts = np.array(list(vocabulary.values()))
     sampler = WindowSampler(counts, window, negatives, subsample, rng)
     config: dict[str, Any] = {"method": "word2vec", "method_args": args, "data": record_data(data)}
@@ -154,12 +158,6 @@ class State:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
-    def end_epoch(self, epoch: int, tokens: int) -> None:
-        """Record the epoch's mean loss and the speed so far, and reset the sums."""
-        mean, speed = self.loss / max(1, self.predictions), epoch * tokens / self.seconds
-        self.history.append({"epoch": epoch, "loss": mean, "words_per_second": speed})
-        self.loss, self.predictions = 0.0, 0
-
     def save(self, folder: Path) -> None:
         """Write the folder's last checkpoint."""
         content = vars(self) | {"rng": json.dumps(self.rng.bit_generator.state)}
@@ -173,16 +171,6 @@ class State:
         del content["in_epoch"]
         self.rng.bit_generator.state = json.loads(content.pop("rng"))
         vars(self).update(content)
-
-
-def initial_tables(words: int, dim: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Input vectors in ±1/dim, as gensim's (word2vec.c: half of that, from which CBOW learns less),
-    and output vectors of 0, (words, dim padded to a multiple of LANES).
-    """
-    width = -(-dim // LANES) * LANES
-    vectors = np.zeros((words, width), np.float32)
-    vectors[:, :dim] = (2 * rng.random((words, dim), np.float32) - 1) / dim
-    return torch.from_numpy(vectors), torch.zeros(words, width)
 
 
 class WindowSampler:
@@ -257,7 +245,11 @@ def fit(
                 now = time.perf_counter()
                 state.seconds = now - started
                 if ended := state.chunks % epoch_chunks == 0:
-                    state.end_epoch(epoch, len(words))
+                    mean = state.loss / max(1, state.predictions)
+                    speed = epoch * len(words) / state.seconds
+                    row = {"epoch": epoch, "loss": mean, "words_per_second": speed}
+                    state.history.append(row)
+                    state.loss, state.predictions = 0.0, 0
                 if ended or received or now - saved > SAVE_EVERY:
                     state.save(folder)
                     saved = now
