@@ -62,8 +62,9 @@ class Clip(Method):
         size: Any = (1, partner_shape[1]) if is_text else partner_shape[1:]
         options: Any = {"vocabulary": vocabulary, "layers": text_layers} if is_text else {}
         self.partner_encoder: Any = build(partner_encoder, 1, size, **options)
+        partner_dim: Any = self.partner_encoder.dim
         self.image_projection = nn.Linear(self.encoder.dim, dim, bias=False)
-        self.partner_projection = nn.Linear(self.partner_encoder.dim, dim, bias=False)
+        self.partner_projection = nn.Linear(partner_dim, dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))  # log 1/τ
         self.augment = augment or RandomAffine()
 
