@@ -32,8 +32,8 @@ class MaskedAutoencoder(Method):
         decoder_width: width of the transformer decoder, or channels of the last layer of a
             convolutional one; 512 in the paper.
         decoder_depth: blocks of the transformer decoder; 8 in the paper.
-        patch_size: side of a patch in pixels (default: the
-            transformer's, else an eighth of the image's).
+        patch_size: side of a patch in pixels (default: the transformer's, else an eighth of
+            the image's).
         shape: channels, height and width of the images (default: the data set's).
     """
 
