@@ -15,22 +15,10 @@ from unlabeled.augmentations.image import (
     RandomSobel,
     RandomStyleTransfer,
     SimCLRAugment,
-)
+)  # fmt: skip
 
 __all__ = [
-    "Augmentation",
-    "ColorJitter",
-    "Compose",
-    "GaussianBlur",
-    "GaussianNoise",
-    "RandomAffine",
-    "RandomCrop",
-    "RandomErasing",
-    "RandomGrayscale",
-    "RandomHorizontalFlip",
-    "RandomResizedCrop",
-    "RandomRotation90",
-    "RandomSobel",
-    "RandomStyleTransfer",
-    "SimCLRAugment",
-]
+    "Augmentation", "ColorJitter", "Compose", "GaussianBlur", "GaussianNoise", "RandomAffine",
+    "RandomCrop", "RandomErasing", "RandomGrayscale", "RandomHorizontalFlip", "RandomResizedCrop",
+    "RandomRotation90", "RandomSobel", "RandomStyleTransfer", "SimCLRAugment",
+]  # fmt: skip

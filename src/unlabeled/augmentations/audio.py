@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unlabeled.augmentations.base import Augmentation, random_rows
+from unlabeled.augmentations.base import Augmentation, Compose, random_rows, uniform
 from unlabeled.errors import UserError
 
 N_FFT, HOP_LENGTH = 512, 128
@@ -50,7 +50,7 @@ class RandomGain(Augmentation):
     gain_db: float = 6.0
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x * 10 ** (_uniform(x, -self.gain_db, self.gain_db) / 20)
+        return x * 10 ** (uniform(x, -self.gain_db, self.gain_db, 1, 1, 1) / 20)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class WhiteNoise(Augmentation):
     def __call__(self, x: Tensor) -> Tensor:
         mask = audible_mask(x)
         rms = (x.pow(2).sum((1, 2, 3)) / (mask.sum((1, 2, 3)) * x.shape[1]).clamp(min=1)).sqrt()
-        snr_db = _uniform(x, self.min_snr_db, self.max_snr_db)
+        snr_db = uniform(x, self.min_snr_db, self.max_snr_db, 1, 1, 1)
         level = rms[:, None, None, None] * 10 ** (-snr_db / 20)
         return x + level * torch.randn_like(x) * mask
 
@@ -116,11 +116,11 @@ class RandomReverb(Augmentation):
         dry = x[rows]
         if not len(rows):
             return x
-        rt60 = _uniform(dry, 0.1 * self.rt60, float(self.rt60))
+        rt60 = uniform(dry, 0.1 * self.rt60, float(self.rt60), 1, 1, 1)
         time = torch.arange(self.rt60, device=x.device)
         echo = torch.randn(len(dry), 1, 1, self.rt60, device=x.device)
         echo = echo * 10 ** (-3 * time / rt60)
-        echo = _uniform(dry, 0.0, self.wet) * echo / echo.norm(dim=3, keepdim=True)
+        echo = uniform(dry, 0.0, self.wet, 1, 1, 1) * echo / echo.norm(dim=3, keepdim=True)
         n = x.shape[3] + self.rt60
         wet = torch.fft.irfft(torch.fft.rfft(dry, n) * torch.fft.rfft(echo, n), n)
         out = x.clone()
@@ -142,7 +142,7 @@ class TimeStretch(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, 1, T) -> (B, C, 1, T), cut or filled with silence at the end."""
-        rate = self.max_rate ** _uniform(x, -1.0, 1.0).flatten()
+        rate = self.max_rate ** uniform(x, -1.0, 1.0)
         end = audible_mask(x).sum((1, 2, 3)) / rate
         inside = torch.arange(x.shape[3], device=x.device) < end[:, None, None, None]
         return time_stretch(x, rate) * inside
@@ -160,7 +160,7 @@ class PitchShift(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, 1, T) -> (B, C, 1, T), by time stretching and then resampling."""
-        ratio = 2 ** (_uniform(x, -self.n_steps, self.n_steps).flatten() / 12)
+        ratio = 2 ** (uniform(x, -self.n_steps, self.n_steps) / 12)
         n = x.shape[3]
         longer = time_stretch(x, 1 / ratio, math.ceil(n * 2 ** (self.n_steps / 12)) + 1)
         time = torch.arange(n, device=x.device) * ratio[:, None]  # (B, T)
@@ -183,9 +183,8 @@ class AudioAugment(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        for step in (RandomEqualizer(), RandomReverb(p=self.p), WhiteNoise(), RandomGain()):
-            x = step(x)
-        return x
+        steps = [RandomEqualizer(), RandomReverb(p=self.p), WhiteNoise(), RandomGain()]
+        return Compose(steps)(x)
 
 
 def time_stretch(
@@ -222,8 +221,3 @@ def time_stretch(
         torch.polar(magnitude, phase), N_FFT, HOP_LENGTH, window=window, length=length
     )
     return stretched.view(*x.shape[:2], 1, length)
-
-
-def _uniform(x: Tensor, low: float, high: float) -> Tensor:
-    """One random number for each recording, (B, 1, 1, 1)."""
-    return low + (high - low) * torch.rand(len(x), 1, 1, 1, device=x.device)

@@ -21,11 +21,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Compose(Augmentation):
-    """Apply several augmentations in order.
-
-    Args:
-        transforms: the augmentations.
-    """
+    """Apply several augmentations in order."""
 
     transforms: list[Augmentation] = field(default_factory=list)
 
@@ -33,6 +29,11 @@ class Compose(Augmentation):
         for transform in self.transforms:
             x = transform(x)
         return x
+
+
+def uniform(x: Tensor, low: float, high: float, *shape: int) -> Tensor:
+    """Numbers drawn from [low, high) for each row of x, (B, *shape)."""
+    return torch.rand(len(x), *shape, device=x.device) * (high - low) + low
 
 
 def random_rows(x: Tensor, p: float) -> Tensor:

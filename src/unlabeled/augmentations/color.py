@@ -72,37 +72,20 @@ def adjust_color(
         saturation: factors.
         hue: shifts, as fractions of the color circle.
     """
-
-    def per_image(v: Tensor) -> Tensor:
-        return v[:, None, None, None]
-
-    color = x.shape[1] == 3
-    x = x * per_image(brightness)
-    gray = rgb_to_grayscale(x) if color else x
+    brightness, contrast = (v[:, None, None, None] for v in (brightness, contrast))
+    x = x * brightness
+    gray = rgb_to_grayscale(x) if x.shape[1] == 3 else x
     mean = gray.mean((1, 2, 3), keepdim=True)
-    x = mean + per_image(contrast) * (x - mean)
-    if color:
-        x = (color_matrix(saturation, hue).to(x) @ x.flatten(2)).view_as(x)
+    x = mean + contrast * (x - mean)
+    if x.shape[1] == 3:
+        # RGB -> YIQ (FCC NTSC, 1953): Y is gray, I and Q are the plane of hue and saturation.
+        yiq = hue.new_tensor([GRAY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+        angle, zero = 2 * math.pi * hue, torch.zeros_like(hue)
+        cos, sin = saturation * angle.cos(), saturation * angle.sin()
+        entries = [zero + 1, zero, zero, zero, cos, -sin, zero, sin, cos]
+        matrix = torch.linalg.inv(yiq) @ torch.stack(entries, 1).view(-1, 3, 3) @ yiq
+        x = (matrix.to(x) @ x.flatten(2)).view_as(x)
     return x.clamp(0, 1)
-
-
-def color_matrix(
-    saturation: Float[Tensor, " b"], hue: Float[Tensor, " b"]
-) -> Float[Tensor, "b 3 3"]:
-    """Saturation, then a rotation of hue, as one linear map of (red, green, blue)."""
-    # RGB -> YIQ (FCC NTSC, 1953): Y is gray, I and Q are the plane of hue and saturation.
-    yiq = saturation.new_tensor([GRAY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-    angle = 2 * math.pi * hue
-    cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(hue)
-    rotation = torch.stack(
-        [
-            torch.stack([zero + 1, zero, zero], 1),
-            torch.stack([zero, cos, -sin], 1),
-            torch.stack([zero, sin, cos], 1),
-        ],
-        1,
-    )
-    return torch.linalg.inv(yiq) @ rotation @ yiq
 
 
 def _to_linear(x: Tensor) -> Tensor:

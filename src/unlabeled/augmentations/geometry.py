@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -106,13 +105,3 @@ def crop_matrix(
     x_row = torch.stack([size[:, 0] * flip, zero, center[:, 0]], 1)
     y_row = torch.stack([zero, size[:, 1], center[:, 1]], 1)
     return torch.stack([x_row, y_row], 1)
-
-
-def uniform(n: int, low: float, high: float, device: torch.device) -> Float[Tensor, " n"]:
-    """Draw n numbers uniformly from [low, high)."""
-    return torch.rand(n, device=device) * (high - low) + low
-
-
-def log_uniform(n: int, low: float, high: float, device: torch.device) -> Float[Tensor, " n"]:
-    """Draw n numbers from [low, high) whose logarithm is uniform."""
-    return uniform(n, math.log(low), math.log(high), device).exp()

@@ -15,15 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.augmentations.base import Augmentation, random_rows
+from unlabeled.augmentations.base import Augmentation, random_rows, uniform
 from unlabeled.augmentations.color import adjust_color, rgb_to_grayscale
-from unlabeled.augmentations.geometry import (
-    affine_matrix,
-    crop_matrix,
-    log_uniform,
-    resample,
-    uniform,
-)
+from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resample
 from unlabeled.errors import UserError
 
 
@@ -47,14 +41,11 @@ class RandomAffine(Augmentation):
     interpolation: Literal["nearest", "bilinear"] = "nearest"
 
     def __call__(self, x: Tensor) -> Tensor:
-        n, device = len(x), x.device
-        angle = math.radians(self.degrees)
-        matrix = affine_matrix(
-            uniform(n, -angle, angle, device),
-            uniform(2 * n, -self.translate, self.translate, device).view(n, 2),
-            uniform(n, *self.scale, device),
-            x.shape[3] / x.shape[2],
-        )
+        most = math.radians(self.degrees)
+        angle = uniform(x, -most, most)
+        shift = uniform(x, -self.translate, self.translate, 2)
+        scale = uniform(x, *self.scale)
+        matrix = affine_matrix(angle, shift, scale, x.shape[3] / x.shape[2])
         return resample(x, matrix, self.interpolation)
 
 
@@ -76,12 +67,11 @@ class RandomResizedCrop(Augmentation):
     flip: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        n, device = len(x), x.device
-        area = uniform(n, *self.scale, device)
-        ratio = log_uniform(n, *self.ratio, device)
+        area = uniform(x, *self.scale)
+        ratio = uniform(x, math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
         size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
-        center = (2 * torch.rand(n, 2, device=device) - 1) * (1 - size)
-        sign = torch.where(torch.rand(n, device=device) < self.flip, -1.0, 1.0)
+        center = uniform(x, -1, 1, 2) * (1 - size)
+        sign = torch.where(uniform(x, 0, 1) < self.flip, -1.0, 1.0)
         return resample(x, crop_matrix(center, size, sign))
 
 
@@ -101,7 +91,7 @@ class RandomCrop(Augmentation):
     padding_mode: Literal["constant", "edge"] = "constant"
 
     def __call__(self, x: Tensor) -> Tensor:
-        n, device, (h, w) = len(x), x.device, x.shape[2:]
+        h, w = x.shape[2:]
         side = min(h, w)
         pad = round(side / 8) if self.padding is None else self.padding
         if not 0 <= pad < side:
@@ -110,12 +100,12 @@ class RandomCrop(Augmentation):
             )
         if not pad:
             return x
-        shift = torch.randint(-pad, pad + 1, (n, 2), device=device)
+        shift = torch.randint(-pad, pad + 1, (len(x), 2), device=x.device)
         edge = pad if self.padding_mode == "edge" else 0  # resampling fills with 0
         padded = F.pad(x, (edge,) * 4, "replicate") if edge else x
         shift = shift / shift.new_tensor([w + 2 * edge, h + 2 * edge])
-        angle, scale = shift.new_zeros(n), shift.new_ones(n)
-        moved = resample(padded, affine_matrix(angle, shift, scale), "nearest")
+        zero = shift.new_zeros(len(x))
+        moved = resample(padded, affine_matrix(zero, shift, zero + 1), "nearest")
         return moved[:, :, edge : edge + h, edge : edge + w]
 
 
@@ -130,8 +120,7 @@ class RandomHorizontalFlip(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        flipped = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
-        return torch.where(flipped, x.flip(3), x)
+        return torch.where(uniform(x, 0, 1, 1, 1, 1) < self.p, x.flip(3), x)
 
 
 @dataclass(frozen=True)
@@ -166,15 +155,10 @@ class ColorJitter(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = random_rows(x, self.p)
-        n, device = len(rows), x.device
-        changed = adjust_color(
-            x[rows],
-            uniform(n, max(0.0, 1 - self.brightness), 1 + self.brightness, device),
-            uniform(n, max(0.0, 1 - self.contrast), 1 + self.contrast, device),
-            uniform(n, max(0.0, 1 - self.saturation), 1 + self.saturation, device),
-            uniform(n, -self.hue, self.hue, device),
-        )
-        return x.index_copy(0, rows, changed)
+        largest = (self.brightness, self.contrast, self.saturation)
+        b, c, s = (uniform(rows, max(0.0, 1 - change), 1 + change) for change in largest)
+        hue = uniform(rows, -self.hue, self.hue)
+        return x.index_copy(0, rows, adjust_color(x[rows], b, c, s, hue))
 
 
 @dataclass(frozen=True)
@@ -190,8 +174,7 @@ class RandomGrayscale(Augmentation):
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[1] != 3:
             return x
-        converted = torch.rand(len(x), 1, 1, 1, device=x.device) < self.p
-        return torch.where(converted, rgb_to_grayscale(x), x)
+        return torch.where(uniform(x, 0, 1, 1, 1, 1) < self.p, rgb_to_grayscale(x), x)
 
 
 @dataclass(frozen=True)
@@ -210,9 +193,8 @@ class RandomErasing(Augmentation):
     p: float = 1.0
 
     def __call__(self, x: Tensor) -> Tensor:
-        n = len(x)
-        side = torch.where(torch.rand(n, device=x.device) < self.p, self.size, 0.0)
-        return erase_square(x, torch.rand(n, 2, device=x.device), side)
+        side = torch.where(uniform(x, 0, 1) < self.p, self.size, 0.0)
+        return erase_square(x, uniform(x, 0, 1, 2), side)
 
 
 @dataclass(frozen=True)
@@ -229,7 +211,7 @@ class GaussianNoise(Augmentation):
     p: float = 1.0
 
     def __call__(self, x: Tensor) -> Tensor:
-        sigma = torch.rand(len(x), 1, 1, 1, device=x.device) * self.sigma
+        sigma = uniform(x, 0, self.sigma, 1, 1, 1)
         sigma = torch.where(torch.rand_like(sigma) < self.p, sigma, 0.0)
         return (x + sigma * torch.randn_like(x)).clamp(0, 1)
 
@@ -248,9 +230,8 @@ class GaussianBlur(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = random_rows(x, self.p)
-        sigma = uniform(len(rows), *self.sigma, x.device)
         radius = max(1, round(min(x.shape[-2:]) / 20))
-        return x.index_copy(0, rows, gaussian_blur(x[rows], sigma, radius))
+        return x.index_copy(0, rows, gaussian_blur(x[rows], uniform(rows, *self.sigma), radius))
 
 
 @dataclass(frozen=True)
@@ -285,7 +266,7 @@ class RandomStyleTransfer(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         other = x[torch.randperm(len(x), device=x.device)]
-        share = torch.rand(len(x), device=x.device) * self.strength
+        share = uniform(x, 0, self.strength)
         share = torch.where(torch.rand_like(share) < self.p, share, 0.0)
         return (swap_statistics if self.kind == "statistics" else swap_amplitude)(x, other, share)
 

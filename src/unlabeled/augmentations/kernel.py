@@ -42,26 +42,15 @@ def compiled() -> Resample | None:
 
     def resample(x: Tensor, matrix: Tensor, bilinear: bool) -> Tensor:
         """Resample (B, C, H, W) float32 or bytes by maps (B, 2, 3), on all threads."""
+
+        def part(*tensors: Tensor) -> None:
+            calls[x.dtype](*(t.data_ptr() for t in tensors), *tensors[0].shape, int(bilinear))
+
         x, matrix = x.contiguous(), matrix.contiguous().float()
         out = torch.empty_like(x, dtype=torch.float32)
-
-        def part(span: tuple[int, int]) -> None:
-            first, last = span
-            calls[x.dtype](
-                x[first:].data_ptr(),
-                matrix[first:].data_ptr(),
-                out[first:].data_ptr(),
-                last - first,
-                *x.shape[1:],
-                int(bilinear),
-            )
-
         share = -(-len(x) // max(1, torch.get_num_threads())) or 1
-        spans = [(i, min(i + share, len(x))) for i in range(0, len(x), share)]
-        if len(spans) > 1:
-            list(pool.map(part, spans))
-        elif spans:
-            part(spans[0])
+        run = pool.map if len(x) > share else map
+        list(run(part, *(tensor.split(share) for tensor in (x, matrix, out))))
         return out
 
     return resample

@@ -5,7 +5,7 @@ What two views share is what an encoder that matches them must represent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,7 @@ from torch import Tensor
 from unlabeled.augmentations.base import Augmentation
 from unlabeled.augmentations.image import RandomAffine
 
-
-def _clip_affine() -> RandomAffine:
-    return RandomAffine(translate=0.15, scale=(0.8, 1.25), interpolation="bilinear")
+CLIP_AFFINE = RandomAffine(translate=0.15, scale=(0.8, 1.25), interpolation="bilinear")
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class RandomMotion(Augmentation):
     """
 
     speed: float = 1.0
-    affine: RandomAffine = field(default_factory=_clip_affine)
+    affine: RandomAffine = CLIP_AFFINE
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, H, W) -> (B, T, H, W); pixels from outside are black."""

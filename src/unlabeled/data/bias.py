@@ -43,8 +43,7 @@ class Rule:
 
 def biased(splits: Splits, rule: Rule) -> Splits:
     """Keep only the training samples that follow the rule; the test part stays as it is."""
-    rows = np.flatnonzero(rule.allows(splits.train))
-    return replace(splits, train=splits.train.take(rows))
+    return replace(splits, train=splits.train.take(np.flatnonzero(rule.allows(splits.train))))
 
 
 def control(splits: Splits, rule: Rule, seed: int = 0) -> Splits:

@@ -14,6 +14,7 @@ from unlabeled.data.targets import Numbers, Target
 from unlabeled.modality import Images, Modality, Pairs, Video
 
 
+@dataclass(eq=False)
 class LazyImages:
     """Images (N, C, H, W) in an array that stays on disk.
 
@@ -21,24 +22,23 @@ class LazyImages:
 
     Args:
         base: array (M, C, H, W).
-        rows: rows of it, in order; all unless given.
+        rows: rows of it, in order (default: all).
         convert: elementwise, from rows of `base` to the images.
         dtype: of what `convert` returns.
         size: height and width of the images.
     """
 
-    def __init__(
-        self,
-        base: np.ndarray,
-        rows: np.ndarray | None = None,
-        convert: Callable[[np.ndarray], np.ndarray] | None = None,
-        dtype: Any = None,
-        size: tuple[int, int] | None = None,
-    ) -> None:
-        self.base, self.rows, self.convert = base, rows, convert
-        self.dtype = np.dtype(base.dtype if dtype is None else dtype)
-        height, width = size or base.shape[2:]
-        self.shape = (len(base) if rows is None else len(rows), base.shape[1], height, width)
+    base: np.ndarray
+    rows: np.ndarray | None = None
+    convert: Callable[[np.ndarray], np.ndarray] | None = None
+    dtype: Any = None
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Without a data type or a size, they have those of the array."""
+        self.dtype = np.dtype(self.base.dtype if self.dtype is None else self.dtype)
+        rows = self.base if self.rows is None else self.rows
+        self.shape = (len(rows), self.base.shape[1], *(self.size or self.base.shape[2:]))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -52,16 +52,7 @@ class LazyImages:
 
     def take(self, rows: np.ndarray) -> LazyImages:
         """The images of those rows; nothing is read."""
-        rows = rows if self.rows is None else self.rows[rows]
-        return LazyImages(self.base, rows, self.convert, self.dtype, self.shape[2:])
-
-    def converted(self, convert: Callable[[np.ndarray], np.ndarray], dtype: Any) -> LazyImages:
-        """The same images, converted; nothing is read."""
-        return LazyImages(self.base, self.rows, convert, dtype, self.shape[2:])
-
-    def resized(self, size: tuple[int, int]) -> LazyImages:
-        """The same images, resized; nothing is read."""
-        return LazyImages(self.base, self.rows, self.convert, self.dtype, size)
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
 
 def blocks(x: np.ndarray | LazyImages, rows: int = 256) -> Iterator[np.ndarray]:
@@ -80,7 +71,7 @@ class Samples:
             NaN without one, (N,); empty without labels.
         names: of the samples, such as their paths.
         targets: by factor, what can be predicted; other factors only describe the samples.
-        modality: what the samples are; images as `x` has them unless given.
+        modality: what the samples are; (default: images as `x` has them).
         partners: of pairs, one or more partners of each sample, (N, K, …).
     """
 
@@ -118,7 +109,7 @@ class Samples:
 
     def with_value_range(self, value_range: tuple[float, float]) -> Samples:
         """The same images or frames with another black and white; other samples as they are."""
-        return replace(self, modality=_with_value_range(self.modality, value_range))
+        return replace(self, modality=with_frames(self.modality, value_range=value_range))
 
     def take(self, rows: np.ndarray) -> Samples:
         """The samples of those rows, in that order."""
@@ -168,14 +159,12 @@ class Splits:
         factor = self.target or next(iter(self.numbers), None)
         if factor is None or not len(self.test):
             return self
-        train, test = (part.labeled(factor) for part in (self.train, self.test))
-        return replace(self, train=train, test=test)
+        return replace(self, train=self.train.labeled(factor), test=self.test.labeled(factor))
 
     def with_value_range(self, value_range: tuple[float, float]) -> Splits:
         """The same with another black and white of images that are not uint8."""
         parts = ("train", "test", "validation")
-        changed = {name: getattr(self, name).with_value_range(value_range) for name in parts}
-        return replace(self, **changed)
+        return replace(self, **{p: getattr(self, p).with_value_range(value_range) for p in parts})
 
     @property
     def modality(self) -> Modality:
@@ -218,13 +207,14 @@ class Splits:
         return self.modality.encoder_input.value_range
 
 
-def _with_value_range(modality: Any, value_range: tuple[float, float]) -> Any:
+def with_frames(modality: Any, **changes: Any) -> Any:
+    """The modality with another size or value range of its images or frames; others as they are."""
     if isinstance(modality, Images):
-        return replace(modality, value_range=value_range)
+        return replace(modality, **changes)
     if isinstance(modality, Video):
-        return Video(replace(modality.frames, value_range=value_range))
+        return Video(replace(modality.frames, **changes))
     if isinstance(modality, Pairs):
-        return Pairs(_with_value_range(modality.first, value_range), modality.second)
+        return Pairs(with_frames(modality.first, **changes), modality.second)
     return modality
 
 
@@ -233,34 +223,20 @@ def all_samples(splits: Splits) -> Samples:
     parts = [p for p in (splits.train, splits.validation, splits.test) if len(p)]
     if len(parts) == 1:
         return parts[0]
+    x = np.concatenate([p.x[:] for p in parts])
     factors = {k: np.concatenate([p.factors[k] for p in parts]) for k in parts[0].factors}
-    names = [name for p in parts for name in p.names or []]
-    return replace(
-        parts[0],
-        x=np.concatenate([p.x[:] for p in parts]),
-        factors=factors,
-        names=names or None,
-        partners=None,  # type: ignore[arg-type]  # a test part may have fewer of each
-    )
+    names = [name for p in parts for name in p.names or []] or None
+    partners: Any = None  # a test part may have fewer of each
+    return replace(parts[0], x=x, factors=factors, names=names, partners=partners)
 
 
 def to_input(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
-    """Convert samples as they are stored to what methods and encoders receive.
-
-    Args:
-        x: tokens, which become int64, or anything else, which `to_float` scales.
-        value_range: black and white of images that are not uint8.
-    """
+    """Convert samples as they are stored to what encoders receive: tokens int64, others floats."""
     return x.long() if x.dtype == torch.int32 else to_float(x, value_range)
 
 
 def to_float(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
-    """Scale images to floats with black 0 and white 1.
-
-    Args:
-        x: images as they are stored.
-        value_range: black and white of images that are not uint8.
-    """
+    """Scale images to floats with black 0 and white 1, which `value_range` is if not uint8."""
     low, high = (0.0, 255.0) if x.dtype == torch.uint8 else value_range
     return (x.float() - low) / max(high - low, 1e-12)
 

@@ -57,9 +57,8 @@ def loader(
         batch_size -= batch_size % samples_per_class  # whole groups, as the plan has them
     if batch_size % (processes * clip_length):
         divisor = math.lcm(processes * clip_length, 1 if target is None else samples_per_class)
-        parts = [f"clips of {clip_length}"] * (clip_length > 1) + [f"{processes} processes"] * (
-            processes > 1
-        )
+        parts = [f"clips of {clip_length}"] if clip_length > 1 else []
+        parts += [f"{processes} processes"] if processes > 1 else []
         raise UserError(
             f"a batch of {batch_size} is not divided by {' on '.join(parts)}; give --batch-size "
             f"{batch_size // divisor * divisor or divisor}"
@@ -96,22 +95,14 @@ def needs_partners(method: Method) -> bool:
 def make_batch(
     samples: Samples, rows: np.ndarray, target: str | None = None, partners: bool = False
 ) -> Batch:
-    """The samples of those rows as a batch, as they are stored.
+    """The samples of those rows (B,) as a batch, as they are stored.
 
-    Args:
-        samples: the samples.
-        rows: of the samples, (B,).
-        target: the factor that gives labels; none without it.
-        partners: whether the batch has the partners of the samples.
+    Labels are those of the factor `target`, if any; partners are added where there are some.
     """
-    return Batch(
-        torch.from_numpy(samples.x[rows]),
-        torch.from_numpy(rows),
-        None if target is None else torch.from_numpy(samples.factors[target][rows]),
-        torch.from_numpy(samples.partners[rows])
-        if partners and samples.partners is not None
-        else None,
-    )
+    y = None if target is None else torch.from_numpy(samples.factors[target][rows])
+    has_partners = partners and samples.partners is not None
+    others = torch.from_numpy(samples.partners[rows]) if has_partners else None
+    return Batch(torch.from_numpy(samples.x[rows]), torch.from_numpy(rows), y, others)
 
 
 def shuffled(n: int, batch_size: int) -> Plan:
@@ -157,9 +148,8 @@ def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
         firsts = np.cumsum(counts) - counts
         spans = zip(firsts, counts // group * group, strict=True)
         grouped = np.concatenate([np.arange(first, first + count) for first, count in spans])
-        return rng.permutation(order[grouped].reshape(groups, group))[: steps * each].reshape(
-            steps, each * group
-        )
+        shuffled_groups = rng.permutation(order[grouped].reshape(groups, group))
+        return shuffled_groups[: steps * each].reshape(steps, each * group)
 
     return draw
 
@@ -188,10 +178,8 @@ def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, stride:
     steps = len(order) // batch_size
     starts = np.flatnonzero(frames >= clip)
     if not len(starts):
-        raise UserError(
-            f"no shot has the {clip} frames of a clip, the longest has {length.max()}; give "
-            "longer videos"
-        )
+        message = f"no shot has the {clip} frames of a clip, the longest has {length.max()}"
+        raise UserError(f"{message}; give longer videos")
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         number = steps * (batch_size // clip)
@@ -242,8 +230,8 @@ class Order(Sampler):
     def __init__(
         self, plan: Plan, seed: int, done: tuple[int, int] = (0, 0), processes: int = 1
     ) -> None:
-        self.plan, self.seed, self.epoch, self.done = plan, seed, 0, done
-        self.processes = processes
+        self.plan, self.seed, self.epoch = plan, seed, 0
+        self.done, self.processes = done, processes
         self.size = plan(np.random.default_rng(0)).size // processes
 
     def set_epoch(self, epoch: int) -> None:
@@ -254,8 +242,8 @@ class Order(Sampler):
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        batches = self.plan(np.random.default_rng([self.seed, self.epoch]))
         epoch, steps = self.done
+        batches = self.plan(np.random.default_rng([self.seed, self.epoch]))
         batches = batches[steps if self.epoch == epoch else 0 :]
         rank = parallel.rank() if self.processes > 1 else 0
         return iter(np.split(batches, self.processes, 1)[rank].ravel().tolist())

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from unlabeled import registry
-from unlabeled.data.dataset import LazyImages, Samples, Splits, all_samples, resize
+from unlabeled.data.dataset import LazyImages, Samples, Splits, all_samples, resize, with_frames
 from unlabeled.data.readers import arrays, audio, corpus, images, sentences, text, video
 from unlabeled.data.sets import books
 from unlabeled.data.split import TEST_SHARE, code_names, keep_labeled, say_unknown, split
 from unlabeled.data.targets import Classes
 from unlabeled.errors import UserError, notice, suggest
-from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text, Video
+from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text
 
 
 def open_data(
@@ -46,15 +46,14 @@ def open_data(
         labels_from: where labels of images in files are; nothing is used as a label unasked.
             "folders", a `.csv` or `.tsv` (`labels.csv:breed` chooses a column), an array or `.npy`,
             or the column of a table.
-        workers: number of processes that decode files; one for each core unless given.
+        workers: number of processes that decode files; (default: one for each core).
         test: other data to test on; then all of `data` that has no official split is for training.
         value_range: black and white of images that are not uint8.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
     """
-    name = name_of(data)
-    data = _loaded(data)
+    name, data = name_of(data), _loaded(data)
     if isinstance(like, Text):
         splits = reopen_texts(data, like)
         return splits if test is None else with_test(splits, test)
@@ -72,11 +71,9 @@ def open_data(
             value_range, is_given = like.value_range, True
         splits = split(samples, name, share, value_range if is_given else None)
         splits.labels_from = labels_from
-    train, held_out, validation = (
-        _fit(part, splits.name, channels, size, like)
-        for part in (splits.train, splits.test, splits.validation)
-    )
-    splits = replace(splits, train=train, test=held_out, validation=validation)
+    parts = ("train", "test", "validation")
+    fit: Any = {p: _fit(getattr(splits, p), splits.name, channels, size, like) for p in parts}
+    splits = replace(splits, **fit)
     return splits if test is None else with_test(splits, test, labels_from, workers)
 
 
@@ -114,8 +111,8 @@ def with_test(
         other = reopen_texts(data, like)
         part = all_samples(other)
     else:
-        own = labels_from if isinstance(labels_from, str | Path) else None
-        own = None if str(own).endswith(".npy") else own
+        in_array = not isinstance(labels_from, str | Path) or str(labels_from).endswith(".npy")
+        own = None if in_array else labels_from
         other = _named(data) or split(
             _read(data, like.channels, like.size, like, own, workers), name, share=0
         )
@@ -200,9 +197,8 @@ def read_data(
     if isinstance(like, Text):
         return all_samples(reopen_texts(data, like, tested=False))
     splits = _named(data)
-    if splits is None:
-        return _fit(_read(data, channels, size, like), "the data", channels, size, like)
-    return _fit(all_samples(splits), splits.name, channels, size, like)
+    samples = all_samples(splits) if splits else _read(data, channels, size, like)
+    return _fit(samples, splits.name if splits else "the data", channels, size, like)
 
 
 def is_program(data: Any) -> bool:
@@ -269,7 +265,7 @@ def _read(
         )
         if (dtype or value_range) and isinstance(samples.x, LazyImages):
             convert, to = arrays.conversion(samples.x, dtype, value_range)
-            samples.x = samples.x.converted(convert, to) if convert else samples.x
+            samples.x = replace(samples.x, convert=convert, dtype=to) if convert else samples.x
         return samples
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, dtype, value_range, rate)
@@ -312,23 +308,12 @@ def _fit(
     if size is None or x.shape[2:] == tuple(size):
         return samples
     if isinstance(received, Audio):
-        return replace(
-            samples,
-            x=audio.fitted(x[:], size[1]),
-            modality=replace(received, length=size[1]),
-        )
+        modality = replace(received, length=size[1])
+        return replace(samples, x=audio.fitted(x[:], size[1]), modality=modality)
     if isinstance(received, Text):
         return samples
-    x = x.resized(size) if isinstance(x, LazyImages) else resize(x, size)
-    return replace(samples, x=x, modality=_resized(samples.modality, size))
-
-
-def _resized(modality: Any, size: tuple[int, int]) -> Any:
-    if isinstance(modality, Video):
-        return Video(replace(modality.frames, size=size))
-    if isinstance(modality, Pairs):
-        return Pairs(_resized(modality.first, size), modality.second)
-    return replace(modality, size=size)
+    x = replace(x, size=size) if isinstance(x, LazyImages) else resize(x, size)
+    return replace(samples, x=x, modality=with_frames(samples.modality, size=size))
 
 
 def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
@@ -349,13 +334,6 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
         if not isinstance(own, Text) or own.tokenizer not in ("", like.tokenizer):
             raise UserError(f"{data.name} is in other tokens than the run's; give the text itself")
         return data
-    if isinstance(data, np.ndarray | torch.Tensor):
-        x = np.asarray(data)
-        if x.dtype.kind not in "iu" or x.shape[1:] != size:
-            raise UserError(
-                f"tokens are whole numbers (N, {size[0]}, {size[1]}), not {x.dtype} {x.shape}"
-            )
-        return text.splits_of("tokens", (x.astype(np.int32), [""] * len(x)), (x[:0], []), like)
     if isinstance(data, str | Path):
         name, _, location = str(data).partition(":")
         if isinstance(data, str) and name in ("books", "text", "sentences"):
@@ -368,5 +346,12 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
         if like.sentences == 1:
             return text.in_pieces(documents, name, like.length, tokenizer=tokenizer, tested=tested)
         return sentences.in_rows(documents, name, *size, tokenizer=tokenizer, tested=tested)
-    x = text.read(list(data), like.tokenizer, size)
-    return text.splits_of("texts", (x, [""] * len(x)), (x[:0], []), like)
+    if isinstance(data, np.ndarray | torch.Tensor):
+        name, x = "tokens", np.asarray(data)
+        if x.dtype.kind not in "iu" or x.shape[1:] != size:
+            raise UserError(
+                f"tokens are whole numbers (N, {size[0]}, {size[1]}), not {x.dtype} {x.shape}"
+            )
+    else:
+        name, x = "texts", text.read(list(data), like.tokenizer, size)
+    return text.splits_of(name, (x.astype(np.int32), [""] * len(x)), (x[:0], []), like)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 
 import numpy as np
 
-from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
 from unlabeled.augmentations.audio import AudioAugment, RandomGain
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import folders
@@ -66,21 +66,19 @@ def split(
         samples: the samples.
         name: of the data set.
         share: of the labeled samples, for testing.
-        value_range: black and white of images that are not uint8; what they span unless given.
+        value_range: black and white of images that are not uint8 (default: what they span).
     """
     modality = samples.modality
     if not len(samples):
         raise UserError(f"{name} contains no {modality.noun}; give at least two")
     if isinstance(modality.encoder_input, Images) and samples.x.dtype != np.uint8:
         samples = samples.with_value_range(value_range or find_value_range(samples.x, warn=True))
-    classes_of = [name for name, codes in samples.factors.items() if codes.dtype.kind != "f"]
-    target = next(iter(classes_of), None)
+    target = next((k for k, codes in samples.factors.items() if codes.dtype.kind != "f"), None)
     drawn_by = target or next(iter(samples.factors), None)
     parts = _official(samples, name, drawn_by)
     if parts is not None and not len(parts[1]):
         return split(parts[0], name, share, value_range)
-    order = np.arange(len(samples))
-    n_test = 0
+    order, n_test = np.arange(len(samples)), 0
     if parts is not None:
         pass
     elif share and isinstance(modality, Video):
@@ -101,12 +99,10 @@ def split(
         order = np.concatenate([tested, order[~np.isin(order, tested)]])
     rows_of_parts = order[n_test:], order[:n_test], order[:0]
     train, test, validation = parts or (samples.take(rows) for rows in rows_of_parts)
-    augmentations: tuple[Augmentation, Augmentation] = (
-        (AudioAugment(), RandomGain())
-        if isinstance(modality, Audio)
-        else (SimCLRAugment(), RandomCrop())
-    )
-    return Splits(name, train, test, target, *augmentations, validation=validation)
+    splits = Splits(name, train, test, target, validation=validation)
+    if isinstance(modality, Audio):
+        return replace(splits, augment=AudioAugment(), augment_labeled=RandomGain())
+    return splits
 
 
 def _official(
@@ -134,14 +130,13 @@ def _official(
     validation = parts["validation"] if used == "test" else none
     message = f"{name} has official splits: {len(train):,} to learn from ({folders_of['train']})"
     if used:
-        message += f", {len(test):,} to test on ({folders_of[used]}"
-        message += ")" if used == "test" else ", as none is for testing)"
+        why = "" if used == "test" else ", as none is for testing"
+        message += f", {len(test):,} to test on ({folders_of[used]}{why})"
     else:
         message += "; the others have no labels and are left out"
     if len(validation):
-        message += (
-            f", {len(validation):,} for validation are set aside ({folders_of['validation']})"
-        )
+        own = folders_of["validation"]
+        message += f", {len(validation):,} for validation are set aside ({own})"
     notice(message)
     if used and target in samples.targets and target != "shot":
         seen, asked = (np.unique(part.factors[target]) for part in (train, test))
@@ -177,10 +172,8 @@ def sample_labels(y: np.ndarray, labels: str | int | float, seed: int = 0) -> np
     text = str(labels).strip()
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError as error:
-        raise UserError(
-            f"labels is '{labels}'; give a number such as 160, or a share such as 1%"
-        ) from error
+    except ValueError:
+        value = math.nan
     if not math.isfinite(value):
         raise UserError(f"labels is '{labels}'; give a number such as 160, or a share such as 1%")
     is_share = text.endswith("%") or (0 < value <= 1 and "." in text)

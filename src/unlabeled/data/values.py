@@ -67,9 +67,8 @@ def _say_stray(x: np.ndarray | LazyImages, some: np.ndarray, low: float, high: f
     start, end = (float(q) for q in np.quantile(others, [0.001, 0.999]))
     far = [v for v in (low, high) if v and not 2 * start - end <= v <= 2 * end - start]
     if far and end > start:
-        counted = " and ".join(
-            f"{v:g} ({sum(int((part == v).sum()) for part in blocks(x)):,} times)" for v in far
-        )
+        times = [sum(int((part == v).sum()) for part in blocks(x)) for v in far]
+        counted = " and ".join(f"{v:g} ({n:,} times)" for v, n in zip(far, times, strict=True))
         notice(
             f"black and white are set by {counted}, while nearly all other values lie from "
             f"{start:g} to {end:g}; if that means no data, give --value-range={start:g},{end:g}"

@@ -83,8 +83,7 @@ def stage_decoders(encoder: Any, shape: tuple[int, int, int]) -> list[nn.Module]
         for stage in encoder.stages:
             y = stage(x)
             upsample = nn.Upsample(tuple(x.shape[2:]), mode="nearest")
-            decoders.append(
-                nn.Sequential(upsample, nn.Conv2d(y.shape[1], x.shape[1], 3, padding=1))
-            )
+            convolution = nn.Conv2d(y.shape[1], x.shape[1], 3, padding=1)
+            decoders.append(nn.Sequential(upsample, convolution))
             x = y
     return decoders

@@ -17,8 +17,6 @@ def dense(
     """Fully connected layers of sigmoid units: `widths[-1]` features (256).
 
     Args:
-        channels: of the images.
-        size: of the images.
         widths: number of units of each layer.
     """
     if not widths or min(widths) < 1:

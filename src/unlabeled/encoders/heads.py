@@ -32,10 +32,10 @@ def mlp(*dims: int, last_norm: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
     for d_in, d_out in hidden:
         layers += [nn.Linear(d_in, d_out, bias=False), nn.BatchNorm1d(d_out), nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(*last, bias=not last_norm))
     if last_norm:
-        norm = nn.BatchNorm1d(last[1], affine=False)
-        return nn.Sequential(*layers, nn.Linear(*last, bias=False), norm)
-    return nn.Sequential(*layers, nn.Linear(*last))
+        layers.append(nn.BatchNorm1d(last[1], affine=False))
+    return nn.Sequential(*layers)
 
 
 def classify_views(encoder: nn.Module, classifier: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
@@ -65,12 +65,9 @@ class PrototypeHead(nn.Module):
     def __init__(self, dim: int, hidden_dim: int, bottleneck_dim: int, prototypes: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Linear(dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.GELU(),
+            nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim), nn.GELU(),
             nn.Linear(hidden_dim, bottleneck_dim),
-        )
+        )  # fmt: skip
         self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck_dim) * 0.02)
         self.gradient_scale = 1.0  # of the prototypes; 0 freezes them
 
@@ -178,11 +175,9 @@ class _Spectral(nn.Module):
 
     @torch.no_grad()
     def update(self, weight: Tensor) -> None:
-        """One power iteration."""
         matrix = weight.flatten(1)
         self.right.copy_(F.normalize(matrix.T @ self.left, dim=0))
         self.left.copy_(F.normalize(matrix @ self.right, dim=0))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight divided by its spectral norm."""
         return weight / (self.left @ weight.flatten(1) @ self.right)

@@ -32,8 +32,6 @@ def patches(
     et al. 2021, but smaller.
 
     Args:
-        channels: of the images.
-        size: of the images.
         width: channels of the first stage.
         patch: side of a patch in pixels; a quarter of the image's by default. Neighboring patches
             overlap by half.

@@ -27,8 +27,6 @@ def rnn(
     """Elman recurrent network: `width` features (128), the mean of its states.
 
     Args:
-        channels: of the images.
-        size: of the images.
         width: dimension of the states.
         layers: stacked recurrent layers.
         values: "bytes" are 256 symbols, each with an embedding; "real" are numbers.

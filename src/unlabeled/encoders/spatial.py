@@ -19,7 +19,6 @@ def spatial_resnet(channels: int = 3, width: int = 32, blocks: int = 2) -> Encod
     """Residual network on a map of a quarter of the image's side: 2·width features (64).
 
     Args:
-        channels: of the images.
         width: channels of the first of two strided convolutions; the map has twice as many.
         blocks: number of residual blocks on the map.
     """

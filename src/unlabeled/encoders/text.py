@@ -37,7 +37,6 @@ def text_transformer(
     """Transformer over tokens (Vaswani et al. 2017): `width` features (128).
 
     Args:
-        channels: of the texts; always 1.
         size: sentences, and tokens of each.
         vocabulary: number of tokens.
         width: dimension of the states.
@@ -179,9 +178,7 @@ class TextEncoder(Encoder):
     def features(self, ids: Tensor) -> Tensor:
         """Features (B, dim) of tokens (B, n); of START where there are none."""
         states = self.states(ids)
-        if self.pooling == "first":
-            return states[:, 0]
-        return mean_state(states, ids != PAD)
+        return states[:, 0] if self.pooling == "first" else mean_state(states, ids != PAD)
 
 
 class LanguageModelHead(nn.Module):

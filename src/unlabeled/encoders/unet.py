@@ -17,16 +17,11 @@ from unlabeled.errors import UserError
 
 
 def unet(
-    channels: int = 1,
-    size: tuple[int, int] = (28, 28),
-    width: int = 16,
-    time: float = 0.1,
+    channels: int = 1, size: tuple[int, int] = (28, 28), width: int = 16, time: float = 0.1
 ) -> Encoder:
     """U-Net of three scales: `4·width` features (64), the mean of its lowest map.
 
     Args:
-        channels: of the images.
-        size: of the images.
         width: channels of the first scale, a multiple of 8; each next scale has twice as many.
         time: diffusion time at which features are computed, from 0 (clean image) to 1 (noise).
     """
@@ -47,13 +42,7 @@ def alpha_bar(time: Tensor) -> Tensor:
 
 
 class UNet(Encoder):
-    """Down to a quarter of the side and up again, with skip connections between equal scales.
-
-    Args:
-        channels: of the images.
-        width: channels of the first scale.
-        time: diffusion time at which `forward` computes features.
-    """
+    """Down to a quarter of the side and up again, with skip connections between equal scales."""
 
     def __init__(self, channels: int, width: int, time: float) -> None:
         middle, wide = 2 * width, 4 * width
@@ -87,9 +76,8 @@ class UNet(Encoder):
 
     def embed_time(self, time: Tensor, condition: Tensor | None = None) -> Tensor:
         """Sinusoidal embedding of the time (B,), plus the condition: (B, condition_dim)."""
-        rates = torch.exp(
-            torch.arange(self.width // 2, device=time.device) / (self.width / 2) * -9.2
-        )
+        half = self.width // 2
+        rates = (torch.arange(half, device=time.device) / half * -9.2).exp()
         waves = 1000 * time[:, None] * rates
         embedding = self.time_mlp(torch.cat([waves.sin(), waves.cos()], 1))
         return embedding if condition is None else embedding + condition

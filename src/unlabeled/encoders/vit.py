@@ -29,7 +29,6 @@ def vit(
     """Vision transformer (ViT): `width` features (192), the class token.
 
     Args:
-        channels: of the images.
         size: of the images; for other sizes the positions are interpolated.
         patch: side of a patch in pixels; an eighth of the image's by default.
         width: dimension of the tokens.

@@ -13,7 +13,7 @@ from unlabeled.objectives.grouped import (
     soft_nearest_neighbor,
     sup_con,
     triplet,
-)
+)  # fmt: skip
 from unlabeled.objectives.labeled import labeled_cross_entropy
 from unlabeled.objectives.paired import (
     barlow_twins,
@@ -26,29 +26,11 @@ from unlabeled.objectives.paired import (
     nce,
     nt_xent,
     vicreg,
-)
+)  # fmt: skip
 from unlabeled.objectives.similarity import backend, use_backend
 
 __all__ = [
-    "backend",
-    "barlow_twins",
-    "clip",
-    "contrastive",
-    "cosine_distance",
-    "dino",
-    "hinge",
-    "info_nce",
-    "labeled_cross_entropy",
-    "lifted_structure",
-    "lmnn",
-    "mahalanobis",
-    "n_pair",
-    "nce",
-    "nt_xent",
-    "siamese",
-    "soft_nearest_neighbor",
-    "sup_con",
-    "triplet",
-    "use_backend",
-    "vicreg",
-]
+    "backend", "barlow_twins", "clip", "contrastive", "cosine_distance", "dino", "hinge",
+    "info_nce", "labeled_cross_entropy", "lifted_structure", "lmnn", "mahalanobis", "n_pair", "nce",
+    "nt_xent", "siamese", "soft_nearest_neighbor", "sup_con", "triplet", "use_backend", "vicreg",
+]  # fmt: skip

@@ -59,10 +59,8 @@ def objective(least: int = 1) -> Callable[[F], F]:
                     _check_number(name, key, values[key])
             for key, allowed in choices.items():
                 if values.get(key, allowed[0]) not in allowed:
-                    raise UserError(
-                        f"{key} of {name} is {values[key]!r}; choose one of "
-                        + ", ".join(map(str, allowed))
-                    )
+                    named = ", ".join(map(str, allowed))
+                    raise UserError(f"{key} of {name} is {values[key]!r}; choose one of {named}")
             return precise(*args, **kwargs)
 
         return checked  # type: ignore[return-value]
@@ -76,9 +74,8 @@ def parse_annotation(hint: Any) -> TensorSpec | None:
     kind = next((kind for kind in options if hasattr(kind, "dim_str")), None)
     if kind is None:
         return None
-    return TensorSpec(
-        tuple(kind.dim_str.split()), "float32" not in kind.dtypes, type(None) in options
-    )
+    axes = tuple(kind.dim_str.split())
+    return TensorSpec(axes, "float32" not in kind.dtypes, type(None) in options)
 
 
 def _check_rows(
@@ -99,16 +96,11 @@ def _check_rows(
             raise UserError(f"{key} of {name} is {tuple(value.shape)}; give a tensor {wanted}")
         for axis, size in zip(axes, value.shape, strict=True):
             if sizes.setdefault(axis, size) != size:
-                shapes = [
-                    f"{k} {tuple(values[k].shape)}"
-                    for k in tensors
-                    if isinstance(values.get(k), Tensor)
-                ]
-                expected = [f"{k} ({', '.join(tensors[k].axes)})" for k in tensors if k in values]
-                raise UserError(
-                    f"the shapes {', '.join(shapes)} do not fit in {name}; "
-                    f"give {', '.join(expected)}"
-                )
+                actual = {k: values[k] for k in tensors if isinstance(values.get(k), Tensor)}
+                shapes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in actual.items())
+                axes_of = {k: ", ".join(tensors[k].axes) for k in tensors if k in values}
+                fitting = ", ".join(f"{k} ({names})" for k, names in axes_of.items())
+                raise UserError(f"the shapes {shapes} do not fit in {name}; give {fitting}")
             fewest = least if axis == "n" else 0 if optional else 1
             if size < fewest:
                 raise UserError(

@@ -1,7 +1,7 @@
 """Objectives of labeled embeddings: rows of equal `y` are positives.
 
 All are finite, with a gradient of zero, if a batch has no pair of the kind they need. `z` are
-embeddings (n, d), `y` their labels (n,). Each returns a scalar.
+embeddings (n, d), `y` their labels (n,). Each returns a scalar, ≥ 0 except for `mahalanobis`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,7 @@ def contrastive(
     max(0, m − d), not squared, and excludes zeros from its mean.
 
     Args:
-        z: (n, d) embeddings.
-        y: (n,) labels.
         margin: m, beyond which negatives cost nothing.
-
-    Returns:
-        a scalar ≥ 0.
 
     Source: Hadsell, Chopra, LeCun 2006, eq. 4.
     """
@@ -55,12 +50,7 @@ def siamese(
     d instead, as `contrastive` does.
 
     Args:
-        z: (n, d) embeddings.
-        y: (n,) identities.
         weight: s.
-
-    Returns:
-        a scalar ≥ 0.
     """
     squared, same, other = _pairs(z, y)
     near, far = squared[same], (1 - squared[other]).relu()
@@ -69,10 +59,7 @@ def siamese(
 
 @objective()
 def triplet(
-    z: Float[Tensor, "n d"],
-    y: Int[Tensor, " n"],
-    margin: float = 0.2,
-    mining: Triplets = "all",
+    z: Float[Tensor, "n d"], y: Int[Tensor, " n"], margin: float = 0.2, mining: Triplets = "all"
 ) -> Float[Tensor, ""]:
     """Triplet loss max(0, ‖z_a − z_p‖² − ‖z_a − z_n‖² + ε), with mining within the batch.
 
@@ -86,13 +73,8 @@ def triplet(
       farthest negative.
 
     Args:
-        z: (n, d) embeddings.
-        y: (n,) labels.
         margin: ε.
         mining: which triplets are used.
-
-    Returns:
-        a scalar ≥ 0.
 
     Source: Schroff, Kalenichenko, Philbin 2015 (FaceNet), eq. 3.
     """
@@ -126,12 +108,7 @@ def lifted_structure(
     Σ_{l∉class(j)} exp(α − D_jl) ) + D_ij; D is the Euclidean distance, P the positive pairs.
 
     Args:
-        z: (n, d) embeddings.
-        y: (n,) labels.
         margin: α.
-
-    Returns:
-        a scalar ≥ 0.
 
     Source: Song et al. 2016, eq. 4.
     """
@@ -154,12 +131,7 @@ def soft_nearest_neighbor(
     instead. Large batches need no matrix of distances.
 
     Args:
-        z: (n, d) embeddings.
-        y: (n,) labels.
         temperature: T > 0.
-
-    Returns:
-        a scalar ≥ 0.
 
     Source: Frosst, Papernot, Hinton 2019, eq. 1.
     """
@@ -184,12 +156,7 @@ def sup_con(
     need no matrix of similarities.
 
     Args:
-        z: (n, d) projections.
-        y: (n,) labels.
         temperature: τ > 0.
-
-    Returns:
-        a scalar ≥ 0.
 
     Source: Khosla et al. 2020, eq. 2.
     """
@@ -209,13 +176,6 @@ def mahalanobis(z: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, 
     d is the Euclidean distance. For z = x Lᵀ it is the paper's loss of the metric A = LᵀL, which is
     stated for diagonal A and with sums instead of means, so that the batch size adds a constant.
 
-    Args:
-        z: (n, d) embeddings.
-        y: (n,) labels.
-
-    Returns:
-        a scalar.
-
     Source: Xing, Ng, Jordan, Russell 2002, section 2.1.
     """
     squared, same, other = _pairs(z, y)
@@ -225,10 +185,7 @@ def mahalanobis(z: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, 
 
 @objective()
 def lmnn(
-    z: Float[Tensor, "n d"],
-    y: Int[Tensor, " n"],
-    targets: Int[Tensor, "n k"],
-    weight: float = 0.5,
+    z: Float[Tensor, "n d"], y: Int[Tensor, " n"], targets: Int[Tensor, "n k"], weight: float = 0.5
 ) -> Float[Tensor, ""]:
     """Large margin nearest neighbor loss (LMNN): (1 − μ) pull + μ push.
 
@@ -237,13 +194,8 @@ def lmnn(
     number of pairs.
 
     Args:
-        z: (n, d) embeddings.
-        y: (n,) labels.
         targets: (n, k) row indices of each row's target neighbors, of its class.
         weight: μ, from 0 to 1.
-
-    Returns:
-        a scalar ≥ 0.
 
     Source: Weinberger, Saul 2009, eq. 11–13.
     """

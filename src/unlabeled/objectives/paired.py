@@ -1,4 +1,7 @@
-"""Objectives of two views: row i of `a` and row i of `b` are a positive pair."""
+"""Objectives of two views: row i of `a` (n, d) and row i of `b` (n, d) are a positive pair.
+
+Each returns a scalar, the mean over i, ≥ 0 where nothing else is said.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,6 @@ def nt_xent(
     `similarity.backend`).
 
     Args:
-        a: (n, d) projections of one view.
-        b: (n, d) projections of the other.
         temperature: τ > 0.
         negatives: number of negatives, from 0 to n − 1: the other views of as many images that
             follow in the batch, whose order is random. All 2n − 2 by default; with 0 only the
@@ -185,9 +186,6 @@ def n_pair(
         regularization: weight of the mean squared norm of the rows of a and of b (section 3.2.2).
             TensorFlow's code uses a quarter of it, times 0.002.
 
-    Returns:
-        a scalar ≥ 0.
-
     Source: Sohn 2016, eq. 7.
     """
     lengths = a.pow(2).sum(1).mean() + b.pow(2).sum(1).mean()
@@ -216,9 +214,6 @@ def nce(
         log_partition: c, the logarithm of the partition function; a tensor is learned, as in the
             paper.
 
-    Returns:
-        a scalar ≥ 0.
-
     Source: Gutmann, Hyvärinen 2010, eq. 1–3; 2012 for k noise samples.
     """
     noise = a @ (b if negatives is None else negatives).T / temperature - log_partition
@@ -246,18 +241,15 @@ def hinge(
         b: (n, d) their positives.
         negatives: (n, k, d) of each row; all other rows of b by default.
 
-    Returns:
-        a scalar ≥ 0, the mean over i.
-
     Source: Illing, Ventura, Bellec, Gerstner 2021, eq. 3.
     """
     near = (1 - (a * b).sum(1)).relu()
-    if negatives is not None:
+    if negatives is None:
+        itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
+        far = (1 + a @ b.T).relu().masked_fill(itself, 0).sum(1) / max(1, len(a) - 1)
+    else:
         far = (1 + torch.einsum("nd,nkd->nk", a, negatives)).relu().sum(1)
         far = far / max(1, negatives.shape[1])
-        return (near + far).mean()
-    itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
-    far = (1 + a @ b.T).relu().masked_fill(itself, 0).sum(1) / max(1, len(a) - 1)
     return (near + far).mean()
 
 
@@ -306,7 +298,7 @@ def vicreg(
     variance: float = 25.0,
     covariance: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Variance-invariance-covariance regularization (VICReg).
+    """Variance-invariance-covariance regularization (VICReg), of at least 2 rows.
 
     The conventions are those of the authors' code, for which the published coefficients were tuned:
     the invariance term is the mean over rows and dimensions, where eq. 5 has the mean over rows of
@@ -314,15 +306,10 @@ def vicreg(
     paper's λ, μ, ν are thus λ·d, 2μ, ν here.
 
     Args:
-        a: (n, d) projections of one view, n at least 2.
-        b: (n, d) projections of the other.
         invariance: weight of the mean squared difference.
         variance: weight of max(0, 1 − σ), σ the standard deviation √(var + 1e-4) of a dimension
             (not its variance, whose gradient would vanish at collapse).
         covariance: weight of Σ_{i≠j} C_ij² / d, added for both views; C is centered, over n − 1.
-
-    Returns:
-        a scalar ≥ 0.
 
     Source: Bardes, Ponce, LeCun 2022, eq. 1–6.
     """
@@ -346,18 +333,13 @@ def _off_diagonal(z: Tensor) -> Tensor:
 def barlow_twins(
     a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], redundancy: float = 5e-3
 ) -> Float[Tensor, ""]:
-    """Barlow Twins loss: Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij².
+    """Barlow Twins loss of at least 2 rows: Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij².
 
     C is the cross-correlation matrix of the dimensions of both views over the batch, with standard
     deviations over n, as in BatchNorm and the authors' code.
 
     Args:
-        a: (n, d) projections of one view, n at least 2.
-        b: (n, d) projections of the other.
         redundancy: λ.
-
-    Returns:
-        a scalar ≥ 0.
 
     Source: Zbontar et al. 2021, eq. 1.
     """

@@ -135,12 +135,8 @@ class _LogSums(torch.autograd.Function):
         empty = sums <= NONE
         sums, grad = sums.masked_fill(empty, 0), grad.masked_fill(empty, 0)
         gradients = _fused_gradients if ctx.fused else _tiled_gradients
-        return (
-            *gradients(a, b, y, sums, grad.contiguous(), ctx.which, ctx.shared),
-            None,
-            None,
-            None,
-        )
+        both = gradients(a, b, y, sums, grad.contiguous(), ctx.which, ctx.shared)
+        return (*both, None, None, None)
 
 
 def _tiled_sums(a: Tensor, b: Tensor, y: Tensor | None, which: Which, shared: bool) -> Tensor:

@@ -64,28 +64,15 @@ def compiled_step() -> Step | None:
         model: str,
     ) -> float:
         arrays = [np.ascontiguousarray(array, np.int32) for array in windows]
-        return float(
-            function(
-                *(table.data_ptr() for table in tables),
-                tables[0].shape[1],
-                *(array.ctypes.data for array in arrays),
-                arrays[3].shape[1],
-                *span,
-                lr,
-                model == "cbow",
-            )
-        )
+        vectors = *(table.data_ptr() for table in tables), tables[0].shape[1]
+        words = *(array.ctypes.data for array in arrays), arrays[3].shape[1]
+        return float(function(*vectors, *words, *span, lr, model == "cbow"))
 
     return step
 
 
 def torch_step(
-    tables: Tables,
-    windows: Windows,
-    span: tuple[int, int],
-    lr: float,
-    model: str,
-    batch: int = 32,
+    tables: Tables, windows: Windows, span: tuple[int, int], lr: float, model: str, batch: int = 32
 ) -> float:
     """The step in PyTorch, `batch` windows at a time, whose gradients are added.
 

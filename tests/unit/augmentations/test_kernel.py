@@ -17,7 +17,8 @@ from torch import nn
 import unlabeled as ul
 from unlabeled import registry
 from unlabeled.augmentations import RandomAffine, RandomResizedCrop, kernel
-from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resample, uniform
+from unlabeled.augmentations.base import uniform
+from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resample
 from unlabeled.core import Batch
 from unlabeled.encoders.base import GlobalPool
 from unlabeled.errors import UserError
@@ -25,16 +26,16 @@ from unlabeled.training.compiling import fused
 from unlabeled.utils.native import keeping_memory
 
 needs_compiler = pytest.mark.skipif(kernel.compiled() is None, reason="no C++ compiler here")
-CPU = torch.device("cpu")
 
 
 def maps(n, kind):
+    x = torch.empty(n)
     if kind == "affine":
-        turn, shift = uniform(n, -3.2, 3.2, CPU), uniform(2 * n, -0.6, 0.6, CPU).view(n, 2)
-        return affine_matrix(turn, shift, uniform(n, 0.3, 3.0, CPU), 1.5)
-    size = uniform(2 * n, 0.1, 1.0, CPU).view(n, 2)
+        turn, shift = uniform(x, -3.2, 3.2), uniform(x, -0.6, 0.6, 2)
+        return affine_matrix(turn, shift, uniform(x, 0.3, 3.0), 1.5)
+    size = uniform(x, 0.1, 1.0, 2)
     mirrored = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
-    return crop_matrix(uniform(2 * n, -0.5, 0.5, CPU).view(n, 2), size, mirrored)
+    return crop_matrix(uniform(x, -0.5, 0.5, 2), size, mirrored)
 
 
 def plainly(monkeypatch, x, matrix, mode):
