@@ -3,8 +3,6 @@
 Digital silence at the end of a short recording stays silent.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Base class of augmentations, and their composition."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

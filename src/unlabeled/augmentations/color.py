@@ -4,8 +4,6 @@ L*a*b* is CIE 1976 of sRGB with the white point D65: L* is lightness from 0 to 1
 green to red, b* from blue to yellow, both about −110 to 110.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -1,7 +1,5 @@
 """Resample a batch of images, each by its own affine map."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

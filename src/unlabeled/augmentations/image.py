@@ -4,8 +4,6 @@ Names and arguments are torchvision's where the meaning is the same. The augment
 SimCLR's figure 4 (Chen et al. 2020) and the affine ones of the lectures.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Resampling in C++, built once if there is a compiler."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 from collections.abc import Callable

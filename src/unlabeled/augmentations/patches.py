@@ -1,7 +1,5 @@
 """Images cut into tiles, for jigsaw puzzles and relative positions."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

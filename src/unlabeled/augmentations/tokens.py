@@ -1,7 +1,5 @@
 """Mask, change, pack and join tokens, int64 (B, n)."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor

@@ -3,8 +3,6 @@
 What two views share is what an encoder that matches them must represent.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

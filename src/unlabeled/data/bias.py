@@ -1,7 +1,5 @@
 """Biased data, in which one factor depends on another by a rule."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

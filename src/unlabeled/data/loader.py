@@ -1,7 +1,5 @@
 """Draw the batches of an epoch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 

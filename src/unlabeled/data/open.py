@@ -1,7 +1,5 @@
 """Open any kind of data as a data set: the one dispatcher."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

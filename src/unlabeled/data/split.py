@@ -1,7 +1,5 @@
 """Split samples into training, validation and test parts; draw labeled subsets."""
 
-from __future__ import annotations
-
 import math
 import zlib
 from dataclasses import replace

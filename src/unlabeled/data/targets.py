@@ -1,7 +1,5 @@
 """What a factor of a data set is, as something to predict."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """The value range of images that are not 8-bit."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

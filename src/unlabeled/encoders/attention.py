@@ -1,7 +1,5 @@
 """Transformer blocks, shared by the encoders of images, sequences and texts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

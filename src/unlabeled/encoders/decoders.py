@@ -1,7 +1,5 @@
 """Decoders of autoencoders, which are discarded after training."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

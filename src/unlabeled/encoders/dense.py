@@ -1,7 +1,5 @@
 """Fully connected layers of sigmoid units, for Boltzmann and Helmholtz machines."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Heads, decoders and discriminators that are trained with an encoder and discarded afterwards."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Any

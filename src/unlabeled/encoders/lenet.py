@@ -1,7 +1,5 @@
 """The encoder of the lecture's tutorial, for reference."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Residual networks (He et al. 2016), with a stem for small images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch.nn.functional as F

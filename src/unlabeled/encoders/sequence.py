@@ -3,8 +3,6 @@
 An image is read row by row. A text as bytes is an image one pixel high, as is a time series.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

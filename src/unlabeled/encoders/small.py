@@ -1,7 +1,5 @@
 """The default encoder of images, small enough for two CPU cores."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from unlabeled.encoders.base import Encoder, GlobalPool

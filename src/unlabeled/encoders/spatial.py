@@ -1,7 +1,5 @@
 """A residual network with a fine feature map, and maps of features for each pixel."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 

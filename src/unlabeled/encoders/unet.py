@@ -4,8 +4,6 @@ Ronneberger, Fischer, Brox 2015; with residual blocks and a time embedding as in
 2020, "Denoising Diffusion Probabilistic Models", appendix B.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

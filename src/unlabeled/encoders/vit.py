@@ -5,8 +5,6 @@ block, as in CaiT (Touvron et al. 2021, "Going deeper with Image Transformers"),
 returns a feature map.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

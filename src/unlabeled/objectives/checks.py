@@ -3,8 +3,6 @@
 The values of tensors are never read, so that no device has to synchronize.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

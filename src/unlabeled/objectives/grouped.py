@@ -4,8 +4,6 @@ All are finite, with a gradient of zero, if a batch has no pair of the kind they
 embeddings (n, d), `y` their labels (n,). Each returns a scalar, ≥ 0 except for `mahalanobis`.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Objectives of batches in which only some rows are labeled."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor

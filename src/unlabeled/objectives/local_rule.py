@@ -1,7 +1,5 @@
 """Local learning rules: CLAPP's update of a layer, and a classifier that learns from reward."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

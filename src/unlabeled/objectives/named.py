@@ -1,7 +1,5 @@
 """Objectives by name, all called with embeddings and labels."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator
 from typing import Any, Literal, get_args

@@ -3,8 +3,6 @@
 Each returns a scalar, the mean over i, ≥ 0 where nothing else is said.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

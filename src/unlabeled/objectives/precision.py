@@ -1,7 +1,5 @@
 """Compute losses in full precision, whatever the precision of the networks."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar

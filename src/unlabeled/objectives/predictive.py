@@ -1,7 +1,5 @@
 """Objectives of predictive coding: which candidate stood at this position of this sequence?"""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -4,8 +4,6 @@ Vondrick et al. 2018, "Tracking Emerges by Colorizing Videos", section 3.4; with
 as Lai, Xie 2019, "Self-supervised Learning for Video Correspondence Flow".
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

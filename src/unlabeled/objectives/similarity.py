@@ -5,8 +5,6 @@ scores, several times with its gradient. The others compute it in tiles: the for
 only, and the backward pass recomputes each tile.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import importlib.util

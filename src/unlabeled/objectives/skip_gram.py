@@ -5,8 +5,6 @@ their Compositionality", eq. 4; windows as matrix products as in Ji, Satish, Li,
 "Parallelizing Word2Vec in Shared and Distributed Memory".
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
