@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from unlabeled.evaluation.evaluate import evaluate
     from unlabeled.evaluation.few_labels import few_labels
     from unlabeled.evaluation.finetune import finetune
+    from unlabeled.evaluation.rdm import rdm
+    from unlabeled.evaluation.rdm_comparison import compare_rdms
     from unlabeled.evaluation.sampling import sample
+    from unlabeled.evaluation.similarity import cka
     from unlabeled.modality import Audio, Images, Pairs, Text, Video
+    from unlabeled.report import figures as plot
     from unlabeled.report.compare import compare
     from unlabeled.report.explore import explore
     from unlabeled.runs.export import export
@@ -39,7 +43,10 @@ _WHERE = {
     "evaluate": "evaluation.evaluate",
     "few_labels": "evaluation.few_labels",
     "finetune": "evaluation.finetune",
+    "rdm": "evaluation.rdm",
+    "compare_rdms": "evaluation.rdm_comparison",
     "sample": "evaluation.sampling",
+    "cka": "evaluation.similarity",
     "Audio": "modality",
     "Images": "modality",
     "Pairs": "modality",
@@ -53,7 +60,16 @@ _WHERE = {
     "SelfSupervised": "sklearn.self_supervised",
     "train": "training.train",
 }
-_MODULES = ("augmentations", "data", "encoders", "evaluation", "methods", "objectives", "sklearn")
+_MODULES = {
+    "augmentations": "augmentations",
+    "data": "data",
+    "encoders": "encoders",
+    "evaluation": "evaluation",
+    "methods": "methods",
+    "objectives": "objectives",
+    "plot": "report.figures",
+    "sklearn": "sklearn",
+}
 
 __all__ = [
     "EMA",
@@ -69,7 +85,9 @@ __all__ = [
     "UserError",
     "Video",
     "__version__",
+    "cka",
     "compare",
+    "compare_rdms",
     "evaluate",
     "explore",
     "export",
@@ -77,6 +95,8 @@ __all__ = [
     "finetune",
     "load",
     "open_data",
+    "plot",
+    "rdm",
     "sample",
     "train",
 ]
@@ -87,9 +107,9 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(importlib.import_module(f"unlabeled.{_WHERE[name]}"), name)
     if name in _MODULES:
-        return importlib.import_module(f"unlabeled.{name}")
+        return importlib.import_module(f"unlabeled.{_MODULES[name]}")
     raise AttributeError(f"module 'unlabeled' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_MODULES])
+    return sorted({*__all__, *_MODULES})

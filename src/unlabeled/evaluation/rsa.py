@@ -21,6 +21,7 @@ from unlabeled.encoders.features import centered, labeled, refuse_not_finite, ro
 from unlabeled.errors import UserError
 from unlabeled.evaluation.intervals import Interval, normal
 
+Features = np.ndarray | Tensor
 Kind = Literal["cosine", "centered", "pearson"]
 LARGEST = 20_000
 """Rows up to which a whole matrix is given: 1.6 GB in float32."""
@@ -40,7 +41,50 @@ class Gap:
         return self.within - self.between
 
 
-def unit_rows(z: Float[np.ndarray, "n d"], kind: Kind = "cosine") -> Float[Tensor, "n d"]:
+class Similarity(float):
+    """A similarity of two representations: a float, with its 95 % interval.
+
+    Args:
+        value: the similarity.
+        interval: its 95 % interval; NaN where there is none.
+    """
+
+    interval: Interval
+
+    def __new__(cls, value: float, interval: Interval = (math.nan, math.nan)) -> Similarity:
+        """A float that carries its interval."""
+        similarity = super().__new__(cls, value)
+        similarity.interval = interval
+        return similarity
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return f"Similarity({float(self):.6g}, interval=({low:.6g}, {high:.6g}))"
+
+
+def as_features(features: Features) -> Float[np.ndarray, "n d"]:
+    """Features (N, dim) as an array of float32, or of float64 if they are that.
+
+    Raises:
+        UserError: they are not a table of numbers, or some are NaN or infinite.
+    """
+    if isinstance(features, Tensor):
+        precision = torch.promote_types(features.dtype, torch.float32)
+        features = features.detach().to("cpu", precision).numpy()
+    z = np.asarray(features)
+    if z.ndim != 2 or z.dtype.kind not in "fiub":
+        raise UserError(
+            f"features of shape {z.shape} and type {z.dtype} cannot be compared; pass numbers "
+            "(samples, dim), such as features.reshape(len(features), -1)"
+        )
+    z = z.astype(np.result_type(z.dtype, np.float32), copy=False)
+    refuse_not_finite(z)
+    return z
+
+
+def unit_rows(
+    z: Float[np.ndarray, "n d"], kind: Kind = "cosine", dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "n d"]:
     """Rows of length 1 whose inner products are the similarity; a zero row stays zero.
 
     A row whose features are all the same, as where there is only one, has no correlation: NaN.
@@ -49,11 +93,12 @@ def unit_rows(z: Float[np.ndarray, "n d"], kind: Kind = "cosine") -> Float[Tenso
         UserError: some features are NaN or infinite.
     """
     refuse_not_finite(z)
-    rows = torch.from_numpy(np.ascontiguousarray(z)).float()
+    rows = torch.from_numpy(np.ascontiguousarray(z)).to(dtype)
     if kind == "centered":
         rows = centered(rows)
     elif kind == "pearson":
-        least = rounding(np.dtype(np.float32)) * rows.abs().amax(1)
+        coarsest = max(rounding(z.dtype), rounding(rows.numpy().dtype))
+        least = coarsest * rows.abs().amax(1)
         rows = centered(rows, 1)
         rows[rows.abs().amax(1) <= least] = torch.nan
     return unit(rows)

@@ -1,0 +1,248 @@
+"""Similarity of representations of the same samples: CKA and canonical correlation analysis (CCA).
+
+Both compare features of any two widths and ignore rotations; CCA ignores any invertible linear map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from unlabeled.encoders.features import deviations, rounding
+from unlabeled.errors import UserError, notice, suggest
+from unlabeled.evaluation.intervals import normal
+from unlabeled.evaluation.rdm import rdm
+from unlabeled.evaluation.rdm_comparison import compare_rdms
+from unlabeled.evaluation.rsa import Features, Similarity, as_features
+
+KINDS = ("mean", "svcca", "pwcca")
+KEPT = 0.99
+"""Variance that SVCCA keeps (Raghu et al. 2017)."""
+RSA_SAMPLES = 1_000
+"""Samples whose RDMs `similarity_of_encoders` compares: half a million pairs."""
+
+
+def cka(a: Features, b: Features, *, debiased: bool = False) -> Similarity:
+    """Linear centered kernel alignment (CKA), with its 95 % interval.
+
+    Exact for any number of samples N: memory grows with N · dim, or with N² where N is smaller than
+    dim. The plain estimate tends to 1 for any features of N ≲ dim; the debiased one does not, and
+    may be slightly negative.
+
+    Args:
+        a: features, (N, dim), an array or a tensor.
+        b: other features of the same samples, (N, dim').
+        debiased: whether to use the unbiased estimate of HSIC.
+
+    Returns:
+        The similarity, a float, with its `interval` over samples by the infinitesimal jackknife:
+        it shows the spread of the estimate, not the bias of the plain one. NaN if either does not
+        vary.
+
+    Raises:
+        UserError: they are features of different samples, of fewer than 4, or not finite.
+
+    Source:
+        Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", equation 4.
+        Nguyen, Raghu, Kornblith 2021, "Do Wide and Deep Networks Learn the Same Things?", equation
+        3, for the unbiased HSIC of Song et al. 2012.
+    """
+    x, y = (_centered(z) for z in _same_samples([a, b], 4))
+    return _cka(x, y, debiased)
+
+
+def _cka(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n q"], debiased: bool) -> Similarity:
+    """CKA of centered features; its influence is that of log HSIC(x, y) / √(HSIC(x) HSIC(y))."""
+    (product, by), (own, by_own), (other, by_other) = (
+        _hsic(*two, debiased) for two in ((x, y), (x, x), (y, y))
+    )
+    if not (own > 0 and other > 0):
+        return Similarity(np.nan)
+    scale = np.sqrt(own) * np.sqrt(other)
+    value = product / scale
+    influence = by / scale - value / 2 * (by_own / own + by_other / other)
+    return Similarity(value, normal(value, influence, (-1.0, 1.0)))
+
+
+def _hsic(
+    x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n q"], debiased: bool
+) -> tuple[float, Float[np.ndarray, " n"]]:
+    """HSIC of linear kernels, up to a factor, and its derivative by the weight of each sample.
+
+    Plain, it is Σ_ij (x_i · x_j)(y_i · y_j) = |xᵀy|², by way of the smaller of (p, q) and (n, n).
+    """
+    n = len(x)
+    if x.shape[1] * y.shape[1] <= n**2:
+        of_sample = (x @ (x.T @ y) * y).sum(1)
+    else:
+        of_sample = ((x @ x.T) * (y @ y.T)).sum(1)
+    value = float(of_sample.sum())
+    if debiased:  # without pairs of a sample with itself, for rows that sum to 0
+        k, m = (x**2).sum(1), (y**2).sum(1)
+        value += float(k.sum() * m.sum() / ((n - 1) * (n - 2)) - k @ m * n / (n - 2))
+    return value, 2 * of_sample
+
+
+def cca(a: Features, b: Features, kind: str = "mean") -> float:
+    """Mean canonical correlation of two representations, plain or weighted.
+
+    There is no interval: with dim not far below N, canonical correlations of unrelated features are
+    large, which no interval over samples shows.
+
+    Args:
+        a: features, (N, dim), an array or a tensor.
+        b: other features of the same samples, (N, dim').
+        kind: `mean` of all canonical correlations; `svcca` is that of the principal components that
+            hold 99 % of the variance of each; `pwcca` weights each correlation by how much of `a`
+            its direction accounts for, so that it is not symmetric.
+
+    Raises:
+        UserError: they are features of different samples, of fewer than 4, or not finite.
+
+    Source:
+        Raghu et al. 2017, "SVCCA: Singular Vector Canonical Correlation Analysis for Deep Learning
+        Dynamics and Interpretability". Morcos, Raghu, Bengio 2018, "Insights on Representational
+        Similarity in Neural Networks with Canonical Correlation", section 2.2. The paper weights by
+        the first representation, its code by the one of fewer directions; here the first.
+    """
+    if kind not in KINDS:
+        raise UserError(f"there is no kind '{kind}' of CCA; {suggest(kind, KINDS)}")
+    share = KEPT if kind == "svcca" else 1.0
+    first, second = (_basis(z, share) for z in _same_samples([a, b], 4))
+    _warn_if_few([first, second])
+    return _cca(first, second, kind)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Orthonormal directions (N, r) over samples that span features, and what each accounts for.
+
+    Args:
+        directions: (N, r).
+        loadings: centered features = directions @ loadings, (r, dim).
+    """
+
+    directions: Float[np.ndarray, "n r"]
+    loadings: Float[np.ndarray, "r d"]
+
+
+def _basis(z: Float[np.ndarray, "n d"], share: float) -> Basis:
+    """Principal directions that hold a share of the variance, none that is only rounding."""
+    left, singular, right = np.linalg.svd(_centered(z), full_matrices=False)
+    least = rounding(z.dtype) * np.linalg.norm(z.astype(np.float64))
+    r = int((singular > least).sum())
+    if share < 1 and r:
+        variance = np.cumsum(singular[:r] ** 2)
+        r = int(np.searchsorted(variance, share * variance[-1])) + 1
+    return Basis(left[:, :r], singular[:r, None] * right[:r])
+
+
+def _cca(a: Basis, b: Basis, kind: str) -> float:
+    """Mean of the canonical correlations, which are the cosines between the two spans."""
+    if not min(len(a.loadings), len(b.loadings)):
+        return float("nan")
+    left, correlations, _ = np.linalg.svd(a.directions.T @ b.directions, full_matrices=False)
+    correlations = correlations.clip(0, 1)
+    if kind != "pwcca":
+        return float(correlations.mean())
+    weights = np.abs(left.T @ a.loadings).sum(1)
+    return float(weights @ correlations / weights.sum())
+
+
+def _warn_if_few(bases: list[Basis]) -> None:
+    """Where the spans of two bases must overlap, say so."""
+    sizes = sorted(len(basis.loadings) for basis in bases)[-2:]
+    n = len(bases[0].directions)
+    if sum(sizes) >= n:
+        notice(
+            f"{n:,} samples are too few for CCA of {sizes[0]:,} and {sizes[1]:,} dimensions: "
+            f"{min(sizes[0], sum(sizes) - n + 1):,} canonical correlations are 1 whatever the "
+            "features; take more samples, or cka(a, b, debiased=True)"
+        )
+
+
+def similarity_of_encoders(
+    features_by_name: Mapping[str, Features],
+) -> dict[str, Float[np.ndarray, "k k"]]:
+    """Similarity of each pair of encoders by several measures.
+
+    Args:
+        features_by_name: features of the same samples by each encoder, (N, dim) of any dim.
+
+    Returns:
+        For each measure a matrix (k, k) in the order of the names: `cka`, `cka_debiased`; `rsa`,
+        Spearman's correlation of the RDMs of up to 1,000 samples; `cca`; `svcca`; and `pwcca`,
+        weighted by the encoder of the row, so that it is not symmetric.
+
+    Raises:
+        UserError: there are no two encoders, or their features cannot be compared.
+    """
+    names = list(features_by_name)
+    if len(names) < 2:
+        raise UserError(f"{len(names)} encoder cannot be compared; pass features of two or more")
+    features = _same_samples([features_by_name[name] for name in names], 4, names)
+    found = {}
+    centered = [_centered(z) for z in features]
+    found["cka"] = _pairwise(centered, lambda x, y: _cka(x, y, False))
+    found["cka_debiased"] = _pairwise(centered, lambda x, y: _cka(x, y, True))
+    del centered
+    found["rsa"] = _pairwise(
+        [rdm(z) for z in _subsample(features)], lambda x, y: compare_rdms(x, y, interval=False)
+    )
+    bases = [_basis(z, 1.0) for z in features]
+    _warn_if_few(bases)
+    found["cca"] = _pairwise(bases, lambda x, y: _cca(x, y, "mean"))
+    found["pwcca"] = _pairwise(bases, lambda x, y: _cca(x, y, "pwcca"), symmetric=False)
+    bases = [_basis(z, KEPT) for z in features]
+    found["svcca"] = _pairwise(bases, lambda x, y: _cca(x, y, "svcca"))
+    return found
+
+
+def _pairwise(
+    items: list[Any], similarity: Callable[[Any, Any], float], *, symmetric: bool = True
+) -> Float[np.ndarray, "k k"]:
+    """The similarity of each item (row) with each (column)."""
+    k = len(items)
+    matrix = np.empty((k, k))
+    for i in range(k):
+        for j in range(k):
+            known = symmetric and j < i
+            matrix[i, j] = matrix[j, i] if known else similarity(items[i], items[j])
+    return matrix
+
+
+def _subsample(features: list[np.ndarray]) -> list[np.ndarray]:
+    """The same samples of all, drawn without order, if there are too many for their RDMs."""
+    n = len(features[0])
+    if n <= RSA_SAMPLES:
+        return features
+    notice(f"RDMs are compared of {RSA_SAMPLES:,} of the {n:,} samples, drawn at random")
+    rows = np.sort(np.random.default_rng(0).choice(n, RSA_SAMPLES, replace=False))
+    return [z[rows] for z in features]
+
+
+def _same_samples(
+    features: list[Features], least: int, names: list[str] | None = None
+) -> list[np.ndarray]:
+    """The features as arrays, if they are of the same samples."""
+    arrays = [as_features(z) for z in features]
+    n = len(arrays[0])
+    for name, z in zip(names or ["a", "b"], arrays, strict=True):
+        if len(z) != n:
+            raise UserError(
+                f"features of {n:,} and of {len(z):,} samples ({name}) cannot be compared; embed "
+                "the same samples, in the same order, with both encoders"
+            )
+    if n < least:
+        raise UserError(f"{n} samples are too few to compare features; take {least} or more")
+    return arrays
+
+
+def _centered(z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n varying"]:
+    """Features that vary, minus their mean, in float64."""
+    varies = np.isfinite(deviations(z))
+    return z[:, varies] - z[:, varies].mean(0, dtype=np.float64)

@@ -1,0 +1,88 @@
+"""Figures of similarity: sorted, with borders between classes, and right values."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unlabeled as ul
+from unlabeled.errors import Notice, UserError
+
+
+def matrix_of(y):
+    """0 within a class, 1 between."""
+    return (y[:, None] != y).astype(float)
+
+
+def drawn(figure):
+    """The figure as a PNG, which must not fail."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return Image.open(content)
+
+
+def test_an_rdm_is_sorted_by_a_factor_with_borders_between_its_classes():
+    y = np.array([2, 0, 1, 1, 0, 2, 2])
+    figure = ul.plot.rdm(matrix_of(y), sort_by=y, names=["zero", "one", "two"], title="classes")
+    axes = figure.axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), matrix_of(np.sort(y)))
+    assert sorted(line.get_ydata()[0] for line in axes.lines[::2]) == [2, 4]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["zero", "one", "two"]
+    assert list(axes.get_yticks()) == [1, 3, 5.5]
+    assert axes.get_title() == "classes"
+    assert drawn(figure).width > 100
+
+
+def test_an_rdm_without_a_factor_keeps_its_order():
+    matrix = ul.rdm(np.random.default_rng(0).normal(size=(9, 4)))
+    axes = ul.plot.rdm(matrix).axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), matrix)
+    assert not axes.lines
+    named = ul.plot.rdm(matrix, names=list("abcdefghi")).axes[0]
+    assert [text.get_text() for text in named.get_xticklabels()] == list("abcdefghi")
+
+
+def test_a_factor_of_many_values_sorts_without_borders():
+    y = np.random.default_rng(0).permutation(50) / 7
+    axes = ul.plot.rdm(np.abs(y[:, None] - y), sort_by=y).axes[0]
+    assert not axes.lines
+    assert (np.diff(axes.images[0].get_array()[0]) > 0).all()
+
+
+def test_a_large_rdm_is_averaged():
+    y = np.random.default_rng(0).integers(5, size=3_001)
+    matrix = matrix_of(y).astype(np.float32)
+    with pytest.warns(Notice, match="mean of 3 × 3 of the 3,001"):
+        figure = ul.plot.rdm(matrix, sort_by=y)
+    image = figure.axes[0].images[0].get_array()
+    assert image.shape == (1001, 1001)
+    ordered = matrix_of(np.sort(y))
+    assert image[400, 203] == pytest.approx(ordered[1200:1203, 609:612].mean())
+    assert image[-1, 0] == pytest.approx(ordered[3000:, :3].mean())
+    assert figure.axes[0].lines[0].get_ydata()[0] == (y == 0).sum()
+
+
+def test_a_similarity_matrix_shows_its_values():
+    values = np.array([[1, 0.25, np.nan], [-0.125, 1, 0.5], [0, 0.5, 1]])
+    figure = ul.plot.similarity_matrix(["simclr", "vae", "pixels"], values, title="CKA")
+    axes = figure.axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["1.00", "0.25", "–", "−0.12", "1.00", "0.50", "0.00", "0.50", "1.00"]
+    assert [text.get_position() for text in axes.texts[:2]] == [(0, 0), (1, 0)]
+    assert axes.images[0].get_clim() == (-0.125, 1)
+    assert drawn(figure).width > 100
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ul.plot.rdm(np.zeros((3, 4))), r"shape \(3, 4\) is not an RDM"),
+        (lambda: ul.plot.rdm(np.zeros((3, 3)), sort_by=[1, 2]), "2 values for 3 rows"),
+        (lambda: ul.plot.rdm(np.zeros((3, 3)), names=["a"]), "1 names are given for 3 values"),
+        (lambda: ul.plot.similarity_matrix(["a"], np.eye(2)), r"\(2, 2\) does not fit 1 names"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(UserError, match=message):
+        call()
