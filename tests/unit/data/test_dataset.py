@@ -8,7 +8,7 @@ from unlabeled.data import open_data
 from unlabeled.data.dataset import LazyImages, resize, to_float
 from unlabeled.data.loader import loader
 from unlabeled.data.open import read_data
-from unlabeled.data.readers.arrays import as_images
+from unlabeled.data.readers.arrays import from_memory
 from unlabeled.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -28,25 +28,25 @@ RNG = np.random.default_rng(0)
 )
 def test_layouts(shape, channels, expected):
     x = RNG.integers(0, 255, shape).astype(np.uint8)
-    out = as_images(x, channels)
+    out = from_memory(x, channels).x
     assert out.shape == expected
     if len(shape) == 4 and shape != expected:
         assert (out == x.transpose(0, 3, 1, 2)).all()
-    assert (as_images(torch.from_numpy(x), channels) == out).all()
+    assert (from_memory(torch.from_numpy(x), channels).x == out).all()
 
 
 def test_an_ambiguous_layout_is_told():
     with pytest.warns(UserWarning, match=r"read as \(N, C, H, W\)"):
-        assert as_images(np.full((4, 3, 8, 4), 9, np.uint8)).shape == (4, 3, 8, 4)
+        assert from_memory(np.full((4, 3, 8, 4), 9, np.uint8)).x.shape == (4, 3, 8, 4)
 
 
 def test_number_types():
     mask = RNG.integers(0, 2, (4, 6, 6)).astype(np.uint8)
-    assert (as_images(mask) == as_images(mask * 255)).all()
-    assert (as_images(mask.astype(bool)) == as_images(mask)).all()
-    assert (as_images(mask.astype(np.int64) * 200) == mask[:, None] * 200).all()
-    assert as_images(mask.astype(np.uint16)).dtype == np.uint8
-    assert as_images(mask.astype(np.float64)).dtype == np.float32
+    assert (from_memory(mask).x == from_memory(mask * 255).x).all()
+    assert (from_memory(mask.astype(bool)).x == from_memory(mask).x).all()
+    assert (from_memory(mask.astype(np.int64) * 200).x == mask[:, None] * 200).all()
+    assert from_memory(mask.astype(np.uint16)).x.dtype == np.uint8
+    assert from_memory(mask.astype(np.float64)).x.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_number_types():
 )
 def test_what_is_no_image_is_refused(x, says):
     with pytest.raises(UserError, match=says):
-        as_images(x)
+        from_memory(x)
 
 
 def test_unlabeled_images_all_serve_to_learn():

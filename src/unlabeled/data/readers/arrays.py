@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ def read(
         labels_from: labels, or the `.npy` file that holds them.
         dtype: what an encoder learned from; see `conversion`.
         value_range: black and white; see `conversion`.
-        rate: samples per second to which recordings are resampled.
+        rate: samples per second to which audio is resampled.
 
     Raises:
         UserError: the file is damaged, holds objects, or holds no images.
@@ -78,7 +79,23 @@ def from_memory(
     dtype: str | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> Samples:
-    """An array or tensor of images, a pair (images, labels), or a torch Dataset of either."""
+    """An array or tensor of images, a pair (images, labels), or a torch Dataset of either.
+
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) of any number type and become (N, C, H, W).
+    The channel axis is the one of length `channels` if that is known, else the one of at most 4,
+    else the first where that is the shortest. The type becomes uint8, uint16 or float32; uint8 of
+    zeros and ones (a mask, dSprites) becomes 0 and 255. A memory-mapped array stays on disk.
+
+    Args:
+        data: the images.
+        channels: of an image, where that is known.
+        dtype: type of other images of the same kind (mask, uint8, uint16 or float32), so that a
+            dark image is not read as a mask or as fewer bits.
+        value_range: black and white, of those other images or as the user says; see `conversion`.
+
+    Raises:
+        UserError: neither the layout nor the type can be understood.
+    """
     y = None
     if isinstance(data, torch.utils.data.Dataset):
         data = _collect(data)
@@ -112,38 +129,10 @@ def _collect(data: Any) -> Any:
     return images, np.asarray([getattr(y, "item", lambda y=y: y)() for _, y, *_ in items])
 
 
-def as_images(
-    data: Any,
-    channels: int | None = None,
-    dtype: str | None = None,
-    value_range: tuple[float, float] | None = None,
-) -> np.ndarray | LazyImages:
-    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W).
-
-    The channel axis is the one of length `channels` if that is known, else the one of at most 4,
-    else the first where that is the shortest. The type becomes uint8, uint16 or float32; uint8 of
-    zeros and ones (a mask, dSprites) becomes 0 and 255. A memory-mapped array stays on disk.
-
-    Args:
-        data: the array.
-        channels: of an image, where that is known.
-        dtype: what other images of the same kind were given as (mask, uint8, uint16 or float32),
-            so that a dark image is not read as a mask or as fewer bits.
-        value_range: black and white, of those other images or as the user says; see `conversion`.
-
-    Raises:
-        UserError: neither the layout nor the type can be understood.
-    """
-    return _as_stored(data, channels, dtype, value_range)[0]
-
-
 def _as_stored(
-    data: Any,
-    channels: int | None,
-    dtype: str | None,
-    value_range: tuple[float, float] | None = None,
+    data: Any, channels: int | None, dtype: str | None, value_range: tuple[float, float] | None
 ) -> tuple[np.ndarray | LazyImages, Images]:
-    """The images, and how they were given."""
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any number type -> (N, C, H, W)."""
     if isinstance(data, torch.Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
@@ -224,7 +213,7 @@ def conversion(
             return _by_255(x, "8-bit images, 0 to 255 or as floats 0 to 1"), np.float32
         if dtype in ("uint8", "mask"):
             _refuse_unless(_low_high(x), (-0.1, 2), "8-bit images, 0 to 255 or as floats 0 to 1")
-        return (None if x.dtype == np.float32 else _to_float32), np.float32
+        return (None if x.dtype == np.float32 else _cast(np.float32)), np.float32
     if x.dtype == np.uint16 and dtype is None and any(part.max() > 255 for part in blocks(x)):
         return None, np.uint16
     may_be_mask = dtype in (None, "mask") or x.dtype == bool
@@ -242,7 +231,7 @@ def conversion(
             f"the images contain integers from {low} to {high}; give uint8 (0 to 255), uint16 or "
             "floats, or set the values of black and white with --value-range LOW,HIGH"
         )
-    return (_from_mask if high <= 1 and may_be_mask else _to_uint8), np.uint8
+    return (_from_mask if high <= 1 and may_be_mask else _cast(np.uint8)), np.uint8
 
 
 def _into(
@@ -267,7 +256,7 @@ def _into(
     if (low >= value_range[0] and high <= value_range[1]) or (
         dtype is not None and unit and low >= 0
     ):
-        return (None if x.dtype == output else functools.partial(_cast, dtype=output)), output
+        return (None if x.dtype == output else _cast(output)), output
     outside = sum(
         int(((part < value_range[0]) | (part > value_range[1])).sum()) for part in blocks(x)
     )
@@ -307,24 +296,16 @@ def _refuse_unless(ends: tuple[float, float], fits: tuple[float, float], learned
         )
 
 
+def _cast(dtype: type) -> Convert:
+    return operator.methodcaller("astype", dtype)  # a lambda could not be sent to a process
+
+
 def _scaled(x: np.ndarray, by: float) -> np.ndarray:
     return x.astype(np.float32) * np.float32(by)
 
 
-def _cast(x: np.ndarray, dtype: type) -> np.ndarray:
-    return x.astype(dtype)
-
-
 def _clipped(x: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
     return x.astype(np.float32).clip(*map(np.float32, value_range))
-
-
-def _to_float32(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float32)
-
-
-def _to_uint8(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.uint8)
 
 
 def _from_mask(x: np.ndarray) -> np.ndarray:

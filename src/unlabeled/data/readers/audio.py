@@ -57,8 +57,8 @@ def from_memory(
     Args:
         data: the recordings.
         labels: one for each recording, instead of `data.labels`.
-        length: of the recordings in samples; that of the longest unless given.
-        rate: sample rate to resample to; not resampled unless given.
+        length: of the recordings in samples (default: that of the longest).
+        rate: sample rate to resample to (default: not resampled).
 
     Raises:
         UserError: they are no recordings, or hold NaN.
@@ -104,8 +104,8 @@ def read(
 
     Args:
         path: the folder, searched to any depth.
-        length: of the recordings in samples; that of the longest, or four seconds, unless given.
-        rate: sample rate to resample to; the most common one, at most 16,000, unless given.
+        length: of the recordings in samples (default: of the longest, at most four seconds).
+        rate: sample rate to resample to (default: the most common one, at most 16,000).
         labels_from: as for images: "folders", a `.csv` of names and labels, or an array.
 
     Raises:

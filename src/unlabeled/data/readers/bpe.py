@@ -29,7 +29,7 @@ def lines_of_words(
 
     Args:
         documents: the text.
-        pattern: of a word; `word_pattern` unless given.
+        pattern: of a word (default: `word_pattern`).
     """
     pattern = pattern or word_pattern()
     words = unspaced = 0
@@ -134,8 +134,8 @@ def word_starts(tokenizer: str) -> str:
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
     """Tokens of each text, int32."""
-    found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    return [np.array(one.ids, np.int32) for one in found]
+    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
 
 def _library() -> Any:

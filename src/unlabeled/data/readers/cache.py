@@ -1,8 +1,8 @@
 """Decoded images on disk, so that a folder is decoded once.
 
-An entry is a folder named by a hash of what it was made from. It holds the pixels, mapped into
-memory when used, and an index with their checksum. The whole cache is bounded: entries that were
-not used for the longest time are removed first.
+An entry is a folder named by a hash of its source. It holds the pixels, mapped into memory when
+used, and an index with their checksum. The cache is bounded: the least recently used entries are
+removed first.
 """
 
 import contextlib
@@ -25,7 +25,6 @@ from unlabeled.utils.files import write_json
 
 DEFAULT_GB = 20.0
 DAY = 86_400.0
-BLOCK = 1 << 24
 
 Part = tuple[np.ndarray, list[str | None]]
 """Images of a chunk, and for each of its names why it is missing, or None."""
@@ -33,8 +32,8 @@ Part = tuple[np.ndarray, list[str | None]]
 
 def folder() -> Path:
     """Where entries lie: `$UNLABELED_CACHE`, or the user's cache folder."""
-    given = os.environ.get("UNLABELED_CACHE")
-    path = Path(given).expanduser() if given else platformdirs.user_cache_path("unlabeled")
+    chosen = os.environ.get("UNLABELED_CACHE")
+    path = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("unlabeled")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,15 +46,15 @@ def folder() -> Path:
 
 def limit() -> int:
     """Bytes that the cache may hold: `$UNLABELED_CACHE_GB`, or 20 GB."""
-    given = os.environ.get("UNLABELED_CACHE_GB", "")
+    size = os.environ.get("UNLABELED_CACHE_GB", "")
     try:
-        return int(float(given or DEFAULT_GB) * 1e9)
+        return int(float(size or DEFAULT_GB) * 1e9)
     except (ValueError, OverflowError) as error:
-        raise UserError(f"UNLABELED_CACHE_GB is '{given}'; give a number of gigabytes") from error
+        raise UserError(f"UNLABELED_CACHE_GB is '{size}'; give a number of gigabytes") from error
 
 
 class Entry:
-    """An entry that was opened and found whole."""
+    """An entry that was opened and is undamaged."""
 
     def __init__(self, path: Path) -> None:
         index = json.loads((path / "index.json").read_text())
@@ -63,9 +62,9 @@ class Entry:
         self.names: list[str] = index["names"]
         self.kept = np.asarray(index["kept"], np.int64)
         shape, dtype, checksum = tuple(index["shape"]), np.dtype(index["dtype"]), index["crc32"]
-        if _checksum(path / "pixels.bin") != checksum or len(self.names) != shape[0]:
-            raise ValueError("its checksum is another one")
         self.pixels = np.memmap(path / "pixels.bin", dtype, "r", shape=shape)
+        if zlib.crc32(self.pixels.data) != checksum or len(self.names) != shape[0]:
+            raise ValueError("its checksum differs")
         with contextlib.suppress(OSError):  # it may be shared by others
             os.utime(path)
 
@@ -80,8 +79,7 @@ def find(key: str) -> Entry | None:
     except FileNotFoundError:  # another process removed it meanwhile
         return None
     except (ValueError, KeyError, TypeError) as error:
-        message = f"the decoded images in {path} are damaged ({error}); they are made again"
-        notice(message)
+        notice(f"the decoded images in {path} are damaged ({error}); they are made again")
         shutil.rmtree(path, ignore_errors=True)
         return None
 
@@ -110,7 +108,7 @@ def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> En
 
 
 def build(key: str, fill: Callable[[Path], bool]) -> Path | None:
-    """The folder of that key; if need be, `fill` writes it aside, and it is renamed when whole.
+    """The folder of that key; if need be, `fill` writes it aside, and it is renamed when complete.
 
     None where `fill` says that there is nothing to keep.
     """
@@ -162,14 +160,6 @@ def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, An
         "kept": kept,
         "skipped": skipped,
     }
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
 
 
 def _bound(root: Path, newest: str, most: int) -> None:

@@ -81,10 +81,10 @@ def read(location: str | Path | None = None) -> list[Document]:
     else:
         raise UserError(f"no text at '{location}': give a file of text, plain or .gz, or a folder")
     documents: list[Document] = []
-    lines: dict[str, list[str]] = {}  # what lines are taken for, and the files of which it is so
+    lines: dict[str, list[str]] = {}  # how lines are read, and the files where they are
     for file, part in parts.items():
-        held, taken = _documents(path / file, part)
-        documents += held
+        read_documents, taken = _documents(path / file, part)
+        documents += read_documents
         lines.setdefault(taken, []).append(file)
     if not documents:
         raise UserError(
@@ -134,7 +134,6 @@ def split(documents: Sequence[Document]) -> tuple[list[Document], list[Document]
 
 
 def _cut(number: int) -> int:
-    """How many of so many are to learn from."""
     return round((1 - TEST_SHARE) * number)
 
 
@@ -142,15 +141,15 @@ def _ends(document: Document) -> tuple[Document, Document]:
     """A document of few paragraphs without its last sentences, words or letters, and those."""
     kinds: tuple[Callable[[str], list[str]], ...] = (sentences, str.split, list)
     for kind in kinds[1:] if document.by_line and len(document.paragraphs) == 1 else kinds:
-        parts = [(row, one) for row, whole in enumerate(document.paragraphs) for one in kind(whole)]
+        parts = [(row, part) for row, text in enumerate(document.paragraphs) for part in kind(text)]
         if len(parts) > 1:
             break
     cut = len(parts) - max(1, len(parts) - _cut(len(parts)), min(4, len(parts) // 4))
 
     def joined(kept: list[tuple[int, str]]) -> list[str]:
         rows = groupby(kept, lambda part: part[0])
-        glue = [" " if " " in whole and kind is not list else "" for whole in document.paragraphs]
-        return [glue[row].join(one for _, one in held) for row, held in rows]
+        glue = [" " if " " in text and kind is not list else "" for text in document.paragraphs]
+        return [glue[row].join(part for _, part in parts) for row, parts in rows]
 
     train, test = (replace(document, paragraphs=joined(p)) for p in (parts[:cut], parts[cut:]))
     return train, replace(test, test=True)
@@ -176,26 +175,21 @@ def split_named(name: str) -> tuple[str, str]:
 def _parts(names: list[str], path: Path) -> dict[str, str]:
     """The files of a folder that are used, each with what it is for; said where names decide."""
     parts = {name: split_named(name)[0] for name in names}
-    held = {kind: [n for n in names if parts[n] == kind] for kind in ("test", "validation")}
-    if len(held["test"]) + len(held["validation"]) == len(names):
+    evaluated = {kind: [n for n in names if parts[n] == kind] for kind in ("test", "validation")}
+    if len(evaluated["test"]) + len(evaluated["validation"]) == len(names):
         return dict.fromkeys(names, "")  # nothing else to learn from
-    if held["validation"] and not held["test"]:
-        held = {"test": held["validation"], "validation": []}
-    if held["test"]:
-        message = f"of the text in {path}, {_shown(held['test'])} is tested on"
-        if held["validation"]:
-            message += f" and {_shown(held['validation'])} is left out, for validation"
+    if evaluated["validation"] and not evaluated["test"]:
+        evaluated = {"test": evaluated["validation"], "validation": []}
+    if evaluated["test"]:
+        message = f"of the text in {path}, {folders.some(evaluated['test'])} is tested on"
+        if evaluated["validation"]:
+            message += f" and {folders.some(evaluated['validation'])} is left out, for validation"
         notice(f"{message}, by their names")
     return {
-        name: "test" if name in held["test"] else ""
+        name: "test" if name in evaluated["test"] else ""
         for name in names
-        if name not in held["validation"]
+        if name not in evaluated["validation"]
     }
-
-
-def _shown(names: list[str]) -> str:
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _documents(path: Path, part: str = "") -> tuple[list[Document], str]:
@@ -218,8 +212,8 @@ def _documents(path: Path, part: str = "") -> tuple[list[Document], str]:
         taken = taken or "each line is taken as a paragraph"
         return [Document(source, kept, test, by_line)], taken
     parts = re.split(r"\n\s*\n", "\n".join(lines))
-    whole = ([line.strip() for line in part.splitlines() if line.strip()] for part in parts)
-    return [Document(source, lines, test, by_line) for lines in whole if lines], taken
+    texts = ([line.strip() for line in part.splitlines() if line.strip()] for part in parts)
+    return [Document(source, lines, test, by_line) for lines in texts if lines], taken
 
 
 def _broken(lines: list[str]) -> bool | None:
@@ -241,5 +235,5 @@ def _broken(lines: list[str]) -> bool | None:
 
 def _paragraphs(text: str) -> list[str]:
     """Paragraphs between empty lines, each in one line."""
-    found = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
-    return [paragraph for paragraph in found if paragraph]
+    parts = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
+    return [part for part in parts if part]

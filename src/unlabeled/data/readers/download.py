@@ -70,9 +70,9 @@ def find(origin: Origin, location: str | None, look: Callable[[Path], T | None])
             what = f"does not contain {origin.name}" if path.exists() else "does not exist"
             raise UserError(f"{location} {what}; {origin.remedy}, and give their folder")
         return found
-    given = os.environ.get("UNLABELED_DATA")
+    data_folder = os.environ.get("UNLABELED_DATA")
     downloads = cache.folder() / f"{origin.key}-download"
-    if given and (found := _below(Path(given).expanduser(), origin, look)) is not None:
+    if data_folder and (found := _below(Path(data_folder).expanduser(), origin, look)) is not None:
         return found
     if look(downloads) is None:
         _fetch(origin, downloads)
@@ -114,7 +114,7 @@ def _fetch(origin: Origin, folder: Path) -> None:
 
 @contextlib.contextmanager
 def readable(path: Path, origin: Origin) -> Iterator[None]:
-    """Turns what a damaged file brings up into one sentence that names it."""
+    """Raise the errors of a damaged file as a UserError that names it."""
     try:
         yield
     except UserError:

@@ -61,12 +61,12 @@ class Listing:
 
 
 def walk(root: Path) -> Listing:
-    """All files below a folder. Linked folders are followed; hidden files are passed over.
+    """All files below a folder. Linked folders are followed; hidden files are skipped.
 
     A link to a folder around it is not followed. A folder that is reached twice is listed twice,
     but no further links inside the second time lead to folders that were seen.
     """
-    found = Listing()
+    listing = Listing()
     seen: set[Identity] = set()
     around = frozenset(map(_identity, root.resolve().parents)) - {None}
     folders: list[Visit] = [(str(root), "", around, False)]
@@ -76,15 +76,15 @@ def walk(root: Path) -> Listing:
         path, inner, above, again = linked.pop(0) if is_link else folders.pop()
         identity = _identity(Path(path))
         if identity in above or (is_link and again and identity in seen):
-            found.loops.append(inner)
+            listing.loops.append(inner)
             continue
         if identity in seen and not again:
             again = True
-            found.twice.append(inner)
+            listing.twice.append(inner)
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError:
-            found.closed.append(inner or ".")
+            listing.closed.append(inner or ".")
             continue
         seen.add(identity)
         above |= {identity}
@@ -96,14 +96,14 @@ def walk(root: Path) -> Listing:
                 later = linked if entry.is_symlink() else folders
                 later.append((entry.path, name, above, again))
             elif entry.is_file():
-                found.names.append(name)
+                listing.names.append(name)
             elif entry.is_symlink():
-                found.broken.append(name)
+                listing.broken.append(name)
             else:
-                found.special.append(name)
-    for names in vars(found).values():
+                listing.special.append(name)
+    for names in vars(listing).values():
         names.sort()
-    return found
+    return listing
 
 
 def _identity(path: Path) -> Identity:
@@ -180,8 +180,7 @@ def say_links(listing: Listing, path: Path) -> None:
         (listing.closed, "cannot be opened, and are left out"),
     ):
         if names:
-            shown = _some(names)
-            notice(f"{len(names):,} of the folders in {path} {what}: {shown}")
+            notice(f"{len(names):,} of the folders in {path} {what}: {some(names)}")
 
 
 def say_left_out(
@@ -249,14 +248,14 @@ def official(names: Sequence[str]) -> list[tuple[str, str, str]] | None:
     """
     rows, first = _rows(names)
     for level in range(first, min(map(len, rows), default=0)):
-        found = {row[level]: _split_of(row, level) for row in rows}
-        kinds = set(found.values())
+        splits = {row[level]: _split_of(row, level) for row in rows}
+        kinds = set(splits.values())
         if None not in kinds and "train" in kinds and len(kinds) > 1:
             below = [row[first:level] + row[level + 1 :] for row in rows]
             while all(len(r) > 2 for r in below) and len({r[0] for r in below}) == 1:
                 below = [row[1:] for row in below]
             return [
-                (str(found[row[level]]), ROW.sub("", row[level]), "/".join(rest))
+                (str(splits[row[level]]), ROW.sub("", row[level]), "/".join(rest))
                 for row, rest in zip(rows, below, strict=True)
             ]
     return None
@@ -265,13 +264,13 @@ def official(names: Sequence[str]) -> list[tuple[str, str, str]] | None:
 def say_unofficial(names: Sequence[str], name: str) -> None:
     """A notice where some folders are named as splits are, but `official` takes none for one."""
     rows, first = _rows(names)
-    found = {ROW.sub("", row[first]): _split_of(row, first) for row in rows}
-    named = sorted(top for top, kind in found.items() if kind)
-    if len({found[top] for top in named}) > 1:
-        others = [top for top in found if not found[top]]
-        why = f"{_some(sorted(others))} lies beside them" if others else "none is for training"
+    splits = {ROW.sub("", row[first]): _split_of(row, first) for row in rows}
+    named = sorted(top for top, kind in splits.items() if kind)
+    if len({splits[top] for top in named}) > 1:
+        others = [top for top in splits if not splits[top]]
+        why = f"{some(sorted(others))} lies beside them" if others else "none is for training"
         notice(
-            f"{_some(named)} in {name} are named as official splits are, but {why}, so all are "
+            f"{some(named)} in {name} are named as official splits are, but {why}, so all are "
             "taken as ordinary folders; name a test set with --test"
         )
 
@@ -284,9 +283,9 @@ def labels(names: Sequence[str]) -> list[str]:
     Raises:
         UserError: another file lies in none.
     """
-    found = official(names) or [("train", "", name) for name in names]
+    parts = official(names) or [("train", "", name) for name in names]
     classes = []
-    for (kind, _, below), name in zip(found, names, strict=True):
+    for (kind, _, below), name in zip(parts, names, strict=True):
         folders = [f for f in below.split("/")[:-1] if f not in ("", ".") and not SHARD.search(f)]
         if not folders and kind == "train":
             raise UserError(
@@ -309,14 +308,15 @@ def _split_of(row: list[str], level: int) -> str | None:
     """The split that the folder or shard at a level of a path is named for."""
     name = row[level].lower()
     if SHARD.search(name):
-        found = {SPLITS[w] for w in re.findall(r"[a-z]+", SHARD.sub("", name)) if w in SPLITS}
-        return found.pop() if len(found) == 1 else None
+        splits = {SPLITS[w] for w in re.findall(r"[a-z]+", SHARD.sub("", name)) if w in SPLITS}
+        return splits.pop() if len(splits) == 1 else None
     if level + 1 == len(row):
         return None
     plain = re.sub(r"[-_ ]", "", name)
     return SPLITS.get(plain) or SPLITS.get(SUFFIX.sub("", plain))
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

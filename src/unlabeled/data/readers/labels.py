@@ -52,10 +52,10 @@ def add(
         UserError: numbers stand beside words, or some are infinite.
     """
     counts: dict[int, list[str]] = defaultdict(list)
-    for name, given in labels.items():
-        found = _factor(name, np.asarray(given), words)
-        if found is not None:
-            samples.factors[name], classes = found
+    for name, values in labels.items():
+        factor = _factor(name, np.asarray(values), words)
+        if factor is not None:
+            samples.factors[name], classes = factor
             samples.targets[name] = Numbers() if classes is None else Classes(tuple(classes))
             counts[int(samples.known(name).sum())].append(name)
     counted = [
@@ -202,15 +202,16 @@ def _as_table(text: str) -> tuple[Path | None, str | None]:
     return None, None
 
 
-def _array(given: Any, location: Path | None, total: int) -> np.ndarray:
+def _unreadable(path: Path | None, error: Exception) -> UserError:
+    why = getattr(error, "strerror", None) or error
+    return UserError(f"the labels in {path} cannot be read ({why}); check the path and the file")
+
+
+def _array(labels: Any, path: Path | None, total: int) -> np.ndarray:
     try:
-        values = np.load(location, allow_pickle=False) if location else np.asarray(given)
+        values = np.load(path, allow_pickle=False) if path else np.asarray(labels)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"the labels in {location} cannot be read "
-            f"({getattr(error, 'strerror', None) or error}); "
-            "check the path and the file"
-        ) from error
+        raise _unreadable(path, error) from error
     if values.shape != (total,):
         raise UserError(
             f"the labels have shape {values.shape}, but there are {total:,} images, including "
@@ -222,7 +223,7 @@ def _array(given: Any, location: Path | None, total: int) -> np.ndarray:
 def _table(
     path: Path, chosen: str | None, names: list[str]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The columns of labels, a text for each name, empty where the file has none; what fits not.
+    """The columns of labels, a text or "" for each name, and remarks on what has no match.
 
     The column that matches most names is that of the names; see `_match`.
     """
@@ -243,10 +244,7 @@ def _table(
     ]
     matched, _, location = max(scores)
     if not matched:
-        raise UserError(
-            f"{path} has no label for any image: its first name is '{rows[0][0] if rows else ''}', "
-            f"the first image is '{names[0]}'; give the names of the images"
-        )
+        raise _no_match(path, rows[0][0] if rows else "", names)
     if chosen is not None and head[-location] == chosen:
         raise UserError(f"'{chosen}' of {path} names the samples; choose another column")
     shown = [i for i in range(len(head)) if head[i] == chosen]
@@ -264,17 +262,14 @@ def _table(
             )
             shown = [i for i in shown if i not in each]
     labels = [[row[i] for i in shown] for row in rows]
-    found = _match(path, names, columns[-location], [tuple(cells) for cells in labels])
-    if not any(row is not None for row in found):
-        raise UserError(
-            f"{path} has no label for any image: its first name is '{rows[0][-location]}', "
-            f"the first image is '{names[0]}'; give the names of the images"
-        )
-    used = {columns[-location][row] for row in found if row is not None}
+    row_of = _match(path, names, columns[-location], [tuple(cells) for cells in labels])
+    if not any(row is not None for row in row_of):
+        raise _no_match(path, rows[0][-location], names)
+    used = {columns[-location][row] for row in row_of if row is not None}
     unused = [
         row[-location] for row, key in zip(rows, columns[-location], strict=True) if key not in used
     ]
-    bare = [name for name, row in zip(names, found, strict=True) if row is None]
+    bare = [name for name, row in zip(names, row_of, strict=True) if row is None]
     beside = []
     if unused:
         beside.append(
@@ -284,10 +279,17 @@ def _table(
     if bare:
         beside.append(f"{len(bare):,} of {len(names):,} samples have no row, such as '{bare[0]}'")
     columns_of = {
-        head[i]: np.array(["" if row is None else labels[row][j] for row in found])
+        head[i]: np.array(["" if row is None else labels[row][j] for row in row_of])
         for j, i in enumerate(shown)
     }
     return columns_of, beside
+
+
+def _no_match(path: Path, first: str, names: list[str]) -> UserError:
+    return UserError(
+        f"{path} has no label for any image: its first name is '{first}', the first image is "
+        f"'{names[0]}'; give the names of the images"
+    )
 
 
 def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -303,10 +305,7 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
             for s in separators
         ]
     except (OSError, csv.Error) as error:
-        raise UserError(
-            f"the labels in {path} cannot be read ({getattr(error, 'strerror', None) or error}); "
-            "check the path and the file"
-        ) from error
+        raise _unreadable(path, error) from error
 
     def fits(table: list[list[str]]) -> tuple[bool, int]:
         """Whether all rows have the same cells, of which there are several; and how many."""
@@ -365,7 +364,7 @@ def _counts(cells: list[str]) -> bool:
 def _match(
     path: Path, names: list[str], keys: list[str], labels: list[tuple[str, ...]]
 ) -> list[int | None]:
-    """The row of each name: that of the very path, else of one that ends with the other, else of
+    """The row of each name: that of the same path, else of one that ends with the other, else of
     one that does so without endings.
 
     Raises:
@@ -377,9 +376,9 @@ def _match(
             raise UserError(f"{path} gives '{key}' two different labels; keep one")
     rows.pop("", None)
     own = [_key(name) for name in names]
-    found = [rows.get(name) for name in own]
+    row_of = [rows.get(name) for name in own]
     for form in (str, _without_ending):
-        used = set(found)
+        used = set(row_of)
         left = {key: row for key, row in rows.items() if row not in used}
         by_last = defaultdict(set)
         for key, row in left.items():
@@ -387,20 +386,20 @@ def _match(
                 by_last[text.rpartition("/")[2]].add((f"/{text}", row))
         owners: dict[int, list[str]] = defaultdict(list)
         for i, name in enumerate(own):
-            whole = f"/{form(name)}"
+            full_path = f"/{form(name)}"
             fitting = {
                 row
-                for text, row in by_last.get(whole.rpartition("/")[2], ())
-                if found[i] is None and (whole.endswith(text) or text.endswith(whole))
+                for text, row in by_last.get(full_path.rpartition("/")[2], ())
+                if row_of[i] is None and (full_path.endswith(text) or text.endswith(full_path))
             }
             if len({labels[row] for row in fitting}) > 1:
                 raise UserError(f"{path} gives '{name}' two different labels; keep one")
             if fitting:
-                found[i] = min(fitting)
+                row_of[i] = min(fitting)
                 owners[min(fitting)].append(name)
         for row, several in owners.items():
             if len(several) > 1:
                 raise UserError(
                     f"{path} names '{keys[row]}', but {len(several)} are called so; give paths"
                 )
-    return found
+    return row_of

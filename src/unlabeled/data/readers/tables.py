@@ -88,7 +88,7 @@ def _paths(table: Path, column: str, schema: Any) -> Iterator[list[Any]]:
 
 @contextmanager
 def _readable(table: Path) -> Iterator[None]:
-    """What a damaged table brings up, in one sentence."""
+    """Raise the errors of a damaged table as a UserError."""
     import pyarrow as pa
 
     try:

@@ -26,10 +26,9 @@ from unlabeled.modality import Images, Video
 ENDINGS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".y4m", ".ogv")
 FILE = "videos_small.npz"
 LARGEST = 96
-"""Pixels of the shorter side at most, unless the user says otherwise."""
+"""Maximum pixels of the shorter side by default."""
 NEW, TIMES = 0.1, 2.0
-"""A cut changes the brightness of a pixel by so much on average, and so many times as much as the
-frames around it change."""
+"""Minimum mean change of brightness at a cut, also as a multiple of the change around it."""
 
 
 def load(location: str | None = None, size: tuple[int, int] | None = None) -> Splits:
@@ -39,10 +38,10 @@ def load(location: str | None = None, size: tuple[int, int] | None = None) -> Sp
         location: a folder with a sub-folder of frames for each clip, or of frames whose names end
             in numbers; a video, or a folder of videos (opened by PyAV); an `.npy` of clips
             (N, T, C, H, W) or (N, T, H, W, C); or an `.npz` with one such array `x`, or with
-            `names` and for each an array of frames (T, H, W, C). `video/videos_small.npz` below
-            `$UNLABELED_DATA` unless given.
-        size: height and width; frames are scaled to cover it and cut at the center. The smallest
-            of all clips unless given, at most 96 on the shorter side.
+            `names` and for each an array of frames (T, H, W, C) (default:
+            `video/videos_small.npz` below `$UNLABELED_DATA`).
+        size: height and width; frames are scaled to cover it and cut at the center (default: the
+            smallest of all clips, at most 96 on the shorter side).
 
     Raises:
         UserError: there is no video, or it cannot be read.
@@ -78,13 +77,13 @@ def from_array(clips: Any) -> Samples:
     Raises:
         UserError: they are no clips of images.
     """
-    from unlabeled.data.readers.arrays import as_images
+    from unlabeled.data.readers.arrays import from_memory
 
     array = clips.detach().cpu().numpy() if isinstance(clips, torch.Tensor) else np.asarray(clips)
     if array.ndim != 5:
         raise UserError(f"clips are (N, T, C, H, W) or (N, T, H, W, C), but this is {array.shape}")
     n, t = array.shape[:2]
-    x = as_images(array.reshape(n * t, *array.shape[2:]))
+    x = from_memory(array.reshape(n * t, *array.shape[2:])).x
     clip = np.repeat(np.arange(n), t)
     names = [f"clip {i + 1}" for i in range(n)]
     return _samples(x[:], names, clip, clip, np.tile(np.arange(t), n))

@@ -22,7 +22,7 @@ def read_lines(data: Any, pattern: str = "") -> Iterator[list[str]]:
 
     Args:
         data: a file or folder of text, `text`, `books`, `books:FOLDER`, or lists of words.
-        pattern: regular expression of a word; the usual one unless given.
+        pattern: regular expression of a word (default: `bpe.word_pattern`).
 
     Raises:
         UserError: the pattern is no regular expression, or there is no text.

@@ -27,7 +27,7 @@ def load(location: str | None = None) -> Splits:
     """Images (N, 1, 16, 16) with spectrograms (N, recordings, 32, 32) of bytes as partners.
 
     Args:
-        location: of the recordings, as `spoken_digits` takes it; searched for unless given.
+        location: of the recordings, as `spoken_digits` takes it (default: searched for).
 
     Raises:
         UserError: it is nowhere, or damaged.

@@ -28,7 +28,7 @@ def load(location: str | None = None) -> Splits:
     """Four sentences in a row, (N, 1, 4, 32) tokens; the target is books or Wikipedia.
 
     Args:
-        location: the folder of the four files; searched for unless given.
+        location: the folder of the four files (default: searched for).
 
     Raises:
         UserError: they are nowhere, or damaged.

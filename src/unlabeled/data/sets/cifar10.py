@@ -48,7 +48,7 @@ def load(location: str | None = None) -> Splits:
 
     Args:
         location: the binary or the python version, unpacked or not; an `.npz` of JPEG files; or a
-            folder with one of them. Searched for or downloaded without.
+            folder with one of them (default: searched for or downloaded).
 
     Raises:
         UserError: it is nowhere, or damaged.
@@ -66,9 +66,8 @@ def load(location: str | None = None) -> Splits:
         "class",
         # Chen et al. 2020, appendix B.9: crops from 8 % of the area, half the jitter, no blur.
         augment=SimCLRAugment(scale=(0.08, 1.0)),
-        augment_labeled=Compose(
-            [RandomCrop(4), RandomHorizontalFlip()]
-        ),  # He et al. 2016, section 4.2
+        # He et al. 2016, section 4.2.
+        augment_labeled=Compose([RandomCrop(4), RandomHorizontalFlip()]),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from unlabeled.augmentations import RandomAffine
 from unlabeled.data.dataset import Samples, Splits
-from unlabeled.data.readers.arrays import as_images
+from unlabeled.data.readers.arrays import from_memory
 from unlabeled.data.sets.polygons import fill
 from unlabeled.data.split import SPLIT_SEED, TEST_SHARE
 from unlabeled.data.targets import Classes, Numbers, Target
@@ -110,8 +110,8 @@ def load(location: str | None = None, images: int = 20_000) -> Splits:
     no test image of a file is among the rendered training images.
 
     Args:
-        location: a folder with the original `.npz` or parts of it, or such a file; rendered unless
-            given.
+        location: a folder with the original `.npz` or parts of it, or such a file (default: the
+            images are rendered).
         images: how many at most.
     """
     order = np.random.default_rng(SPLIT_SEED).permutation(len(Grid()))
@@ -121,7 +121,7 @@ def load(location: str | None = None, images: int = 20_000) -> Splits:
         rows, x = _read(Path(location).expanduser(), np.argsort(order), images)
     factors = dict(zip(SIZES, classes_of(rows).T.copy(), strict=True))
     samples = Samples(
-        as_images(x), factors, targets=TARGETS, modality=Images(1, (64, 64), dtype="mask")
+        from_memory(x).x, factors, targets=TARGETS, modality=Images(1, (64, 64), dtype="mask")
     )
     cut = round((1 - TEST_SHARE) * len(samples))
     return Splits(

@@ -29,7 +29,7 @@ def load(location: str | None = None) -> Splits:
     An image's captions are its name, and its keywords in a row, of which 24 tokens are read.
 
     Args:
-        location: the folder with `emoji64.npz` and `captions.json`; searched for unless given.
+        location: the folder with `emoji64.npz` and `captions.json` (default: searched for).
 
     Raises:
         UserError: it is nowhere, or damaged.

@@ -62,10 +62,10 @@ def load(location: str | None = None, size: int | None = None) -> Splits:
 
     Args:
         location: the folders or `.zip` files `images_background` and `images_evaluation`, or an
-            `.npz` of images 28×28 or of packed bits 105×105; or a folder with them. Searched for or
-            downloaded unless given.
-        size: height and width, at most 105, averaged from the 105×105 originals; 28 unless given,
-            and 105 where `location` is the file of those.
+            `.npz` of images 28×28 or of packed bits 105×105; or a folder with them (default:
+            searched for or downloaded).
+        size: height and width, at most 105, averaged from the 105×105 originals (default: 28,
+            and 105 where `location` is the file of those).
 
     Raises:
         UserError: it is nowhere, damaged, or not there in that size.
@@ -110,7 +110,7 @@ def one_shot_runs(location: str | None = None) -> OneShot:
 
     Args:
         location: `omniglot_oneshot_runs.npz`, or the official `all_runs.zip` or its unpacked folder
-            with the images beside it; or a folder with one of them. Searched for without.
+            with the images beside it; or a folder with one of them (default: searched for).
 
     Raises:
         UserError: they are nowhere, or damaged.

@@ -35,8 +35,8 @@ def load(location: str | None = None) -> Splits:
     """The official split; factors digit, speaker and take.
 
     Args:
-        location: the folder of the recordings, `DIGIT_SPEAKER_TAKE.wav`, or `fsdd_8khz.npz`;
-            searched for unless given.
+        location: the folder of the recordings, `DIGIT_SPEAKER_TAKE.wav`, or `fsdd_8khz.npz`
+            (default: searched for).
 
     Raises:
         UserError: it is nowhere, or damaged.

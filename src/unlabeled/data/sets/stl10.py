@@ -44,16 +44,15 @@ def load(location: str | None = None) -> Splits:
     Args:
         location: a folder with the binary files, or the `.tar.gz`, which is unpacked into the
             cache. With `/unlabeled` at the end, or `unlabeled` alone, or the file
-            `unlabeled_X.bin`: the unlabeled images, all for training. Searched for or downloaded
-            unless given.
+            `unlabeled_X.bin`: the unlabeled images, all for training (default: searched for or
+            downloaded).
 
     Raises:
         UserError: it is nowhere, or damaged.
     """
     name = "stl10" if location is None else f"stl10:{location}"
-    labeled = Compose(
-        [RandomCrop(12), RandomHorizontalFlip()]
-    )  # as for CIFAR-10, in images three times as large
+    # As for CIFAR-10, in images three times as large.
+    labeled = Compose([RandomCrop(12), RandomHorizontalFlip()])
     augment = SimCLRAugment(scale=(0.08, 1.0), blur=0.5)  # SimCLR's, with the blur of larger images
     if location is None or Path(location).name not in ("unlabeled", UNLABELED):
         folder = _folder(location, LABELED)
