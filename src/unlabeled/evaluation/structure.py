@@ -1,7 +1,7 @@
 """Structure of a set of images by their features, without labels.
 
-Its neighbors, groups, near-duplicates and outliers, and a map to look at. Everything here depends
-on the features and the seed alone.
+Its neighbors, groups and outliers, and a map to look at. Everything here depends on the features
+and the seed alone.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
-from unlabeled.encoders.features import centered, refuse_not_finite, unit
+from unlabeled.encoders.features import refuse_not_finite, unit
 from unlabeled.errors import UserError, suggest
 from unlabeled.utils.quiet import quiet
 
@@ -40,14 +38,6 @@ SAMPLE = 2_000
 """Images on which they are tried; the silhouette looks at all pairs."""
 MOST_CLUSTERS = 60
 EXAMPLES = 16
-ALIKE = 0.95
-"""Cosine of centered features from which two images may be near-duplicates."""
-CONTRAST = 0.15
-"""Difference of two thumbnails, in units of their contrast, up to which they may be so."""
-FAINT = 4 / 255
-"""The least contrast that is believed; below, thumbnails are blank but for noise."""
-CANDIDATES = 20
-"""Nearest images of each that are looked at as its near-duplicates."""
 TSNE_LIMIT = 20_000
 """Images up to which t-SNE is the default: minutes on one core."""
 COMPONENTS = 50
@@ -186,38 +176,6 @@ def check_clusters(k: int | None, n: int) -> None:
     most = min(MOST_CLUSTERS, n - 1)
     if k is not None and not 2 <= k <= most:
         raise UserError(f"clusters is {k}, but must be from 2 to {most} for {n:,} images")
-
-
-def near_duplicates(
-    z: Float[np.ndarray, "n d"], thumbnails: Float[np.ndarray, "n c h w"]
-) -> list[np.ndarray]:
-    """Groups of images that show almost the same, the largest first; rows in order.
-
-    Two images are linked where the cosine of their features minus the mean is at least 0.95,
-    *and* their thumbnails differ by at most 0.15 of their contrast: features of a weak encoder are
-    alike for images that are not. A group is all that links connect. Each image is compared
-    with the 20 nearest to it.
-
-    Args:
-        z: features.
-        thumbnails: small versions of the images, black 0 and white 1.
-    """
-    similarity, rows = neighbors(centered(torch.from_numpy(z)).numpy(), CANDIDATES)
-    one, which = np.nonzero(similarity >= ALIKE)
-    other = rows[one, which]
-    flat = thumbnails.reshape(len(thumbnails), -1)
-    contrast = np.maximum(flat.std(1), FAINT)
-    same = np.zeros(len(one), bool)
-    for start in range(0, len(one), 4096):
-        a, b = one[start : start + 4096], other[start : start + 4096]
-        difference = np.sqrt(np.square(flat[a] - flat[b]).mean(1))
-        same[start : start + 4096] = difference <= CONTRAST * np.minimum(contrast[a], contrast[b])
-    links = coo_array((np.ones(same.sum()), (one[same], other[same])), shape=(len(z), len(z)))
-    _, group = connected_components(links, directed=False)
-    order = np.argsort(group, kind="stable")
-    _, starts, counts = np.unique(group[order], return_index=True, return_counts=True)
-    groups = [order[s : s + c] for s, c in zip(starts, counts, strict=True) if c > 1]
-    return sorted(groups, key=lambda found: (-len(found), found[0]))
 
 
 def outliers(

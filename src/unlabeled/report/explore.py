@@ -23,7 +23,7 @@ from rich.console import Console
 from unlabeled.data.dataset import LazyImages, Samples, to_float
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
-from unlabeled.evaluation import structure
+from unlabeled.evaluation import duplicates, structure
 from unlabeled.evaluation.structure import Layout
 from unlabeled.modality import Images
 from unlabeled.runs.run import Run
@@ -40,16 +40,16 @@ SHEET = 1024
 """Pixels of a side of the sheets that thumbnails are packed into."""
 QUALITY = 80
 """Of WebP."""
-COMPARED = 16
-"""Pixels of a side of the thumbnails that near-duplicates are compared by."""
 BLOCK = 500
 DUPLICATES_SHOWN = 200
 OUTLIERS_SHOWN = 60
 RANGES = 6
 """Groups that a factor of numbers is shown in."""
 RULES = {
-    "alike": structure.ALIKE,
-    "contrast": structure.CONTRAST,
+    "window": min(duplicates.SIZES),
+    "correlation": duplicates.CORRELATION,
+    "specific": duplicates.SPECIFIC,
+    "copies": duplicates.CANDIDATES,
     "far": structure.FAR,
     "density": structure.DENSITY,
     "counts": structure.COUNTS,
@@ -111,7 +111,7 @@ def explore(
         tiles, small = thumbnails(samples.x, span)
     with _status("neighbors, near-duplicates and outliers"):
         similarity, rows = structure.neighbors(z)
-        duplicates = structure.near_duplicates(z, small)
+        copies = duplicates.near_duplicates(small)
         far, scores = structure.outliers(similarity)
     with _status("clusters"):
         grouped = structure.cluster(z, clusters, seed)
@@ -130,8 +130,9 @@ def explore(
         "similarity": pack(similarity, "<f4"),
         "clusters": pack(grouped.labels, "u1"),
         "examples": [found.tolist() for found in grouped.examples],
-        "duplicates": [found.tolist() for found in duplicates[:DUPLICATES_SHOWN]],
-        "duplicateGroups": len(duplicates),
+        "duplicates": [rows.tolist() for rows in copies.groups[:DUPLICATES_SHOWN]],
+        "changes": [", ".join(words) for words in copies.changes[:DUPLICATES_SHOWN]],
+        "duplicateGroups": len(copies),
         "outliers": far[:OUTLIERS_SHOWN].tolist(),
         "scores": scores[:OUTLIERS_SHOWN].round(2).tolist(),
         "outlierCount": len(far),
@@ -156,8 +157,8 @@ def explore(
         "images": n,
         "layout": chosen,
         "clusters": len(grouped),
-        "duplicate_groups": len(duplicates),
-        "duplicate_images": sum(map(len, duplicates)),
+        "duplicate_groups": len(copies),
+        "duplicate_images": sum(map(len, copies.groups)),
         "outliers": len(far),
         "bytes": len(page),
     }
@@ -171,21 +172,20 @@ def thumbnails(
     Of one or two channels the first is shown in gray, of more the first three in color.
 
     Returns:
-        to show, uint8 (N, h, w, 1 or 3); to compare, float32 (N, c, 16, 16) in 0..1.
+        to show, uint8 (N, h, w, 1 or 3); to compare, uint8 (N, 1 or 3, 32, 32).
     """
     n, channels, height, width = x.shape
     shown = 3 if channels >= 3 else 1
     scale = min(1.0, LARGEST / max(height, width), (PIXELS / (n * height * width)) ** 0.5)
     size = max(1, int(height * scale)), max(1, int(width * scale))
     tiles = np.empty((n, *size, shown), np.uint8)
-    small = np.empty((n, shown, COMPARED, COMPARED), np.float32)
+    small = np.empty((n, shown, duplicates.SIDE, duplicates.SIDE), np.uint8)
     for start in range(0, n, BLOCK):
         block = np.ascontiguousarray(x[start : start + BLOCK][:, :shown])
         part = torch.from_numpy(block if block.dtype == np.uint8 else block.astype(np.float32))
         part = to_float(part, span).clamp(0, 1)
-        small[start : start + BLOCK] = _resized(part, (COMPARED, COMPARED)).numpy()
-        bytes_ = (_resized(part, size) * 255).round().byte()
-        tiles[start : start + BLOCK] = bytes_.permute(0, 2, 3, 1).numpy()
+        small[start : start + BLOCK] = _resized(part, (duplicates.SIDE, duplicates.SIDE))
+        tiles[start : start + BLOCK] = _resized(part, size).transpose(0, 2, 3, 1)
     return tiles, small
 
 
@@ -235,10 +235,11 @@ def pack(array: np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode()
 
 
-def _resized(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    if x.shape[2:] == size:
-        return x
-    return F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
+def _resized(x: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Images (B, C, H, W) in 0..1 as uint8 of another size."""
+    if x.shape[2:] != size:
+        x = F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
+    return (x * 255).round().byte().numpy()
 
 
 def _per_sheet(tiles: np.ndarray) -> list[int]:

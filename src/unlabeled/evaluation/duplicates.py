@@ -1,0 +1,272 @@
+"""Near-duplicates of images: copies that were recompressed, resized, cropped, mirrored or turned.
+
+Found by pixels alone, so that no encoder has to be good for them to be found.
+
+1. Each image is described by the lowest frequencies of its gray thumbnail, and compared with all
+   others in the eight ways to mirror and turn it. In the frequency domain those only swap axes and
+   signs.
+2. The most similar few are aligned: one of the two is a window of the other, and the normalized
+   cross-correlation of their details decides. Details are what is left without a local mean: coarse
+   shapes, such as a horizon, agree for images that have nothing in common.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from scipy.fft import dct
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from unlabeled.encoders.features import unit
+
+SIDE = 32
+"""Pixels of a side of the thumbnails that are compared."""
+FREQUENCIES = 6
+"""Lowest frequencies along each axis that describe an image."""
+CANDIDATES = 8
+"""Images with the most similar description that are aligned with each."""
+LIKELY = 0.6
+"""Cosine of two descriptions from which the images are aligned."""
+GRID = 16
+"""Pixels of a side at which details are compared."""
+LOCAL = 9
+"""Thumbnail pixels of a side of the local mean that details are left without."""
+SIZES = (1.0, 0.95, 0.9, 0.85, 0.8)
+"""Sides of the windows that are tried, relative to the image; they start at multiples of STEP."""
+STEP = 0.05
+CORRELATION = 0.8
+"""Of details, from which two images may be near-duplicates."""
+SPECIFIC = 0.2
+"""Largest distance (1 − correlation) of near-duplicates relative to that of the 8th most similar
+image: images of silhouettes or characters all correlate."""
+SAME = 0.005
+"""Distance up to which they are near-duplicates however many others are as similar. This and the
+two above were chosen on training images by `bench/duplicates.py`, which reports on others."""
+FAINT = 4 / 255
+"""Deviation of gray below which an image is blank but for noise, and of color below which it is
+gray."""
+COLOR = 0.6
+"""Largest difference in color relative to the more colorful of both, if neither is gray."""
+BLOCK = 1024
+"""Pairs aligned at a time."""
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in gray (ITU-R BT.601)."""
+CHANGES = ("", "mirrored")
+TURNS = ("", "turned 90°", "turned 180°", "turned 270°")
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Groups of images that show the same.
+
+    Args:
+        groups: rows of each group in order; the largest group first.
+        changes: for each group, what differs between its images besides details: "mirrored",
+            "turned 90°", "cropped", …; empty where they only differ in size, quality or color.
+    """
+
+    groups: list[np.ndarray]
+    changes: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+
+def near_duplicates(thumbnails: UInt8[np.ndarray, "n c 32 32"]) -> Duplicates:
+    """Groups of images that show the same: all that pairs of near-duplicates connect.
+
+    Two images are near-duplicates where one of them, mirrored or turned by multiples of 90° and
+    seen through a window of at least 80 % of its sides, has details that correlate with those of
+    the other by at least 0.8, their colors agree or one is gray, and their distance
+    (1 − correlation) is at most a fifth of that to the 8th most similar image of either, or
+    0.005. More than 8 copies of one image that differ by more are therefore not found. Blank images
+    are near-duplicates of those of the same color.
+
+    Args:
+        thumbnails: small versions of the images in gray (c = 1) or color (c = 3).
+    """
+    n = len(thumbnails)
+    gray, color = _gray_and_color(thumbnails)
+    blank = (gray.flatten(1).std(1, correction=0) < FAINT).numpy()
+    one, other, view = candidates(gray)
+    keep = ~(blank[one] | blank[other])
+    one, other, view = one[keep], other[keep], view[keep]
+    correlation, window = align(gray, one, other, view)
+    distance = 1 - correlation
+    usual = _usual(distance, one, other, n)
+    limit = np.maximum(SPECIFIC * np.minimum(usual[one], usual[other]), SAME)
+    same = distance <= np.minimum(limit, 1 - CORRELATION)
+    same &= _colors_agree(color, one, other, view)
+    one, other, view, window = (part[same] for part in (one, other, view, window))
+    empty = np.flatnonzero(blank)
+    mean = np.round(thumbnails[empty].mean((2, 3)) / (255 * FAINT))
+    _, first, group = np.unique(mean, axis=0, return_index=True, return_inverse=True)
+    ends = np.concatenate([one, empty[first][group.ravel()]]), np.concatenate([other, empty])
+    links = coo_array((np.ones(len(ends[0])), ends), shape=(n, n))
+    _, label = connected_components(links, directed=False)
+    order = np.argsort(label, kind="stable")
+    _, starts, counts = np.unique(label[order], return_index=True, return_counts=True)
+    groups = [order[s : s + c] for s, c in zip(starts, counts, strict=True) if c > 1]
+    groups.sort(key=lambda rows: (-len(rows), rows[0]))
+    changes: dict[int, set[str]] = {}
+    for i, v, w in zip(one, view, window, strict=True):
+        changes.setdefault(int(label[i]), set()).update(_change(int(v), float(w)))
+    return Duplicates(groups, [sorted(changes.get(int(label[rows[0]]), ())) for rows in groups])
+
+
+def candidates(
+    gray: Float[Tensor, "n 32 32"],
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    """Pairs of images that may be near-duplicates: two rows, the lower first, and a view.
+
+    The view says how the first is mirrored and turned to be like the second, as in `turned`.
+    """
+    n, k = len(gray), min(CANDIDATES, len(gray) - 1)
+    coefficients = torch.from_numpy(_frequencies(gray))
+    keys = unit(coefficients.flatten(1))
+    views = [unit(turned_frequencies(coefficients, view).flatten(1)) for view in range(8)]
+    pairs = []
+    for rows in torch.arange(n).split(max(64, 2**24 // n)):
+        best = views[0][rows] @ keys.T
+        for view in views[1:]:
+            best = torch.maximum(best, view[rows] @ keys.T)
+        best[torch.arange(len(rows)), rows] = -torch.inf
+        cosine, found = best.topk(k)
+        likely = cosine >= LIKELY
+        ends = torch.stack([rows[:, None].expand_as(found)[likely], found[likely]])
+        pairs.append(ends.sort(0).values)
+    one, other = torch.cat(pairs, 1).unique(dim=1)
+    which = torch.stack([(view[one] * keys[other]).sum(1) for view in views]).argmax(0)
+    return one.numpy(), other.numpy(), which.numpy()
+
+
+def align(
+    gray: Float[Tensor, "n 32 32"],
+    one: Int[np.ndarray, " m"],
+    other: Int[np.ndarray, " m"],
+    view: Int[np.ndarray, " m"],
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """The best correlation of details of pairs, and the side of the window that it is found at.
+
+    Either image may be the window of the other.
+    """
+    details = _details(gray)
+    best, size = np.full(len(one), -1, np.float32), np.ones(len(one), np.float32)
+    for start in range(0, len(one), BLOCK):
+        part = slice(start, start + BLOCK)
+        a, b = details[one[part]], details[other[part]]
+        for v in np.unique(view[part]):
+            of_view = torch.from_numpy(np.flatnonzero(view[part] == v))
+            a[of_view] = turned(a[of_view], int(v))
+        for side in SIZES:
+            both = torch.maximum(_through_windows(a, b, side), _through_windows(b, a, side)).numpy()
+            better = both > best[part]
+            best[part][better], size[part][better] = both[better], side
+    return best, size
+
+
+def turned(x: Tensor, view: int) -> Tensor:
+    """Images (…, H, H) mirrored left to right if view ≥ 4, then turned by view mod 4 times 90°."""
+    return torch.rot90(x.flip(-1) if view >= 4 else x, view % 4, (-2, -1))
+
+
+def turned_frequencies(x: Tensor, view: int) -> Tensor:
+    """Coefficients (…, K, K) of the cosine transform of images that are turned as by `turned`.
+
+    Mirroring an axis changes the sign of its odd frequencies, a quarter turn also swaps the axes.
+    """
+    sign = (-1.0) ** torch.arange(x.shape[-1])
+    x = x * sign if view >= 4 else x
+    for _ in range(view % 4):
+        x = x.mT * sign[:, None]
+    return x
+
+
+def _gray_and_color(thumbnails: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Gray (n, 32, 32), and what of color differs from it, (n, 2, 4, 4); zero of gray images."""
+    gray = torch.empty(len(thumbnails), *thumbnails.shape[2:])
+    color = torch.zeros(len(thumbnails), 2, 4, 4)
+    for start in range(0, len(gray), BLOCK):
+        x = torch.from_numpy(thumbnails[start : start + BLOCK]).float() / 255
+        if x.shape[1] == 3:
+            luma = torch.einsum("nchw,c->nhw", x, torch.tensor(LUMA))
+            color[start : start + BLOCK] = F.adaptive_avg_pool2d(x[:, ::2] - luma[:, None], 4)
+        else:
+            luma = x[:, 0]
+        gray[start : start + BLOCK] = luma
+    return gray, color
+
+
+def _frequencies(gray: Tensor) -> np.ndarray:
+    """Lowest coefficients (n, K, K) of the cosine transform, weighted by the root of frequency.
+
+    Natural images have their power at the lowest; the mean, which is brightness, is left out.
+    """
+    low = dct(gray.numpy(), axis=1, norm="ortho")[:, :FREQUENCIES]
+    low = dct(low, axis=2, norm="ortho")[:, :, :FREQUENCIES]
+    axis = np.arange(FREQUENCIES)
+    weights: np.ndarray = np.hypot(axis[:, None], axis) ** 0.5
+    return (low * weights).astype(np.float32)
+
+
+def _details(gray: Tensor) -> Tensor:
+    """Images without their local mean."""
+    mean = F.avg_pool2d(gray[:, None], LOCAL, 1, LOCAL // 2, count_include_pad=False)[:, 0]
+    return gray - mean
+
+
+def _through_windows(x: Tensor, y: Tensor, side: float) -> Tensor:
+    """Best correlation of windows of x with the whole of y, (m, H, H) both: (m,)."""
+    starts = [STEP * i for i in range(round((1 - side) / STEP) + 1)]
+    windows = torch.cat([_resampling(side, start) for start in starts])  # (S·G, H)
+    whole = _resampling(1.0, 0.0)
+    target = (whole @ y @ whole.T).flatten(1)
+    target = target - target.mean(1, keepdim=True)
+    target = F.normalize(target, dim=1).view(-1, GRID, GRID)
+    seen = (windows @ x @ windows.T).view(len(x), len(starts), GRID, len(starts), GRID)
+    dot = torch.einsum("msitj,mij->mst", seen, target)
+    square = seen.square().sum((2, 4)) - seen.sum((2, 4)).square() / GRID**2
+    return (dot / square.clamp_min(1e-8).sqrt()).flatten(1).amax(1)
+
+
+def _resampling(side: float, start: float) -> Tensor:
+    """Weights (G, H) that resample an axis within a window, by a triangle as wide as a pixel."""
+    step = side * SIDE / GRID
+    centers = start * SIDE + step * (torch.arange(GRID) + 0.5)
+    away = (torch.arange(SIDE) + 0.5 - centers[:, None]).abs()
+    weights = (1 - away / max(1.0, step)).clamp_min(0)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _usual(distance: np.ndarray, one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
+    """Of each image the 8th smallest distance, (n,); 1 where fewer were aligned with it."""
+    ends, both = np.concatenate([one, other]), np.tile(distance, 2)
+    order = np.lexsort((both, ends))
+    starts, counts = np.searchsorted(ends[order], np.arange(n)), np.bincount(ends, minlength=n)
+    usual, enough = np.ones(n, np.float32), counts >= CANDIDATES
+    usual[enough] = both[order][starts[enough] + CANDIDATES - 1]
+    return usual
+
+
+def _colors_agree(
+    color: Tensor, one: np.ndarray, other: np.ndarray, view: np.ndarray
+) -> np.ndarray:
+    a, b = color[one], color[other]
+    for v in range(8):
+        a[view == v] = turned(a[view == v], v)
+    rms = [x.square().mean((1, 2, 3)).sqrt() for x in (a, b, a - b)]
+    is_gray = torch.minimum(rms[0], rms[1]) < FAINT
+    agree: np.ndarray = (is_gray | (rms[2] <= COLOR * torch.maximum(rms[0], rms[1]))).numpy()
+    return agree
+
+
+def _change(view: int, side: float) -> list[str]:
+    """Words for how one image of a pair differs from the other."""
+    words = [CHANGES[view // 4], TURNS[view % 4], "cropped" if side < 1 else ""]
+    return [word for word in words if word]
