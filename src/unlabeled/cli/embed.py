@@ -22,7 +22,7 @@ def embed_command(argv: list[str]) -> int:
     from unlabeled.runs.features import write_features
     from unlabeled.runs.run import load
 
-    run = load(args.run, args.encoder)
+    run = load(args.run, args.encoder, data=args.data, size=args.size)
     shape = write_features(run, args.data, Path(args.out), args.devices, args.encoder)
     print(f"{args.out}: {shape[0]} rows of {shape[1]} features")
     return 0

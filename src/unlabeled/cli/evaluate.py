@@ -50,7 +50,7 @@ def evaluate_command(argv: list[str]) -> int:
     from unlabeled.report.page import write_report
     from unlabeled.runs.run import load
 
-    run = load(args.run, args.encoder)
+    run = load(args.run, args.encoder, data=args.data, size=args.size)
     if args.layers:
         return _evaluate_layers(run, args)
     evaluation = measure(run, args.data, labels_from=args.labels_from, test=args.test)

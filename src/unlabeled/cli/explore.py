@@ -22,7 +22,8 @@ def explore_command(argv: list[str]) -> int:
     from unlabeled.runs.run import load
 
     run, data, out = args.pop("run"), args.pop("data"), Path(args.pop("out"))
-    counts = explore(load(run, args.pop("encoder")), data, out, **args)
+    opened = load(run, args.pop("encoder"), data=data, size=args.pop("size"))
+    counts = explore(opened, data, out, **args)
     print(
         f"{out}: {counts['images']:,} images, {counts['clusters']} clusters, "
         f"{counts['duplicate_groups']:,} groups of near-duplicates, {counts['outliers']:,} "

@@ -34,8 +34,9 @@ def finetune_command(argv: list[str]) -> int:
     args = vars(parser.instantiate(parse_args(parser, argv)))
     from unlabeled.runs.run import load
 
-    run = load(args.pop("run"), args.pop("encoder"))
-    tuned, figures = finetune(run, args.pop("data"), **args)
+    data = args.pop("data")
+    run = load(args.pop("run"), args.pop("encoder"), data=data, size=args.pop("size"))
+    tuned, figures = finetune(run, data, **args)
     print(f"{figures['labels']:,} labels, {figures['n_test']:,} test images:")
     for key, what in (
         ("finetuned", "fine-tuned"),

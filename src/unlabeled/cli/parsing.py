@@ -194,9 +194,21 @@ def parse_with(build: Build, argv: list[str]) -> tuple[ArgumentParser, Any]:
 
 def add_run_arguments(parser: ArgumentParser) -> None:
     """The arguments of all commands that use a run."""
-    parser.add_argument("run", type=str, help="folder that `unlabeled train` wrote")
+    parser.add_argument(
+        "run",
+        type=str,
+        help="folder that `unlabeled train` wrote; or an encoder by name: timm:NAME, "
+        "hf:OWNER/NAME, a folder of such weights as timm:FOLDER or hf:FOLDER, or a name in "
+        "`unlabeled list encoders`",
+    )
     parser.add_argument(
         "--encoder", type=str, help="./file.py:Class, if the run's encoder is one that you wrote"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="side in pixels of the images that an encoder by name receives (default: the one "
+        "that it was pretrained with, or the data's)",
     )
 
 

@@ -1,5 +1,6 @@
 """Open any kind of data as a data set: the one dispatcher."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from unlabeled.data.split import TEST_SHARE, code_names, keep_labeled, say_unkno
 from unlabeled.data.targets import Classes
 from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text
+
+IN_MEMORY = 1 << 30
+"""Bytes of resized images at most that are kept; more are resized whenever they are read."""
 
 
 def open_data(
@@ -285,6 +289,10 @@ def _fit(
     like: Images | Audio | None = None,
 ) -> Samples:
     """Check modality and channels, adapt the size."""
+    if isinstance(like, Images) and like.channels == 3 and samples.x.shape[1] == 1:
+        notice(f"the images of {name} are gray: red, green and blue all have their values")
+        rgb = np.repeat(samples.x[:], 3, 1)
+        samples = replace(samples, x=rgb, modality=replace(samples.modality, channels=3))
     x, received = samples.x, samples.modality.encoder_input
     if like is not None:
         channels, size = like.channels, like.size
@@ -310,6 +318,8 @@ def _fit(
         return replace(samples, x=audio.fitted(x[:], size[1]), modality=modality)
     if isinstance(received, Text):
         return samples
+    if isinstance(x, np.ndarray) and len(x) * math.prod(size) * x.shape[1] * x.itemsize > IN_MEMORY:
+        x = LazyImages(x)
     x = replace(x, size=size) if isinstance(x, LazyImages) else resize(x, size)
     return replace(samples, x=x, modality=with_frames(samples.modality, size=size))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ FAILURES = (
 )  # fmt: skip
 """Exceptions of a network's own code, or of a download."""
 WITHOUT_NETWORK = {
-    "timm": "it without pretrained weights",
+    "timm": "a folder with config.json and model.safetensors, as timm:FOLDER",
     "hf": "a folder with config.json and model.safetensors, as hf:FOLDER",
 }
 
@@ -105,18 +107,55 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
     """Make a network of timm or transformers for images of that many channels and that size.
 
     Args:
-        name: `timm:NAME` (an architecture of timm, `NAME.TAG` for particular weights), `hf:TYPE` (a
-            model type of transformers, random weights), `hf:OWNER/NAME` or `hf:FOLDER` (weights in
-            safetensors; code that comes with them is never run).
+        name: `timm:NAME` (an architecture of timm, `NAME.TAG` for particular weights),
+            `timm:FOLDER`, `hf:TYPE` (a model type of transformers, random weights),
+            `hf:OWNER/NAME` or `hf:FOLDER`. Folders hold config.json and model.safetensors. Weights
+            are read from safetensors only, and code that comes with them is never run.
         channels: of the images.
         size: of the images, (height, width) in pixels.
-        options: for timm `pretrained=True` and the arguments of the network; for hf the fields of
-            its configuration, and `tokens=True` to average the last tokens instead of pooling.
+        options: for timm `pretrained=True` (a FOLDER's weights are always read) and the arguments
+            of the network; for hf the fields of its configuration, and `tokens=True` to average the
+            last tokens instead of pooling.
 
     Raises:
         UserError: the package is missing, there is no such name or option, or its weights cannot be
             downloaded.
     """
+    source, _, rest = name.partition(":")
+    with _library(name):
+        return (_timm if source == "timm" else _hf)(name, rest, channels, size, **options)
+
+
+def native_shape(name: str) -> tuple[int, tuple[int, int]]:
+    """Channels and size (height, width) of the images that a network was made for.
+
+    Raises:
+        UserError: as `make`.
+    """
+    source, _, rest = name.partition(":")
+    with _library(name):
+        if source == "timm":
+            channels, height, width = _timm_cfg(name, rest)[1].get("input_size", (3, 224, 224))
+            return channels, (height, width)
+        from transformers import CONFIG_MAPPING, AutoConfig
+
+        folder = Path(rest).expanduser()
+        config = (
+            AutoConfig.for_model(rest)
+            if rest in CONFIG_MAPPING
+            else AutoConfig.from_pretrained(
+                str(folder) if folder.is_dir() else rest, trust_remote_code=False
+            )
+        )
+        config = getattr(config, "vision_config", config)
+        side = getattr(config, "image_size", None) or 224
+        height, width = (side, side) if isinstance(side, int) else side
+        return getattr(config, "num_channels", 3), (height, width)
+
+
+@contextmanager
+def _library(name: str) -> Iterator[None]:
+    """Failures of timm or transformers in the user's words."""
     source, _, rest = name.partition(":")
     package = "timm" if source == "timm" else "transformers"
     if not rest:
@@ -129,7 +168,7 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
         ) from error
     try:
         with quiet():
-            return (_timm if source == "timm" else _hf)(name, rest, channels, size, **options)
+            yield
     except UserError:
         raise
     except FAILURES as error:
@@ -162,17 +201,52 @@ def _timm(
     import timm
     from timm.models import build_model_with_cfg
 
+    architecture, cfg, weights = _timm_cfg(name, rest)
+    own = {"num_classes", "in_chans", *inspect.signature(timm.create_model).parameters}
+    _refuse(name, set(options) & (own | set(inspect.signature(build_model_with_cfg).parameters)))
+    shape = {"num_classes": 0, "in_chans": channels}
+    if cfg.get("fixed_input_size"):
+        shape["img_size"] = tuple(size)
+    pretrained = pretrained or weights is not None
+    if pretrained:
+        file = str(weights or _download(name, cfg))
+        cfg = cfg | {"file": file, "custom_load": False, "hf_hub_id": None}
+    net = timm.create_model(
+        architecture, pretrained=pretrained, pretrained_cfg=cfg, **(shape | options)
+    )
+    mean, std = (cfg.get("mean"), cfg.get("std")) if pretrained else (None, None)
+    return Backbone(net, (f"timm:{architecture}", options), channels, mean, std)
+
+
+def _timm_cfg(name: str, rest: str) -> tuple[str, dict[str, Any], Path | None]:
+    """Architecture, timm's description of its weights, and their file if they are in a folder."""
+    import timm
+
+    folder = Path(rest).expanduser()
+    if (folder / "config.json").is_file():
+        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architecture, described = record.get("architecture"), record.get("pretrained_cfg", {})
+        if not (isinstance(architecture, str) and timm.is_model(architecture)):
+            raise UserError(f"{folder}/config.json names no architecture of timm")
+        keys = ("input_size", "mean", "std", "first_conv", "classifier", "num_classes")
+        known = {key: described[key] for key in keys if key in described}
+        fixed = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+        same = {key: getattr(fixed, key, None) for key in ("fixed_input_size", *keys[-3:-1])}
+        return architecture, same | known, folder / "model.safetensors"
     architecture = rest.partition(".")[0]
     if not timm.is_model(architecture):
         raise _unknown(name, architecture, timm.list_models())
-    own = {"num_classes", "in_chans", *inspect.signature(timm.create_model).parameters}
-    _refuse(name, set(options) & (own | set(inspect.signature(build_model_with_cfg).parameters)))
-    fixed = getattr(timm.get_pretrained_cfg(architecture), "fixed_input_size", False)
-    shape = {"num_classes": 0, "in_chans": channels} | ({"img_size": tuple(size)} if fixed else {})
-    net = timm.create_model(rest, pretrained=pretrained, **(shape | options))
-    weights = net.pretrained_cfg if pretrained else {}
-    rebuild = f"timm:{architecture}", options
-    return Backbone(net, rebuild, channels, weights.get("mean"), weights.get("std"))
+    cfg = timm.get_pretrained_cfg(rest, allow_unregistered=False)
+    return architecture, cfg.to_dict(), None
+
+
+def _download(name: str, cfg: dict[str, Any]) -> str:
+    """The weights of timm on the hub, as safetensors."""
+    from huggingface_hub import hf_hub_download
+
+    if not cfg.get("hf_hub_id"):
+        raise UserError(f"timm has no weights of '{name}' as safetensors; name others, or a folder")
+    return hf_hub_download(cfg["hf_hub_id"], "model.safetensors")
 
 
 def _hf(

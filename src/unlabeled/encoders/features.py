@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.data.dataset import LazyImages, blocks, to_input
+from unlabeled.data.dataset import LazyImages, Splits, blocks, to_float, to_input
+from unlabeled.encoders.base import accepts_option, build
 from unlabeled.errors import UserError
+from unlabeled.modality import Audio, Images, Text
 from unlabeled.utils.state import eval_mode
+
+FITTED_DIM, FITTED_ROWS = 64, 5000
+"""Features of PCA, ICA and k-means, and training samples that encoders are fitted on."""
+
+
+def build_for(name: str, splits: Splits) -> nn.Module:
+    """The encoder of that name for a data set, with random weights or fitted to its training part.
+
+    Raises:
+        UserError: there is no such encoder, or it does not take such samples.
+    """
+    received, options = splits.modality.encoder_input, {}
+    if isinstance(received, Text) and accepts_option(name, "vocabulary"):
+        options["vocabulary"] = received.vocabulary
+    if is_fitted := name in ("pca", "ica", "kmeans"):
+        values = math.prod(splits.train.x.shape[1:])
+        options["dim"] = min(FITTED_DIM, len(splits.train), values)
+    encoder: Any = build(name, splits.channels, splits.size, **options)
+    if not isinstance(received, getattr(encoder, "modality", (Images, Audio))):
+        raise UserError(f"the encoder {name} does not take {splits.noun}; choose another")
+    if is_fitted:
+        few = torch.from_numpy(splits.train.x[:FITTED_ROWS])
+        encoder.summary.fit(to_float(few, splits.value_range))
+    return encoder.eval()
 
 
 def labeled(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,9 @@ from sklearn.decomposition import TruncatedSVD
 from torch import Tensor, nn
 
 from unlabeled.augmentations.vocabulary import FIRST_WORD
-from unlabeled.data.dataset import Samples, Splits, to_float
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.encoders.base import build, is_rebuildable, reinitialize
+from unlabeled.encoders.features import FITTED_ROWS, build_for
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.spectral import Kind, Spectral
 from unlabeled.modality import Audio, Images, Modality, Text, require_part
@@ -25,7 +26,7 @@ from unlabeled.utils.state import preserve_rng
 RANDOM_SEED = 1234
 """Of the random encoder's weights."""
 USUAL: dict[type[Modality], tuple[str, ...]] = {
-    Images: ("raw", "pca", "random"),
+    Images: ("raw", "pca", "histogram", "random"),
     Audio: ("mfcc", "mel", "random"),
     Text: ("tfidf", "random"),
 }
@@ -33,8 +34,6 @@ RAW_DIM = 4096
 """Pixels at most; more are averaged down, or the linear probe takes an hour."""
 LSA_DIM = 256
 """Features of TF-IDF."""
-FITTED_DIM, FITTED_ROWS = 64, 5000
-"""Features of PCA, ICA and k-means, and training samples that these and TF-IDF are fitted on."""
 
 
 class TFIDF(nn.Module):
@@ -89,12 +88,11 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
     Args:
         run: its encoder's architecture with random weights is `random`.
         splits: the data.
-        names: of raw (pixels), pca, ica, kmeans (fitted on training samples), random; for audio
-            mel, mfcc and "mfcc and deltas"; for texts tfidf (default: the usual ones).
+        names: of raw (pixels), histogram, pca, ica, kmeans (fitted on training samples), random; for
+            audio mel, mfcc and "mfcc and deltas"; for texts tfidf (default: the usual ones).
     """
     if names is None:
         names = USUAL[type(splits.modality.encoder_input)]
-    shape = splits.channels, splits.size
     encoders: dict[str, nn.Module] = {}
     for name in names:
         if name == "random":
@@ -110,10 +108,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
             except UserError as error:
                 notice(str(error))
         else:
-            pixels = math.prod(splits.train.x.shape[1:])
-            encoders[name] = build(name, *shape, dim=min(FITTED_DIM, len(splits.train), pixels))
-            few = torch.from_numpy(splits.train.x[:FITTED_ROWS])
-            encoders[name].summary.fit(to_float(few, splits.value_range))  # type: ignore[operator, union-attr]
+            encoders[name] = build_for(name, splits)
     return encoders
 
 

@@ -44,7 +44,9 @@ class Evaluation:
 
     def save(self) -> None:
         """Write `evaluation.json` into the run folder."""
-        write_json(inside(self.run.path, "evaluation.json"), self.to_json())
+        path = inside(self.run.path, "evaluation.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """What `evaluate` returns."""
@@ -168,6 +170,8 @@ def references(subject: Subject) -> dict[str, dict[str, Value]]:
 def open_for(run: Run, data: Any, labels_from: Any = None, test: Any = None) -> Splits:
     """Open data as a run's encoder takes it; what it was trained and tested on where None."""
     own, data = data is None, run.data if data is None else data
+    if data is None and not run.is_trained:
+        raise UserError(f"{run.source} was not trained here on any data; give --data")
     if data is None:
         raise UserError(f"{run.path} was trained on an array in memory; give it again as data")
     if own and is_program(data):

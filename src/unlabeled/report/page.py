@@ -97,11 +97,14 @@ def _headline(run: Run, evaluation: Evaluation) -> str:
     """The first metric that encoders are ranked by, of the run and its baselines."""
     splits, results = evaluation.splits, evaluation.results
     name, own = next(iter(results.items()))
+    encoder = f"An encoder trained on {run.config['images']:,} {splits.noun}"
+    if not run.is_trained:
+        encoder = f"The encoder {html.escape(run.source)}"
     ranked = ((k, m) for k, m in in_order([own]).items() if m.higher_is_better is not None)
     key, metric = next(ranked, (None, None))
     if key is None or metric is None:
         return (
-            f'<p class="lead">An encoder trained on {run.config["images"]:,} {splits.noun}. The '
+            f'<p class="lead">{encoder}. The '
             "data has no labels, so this page shows what can be measured without them.</p>"
         )
     others = ", ".join(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.multiprocessing as mp
 
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.runs.run import Run, load
 
 
@@ -49,7 +50,7 @@ def write_features(
     else:
         with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
             try:
-                mp.spawn(_embed_part, (devices, run.path, encoder, data, folder), nprocs=devices)
+                mp.spawn(_embed_part, (devices, run.source, encoder, data, None if run.is_trained else run.config["size"], folder), nprocs=devices)
             except mp.ProcessRaisedException as error:
                 raise UserError(str(error).strip().splitlines()[-1]) from error
             parts = [np.load(Path(folder) / f"{i}.npy") for i in range(devices)]
@@ -77,14 +78,15 @@ def write_features(
 
 
 def _embed_part(
-    i: int, devices: int, run: Path, encoder: str | None, data: str, folder: str
+    i: int, devices: int, run: str, encoder: str | None, data: str, size: int | None, folder: str
 ) -> None:
     """Write the features of one process's share of the rows as `i.npy`."""
     if torch.cuda.is_available():
         torch.cuda.set_device(i)
     else:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
-    opened = load(run, encoder)
+    warnings.simplefilter("ignore", Notice)  # the main process has given them
+    opened = load(run, encoder, data=data, size=size)
     samples = opened.read(data)
     rows = np.array_split(np.arange(len(samples)), devices)[i]
     np.save(Path(folder) / f"{i}.npy", opened.features(samples.take(rows)))

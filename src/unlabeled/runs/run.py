@@ -6,6 +6,7 @@ rest is JSON, and only encoders of this package are rebuilt from their name.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
+from unlabeled import registry
 from unlabeled.data.dataset import LazyImages, Samples
-from unlabeled.data.open import read_data
+from unlabeled.data.open import open_data, read_data
 from unlabeled.data.values import find_value_range
 from unlabeled.encoders.base import build, is_rebuildable
-from unlabeled.encoders.features import embed
+from unlabeled.encoders.external import is_external, native_shape
+from unlabeled.encoders.features import build_for, embed
 from unlabeled.errors import UserError, reason
-from unlabeled.modality import Images, from_json
+from unlabeled.modality import EncoderInput, Images, Text, from_json, to_json
 from unlabeled.runs.safety import (
     build_checked,
     check_config,
@@ -43,7 +46,8 @@ class Run:
         inputs: its name, its arguments and what it receives, as in `encoder.json`.
         data: the data it was trained on, where that is not named in `config`.
         method: that trained it, with its heads, in eval mode; None if opened from a folder.
-        tokenizer: of an encoder of texts, as JSON; read from the folder unless given.
+        tokenizer: of an encoder of texts, as JSON (default: the folder's).
+        source: what `load` opens it from (default: the folder).
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Run:
         data: Any = None,
         method: nn.Module | None = None,
         tokenizer: str | None = None,
+        source: str | None = None,
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.path, self.encoder = path, encoder.to(device).eval()
@@ -62,6 +67,7 @@ class Run:
         if tokenizer is None:
             tokenizer = _read_tokenizer(path) if inputs["modality"]["kind"] == "text" else ""
         self.modality = from_json(inputs["modality"], tokenizer)
+        self.source = str(path) if source is None else source
         self.method = method if method is None else method.eval()
         self.data = config.get("data") if data is None else data
 
@@ -69,6 +75,11 @@ class Run:
     def dim(self) -> int:
         """Number of features."""
         return int(self.inputs["dim"])
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has a folder; else it is an encoder by name."""
+        return self.source == str(self.path)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -133,18 +144,71 @@ def _read_tokenizer(folder: Path) -> str:
 
 
 @preserve_rng()
-def load(run: str | Path, encoder: Any = None) -> Run:
-    """Open a run folder.
+def load(
+    run: str | Path, encoder: Any = None, *, data: Any = None, size: int | None = None
+) -> Run:
+    """Open a run folder, or an encoder by its name in place of one.
 
     Args:
-        run: the folder.
+        run: the folder; or `timm:NAME`, `hf:OWNER/NAME` and folders of such weights; or a name in
+            `unlabeled list encoders`, which has random weights or is fitted.
         encoder: the network to put the weights in (a module, of which a copy takes them, a class,
             `./file.py:Net`); only needed where it was the user's own.
+        data: for a name in `unlabeled list encoders`: what it is made for, or fitted to.
+        size: side in pixels of the images that an encoder by name receives (default: the one that
+            it was pretrained with, or the data's).
 
     Raises:
-        UserError: it is no finished run, it is damaged, or its encoder is not known here.
+        UserError: it is neither, it is no finished run, it is damaged, or its encoder is not known
+            here.
     """
     path = Path(run).expanduser()
+    if not path.is_dir():
+        if is_external(str(run)):
+            return _pretrained(str(run), size)
+        if str(run) in registry.listing("encoders"):
+            return _by_name(str(run), data, size)
+    if size is not None:
+        raise UserError(f"{path} has its own size of images; omit --size")
+    return _from_folder(path, encoder)
+
+
+def _pretrained(name: str, size: int | None) -> Run:
+    channels, native = native_shape(name)
+    modality = Images(channels, native if size is None else (size, size))
+    options = {"pretrained": True} if name.startswith("timm:") else {}
+    network: Any = build(name, channels, modality.size, **options)
+    return _without_folder(name, network, *network.rebuild, modality, size)
+
+
+def _by_name(name: str, data: Any, size: int | None) -> Run:
+    if data is None:
+        raise UserError(f"the encoder '{name}' is made for the data that it receives; give --data")
+    registry.say_which("encoders", name)
+    splits = open_data(data, size=None if size is None else (size, size))
+    with preserve_rng(0):
+        network = build_for(name, splits)
+    return _without_folder(name, network, name, {}, splits.modality.encoder_input, size)
+
+
+def _without_folder(
+    name: str,
+    network: Any,
+    rebuilt: str,
+    args: dict[str, Any],
+    modality: EncoderInput,
+    size: int | None,
+) -> Run:
+    """A run that has not been trained here; reports on it go into a folder of its name."""
+    folder = Path("runs") / re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    config = {"method": name, "data": None, "encoder": name, "size": size, "images": 0}
+    record = to_json(modality)
+    inputs = {"encoder": rebuilt, "args": args, "modality": record, "dim": network.dim}
+    tokenizer = modality.tokenizer if isinstance(modality, Text) else ""
+    return Run(folder, network, config, inputs, tokenizer=tokenizer, source=name)
+
+
+def _from_folder(path: Path, encoder: Any) -> Run:
     for name in ("encoder.json", "encoder.safetensors"):
         if not (path / name).is_file():
             why = (
@@ -152,7 +216,8 @@ def load(run: str | Path, encoder: Any = None) -> Run:
                 if (path / "vectors.bin").is_file()
                 else "its training has not ended, continue it with --resume"
                 if (path / "last.ckpt").is_file()
-                else "give the folder that `unlabeled train` wrote"
+                else "give the folder that `unlabeled train` wrote, timm:NAME, hf:NAME, or a name in "
+                "`unlabeled list encoders`"
             )
             raise UserError(f"{path} is not a finished run ({name} is missing); {why}")
     inputs = check_inputs(read_json(inside(path, "encoder.json")))
