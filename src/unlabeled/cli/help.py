@@ -12,7 +12,7 @@ from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
 GROUPS = {
     "data": ("data", "test", "labels_from", "labels", "size", "value_range", "workers"),
-    "encoder": ("encoder", "encoder_args", "start"),
+    "encoder": ("encoder", "encoder_args", "init"),
     "method": (),
     "training": (
         *("epochs", "batch_size", "optimizer", "lr", "schedule", "weight_decay", "grad_clip_norm"),
@@ -31,7 +31,7 @@ METAVARS = {
     "logger": "NAMES",
     "out": "FOLDER",
     "print_config": "",
-    "start": "RUN",
+    "init": "RUN",
     "test": "DATA",
 }
 WIDE = 40

@@ -119,9 +119,9 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument("--encoder", type=str, help=f"{ENCODER} (default: {default})")
     parser.add_argument("--resume", action="store_true", help=RESUME)
     parser.add_argument("--out", type=str, help=f"the run folder (default: runs/{name})")
-    text_only = {"encoder", "start", "labels_from", "test", "value_range"}
+    text_only = {"encoder", "init", "labels_from", "test", "value_range"}
     parsing.add_arguments(parser, TrainConfig, skip=text_only)
-    parser.add_argument("--start", type=str, help="run to take the initial weights from")
+    parser.add_argument("--init", type=str, help="run to take the initial weights from, or an encoder by name")
     parser.add_argument(
         "--value_range",
         type=str,

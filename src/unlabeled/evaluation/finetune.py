@@ -104,7 +104,7 @@ def finetune(
     }
     folder = Path(out) if out else run.path.with_name(f"{run.path.name}-finetuned")
     tuned = train(
-        "supervised", labeled, start=run, out=folder, lr=lr or RATES["finetuned"], **options
+        "supervised", labeled, init=run, out=folder, lr=lr or RATES["finetuned"], **options
     )
     z, z_test = (embed(run.encoder, p.x, splits.value_range) for p in (labeled.train, splits.test))
     figures: dict[str, Any] = {

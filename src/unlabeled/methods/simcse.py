@@ -31,7 +31,7 @@ class SimCSE(Method):
 
     Args:
         view: "dropout", the same words with other dropout masks; or "synonyms", which also replaces
-            words and needs a trained encoder: give --start.
+            words and needs a trained encoder: give --init.
         replace_ratio: fraction of the words that are replaced.
         synonyms: number of nearest tokens from which a replacement is drawn.
         dim: width of the projection.

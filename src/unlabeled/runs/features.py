@@ -50,7 +50,18 @@ def write_features(
     else:
         with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
             try:
-                mp.spawn(_embed_part, (devices, run.source, encoder, data, None if run.is_trained else run.config["size"], folder), nprocs=devices)
+                mp.spawn(
+                    _embed_part,
+                    (
+                        devices,
+                        run.source,
+                        encoder,
+                        data,
+                        None if run.is_trained else run.config["size"],
+                        folder,
+                    ),
+                    nprocs=devices,
+                )
             except mp.ProcessRaisedException as error:
                 raise UserError(str(error).strip().splitlines()[-1]) from error
             parts = [np.load(Path(folder) / f"{i}.npy") for i in range(devices)]

@@ -144,9 +144,7 @@ def _read_tokenizer(folder: Path) -> str:
 
 
 @preserve_rng()
-def load(
-    run: str | Path, encoder: Any = None, *, data: Any = None, size: int | None = None
-) -> Run:
+def load(run: str | Path, encoder: Any = None, *, data: Any = None, size: int | None = None) -> Run:
     """Open a run folder, or an encoder by its name in place of one.
 
     Args:
@@ -216,8 +214,8 @@ def _from_folder(path: Path, encoder: Any) -> Run:
                 if (path / "vectors.bin").is_file()
                 else "its training has not ended, continue it with --resume"
                 if (path / "last.ckpt").is_file()
-                else "give the folder that `unlabeled train` wrote, timm:NAME, hf:NAME, or a name in "
-                "`unlabeled list encoders`"
+                else "give the folder that `unlabeled train` wrote, timm:NAME, hf:NAME, or a name "
+                "in `unlabeled list encoders`"
             )
             raise UserError(f"{path} is not a finished run ({name} is missing); {why}")
     inputs = check_inputs(read_json(inside(path, "encoder.json")))

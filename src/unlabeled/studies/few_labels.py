@@ -107,7 +107,7 @@ def pretrained(lab: Lab, name: str, labels: str, seed: int) -> float:
         z, z_test = lab.features(f"SimCLR {seed}", run.encoder)
         return linear_probe(z[rows], y[rows], z_test, y_test).test
     data = labeled_only(lab, labels, seed)
-    options: dict[str, Any] = {"start": run, "epochs": epochs(lab, data, "supervised")}
+    options: dict[str, Any] = {"init": run, "epochs": epochs(lab, data, "supervised")}
     options |= {"lr": RATES["finetuned"], "optimizer": "adamw", "weight_decay": 1e-4}
     tuned = lab.run(f"finetuned-{labels}", "supervised", seed, data, quick_epochs=1, **options)
     return classifier_accuracy(tuned, data)

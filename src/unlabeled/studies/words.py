@@ -41,14 +41,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "causal_lm": ("causal_lm", {"epochs": 4}),
     "causal_lm-lstm": ("causal_lm", {"epochs": 4, "encoder": "text_lstm", "encoder_args": LSTM}),
     "bidirectional_lm": ("bidirectional_lm", {"epochs": 2}),
-    "next_sentence": ("next_sentence", {"epochs": 2, "start": "masked_lm"}),
-    "sentence_order": ("sentence_order", {"epochs": 3, "mlm_weight": 0.0, "start": "causal_lm"}),
-    "word_order-words": ("word_order", {"unit": "words", "epochs": 10, "start": "masked_lm"}),
-    "word_order-sentences": ("word_order", SENTENCES | {"start": "masked_lm"}),
-    "skip_thoughts": ("skip_thoughts", {"epochs": 2, "start": "masked_lm"}),
-    "masked_sentences": ("masked_sentences", {"epochs": 2, "batch_size": 64, "start": "masked_lm"}),
-    "simcse-dropout": ("simcse", {"epochs": 1, "start": "masked_lm"}),
-    "simcse-synonyms": ("simcse", {"view": "synonyms", "epochs": 1, "start": "masked_lm"}),
+    "next_sentence": ("next_sentence", {"epochs": 2, "init": "masked_lm"}),
+    "sentence_order": ("sentence_order", {"epochs": 3, "mlm_weight": 0.0, "init": "causal_lm"}),
+    "word_order-words": ("word_order", {"unit": "words", "epochs": 10, "init": "masked_lm"}),
+    "word_order-sentences": ("word_order", SENTENCES | {"init": "masked_lm"}),
+    "skip_thoughts": ("skip_thoughts", {"epochs": 2, "init": "masked_lm"}),
+    "masked_sentences": ("masked_sentences", {"epochs": 2, "batch_size": 64, "init": "masked_lm"}),
+    "simcse-dropout": ("simcse", {"epochs": 1, "init": "masked_lm"}),
+    "simcse-synonyms": ("simcse", {"view": "synonyms", "epochs": 1, "init": "masked_lm"}),
 }
 """Method and arguments of each run; `start` is the run whose weights it is initialized with."""
 
@@ -87,8 +87,8 @@ def texts(lab: Lab) -> Splits:
 def trained(lab: Lab, name: str) -> Run:
     """Train one of `RUNS` on the texts."""
     method, options = RUNS[name]
-    if start := options.get("start"):
-        options = options | {"start": trained(lab, start).path}
+    if start := options.get("init"):
+        options = options | {"init": trained(lab, start).path}
     if lab.settings.encoder_args:
         args = options.get("encoder_args", {}) | lab.settings.encoder_args
         options = options | {"encoder_args": args}

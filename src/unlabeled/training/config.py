@@ -21,7 +21,8 @@ class TrainConfig:
             or a module, of which a copy is trained (entirely in train mode if the module itself is
             in eval mode) (default: what the method needs for the data).
         encoder_args: arguments of the encoder, such as {"width": 64}.
-        start: a run to take the initial weights from.
+        init: a run to take the initial weights from, or an encoder by name, such as
+            `timm:resnet18.a1_in1k`, with its own size and normalization.
         seed: random seed of weights, batch order and views.
         size: side of the images in pixels (default: that of the data, at most 96 for files).
         value_range: values of black and white in images that are not 8-bit, as LOW,HIGH; values
@@ -54,7 +55,7 @@ class TrainConfig:
 
     encoder: str | nn.Module | type[nn.Module] | None = None
     encoder_args: dict[str, Any] = field(default_factory=dict)
-    start: str | Path | Run | None = None
+    init: str | Path | Run | None = None
     seed: int = 0
     size: int | None = None
     value_range: str | tuple[float, float] | None = None
@@ -78,10 +79,8 @@ class TrainConfig:
                 raise UserError(f"{name} is {value}, but must be at least {least}")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}")
-        if self.start is not None and self.size is not None:
-            raise UserError("--start sets the size of the images; omit --size")
-        if self.start is not None and self.value_range is not None:
-            raise UserError("--start sets the range of values; omit --value-range")
+        if self.init is not None and self.value_range is not None:
+            raise UserError("--init sets the range of values; omit --value-range")
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:

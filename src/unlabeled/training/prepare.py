@@ -82,15 +82,17 @@ def make_job(
         raise UserError(message)
     cls: Any = entry
     name = method if isinstance(method, str) else cls.__name__.lower()
-    encoder, start, size = config.encoder, config.start, config.size
+    encoder, init, size = config.encoder, config.init, config.size
     value_range = as_range(config.value_range)
     if config.local and not cls.by_stage:
         fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
         raise UserError(
             f"{name} cannot learn by stages; omit local, or choose one of {', '.join(fitting)}"
         )
-    if start is not None:
-        started_from = start if isinstance(start, Run) else load(start)
+    if isinstance(init, Run) and size is not None:
+        raise UserError(f"{init.source} has its own size of images; omit --size")
+    if init is not None:
+        initial = init if isinstance(init, Run) else load(init, data=data, size=size)
     if isinstance(method, str):
         registry.say_which("methods", method)
     if isinstance(encoder, str):
@@ -98,7 +100,7 @@ def make_job(
     splits = open_data(
         data,
         size=None if size is None else (size, size),
-        like=None if start is None else started_from.modality,
+        like=None if init is None else initial.modality,
         labels_from=config.labels_from,
         workers=config.workers,
         test=config.test,
@@ -106,9 +108,9 @@ def make_job(
     )
     encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
     encoder_args = cls.encoder_args | config.encoder_args
-    if start is not None:
-        encoder, encoder_args = started_from.inputs["encoder"], started_from.inputs["args"]
-        splits = splits.with_value_range(started_from.value_range_of(splits.train.x))
+    if init is not None:
+        encoder, encoder_args = initial.inputs["encoder"], initial.inputs["args"]
+        splits = splits.with_value_range(initial.value_range_of(splits.train.x))
     complete = splits
     check_modality(cls, name, splits)
     received = splits.modality.encoder_input
@@ -122,8 +124,8 @@ def make_job(
     if config.compile:
         check_compiles()
     torch.manual_seed(config.seed)
-    if start is not None:
-        network = copy.deepcopy(started_from.encoder).train()
+    if init is not None:
+        network = copy.deepcopy(initial.encoder).train()
     else:
         network = build(encoder, splits.channels, splits.size, **encoder_args)
         if not network.training:  # as other libraries return pretrained networks
@@ -142,7 +144,7 @@ def make_job(
         "local": config.local or None,
         "encoder": record_encoder,
         "encoder_args": encoder_args,
-        "start": str(started_from.path) if start is not None else None,
+        "init": None if init is None else initial.source,
         "recipe": asdict(recipe),
         "seed": config.seed,
         "precision": choose_precision(config.precision, config.accelerator),
@@ -173,7 +175,7 @@ def check_modality(cls: type[Method], name: str, splits: Splits) -> None:
     if isinstance(received, Text) and received.sentences < cls.min_sentences:
         raise UserError(
             f"{name} learns from texts of {cls.min_sentences} or more sentences, but {splits.name} "
-            f"holds texts of {received.sentences}; give --data sentences:FOLDER, and as --start a "
+            f"holds texts of {received.sentences}; give --data sentences:FOLDER, and as --init a "
             "run on such data, if any"
         )
     if cls.needs_color and received.channels != 3:

@@ -644,7 +644,7 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     assert np.load(out).shape[1] == 32
     assert main(["evaluate", str(tmp_path / "m"), "--data", str(place), "--json"]) == 0
     assert '"rankme"' in capsys.readouterr().out
-    after = train("sentence_order", rows, tmp_path / "o", start=run.path, mlm_weight=0.0)
+    after = train("sentence_order", rows, tmp_path / "o", init=run.path, mlm_weight=0.0)
     shares = language.verdicts(after.method.eval(), rows.test)
     assert shares.shape == (60,)
     assert shares.mean() > 0.8
@@ -728,7 +728,7 @@ def test_a_run_on_books_is_judged_from_its_folder(world, tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "m")]) == 0
     again = ul.evaluate(ul.load(tmp_path / "m"), f"books:{place}")
     assert again["n_test"] == len(run.data.test)
-    other = train("simcse", f"books:{place}", tmp_path / "v", epochs=1, start=run.path)
+    other = train("simcse", f"books:{place}", tmp_path / "v", epochs=1, init=run.path)
     assert other.modality.tokenizer == run.modality.tokenizer
     mixed = sentences.load(str(world), length=run.size[1], vocabulary=300)
     with pytest.raises(UserError, match="in other tokens"):

@@ -55,7 +55,7 @@ def test_finetuning_starts_from_the_run_and_leaves_it_alone(trained, sprites, tm
     again = ul.load(tmp_path / "tuned")
     assert np.array_equal(again.embed(sprites[0][:5]), tuned.embed(sprites[0][:5]))
     assert json.loads((tmp_path / "tuned" / "finetuning.json").read_text()) == figures
-    assert tuned.config["start"] == str(trained.path)
+    assert tuned.config["init"] == str(trained.path)
 
 
 def test_finetuning_with_a_rate_of_nothing_keeps_the_encoder(trained, sprites, tmp_path):
@@ -87,7 +87,7 @@ def test_finetuning_without_labels_is_refused(trained, sprites, tmp_path):
 
 def test_a_run_goes_on_from_another(trained, sprites, tmp_path):
     small = sprites[0][:200, 16:48, 16:48]
-    run = ul.train("simclr", small, start=trained.path, out=tmp_path / "a", epochs=1, **FAST)
+    run = ul.train("simclr", small, init=trained.path, out=tmp_path / "a", epochs=1, **FAST)
     assert run.size == (64, 64)  # as the encoder it began with
     assert run.config["encoder"] == "small"
 

@@ -193,7 +193,7 @@ def test_by_stages_and_from_a_run_nothing_is_shared(tmp_path):
     assert isinstance(local.method, Local)
     assert_same_state(before, state_of(net))
     before = state_of(run.encoder)
-    begun = ul.train("simclr", X, start=run, out=tmp_path / "c", **FAST)
+    begun = ul.train("simclr", X, init=run, out=tmp_path / "c", **FAST)
     assert_same_state(before, state_of(run.encoder))
     assert not {id(p) for p in begun.encoder.parameters()} & {
         id(p) for p in run.encoder.parameters()
