@@ -121,7 +121,9 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument("--out", type=str, help=f"the run folder (default: runs/{name})")
     text_only = {"encoder", "init", "labels_from", "test", "value_range"}
     parsing.add_arguments(parser, TrainConfig, skip=text_only)
-    parser.add_argument("--init", type=str, help="run to take the initial weights from, or an encoder by name")
+    parser.add_argument(
+        "--init", type=str, help="run to take the initial weights from, or an encoder by name"
+    )
     parser.add_argument(
         "--value_range",
         type=str,

@@ -292,7 +292,8 @@ def _fit(
     if isinstance(like, Images) and like.channels == 3 and samples.x.shape[1] == 1:
         notice(f"the images of {name} are gray: red, green and blue all have their values")
         rgb = np.repeat(samples.x[:], 3, 1)
-        samples = replace(samples, x=rgb, modality=replace(samples.modality, channels=3))
+        modality = with_frames(samples.modality, channels=3)
+        samples = replace(samples, x=rgb, modality=modality)
     x, received = samples.x, samples.modality.encoder_input
     if like is not None:
         channels, size = like.channels, like.size

@@ -149,8 +149,8 @@ def native_shape(name: str) -> tuple[int, tuple[int, int]]:
         )
         config = getattr(config, "vision_config", config)
         side = getattr(config, "image_size", None) or 224
-        height, width = (side, side) if isinstance(side, int) else side
-        return getattr(config, "num_channels", 3), (height, width)
+        size = (side, side) if isinstance(side, int) else side
+        return getattr(config, "num_channels", 3), (size[0], size[1])
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def _timm(
     architecture, cfg, weights = _timm_cfg(name, rest)
     own = {"num_classes", "in_chans", *inspect.signature(timm.create_model).parameters}
     _refuse(name, set(options) & (own | set(inspect.signature(build_model_with_cfg).parameters)))
-    shape = {"num_classes": 0, "in_chans": channels}
+    shape: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
     if cfg.get("fixed_input_size"):
         shape["img_size"] = tuple(size)
     pretrained = pretrained or weights is not None

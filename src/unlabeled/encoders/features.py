@@ -26,7 +26,8 @@ def build_for(name: str, splits: Splits) -> nn.Module:
     Raises:
         UserError: there is no such encoder, or it does not take such samples.
     """
-    received, options = splits.modality.encoder_input, {}
+    received = splits.modality.encoder_input
+    options: dict[str, Any] = {}
     if isinstance(received, Text) and accepts_option(name, "vocabulary"):
         options["vocabulary"] = received.vocabulary
     if is_fitted := name in ("pca", "ica", "kmeans"):

@@ -88,7 +88,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
     Args:
         run: its encoder's architecture with random weights is `random`.
         splits: the data.
-        names: of raw (pixels), histogram, pca, ica, kmeans (fitted on training samples), random; for
+        names: of raw (pixels), histogram, pca, ica, kmeans (fitted in training), random; for
             audio mel, mfcc and "mfcc and deltas"; for texts tfidf (default: the usual ones).
     """
     if names is None:

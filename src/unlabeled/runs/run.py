@@ -176,7 +176,8 @@ def _pretrained(name: str, size: int | None) -> Run:
     modality = Images(channels, native if size is None else (size, size))
     options = {"pretrained": True} if name.startswith("timm:") else {}
     network: Any = build(name, channels, modality.size, **options)
-    return _without_folder(name, network, *network.rebuild, modality, size)
+    rebuilt, args = network.rebuild
+    return _without_folder(name, network, rebuilt, args, modality, size)
 
 
 def _by_name(name: str, data: Any, size: int | None) -> Run:

@@ -20,8 +20,8 @@ from unlabeled.data.bias import Rule, biased, control
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.split import sample_labels
 from unlabeled.encoders.base import build
+from unlabeled.encoders.features import FITTED_DIM, FITTED_ROWS
 from unlabeled.evaluation import rsa
-from unlabeled.evaluation.baselines import FITTED_DIM, FITTED_ROWS
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.knn import knn_accuracy
