@@ -162,6 +162,14 @@ def _with_classes(
         names, other = ours.class_names(factor), names_of[factor]
         if not names and not other:
             continue
+        if y_test.ndim == 2:  # several labels a sample
+            codes[factor] = np.zeros((len(y_test), len(names)), np.int64)
+            for i, label in enumerate(names):
+                if label in other:
+                    codes[factor][:, i] = y_test[:, other.index(label)]
+            codes[factor][(y_test < 0).all(1)] = -1
+            say_unknown([o for o in other if o not in names], len(other), factor, name)
+            continue
         names, other = names or code_names(y), other or code_names(y_test)
         if factor in ("shot", "clip"):  # equal names are other videos
             table = np.arange(len(other)) + len(names)

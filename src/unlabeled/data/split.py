@@ -71,7 +71,8 @@ def split(
         raise UserError(f"{name} contains no {modality.noun}; give at least two")
     if isinstance(modality.encoder_input, Images) and samples.x.dtype != np.uint8:
         samples = samples.with_value_range(value_range or find_value_range(samples.x, warn=True))
-    target = next((k for k, codes in samples.factors.items() if codes.dtype.kind != "f"), None)
+    one_class = (k for k, v in samples.factors.items() if v.ndim == 1 and v.dtype.kind != "f")
+    target = next(one_class, None)
     drawn_by = target or next(iter(samples.factors), None)
     parts = _official(samples, name, drawn_by)
     if parts is not None and not len(parts[1]):

@@ -11,6 +11,7 @@ from PIL import Image
 import unlabeled as ul
 from unlabeled.data import open_data
 from unlabeled.data.readers.images import read
+from unlabeled.data.targets import MultiLabel
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import measure
 from unlabeled.report.page import write_report
@@ -393,3 +394,43 @@ def test_a_chosen_column_is_found_again_from_elsewhere(tmp_path, monkeypatch):
     assert again.config["labels_from"] == f"{tmp_path / 'labels.csv'}:kind"
     assert ul.evaluate(again)["target"] == "kind"
     assert run.config["images"] < 40
+
+
+def test_cells_with_several_labels_are_multi_label(tmp_path, recwarn):
+    """Catches: `cat|dog` as a class of its own, an empty cell as "no label applies"."""
+    folder = images(tmp_path / "photos", [f"{i}.png" for i in range(4)])
+    table = "file,tags,site\n0.png,cat|dog,a\n1.png,dog,b\n2.png,,a\n3.png,cat | bird,b\n"
+    (tmp_path / "labels.csv").write_text(table)
+    samples = read(folder, labels_from=str(tmp_path / "labels.csv"))
+    assert samples.targets["tags"] == MultiLabel(("bird", "cat", "dog"))
+    expected = [[0, 1, 1], [0, 0, 1], [-1, -1, -1], [1, 1, 0]]
+    np.testing.assert_array_equal(samples.factors["tags"], expected)
+    assert samples.known("tags").tolist() == [True, True, False, True]
+    assert samples.class_names("site") == ["a", "b"]
+    assert any("tags holds several labels a sample" in str(w.message) for w in recwarn)
+
+
+def test_multi_label_data_is_measured_by_mean_average_precision(tmp_path):
+    """Catches: a split that draws by classes, test labels matched by position, a lost label."""
+    y = RNG.integers(0, 2, (120, 3))
+    x = np.zeros((120, 8, 8, 3), np.uint8)
+    x[..., :] = 100 * y[:, None, None, :] + RNG.integers(0, 60, (120, 8, 8, 3))
+    splits = open_data((x, y))
+    assert splits.target is None
+    assert len(splits.test) == 24
+    run = ul.load("raw", data=splits)
+    run.path = tmp_path / "run"
+    result = ul.evaluate(run, splits)
+    assert result["metrics"]["mean_average_precision"]["value"] > 0.95
+    assert result["baselines"]["chance"]["mean_average_precision"]["value"] < 0.7
+
+    np.savez(tmp_path / "other.npz", images=x[:30], labels=y[:30])
+    with pytest.warns(Notice, match="30 of .* are tested on"):
+        tested = open_data((x, y), test=str(tmp_path / "other.npz"))
+    np.testing.assert_array_equal(tested.test.factors["label"], y[:30])
+
+
+def test_one_hot_labels_are_classes():
+    with pytest.warns(Notice, match="one-hot"):
+        splits = open_data((X, np.eye(4, dtype=int)[np.arange(40) % 4]))
+    assert splits.classes == ["0", "1", "2", "3"]

@@ -14,7 +14,7 @@ import torch
 
 from unlabeled.data.dataset import LazyImages, Samples, blocks
 from unlabeled.data.readers import audio
-from unlabeled.data.readers.labels import add
+from unlabeled.data.readers.labels import add, is_multi_label
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Images
 
@@ -105,7 +105,7 @@ def from_memory(
     if y is None:
         return Samples(x, modality=modality)
     y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
-    if y.shape != (len(x),):
+    if y.shape != (len(x),) and not is_multi_label(y, len(x)):
         raise UserError(f"{len(x)} images have labels of shape {y.shape}; give one label per image")
     samples = Samples(x, modality=modality)
     add(samples, {"label": y})

@@ -13,12 +13,14 @@ import numpy as np
 
 from unlabeled.data.dataset import Samples
 from unlabeled.data.readers import folders
-from unlabeled.data.targets import Classes, Numbers
+from unlabeled.data.targets import Classes, MultiLabel, Numbers, Target
 from unlabeled.errors import UserError, notice, suggest
 
 FORMS = "'folders', a .csv or .tsv file, a .npy file, or a column of a table"
 TABLES = (".csv", ".tsv", ".tab", ".psv", ".txt")
 SEPARATORS = ",;\t|"
+SEVERAL = "|;"
+"""What separates several labels in a cell."""
 NO_LABEL = {
     *("", "NaN", "nan", "-NaN", "-nan", "NAN", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
     *("NULL", "null", "None"),
@@ -39,12 +41,13 @@ def add(
     in text an empty cell or one of `NO_LABEL`. Words and truth values are classes. Numbers are
     classes where they look like codes: whole, and either from 0 to 9, or counted from 0 or 1 with
     at most a fifth left out, or at most 20 of them with 5 samples each on average. Other numbers,
-    such as ages, are numbers. Factors of fewer than two classes are left out. All of this is
-    reported.
+    such as ages, are numbers. Words of which some hold several labels, such as `cat|dog`, are
+    multi-label, as are arrays (N, L) of 0 and 1. Factors of fewer than two classes are left out.
+    All of this is reported.
 
     Args:
         samples: whose `factors` and `targets` are extended.
-        labels: by name of a factor one for each sample, (N,): arrays of any type.
+        labels: by name of a factor one for each sample, (N,) or (N, L): arrays of any type.
         words: whether they are names of classes whatever they look like, unless empty.
         beside: further remarks about samples without labels.
 
@@ -55,8 +58,7 @@ def add(
     for name, values in labels.items():
         factor = _factor(name, np.asarray(values), words)
         if factor is not None:
-            samples.factors[name], classes = factor
-            samples.targets[name] = Numbers() if classes is None else Classes(tuple(classes))
+            samples.factors[name], samples.targets[name] = factor
             counts[int(samples.known(name).sum())].append(name)
     counted = [
         f"{n:,} of {len(samples):,} samples have labels ({', '.join(names)}), "
@@ -68,12 +70,17 @@ def add(
         notice("; ".join([*counted, *beside]))
 
 
-def _factor(
-    name: str, values: np.ndarray, words: bool
-) -> tuple[np.ndarray, list[str] | None] | None:
-    """Codes and classes, or numbers and None; nothing where there are no two classes."""
+def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Target] | None:
+    """Codes of classes, numbers, or 0 and 1 by label; nothing where there are no two classes."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
+    if values.ndim == 2 and (values.sum(1) == 1).all() and (values >= 0).all():
+        notice(f"{name} is one-hot, so it is read as {values.shape[1]:,} classes")
+        values = values.argmax(1)
+    if values.ndim == 2:
+        return values.astype(np.int64), MultiLabel(tuple(map(str, range(values.shape[1]))))
+    if not words and values.dtype.kind in "UO" and (several := _several(name, values)):
+        return several
     known, numbers = (values != "", None) if words else _parsed(name, values)
     if numbers is not None and not (numbers[known] % 1).any() and not (numbers[known] < -1).any():
         known &= numbers != -1
@@ -83,7 +90,7 @@ def _factor(
             f"{name} holds numbers, not classes, so its R² is measured and no classes are learned "
             f"from it; for classes write its values as words, such as '{name} {there[0]}'"
         )
-        return np.where(known, numbers, np.nan), None
+        return np.where(known, numbers, np.nan), Numbers()
     if numbers is not None and values.dtype.kind in "fO":
         there = numbers[known].astype(np.int64)
     try:
@@ -97,7 +104,24 @@ def _factor(
         return None
     full = np.full(len(values), -1, np.int64)
     full[known] = codes
-    return full, [str(c) for c in classes]
+    return full, Classes(tuple(map(str, classes)))
+
+
+def _several(name: str, values: np.ndarray) -> tuple[np.ndarray, MultiLabel] | None:
+    """0 or 1 by label, (N, L), and −1 for empty cells; None where no cell holds several labels."""
+    cells = ["" if _is_missing(v) else str(v) for v in values.tolist()]
+    mark = next((mark for mark in SEVERAL if any(mark in cell for cell in cells)), None)
+    if mark is None:
+        return None
+    split = [{label.strip() for label in cell.split(mark)} - {""} for cell in cells]
+    labels = sorted(set().union(*split))
+    notice(
+        f"{name} holds several labels a sample (separated by '{mark}'), so it is multi-label: mean "
+        f"average precision over its {len(labels):,} labels is measured, and no classes are learned"
+    )
+    codes = np.array([[label in own for label in labels] for own in split], np.int64)
+    codes[[not own for own in split]] = -1
+    return codes, MultiLabel(tuple(labels))
 
 
 def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -212,12 +236,18 @@ def _array(labels: Any, path: Path | None, total: int) -> np.ndarray:
         values = np.load(path, allow_pickle=False) if path else np.asarray(labels)
     except (OSError, ValueError, EOFError) as error:
         raise _unreadable(path, error) from error
-    if values.shape != (total,):
+    if values.shape != (total,) and not is_multi_label(values, total):
         raise UserError(
             f"the labels have shape {values.shape}, but there are {total:,} images, including "
             "damaged ones; give one label per image, in the order of their names"
         )
     return values
+
+
+def is_multi_label(values: np.ndarray, total: int) -> bool:
+    """Whether they are 0 or 1 (or −1: unknown) for each of several labels, (N, L)."""
+    several = values.ndim == 2 and len(values) == total and values.shape[1] > 1
+    return several and values.dtype.kind in "bif" and bool(np.isin(values, (-1, 0, 1)).all())
 
 
 def _table(

@@ -76,7 +76,7 @@ def load(location: str | None = None, clips: int = 500) -> Splits:
         UserError: a location was given.
     """
     if location is not None:
-        raise UserError(f"colored_sprites are rendered; leave ':{location}' away")
+        raise UserError(f"colored_sprites are rendered; omit ':{location}'")
     videos = draw(clips, SPLIT_SEED)
     shot = np.repeat(np.arange(clips), FRAMES)
     factors = {name: np.repeat(codes, FRAMES) for name, codes in videos.factors.items()}

@@ -36,7 +36,7 @@ def load(location: str | None = None, images: int = 6_000) -> Splits:
         UserError: a location was given.
     """
     if location is not None:
-        raise UserError(f"moving_sprites are rendered; leave ':{location}' away")
+        raise UserError(f"moving_sprites are rendered; omit ':{location}'")
     clips, factors = glide(np.random.default_rng(SPLIT_SEED), images)
     targets: dict[str, Target] = dsprites.TARGETS | {"velocity": Classes(tuple(velocities()))}
     samples = Samples(clips, factors, targets=targets)

@@ -73,7 +73,7 @@ def load(location: str | None = None, tunes: int = 400, instruments: int = 10) -
         UserError: a location was given, or there are too few tunes.
     """
     if location is not None:
-        raise UserError(f"tunes are synthesized; leave ':{location}' away")
+        raise UserError(f"tunes are synthesized; omit ':{location}'")
     if tunes < 10 or instruments < 2:
         raise UserError("give at least ten tunes and two instruments")
     notes, cut = melodies(tunes), round((1 - TEST_SHARE) * tunes)
