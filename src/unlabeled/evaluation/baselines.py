@@ -9,8 +9,9 @@ from typing import get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags, vstack
 from sklearn.decomposition import TruncatedSVD
+from sklearn.preprocessing import normalize
 from torch import Tensor, nn
 
 from unlabeled.augmentations.vocabulary import FIRST_WORD
@@ -28,12 +29,14 @@ RANDOM_SEED = 1234
 USUAL: dict[type[Modality], tuple[str, ...]] = {
     Images: ("raw", "pca", "histogram", "random"),
     Audio: ("mfcc", "mel", "random"),
-    Text: ("tfidf", "random"),
+    Text: ("tfidf", "ngrams", "random"),
 }
 RAW_DIM = 4096
 """Pixels at most; more are averaged down, or the linear probe takes an hour."""
 LSA_DIM = 256
 """Features of TF-IDF."""
+PAIRS = 1 << 15
+"""Columns that pairs of words are hashed into."""
 
 
 class TFIDF(nn.Module):
@@ -57,11 +60,13 @@ class TFIDF(nn.Module):
     def fit(self, train: Samples) -> TFIDF:
         """Fit on training texts."""
         rows = np.random.default_rng(0).permutation(len(train))[:FITTED_ROWS]
-        counts = self.count(torch.from_numpy(train.x[rows].astype(np.int64)))
-        self.weights = torch.log((1 + len(counts)) / (1.0 + (counts > 0).sum(0))) + 1
+        parts = torch.from_numpy(train.x[rows].astype(np.int64)).split(500)
+        counts = vstack([csr_matrix(self.count(ids).numpy()) for ids in parts])
+        texts_with = torch.from_numpy(counts.getnnz(0).astype(np.float32))
+        self.weights = torch.log((1 + len(rows)) / (1 + texts_with)) + 1
         self.dim = min(LSA_DIM, len(rows), self.vocabulary - 1)
         svd = TruncatedSVD(self.dim, random_state=0)
-        svd.fit(csr_matrix(self.weigh(counts).numpy()))
+        svd.fit(normalize(counts @ diags(self.weights.numpy())))
         self.components = torch.from_numpy(svd.components_.T.copy()).float()
         return self
 
@@ -82,6 +87,22 @@ class TFIDF(nn.Module):
         return self.weigh(self.count(x.long())) @ self.components
 
 
+class NGrams(TFIDF):
+    """TF-IDF of words and of pairs of adjacent words, hashed: (B, K, L) -> (B, 256)."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__(vocabulary + PAIRS)
+        self.words = TFIDF(vocabulary)
+
+    def count(self, ids: Tensor) -> Tensor:
+        """How often each text has each word and each pair of words, (B, vocabulary + pairs)."""
+        first, second = ids[..., :-1].flatten(1), ids[..., 1:].flatten(1)
+        pairs = torch.zeros(len(ids), PAIRS, device=ids.device)
+        of_words = ((first >= FIRST_WORD) & (second >= FIRST_WORD)).float()
+        pairs.scatter_add_(1, (first * 1_000_003 + second) % PAIRS, of_words)
+        return torch.cat([self.words.count(ids), pairs], 1)
+
+
 def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> dict[str, nn.Module]:
     """Encoders to compare a run with, by their names.
 
@@ -89,7 +110,7 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
         run: its encoder's architecture with random weights is `random`.
         splits: the data.
         names: of raw (pixels), histogram, pca, ica, kmeans (fitted in training), random; for
-            audio mel, mfcc and "mfcc and deltas"; for texts tfidf (default: the usual ones).
+            audio mel, mfcc, "mfcc and deltas"; for texts tfidf, ngrams (default: the usual ones).
     """
     if names is None:
         names = USUAL[type(splits.modality.encoder_input)]
@@ -99,8 +120,9 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
             encoders[name] = random_of(run, splits)
         elif name == "raw":
             encoders[name] = _raw(splits)
-        elif name == "tfidf":
-            encoders[name] = TFIDF(require_part(splits.modality, Text).vocabulary).fit(splits.train)
+        elif name in ("tfidf", "ngrams"):
+            kind = TFIDF if name == "tfidf" else NGrams
+            encoders[name] = kind(require_part(splits.modality, Text).vocabulary).fit(splits.train)
         elif name in get_args(Kind):
             try:
                 rate = require_part(splits.modality, Audio).sample_rate

@@ -1,0 +1,42 @@
+"""TF-IDF of words and of pairs of words against scikit-learn and a loop."""
+
+import itertools
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from unlabeled.augmentations.vocabulary import FIRST_WORD
+from unlabeled.data.dataset import Samples
+from unlabeled.evaluation.baselines import PAIRS, TFIDF, NGrams
+from unlabeled.modality import Text
+
+VOCABULARY = FIRST_WORD + 30
+IDS = np.random.default_rng(0).integers(0, VOCABULARY, (80, 2, 9)).astype(np.int32)
+TEXTS = Samples(IDS, modality=Text(VOCABULARY, 9, 2))
+
+
+def test_words_are_weighed_as_scikit_learn_weighs_them():
+    """Catches: texts counted instead of texts with the word, padding counted, rows not unit."""
+    mine = TFIDF(VOCABULARY).fit(TEXTS)
+    counts = np.stack([np.bincount(text.ravel(), minlength=VOCABULARY) for text in IDS])
+    counts[:, :FIRST_WORD] = 0
+    expected = TfidfTransformer().fit_transform(counts).toarray()
+    weighed = mine.weigh(mine.count(torch.from_numpy(IDS).long())).numpy()
+    np.testing.assert_allclose(weighed, expected, atol=1e-6)
+
+
+def test_pairs_are_those_of_neighbors_within_a_sentence():
+    """Catches: pairs across sentences, with padding, or in the other order."""
+    mine = NGrams(VOCABULARY)
+    counted = mine.count(torch.from_numpy(IDS).long())[:, VOCABULARY:].numpy()
+    for text, row in zip(IDS.astype(int), counted, strict=True):
+        expected = np.zeros(PAIRS)
+        for sentence in text:
+            for a, b in itertools.pairwise(sentence):
+                if min(a, b) >= FIRST_WORD:
+                    expected[(a * 1_000_003 + b) % PAIRS] += 1
+        np.testing.assert_array_equal(row, expected)
+    z = mine.fit(TEXTS)(torch.from_numpy(IDS))
+    assert z.shape == (80, mine.dim)
+    assert torch.isfinite(z).all()
