@@ -37,6 +37,18 @@ def test_the_lab_runs_and_its_exercise_can_be_solved(tmp_path, monkeypatch, caps
     assert scope["learned"].test > scope["raw"].test
 
 
+def test_the_similarity_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    scope: dict = {}
+    for block in blocks("docs/similarity.md"):
+        exec(compile(block, "similarity.md", "exec"), scope)  # the document is ours
+    assert scope["matrix"].shape == (1000, 1000)
+    assert scope["ceiling"].lower < scope["ceiling"].upper
+    assert (tmp_path / "rdm.png").stat().st_size > 10_000
+    assert (tmp_path / "cka.png").stat().st_size > 5_000
+
+
 def test_plain_pytorch_takes_under_15_lines():
     loop = next(b for b in blocks("README.md") if "optimizer.step()" in b)
     code = [line for line in loop.splitlines() if line and not line.startswith(("import", "from"))]
@@ -44,7 +56,15 @@ def test_plain_pytorch_takes_under_15_lines():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "docs/lab.md", "docs/tested.md", "docs/glossary.md"]
+    "name",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/lab.md",
+        "docs/tested.md",
+        "docs/glossary.md",
+        "docs/similarity.md",
+    ],
 )
 def test_links_lead_somewhere(name):
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8")):

@@ -161,8 +161,8 @@ def _product_statistic(
     x, y = _at_scale(a, method), _at_scale(b, method)
 
     def statistic(times: Int[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
-        product, own, other = (_inner(times, *two, method) for two in ((x, y), (x, x), (y, y)))
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):  # draws of one condition only
+            product, own, other = (_inner(times, *two, method) for two in ((x, y), (x, x), (y, y)))
             return np.where((own > LEAST) & (other > LEAST), product / np.sqrt(own * other), np.nan)
 
     return statistic

@@ -71,9 +71,10 @@ def rdm(
         if named and len(shown) <= MOST_CLASSES:
             ends = np.append(starts, n)
             if sort_by is not None:
+                width = 0.8 if len(shown) <= 12 else 0.3
                 for end in ends[1:-1]:
-                    axes.axhline(end, color="white", linewidth=0.8)
-                    axes.axvline(end, color="white", linewidth=0.8)
+                    axes.axhline(end, color="white", linewidth=width)
+                    axes.axvline(end, color="white", linewidth=width)
             middles, long = (ends[1:] + ends[:-1]) / 2, max(map(len, shown)) * len(shown) > 40
             axes.set_xticks(middles, shown, rotation=90 if long else 0)
             axes.set_yticks(middles, shown)

@@ -60,6 +60,7 @@ def test_a_large_rdm_is_averaged():
     ordered = matrix_of(np.sort(y))
     assert image[400, 203] == pytest.approx(ordered[1200:1203, 609:612].mean())
     assert image[-1, 0] == pytest.approx(ordered[3000:, :3].mean())
+    assert image[0, -1] == pytest.approx(ordered[:3, 3000:].mean())
     assert figure.axes[0].lines[0].get_ydata()[0] == (y == 0).sum()
 
 
