@@ -19,12 +19,13 @@ from sklearn.metrics import (
 import unlabeled as ul
 from unlabeled.cli.main import main
 from unlabeled.data.dataset import Samples, Splits
-from unlabeled.data.targets import MultiLabel, Numbers
+from unlabeled.data.targets import Classes, MultiLabel, Numbers
 from unlabeled.evaluation import intervals, metrics, rsa
 from unlabeled.evaluation.evaluate import compute, measure
 from unlabeled.evaluation.metric import Metric, Subject, Value, accuracy
 from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
 from unlabeled.evaluation.metrics.mean_average_precision import average_precision
+from unlabeled.evaluation.metrics.zero_shot import ZeroShot
 from unlabeled.evaluation.ngram import KneserNey
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.evaluation.verification import pairs
@@ -332,6 +333,29 @@ def test_runs_of_pairs(tmp_path, capsys):
         assert chance >= min(1, k / result["n_test"]) - 1e-9
     assert main(["evaluate", str(run.path)]) == 0
     assert "Recall@1, forward" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_images_are_classified_by_the_names_of_their_classes(tmp_path):
+    """Catches: classes in another order, images and texts in two spaces."""
+    names = ("gray", "red", "blue")
+    colors = {"red": (255, 0, 0), "blue": (0, 0, 255), "gray": (99, 99, 99)}
+    for i in range(90):
+        name = names[i % 3]
+        Image.new("RGB", (16, 16), colors[name]).save(tmp_path / f"{i:02}.png")
+        (tmp_path / f"{i:02}.txt").write_text(f"a {name} square")
+    options = QUICK | {"text_layers": 1, "epochs": 30, "lr": 3e-3}
+    run = ul.train("clip", f"pairs:{tmp_path}", out=tmp_path / "run", **options)
+    splits = ul.open_data(f"pairs:{tmp_path}")
+    for part in (splits.train, splits.test):
+        part.factors["color"] = np.array([int(n[-6:-4]) % 3 for n in part.names])
+        part.targets["color"] = Classes(names)
+    splits.target = "color"
+    mine = Subject("clip", splits, run.encoder, run)
+    assert ZeroShot().applies(mine)
+    assert ZeroShot().compute(mine).value == 1
+    splits.test.targets["color"] = splits.train.targets["color"] = Classes(names[::-1])
+    assert ZeroShot().compute(Subject("clip", splits, run.encoder, run)).value < 0.6
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
