@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlabeled.cli.parsing import add_arguments, add_run_arguments, make_parser, parse_args
+from unlabeled.cli.parsing import DATA, add_arguments, add_run_arguments, make_parser, parse_args
 
 
 def explore_command(argv: list[str]) -> int:
@@ -13,7 +13,7 @@ def explore_command(argv: list[str]) -> int:
 
     parser = make_parser("explore", "Write a page with a map of the data in feature space.")
     add_run_arguments(parser)
-    parser.add_argument("data", type=str, help="folder, .npy or .npz file, or name of a data set")
+    parser.add_argument("data", type=str, help=DATA)
     parser.add_argument(
         "--out", type=str, default="explore.html", metavar="FILE", help="the .html file"
     )

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from unlabeled.core import Method
 
 
+DATA = (
+    "folder or file of samples, .npy or .npz file, a quoted pattern ('photos/*.jpg', "
+    "'shards-{000..004}.tar'), or name of a data set"
+)
+"""Help of the argument DATA."""
+
+
 def make_parser(command: str, description: str, method: str = "") -> ArgumentParser:
     """A parser of a command's flags.
 
@@ -111,7 +118,10 @@ def _explain(parser: ArgumentParser, error: str) -> str:
     if match := re.match(r"unrecognized arguments: (\S+)", error, re.IGNORECASE):
         word = match[1].partition("=")[0].replace("_", "-")
         if not word.startswith("-"):
-            return f"'{match[1]}' is one argument too many; remove it, or quote names with spaces"
+            return (
+                f"'{match[1]}' is one argument too many; remove it, or quote names with spaces and "
+                "patterns such as '*.jpg'"
+            )
         return f"there is no option {word}; {suggest(word, flags, 'remove it')}"
     if match := re.match(r"the following arguments are required: (.*)", error):
         needed = match[1].split(", ")

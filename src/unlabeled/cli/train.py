@@ -104,8 +104,9 @@ def _add_shared(parser: ArgumentParser) -> None:
         "--data",
         type=str,
         required=True,
-        help="folder of images, audio or text; video, .npy or .npz file; NAME or NAME:FOLDER of a "
-        "data set in `unlabeled list datasets`; ./file.py with a function load()",
+        help="folder of images, audio or text; one such file, video, .npy or .npz file; a quoted "
+        "pattern ('photos/*.jpg', 'shards-{000..004}.tar'); NAME or NAME:FOLDER of a data set in "
+        "`unlabeled list datasets`; ./file.py with a function load()",
     )
 
 

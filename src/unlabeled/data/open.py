@@ -12,13 +12,27 @@ import torch
 
 from unlabeled import registry
 from unlabeled.data.dataset import LazyImages, Samples, Splits, all_samples, resize, with_frames
-from unlabeled.data.readers import arrays, audio, corpus, images, sentences, text, video
+from unlabeled.data.readers import (
+    arrays,
+    audio,
+    corpus,
+    folders,
+    images,
+    patterns,
+    sentences,
+    text,
+    video,
+)
+from unlabeled.data.readers.folders import Listing
+from unlabeled.data.readers.source import TABLES, known_endings
 from unlabeled.data.sets import books
 from unlabeled.data.split import TEST_SHARE, code_names, keep_labeled, say_unknown, split
 from unlabeled.data.targets import Classes
 from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text
 
+TEXTS = (".txt", ".md", ".rst")
+"""Endings of files that are opened as texts unasked; others as `text:FILE`."""
 IN_MEMORY = 1 << 30
 """Bytes of resized images at most that are kept; more are resized whenever they are read."""
 
@@ -38,10 +52,10 @@ def open_data(
 
     Args:
         data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of images, of tar
-            shards, of tables or of recordings, one of those files, a video, a `.npy` or `.npz`,
-            `./file.py` with a function `load`, an array or tensor of images or of clips
-            (N, T, C, H, W), a pair (images, labels), a `Recordings`, a torch Dataset, or a finished
-            `Splits`.
+            shards, of tables or of recordings, one of those files, a text, a video, a `.npy` or
+            `.npz`, a pattern of files (`photos/*.jpg`, `shards-{000..004}.tar`), `./file.py` with a
+            function `load`, an array or tensor of images or of clips (N, T, C, H, W), a pair
+            (images, labels), a `Recordings`, a torch Dataset, or a finished `Splits`.
         channels: number of channels that images must have.
         size: height and width that images must have; others are resized.
         like: what an encoder receives, such as `run.modality`; the data is converted to that.
@@ -232,12 +246,19 @@ def _named(data: Any) -> Splits | None:
     if isinstance(data, Splits):
         return data
     if not isinstance(data, str):
-        return None
+        return _texts(data) if isinstance(data, Path) else None
     name, _, location = data.partition(":")
     if name in registry.listing("datasets"):
         registry.say_which("datasets", data)
         return registry.find("datasets", name).load(location or None)
-    return None
+    return _texts(data)
+
+
+def _texts(data: str | Path) -> Splits | None:
+    """The texts in a file, or in files of a pattern, whose ending says that it is text."""
+    path = Path(data).expanduser()
+    is_text = path.suffix.lower() in TEXTS and (path.is_file() or patterns.is_pattern(path))
+    return text.in_pieces(corpus.read(path), str(data)) if is_text else None
 
 
 def _read(
@@ -264,14 +285,20 @@ def _read(
         if labels_from is not None:
             data = data, labels_from
         return arrays.from_memory(data, channels, dtype, value_range)
-    path = Path(data).expanduser()
+    path, listing = _files(data)
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
-    if path.is_dir() and audio.is_folder_of_audio(path):
-        return audio.read(path, length, rate, labels_from)
-    if path.is_dir() or (path.is_file() and path.suffix.lower() in (".tar", *images.TABLES)):
+    if listing and audio.is_folder_of_audio(path, listing):
+        return audio.read(path, length, rate, labels_from, listing)
+    if listing or (path.is_file() and path.suffix.lower() in (".tar", *TABLES)):
         samples = images.read(
-            path, channels, size, labels_from=labels_from, workers=workers, dtype=dtype
+            path,
+            channels,
+            size,
+            labels_from=labels_from,
+            workers=workers,
+            dtype=dtype,
+            listing=listing,
         )
         if (dtype or value_range) and isinstance(samples.x, LazyImages):
             convert, to = arrays.conversion(samples.x, dtype, value_range)
@@ -282,11 +309,39 @@ def _read(
     if re.match(r"\w+://", str(data)):
         raise UserError(f"'{data}' is a network address; download it and give its folder")
     if path.is_file():
-        kinds = ", ".join((".npy", ".npz", ".tar", *images.TABLES))
-        raise UserError(f"{path} is not one of {kinds}; give one of those, or a folder")
+        kinds = ", ".join((".npy", ".npz", ".tar", *TABLES))
+        raise UserError(
+            f"{path} is no image, recording, text or video, and not one of {kinds}; give one of "
+            "those, or a folder"
+        )
     other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
     advice = suggest(str(data).partition(":")[0], registry.listing("datasets"), other)
     raise UserError(f"there is no data at '{data}'; {advice}")
+
+
+def _files(data: str | Path) -> tuple[Path, Listing | None]:
+    """A folder and what is to be read of it; or another file or name, and None."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return path, folders.walk(path)
+    single = {*known_endings(), *audio.ENDINGS}
+    if patterns.is_pattern(path):
+        root, listing = patterns.match(path)
+        endings = set(map(folders.ending, listing.names))
+        if len(listing.names) > 1:
+            if not endings & {*single, ".tar", *TABLES, ""}:
+                raise UserError(
+                    f"'{data}' matches {folders.some(listing.names)}, but no images, recordings, "
+                    "tar shards or tables; give another pattern (text:… for texts)"
+                )
+            return root, listing
+        path = root / listing.names[0]
+    head = folders.head(path) if path.is_file() and not folders.ending(path.name) else b""
+    if path.is_file() and (
+        folders.ending(path.name) in single or folders.is_image(head) or folders.is_audio(head)
+    ):
+        return path.parent, Listing([path.name])
+    return path, None
 
 
 def _fit(
@@ -297,7 +352,8 @@ def _fit(
     like: Images | Audio | None = None,
 ) -> Samples:
     """Check modality and channels, adapt the size."""
-    if isinstance(like, Images) and like.channels == 3 and samples.x.shape[1] == 1:
+    is_gray = isinstance(samples.modality.encoder_input, Images) and samples.x.shape[1] == 1
+    if isinstance(like, Images) and like.channels == 3 and is_gray:
         notice(f"the images of {name} are gray: red, green and blue all have their values")
         rgb = np.repeat(samples.x[:], 3, 1)
         modality = with_frames(samples.modality, channels=3)

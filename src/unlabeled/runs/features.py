@@ -14,6 +14,9 @@ import torch.multiprocessing as mp
 from unlabeled.errors import Notice, UserError
 from unlabeled.runs.run import Run, load
 
+ENDINGS = (".npy", ".npz", ".parquet", ".csv")
+"""Of files of features."""
+
 
 def write_features(
     run: Run, data: str, out: Path, devices: int = 1, encoder: str | None = None
@@ -22,7 +25,8 @@ def write_features(
 
     `.npy` has the features; `.npz` has them as `features`, with `names` (paths in a folder) and the
     labels (−1, NaN or an empty string for unknown ones); `.parquet` has a column `features` of
-    lists, and the same other columns.
+    lists, and the same other columns; `.csv` has the columns `name`, those of the labels (empty for
+    unknown ones), and `f0`, `f1`, … for the features.
 
     Args:
         run: the run with the encoder.
@@ -38,8 +42,8 @@ def write_features(
     Raises:
         UserError: the file has another suffix, or the data cannot be read.
     """
-    if out.suffix not in (".npy", ".npz", ".parquet"):
-        raise UserError(f"--out is {out}; give a .npy, .npz or .parquet file")
+    if out.suffix not in ENDINGS:
+        raise UserError(f"--out is {out}; give a .npy, .npz, .parquet or .csv file")
     samples = run.read(data)
     gpus = torch.cuda.device_count()
     if devices < 1 or (gpus and devices > gpus):
@@ -78,6 +82,8 @@ def write_features(
         np.save(aside, features)
     elif out.suffix == ".npz":
         np.savez(aside, features=features, **beside)  # type: ignore[arg-type]
+    elif out.suffix == ".csv":
+        _write_csv(aside, features, beside)
     else:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -86,6 +92,20 @@ def write_features(
         pq.write_table(pa.table({"features": column} | beside), aside)
     aside.replace(out)
     return features.shape
+
+
+def _write_csv(path: Path, features: np.ndarray, beside: dict[str, np.ndarray]) -> None:
+    """A row per sample: its name, its labels, its features; numbers read back to the same bits."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    columns = {"name": beside.pop("names")} if "names" in beside else {}
+    numbers = {f"f{i}": column for i, column in enumerate(features.T)}
+    for label, values in beside.items():
+        taken = label in columns or label in numbers
+        columns[f"{label} (label)" if taken else label] = values
+    table = {k: pa.array(np.ascontiguousarray(v), from_pandas=True) for k, v in columns.items()}
+    csv.write_csv(pa.table(table | {k: pa.array(np.array(v)) for k, v in numbers.items()}), path)
 
 
 def _embed_part(

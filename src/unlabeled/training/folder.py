@@ -18,6 +18,7 @@ from unlabeled import registry
 from unlabeled.augmentations import kernel
 from unlabeled.core import Recipe
 from unlabeled.data.dataset import Splits
+from unlabeled.data.readers.patterns import is_pattern
 from unlabeled.errors import UserError, notice
 from unlabeled.runs.safety import refuse_unopened
 from unlabeled.training.checkpoints import epochs_begun, last_checkpoint
@@ -198,5 +199,6 @@ def record_data(data: Any) -> str | None:
     file, colon, column = str(path).rpartition(":")  # labels.csv:breed
     if colon and Path(file).is_file():
         return f"{Path(file).resolve()}:{column}"
-    is_name = isinstance(data, str) and data in registry.listing("datasets")
-    return str(path.resolve()) if path.exists() and not is_name else str(data)
+    if isinstance(data, str) and data.partition(":")[0] in registry.listing("datasets"):
+        return data
+    return str(path.resolve()) if path.exists() or is_pattern(path) else str(data)

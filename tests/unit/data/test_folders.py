@@ -19,7 +19,7 @@ import unlabeled as ul
 from unlabeled.cli.main import main
 from unlabeled.data import Recordings, open_data
 from unlabeled.data.open import read_data
-from unlabeled.data.readers import audio, video
+from unlabeled.data.readers import audio, folders, video
 from unlabeled.data.readers.images import read
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import open_for
@@ -443,7 +443,7 @@ def test_linked_folders_of_audio_and_videos(tmp_path):
     soundfile.write(tmp_path / "real" / "a.wav", np.zeros(100) + 0.1, 8000)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "low").symlink_to(tmp_path / "real", target_is_directory=True)
-    assert audio.is_folder_of_audio(tmp_path / "data")
+    assert audio.is_folder_of_audio(tmp_path / "data", folders.walk(tmp_path / "data"))
     assert said(open_data, tmp_path / "data")[0].train.names == ["low/a.wav"]
     (tmp_path / "real" / "a.wav").rename(tmp_path / "real" / "a.MP4")
     with pytest.raises(UserError, match=r"a\.MP4 (is|has)"):  # it is found, at least

@@ -12,6 +12,7 @@ import numpy as np
 
 from unlabeled.data.dataset import Samples
 from unlabeled.data.readers import folders, source
+from unlabeled.data.readers.folders import Listing
 from unlabeled.data.readers.labels import add, attach
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Audio
@@ -35,11 +36,11 @@ class Recordings(NamedTuple):
     labels: Any = None  #: one for each recording, or None
 
 
-def is_folder_of_audio(path: Path) -> bool:
-    """Whether most files of a known kind in a folder are recordings."""
+def is_folder_of_audio(path: Path, listing: Listing) -> bool:
+    """Whether most files of a known kind among those listed of a folder are recordings."""
     from unlabeled.data.readers import images
 
-    names = folders.walk(path).names
+    names = listing.names
     known = {*images.ENDINGS, *source.HEIF, ".tar", *images.TABLES}
     other = sum(kind in known for kind in map(folders.ending, names))
     return len(_recordings(path, names)) > other
@@ -98,7 +99,11 @@ def from_arrays(content: Any, path: Path) -> Recordings | None:
 
 
 def read(
-    path: Path, length: int | None = None, rate: int | None = None, labels_from: Any = None
+    path: Path,
+    length: int | None = None,
+    rate: int | None = None,
+    labels_from: Any = None,
+    listing: Listing | None = None,
 ) -> Samples:
     """Read all recordings of a folder, in the order of their names, mixed to one channel.
 
@@ -107,6 +112,7 @@ def read(
         length: of the recordings in samples (default: of the longest, at most four seconds).
         rate: sample rate to resample to (default: the most common one, at most 16,000).
         labels_from: as for images: "folders", a `.csv` of names and labels, or an array.
+        listing: what to read of the folder (default: all that is in it).
 
     Raises:
         UserError: none can be read, or soundfile is not installed.
@@ -115,7 +121,7 @@ def read(
         import soundfile
     except ModuleNotFoundError as error:
         raise UserError("reading audio needs soundfile: pip install 'unlabeled[audio]'") from error
-    listing = folders.walk(path)
+    listing = listing or folders.walk(path)
     names = _recordings(path, sorted([*listing.names, *listing.broken]))
     listing.broken = sorted({*listing.broken} - {*names})  # reading says so of these
     folders.say_links(listing, path)

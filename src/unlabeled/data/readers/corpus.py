@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from unlabeled.data.readers import folders
+from unlabeled.data.readers import folders, patterns
 from unlabeled.data.readers.segment import ENDED, sentences
 from unlabeled.errors import UserError, notice
 from unlabeled.utils.files import read_text
@@ -54,6 +54,8 @@ class Document:
 def read(location: str | Path | None = None) -> list[Document]:
     """Documents of a file, of all files of a folder, or of Python's own documentation.
 
+    Of a pattern such as `books/*.txt`, all files that it matches.
+
     A file of short lines is a document. Where its lines were broken to a width, they are joined,
     and an empty line ends a paragraph; where they end as sentences do, or leave room for the next
     word, each line is a paragraph, and it is said which. In a file of long lines a line is a
@@ -68,7 +70,10 @@ def read(location: str | Path | None = None) -> list[Document]:
     if location is None:
         return python_documentation()
     path = Path(location).expanduser()
-    if path.is_dir():
+    if patterns.is_pattern(path):
+        path, listing = patterns.match(path)
+        parts = _parts(listing.names, path)
+    elif path.is_dir():
         listing = folders.walk(path)
         names = [name for name in listing.names if folders.ending(name) in ENDINGS]
         folders.say_links(listing, path)

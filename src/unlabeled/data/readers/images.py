@@ -43,6 +43,7 @@ def read(
     beside: tuple[str, ...] = (),
     dtype: str | None = None,
     files: list[str] | None = None,
+    listing: Listing | None = None,
 ) -> Samples:
     """All images of a folder, of tar shards or of tables, in the order of their names.
 
@@ -63,11 +64,12 @@ def read(
         beside: endings of files that the caller reads, so that they do not count as left out.
         dtype: what numbers an encoder learned from: uint8, mask, uint16 or float32.
         files: the images to read, by their paths in the folder or absolute paths (default: all).
+        listing: what to read of the folder (default: all that is in it).
 
     Raises:
         UserError: there are no images, none can be read, or labels do not fit.
     """
-    source = source_of(path) if files is None else _listed(path, files)
+    source = source_of(path, listing) if files is None else _listed(path, files)
     names = source.names
     others = folders.unread(source.others, path, labels_from, beside)
     if not names:
@@ -187,19 +189,20 @@ def _entry(
     return cache.make(key, source.names, parts, expected)
 
 
-def source_of(path: Path) -> Source:
-    """The images of a folder of files, of tar shards or of tables."""
+def source_of(path: Path, listing: Listing | None = None) -> Source:
+    """The images of a folder of files, of tar shards or of tables, or of what is listed of it."""
     root = path if path.is_dir() else path.parent
     shards, images = [path.name], []
-    listing = Listing()
     if path.is_dir():
-        listing = folders.walk(path)
+        listing = listing or folders.walk(path)
         there = sorted([*listing.names, *listing.broken])
         images = folders.of_kind(
             there, known_endings(), folders.is_image, lambda name: folders.head(path / name)
         )
         shards = [p for p in listing.names if p.lower().endswith((".tar", *TABLES))]
         listing.broken = sorted({*listing.broken} - {*images})  # decoding says so of these
+    else:
+        listing = Listing()
     kinds = {"images": images, "tar": [p for p in shards if p.lower().endswith(".tar")]}
     kinds["tables"] = [p for p in shards if not p.lower().endswith(".tar")]
     if sum(map(bool, kinds.values())) > 1:
