@@ -147,7 +147,7 @@ def native_shape(name: str) -> tuple[int, tuple[int, int]]:
                 str(folder) if folder.is_dir() else rest, trust_remote_code=False
             )
         )
-        config = getattr(config, "vision_config", config)
+        config = _vision_of(config)
         side = getattr(config, "image_size", None) or 224
         size = (side, side) if isinstance(side, int) else side
         return getattr(config, "num_channels", 3), (size[0], size[1])
@@ -273,13 +273,14 @@ def _hf(
             side = size[0] if size[0] == size[1] else tuple(size)
             shape |= {"image_size": side, "num_channels": channels}
         else:
-            fields = _fields(AutoConfig.from_pretrained(source, trust_remote_code=False))
+            config = _vision_of(AutoConfig.from_pretrained(source, trust_remote_code=False))
+            fields = _fields(config)
         _refuse(name, set(options) - set(fields))
         options = {key: value for key, value in shape.items() if key in fields} | options
         if fresh:
             config = AutoConfig.for_model(rest, **options)
         else:
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+            config.update(options)
     except StrictDataclassError as error:
         raise UserError(f"transformers cannot make '{name}': {reason(error)}") from error
     mean = std = None
@@ -306,6 +307,11 @@ def _hf(
     stretched = accepts and trained_at not in (None, size[0], tuple(size), list(size))
     call = {"interpolate_pos_encoding": True} if stretched else {}
     return Backbone(net, (f"hf:{config.model_type}", rebuild), expected, mean, std, tokens, call)
+
+
+def _vision_of(config: Any) -> Any:
+    """The configuration of the image encoder of models of images and text, such as CLIP."""
+    return getattr(config, "vision_config", config)
 
 
 def _fields(config: Any) -> dict[str, Any]:

@@ -132,6 +132,23 @@ def test_an_untrained_pooling_is_not_used(transformers, tmp_path):
     assert encoder.rebuild[1]["tokens"] is True
 
 
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_of_images_and_texts_the_image_encoder_is_taken(kind, transformers, tmp_path):
+    """Catches: the whole model, which wants texts; another tower; weights not found."""
+    small = {k: v for k, v in TINY.items() if k != "patch_size"}
+    config = getattr(transformers, f"{kind}Config")(
+        text_config=small | {"vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1},
+        vision_config=TINY | {"image_size": 32},
+    )
+    net = getattr(transformers, f"{kind}Model")(config).eval()
+    net.save_pretrained(tmp_path / "net")
+    encoder = build(f"hf:{tmp_path / 'net'}", 3, SIZE).eval()
+    x = torch.rand(2, 3, *SIZE)
+    torch.testing.assert_close(encoder(x), net.vision_model(x).pooler_output)
+    name, args = encoder.rebuild
+    assert is_safe(name, args)
+
+
 def test_pickled_and_partial_weights_are_refused(transformers, tmp_path):
     from safetensors.torch import load_file, save_file
 
