@@ -22,6 +22,7 @@ from browser import Browser
 from PIL import Image
 
 from unlabeled.encoders.base import build
+from unlabeled.modality import Images, to_json
 from unlabeled.report.explore import explore
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_json
@@ -37,7 +38,7 @@ def main() -> None:
     x, y = cifar(source / "cifar10" / "cifar10_jpeg.npz")
     encoder: Any = build("pca", 3, (32, 32), dim=64)
     encoder.summary.fit(torch.from_numpy(x[:2000]).float() / 255)
-    inputs = {"encoder": "pca", "dim": 64, "channels": 3, "size": [32, 32], "range": [0.0, 1.0]}
+    inputs = {"encoder": "pca", "dim": 64, "modality": to_json(Images(3, (32, 32)))}
     run = Run(Path("pca"), encoder, {"method": "pca"}, inputs)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"

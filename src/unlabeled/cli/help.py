@@ -19,7 +19,7 @@ GROUPS = {
         *("beta1", "labeled_fraction", "local", "seed"),
     ),
     "hardware": ("accelerator", "devices", "nodes", "precision", "compile", "trainer"),
-    "output": ("out", "resume", "logger", "dry_run"),
+    "output": ("out", "resume", "probe_every", "logger", "dry_run"),
     "other": ("config", "print_config", "help"),
 }
 """Title of a group -> its flags, in the order shown; flags that are in none are the method's."""

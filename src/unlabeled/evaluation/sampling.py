@@ -66,8 +66,8 @@ def asked_for(run: Run, method: Any, words: list[str]) -> list[int]:
         raise UserError(f"{run.config['method']} has no conditions; omit --ask")
     if args.get("condition", "none") == "none":
         raise UserError(
-            f"{run.path} was args nothing of its images, so it cannot be asked; train it with "
-            "--condition class or words"
+            f"{run.path} was trained without conditions, so it cannot be asked for classes; "
+            "train it with --condition class or words"
         )
     names = [str(name) for name in args.get("names", ())]
     plain = [_plain(name) for name in names]

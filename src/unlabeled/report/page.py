@@ -33,6 +33,8 @@ QUERIES, NEIGHBORS = 6, 6
 
 CURVES = {
     "loss": "loss",
+    "knn": "k-NN accuracy (held-out labels)",
+    "linear_probe": "linear probe accuracy (held-out labels)",
     "std": "std (0: collapse, 1: spread out)",
     "rankme": "RankMe (effective dimensions)",
     "projection_std": "std of the projections",
@@ -205,11 +207,17 @@ def _curves(run: Run) -> str:
     *before, last = ({k: v[i] for k, v in columns.items()} for i in range(len(columns["epoch"])))
     alarm = health.alarm(last, before)
     state = f'<p class="alarm">{html.escape(alarm)}</p>' if alarm else ""
+    probed = ""
+    if "linear_probe" in columns:
+        probed = (
+            " Accuracies are those on labels held out from the training, none of the test part."
+        )
     watched = min(health.SAMPLE, run.config["images"])
     return f"""<section><h2>Training</h2>{state}
 <div class="grid">{figures}</div>
-<p class="note">All but the loss and the learning rate are measured without labels, on the same
-{watched} training samples after every epoch; epoch 0 is the untrained encoder.</p></section>"""
+<p class="note">All but the loss, the learning rate and accuracies are measured without labels, on
+the same {watched} training samples after every epoch; epoch 0 is the untrained
+encoder.{probed}</p></section>"""
 
 
 def _neighbors(splits: Splits, subjects: list[Subject]) -> str:

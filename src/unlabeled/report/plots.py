@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -132,8 +133,9 @@ def histogram_image(edges: np.ndarray, within: np.ndarray, between: np.ndarray) 
 
 
 def curve_image(epochs: list[float], values: list[float], title: str) -> str:
-    """SVG of one metric over the epochs."""
+    """SVG of one metric over the epochs in which it was measured."""
     figure, axes = _axes(3.2, 2.0)
+    epochs, values = _measured(epochs, values)
     axes.plot(epochs, values, color=LINE, linewidth=1.5, marker="o" if len(epochs) < 3 else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", title=title)
@@ -141,10 +143,17 @@ def curve_image(epochs: list[float], values: list[float], title: str) -> str:
     return _svg(figure)
 
 
+def _measured(epochs: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    """Without the epochs that have no value: a line between single ones would not be seen."""
+    known = [(e, v) for e, v in zip(epochs, values, strict=True) if not math.isnan(v)]
+    return [e for e, _ in known], [v for _, v in known]
+
+
 def curves_image(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
     """SVG of one metric of several runs over their epochs."""
     figure, axes = _axes(3.2, 2.4)
-    for name, (epochs, values) in lines.items():
+    for name, line in lines.items():
+        epochs, values = _measured(*line)
         axes.plot(
             epochs, values, linewidth=1.5, label=name, marker="o" if len(epochs) < 3 else None
         )

@@ -45,6 +45,8 @@ class TrainConfig:
         devices: number of GPUs, or of processes on CPUs, that share each batch; torchrun and SLURM
             are detected.
         nodes: number of machines, each with that many devices.
+        probe_every: epochs between measurements of k-NN and linear probe accuracy in training, on
+            labels held out from it; the training stays the same, bit by bit (default: none).
         logger: tensorboard, csv, wandb or none; separate several by commas. metrics.csv is always
             written.
         trainer: further arguments of Lightning's Trainer, such as {"max_time": "00:01:00:00"}.
@@ -69,11 +71,13 @@ class TrainConfig:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int = 1
     nodes: int = 1
+    probe_every: int | None = None
     logger: str = "tensorboard"
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("size", 4), ("workers", 1), ("devices", 1), ("nodes", 1)):
+        least_values = {"size": 4, "workers": 1, "devices": 1, "nodes": 1, "probe_every": 1}
+        for name, least in least_values.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name} is {value}, but must be at least {least}")

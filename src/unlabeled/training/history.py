@@ -17,6 +17,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.errors import notice
 from unlabeled.modality import Pairs
 from unlabeled.training import health
+from unlabeled.training.online import OnlineProbe
 from unlabeled.training.optim import learning_rate
 from unlabeled.utils.files import write_csv
 from unlabeled.utils.state import eval_mode, preserve_rng
@@ -27,11 +28,20 @@ Row = dict[str, float]
 class History(Callback):
     """Record loss, learning rate, speed and health after each epoch, as CSV and in the loggers.
 
-    Warns when the representation collapses.
+    Warns when the representation collapses. A probe measures before the first epoch, after every
+    `every` epochs, and after the last.
     """
 
-    def __init__(self, path: Path, sample: Samples, value_range: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sample: Samples,
+        value_range: tuple[float, float],
+        probe: OnlineProbe | None = None,
+        every: int = 0,
+    ) -> None:
         self.path, self.sample, self.value_range = path, sample, value_range
+        self.probe, self.every = probe, every
         self.rows: list[Row] = []
         self.alarm: str | None = None
 
@@ -45,8 +55,9 @@ class History(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Row 0 is measured with random weights, as a reference."""
-        if trainer.is_global_zero:
-            self.rows = self.rows or [{"epoch": 0.0} | self.measure(pl_module.method)]
+        if trainer.is_global_zero and not self.rows:
+            method = pl_module.method
+            self.rows = [{"epoch": 0.0} | self.measure(method) | self.accuracy(method)]
         self.started, self.steps_before = time.perf_counter(), getattr(pl_module, "steps", 0)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -66,6 +77,9 @@ class History(Callback):
             "lr": learning_rate(pl_module.recipe, pl_module.method.progress),
             "samples_per_second": steps * batch_size / seconds,
         } | self.measure(pl_module.method)
+        epochs = trainer.current_epoch + 1
+        if self.every and (epochs % self.every == 0 or epochs == trainer.max_epochs):
+            row |= self.accuracy(pl_module.method)
         self.rows.append(row)
         write_csv(self.path, self.rows)
         for logger in trainer.loggers:
@@ -92,6 +106,10 @@ class History(Callback):
             a, b = (_features(method.encoder, v) for v in views[:2])
             row["alignment"] = health.alignment(a, b)
         return row
+
+    def accuracy(self, method: Method) -> Row:
+        """Accuracies by the probe, if there is one."""
+        return {} if self.probe is None else self.probe.measure(method.encoder)
 
     def embed(self, network: nn.Module) -> Tensor:
         """Features (N, d) of the sample, which may be infinite."""

@@ -27,6 +27,7 @@ from unlabeled.training.checkpoints import Keeper, not_finite, signals
 from unlabeled.training.compiling import fused
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.history import History
+from unlabeled.training.online import OnlineProbe
 from unlabeled.training.optim import learning_rate, make_optimizer
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
@@ -150,8 +151,11 @@ def fit(
     out: Path,
     checkpoint: Path | None,
     callbacks: Sequence[Callback],
+    probe: OnlineProbe | None = None,
 ) -> None:
     """Train in place; leave checkpoints, `metrics.csv` and the logger's files in `out`.
+
+    A probe, if any, measures every `config.probe_every` epochs.
 
     Raises:
         UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
@@ -160,7 +164,8 @@ def fit(
     rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
     sample = splits.train.take(rows)
     sample.x = sample.x[:]
-    history = History(out / "metrics.csv", sample, splits.value_range)
+    every = config.probe_every or 0
+    history = History(out / "metrics.csv", sample, splits.value_range, probe, every)
     flags, processes = dict(config.trainer), config.devices * config.nodes
     done = (0, 0)
     if checkpoint:

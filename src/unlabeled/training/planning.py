@@ -47,7 +47,12 @@ class _TooLargeError(Exception):
 
 
 def estimate(
-    method: Method, splits: Splits, recipe: Recipe, precision: str, accelerator: str
+    method: Method,
+    splits: Splits,
+    recipe: Recipe,
+    precision: str,
+    accelerator: str,
+    probed: int = 0,
 ) -> dict[str, Any]:
     """Estimate the memory and time of a training.
 
@@ -63,6 +68,7 @@ def estimate(
         recipe: how it is trained.
         precision: bf16 or fp32.
         accelerator: as for `unlabeled.train`.
+        probed: number of samples that probes embed, over all epochs.
 
     Returns:
         `steps`, `parameters`, `memory` and `free` in bytes, `seconds` (None where not even the
@@ -102,7 +108,7 @@ def estimate(
     step = last.seconds * batch / last.size + last.fixed
     return result | {
         "memory": fixed_memory + int(max(SPARE * _extrapolate(trials, batch), at_rest * rows)),
-        "seconds": steps * step + (recipe.epochs + 1) * rows * seconds,
+        "seconds": steps * step + (3 * (recipe.epochs + 1) * rows + probed) * seconds,
         "sizes": [trial.size for trial in trials],
     }
 
@@ -263,9 +269,10 @@ def _extrapolate(trials: list[Trial], batch: int) -> float:
 
 
 def _measuring(method: Method, splits: Splits, size: int) -> tuple[int, float, float]:
-    """Cost of the measurement after each epoch: samples, and bytes and seconds for each.
+    """Cost of the measurement after each epoch: samples, and bytes and seconds to embed each.
 
-    Without gradients, memory is that of the inputs and outputs of a layer.
+    The samples and two views of each are embedded. Without gradients, memory is that of the inputs
+    and outputs of a layer.
     """
     device = next(method.parameters()).device
     x = to_input(torch.from_numpy(splits.train.x[:size]).to(device), splits.value_range)
@@ -284,5 +291,5 @@ def _measuring(method: Method, splits: Splits, size: int) -> tuple[int, float, f
     finally:
         for hook in hooks:
             hook.remove()
-    seconds = 3 * (_now(device) - started)  # the samples and two views of each
+    seconds = _now(device) - started
     return min(health.SAMPLE, len(splits.train)), most / len(x), seconds / len(x)

@@ -29,6 +29,7 @@ from unlabeled.training.config import TrainConfig
 from unlabeled.training.folder import as_json, record_data
 from unlabeled.training.learner import choose_precision
 from unlabeled.training.local import Local
+from unlabeled.training.online import OnlineProbe, hold_out
 
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
@@ -60,6 +61,7 @@ class Job(NamedTuple):
     recipe: Recipe
     config: dict[str, Any]
     complete: Splits  #: with all labels, for evaluation
+    probe: OnlineProbe | None  #: that measures while training
 
 
 def make_job(
@@ -132,6 +134,9 @@ def make_job(
             network.train()
     check_encoder(network, record_encoder := _name_of(encoder), cls, splits)
     learner = build_method(cls, network, arguments, config.local, (splits.channels, *splits.size))
+    probe = None
+    if config.probe_every:
+        probe = hold_out(learner, name, complete, config.labels, config.seed)
     record = {
         "method": name,
         "method_args": arguments,
@@ -151,7 +156,7 @@ def make_job(
         "compile": config.compile or None,
         "images": len(splits.train),
     }
-    return Job(name, learner, splits, recipe, as_json(record), complete)
+    return Job(name, learner, splits, recipe, as_json(record), complete, probe)
 
 
 DATA_EXAMPLES: dict[type[Modality], str] = {
@@ -270,7 +275,9 @@ def resolve(
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"lr is {recipe.lr}, but must be above 0")
     if not 0 <= recipe.labeled_fraction < 1:
-        raise UserError(f"labeled is {recipe.labeled_fraction}, but must be at least 0 and below 1")
+        raise UserError(
+            f"labeled_fraction is {recipe.labeled_fraction}, but must be at least 0 and below 1"
+        )
     arguments = {k: v for k, v in merged.items() if k in accepted}
     if "augment" in accepted and arguments.get("augment") is None:
         arguments["augment"] = splits.augment_labeled if cls.weak_augment else splits.augment

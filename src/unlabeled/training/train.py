@@ -81,7 +81,7 @@ def train(
     callbacks = []
     if progress and first:
         callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
-    fit(job.method, job.splits, job.recipe, config, folder, checkpoint, callbacks)
+    fit(job.method, job.splits, job.recipe, config, folder, checkpoint, callbacks, job.probe)
     product = job.method.encoder.requires_grad_(True)  # a teacher's has none
     named = job.config["encoder"], job.config["encoder_args"]
     name, args = product.rebuild if isinstance(product, Backbone) else named
@@ -109,7 +109,10 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     """
     accelerator = options.get("accelerator", "auto")
     job = prepare(method, data, **options)
-    result = estimate(job.method, job.splits, job.recipe, job.config["precision"], accelerator)
+    every, epochs = options.get("probe_every"), job.recipe.epochs
+    probed = len(job.probe) * (1 + -(-epochs // every)) if job.probe and every else 0
+    precision = job.config["precision"]
+    result = estimate(job.method, job.splits, job.recipe, precision, accelerator, probed)
     return describe(result, job.name, job.splits, job.recipe)
 
 
