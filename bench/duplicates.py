@@ -25,7 +25,7 @@ from PIL import Image, ImageEnhance
 
 from unlabeled.evaluation.duplicates import near_duplicates
 from unlabeled.evaluation.intervals import wilson
-from unlabeled.report.explore import thumbnails
+from unlabeled.report.tiles import thumbnails
 from unlabeled.utils.files import write_json
 
 DATA = Path(os.environ.get("UNLABELED_DATA", "../shared/data"))
@@ -76,7 +76,7 @@ def gray(image: Image.Image, rng: Rng) -> Image.Image:
 
 
 KINDS: dict[str, Callable[[Image.Image, Rng], Image.Image]] = {
-    change.__name__: change  # type: ignore[attr-defined]
+    change.__name__: change
     for change in (recompressed, resized, brightness, cropped, mirrored, turned, gray)
 }
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlabeled.cli.parsing import DATA, add_arguments, add_run_arguments, make_parser, parse_args
+from unlabeled.cli.parsing import (
+    DATA,
+    add_arguments,
+    add_labels_argument,
+    add_run_arguments,
+    make_parser,
+    parse_args,
+)
 
 
 def explore_command(argv: list[str]) -> int:
@@ -17,16 +24,28 @@ def explore_command(argv: list[str]) -> int:
     parser.add_argument(
         "--out", type=str, default="explore.html", metavar="FILE", help="the .html file"
     )
-    add_arguments(parser, explore, skip={"run", "data", "out"})
+    add_labels_argument(parser)
+    parser.add_argument(
+        "--table",
+        type=str,
+        metavar="FILE",
+        help="also write what was found of each sample to this .csv or .parquet file",
+    )
+    add_arguments(parser, explore, skip={"run", "data", "out", "labels_from", "table"})
     args = vars(parse_args(parser, argv))
     from unlabeled.runs.run import load
 
     run, data, out = args.pop("run"), args.pop("data"), Path(args.pop("out"))
     opened = load(run, args.pop("encoder"), data=data, size=args.pop("size"))
     counts = explore(opened, data, out, **args)
+    suspects = counts["suspected_labels"]
     print(
-        f"{out}: {counts['images']:,} images, {counts['clusters']} clusters, "
+        f"{out}: {counts['samples']:,} samples, {counts['clusters']} clusters, "
         f"{counts['duplicate_groups']:,} groups of near-duplicates, {counts['outliers']:,} "
-        f"outliers, {counts['bytes'] / 1e6:.1f} MB. Open it in a browser."
+        "outliers, "
+        + (f"{suspects:,} suspected labels, " if suspects is not None else "")
+        + f"{counts['bytes'] / 1e6:.1f} MB. Open it in a browser."
     )
+    if args["table"]:
+        print(f"{args['table']}: a row per sample")
     return 0

@@ -208,6 +208,7 @@ def read_data(
     size: tuple[int, int] | None = None,
     *,
     like: EncoderInput | None = None,
+    labels_from: Any = None,
 ) -> Samples:
     """All samples of any kind of data in their order; of a named set, training before test.
 
@@ -216,12 +217,17 @@ def read_data(
         channels: number of channels that images must have.
         size: height and width that images must have; others are resized.
         like: what an encoder receives, such as `run.modality`; the data is converted to that.
+        labels_from: where labels of files are, as for `open_data`.
     """
     data = _loaded(data)
     if isinstance(like, Text):
+        if labels_from is not None:
+            raise UserError("labels of texts cannot be read from files; omit --labels-from")
         return all_samples(reopen_texts(data, like, tested=False))
     splits = _named(data)
-    samples = all_samples(splits) if splits else _read(data, channels, size, like)
+    if splits and labels_from is not None:
+        raise UserError(f"{splits.name} has its own labels; omit --labels-from")
+    samples = all_samples(splits) if splits else _read(data, channels, size, like, labels_from)
     return _fit(samples, splits.name if splits else "the data", channels, size, like)
 
 

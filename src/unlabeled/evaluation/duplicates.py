@@ -12,6 +12,7 @@ Found by pixels alone, so that no encoder has to be good for them to be found.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +119,16 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n c 32 32"]) -> Duplicates:
     for i, v, w in zip(one, view, window, strict=True):
         changes.setdefault(int(label[i]), set()).update(_change(int(v), float(w)))
     return Duplicates(groups, [sorted(changes.get(int(label[rows[0]]), ())) for rows in groups])
+
+
+def identical(x: np.ndarray) -> Duplicates:
+    """Groups of samples (N, …) that are the same to the last bit, the largest first."""
+    rows_of: dict[bytes, list[int]] = {}
+    for row, sample in enumerate(x):
+        rows_of.setdefault(hashlib.sha256(sample.tobytes()).digest(), []).append(row)
+    groups = [np.array(rows) for rows in rows_of.values() if len(rows) > 1]
+    groups.sort(key=lambda rows: (-len(rows), rows[0]))
+    return Duplicates(groups, [[] for _ in groups])
 
 
 def candidates(

@@ -180,8 +180,8 @@ def check_clusters(k: int | None, n: int) -> None:
 
 def outliers(
     similarity: Float[np.ndarray, "n k"],
-) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Images far from all others: their rows, farthest first, and robust z-scores.
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " n"]]:
+    """Images far from all others: their rows, farthest first, and robust z-scores of all.
 
     The score of an image is its mean distance (1 − cosine) to its 10 nearest neighbors
     (Angiulli & Pizzuti 2002), as (score − median) / (1.4826 · median absolute deviation); an
@@ -196,7 +196,7 @@ def outliers(
     z = off / scale if scale > 1e-9 else np.zeros_like(off)
     rows = np.argsort(-z, kind="stable")
     rows = rows[z[rows] >= FAR]
-    return rows, z[rows]
+    return rows, z
 
 
 def _unit(z: np.ndarray) -> np.ndarray:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import itertools
 import json
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from importlib import resources
 from pathlib import Path
@@ -16,31 +14,29 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from rich.console import Console
+from sklearn.metrics import adjusted_mutual_info_score
 
-from unlabeled.data.dataset import LazyImages, Samples, to_float
-from unlabeled.encoders.features import embed
-from unlabeled.errors import UserError
+from unlabeled.data.dataset import Samples
+from unlabeled.data.targets import Classes
+from unlabeled.encoders.features import centered, embed
+from unlabeled.errors import UserError, notice
 from unlabeled.evaluation import duplicates, structure
+from unlabeled.evaluation.duplicates import Duplicates
+from unlabeled.evaluation.label_errors import Suspects, suspected_labels
 from unlabeled.evaluation.structure import Layout
-from unlabeled.modality import Images
+from unlabeled.modality import Audio, EncoderInput, Images, Text
+from unlabeled.report import tiles
+from unlabeled.report.points import check_table, write_points
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.state import preserve_rng
 
 MOST = 100_000
-"""Images on a page: what a browser draws at once, and the time for all pairs allows."""
-LARGEST = 128
-"""Pixels of a thumbnail's longer side."""
-PIXELS = 42_000_000
-"""Of all thumbnails: 10,000 of 64×64, which a browser holds decoded in 170 MB."""
-SHEET = 1024
-"""Pixels of a side of the sheets that thumbnails are packed into."""
-QUALITY = 80
-"""Of WebP."""
-BLOCK = 500
+"""Samples on a page: what a browser draws at once, and the time for all pairs allows."""
+VOTERS = 20
+"""Neighbors whose labels are compared with each label."""
+SUSPECTS_SHOWN = 200
 DUPLICATES_SHOWN = 200
 OUTLIERS_SHOWN = 60
 RANGES = 6
@@ -54,6 +50,7 @@ RULES = {
     "density": structure.DENSITY,
     "counts": structure.COUNTS,
     "nearly": structure.NEARLY,
+    "voters": VOTERS,
 }
 """What the page says of its own making."""
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
@@ -65,68 +62,86 @@ def explore(
     data: Any,
     out: str | Path,
     *,
+    labels_from: Any = None,
+    table: str | Path | None = None,
     layout: Layout = "auto",
     clusters: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write a page to explore images by: a map, neighbors, clusters, duplicates, outliers.
+    """Write a page to explore samples by: a map, neighbors, clusters, duplicates, outliers.
+
+    Of more than 100,000 samples a random 100,000 are explored. Recordings are shown as spectrograms
+    and can be heard, texts are shown as text; near-duplicates of both are those that are identical.
 
     Args:
         run: whose encoder says what is alike.
-        data: images in any form that `unlabeled.open_data` knows.
+        data: samples in any form that `unlabeled.open_data` knows.
         out: the `.html` file to write; it holds all it needs, thumbnails included.
+        labels_from: where labels of files are, as for `open_data`; the map is colored by them, and
+            labels that are likely wrong are listed.
+        table: also write what was found of each sample to this .csv or .parquet file.
         layout: layout of the map; auto is UMAP if installed, or else t-SNE, or PCA for many images.
         clusters: number of clusters (default: the one with the best silhouette).
         seed: random seed of the map and the clusters.
 
     Returns:
-        what was found: images, clusters, near-duplicate groups and their images, outliers, the
-        layout, and the bytes of the page.
+        what was found: samples, clusters, near-duplicate groups and their samples, outliers, labels
+        that are likely wrong (None without classes), the layout, and the bytes of the page.
 
     Raises:
-        UserError: too few or too many images, no such layout, a number of clusters or a seed that
-            does not work, features that show nothing, or `out` is no .html file.
+        UserError: too few samples, no such layout, a number of clusters or a seed that does not
+            work, features that show nothing, or `out` is no .html file.
     """
     out = Path(out).expanduser()
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out is {out}; give an .html file")
+    check_table(table)
     if not 0 <= seed < 2**32:
         raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}")
-    if not isinstance(run.modality, Images):
-        raise UserError(f"{run.path} is not a run on images; use `unlabeled embed` to get features")
-    samples = run.read(data)
-    n = len(samples)
+    samples = run.read(data, labels_from)
+    noun = run.modality.noun
+    n = total = len(samples)
     if n < 3:
-        raise UserError(f"{n} image{'s' * (n != 1)} cannot make a map; give at least 3")
+        raise UserError(
+            f"{n} {noun.removesuffix('s' * (n == 1))} cannot make a map; give at least 3"
+        )
+    rows = np.arange(n)
     if n > MOST:
-        raise UserError(f"{n:,} images are too many for one page; give at most {MOST:,}")
+        rows = np.sort(np.random.default_rng(seed).permutation(n)[:MOST])
+        notice(
+            f"the page shows a random {MOST:,} of {n:,} {noun}; to map all, write their features "
+            "with `unlabeled embed --out FILE.parquet` and open them in Embedding Atlas"
+        )
+        samples, n = samples.take(rows), MOST
     chosen = structure.choose_layout(layout, n)
     structure.check_clusters(clusters, n)
     out.parent.mkdir(parents=True, exist_ok=True)
     span = run.value_range_of(samples.x)
-    with _status(f"features of {n:,} images"):
+    with _status(f"features of {n:,} {noun}"):
         z = embed(run.encoder, samples.x, span)
     structure.check_features(z)
-    with _status("thumbnails"):
-        tiles, small = thumbnails(samples.x, span)
-    with _status("neighbors, near-duplicates and outliers"):
-        similarity, rows = structure.neighbors(z)
-        copies = duplicates.near_duplicates(small)
-        far, scores = structure.outliers(similarity)
+    with _status("neighbors and outliers"):
+        similarity, near = structure.neighbors(centered(torch.from_numpy(z)).numpy(), VOTERS)
+        # Not centered: what lies near the mean has neighbors in no direction, and is no outlier.
+        far, scores = structure.outliers(structure.neighbors(z, structure.DENSITY)[0])
+    factor = _class_factor(samples)
+    suspects = suspected_labels(similarity, near, samples.factors[factor]) if factor else None
+    similarity, near = (part[:, : structure.NEIGHBORS] for part in (similarity, near))
     with _status("clusters"):
         grouped = structure.cluster(z, clusters, seed)
     with _status(f"map by {LAYOUTS[chosen]}"):
         xy = structure.place(z, chosen, seed)
-    name = _name(data)
-    content = {
+    with _status("near-duplicates"):
+        copies, sheets, content = _appearance(samples, run.modality, span)
+    name = _name(data, noun)
+    content |= {
         "name": name,
+        "noun": noun,
         "n": n,
-        "tile": [tiles.shape[2], tiles.shape[1]],
-        "sheet": _per_sheet(tiles),
         "names": samples.names,
         "xy": pack(xy, "<f4"),
-        "k": rows.shape[1],
-        "neighbors": pack(rows, "<u4"),
+        "k": near.shape[1],
+        "neighbors": pack(near, "<u4"),
         "similarity": pack(similarity, "<f4"),
         "clusters": pack(grouped.labels, "u1"),
         "examples": [found.tolist() for found in grouped.examples],
@@ -134,12 +149,14 @@ def explore(
         "changes": [", ".join(words) for words in copies.changes[:DUPLICATES_SHOWN]],
         "duplicateGroups": len(copies),
         "outliers": far[:OUTLIERS_SHOWN].tolist(),
-        "scores": scores[:OUTLIERS_SHOWN].round(2).tolist(),
+        "scores": scores[far[:OUTLIERS_SHOWN]].round(2).tolist(),
         "outlierCount": len(far),
         "factors": _factors(samples),
+        "labeled": labels_from is not None,
+        "suspects": _suspects(samples, factor, suspects),
         "made": {
-            "images": f"{n:,} of {name}, {samples.x.shape[3]} × {samples.x.shape[2]} pixels",
-            "run": run.path.name,
+            noun: f"{n:,} of {total:,} of {name}" if n < total else f"{n:,} of {name}",
+            "run": run.path.name if run.is_trained else run.source,
             "method": str(run.config.get("method", "–")),
             "encoder": f"{run.inputs['encoder']}, {z.shape[1]:,} features",
             "map": LAYOUTS[chosen],
@@ -150,61 +167,84 @@ def explore(
         "layout": chosen,
         "rules": RULES,
     }
+    if isinstance(run.modality, Audio):
+        listed = [*content["examples"], *content["duplicates"], content["outliers"]]
+        order = itertools.chain(*listed, content["suspects"].get("rows", ()), range(n))
+        content["clips"] = tiles.clips(samples, order)
+        if (heard := len(content["clips"])) < n:
+            notice(f"{heard:,} of {n:,} recordings can be heard on the page, as more are too large")
+        content["made"]["can be heard"] = (
+            f"{heard:,} recordings, at most {tiles.CLIP_SECONDS:g} s of each"
+        )
+    if factor and suspects:
+        y, known = samples.factors[factor], samples.known(factor)
+        shared = adjusted_mutual_info_score(y[known], grouped.labels[known])
+        content["made"][f"clusters and {factor}"] = f"adjusted mutual information {shared:.2f}"
     with _status("page"):
-        page = render(content, list(sheets(tiles)))
+        page = render(content, sheets)
         write_bytes(out, page)
+    if table is not None:
+        path = Path(table).expanduser()
+        write_points(
+            path, samples, rows, xy, grouped.labels, copies.groups, scores, suspects, factor
+        )
     return {
-        "images": n,
+        "samples": n,
         "layout": chosen,
         "clusters": len(grouped),
         "duplicate_groups": len(copies),
-        "duplicate_images": sum(map(len, copies.groups)),
+        "duplicate_samples": sum(map(len, copies.groups)),
         "outliers": len(far),
+        "suspected_labels": None if suspects is None else len(suspects.rows),
         "bytes": len(page),
     }
 
 
-def thumbnails(
-    x: np.ndarray | LazyImages, span: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, C, H, W), read in blocks, as two sets of thumbnails.
-
-    Of one or two channels the first is shown in gray, of more the first three in color.
-
-    Returns:
-        to show, uint8 (N, h, w, 1 or 3); to compare, uint8 (N, 1 or 3, 32, 32).
-    """
-    n, channels, height, width = x.shape
-    shown = 3 if channels >= 3 else 1
-    scale = min(1.0, LARGEST / max(height, width), (PIXELS / (n * height * width)) ** 0.5)
-    size = max(1, int(height * scale)), max(1, int(width * scale))
-    tiles = np.empty((n, *size, shown), np.uint8)
-    small = np.empty((n, shown, duplicates.SIDE, duplicates.SIDE), np.uint8)
-    for start in range(0, n, BLOCK):
-        block = np.ascontiguousarray(x[start : start + BLOCK][:, :shown])
-        part = torch.from_numpy(block if block.dtype == np.uint8 else block.astype(np.float32))
-        part = to_float(part, span).clamp(0, 1)
-        small[start : start + BLOCK] = _resized(part, (duplicates.SIDE, duplicates.SIDE))
-        tiles[start : start + BLOCK] = _resized(part, size).transpose(0, 2, 3, 1)
-    return tiles, small
+def _appearance(
+    samples: Samples, modality: EncoderInput, span: tuple[float, float]
+) -> tuple[Duplicates, list[bytes], dict[str, Any]]:
+    """Near-duplicates, sheets of thumbnails, and what the page has to know to show samples."""
+    if isinstance(modality, Text):
+        texts = tiles.texts(samples, modality)
+        return duplicates.identical(samples.x[:]), [], {"texts": texts}
+    if isinstance(modality, Images):
+        shown, small = tiles.thumbnails(samples.x, span)
+        copies = duplicates.near_duplicates(small)
+    else:
+        shown, copies = tiles.spectrograms(samples.x[:]), duplicates.identical(samples.x[:])
+    size = {"tile": [shown.shape[2], shown.shape[1]], "sheet": tiles.per_sheet(shown)}
+    return copies, list(tiles.sheets(shown)), size
 
 
-def sheets(tiles: np.ndarray) -> Iterator[bytes]:
-    """Thumbnails (N, h, w, c) packed row by row into WebP sheets of about 1024 pixels a side."""
-    n, height, width, channels = tiles.shape
-    columns, rows = _per_sheet(tiles)
-    for start in range(0, n, columns * rows):
-        part = tiles[start : start + columns * rows]
-        used = -(-len(part) // columns)
-        full = np.zeros((used * columns, height, width, channels), np.uint8)
-        full[: len(part)] = part
-        grid = full.reshape(used, columns, height, width, channels).swapaxes(1, 2)
-        array = grid.reshape(used * height, columns * width, channels)
-        content = io.BytesIO()
-        Image.fromarray(array[..., 0] if channels == 1 else array).save(
-            content, "WEBP", quality=QUALITY
-        )
-        yield content.getvalue()
+def _class_factor(samples: Samples) -> str | None:
+    """The first factor with several classes, which labels are compared by."""
+    classes = (
+        name
+        for name, values in samples.factors.items()
+        if isinstance(samples.targets.get(name), Classes)
+        and values.ndim == 1
+        and len(np.unique(values[values >= 0])) > 1
+    )
+    return next(classes, None)
+
+
+def _suspects(samples: Samples, factor: str | None, found: Suspects | None) -> dict[str, Any]:
+    """Labels that are likely wrong, for the page; empty without classes."""
+    if factor is None or found is None:
+        return {}
+    names = samples.class_names(factor) or [
+        str(code) for code in range(int(samples.factors[factor].max()) + 1)
+    ]
+    rows = found.rows[:SUSPECTS_SHOWN]
+    return {
+        "factor": factor,
+        "count": len(found.rows),
+        "agreement": round(found.agreement, 4),
+        "rows": rows.tolist(),
+        "labels": [names[code] for code in samples.factors[factor][rows]],
+        "suggested": [names[code] for code in found.suggested[:SUSPECTS_SHOWN]],
+        "margins": found.margins[:SUSPECTS_SHOWN].round(2).tolist(),
+    }
 
 
 def render(content: dict[str, Any], images: list[bytes]) -> bytes:
@@ -235,18 +275,6 @@ def pack(array: np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode()
 
 
-def _resized(x: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Images (B, C, H, W) in 0..1 as uint8 of another size."""
-    if x.shape[2:] != size:
-        x = F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
-    return (x * 255).round().byte().numpy()
-
-
-def _per_sheet(tiles: np.ndarray) -> list[int]:
-    """Columns and rows of a full sheet."""
-    return [max(1, SHEET // tiles.shape[2]), max(1, SHEET // tiles.shape[1])]
-
-
 def _factors(samples: Samples) -> list[dict[str, Any]]:
     """Groups to color by: classes, numbers in ranges of as many samples each, "no label" last."""
     found = []
@@ -259,15 +287,16 @@ def _factors(samples: Samples) -> list[dict[str, Any]]:
         if not known.all():
             classes = [*(classes or map(str, range(int(codes.max()) + 1))), "no label"]
             codes = np.where(known, codes, len(classes) - 1)
-        found.append({"name": name, "codes": pack(codes, "<i4"), "classes": classes})
+        if len(np.unique(codes)) > 1:
+            found.append({"name": name, "codes": pack(codes, "<i4"), "classes": classes})
     return found
 
 
-def _name(data: Any) -> str:
-    """What the images are called: of a path only its end, since the page may be passed on."""
+def _name(data: Any, noun: str) -> str:
+    """What the samples are called: of a path only its end, since the page may be passed on."""
     if isinstance(data, str | Path):
         return Path(data).name or str(data)
-    return str(getattr(data, "name", "images"))
+    return str(getattr(data, "name", noun))
 
 
 def _status(doing: str) -> AbstractContextManager[Any]:

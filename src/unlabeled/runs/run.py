@@ -101,9 +101,9 @@ class Run:
         """
         return self.features(self.read(x), batch_size)
 
-    def read(self, data: Any) -> Samples:
-        """Samples of any usual form, as the encoder receives them."""
-        return read_data(data, like=self.modality)
+    def read(self, data: Any, labels_from: Any = None) -> Samples:
+        """Samples of any usual form, as the encoder receives them, and labels as in `open_data`."""
+        return read_data(data, like=self.modality, labels_from=labels_from)
 
     @preserve_rng()
     def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:

@@ -23,7 +23,6 @@ from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import language
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.modality import Text
-from unlabeled.report.explore import explore
 from unlabeled.runs.export import export
 from unlabeled.training.prepare import prepare
 
@@ -635,8 +634,6 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     scripted = torch.jit.load(export(run, "torchscript"))
     ids = torch.from_numpy(run.read(told).x[:].astype(np.int64))  # (B, sentences, L)
     assert np.allclose(scripted(ids).detach(), z, atol=1e-5)  # texts of any length
-    with pytest.raises(UserError, match="not a run on images"):
-        explore(run, told, tmp_path / "map.html")
     place = tmp_path / "told.txt"
     place.write_text("\n".join([*told] * 9))
     out = str(tmp_path / "f.npy")

@@ -1,0 +1,81 @@
+"""Labels that are likely wrong, by the labels of each sample's neighbors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+TEMPERATURE = 0.07
+"""Of the votes, as in `unlabeled.evaluation.knn`."""
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Labels that are likely wrong, the most likely first.
+
+    Args:
+        rows: of the samples, (m,).
+        suggested: the class of their neighbors, (m,).
+        margins: probability of that class minus that of the label, (m,), in 0..1.
+        agreement: share of labeled samples whose neighbors' most probable class is their label;
+            NaN without labels.
+    """
+
+    rows: np.ndarray
+    suggested: np.ndarray
+    margins: np.ndarray
+    agreement: float
+
+
+def probabilities(
+    similarity: Float[np.ndarray, "n k"],
+    neighbors: Int[np.ndarray, "n k"],
+    y: Int[np.ndarray, " n"],
+) -> Float[np.ndarray, "n c"]:
+    """Probability of each class for each sample, by the votes of its neighbors alone.
+
+    A neighbor of similarity s votes with weight exp(s/0.07) (Wu et al. 2018); neighbors without a
+    label, −1, do not vote. Rows without any vote are zero.
+    """
+    labels = y[neighbors]
+    weights = np.exp((similarity - similarity[:, :1]) / TEMPERATURE) * (labels >= 0)
+    votes = np.zeros((len(y), int(y.max(initial=0)) + 1), np.float32)
+    rows = np.broadcast_to(np.arange(len(y))[:, None], labels.shape)
+    np.add.at(votes, (rows, np.maximum(labels, 0)), weights)
+    return votes / np.maximum(votes.sum(1, keepdims=True), 1e-12)
+
+
+def suspected_labels(
+    similarity: Float[np.ndarray, "n k"],
+    neighbors: Int[np.ndarray, "n k"],
+    y: Int[np.ndarray, " n"],
+) -> Suspects:
+    """Labels that confident learning finds to be wrong.
+
+    The threshold of a class is the mean probability of that class over the samples labeled so. A
+    label is suspected where another class has the largest probability among those that reach their
+    threshold. The probabilities of a sample come from its neighbors, so never from its own label.
+
+    Args:
+        similarity: of the nearest neighbors of each sample, best first.
+        neighbors: their rows.
+        y: class of each sample, −1 without one.
+
+    Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset
+    Labels", equations 1 and 2; ordered by their normalized margin.
+    """
+    known = np.flatnonzero(y >= 0)
+    p = probabilities(similarity, neighbors, y)[known]
+    label = y[known]
+    own = p[np.arange(len(p)), label]
+    counts = np.bincount(label, minlength=p.shape[1])
+    threshold = np.bincount(label, own, minlength=p.shape[1]) / np.maximum(counts, 1)
+    confident = np.where((p >= threshold) & (p > 0) & (counts > 0), p, -1)
+    best = confident.argmax(1)
+    value = confident[np.arange(len(p)), best]
+    wrong = np.flatnonzero((value > 0) & (best != label))
+    margins = value[wrong] - own[wrong]
+    order = np.argsort(-margins, kind="stable")
+    order = order[margins[order] > 0]
+    agreement = float((p.argmax(1) == label).mean()) if len(p) else float("nan")
+    return Suspects(known[wrong[order]], best[wrong[order]], margins[order], agreement)

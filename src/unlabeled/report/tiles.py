@@ -1,0 +1,149 @@
+"""How samples look and sound on a page: thumbnails in sheets, clips, and texts."""
+
+import base64
+import io
+import wave
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from unlabeled.data.dataset import LazyImages, Samples, to_float
+from unlabeled.data.readers.audio import lengths
+from unlabeled.data.readers.bpe import open_tokenizer
+from unlabeled.evaluation.duplicates import SIDE
+from unlabeled.modality import Audio, Text
+
+LARGEST = 128
+"""Pixels of a thumbnail's longer side."""
+PIXELS = 42_000_000
+"""Of all thumbnails: 10,000 of 64×64, which a browser holds decoded in 170 MB."""
+SHEET = 1024
+"""Pixels of a side of the sheets that thumbnails are packed into."""
+QUALITY = 80
+"""Of WebP."""
+BLOCK = 500
+SPECTROGRAM = (48, 64)
+"""Height and width of the thumbnail of a recording: frequencies and moments."""
+DECIBELS = 80
+"""Below the loudest of a recording, where its thumbnail is black."""
+CLIP_SECONDS = 5.0
+"""Heard of a recording."""
+CLIPS_BYTES = 8_000_000
+"""Of all clips of a page, as WAV."""
+LETTERS = 400
+"""Shown of a text."""
+
+
+def thumbnails(
+    x: np.ndarray | LazyImages, span: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, C, H, W), read in blocks, as two sets of thumbnails.
+
+    Of one or two channels the first is shown in gray, of more the first three in color.
+
+    Returns:
+        to show, uint8 (N, h, w, 1 or 3); to compare, uint8 (N, 1 or 3, 32, 32).
+    """
+    n, channels, height, width = x.shape
+    shown = 3 if channels >= 3 else 1
+    scale = min(1.0, LARGEST / max(height, width), (PIXELS / (n * height * width)) ** 0.5)
+    size = max(1, int(height * scale)), max(1, int(width * scale))
+    tiles = np.empty((n, *size, shown), np.uint8)
+    small = np.empty((n, shown, SIDE, SIDE), np.uint8)
+    for start in range(0, n, BLOCK):
+        block = np.ascontiguousarray(x[start : start + BLOCK][:, :shown])
+        part = torch.from_numpy(block if block.dtype == np.uint8 else block.astype(np.float32))
+        part = to_float(part, span).clamp(0, 1)
+        small[start : start + BLOCK] = _resized(part, (SIDE, SIDE))
+        tiles[start : start + BLOCK] = _resized(part, size).transpose(0, 2, 3, 1)
+    return tiles, small
+
+
+def spectrograms(x: np.ndarray) -> np.ndarray:
+    """Recordings (N, C, 1, T) as thumbnails uint8 (N, 48, 64, 1): low frequencies below, in dB.
+
+    Without the zeros at the end; magnitudes of Hann windows of 256 samples, 80 dB below the largest
+    is black.
+    """
+    tiles = np.empty((len(x), *SPECTROGRAM, 1), np.uint8)
+    window = torch.hann_window(256)
+    for row, length in enumerate(lengths(x.mean(1))):
+        sound = torch.from_numpy(
+            np.ascontiguousarray(x[row].mean(0)[0, : max(length, 512)])
+        ).float()
+        sound = F.pad(sound, (0, max(0, 512 - len(sound))))
+        power = torch.stft(sound, 256, 64, window=window, return_complex=True).abs().square()
+        decibels = 10 * (power / power.max().clamp_min(1e-12)).clamp_min(1e-12).log10()
+        shown = (1 + decibels / DECIBELS).clamp(0, 1).flip(0)[None, None]
+        tiles[row, ..., 0] = _resized(shown, SPECTROGRAM)[0, 0]
+    return tiles
+
+
+def clips(samples: Samples, order: Iterable[int]) -> dict[int, str]:
+    """Recordings as base64 of WAV, by row: the first that fit into 8 MB, at most 5 s of each.
+
+    Args:
+        samples: recordings.
+        order: rows, the most important first; rows that occur again are skipped.
+    """
+    modality = samples.modality.encoder_input
+    assert isinstance(modality, Audio)
+    found: dict[int, str] = {}
+    left = CLIPS_BYTES
+    for row in order:
+        if row in found:
+            continue
+        sound = samples.x[row : row + 1].mean(1)
+        end = min(int(lengths(sound)[0]), round(CLIP_SECONDS * modality.sample_rate))
+        content = io.BytesIO()
+        with wave.open(content, "wb") as file:
+            file.setparams((1, 2, modality.sample_rate, 0, "NONE", ""))
+            values = np.clip(sound[0, 0, :end], -1, 1) * 32767
+            file.writeframes(values.round().astype("<i2").tobytes())
+        left -= len(content.getvalue())
+        if left < 0:
+            break
+        found[row] = base64.b64encode(content.getvalue()).decode()
+    return found
+
+
+def texts(samples: Samples, modality: Text) -> list[str]:
+    """Texts from their tokens, the first 400 letters of each."""
+    tokenizer = open_tokenizer(modality.tokenizer)
+    rows = samples.x[:].reshape(len(samples), -1)
+    found = tokenizer.decode_batch(rows.tolist(), skip_special_tokens=True)
+    shown = (" ".join(text.split()) for text in found)
+    return [text if len(text) <= LETTERS else text[: LETTERS - 1] + "…" for text in shown]
+
+
+def sheets(tiles: np.ndarray) -> Iterator[bytes]:
+    """Thumbnails (N, h, w, c) packed row by row into WebP sheets of about 1024 pixels a side."""
+    n, height, width, channels = tiles.shape
+    columns, rows = per_sheet(tiles)
+    for start in range(0, n, columns * rows):
+        part = tiles[start : start + columns * rows]
+        used = -(-len(part) // columns)
+        full = np.zeros((used * columns, height, width, channels), np.uint8)
+        full[: len(part)] = part
+        grid = full.reshape(used, columns, height, width, channels).swapaxes(1, 2)
+        array = grid.reshape(used * height, columns * width, channels)
+        content = io.BytesIO()
+        Image.fromarray(array[..., 0] if channels == 1 else array).save(
+            content, "WEBP", quality=QUALITY
+        )
+        yield content.getvalue()
+
+
+def per_sheet(tiles: np.ndarray) -> list[int]:
+    """Columns and rows of a full sheet."""
+    return [max(1, SHEET // tiles.shape[2]), max(1, SHEET // tiles.shape[1])]
+
+
+def _resized(x: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Images (B, C, H, W) in 0..1 as uint8 of another size."""
+    if x.shape[2:] != size:
+        x = F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
+    return (x * 255).round().byte().numpy()

@@ -1,0 +1,79 @@
+"""Labels that are likely wrong: against a loop over the definition, and labels that we flip."""
+
+import numpy as np
+import pytest
+
+from unlabeled.evaluation.label_errors import probabilities, suspected_labels
+from unlabeled.evaluation.structure import neighbors
+
+
+def blobs(n=300, groups=3, spread=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(groups, size=n)
+    return (np.eye(8)[y] + spread * rng.normal(size=(n, 8))).astype(np.float32), y
+
+
+def flipped(y, share=0.08, classes=3, seed=1):
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(y), int(share * len(y)), replace=False)
+    changed = y.copy()
+    changed[rows] = (y[rows] + rng.integers(1, classes, len(rows))) % classes
+    return changed, rows
+
+
+def naive(similarity, rows, y):
+    n, classes = len(y), y.max() + 1
+    p = np.zeros((n, classes))
+    for i in range(n):
+        for s, j in zip(similarity[i], rows[i], strict=True):
+            if y[j] >= 0:
+                p[i, y[j]] += np.exp(float(s) / 0.07)
+        p[i] /= p[i].sum()
+    threshold = [p[y == c, c].mean() for c in range(classes)]
+    found = {}
+    for i in range(n):
+        if y[i] >= 0:
+            over = [(p[i, c], c) for c in range(classes) if p[i, c] >= threshold[c]]
+            if over and max(over)[1] != y[i] and max(over)[0] > p[i, y[i]]:
+                found[i] = (max(over)[1], max(over)[0] - p[i, y[i]])
+    return p, found
+
+
+def test_suspects_equal_a_loop_over_the_definition():
+    z, y = blobs()
+    y, _ = flipped(y)
+    y[::17] = -1
+    similarity, rows = neighbors(z, 20)
+    p, expected = naive(similarity, rows, y)
+    np.testing.assert_allclose(probabilities(similarity, rows, y), p, atol=1e-4)
+    found = suspected_labels(similarity, rows, y)
+    assert set(found.rows) == set(expected)
+    for row, suggested, margin in zip(found.rows, found.suggested, found.margins, strict=True):
+        assert suggested == expected[row][0]
+        assert margin == pytest.approx(expected[row][1], abs=1e-4)
+    assert (np.diff(found.margins) <= 0).all()
+    known = y >= 0
+    assert found.agreement == pytest.approx((p.argmax(1) == y)[known].mean())
+
+
+def test_flipped_labels_are_found_and_no_others():
+    z, y = blobs(spread=0.1)
+    changed, rows = flipped(y)
+    found = suspected_labels(*neighbors(z, 20), changed)
+    assert set(found.rows) <= set(rows)
+    assert len(found.rows) >= 0.9 * len(rows)  # the others have neighbors of which many are flipped
+    np.testing.assert_array_equal(found.suggested, y[found.rows])
+
+
+def test_right_labels_are_not_suspected():
+    z, y = blobs(spread=0.1)
+    found = suspected_labels(*neighbors(z, 20), y)
+    assert len(found.rows) == 0
+    assert found.agreement == 1
+
+
+def test_without_labels_nothing_is_suspected():
+    z, y = blobs(30)
+    found = suspected_labels(*neighbors(z, 20), np.full_like(y, -1))
+    assert len(found.rows) == 0
+    assert np.isnan(found.agreement)
