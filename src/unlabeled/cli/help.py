@@ -20,7 +20,7 @@ GROUPS = {
     ),
     "hardware": ("accelerator", "devices", "nodes", "precision", "compile", "trainer"),
     "output": ("out", "resume", "probe_every", "logger", "dry_run"),
-    "other": ("config", "print_config", "help"),
+    "other": ("config", "print_config", "quiet", "help"),
 }
 """Title of a group -> its flags, in the order shown; flags that are in none are the method's."""
 METAVARS = {

@@ -21,6 +21,7 @@ from unlabeled.cli.signals import (
     stopped_by,
 )
 from unlabeled.errors import Stopped, UserError, is_out_of_memory, reason, suggest
+from unlabeled.utils.progress import showing
 from unlabeled.utils.quiet import only_notices
 from unlabeled.version import __version__
 
@@ -38,11 +39,14 @@ def main(argv: list[str] | None = None) -> int:
     signal, after running work is saved: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 141,
     silently, if the output is a pipe that nobody reads any more.
     """
-    command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    words = sys.argv[1:] if argv is None else argv
+    is_quiet = "--quiet" in words
+    command, *rest = [word for word in words if word != "--quiet"] or ["--help"]
     if argv is None:
         exit_at_second_interrupt()
     try:
-        status = _run(command, rest)
+        with showing(not is_quiet):
+            status = _run(command, rest, is_quiet)
         if sys.stdout:
             sys.stdout.flush()
         return status
@@ -60,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     return 128 + getattr(signal, "SIGPIPE", 13)
 
 
-def _run(command: str, argv: list[str]) -> int:
+def _run(command: str, argv: list[str], is_quiet: bool) -> int:
     """Run a command by name; errors that the user can fix become one sentence."""
     if command in ("-h", "--help", "help"):
         print(usage(), end="")
@@ -70,7 +74,7 @@ def _run(command: str, argv: list[str]) -> int:
         return 0
     if command not in commands():
         return _fail(f"there is no command '{command}'; {suggest(command, commands())}")
-    only_notices()
+    only_notices(not is_quiet)
     stop_at_signals(command)
     module = importlib.import_module(f"unlabeled.cli.{command}")
     try:
@@ -104,6 +108,7 @@ commands:
 
 Run `unlabeled COMMAND --help` for the options of a command, and
 `unlabeled train METHOD --help` for those of a method (`unlabeled list methods`).
+With --quiet, a command prints results and errors only: no progress and no notices.
 `unlabeled --version` prints the version.
 """
 

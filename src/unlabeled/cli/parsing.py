@@ -7,6 +7,7 @@ import inspect
 import itertools
 import pkgutil
 import re
+from argparse import SUPPRESS
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ def make_parser(command: str, description: str, method: str = "") -> ArgumentPar
         prog=f"unlabeled {command}", description=" ".join(description.split()), exit_on_error=False
     )
     parser.method = method
+    parser.add_argument(  # `main` takes it
+        "--quiet", action="store_true", default=SUPPRESS, help="print no progress and no notices"
+    )
     if method:
         parser.epilog = "Defaults can depend on the data: add --data DATA to --help to see those."
     return parser

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli import parsing
 from unlabeled.modality import Images
+from unlabeled.utils.progress import is_shown
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -45,7 +46,10 @@ def train_command(argv: list[str]) -> int:
 
 
 def _print_next(run: Run, data: str) -> None:
-    """Print the commands that usually follow a training."""
+    """Print the run folder, and the commands that usually follow a training."""
+    if not is_shown():
+        print(run.path)
+        return
     folder, data = shlex.quote(str(run.path)), shlex.quote(data)
     explore = f"explore {folder} {data}", "draw a map of the data"
     lines = [
@@ -83,7 +87,7 @@ def _run_pipeline(name: str, pipeline: Any, argv: list[str]) -> int:
         share = isinstance(value, float) and 0 <= value <= 1 and key not in ("seconds", "loss")
         print(f"  {100 * value:6.2f} %  {key}" if share else f"  {key}: {value}")
     print(run.path)
-    if name == "word2vec":
+    if name == "word2vec" and is_shown():
         print(f"What to do next:\n  unlabeled words {run.path.parent} --nearest WORD")
     return 0
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from unlabeled.data.dataset import LazyImages, Splits, blocks, to_float, to_input
 from unlabeled.encoders.base import accepts_option, build
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, plural
 from unlabeled.modality import Audio, Images, Text
+from unlabeled.utils.progress import track
 from unlabeled.utils.state import eval_mode
 
 FITTED_DIM, FITTED_ROWS = 64, 5000
@@ -56,6 +57,7 @@ def embed(
     batch_size: int = 500,
     *,
     check_finite: bool = True,
+    progress: bool | None = None,
 ) -> np.ndarray:
     """Compute features of samples: (N, C, H, W) -> (N, dim) float32.
 
@@ -67,6 +69,7 @@ def embed(
         span: black and white of images that are not uint8.
         batch_size: samples at a time.
         check_finite: whether to raise for features that are not finite.
+        progress: whether to show a bar once it takes a few seconds (default: in commands only).
 
     Raises:
         UserError: some features are NaN or infinite.
@@ -74,7 +77,9 @@ def embed(
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     parts = []
     with eval_mode(encoder):
-        for part in blocks(x, batch_size):
+        batches = -(-len(x) // batch_size)
+        title = f"features of {plural(len(x), 'sample')}"
+        for part in track(blocks(x, batch_size), title, batches, progress):
             images = to_input(torch.from_numpy(part).to(device), span)
             parts.append(encoder(images).float().cpu().numpy())
     if not parts:

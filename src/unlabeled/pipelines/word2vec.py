@@ -8,7 +8,6 @@ their Compositionality", for negative sampling and subsampling.
 import functools
 import itertools
 import json
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from unlabeled.runs.word_vectors import Words
 from unlabeled.training.checkpoints import SAVE_EVERY, kept, signals
 from unlabeled.training.folder import prepare_folder, record_data
 from unlabeled.utils.files import write_csv, write_json
+from unlabeled.utils.progress import line
 
 CHUNK = 20_000
 """Words for which windows are sampled at once; the learning rate falls from chunk to chunk."""
@@ -126,7 +126,7 @@ def word2vec(
     for row in fit(state, sampler, lines, model, epochs, lr, threads, folder):
         if progress:
             loss, speed = row["loss"], row["words_per_second"]
-            print(f"epoch {row['epoch']}: loss {loss:.4f}, {speed:,.0f} words/s", file=sys.stderr)
+            line(f"epoch {row['epoch']}/{epochs}: loss {loss:.4f}, {speed:,.0f} words/s")
     vectors = Words(list(vocabulary), state.tables[0][:, :dim].numpy().copy())
     vectors.save(folder / "vectors.txt")
     vectors.save(folder / "vectors.bin")

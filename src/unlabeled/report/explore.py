@@ -6,15 +6,13 @@ import base64
 import hashlib
 import itertools
 import json
-import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from sklearn.metrics import adjusted_mutual_info_score
 
 from unlabeled.data.dataset import Samples
@@ -30,6 +28,7 @@ from unlabeled.report import tiles
 from unlabeled.report.points import check_table, write_points
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
+from unlabeled.utils.progress import can_draw, line, status
 from unlabeled.utils.state import preserve_rng
 
 MOST = 100_000
@@ -117,8 +116,9 @@ def explore(
     structure.check_clusters(clusters, n)
     out.parent.mkdir(parents=True, exist_ok=True)
     span = run.value_range_of(samples.x)
-    with _status(f"features of {n:,} {noun}"):
-        z = embed(run.encoder, samples.x, span)
+    if not can_draw():  # else `embed` shows a bar
+        line(f"explore: features of {n:,} {noun}")
+    z = embed(run.encoder, samples.x, span)
     structure.check_features(z)
     with _status("neighbors and outliers"):
         similarity, near = structure.neighbors(centered(torch.from_numpy(z)).numpy(), VOTERS)
@@ -300,8 +300,4 @@ def _name(data: Any, noun: str) -> str:
 
 
 def _status(doing: str) -> AbstractContextManager[Any]:
-    """Say on standard error what goes on."""
-    if sys.stderr.isatty():
-        return Console(stderr=True).status(f"{doing} …")
-    print(f"explore: {doing}", file=sys.stderr)
-    return nullcontext()
+    return status(doing, "explore")

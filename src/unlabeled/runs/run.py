@@ -86,7 +86,7 @@ class Run:
         """Height and width of what the encoder receives."""
         return self.modality.size
 
-    def embed(self, x: Any, batch_size: int = 500) -> np.ndarray:
+    def embed(self, x: Any, batch_size: int = 500, *, progress: bool | None = None) -> np.ndarray:
         """Features of samples, in their order: float32 (N, dim).
 
         Args:
@@ -95,24 +95,28 @@ class Run:
                 folder, a file, or the name of a data set. Masks of 0 and 1 and of 0 and 255 are the
                 same. Other sizes are resized.
             batch_size: samples at a time.
+            progress: whether to show a bar once it takes a few seconds (default: in commands only).
 
         Raises:
             UserError: the samples cannot be read, or do not fit the encoder.
         """
-        return self.features(self.read(x), batch_size)
+        return self.features(self.read(x), batch_size, progress=progress)
 
     def read(self, data: Any, labels_from: Any = None) -> Samples:
         """Samples of any usual form, as the encoder receives them, and labels as in `open_data`."""
         return read_data(data, like=self.modality, labels_from=labels_from)
 
     @preserve_rng()
-    def features(self, samples: Samples, batch_size: int = 500) -> np.ndarray:
+    def features(
+        self, samples: Samples, batch_size: int = 500, *, progress: bool | None = None
+    ) -> np.ndarray:
         """Features of samples that `read` returned: float32 (N, dim).
 
         Raises:
             UserError: they are not finite.
         """
-        return embed(self.encoder, samples.x, self.value_range_of(samples.x), batch_size)
+        span = self.value_range_of(samples.x)
+        return embed(self.encoder, samples.x, span, batch_size, progress=progress)
 
     def value_range_of(self, x: np.ndarray | LazyImages) -> tuple[float, float]:
         """Black and white of samples that are not uint8: the training's, if it knew some.

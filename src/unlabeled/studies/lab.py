@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from unlabeled.training.planning import estimate
 from unlabeled.training.prepare import prepare
 from unlabeled.training.train import check_same, train
 from unlabeled.utils.files import write_json
+from unlabeled.utils.progress import line
 
 NOT_A_NUMBER = re.compile(r"nan( ± nan)?( %)?")
 TitledImages = list[tuple[str, bytes | str]]
@@ -165,7 +165,7 @@ class Lab:
         if (folder / "encoder.safetensors").is_file():
             check_same(folder, method, splits, seed=seed, **options)
             return load(folder)
-        print(f"  training {folder.name}", file=sys.stderr)
+        line(f"  training {folder.name}")
         return train(
             method, splits, seed=seed, out=folder, resume=True, progress=progress, **options
         )

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,11 +12,12 @@ from types import ModuleType
 from typing import Any
 
 from unlabeled.data.open import open_data
-from unlabeled.errors import UserError, suggest
+from unlabeled.errors import UserError, plural, suggest
 from unlabeled.studies.lab import FULL, Experiment, Finding, Lab, Scale, Table, TitledImages
 from unlabeled.studies.page import write_page
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import read_csv, write_bytes, write_json
+from unlabeled.utils.progress import line
 
 
 def run_study(
@@ -64,20 +64,22 @@ def run_study(
         data = study.DATA() if callable(study.DATA) else study.DATA
     lab = Lab(out, open_data(data), range(seeds), scale)
     selected = [e for e in experiments if not only or e.key in only]
-    started, done, planned = time.perf_counter(), 0.0, sum(e.minutes for e in selected)
-    for number, experiment in enumerate(selected, 1):
+    record = {"quick": scale.quick, "seeds": seeds}
+    folders = {experiment.key: out / "findings" / experiment.key for experiment in experiments}
+    pending = [e for e in selected if not (resume and _is_complete(folders[e.key], record))]
+    if kept := len(selected) - len(pending):
+        line(f"kept from before: {plural(kept, 'complete experiment')} of {len(selected)}")
+    started, done, planned = time.perf_counter(), 0.0, sum(e.minutes for e in pending)
+    for number, experiment in enumerate(pending, 1):
         spent = time.perf_counter() - started
         left = f", about {(planned - done) * spent / done / 60:.0f} min left" if done else ""
-        heading = f"[{number}/{len(selected)}] {experiment.key} {experiment.title}"
-        print(f"{heading} · {spent / 60:.0f} min{left}", file=sys.stderr)
-        folder = out / "findings" / experiment.key
-        record = {"quick": scale.quick, "seeds": seeds}
-        if not (resume and _is_complete(folder, record)):
-            finding = experiment.run(lab)
-            if scale.quick:  # too little training to decide a claim
-                finding.claims = {n: (None, why) for n, (_, why) in finding.claims.items()}
-            _write_finding(folder, finding, record)
-            _publish(study, lab, seeds, started)  # a stopped study shows what is complete
+        heading = f"[{number}/{len(pending)}] {experiment.key} {experiment.title}"
+        line(f"{heading} · {spent / 60:.0f} min{left}")
+        finding = experiment.run(lab)
+        if scale.quick:  # too little training to decide a claim
+            finding.claims = {n: (None, why) for n, (_, why) in finding.claims.items()}
+        _write_finding(folders[experiment.key], finding, record)
+        _publish(study, lab, seeds, started)  # a stopped study shows what is complete
         done += experiment.minutes
     return _publish(study, lab, seeds, started)
 

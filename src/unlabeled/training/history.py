@@ -113,7 +113,9 @@ class History(Callback):
 
     def embed(self, network: nn.Module) -> Tensor:
         """Features (N, d) of the sample, which may be infinite."""
-        z = embed(network, self.sample.x, self.value_range, check_finite=False)
+        z = embed(
+            network, self.sample.x, self.value_range, check_finite=False, progress=False
+        )  # the training's bar is shown
         return torch.from_numpy(z)
 
 

@@ -1,9 +1,7 @@
-"""Progress bar of a training: loss, samples per second, time left."""
+"""Progress bar of a training: epoch, loss, samples per second, time left."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
 from typing import Any
 
@@ -18,6 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from unlabeled.utils.progress import can_draw, line
 
 LINE_EVERY = 15.0
 """Seconds between lines where standard error is no terminal."""
@@ -36,7 +36,7 @@ class ProgressBar(Callback):
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
+            disable=not can_draw(),
         )
         self.title, self.noun = title, noun
 
@@ -65,13 +65,13 @@ class ProgressBar(Callback):
         size = trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
         speed = (self.done - self.first) * size / (now - self.started)
         loss = float(pl_module.loss_sum / pl_module.steps)
-        status = f"loss {loss:.3f} · {speed:,.0f} {self.noun}/s"
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        status = f"{epoch} · loss {loss:.3f} · {speed:,.0f} {self.noun}/s"
         self.bar.update(self.task, completed=self.done, status=status)
         if self.bar.disable and due:
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
             share = self.done / self.total
-            with contextlib.suppress(OSError):  # standard error is closed
-                print(f"{self.title}: {share:.0%} · {status} · {left:.0f} s left", file=sys.stderr)
+            line(f"{self.title}: {share:.0%} · {status} · {left:.0f} s left")
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Stop the bar."""

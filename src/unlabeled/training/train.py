@@ -26,6 +26,7 @@ from unlabeled.training.planning import describe, estimate
 from unlabeled.training.prepare import build_method, make_job, prepare
 from unlabeled.training.progress import ProgressBar
 from unlabeled.utils.files import write_bytes
+from unlabeled.utils.progress import is_shown
 from unlabeled.utils.state import preserve_rng
 
 
@@ -79,7 +80,7 @@ def train(
         draw_views(job.method, job.splits, folder / "views.png")
         record.write_config(folder, job.config)  # again: it is known now which resampling runs
     callbacks = []
-    if progress and first:
+    if is_shown(progress) and first:
         callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
     fit(job.method, job.splits, job.recipe, config, folder, checkpoint, callbacks, job.probe)
     product = job.method.encoder.requires_grad_(True)  # a teacher's has none

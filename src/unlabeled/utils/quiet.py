@@ -62,12 +62,13 @@ def silent() -> Iterator[None]:
         logging.disable(before)
 
 
-def only_notices() -> None:
-    """Show no warnings but this library's notices from now on, as in a command."""
+def only_notices(shown: bool = True) -> None:
+    """Show no warnings but this library's notices, if any, from now on, as in a command."""
     for name in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")  # read when they are imported
     warnings.simplefilter("ignore")
-    warnings.simplefilter("always", Notice)
+    if shown:
+        warnings.simplefilter("always", Notice)
     warnings.showwarning = _plainly  # type: ignore[assignment]
     _hush()
 

@@ -169,7 +169,7 @@ def test_booleans_are_switches(words, key, value, last, monkeypatch):
     finetune.__signature__ = inspect.signature(module.finetune)
     finetune.__doc__ = module.finetune.__doc__
     monkeypatch.setattr(module, "finetune", finetune)
-    monkeypatch.setattr("unlabeled.runs.run.load", lambda run, encoder: run)
+    monkeypatch.setattr("unlabeled.runs.run.load", lambda run, encoder, **options: run)
     assert run("finetune", *([*words, "folder"] if last else ["folder", *words])) == 2
     assert given["run"] == "folder"
     assert given[key] is value
@@ -412,3 +412,22 @@ def test_a_damaged_run_is_refused_and_nothing_of_it_is_run(trained, tmp_path, ca
     (folder / "config.json").write_text(json.dumps(config | {"data": f"{folder}/evil.py"}))
     assert run("evaluate", folder) == 2
     assert "loaded by a file" in capsys.readouterr().err
+
+
+def test_quiet_prints_results_and_errors_only(data, capsys, tmp_path):
+    """Catches a notice, progress of a training, advice, and a flag that reaches the method."""
+    words = ("train", "simclr", "--data", "*.npz", "--epochs", 2, "--batch-size", 64)
+    assert run(*words, "--out", "loud") == 0
+    out, err = capsys.readouterr()
+    assert "warning: '*.npz' matches 1 file" in err
+    assert "epoch 2/2 · loss" in err
+    assert "What to do next" in out
+    assert run("--quiet", *words, "--out", "a") == 0
+    assert capsys.readouterr() == ("a\n", "")
+    assert run(*words, "--out", "b", "--quiet") == 0
+    assert capsys.readouterr() == ("b\n", "")
+    assert same_weights(tmp_path / "loud", tmp_path / "a")
+    assert run("embed", "a", "*.npz", "--quiet", "--out", "f.csv") == 0
+    assert capsys.readouterr() == ("f.csv: 300 rows of 128 features\n", "")
+    assert run("embed", "a", "nothing", "--quiet", "--out", "f.csv") == 2
+    assert "there is no data at 'nothing'" in capsys.readouterr().err

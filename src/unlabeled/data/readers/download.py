@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 
 from unlabeled.data.readers import cache
 from unlabeled.errors import UserError, notice
+from unlabeled.utils.progress import is_shown
 
 T = TypeVar("T")
 
@@ -97,7 +98,7 @@ def _fetch(origin: Origin, folder: Path) -> None:
         pooch.get_logger().setLevel("WARNING")
         message = f"{origin.name} is downloaded from {origin.address} into {folder}"
         notice(message)
-        load = pooch.HTTPDownloader(progressbar=sys.stderr.isatty())
+        load = pooch.HTTPDownloader(progressbar=is_shown(True) and sys.stderr.isatty())
         try:
             for name, md5 in origin.files.items():
                 pooch.retrieve(origin.address + name, f"md5:{md5}", name, folder, downloader=load)

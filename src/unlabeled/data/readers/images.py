@@ -7,7 +7,6 @@ and left out.
 import hashlib
 import json
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -26,6 +25,7 @@ from unlabeled.data.readers.tables import table_source
 from unlabeled.data.readers.tars import tar_source
 from unlabeled.errors import UserError, notice
 from unlabeled.utils.files import write_json
+from unlabeled.utils.progress import can_draw, is_shown
 
 LARGEST = 96
 """Maximum pixels of a side by default: what two cores learn from in good time."""
@@ -271,5 +271,5 @@ def _mapped(
         total=-(-total // CHUNK),
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not (is_shown(True) and can_draw()),
     )
