@@ -73,6 +73,8 @@ class Samples:
         targets: by factor, what can be predicted; other factors only describe the samples.
         modality: what the samples are; (default: images as `x` has them).
         partners: of pairs, one or more partners of each sample, (N, K, …).
+        groups: names of what samples have in common, such as a patient, (N,) of str, "" where that
+            is unknown; a group is never split.
     """
 
     x: np.ndarray | LazyImages
@@ -81,6 +83,7 @@ class Samples:
     targets: dict[str, Target] = field(default_factory=dict)
     modality: Modality = None  # type: ignore[assignment]  # set below
     partners: np.ndarray = None  # type: ignore[assignment]  # of pairs only
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Without a modality, they are images."""
@@ -102,6 +105,14 @@ class Samples:
         known = self.known(factor)
         return self if known.all() else self.take(np.flatnonzero(known))
 
+    def group_codes(self) -> np.ndarray | None:
+        """A number for each group, (N,); samples without a group are groups of their own."""
+        if self.groups is None:
+            return None
+        codes = np.unique(self.groups, return_inverse=True)[1]
+        alone = self.groups == ""
+        return np.where(alone, codes.max(initial=0) + 1 + np.cumsum(alone), codes)
+
     def class_names(self, factor: str | None) -> list[str]:
         """Names of the classes of a factor; empty where it has none."""
         target = self.targets.get(factor) if factor else None
@@ -120,6 +131,7 @@ class Samples:
             names=[self.names[i] for i in rows] if self.names else None,
             targets=dict(self.targets),
             partners=None if self.partners is None else self.partners[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 
@@ -137,6 +149,7 @@ class Splits:
         labels_from: where the labels were read from, to open it again.
         validation: neither learned from nor tested on; empty unless there is an official one.
         test_from: other data that the test part was read from, to open it again.
+        groups_from: where the groups were read from, to open it again.
     """
 
     name: str
@@ -148,6 +161,7 @@ class Splits:
     labels_from: Any = None
     validation: Samples = None  # type: ignore[assignment]  # set below
     test_from: Any = None
+    groups_from: Any = None
 
     def __post_init__(self) -> None:
         """Without a validation part, it is empty."""
@@ -226,8 +240,10 @@ def all_samples(splits: Splits) -> Samples:
     x = np.concatenate([p.x[:] for p in parts])
     factors = {k: np.concatenate([p.factors[k] for p in parts]) for k in parts[0].factors}
     names = [name for p in parts for name in p.names or []] or None
+    grouped = all(p.groups is not None for p in parts)
+    groups = np.concatenate([p.groups for p in parts]) if grouped else None
     partners: Any = None  # a test part may have fewer of each
-    return replace(parts[0], x=x, factors=factors, names=names, partners=partners)
+    return replace(parts[0], x=x, factors=factors, names=names, partners=partners, groups=groups)
 
 
 def to_input(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:

@@ -20,9 +20,11 @@ BLOCK = 2**22
 """Weights in memory at a time."""
 
 Interval = tuple[float, float]
+Groups = Shaped[np.ndarray, " n"] | None
+"""The group of each sample, such as a patient; None where each is on its own."""
 
 
-def wilson(hits: int, n: int) -> Interval:
+def wilson(hits: int | float, n: int | float) -> Interval:
     """Wilson score interval of a proportion.
 
     Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
@@ -33,33 +35,71 @@ def wilson(hits: int, n: int) -> Interval:
     return max(0.0, center - half), min(1.0, center + half)
 
 
+def share(
+    value: float,
+    influence: Float[np.ndarray, " n"],
+    groups: Groups = None,
+    largest: int | float = math.inf,
+) -> Interval:
+    """Interval of a share in [0, 1], such as a mean of values in [0, 1].
+
+    Wilson's of as many independent answers as would give the same variance, which stays an interval
+    where all are right.
+
+    Args:
+        value: the share.
+        influence: its derivative by the weight of each sample.
+        groups: the group of each sample; samples of a group are not independent.
+        largest: number of independent answers at most.
+
+    Source: Korn and Graubard 1998, "Confidence Intervals for Proportions with Small Expected Number
+    of Positive Counts Estimated from Survey Data".
+    """
+    sums, units = _by_group(influence, groups), float(len(influence))
+    if groups is not None:
+        units = float(len(sums))
+        # as few groups leave their own variance uncertain
+        sums = sums * student.ppf(0.975, max(1, units - 1)) / Z
+        sums = sums * math.sqrt(units / max(1, units - 1))
+    variance = float((sums**2).sum())
+    if variance > 0 and 0 < value < 1:
+        units = max(1.0, min(value * (1 - value) / variance, largest))
+    return wilson(value * units, units)
+
+
+def _by_group(influence: Float[np.ndarray, " n"], groups: Groups) -> Float[np.ndarray, " g"]:
+    """Sums over the samples of each group."""
+    if groups is None:
+        return influence
+    return np.bincount(np.unique(groups, return_inverse=True)[1], influence)
+
+
 def bootstrap(
     statistic: Callable[[Float[np.ndarray, "b n"]], Float[np.ndarray, " b"]],
-    probabilities: Float[np.ndarray, " n"] | int,
-    size: int | None = None,
+    n: int,
+    groups: Groups = None,
 ) -> Interval:
     """Percentile interval of a statistic over samples drawn with replacement.
 
     Args:
         statistic: of how often each row is drawn, (draws, n) -> (draws,); NaN where undefined.
-        probabilities: of each row, or how many equally likely rows there are.
-        size: number of rows drawn each time (default: all).
+        n: number of rows.
+        groups: the group of each row; groups are drawn as a whole.
     """
-    if isinstance(probabilities, int):
-        probabilities = np.full(probabilities, 1 / probabilities)
-    n = len(probabilities)
+    codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(codes.max()) + 1
     rng, block = np.random.default_rng(0), max(1, BLOCK // n)
     values = [
-        statistic(rng.multinomial(size or n, probabilities, min(block, DRAWS - start)))
+        statistic(rng.multinomial(units, [1 / units] * units, min(block, DRAWS - start))[:, codes])
         for start in range(0, DRAWS, block)
     ]
     low, high = np.nanpercentile(np.concatenate(values), [2.5, 97.5])
     return float(low), float(high)
 
 
-def bootstrap_mean(values: Float[np.ndarray, " n"]) -> Interval:
+def bootstrap_mean(values: Float[np.ndarray, " n"], groups: Groups = None) -> Interval:
     """Bootstrap interval of a mean."""
-    return bootstrap(lambda times: times @ values / len(values), len(values))
+    return bootstrap(lambda times: times @ values / times.sum(1), len(values), groups)
 
 
 def bootstrap_ratio(
@@ -85,7 +125,10 @@ def bootstrap_ratio(
 
 
 def normal(
-    value: float, influence: Float[np.ndarray, " n"], bounds: Interval = (-1.0, 1.0)
+    value: float,
+    influence: Float[np.ndarray, " n"],
+    bounds: Interval = (-1.0, 1.0),
+    groups: Groups = None,
 ) -> Interval:
     """Interval of a statistic from how much each sample influences it.
 
@@ -95,10 +138,11 @@ def normal(
         value: the statistic.
         influence: its derivative by the weight of each sample.
         bounds: of what it can be.
+        groups: the group of each sample; samples of a group are not independent.
 
     Source: Efron 1982, "The Jackknife, the Bootstrap and Other Resampling Plans", chapter 6.
     """
-    half = Z * float(np.sqrt((influence**2).sum()))
+    half = Z * float(np.sqrt((_by_group(influence, groups) ** 2).sum()))
     return max(bounds[0], value - half), min(bounds[1], value + half)
 
 
@@ -115,7 +159,7 @@ class Difference:
 def paired_difference(
     a: Shaped[np.ndarray, " n"],
     b: Shaped[np.ndarray, " n"],
-    groups: Shaped[np.ndarray, " n"] | None = None,
+    groups: Groups = None,
 ) -> Difference:
     """Test two encoders on the same samples for a difference.
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import nn
 
 from unlabeled import registry
@@ -19,8 +19,8 @@ from unlabeled.data.targets import MultiLabel
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation import rsa
-from unlabeled.evaluation.intervals import Interval, wilson
-from unlabeled.evaluation.knn import nearest
+from unlabeled.evaluation.intervals import Groups, Interval, share, wilson
+from unlabeled.evaluation.knn import knn_predict, nearest
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.modality import Modality
 from unlabeled.runs.run import Run
@@ -43,10 +43,18 @@ class Value:
         return cls(value, *(float(v) if math.isfinite(v) else None for v in interval or ()))
 
 
-def accuracy(correct: Bool[np.ndarray, " n"]) -> Value:
-    """The share of correct answers, with its Wilson interval."""
+def accuracy(correct: Bool[np.ndarray, " n"], groups: Groups = None) -> Value:
+    """The share of correct answers, with its Wilson interval over samples, or over groups."""
+    if groups is not None:
+        return mean_share(correct.astype(float), groups)
     hits = int(correct.sum())
     return Value.of(hits / len(correct), wilson(hits, len(correct)))
+
+
+def mean_share(values: Float[np.ndarray, " n"], groups: Groups = None) -> Value:
+    """The mean of values in [0, 1], with its interval over samples, or over groups."""
+    value = float(values.mean())
+    return Value.of(value, share(value, (values - value) / len(values), groups))
 
 
 @dataclass
@@ -133,6 +141,11 @@ class Subject:
             return None
         return self.splits.train.factors[target], self.splits.test.factors[target]
 
+    @property
+    def groups(self) -> np.ndarray | None:
+        """The groups of the test samples, (m,); None where each is on its own."""
+        return self.splits.test.group_codes()
+
     def similarity_matrix(self, rows: np.ndarray) -> np.ndarray:
         """Mean-centered cosine similarity of some of the shown samples, (n, n)."""
         return rsa.similarity_matrix(self.shown[rows], "centered")
@@ -174,6 +187,11 @@ class Subject:
     def probe(self) -> Probe:
         """The linear probe, which several metrics share."""
         return linear_probe(self.train, self.y, self.test, self.y_test)
+
+    @cached_property
+    def knn_predicted(self) -> np.ndarray:
+        """Classes of the test part that nearest neighbors vote for, (m,)."""
+        return knn_predict(self.train, self.y, self.test)
 
 
 Values = Value | dict[str, Value]
@@ -237,6 +255,16 @@ class Metric:
 def by_key(metric: Metric, value: Values) -> dict[str, Value]:
     """What a metric returned, as a dictionary."""
     return value if isinstance(value, dict) else {metric.key: value}
+
+
+MOST_FREQUENT = "most_frequent_class"
+"""The name of the predictor that always answers with the most frequent class of training."""
+
+
+def always_most_frequent(subject: Subject) -> dict[str, Values]:
+    """The accuracy of always answering with the most frequent class of the training part."""
+    correct = subject.y_test == most_frequent(subject.y)
+    return {MOST_FREQUENT: accuracy(correct, subject.groups)}
 
 
 def most_frequent(y: Iterable[Any]) -> Any:

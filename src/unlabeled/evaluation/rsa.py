@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unlabeled.encoders.features import centered, labeled, refuse_not_finite, rounding, unit
 from unlabeled.errors import UserError
-from unlabeled.evaluation.intervals import Interval, normal
+from unlabeled.evaluation.intervals import Groups, Interval, normal
 
 Features = np.ndarray | Tensor
 Kind = Literal["cosine", "centered", "pearson"]
@@ -121,13 +121,20 @@ def similarity_matrix(
     return (rows @ rows.T).numpy()
 
 
-def gap(z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], kind: Kind = "cosine") -> Gap:
+def gap(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    kind: Kind = "cosine",
+    groups: Groups = None,
+) -> Gap:
     """Mean similarity within classes and between them, each pair once, no row with itself.
 
     Exact without a matrix: the similarities within a class sum to the squared length of the class's
     summed rows, so that 100,000 rows cost no more than one pass. NaN where there is no such pair,
-    or a row has no correlation. Rows of class −1 have no label and are left out.
+    or a row has no correlation. Rows of class −1 have no label and are left out. The interval is
+    over rows, or over groups of them.
     """
+    groups = None if groups is None else groups[y >= 0]
     z, y = labeled(z, y)
     rows = unit_rows(z, kind).double()
     codes = torch.from_numpy(np.unique(y, return_inverse=True)[1].reshape(-1))
@@ -142,7 +149,8 @@ def gap(z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], kind: Kind = "cos
     influence = 2 * (within_of - within * (counts - 1)) / n_within
     influence -= 2 * (between_of - between * (len(codes) - counts)) / n_between
     found = float(within - between)
-    return Gap(float(within), float(between), normal(found, influence.numpy(), (-2.0, 2.0)))
+    interval = normal(found, influence.numpy(), (-2.0, 2.0), groups)
+    return Gap(float(within), float(between), interval)
 
 
 def histograms(

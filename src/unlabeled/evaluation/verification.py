@@ -13,10 +13,12 @@ from scipy.stats import rankdata
 from unlabeled.encoders.features import centered, refuse_not_finite
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
-from unlabeled.evaluation.intervals import Interval, normal
+from unlabeled.evaluation.intervals import Groups, Interval, share
 
 PAIRED = 2000
 """Rows at most of which all pairs are compared: two million."""
+ANSWERS = 3
+"""Independent answers a sample at most that an interval counts on, where few pairs go wrong."""
 
 Nearness = Literal["cosine", "euclidean"]
 
@@ -37,17 +39,23 @@ class Pairs:
         n, others = int(self.same.sum()), int((~self.same).sum())
         return float((ranks[self.same].sum() - n * (n + 1) / 2) / (n * others))
 
-    def auc_interval(self) -> Interval:
-        """95 % interval of the area, over rows: all pairs of a row vary together."""
+    def auc_interval(self, groups: Groups = None) -> Interval:
+        """95 % interval of the area, over rows: all pairs of a row vary together.
+
+        Args:
+            groups: of all samples, those that are in no pair, too.
+        """
         ranks, same = rankdata(self.near), self.same
         n, others = int(same.sum()), int((~same).sum())
-        share = np.empty(len(ranks))  # of pairs of the other kind that are ranked correctly
-        share[same] = (ranks[same] - rankdata(self.near[same])) / others
-        share[~same] = 1 - (ranks[~same] - rankdata(self.near[~same])) / n
-        weight = (share - self.auc) / np.where(same, n, others)
-        rows = max(int(self.first.max()), int(self.second.max())) + 1
-        influence = sum(np.bincount(end, weight, rows) for end in (self.first, self.second))
-        return normal(self.auc, np.asarray(influence), (0.0, 1.0))
+        ranked = np.empty(len(ranks))  # of pairs of the other kind that are ranked correctly
+        ranked[same] = (ranks[same] - rankdata(self.near[same])) / others
+        ranked[~same] = 1 - (ranks[~same] - rankdata(self.near[~same])) / n
+        weight = (ranked - self.auc) / np.where(same, n, others)
+        ends = np.concatenate([self.first, self.second])
+        rows, codes = np.unique(ends, return_inverse=True)
+        influence = np.bincount(codes, np.tile(weight, 2))
+        groups = None if groups is None else groups[rows]
+        return share(self.auc, influence, groups, ANSWERS * len(rows))
 
     def threshold(self) -> float:
         """The nearness at which the false positive rate equals the false negative rate."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from unlabeled.evaluation.knn import knn_predict
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values, accuracy, most_frequent
+from unlabeled.evaluation.metric import (
+    Metric,
+    Subject,
+    Value,
+    Values,
+    accuracy,
+    always_most_frequent,
+)
 
 
 class KNN(Metric):
@@ -19,9 +25,8 @@ class KNN(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its Wilson interval."""
-        predicted = knn_predict(subject.train, subject.y, subject.test)
-        return accuracy(predicted == subject.y_test)
+        return accuracy(subject.knn_predicted == subject.y_test, subject.groups)
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the most frequent class of the training part."""
-        return {"chance": accuracy(subject.y_test == most_frequent(subject.y))}
+        return always_most_frequent(subject)

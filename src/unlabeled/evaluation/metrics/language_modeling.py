@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from unlabeled.evaluation.intervals import bootstrap_ratio
+from unlabeled.evaluation.intervals import bootstrap_ratio, share
 from unlabeled.evaluation.language import counted_tokens, masked_tokens, next_tokens
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
 from unlabeled.modality import Text
@@ -33,11 +31,11 @@ class Perplexity(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its bootstrap interval over texts."""
-        return _ratio(subject.shared(predicted), 0, np.exp)
+        return _perplexity(subject.shared(predicted))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Models that count."""
-        return {name: _ratio(rows, 0, np.exp) for name, rows in subject.shared(counts).items()}
+        return {name: _perplexity(rows) for name, rows in subject.shared(counts).items()}
 
 
 class MaskedAccuracy(Metric):
@@ -52,12 +50,12 @@ class MaskedAccuracy(Metric):
         return subject.method_name == "masked_lm" and predicts_words(subject)
 
     def compute(self, subject: Subject) -> Value:
-        """With its bootstrap interval over texts."""
-        return _ratio(subject.shared(predicted), 2)
+        """With its interval over texts."""
+        return _accuracy(subject.shared(predicted))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """The most frequent word."""
-        return {"unigram": _ratio(subject.shared(counts)["unigram"], 2)}
+        return {"unigram": _accuracy(subject.shared(counts)["unigram"])}
 
 
 def predicts_words(subject: Subject) -> bool:
@@ -83,7 +81,11 @@ def counts(subject: Subject) -> dict[str, np.ndarray]:
     return counted_tokens(splits.train, splits.test, subject.modality.vocabulary, TEXTS)
 
 
-def _ratio(
-    rows: np.ndarray, column: int, transform: Callable[[np.ndarray], np.ndarray] = np.asarray
-) -> Value:
-    return Value.of(*bootstrap_ratio(rows[:, column], rows[:, 1], transform))
+def _perplexity(rows: np.ndarray) -> Value:
+    return Value.of(*bootstrap_ratio(rows[:, 0], rows[:, 1], np.exp))
+
+
+def _accuracy(rows: np.ndarray) -> Value:
+    words, hits = rows[:, 1], rows[:, 2]
+    value = float(hits.sum() / words.sum())
+    return Value.of(value, share(value, (hits - value * words) / words.sum()))

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlabeled.evaluation.intervals import bootstrap
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values, accuracy, most_frequent
+from unlabeled.evaluation.intervals import Groups, share, wilson
+from unlabeled.evaluation.metric import (
+    MOST_FREQUENT,
+    Metric,
+    Subject,
+    Value,
+    Values,
+    accuracy,
+    always_most_frequent,
+    most_frequent,
+)
+
+AVERAGE = 4
+"""Answers of average accuracy that count with those of each class in the variance, as in Agresti
+and Coull 1998: few answers of a class say little of how they vary."""
 
 
 class LinearProbe(Metric):
@@ -21,11 +34,11 @@ class LinearProbe(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its Wilson interval."""
-        return accuracy(subject.probe.predicted == subject.y_test)
+        return accuracy(subject.probe.predicted == subject.y_test, subject.groups)
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the most frequent class of the training part."""
-        return {"chance": accuracy(subject.y_test == most_frequent(subject.y))}
+        return always_most_frequent(subject)
 
 
 class BalancedAccuracy(Metric):
@@ -43,25 +56,30 @@ class BalancedAccuracy(Metric):
         return subject.can_classify
 
     def compute(self, subject: Subject) -> Value:
-        """With its bootstrap interval."""
-        return balanced_accuracy(subject.probe.predicted == subject.y_test, subject.y_test)
+        """With its interval."""
+        correct = subject.probe.predicted == subject.y_test
+        return balanced_accuracy(correct, subject.y_test, subject.groups)
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the most frequent class of the training part."""
         correct = subject.y_test == most_frequent(subject.y)
-        return {"chance": Value(balanced_accuracy(correct, subject.y_test).value)}
+        return {MOST_FREQUENT: Value(balanced_accuracy(correct, subject.y_test).value)}
 
 
-def balanced_accuracy(correct: np.ndarray, y: np.ndarray) -> Value:
-    """Mean over classes of their share of correct answers, with its bootstrap interval."""
-    codes = np.unique(y, return_inverse=True)[1]
-    cells = np.bincount(2 * codes + correct, minlength=2 * (codes.max() + 1))
+def balanced_accuracy(correct: np.ndarray, y: np.ndarray, groups: Groups = None) -> Value:
+    """Mean over classes of their share of correct answers.
 
-    def statistic(times: np.ndarray) -> np.ndarray:
-        wrong, right = times[:, 0::2], times[:, 1::2]
-        total = wrong + right
-        recall = np.divide(right, total, where=total > 0, out=np.full(total.shape, np.nan))
-        return np.nanmean(recall, axis=1)
-
-    interval = bootstrap(statistic, cells / len(y), len(y))
-    return Value.of(float(statistic(cells[None])[0]), interval)
+    Its interval is Wilson's of as many independent answers as would give the same variance.
+    """
+    codes, counts = np.unique(y, return_inverse=True, return_counts=True)[1:]
+    hits = np.bincount(codes, correct)
+    recall = hits / counts
+    value = float(recall.mean())
+    if groups is not None:
+        influence = (correct - recall[codes]) / counts[codes] / len(counts)
+        return Value.of(value, share(value, influence, groups, len(y)))
+    average = (hits.sum() + 2) / (len(y) + 4)
+    smooth = (hits + AVERAGE * average) / (counts + AVERAGE)
+    variance = (smooth * (1 - smooth) / counts).sum() / len(counts) ** 2
+    n = smooth.mean() * (1 - smooth.mean()) / variance
+    return Value.of(value, wilson(value * n, n))

@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from unlabeled.data.targets import MultiLabel
 from unlabeled.encoders.features import standardize
-from unlabeled.evaluation.intervals import bootstrap
+from unlabeled.evaluation.intervals import Groups, bootstrap, wilson
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
 from unlabeled.evaluation.probe import logistic_regression
 
@@ -32,7 +32,8 @@ class MeanAveragePrecision(Metric):
         y, y_test, known, known_test = _labels(subject)
         z, z_test = standardize(subject.train[known], subject.test[known_test])
         scores = np.stack([_scores(z, column, z_test) for column in y.T], 1)
-        return _value(scores, y_test)
+        groups = None if subject.groups is None else subject.groups[known_test]
+        return _value(scores, y_test, groups)
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """The same score for all samples: the share of positives."""
@@ -89,10 +90,17 @@ def _scores(z: np.ndarray, y: np.ndarray, z_test: np.ndarray) -> np.ndarray:
     return np.asarray(expit(output[:, 1] - output[:, 0]))
 
 
-def _value(scores: np.ndarray, y: np.ndarray) -> Value:
+def _value(scores: np.ndarray, y: np.ndarray, groups: Groups = None) -> Value:
     def statistic(times: np.ndarray) -> np.ndarray:
         columns = [average_precision(s, t, times) for s, t in zip(scores.T, y.T, strict=True)]
         return np.nanmean(np.stack(columns), 0)
 
     value = float(statistic(np.ones((1, len(y)), int))[0])
-    return Value.of(value, bootstrap(statistic, len(y)) if np.isfinite(value) else None)
+    if not np.isfinite(value):
+        return Value(None)
+    low, high = bootstrap(statistic, len(y), groups)
+    if low == high:  # a mean over positives, like the balanced accuracy, of which each is right
+        positives = y.sum(0)[y.sum(0) > 0]
+        n = len(positives) ** 2 / float((1 / positives).sum())
+        low, high = wilson(value * n, n)
+    return Value.of(value, (low, high))

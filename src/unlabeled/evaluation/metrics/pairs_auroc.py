@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from unlabeled.errors import UserError
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.evaluation.metric import MOST_FREQUENT, Metric, Subject, Value, Values
 from unlabeled.evaluation.verification import pairs
 
 
 class PairsAUROC(Metric):
     """Area under the ROC curve of detecting pairs of the same class by cosine similarity.
 
-    The features are mean-centered. Classes need not have been seen in training.
+    The features are mean-centered. Classes need not have been seen in training. Random ranking and
+    constant features give 0.5.
     """
 
     key = "auroc"
@@ -27,8 +28,8 @@ class PairsAUROC(Metric):
             compared = pairs(subject.test, subject.y_test)
         except UserError:
             return Value(None)
-        return Value.of(compared.auc, compared.auc_interval())
+        return Value.of(compared.auc, compared.auc_interval(subject.groups))
 
     def references(self, subject: Subject) -> dict[str, Values]:
-        """Random ranking: 0.5."""
-        return {"chance": Value(0.5)}
+        """Random ranking, or that of a predictor that always names the same class: 0.5."""
+        return {MOST_FREQUENT if subject.can_classify else "chance": Value(0.5)}

@@ -6,14 +6,13 @@ import numpy as np
 import torch
 
 from unlabeled.data.dataset import to_float
-from unlabeled.evaluation.intervals import bootstrap_mean
 from unlabeled.evaluation.language import (
     asked_rows,
     half_hits,
     masked_sentence_hits,
     neighbor_hits,
 )
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values, accuracy
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean_share
 from unlabeled.evaluation.retrieval import equal_rows, partner_hits
 from unlabeled.modality import Pairs, Text
 
@@ -45,8 +44,11 @@ class Recall(Metric):
         return isinstance(subject.modality, Text) and not few and _of_texts(subject)
 
     def compute(self, subject: Subject) -> Values:
-        """With Wilson intervals, and bootstrap intervals of means of both directions."""
-        return {key: _mean(hits) for key, (hits, _) in subject.shared(recalls).items()}
+        """With Wilson intervals."""
+        return {
+            key: mean_share(hits.astype(float))
+            for key, (hits, _) in subject.shared(recalls).items()
+        }
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """A random choice."""
@@ -105,9 +107,3 @@ def _embeddings(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
         parts.append((subject.method.project(x), subject.method.project_partner(partner)))
     a, b = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return a, b
-
-
-def _mean(hits: np.ndarray) -> Value:
-    if set(np.unique(hits)) <= {0.0, 1.0}:
-        return accuracy(hits > 0)
-    return Value.of(float(hits.mean()), bootstrap_mean(hits))

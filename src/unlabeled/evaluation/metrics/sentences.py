@@ -9,7 +9,7 @@ import numpy as np
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.intervals import bootstrap_mean
 from unlabeled.evaluation.language import order_scores, verdicts
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean_share
 from unlabeled.modality import Text
 
 TEXTS = 2000
@@ -32,9 +32,9 @@ class SentencePairAccuracy(Metric):
         return texts and subject.has("correct")
 
     def compute(self, subject: Subject) -> Value:
-        """With its bootstrap interval over texts."""
+        """With its interval over texts."""
         share = verdicts(subject.method, subject.splits.test)
-        return mean(share[np.isfinite(share)])
+        return mean_share(share[np.isfinite(share)])
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Random answers: 50 %."""
@@ -57,11 +57,11 @@ class WordOrder(Metric):
         return texts and subject.has("present", "scores")
 
     def compute(self, subject: Subject) -> Values:
-        """With bootstrap intervals over texts."""
+        """With intervals over texts."""
         if subject.shared(_orders) is None:
             return {"word_order_tau": Value(None), "word_order_exact": Value(None)}
         tau, exact = subject.shared(_orders)[0].T
-        return {"word_order_tau": mean(tau), "word_order_exact": mean(exact)}
+        return {"word_order_tau": mean(tau), "word_order_exact": mean_share(exact)}
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """A random order."""

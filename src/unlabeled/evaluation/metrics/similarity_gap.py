@@ -19,7 +19,7 @@ class SimilarityGap(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """Undefined where there are no such pairs."""
-        return _value(rsa.gap(subject.test, subject.y_test))
+        return _value(rsa.gap(subject.test, subject.y_test, groups=subject.groups))
 
 
 class CenteredSimilarityGap(Metric):
@@ -35,7 +35,7 @@ class CenteredSimilarityGap(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """Undefined where there are no such pairs."""
-        return _value(rsa.gap(subject.test, subject.y_test, "centered"))
+        return _value(rsa.gap(subject.test, subject.y_test, "centered", subject.groups))
 
 
 def _value(gap: rsa.Gap) -> Value:
