@@ -78,6 +78,7 @@ def _evaluate_layers(run: Run, args: Any) -> int:
     from unlabeled.evaluation.baselines import random_of
     from unlabeled.evaluation.evaluate import open_for
     from unlabeled.evaluation.layers import evaluate_stages, table
+    from unlabeled.evaluation.metrics import metric_of
     from unlabeled.report.plots import layers_image
     from unlabeled.runs.safety import inside
     from unlabeled.utils.files import to_json, write_bytes, write_json
@@ -94,9 +95,11 @@ def _evaluate_layers(run: Run, args: Any) -> int:
         return 0
     for name, layers in stages.items():
         for layer in layers:
+            accuracy = metric_of("linear_probe").format(layer.linear_probe)
+            gap = metric_of("similarity_gap_centered").format(layer.similarity_gap_centered)
             print(
                 f"  {name:12} stage {layer.stage}  {layer.dim:5} features  linear probe "
-                f"{100 * layer.linear:5.1f} %  mean-centered gap {layer.gap:6.3f}"
+                f"{accuracy}  mean-centered gap {gap}"
             )
     print(image)
     return 0

@@ -15,6 +15,8 @@ from unlabeled.cli.parsing import (
 def finetune_command(argv: list[str]) -> int:
     """Fine-tune a run and print accuracies."""
     from unlabeled.evaluation.finetune import finetune
+    from unlabeled.evaluation.metric import Value
+    from unlabeled.evaluation.metrics import metric_of
 
     parser = make_parser(
         "finetune",
@@ -44,6 +46,7 @@ def finetune_command(argv: list[str]) -> int:
         ("scratch", "the same network from scratch"),
     ):
         if key in figures:
-            print(f"  {100 * figures[key]:6.2f} %  {what}")
+            accuracy = metric_of("linear_probe").format(Value(**figures[key]))
+            print(f"  {accuracy:22} {what}")
     print(tuned.path)
     return 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from unlabeled.augmentations import Augmentation
@@ -14,6 +15,7 @@ from unlabeled.data.split import sample_labels
 from unlabeled.encoders.base import is_rebuildable, reinitialize
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError
+from unlabeled.evaluation import metric
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.probe import linear_probe, refuse_unseen
 from unlabeled.utils.files import write_json
@@ -67,7 +69,8 @@ def finetune(
         progress: show bars.
 
     Returns:
-        the fine-tuned run and its figures: `finetuned`, `frozen` (linear probe), `scratch`.
+        the fine-tuned run and its figures: `finetuned`, `frozen` (linear probe), `scratch`,
+        accuracies as `{"value", "low", "high"}` with the ends of the 95 % interval.
 
     Raises:
         UserError: the data has no labels or no test part, or there are too few labels.
@@ -90,6 +93,10 @@ def finetune(
     labeled = replace(splits, train=splits.train.take(rows))
     batch = min(BATCH, len(rows))
     steps = max(1, len(rows) // batch)
+
+    def interval(correct: np.ndarray) -> dict[str, Any]:
+        return asdict(metric.accuracy(correct, splits.test.group_codes()))
+
     options: dict[str, Any] = {
         "classes": int(max(y.max(), y_test.max())) + 1,
         "epochs": epochs or max(20, -(-STEPS // steps)),
@@ -109,8 +116,8 @@ def finetune(
     z, z_test = (embed(run.encoder, p.x, splits.value_range) for p in (labeled.train, splits.test))
     figures: dict[str, Any] = {
         "labels": len(rows),
-        "finetuned": accuracy(tuned, labeled),
-        "frozen": linear_probe(z, y[rows], z_test, y_test).test,
+        "finetuned": interval(is_correct(tuned, labeled)),
+        "frozen": interval(linear_probe(z, y[rows], z_test, y_test).predicted == y_test),
     }
     if scratch:
         encoder = run.inputs["encoder"]
@@ -127,7 +134,7 @@ def finetune(
             lr=RATES["scratch"],
             **options,
         )
-        figures["scratch"] = accuracy(fresh, labeled)
+        figures["scratch"] = interval(is_correct(fresh, labeled))
     figures |= {
         "data": splits.name,
         "target": splits.target,
@@ -142,10 +149,15 @@ def finetune(
 
 def accuracy(run: Run, splits: Splits) -> float:
     """Test accuracy of the classifier of a run that was just trained."""
+    return float(is_correct(run, splits).mean())
+
+
+def is_correct(run: Run, splits: Splits) -> np.ndarray:
+    """Whether each test sample is classified correctly by a run that was just trained, (m,)."""
     z = torch.from_numpy(embed(run.encoder, splits.test.x, splits.value_range))
     assert run.method is not None
     classifier = run.method.get_submodule("classifier")
     device = next(classifier.parameters()).device
     with torch.no_grad():
         guess = classifier(z.to(device)).argmax(1).cpu().numpy()
-    return float((guess == splits.test.factors[str(splits.target)]).mean())
+    return np.asarray(guess == splits.test.factors[str(splits.target)])

@@ -32,7 +32,7 @@ def wilson(hits: int | float, n: int | float) -> Interval:
     p, spread = hits / n, Z**2 / n
     center = (p + spread / 2) / (1 + spread)
     half = math.sqrt(p * (1 - p) * spread + spread**2 / 4) / (1 + spread)
-    return max(0.0, center - half), min(1.0, center + half)
+    return max(0.0, center - half) if p > 0 else 0.0, min(1.0, center + half) if p < 1 else 1.0
 
 
 def share(

@@ -14,6 +14,7 @@ from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.encoders.features import refuse_not_finite
 from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
+from unlabeled.evaluation.metric import Value, accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.utils.state import eval_mode
 
@@ -24,8 +25,8 @@ class Layer:
 
     stage: int  #: from 1 on
     dim: int  #: number of features
-    linear: float  #: accuracy of a linear probe on the test part
-    gap: float  #: mean-centered class-similarity gap
+    linear_probe: Value  #: accuracy on the test part
+    similarity_gap_centered: Value  #: of the test part
 
 
 @torch.no_grad()
@@ -71,15 +72,14 @@ def evaluate_stages(encoder: nn.Module, splits: Splits, target: str | None = Non
     parts = [part.labeled(target) for part in (splits.train, splits.test)]
     y, y_test = (part.factors[target] for part in parts)
     both = (embed_stages(encoder, part.x, splits.value_range) for part in parts)
-    return [
-        Layer(
-            stage,
-            z.shape[1],
-            linear_probe(z, y, z_test, y_test).test,
-            rsa.gap(z_test, y_test, "centered").gap,
-        )
-        for stage, (z, z_test) in enumerate(zip(*both, strict=True), 1)
-    ]
+    groups = parts[1].group_codes()
+    layers = []
+    for stage, (z, z_test) in enumerate(zip(*both, strict=True), 1):
+        correct = linear_probe(z, y, z_test, y_test).predicted == y_test
+        gap = rsa.gap(z_test, y_test, "centered", groups)
+        found = accuracy(correct, groups), Value.of(gap.gap, gap.interval)
+        layers.append(Layer(stage, z.shape[1], *found))
+    return layers
 
 
 def table(layers: list[Layer]) -> list[dict[str, Any]]:

@@ -238,7 +238,7 @@ def _part(figure: Figure, labels: list[Annotation]) -> None:
 
 
 def layers_image(found: dict[str, list[Layer]], target: str) -> str:
-    """SVG of linear probe accuracy and mean-centered gap by stage, a line for each encoder."""
+    """SVG of linear probe accuracy and mean-centered gap by stage, with 95 % intervals."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
@@ -247,15 +247,24 @@ def layers_image(found: dict[str, list[Layer]], target: str) -> str:
         for i, (name, layers) in enumerate(found.items()):
             stages = [layer.stage for layer in layers]
             look = {"marker": "o", "linestyle": "-" if i < 10 else "--"}  # colors come again
-            left.plot(stages, [100 * layer.linear for layer in layers], label=name, **look)
-            right.plot(stages, [layer.gap for layer in layers], **look)
+            for axes, times, values in (
+                (left, 100, [layer.linear_probe for layer in layers]),
+                (right, 1, [layer.similarity_gap_centered for layer in layers]),
+            ):
+                low, mean, high = (
+                    np.array([getattr(v, end) for v in values], float) * times
+                    for end in ("low", "value", "high")
+                )
+                line = axes.plot(stages, mean, label=name, **look)[0]
+                axes.fill_between(stages, low, high, color=line.get_color(), alpha=0.15, lw=0)
         left.set(ylabel=f"{target}, %", title="Linear probe accuracy")
         right.set(ylabel="same class − different classes", title="Mean-centered gap")
         for axes in (left, right):
             axes.set_xlabel("stage")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.25)
-        figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=4)
+        handles = left.get_legend_handles_labels()
+        figure.legend(*handles, frameon=False, fontsize=7, loc="outside lower center", ncols=4)
     return _svg(figure)
 
 

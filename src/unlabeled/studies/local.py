@@ -1,7 +1,8 @@
 """Local learning: training each stage of an encoder without end-to-end backpropagation."""
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from unlabeled.augmentations.color import rgb_to_grayscale
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
-from unlabeled.evaluation.layers import Layer, evaluate_stages, table
+from unlabeled.evaluation.layers import Layer, evaluate_stages
+from unlabeled.evaluation.metric import Value
 from unlabeled.modality import Images
 from unlabeled.objectives.local_rule import learn_from_reward, predict_class
 from unlabeled.report import plots
@@ -116,14 +118,13 @@ def l1(lab: Lab) -> Finding:
         epochs[title] = run.config["recipe"]["epochs"]
     found["random"], deviations = random_stages(lab, data)
     found["random, as CPC v2"], _ = random_stages(lab, data, norm="layer")
-    clapp = [layer.linear for layer in found["CLAPP"]]
-    random = [layer.linear for layer in found["random"]]
+    clapp, random = (_probes(found[title]) for title in ("CLAPP", "random"))
     rises = all(a < b for a, b in itertools.pairwise(clapp))
     above = all(a > b for a, b in zip(clapp, random, strict=True))
     baseline = ", ".join(
         f"{100 * v:.1f} ± {100 * d:.1f}" for v, d in zip(random, deviations, strict=True)
     )
-    last = {title: layers[-1].linear for title, layers in found.items()}
+    last = {title: _probes(layers)[-1] for title, layers in found.items()}
     gap = last["hinge CPC, end to end"] - last["CLAPP"]
     published = PUBLISHED["hinge CPC, end to end"] - PUBLISHED["CLAPP"]
     difference = last["CLAPP"] - last["CLAPP, local rule"]
@@ -131,13 +132,19 @@ def l1(lab: Lab) -> Finding:
         "Linear probe accuracy by stage, %",
         ["", *(f"stage {layer.stage}" for layer in found["random"]), "epochs"],
         [
-            [t, *(f"{100 * v.linear:.1f}" for v in layers), str(epochs.get(t, 0))]
+            [t, *(f"{100 * v:.1f}" for v in _probes(layers)), str(epochs.get(t, 0))]
             for t, layers in found.items()
         ],
     )
     return Finding(
         {
-            "layers": {title: table(layers) for title, layers in found.items()},
+            "layers": {
+                title: [
+                    {"stage": v.stage, "dim": v.dim, "linear": probe, "gap": gap}
+                    for v, probe, gap in zip(layers, _probes(layers), _gaps(layers), strict=True)
+                ]
+                for title, layers in found.items()
+            },
             "epochs": epochs,
             "clapp_rises": rises,
             "clapp_above_random_everywhere": above,
@@ -158,6 +165,15 @@ def l1(lab: Lab) -> Finding:
     )
 
 
+def _probes(layers: Iterable[Layer]) -> list[float]:
+    return [float(layer.linear_probe.value or 0) for layer in layers]
+
+
+def _gaps(layers: Iterable[Layer]) -> list[float]:
+    gaps = (layer.similarity_gap_centered.value for layer in layers)
+    return [math.nan if gap is None else float(gap) for gap in gaps]
+
+
 def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer], list[float]]:
     """Stages of random encoders: mean figures, and standard deviation of the probe accuracy."""
     width = lab.settings.width
@@ -167,8 +183,9 @@ def random_stages(lab: Lab, data: Splits, **arguments: Any) -> tuple[list[Layer]
     ]
     layers, deviations = [], []
     for same in zip(*runs, strict=True):
-        linear, gap = [layer.linear for layer in same], [layer.gap for layer in same]
-        layers.append(replace(same[0], linear=float(np.mean(linear)), gap=float(np.mean(gap))))
+        linear = _probes(same)
+        means = Value(float(np.mean(linear))), Value(float(np.mean(_gaps(same))))
+        layers.append(Layer(same[0].stage, same[0].dim, *means))
         deviations.append(float(np.std(linear, ddof=1)))
     return layers, deviations
 

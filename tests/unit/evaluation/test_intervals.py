@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from unlabeled.evaluation.intervals import paired_difference
+from unlabeled.evaluation.intervals import bootstrap_mean, paired_difference, share, wilson
+from unlabeled.evaluation.metric import accuracy, mean_share
+from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
+from unlabeled.evaluation.verification import pairs
 
 
 def answers(both: int, only_a: int, only_b: int, none: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,3 +64,55 @@ def test_two_equal_encoders_differ_in_one_of_twenty_draws_with_groups_too():
         grouped += paired_difference(*correct, groups).p < 0.05
     assert naive > 40  # one of ten and more: samples of a group are not independent
     assert 8 <= grouped <= 32
+
+
+# ---- shares --------------------------------------------------------------------------------------
+
+
+def test_a_share_of_independent_answers_has_the_wilson_interval():
+    correct = np.arange(50) < 41
+    value, influence = 0.82, (correct - 0.82) / 50
+    assert share(value, influence) == pytest.approx(wilson(41, 50))
+    assert share(1.0, np.zeros(50)) == wilson(50, 50)
+
+
+def test_samples_of_a_group_count_as_the_answers_that_they_are():
+    correct = np.repeat(np.random.default_rng(0).random(60) < 0.8, 10)  # ten times the same answer
+    groups = np.repeat(np.arange(60), 10)
+    alone, grouped = accuracy(correct), accuracy(correct, groups)
+    once = accuracy(correct[::10])
+    assert grouped.value == alone.value == once.value
+    assert (grouped.low, grouped.high) == pytest.approx((once.low, once.high), abs=0.005)
+    assert grouped.high - grouped.low > 2.5 * (alone.high - alone.low)
+    assert accuracy(np.ones(600, bool), groups).low == wilson(60, 60)[0]
+
+
+def test_the_bootstrap_draws_groups_as_a_whole():
+    values, groups = np.repeat(np.random.default_rng(0).normal(size=50), 8), np.repeat(range(50), 8)
+    low, high = bootstrap_mean(values, groups)
+    assert (low, high) == pytest.approx(bootstrap_mean(values[::8]), abs=1e-9)
+    assert high - low > 2 * np.subtract(*bootstrap_mean(values)[::-1])
+
+
+def test_no_interval_collapses_where_all_answers_are_right():
+    y = np.repeat(np.arange(3), 10)
+    z = np.eye(3)[y] + 0.01 * np.random.default_rng(0).normal(size=(30, 3))
+    for value in (
+        accuracy(np.ones(30, bool)),
+        balanced_accuracy(np.ones(30, bool), y),
+        balanced_accuracy(np.ones(30, bool), y, np.arange(30) // 2),
+        mean_share(np.ones(30)),
+    ):
+        assert (value.value, value.high) == (1.0, 1.0)
+        assert 0.7 < value.low < 0.95
+    compared = pairs(z, y)
+    low, high = compared.auc_interval()
+    assert compared.auc == high == 1.0
+    assert 0.7 < low < 0.95
+
+
+def test_balanced_accuracy_of_one_answer_a_class_is_the_accuracy():
+    correct = np.random.default_rng(0).random(200) < 0.9
+    alone, balanced = accuracy(correct), balanced_accuracy(correct, np.arange(200))
+    assert balanced.value == pytest.approx(alone.value)
+    assert (balanced.low, balanced.high) == pytest.approx((alone.low, alone.high), abs=0.01)

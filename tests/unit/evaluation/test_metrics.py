@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
+    mean_absolute_error,
     r2_score,
     roc_auc_score,
 )
@@ -21,7 +22,7 @@ from unlabeled.cli.main import main
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.targets import Classes, MultiLabel, Numbers
 from unlabeled.evaluation import intervals, metrics, rsa
-from unlabeled.evaluation.evaluate import compute, measure
+from unlabeled.evaluation.evaluate import compute, measure, references
 from unlabeled.evaluation.metric import Metric, Subject, Value, accuracy
 from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
 from unlabeled.evaluation.metrics.mean_average_precision import average_precision
@@ -159,6 +160,27 @@ def test_r2_of_every_numeric_target():
 
     guess = ridge(mine.train, numbers["noise"][:60, None], mine.test)[:, 0]
     assert values["r2_noise"].value == pytest.approx(r2_score(numbers["noise"][60:], guess))
+    assert values["r2"].low < values["r2"].value < values["r2"].high
+    error = mean_absolute_error(numbers["noise"][60:], guess)
+    assert values["mae_noise"].value == pytest.approx(error)
+    assert values["mae_noise"].low < error < values["mae_noise"].high
+    mean = references(mine)["mean"]
+    assert mean["mae_noise"].value == pytest.approx(
+        np.abs(numbers["noise"][60:] - numbers["noise"][:60].mean()).mean()
+    )
+    assert -0.2 < mean["r2_noise"].value < 0.01
+
+
+def test_errors_of_what_goes_round_go_the_shorter_way():
+    angle = np.tile(np.array([0.0, 359.0, 90.0, 180.0, 270.0, 1.0]), 20)
+    x = np.stack([np.sin(np.radians(angle)), np.cos(np.radians(angle))], 1).astype(np.float32)
+    samples = Samples(x[:, None, None], {"angle": angle}, targets={"angle": Numbers(period=360.0)})
+    rows = np.arange(120)
+    splits = Splits("angles", samples.take(rows[:60]), samples.take(rows[60:]))
+    values = compute(Subject("mine", splits, Identity()))
+    assert values["mae_angle"].value < 1.5
+    # The mean direction of the training part is about 0°, from which 180° is furthest.
+    assert values["r2_angle"].value > 0.99
 
 
 def test_mean_average_precision_of_several_labels():
