@@ -15,6 +15,7 @@ from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.baselines import baselines
 from unlabeled.evaluation.metric import Subject, Value, by_key
 from unlabeled.evaluation.metrics import find_metrics
+from unlabeled.evaluation.result import Result
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside, refuse_unopened
 from unlabeled.utils.files import write_json
@@ -72,9 +73,7 @@ class Evaluation:
         }
 
 
-def evaluate(
-    run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None
-) -> dict[str, Any]:
+def evaluate(run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None) -> Result:
     """Evaluate a run beside its baselines: raw pixels, PCA and random weights, for example.
 
     Every encoder is in eval mode. Probes and neighbors learn from the training part and are scored
@@ -88,7 +87,8 @@ def evaluate(
             omitted, too).
 
     Returns:
-        what it also writes as `evaluation.json` into the run folder: `method`, `data`, `modality`,
+        a dictionary, shown as a table in notebooks, that it also writes as `evaluation.json` into
+        the run folder: `method`, `data`, `modality`,
         `target`, `n_train`, `n_test`; `metrics`, which has `{"value", "low", "high"}` under the key
         of each metric that applies, where low and high are the ends of the 95 % interval and what
         is undefined is None; and the same for each of `baselines` by name.
@@ -99,7 +99,7 @@ def evaluate(
     """
     evaluation = measure(run, data, labels_from=labels_from, test=test)
     evaluation.save()
-    return evaluation.to_json()
+    return Result(evaluation.to_json())
 
 
 @preserve_rng()

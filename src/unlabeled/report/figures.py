@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,15 @@ PIXELS = 1_500
 """Rows and columns from which on neighboring pairs are averaged."""
 MOST_CLASSES = 40
 """More values of a factor get no borders and names."""
+
+
+class InlineFigure(Figure):
+    """A figure that notebooks show without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.savefig(content, format="png", dpi=120, facecolor="white")
+        return content.getvalue()
 
 
 def rdm(
@@ -62,7 +72,7 @@ def rdm(
             raise UserError(f"{len(names)} names are given for {len(shown)} values; pass one each")
         shown = list(names)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+        figure = InlineFigure(figsize=(5.2, 4.4), layout="constrained")
         axes = figure.subplots()
         axes.set_facecolor("0.8")
         image = axes.imshow(_averaged(matrix, order), cmap=cmap, extent=(0, n, n, 0))
@@ -107,7 +117,7 @@ def similarity_matrix(
     low = min(0.0, float(np.nanmin(values, initial=0)))
     side = max(2.4, 0.55 * k + 0.09 * max(map(len, names)))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(side + 0.9, side), layout="constrained")
+        figure = InlineFigure(figsize=(side + 0.9, side), layout="constrained")
         axes = figure.subplots()
         axes.set_facecolor("0.8")
         image = axes.imshow(values, cmap=cmap, vmin=low, vmax=1)

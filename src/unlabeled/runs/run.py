@@ -22,7 +22,7 @@ from unlabeled.data.values import find_value_range
 from unlabeled.encoders.base import build, is_rebuildable
 from unlabeled.encoders.external import is_external, native_shape
 from unlabeled.encoders.features import build_for, embed
-from unlabeled.errors import UserError, reason
+from unlabeled.errors import UserError, plural, reason
 from unlabeled.modality import EncoderInput, Images, Text, from_json, to_json
 from unlabeled.runs.safety import (
     build_checked,
@@ -32,7 +32,8 @@ from unlabeled.runs.safety import (
     read_json,
     read_shapes,
 )
-from unlabeled.utils.files import write_bytes, write_json
+from unlabeled.utils.files import short_name, write_bytes, write_json
+from unlabeled.utils.notebook import table
 from unlabeled.utils.state import preserve_rng
 
 
@@ -132,6 +133,24 @@ class Run:
         if x.dtype == np.uint16:
             return limits
         return (0.0, 1.0) if limits[1] <= 2 else (0.0, 255.0)
+
+    def _repr_html_(self) -> str:
+        """The main settings, as a table in notebooks."""
+        config = self.config
+        data = config.get("data")
+        epochs = config.get("recipe", {}).get("epochs")
+        rows = {
+            "method": config["method"],
+            "data": short_name(data) if isinstance(data, str) else "in memory",
+            "trained on": plural(config.get("images") or 0, self.modality.noun),
+            "encoder": self.inputs["encoder"],
+            "features": f"{self.dim:,}",
+            "epochs": epochs,
+        }
+        if not self.is_trained:
+            rows = {"encoder": self.source, "features": f"{self.dim:,}"}
+        shown = [[name, str(value)] for name, value in rows.items() if value is not None]
+        return table(f"Run {self.path}" if self.is_trained else "Encoder by name", [], shown)
 
     def save(self) -> None:
         """Write `encoder.safetensors` and the `encoder.json` that rebuilds it."""

@@ -104,3 +104,19 @@ def read_csv(path: Path) -> dict[str, list[float]]:
         return {k: [float(r[k] or "nan") for r in rows] for k in (rows[0] if rows else {})}
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it") from error
+
+
+def short_name(data: str) -> str:
+    """What data is called on a page, which may be passed on: of an absolute path only its end.
+
+    Of a pattern, its end begins with the folder before it: `photos/*.jpg`.
+    """
+    prefix, colon, rest = data.partition(":")
+    if colon and Path(rest).is_absolute():
+        return f"{prefix}:{short_name(rest)}"
+    *folders, name = Path(data).parts or ("",)
+    if not folders or not Path(data).is_absolute():
+        return data
+    parts = [*folders, name][1:]
+    first = next((i for i, part in enumerate(parts) if set(part) & set("*?[{")), len(parts))
+    return "/".join(parts[max(0, first - 1) :])
