@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli.parsing import (
+    add_groups_argument,
     add_labels_argument,
     add_run_arguments,
     add_test_argument,
@@ -24,6 +25,7 @@ def evaluate_command(argv: list[str]) -> int:
     add_run_arguments(parser)
     parser.add_argument("--data", type=str, help="data to evaluate it on (default: the training's)")
     add_labels_argument(parser)
+    add_groups_argument(parser)
     add_test_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
@@ -53,7 +55,13 @@ def evaluate_command(argv: list[str]) -> int:
     run = load(args.run, args.encoder, data=args.data, size=args.size)
     if args.layers:
         return _evaluate_layers(run, args)
-    evaluation = measure(run, args.data, labels_from=args.labels_from, test=args.test)
+    evaluation = measure(
+        run,
+        args.data,
+        labels_from=args.labels_from,
+        test=args.test,
+        groups_from=args.groups_from,
+    )
     page = write_report(run, evaluation)
     _show(evaluation.to_json(), args.json)
     if not args.json:
@@ -83,7 +91,7 @@ def _evaluate_layers(run: Run, args: Any) -> int:
     from unlabeled.runs.safety import inside
     from unlabeled.utils.files import to_json, write_bytes, write_json
 
-    splits = open_for(run, args.data, args.labels_from, args.test)
+    splits = open_for(run, args.data, args.labels_from, args.test, args.groups_from)
     encoders = {str(run.config["method"]): run.encoder, "random": random_of(run, splits)}
     stages = {name: evaluate_stages(encoder, splits) for name, encoder in encoders.items()}
     result = {name: table(layers) for name, layers in stages.items()}

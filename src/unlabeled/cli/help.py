@@ -11,7 +11,16 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
 GROUPS = {
-    "data": ("data", "test", "labels_from", "labels", "size", "value_range", "workers"),
+    "data": (
+        "data",
+        "test",
+        "labels_from",
+        "groups_from",
+        "labels",
+        "size",
+        "value_range",
+        "workers",
+    ),
     "encoder": ("encoder", "encoder_args", "init"),
     "method": (),
     "training": (
@@ -26,6 +35,7 @@ GROUPS = {
 METAVARS = {
     "config": "FILE",
     "encoder": "NAME",
+    "groups_from": "GROUPS",
     "labels": "N",
     "labels_from": "LABELS",
     "logger": "NAMES",

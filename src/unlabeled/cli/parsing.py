@@ -236,6 +236,17 @@ def add_labels_argument(parser: ArgumentParser) -> None:
     )
 
 
+def add_groups_argument(parser: ArgumentParser) -> None:
+    """The flag `--groups-from`."""
+    parser.add_argument(
+        "--groups_from",
+        type=str,
+        help="what samples have in common, such as a patient, a scene or a speaker, in any form of "
+        "--labels-from: samples of a group are never on both sides of the split, and intervals are "
+        "over groups",
+    )
+
+
 def add_test_argument(parser: ArgumentParser) -> None:
     """The flag `--test`."""
     parser.add_argument(

@@ -124,7 +124,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parser.add_argument("--encoder", type=str, help=f"{ENCODER} (default: {default})")
     parser.add_argument("--resume", action="store_true", help=RESUME)
     parser.add_argument("--out", type=str, help=f"the run folder (default: runs/{name})")
-    text_only = {"encoder", "init", "labels_from", "test", "value_range"}
+    text_only = {"encoder", "init", "labels_from", "groups_from", "test", "value_range"}
     parsing.add_arguments(parser, TrainConfig, skip=text_only)
     parser.add_argument(
         "--init", type=str, help="run to take the initial weights from, or an encoder by name"
@@ -140,6 +140,7 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
         "--dry_run", action="store_true", help="only estimate memory and time, and write nothing"
     )
     parsing.add_labels_argument(parser)
+    parsing.add_groups_argument(parser)
     parsing.add_test_argument(parser)
     parsing.add_arguments(parser, Recipe, skip=set())
     parsing.add_arguments(parser, cls, skip={"encoder"})

@@ -17,6 +17,7 @@ from unlabeled.data.readers import (
     audio,
     corpus,
     folders,
+    groups,
     images,
     patterns,
     sentences,
@@ -47,6 +48,7 @@ def open_data(
     workers: int | None = None,
     test: Any = None,
     value_range: tuple[float, float] | None = None,
+    groups_from: Any = None,
 ) -> Splits:
     """Open any kind of data as a data set.
 
@@ -62,15 +64,19 @@ def open_data(
         labels_from: where labels of images in files are; nothing is used as a label unasked.
             "folders", a `.csv` or `.tsv` (`labels.csv:breed` chooses a column), an array or `.npy`,
             or the column of a table.
-        workers: number of processes that decode files; (default: one for each core).
+        workers: number of processes that decode files (default: one for each core).
         test: other data to test on; then all of `data` that has no official split is for training.
         value_range: black and white of images that are not uint8.
+        groups_from: what samples have in common, such as a patient, in any form of `labels_from`:
+            samples of a group are never on both sides of a split.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
     """
     name, data = name_of(data), _loaded(data)
     if isinstance(like, Text):
+        if groups_from is not None:
+            raise UserError("texts are not grouped; omit --groups-from")
         splits = reopen_texts(data, like)
         return splits if test is None else with_test(splits, test)
     if named := _named(data):
@@ -79,14 +85,17 @@ def open_data(
             raise UserError(f"{splits.name} has its own range of values; omit --value-range")
         if labels_from is not None:
             raise UserError(f"{splits.name} has its own labels; omit --labels-from")
+        if groups_from is not None:
+            raise UserError(f"{splits.name} has its own split; omit --groups-from")
     else:
         share = TEST_SHARE if test is None else 0.0
         samples = _read(data, channels, size, like, labels_from, workers, value_range)
+        groups.attach(samples, groups_from, data, labels_from)
         is_given = value_range is not None and samples.x.dtype != np.uint8
         if isinstance(like, Images) and samples.x.dtype != np.uint8:
             value_range, is_given = like.value_range, True
         splits = split(samples, name, share, value_range if is_given else None)
-        splits.labels_from = labels_from
+        splits.labels_from, splits.groups_from = labels_from, groups_from
     parts = ("train", "test", "validation")
     fit: Any = {p: _fit(getattr(splits, p), splits.name, channels, size, like) for p in parts}
     splits = replace(splits, **fit)
@@ -108,7 +117,7 @@ def with_test(
 
     The other data is opened like the data set: with its channels, size, kind of numbers, tokens and
     classes, by name. Of data that has an official split, only the test part is taken, and of the
-    data set only the training part.
+    data set only the training part, without the groups that are tested on.
 
     Args:
         splits: the data set to learn from.
@@ -127,13 +136,18 @@ def with_test(
         other = reopen_texts(data, like)
         part = all_samples(other)
     else:
-        in_array = not isinstance(labels_from, str | Path) or str(labels_from).endswith(".npy")
-        own = None if in_array else labels_from
-        other = _named(data) or split(
-            _read(data, like.channels, like.size, like, own, workers), name, share=0
+        own, grouped = (
+            None if not isinstance(place, str | Path) or str(place).endswith(".npy") else place
+            for place in (labels_from, splits.groups_from)
         )
+        other = _named(data)  # type: ignore[assignment]
+        if other is None:
+            samples = _read(data, like.channels, like.size, like, own, workers)
+            groups.attach(samples, grouped, data, own)
+            other = split(samples, name, share=0)
         part = _fit(other.test if len(other.test) else other.train, name, like=like)
     train, part = _with_classes(splits, part, other.target, name)
+    train = groups.separate(train, part, name=splits.name)
     set_aside = ", ".join(
         f"the {len(samples):,} for {use}"
         for use, samples in (("testing", splits.test), ("validation", splits.validation))

@@ -8,7 +8,8 @@ import numpy as np
 
 from unlabeled.augmentations.audio import AudioAugment, RandomGain
 from unlabeled.data.dataset import Samples, Splits
-from unlabeled.data.readers import folders
+from unlabeled.data.readers import folders, groups
+from unlabeled.data.targets import Classes
 from unlabeled.data.values import find_value_range
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Audio, Images, Pairs, Video
@@ -58,7 +59,8 @@ def split(
     Official splits that the names show are used, whatever the share. Otherwise a sample with a name
     is drawn by its name, so that it stays in its part when others are added or removed; samples
     without names are drawn by a permutation of fixed seed. Frames stay with those of their shot.
-    The test part is drawn from labeled samples and pairs only.
+    Groups stay together: they are drawn by their names until the share is reached. The test part is
+    drawn from labeled samples and pairs only.
 
     Args:
         samples: the samples.
@@ -79,11 +81,16 @@ def split(
         return split(parts[0], name, share, value_range)
     order, n_test = np.arange(len(samples)), 0
     if parts is not None:
-        pass
+        train, test, validation = parts
+        parts = groups.separate(train, test, validation, name=name), test, validation
     elif share and isinstance(modality, Video):
         rows, tested = by_shot(samples, share)
         order, n_test = np.concatenate([tested, rows]), len(tested)
         target = "shot" if n_test else None
+    elif share and samples.groups is not None and drawn_by is not None:
+        rows, tested = by_group(samples, samples.known(drawn_by), share, name)
+        parts = samples.take(rows), samples.take(tested), samples.take(order[:0])
+        _say_unseen(*parts[:2], target, name)
     elif share and (drawn_by is not None or isinstance(modality, Pairs)):
         known = samples.known(drawn_by) if drawn_by else np.ones(len(samples), bool)
         if samples.names:
@@ -137,12 +144,62 @@ def _official(
         own = folders_of["validation"]
         message += f", {len(validation):,} for validation are set aside ({own})"
     notice(message)
-    if used and target in samples.targets and target != "shot":
-        seen, asked = (np.unique(part.factors[target]) for part in (train, test))
-        unseen = [code for code in asked if code not in seen]
-        names = samples.class_names(target) or code_names(samples.factors[target])
-        say_unknown([names[code] for code in unseen], len(asked), target, name)
+    if used:
+        _say_unseen(train, test, target, name)
     return train, test, validation
+
+
+def _say_unseen(train: Samples, test: Samples, target: str | None, name: str) -> None:
+    """A notice of classes to test on that nothing can be learned of."""
+    if target is None or target == "shot" or not isinstance(train.targets.get(target), Classes):
+        return
+    seen, asked = (np.unique(part.factors[target]) for part in (train, test))
+    unseen = [code for code in asked if code >= 0 and code not in seen]
+    names = train.class_names(target) or code_names(np.concatenate([seen, asked]))
+    say_unknown([names[code] for code in unseen], len(asked), target, name)
+
+
+def by_group(
+    samples: Samples, known: np.ndarray, share: float, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows and test rows: complete groups, in the order of a hash of their names.
+
+    Labeled samples are tested on; the unlabeled ones of their groups are left out.
+
+    Args:
+        samples: with groups.
+        known: which of them have a label, (N,).
+        share: of the labeled samples, for testing.
+        name: of the data set.
+
+    Raises:
+        UserError: all labeled samples are of one group.
+    """
+    codes = samples.group_codes()
+    assert codes is not None
+    assert samples.groups is not None
+    labeled = np.bincount(codes, known)
+    first = np.unique(codes, return_index=True)[1]
+    labeled = labeled[codes[first]]
+    own = [str(samples.groups[i] or (samples.names[i] if samples.names else i)) for i in first]
+    order = np.argsort([zlib.crc32(group.encode(errors="replace")) for group in own], kind="stable")
+    order = order[labeled[order] > 0]
+    if len(order) < 2:
+        raise UserError(
+            f"all labeled samples of {name} are of one group, so none can be tested on; omit "
+            "--groups-from, or name a test set with --test"
+        )
+    reached = np.cumsum(labeled[order]) / labeled.sum()
+    number = min(len(order) - 1, 1 + int(np.abs(reached - share).argmin()))
+    is_tested = np.isin(codes, codes[first[order[:number]]])
+    rows, tested = np.flatnonzero(~is_tested), np.flatnonzero(is_tested & known)
+    left_out = int((is_tested & ~known).sum())
+    notice(
+        f"{number:,} of {len(first):,} groups of {name} are tested on, {len(tested):,} samples; no "
+        "group is on both sides"
+        + (f"; {left_out:,} samples of these groups without a label are left out" * (left_out > 0))
+    )
+    return rows, tested
 
 
 def by_shot(samples: Samples, share: float = TEST_SHARE) -> tuple[np.ndarray, np.ndarray]:

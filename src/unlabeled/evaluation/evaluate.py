@@ -17,7 +17,7 @@ from unlabeled.evaluation.metric import Subject, Value, by_key
 from unlabeled.evaluation.metrics import find_metrics
 from unlabeled.evaluation.result import Result
 from unlabeled.runs.run import Run
-from unlabeled.runs.safety import inside, refuse_unopened
+from unlabeled.runs.safety import IN_MEMORY, inside, refuse_unopened
 from unlabeled.utils.files import write_json
 from unlabeled.utils.state import preserve_rng
 
@@ -52,6 +52,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """What `evaluate` returns."""
         subject, splits = self.subjects[0], self.splits
+        groups = splits.test.group_codes()
         tested = splits.name if splits.test_from is None else name_of(splits.test_from)
         metrics, *others = (
             {key: asdict(value) for key, value in metrics.items()}
@@ -65,6 +66,7 @@ class Evaluation:
             "target": splits.target,
             "n_train": len(splits.train),
             "n_test": len(splits.test),
+            "n_test_groups": None if groups is None else len(set(groups.tolist())),
             "metrics": metrics,
             "baselines": dict(zip([*self.results][1:], others, strict=True)),
             "run": self.run.path.name,
@@ -73,7 +75,14 @@ class Evaluation:
         }
 
 
-def evaluate(run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None) -> Result:
+def evaluate(
+    run: Run,
+    data: Any = None,
+    *,
+    labels_from: Any = None,
+    test: Any = None,
+    groups_from: Any = None,
+) -> Result:
     """Evaluate a run beside its baselines: raw pixels, PCA and random weights, for example.
 
     Every encoder is in eval mode. Probes and neighbors learn from the training part and are scored
@@ -85,6 +94,8 @@ def evaluate(run: Run, data: Any = None, *, labels_from: Any = None, test: Any =
         labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train` (default: the training's, if `data` is
             omitted, too).
+        groups_from: what samples have in common, as for `unlabeled.train`; intervals are then over
+            groups of test samples (default: the training's, if `data` is omitted, too).
 
     Returns:
         a dictionary, shown as a table in notebooks, that it also writes as `evaluation.json` into
@@ -97,15 +108,22 @@ def evaluate(run: Run, data: Any = None, *, labels_from: Any = None, test: Any =
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
     """
-    evaluation = measure(run, data, labels_from=labels_from, test=test)
+    evaluation = measure(run, data, labels_from=labels_from, test=test, groups_from=groups_from)
     evaluation.save()
     return Result(evaluation.to_json())
 
 
 @preserve_rng()
-def measure(run: Run, data: Any = None, *, labels_from: Any = None, test: Any = None) -> Evaluation:
+def measure(
+    run: Run,
+    data: Any = None,
+    *,
+    labels_from: Any = None,
+    test: Any = None,
+    groups_from: Any = None,
+) -> Evaluation:
     """The metrics of `evaluate` and the features that they were computed from, for a report."""
-    splits = open_for(run, data, labels_from, test)
+    splits = open_for(run, data, labels_from, test, groups_from)
     return measure_encoders({str(run.config["method"]): run}, splits)
 
 
@@ -167,7 +185,13 @@ def references(subject: Subject) -> dict[str, dict[str, Value]]:
     return found
 
 
-def open_for(run: Run, data: Any, labels_from: Any = None, test: Any = None) -> Splits:
+def open_for(
+    run: Run,
+    data: Any,
+    labels_from: Any = None,
+    test: Any = None,
+    groups_from: Any = None,
+) -> Splits:
     """Open data as a run's encoder takes it; what it was trained and tested on where None."""
     own, data = data is None, run.data if data is None else data
     if data is None and not run.is_trained:
@@ -182,7 +206,13 @@ def open_for(run: Run, data: Any, labels_from: Any = None, test: Any = None) -> 
     recorded = run.config.get("test")
     if own and test is None and recorded and not isinstance(data, Splits):
         test = refuse_unopened(run.path, recorded)
-    splits = open_data(data, like=run.modality, labels_from=labels_from, test=test)
+    if own and groups_from is None and not isinstance(data, Splits):
+        groups_from = run.config.get("groups_from")
+        if groups_from == IN_MEMORY:
+            raise UserError(f"the groups of {run.path} were an array in memory; give them again")
+    splits = open_data(
+        data, like=run.modality, labels_from=labels_from, test=test, groups_from=groups_from
+    )
     if own and len(splits.test) and run.config.get("images", 0) > len(splits.train):
         notice(
             "the encoder has seen the test images in training, without their labels; give --data "

@@ -30,6 +30,8 @@ class TrainConfig:
         labels_from: labels of samples in files, for evaluation and supervised methods: "folders", a
             .csv or .tsv (`labels.csv:breed` chooses a column), an array or .npy, or a column of a
             table. Samples without a label are used for training, too.
+        groups_from: what samples have in common, such as a patient, a scene or a speaker, in any
+            form of `labels_from`: samples of a group are never on both sides of the split.
         test: other data to test on, in any form of `data`; all of `data` is then used for training,
             or its training part if it has an official split.
         labels: number of labels for a supervised method, the same for each class: 160, or 1%
@@ -62,6 +64,7 @@ class TrainConfig:
     size: int | None = None
     value_range: str | tuple[float, float] | None = None
     labels_from: Any = None
+    groups_from: Any = None
     test: Any = None
     labels: str | None = None
     local: bool = False

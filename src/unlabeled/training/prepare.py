@@ -104,6 +104,7 @@ def make_job(
         size=None if size is None else (size, size),
         like=None if init is None else initial.modality,
         labels_from=config.labels_from,
+        groups_from=config.groups_from,
         workers=config.workers,
         test=config.test,
         value_range=value_range,
@@ -144,6 +145,9 @@ def make_job(
         "size": size,
         "value_range": value_range,
         "labels_from": record_data(splits.labels_from),
+        "groups_from": None
+        if splits.groups_from is None
+        else record_data(splits.groups_from) or IN_MEMORY,
         "test": None if splits.test_from is None else record_data(splits.test_from) or IN_MEMORY,
         "labels": config.labels,
         "local": config.local or None,

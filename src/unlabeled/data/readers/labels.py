@@ -198,14 +198,14 @@ def attach(
         UserError: the labels cannot be read, or do not fit the samples.
     """
     text = str(labels_from) if isinstance(labels_from, str | Path) else ""
-    table, chosen = _as_table(text)
+    table, chosen = as_table(text)
     beside: list[str] = []
     if not text or text.endswith(".npy"):
         labels = {"label": _array(labels_from, Path(text) if text else None, len(names))}
     elif text == "folders":
         labels = {"label": np.array(folders.labels(names))}
     elif table:
-        labels, beside = _table(table, chosen, names)
+        labels, beside = read_table(table, chosen, names)
     else:
         cells = column(text)
         if cells is None:
@@ -216,7 +216,7 @@ def attach(
     return samples
 
 
-def _as_table(text: str) -> tuple[Path | None, str | None]:
+def as_table(text: str) -> tuple[Path | None, str | None]:
     """`labels.csv` or `labels.csv:breed` -> the file, and the column that was chosen."""
     for ending in TABLES:
         match = re.fullmatch(rf"(.*{re.escape(ending)})(?::(.+))?", text, re.IGNORECASE)
@@ -250,7 +250,7 @@ def is_multi_label(values: np.ndarray, total: int) -> bool:
     return several and values.dtype.kind in "bif" and bool(np.isin(values, (-1, 0, 1)).all())
 
 
-def _table(
+def read_table(
     path: Path, chosen: str | None, names: list[str]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The columns of labels, a text or "" for each name, and remarks on what has no match.
