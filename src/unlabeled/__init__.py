@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unlabeled.core import EMA, Batch, Method, Recipe
     from unlabeled.data import open_data
     from unlabeled.errors import UserError
+    from unlabeled.evaluation.classify import classify
     from unlabeled.evaluation.evaluate import evaluate
     from unlabeled.evaluation.few_labels import few_labels
     from unlabeled.evaluation.finetune import finetune
@@ -40,6 +41,7 @@ _WHERE = {
     "Recipe": "core",
     "open_data": "data",
     "UserError": "errors",
+    "classify": "evaluation.classify",
     "evaluate": "evaluation.evaluate",
     "few_labels": "evaluation.few_labels",
     "finetune": "evaluation.finetune",
@@ -86,6 +88,7 @@ __all__ = [
     "Video",
     "__version__",
     "cka",
+    "classify",
     "compare",
     "compare_rdms",
     "evaluate",

@@ -26,8 +26,8 @@ from unlabeled.utils.quiet import only_notices
 from unlabeled.version import __version__
 
 ORDER = (
-    *("demo", "train", "evaluate", "embed", "explore", "finetune", "compare", "sample"),
-    *("export", "words", "views", "study", "list"),
+    *("demo", "train", "evaluate", "embed", "explore", "classify", "predict"),
+    *("finetune", "compare", "sample", "export", "words", "views", "study", "list"),
 )
 """Commands in the order in which a newcomer meets them; others follow by name."""
 

@@ -11,13 +11,15 @@ import torch
 
 from unlabeled.augmentations import Augmentation
 from unlabeled.data.dataset import Splits
-from unlabeled.data.split import sample_labels
+from unlabeled.data.split import code_names, sample_labels
 from unlabeled.encoders.base import is_rebuildable, reinitialize
 from unlabeled.encoders.features import embed
-from unlabeled.errors import UserError
 from unlabeled.evaluation import metric
+from unlabeled.evaluation.calibration import fit_temperature
+from unlabeled.evaluation.classify import require_classes
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.probe import linear_probe, refuse_unseen
+from unlabeled.runs.classifier import LinearClassifier, save_classifier
 from unlabeled.utils.files import write_json
 from unlabeled.utils.state import preserve_rng
 
@@ -69,25 +71,19 @@ def finetune(
         progress: show bars.
 
     Returns:
-        the fine-tuned run and its figures: `finetuned`, `frozen` (linear probe), `scratch`,
-        accuracies as `{"value", "low", "high"}` with the ends of the 95 % interval.
+        the fine-tuned run, which has its classifier (`predict`, `predict_proba`), and its figures:
+        `finetuned`, `frozen` (linear probe), `scratch`, accuracies as `{"value", "low", "high"}`
+        with the ends of the 95 % interval. Probabilities are calibrated on the labels of an
+        official validation part; without one they are as trained, of temperature 1.
 
     Raises:
         UserError: the data has no labels or no test part, or there are too few labels.
     """
     from unlabeled.training.train import train
 
-    splits = open_for(run, data, labels_from, test).labeled()
-    if splits.target is None and splits.numbers:
-        raise UserError(
-            f"{', '.join(splits.numbers)} of {splits.name} holds numbers, and fine-tuning needs "
-            "classes; write them as words to have them as classes"
-        )
-    if splits.target is None or not len(splits.test):
-        raise UserError(
-            f"{splits.name} has no labels to fine-tune with; give them with --labels-from"
-        )
-    y, y_test = (part.factors[splits.target] for part in (splits.train, splits.test))
+    splits = require_classes(open_for(run, data, labels_from, test).labeled(), "fine-tune")
+    target = str(splits.target)
+    y, y_test = (part.factors[target] for part in (splits.train, splits.test))
     refuse_unseen(y, y_test)
     rows = sample_labels(y, labels, seed)
     labeled = replace(splits, train=splits.train.take(rows))
@@ -113,6 +109,8 @@ def finetune(
     tuned = train(
         "supervised", labeled, init=run, out=folder, lr=lr or RATES["finetuned"], **options
     )
+    tuned.classifier = calibrated_head(tuned, splits, options["classes"])
+    save_classifier(tuned.classifier, tuned.path)
     z, z_test = (embed(run.encoder, p.x, splits.value_range) for p in (labeled.train, splits.test))
     figures: dict[str, Any] = {
         "labels": len(rows),
@@ -137,7 +135,7 @@ def finetune(
         figures["scratch"] = interval(is_correct(fresh, labeled))
     figures |= {
         "data": splits.name,
-        "target": splits.target,
+        "target": target,
         "classes": splits.classes,
         "n_test": len(splits.test),
         "epochs": options["epochs"],
@@ -145,6 +143,28 @@ def finetune(
     }
     write_json(folder / "finetuning.json", figures)
     return tuned, figures
+
+
+def calibrated_head(run: Run, splits: Splits, classes: int) -> LinearClassifier:
+    """The linear classifier of a run that was just trained.
+
+    Args:
+        run: the run.
+        splits: its data; the labeled samples of the validation part fit the temperature.
+        classes: number of classes.
+    """
+    assert run.method is not None
+    state = run.method.get_submodule("classifier").state_dict()
+    weight, bias = (state[name].detach().cpu().float().clone() for name in ("weight", "bias"))
+    names = splits.classes or code_names(np.arange(classes))
+    head = LinearClassifier(weight, bias, names[:classes], figures={"target": splits.target}).eval()
+    held_out = splits.validation.labeled(str(splits.target))
+    y = held_out.factors[str(splits.target)]
+    known = np.flatnonzero(y < classes)
+    if len(known):
+        z = embed(run.encoder, held_out.x, splits.value_range)
+        head.temperature = fit_temperature(head.logits(z)[known], y[known])
+    return head
 
 
 def accuracy(run: Run, splits: Splits) -> float:

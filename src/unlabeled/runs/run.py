@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
+from scipy.special import softmax
 from torch import nn
 
 from unlabeled import registry
@@ -24,6 +25,7 @@ from unlabeled.encoders.external import is_external, native_shape
 from unlabeled.encoders.features import build_for, embed
 from unlabeled.errors import UserError, plural, reason
 from unlabeled.modality import EncoderInput, Images, Text, from_json, to_json
+from unlabeled.runs.classifier import Classifier, load_classifier, save_classifier
 from unlabeled.runs.safety import (
     build_checked,
     check_config,
@@ -49,6 +51,7 @@ class Run:
         method: that trained it, with its heads, in eval mode; None if opened from a folder.
         tokenizer: of an encoder of texts, as JSON (default: the folder's).
         source: what `load` opens it from (default: the folder).
+        classifier: on its features; None if there is none.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Run:
         method: nn.Module | None = None,
         tokenizer: str | None = None,
         source: str | None = None,
+        classifier: Classifier | None = None,
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.path, self.encoder = path, encoder.to(device).eval()
@@ -71,6 +75,7 @@ class Run:
         self.source = str(path) if source is None else source
         self.method = method if method is None else method.eval()
         self.data = config.get("data") if data is None else data
+        self.classifier = classifier
 
     @property
     def dim(self) -> int:
@@ -119,6 +124,45 @@ class Run:
         span = self.value_range_of(samples.x)
         return embed(self.encoder, samples.x, span, batch_size, progress=progress)
 
+    def predict(self, x: Any, batch_size: int = 500) -> np.ndarray:
+        """Names of the most probable classes of samples, in their order: str (N,).
+
+        Args:
+            x: samples of any form that `embed` takes.
+            batch_size: samples at a time.
+
+        Raises:
+            UserError: the run has no classifier, or `embed` fails.
+        """
+        probability = self.predict_proba(x, batch_size)
+        return np.array(self.require_classifier().classes)[probability.argmax(1)]
+
+    def predict_proba(self, x: Any, batch_size: int = 500) -> np.ndarray:
+        """Calibrated probabilities of samples, in their order: float32 (N, K).
+
+        The columns are those of `run.classifier.classes`. Arguments and errors are as of `predict`.
+        """
+        self.require_classifier()
+        return self.probabilities(self.read(x), batch_size)
+
+    def probabilities(self, samples: Samples, batch_size: int = 500) -> np.ndarray:
+        """Probabilities of samples that `read` returned: float32 (N, K)."""
+        classifier = self.require_classifier()
+        return softmax(classifier.logits(self.features(samples, batch_size)), axis=1)
+
+    def require_classifier(self) -> Classifier:
+        """The classifier.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.classifier is None:
+            raise UserError(
+                f"{self.source} has no classifier; write a model that has one with `unlabeled "
+                f"classify {self.source} --data DATA --labels-from labels.csv --out FOLDER`"
+            )
+        return self.classifier
+
     def value_range_of(self, x: np.ndarray | LazyImages) -> tuple[float, float]:
         """Black and white of samples that are not uint8: the training's, if it knew some.
 
@@ -153,12 +197,14 @@ class Run:
         return table(f"Run {self.path}" if self.is_trained else "Encoder by name", [], shown)
 
     def save(self) -> None:
-        """Write `encoder.safetensors` and the `encoder.json` that rebuilds it."""
+        """Write `encoder.safetensors` and the `encoder.json` that rebuilds it; its classifier."""
         state = {
             k: v.detach().cpu().contiguous().clone() for k, v in self.encoder.state_dict().items()
         }
         write_bytes(self.path / "encoder.safetensors", save(state))
         write_json(self.path / "encoder.json", self.inputs)
+        if self.classifier is not None:
+            save_classifier(self.classifier, self.path)
 
 
 def _read_tokenizer(folder: Path) -> str:
@@ -264,4 +310,5 @@ def _from_folder(path: Path, encoder: Any) -> Run:
         raise UserError(
             f"the weights of {path} do not fit the encoder {name}: {reason(error)}"
         ) from error
-    return Run(path, module.to(memory_format=torch.channels_last), config, inputs)  # type: ignore[call-overload]
+    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Run(path, module, config, inputs, classifier=load_classifier(path, int(inputs["dim"])))

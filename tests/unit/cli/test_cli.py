@@ -185,6 +185,7 @@ def test_switches_of_methods(data, tmp_path):
 
 
 HELPS = ["demo", "evaluate", "embed", "sample", "explore", "finetune", "compare", "study", "export"]
+HELPS += ["classify", "predict"]
 HELPS += ["words", "train byol", "train deep_belief_net", "train word2vec", "views simclr"]
 
 

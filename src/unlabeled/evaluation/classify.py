@@ -1,0 +1,299 @@
+"""Train a classifier on frozen features, and keep it with the encoder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from unlabeled.data.dataset import Splits
+from unlabeled.data.split import code_names, sample_labels
+from unlabeled.data.targets import MultiLabel
+from unlabeled.encoders.features import deviations, embed, refuse_not_finite
+from unlabeled.errors import UserError, notice
+from unlabeled.evaluation.calibration import (
+    cross_entropy,
+    expected_calibration_error,
+    fit_temperature,
+)
+from unlabeled.evaluation.evaluate import open_for
+from unlabeled.evaluation.metric import accuracy, most_frequent
+from unlabeled.evaluation.probe import logistic_regression, refuse_unseen
+from unlabeled.modality import Text
+from unlabeled.runs.classifier import Classifier, KNNClassifier, LinearClassifier
+from unlabeled.runs.run import Run
+from unlabeled.utils.files import write_bytes, write_json
+
+Kind = Literal["linear", "knn"]
+
+SETTINGS: dict[Kind, tuple[int | float, ...]] = {
+    "linear": (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0),
+    "knn": (5, 10, 20, 50),
+}
+"""Penalties of the squared weights, and numbers of neighbors, that are tried."""
+DEFAULTS: dict[Kind, int | float] = {"linear": 1.0, "knn": 20}
+"""The setting where there are too few labels to try any."""
+FOLDS = 5
+MANY = 2000
+"""Labels from which on settings are tried on that many of them."""
+TOLERANCE, FINAL_TOLERANCE = 1e-3, 3e-5
+"""Of logistic regression where settings are tried, and of the classifier itself."""
+
+
+def classify(
+    run: Run,
+    data: Any = None,
+    *,
+    labels_from: Any = None,
+    kind: Kind = "linear",
+    labels: str | int | float = "100%",
+    test: Any = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+) -> Run:
+    """Train a classifier on the features of a frozen encoder, and measure it on test data.
+
+    The penalty of the linear classifier (multinomial logistic regression) or the number of
+    neighbors, and the temperature that calibrates probabilities, are those of the least
+    cross-entropy in cross-validation on the training labels. The test part chooses nothing.
+
+    Args:
+        run: the encoder; it is not changed.
+        data: labeled data (default: the training's).
+        labels_from: where labels of samples in files are, as for `unlabeled.train`.
+        kind: linear, or the votes of the nearest labeled samples.
+        labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
+        test: other data to test on, as for `unlabeled.evaluate`.
+        out: the folder of the model, which `unlabeled.load` opens (default: none is written).
+        seed: random seed of the choice of labels and of the folds.
+
+    Returns:
+        a run with the encoder and the classifier: `predict`, `predict_proba`, and `classifier`,
+        whose `figures` are `accuracy` and `expected_calibration_error` on the test part with 95 %
+        intervals, `commonest`, the share of the commonest training class there, and what it was
+        trained with.
+
+    Raises:
+        UserError: the data has no classes or no test part, there are too few labels, or the folder
+            is not empty.
+    """
+    folder = None if out is None else Path(out).expanduser()
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty; choose an empty folder with --out")
+    splits = require_classes(open_for(run, data, labels_from, test).labeled(), "classify")
+    target = str(splits.target)
+    y, y_test = (part.factors[target] for part in (splits.train, splits.test))
+    refuse_unseen(y, y_test)
+    rows = sample_labels(y, labels, seed)
+    few = replace(splits, train=splits.train.take(rows))
+    z, z_test = (embed(run.encoder, part.x, splits.value_range) for part in (few.train, few.test))
+    known, codes = np.unique(y[rows], return_inverse=True)
+    all_names = splits.classes or code_names(y)
+    names = [all_names[code] for code in known]
+    classifier, setting = train_classifier(z, codes, names, kind, seed)
+    figures: dict[str, Any] = {
+        "data": splits.name,
+        "target": target,
+        "labels": len(rows),
+        "penalty" if kind == "linear" else "neighbors": setting,
+        "seed": seed,
+        "n_test": len(y_test),
+    }
+    index = np.full(int(max(y.max(), y_test.max())) + 1, -1)
+    index[known] = np.arange(len(known))
+    classifier.figures = figures | measure_classifier(classifier, z_test, codes, index[y_test])
+    model = Run(
+        folder or run.path.with_name(f"{run.path.name}-classifier"),
+        copy.deepcopy(run.encoder),
+        run.config,
+        run.inputs,
+        run.data,
+        tokenizer=run.modality.tokenizer if isinstance(run.modality, Text) else "",
+        classifier=classifier,
+    )
+    if folder is not None:
+        write_model(model)
+    return model
+
+
+def measure_classifier(
+    classifier: Classifier,
+    z: Float[np.ndarray, "m d"],
+    y: Int[np.ndarray, " n"],
+    y_test: Int[np.ndarray, " m"],
+) -> dict[str, Any]:
+    """Accuracy and calibration on test features, and what naming the commonest class gives.
+
+    Args:
+        classifier: the classifier.
+        z: features of test samples.
+        y: classes that it was trained with.
+        y_test: classes of the test samples; −1 where it does not know the class.
+    """
+    logits = classifier.logits(z).astype(np.float64)
+    probability = np.exp(logits - logits.max(1, keepdims=True))
+    probability /= probability.sum(1, keepdims=True)
+    commonest = most_frequent(y)
+    return {
+        "accuracy": asdict(accuracy(probability.argmax(1) == y_test)),
+        "commonest": {"class": classifier.classes[commonest]}
+        | asdict(accuracy(y_test == commonest)),
+        "expected_calibration_error": asdict(expected_calibration_error(probability, y_test)),
+    }
+
+
+def require_classes(splits: Splits, purpose: str) -> Splits:
+    """The same data, if it has one class for each sample and a test part.
+
+    Raises:
+        UserError: it has not.
+    """
+    target = splits.target
+    if target is None and splits.numbers:
+        raise UserError(
+            f"{', '.join(splits.numbers)} of {splits.name} holds numbers, but classes are needed "
+            f"to {purpose}; write them as words to have them as classes"
+        )
+    if target is None or not len(splits.test):
+        raise UserError(
+            f"{splits.name} has no labels to {purpose} with; give them with --labels-from"
+        )
+    if isinstance(splits.targets.get(target), MultiLabel):
+        raise UserError(
+            f"{target} of {splits.name} holds several labels for each sample, but one class for "
+            f"each is needed to {purpose}; give other labels with --labels-from"
+        )
+    return splits
+
+
+def write_model(run: Run) -> None:
+    """Write the folder of a run that has a classifier: encoder, classifier, configuration."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_json(run.path / "config.json", run.config)
+    if isinstance(run.modality, Text):
+        write_bytes(run.path / "tokenizer.json", run.modality.tokenizer.encode())
+    run.save()
+
+
+def train_classifier(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    classes: Sequence[str],
+    kind: Kind = "linear",
+    seed: int = 0,
+) -> tuple[Classifier, int | float]:
+    """A calibrated classifier on features, and its penalty or number of neighbors.
+
+    Each setting is trained on four fifths of the labels and scored on the others, in five folds;
+    its temperature is fitted to those scores, and the setting with the least cross-entropy is
+    trained on all. Beyond 2,000 labels, settings are tried on 2,000 of them, and the temperature is
+    fitted to a fifth of all that the classifier of the others has not seen.
+
+    Args:
+        z: features.
+        y: classes, from 0 to K − 1, each of which occurs.
+        classes: names of the K classes.
+        kind: "linear" or "knn".
+        seed: of the folds.
+
+    Raises:
+        UserError: there is one class only, or some features are NaN or infinite.
+    """
+    refuse_not_finite(z)
+    if len(classes) < 2:
+        raise UserError("all labels to learn from are the same class; give labels of at least two")
+    order = np.random.default_rng(seed).permutation(len(y))[:MANY]
+    scored = {s: held_out(z[order], y[order], kind, s, seed) for s in SETTINGS[kind]}
+    if not len(scored[DEFAULTS[kind]][1]):
+        notice(
+            "each class has one label, so no setting can be tried and probabilities are not "
+            "calibrated; give at least two labels of a class"
+        )
+        return fit(z, y, classes, kind, DEFAULTS[kind]), DEFAULTS[kind]
+    temperatures = {s: fit_temperature(*pair) for s, pair in scored.items()}
+    losses = {s: cross_entropy(scored[s][0] / t, scored[s][1]) for s, t in temperatures.items()}
+    setting = min(losses, key=lambda s: losses[s])
+    classifier = fit(z, y, classes, kind, setting)
+    classifier.temperature = temperatures[setting]
+    if len(y) > MANY:
+        classifier.temperature = fit_temperature(*held_out(z, y, kind, setting, seed, folds=1))
+    return classifier, setting
+
+
+def held_out(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    kind: Kind,
+    setting: int | float,
+    seed: int,
+    folds: int = FOLDS,
+) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
+    """Scores of samples by classifiers that did not learn from them, and their classes.
+
+    Every class keeps a sample in each of the five folds to learn from, so one with a single label
+    is never held out.
+
+    Args:
+        z: features.
+        y: their classes.
+        kind: of the classifier.
+        setting: its penalty or number of neighbors.
+        seed: of the folds.
+        folds: how many of the five are held out, one after the other.
+    """
+    present, y = np.unique(y, return_inverse=True)
+    names = [str(code) for code in present]
+    order = np.random.default_rng(seed).permutation(len(y))
+    fold = np.full(len(y), -1)
+    for c in range(len(present)):
+        rows = order[y[order] == c]
+        if len(rows) > 1:
+            fold[rows] = (np.arange(len(rows)) + c) % FOLDS
+    scores, rows_out = [np.zeros((0, len(names)), np.float32)], [order[:0]]
+    for i in range(folds):
+        tested = np.flatnonzero(fold == i)
+        if len(tested):
+            learned = fold != i
+            classifier = fit(z[learned], y[learned], names, kind, setting, TOLERANCE)
+            scores.append(classifier.logits(z[tested]))
+            rows_out.append(tested)
+    return np.concatenate(scores), y[np.concatenate(rows_out)]
+
+
+def fit(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    classes: Sequence[str],
+    kind: Kind,
+    setting: int | float,
+    tolerance: float = FINAL_TOLERANCE,
+) -> Classifier:
+    """A classifier of temperature 1.
+
+    Args:
+        z: features.
+        y: classes, from 0 to K − 1, each of which occurs.
+        classes: names of the K classes.
+        kind: "linear" or "knn".
+        setting: the penalty of the squared weights on standardized features, or the number of
+            neighbors.
+        tolerance: as of `logistic_regression`.
+    """
+    if kind == "knn":
+        return KNNClassifier(torch.from_numpy(z), torch.from_numpy(y), int(setting), classes).eval()
+    mean, std = z.mean(0, dtype=np.float64), deviations(z)
+    varies = np.isfinite(std)
+    weight, bias = np.zeros((z.shape[1], len(classes))), np.log(np.bincount(y) / len(y))
+    if varies.any():
+        scaled = ((z[:, varies] - mean[varies]) / std[varies]).astype(np.float32)
+        w, bias = logistic_regression(scaled, y, setting, tolerance)
+        weight[varies] = w / std[varies, None]
+        bias = bias - mean @ weight
+    w32, b32 = (torch.from_numpy(v.astype(np.float32)) for v in (weight.T.copy(), bias))
+    return LinearClassifier(w32, b32, classes).eval()
