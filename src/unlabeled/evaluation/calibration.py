@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from unlabeled.evaluation.intervals import DRAWS, bootstrap
+from unlabeled.evaluation.intervals import DRAWS, Groups, bootstrap
 from unlabeled.evaluation.metric import Value
 
 BINS = 15
@@ -44,7 +44,7 @@ def cross_entropy(scores: Float[np.ndarray, "n k"], y: Int[np.ndarray, " n"]) ->
 
 
 def expected_calibration_error(
-    probability: Float[np.ndarray, "n k"], y: Int[np.ndarray, " n"], bins: int = BINS
+    probability: Float[np.ndarray, "n k"], y: Int[np.ndarray, " n"], groups: Groups = None
 ) -> Value:
     """Mean distance of confidence and accuracy in bins of confidence (ECE), with its interval.
 
@@ -56,21 +56,21 @@ def expected_calibration_error(
     Args:
         probability: of each class.
         y: the true classes; −1 where it is none of them.
-        bins: number of bins of equal width.
+        groups: the group of each row; groups are drawn as a whole.
 
     Source: Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017, eq. 3.
     """
     confidence, n = probability.max(1).astype(np.float64), len(y)
-    cell = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    off = np.zeros((n, bins))
+    cell = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    off = np.zeros((n, BINS))
     off[np.arange(n), cell] = (probability.argmax(1) == y) - confidence
 
     def statistic(times: np.ndarray) -> np.ndarray:
-        return np.abs(times @ off).sum(1) / n
+        return np.abs(times @ off).sum(1) / times.sum(1)
 
     value = float(statistic(np.ones((1, n)))[0])
-    low, high = bootstrap(statistic, n)
-    spread = np.sqrt(np.bincount(cell, confidence * (1 - confidence), minlength=bins)) / n
-    calibrated = np.abs(np.random.default_rng(0).normal(0, spread, (DRAWS, bins))).sum(1)
+    low, high = bootstrap(statistic, n, groups)
+    spread = np.sqrt(np.bincount(cell, confidence * (1 - confidence), minlength=BINS)) / n
+    calibrated = np.abs(np.random.default_rng(0).normal(0, spread, (DRAWS, BINS))).sum(1)
     lowest = min(value, 2 * value - high) if value > np.percentile(calibrated, 97.5) else 0.0
     return Value(value, max(0.0, lowest), max(value, 2 * value - low))

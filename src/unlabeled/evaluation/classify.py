@@ -23,6 +23,7 @@ from unlabeled.evaluation.calibration import (
     fit_temperature,
 )
 from unlabeled.evaluation.evaluate import open_for
+from unlabeled.evaluation.intervals import Groups
 from unlabeled.evaluation.metric import accuracy, most_frequent
 from unlabeled.evaluation.probe import logistic_regression, refuse_unseen
 from unlabeled.modality import Text
@@ -107,7 +108,9 @@ def classify(
     }
     index = np.full(int(max(y.max(), y_test.max())) + 1, -1)
     index[known] = np.arange(len(known))
-    classifier.figures = figures | measure_classifier(classifier, z_test, codes, index[y_test])
+    classifier.figures = figures | measure_classifier(
+        classifier, z_test, codes, index[y_test], splits.test.group_codes()
+    )
     model = Run(
         folder or run.path.with_name(f"{run.path.name}-classifier"),
         copy.deepcopy(run.encoder),
@@ -127,6 +130,7 @@ def measure_classifier(
     z: Float[np.ndarray, "m d"],
     y: Int[np.ndarray, " n"],
     y_test: Int[np.ndarray, " m"],
+    groups: Groups = None,
 ) -> dict[str, Any]:
     """Accuracy and calibration on test features, and what naming the commonest class gives.
 
@@ -135,16 +139,19 @@ def measure_classifier(
         z: features of test samples.
         y: classes that it was trained with.
         y_test: classes of the test samples; −1 where it does not know the class.
+        groups: of the test samples, for the intervals.
     """
     logits = classifier.logits(z).astype(np.float64)
     probability = np.exp(logits - logits.max(1, keepdims=True))
     probability /= probability.sum(1, keepdims=True)
     commonest = most_frequent(y)
     return {
-        "accuracy": asdict(accuracy(probability.argmax(1) == y_test)),
+        "accuracy": asdict(accuracy(probability.argmax(1) == y_test, groups)),
         "commonest": {"class": classifier.classes[commonest]}
-        | asdict(accuracy(y_test == commonest)),
-        "expected_calibration_error": asdict(expected_calibration_error(probability, y_test)),
+        | asdict(accuracy(y_test == commonest, groups)),
+        "expected_calibration_error": asdict(
+            expected_calibration_error(probability, y_test, groups)
+        ),
     }
 
 
