@@ -31,7 +31,7 @@ from unlabeled.utils.files import write_bytes
 from unlabeled.utils.progress import can_draw, line, status
 from unlabeled.utils.state import preserve_rng
 
-MOST = 100_000
+MOST = 50_000
 """Samples on a page: what a browser draws at once, and the time for all pairs allows."""
 VOTERS = 20
 """Neighbors whose labels are compared with each label."""
@@ -69,7 +69,7 @@ def explore(
 ) -> dict[str, Any]:
     """Write a page to explore samples by: a map, neighbors, clusters, duplicates, outliers.
 
-    Of more than 100,000 samples a random 100,000 are explored. Recordings are shown as spectrograms
+    Of more than 50,000 samples a random 50,000 are explored. Recordings are shown as spectrograms
     and can be heard, texts are shown as text; near-duplicates of both are those that are identical.
 
     Args:
@@ -109,7 +109,8 @@ def explore(
         rows = np.sort(np.random.default_rng(seed).permutation(n)[:MOST])
         notice(
             f"the page shows a random {MOST:,} of {n:,} {noun}; to map all, write their features "
-            "with `unlabeled embed --out FILE.parquet` and open them in Embedding Atlas"
+            "with `unlabeled embed --out FILE.parquet` and open that with Embedding Atlas "
+            "(`embedding-atlas FILE.parquet --vector features`)"
         )
         samples, n = samples.take(rows), MOST
     chosen = structure.choose_layout(layout, n)
