@@ -21,6 +21,7 @@ from unlabeled.cli.signals import (
     stopped_by,
 )
 from unlabeled.errors import Stopped, UserError, is_out_of_memory, reason, suggest
+from unlabeled.utils.command import running
 from unlabeled.utils.progress import showing
 from unlabeled.utils.quiet import only_notices
 from unlabeled.version import __version__
@@ -78,7 +79,8 @@ def _run(command: str, argv: list[str], is_quiet: bool) -> int:
     stop_at_signals(command)
     module = importlib.import_module(f"unlabeled.cli.{command}")
     try:
-        return getattr(module, f"{command}_command")(argv)
+        with running([command, *argv]):
+            return getattr(module, f"{command}_command")(argv)
     except UserError as error:
         return _fail(_with_flag(reason(error), argv))
     except (MemoryError, RuntimeError) as error:

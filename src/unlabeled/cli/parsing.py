@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser, of: Callable[..., Any], skip: set[str]
 
     parameters = inspect.signature(of).parameters
     if any("Augmentation" in str(p.annotation) for p in parameters.values()):
-        _augmentations()  # the parser offers what is imported
+        augmentations_by_name()  # the parser offers what is imported
     flags = {n: p for n, p in parameters.items() if n not in skip}
     booleans = {n: p for n, p in flags.items() if p.annotation in (bool, "bool")}
     add = parser.add_class_arguments if inspect.isclass(of) else parser.add_function_arguments
@@ -137,10 +137,12 @@ def _explain(parser: ArgumentParser, error: str) -> str:
         return f"{name} is '{match[2]}'; {suggest(match[2], choices)}"
     if match := re.search(r"class_path '[\w.]*\.(\w+)': Option '(\w+)' is not", error):
         name, option = match.groups()
-        advice = suggest(option, inspect.signature(_augmentations()[name]).parameters)
+        advice = suggest(option, inspect.signature(augmentations_by_name()[name]).parameters)
         return f"the augmentation {name} has no option '{option}'; {advice}"
     if match := re.search(r"Expected a dot import path string: (\S+)", error):
-        return f"there is no augmentation '{match[1]}'; {suggest(match[1], _augmentations())}"
+        return (
+            f"there is no augmentation '{match[1]}'; {suggest(match[1], augmentations_by_name())}"
+        )
     if match := re.search(r"File does not exist: '(.*)'", error):
         return f"the --config file {match[1]} does not exist; check the path"
     if error.startswith("Problems parsing config"):
@@ -158,7 +160,7 @@ def _explain(parser: ArgumentParser, error: str) -> str:
     return f"{flag} is '{value}'; give {wanted}"
 
 
-def _augmentations() -> dict[str, type]:
+def augmentations_by_name() -> dict[str, type]:
     """Name -> class of all augmentations of the library."""
     from unlabeled import augmentations
     from unlabeled.augmentations import Augmentation

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli import parsing
+from unlabeled.cli.repeat import expand, say_other
 from unlabeled.modality import Images
 from unlabeled.utils.progress import is_shown
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def train_command(argv: list[str]) -> int:
     """Train a method and print what to do next."""
+    argv, record = expand(argv)
     name, cls, rest = parsing.named_method("train", argv)
     if not inspect.isclass(cls):
         return _run_pipeline(name, cls, rest)
@@ -41,6 +43,9 @@ def train_command(argv: list[str]) -> int:
         return 0
     run = train(name, **options)
     if is_first():
+        if record:
+            config = json.loads((run.path / "config.json").read_text())
+            say_other(record, config, run.config["data"] != record["data"])
         _print_next(run, args.data)
     return 0
 
@@ -103,7 +108,11 @@ def _description(of: Any) -> str:
 
 def _add_shared(parser: ArgumentParser) -> None:
     """Flags that every method has."""
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file with any of these options, or config.json of a run to repeat",
+    )
     parser.add_argument(
         "--data",
         type=str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -22,9 +23,12 @@ from unlabeled.data.readers.patterns import is_pattern
 from unlabeled.errors import UserError, notice
 from unlabeled.runs.safety import refuse_unopened
 from unlabeled.training.checkpoints import epochs_begun, last_checkpoint
+from unlabeled.utils import command
 from unlabeled.utils.files import write_json
 from unlabeled.version import __version__
 
+MAY_CHANGE = ("recipe", "devices", "nodes")
+"""Settings that a run may be resumed with other values of."""
 LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
 """Files that a killed run may leave half written."""
 
@@ -63,12 +67,29 @@ def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path |
     if (folder / "tensorboard").is_symlink():
         raise UserError(f"{folder / 'tensorboard'} is a link; remove it")
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    write_config(folder, config)
+    write_config(folder, config, {"command": command.current()})
     return None
 
 
-def write_config(folder: Path, config: dict[str, Any]) -> None:
-    write_json(folder / "config.json", config | {"versions": versions()})
+def write_config(folder: Path, config: dict[str, Any], made: dict[str, Any]) -> None:
+    """Write config.json: what decides the result, versions, and how the run is made."""
+    write_json(folder / "config.json", config | {"versions": versions()} | made)
+
+
+def write_resumed(folder: Path, config: dict[str, Any]) -> None:
+    """Record the command that resumes a run, and which settings it changes."""
+    before = read_record(folder, config)
+    changed = [key for key in MAY_CHANGE if before.get(key, config[key]) != config[key]]
+    entry = {"command": command.current(), "changed": changed}
+    resumed = [*before.get("resumed", []), entry]
+    write_json(folder / "config.json", before | {"resumed": resumed, "stopped_by": None})
+
+
+def write_stopped_by(folder: Path, reason: str) -> None:
+    """Record what ended a training, if the disk has room; an error is not to hide another."""
+    path = folder / "config.json"
+    with contextlib.suppress(OSError, ValueError):
+        write_json(path, json.loads(path.read_text()) | {"stopped_by": reason})
 
 
 def _is_abandoned(record: Path) -> bool:
@@ -121,7 +142,7 @@ def _say_changes(
 def write_changes(folder: Path, config: dict[str, Any]) -> None:
     """Record the changed settings of a resumed run, after it has finished."""
     before = read_record(folder, config)
-    changed = {k: config[k] for k in ("recipe", "devices", "nodes") if before.get(k) != config[k]}
+    changed = {k: config[k] for k in MAY_CHANGE if before.get(k) != config[k]}
     if changed:
         write_json(folder / "config.json", before | changed)
 

@@ -44,6 +44,7 @@ class History(Callback):
         self.probe, self.every = probe, every
         self.rows: list[Row] = []
         self.alarm: str | None = None
+        self.began = False  #: whether an epoch was trained now
 
     def state_dict(self) -> dict[str, Any]:
         """The rows are saved in the checkpoint, so that a resumed run continues its curves."""
@@ -62,7 +63,7 @@ class History(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Start the timer."""
-        self.started, self.steps_before = time.perf_counter(), 0
+        self.started, self.steps_before, self.began = time.perf_counter(), 0, True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Measure, record and warn, in the first process."""

@@ -29,6 +29,7 @@ from unlabeled.training.config import TrainConfig
 from unlabeled.training.history import History
 from unlabeled.training.online import OnlineProbe
 from unlabeled.training.optim import learning_rate, make_optimizer
+from unlabeled.training.provenance import why_stopped
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
 from unlabeled.utils.state import preserve_settings
@@ -152,10 +153,13 @@ def fit(
     checkpoint: Path | None,
     callbacks: Sequence[Callback],
     probe: OnlineProbe | None = None,
-) -> None:
+) -> str | None:
     """Train in place; leave checkpoints, `metrics.csv` and the logger's files in `out`.
 
     A probe, if any, measures every `config.probe_every` epochs.
+
+    Returns:
+        what ended it, as `why_stopped` names it; None if all was done before.
 
     Raises:
         UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
@@ -200,6 +204,7 @@ def fit(
             with keeping_memory(), fused(method, config.compile):
                 trainer.fit(learner, batches, ckpt_path=checkpoint, weights_only=True)
             trainer.strategy.barrier()  # files written now are visible to all
+            return why_stopped(trainer, recipe.epochs) if history.began else None
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
             raise error.__context__ or KeyboardInterrupt() from None
         except MisconfigurationException as error:

@@ -13,7 +13,7 @@ from unlabeled import registry
 from unlabeled.core import Method
 from unlabeled.data.dataset import Splits
 from unlabeled.encoders.external import Backbone
-from unlabeled.errors import UserError
+from unlabeled.errors import Stopped, UserError, signal_name
 from unlabeled.modality import Text, find_part, to_json
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.runs.run import Run
@@ -25,6 +25,7 @@ from unlabeled.training.learner import check_flags, fit
 from unlabeled.training.planning import describe, estimate
 from unlabeled.training.prepare import build_method, make_job, prepare
 from unlabeled.training.progress import ProgressBar
+from unlabeled.training.provenance import ENDS, provenance
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.progress import is_shown
 from unlabeled.utils.state import preserve_rng
@@ -76,13 +77,28 @@ def train(
         checkpoint = record.prepare_folder(folder, job.config, resume)
     else:
         checkpoint = last_checkpoint(folder) if resume else None
-    if first and not checkpoint:
+    before = None  # what stopped it before
+    if first and checkpoint:
+        before = record.read_record(folder, job.config).get("stopped_by")
+        record.write_resumed(folder, job.config)
+    elif first:
+        made = provenance(method, data, config, options)
         draw_views(job.method, job.splits, folder / "views.png")
-        record.write_config(folder, job.config)  # again: it is known now which resampling runs
+        record.write_config(folder, job.config, made)  # the resampling that runs is known now
     callbacks = []
     if is_shown(progress) and first:
         callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
-    fit(job.method, job.splits, job.recipe, config, folder, checkpoint, callbacks, job.probe)
+    reason = "error"
+    try:
+        arguments = (config, folder, checkpoint, callbacks, job.probe)
+        done = fit(job.method, job.splits, job.recipe, *arguments)
+        reason = done or (before if before in ENDS else "epochs")
+    except Stopped as stop:
+        reason = signal_name(stop.number)
+        raise
+    finally:
+        if first:
+            record.write_stopped_by(folder, reason)
     product = job.method.encoder.requires_grad_(True)  # a teacher's has none
     named = job.config["encoder"], job.config["encoder_args"]
     name, args = product.rebuild if isinstance(product, Backbone) else named
