@@ -1,32 +1,45 @@
-"""`unlabeled compare RUN RUN`: compare runs in one table and one page."""
+"""`unlabeled compare RUN RUN`: compare encoders in one table and one page."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from unlabeled.cli.parsing import add_labels_argument, add_test_argument, make_parser, parse_args
 
 
 def compare_command(argv: list[str]) -> int:
-    """`unlabeled compare RUN RUN …`."""
+    """`unlabeled compare RUN RUN … [--data D] [--out FILE] …`."""
     parser = make_parser(
-        "compare", "Compare the metrics, training curves and configurations of several runs."
+        "compare",
+        "Compare encoders on the same data: metrics with tests of their differences, similarity of "
+        "the features, training curves and configurations. Runs that differ only in their seed are "
+        "one column, with mean and deviation. What was computed before is not computed again.",
     )
-    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help="run folders")
-    parser.add_argument("--data", type=str, help="data to evaluate all on (default: as before)")
+    parser.add_argument(
+        "runs",
+        type=str,
+        nargs="+",
+        metavar="RUN",
+        help="run folders, or encoders by name: timm:NAME, hf:OWNER/NAME, or a name in "
+        "`unlabeled list encoders`, such as histogram",
+    )
+    parser.add_argument(
+        "--data", type=str, help="data to evaluate all on (default: that of the first trained run)"
+    )
     add_labels_argument(parser)
     add_test_argument(parser)
     parser.add_argument(
-        "--out", type=str, default="compare.html", metavar="FILE", help="the .html file to write"
+        "--out",
+        type=str,
+        action="append",
+        metavar="FILE",
+        help="file to write: a page (.html), or a table (.csv, .md, .tex, .json); may be given "
+        "several times (default: compare.html)",
     )
     args = parse_args(parser, argv)
-    from unlabeled.evaluation.evaluate import values_of
     from unlabeled.report.compare import compare
-    from unlabeled.report.table import print_results
-    from unlabeled.runs.run import load
+    from unlabeled.report.table import print_comparison
 
-    runs = [load(run) for run in args.runs]
-    results = compare(runs, Path(args.out), args.data, args.labels_from, args.test)
-    print_results({name: values_of(result["metrics"]) for name, result in results.items()})
-    print(args.out)
+    files = args.out or ["compare.html"]
+    print_comparison(compare(args.runs, files, args.data, args.labels_from, args.test))
+    for file in files:
+        print(file)
     return 0

@@ -225,6 +225,10 @@ class Metric:
         """The value with its 95 % interval, or several by their keys."""
         raise NotImplementedError
 
+    def correct(self, subject: Subject) -> Bool[np.ndarray, " m"] | None:
+        """Which test samples are answered correctly, for paired tests; None where it has none."""
+        return None
+
     def references(self, subject: Subject) -> dict[str, Values]:
         """What predictors that learn nothing achieve, by name, such as `chance`."""
         return {}

@@ -5,8 +5,9 @@ Both compare features of any two widths and ignore rotations; CCA ignores any in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from unlabeled.evaluation.rdm import rdm
 from unlabeled.evaluation.rdm_comparison import compare_rdms
 from unlabeled.evaluation.rsa import Features, Similarity, as_features
 
+MEASURES = ("cka", "cka_debiased", "rsa", "cca", "pwcca", "svcca")
 KINDS = ("mean", "svcca", "pwcca")
 KEPT = 0.99
 """Variance that SVCCA keeps (Raghu et al. 2017)."""
@@ -166,12 +168,13 @@ def _warn_if_few(bases: list[Basis]) -> None:
 
 
 def similarity_of_encoders(
-    features_by_name: Mapping[str, Features],
+    features_by_name: Mapping[str, Features], measures: Sequence[str] = MEASURES
 ) -> dict[str, Float[np.ndarray, "k k"]]:
     """Similarity of each pair of encoders by several measures.
 
     Args:
         features_by_name: features of the same samples by each encoder, (N, dim) of any dim.
+        measures: those to compute (default: all).
 
     Returns:
         For each measure a matrix (k, k) in the order of the names: `cka`, `cka_debiased`; `rsa`,
@@ -185,21 +188,30 @@ def similarity_of_encoders(
     if len(names) < 2:
         raise UserError(f"{len(names)} encoder cannot be compared; pass features of two or more")
     features = _same_samples([features_by_name[name] for name in names], 4, names)
+    unknown = next((name for name in measures if name not in MEASURES), None)
+    if unknown is not None:
+        raise UserError(f"there is no measure '{unknown}'; {suggest(unknown, MEASURES)}")
     found = {}
-    centered = [_centered(z) for z in features]
-    found["cka"] = _pairwise(centered, lambda x, y: _cka(x, y, False))
-    found["cka_debiased"] = _pairwise(centered, lambda x, y: _cka(x, y, True))
-    del centered
-    found["rsa"] = _pairwise(
-        [rdm(z) for z in _subsample(features)], lambda x, y: compare_rdms(x, y, interval=False)
-    )
-    bases = [_basis(z, 1.0) for z in features]
-    _warn_if_few(bases)
-    found["cca"] = _pairwise(bases, lambda x, y: _cca(x, y, "mean"))
-    found["pwcca"] = _pairwise(bases, lambda x, y: _cca(x, y, "pwcca"), symmetric=False)
-    bases = [_basis(z, KEPT) for z in features]
-    found["svcca"] = _pairwise(bases, lambda x, y: _cca(x, y, "svcca"))
-    return found
+    if {"cka", "cka_debiased"} & set(measures):
+        centered = [_centered(z) for z in features]
+        for name in ("cka", "cka_debiased"):
+            if name in measures:
+                found[name] = _pairwise(centered, partial(_cka, debiased=name == "cka_debiased"))
+        del centered
+    if "rsa" in measures:
+        rdms = [rdm(z) for z in _subsample(features)]
+        found["rsa"] = _pairwise(rdms, lambda x, y: compare_rdms(x, y, interval=False))
+    if {"cca", "pwcca"} & set(measures):
+        bases = [_basis(z, 1.0) for z in features]
+        _warn_if_few(bases)
+        for name, kind in (("cca", "mean"), ("pwcca", "pwcca")):
+            if name in measures:
+                of_pair = partial(_cca, kind=kind)
+                found[name] = _pairwise(bases, of_pair, symmetric=kind != "pwcca")
+    if "svcca" in measures:
+        bases = [_basis(z, KEPT) for z in features]
+        found["svcca"] = _pairwise(bases, partial(_cca, kind="svcca"))
+    return {name: found[name] for name in measures}
 
 
 def _pairwise(

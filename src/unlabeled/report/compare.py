@@ -1,111 +1,215 @@
-"""Compare several runs in one page."""
+"""Compare several encoders: in one page, and in tables for other programs."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabeled.errors import UserError, notice
-from unlabeled.evaluation.evaluate import measure, values_of
-from unlabeled.report import plots
-from unlabeled.report.page import CURVES, page, style, write_report
+from unlabeled.errors import UserError
+from unlabeled.evaluation.compare import (
+    MEASURES,
+    SIMILARITY_ROWS,
+    Comparison,
+    compare_runs,
+)
+from unlabeled.evaluation.metric import Metric, Value
+from unlabeled.evaluation.metrics import in_order
+from unlabeled.evaluation.seeds import PairTest
+from unlabeled.report import figures, plots
+from unlabeled.report.formats import to_csv, to_latex, to_markdown
+from unlabeled.report.page import CURVES, page, style
 from unlabeled.report.table import html_explanations, html_table
 from unlabeled.runs.run import Run
-from unlabeled.runs.safety import inside, read_json
-from unlabeled.utils.files import read_csv, write_bytes
+from unlabeled.runs.safety import inside
+from unlabeled.utils.files import read_csv, to_json, write_bytes
 
-LEFT_OUT = ("versions", "views")
+LEFT_OUT = ("versions", "views", "provenance")
 """Of the configuration."""
+TESTS = {
+    "paired": "paired: of two single encoders, on the same test samples; other seeds may differ",
+    "Welch": "Welch: Welch's t-test over the seeds of both",
+    "t-test": "t-test: of one encoder and the seeds of the other",
+}
+MOST_ROWS = 40
+"""Of the table of differences; a longer one is folded."""
 
 
 def compare(
-    runs: list[Run], out: Path, data: Any = None, labels_from: Any = None, test: Any = None
-) -> dict[str, dict[str, Any]]:
-    """Write a page with the metrics of several runs, their curves and their differences.
+    runs: Sequence[Run | str | Path],
+    out: str | Path | Sequence[str | Path] | None = None,
+    data: Any = None,
+    labels_from: Any = None,
+    test: Any = None,
+) -> dict[str, Any]:
+    """Compare encoders on the same data, with tests of their differences.
 
-    A run that was evaluated before is not evaluated again, unless `data` or `test` is given.
+    Runs whose configuration is the same but for the seed are one column: mean ± standard deviation
+    over the seeds, and the 95 % t-interval of the mean. The best value is marked only where it is
+    significantly better than the next and no single training's luck. Features and metrics are
+    stored in the user's cache folder, so that only new weights and data are computed.
+
+    Args:
+        runs: two or more run folders, runs, or encoders by name, such as `timm:NAME` and
+            `histogram`.
+        out: a file, or several, to write: a page (.html), or a table (.csv, .md, .tex, .json)
+            (default: none).
+        data: what to evaluate all on (default: the data of the first trained run).
+        labels_from: where labels of samples in files are, as for `unlabeled.train`.
+        test: other data to test on, as for `unlabeled.train`.
 
     Returns:
-        what `evaluate` returns of each run, by its name.
+        what .json files hold: `encoders`, by name, has `runs`, `seeds` and `metrics`, each with
+        `value`, `low`, `high`, `sd` and `n`; `best` the name of the best encoder by metric;
+        `differences` the test of each pair in each metric, with `p` and `p_holm`; `similarity` the
+        matrices of `cka_debiased` and `rsa` (k, k); `runs` the metrics and configuration of each.
 
     Raises:
-        UserError: fewer than two runs, or `out` is no .html file.
+        UserError: there are fewer than two, `out` has another suffix, or the data does not fit.
     """
-    if len(runs) < 2:
-        raise UserError("give at least two run folders to compare")
-    if out.suffix != ".html":
-        raise UserError(f"--out is {out}; give an .html file")
-    names = _names(runs)
-    results = {
-        name: _result(run, data, labels_from, test) for name, run in zip(names, runs, strict=True)
-    }
-    on = [(_tested(r), r["target"], r["n_test"]) for r in results.values()]
-    if len(set(on)) > 1:
-        notice("the runs were evaluated on different data; give --data to evaluate all on the same")
+    given = [out] if out is None or isinstance(out, str | Path) else out
+    files = [Path(file) for file in given if file is not None]
+    for file in files:
+        if file.suffix.lower() not in FORMATS:
+            raise UserError(f"--out is {file}; give a .html, .csv, .md, .tex or .json file")
+    comparison = compare_runs(runs, data, labels_from, test)
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, FORMATS[file.suffix.lower()](comparison).encode())
+    return comparison.to_json()
+
+
+def to_html(comparison: Comparison) -> str:
+    """The page."""
+    colors = plots.colors_of(comparison.groups)
     sections = [
-        _table(results),
-        _curves(dict(zip(names, runs, strict=True))),
-        _differences(results),
+        _lead(comparison),
+        _table(comparison, colors),
+        _differences(comparison),
+        _similarity(comparison),
+        _curves(comparison, colors),
+        _configurations(comparison),
+        _explanations(comparison),
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, page(" · ".join(names), style(), "\n".join(filter(None, sections))))
-    return results
+    body = "\n".join(filter(None, sections))
+    return page(" · ".join(comparison.groups), style(), body).decode()
 
 
-def _names(runs: list[Run]) -> list[str]:
-    """The folders' names, with as many parents as tell them apart."""
-    parts = [run.path.resolve().parts for run in runs]
-    if len(set(parts)) < len(parts):
-        raise UserError("the same run is given twice; give each run once")
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(p[-depth:]) for p in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [str(run.path) for run in runs]
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    ".html": to_html,
+    ".csv": to_csv,
+    ".md": to_markdown,
+    ".tex": to_latex,
+    ".json": lambda comparison: to_json(comparison.to_json()) + "\n",
+}
+"""By the suffix of --out."""
 
 
-def _result(run: Run, data: Any, labels_from: Any, test: Any) -> dict[str, Any]:
-    """What `evaluate` returns of a run, from its folder if it is there and as it should be."""
-    path = inside(run.path, "evaluation.json")
-    if data is None and test is None and path.is_file():
-        result = read_json(path)
-        types = {"data": str, "n_test": int}
-        try:
-            values_of(result.get("metrics"))
-        except ValueError:
-            types = {"metrics": type(None)}  # not to be used
-        if {key: type(result.get(key)) for key in types} == types and "metrics" in result:
-            return result | {"config": run.config, "target": str(result.get("target"))}
-    evaluation = measure(run, data, labels_from=labels_from, test=test)
-    if data is None and test is None:
-        write_report(run, evaluation)
-    return evaluation.to_json()
+def _lead(comparison: Comparison) -> str:
+    about = comparison.about
+    n, noun = about["n_test"], about["noun"]
+    tested = f"{n:,} test {noun}" if n else f"{about['n_train']:,} training {noun}"
+    target = f", labeled by {html.escape(about['target'])}" if about["target"] else ""
+    return f'<p class="lead">On {tested} of {html.escape(about["test_data"])}{target}.</p>'
 
 
-def _tested(result: dict[str, Any]) -> str:
-    """The data that the metrics were measured on."""
-    return str(result.get("test_data") or result["data"])
-
-
-def _table(results: dict[str, dict[str, Any]]) -> str:
-    metrics = {name: values_of(result["metrics"]) for name, result in results.items()}
-    where = {f"{r['n_test']:,} test samples of {_tested(r)}" for r in results.values()}
+def _table(comparison: Comparison, colors: dict[str, str]) -> str:
+    results, best = comparison.results, comparison.best
+    singles = [n for n, runs in comparison.groups.items() if len(runs) == 1]
+    seeds = (
+        "Several seeds: mean ± standard deviation, the 95&nbsp;% t-interval of the mean, and the "
+        "number of seeds. "
+        if len(singles) < len(comparison.groups)
+        else ""
+    )
+    single = (
+        "A single encoder: the 95&nbsp;% interval over the test samples, which does not include "
+        "the variation between training runs. "
+        if singles
+        else ""
+    )
+    marked = (
+        "Bold: significantly better than the next."
+        if best
+        else "Nothing is bold, because no encoder is known to be better than the next."
+    )
+    more = (
+        " Train with several seeds (--seed 1, --seed 2, …) to compare trainings."
+        if any(comparison.runs[comparison.groups[n][0]].run.is_trained for n in singles)
+        else ""
+    )
     return f"""<section><h2>Metrics</h2>
-{html_table(metrics)}
-<p class="note">Measured on {html.escape("; ".join(sorted(where)))}, in eval mode, with 95&nbsp;%
-intervals over the test samples. They do not include the variation between training runs.</p>
-<ul>{html_explanations(metrics)}</ul></section>"""
+{html_table(results, best=best, colors=colors)}
+<p class="note">{seeds}{single}{marked}{more} Probes and neighbors use
+{comparison.about["n_train"]:,} training {comparison.about["noun"]}.</p></section>"""
 
 
-def _curves(runs: dict[str, Run]) -> str:
+def _differences(comparison: Comparison) -> str:
+    if not comparison.tests:
+        return ""
+    metrics = in_order(m.metrics for m in comparison.runs.values())
+    rows = "".join(_difference(test, metrics[test.metric]) for test in comparison.tests)
+    used = "; ".join(
+        text for name, text in TESTS.items() if name in {t.test for t in comparison.tests}
+    )
+    is_open = " open" if len(comparison.tests) <= MOST_ROWS else ""
+    return f"""<section><h2>Differences</h2>
+<details{is_open}><summary>{len(comparison.tests)} tests</summary>
+<div class="scroll"><table class="differences"><thead><tr><th>metric</th><th class="text">encoders
+</th><th>difference</th><th>95&nbsp;%</th><th>p</th><th>p (Holm)</th><th class="text">test</th>
+<th>n</th></tr></thead><tbody>{rows}</tbody></table></div></details>
+<p class="note">The first minus the second. p is of the hypothesis that both are equal; by Holm's
+method it is corrected for the number of pairs in the metric. n: encoders of each. {used}.</p>
+</section>"""
+
+
+def _difference(test: PairTest, metric: Metric) -> str:
+    found = test.difference
+    shown, _, interval = metric.format(Value(found.value, found.low, found.high)).partition(" (")
+    shown, holm = shown.replace(" ", "\u00a0"), _p(test.p_holm)
+    cells = (
+        f"<th>{html.escape(metric.title_of(test.metric))}</th>",
+        f'<td class="text">{html.escape(test.a)} − {html.escape(test.b)}</td>',
+        f"<td>{shown}</td><td>{interval.rstrip(')')}</td>",
+        f"<td>{_p(found.p)}</td><td>{f'<b>{holm}</b>' if test.is_significant else holm}</td>",
+        f'<td class="text">{test.test}</td><td>{test.n[0]}, {test.n[1]}</td>',
+    )
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "&lt;&nbsp;0.001"
+
+
+def _similarity(comparison: Comparison) -> str:
+    if not comparison.similarity:
+        return ""
+    names = [plots.plain(name) for name in comparison.runs]
+    images = "".join(
+        f"<figure>{plots.svg(figures.similarity_matrix(names, matrix, title=MEASURES[key]))}"
+        "</figure>"
+        for key, matrix in comparison.similarity.items()
+    )
+    about = comparison.about
+    n = min(SIMILARITY_ROWS, about["n_test"] or about["n_train"])
+    return f"""<section><h2>Similarity of the encoders</h2>
+<div class="grid wide">{images}</div>
+<p class="note">Of the features of {n:,} {about["noun"]}; 1 is the same representation. CKA
+(Kornblith et al. 2019) compares them up to rotation and scale, without the bias of few samples; RSA
+is Spearman's correlation of their dissimilarities.</p></section>"""
+
+
+def _curves(comparison: Comparison, colors: dict[str, str]) -> str:
     histories = {
         name: read_csv(path)
-        for name, run in runs.items()
-        if (path := inside(run.path, "metrics.csv")).is_file()
+        for name, one in comparison.runs.items()
+        if one.run.is_trained and (path := inside(one.run.path, "metrics.csv")).is_file()
     }
-    figures = "".join(
-        f"<figure>{plots.curves_image(lines, title)}</figure>"
+    group_of = {run: group for group, runs in comparison.groups.items() for run in runs}
+    images = "".join(
+        f"<figure>{plots.curves_image(lines, title, {n: colors[group_of[n]] for n in lines})}"
+        "</figure>"
         for key, title in CURVES.items()
         if (
             lines := {
@@ -113,13 +217,22 @@ def _curves(runs: dict[str, Run]) -> str:
             }
         )
     )
-    return f"""<section><h2>Training</h2><div class="grid">{figures}</div>
-<p class="note">Losses of different methods are different quantities; compare their shape
-only.</p></section>"""
+    if not images:
+        return ""
+    shown = dict.fromkeys(group_of[name] for name in histories)
+    legend = "".join(
+        f'<li><span class="swatch" style="background:{colors[name]}"></span>{html.escape(name)}'
+        "</li>"
+        for name in shown
+    )
+    return f"""<section><h2>Training</h2><ul class="legend">{legend}</ul>
+<div class="grid">{images}</div>
+<p class="note">A line for each run. Losses of different methods are different quantities; compare
+their shape only.</p></section>"""
 
 
-def _differences(results: dict[str, dict[str, Any]]) -> str:
-    flat = {name: _flat(r["config"]) for name, r in results.items()}
+def _configurations(comparison: Comparison) -> str:
+    flat = {name: _flat(one.run.config) for name, one in comparison.runs.items()}
     keys = list(dict.fromkeys(key for config in flat.values() for key in config))
     rows = "".join(
         f"<tr><th>{html.escape(key)}</th>"
@@ -146,3 +259,8 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[prefix + key] = "–" if value is None else str(value)
     return flat
+
+
+def _explanations(comparison: Comparison) -> str:
+    return f"""<section><h2>How each metric is computed</h2>
+<ul>{html_explanations(comparison.results)}</ul></section>"""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ from unlabeled.utils.drawing import (
 from unlabeled.utils.state import preserve_rng
 
 WITHIN, BETWEEN = "#0b7a75", "#d1495b"
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
+"""Distinct for the color-blind, and on white and black (Okabe, Ito 2008, without yellow)."""
 SHAPE_COLORS = ("#e69f00", "#56b4e9", "#cc79a7")  # distinct for the color-blind (Okabe, Ito)
 STYLE: Any = {
     "font.size": 9,
@@ -77,7 +81,7 @@ def label_curves_image(curves: dict[str, dict[str, list[float]]]) -> str:
     axes.set(xscale="log", xlabel="labels", ylabel="test accuracy, %")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=7)
-    return _svg(figure)
+    return svg(figure)
 
 
 def similarity_image(matrix: np.ndarray, order: np.ndarray) -> bytes:
@@ -129,7 +133,7 @@ def histogram_image(edges: np.ndarray, within: np.ndarray, between: np.ndarray) 
         axes.stairs(density, edges, color=color, linewidth=1)
     axes.set(xlim=(-1, 1), yticks=[], xlabel="similarity")
     axes.legend(frameon=False, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.2))
-    return _svg(figure)
+    return svg(figure)
 
 
 def curve_image(epochs: list[float], values: list[float], title: str) -> str:
@@ -140,7 +144,7 @@ def curve_image(epochs: list[float], values: list[float], title: str) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", title=title)
     axes.grid(alpha=0.25)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _measured(epochs: list[float], values: list[float]) -> tuple[list[float], list[float]]:
@@ -149,19 +153,36 @@ def _measured(epochs: list[float], values: list[float]) -> tuple[list[float], li
     return [e for e, _ in known], [v for _, v in known]
 
 
-def curves_image(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
-    """SVG of one metric of several runs over their epochs."""
+def curves_image(
+    lines: dict[str, tuple[list[float], list[float]]],
+    title: str,
+    colors: dict[str, str] | None = None,
+) -> str:
+    """SVG of one metric of several runs over their epochs.
+
+    Args:
+        lines: epochs and values by the name of the run.
+        title: of the metric.
+        colors: of the runs; their names are then not shown (default: those of matplotlib).
+    """
     figure, axes = _axes(3.2, 2.4)
     for name, line in lines.items():
         epochs, values = _measured(*line)
         axes.plot(
-            epochs, values, linewidth=1.5, label=name, marker="o" if len(epochs) < 3 else None
+            epochs,
+            values,
+            linewidth=1.5,
+            label=name,
+            color=colors[name] if colors else None,
+            marker="o" if len(epochs) < 3 else None,
+            markersize=4,
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", title=title)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=7)
-    return _svg(figure)
+    if colors is None:
+        axes.legend(frameon=False, fontsize=7)
+    return svg(figure)
 
 
 def panels_image(lines: dict[str, tuple[list[float], list[float]]], title: str) -> str:
@@ -182,7 +203,7 @@ def panels_image(lines: dict[str, tuple[list[float], list[float]]], title: str) 
             panel.axis("off")
         figure.supxlabel("epoch", fontsize=8)
         figure.supylabel(title, fontsize=8)
-        return _svg(figure)
+        return svg(figure)
 
 
 def bars_image(values: dict[str, float], title: str, share: bool = True) -> str:
@@ -194,7 +215,7 @@ def bars_image(values: dict[str, float], title: str, share: bool = True) -> str:
     axes.set(xlabel=f"{title}, %" if share else title, axisbelow=True)
     axes.set_xlim(0, 100 if share else None)
     axes.grid(axis="x", alpha=0.25)
-    return _svg(figure)
+    return svg(figure)
 
 
 def words_image(vectors: np.ndarray, words: list[list[str]]) -> str:
@@ -218,7 +239,7 @@ def words_image(vectors: np.ndarray, words: list[list[str]]) -> str:
     axes.margins(0.12)
     axes.set(xticks=[], yticks=[])
     _part(figure, labels)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _part(figure: Figure, labels: list[Annotation]) -> None:
@@ -265,7 +286,7 @@ def layers_image(found: dict[str, list[Layer]], target: str) -> str:
             axes.grid(alpha=0.25)
         handles = left.get_legend_handles_labels()
         figure.legend(*handles, frameon=False, fontsize=7, loc="outside lower center", ncols=4)
-    return _svg(figure)
+    return svg(figure)
 
 
 def neighbors_image(splits: Splits, queries: np.ndarray, neighbors: np.ndarray) -> bytes:
@@ -339,7 +360,7 @@ def roc_image(curves: dict[str, Pairs]) -> str:
     axes.set(xlabel="other pairs accepted, %", ylabel="matching pairs accepted, %")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=7)
-    return _svg(figure)
+    return svg(figure)
 
 
 def pairs_image(splits: Splits, rows: np.ndarray) -> bytes:
@@ -358,7 +379,20 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
         return figure, figure.subplots()
 
 
-def _svg(figure: Figure) -> str:
+def colors_of(names: Iterable[str]) -> dict[str, str]:
+    """A color for each name, which the color-blind tell apart on light and dark; they repeat."""
+    return dict(zip(names, itertools.cycle(COLORS), strict=False))
+
+
+def plain(name: str, most: int = 32) -> str:
+    """A name as matplotlib draws it: no formulas, and in the middle shortened."""
+    half = most // 2
+    name = name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"
+    return name.replace("$", r"\$")
+
+
+def svg(figure: Figure) -> str:
+    """The text of an SVG element, the same for the same figure."""
     import matplotlib as mpl
 
     text = io.StringIO()

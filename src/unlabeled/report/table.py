@@ -13,6 +13,7 @@ from rich.table import Table
 from unlabeled.evaluation.evaluate import values_of
 from unlabeled.evaluation.metric import Metric, Value
 from unlabeled.evaluation.metrics import in_order
+from unlabeled.evaluation.seeds import Estimate
 
 FIRST, OTHERS = 20, 13
 """Characters of the column of titles, and of each encoder's."""
@@ -28,7 +29,21 @@ def print_table(result: dict[str, Any]) -> None:
     print_results({name: values_of(metrics) for name, metrics in results.items()}, title)
 
 
-def print_results(results: Results, title: str | None = None) -> None:
+def print_comparison(result: dict[str, Any]) -> None:
+    """Print what `compare` returned."""
+    encoders = result["encoders"]
+    n = f"{result['n_test']:,} test samples" if result["n_test"] else "training samples"
+    title = f"{result['data']}: {n}, 95 % intervals below the values; * better than the next"
+    results = {
+        name: {key: Estimate(**value) for key, value in encoder["metrics"].items()}
+        for name, encoder in encoders.items()
+    }
+    print_results(results, title, result["best"])
+
+
+def print_results(
+    results: Results, title: str | None = None, best: Mapping[str, str] | None = None
+) -> None:
     """Print metrics with their 95 % intervals: a row for each, a column for each encoder.
 
     Encoders that do not fit the terminal side by side stand in further tables.
@@ -45,36 +60,55 @@ def print_results(results: Results, title: str | None = None) -> None:
             for name in names:
                 table.add_column(name, justify="right")
             for key, metric in metrics.items():
-                cells = ("\n".join(_cell(metric, results[name], key)) for name in names)
-                table.add_row(metric.title_of(key), *cells)
+                shown = {name: cell(metric, results[name], key) for name in names}
+                if (first := (best or {}).get(key)) in shown:
+                    shown[first][0] += " *"
+                table.add_row(metric.title_of(key), *map("\n".join, shown.values()))
             console.print(table)
 
 
-def html_table(results: Results, *, emphasize_first: bool = False) -> str:
+def html_table(
+    results: Results,
+    *,
+    emphasize_first: bool = False,
+    best: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
+) -> str:
     """A row for each metric, a column for each encoder; the best of each row is bold.
 
     Args:
         results: metrics by the name of the encoder.
         emphasize_first: whether the first column is the run that the page is about.
+        best: by metric, the encoder that is bold, if one is (default: that of the best value).
+        colors: of the encoders, shown beside their names.
     """
     return "\n".join(
-        _html_block({name: results[name] for name in names}, metrics, emphasize_first)
+        _html_block(
+            {name: results[name] for name in names}, metrics, emphasize_first, best, colors or {}
+        )
         for names, metrics in _blocks(results)
     )
 
 
-def _html_block(results: Results, metrics: dict[str, Metric], emphasize_first: bool) -> str:
+def _html_block(
+    results: Results,
+    metrics: dict[str, Metric],
+    emphasize_first: bool,
+    best: Mapping[str, str] | None,
+    colors: Mapping[str, str],
+) -> str:
     first = ' class="first"' if emphasize_first else ""
     head = "".join(
-        f"<th{'' if i else first}>{html.escape(name)}</th>" for i, name in enumerate(results)
+        f"<th{'' if i else first}>{_swatch(colors, name)}{html.escape(name)}</th>"
+        for i, name in enumerate(results)
     )
     rows = []
     for key, metric in metrics.items():
-        best = _best(metric, [values[key].value for values in results.values() if key in values])
+        names = _best(metric, results, key) if best is None else [best.get(key)]
         cells = []
-        for i, values in enumerate(results.values()):
-            shown, *interval = _cell(metric, values, key)
-            bold = best is not None and key in values and values[key].value == best
+        for i, (name, values) in enumerate(results.items()):
+            shown, *interval = cell(metric, values, key)
+            bold = name in names
             shown = shown.replace(" ", "\u00a0")
             text = f"<b>{shown}</b>" if bold else shown
             small = f"<small>{interval[0]}</small>" if interval else ""
@@ -106,15 +140,30 @@ def html_explanations(results: Results) -> str:
     return "\n".join(items)
 
 
-def _cell(metric: Metric, values: Mapping[str, Value], key: str) -> list[str]:
-    """The value and its interval, if it has one."""
-    shown, _, interval = metric.format(values.get(key, Value(None))).partition(" (")
-    return [shown, interval.rstrip(")")] if interval else [shown]
+def cell(metric: Metric, values: Mapping[str, Value], key: str) -> list[str]:
+    """The value and its interval, if it has one; of several seeds with deviation and number."""
+    value = values.get(key, Value(None))
+    shown, _, interval = metric.format(value).partition(" (")
+    interval = interval.rstrip(")")
+    if isinstance(value, Estimate) and value.n > 1:
+        interval = f"{interval}, n = {value.n}" if interval else f"n = {value.n}"
+        if value.sd:
+            deviation = metric.format(Value(value.sd))
+            unit = " %" if metric.percent else ""
+            shown = f"{shown.removesuffix(unit)} ± {deviation}"
+    return [shown, interval] if interval else [shown]
 
 
-def _best(metric: Metric, values: list[float | None]) -> float | None:
-    """The best of several values, where runs are ranked by the metric."""
-    known = [value for value in values if value is not None]
+def _swatch(colors: Mapping[str, str], name: str) -> str:
+    color = colors.get(name)
+    return f'<span class="swatch" style="background:{color}"></span>' if color else ""
+
+
+def _best(metric: Metric, results: Results, key: str) -> list[str]:
+    """The encoders of the best value, where they are ranked by the metric."""
+    values = {name: v[key].value for name, v in results.items() if key in v}
+    known = [value for value in values.values() if value is not None]
     if metric.higher_is_better is None or len(known) < 2:
-        return None
-    return max(known) if metric.higher_is_better else min(known)
+        return []
+    best = max(known) if metric.higher_is_better else min(known)
+    return [name for name, value in values.items() if value == best]

@@ -12,9 +12,8 @@ from torch import nn
 import unlabeled as ul
 from unlabeled.cli.main import main
 from unlabeled.data.split import sample_labels
-from unlabeled.errors import Notice, UserError
+from unlabeled.errors import UserError
 from unlabeled.evaluation.finetune import finetune
-from unlabeled.report.compare import compare
 from unlabeled.training.learner import exact_single_pixels
 from unlabeled.training.planning import estimate
 from unlabeled.training.prepare import prepare
@@ -94,22 +93,6 @@ def test_a_run_goes_on_from_another(trained, sprites, tmp_path):
     assert run.config["encoder"] == "small"
 
 
-def test_runs_beside_each_other(trained, sprites, tmp_path, capsys):
-    other = ul.train("simclr", sprites, out=tmp_path / "other", epochs=1, temperature=0.9, **FAST)
-    results = compare([trained, other], tmp_path / "page.html", sprites)
-    assert list(results) == ["simclr", "other"]
-    text = (tmp_path / "page.html").read_text()
-    assert "method_args.temperature" in text
-    assert "recipe.epochs" in text
-    assert "recipe.optimizer" not in text  # the same in both
-    with pytest.raises(UserError, match="at least two"):
-        compare([trained], tmp_path / "page.html")
-    with pytest.raises(UserError, match="html file"):
-        compare([trained, other], tmp_path / "page.txt")
-    with pytest.raises(UserError, match="given twice"):
-        compare([trained, trained], tmp_path / "page.html")
-
-
 def test_the_plan_counts_parameters_steps_and_memory(sprites):
     job = prepare("simclr", sprites[0], batch_size=100, epochs=3)
     found = estimate(job.method, job.splits, job.recipe, "fp32", "cpu")
@@ -179,13 +162,3 @@ def test_bf16_gradients_of_single_pixels_are_written():
         torch.testing.assert_close(layer.weight.grad, expected, rtol=0.05, atol=0.5)
         layer.weight.grad = None
     assert not layer._forward_hooks
-
-
-def test_a_notice_where_runs_were_judged_on_different_data(trained, sprites, tmp_path):
-    a, b = (ul.load(trained.path) for _ in range(2))
-    a.path, b.path = tmp_path / "a", tmp_path / "b"
-    for run, data in ((a, sprites), (b, (sprites[0][:300], sprites[1][:300]))):
-        run.path.mkdir()
-        ul.evaluate(run, data)
-    with pytest.warns(Notice, match="different data"):
-        compare([a, b], tmp_path / "page.html")

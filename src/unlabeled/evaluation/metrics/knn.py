@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from unlabeled.evaluation.metric import (
     Metric,
     Subject,
@@ -25,7 +27,11 @@ class KNN(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its Wilson interval."""
-        return accuracy(subject.knn_predicted == subject.y_test, subject.groups)
+        return accuracy(self.correct(subject), subject.groups)
+
+    def correct(self, subject: Subject) -> np.ndarray:
+        """Of the vote of the neighbors."""
+        return np.asarray(subject.knn_predicted == subject.y_test)
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the most frequent class of the training part."""

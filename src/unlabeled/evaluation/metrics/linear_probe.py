@@ -34,7 +34,11 @@ class LinearProbe(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its Wilson interval."""
-        return accuracy(subject.probe.predicted == subject.y_test, subject.groups)
+        return accuracy(self.correct(subject), subject.groups)
+
+    def correct(self, subject: Subject) -> np.ndarray:
+        """Of the answers of the probe."""
+        return np.asarray(subject.probe.predicted == subject.y_test)
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the most frequent class of the training part."""

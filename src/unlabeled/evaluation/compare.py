@@ -1,0 +1,330 @@
+"""Compare encoders on the same samples: seeds are grouped, differences tested, features stored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unlabeled import registry
+from unlabeled.data.dataset import Splits
+from unlabeled.data.open import name_of
+from unlabeled.encoders.external import is_external
+from unlabeled.encoders.features import embed
+from unlabeled.errors import UserError, notice
+from unlabeled.evaluation import stored
+from unlabeled.evaluation.evaluate import compute, open_for, values_of
+from unlabeled.evaluation.metric import Subject, Value
+from unlabeled.evaluation.metrics import find_metrics, in_order
+from unlabeled.evaluation.seeds import Candidate, Estimate, PairTest, best_of, compare_pairs
+from unlabeled.evaluation.similarity import similarity_of_encoders
+from unlabeled.runs.run import Run, load
+from unlabeled.utils.state import preserve_rng
+
+UNIMPORTANT = {"seed", "out", "versions", "views", "provenance"}
+"""Of the configuration: what does not tell groups of seeds apart."""
+SIMILARITY_ROWS = 1_000
+"""Samples at most whose features are compared."""
+MEASURES = {"cka_debiased": "CKA (debiased)", "rsa": "RSA"}
+"""Of the similarity of encoders, by their keys."""
+
+
+@dataclass
+class Measured:
+    """A run on the data that all runs are compared on.
+
+    Args:
+        run: the run.
+        metrics: by their keys.
+        correct: by the key of a metric, which test samples are answered correctly, (m,).
+        features: of up to 1,000 samples, the same for all runs, (k, dim).
+        labels: a hash of the test labels; runs with the same one have the same test samples.
+        groups: the group of each test sample, (m,); None where each is on its own.
+    """
+
+    run: Run
+    metrics: dict[str, Value]
+    correct: dict[str, np.ndarray]
+    features: np.ndarray
+    labels: str
+    groups: np.ndarray | None = None
+
+
+@dataclass
+class Comparison:
+    """Encoders that were measured on the same data.
+
+    Args:
+        about: `data`, `test_data`, `target`, `n_train`, `n_test`.
+        runs: by name.
+        groups: names of the runs of each column of the tables: the seeds of a configuration, or an
+            encoder by name.
+        tests: of the pairs of groups.
+        best: by metric, the group that is significantly better than the next.
+        similarity: of the features of each two runs in their order, by measure, (k, k).
+    """
+
+    about: dict[str, Any]
+    runs: dict[str, Measured]
+    groups: dict[str, list[str]]
+    tests: list[PairTest] = field(default_factory=list)
+    best: dict[str, str] = field(default_factory=dict)
+    similarity: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        candidates = {
+            name: Candidate(
+                [self.runs[run].metrics for run in runs],
+                [self.runs[run].correct for run in runs],
+                _is_draw(self.runs[runs[0]].run),
+            )
+            for name, runs in self.groups.items()
+        }
+        if len({measured.labels for measured in self.runs.values()}) > 1:
+            notice("the encoders have different test samples, so single encoders are not tested")
+            for candidate in candidates.values():
+                candidate.correct = [{} for _ in candidate.correct]
+        self.tests = compare_pairs(candidates, next(iter(self.runs.values())).groups)
+        self.best = best_of(candidates, self.tests)
+        features = {name: measured.features for name, measured in self.runs.items()}
+        rows = {len(z) for z in features.values()}
+        if len(rows) == 1 and min(rows) >= 4:
+            self.similarity = similarity_of_encoders(features, tuple(MEASURES))
+
+    @property
+    def results(self) -> dict[str, dict[str, Estimate]]:
+        """Metrics of the groups, by name."""
+        found = {}
+        for name, runs in self.groups.items():
+            metrics = [self.runs[run].metrics for run in runs]
+            found[name] = {
+                key: Estimate.over([m[key] for m in metrics if key in m], metric.percent)
+                for key, metric in in_order(metrics).items()
+            }
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """What `compare` returns."""
+        encoders = {
+            name: {
+                "runs": runs,
+                "seeds": [self.runs[run].run.config.get("seed") for run in runs],
+                "metrics": {key: asdict(value) for key, value in self.results[name].items()},
+            }
+            for name, runs in self.groups.items()
+        }
+        runs = {
+            name: {
+                "source": measured.run.source,
+                "metrics": {key: asdict(value) for key, value in measured.metrics.items()},
+                "config": measured.run.config,
+            }
+            for name, measured in self.runs.items()
+        }
+        tests = []
+        for test in self.tests:
+            row = asdict(test)
+            found = row.pop("difference")
+            tests.append(row | {"difference": found.pop("value")} | found)
+        similarity = {key: matrix.tolist() for key, matrix in self.similarity.items()}
+        return {
+            **self.about,
+            "encoders": encoders,
+            "best": self.best,
+            "differences": tests,
+            "similarity": {"encoders": list(self.runs), **similarity},
+            "runs": runs,
+        }
+
+
+@preserve_rng()
+def compare_runs(
+    runs: Sequence[Run | str | Path], data: Any = None, labels_from: Any = None, test: Any = None
+) -> Comparison:
+    """Measure runs on the same data, group their seeds, and test their differences.
+
+    Args:
+        runs: run folders, runs, or encoders by name, two or more.
+        data: what all are evaluated on (default: the data of the first trained run).
+        labels_from: where labels of samples in files are, as for `unlabeled.train`.
+        test: other data to test on, as for `unlabeled.train`.
+
+    Raises:
+        UserError: there are fewer than two, one is given twice, or the data does not fit them.
+    """
+    if len(runs) < 2:
+        raise UserError(
+            "give at least two run folders or encoders to compare, such as runs/simclr histogram"
+        )
+    opened = [run if isinstance(run, Run) else _open(run) for run in runs]
+    trained = [run for run in opened if run is not None and run.is_trained]
+    known: dict[str, _Data] = {}
+    if data is None:
+        if not trained:
+            raise UserError("none of the encoders was trained here on any data; give --data")
+        first = trained[0]
+        known[_form(first)] = _Data(open_for(first, None, labels_from, test).labeled())
+        _say_others(first, trained)
+        data = first.data
+        if not isinstance(data, Splits):
+            labels_from = first.config.get("labels_from") if labels_from is None else labels_from
+            test = first.config.get("test") if test is None else test
+    loaded = [run or load(str(name), data=data) for run, name in zip(opened, runs, strict=True)]
+    measured = {}
+    for name, run in zip(_names(loaded), loaded, strict=True):
+        if _form(run) not in known:
+            known[_form(run)] = _Data(open_for(run, data, labels_from, test).labeled())
+        measured[name] = _measure(run, known[_form(run)])
+    splits = next(iter(known.values())).splits
+    about = {
+        "data": splits.name,
+        "test_data": splits.name if splits.test_from is None else name_of(splits.test_from),
+        "target": splits.target,
+        "n_train": len(splits.train),
+        "n_test": len(splits.test),
+        "noun": splits.noun,
+    }
+    return Comparison(about, measured, _groups(measured))
+
+
+class _Data:
+    """Data as some encoders receive it, with hashes of its content.
+
+    Args:
+        splits: the labeled samples.
+    """
+
+    def __init__(self, splits: Splits) -> None:
+        self.splits = splits
+        self.parts = {"train": splits.train, "test": splits.test}
+        self.samples = {k: stored.digest_of_samples(part) for k, part in self.parts.items()}
+        self.labels = {k: stored.digest_of_labels(part) for k, part in self.parts.items()}
+
+
+def _form(run: Run) -> str:
+    """What tells apart the forms that data is opened in."""
+    return str(run.inputs["modality"])
+
+
+def _open(run: str | Path) -> Run | None:
+    """A run, or None for an encoder that is made for the data."""
+    is_made = str(run) in registry.listing("encoders") and not Path(run).expanduser().is_dir()
+    return None if is_made else load(run)
+
+
+def _is_draw(run: Run) -> bool:
+    """Whether another random seed would have given another encoder."""
+    has_weights = any(True for _ in run.encoder.parameters())
+    return run.is_trained or (has_weights and not is_external(run.source))
+
+
+def _say_others(first: Run, trained: list[Run]) -> None:
+    others = [r for r in trained if (r.config.get("data"), r.config.get("test")) != _data_of(first)]
+    if others:
+        notice(
+            f"all are evaluated on the data of {first.path}, {name_of(first.data)}; "
+            f"{', '.join(str(run.path) for run in others)} had other data in training"
+        )
+
+
+def _data_of(run: Run) -> tuple[Any, Any]:
+    return run.config.get("data"), run.config.get("test")
+
+
+def _names(runs: list[Run]) -> list[str]:
+    """The folders' names, with as many parents as tell them apart, and encoders by their name."""
+    parts = [
+        run.path.resolve().parts if run.is_trained else ("", f"{run.source}{_side(run)}")
+        for run in runs
+    ]
+    if len(set(parts)) < len(parts):
+        raise UserError("the same run is given twice; give each run once")
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = [printable("/".join(p[-depth:])) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{i + 1}: {name}" for i, name in enumerate(names)]
+
+
+def _side(run: Run) -> str:
+    size = run.config.get("size")
+    return f" at {size} px" if size else ""
+
+
+def printable(name: str) -> str:
+    """The name in one line; characters that cannot be shown become question marks."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def _measure(run: Run, data: _Data) -> Measured:
+    """A run's metrics and answers, computed once for the same weights and data."""
+    splits, encoder = data.splits, stored.digest_of_encoder(run)
+
+    def features(name: str) -> np.ndarray:
+        def compute() -> dict[str, np.ndarray]:
+            return {"features": embed(run.encoder, data.parts[name].x, splits.value_range)}
+
+        key = encoder and stored.digest(encoder, data.samples[name])
+        return stored.stored(key, compute)["features"]
+
+    def measure() -> dict[str, np.ndarray]:
+        subject = Subject(str(run.config["method"]), splits, run.encoder, run)
+        subject.train, subject.test = features("train"), features("test")
+        metrics = {key: asdict(value) for key, value in compute(subject).items()}
+        correct = {
+            f"correct_{metric.key}": answers
+            for metric in find_metrics()
+            if metric.applies(subject) and (answers := metric.correct(subject)) is not None
+        }
+        shown = subject.shown
+        rows = np.random.default_rng(0).permutation(len(shown))[:SIMILARITY_ROWS]
+        return {"metrics": np.array(json.dumps(metrics)), "features": shown[rows], **correct}
+
+    content = data.samples, data.labels, splits.target
+    whole = encoder and stored.digest(encoder, stored.digest_of_method(run), content)
+    found = stored.stored(whole, measure)
+    correct = {
+        key.removeprefix("correct_"): value
+        for key, value in found.items()
+        if key.startswith("correct_")
+    }
+    metrics = values_of(json.loads(str(found["metrics"])))
+    groups = splits.test.group_codes()
+    return Measured(run, metrics, correct, found["features"], data.labels["test"], groups)
+
+
+def _groups(measured: dict[str, Measured]) -> dict[str, list[str]]:
+    """The names of the runs of each group: the seeds of a configuration are one."""
+    groups: dict[str, list[str]] = {}
+    seeds: dict[str, set[Any]] = {}
+    for name, one in measured.items():
+        config = one.run.config
+        rest = {key: value for key, value in config.items() if key not in UNIMPORTANT}
+        key = json.dumps(rest, sort_keys=True, default=str) if one.run.is_trained else name
+        while config.get("seed") in seeds.get(key, set()):  # trained twice, or copied
+            key += " again"
+        seeds.setdefault(key, set()).add(config.get("seed"))
+        groups.setdefault(key, []).append(name)
+    titles: dict[str, list[str]] = {}
+    for names in groups.values():
+        title = _common(names)
+        titles[title if title not in titles and title not in measured else names[0]] = names
+    return titles
+
+
+def _common(names: list[str]) -> str:
+    """What the names of seeds have in common, without their numbers: simclr-0, simclr-1: simclr."""
+    if len(names) == 1:
+        return names[0]
+    start = names[0]
+    while not all(name.startswith(start) for name in names):
+        start = start[:-1]
+    if all(re.match(r"\d", name[len(start) :]) for name in names):
+        start = start.rstrip("0123456789")
+    start = re.sub(r"([\W_]+(seed|s)?|^seed)[\W_]*$", "", start)
+    return f"{start or names[0]} ({len(names)} seeds)"
