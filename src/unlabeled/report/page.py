@@ -12,6 +12,7 @@ import numpy as np
 
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.targets import MultiLabel
+from unlabeled.errors import plural
 from unlabeled.evaluation.evaluate import Evaluation
 from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import in_order
@@ -22,7 +23,7 @@ from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside
 from unlabeled.training import health
 from unlabeled.utils import drawing
-from unlabeled.utils.files import read_csv, write_bytes
+from unlabeled.utils.files import read_csv, short_name, write_bytes
 
 SHOWN = 300
 """Images in a similarity matrix, drawn by a fixed seed."""
@@ -44,6 +45,15 @@ CURVES = {
 }
 
 
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "lars": "LARS"}
+SCHEDULES = {
+    "one_cycle": "one cycle",
+    "warmup_cosine": "warmup, then cosine decay",
+    "constant": "constant",
+}
+"""Names in `Recipe`, in words."""
+
+
 def write_report(run: Run, evaluation: Evaluation) -> Path:
     """Write `evaluation.json` and `report/index.html` into the run folder; the page's path."""
     evaluation.save()
@@ -62,7 +72,7 @@ def write_report(run: Run, evaluation: Evaluation) -> Path:
     ]
     folder = inside(run.path, "report")
     folder.mkdir(exist_ok=True)
-    title = f"{run.config['method']} on {splits.name}"
+    title = f"{run.config['method']} on {short_name(splits.name)}"
     path = folder / "index.html"
     write_bytes(path, page(title, style(), "\n".join(filter(None, sections))))
     return path
@@ -99,7 +109,7 @@ def _headline(run: Run, evaluation: Evaluation) -> str:
     """The first metric that encoders are ranked by, of the run and its baselines."""
     splits, results = evaluation.splits, evaluation.results
     name, own = next(iter(results.items()))
-    encoder = f"An encoder trained on {run.config['images']:,} {splits.noun}"
+    encoder = f"An encoder trained on {plural(run.config['images'], splits.noun)}"
     if not run.is_trained:
         encoder = f"The encoder {html.escape(run.source)}"
     ranked = ((k, m) for k, m in in_order([own]).items() if m.higher_is_better is not None)
@@ -115,9 +125,10 @@ def _headline(run: Run, evaluation: Evaluation) -> str:
         if key in values and other != name
     )
     target = f" for {html.escape(splits.target)}" if splits.target else ""
+    tested = plural(len(splits.test), f"test {splits.noun}")
     return (
-        f'<p class="lead">{html.escape(metric.title_of(key))}{target} on {len(splits.test):,} test '
-        f"{splits.noun}: <b>{metric.format(own[key])}</b>."
+        f'<p class="lead">{html.escape(metric.title_of(key))}{target} on {tested}: '
+        f"<b>{metric.format(own[key])}</b>."
         + (f" For comparison: {others}.</p>" if others else "</p>")
     )
 
@@ -125,12 +136,13 @@ def _headline(run: Run, evaluation: Evaluation) -> str:
 def _metrics(evaluation: Evaluation) -> str:
     splits = evaluation.splits
     n = len(splits.test)
-    where = f"{n:,} test {splits.noun}" if n else f"the training {splits.noun}"
+    where = plural(n, f"test {splits.noun}") if n else f"the training {splits.noun}"
     return f"""<section><h2>Metrics</h2>
 {html_table(evaluation.results, emphasize_first=True)}
 <p class="note">Measured on {where}, with 95&nbsp;% intervals over them. Probes and neighbors use
-{len(splits.train):,} training {splits.noun}. Every encoder is in eval mode (BatchNorm uses its
-running statistics). How each metric is computed is explained below.</p></section>"""
+{plural(len(splits.train), f"training {splits.noun}")}. Every encoder is in eval mode
+(BatchNorm uses its running statistics). How each metric is computed is explained
+below.</p></section>"""
 
 
 def _views(run: Run) -> str:
@@ -183,7 +195,7 @@ def _histograms(splits: Splits, subjects: list[Subject]) -> str:
     if not splits.target or isinstance(splits.targets.get(splits.target), MultiLabel):
         return ""
     figures = "".join(
-        f"<figure>{plots.histogram_image(*s.similarity_histograms())}"
+        f"<figure>{_described(plots.histogram_image(*s.similarity_histograms()), s.name)}"
         f"<figcaption>{html.escape(s.name)}</figcaption></figure>"
         for s in subjects
     )
@@ -200,7 +212,8 @@ def _curves(run: Run) -> str:
     if "epoch" not in columns:
         return ""
     figures = "".join(
-        f"<figure>{plots.curve_image(columns['epoch'], columns[key], title)}</figure>"
+        f"<figure>{_described(plots.curve_image(columns['epoch'], columns[key], title), title)}"
+        "</figure>"
         for key, title in CURVES.items()
         if key in columns
     )
@@ -250,21 +263,57 @@ have a higher RankMe than a good encoder.</li>
 
 def _configuration(run: Run) -> str:
     rows = "".join(
-        f"<tr><th>{html.escape(key)}</th><td>{html.escape(_flat(value))}</td></tr>"
+        f'<tr><th scope="row">{html.escape(key)}</th><td>{html.escape(_flat(value))}</td></tr>'
         for key, value in run.config.items()
     )
+    words = html.escape(_in_words(run))
     return f"""<section><h2>Configuration</h2>
-<div class="scroll"><table class="config"><tbody>{rows}</tbody></table></div></section>"""
+{f"<p>{words}</p>" if words else ""}
+<div class="scroll" tabindex="0" role="group" aria-label="configuration">
+<table class="config"><tbody>{rows}</tbody></table></div></section>"""
+
+
+def _in_words(run: Run) -> str:
+    """How a run was trained, in a sentence; nothing of an encoder by name."""
+    config, recipe = run.config, run.config.get("recipe")
+    if not run.is_trained or not isinstance(recipe, dict):
+        return ""
+    amounts = {k: v for k, v in recipe.items() if isinstance(v, int | float)}
+    if not {"epochs", "batch_size", "lr"} <= set(amounts):
+        return ""
+    optimizer = OPTIMIZERS.get(str(recipe.get("optimizer")), str(recipe.get("optimizer")))
+    schedule = SCHEDULES.get(str(recipe.get("schedule")), str(recipe.get("schedule")))
+    parts = [
+        f"batch size {amounts['batch_size']:,}",
+        optimizer,
+        f"a learning rate of {amounts['lr']:g} ({schedule})",
+    ]
+    for key, words in (
+        ("weight_decay", "weight decay"),
+        ("grad_clip_norm", "gradients clipped to"),
+    ):
+        parts += [f"{words} {amounts[key]:g}"] if amounts.get(key) else []
+    where = f" of {short_name(config['data'])}" if isinstance(config.get("data"), str) else ""
+    images = plural(config.get("images") or 0, run.modality.noun)
+    return (
+        f"Trained for {plural(int(amounts['epochs']), 'epoch')} with {', '.join(parts)}, "
+        f"on {images}{where}."
+    )
 
 
 def _flat(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_flat(v)}" for k, v in value.items())
-    return "–" if value is None else str(value)
+        value = ", ".join(f"{k} {_flat(v)}" for k, v in value.items()) or None
+    return "–" if value is None else short_name(str(value))
 
 
 def _shown(splits: Splits) -> Samples:
     return splits.test if len(splits.test) else splits.train
+
+
+def _described(svg: str, label: str) -> str:
+    """An SVG that screen readers announce as one image."""
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
 
 
 def _figure(png: bytes, caption: str, kind: str = "square") -> str:
@@ -282,10 +331,10 @@ def video_image(gif: bytes, alt: str) -> str:
     """The element of a GIF, still where the reader prefers reduced motion."""
     moving, still = (base64.b64encode(c).decode() for c in (gif, drawing.still(gif)))
     return (
-        '<image><source media="(prefers-reduced-motion: reduce)" '
+        '<picture><source media="(prefers-reduced-motion: reduce)" '
         f'srcset="data:image/png;base64,{still}">'
         f'<img class="sheet" alt="{html.escape(alt)}" src="data:image/gif;base64,{moving}">'
-        "</image>"
+        "</picture>"
     )
 
 

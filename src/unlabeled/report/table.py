@@ -114,8 +114,9 @@ def _html_block(
             small = f"<small>{interval[0]}</small>" if interval else ""
             cells.append(f"<td{'' if i else first}>{text}{small}</td>")
         rows.append(f"<tr><th>{html.escape(metric.title_of(key))}</th>{''.join(cells)}</tr>")
-    return f"""<div class="scroll"><table class="metrics">
-<thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>"""
+    return f"""<div class="scroll" tabindex="0" role="group" aria-label="metrics">
+<table class="metrics"><thead><tr><td></td>{head}</tr></thead>
+<tbody>{"".join(rows)}</tbody></table></div>"""
 
 
 def _blocks(results: Results) -> list[tuple[list[str], dict[str, Metric]]]:

@@ -81,7 +81,7 @@ def _table(table: Table, key: str) -> str:
     columns = list(zip(table.columns, *table.rows, strict=True))
     kinds = [_kind(cells) for _, *cells in columns]
     head = "".join(
-        f'<th scope="col"{kind}>{html.escape(title)}</th>'
+        f'<th scope="col"{kind}>{html.escape(title)}</th>' if title else "<td></td>"
         for title, kind in zip(table.columns, kinds, strict=True)
     )
     rows = ""
