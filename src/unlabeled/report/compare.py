@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, plural
 from unlabeled.evaluation.compare import (
     MEASURES,
     SIMILARITY_ROWS,
@@ -23,7 +23,7 @@ from unlabeled.report.page import CURVES, page, style
 from unlabeled.report.table import html_explanations, html_table
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside
-from unlabeled.utils.files import read_csv, to_json, write_bytes
+from unlabeled.utils.files import read_csv, short_name, to_json, write_bytes
 
 LEFT_OUT = ("versions", "views", "provenance")
 """Of the configuration."""
@@ -109,9 +109,11 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
 def _lead(comparison: Comparison) -> str:
     about = comparison.about
     n, noun = about["n_test"], about["noun"]
-    tested = f"{n:,} test {noun}" if n else f"{about['n_train']:,} training {noun}"
+    tested = plural(n or about["n_train"], f"{'test' if n else 'training'} {noun}")
     target = f", labeled by {html.escape(about['target'])}" if about["target"] else ""
-    return f'<p class="lead">On {tested} of {html.escape(about["test_data"])}{target}.</p>'
+    return (
+        f'<p class="lead">On {tested} of {html.escape(short_name(about["test_data"]))}{target}.</p>'
+    )
 
 
 def _table(comparison: Comparison, colors: dict[str, str]) -> str:
@@ -156,7 +158,8 @@ def _differences(comparison: Comparison) -> str:
     is_open = " open" if len(comparison.tests) <= MOST_ROWS else ""
     return f"""<section><h2>Differences</h2>
 <details{is_open}><summary>{len(comparison.tests)} tests</summary>
-<div class="scroll"><table class="differences"><thead><tr><th>metric</th><th class="text">encoders
+<div class="scroll" tabindex="0" role="group" aria-label="differences">
+<table class="differences"><thead><tr><th>metric</th><th class="text">encoders
 </th><th>difference</th><th>95&nbsp;%</th><th>p</th><th>p (Holm)</th><th class="text">test</th>
 <th>n</th></tr></thead><tbody>{rows}</tbody></table></div></details>
 <p class="note">The first minus the second. p is of the hypothesis that both are equal; by Holm's
@@ -245,7 +248,8 @@ def _configurations(comparison: Comparison) -> str:
     if not rows:
         return '<section><h2>Differences in configuration</h2><p class="note">None.</p></section>'
     return f"""<section><h2>Differences in configuration</h2>
-<div class="scroll"><table class="config"><thead><tr><th></th>{head}</tr></thead>
+<div class="scroll" tabindex="0" role="group" aria-label="configurations">
+<table class="config"><thead><tr><td></td>{head}</tr></thead>
 <tbody>{rows}</tbody></table></div></section>"""
 
 
@@ -257,7 +261,7 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = "–" if value is None else str(value)
+            flat[prefix + key] = "–" if value is None else short_name(str(value))
     return flat
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from unlabeled.errors import plural
 from unlabeled.evaluation.evaluate import measure
+from unlabeled.report.compare import compare
 from unlabeled.report.page import video_image, write_report
 from unlabeled.runs.run import Run
 
@@ -105,3 +106,18 @@ def test_singular_and_plural(number, noun, words):
     assert plural(number, noun) == words
     assert plural(2, "class", "classes") == "2 classes"
     assert plural(1, "class", "classes") == "1 class"
+
+
+def test_a_comparison_is_as_accessible_and_names_data_as_briefly(trained, tmp_path):
+    config = trained.config | {"data": "/home/someone/photos", "seed": 7}
+    other = Run(tmp_path / "other", trained.encoder, config, trained.inputs)
+    other.data = trained.data
+    compare([trained, other], tmp_path / "compare.html", data=trained.data)
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "/home/someone" not in page
+    assert "<td>photos</td>" in page
+    elements = Elements(page)
+    regions = [attributes for _, attributes in elements.all if attributes.get("class") == "scroll"]
+    assert len(regions) >= 2
+    assert all(attributes["tabindex"] == "0" for attributes in regions)
+    assert all(header.strip() for header in elements.headers)
