@@ -15,6 +15,7 @@ from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.baselines import baselines
 from unlabeled.evaluation.metric import Subject, Value, by_key
 from unlabeled.evaluation.metrics import find_metrics
+from unlabeled.evaluation.per_class import per_class
 from unlabeled.evaluation.result import Result
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import IN_MEMORY, inside, refuse_unopened
@@ -52,7 +53,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """What `evaluate` returns."""
         subject, splits = self.subjects[0], self.splits
-        groups = splits.test.group_codes()
+        groups, found = splits.test.group_codes(), per_class(subject)
         tested = splits.name if splits.test_from is None else name_of(splits.test_from)
         metrics, *others = (
             {key: asdict(value) for key, value in metrics.items()}
@@ -68,6 +69,7 @@ class Evaluation:
             "n_test": len(splits.test),
             "n_test_groups": None if groups is None else len(set(groups.tolist())),
             "metrics": metrics,
+            "per_class": [asdict(score) for score in found.scores] if found else None,
             "baselines": dict(zip([*self.results][1:], others, strict=True)),
             "run": self.run.path.name,
             "config": self.run.config,

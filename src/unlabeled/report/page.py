@@ -16,8 +16,10 @@ from unlabeled.errors import plural
 from unlabeled.evaluation.evaluate import Evaluation
 from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import in_order
+from unlabeled.evaluation.per_class import per_class
 from unlabeled.modality import Text
 from unlabeled.report import plots
+from unlabeled.report.classes import classes_section
 from unlabeled.report.table import html_explanations, html_table
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside
@@ -61,6 +63,7 @@ def write_report(run: Run, evaluation: Evaluation) -> Path:
     sections = [
         _headline(run, evaluation),
         _metrics(evaluation),
+        classes_section(per_class(subjects[0]), subjects[0].name, str(splits.target)),
         _views(run),
         _drawings(run),
         _matrices(splits, subjects),
