@@ -26,8 +26,8 @@ from unlabeled.evaluation.similarity import similarity_of_encoders
 from unlabeled.runs.run import Run, load
 from unlabeled.utils.state import preserve_rng
 
-UNIMPORTANT = {"seed", "out", "versions", "views", "provenance"}
-"""Of the configuration: what does not tell groups of seeds apart."""
+HOW_MADE = ("versions", "views", "command", "hardware", "in_memory", "resumed")
+"""Of the configuration: what does not decide the result."""
 SIMILARITY_ROWS = 1_000
 """Samples at most whose features are compared."""
 MEASURES = {"cka_debiased": "CKA (debiased)", "rsa": "RSA"}
@@ -304,7 +304,9 @@ def _groups(measured: dict[str, Measured]) -> dict[str, list[str]]:
     seeds: dict[str, set[Any]] = {}
     for name, one in measured.items():
         config = one.run.config
-        rest = {key: value for key, value in config.items() if key not in UNIMPORTANT}
+        rest = {key: value for key, value in config.items() if key not in ("seed", *HOW_MADE)}
+        if isinstance(settings := rest.pop("settings", {}), dict):
+            rest["trainer"] = settings.get("trainer")
         key = json.dumps(rest, sort_keys=True, default=str) if one.run.is_trained else name
         while config.get("seed") in seeds.get(key, set()):  # trained twice, or copied
             key += " again"

@@ -9,6 +9,7 @@ from typing import Any
 
 from unlabeled.errors import UserError, plural
 from unlabeled.evaluation.compare import (
+    HOW_MADE,
     MEASURES,
     SIMILARITY_ROWS,
     Comparison,
@@ -25,8 +26,6 @@ from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside
 from unlabeled.utils.files import read_csv, short_name, to_json, write_bytes
 
-LEFT_OUT = ("versions", "views", "provenance")
-"""Of the configuration."""
 TESTS = {
     "paired": "paired: of two single encoders, on the same test samples; other seeds may differ",
     "Welch": "Welch: Welch's t-test over the seeds of both",
@@ -256,7 +255,7 @@ def _configurations(comparison: Comparison) -> str:
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in config.items():
-        if key in LEFT_OUT:
+        if key in HOW_MADE:
             continue
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")

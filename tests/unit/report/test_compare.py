@@ -39,8 +39,11 @@ def folder(tmp_path_factory):
     x, y = two_classes()
     np.savez(folder / "data.npz", images=x, labels=y)
     options = {"data": folder / "data.npz", "epochs": 1, "batch_size": 32, "progress": False}
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         ul.train("simclr", seed=seed, out=folder / f"simclr-{seed}", **options)
+    words = ["train", "simclr", "--data", str(folder / "data.npz"), "--epochs", "1"]
+    words += ["--batch-size", "32", "--seed", "2", "--workers", "1"]
+    assert main([*words, "--out", str(folder / "simclr-2")]) == 0  # its record has the command
     ul.train("simclr", temperature=0.9, out=folder / ODD, **options)
     return folder
 
@@ -299,6 +302,15 @@ def test_data_of_a_program_in_a_strangers_folder_is_not_run(folder, tmp_path):
     for runs in ([tmp_path / "a", tmp_path / "b"], ["raw", tmp_path / "a"]):
         with pytest.raises(UserError, match="loaded by a file"):
             ul.compare(runs)
+
+
+def test_other_limits_of_the_trainer_are_another_configuration(folder, tmp_path):
+    shutil.copytree(folder / "simclr-1", tmp_path / "short")
+    config = json.loads((tmp_path / "short" / "config.json").read_text())
+    config["settings"]["trainer"] = {"max_steps": 1}
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config))
+    found = ul.compare([folder / "simclr-0", tmp_path / "short"])
+    assert list(found["encoders"]) == ["simclr-0", "short"]
 
 
 def test_copies_of_a_run_are_no_seeds(folder, tmp_path):
