@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli.parsing import (
     add_arguments,
@@ -13,6 +14,9 @@ from unlabeled.cli.parsing import (
     parse_args,
 )
 from unlabeled.errors import UserError
+
+if TYPE_CHECKING:
+    from unlabeled.runs.run import Run
 
 
 def classify_command(argv: list[str]) -> int:
@@ -33,13 +37,24 @@ def classify_command(argv: list[str]) -> int:
     )
     add_test_argument(parser)
     parser.add_argument(
-        "--out", type=str, help="the folder of the model; with --suggest, the .csv file"
+        "--suggest",
+        type=int,
+        metavar="N",
+        help="train nothing, but write a .csv of N samples to label next: typical ones of clusters "
+        "without a label",
+    )
+    parser.add_argument(
+        "--out",
+        type=str,
+        help="the folder of the model; with --suggest, the .csv file (default: suggest.csv)",
     )
     args = vars(parse_args(parser, argv))
     from unlabeled.runs.run import load
 
     data = args.pop("data")
     run = load(args.pop("run"), args.pop("encoder"), data=data, size=args.pop("size"))
+    if (number := args.pop("suggest")) is not None:
+        return _suggest(run, data, number, args)
     if args["out"] is None:
         raise UserError("missing argument: --out (see unlabeled classify --help)")
     model = classify(run, data, **args)
@@ -57,6 +72,22 @@ def classify_command(argv: list[str]) -> int:
     temperature = model.classifier.temperature
     print(f"  {error}  expected calibration error, at temperature {temperature:.2f}")
     print(model.path)
+    return 0
+
+
+def _suggest(run: Run, data: str | None, number: int, args: dict[str, Any]) -> int:
+    """Write names of samples, with an empty column for their labels."""
+    from unlabeled.evaluation.suggest import suggest
+    from unlabeled.runs.predict import write_table
+
+    out = Path(args["out"] or "suggest.csv")
+    if out.suffix != ".csv":
+        raise UserError(f"--out is {out}; with --suggest, give a .csv file")
+    if out.exists():
+        raise UserError(f"{out} exists, perhaps with labels; choose another --out")
+    names = suggest(run, data, number, labels_from=args["labels_from"], seed=args["seed"])
+    write_table(out, {"name": names, "label": [""] * number})
+    print(f"{out}: {number:,} samples to label, the most typical of the largest clusters first")
     return 0
 
 

@@ -299,7 +299,7 @@ def fit(
     weight, bias = np.zeros((z.shape[1], len(classes))), np.log(np.bincount(y) / len(y))
     if varies.any():
         scaled = ((z[:, varies] - mean[varies]) / std[varies]).astype(np.float32)
-        w, bias = logistic_regression(scaled, y, setting, tolerance)
+        w, bias = logistic_regression(scaled, y, float(setting), tolerance)
         weight[varies] = w / std[varies, None]
         bias = bias - mean @ weight
     w32, b32 = (torch.from_numpy(v.astype(np.float32)) for v in (weight.T.copy(), bias))

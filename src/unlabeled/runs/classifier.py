@@ -129,7 +129,7 @@ class KNNClassifier(Classifier):
     def scores(self, z: Tensor) -> Tensor:
         similarity, rows = (_unit(z) @ self.bank.T).topk(self.k)  # type: ignore[operator]  # (B, k)
         weights = (similarity / VOTE_TEMPERATURE).softmax(1)
-        votes = weights.new_zeros(len(z), len(self.classes))
+        votes = weights.new_zeros(z.shape[0], len(self.classes))
         votes = votes.scatter_add(1, self.labels[rows], weights)  # type: ignore[index]  # (B, K)
         return (votes + 1 / (self.k * len(self.classes))).log()
 
@@ -191,16 +191,20 @@ def load_classifier(folder: Path, dim: int) -> Classifier | None:
         fits = shapes == {"bank": (rows, dim), "labels": (rows,)} and rows > 0
         _require(folder, "neighbors", type(k) is int and 1 <= k <= max(1, rows))
     _require(folder, "weights", fits)
-    state = load_file(weights)
+    state: dict[str, Any] = load_file(weights)
     labels = state.get("labels", torch.zeros(1, dtype=torch.int64))
     inner = labels.dtype == torch.int64 and labels.min() >= 0 and labels.max() < len(classes)
     floats = [value for name, value in state.items() if name != "labels"]
     finite = all(v.dtype == torch.float32 and bool(v.isfinite().all()) for v in floats)
     _require(folder, "weights", inner and finite)
-    options = {"classes": classes, "temperature": float(temperature), "figures": record["figures"]}
+    options: dict[str, Any] = {
+        "classes": classes,
+        "temperature": float(temperature),
+        "figures": record["figures"],
+    }
     if kind == "linear":
         return LinearClassifier(**state, **options).eval()
-    return KNNClassifier(**state, k=k, **options).eval()
+    return KNNClassifier(**state, k=int(record["neighbors"]), **options).eval()
 
 
 def _require(folder: Path, field: str, holds: Any) -> None:

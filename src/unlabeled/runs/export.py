@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import torch as safetensors
@@ -21,8 +21,9 @@ from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.data.dataset import to_float
 from unlabeled.encoders.external import Backbone
 from unlabeled.encoders.text import TextEncoder
-from unlabeled.errors import UserError, suggest
+from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, Text, find_part, require_part
+from unlabeled.runs.classifier import Classifier, LinearClassifier
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.quiet import silent
@@ -31,6 +32,7 @@ from unlabeled.version import __version__
 TOLERANCE = 1e-5
 """Allowed error of an exported feature, relative to the largest one, or to 1 if that is more."""
 OWN = {"encoder.json", "encoder.safetensors", "config.json", "last.ckpt", "tokenizer.json"}
+OWN |= {"classifier.json", "classifier.safetensors"}
 """Files of a run folder that an export must not replace."""
 RESNETS = {"resnet18", "resnet34", "resnet50"}
 CIFAR_STEM = (
@@ -74,6 +76,24 @@ class OfTokens(nn.Module):
         return self.encoder.features(pack_tokens(known.flatten(1)))  # type: ignore[operator]
 
 
+class WithLogits(nn.Module):
+    """Wrapper that gives features and a classifier's logits.
+
+    Args:
+        network: to features (B, dim).
+        classifier: from those to logits (B, K).
+    """
+
+    def __init__(self, network: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.network, self.classifier = network, classifier
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples -> (B, dim), (B, K) float32."""
+        z = self.network(x)
+        return z, self.classifier(z)
+
+
 class OfShape(nn.Module):
     """Wrapper of a traced network that checks the shape of its input.
 
@@ -114,6 +134,11 @@ def export(
     ONNX takes samples of the run's size only, TorchScript others where the encoder does; what is
     known of the input is in the metadata. Safetensors has the plain weights, a ResNet's under the
     names of torchvision and timm, whose input is float32, black 0 and white 1.
+
+    Of a run with a classifier, ONNX has a second output `logits` (B, K), and TorchScript returns a
+    pair (features, logits): their softmax are the probabilities of `run.predict_proba`. The names
+    of the classes are in the metadata as JSON. Safetensors of a ResNet has a linear classifier as
+    `fc`, and of other encoders none.
 
     Args:
         run: what to export.
@@ -158,12 +183,15 @@ def _onnx(run: Run, encoder: nn.Module) -> bytes:
             "export to ONNX needs more packages: pip install 'unlabeled[export]'"
         ) from error
     network, name = _network(run, encoder), _input_name(run)
+    outputs = ["features"]
+    if run.classifier is not None:
+        network, outputs = WithLogits(network, run.classifier).eval(), ["features", "logits"]
     with _quietly("ONNX"):
         program = torch.onnx.export(
             network,
             (_samples(run, 2),),
             input_names=[name],
-            output_names=["features"],
+            output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             dynamo=True,
             verbose=False,
@@ -176,7 +204,11 @@ def _onnx(run: Run, encoder: nn.Module) -> bytes:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         if session.get_inputs()[0].shape[0] != "batch":
             raise UserError("the encoder cannot be exported to ONNX: it is bound to one batch size")
-        _compare(run, network, lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]))
+        _compare(
+            run,
+            network,
+            lambda x: tuple(map(torch.from_numpy, session.run(outputs, {name: x.numpy()}))),
+        )
     return content
 
 
@@ -194,6 +226,10 @@ def _torchscript(run: Run, encoder: nn.Module) -> bytes:
         sides = ", ".join(str(side or "any") for side in shape)
         message = f"this encoder takes {name} of shape (B, {sides})"
         scripted = torch.jit.script(OfShape(traced, shape, message).eval())
+        if run.classifier is not None:
+            head = torch.jit.trace(run.classifier, torch.rand(2, run.dim))
+            scripted = torch.jit.script(WithLogits(scripted, head).eval())
+            network = WithLogits(network, run.classifier).eval()
         content = io.BytesIO()
         about = {
             "metadata.json": json.dumps(_about(run) | {"sizes": "any" if free else "only this"})
@@ -232,6 +268,15 @@ def _safetensors(run: Run, encoder: nn.Module) -> bytes:
         names = {key: _resnet_name(key, 3 if is_small else 4) for key in names}
         about["stem"] = CIFAR_STEM if is_small else "7x7 convolution, max-pool"
     state = {names[k]: v.contiguous().clone() for k, v in inner.state_dict().items()}
+    if isinstance(run.classifier, LinearClassifier) and run.inputs["encoder"] in RESNETS:
+        head = run.classifier
+        state["fc.weight"] = head.weight / head.temperature  # type: ignore[operator]
+        state["fc.bias"] = head.bias / head.temperature  # type: ignore[operator]
+        about["output"] = "with fc logits float32 (B, classes), without it features (B, dim)"
+    elif run.classifier is not None:
+        about = {k: v for k, v in about.items() if k not in ("classes", "classifier")}
+        about["output"] = "float32 (B, dim)"
+        notice("the weights are the encoder's alone; onnx and torchscript hold the classifier, too")
     content = safetensors.save(state, about)
     loaded = safetensors.load(content)
     inner_again.load_state_dict({key: loaded[name] for key, name in names.items()})
@@ -268,12 +313,17 @@ def _about(run: Run) -> dict[str, str]:
         further["vocabulary"] = str(run.encoder.vocabulary)
         further |= {"length": str(run.size[1]), "end": str(END), "padding": str(PAD)}
         further["tokenizer"] = "tokenizer.json" if _tokenizer(run) else "unknown"
+    outputs = "float32 (B, dim)"
+    if run.classifier is not None:
+        outputs = "features float32 (B, dim), logits float32 (B, classes)"
+        further["classifier"] = run.classifier.kind
+        further["classes"] = json.dumps(run.classifier.classes)
     return further | {
         "encoder": Path(run.inputs["encoder"]).name,
         "method": Path(run.config["method"]).name,
         "input_name": name,
         "input": stored,
-        "output": "float32 (B, dim)",
+        "output": outputs,
         "channels": json.dumps(run.modality.channels),
         "size": json.dumps(run.modality.size),
         "range": json.dumps(_span(run)),
@@ -329,12 +379,21 @@ def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Tensor]) -> None:
-    """Raise an error if features of seven samples, one, or a blank differ from the encoder's."""
+def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Any]) -> None:
+    """Raise an error if features of seven samples, one, or a blank differ from the encoder's.
+
+    Logits are compared with the classifier's of the same features: where features hardly vary, it
+    enlarges differences that are within the tolerance of features.
+    """
     low = _span(run)[0] if _input_name(run) == "images" else 0
     blank = torch.full_like(_samples(run, 1), low)
     for x in (_samples(run, 7), _samples(run, 1), blank):
-        expected, got = ours(x).float(), theirs(x)
+        expected, got = ours(x), theirs(x)
+        if isinstance(expected, tuple):
+            assert run.classifier
+            _compare_logits(run.classifier, *got)
+            expected, got = expected[0], got[0]
+        expected, got = expected.float(), got[0] if isinstance(got, tuple) else got
         same = got.shape == expected.shape
         off = float((got - expected).abs().max()) if same else math.inf
         if not off <= TOLERANCE * max(1.0, float(expected.abs().max())):
@@ -342,6 +401,20 @@ def _compare(run: Run, ours: nn.Module, theirs: Callable[[Tensor], Tensor]) -> N
                 f"the exported features are off by {off:.1e} for a batch of {len(x)}, so nothing "
                 "was written; the encoder is random, or depends on the batch or on values"
             )
+
+
+def _compare_logits(classifier: Classifier, z: Tensor, got: Tensor) -> None:
+    """Raise an error if logits differ from a classifier's of the same features.
+
+    Those of a linear one may differ by what rounding does to sums that cancel.
+    """
+    expected = classifier(z)
+    scale = max(1.0, float(expected.abs().max()))
+    if isinstance(classifier, LinearClassifier):
+        scale = max(scale, float((z.abs() @ classifier.weight.abs().T).max()) / 100)  # type: ignore[operator]
+    off = float((got - expected).abs().max()) if got.shape == expected.shape else math.inf
+    if not off <= TOLERANCE * scale:
+        raise UserError(f"the exported logits are off by {off:.1e}, so nothing was written")
 
 
 @contextmanager

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from scipy.special import softmax
 from torch import nn
 
 from unlabeled.cli.main import main
 from unlabeled.data.readers import bpe
 from unlabeled.encoders.base import build
 from unlabeled.encoders.text import TextEncoder
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
+from unlabeled.evaluation.classify import fit
 from unlabeled.modality import Audio, Images, Text, to_json
 from unlabeled.runs.export import export
 from unlabeled.runs.run import Run, load
@@ -292,6 +294,64 @@ def test_a_users_own_weights_load_without_this_library(tmp_path):
     """
     outside(code, path, tmp_path / "x.npy", tmp_path / "z.npy")
     np.testing.assert_allclose(np.load(tmp_path / "z.npy"), run.embed(x), atol=1e-5)
+
+
+def with_classifier(run, kind):
+    """A classifier of the run's features of noise, with a temperature that matters."""
+    z = run.embed(images(run, 40))
+    run.classifier = fit(z, np.arange(40) % 3, ["cat", "dog", "eel"], kind, 5)
+    run.classifier.temperature = 0.6
+    return run
+
+
+@pytest.mark.parametrize("kind", ["linear", "knn"])
+def test_onnx_has_the_logits_of_a_classifier(kind, tmp_path):
+    """Catches logits without the temperature, and classes that only our folder names."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason=ABSENT)
+    pytest.importorskip("onnxscript", reason=ABSENT)
+    run = with_classifier(make_run(tmp_path, "lenet", 3), kind)
+    session = onnxruntime.InferenceSession(export(run, "onnx"), providers=["CPUExecutionProvider"])
+    for n in (1, 5):
+        x = images(run, n)
+        features, logits = session.run(["features", "logits"], {"images": x})
+        np.testing.assert_allclose(features, run.embed(x), atol=1e-5)
+        np.testing.assert_allclose(logits, run.classifier.logits(features), atol=1e-5)
+        np.testing.assert_allclose(softmax(logits, 1), run.predict_proba(x), atol=1e-4)
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["classes"]) == ["cat", "dog", "eel"]
+    assert about["classifier"] == kind
+
+
+@pytest.mark.parametrize("kind", ["linear", "knn"])
+def test_torchscript_gives_features_and_logits(kind, tmp_path, jit_load):
+    run = with_classifier(make_run(tmp_path), kind)
+    extra = {"metadata.json": ""}
+    network = jit_load(export(run, "torchscript"), extra)
+    for n in (1, 5):
+        x = images(run, n)
+        features, logits = network(torch.from_numpy(x))
+        np.testing.assert_allclose(features.numpy(), run.embed(x), atol=1e-5)
+        expected = run.classifier.logits(features.numpy())
+        np.testing.assert_allclose(logits.numpy(), expected, atol=1e-4, rtol=1e-5)
+    assert json.loads(json.loads(extra["metadata.json"])["classes"]) == ["cat", "dog", "eel"]
+
+
+def test_a_resnet_with_a_linear_classifier_is_a_whole_network_elsewhere(tmp_path):
+    run = with_classifier(make_run(tmp_path, "resnet18", 3, (72, 72), width=0.125), "linear")
+    with safe_open(export(run, "safetensors"), framework="pt") as file:
+        weight, bias = (file.get_tensor(f"fc.{name}") for name in ("weight", "bias"))
+        about = file.metadata()
+    z = run.embed(images(run, 4))
+    np.testing.assert_allclose(
+        z @ weight.numpy().T + bias.numpy(), run.classifier.logits(z), atol=1e-3
+    )
+    assert json.loads(about["classes"]) == ["cat", "dog", "eel"]
+    other = with_classifier(make_run(tmp_path / "other"), "linear")
+    with pytest.warns(Notice, match="the encoder's alone"):
+        path = export(other, "safetensors")
+    with safe_open(path, framework="pt") as file:
+        assert "classes" not in file.metadata()
+        assert not [key for key in file.keys() if "fc" in key]  # noqa: SIM118
 
 
 class Moody(nn.Module):
