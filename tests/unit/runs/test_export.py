@@ -19,6 +19,7 @@ from unlabeled.encoders.text import TextEncoder
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.classify import fit
 from unlabeled.modality import Audio, Images, Text, to_json
+from unlabeled.runs.classifier import LinearClassifier
 from unlabeled.runs.export import export
 from unlabeled.runs.run import Run, load
 
@@ -299,7 +300,12 @@ def test_a_users_own_weights_load_without_this_library(tmp_path):
 def with_classifier(run, kind):
     """A classifier of the run's features of noise, with a temperature that matters."""
     z = run.embed(images(run, 40))
-    run.classifier = fit(z, np.arange(40) % 3, ["cat", "dog", "eel"], kind, 5)
+    names = ["cat", "dog", "eel"]
+    run.classifier = fit(z, np.arange(40) % 3, names, kind, 5)
+    if kind == "linear":  # fitted to features of noise, it is a difference of large numbers
+        generator = torch.Generator().manual_seed(0)
+        weight = 0.1 * torch.randn(3, run.dim, generator=generator)
+        run.classifier = LinearClassifier(weight, torch.tensor([0.5, -1.0, 2.0]), names)
     run.classifier.temperature = 0.6
     return run
 
