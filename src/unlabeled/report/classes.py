@@ -45,7 +45,8 @@ def _scores(found: PerClass) -> str:
             + "".join(f"<td>{cell}</td>" for cell in cells)
             + "</tr>"
         )
-    return f"""<div class="scroll"><table class="metrics"><thead><tr><th></th><th>n</th>
+    return f"""<div class="scroll" tabindex="0" role="group" aria-label="scores of each class">
+<table class="metrics"><thead><tr><td></td><th>n</th>
 <th>precision, %</th><th>recall, %</th><th>F1, %</th></tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div>"""
 
@@ -64,7 +65,8 @@ def _matrix(found: PerClass) -> str:
         rows.append(f"<tr><th>{names[i]}</th>{cells}</tr>")
     right = int(np.trace(found.confusion))
     return f"""<h3>Confusion matrix</h3>
-<div class="scroll"><table class="confusion"><thead><tr><th></th>{head}</tr></thead>
+<div class="scroll" tabindex="0" role="group" aria-label="confusion matrix">
+<table class="confusion"><thead><tr><td></td>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div>
 <p class="note">Rows: the true class. Columns: the answer. Numbers of test samples; the color is
 their share of the row. {right:,} of {int(found.confusion.sum()):,} are on the diagonal.</p>"""
@@ -85,7 +87,8 @@ def _pairs(found: PerClass) -> str:
     if not rows:
         return ""
     return f"""<h3>Most confused classes</h3>
-<div class="scroll"><table class="metrics"><thead><tr><th>true class</th>
+<div class="scroll" tabindex="0" role="group" aria-label="confused classes">
+<table class="metrics"><thead><tr><th>true class</th>
 <th class="text">answer</th><th>n</th><th>of the class, %</th></tr></thead>
 <tbody>{rows}</tbody></table>
 </div>"""
