@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli.parsing import (
     add_arguments,
+    add_groups_argument,
     add_labels_argument,
     add_run_arguments,
     add_test_argument,
@@ -31,7 +32,12 @@ def classify_command(argv: list[str]) -> int:
     add_run_arguments(parser)
     parser.add_argument("--data", type=str, help="labeled data (default: that of the run)")
     add_labels_argument(parser)
-    add_arguments(parser, classify, skip={"run", "data", "labels", "labels_from", "test", "out"})
+    add_groups_argument(parser)
+    add_arguments(
+        parser,
+        classify,
+        skip={"run", "data", "labels", "labels_from", "groups_from", "test", "out"},
+    )
     parser.add_argument(
         "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
     )

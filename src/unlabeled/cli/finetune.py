@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unlabeled.cli.parsing import (
     add_arguments,
+    add_groups_argument,
     add_labels_argument,
     add_run_arguments,
     add_test_argument,
@@ -29,9 +30,12 @@ def finetune_command(argv: list[str]) -> int:
         "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
     )
     add_labels_argument(parser)
+    add_groups_argument(parser)
     add_test_argument(parser)
     add_arguments(
-        parser, finetune, skip={"run", "data", "labels", "labels_from", "test", "progress"}
+        parser,
+        finetune,
+        skip={"run", "data", "labels", "labels_from", "groups_from", "test", "progress"},
     )
     args = vars(parser.instantiate(parse_args(parser, argv)))
     from unlabeled.runs.run import load

@@ -52,6 +52,7 @@ def classify(
     data: Any = None,
     *,
     labels_from: Any = None,
+    groups_from: Any = None,
     kind: Kind = "linear",
     labels: str | int | float = "100%",
     test: Any = None,
@@ -68,6 +69,7 @@ def classify(
         run: the encoder; it is not changed.
         data: labeled data (default: the training's).
         labels_from: where labels of samples in files are, as for `unlabeled.train`.
+        groups_from: what samples have in common, as for `unlabeled.train`.
         kind: linear, or the votes of the nearest labeled samples.
         labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
         test: other data to test on, as for `unlabeled.evaluate`.
@@ -87,7 +89,8 @@ def classify(
     folder = None if out is None else Path(out).expanduser()
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; choose an empty folder with --out")
-    splits = require_classes(open_for(run, data, labels_from, test).labeled(), "classify")
+    opened = open_for(run, data, labels_from, test, groups_from)
+    splits = require_classes(opened.labeled(), "classify")
     target = str(splits.target)
     y, y_test = (part.factors[target] for part in (splits.train, splits.test))
     refuse_unseen(y, y_test)

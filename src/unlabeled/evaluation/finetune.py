@@ -40,6 +40,7 @@ def finetune(
     *,
     labels: str | int | float = "100%",
     labels_from: Any = None,
+    groups_from: Any = None,
     test: Any = None,
     out: str | Path | None = None,
     epochs: int | None = None,
@@ -60,6 +61,7 @@ def finetune(
         data: labeled data (default: the training's).
         labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
         labels_from: where labels of images in files are, as for `unlabeled.train`.
+        groups_from: what samples have in common, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.evaluate`.
         out: the new run folder (default: RUN-finetuned).
         epochs: passes over the labeled images (default: as many as make 500 steps, at least 20).
@@ -81,7 +83,8 @@ def finetune(
     """
     from unlabeled.training.train import train
 
-    splits = require_classes(open_for(run, data, labels_from, test).labeled(), "fine-tune")
+    opened = open_for(run, data, labels_from, test, groups_from)
+    splits = require_classes(opened.labeled(), "fine-tune")
     target = str(splits.target)
     y, y_test = (part.factors[target] for part in (splits.train, splits.test))
     refuse_unseen(y, y_test)
