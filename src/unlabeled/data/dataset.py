@@ -43,7 +43,9 @@ class LazyImages:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | np.ndarray | list[int]) -> np.ndarray:
+    def __getitem__(self, rows: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        if isinstance(rows, int | np.integer):
+            return self[[int(rows)]][0]
         if self.rows is not None:
             rows = self.rows[rows]
         x = np.array(self.base[rows])

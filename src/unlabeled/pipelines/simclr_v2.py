@@ -57,7 +57,7 @@ def simclr_v2(
         encoder: of the pretrained network and of the student.
         epochs: of pretraining (default: those of `simclr`).
         batch_size: of pretraining (default: that of `simclr`).
-        finetune_epochs: of fine-tuning (default: as many as make 500 steps, at least 20,).
+        finetune_epochs: of fine-tuning (default: as many as make 500 steps, at least 20).
         distill_epochs: of distillation.
         temperature: τ of distillation (eq. 2); above 1 softens the teacher's predictions.
         augment: of fine-tuning and distillation (default: the data set's for labeled training).

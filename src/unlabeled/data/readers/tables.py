@@ -9,7 +9,7 @@ from unlabeled.data.readers.decoding import Encoded
 from unlabeled.data.readers.source import CHUNK, ENDINGS, Source, stamp
 from unlabeled.errors import UserError, suggest
 
-COLUMNS = ("image", "img", "image", "jpg", "png", "webp", "bytes", "content")
+COLUMNS = ("image", "img", "picture", "jpg", "png", "webp", "bytes", "content")
 
 
 def table_source(root: Path, tables: list[str]) -> Source:
