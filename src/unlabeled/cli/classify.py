@@ -52,7 +52,8 @@ def classify_command(argv: list[str]) -> int:
     parser.add_argument(
         "--out",
         type=str,
-        help="the folder of the model; with --suggest, the .csv file (default: suggest.csv)",
+        help="the folder of the model (default: RUN-classifier); with --suggest, the .csv file "
+        "(default: suggest.csv)",
     )
     args = vars(parse_args(parser, argv))
     from unlabeled.runs.run import load
@@ -61,8 +62,7 @@ def classify_command(argv: list[str]) -> int:
     run = load(args.pop("run"), args.pop("encoder"), data=data, size=args.pop("size"))
     if (number := args.pop("suggest")) is not None:
         return _suggest(run, data, number, args)
-    if args["out"] is None:
-        raise UserError("missing argument: --out (see unlabeled classify --help)")
+    args["out"] = args["out"] or run.path.with_name(f"{run.path.name}-classifier")
     model = classify(run, data, **args)
     assert model.classifier
     figures = model.classifier.figures
