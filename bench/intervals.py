@@ -13,6 +13,7 @@ answers agree more or less, should be said to differ in at most 6 % of test sets
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,12 @@ def coverage(draw: Callable[[Rng], Value], truth: float, draws: int = DRAWS) -> 
 
 def accuracies() -> dict[str, dict[str, float]]:
     """Of n independent answers, right with probability p."""
+
+    def draw(n: int, p: float, rng: Rng) -> Value:
+        return accuracy(rng.random(n) < p)
+
     return {
-        f"n {n}, p {p}": coverage(lambda rng, n=n, p=p: accuracy(rng.random(n) < p), p)
+        f"n {n}, p {p}": coverage(partial(draw, n, p), p)
         for n in (20, 100, 1000)
         for p in (0.5, 0.8, 0.95, 0.99)
     }
@@ -52,15 +57,19 @@ def accuracies() -> dict[str, dict[str, float]]:
 def grouped() -> dict[str, dict[str, float]]:
     """Of 20 answers from each group, whose own accuracy varies with a Beta(4, 1) distribution."""
 
-    def draw(rng: Rng, n: int) -> Value:
+    def draw(n: int, rng: Rng) -> Value:
         p = np.repeat(rng.beta(4, 1, n), 20)
         return accuracy(rng.random(20 * n) < p, np.repeat(np.arange(n), 20))
 
-    return {f"{n} groups": coverage(lambda rng, n=n: draw(rng, n), 0.8) for n in (10, 30, 100)}
+    return {f"{n} groups": coverage(partial(draw, n), 0.8) for n in (10, 30, 100)}
 
 
 def balanced_accuracies() -> dict[str, dict[str, float]]:
     """Of classes of equal or unequal size, and of equal or unequal recall."""
+
+    def draw(y: np.ndarray, p: np.ndarray, rng: Rng) -> Value:
+        return balanced_accuracy(rng.random(len(y)) < p[y], y)
+
     results = {}
     for classes, each in ((2, 20), (5, 20), (20, 5), (20, 50)):
         sizes = {
@@ -76,10 +85,7 @@ def balanced_accuracies() -> dict[str, dict[str, float]]:
             for recall, p in recalls.items():
                 y = np.repeat(np.arange(classes), counts)
                 name = f"{classes} classes of {size} size, {len(y)} samples, recall {recall}"
-                results[name] = coverage(
-                    lambda rng, y=y, p=p: balanced_accuracy(rng.random(len(y)) < p[y], y),
-                    float(p.mean()),
-                )
+                results[name] = coverage(partial(draw, y, p), float(p.mean()))
     return results
 
 
@@ -91,7 +97,7 @@ def aurocs() -> dict[str, dict[str, float]]:
         y = rng.integers(3, size=n)
         return (apart * means[y] + rng.normal(size=(n, 8))).astype(np.float32), y
 
-    def value(rng: Rng, n: int, apart: float) -> Value:
+    def value(n: int, apart: float, rng: Rng) -> Value:
         compared = pairs(*draw(rng, n, apart))
         return Value.of(compared.auc, compared.auc_interval())
 
@@ -101,7 +107,7 @@ def aurocs() -> dict[str, dict[str, float]]:
         truth = float(np.mean([pairs(*draw(rng, 2000, apart)).auc for _ in range(5)]))
         for n in (30, 100, 200):
             results[f"n {n}, AUROC {truth:.3f}"] = coverage(
-                lambda rng, n=n, a=apart: value(rng, n, a), truth, AUROC_DRAWS
+                partial(value, n, apart), truth, AUROC_DRAWS
             )
     return results
 
