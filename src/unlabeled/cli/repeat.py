@@ -15,11 +15,11 @@ from unlabeled.runs.safety import read_json
 
 OF_DATA = {"classes", "names", "partner_shape", "vocabulary", "word_starts", "shape", "bank_size"}
 """Arguments of methods and encoders that follow from the data."""
-WITH_DATA = {"labels_from", "test", "value_range"}
+WITH_DATA = {"labels_from", "groups_from", "test", "value_range"}
 """Flags that a new --data makes meaningless."""
 PLAIN = (
-    *("data", "labels_from", "test", "size", "labels", "local", "seed", "precision", "compile"),
-    *("devices", "nodes"),
+    *("data", "labels_from", "groups_from", "test", "size", "labels", "local", "seed"),
+    *("precision", "compile", "devices", "nodes"),
 )
 """Keys of the record that are flags."""
 
@@ -140,7 +140,7 @@ def _refuse_unrecorded(path: Path, record: dict[str, Any], given: set[str]) -> N
             f"{name} was an object in memory, which {path} does not hold; give {flag}, or train it "
             "in Python again"
         )
-    for name in ("data", "test", "labels_from", "encoder"):
+    for name in ("data", "test", "labels_from", "groups_from", "encoder"):
         value = record.get(name)
         if name in WITH_DATA and "data" in given:
             continue

@@ -13,6 +13,7 @@ from unlabeled.data.dataset import Splits
 from unlabeled.data.open import is_program, name_of, open_data
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.baselines import baselines
+from unlabeled.evaluation.kept import keep
 from unlabeled.evaluation.metric import Subject, Value, by_key
 from unlabeled.evaluation.metrics import find_metrics
 from unlabeled.evaluation.per_class import per_class
@@ -45,10 +46,11 @@ class Evaluation:
         return {s.name: s.metrics for s in self.subjects} | self.references
 
     def save(self) -> None:
-        """Write `evaluation.json` into the run folder."""
-        path = inside(self.run.path, "evaluation.json")
+        """Write `evaluation.json` into the run folder, and a copy that others do not replace."""
+        path, result = inside(self.run.path, "evaluation.json"), self.to_json()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, self.to_json())
+        write_json(path, result)
+        keep(self.run, result)
 
     def to_json(self) -> dict[str, Any]:
         """What `evaluate` returns."""

@@ -12,8 +12,9 @@ import numpy as np
 
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.targets import MultiLabel
-from unlabeled.errors import plural
-from unlabeled.evaluation.evaluate import Evaluation
+from unlabeled.errors import notice, plural
+from unlabeled.evaluation.evaluate import Evaluation, values_of
+from unlabeled.evaluation.kept import on_other_data
 from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import in_order
 from unlabeled.evaluation.per_class import per_class
@@ -64,6 +65,7 @@ def write_report(run: Run, evaluation: Evaluation) -> Path:
         _headline(run, evaluation),
         _metrics(evaluation),
         classes_section(per_class(subjects[0]), subjects[0].name, str(splits.target)),
+        _other_data(run, evaluation),
         _views(run),
         _drawings(run),
         _matrices(splits, subjects),
@@ -146,6 +148,36 @@ def _metrics(evaluation: Evaluation) -> str:
 {plural(len(splits.train), f"training {splits.noun}")}. Every encoder is in eval mode
 (BatchNorm uses its running statistics). How each metric is computed is explained
 below.</p></section>"""
+
+
+def _other_data(run: Run, evaluation: Evaluation) -> str:
+    """The run's metrics on the data of earlier evaluations."""
+    results: dict[str, dict[str, Value]] = {}
+    tested: dict[str, Any] = {}
+    for name, kept in on_other_data(run, evaluation.to_json()).items():
+        try:
+            results[name], tested[name] = values_of(kept.get("metrics")), kept.get("n_test")
+        except ValueError:
+            notice(f"the earlier evaluation on {name} is damaged and not shown; evaluate it again")
+    if not results:
+        return ""
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in results)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(metric.title_of(key))}</th>'
+        + "".join(
+            f"<td>{metric.format(values[key]) if key in values else '–'}</td>"
+            for values in results.values()
+        )
+        + "</tr>"
+        for key, metric in in_order(list(results.values())).items()
+    )
+    numbers = "".join(f"<td>{html.escape(str(number))}</td>" for number in tested.values())
+    return f"""<section><h2>Other data</h2>
+<div class="scroll" tabindex="0" role="group" aria-label="other data">
+<table class="metrics"><thead><tr><th></th>{head}</tr></thead>
+<tbody>{rows}<tr><th scope="row">test samples</th>{numbers}</tr></tbody></table></div>
+<p class="note">Earlier evaluations of the same weights, from the folder <code>evaluations</code>.
+</p></section>"""
 
 
 def _views(run: Run) -> str:
@@ -271,7 +303,7 @@ def _configuration(run: Run) -> str:
     )
     words = html.escape(_in_words(run))
     return f"""<section><h2>Configuration</h2>
-{f"<p>{words}</p>" if words else ""}
+{f"<p>{words}</p>" if words else ""}{_how_made(run.config)}
 <div class="scroll" tabindex="0" role="group" aria-label="configuration">
 <table class="config"><tbody>{rows}</tbody></table></div></section>"""
 
@@ -302,6 +334,51 @@ def _in_words(run: Run) -> str:
         f"Trained for {plural(int(amounts['epochs']), 'epoch')} with {', '.join(parts)}, "
         f"on {images}{where}."
     )
+
+
+ENDINGS = {
+    "epochs": "ran all its epochs",
+    "max_steps": "ended at max_steps of the trainer, before the last epoch was complete",
+    "max_time": "ended at max_time of the trainer, before the last epoch was complete",
+    "callback": "was ended early by a callback of the trainer",
+    "error": "was ended by an error",
+}
+"""What `stopped_by` in config.json means."""
+
+
+def _how_made(config: dict[str, Any]) -> str:
+    """How the run was made, as sentences."""
+    if not isinstance(config.get("command"), str):
+        return ""
+    sentences = [
+        "Made in Python."
+        if config["command"] == "Python"
+        else f"Made by <code>{html.escape(config['command'])}</code>."
+    ]
+    reason = config.get("stopped_by")
+    ending = ENDINGS.get(str(reason), f"was stopped by {reason}" if reason else "has not ended")
+    sentences.append(f"The training {html.escape(ending)}.")
+    for name, state in _items(config.get("git")):
+        commit = state.get("commit") if isinstance(state, dict) else None
+        changed = ", with uncommitted changes" if commit and state.get("dirty") else ""
+        where = f"is of commit {commit}{changed}" if commit else "is in no git repository"
+        sentences.append(f"{html.escape(name)} {html.escape(where)}.")
+    flags = [f"{k} = {_flat(v)}" for k, v in _items(_dict(config.get("settings")).get("trainer"))]
+    if flags:
+        sentences.append(f"Settings of Lightning's Trainer: {html.escape('; '.join(flags))}.")
+    if resumed := config.get("resumed"):
+        times = len(resumed) if isinstance(resumed, list) else 1
+        sentences.append(f"It was resumed {times} time{'s' * (times > 1)}.")
+    return f'<p class="note">{" ".join(sentences)}</p>'
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """A part of config.json, which may be a stranger's; empty where it is something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(_dict(value).items())
 
 
 def _flat(value: Any) -> str:

@@ -64,7 +64,8 @@ def hold_out(
 ) -> OnlineProbe:
     """Choose the labels for an online probe: of the validation part, else of the training part.
 
-    The method may train on the samples that the probe is scored on, but never on their labels.
+    The method may train on the samples that the probe is scored on, but never on their labels. No
+    group is on both sides.
 
     Args:
         method: what is trained.
@@ -84,13 +85,20 @@ def hold_out(
         )
     y = train.factors[target]
     known = np.flatnonzero(train.known(target))
-    rows = np.random.default_rng(SPLIT_SEED).permutation(known)
+    rng, codes = np.random.default_rng(SPLIT_SEED), train.group_codes()
+    rows = rng.permutation(known)
+    if codes is not None:  # one group after the other, so that few are cut
+        rows = rows[np.argsort(rng.permutation(codes.max() + 1)[codes[rows]], kind="stable")]
     if method.supervised:
         used = known if labels is None else sample_labels(y, labels, seed)
         learned, others = rows[np.isin(rows, used)], rows[~np.isin(rows, used)]
+        if codes is not None:
+            others = others[~np.isin(codes[others], codes[learned])]
     else:
         number = min(HELD_OUT, round(HELD_OUT_SHARE * len(rows)))
         learned, others = rows[number:], rows[:number]
+        if codes is not None:
+            learned = learned[~np.isin(codes[learned], codes[others])]
     held_out, origin = train.take(others[:HELD_OUT]), "held out from the training part"
     validation = splits.validation
     if len(validation) and np.isin(validation.factors[target], y[known]).any():

@@ -17,6 +17,7 @@ from unlabeled.evaluation.evaluate import measure
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.simclr import SimCLR
+from unlabeled.methods.supervised import Supervised
 from unlabeled.report.page import write_report
 from unlabeled.training.online import hold_out
 from unlabeled.training.prepare import prepare
@@ -99,6 +100,17 @@ def test_labels_are_of_the_validation_part_where_there_is_one(tmp_path):
     rows = sorted(row.tobytes() for row in probe.held_out.x)
     assert rows == sorted(row.tobytes() for row in validation.x)
     assert len(probe.train) == 140
+
+
+@pytest.mark.parametrize(("method", "labels"), [("simclr", None), ("supervised", "8")])
+def test_no_group_is_on_both_sides(method, labels):
+    groups = np.repeat([f"patient {i}" for i in range(50)], 4)
+    splits = ul.open_data((X, Y), groups_from=groups)
+    kind = SimCLR(Net()) if method == "simclr" else Supervised(Net(), classes=4)
+    probe = hold_out(kind, method, splits, labels, 0)
+    assert not set(probe.train.groups) & set(probe.held_out.groups)
+    assert len(probe.train) >= 8
+    assert len(probe.held_out) >= 20
 
 
 @pytest.mark.parametrize("method", ["supervised", "fixmatch"])

@@ -175,6 +175,7 @@ def test_resuming_is_on_record_and_may_change_what_is_no_result(here):
         ("supervised", "--labels", "20", "--encoder", "lenet", "--lr", "0.01"),
         ("fixmatch", "--labels", "20", "--labeled-fraction", "0.25"),
         ("dino", "--size", "12"),
+        ("simsiam", "--groups-from", "g.npy", "--labels-from", "g.npy"),
         ("vae", "--encoder_args", '{"width": 8}', "--value-range", "0,255"),
         ("masked_autoencoder", "--schedule", "constant"),
         ("./mean.py:Mean", "--power", "3"),
@@ -183,8 +184,10 @@ def test_resuming_is_on_record_and_may_change_what_is_no_result(here):
 )
 def test_a_run_is_repeated_from_its_record(words, here, capsys):
     """Catches a setting that is lost on the way, or one that the parser reads otherwise."""
-    data = here / ("f.npy" if "--value-range" in words else "x.npz")
+    is_array = {"--value-range", "--groups-from"} & set(words)
+    data = here / ("f.npy" if is_array else "x.npz")
     np.save(here / "f.npy", X.astype(np.float32))
+    np.save(here / "g.npy", np.repeat(np.arange(20), 4))
     assert run("train", *words, "--data", data.name, *WORDS, "--out", "a") == 0
     again = words[:1] if words[0].endswith("Mean") else ()
     capsys.readouterr()

@@ -1,0 +1,74 @@
+"""Evaluations of a run on several data sets, a file each beside `evaluation.json`."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+
+import torch
+from torch import nn
+
+from unlabeled.errors import UserError, notice
+from unlabeled.runs.run import Run
+from unlabeled.runs.safety import inside, read_json
+from unlabeled.utils.files import write_json
+
+FOLDER = "evaluations"
+IDENTITY = ("data", "test_data", "target")
+"""What two evaluations of a run differ in; the later one of the same replaces the earlier."""
+
+
+def keep(run: Run, result: dict[str, Any]) -> None:
+    """Write what `evaluate` returns as `evaluations/NAME.json`, with a checksum of the weights."""
+    path = inside(run.path, f"{FOLDER}/{_file_name(result)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, result | {"weights": checksum(run.encoder)})
+
+
+def on_other_data(run: Run, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What `evaluate` returned for the same weights on other data, by the data's name.
+
+    Args:
+        run: the run.
+        result: what it returns for the data that is not wanted.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    weights, own, other, damaged = checksum(run.encoder), _file_name(result), 0, 0
+    for path in sorted(inside(run.path, FOLDER).glob("*.json")):
+        if path.name == own:
+            continue
+        try:
+            kept = read_json(inside(run.path, f"{FOLDER}/{path.name}"))
+            name = ", tested on ".join(dict.fromkeys((str(kept["data"]), str(kept["test_data"]))))
+        except (UserError, KeyError):
+            damaged += 1
+            continue
+        if kept.get("weights") != weights:
+            other += 1
+            continue
+        found[name if name not in found else f"{name} ({kept.get('target')})"] = kept
+    for number, problem in ((other, "of other weights"), (damaged, "damaged")):
+        if number:
+            notice(
+                f"{number} in {run.path / FOLDER} {'is' if number == 1 else 'are'} {problem} and "
+                "not shown; evaluate on that data again"
+            )
+    return found
+
+
+def checksum(encoder: nn.Module) -> int:
+    """CRC-32 of all weights and buffers."""
+    crc = 0
+    for _, value in sorted(encoder.state_dict().items()):
+        if isinstance(value, torch.Tensor):
+            content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+            crc = zlib.crc32(content.numpy().tobytes(), crc)
+    return crc
+
+
+def _file_name(result: dict[str, Any]) -> str:
+    """A readable name; the number tells names apart that differ in other signs only."""
+    words = [str(result.get(key)) for key in IDENTITY]
+    readable = re.sub(r"[^\w-]+", "-", "-".join(dict.fromkeys(words[:2])))[-80:].strip("-")
+    return f"{readable}-{zlib.crc32(repr(words).encode(errors='replace')):08x}.json"
