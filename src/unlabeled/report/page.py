@@ -174,7 +174,7 @@ def _other_data(run: Run, evaluation: Evaluation) -> str:
     numbers = "".join(f"<td>{html.escape(str(number))}</td>" for number in tested.values())
     return f"""<section><h2>Other data</h2>
 <div class="scroll" tabindex="0" role="group" aria-label="other data">
-<table class="metrics"><thead><tr><th></th>{head}</tr></thead>
+<table class="metrics"><thead><tr><th scope="col">metric</th>{head}</tr></thead>
 <tbody>{rows}<tr><th scope="row">test samples</th>{numbers}</tr></tbody></table></div>
 <p class="note">Earlier evaluations of the same weights, from the folder <code>evaluations</code>.
 </p></section>"""
