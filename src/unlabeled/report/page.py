@@ -37,8 +37,8 @@ QUERIES, NEIGHBORS = 6, 6
 
 CURVES = {
     "loss": "loss",
-    "knn": "k-NN accuracy (held-out labels)",
-    "linear_probe": "linear probe accuracy (held-out labels)",
+    "knn": "k-NN (held-out labels)",
+    "linear_probe": "linear probe (held-out labels)",
     "std": "std (0: collapse, 1: spread out)",
     "rankme": "RankMe (effective dimensions)",
     "projection_std": "std of the projections",

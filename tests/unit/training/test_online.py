@@ -84,7 +84,7 @@ def test_accuracies_are_those_of_the_encoder_on_held_out_labels(tmp_path):
     assert len(set(used)) == len(used) == len(splits.train)
     assert not set(used) & {row.tobytes() for row in splits.test.x}
     page = write_report(run, measure(run, splits)).read_text()
-    assert "linear probe accuracy (held-out labels)" in page
+    assert "linear probe (held-out labels)" in page
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run.path / "tensorboard"))
