@@ -80,8 +80,8 @@ def main() -> None:
         }
         for budget in BUDGETS
     }
-    for budget, values in result.items():
-        print(budget, values)
+    for labels, values in result.items():
+        print(labels, values)
     name = Path(args.run).name
     command = "python bench/suggest.py"
     if args.run != parser.get_default("run"):

@@ -176,8 +176,8 @@ def load_classifier(folder: Path, dim: int) -> Classifier | None:
     if not path.exists():
         return None
     record, shapes = read_json(path), read_shapes(weights)
-    classes, kind = record.get("classes"), record.get("kind")
-    temperature, k = record.get("temperature"), record.get("neighbors")
+    fields = ("classes", "kind", "temperature", "neighbors")
+    classes, kind, temperature, k = map(record.get, fields)  # type: Any, Any, Any, Any
     _require(folder, "kind", isinstance(kind, str) and kind in KINDS)
     are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     _require(folder, "classes", are_names and len(set(classes)) == len(classes) > 1)
