@@ -49,6 +49,16 @@ def test_the_similarity_page_runs(tmp_path, monkeypatch):
     assert (tmp_path / "cka.png").stat().st_size > 5_000
 
 
+def test_the_page_on_classifiers_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    for block in blocks("docs/classify.md"):
+        exec(compile(block, "classify.md", "exec"), scope)  # the document is ours
+    assert scope["figures"]["accuracy"]["low"] > scope["figures"]["commonest"]["high"]
+    assert scope["p"].shape == (5, 3)
+    assert len(set(scope["rows"])) == 50
+
+
 def test_plain_pytorch_takes_under_15_lines():
     loop = next(b for b in blocks("README.md") if "optimizer.step()" in b)
     code = [line for line in loop.splitlines() if line and not line.startswith(("import", "from"))]
@@ -64,6 +74,7 @@ def test_plain_pytorch_takes_under_15_lines():
         "docs/tested.md",
         "docs/glossary.md",
         "docs/similarity.md",
+        "docs/classify.md",
     ],
 )
 def test_links_lead_somewhere(name):

@@ -107,7 +107,8 @@ def _by_typicality(
     by_distance = members[np.argsort(np.linalg.norm(rows[members] - center, axis=1), kind="stable")]
     inner, outer = by_distance[:ROWS], by_distance[ROWS:]
     near = torch.from_numpy(rows[inner])
-    distance = torch.cdist(near, near)
+    # Not by products of matrices, whose rounding hides small distances.
+    distance = torch.cdist(near, near, compute_mode="donot_use_mm_for_euclid_dist")
     count = min(NEIGHBORS, len(inner) - 1)
     mean = distance.topk(count + 1, largest=False).values[:, 1:].mean(1) if count else distance[0]
     ranked = inner[np.argsort(mean.numpy(), kind="stable")]

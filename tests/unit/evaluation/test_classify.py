@@ -173,6 +173,19 @@ def test_classes_without_a_training_label_are_wrong_not_guessed(data):
     assert model.classifier.figures["accuracy"]["value"] == pytest.approx(expected)
 
 
+def test_columns_are_those_of_the_classes_that_have_a_training_label(data):
+    """Catches codes of the data set where its first class was never labeled."""
+    splits = ul.open_data(data)
+    has_others = np.flatnonzero(splits.train.factors[splits.target] > 0)
+    splits.train = splits.train.take(has_others)
+    model = ul.classify(ul.load("histogram", data=data), splits)
+    assert model.classifier.classes == ["green", "red"]
+    y_test = np.array(splits.classes)[splits.test.factors[splits.target]]
+    expected = (model.predict(splits.test.x) == y_test).mean()
+    assert model.classifier.figures["accuracy"]["value"] == pytest.approx(expected)
+    assert expected > 0.4
+
+
 def test_one_label_of_each_class_is_not_calibrated(data):
     with pytest.warns(Notice, match="not calibrated"):
         model = ul.classify(ul.load("small", data=data), data, labels=3)

@@ -26,7 +26,7 @@ def test_each_group_is_suggested_once_the_largest_first():
 
 
 def test_the_suggested_sample_is_the_one_of_least_mean_distance_to_its_neighbors():
-    z, y = groups([60, 50])
+    z, y = groups([60, 50], d=2)
     for row in typical(z, np.zeros(len(z), bool), 2):
         unit = z / np.linalg.norm(z, axis=1, keepdims=True)
         members = np.flatnonzero(y == y[row])

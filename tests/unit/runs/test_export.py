@@ -323,6 +323,9 @@ def test_onnx_has_the_logits_of_a_classifier(kind, tmp_path):
         np.testing.assert_allclose(features, run.embed(x), atol=1e-5)
         np.testing.assert_allclose(logits, run.classifier.logits(features), atol=1e-5)
         np.testing.assert_allclose(softmax(logits, 1), run.predict_proba(x), atol=1e-4)
+        if kind == "linear":
+            weight, bias = run.classifier.weight.numpy(), run.classifier.bias.numpy()
+            np.testing.assert_allclose(logits, (features @ weight.T + bias) / 0.6, atol=1e-5)
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == ["cat", "dog", "eel"]
     assert about["classifier"] == kind
