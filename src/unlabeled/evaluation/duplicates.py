@@ -143,10 +143,12 @@ def candidates(
     keys = unit(coefficients.flatten(1))
     views = [unit(turned_frequencies(coefficients, view).flatten(1)) for view in range(8)]
     pairs = []
-    for rows in torch.arange(n).split(max(64, 2**24 // n)):
+    for rows in torch.arange(n).split(max(64, 2**22 // n)):
         best = views[0][rows] @ keys.T
+        other_view = torch.empty_like(best)  # memory that is touched once, not for each view
         for view in views[1:]:
-            best = torch.maximum(best, view[rows] @ keys.T)
+            torch.mm(view[rows], keys.T, out=other_view)
+            torch.maximum(best, other_view, out=best)
         best[torch.arange(len(rows)), rows] = -torch.inf
         cosine, found = best.topk(k)
         likely = cosine >= LIKELY
