@@ -79,6 +79,7 @@ class Evaluation:
         }
 
 
+@preserve_rng()
 def evaluate(
     run: Run,
     data: Any = None,

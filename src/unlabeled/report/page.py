@@ -114,7 +114,7 @@ def _headline(run: Run, evaluation: Evaluation) -> str:
     """The first metric that encoders are ranked by, of the run and its baselines."""
     splits, results = evaluation.splits, evaluation.results
     name, own = next(iter(results.items()))
-    encoder = f"An encoder trained on {plural(run.config['images'], splits.noun)}"
+    encoder = f"An encoder trained on {plural(run.config.get('images') or 0, splits.noun)}"
     if not run.is_trained:
         encoder = f"The encoder {html.escape(run.source)}"
     ranked = ((k, m) for k, m in in_order([own]).items() if m.higher_is_better is not None)
