@@ -1,5 +1,6 @@
 """Transformer blocks, shared by the encoders of images, sequences and texts."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,6 +8,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: omit a residual branch of some samples in training (Huang et al. 2016).
+
+    Args:
+        rate: probability of omission; the others are scaled by 1 / (1 − rate).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A residual branch (B, …)."""
+        if not self.training or not self.rate:
+            return x
+        keep = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
+        return x * keep.to(x.dtype) / (1 - self.rate)
+
+
+class LayerScale(nn.Module):
+    """A learned factor of each dimension of a residual branch (Touvron et al. 2021, CaiT).
+
+    Args:
+        width: dimension of the tokens.
+        value: of the factors at the start.
+    """
+
+    def __init__(self, width: int, value: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
 
 
 class TransformerBlock(nn.Module):
@@ -18,17 +54,31 @@ class TransformerBlock(nn.Module):
         width: dimension of the tokens.
         heads: attention heads.
         dropout: probability, on the output of the attention and of the MLP.
+        drop_path: probability by which a sample skips attention or MLP.
+        layer_scale: factor of both branches at the start, then learned; 0 has none.
+        eps: added to the variance by LayerNorm.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        layer_scale: float = 0.0,
+        eps: float = 1e-5,
+    ) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
-        self.drop = nn.Dropout(dropout)
+        self.drop, self.drop_path = nn.Dropout(dropout), DropPath(drop_path)
+        scaled = bool(layer_scale)
+        self.scale1 = LayerScale(width, layer_scale) if scaled else nn.Identity()
+        self.scale2 = LayerScale(width, layer_scale) if scaled else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """All tokens at once; if causal, each attends to itself and those before it."""
@@ -42,13 +92,24 @@ class TransformerBlock(nn.Module):
         cache: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Tokens that follow the cached ones, and the cache of all: keys and values."""
-        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self._heads(x)
         keys_values = torch.stack([k, v])  # (2, B, heads, L, width / heads)
         if cache is not None:
             keys_values = torch.cat([cache, keys_values], 3)
         attended = _attend(q, keys_values[0], keys_values[1], mask, causal)
-        x = x + self.drop(self.out(attended.transpose(1, 2).flatten(2)))
-        return x + self.drop(self.mlp(self.norm2(x))), keys_values
+        attended = self.drop(self.out(attended.transpose(1, 2).flatten(2)))
+        x = x + self.drop_path(self.scale1(attended))
+        branch = self.drop(self.mlp(self.norm2(x)))
+        return x + self.drop_path(self.scale2(branch)), keys_values
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Attention weights of tokens (B, L, width), to be plotted: (B, heads, L, L)."""
+        q, k, _ = self._heads(x)
+        return (q @ k.transpose(2, 3) / math.sqrt(q.shape[3])).softmax(3)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """Queries, keys and values: (B, L, width) -> (3, B, heads, L, width / heads)."""
+        return self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class Transformer(nn.Module):

@@ -1,12 +1,14 @@
-"""A small vision transformer whose attention maps can be plotted.
+"""Vision transformers (Dosovitskiy et al. 2021), whose attention maps can be plotted.
 
-Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words". The class token is added after the last
-block, as in CaiT (Touvron et al. 2021, "Going deeper with Image Transformers"), so that every block
-returns a feature map.
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words". `vit_tiny`, `vit_small` and `vit_base` are
+those of timm, DeiT and DINO, with a class token among the patches, and exchange weights with timm.
+`vit` is for small images; its class token is added after the last block, as in CaiT (Touvron et al.
+2021, "Going deeper with Image Transformers"), so that every block returns a feature map.
 """
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,10 @@ from torch import Tensor, nn
 
 from unlabeled.encoders.attention import TransformerBlock, check_heads
 from unlabeled.encoders.base import Encoder
+from unlabeled.errors import UserError
+
+Positions = Literal["learned", "sincos"]
+Pool = Literal["token", "mean"]
 
 
 def vit(
@@ -23,8 +29,11 @@ def vit(
     width: int = 192,
     depth: int = 6,
     heads: int = 3,
+    drop_path: float = 0.0,
+    layer_scale: float = 0.0,
+    positions: Positions = "learned",
 ) -> Encoder:
-    """Vision transformer (ViT): `width` features (192), the class token.
+    """Vision transformer (ViT) for small images: `width` features (192), the class token.
 
     Args:
         size: of the images; for other sizes the positions are interpolated.
@@ -32,50 +41,224 @@ def vit(
         width: dimension of the tokens.
         depth: number of blocks; DeiT-tiny has 12 of this width.
         heads: attention heads of each block.
+        drop_path: stochastic depth of the last block, rising linearly from 0.
+        layer_scale: initial factor of residual branches; 0 has none.
+        positions: "learned" position embeddings, or fixed "sincos" ones.
     """
     patch = patch or max(1, min(size) // 8)
     check_heads(width, heads)
-    stages: list[nn.Module] = [_PatchEmbedding(channels, size, patch, width)]
-    stages += [_MapBlock(width, heads) for _ in range(depth)]
+    stages: list[nn.Module] = [_PatchEmbedding(channels, size, patch, width, positions)]
+    stages += _blocks(width, depth, heads, drop_path, layer_scale, 1e-5)
     return ViT(stages, _ClassAttention(width, heads), width, patch)
 
 
+def vit_tiny(
+    channels: int = 3,
+    size: tuple[int, int] = (224, 224),
+    patch: int = 0,
+    drop_path: float = 0.0,
+    layer_scale: float = 0.0,
+    registers: int = 0,
+    positions: Positions = "learned",
+    pool: Pool = "token",
+) -> Encoder:
+    """ViT-Ti, as in DeiT and timm: 192 features; 12 blocks of 3 heads. Options as `vit_base`."""
+    sizes = 192, 12, 3
+    return _timm_vit(
+        channels, size, patch, sizes, drop_path, layer_scale, registers, positions, pool
+    )
+
+
+def vit_small(
+    channels: int = 3,
+    size: tuple[int, int] = (224, 224),
+    patch: int = 0,
+    drop_path: float = 0.0,
+    layer_scale: float = 0.0,
+    registers: int = 0,
+    positions: Positions = "learned",
+    pool: Pool = "token",
+) -> Encoder:
+    """ViT-S, as in DeiT, DINO and timm: 384 features; 12 blocks of 6 heads. Options as `vit_base`.
+
+    MoCo v3's ViT-S has 12 heads.
+    """
+    sizes = 384, 12, 6
+    return _timm_vit(
+        channels, size, patch, sizes, drop_path, layer_scale, registers, positions, pool
+    )
+
+
+def vit_base(
+    channels: int = 3,
+    size: tuple[int, int] = (224, 224),
+    patch: int = 0,
+    drop_path: float = 0.0,
+    layer_scale: float = 0.0,
+    registers: int = 0,
+    positions: Positions = "learned",
+    pool: Pool = "token",
+) -> Encoder:
+    """ViT-B, as in Dosovitskiy et al. and timm: 768 features; 12 blocks of 12 heads.
+
+    Args:
+        size: of the images; for other sizes the positions are interpolated.
+        patch: side of a patch in pixels; 16 by default, an eighth of the side below 128 pixels.
+        drop_path: stochastic depth of the last block, rising linearly from 0; DINO's 0.1.
+        layer_scale: initial factor of residual branches; 0 has none; DINOv2's 1e-5.
+        registers: tokens that are discarded at the end; 4 in Darcet et al. 2024.
+        positions: "learned" position embeddings as in Dosovitskiy et al. 2021, or fixed "sincos"
+            ones as in MAE and MoCo v3.
+        pool: features are the class "token", or the "mean" of the patches, then normalized.
+    """
+    sizes = 768, 12, 12
+    return _timm_vit(
+        channels, size, patch, sizes, drop_path, layer_scale, registers, positions, pool
+    )
+
+
+def _timm_vit(
+    channels: int,
+    size: tuple[int, int],
+    patch: int,
+    sizes: tuple[int, int, int],
+    drop_path: float,
+    layer_scale: float,
+    registers: int,
+    positions: Positions,
+    pool: Pool,
+) -> Encoder:
+    width, depth, heads = sizes
+    patch = patch or max(1, min(16, min(size) // 8))
+    prefix = 1 + registers
+    first = _PatchEmbedding(channels, size, patch, width, positions, prefix)
+    stages = [first, *_blocks(width, depth, heads, drop_path, layer_scale, 1e-6)]
+    return ViT(stages, _Pool(width, prefix, pool), width, patch, prefix)
+
+
+def _blocks(
+    width: int, depth: int, heads: int, drop_path: float, layer_scale: float, eps: float
+) -> list[nn.Module]:
+    """Blocks with truncated-normal weights; drop-path rises linearly, as in timm."""
+    if not 0 <= drop_path < 1:
+        raise UserError(f"drop_path is {drop_path}, but must be at least 0 and below 1")
+    rates = torch.linspace(0, drop_path, depth).tolist()
+    blocks: list[nn.Module] = [
+        _MapBlock(width, heads, drop_path=rate, layer_scale=layer_scale, eps=eps) for rate in rates
+    ]
+    for layer in (m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)):
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        nn.init.zeros_(layer.bias)
+    return blocks
+
+
 class ViT(Encoder):
-    """Stages return maps of tokens (B, width, rows, columns); the summary attends to the last.
+    """Stages return maps of tokens; the summary attends to the last or takes its class token.
+
+    Without class token among the patches a map is (B, width, rows, columns); with one it is a
+    single row (B, width, 1, prefix + patches), of which `patch_map` returns the patches.
 
     Args:
         stages: the patch embedding, then the blocks.
-        summary: attention of the class token.
+        summary: attention of the class token, or choice of it.
         dim: dimension of the tokens.
         patch: side of a patch in pixels.
+        prefix: number of tokens before the patches: the class token and registers.
     """
 
     def __init__(
-        self, stages: Iterable[nn.Module], summary: nn.Module, dim: int, patch: int
+        self,
+        stages: Iterable[nn.Module],
+        summary: nn.Module,
+        dim: int,
+        patch: int,
+        prefix: int = 0,
     ) -> None:
         super().__init__(stages, summary, dim)
-        self.patch = patch
+        self.patch, self.prefix = patch, prefix
 
     def attention(self, x: Tensor) -> Tensor:
-        """Attention of the class token to each patch, (B, heads, rows, columns)."""
-        return self.summary.attend(self.map(x))[0]  # type: ignore[operator]
+        """Attention of the class token to each patch in the last block: (B, heads, rows, columns).
+
+        With a class token among the patches, the rest of its attention is to itself and registers.
+        """
+        if not self.prefix:
+            return self.summary.attend(self.map(x))[0]  # type: ignore[operator]
+        *first, last = self.stages
+        tokens = x
+        for stage in first:
+            tokens = stage(tokens)
+        weights = last.weights(tokens.flatten(2).transpose(1, 2))  # type: ignore[operator]
+        return weights[:, :, 0, self.prefix :].unflatten(2, self._grid(x))
+
+    def patch_map(self, x: Tensor) -> Tensor:
+        """The patches of the last map, (B, width, rows, columns)."""
+        tokens = self.map(x).flatten(2)[:, :, self.prefix :]
+        return tokens.unflatten(2, self._grid(x))
+
+    def encode_visible(self, x: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, width) and tokens (B, width, n) of some patches only, by index (B, n)."""
+        first, *blocks = self.stages
+        tokens = first.patches(x).flatten(2)  # type: ignore[operator]
+        tokens = tokens.gather(2, visible[:, None].expand(-1, tokens.shape[1], -1))[:, :, None]
+        tokens = first.with_prefix(tokens)  # type: ignore[operator]
+        for block in blocks:
+            tokens = block(tokens)  # (B, width, 1, prefix + n)
+        return self.summary(tokens), tokens.squeeze(2)[:, :, self.prefix :]
+
+    def _grid(self, x: Tensor) -> tuple[int, int]:
+        return x.shape[2] // self.patch, x.shape[3] // self.patch
 
 
 class _PatchEmbedding(nn.Module):
-    """Images (B, C, H, W) -> a token for each patch, with its position embedding."""
+    """Images (B, C, H, W) -> a token for each patch with its position, after the prefix if any.
 
-    def __init__(self, channels: int, size: tuple[int, int], patch: int, width: int) -> None:
+    The position of the class token is a part of it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        patch: int,
+        width: int,
+        positions: Positions,
+        prefix: int = 0,
+    ) -> None:
         super().__init__()
+        if not 1 <= patch <= min(size):
+            raise UserError(
+                f"patches of {patch} pixels do not fit images of {size[0]}×{size[1]}; give a patch "
+                "of at most the image's side"
+            )
         self.project = nn.Conv2d(channels, width, patch, stride=patch)
         rows, columns = size[0] // patch, size[1] // patch
-        self.positions = nn.Parameter(torch.randn(1, width, rows, columns) * 0.02)
+        self.positions: Tensor
+        if positions == "learned":
+            self.positions = nn.Parameter(_truncated_normal(1, width, rows, columns))
+        else:
+            self.register_buffer("positions", sincos_positions(width, rows, columns))
+        self.prefix = nn.Parameter(_truncated_normal(prefix, width)) if prefix else None
+
+    def patches(self, x: Tensor) -> Tensor:
+        """Images -> tokens (B, width, rows, columns)."""
+        x = self.project(x)
+        positions = self.positions
+        if positions.shape[2:] != x.shape[2:] or torch.jit.is_tracing():  # a trace takes any size
+            positions = F.interpolate(
+                positions, x.shape[2:], mode="bicubic", align_corners=False, antialias=True
+            )
+        return x + positions
+
+    def with_prefix(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, width, rows, columns) in one row after those of the prefix, if any."""
+        if self.prefix is None:
+            return tokens
+        prefix = self.prefix.T.to(tokens.dtype).expand(tokens.shape[0], -1, -1)  # len is no trace's
+        return torch.cat([prefix, tokens.flatten(2)], 2)[:, :, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.project(x)
-        positions: Tensor = self.positions
-        if positions.shape[2:] != x.shape[2:] or torch.jit.is_tracing():  # a trace takes any size
-            positions = F.interpolate(positions, x.shape[2:], mode="bicubic", align_corners=False)
-        return x + positions
+        return self.with_prefix(self.patches(x))
 
 
 class _MapBlock(TransformerBlock):
@@ -84,6 +267,19 @@ class _MapBlock(TransformerBlock):
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         tokens = super().forward(x.flatten(2).transpose(1, 2))
         return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class _Pool(nn.Module):
+    """Normalized class token, or mean of the patches: (B, width, 1, prefix + n) -> (B, width)."""
+
+    def __init__(self, width: int, prefix: int, pool: Pool) -> None:
+        super().__init__()
+        self.norm, self.prefix, self.pool = nn.LayerNorm(width, 1e-6), prefix, pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2)
+        chosen = tokens[:, :, 0] if self.pool == "token" else tokens[:, :, self.prefix :].mean(2)
+        return self.norm(chosen)
 
 
 class _ClassAttention(nn.Module):
@@ -106,3 +302,22 @@ class _ClassAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.out(self.attend(x)[1]))
+
+
+def sincos_positions(width: int, rows: int, columns: int) -> Tensor:
+    """Fixed 2-D sine-cosine position embeddings, as in MAE and MoCo v3: (1, width, rows, columns).
+
+    Raises:
+        UserError: the width is no multiple of 4.
+    """
+    if width % 4:
+        raise UserError(f"width is {width}, but sincos positions need a multiple of 4")
+    rate = 10_000.0 ** (-torch.arange(width // 4) / (width // 4))
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    # MAE's code names them h and w, but its first half encodes the column.
+    angles = [rate[:, None, None] * place for place in (column, row)]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)])[None]
+
+
+def _truncated_normal(*shape: int) -> Tensor:
+    return nn.init.trunc_normal_(torch.empty(*shape), std=0.02)

@@ -108,11 +108,8 @@ class MaskedAutoencoder(Method):
         visible = order[:, : self.visible]
         if not isinstance(self.encoder, ViT):
             return self.patchify(self.decoder(self.encoder(self.mask(x, visible))).float())
-        tokens = self.encoder.stages[0](x).flatten(2)  # (B, dim, N)
-        tokens = tokens.gather(2, visible[:, None].expand(-1, tokens.shape[1], -1))[:, :, None]
-        for block in self.encoder.stages[1:]:
-            tokens = block(tokens)  # (B, dim, 1, visible)
-        return self.decoder(self.encoder.summary(tokens), tokens.squeeze(2), visible).float()
+        features, tokens = self.encoder.encode_visible(x, visible)
+        return self.decoder(features, tokens, visible).float()
 
     def mask(self, x: Tensor, visible: Tensor) -> Tensor:
         """Images with gray in place of masked patches."""

@@ -112,7 +112,8 @@ def test_torchscript_takes_float_images_too_and_tells_what_it_is(tmp_path, jit_l
 
 
 @pytest.mark.parametrize(
-    ("name", "args"), [("vit", {"width": 24, "depth": 1}), ("small", {}), ("wave", {"width": 8})]
+    ("name", "args"),
+    [("vit", {"width": 24, "depth": 1}), ("vit_tiny", {}), ("small", {}), ("wave", {"width": 8})],
 )
 def test_torchscript_takes_the_sizes_that_the_encoder_takes(name, args, tmp_path, jit_load):
     """A trace that holds the positions of its own size fails within at any other."""
