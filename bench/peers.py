@@ -14,3 +14,6 @@ def define_missing_operators() -> torch.library.Library:
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return library  # which lasts as long as it is kept
+
+
+define_missing_operators()  # before Lightning is imported, whose parts import torchvision

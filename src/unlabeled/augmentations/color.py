@@ -70,11 +70,9 @@ def adjust_color(
         saturation: factors.
         hue: shifts, as fractions of the color circle.
     """
-    brightness, contrast = (v[:, None, None, None] for v in (brightness, contrast))
-    x = x * brightness
-    gray = rgb_to_grayscale(x) if x.shape[1] == 3 else x
-    mean = gray.mean((1, 2, 3), keepdim=True)
-    x = mean + contrast * (x - mean)
+    gray = x.new_tensor(GRAY if x.shape[1] == 3 else [1.0] * x.shape[1])
+    mean = brightness * (x.mean((2, 3)) @ (gray / gray.sum()))  # (B,), of the gray image
+    matrix = torch.eye(x.shape[1], device=x.device)
     if x.shape[1] == 3:
         # RGB -> YIQ (FCC NTSC, 1953): Y is gray, I and Q are the plane of hue and saturation.
         yiq = hue.new_tensor([GRAY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
@@ -82,8 +80,10 @@ def adjust_color(
         cos, sin = saturation * angle.cos(), saturation * angle.sin()
         entries = [zero + 1, zero, zero, zero, cos, -sin, zero, sin, cos]
         matrix = torch.linalg.inv(yiq) @ torch.stack(entries, 1).view(-1, 3, 3) @ yiq
-        x = (matrix.to(x) @ x.flatten(2)).view_as(x)
-    return x.clamp(0, 1)
+    # One affine map of the colors: gray, which the contrast keeps, is its own hue.
+    matrix = (brightness * contrast)[:, None, None] * matrix
+    shift = ((1 - contrast) * mean)[:, None, None]
+    return torch.baddbmm(shift.to(x), matrix.to(x), x.flatten(2)).view(x.shape).clamp_(0, 1)
 
 
 def _to_linear(x: Tensor) -> Tensor:

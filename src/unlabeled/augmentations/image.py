@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unlabeled.augmentations.base import Augmentation, random_rows, uniform
 from unlabeled.augmentations.color import adjust_color, rgb_to_grayscale
+from unlabeled.augmentations.full_size import FullSize, random_boxes
 from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resample
 from unlabeled.errors import UserError
 
@@ -51,8 +52,9 @@ class RandomAffine(Augmentation):
 class RandomResizedCrop(Augmentation):
     """Random crop of each image, resized to the image's size, and a random horizontal flip.
 
-    torchvision's `RandomResizedCrop` and `RandomHorizontalFlip` in one resampling. A box that would
-    be longer than a side is clamped to it, where torchvision draws again.
+    torchvision's `RandomResizedCrop` and `RandomHorizontalFlip` in one resampling. From full-size
+    images it is taken as there, antialiased. In a batch of one size, a box that would be longer
+    than a side is clamped to it, where torchvision draws again.
 
     Args:
         scale: range of the crop's area, as a fraction of the image's.
@@ -65,6 +67,10 @@ class RandomResizedCrop(Augmentation):
     flip: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
+        if isinstance(x, FullSize):
+            sides = torch.tensor([image.shape[1:] for image in x.images])
+            boxes = random_boxes(sides, self.scale, self.ratio)
+            return x.crop(boxes, torch.rand(len(boxes)) < self.flip)
         area = uniform(x, *self.scale)
         ratio = uniform(x, math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
         size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
@@ -319,15 +325,24 @@ def gaussian_blur(
     x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"], radius: int
 ) -> Float[Tensor, "b c h w"]:
     """Gaussian blur of image i with standard deviation sigma[i] pixels; edges are reflected."""
-    b, c, h, w = x.shape
-    if b == 0:
-        return x
     steps = torch.arange(-radius, radius + 1, device=x.device)
-    kernel = torch.exp(-(steps**2) / (2 * sigma[:, None] ** 2)).to(x.dtype)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)  # (B·C, 2r + 1)
-    padded = F.pad(x, (radius,) * 4, mode="reflect").view(1, b * c, h + 2 * radius, w + 2 * radius)
-    across = F.conv2d(padded, kernel[:, None, None, :], groups=b * c)
-    return F.conv2d(across, kernel[:, None, :, None], groups=b * c).view(b, c, h, w)
+    kernel = torch.exp(-(steps**2) / (2 * sigma[:, None] ** 2))
+    kernel = kernel * (kernel > 1e-9)  # denormal numbers are several times slower on CPUs
+    kernel = kernel / kernel.sum(1, keepdim=True)  # (B, 2r + 1)
+
+    def along(side: int) -> Tensor:
+        """The blur along a side of so many pixels as matrices (B, side, side)."""
+        source = (torch.arange(side, device=x.device)[:, None] + steps).abs()
+        source = torch.where(source < side, source, 2 * (side - 1) - source)  # reflected
+        empty = kernel.new_zeros(len(x), side, side)
+        weights = kernel[:, None].expand(-1, side, -1)
+        return empty.scatter_add(2, source.expand(len(x), -1, -1), weights).to(x)
+
+    # Products of matrices are faster than a convolution with a kernel for each image.
+    b, c, h, w = x.shape
+    across = torch.bmm(x.reshape(b, c * h, w), along(w).mT).view(b, c, h, w)
+    down = torch.bmm(along(h), across.transpose(1, 2).reshape(b, h, c * w))
+    return down.view(b, h, c, w).transpose(1, 2).contiguous()
 
 
 def swap_statistics(

@@ -20,6 +20,7 @@ GROUPS = {
         "size",
         "value_range",
         "workers",
+        "decoding",
     ),
     "encoder": ("encoder", "encoder_args", "init"),
     "method": (),

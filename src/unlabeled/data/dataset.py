@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
+from unlabeled.augmentations.full_size import FullSize
+from unlabeled.data.readers.encoded import EncodedImages
 from unlabeled.data.targets import Numbers, Target
 from unlabeled.modality import Images, Modality, Pairs, Video
 
@@ -21,14 +23,14 @@ class LazyImages:
     They are selected, converted and resized when they are read, by a slice or an array of rows.
 
     Args:
-        base: array (M, C, H, W).
+        base: array (M, C, H, W), or files that are decoded like one.
         rows: rows of it, in order (default: all).
         convert: elementwise, from rows of `base` to the images.
         dtype: of what `convert` returns.
         size: height and width of the images.
     """
 
-    base: np.ndarray
+    base: np.ndarray | EncodedImages
     rows: np.ndarray | None = None
     convert: Callable[[np.ndarray], np.ndarray] | None = None
     dtype: Any = None
@@ -51,6 +53,16 @@ class LazyImages:
         x = np.array(self.base[rows])
         x = self.convert(x) if self.convert else x
         return x if x.shape[2:] == self.shape[2:] else resize(x, self.shape[2:])
+
+    @property
+    def is_full_size(self) -> bool:
+        """Whether the files are there in full, so that random crops can be taken from them."""
+        return isinstance(self.base, EncodedImages) and self.shape[1:] == self.base.shape[1:]
+
+    def full_size(self, rows: np.ndarray, value_range: tuple[float, float]) -> FullSize:
+        """A batch of those rows, (B,), where `is_full_size`; black and white if not uint8."""
+        assert isinstance(self.base, EncodedImages)
+        return self.base.full_size(rows if self.rows is None else self.rows[rows], value_range)
 
     def take(self, rows: np.ndarray) -> LazyImages:
         """The images of those rows; nothing is read."""
@@ -250,6 +262,8 @@ def all_samples(splits: Splits) -> Samples:
 
 def to_input(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
     """Convert samples as they are stored to what encoders receive: tokens int64, others floats."""
+    if isinstance(x, FullSize):
+        return x
     return x.long() if x.dtype == torch.int32 else to_float(x, value_range)
 
 

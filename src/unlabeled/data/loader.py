@@ -1,7 +1,9 @@
 """Draw the batches of an epoch."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -9,10 +11,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unlabeled import parallel
 from unlabeled.core import Batch, Method
-from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.dataset import LazyImages, Samples, Splits
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Pairs
 
+AHEAD = 2
+"""Number of batches that are decoded before they are needed."""
 Plan = Callable[[np.random.Generator], np.ndarray]
 """A function that draws the batches of an epoch as rows (steps, batch_size)."""
 
@@ -70,7 +74,8 @@ def loader(
         plan = with_labeled(y, batch_size, labeled_fraction)
     else:
         plan = shuffled(len(samples), batch_size)
-    return DataLoader(
+    kind = Ahead if isinstance(samples.x, LazyImages) and samples.x.is_full_size else DataLoader
+    return kind(
         _Rows(samples, target, partners),
         batch_size // processes,
         sampler=Order(plan, seed, steps_done, processes),
@@ -100,7 +105,12 @@ def make_batch(
     y = None if target is None else torch.from_numpy(samples.factors[target][rows])
     has_partners = partners and samples.partners is not None
     others = torch.from_numpy(samples.partners[rows]) if has_partners else None
-    return Batch(torch.from_numpy(samples.x[rows]), torch.from_numpy(rows), y, others)
+    x = samples.x
+    if isinstance(x, LazyImages) and x.is_full_size:
+        images: torch.Tensor = x.full_size(rows, samples.modality.encoder_input.value_range)
+    else:
+        images = torch.from_numpy(x[rows])
+    return Batch(images, torch.from_numpy(rows), y, others)
 
 
 def shuffled(n: int, batch_size: int) -> Plan:
@@ -245,6 +255,18 @@ class Order(Sampler):
         batches = batches[steps if self.epoch == epoch else 0 :]
         rank = parallel.rank() if self.processes > 1 else 0
         return iter(np.split(batches, self.processes, 1)[rank].ravel().tolist())
+
+
+class Ahead(DataLoader):
+    """A loader whose next batches are decoded meanwhile."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        batches = super().__iter__()
+        waiting = deque(islice(batches, AHEAD))
+        while waiting:
+            batch = waiting.popleft()
+            waiting.extend(islice(batches, 1))
+            yield batch
 
 
 class _Rows(Dataset):

@@ -16,7 +16,6 @@ from unlabeled.data.readers import (
     arrays,
     audio,
     corpus,
-    folders,
     groups,
     images,
     patterns,
@@ -24,8 +23,8 @@ from unlabeled.data.readers import (
     text,
     video,
 )
-from unlabeled.data.readers.folders import Listing
-from unlabeled.data.readers.source import TABLES, known_endings
+from unlabeled.data.readers.images import Decode
+from unlabeled.data.readers.source import TABLES
 from unlabeled.data.sets import books
 from unlabeled.data.split import TEST_SHARE, code_names, keep_labeled, say_unknown, split
 from unlabeled.data.targets import Classes
@@ -49,6 +48,7 @@ def open_data(
     test: Any = None,
     value_range: tuple[float, float] | None = None,
     groups_from: Any = None,
+    decoding: Decode = "auto",
 ) -> Splits:
     """Open any kind of data as a data set.
 
@@ -69,6 +69,9 @@ def open_data(
         value_range: black and white of images that are not uint8.
         groups_from: what samples have in common, such as a patient, in any form of `labels_from`:
             samples of a group are never on both sides of a split.
+        decoding: when images in files are decoded: once, into the cache; on_the_fly, whenever they
+            are read, with random crops from the full-size images; auto: once where that needs less
+            than 2 GB.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
@@ -89,7 +92,7 @@ def open_data(
             raise UserError(f"{splits.name} has its own split; omit --groups-from")
     else:
         share = TEST_SHARE if test is None else 0.0
-        samples = _read(data, channels, size, like, labels_from, workers, value_range)
+        samples = _read(data, channels, size, like, labels_from, workers, value_range, decoding)
         groups.attach(samples, groups_from, data, labels_from)
         is_given = value_range is not None and samples.x.dtype != np.uint8
         if isinstance(like, Images) and samples.x.dtype != np.uint8:
@@ -99,7 +102,7 @@ def open_data(
     parts = ("train", "test", "validation")
     fit: Any = {p: _fit(getattr(splits, p), splits.name, channels, size, like) for p in parts}
     splits = replace(splits, **fit)
-    return splits if test is None else with_test(splits, test, labels_from, workers)
+    return splits if test is None else with_test(splits, test, labels_from, workers, decoding)
 
 
 def name_of(data: Any) -> str:
@@ -111,7 +114,11 @@ def name_of(data: Any) -> str:
 
 
 def with_test(
-    splits: Splits, test: Any, labels_from: Any = None, workers: int | None = None
+    splits: Splits,
+    test: Any,
+    labels_from: Any = None,
+    workers: int | None = None,
+    decoding: Decode = "auto",
 ) -> Splits:
     """A data set with other data as its test part.
 
@@ -124,6 +131,7 @@ def with_test(
         test: any kind of data.
         labels_from: where labels of files are; labels in arrays belong to the training data alone.
         workers: number of processes that decode files.
+        decoding: as for `open_data`.
 
     Raises:
         UserError: it does not fit, or has no labels where the training data has some.
@@ -142,7 +150,7 @@ def with_test(
         )
         other = _named(data)  # type: ignore[assignment]
         if other is None:
-            samples = _read(data, like.channels, like.size, like, own, workers)
+            samples = _read(data, like.channels, like.size, like, own, workers, decoding=decoding)
             groups.attach(samples, grouped, data, own)
             other = split(samples, name, share=0)
         part = _fit(other.test if len(other.test) else other.train, name, like=like)
@@ -289,6 +297,7 @@ def _read(
     labels_from: Any = None,
     workers: int | None = None,
     value_range: tuple[float, float] | None = None,
+    decoding: Decode = "auto",
 ) -> Samples:
     dtype, rate, length = None, None, size[1] if size else None
     if isinstance(like, Images):
@@ -305,7 +314,7 @@ def _read(
         if labels_from is not None:
             data = data, labels_from
         return arrays.from_memory(data, channels, dtype, value_range)
-    path, listing = _files(data)
+    path, listing = patterns.find_files(data)
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
     if listing and audio.is_folder_of_audio(path, listing):
@@ -319,6 +328,7 @@ def _read(
             workers=workers,
             dtype=dtype,
             listing=listing,
+            decoding=decoding,
         )
         if (dtype or value_range) and isinstance(samples.x, LazyImages):
             convert, to = arrays.conversion(samples.x, dtype, value_range)
@@ -337,31 +347,6 @@ def _read(
     other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
     advice = suggest(str(data).partition(":")[0], registry.listing("datasets"), other)
     raise UserError(f"there is no data at '{data}'; {advice}")
-
-
-def _files(data: str | Path) -> tuple[Path, Listing | None]:
-    """A folder and what is to be read of it; or another file or name, and None."""
-    path = Path(data).expanduser()
-    if path.is_dir():
-        return path, folders.walk(path)
-    single = {*known_endings(), *audio.ENDINGS}
-    if patterns.is_pattern(path):
-        root, listing = patterns.match(path)
-        endings = set(map(folders.ending, listing.names))
-        if len(listing.names) > 1:
-            if not endings & {*single, ".tar", *TABLES, ""}:
-                raise UserError(
-                    f"'{data}' matches {folders.some(listing.names)}, but no images, recordings, "
-                    "tar shards or tables; give another pattern (text:… for texts)"
-                )
-            return root, listing
-        path = root / listing.names[0]
-    head = folders.head(path) if path.is_file() and not folders.ending(path.name) else b""
-    if path.is_file() and (
-        folders.ending(path.name) in single or folders.is_image(head) or folders.is_audio(head)
-    ):
-        return path.parent, Listing([path.name])
-    return path, None
 
 
 def _fit(

@@ -216,7 +216,12 @@ def open_for(
         if groups_from == IN_MEMORY:
             raise UserError(f"the groups of {run.path} were an array in memory; give them again")
     splits = open_data(
-        data, like=run.modality, labels_from=labels_from, test=test, groups_from=groups_from
+        data,
+        like=run.modality,
+        labels_from=labels_from,
+        test=test,
+        groups_from=groups_from,
+        decoding=run.config.get("decoding", "auto") if own else "auto",
     )
     if own and len(splits.test) and run.config.get("images", 0) > len(splits.train):
         notice(

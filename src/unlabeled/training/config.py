@@ -37,7 +37,10 @@ class TrainConfig:
         labels: number of labels for a supervised method, the same for each class: 160, or 1%
             (default: all).
         local: train each stage of the encoder by its own head, without gradient between stages.
-        workers: number of processes that decode files (default: the number of cores).
+        workers: number of processes or threads that decode files (default: the number of cores).
+        decoding: when images in files are decoded: once, into the cache; on_the_fly, whenever they
+            are read, with random crops from the full-size images; auto decodes once what needs less
+            than 2 GB.
         precision: precision of the networks; losses are always in fp32. auto uses bf16 if the
             hardware is faster with it.
         compile: use `torch.compile` for the encoder, its moving averages and decoders: it takes a
@@ -69,6 +72,7 @@ class TrainConfig:
     labels: str | None = None
     local: bool = False
     workers: int | None = None
+    decoding: Literal["auto", "once", "on_the_fly"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"

@@ -106,6 +106,7 @@ def make_job(
         labels_from=config.labels_from,
         groups_from=config.groups_from,
         workers=config.workers,
+        decoding=config.decoding,
         test=config.test,
         value_range=value_range,
     )
@@ -144,6 +145,7 @@ def make_job(
         "data": record_data(data),
         "size": size,
         "value_range": value_range,
+        "decoding": config.decoding,
         "labels_from": record_data(splits.labels_from),
         "groups_from": None
         if splits.groups_from is None

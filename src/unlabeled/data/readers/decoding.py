@@ -32,6 +32,10 @@ except ImportError:
 else:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is ours to report
 try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+try:
     import pillow_heif
 except ImportError:
     HEIF_IS_READ = ""
@@ -40,6 +44,8 @@ else:
     FORMATS += ("HEIF",)
     HEIF_IS_READ = pillow_heif.__version__
 
+ORIENTATION = 0x0112
+"""Number of the EXIF tag."""
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NO_TIFF = "TIFF of a kind that pip install 'unlabeled[tiff]' makes readable"
 NO_HEIC = "HEIC, which pip install 'unlabeled[heic]' makes readable"
@@ -96,6 +102,15 @@ def decode(
     images = [x for x in results if not isinstance(x, str)]
     x = np.stack(images) if images else np.empty((0, channels, *size), kind)
     return x, [reason if isinstance(reason, str) else None for reason in results]
+
+
+def decode_full(image: Encoded, channels: int, kind: str, least: int) -> np.ndarray | str:
+    """An image in full, (channels, h, w); or why it cannot be read.
+
+    Where a JPEG can be decoded at a fraction whose shorter side is at least `least`, it is.
+    """
+    x: np.ndarray | str = _guarded(_full, image, channels, kind, least)
+    return x
 
 
 def _opened(image: Encoded) -> BinaryIO | Path:
@@ -241,21 +256,70 @@ def _raw(image: Image.Image) -> str:
 def _decode(
     image: Image.Image | Stack, channels: int, size: tuple[int, int], kind: str
 ) -> np.ndarray:
-    if isinstance(image, Stack) or _header(image).kind == "f4":
-        header = _header(image)
+    if (x := _unusual(image, channels, kind)) is not None:
+        return _fitted(x, size)
+    assert isinstance(image, Image.Image)
+    height, width = size
+    image = _converted(image, channels, kind, (2 * width, 2 * height))
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS, _middle(image, size), 3.0)
+    x = np.asarray(image)
+    if kind == "u2":
+        x = x.round().clip(0, 65535).astype(np.uint16)
+    return x.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _full(image: Image.Image | Stack, channels: int, kind: str, least: int) -> np.ndarray:
+    if (x := _unusual(image, channels, kind)) is not None:
+        return x
+    assert isinstance(image, Image.Image)
+    x = _fast(image, channels, least)
+    if x is None:
+        x = np.array(_converted(image, channels, kind, (least, least)))
+    return x.reshape(*x.shape[:2], channels).transpose(2, 0, 1)
+
+
+def _fast(image: Image.Image, channels: int, least: int) -> np.ndarray | None:
+    """Upright JPEGs by simplejpeg, which gives the same pixels sooner; None for others."""
+    plain = image.format == "JPEG" and image.mode in ("L", "RGB")
+    if simplejpeg is None or not plain or image.getexif().get(ORIENTATION, 1) != 1:
+        return None
+    file: Any = getattr(image, "fp")  # noqa: B009  of image files only
+    file.seek(0)
+    colors = "GRAY" if channels == 1 else "RGB"
+    x: np.ndarray = simplejpeg.decode_jpeg(
+        file.read(), colors, min_height=least, min_width=least, min_factor=1
+    )
+    return x
+
+
+def _unusual(image: Image.Image | Stack, channels: int, kind: str) -> np.ndarray | None:
+    """What Pillow cannot convert, (channels, h, w); None for the usual images.
+
+    Raises:
+        UnfitError: the image is of another kind than asked for.
+    """
+    header = _header(image)
+    if isinstance(image, Stack) or header.kind == "f4":
         if (header.channels, header.kind) != (channels, kind):
             raise UnfitError(
                 f"{header.channels} channels of {np.dtype(header.kind)} where the others have "
                 f"{channels} of {np.dtype(kind)}"
             )
-        x = image.read() if isinstance(image, Stack) else np.asarray(image, kind)[None]
-        return _fitted(x, size)
+        return image.read() if isinstance(image, Stack) else np.asarray(image, kind)[None]
     if channels not in (1, 3) or (channels, kind) == (3, "u2") or kind == "f4":
         raise UnfitError(f"an image of 8 bits where the others have {channels} of {np.dtype(kind)}")
+    return None
+
+
+def _converted(image: Image.Image, channels: int, kind: str, least: tuple[int, int]) -> Image.Image:
+    """Upright, on white, in the mode of so many channels; u2 as floats.
+
+    JPEGs alone are decoded at a fraction, of at least that width and height.
+    """
     mode = "L" if channels == 1 else "RGB"
-    height, width = size
     cut = _header(image).cut
-    image.draft(mode, (2 * width, 2 * height))  # JPEG alone: large photos decode at a fraction
+    image.draft(mode, least)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
         image = _sixteen_bits(image) if kind == "u2" else _high_byte(image)
@@ -265,14 +329,7 @@ def _decode(
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    if image.mode != "F":
-        image = image.convert(mode)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.LANCZOS, _middle(image, size), 3.0)
-    x = np.asarray(image)
-    if kind == "u2":
-        x = x.round().clip(0, 65535).astype(np.uint16)
-    return x.reshape(height, width, channels).transpose(2, 0, 1)
+    return image if image.mode == "F" else image.convert(mode)
 
 
 def _fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:

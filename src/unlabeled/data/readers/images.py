@@ -1,17 +1,18 @@
 """Images in files: folders, tar shards (WebDataset), Parquet and Arrow tables.
 
-They are decoded once, by worker processes, into the cache. What cannot be read is counted, listed
-and left out.
+They are decoded once, by worker processes, into the cache; or, if they are too many, whenever they
+are read. What cannot be read is counted, listed and left out.
 """
 
 import hashlib
 import json
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import joblib
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.readers import cache, folders, labels
 from unlabeled.data.readers.decoding import Header, decode, look
+from unlabeled.data.readers.encoded import EncodedImages
 from unlabeled.data.readers.folders import Listing
 from unlabeled.data.readers.source import CHUNK, ENDINGS, TABLES, Source, known_endings, stamp
 from unlabeled.data.readers.tables import table_source
@@ -31,6 +33,12 @@ LARGEST = 96
 """Maximum pixels of a side by default: what two cores learn from in good time."""
 FEW = 512
 """Number of images up to which no processes are started."""
+MANY = 2e9
+"""Bytes of decoded images from which on they are decoded whenever they are read."""
+LOOKED_AT = 20_000
+"""Number of images at most whose headers are read, evenly over all, before any is decoded."""
+Decode = Literal["auto", "once", "on_the_fly"]
+"""When images in files are decoded."""
 
 
 def read(
@@ -44,6 +52,7 @@ def read(
     dtype: str | None = None,
     files: list[str] | None = None,
     listing: Listing | None = None,
+    decoding: Decode = "once",
 ) -> Samples:
     """All images of a folder, of tar shards or of tables, in the order of their names.
 
@@ -65,6 +74,8 @@ def read(
         dtype: what numbers an encoder learned from: uint8, mask, uint16 or float32.
         files: the images to read, by their paths in the folder or absolute paths (default: all).
         listing: what to read of the folder (default: all that is in it).
+        decoding: once, into the cache; on_the_fly whenever they are read, with random crops from
+            the full-size images; auto decodes once what needs less than 2 GB.
 
     Raises:
         UserError: there are no images, none can be read, or labels do not fit.
@@ -96,28 +107,65 @@ def read(
             )
     if kind == "u1" and looked["forms"].get("1u2"):
         notice("16-bit images are read as 8-bit ones, so only their high byte is taken")
+    some = "at least " if len(names) > LOOKED_AT else ""
     if kind == "u1" and looked["cut"]:
         notice(
-            f"{looked['cut']:,} color images of 16 bits are read with 8; to keep all, save them as "
-            "TIFF and pip install 'unlabeled[tiff]'"
+            f"{some}{looked['cut']:,} color images of 16 bits are read with 8; to keep all, save "
+            "them as TIFF and pip install 'unlabeled[tiff]'"
         )
     if looked["pages"]:
-        notice(f"{looked['pages']:,} images have several pages or frames; the first is taken")
-    entry = _entry(source, channels, size, kind, workers)
-    if entry is None:
-        first = next(iter(source.images()))
-        raise _none_read(path, names, decode([first], channels, size, kind)[1][0])
-    if entry.skipped:
-        reasons = Counter(reason.partition(":")[0] for reason in entry.skipped.values())
-        counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
-        notice(
-            f"{len(entry.skipped):,} of {len(names):,} images are left out ({counted}), such as "
-            f"{', '.join(list(entry.skipped)[:3])}; all are listed in {entry.path / 'skipped.csv'}"
-        )
-    samples = Samples(LazyImages(entry.pixels), names=entry.names)
+        notice(f"{some}{looked['pages']:,} images have several pages or frames; the first is taken")
+    bytes_in_all = len(names) * channels * math.prod(size) * np.dtype(kind).itemsize
+    if source.at and _is_on_the_fly(decoding, bytes_in_all, looked, size):
+        kept = np.array([row for row, n in enumerate(names) if n not in looked["unread"]])
+        _say_skipped(looked["unread"], len(names))
+        at, names_kept = source.at, [names[row] for row in kept]
+        x = EncodedImages(lambda row: at(kept[row]), names_kept, channels, size, kind, workers)
+        samples = Samples(LazyImages(x), names=names_kept)
+    else:
+        if decoding == "on_the_fly":
+            notice(f"the images in {path} are decoded once: those of tables are read in order only")
+        entry = _entry(source, channels, size, kind, workers)
+        if entry is None:
+            first = next(iter(source.images()))
+            raise _none_read(path, names, decode([first], channels, size, kind)[1][0])
+        _say_skipped(entry.skipped, len(names), f"; all are listed in {entry.path / 'skipped.csv'}")
+        kept = entry.kept
+        samples = Samples(LazyImages(entry.pixels), names=entry.names)
     if labels_from is None:
         return samples
-    return labels.attach(samples, labels_from, entry.kept, names, source.labels)
+    return labels.attach(samples, labels_from, kept, names, source.labels)
+
+
+def _is_on_the_fly(
+    decoding: Decode, bytes_in_all: float, looked: dict[str, Any], size: tuple[int, int]
+) -> bool:
+    """Whether images are decoded whenever they are read; a notice says why."""
+    gains = int(looked["median_side"]) > 1.5 * max(size)  # crops from full-size images are sharper
+    chosen = decoding == "on_the_fly" or (decoding == "auto" and bytes_in_all > MANY)
+    if chosen:
+        why = f"; decoded once to {size[0]}×{size[1]} they would need {bytes_in_all / 1e9:.1f} GB"
+        notice(
+            "the images are decoded whenever they are read, and random crops are taken from the "
+            "full-size images" + (f"{why} (--decoding once)" if decoding == "auto" else "")
+        )
+    elif decoding == "auto" and gains:
+        notice(
+            f"the images are decoded once, to {size[0]}×{size[1]} pixels; --decoding on_the_fly "
+            "takes random crops from the full-size images, which is sharper and slower"
+        )
+    return chosen
+
+
+def _say_skipped(skipped: dict[str, str], number: int, listed: str = "") -> None:
+    """A notice that counts what is left out, by reason."""
+    if skipped:
+        reasons = Counter(reason.partition(":")[0] for reason in skipped.values())
+        counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
+        notice(
+            f"{len(skipped):,} of {number:,} images are left out ({counted}), such as "
+            f"{', '.join(list(skipped)[:3])}{listed}"
+        )
 
 
 def _none_read(path: Path, names: list[str], why: object) -> UserError:
@@ -221,24 +269,30 @@ def source_of(path: Path, listing: Listing | None = None) -> Source:
 
 
 def _listed(root: Path, files: list[str]) -> Source:
-    paths = [root / file for file in files]
-    return Source(files, list(map(stamp, paths)), lambda: paths, lambda _: None)
+    stamps = [stamp(root / file) for file in files]
+
+    def at(row: int) -> Path:
+        return root / files[row]
+
+    return Source(files, stamps, lambda: map(at, range(len(files))), lambda _: None, at)
 
 
 def _looked(source: Source, workers: int) -> dict[str, Any] | None:
-    """Summary of the headers of all images, kept in the cache; None if none has one."""
+    """Summary of the headers of the images, kept in the cache; None if none has one.
+
+    Of more than `LOOKED_AT` images, those of so many, evenly over all.
+    """
     path = cache.folder() / f"{source.stamp[:24]}.json"
     if path.is_file():
         try:
             return dict(json.loads(path.read_text()))
         except ValueError:
             path.unlink()
-    headers = [
-        header
-        for part in _mapped(look, source, workers, "looking at")
-        for header in part
-        if isinstance(header, Header)
-    ]
+    step = -(-len(source.names) // LOOKED_AT)
+    parts = _mapped(look, source, workers, "looking at", step=step)
+    found = [each for part in parts for each in part]
+    names = source.names[::step]
+    headers = [each for each in found if isinstance(each, Header)]
     if not headers:
         return None
     sides = [side for header in headers for side in header.size]
@@ -248,22 +302,28 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
         "pages": sum(header.pages for header in headers),
         "sides": [min(sides), max(sides)],
         "median_side": statistics.median_low([min(header.size) for header in headers]),
+        "unread": {n: each for n, each in zip(names, found, strict=True) if isinstance(each, str)},
     }
     write_json(path, looked)
     return looked
 
 
 def _mapped(
-    task: Callable[..., Any], source: Source, workers: int, verb: str, *arguments: Any
+    task: Callable[..., Any],
+    source: Source,
+    workers: int,
+    verb: str,
+    *arguments: Any,
+    step: int = 1,
 ) -> Iterable[Any]:
-    """The task's results on all chunks, in order, by worker processes, with a bar."""
+    """The task's results on chunks of every `step`th image, by worker processes, with a bar."""
     from rich.console import Console
     from rich.progress import track
 
-    images = iter(source.images())
+    images = islice(source.images(), 0, None, step)
     chunks = iter(lambda: list(islice(images, CHUNK)), [])
     jobs = (joblib.delayed(task)(chunk, *arguments) for chunk in chunks)
-    total = len(source.names)
+    total = -(-len(source.names) // step)
     workers = 1 if total <= FEW else workers
     return track(
         joblib.Parallel(n_jobs=workers, return_as="generator")(jobs),

@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from unlabeled.data.readers import folders
+from unlabeled.data.readers import audio, folders
 from unlabeled.data.readers.folders import HIDDEN, Listing
+from unlabeled.data.readers.source import TABLES, known_endings
 from unlabeled.errors import UserError, notice, plural
 
 MOST = 100_000
@@ -115,3 +116,28 @@ def _there(root: Path) -> str:
     counts = Counter(folders.ending(name) or "without an ending" for name in names)
     held = ", ".join(f"{number:,} {kind}" for kind, number in counts.most_common(5))
     return f"{root} holds {held}"
+
+
+def find_files(data: str | Path) -> tuple[Path, Listing | None]:
+    """A folder and what is to be read of it; or another file or name, and None."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return path, folders.walk(path)
+    single = {*known_endings(), *audio.ENDINGS}
+    if is_pattern(path):
+        root, listing = match(path)
+        endings = set(map(folders.ending, listing.names))
+        if len(listing.names) > 1:
+            if not endings & {*single, ".tar", *TABLES, ""}:
+                raise UserError(
+                    f"'{data}' matches {folders.some(listing.names)}, but no images, recordings, "
+                    "tar shards or tables; give another pattern (text:… for texts)"
+                )
+            return root, listing
+        path = root / listing.names[0]
+    head = folders.head(path) if path.is_file() and not folders.ending(path.name) else b""
+    if path.is_file() and (
+        folders.ending(path.name) in single or folders.is_image(head) or folders.is_audio(head)
+    ):
+        return path.parent, Listing([path.name])
+    return path, None

@@ -34,6 +34,7 @@ class Source:
     stamps: list[tuple[Any, ...]]  #: path, size and times of change of every file
     images: Callable[[], Iterable[Encoded]]  #: in the order of their names
     labels: Callable[[str], list[str] | None]  #: by the name of a column or ending
+    at: Callable[[int], Encoded] | None = None  #: by row; None where they are read in order only
     others: list[str] = field(default_factory=list)  #: names of files that are no images
     listing: Listing = field(default_factory=Listing)  #: of the folder
 

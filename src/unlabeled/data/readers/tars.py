@@ -63,7 +63,8 @@ def tar_source(root: Path, shards: list[str]) -> Source:
     left = [f"{before}.{ending}" if ending else before for _, before, ending in others]
     stamps = [stamp(root / shard) for shard in shards]
     encoded = [member for _, _, member in images]
-    return Source(named, stamps, lambda: encoded, labels, left, Listing(special=links))
+    others_left = Listing(special=links)
+    return Source(named, stamps, lambda: encoded, labels, encoded.__getitem__, left, others_left)
 
 
 def _head(tar: tarfile.TarFile, member: Member, name: str) -> bytes:
