@@ -10,8 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_matrix, diags, vstack
-from sklearn.decomposition import TruncatedSVD
-from sklearn.preprocessing import normalize
 from torch import Tensor, nn
 
 from unlabeled.augmentations.vocabulary import FIRST_WORD
@@ -59,6 +57,9 @@ class TFIDF(nn.Module):
 
     def fit(self, train: Samples) -> TFIDF:
         """Fit on training texts."""
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.preprocessing import normalize
+
         rows = np.random.default_rng(0).permutation(len(train))[:FITTED_ROWS]
         parts = torch.from_numpy(train.x[rows].astype(np.int64)).split(500)
         counts = vstack([csr_matrix(self.count(ids).numpy()) for ids in parts])

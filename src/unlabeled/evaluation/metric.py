@@ -24,7 +24,6 @@ from unlabeled.evaluation.knn import knn_predict, nearest
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.modality import Modality
 from unlabeled.runs.run import Run
-from unlabeled.training.train import reopen
 
 
 @dataclass(frozen=True)
@@ -119,6 +118,8 @@ class Subject:
         # A stranger's run folder may name any file: only methods of this package are looked up.
         if self.method_name not in registry.listing("methods"):
             return None
+        from unlabeled.training.train import reopen  # Lightning takes seconds to import
+
         try:
             return reopen(self.run).cpu()
         except UserError as error:

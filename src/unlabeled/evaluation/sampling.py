@@ -16,7 +16,6 @@ from torch import Tensor
 from unlabeled import registry
 from unlabeled.errors import UserError
 from unlabeled.runs.run import Run
-from unlabeled.training.train import reopen
 from unlabeled.utils import drawing
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.state import preserve_rng
@@ -52,6 +51,8 @@ def opener(name: str) -> Callable[[Run], Any] | None:
 
 
 def _reopened(run: Run) -> Any:
+    from unlabeled.training.train import reopen  # Lightning takes seconds to import
+
     return reopen(run).to(next(run.encoder.parameters()).device)
 
 

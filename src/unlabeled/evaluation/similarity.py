@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import rankdata
 
 from unlabeled.encoders.features import deviations, rounding
 from unlabeled.errors import UserError, notice, suggest
@@ -199,8 +200,7 @@ def similarity_of_encoders(
                 found[name] = _pairwise(centered, partial(_cka, debiased=name == "cka_debiased"))
         del centered
     if "rsa" in measures:
-        rdms = [rdm(z) for z in _subsample(features)]
-        found["rsa"] = _pairwise(rdms, lambda x, y: compare_rdms(x, y, interval=False))
+        found["rsa"] = _pairwise_rsa([rdm(z) for z in _subsample(features)])
     if {"cca", "pwcca"} & set(measures):
         bases = [_basis(z, 1.0) for z in features]
         _warn_if_few(bases)
@@ -225,6 +225,18 @@ def _pairwise(
             known = symmetric and j < i
             matrix[i, j] = matrix[j, i] if known else similarity(items[i], items[j])
     return matrix
+
+
+def _pairwise_rsa(rdms: list[Float[np.ndarray, "n n"]]) -> Float[np.ndarray, "k k"]:
+    """Spearman's correlation of each pair of RDMs; each is ranked once where all are complete."""
+    if not all(np.isfinite(matrix).all() for matrix in rdms):
+        return _pairwise(rdms, lambda x, y: compare_rdms(x, y, interval=False))
+    pairs = np.triu_indices(len(rdms[0]), 1)
+    ranks = np.stack([rankdata(matrix[pairs]) for matrix in rdms])
+    ranks -= ranks.mean(1, keepdims=True)
+    length = np.sqrt((ranks**2).sum(1))
+    with np.errstate(invalid="ignore"):  # all pairs alike: undefined
+        return ranks @ ranks.T / length / length[:, None]
 
 
 def _subsample(features: list[np.ndarray]) -> list[np.ndarray]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 
 from unlabeled.encoders.features import centered, refuse_not_finite
 from unlabeled.errors import UserError
@@ -35,9 +35,21 @@ class Pairs:
     @property
     def auc(self) -> float:
         """Area under the ROC curve: how often a matching pair is nearer than a non-matching one."""
-        ranks = rankdata(self.near)
-        n, others = int(self.same.sum()), int((~self.same).sum())
-        return float((ranks[self.same].sum() - n * (n + 1) / 2) / (n * others))
+        return float(self._correct[self.same].mean())
+
+    @cached_property
+    def _correct(self) -> Float[np.ndarray, " p"]:
+        """Share of pairs of the other kind that each pair is ranked correctly with; ties half."""
+        order = np.argsort(self.near)
+        near, same = self.near[order], self.same[order]
+        level = np.cumsum(np.diff(near, prepend=near[0]) > 0)  # pairs as near as each other
+        matching, other = np.bincount(level, same), np.bincount(level, ~same)
+        n, others = matching.sum(), other.sum()
+        farther = (np.cumsum(other) - other / 2) / others
+        nearer = 1 - (np.cumsum(matching) - matching / 2) / n
+        correct = np.empty(len(order))
+        correct[order] = np.where(same, farther[level], nearer[level])
+        return correct
 
     def auc_interval(self, groups: Groups = None) -> Interval:
         """95 % interval of the area, over rows: all pairs of a row vary together.
@@ -45,12 +57,8 @@ class Pairs:
         Args:
             groups: of all samples, those that are in no pair, too.
         """
-        ranks, same = rankdata(self.near), self.same
-        n, others = int(same.sum()), int((~same).sum())
-        ranked = np.empty(len(ranks))  # of pairs of the other kind that are ranked correctly
-        ranked[same] = (ranks[same] - rankdata(self.near[same])) / others
-        ranked[~same] = 1 - (ranks[~same] - rankdata(self.near[~same])) / n
-        weight = (ranked - self.auc) / np.where(same, n, others)
+        n = int(self.same.sum())
+        weight = (self._correct - self.auc) / np.where(self.same, n, len(self.same) - n)
         ends = np.concatenate([self.first, self.second])
         rows, codes = np.unique(ends, return_inverse=True)
         influence = np.bincount(codes, np.tile(weight, 2))

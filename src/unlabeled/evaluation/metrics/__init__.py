@@ -9,10 +9,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable
+from functools import cache
 
 from unlabeled.evaluation.metric import Metric
 
 
+@cache
 def find_metrics() -> list[Metric]:
     """Every metric, in the order of tables."""
     modules = [
