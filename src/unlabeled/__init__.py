@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unlabeled.evaluation.few_labels import few_labels
     from unlabeled.evaluation.finetune import finetune
     from unlabeled.evaluation.rdm import rdm
-    from unlabeled.evaluation.rdm_comparison import compare_rdms
+    from unlabeled.evaluation.rdm_comparison import compare_rdms, noise_ceiling
     from unlabeled.evaluation.sampling import sample
     from unlabeled.evaluation.similarity import cka
     from unlabeled.modality import Audio, Images, Pairs, Text, Video
@@ -47,6 +47,7 @@ _WHERE = {
     "finetune": "evaluation.finetune",
     "rdm": "evaluation.rdm",
     "compare_rdms": "evaluation.rdm_comparison",
+    "noise_ceiling": "evaluation.rdm_comparison",
     "sample": "evaluation.sampling",
     "cka": "evaluation.similarity",
     "Audio": "modality",
@@ -97,6 +98,7 @@ __all__ = [
     "few_labels",
     "finetune",
     "load",
+    "noise_ceiling",
     "open_data",
     "plot",
     "rdm",

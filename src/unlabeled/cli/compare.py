@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from unlabeled.cli.parsing import add_labels_argument, add_test_argument, make_parser, parse_args
+from unlabeled.cli.parsing import (
+    add_groups_argument,
+    add_labels_argument,
+    add_test_argument,
+    make_parser,
+    parse_args,
+)
 
 
 def compare_command(argv: list[str]) -> int:
@@ -25,7 +31,19 @@ def compare_command(argv: list[str]) -> int:
         "--data", type=str, help="data to evaluate all on (default: that of the first trained run)"
     )
     add_labels_argument(parser)
+    add_groups_argument(parser)
     add_test_argument(parser)
+    parser.add_argument(
+        "--encoder",
+        type=str,
+        help="./file.py:Class, of the runs whose encoder is one that you wrote",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="side in pixels of the images that encoders by name receive (default: the one that "
+        "each was pretrained with, or the data's)",
+    )
     parser.add_argument(
         "--out",
         type=str,
@@ -39,7 +57,17 @@ def compare_command(argv: list[str]) -> int:
     from unlabeled.report.table import print_comparison
 
     files = args.out or ["compare.html"]
-    print_comparison(compare(args.runs, files, args.data, args.labels_from, args.test))
+    result = compare(
+        args.runs,
+        files,
+        args.data,
+        labels_from=args.labels_from,
+        test=args.test,
+        groups_from=args.groups_from,
+        encoder=args.encoder,
+        size=args.size,
+    )
+    print_comparison(result)
     for file in files:
         print(file)
     return 0

@@ -13,7 +13,8 @@ import numpy as np
 
 from unlabeled import registry
 from unlabeled.data.dataset import Splits
-from unlabeled.data.open import name_of
+from unlabeled.data.open import name_of, open_data
+from unlabeled.encoders.base import is_rebuildable
 from unlabeled.encoders.external import is_external
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, notice
@@ -23,7 +24,9 @@ from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import find_metrics, in_order
 from unlabeled.evaluation.seeds import Candidate, Estimate, PairTest, best_of, compare_pairs
 from unlabeled.evaluation.similarity import similarity_of_encoders
+from unlabeled.modality import Text
 from unlabeled.runs.run import Run, load
+from unlabeled.runs.safety import check_inputs, inside, read_json
 from unlabeled.utils.state import preserve_rng
 
 HOW_MADE = ("versions", "views", "command", "hardware", "in_memory", "resumed")
@@ -43,7 +46,6 @@ class Measured:
         metrics: by their keys.
         correct: by the key of a metric, which test samples are answered correctly, (m,).
         features: of up to 1,000 samples, the same for all runs, (k, dim).
-        labels: a hash of the test labels; runs with the same one have the same test samples.
         groups: the group of each test sample, (m,); None where each is on its own.
     """
 
@@ -51,7 +53,6 @@ class Measured:
     metrics: dict[str, Value]
     correct: dict[str, np.ndarray]
     features: np.ndarray
-    labels: str
     groups: np.ndarray | None = None
 
 
@@ -60,7 +61,7 @@ class Comparison:
     """Encoders that were measured on the same data.
 
     Args:
-        about: `data`, `test_data`, `target`, `n_train`, `n_test`.
+        about: `data`, `test_data`, `target`, `n_train`, `n_test`, `n_test_groups`, `noun`.
         runs: by name.
         groups: names of the runs of each column of the tables: the seeds of a configuration, or an
             encoder by name.
@@ -85,15 +86,10 @@ class Comparison:
             )
             for name, runs in self.groups.items()
         }
-        if len({measured.labels for measured in self.runs.values()}) > 1:
-            notice("the encoders have different test samples, so single encoders are not tested")
-            for candidate in candidates.values():
-                candidate.correct = [{} for _ in candidate.correct]
         self.tests = compare_pairs(candidates, next(iter(self.runs.values())).groups)
         self.best = best_of(candidates, self.tests)
         features = {name: measured.features for name, measured in self.runs.items()}
-        rows = {len(z) for z in features.values()}
-        if len(rows) == 1 and min(rows) >= 4:
+        if min(map(len, features.values())) >= 4:
             self.similarity = similarity_of_encoders(features, tuple(MEASURES))
 
     @property
@@ -144,7 +140,14 @@ class Comparison:
 
 @preserve_rng()
 def compare_runs(
-    runs: Sequence[Run | str | Path], data: Any = None, labels_from: Any = None, test: Any = None
+    runs: Sequence[Run | str | Path],
+    data: Any = None,
+    *,
+    labels_from: Any = None,
+    test: Any = None,
+    groups_from: Any = None,
+    encoder: Any = None,
+    size: int | None = None,
 ) -> Comparison:
     """Measure runs on the same data, group their seeds, and test their differences.
 
@@ -153,40 +156,57 @@ def compare_runs(
         data: what all are evaluated on (default: the data of the first trained run).
         labels_from: where labels of samples in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`.
+        groups_from: what samples have in common, as for `unlabeled.train` (default: the first
+            trained run's, if `data` is omitted, too).
+        encoder: of the runs whose encoder is the user's own, as for `unlabeled.load`.
+        size: side in pixels of the images that encoders by name receive, as for `unlabeled.load`.
 
     Raises:
-        UserError: there are fewer than two, one is given twice, or the data does not fit them.
+        UserError: there are fewer than two, one is given twice, the data does not fit them, or
+            their test samples are not the same.
     """
     if len(runs) < 2:
         raise UserError(
             "give at least two run folders or encoders to compare, such as runs/simclr histogram"
         )
-    opened = [run if isinstance(run, Run) else _open(run) for run in runs]
+    opened = _opened(runs, encoder, size)
     trained = [run for run in opened if run is not None and run.is_trained]
     known: dict[str, _Data] = {}
     if data is None:
         if not trained:
             raise UserError("none of the encoders was trained here on any data; give --data")
         first = trained[0]
-        known[_form(first)] = _Data(open_for(first, None, labels_from, test).labeled())
+        known[_form(first)] = _Data(open_for(first, None, labels_from, test, groups_from).labeled())
         _say_others(first, trained)
         data = first.data
         if not isinstance(data, Splits):
             labels_from = first.config.get("labels_from") if labels_from is None else labels_from
             test = first.config.get("test") if test is None else test
-    loaded = [run or load(str(name), data=data) for run, name in zip(opened, runs, strict=True)]
-    measured = {}
-    for name, run in zip(_names(loaded), loaded, strict=True):
+            if groups_from is None and (groups_from := first.config.get("groups_from")):
+                notice(f"samples are grouped by {groups_from}, as in the training of {first.path}")
+    if None in opened:  # encoders that are fitted see the training part alone
+        made_for = open_data(data, labels_from=labels_from, test=test, groups_from=groups_from)
+    loaded = [
+        run or load(str(name), data=made_for, size=size)
+        for run, name in zip(opened, runs, strict=True)
+    ]
+    names = _names(loaded)
+    for run in loaded:
         if _form(run) not in known:
-            known[_form(run)] = _Data(open_for(run, data, labels_from, test).labeled())
-        measured[name] = _measure(run, known[_form(run)])
-    splits = next(iter(known.values())).splits
+            known[_form(run)] = _Data(open_for(run, data, labels_from, test, groups_from).labeled())
+    _refuse_others({name: known[_form(run)] for name, run in zip(names, loaded, strict=True)})
+    measured = {
+        name: _measure(run, known[_form(run)]) for name, run in zip(names, loaded, strict=True)
+    }
+    splits = known[_form(loaded[0])].splits
+    groups = splits.test.group_codes()
     about = {
         "data": splits.name,
         "test_data": splits.name if splits.test_from is None else name_of(splits.test_from),
         "target": splits.target,
         "n_train": len(splits.train),
         "n_test": len(splits.test),
+        "n_test_groups": None if groups is None else len(set(groups.tolist())),
         "noun": splits.noun,
     }
     return Comparison(about, measured, _groups(measured))
@@ -205,16 +225,67 @@ class _Data:
         self.samples = {k: stored.digest_of_samples(part) for k, part in self.parts.items()}
         self.labels = {k: stored.digest_of_labels(part) for k, part in self.parts.items()}
 
+    @property
+    def identity(self) -> str:
+        """A hash of which samples these are, in whatever form: texts depend on their tokens."""
+        is_text = isinstance(self.splits.modality, Text)
+        names = [(len(part), part.names) for part in self.parts.values()]
+        return stored.digest(names, self.labels, self.samples if is_text else None)
+
 
 def _form(run: Run) -> str:
     """What tells apart the forms that data is opened in."""
     return str(run.inputs["modality"])
 
 
-def _open(run: str | Path) -> Run | None:
-    """A run, or None for an encoder that is made for the data."""
-    is_made = str(run) in registry.listing("encoders") and not Path(run).expanduser().is_dir()
-    return None if is_made else load(run)
+def _opened(runs: Sequence[Run | str | Path], encoder: Any, size: int | None) -> list[Run | None]:
+    """The runs, with None for an encoder that is made for the data.
+
+    Raises:
+        UserError: one cannot be opened, or `encoder` or `size` applies to none.
+    """
+    folders = [None if isinstance(run, Run) else Path(run).expanduser() for run in runs]
+    by_name = [folder is not None and not folder.is_dir() for folder in folders]
+    own = [folder is not None and _is_own(folder) for folder in folders]
+    if size is not None and not any(by_name):
+        raise UserError("--size is for encoders by name, and these are run folders; omit --size")
+    if encoder is not None and not any(own):
+        raise UserError(
+            "--encoder is for runs whose encoder is your own, and none of these has one; omit "
+            "--encoder"
+        )
+    opened: list[Run | None] = []
+    for run, is_named, needs_encoder in zip(runs, by_name, own, strict=True):
+        if isinstance(run, Run):
+            opened.append(run)
+        elif is_named and str(run) in registry.listing("encoders"):
+            opened.append(None)
+        elif is_named:
+            opened.append(load(run, size=size))
+        else:
+            opened.append(load(run, encoder if needs_encoder else None))
+    return opened
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a run folder needs code of the user's own."""
+    if not (folder / "encoder.json").is_file():
+        return False
+    inputs = check_inputs(read_json(inside(folder, "encoder.json")))
+    return not is_rebuildable(inputs["encoder"], inputs["args"])
+
+
+def _refuse_others(data: dict[str, _Data]) -> None:
+    """Raises UserError where two runs, by name, would not be evaluated on the same samples."""
+    (first, one), *rest = data.items()
+    for name, other in rest:
+        if other.identity != one.identity:
+            n, m = len(one.splits.test), len(other.splits.test)
+            raise UserError(
+                f"the {n:,} test {one.splits.noun} of {first} are not the {m:,} of {name}, because "
+                "their encoders receive the data in other pieces; compare runs that receive the "
+                "same ones, such as texts in the same tokens"
+            )
 
 
 def _is_draw(run: Run) -> bool:
@@ -224,16 +295,16 @@ def _is_draw(run: Run) -> bool:
 
 
 def _say_others(first: Run, trained: list[Run]) -> None:
-    others = [r for r in trained if (r.config.get("data"), r.config.get("test")) != _data_of(first)]
+    others = [run for run in trained if _data_of(run) != _data_of(first)]
     if others:
         notice(
             f"all are evaluated on the data of {first.path}, {name_of(first.data)}; "
-            f"{', '.join(str(run.path) for run in others)} had other data in training"
+            f"{', '.join(str(run.path) for run in others)} had other data or groups in training"
         )
 
 
-def _data_of(run: Run) -> tuple[Any, Any]:
-    return run.config.get("data"), run.config.get("test")
+def _data_of(run: Run) -> list[Any]:
+    return [run.config.get(key) for key in ("data", "test", "groups_from")]
 
 
 def _names(runs: list[Run]) -> list[str]:
@@ -295,7 +366,7 @@ def _measure(run: Run, data: _Data) -> Measured:
     }
     metrics = values_of(json.loads(str(found["metrics"])))
     groups = splits.test.group_codes()
-    return Measured(run, metrics, correct, found["features"], data.labels["test"], groups)
+    return Measured(run, metrics, correct, found["features"], groups)
 
 
 def _groups(measured: dict[str, Measured]) -> dict[str, list[str]]:

@@ -90,11 +90,10 @@ def _hsic(
     return value, 2 * of_sample
 
 
-def cca(a: Features, b: Features, kind: str = "mean") -> float:
+def cca(a: Features, b: Features, kind: str = "mean") -> Similarity:
     """Mean canonical correlation of two representations, plain or weighted.
 
-    There is no interval: with dim not far below N, canonical correlations of unrelated features are
-    large, which no interval over samples shows.
+    With dim not far below N, canonical correlations of unrelated features are large.
 
     Args:
         a: features, (N, dim), an array or a tensor.
@@ -103,6 +102,12 @@ def cca(a: Features, b: Features, kind: str = "mean") -> float:
             hold 99 % of the variance of each; `pwcca` weights each correlation by how much of `a`
             its direction accounts for, so that it is not symmetric.
 
+    Returns:
+        The similarity, a float; of `mean` with its `interval` over samples by the infinitesimal
+        jackknife, which shows the spread of the estimate, not its bias. `svcca` and `pwcca` have
+        none: their components and weights vary with the samples, too. A bootstrap would not do, as
+        samples drawn twice raise the correlations.
+
     Raises:
         UserError: they are features of different samples, of fewer than 4, or not finite.
 
@@ -110,7 +115,8 @@ def cca(a: Features, b: Features, kind: str = "mean") -> float:
         Raghu et al. 2017, "SVCCA: Singular Vector Canonical Correlation Analysis for Deep Learning
         Dynamics and Interpretability". Morcos, Raghu, Bengio 2018, "Insights on Representational
         Similarity in Neural Networks with Canonical Correlation", section 2.2. The paper weights by
-        the first representation, its code by the one of fewer directions; here the first.
+        the first representation, its code by the one of fewer directions; here the first. Romanazzi
+        1992, "Influence in Canonical Correlation Analysis", for the interval.
     """
     if kind not in KINDS:
         raise UserError(f"there is no kind '{kind}' of CCA; {suggest(kind, KINDS)}")
@@ -144,16 +150,21 @@ def _basis(z: Float[np.ndarray, "n d"], share: float) -> Basis:
     return Basis(left[:, :r], singular[:r, None] * right[:r])
 
 
-def _cca(a: Basis, b: Basis, kind: str) -> float:
+def _cca(a: Basis, b: Basis, kind: str) -> Similarity:
     """Mean of the canonical correlations, which are the cosines between the two spans."""
     if not min(len(a.loadings), len(b.loadings)):
-        return float("nan")
-    left, correlations, _ = np.linalg.svd(a.directions.T @ b.directions, full_matrices=False)
+        return Similarity(np.nan)
+    left, correlations, right = np.linalg.svd(a.directions.T @ b.directions, full_matrices=False)
     correlations = correlations.clip(0, 1)
-    if kind != "pwcca":
-        return float(correlations.mean())
-    weights = np.abs(left.T @ a.loadings).sum(1)
-    return float(weights @ correlations / weights.sum())
+    if kind == "pwcca":
+        weights = np.abs(left.T @ a.loadings).sum(1)
+        return Similarity(weights @ correlations / weights.sum())
+    value = float(correlations.mean())
+    if kind == "svcca":
+        return Similarity(value)
+    u, v = a.directions @ left, b.directions @ right.T
+    influence = (u * v - correlations / 2 * (u**2 + v**2)).mean(1)
+    return Similarity(value, normal(value, influence, (0.0, 1.0)))
 
 
 def _warn_if_few(bases: list[Basis]) -> None:

@@ -39,8 +39,12 @@ def compare(
     runs: Sequence[Run | str | Path],
     out: str | Path | Sequence[str | Path] | None = None,
     data: Any = None,
+    *,
     labels_from: Any = None,
     test: Any = None,
+    groups_from: Any = None,
+    encoder: Any = None,
+    size: int | None = None,
 ) -> dict[str, Any]:
     """Compare encoders on the same data, with tests of their differences.
 
@@ -57,6 +61,10 @@ def compare(
         data: what to evaluate all on (default: the data of the first trained run).
         labels_from: where labels of samples in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`.
+        groups_from: what samples have in common, as for `unlabeled.train`: intervals and tests are
+            then over groups (default: the first trained run's, if `data` is omitted, too).
+        encoder: the network of runs whose encoder is your own, as for `unlabeled.load`.
+        size: side in pixels of the images that encoders by name receive, as for `unlabeled.load`.
 
     Returns:
         what .json files hold: `encoders`, by name, has `runs`, `seeds` and `metrics`, each with
@@ -65,14 +73,23 @@ def compare(
         matrices of `cka_debiased` and `rsa` (k, k); `runs` the metrics and configuration of each.
 
     Raises:
-        UserError: there are fewer than two, `out` has another suffix, or the data does not fit.
+        UserError: there are fewer than two, `out` has another suffix, the data does not fit, or the
+            encoders would not be tested on the same samples.
     """
     given = [out] if out is None or isinstance(out, str | Path) else out
     files = [Path(file) for file in given if file is not None]
     for file in files:
         if file.suffix.lower() not in FORMATS:
             raise UserError(f"--out is {file}; give a .html, .csv, .md, .tex or .json file")
-    comparison = compare_runs(runs, data, labels_from, test)
+    comparison = compare_runs(
+        runs,
+        data,
+        labels_from=labels_from,
+        test=test,
+        groups_from=groups_from,
+        encoder=encoder,
+        size=size,
+    )
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, FORMATS[file.suffix.lower()](comparison).encode())
@@ -110,9 +127,9 @@ def _lead(comparison: Comparison) -> str:
     n, noun = about["n_test"], about["noun"]
     tested = plural(n or about["n_train"], f"{'test' if n else 'training'} {noun}")
     target = f", labeled by {html.escape(about['target'])}" if about["target"] else ""
-    return (
-        f'<p class="lead">On {tested} of {html.escape(short_name(about["test_data"]))}{target}.</p>'
-    )
+    groups = f" in {plural(about['n_test_groups'], 'group')}" if about["n_test_groups"] else ""
+    data = html.escape(short_name(about["test_data"]))
+    return f'<p class="lead">On {tested}{groups} of {data}{target}.</p>'
 
 
 def _table(comparison: Comparison, colors: dict[str, str]) -> str:
@@ -158,11 +175,13 @@ def _differences(comparison: Comparison) -> str:
     return f"""<section><h2>Differences</h2>
 <details{is_open}><summary>{len(comparison.tests)} tests</summary>
 <div class="scroll" tabindex="0" role="group" aria-label="differences">
-<table class="differences"><thead><tr><th>metric</th><th class="text">encoders
-</th><th>difference</th><th>95&nbsp;%</th><th>p</th><th>p (Holm)</th><th class="text">test</th>
-<th>n</th></tr></thead><tbody>{rows}</tbody></table></div></details>
-<p class="note">The first minus the second. p is of the hypothesis that both are equal; by Holm's
-method it is corrected for the number of pairs in the metric. n: encoders of each. {used}.</p>
+<table class="differences"><thead><tr><th>metric</th><th class="text">encoders</th>
+<th>difference</th><th>p (Holm)</th><th class="text">test</th></tr></thead>
+<tbody>{rows}</tbody></table></div></details>
+<p class="note">The first minus the second, with the 95&nbsp;% interval below. p is of the
+hypothesis that both are equal, corrected by Holm's method for the number of pairs in the metric;
+below it the uncorrected one. Bold: p below 0.05, where the test answers for other seeds.
+n: encoders of each. {used}.</p>
 </section>"""
 
 
@@ -170,12 +189,13 @@ def _difference(test: PairTest, metric: Metric) -> str:
     found = test.difference
     shown, _, interval = metric.format(Value(found.value, found.low, found.high)).partition(" (")
     shown, holm = shown.replace(" ", "\u00a0"), _p(test.p_holm)
+    holm = f"<b>{holm}</b>" if test.is_significant and test.seeds else holm
     cells = (
         f"<th>{html.escape(metric.title_of(test.metric))}</th>",
         f'<td class="text">{html.escape(test.a)} − {html.escape(test.b)}</td>',
-        f"<td>{shown}</td><td>{interval.rstrip(')')}</td>",
-        f"<td>{_p(found.p)}</td><td>{f'<b>{holm}</b>' if test.is_significant else holm}</td>",
-        f'<td class="text">{test.test}</td><td>{test.n[0]}, {test.n[1]}</td>',
+        f"<td>{shown}<small>{interval.rstrip(')')}</small></td>",
+        f"<td>{holm}<small>{_p(found.p)}</small></td>",
+        f'<td class="text">{test.test}<small>n = {test.n[0]}, {test.n[1]}</small></td>',
     )
     return f"<tr>{''.join(cells)}</tr>"
 

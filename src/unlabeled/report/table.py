@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from unlabeled.evaluation.evaluate import values_of
-from unlabeled.evaluation.metric import Metric, Value
+from unlabeled.evaluation.metric import MOST_FREQUENT, Metric, Value
 from unlabeled.evaluation.metrics import in_order
 from unlabeled.evaluation.seeds import Estimate
 
+TITLES = {MOST_FREQUENT: MOST_FREQUENT.replace("_", " ")}
+"""Of columns, where the name in JSON is not it."""
 FIRST, OTHERS = 20, 13
 """Characters of the column of titles, and of each encoder's."""
 
@@ -58,7 +60,7 @@ def print_results(
             table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
             table.add_column("", overflow="fold")
             for name in names:
-                table.add_column(name, justify="right")
+                table.add_column(TITLES.get(name, name), justify="right")
             for key, metric in metrics.items():
                 shown = {name: cell(metric, results[name], key) for name in names}
                 if (first := (best or {}).get(key)) in shown:
@@ -99,7 +101,7 @@ def _html_block(
 ) -> str:
     first = ' class="first"' if emphasize_first else ""
     head = "".join(
-        f"<th{'' if i else first}>{_swatch(colors, name)}{html.escape(name)}</th>"
+        f"<th{'' if i else first}>{_swatch(colors, name)}{html.escape(TITLES.get(name, name))}</th>"
         for i, name in enumerate(results)
     )
     rows = []
