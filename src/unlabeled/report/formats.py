@@ -16,9 +16,14 @@ LATEX = {
     **{c: "\\" + c for c in "&%$#_{}"},
     **{"±": r"$\pm$", "−": "$-$", "–": "--", "²": r"\textsuperscript{2}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"},
+    **{"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "→": r"$\rightarrow$", "…": r"\dots{}"},
     **{"\u00a0": "~", "[": "{[}", "]": "{]}"},  # after a line's end these would be an argument
 }
 """What has a meaning of its own in LaTeX, or is not in every font."""
+LAST = "\u017f"
+"""Of the letters that pdfLaTeX knows."""
+QUOTES = "‘’‚“”„—•€™"
+"""Further characters that it knows."""
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -53,34 +58,45 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def to_latex(comparison: Comparison) -> str:
-    """A `table` with the rules of the package booktabs."""
-    head, rows = _rows(comparison)
+    """A `table` with the rules of booktabs, as wide as the text at most.
 
-    def line(cells: list[str]) -> str:
+    A column for each encoder, a row for each metric, with its interval in a row below.
+    """
+    results, best = comparison.results, comparison.best
+
+    def line(*cells: str) -> str:
         return " & ".join(cells) + r" \\"
 
-    body = [
-        line(
-            [
-                _latex(name),
-                *(rf"\textbf{{{_latex(c)}}}" if bold else _latex(c) for c, bold in cells),
-            ]
-        )
-        for name, cells in rows
-    ]
+    body = []
+    for key, metric in in_order(results.values()).items():
+        shown, below = [], []
+        for name, values in results.items():
+            value, *interval = cell(metric, values, key)
+            bold = best.get(key) == name
+            shown.append(rf"\textbf{{{_latex(value)}}}" if bold else _latex(value))
+            below.append(rf"{{\scriptsize {_latex(interval[0])}}}" if interval else "")
+        body.append(line(_latex(metric.title_of(key)), *shown))
+        if any(below):
+            body.append(line("", *below))
+    rare = sorted(
+        {c for name in results for c in name if c not in LATEX and c > LAST and c not in QUOTES}
+    )
+    needs = [f"% {' '.join(rare)}: compile with XeLaTeX or LuaLaTeX"] if rare else []
     return "\n".join(
         [
-            r"% \usepackage{booktabs}",
+            r"% \usepackage{booktabs, graphicx}",
+            *needs,
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_latex(_caption(comparison))}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            rf"\caption{{{_latex(_caption(comparison))} Below each value: its 95~\% interval.}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * len(results)}}}",
             r"\toprule",
-            line([_latex(title) for title in head]),
+            line("", *map(_latex, results)),
             r"\midrule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table}",
             "",
         ]

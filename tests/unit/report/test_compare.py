@@ -232,12 +232,12 @@ def test_names_of_any_kind_in_tables_of_any_kind(folder, tmp_path):
                    )  # fmt: skip
 
     lines = [line for line in tex.splitlines() if line.endswith(r"\\")]
-    assert len(lines) == 3
+    assert r"\resizebox" in tex  # many encoders are wider than a page
     columns = len(re.search(r"\{tabular\}\{(\w+)\}", tex)[1])
     assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
     back = {text: c for c, text in LATEX.items()}
     pattern = "|".join(map(re.escape, sorted(back, key=len, reverse=True)))
-    first = re.split(r"(?<!\\) & ", lines[1])[0]
+    first = re.split(r"(?<!\\) & ", lines[0].removesuffix(r" \\"))[1]
     assert re.sub(pattern, lambda m: back[m[0]], first) == ODD
     assert not re.search(r"(?<!\\)[%#$_]", re.sub(r"\$(\\pm|-)\$", "", first))
 
