@@ -86,8 +86,8 @@ def test_weights_that_do_not_fit_are_refused():
         load_timm(build("vit_small", 1, (16, 16), patch=8), weights)
     with pytest.raises(UserError, match=r"fc_norm|norm\.weight"):
         load_timm(build("vit_tiny", 1, (16, 16), patch=8, pool="mean"), weights)
+    deeper = weights | {"blocks.12.norm1.bias": torch.zeros(192)}
     with pytest.raises(UserError, match=r"have blocks\.12\.norm1\.bias, which"):
-        deeper = weights | {"blocks.12.norm1.bias": torch.zeros(192)}
         load_timm(build("vit_tiny", 1, (16, 16), patch=8), deeper)
     with pytest.raises(UserError, match="only vit_tiny"):
         to_timm(build("vit", 1, (16, 16), width=12, depth=1))

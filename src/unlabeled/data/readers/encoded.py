@@ -1,6 +1,5 @@
 """Images in files that are decoded whenever they are read."""
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,7 +42,7 @@ class EncodedImages:
         self.image, self.names, self.kind, self.workers = image, names, kind, workers
         self.shape, self.dtype = (len(names), channels, *size), np.dtype(kind)
         self.damaged: dict[str, str] = {}
-        self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(workers)
+        self._pool, self._said = ThreadPoolExecutor(workers), 1
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -51,6 +50,7 @@ class EncodedImages:
     def __getitem__(self, rows: slice | np.ndarray | list[int]) -> np.ndarray:
         chosen = np.arange(len(self))[rows]
         images = list(self._pool.map(self._fitted, chosen.tolist()))
+        self._say_damaged()
         return np.stack(images) if images else np.empty((0, *self.shape[1:]), self.dtype)
 
     def full_size(self, rows: np.ndarray, value_range: tuple[float, float]) -> FullSize:
@@ -62,34 +62,35 @@ class EncodedImages:
         """
         least = round(DETAIL * max(self.shape[2:]))
         waiting = [self._pool.submit(self._full, row, least) for row in rows.tolist()]
-        shape = (len(rows), *self.shape[1:])
-        return FullSize(lambda: [each.result() for each in waiting], shape, value_range)
+
+        def images() -> list[torch.Tensor]:
+            decoded = [each.result() for each in waiting]
+            self._say_damaged()
+            return decoded
+
+        return FullSize(images, (len(rows), *self.shape[1:]), value_range)
 
     def _fitted(self, row: int) -> np.ndarray:
         _, channels, *size = self.shape
         images, reasons = decode([self.image(row)], channels, (size[0], size[1]), self.kind)
-        if reasons[0] is None:
-            return images[0]
-        self._say_damaged(row, reasons[0])
-        return np.zeros(self.shape[1:], self.dtype)
+        return images[0] if reasons[0] is None else self._black(row, reasons[0])
 
     def _full(self, row: int, least: int) -> torch.Tensor:
         x = decode_full(self.image(row), self.shape[1], self.kind, least)
-        if isinstance(x, str):
-            self._say_damaged(row, x)
-            x = np.zeros(self.shape[1:], self.dtype)
+        x = self._black(row, x) if isinstance(x, str) else x
         return torch.from_numpy(x if self.kind == "u1" else x.astype(np.float32))
 
-    def _say_damaged(self, row: int, reason: str) -> None:
-        """A notice of the first, the tenth, the hundredth … image."""
-        with self._lock:
-            if self.names[row] in self.damaged:
-                return
-            self.damaged[self.names[row]] = reason
-            number = len(self.damaged)
-        if number == 10 ** (len(str(number)) - 1):
+    def _black(self, row: int, reason: str) -> np.ndarray:
+        self.damaged[self.names[row]] = reason
+        return np.zeros(self.shape[1:], self.dtype)
+
+    def _say_damaged(self) -> None:
+        """A notice of the first damaged image, and whenever there are ten times as many."""
+        if len(self.damaged) >= self._said:
+            self._said = 10 * len(self.damaged)
+            name, reason = list(self.damaged.items())[-1]
             notice(
-                f"{number:,} of {len(self):,} images cannot be read so far, such as "
-                f"{self.names[row]} ({reason}); black ones take their place; --decoding once "
-                "leaves such images out"
+                f"{len(self.damaged):,} of {len(self):,} images cannot be read so far, such as "
+                f"{name} ({reason}); black ones take their place; --decoding once leaves such "
+                "images out"
             )

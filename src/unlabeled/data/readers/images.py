@@ -101,9 +101,10 @@ def read(
         size = side, side
         low, high = looked["sides"]
         if low != high or side < low:
+            crops = "; --decoding on_the_fly takes random crops from them in full"
             notice(
-                f"images of {low} to {high} px a side are all fitted to {side}×{side}; "
-                "choose with --size"
+                f"images of {low} to {high} px a side are all fitted to {side}×{side}; choose with "
+                "--size" + (crops if looked["median_side"] > 1.5 * side else "")
             )
     if kind == "u1" and looked["forms"].get("1u2"):
         notice("16-bit images are read as 8-bit ones, so only their high byte is taken")
@@ -116,7 +117,7 @@ def read(
     if looked["pages"]:
         notice(f"{some}{looked['pages']:,} images have several pages or frames; the first is taken")
     bytes_in_all = len(names) * channels * math.prod(size) * np.dtype(kind).itemsize
-    if source.at and _is_on_the_fly(decoding, bytes_in_all, looked, size):
+    if source.at and _is_on_the_fly(decoding, bytes_in_all, size):
         kept = np.array([row for row, n in enumerate(names) if n not in looked["unread"]])
         _say_skipped(looked["unread"], len(names))
         at, names_kept = source.at, [names[row] for row in kept]
@@ -137,22 +138,14 @@ def read(
     return labels.attach(samples, labels_from, kept, names, source.labels)
 
 
-def _is_on_the_fly(
-    decoding: Decode, bytes_in_all: float, looked: dict[str, Any], size: tuple[int, int]
-) -> bool:
+def _is_on_the_fly(decoding: Decode, bytes_in_all: float, size: tuple[int, int]) -> bool:
     """Whether images are decoded whenever they are read; a notice says why."""
-    gains = int(looked["median_side"]) > 1.5 * max(size)  # crops from full-size images are sharper
     chosen = decoding == "on_the_fly" or (decoding == "auto" and bytes_in_all > MANY)
     if chosen:
         why = f"; decoded once to {size[0]}×{size[1]} they would need {bytes_in_all / 1e9:.1f} GB"
         notice(
             "the images are decoded whenever they are read, and random crops are taken from the "
             "full-size images" + (f"{why} (--decoding once)" if decoding == "auto" else "")
-        )
-    elif decoding == "auto" and gains:
-        notice(
-            f"the images are decoded once, to {size[0]}×{size[1]} pixels; --decoding on_the_fly "
-            "takes random crops from the full-size images, which is sharper and slower"
         )
     return chosen
 
