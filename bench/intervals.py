@@ -5,9 +5,9 @@ python bench/intervals.py      writes results/intervals.json
 Classifiers of known accuracy are simulated, 2,000 test sets for each setting. Coverage is the share
 of test sets whose interval holds the truth; it should be 93–97 %. Few answers take few values, so
 that no interval of 20 answers covers an accuracy of 99 % that often. Features of the AUROC are
-normal distributions around class means; its truth is that of 5 test sets of 2,000 samples, and 400
-test sets are drawn, as all pairs are compared each time. Two encoders of equal accuracy, whose
-answers agree more or less, should be said to differ in at most 6 % of test sets.
+normal distributions around class means; its truth is that of 5 test sets of 2,000 samples. Two
+encoders of equal accuracy, whose answers agree more or less, should be said to differ in at most
+6 % of test sets.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import numpy as np
 from unlabeled.evaluation.intervals import paired_difference, wilson
 from unlabeled.evaluation.metric import Value, accuracy
 from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
-from unlabeled.evaluation.verification import pairs
+from unlabeled.evaluation.verification import auroc, pairs
 from unlabeled.utils.files import write_json
 
-DRAWS, AUROC_DRAWS = 2000, 400
+DRAWS = 2000
+AUROC_DRAWS = {30: 2000, 100: 400, 200: 400}
+"""By the number of samples: all pairs are compared each time."""
 RESULT = Path(__file__).parent.parent / "results/intervals.json"
 
 Rng = np.random.Generator
@@ -98,17 +100,15 @@ def aurocs() -> dict[str, dict[str, float]]:
         return (apart * means[y] + rng.normal(size=(n, 8))).astype(np.float32), y
 
     def value(n: int, apart: float, rng: Rng) -> Value:
-        compared = pairs(*draw(rng, n, apart))
-        return Value.of(compared.auc, compared.auc_interval())
+        return Value.of(*auroc(*draw(rng, n, apart)))
 
     results = {}
     for apart in (0.5, 1.0, 1.5, 2.0):
         rng = np.random.default_rng(1)
         truth = float(np.mean([pairs(*draw(rng, 2000, apart)).auc for _ in range(5)]))
-        for n in (30, 100, 200):
-            results[f"n {n}, AUROC {truth:.3f}"] = coverage(
-                partial(value, n, apart), truth, AUROC_DRAWS
-            )
+        for n, draws in AUROC_DRAWS.items():
+            found = coverage(partial(value, n, apart), truth, draws)
+            results[f"n {n}, AUROC {truth:.3f}"] = found
     return results
 
 

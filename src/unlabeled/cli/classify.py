@@ -14,7 +14,7 @@ from unlabeled.cli.parsing import (
     make_parser,
     parse_args,
 )
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, plural
 
 if TYPE_CHECKING:
     from unlabeled.runs.run import Run
@@ -68,8 +68,8 @@ def classify_command(argv: list[str]) -> int:
     figures = model.classifier.figures
     setting = "penalty" if "penalty" in figures else "neighbors"
     print(
-        f"{figures['labels']:,} labels of {len(model.classifier.classes)} classes, "
-        f"{setting} {figures[setting]:g}, {figures['n_test']:,} test samples:"
+        f"{plural(figures['labels'], 'label')} of {len(model.classifier.classes)} classes, "
+        f"{setting} {figures[setting]:g}, {plural(figures['n_test'], 'test sample')}:"
     )
     commonest = figures["commonest"]
     print(f"  {_percent(figures['accuracy'])}  accuracy")
@@ -93,7 +93,8 @@ def _suggest(run: Run, data: str | None, number: int, args: dict[str, Any]) -> i
         raise UserError(f"{out} exists, perhaps with labels; choose another --out")
     names = suggest(run, data, number, labels_from=args["labels_from"], seed=args["seed"])
     write_table(out, {"name": names, "label": [""] * number})
-    print(f"{out}: {number:,} samples to label, the most typical of the largest clusters first")
+    samples = plural(number, "sample")
+    print(f"{out}: {samples} to label, the most typical of the largest clusters first")
     return 0
 
 

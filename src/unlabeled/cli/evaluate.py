@@ -27,6 +27,13 @@ def evaluate_command(argv: list[str]) -> int:
     add_labels_argument(parser)
     add_groups_argument(parser)
     add_test_argument(parser)
+    parser.add_argument(
+        "--penalty",
+        type=float,
+        help="of the squared weights of linear probes (default: chosen for each encoder by "
+        "cross-validation on training labels)",
+    )
+    parser.add_argument("--k", type=int, help="neighbors that vote in k-NN (default: likewise)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--layers",
@@ -61,6 +68,8 @@ def evaluate_command(argv: list[str]) -> int:
         labels_from=args.labels_from,
         test=args.test,
         groups_from=args.groups_from,
+        penalty=args.penalty,
+        k=args.k,
     )
     page = write_report(run, evaluation)
     _show(evaluation.to_json(), args.json)

@@ -12,6 +12,7 @@ from unlabeled.cli.parsing import (
     make_parser,
     parse_args,
 )
+from unlabeled.errors import plural
 
 
 def explore_command(argv: list[str]) -> int:
@@ -40,10 +41,10 @@ def explore_command(argv: list[str]) -> int:
     counts = explore(opened, data, out, **args)
     suspects = counts["suspected_labels"]
     print(
-        f"{out}: {counts['samples']:,} samples, {counts['clusters']} clusters, "
-        f"{counts['duplicate_groups']:,} groups of near-duplicates, {counts['outliers']:,} "
-        "outliers, "
-        + (f"{suspects:,} suspected labels, " if suspects is not None else "")
+        f"{out}: {plural(counts['samples'], 'sample')}, {plural(counts['clusters'], 'cluster')}, "
+        f"{plural(counts['duplicate_groups'], 'group')} of near-duplicates, "
+        f"{plural(counts['outliers'], 'outlier')}, "
+        + (f"{plural(suspects, 'suspected label')}, " if suspects is not None else "")
         + f"{counts['bytes'] / 1e6:.1f} MB. Open it in a browser."
     )
     if args["table"]:

@@ -11,6 +11,7 @@ from unlabeled.cli.parsing import (
     make_parser,
     parse_args,
 )
+from unlabeled.errors import plural
 
 
 def finetune_command(argv: list[str]) -> int:
@@ -43,7 +44,8 @@ def finetune_command(argv: list[str]) -> int:
     data = args.pop("data")
     run = load(args.pop("run"), args.pop("encoder"), data=data, size=args.pop("size"))
     tuned, figures = finetune(run, data, **args)
-    print(f"{figures['labels']:,} labels, {figures['n_test']:,} test images:")
+    tested = plural(figures["n_test"], "test image")
+    print(f"{plural(figures['labels'], 'label')}, {tested}:")
     for key, what in (
         ("finetuned", "fine-tuned"),
         ("frozen", "linear probe of the frozen encoder"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlabeled.cli.parsing import DATA, make_parser, parse_args
+from unlabeled.errors import plural
 
 
 def predict_command(argv: list[str]) -> int:
@@ -33,5 +34,5 @@ def predict_command(argv: list[str]) -> int:
 
     run = load(args.model, args.encoder, data=args.data)
     n = write_predictions(run, args.data, Path(args.out), args.all_probabilities)
-    print(f"{args.out}: {n:,} samples of {len(run.require_classifier().classes)} classes")
+    print(f"{args.out}: {plural(n, 'sample')} of {len(run.require_classifier().classes)} classes")
     return 0

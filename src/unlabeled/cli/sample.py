@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlabeled.cli.parsing import add_run_arguments, make_parser, parse_args
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, plural
 
 
 def sample_command(argv: list[str]) -> int:
@@ -39,5 +39,5 @@ def sample_command(argv: list[str]) -> int:
         raise UserError(f"{run.path} does not generate text; omit --begin")
     out = Path(args.out) if args.out else run.path / "samples"
     files = sample(run, args.number, out, args.ask, args.seed)
-    print(f"{out}: {len(files)} files, such as {files[-1].name}")
+    print(f"{out}: {plural(len(files), 'file')}, such as {files[-1].name}")
     return 0

@@ -26,7 +26,14 @@ from unlabeled.data.readers import (
 from unlabeled.data.readers.images import Decode
 from unlabeled.data.readers.source import TABLES
 from unlabeled.data.sets import books
-from unlabeled.data.split import TEST_SHARE, code_names, keep_labeled, say_unknown, split
+from unlabeled.data.split import (
+    TEST_SHARE,
+    code_names,
+    keep_labeled,
+    say_unknown,
+    say_untested,
+    split,
+)
 from unlabeled.data.targets import Classes
 from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text
@@ -217,6 +224,10 @@ def _with_classes(
             table = np.array([all_names.index(c) if c in all_names else -1 for c in other])
             if added and factor == splits.target:
                 say_unknown(added, len(present), factor, name)
+            if factor == splits.target:
+                learned = [names[code] for code in np.unique(y[y >= 0])]
+                absent = [c for c in learned if c not in present]
+                say_untested(absent, len(learned), factor, name)
         targets[factor] = Classes(tuple(all_names))
         codes[factor] = np.where(y_test >= 0, table[np.maximum(y_test, 0)], -1).astype(np.int64)
     train = replace(ours, factors={f: ours.factors[f] for f in both}, targets=targets)

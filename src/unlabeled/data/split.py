@@ -11,7 +11,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import folders, groups
 from unlabeled.data.targets import Classes
 from unlabeled.data.values import find_value_range
-from unlabeled.errors import UserError, notice
+from unlabeled.errors import UserError, notice, plural
 from unlabeled.modality import Audio, Images, Pairs, Video
 
 TEST_SHARE = 0.2
@@ -39,12 +39,21 @@ def keep_labeled(samples: Samples, target: str | None, name: str) -> Samples:
     return samples.take(rows)
 
 
+def say_untested(classes: list[str], number: int, factor: str, name: str) -> None:
+    if classes:
+        first = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
+        notice(
+            f"{len(classes):,} of the {number:,} classes of {factor} to learn from "
+            f"{'has' if len(classes) == 1 else 'have'} no sample to test on in {name}: {first}"
+        )
+
+
 def say_unknown(classes: list[str], number: int, factor: str, name: str) -> None:
     if classes:
         first = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
         notice(
-            f"{len(classes):,} of the {number:,} classes of {factor} to test on in {name} are not "
-            f"among those to learn from: {first}"
+            f"{len(classes):,} of the {number:,} classes of {factor} to test on in {name} "
+            f"{'is' if len(classes) == 1 else 'are'} not among those to learn from: {first}"
         )
 
 
@@ -195,9 +204,13 @@ def by_group(
     rows, tested = np.flatnonzero(~is_tested), np.flatnonzero(is_tested & known)
     left_out = int((is_tested & ~known).sum())
     notice(
-        f"{number:,} of {len(first):,} groups of {name} are tested on, {len(tested):,} samples; no "
+        f"{number:,} of {len(first):,} groups of {name} {'is' if number == 1 else 'are'} "
+        f"tested on, {plural(len(tested), 'sample')}; no "
         "group is on both sides"
-        + (f"; {left_out:,} samples of these groups without a label are left out" * (left_out > 0))
+        + (
+            f"; {plural(left_out, 'sample')} of these groups without a label "
+            f"{'is' if left_out == 1 else 'are'} left out" * (left_out > 0)
+        )
     )
     return rows, tested
 
@@ -211,20 +224,25 @@ def by_shot(samples: Samples, share: float = TEST_SHARE) -> tuple[np.ndarray, np
     return np.flatnonzero(~tested), np.flatnonzero(tested)
 
 
-def sample_labels(y: np.ndarray, labels: str | int | float, seed: int = 0) -> np.ndarray:
+def sample_labels(
+    y: np.ndarray, labels: str | int | float, seed: int = 0, groups: np.ndarray | None = None
+) -> np.ndarray:
     """Rows of a random sample with about the same number of each class, sorted.
 
     Args:
         y: classes of all rows, (N,); rows of class −1 have no label and are never drawn.
         labels: how many: a number of rows, a share such as 0.01, or "1%".
         seed: of the sample.
+        groups: the group of each row, (N,), such as a patient: no group gives a second row of a
+            class before every group has given one, as rows of a group say less.
 
     Raises:
         UserError: that is no number, or fewer than one row a class, or more than there are.
     """
     known = np.flatnonzero(y >= 0)
     if len(known) < len(y):
-        return known[sample_labels(y[known], labels, seed)]
+        groups = None if groups is None else groups[known]
+        return known[sample_labels(y[known], labels, seed, groups)]
     text = str(labels).strip()
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -245,5 +263,16 @@ def sample_labels(y: np.ndarray, labels: str | int | float, seed: int = 0) -> np
     rank = np.empty(len(y), np.int64)
     for c in classes:
         rows = order[y[order] == c]
+        if groups is not None:
+            rows = rows[np.argsort(_occurrence(groups[rows]), kind="stable")]
         rank[rows] = np.arange(len(rows))
     return np.sort(order[np.argsort(rank[order], kind="stable")][:number])
+
+
+def _occurrence(values: np.ndarray) -> np.ndarray:
+    """How often each value occurred before: a, b, a gives 0, 0, 1."""
+    order = np.argsort(values, kind="stable")
+    _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
+    before = np.empty(len(values), np.int64)
+    before[order] = np.arange(len(values)) - np.repeat(first, counts)
+    return before

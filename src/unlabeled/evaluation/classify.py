@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,34 +17,20 @@ from unlabeled.data.split import code_names, sample_labels
 from unlabeled.data.targets import MultiLabel
 from unlabeled.encoders.features import deviations, embed, refuse_not_finite
 from unlabeled.errors import UserError, notice
-from unlabeled.evaluation.calibration import (
-    cross_entropy,
-    expected_calibration_error,
-    fit_temperature,
-)
+from unlabeled.evaluation.calibration import expected_calibration_error
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.intervals import Groups
 from unlabeled.evaluation.metric import accuracy, most_frequent
 from unlabeled.evaluation.probe import logistic_regression, refuse_unseen
+from unlabeled.evaluation.temperature import fit_temperature
+from unlabeled.evaluation.tuning import DEFAULTS, MANY, Kind, held_out, least, settings_for
 from unlabeled.modality import Text
 from unlabeled.runs.classifier import Classifier, KNNClassifier, LinearClassifier
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes, write_json
 
-Kind = Literal["linear", "knn"]
-
-SETTINGS: dict[Kind, tuple[int | float, ...]] = {
-    "linear": (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0),
-    "knn": (5, 10, 20, 50),
-}
-"""Penalties of the squared weights, and numbers of neighbors, that are tried."""
-DEFAULTS: dict[Kind, int | float] = {"linear": 1.0, "knn": 20}
-"""The setting where there are too few labels to try any."""
-FOLDS = 5
-MANY = 2000
-"""Labels from which on settings are tried on that many of them."""
-TOLERANCE, FINAL_TOLERANCE = 1e-3, 3e-5
-"""Of logistic regression where settings are tried, and of the classifier itself."""
+FINAL_TOLERANCE = 3e-5
+"""Of the logistic regression of the classifier itself."""
 
 
 def classify(
@@ -94,13 +80,13 @@ def classify(
     target = str(splits.target)
     y, y_test = (part.factors[target] for part in (splits.train, splits.test))
     refuse_unseen(y, y_test)
-    rows = sample_labels(y, labels, seed)
+    rows = sample_labels(y, labels, seed, splits.train.group_codes())
     few = replace(splits, train=splits.train.take(rows))
     z, z_test = (embed(run.encoder, part.x, splits.value_range) for part in (few.train, few.test))
     known, codes = np.unique(y[rows], return_inverse=True)
     all_names = splits.classes or code_names(y)
     names = [all_names[code] for code in known]
-    classifier, setting = train_classifier(z, codes, names, kind, seed)
+    classifier, setting = train_classifier(z, codes, names, kind, seed, few.train.group_codes())
     figures: dict[str, Any] = {
         "data": splits.name,
         "target": target,
@@ -197,13 +183,15 @@ def train_classifier(
     classes: Sequence[str],
     kind: Kind = "linear",
     seed: int = 0,
+    groups: Groups = None,
 ) -> tuple[Classifier, int | float]:
     """A calibrated classifier on features, and its penalty or number of neighbors.
 
     Each setting is trained on four fifths of the labels and scored on the others, in five folds;
     its temperature is fitted to those scores, and the setting with the least cross-entropy is
     trained on all. Beyond 2,000 labels, settings are tried on 2,000 of them, and the temperature is
-    fitted to a fifth of all that the classifier of the others has not seen.
+    fitted to a fifth of all that the classifier of the others has not seen. Groups are held out as
+    a whole.
 
     Args:
         z: features.
@@ -211,6 +199,7 @@ def train_classifier(
         classes: names of the K classes.
         kind: "linear" or "knn".
         seed: of the folds.
+        groups: the group of each sample, (n,); groups are held out as a whole.
 
     Raises:
         UserError: there is one class only, or some features are NaN or infinite.
@@ -218,62 +207,22 @@ def train_classifier(
     refuse_not_finite(z)
     if len(classes) < 2:
         raise UserError("all labels to learn from are the same class; give labels of at least two")
-    order = np.random.default_rng(seed).permutation(len(y))[:MANY]
-    scored = {s: held_out(z[order], y[order], kind, s, seed) for s in SETTINGS[kind]}
-    if not len(scored[DEFAULTS[kind]][1]):
+    settings = settings_for(kind, len(y))
+    scores, answers = held_out(z, y, kind, settings, groups, seed)
+    if not len(answers):
         notice(
             "each class has one label, so no setting can be tried and probabilities are not "
             "calibrated; give at least two labels of a class"
         )
         return fit(z, y, classes, kind, DEFAULTS[kind]), DEFAULTS[kind]
-    temperatures = {s: fit_temperature(*pair) for s, pair in scored.items()}
-    losses = {s: cross_entropy(scored[s][0] / t, scored[s][1]) for s, t in temperatures.items()}
-    setting = min(losses, key=lambda s: losses[s])
+    best, temperature = least(scores, answers)
+    setting = settings[best]
     classifier = fit(z, y, classes, kind, setting)
-    classifier.temperature = temperatures[setting]
     if len(y) > MANY:
-        classifier.temperature = fit_temperature(*held_out(z, y, kind, setting, seed, folds=1))
+        (part,), answers = held_out(z, y, kind, [setting], groups, seed, folds=1, many=len(y))
+        temperature = fit_temperature(part, answers)
+    classifier.temperature = temperature
     return classifier, setting
-
-
-def held_out(
-    z: Float[np.ndarray, "n d"],
-    y: Int[np.ndarray, " n"],
-    kind: Kind,
-    setting: int | float,
-    seed: int,
-    folds: int = FOLDS,
-) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, " m"]]:
-    """Scores of samples by classifiers that did not learn from them, and their classes.
-
-    Every class keeps a sample in each of the five folds to learn from, so one with a single label
-    is never held out.
-
-    Args:
-        z: features.
-        y: their classes.
-        kind: of the classifier.
-        setting: its penalty or number of neighbors.
-        seed: of the folds.
-        folds: how many of the five are held out, one after the other.
-    """
-    present, y = np.unique(y, return_inverse=True)
-    names = [str(code) for code in present]
-    order = np.random.default_rng(seed).permutation(len(y))
-    fold = np.full(len(y), -1)
-    for c in range(len(present)):
-        rows = order[y[order] == c]
-        if len(rows) > 1:
-            fold[rows] = (np.arange(len(rows)) + c) % FOLDS
-    scores, rows_out = [np.zeros((0, len(names)), np.float32)], [order[:0]]
-    for i in range(folds):
-        tested = np.flatnonzero(fold == i)
-        if len(tested):
-            learned = fold != i
-            classifier = fit(z[learned], y[learned], names, kind, setting, TOLERANCE)
-            scores.append(classifier.logits(z[tested]))
-            rows_out.append(tested)
-    return np.concatenate(scores), y[np.concatenate(rows_out)]
 
 
 def fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,14 +14,17 @@ from unlabeled.data.dataset import Splits
 from unlabeled.data.open import is_program, name_of, open_data
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.baselines import baselines
+from unlabeled.evaluation.intervals import paired_difference
 from unlabeled.evaluation.kept import keep
 from unlabeled.evaluation.metric import Subject, Value, by_key
 from unlabeled.evaluation.metrics import find_metrics
 from unlabeled.evaluation.per_class import per_class
 from unlabeled.evaluation.result import Result
+from unlabeled.evaluation.tuning import Setting
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import IN_MEMORY, inside, refuse_unopened
 from unlabeled.utils.files import write_json
+from unlabeled.utils.progress import is_shown, showing
 from unlabeled.utils.state import preserve_rng
 
 
@@ -44,6 +48,25 @@ class Evaluation:
     def results(self) -> dict[str, dict[str, Value]]:
         """Metrics of the run, its baselines and the references, by name."""
         return {s.name: s.metrics for s in self.subjects} | self.references
+
+    @property
+    def best(self) -> dict[str, str]:
+        """By metric, the encoder that is better than every other one in a paired test, if one is.
+
+        Only metrics of which each test sample is answered correctly or not are tested.
+        """
+        found = {}
+        for metric in find_metrics():
+            correct = {s.name: metric.correct(s) for s in self.subjects if metric.key in s.metrics}
+            answers = {name: a for name, a in correct.items() if a is not None}
+            if len(answers) < 2:
+                continue
+            first = max(answers, key=lambda name: float(answers[name].mean()))
+            others = [a for name, a in answers.items() if name != first]
+            groups = self.subjects[0].groups
+            if all(paired_difference(answers[first], a, groups).low > 0 for a in others):
+                found[metric.key] = first
+        return found
 
     def save(self) -> None:
         """Write `evaluation.json` into the run folder, and a copy that others do not replace."""
@@ -72,6 +95,11 @@ class Evaluation:
             "n_test_groups": None if groups is None else len(set(groups.tolist())),
             "metrics": metrics,
             "per_class": [asdict(score) for score in found.scores] if found else None,
+            "best": self.best,
+            "settings": {
+                s.name: {key: setting.to_json() for key, setting in settings_of(s).items()}
+                for s in self.subjects
+            },
             "baselines": dict(zip([*self.results][1:], others, strict=True)),
             "run": self.run.path.name,
             "config": self.run.config,
@@ -87,6 +115,9 @@ def evaluate(
     labels_from: Any = None,
     test: Any = None,
     groups_from: Any = None,
+    penalty: float | None = None,
+    k: int | None = None,
+    progress: bool | None = None,
 ) -> Result:
     """Evaluate a run beside its baselines: raw pixels, PCA and random weights, for example.
 
@@ -101,19 +132,34 @@ def evaluate(
             omitted, too).
         groups_from: what samples have in common, as for `unlabeled.train`; intervals are then over
             groups of test samples (default: the training's, if `data` is omitted, too).
+        penalty: of the squared weights of linear probes and ridge regression (default: chosen for
+            each encoder by cross-validation on the training part).
+        k: neighbors that vote in k-NN (default: chosen likewise).
+        progress: show bars of what takes long (default: in commands only).
 
     Returns:
         a dictionary, shown as a table in notebooks, that it also writes as `evaluation.json` into
         the run folder: `method`, `data`, `modality`,
         `target`, `n_train`, `n_test`; `metrics`, which has `{"value", "low", "high"}` under the key
         of each metric that applies, where low and high are the ends of the 95 % interval and what
-        is undefined is None; and the same for each of `baselines` by name.
+        is undefined is None; the same for each of `baselines` by name; `settings`, by encoder,
+        what was chosen by cross-validation; and `best`, by metric, the encoder whose answers are
+        significantly better than those of every other one (95 % interval of the paired difference).
         `unlabeled.evaluation.metrics` has the metrics.
 
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
     """
-    evaluation = measure(run, data, labels_from=labels_from, test=test, groups_from=groups_from)
+    with showing(is_shown(progress)):
+        evaluation = measure(
+            run,
+            data,
+            labels_from=labels_from,
+            test=test,
+            groups_from=groups_from,
+            penalty=penalty,
+            k=k,
+        )
     evaluation.save()
     return Result(evaluation.to_json())
 
@@ -126,19 +172,35 @@ def measure(
     labels_from: Any = None,
     test: Any = None,
     groups_from: Any = None,
+    penalty: float | None = None,
+    k: int | None = None,
 ) -> Evaluation:
     """The metrics of `evaluate` and the features that they were computed from, for a report."""
+    if penalty is not None and not 0 < penalty < math.inf:
+        raise UserError(f"penalty is {penalty:g}; give a number above 0")
+    if k is not None and k < 1:
+        raise UserError(f"k is {k}; give at least 1 neighbor")
     splits = open_for(run, data, labels_from, test, groups_from)
-    return measure_encoders({str(run.config["method"]): run}, splits)
+    return measure_encoders({str(run.config["method"]): run}, splits, penalty, k)
 
 
-def measure_encoders(runs: dict[str, Run], splits: Splits) -> Evaluation:
-    """Metrics of runs on one data set, with the baselines of the first."""
+def measure_encoders(
+    runs: dict[str, Run], splits: Splits, penalty: float | None = None, k: int | None = None
+) -> Evaluation:
+    """Metrics of runs on one data set, with the baselines of the first.
+
+    Args:
+        runs: by name.
+        splits: the data.
+        penalty: as for `evaluate`.
+        k: as for `evaluate`.
+    """
     first = next(iter(runs.values()))
     encoders = {name: run.encoder for name, run in runs.items()} | baselines(first, splits)
     labeled = splits.labeled()
     subjects = [
-        Subject(name, labeled, encoder, runs.get(name)) for name, encoder in encoders.items()
+        Subject(name, labeled, encoder, runs.get(name), penalty, k)
+        for name, encoder in encoders.items()
     ]
     for subject in subjects:
         subject.metrics = compute(subject)
@@ -178,6 +240,15 @@ def compute(subject: Subject) -> dict[str, Value]:
         if metric.applies(subject):
             values |= by_key(metric, metric.compute(subject))
     return values
+
+
+def settings_of(subject: Subject) -> dict[str, Setting]:
+    """What was chosen for its metrics by cross-validation, by key."""
+    found: dict[str, Setting] = {}
+    for metric in find_metrics():
+        if metric.applies(subject):
+            found |= metric.settings(subject)
+    return found
 
 
 def references(subject: Subject) -> dict[str, dict[str, Value]]:

@@ -78,11 +78,15 @@ def probe_number(
 
 
 def predict_number(
-    train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], splits: Splits, name: str
+    train: Float[np.ndarray, "n d"],
+    test: Float[np.ndarray, "m d"],
+    splits: Splits,
+    name: str,
+    penalty: float = PENALTY,
 ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
     """Predictions of ridge regression and true values, of the test samples that have one."""
     (z, t), (z_test, t_test) = numbers_of(train, test, splits, name)
-    return ridge(z, t, z_test), t_test
+    return ridge(z, t, z_test, penalty), t_test
 
 
 def numbers_of(

@@ -9,7 +9,9 @@ from jaxtyping import Float, Int
 
 from unlabeled.data.split import sample_labels
 from unlabeled.encoders.features import labeled
+from unlabeled.evaluation.intervals import Groups
 from unlabeled.evaluation.probe import linear_probe
+from unlabeled.evaluation.tuning import tune
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ def few_labels(
     test_y: Int[np.ndarray, " m"],
     labels: int | str,
     draws: int = 5,
+    penalty: float | None = None,
+    groups: Groups = None,
 ) -> FewLabels:
     """Linear probes on samples of the labels, the same number from each class.
 
@@ -39,10 +43,17 @@ def few_labels(
         test_y: their classes.
         labels: how many, as for `sample_labels`.
         draws: samples, seeds 0 to draws − 1.
+        penalty: of the probes (default: chosen for each sample by cross-validation on its labels).
+        groups: the group of each training sample, as for `sample_labels`.
     """
     test, test_y = labeled(test, test_y)
-    samples = [sample_labels(train_y, labels, seed) for seed in range(draws)]
-    probes = [linear_probe(train[rows], train_y[rows], test, test_y) for rows in samples]
+    samples = [sample_labels(train_y, labels, seed, groups) for seed in range(draws)]
+    probes = []
+    for rows in samples:
+        z, y = train[rows], train_y[rows]
+        own = None if groups is None else groups[rows]
+        chosen = tune(z, y, "linear", own).value if penalty is None else penalty
+        probes.append(linear_probe(z, y, test, test_y, chosen))
     scores = np.array([probe.test for probe in probes])
     return FewLabels(
         len(samples[0]),

@@ -15,10 +15,10 @@ from unlabeled.data.split import code_names, sample_labels
 from unlabeled.encoders.base import is_rebuildable, reinitialize
 from unlabeled.encoders.features import embed
 from unlabeled.evaluation import metric
-from unlabeled.evaluation.calibration import fit_temperature
 from unlabeled.evaluation.classify import require_classes
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.probe import linear_probe, refuse_unseen
+from unlabeled.evaluation.temperature import fit_temperature
 from unlabeled.runs.classifier import LinearClassifier, save_classifier
 from unlabeled.utils.files import write_json
 from unlabeled.utils.state import preserve_rng

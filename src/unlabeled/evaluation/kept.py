@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from unlabeled.errors import UserError, notice
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside, read_json
-from unlabeled.utils.files import write_json
+from unlabeled.utils.files import short_name, write_json
 
 FOLDER = "evaluations"
 IDENTITY = ("data", "test_data", "target")
@@ -68,7 +69,20 @@ def checksum(encoder: nn.Module) -> int:
 
 
 def _file_name(result: dict[str, Any]) -> str:
-    """A readable name; the number tells names apart that differ in other signs only."""
-    words = [str(result.get(key)) for key in IDENTITY]
-    readable = re.sub(r"[^\w-]+", "-", "-".join(dict.fromkeys(words[:2])))[-80:].strip("-")
+    """A readable name; the number tells names apart that differ in other signs only.
+
+    Data is named by its full path, so that a relative path is that of the same data.
+    """
+    words = [_full(str(result.get(key))) for key in IDENTITY[:2]] + [str(result.get("target"))]
+    names = dict.fromkeys(short_name(word) for word in words[:2])
+    readable = re.sub(r"[^\w-]+", "-", "-".join(names))[-80:].strip("-")
     return f"{readable}-{zlib.crc32(repr(words).encode(errors='replace')):08x}.json"
+
+
+def _full(data: str) -> str:
+    """The absolute path of data in files, also after the name of a set; other data as it is."""
+    prefix, colon, rest = data.partition(":")
+    path = Path(data).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    return f"{prefix}:{_full(rest)}" if colon and rest else data

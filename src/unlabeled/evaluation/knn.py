@@ -64,10 +64,22 @@ def knn_predict(
     """
     bank, bank_y = labeled(bank, bank_y)
     similarity, rows = nearest(bank, queries, k)
-    weights = torch.from_numpy(similarity / temperature)
-    weights = (weights - weights.amax(1, keepdim=True)).exp()
     labels = torch.from_numpy(bank_y)[torch.from_numpy(rows)]
-    votes: Tensor = torch.zeros(len(queries), int(bank_y.max()) + 1).scatter_add_(
-        1, labels, weights
-    )
-    return votes.argmax(1).numpy()
+    shares = votes(torch.from_numpy(similarity), labels, int(bank_y.max()) + 1, temperature)
+    return shares.argmax(1).numpy()
+
+
+def votes(similarity: Tensor, labels: Tensor, classes: int, temperature: float = 0.07) -> Tensor:
+    """Shares of the votes of neighbors that each class has.
+
+    Args:
+        similarity: of the neighbors, (m, k).
+        labels: their classes, (m, k).
+        classes: their number, K.
+        temperature: τ of the weight exp(s/τ).
+
+    Returns:
+        (m, K); each row sums to 1.
+    """
+    weights = (similarity / temperature).softmax(1)
+    return torch.zeros(len(labels), classes).scatter_add_(1, labels, weights)

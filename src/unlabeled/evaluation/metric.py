@@ -22,6 +22,7 @@ from unlabeled.evaluation import rsa
 from unlabeled.evaluation.intervals import Groups, Interval, share, wilson
 from unlabeled.evaluation.knn import knn_predict, nearest
 from unlabeled.evaluation.probe import Probe, linear_probe
+from unlabeled.evaluation.tuning import Setting, tune
 from unlabeled.modality import Modality
 from unlabeled.runs.run import Run
 
@@ -65,6 +66,8 @@ class Subject:
         splits: the data; where it has labels and a test part, only its labeled samples.
         encoder: gives the features.
         run: the run whose encoder this is; None for baselines.
+        penalty: of the linear probe (default: chosen by cross-validation on the training part).
+        k: neighbors that vote (default: chosen likewise).
         metrics: what `unlabeled.evaluation.evaluate.measure_encoder` computed.
     """
 
@@ -72,6 +75,8 @@ class Subject:
     splits: Splits
     encoder: nn.Module
     run: Run | None = None
+    penalty: float | None = None
+    k: int | None = None
     metrics: dict[str, Value] = field(default_factory=dict)
     _shared: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -185,14 +190,34 @@ class Subject:
         return self.labels[1]
 
     @cached_property
+    def train_groups(self) -> np.ndarray | None:
+        """The groups of the training samples, (n,); None where each is on its own."""
+        return self.splits.train.group_codes()
+
+    @cached_property
+    def probe_setting(self) -> Setting:
+        """The penalty of the linear probe."""
+        if self.penalty is not None:
+            return Setting("penalty", self.penalty)
+        return tune(self.train, self.y, "linear", self.train_groups)
+
+    @cached_property
     def probe(self) -> Probe:
         """The linear probe, which several metrics share."""
-        return linear_probe(self.train, self.y, self.test, self.y_test)
+        penalty = self.probe_setting.value
+        return linear_probe(self.train, self.y, self.test, self.y_test, penalty)
+
+    @cached_property
+    def knn_setting(self) -> Setting:
+        """The number of neighbors that vote."""
+        if self.k is not None:
+            return Setting("neighbors", self.k)
+        return tune(self.train, self.y, "knn", self.train_groups)
 
     @cached_property
     def knn_predicted(self) -> np.ndarray:
         """Classes of the test part that nearest neighbors vote for, (m,)."""
-        return knn_predict(self.train, self.y, self.test)
+        return knn_predict(self.train, self.y, self.test, int(self.knn_setting.value))
 
 
 Values = Value | dict[str, Value]
@@ -229,6 +254,10 @@ class Metric:
     def correct(self, subject: Subject) -> Bool[np.ndarray, " m"] | None:
         """Which test samples are answered correctly, for paired tests; None where it has none."""
         return None
+
+    def settings(self, subject: Subject) -> dict[str, Setting]:
+        """What was chosen for it by cross-validation on the training part, by key."""
+        return {}
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """What predictors that learn nothing achieve, by name, such as `chance`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,9 @@ from scipy.special import log_softmax
 
 from unlabeled.encoders.features import labeled, standardize
 from unlabeled.errors import UserError, notice
+
+Axes = tuple[Float[np.ndarray, "d r"], Float[np.ndarray, " r"]]
+"""Principal axes of features, and the variance along each."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,51 @@ def logistic_regression(
         tolerance: largest gradient in scaled axes at which to stop; the mean loss is then within
             about its square, times the number of weights, of the optimum.
     """
+    return logistic_path(z, y, [penalty], tolerance)[0]
+
+
+def logistic_path(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    penalties: Sequence[int | float],
+    tolerance: float = 3e-5,
+    axes: Axes | None = None,
+) -> list[tuple[Float[np.ndarray, "d k"], Float[np.ndarray, " k"]]]:
+    """Weights and biases of `logistic_regression` for several penalties, each from the last.
+
+    Args:
+        z: features of mean 0.
+        y: classes from 0 to k − 1.
+        penalties: of half the squared weights, in any order.
+        tolerance: as of `logistic_regression`.
+        axes: of the features (default: computed by `principal_axes`).
+    """
     n, k = len(z), int(y.max()) + 1
-    axes, variance = principal_axes(z)
-    scale = 1 / np.sqrt(0.25 * variance + penalty / n)[:, None]  # p(1 − p) is at most a quarter
-    x = z @ (axes * scale.T)
-    shrink = (penalty / n) * scale.astype(np.float64) ** 2
+    directions, variance = principal_axes(z) if axes is None else axes
+    rotated = z @ directions
     target = np.eye(k, dtype=np.float32)[y]
+    weight, bias = np.zeros((rotated.shape[1], k)), np.zeros((1, k))
+    found = {}
+    for penalty in sorted(set(penalties), reverse=True):
+        # p(1 − p) is at most a quarter
+        scale = 1 / np.sqrt(0.25 * variance + penalty / n)[:, None]
+        shrink = (penalty / n) * scale.astype(np.float64) ** 2
+        start = np.concatenate([weight / scale, bias])
+        u, bias = _minimize(rotated * scale.T, target, shrink, start, tolerance)
+        weight = scale * u
+        found[penalty] = directions @ weight.astype(np.float32), bias[0].astype(np.float32)
+    return [found[penalty] for penalty in penalties]
+
+
+def _minimize(
+    x: Float[np.ndarray, "n r"],
+    target: Float[np.ndarray, "n k"],
+    shrink: Float[np.ndarray, "r 1"],
+    start: Float[np.ndarray, "r1 k"],
+    tolerance: float,
+) -> list[np.ndarray]:
+    """Scaled weights (r, k) and biases (1, k) of the least mean loss."""
+    n, k = target.shape
 
     def mean_loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         u, bias = np.split(flat.reshape(-1, k), [x.shape[1]])
@@ -102,18 +145,16 @@ def logistic_regression(
         gradient = np.concatenate([(off.T @ x).T + shrink * u, off.sum(0, keepdims=True)])
         return loss, gradient.ravel()
 
-    start = np.zeros((x.shape[1] + 1) * k)
     options: dict[str, Any] = {"gtol": tolerance, "ftol": 0, "maxiter": 2000, "maxcor": 20}
-    found = minimize(mean_loss, start, jac=True, method="L-BFGS-B", options=options)
+    found = minimize(mean_loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
     if found.nit >= options["maxiter"]:
         notice("a linear probe did not converge; it is reported as it is")
-    u, bias = np.split(found.x.reshape(-1, k).astype(np.float32), [x.shape[1]])
-    return axes @ (scale * u), bias[0]
+    return np.split(found.x.reshape(-1, k), [x.shape[1]])
 
 
 def principal_axes(
     z: Float[np.ndarray, "n d"],
-) -> tuple[Float[np.ndarray, "d r"], Float[np.ndarray, " r"]]:
+) -> Axes:
     """Axes along which features vary, and the variance along each; r is at most min(n, d)."""
     n, d = z.shape
     if d <= n:

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from unlabeled.errors import plural
 from unlabeled.evaluation.metric import Value
-from unlabeled.evaluation.metrics import in_order
+from unlabeled.evaluation.metrics import in_order, metric_of
 from unlabeled.utils.files import short_name
 from unlabeled.utils.notebook import table
+
+T = TypeVar("T")
+
+
+def readable(results: Mapping[str, T]) -> dict[str, T]:
+    """Results by names for people: the run's as it is, those of its baselines with spaces."""
+    names = list(results)
+    return {name if name in names[:1] else name.replace("_", " "): results[name] for name in names}
+
+
+def chosen(result: Mapping[str, Any]) -> list[str]:
+    """How the probes of each encoder were set, a line for each metric that has some."""
+    by_key: dict[str, dict[str, dict[str, Any]]] = {}
+    for encoder, settings in readable(result["settings"]).items():
+        for key, setting in settings.items():
+            by_key.setdefault(key, {})[encoder] = setting
+    lines = []
+    for key, settings in by_key.items():
+        setting, values = {}, []
+        for encoder, setting in settings.items():
+            value = setting.get("penalty", setting.get("neighbors"))
+            values.append(f"{value:,g} ({encoder})")
+        how = "as given, or by default where labels are too few to choose"
+        if setting["folds"]:
+            how = f"by {setting['folds']}-fold cross-validation on training labels"
+        if 0 < setting["samples"] < result["n_train"]:
+            how += f", {setting['samples']:,} of {result['n_train']:,}"
+        name = "penalty" if "penalty" in setting else "neighbors"
+        lines.append(f"{metric_of(key).title_of(key)}: {name} {', '.join(values)}, {how}")
+    return lines
 
 
 class Result(dict[str, Any]):
@@ -16,7 +47,7 @@ class Result(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         """Metrics with their 95 % intervals: a row for each, the run beside its baselines."""
-        results = {self["method"]: self["metrics"]} | self["baselines"]
+        results = readable({self["method"]: self["metrics"]} | self["baselines"])
         rows = []
         for key, metric in in_order(results.values()).items():
             texts = (

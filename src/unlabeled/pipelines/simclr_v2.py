@@ -40,6 +40,7 @@ def simclr_v2(
     size: int | None = None,
     labels_from: Any = None,
     test: Any = None,
+    groups_from: Any = None,
     workers: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -65,6 +66,7 @@ def simclr_v2(
         size: side of the images in pixels.
         labels_from: where labels of images in files are, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`.
+        groups_from: what samples have in common, as for `unlabeled.train`.
         workers: processes that decode files.
         out: the folder (default: runs/simclr_v2).
         resume: continue where it was stopped.
@@ -78,7 +80,14 @@ def simclr_v2(
     """
     check_options(simclr_v2, dict(locals()))
     sides = None if size is None else (size, size)
-    splits = open_data(data, size=sides, labels_from=labels_from, workers=workers, test=test)
+    splits = open_data(
+        data,
+        size=sides,
+        labels_from=labels_from,
+        workers=workers,
+        test=test,
+        groups_from=groups_from,
+    )
     if splits.target is None or not len(splits.test):
         raise UserError(f"{splits.name} has no labels; say where they are with --labels-from")
     folder = Path(out or "runs/simclr_v2")

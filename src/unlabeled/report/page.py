@@ -18,6 +18,7 @@ from unlabeled.evaluation.kept import on_other_data
 from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import in_order
 from unlabeled.evaluation.per_class import per_class
+from unlabeled.evaluation.result import chosen, readable
 from unlabeled.modality import Text
 from unlabeled.report import plots
 from unlabeled.report.classes import classes_section
@@ -113,6 +114,7 @@ def page(title: str, style: str, body: str) -> bytes:
 def _headline(run: Run, evaluation: Evaluation) -> str:
     """The first metric that encoders are ranked by, of the run and its baselines."""
     splits, results = evaluation.splits, evaluation.results
+    results = readable(results)
     name, own = next(iter(results.items()))
     encoder = f"An encoder trained on {plural(run.config.get('images') or 0, splits.noun)}"
     if not run.is_trained:
@@ -142,12 +144,23 @@ def _metrics(evaluation: Evaluation) -> str:
     splits = evaluation.splits
     n = len(splits.test)
     where = plural(n, f"test {splits.noun}") if n else f"the training {splits.noun}"
+    result = evaluation.to_json()
+    names = dict(zip(evaluation.results, readable(evaluation.results), strict=True))
+    best = {key: names[name] for key, name in result["best"].items()}
+    bold = (
+        "Bold: better than every other encoder on the same test samples, so that the 95&nbsp;% "
+        "interval of each paired difference is above 0. "
+        if best
+        else ""
+    )
+    settings = "".join(f"<li>{html.escape(line)}.</li>" for line in chosen(result))
+    settings = f'<ul class="note">{settings}</ul>' if settings else ""
     return f"""<section><h2>Metrics</h2>
-{html_table(evaluation.results, emphasize_first=True)}
-<p class="note">Measured on {where}, with 95&nbsp;% intervals over them. Probes and neighbors use
-{plural(len(splits.train), f"training {splits.noun}")}. Every encoder is in eval mode
+{html_table(readable(evaluation.results), emphasize_first=True, best=best)}
+<p class="note">{bold}Measured on {where}, with 95&nbsp;% intervals over them. Probes and
+neighbors use {plural(len(splits.train), f"training {splits.noun}")}. Every encoder is in eval mode
 (BatchNorm uses its running statistics). How each metric is computed is explained
-below.</p></section>"""
+below.</p>{settings}</section>"""
 
 
 def _other_data(run: Run, evaluation: Evaluation) -> str:

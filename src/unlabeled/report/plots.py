@@ -36,6 +36,14 @@ WITHIN, BETWEEN = "#0b7a75", "#d1495b"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 """Distinct for the color-blind, and on white and black (Okabe, Ito 2008, without yellow)."""
 SHAPE_COLORS = ("#e69f00", "#56b4e9", "#cc79a7")  # distinct for the color-blind (Okabe, Ito)
+THEME = {
+    "#000000": "currentColor",
+    "<text ": '<text fill="currentColor" ',
+    LINE: f"var(--plot, {LINE})",
+    WITHIN: f"var(--accent, {WITHIN})",
+    "#d9d9d9": "var(--behind, #d9d9d9)",
+}
+"""What follows the colors of the page that an SVG stands in."""
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -403,4 +411,7 @@ def svg(figure: Figure) -> str:
             metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
             transparent=True,
         )
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    element = text.getvalue()[text.getvalue().index("<svg") :]
+    for color, themed in THEME.items():
+        element = element.replace(color, themed)
+    return element

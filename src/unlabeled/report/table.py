@@ -10,9 +10,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from unlabeled.errors import plural
 from unlabeled.evaluation.evaluate import values_of
 from unlabeled.evaluation.metric import MOST_FREQUENT, Metric, Value
 from unlabeled.evaluation.metrics import in_order
+from unlabeled.evaluation.result import chosen, readable
 from unlabeled.evaluation.seeds import Estimate
 
 TITLES = {MOST_FREQUENT: MOST_FREQUENT.replace("_", " ")}
@@ -25,22 +27,31 @@ Results = Mapping[str, Mapping[str, Value]]
 
 def print_table(result: dict[str, Any]) -> None:
     """Print what `evaluate` returned: the run first, then its baselines."""
-    results = {result["method"]: result["metrics"]} | result["baselines"]
-    samples = f"{result['n_test']:,} test samples" if result["n_test"] else "training samples"
-    title = f"{result['data']}: {samples}, 95 % intervals below the values"
-    print_results({name: values_of(metrics) for name, metrics in results.items()}, title)
+    results = readable({result["method"]: result["metrics"]} | result["baselines"])
+    title = f"{result['data']}: {_samples(result)}, 95 % intervals below the values"
+    best = {key: name.replace("_", " ") for key, name in result.get("best", {}).items()}
+    best |= {key: result["method"] for key, name in best.items() if name not in results}
+    if best:
+        title += "; * better than all others"
+    print_results({name: values_of(metrics) for name, metrics in results.items()}, title, best)
+    for line in chosen(result) if "settings" in result else ():
+        print(line)
 
 
 def print_comparison(result: dict[str, Any]) -> None:
     """Print what `compare` returned."""
     encoders = result["encoders"]
-    n = f"{result['n_test']:,} test samples" if result["n_test"] else "training samples"
-    title = f"{result['data']}: {n}, 95 % intervals below the values; * better than the next"
+    title = f"{result['data']}: {_samples(result)}, 95 % intervals below the values; "
+    title += "* better than the next"
     results = {
         name: {key: Estimate(**value) for key, value in encoder["metrics"].items()}
         for name, encoder in encoders.items()
     }
     print_results(results, title, result["best"])
+
+
+def _samples(result: dict[str, Any]) -> str:
+    return plural(result["n_test"], "test sample") if result["n_test"] else "training samples"
 
 
 def print_results(
@@ -76,12 +87,12 @@ def html_table(
     best: Mapping[str, str] | None = None,
     colors: Mapping[str, str] | None = None,
 ) -> str:
-    """A row for each metric, a column for each encoder; the best of each row is bold.
+    """A row for each metric, a column for each encoder; what is significantly best is bold.
 
     Args:
         results: metrics by the name of the encoder.
         emphasize_first: whether the first column is the run that the page is about.
-        best: by metric, the encoder that is bold, if one is (default: that of the best value).
+        best: by metric, the encoder that is bold, if one is.
         colors: of the encoders, shown beside their names.
     """
     return "\n".join(
@@ -106,11 +117,10 @@ def _html_block(
     )
     rows = []
     for key, metric in metrics.items():
-        names = _best(metric, results, key) if best is None else [best.get(key)]
         cells = []
         for i, (name, values) in enumerate(results.items()):
             shown, *interval = cell(metric, values, key)
-            bold = name in names
+            bold = name == (best or {}).get(key)
             shown = shown.replace(" ", "\u00a0")
             text = f"<b>{shown}</b>" if bold else shown
             small = f"<small>{interval[0]}</small>" if interval else ""
@@ -160,13 +170,3 @@ def cell(metric: Metric, values: Mapping[str, Value], key: str) -> list[str]:
 def _swatch(colors: Mapping[str, str], name: str) -> str:
     color = colors.get(name)
     return f'<span class="swatch" style="background:{color}"></span>' if color else ""
-
-
-def _best(metric: Metric, results: Results, key: str) -> list[str]:
-    """The encoders of the best value, where they are ranked by the metric."""
-    values = {name: v[key].value for name, v in results.items() if key in v}
-    known = [value for value in values.values() if value is not None]
-    if metric.higher_is_better is None or len(known) < 2:
-        return []
-    best = max(known) if metric.higher_is_better else min(known)
-    return [name for name, value in values.items() if value == best]

@@ -54,7 +54,7 @@ def probe(lab: Lab, name: str, encoder: nn.Module) -> dict[str, float]:
     (digit, digit_test), (speaker, speaker_test) = map(lab.labels, ("digit", "speaker"))
     speakers = np.unique(speaker)
     labels, draws = lab.settings.few * len(speakers), lab.settings.draws
-    few = few_labels(z, speaker, z_test, speaker_test, labels, draws=draws)
+    few = few_labels(z, speaker, z_test, speaker_test, labels, draws=draws, penalty=1.0)
     every, digits = np.concatenate([z, z_test]), np.concatenate([digit, digit_test])
     by = np.concatenate([speaker, speaker_test])
     unseen = [

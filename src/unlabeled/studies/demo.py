@@ -7,6 +7,7 @@ from pathlib import Path
 from unlabeled.data import open_data
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import measure_encoders
+from unlabeled.evaluation.knn import NEIGHBORS
 from unlabeled.report.page import write_report
 from unlabeled.report.table import print_table
 from unlabeled.runs.run import Run, load
@@ -27,7 +28,7 @@ def demo(out: Path) -> None:
     splits = open_data("dsprites")
     runs = {name: _finished(name, out / name) for name in METHODS}
     print("evaluating them beside raw pixels, PCA and random weights of the same network")
-    evaluation = measure_encoders(runs, splits)
+    evaluation = measure_encoders(runs, splits, penalty=1.0, k=NEIGHBORS)
     for i, run in enumerate(runs.values()):
         own = evaluation.subjects[i]
         others = [subject for subject in evaluation.subjects if subject is not own]

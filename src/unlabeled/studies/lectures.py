@@ -519,7 +519,7 @@ def l9(lab: Lab) -> Finding:
     curves: dict[str, dict[str, Any]] = {}
     for name in names:
         z, z_test = z_of(lab, name)
-        found = [few_labels(z, y, z_test, y_test, n) for n in counts]
+        found = [few_labels(z, y, z_test, y_test, n, penalty=1.0) for n in counts]
         curves[f"{name}, frozen"] = {
             "labels": counts,
             "train": [f.train for f in found],

@@ -112,7 +112,7 @@ def evaluate(lab: Lab, title: str) -> dict[str, Any]:
         "linear": lab.probe(title, encoder).test,
         "tiles": tile_accuracy(lab, title, encoder) if of_tiles else None,
         "knn": lab.knn(title, encoder),
-        "few_labels": few_labels(z, y, z_test, y_test, lab.settings.labels).test,
+        "few_labels": few_labels(z, y, z_test, y_test, lab.settings.labels, penalty=1.0).test,
         "epochs": 0 if run is None else run.config["recipe"]["epochs"],
         "pretext_accuracy": None if run is None else pretext_accuracy(lab, run),
         "chance": None if run is None else CHANCE.get(run.config["method"]),

@@ -9,6 +9,7 @@ from PIL import Image
 import unlabeled as ul
 from unlabeled.cli.main import main
 from unlabeled.data import open_data
+from unlabeled.data.split import sample_labels
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import measure
 
@@ -31,6 +32,21 @@ def patients(folder, names, each=6, parts=("",)):
     return folder
 
 
+def parquet(folder, place):
+    """The same images as a table of bytes, with their names, kinds and patients as columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [line.split(",") for line in (folder / "table.csv").read_text().splitlines()[1:]]
+    columns = {
+        "image": [{"bytes": (folder / name).read_bytes(), "path": name} for name, *_ in rows],
+        "kind": [kind for _, kind, _ in rows],
+        "patient": [patient for *_, patient in rows],
+    }
+    pq.write_table(pa.table(columns), place / "all.parquet")
+    return str(place / "all.parquet")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return patients(tmp_path_factory.mktemp("patients"), [f"p{i}" for i in range(10)])
@@ -40,17 +56,21 @@ def of_group(samples):
     return {name.rpartition("/")[0].rpartition("/")[2] for name in samples.names}
 
 
-@pytest.mark.parametrize("groups", ["folders", "table", "array", "npy"])
+@pytest.mark.parametrize("groups", ["folders", "table", "array", "npy", "column"])
 def test_no_group_is_on_both_sides(groups, folder, tmp_path):
     """Fails where samples are drawn by their own names."""
     table = folder / "table.csv"
     names = np.repeat([f"p{i}" for i in range(10)], 6)
     np.save(tmp_path / "groups.npy", names)
     place = {"table": f"{table}:patient", "array": names, "npy": str(tmp_path / "groups.npy")}
-    splits = open_data(
-        str(folder), labels_from=f"{table}:kind", groups_from=place.get(groups, groups)
-    )
-    train, test = of_group(splits.train), of_group(splits.test)
+    if groups == "column":
+        splits = open_data(parquet(folder, tmp_path), labels_from="kind", groups_from="patient")
+        train, test = set(splits.train.groups), set(splits.test.groups)
+    else:
+        splits = open_data(
+            str(folder), labels_from=f"{table}:kind", groups_from=place.get(groups, groups)
+        )
+        train, test = of_group(splits.train), of_group(splits.test)
     assert len(train) == 8
     assert len(test) == 2
     assert not train & test
@@ -141,3 +161,40 @@ def test_groups_are_recorded_and_used_again(folder, tmp_path, capsys):
     assert alone["n_test_groups"] is None
     width = alone["metrics"]["linear_probe"]["high"] - alone["metrics"]["linear_probe"]["low"]
     assert grouped.high - grouped.low > width  # two patients say less than twelve images
+
+
+def test_few_labels_are_of_as_many_groups_as_they_can_be():
+    """Catches: labels of one group while others have none."""
+    groups = np.array(["p0"] * 40 + [f"p{i}" for i in range(1, 6)] * 2)
+    y = np.arange(50) % 2
+    rows = sample_labels(y, 10, groups=groups)
+    assert np.bincount(y[rows]).tolist() == [5, 5]
+    for c in range(2):
+        own = groups[rows][y[rows] == c]
+        assert len(set(own)) == 5
+    plain = sample_labels(y, 10)
+    assert (groups[plain] == "p0").sum() > 5
+    partly = np.where(np.arange(50) < 45, y, -1)
+    assert not set(sample_labels(partly, 10, groups=groups)) & set(range(45, 50))
+
+
+@pytest.mark.slow
+def test_simclr_v2_keeps_groups_apart(folder, tmp_path):
+    """Catches: a pipeline that opens its data without groups."""
+    from unlabeled.pipelines.simclr_v2 import simclr_v2
+
+    options = {"epochs": 1, "finetune_epochs": 1, "distill_epochs": 1, "batch_size": 16}
+    labels = f"{folder / 'table.csv'}:kind"
+    out = tmp_path / "run"
+    simclr_v2(
+        str(folder),
+        labels="50%",
+        labels_from=labels,
+        groups_from="folders",
+        out=out,
+        progress=False,
+        **options,
+    )
+    assert json.loads((out / "simclr_v2.json").read_text())["n_test"] == 12
+    config = json.loads((out / "pretrained" / "config.json").read_text())
+    assert config["groups_from"] == "folders"

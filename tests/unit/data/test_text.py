@@ -777,3 +777,26 @@ def test_text_in_linked_folders_is_read_and_what_is_left_out_counted(tmp_path):
     (tmp_path / "texts" / "b.pdf").write_text("no text")
     with pytest.warns(Notice, match=r"1 text file is read; left out: 1 .pdf"):
         assert len(corpus.read(tmp_path / "texts")) == 1
+
+
+def test_classes_of_test_texts_are_matched_by_name(tmp_path):
+    """Catches: classes by their number, where the test part lacks one and has a new one."""
+    words = {"a": "apple", "b": "birch", "c": "cedar", "d": "daisy"}
+    for part, files in (("train", "abc"), ("test", "acd")):
+        (tmp_path / part).mkdir()
+        for name in files:
+            lines = [f"the {words[name]} {part} {i} " * 8 for i in range(12)]
+            (tmp_path / part / f"{name}.txt").write_text("\n\n".join(lines))
+    with pytest.warns(Notice) as caught:
+        splits = ul.open_data(f"text:{tmp_path / 'train'}", test=f"text:{tmp_path / 'test'}")
+    said = [str(w.message) for w in caught]
+    assert any("1 of the 3 classes of source to test on" in m and ": d.txt" in m for m in said)
+    assert any(
+        "1 of the 3 classes of source to learn from has no" in m and "b.txt" in m for m in said
+    )
+    tokenizer = bpe.open_tokenizer(splits.modality.tokenizer)
+    for part, files in ((splits.train, "abc"), (splits.test, "acd")):
+        names = np.array(splits.classes)[part.factors["source"]]
+        assert set(names) == {f"{name}.txt" for name in files}
+        for row, name in zip(part.x, names, strict=True):
+            assert words[name[0]] in tokenizer.decode(row[0].tolist())

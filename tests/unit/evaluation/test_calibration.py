@@ -5,11 +5,8 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from unlabeled.evaluation.calibration import (
-    cross_entropy,
-    expected_calibration_error,
-    fit_temperature,
-)
+from unlabeled.evaluation.calibration import expected_calibration_error
+from unlabeled.evaluation.temperature import cross_entropy, fit_temperature
 
 
 def drawn(n, temperature, seed=0, k=4):

@@ -7,7 +7,7 @@ from scipy.stats import ttest_rel
 from unlabeled.evaluation.intervals import bootstrap_mean, paired_difference, share, wilson
 from unlabeled.evaluation.metric import accuracy, mean_share
 from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
-from unlabeled.evaluation.verification import pairs
+from unlabeled.evaluation.verification import auroc, pairs
 
 
 def answers(both: int, only_a: int, only_b: int, none: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,3 +116,46 @@ def test_balanced_accuracy_of_one_answer_a_class_is_the_accuracy():
     alone, balanced = accuracy(correct), balanced_accuracy(correct, np.arange(200))
     assert balanced.value == pytest.approx(alone.value)
     assert (balanced.low, balanced.high) == pytest.approx((alone.low, alone.high), abs=0.01)
+
+
+@pytest.mark.parametrize("apart", [1.0, 1.5])
+def test_the_auroc_of_few_samples_has_an_interval_that_covers(apart):
+    """Catches: the variance of pairs alone, without that of the mean, which covers 86 to 89 %."""
+    means, rng = np.random.default_rng(9).normal(size=(3, 8)), np.random.default_rng(0)
+
+    def draw(n):
+        y = rng.integers(3, size=n)
+        return (apart * means[y] + rng.normal(size=(n, 8))).astype(np.float32), y
+
+    truth = pairs(*draw(2000)).auc
+    hits = {"auroc": 0, "pairs": 0}
+    for _ in range(150):
+        z, y = draw(30)
+        compared = pairs(z, y)
+        area, interval = auroc(z, y)
+        assert area == compared.auc
+        assert interval[0] <= area <= interval[1]
+        for name, (low, high) in (("auroc", interval), ("pairs", compared.auc_interval())):
+            hits[name] += low <= truth <= high
+    assert hits["auroc"] >= 0.92 * 150 > hits["pairs"]
+
+
+def test_the_auroc_of_groups_has_the_interval_of_groups():
+    """Catches: samples of a group that are left out one at a time."""
+    rng = np.random.default_rng(0)
+    y = np.arange(12) % 3
+    z = (np.eye(3)[y] * 1.5 + rng.normal(size=(12, 3))).repeat(5, 0)
+    z, y, groups = z + 0.01 * rng.normal(size=z.shape), y.repeat(5), np.arange(12).repeat(5)
+    (low, high), (first, last) = auroc(z, y)[1], auroc(z, y, groups)[1]
+    assert last - first > 1.5 * (high - low)
+
+
+def test_a_rare_class_that_is_always_right_does_not_widen_the_interval_much():
+    """Catches: as many answers of average accuracy as a rare class has of its own."""
+    y = np.repeat(np.arange(5), [40, 18, 8, 4, 4])
+    recall = np.linspace(0.4, 1, 5)
+    correct = np.concatenate(
+        [np.arange(n) < round(n * r) for n, r in zip([40, 18, 8, 4, 4], recall, strict=True)]
+    )
+    value = balanced_accuracy(correct, y)
+    assert 0.15 < value.high - value.low < 0.26

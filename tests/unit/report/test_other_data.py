@@ -56,6 +56,23 @@ def test_earlier_evaluations_stay_beside_the_latest(folder, capsys):
     assert len(list((folder / "evaluations").glob("*.json"))) == 2
 
 
+def test_an_absolute_path_is_that_of_the_same_data(folder):
+    """Catches: the same data twice, once by its relative path and once by its full one."""
+    from unlabeled.evaluation.kept import keep, on_other_data
+    from unlabeled.runs.run import load
+
+    own, result = load(folder), {"metrics": {}, "target": "label", "n_test": 3}
+    places = ("b.npz", "./b.npz", str(folder.parents[1] / "b.npz"), "a.npz")
+    for data in places:
+        keep(own, result | {"data": data, "test_data": data})
+    assert len(list((folder / "evaluations").glob("*.json"))) == 2
+    assert not on_other_data(own, result | {"data": "b.npz", "test_data": "b.npz"}).keys() - {
+        "a.npz"
+    }
+    keep(own, result | {"data": "a.npz", "test_data": "b.npz"})
+    assert len(list((folder / "evaluations").glob("*.json"))) == 3
+
+
 def test_evaluations_of_other_weights_are_not_shown(folder, capsys):
     assert run("evaluate", folder, "--data", "b.npz") == 0
     (folder / "evaluations" / "broken.json").write_text("{")

@@ -12,10 +12,14 @@ from unlabeled.evaluation.metric import (
     accuracy,
     always_most_frequent,
 )
+from unlabeled.evaluation.tuning import Setting
 
 
 class KNN(Metric):
-    """Accuracy of a weighted vote of the 20 nearest training samples by cosine similarity."""
+    """Accuracy of a weighted vote of the nearest training samples by cosine similarity.
+
+    Their number is chosen by cross-validation on the training samples, for each encoder by itself.
+    """
 
     key = "knn"
     title = "k-NN accuracy"
@@ -32,6 +36,10 @@ class KNN(Metric):
     def correct(self, subject: Subject) -> np.ndarray:
         """Of the vote of the neighbors."""
         return np.asarray(subject.knn_predicted == subject.y_test)
+
+    def settings(self, subject: Subject) -> dict[str, Setting]:
+        """The number of neighbors."""
+        return {self.key: subject.knn_setting}
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the most frequent class of the training part."""

@@ -10,13 +10,15 @@ from unlabeled.encoders.features import standardize
 from unlabeled.evaluation.intervals import Groups, bootstrap, wilson
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
 from unlabeled.evaluation.probe import logistic_regression
+from unlabeled.evaluation.tuning import Setting, tune_labels
 
 
 class MeanAveragePrecision(Metric):
     """Mean over labels of the average precision of a linear probe for each label.
 
     The area under the precision-recall curve as a sum over recalls, as in scikit-learn; labels
-    without a positive test sample do not count.
+    without a positive test sample do not count. The penalty of the probes is chosen by
+    cross-validation on the training samples.
     """
 
     key = "mean_average_precision"
@@ -31,9 +33,14 @@ class MeanAveragePrecision(Metric):
         """With its bootstrap interval."""
         y, y_test, known, known_test = _labels(subject)
         z, z_test = standardize(subject.train[known], subject.test[known_test])
-        scores = np.stack([_scores(z, column, z_test) for column in y.T], 1)
+        penalty = subject.shared(_setting).value
+        scores = np.stack([_scores(z, column, z_test, penalty) for column in y.T], 1)
         groups = None if subject.groups is None else subject.groups[known_test]
         return _value(scores, y_test, groups)
+
+    def settings(self, subject: Subject) -> dict[str, Setting]:
+        """The penalty of the probes, the same for all labels."""
+        return {self.key: subject.shared(_setting)}
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """The same score for all samples: the share of positives."""
@@ -81,11 +88,19 @@ def _labels(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     return y, y_test, known[0], known[1]
 
 
-def _scores(z: np.ndarray, y: np.ndarray, z_test: np.ndarray) -> np.ndarray:
+def _setting(subject: Subject) -> Setting:
+    if subject.penalty is not None:
+        return Setting("penalty", subject.penalty)
+    y, _, known, _ = _labels(subject)
+    groups = None if subject.train_groups is None else subject.train_groups[known]
+    return tune_labels(subject.train[known], y, groups)
+
+
+def _scores(z: np.ndarray, y: np.ndarray, z_test: np.ndarray, penalty: float) -> np.ndarray:
     """Probability of a label, (m,); the same for all where training has it always or never."""
     if len(np.unique(y)) < 2 or not z.shape[1]:
         return np.zeros(len(z_test))
-    weight, bias = logistic_regression(z.astype(np.float32), y.astype(int))
+    weight, bias = logistic_regression(z.astype(np.float32), y.astype(int), penalty)
     output = z_test @ weight + bias
     return np.asarray(expit(output[:, 1] - output[:, 0]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metric import MOST_FREQUENT, Metric, Subject, Value, Values
-from unlabeled.evaluation.verification import pairs
+from unlabeled.evaluation.verification import auroc
 
 
 class PairsAUROC(Metric):
@@ -25,10 +25,9 @@ class PairsAUROC(Metric):
     def compute(self, subject: Subject) -> Value:
         """Undefined where all pairs are of one kind."""
         try:
-            compared = pairs(subject.test, subject.y_test)
+            return Value.of(*auroc(subject.test, subject.y_test, subject.groups))
         except UserError:
             return Value(None)
-        return Value.of(compared.auc, compared.auc_interval(subject.groups))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Random ranking, or that of a predictor that always names the same class: 0.5."""

@@ -10,12 +10,14 @@ from unlabeled.data.targets import Numbers
 from unlabeled.evaluation.factors import as_targets, predict_number
 from unlabeled.evaluation.intervals import bootstrap, bootstrap_mean
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.evaluation.tuning import Setting, tune_ridge
 
 
 class R2(Metric):
     """R² of ridge regression on the features, on the test samples: 1 is exact, 0 the mean.
 
-    `r2_NAME` is that of each numeric target, `r2` their mean.
+    `r2_NAME` is that of each numeric target, `r2` their mean. The penalty of the squared weights is
+    chosen by cross-validation on the training samples, for each target.
     """
 
     key = "r2"
@@ -44,6 +46,10 @@ class R2(Metric):
             values[f"{self.key}_{key}"] = _value(statistic, n, subject.groups)
         own = [*values.values()]
         return {self.key: own[0] if len(own) == 1 else _value(mean, n, subject.groups)} | values
+
+    def settings(self, subject: Subject) -> dict[str, Setting]:
+        """The penalty for each target."""
+        return {f"{self.key}_{name}": s for name, s in subject.shared(_settings).items()}
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the mean of the training part."""
@@ -154,14 +160,27 @@ def _r2(subject: Subject, name: str) -> Statistic:
 
 def _predictions(subject: Subject) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Predictions (n, k), targets (n, k) and rows of the test part (n,) that have one, by name."""
-    splits = subject.splits
+    splits, settings = subject.splits, subject.shared(_settings)
     return {
         name: (
-            *predict_number(subject.train, subject.test, splits, name),
+            *predict_number(subject.train, subject.test, splits, name, settings[name].value),
             np.flatnonzero(splits.test.known(name)),
         )
         for name in numeric_targets(subject)
     }
+
+
+def _settings(subject: Subject) -> dict[str, Setting]:
+    """The penalty of ridge regression for each target."""
+    settings = {}
+    for name in numeric_targets(subject):
+        if subject.penalty is not None:
+            settings[name] = Setting("penalty", subject.penalty)
+            continue
+        known = subject.splits.train.known(name)
+        groups = None if subject.train_groups is None else subject.train_groups[known]
+        settings[name] = tune_ridge(subject.train[known], as_target(subject, name), groups)
+    return settings
 
 
 def _value(statistic: Statistic, n: int, groups: np.ndarray | None) -> Value:
