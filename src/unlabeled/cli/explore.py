@@ -32,7 +32,7 @@ def explore_command(argv: list[str]) -> int:
         metavar="FILE",
         help="also write what was found of each sample to this .csv or .parquet file",
     )
-    add_arguments(parser, explore, skip={"run", "data", "out", "labels_from", "table"})
+    add_arguments(parser, explore, skip={"run", "data", "out", "labels_from", "table", "progress"})
     args = vars(parse_args(parser, argv))
     from unlabeled.runs.run import load
 

@@ -28,7 +28,7 @@ from unlabeled.report import tiles
 from unlabeled.report.points import check_table, write_points
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
-from unlabeled.utils.progress import can_draw, line, status
+from unlabeled.utils.progress import can_draw, is_shown, line, showing, status
 from unlabeled.utils.state import preserve_rng
 
 MOST = 50_000
@@ -66,6 +66,7 @@ def explore(
     layout: Layout = "auto",
     clusters: int | None = None,
     seed: int = 0,
+    progress: bool | None = None,
 ) -> dict[str, Any]:
     """Write a page to explore samples by: a map, neighbors, clusters, duplicates, outliers.
 
@@ -82,6 +83,7 @@ def explore(
         layout: layout of the map; auto is UMAP if installed, or else t-SNE, or PCA for many images.
         clusters: number of clusters (default: the one with the best silhouette).
         seed: random seed of the map and the clusters.
+        progress: say what is computed, and show bars (default: in commands only).
 
     Returns:
         what was found: samples, clusters, near-duplicate groups and their samples, outliers, labels
@@ -91,6 +93,20 @@ def explore(
         UserError: too few samples, no such layout, a number of clusters or a seed that does not
             work, features that show nothing, or `out` is no .html file.
     """
+    with showing(is_shown(progress)):
+        return _explore(run, data, out, labels_from, table, layout, clusters, seed)
+
+
+def _explore(
+    run: Run,
+    data: Any,
+    out: str | Path,
+    labels_from: Any,
+    table: str | Path | None,
+    layout: Layout,
+    clusters: int | None,
+    seed: int,
+) -> dict[str, Any]:
     out = Path(out).expanduser()
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out is {out}; give an .html file")

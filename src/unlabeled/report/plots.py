@@ -149,7 +149,7 @@ def curve_image(epochs: list[float], values: list[float], title: str) -> str:
     figure, axes = _axes(3.2, 2.0)
     epochs, values = _measured(epochs, values)
     axes.plot(epochs, values, color=LINE, linewidth=1.5, marker="o" if len(epochs) < 3 else None)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", title=title)
     axes.grid(alpha=0.25)
     return svg(figure)

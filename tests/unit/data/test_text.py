@@ -790,13 +790,13 @@ def test_classes_of_test_texts_are_matched_by_name(tmp_path):
     with pytest.warns(Notice) as caught:
         splits = ul.open_data(f"text:{tmp_path / 'train'}", test=f"text:{tmp_path / 'test'}")
     said = [str(w.message) for w in caught]
-    assert any("1 of the 3 classes of source to test on" in m and ": d.txt" in m for m in said)
+    assert any("1 of the 3 classes of source to test on" in m and m.endswith(": d") for m in said)
     assert any(
-        "1 of the 3 classes of source to learn from has no" in m and "b.txt" in m for m in said
+        "1 of the 3 classes of source to learn from has no" in m and m.endswith(": b") for m in said
     )
     tokenizer = bpe.open_tokenizer(splits.modality.tokenizer)
     for part, files in ((splits.train, "abc"), (splits.test, "acd")):
         names = np.array(splits.classes)[part.factors["source"]]
-        assert set(names) == {f"{name}.txt" for name in files}
+        assert set(names) == set(files)
         for row, name in zip(part.x, names, strict=True):
             assert words[name[0]] in tokenizer.decode(row[0].tolist())
