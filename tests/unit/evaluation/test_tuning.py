@@ -197,7 +197,6 @@ def test_few_labels_are_tuned_on_those_labels():
     penalty = tune(z[rows], y[rows], "linear").value
     expected = linear_probe(z[rows], y[rows], z_test, y_test, penalty)
     free = few_labels(z, y, z_test, y_test, 120, draws=1)
-    assert penalty > 1
     assert (free.train, free.test) == (expected.train, expected.test)
 
 
