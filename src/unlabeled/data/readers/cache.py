@@ -1,7 +1,7 @@
 """Decoded images on disk, so that a folder is decoded once.
 
 An entry is a folder named by a hash of its source. It holds the pixels, mapped into memory when
-used, and an index with their checksum. The cache is bounded: the least recently used entries are
+used, and an index with their checksum, which is compared where the file has changed. The cache is bounded: the least recently used entries are
 removed first.
 """
 
@@ -62,9 +62,15 @@ class Entry:
         self.names: list[str] = index["names"]
         self.kept = np.asarray(index["kept"], np.int64)
         shape, dtype, checksum = tuple(index["shape"]), np.dtype(index["dtype"]), index["crc32"]
-        self.pixels = np.memmap(path / "pixels.bin", dtype, "r", shape=shape)
-        if zlib.crc32(self.pixels.data) != checksum or len(self.names) != shape[0]:
-            raise ValueError("its checksum differs")
+        file, changed = path / "pixels.bin", index["changed"]
+        self.pixels = np.memmap(file, dtype, "r", shape=shape)
+        if len(self.names) != shape[0]:
+            raise ValueError("it has other names")
+        if file.stat().st_mtime_ns != changed:  # else it is as it was written
+            if zlib.crc32(self.pixels.data) != checksum:
+                raise ValueError("its checksum differs")
+            with contextlib.suppress(OSError):
+                os.utime(file, ns=(changed, changed))
         with contextlib.suppress(OSError):  # it may be shared by others
             os.utime(path)
 
@@ -156,6 +162,7 @@ def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, An
         "shape": [len(kept), *shape],
         "dtype": dtype,
         "crc32": checksum,
+        "changed": (aside / "pixels.bin").stat().st_mtime_ns,
         "names": [names[i] for i in kept],
         "kept": kept,
         "skipped": skipped,

@@ -1,5 +1,6 @@
 """What a folder holds: its files at any depth, its official splits, and what is left out."""
 
+import functools
 import os
 import re
 from collections import Counter
@@ -21,6 +22,8 @@ SUFFIX = re.compile(r"(?<=[a-z])(set|split|data|images|imgs|audio)$")
 SHARD = re.compile(r"\.(tar|parquet|arrow|feather)(#\d+)?$", re.IGNORECASE)
 ROW = re.compile(r"#\d+$")
 """The row of a table, after its name."""
+FILE = "\0"
+"""In the place of the name of a file, where only its folders matter."""
 HIDDEN = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 """Files that a system leaves in folders; so are those whose names begin with a dot."""
 HINTS = {
@@ -116,12 +119,17 @@ def _identity(path: Path) -> Identity:
 
 def ending(name: str) -> str:
     """In lower case, such as ".jpg"; empty where what follows the last dot is no ending."""
-    stem, suffix = os.path.splitext(name.rpartition("/")[2])  # noqa: PTH122  of many names
-    suffix = suffix.lower()
-    if not re.fullmatch(r"\.[a-z][a-z0-9]{0,11}~?", suffix):
+    stem, _, suffix = name.rpartition(".")
+    if not stem or stem[-1] in "./" or not (suffix := _suffix(suffix)):
         return ""
-    inner = os.path.splitext(stem)[1].lower()  # noqa: PTH122
-    return inner + suffix if suffix in (".gz", ".bz2", ".xz") and inner == ".tar" else suffix
+    is_packed = suffix in (".gz", ".bz2", ".xz") and ending(stem) == ".tar"
+    return f".tar{suffix}" if is_packed else suffix
+
+
+@functools.lru_cache(4096)  # many names, few endings
+def _suffix(suffix: str) -> str:
+    suffix = f".{suffix.lower()}"
+    return suffix if re.fullmatch(r"\.[a-z][a-z0-9]{0,11}~?", suffix) else ""
 
 
 def of_kind(
@@ -246,7 +254,34 @@ def official(names: Sequence[str]) -> list[tuple[str, str, str]] | None:
         for each name train, validation or test, the folder or shard that says so, and the rest of
         the name without the folders that all have in common; None where nothing is official.
     """
-    rows, first = _rows(names)
+    places = list(map(_place, names))
+    found = _official_places(list(dict.fromkeys(places)))
+    if found is None:
+        return None
+    parts = (found[place] for place in places)
+    return [
+        (kind, folder, _named(below, name))
+        for name, (kind, folder, below) in zip(names, parts, strict=True)
+    ]
+
+
+def _place(name: str) -> str:
+    """A name without what tells it from others in its folder, or from other rows of its table."""
+    if "#" in name and ROW.search(name):
+        return f"{name.rpartition('#')[0]}#0"
+    return f"{name.rpartition('/')[0]}/{FILE}"
+
+
+def _named(below: str, name: str) -> str:
+    """The end of a place with that of a name."""
+    if below.endswith(FILE):
+        return below[: -len(FILE)] + name.rpartition("/")[2]
+    return below[:-1] + name.rpartition("#")[2] if below.endswith("#0") else below
+
+
+def _official_places(places: Sequence[str]) -> dict[str, tuple[str, str, str]] | None:
+    """By place what `official` returns; of folders, which are few where files are many."""
+    rows, first = _rows(places)
     for level in range(first, min(map(len, rows), default=0)):
         splits = {row[level]: _split_of(row, level) for row in rows}
         kinds = set(splits.values())
@@ -254,17 +289,17 @@ def official(names: Sequence[str]) -> list[tuple[str, str, str]] | None:
             below = [row[first:level] + row[level + 1 :] for row in rows]
             while all(len(r) > 2 for r in below) and len({r[0] for r in below}) == 1:
                 below = [row[1:] for row in below]
-            return [
-                (str(splits[row[level]]), ROW.sub("", row[level]), "/".join(rest))
-                for row, rest in zip(rows, below, strict=True)
-            ]
+            return {
+                place: (str(splits[row[level]]), ROW.sub("", row[level]), "/".join(rest))
+                for place, row, rest in zip(places, rows, below, strict=True)
+            }
     return None
 
 
 def say_unofficial(names: Sequence[str], name: str) -> None:
     """A notice where some folders are named as splits are, but `official` takes none for one."""
-    rows, first = _rows(names)
-    splits = {ROW.sub("", row[first]): _split_of(row, first) for row in rows}
+    rows, first = _rows(list(dict.fromkeys(map(_place, names))))
+    splits = {ROW.sub("", row[first]).replace(FILE, "files"): _split_of(row, first) for row in rows}
     named = sorted(top for top, kind in splits.items() if kind)
     if len({splits[top] for top in named}) > 1:
         others = [top for top in splits if not splits[top]]
@@ -283,16 +318,19 @@ def labels(names: Sequence[str]) -> list[str]:
     Raises:
         UserError: another file lies in none.
     """
-    parts = official(names) or [("train", "", name) for name in names]
-    classes = []
-    for (kind, _, below), name in zip(parts, names, strict=True):
+    places = list(map(_place, names))
+    each = list(dict.fromkeys(places))
+    parts = _official_places(each) or {place: ("train", "", place) for place in each}
+    classes = {}
+    for place, (kind, _, below) in parts.items():
         folders = [f for f in below.split("/")[:-1] if f not in ("", ".") and not SHARD.search(f)]
         if not folders and kind == "train":
             raise UserError(
-                f"'{name}' is not in a subfolder, so it has no label; move it, or give a .csv"
+                f"'{names[places.index(place)]}' is not in a subfolder, so it has no label; move "
+                "it, or give a .csv"
             )
-        classes.append(folders[0] if folders else "")
-    return classes
+        classes[place] = folders[0] if folders else ""
+    return [classes[place] for place in places]
 
 
 def _rows(names: Sequence[str]) -> tuple[list[list[str]], int]:

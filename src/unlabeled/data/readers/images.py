@@ -35,7 +35,7 @@ FEW = 512
 """Number of images up to which no processes are started."""
 MANY = 2e9
 """Bytes of decoded images from which on they are decoded whenever they are read."""
-LOOKED_AT = 20_000
+LOOKED_AT = 10_000
 """Number of images at most whose headers are read, evenly over all, before any is decoded."""
 Decode = Literal["auto", "once", "on_the_fly"]
 """When images in files are decoded."""
@@ -262,7 +262,8 @@ def source_of(path: Path, listing: Listing | None = None) -> Source:
 
 
 def _listed(root: Path, files: list[str]) -> Source:
-    stamps = [stamp(root / file) for file in files]
+    absolute = root.absolute()
+    stamps = (stamp(f"{absolute}/{file}") for file in files)
 
     def at(row: int) -> Path:
         return root / files[row]
@@ -282,7 +283,7 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
         except ValueError:
             path.unlink()
     step = -(-len(source.names) // LOOKED_AT)
-    parts = _mapped(look, source, workers, "looking at", step=step)
+    parts = _mapped(look, source, workers, "looking at", step=step, prefer="threads")
     found = [each for part in parts for each in part]
     names = source.names[::step]
     headers = [each for each in found if isinstance(each, Header)]
@@ -308,8 +309,9 @@ def _mapped(
     verb: str,
     *arguments: Any,
     step: int = 1,
+    prefer: str = "processes",
 ) -> Iterable[Any]:
-    """The task's results on chunks of every `step`th image, by worker processes, with a bar."""
+    """The task's results on chunks of every `step`th image, by workers, with a bar."""
     from rich.console import Console
     from rich.progress import track
 
@@ -319,7 +321,7 @@ def _mapped(
     total = -(-len(source.names) // step)
     workers = 1 if total <= FEW else workers
     return track(
-        joblib.Parallel(n_jobs=workers, return_as="generator")(jobs),
+        joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)(jobs),
         f"{verb} {total:,} images",
         total=-(-total // CHUNK),
         console=Console(stderr=True),

@@ -1,9 +1,11 @@
 """Where encoded images lie and what is known of them before they are decoded."""
 
+import functools
 import hashlib
-import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ ENDINGS = {
 }
 HEIF = (".heic", ".heif", ".hif")
 """Read where pillow-heif is installed."""
-VERSION = 4
+VERSION = 5
 """Of the decoding; another one decodes anew."""
 TABLES = (".parquet", ".arrow", ".feather")
 CHUNK = 64
@@ -31,26 +33,30 @@ class Source:
     """Encoded images, and what tells this content from another."""
 
     names: list[str]  #: of all images, in order
-    stamps: list[tuple[Any, ...]]  #: path, size and times of change of every file
+    stamps: Iterable[tuple[Any, ...]]  #: path, size and times of change of every file
     images: Callable[[], Iterable[Encoded]]  #: in the order of their names
     labels: Callable[[str], list[str] | None]  #: by the name of a column or ending
     at: Callable[[int], Encoded] | None = None  #: by row; None where they are read in order only
     others: list[str] = field(default_factory=list)  #: names of files that are no images
     listing: Listing = field(default_factory=Listing)  #: of the folder
 
-    @property
+    @functools.cached_property
     def stamp(self) -> str:
         """A hash of what is there, of its names, and of the way it is decoded."""
-        known = json.dumps([VERSION, *reader(), self.stamps, self.names])
-        return hashlib.sha256(known.encode()).hexdigest()
+        known = hashlib.sha256(repr((VERSION, *reader())).encode())
+        for part in map(iter, (self.stamps, self.names)):
+            while some := list(islice(part, 10_000)):  # of what may be millions
+                known.update(repr(some).encode(errors="surrogatepass"))
+        return known.hexdigest()
 
 
-def stamp(path: Path) -> tuple[Any, ...]:
+def stamp(path: str | Path) -> tuple[Any, ...]:
+    """An absolute path, its size and its times of change."""
     try:
-        known = path.stat()
+        known = os.stat(path)  # noqa: PTH116  of many files
     except OSError:  # a link that leads nowhere; decoding will say so
-        return (str(path.absolute()),)
-    return str(path.absolute()), known.st_size, known.st_mtime_ns, known.st_ctime_ns
+        return (str(path),)
+    return str(path), known.st_size, known.st_mtime_ns, known.st_ctime_ns
 
 
 def known_endings() -> set[str]:

@@ -29,7 +29,7 @@ def table_source(root: Path, tables: list[str]) -> Source:
             paths = [
                 _file(folder, c) for held in _paths(root / table, column, schema) for c in held
             ]
-        stamps += [stamp(root / table), *(stamp(path) for path in paths if path)]
+        stamps += [stamp(p.absolute()) for p in (root / table, *filter(None, paths))]
         schemas[table], lengths[table] = schema.names, rows
         names += [f"{table}#{row}" for row in range(rows)]
 

@@ -61,7 +61,7 @@ def tar_source(root: Path, shards: list[str]) -> Source:
 
     named = [name if len(shards) == 1 else f"{shard}/{name}" for shard, name, _ in images]
     left = [f"{before}.{ending}" if ending else before for _, before, ending in others]
-    stamps = [stamp(root / shard) for shard in shards]
+    stamps = [stamp((root / shard).absolute()) for shard in shards]
     encoded = [member for _, _, member in images]
     others_left = Listing(special=links)
     return Source(named, stamps, lambda: encoded, labels, encoded.__getitem__, left, others_left)
