@@ -1,8 +1,8 @@
 """Decoded images on disk, so that a folder is decoded once.
 
 An entry is a folder named by a hash of its source. It holds the pixels, mapped into memory when
-used, and an index with their checksum, which is compared where the file has changed. The cache is bounded: the least recently used entries are
-removed first.
+used, and an index with their checksum, which is compared where the file has changed. The cache is
+bounded: the least recently used entries are removed first.
 """
 
 import contextlib
