@@ -25,7 +25,8 @@ def compare_command(argv: list[str]) -> int:
         nargs="+",
         metavar="RUN",
         help="run folders, or encoders by name: timm:NAME, hf:OWNER/NAME, or a name in "
-        "`unlabeled list encoders`, such as histogram",
+        "`unlabeled list encoders`, such as histogram; or random: the first trained run's encoder "
+        "with random weights",
     )
     parser.add_argument(
         "--data", type=str, help="data to evaluate all on (default: that of the first trained run)"

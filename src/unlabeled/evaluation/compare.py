@@ -19,7 +19,8 @@ from unlabeled.encoders.external import is_external
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation import stored
-from unlabeled.evaluation.evaluate import compute, open_for, values_of
+from unlabeled.evaluation.baselines import random_of
+from unlabeled.evaluation.evaluate import compute, open_for, settings_of, values_of
 from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import find_metrics, in_order
 from unlabeled.evaluation.seeds import Candidate, Estimate, PairTest, best_of, compare_pairs
@@ -33,6 +34,8 @@ HOW_MADE = ("versions", "views", "command", "hardware", "in_memory", "resumed")
 """Of the configuration: what does not decide the result."""
 SIMILARITY_ROWS = 1_000
 """Samples at most whose features are compared."""
+RANDOM = "random"
+"""The name of a trained run's encoder with random weights."""
 MEASURES = {"cka_debiased": "CKA (debiased)", "rsa": "RSA"}
 """Of the similarity of encoders, by their keys."""
 
@@ -45,6 +48,7 @@ class Measured:
         run: the run.
         metrics: by their keys.
         correct: by the key of a metric, which test samples are answered correctly, (m,).
+        settings: of its probes, by the keys of metrics.
         features: of up to 1,000 samples, the same for all runs, (k, dim).
         groups: the group of each test sample, (m,); None where each is on its own.
     """
@@ -52,6 +56,7 @@ class Measured:
     run: Run
     metrics: dict[str, Value]
     correct: dict[str, np.ndarray]
+    settings: dict[str, dict[str, Any]]
     features: np.ndarray
     groups: np.ndarray | None = None
 
@@ -133,6 +138,7 @@ class Comparison:
             "encoders": encoders,
             "best": self.best,
             "differences": tests,
+            "settings": {name: measured.settings for name, measured in self.runs.items()},
             "similarity": {"encoders": list(self.runs), **similarity},
             "runs": runs,
         }
@@ -187,7 +193,7 @@ def compare_runs(
     if None in opened:  # encoders that are fitted see the training part alone
         made_for = open_data(data, labels_from=labels_from, test=test, groups_from=groups_from)
     loaded = [
-        run or load(str(name), data=made_for, size=size)
+        run or _made(str(name), made_for, size, trained)
         for run, name in zip(opened, runs, strict=True)
     ]
     names = _names(loaded)
@@ -258,13 +264,28 @@ def _opened(runs: Sequence[Run | str | Path], encoder: Any, size: int | None) ->
     for run, is_named, needs_encoder in zip(runs, by_name, own, strict=True):
         if isinstance(run, Run):
             opened.append(run)
-        elif is_named and str(run) in registry.listing("encoders"):
+        elif is_named and str(run) in (RANDOM, *registry.listing("encoders")):
             opened.append(None)
         elif is_named:
             opened.append(load(run, size=size))
         else:
             opened.append(load(run, encoder if needs_encoder else None))
     return opened
+
+
+def _made(name: str, splits: Splits, size: int | None, trained: list[Run]) -> Run:
+    """An encoder by name for that data; `random` is the first trained run's with random weights."""
+    if name != RANDOM:
+        return load(name, data=splits, size=size)
+    if not trained:
+        raise UserError(f"{RANDOM} is the encoder of a trained run with random weights; give a run")
+    first = trained[0]
+    config = {"method": RANDOM, "data": None, "encoder": RANDOM, "size": None, "images": 0}
+    tokenizer = first.modality.tokenizer if isinstance(first.modality, Text) else ""
+    network = random_of(first, open_data(splits, like=first.modality))
+    return Run(
+        Path("runs") / RANDOM, network, config, first.inputs, tokenizer=tokenizer, source=RANDOM
+    )
 
 
 def _is_own(folder: Path) -> bool:
@@ -354,7 +375,10 @@ def _measure(run: Run, data: _Data) -> Measured:
         }
         shown = subject.shown
         rows = np.random.default_rng(0).permutation(len(shown))[:SIMILARITY_ROWS]
-        return {"metrics": np.array(json.dumps(metrics)), "features": shown[rows], **correct}
+        settings = {key: setting.to_json() for key, setting in settings_of(subject).items()}
+        texts = {"metrics": metrics, "settings": settings}
+        written = {name: np.array(json.dumps(text)) for name, text in texts.items()}
+        return {**written, "features": shown[rows], **correct}
 
     content = data.samples, data.labels, splits.target
     whole = encoder and stored.digest(encoder, stored.digest_of_method(run), content)
@@ -366,7 +390,8 @@ def _measure(run: Run, data: _Data) -> Measured:
     }
     metrics = values_of(json.loads(str(found["metrics"])))
     groups = splits.test.group_codes()
-    return Measured(run, metrics, correct, found["features"], groups)
+    settings = json.loads(str(found["settings"]))
+    return Measured(run, metrics, correct, settings, found["features"], groups)
 
 
 def _groups(measured: dict[str, Measured]) -> dict[str, list[str]]:

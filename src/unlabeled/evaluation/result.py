@@ -20,10 +20,10 @@ def readable(results: Mapping[str, T]) -> dict[str, T]:
     return {name if name in names[:1] else name.replace("_", " "): results[name] for name in names}
 
 
-def chosen(result: Mapping[str, Any]) -> list[str]:
+def chosen(settings_by_encoder: Mapping[str, dict[str, Any]], n_train: int) -> list[str]:
     """How the probes of each encoder were set, a line for each metric that has some."""
     by_key: dict[str, dict[str, dict[str, Any]]] = {}
-    for encoder, settings in readable(result["settings"]).items():
+    for encoder, settings in settings_by_encoder.items():
         for key, setting in settings.items():
             by_key.setdefault(key, {})[encoder] = setting
     lines = []
@@ -35,8 +35,8 @@ def chosen(result: Mapping[str, Any]) -> list[str]:
         how = "as given, or by default where labels are too few to choose"
         if setting["folds"]:
             how = f"by {setting['folds']}-fold cross-validation on training labels"
-        if 0 < setting["samples"] < result["n_train"]:
-            how += f", {setting['samples']:,} of {result['n_train']:,}"
+        if 0 < setting["samples"] < n_train:
+            how += f", {setting['samples']:,} of {n_train:,}"
         name = "penalty" if "penalty" in setting else "neighbors"
         lines.append(f"{metric_of(key).title_of(key)}: {name} {', '.join(values)}, {how}")
     return lines

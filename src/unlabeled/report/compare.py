@@ -17,6 +17,7 @@ from unlabeled.evaluation.compare import (
 )
 from unlabeled.evaluation.metric import Metric, Value
 from unlabeled.evaluation.metrics import in_order
+from unlabeled.evaluation.result import chosen
 from unlabeled.evaluation.seeds import PairTest
 from unlabeled.report import figures, plots
 from unlabeled.report.formats import to_csv, to_latex, to_markdown
@@ -28,8 +29,8 @@ from unlabeled.utils.files import read_csv, short_name, to_json, write_bytes
 
 TESTS = {
     "paired": "paired: of two single encoders, on the same test samples; other seeds may differ",
-    "Welch": "Welch: Welch's t-test over the seeds of both",
-    "t-test": "t-test: of one encoder and the seeds of the other",
+    "Welch": "Welch: Welch's t-test over the seeds of both, for these test samples",
+    "t-test": "t-test: of one encoder and the seeds of the other, for these test samples",
 }
 MOST_ROWS = 40
 """Of the table of differences; a longer one is folded."""
@@ -55,7 +56,7 @@ def compare(
 
     Args:
         runs: two or more run folders, runs, or encoders by name, such as `timm:NAME` and
-            `histogram`.
+            `histogram`; `random` is the encoder of the first trained run with random weights.
         out: a file, or several, to write: a page (.html), or a table (.csv, .md, .tex, .json)
             (default: none).
         data: what to evaluate all on (default: the data of the first trained run).
@@ -69,7 +70,8 @@ def compare(
     Returns:
         what .json files hold: `encoders`, by name, has `runs`, `seeds` and `metrics`, each with
         `value`, `low`, `high`, `sd` and `n`; `best` the name of the best encoder by metric;
-        `differences` the test of each pair in each metric, with `p` and `p_holm`; `similarity` the
+        `differences` the test of each pair in each metric, with `p` and `p_holm`; `settings` those
+        of the probes of each run, chosen on training labels; `similarity` the
         matrices of `cka_debiased` and `rsa` (k, k); `runs` the metrics and configuration of each.
 
     Raises:
@@ -157,10 +159,14 @@ def _table(comparison: Comparison, colors: dict[str, str]) -> str:
         if any(comparison.runs[comparison.groups[n][0]].run.is_trained for n in singles)
         else ""
     )
+    chosen_for = {name: measured.settings for name, measured in comparison.runs.items()}
+    lines = chosen(chosen_for, comparison.about["n_train"])
+    settings = "".join(f"<li>{html.escape(line)}.</li>" for line in lines)
+    settings = f'<ul class="note">{settings}</ul>' if settings else ""
     return f"""<section><h2>Metrics</h2>
 {html_table(results, best=best, colors=colors)}
 <p class="note">{seeds}{single}{marked}{more} Probes and neighbors use
-{comparison.about["n_train"]:,} training {comparison.about["noun"]}.</p></section>"""
+{comparison.about["n_train"]:,} training {comparison.about["noun"]}.</p>{settings}</section>"""
 
 
 def _differences(comparison: Comparison) -> str:

@@ -153,7 +153,10 @@ def _metrics(evaluation: Evaluation) -> str:
         if best
         else ""
     )
-    settings = "".join(f"<li>{html.escape(line)}.</li>" for line in chosen(result))
+    settings = "".join(
+        f"<li>{html.escape(line)}.</li>"
+        for line in chosen(readable(result["settings"]), result["n_train"])
+    )
     settings = f'<ul class="note">{settings}</ul>' if settings else ""
     return f"""<section><h2>Metrics</h2>
 {html_table(readable(evaluation.results), emphasize_first=True, best=best)}

@@ -12,13 +12,11 @@ from rich.table import Table
 
 from unlabeled.errors import plural
 from unlabeled.evaluation.evaluate import values_of
-from unlabeled.evaluation.metric import MOST_FREQUENT, Metric, Value
+from unlabeled.evaluation.metric import Metric, Value
 from unlabeled.evaluation.metrics import in_order
 from unlabeled.evaluation.result import chosen, readable
 from unlabeled.evaluation.seeds import Estimate
 
-TITLES = {MOST_FREQUENT: MOST_FREQUENT.replace("_", " ")}
-"""Of columns, where the name in JSON is not it."""
 FIRST, OTHERS = 20, 13
 """Characters of the column of titles, and of each encoder's."""
 
@@ -34,7 +32,7 @@ def print_table(result: dict[str, Any]) -> None:
     if best:
         title += "; * better than all others"
     print_results({name: values_of(metrics) for name, metrics in results.items()}, title, best)
-    for line in chosen(result) if "settings" in result else ():
+    for line in chosen(readable(result.get("settings", {})), result["n_train"]):
         print(line)
 
 
@@ -48,6 +46,8 @@ def print_comparison(result: dict[str, Any]) -> None:
         for name, encoder in encoders.items()
     }
     print_results(results, title, result["best"])
+    for line in chosen(result["settings"], result["n_train"]):
+        print(line)
 
 
 def _samples(result: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ def print_results(
             table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
             table.add_column("", overflow="fold")
             for name in names:
-                table.add_column(TITLES.get(name, name), justify="right")
+                table.add_column(name, justify="right")
             for key, metric in metrics.items():
                 shown = {name: cell(metric, results[name], key) for name in names}
                 if (first := (best or {}).get(key)) in shown:
@@ -112,7 +112,7 @@ def _html_block(
 ) -> str:
     first = ' class="first"' if emphasize_first else ""
     head = "".join(
-        f"<th{'' if i else first}>{_swatch(colors, name)}{html.escape(TITLES.get(name, name))}</th>"
+        f"<th{'' if i else first}>{_swatch(colors, name)}{html.escape(name)}</th>"
         for i, name in enumerate(results)
     )
     rows = []

@@ -230,6 +230,8 @@ def load(run: str | Path, encoder: Any = None, *, data: Any = None, size: int | 
             here.
     """
     path = Path(run).expanduser()
+    if size is not None and size < 1:
+        raise UserError(f"--size is {size}; give the side in pixels, 1 or more")
     if not path.is_dir():
         if is_external(str(run)):
             return _pretrained(str(run), size)

@@ -61,6 +61,8 @@ def test_groups_are_those_of_the_first_run(folder):
     )
     asked = ul.compare([folder / "plain", folder / "grouped"], groups_from=groups)
     assert asked["runs"]["plain"]["metrics"] == found["runs"]["plain"]["metrics"]
+    given = ul.compare(["raw", folder / "plain"], data=folder / "data.npz", groups_from=groups)
+    assert given["runs"]["plain"]["metrics"] == found["runs"]["plain"]["metrics"]
     assert ul.compare([folder / "plain", "raw"])["n_test_groups"] is None
 
 
@@ -77,6 +79,18 @@ def test_encoders_by_name_are_fitted_to_the_training_part(folder, monkeypatch):
     np.testing.assert_array_equal(fitted[0].train.x, splits.train.x)
 
 
+def test_random_is_the_run_without_its_training_and_probes_are_tuned_for_each(folder):
+    """Catches: trained weights under the name, another architecture, or one penalty for all."""
+    found = ul.compare([folder / "plain", "random"])
+    expected = ul.evaluate(ul.load(folder / "plain"))
+    for key, value in found["runs"]["random"]["metrics"].items():
+        assert value["value"] == pytest.approx(expected["baselines"]["random"][key]["value"])
+    assert found["settings"]["random"] == expected["settings"]["random"]
+    assert found["settings"]["plain"] == expected["settings"]["simclr"]
+    with pytest.raises(UserError, match="random is the encoder of a trained run"):
+        ul.compare(["random", "raw"], data=folder / "data.npz")
+
+
 def test_an_own_encoder_is_given_once_for_all_runs_that_need_it(folder):
     """Catches: the network put in place of those of other runs, or not passed on."""
     found = ul.compare([folder / "plain", folder / "own"], encoder=f"{folder / 'net.py'}:Net")
@@ -90,6 +104,8 @@ def test_size_is_of_encoders_by_name(folder):
     """Catches: a size that is ignored, or refused because of the run folders beside it."""
     found = ul.compare([folder / "plain", "raw"], size=8)
     assert found["runs"]["raw at 8 px"]["metrics"]["dim"]["value"] == 64
+    with pytest.raises(UserError, match="--size is 0; give the side in pixels"):
+        ul.compare([folder / "plain", "raw"], size=0)
     with pytest.raises(UserError, match="these are run folders; omit --size"):
         ul.compare([folder / "plain", folder / "grouped"], size=8)
 
