@@ -13,8 +13,10 @@ from torch import Tensor
 from unlabeled.augmentations.base import Augmentation, Compose, random_rows, uniform
 from unlabeled.errors import UserError
 
-N_FFT, HOP_LENGTH = 512, 128
-"""Of the short-time Fourier transform of the phase vocoder, in samples."""
+SAMPLE_RATE = 8_000
+"""Samples per second, where nothing else is said."""
+N_FFT = 512
+"""Window of the phase vocoder's short-time Fourier transform at that rate: 64 ms."""
 
 
 def audible_mask(x: Float[Tensor, "b c 1 t"]) -> Float[Tensor, "b 1 1 t"]:
@@ -100,26 +102,29 @@ class RandomReverb(Augmentation):
     """Random reverberation: convolution with exponentially decaying noise.
 
     Args:
-        rt60: longest time in which an echo falls by 60 dB, in samples.
+        rt60: longest time in which an echo falls by 60 dB, in seconds.
         wet: largest level of the echoes relative to the audio.
         p: probability.
+        sample_rate: of the audio, in samples per second.
     """
 
-    rt60: int = 2400
+    rt60: float = 0.3
     wet: float = 0.5
     p: float = 0.5
+    sample_rate: int = SAMPLE_RATE
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = random_rows(x, self.p)
         dry = x[rows]
         if not len(rows):
             return x
-        rt60 = uniform(dry, 0.1 * self.rt60, float(self.rt60), 1, 1, 1)
-        time = torch.arange(self.rt60, device=x.device)
-        echo = torch.randn(len(dry), 1, 1, self.rt60, device=x.device)
+        longest = round(self.rt60 * self.sample_rate)
+        rt60 = uniform(dry, 0.1 * longest, float(longest), 1, 1, 1)
+        time = torch.arange(longest, device=x.device)
+        echo = torch.randn(len(dry), 1, 1, longest, device=x.device)
         echo = echo * 10 ** (-3 * time / rt60)
         echo = uniform(dry, 0.0, self.wet, 1, 1, 1) * echo / echo.norm(dim=3, keepdim=True)
-        n = x.shape[3] + self.rt60
+        n = x.shape[3] + longest
         wet = torch.fft.irfft(torch.fft.rfft(dry, n) * torch.fft.rfft(echo, n), n)
         out = x.clone()
         out[rows] = (dry + wet[..., : x.shape[3]]) * audible_mask(dry)
@@ -134,16 +139,18 @@ class TimeStretch(Augmentation):
 
     Args:
         max_rate: largest factor by which it is faster or slower.
+        sample_rate: of the audio, in samples per second.
     """
 
     max_rate: float = 1.25
+    sample_rate: int = SAMPLE_RATE
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, 1, T) -> (B, C, 1, T), cut or filled with silence at the end."""
         rate = self.max_rate ** uniform(x, -1.0, 1.0)
         end = audible_mask(x).sum((1, 2, 3)) / rate
         inside = torch.arange(x.shape[3], device=x.device) < end[:, None, None, None]
-        return time_stretch(x, rate) * inside
+        return time_stretch(x, rate, n_fft=window_length(self.sample_rate)) * inside
 
 
 @dataclass(frozen=True)
@@ -152,15 +159,18 @@ class PitchShift(Augmentation):
 
     Args:
         n_steps: largest shift up or down, in semitones; torchaudio's is fixed.
+        sample_rate: of the audio, in samples per second.
     """
 
     n_steps: float = 3.0
+    sample_rate: int = SAMPLE_RATE
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, 1, T) -> (B, C, 1, T), by time stretching and then resampling."""
         ratio = 2 ** (uniform(x, -self.n_steps, self.n_steps) / 12)
         n = x.shape[3]
-        longer = time_stretch(x, 1 / ratio, math.ceil(n * 2 ** (self.n_steps / 12)) + 1)
+        length = math.ceil(n * 2 ** (self.n_steps / 12)) + 1
+        longer = time_stretch(x, 1 / ratio, length, window_length(self.sample_rate))
         time = torch.arange(n, device=x.device) * ratio[:, None]  # (B, T)
         i = time.long()[:, None, None].expand(-1, x.shape[1], 1, -1)
         share = time.frac()[:, None, None]
@@ -176,17 +186,28 @@ class AudioAugment(Augmentation):
 
     Args:
         p: probability of reverberation.
+        sample_rate: of the audio, in samples per second.
     """
 
     p: float = 0.5
+    sample_rate: int = SAMPLE_RATE
 
     def __call__(self, x: Tensor) -> Tensor:
-        steps = [RandomEqualizer(), RandomReverb(p=self.p), WhiteNoise(), RandomGain()]
+        reverb = RandomReverb(p=self.p, sample_rate=self.sample_rate)
+        steps = [RandomEqualizer(), reverb, WhiteNoise(), RandomGain()]
         return Compose(steps)(x)
 
 
+def window_length(sample_rate: int) -> int:
+    """Samples of the phase vocoder's window: the power of 2 nearest to 64 ms."""
+    return int(2 ** round(math.log2(N_FFT * sample_rate / SAMPLE_RATE)))
+
+
 def time_stretch(
-    x: Float[Tensor, "b c 1 t"], rate: Float[Tensor, " b"], length: int | None = None
+    x: Float[Tensor, "b c 1 t"],
+    rate: Float[Tensor, " b"],
+    length: int | None = None,
+    n_fft: int = N_FFT,
 ) -> Float[Tensor, "b c 1 length"]:
     """Play `rate` times as fast at the same pitch, by a phase vocoder (Flanagan, Golden 1966).
 
@@ -196,26 +217,25 @@ def time_stretch(
         x: recordings.
         rate: of each.
         length: of the output, in samples; that of the input by default.
+        n_fft: length of the window, in samples; windows overlap by three quarters.
     """
-    length = length or x.shape[3]
+    length, hop = length or x.shape[3], n_fft // 4
     flat, rate = x.flatten(0, 2), rate.repeat_interleave(x.shape[1])
-    window = torch.hann_window(N_FFT, device=x.device)
+    window = torch.hann_window(n_fft, device=x.device)
     spectrum = torch.stft(
-        flat, N_FFT, HOP_LENGTH, window=window, pad_mode="constant", return_complex=True
+        flat, n_fft, hop, window=window, pad_mode="constant", return_complex=True
     )  # (B, F, K)
     frames = spectrum.shape[2]
-    time = torch.arange(length // HOP_LENGTH + 2, device=x.device) * rate[:, None]  # (B, K')
+    time = torch.arange(length // hop + 2, device=x.device) * rate[:, None]  # (B, K')
     i = time.long().clamp(max=frames - 2)[:, None].expand(-1, spectrum.shape[1], -1)
     before, after = spectrum.gather(2, i), spectrum.gather(2, i + 1)
     share = (time[:, None] - i).clamp(max=1)
     magnitude = before.abs() * (1 - share) + after.abs() * share
     magnitude = magnitude * (time[:, None] <= frames - 1)
-    center = 2 * math.pi * HOP_LENGTH / N_FFT * torch.arange(N_FFT // 2 + 1, device=x.device)
+    center = 2 * math.pi * hop / n_fft * torch.arange(n_fft // 2 + 1, device=x.device)
     extra = after.angle() - before.angle() - center[:, None]
     advance = center[:, None] + extra - 2 * math.pi * (extra / (2 * math.pi)).round()
     start = spectrum[:, :, :1].angle()
     phase = torch.cat([start, start + advance[:, :, :-1].cumsum(2)], 2)
-    stretched = torch.istft(
-        torch.polar(magnitude, phase), N_FFT, HOP_LENGTH, window=window, length=length
-    )
+    stretched = torch.istft(torch.polar(magnitude, phase), n_fft, hop, window=window, length=length)
     return stretched.view(*x.shape[:2], 1, length)

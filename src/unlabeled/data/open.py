@@ -162,7 +162,8 @@ def with_test(
             other = split(samples, name, share=0)
         part = _fit(other.test if len(other.test) else other.train, name, like=like)
     train, part = _with_classes(splits, part, other.target, name)
-    train = groups.separate(train, part, name=splits.name)
+    if not (audio.recordings_of(train) and audio.recordings_of(part)):  # names of other files
+        train = groups.separate(train, part, name=splits.name)
     set_aside = ", ".join(
         f"the {len(samples):,} for {use}"
         for use, samples in (("testing", splits.test), ("validation", splits.validation))
@@ -329,7 +330,7 @@ def _read(
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
     if listing and audio.is_folder_of_audio(path, listing):
-        return audio.read(path, length, rate, labels_from, listing)
+        return audio.read(path, length, rate, labels_from, listing, workers=workers)
     if listing or (path.is_file() and path.suffix.lower() in (".tar", *TABLES)):
         samples = images.read(
             path,

@@ -116,7 +116,8 @@ def split(
     train, test, validation = parts or (samples.take(rows) for rows in rows_of_parts)
     splits = Splits(name, train, test, target, validation=validation)
     if isinstance(modality, Audio):
-        return replace(splits, augment=AudioAugment(), augment_labeled=RandomGain())
+        augment = AudioAugment(sample_rate=modality.sample_rate)
+        return replace(splits, augment=augment, augment_labeled=RandomGain())
     return splits
 
 
@@ -195,8 +196,8 @@ def by_group(
     order = order[labeled[order] > 0]
     if len(order) < 2:
         raise UserError(
-            f"all labeled samples of {name} are of one group, so none can be tested on; omit "
-            "--groups-from, or name a test set with --test"
+            f"all labeled samples of {name} are of one group, so none can be tested on; give "
+            "other --groups-from, or name a test set with --test"
         )
     reached = np.cumsum(labeled[order]) / labeled.sum()
     number = min(len(order) - 1, 1 + int(np.abs(reached - share).argmin()))

@@ -31,6 +31,8 @@ def build_for(name: str, splits: Splits) -> nn.Module:
     options: dict[str, Any] = {}
     if isinstance(received, Text) and accepts_option(name, "vocabulary"):
         options["vocabulary"] = received.vocabulary
+    if isinstance(received, Audio) and accepts_option(name, "sample_rate"):
+        options["sample_rate"] = received.sample_rate
     if is_fitted := name in ("pca", "ica", "kmeans"):
         values = math.prod(splits.train.x.shape[1:])
         options["dim"] = min(FITTED_DIM, len(splits.train), values)

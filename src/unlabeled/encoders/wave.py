@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,32 +14,44 @@ from unlabeled.augmentations.base import Augmentation, Compose
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError
 
+CROP_FRAMES = 32
+"""Frames of the crops that predictive methods learn from: 0.32 seconds of 10-ms frames."""
+
 
 def wave(
     width: int = 64,
     context: int = 256,
-    kernels: Sequence[int] = (10, 8, 4, 4),
-    strides: Sequence[int] = (5, 4, 2, 2),
+    kernels: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+    sample_rate: int = 8_000,
 ) -> Encoder:
     """Strided convolutions over the samples of audio and a GRU: 2·context features (512).
 
-    Each layer has `width` channels and the last 2·width; at 8 kHz there is a frame every 10 ms. Van
-    den Oord, Li, Vinyals 2018, section 3.1, with one stride less, since their audio has 16 kHz, and
-    with normalized channels (Rivière et al. 2020). An image is read row by row.
+    Each layer has `width` channels and the last 2·width; there is a frame about every 10 ms. Van
+    den Oord, Li, Vinyals 2018, section 3.1, whose strides are those at 16 kHz, with normalized
+    channels (Rivière et al. 2020). An image is read row by row.
 
     Args:
         width: channels of the convolutions.
         context: dimension of the GRU's state.
-        kernels: length of each convolution's kernel, in samples or frames.
-        strides: of each convolution.
+        kernels: length of each convolution's kernel, in samples or frames (default: 10, 8, and 4
+            for the others).
+        strides: of each convolution (default: 5, 4 and as many of 2 as bring frames nearest to 10
+            ms: 5, 4, 2, 2 at 8 kHz).
+        sample_rate: samples per second.
     """
+    if strides is None:
+        strides = (5, 4, *[2] * max(0, 2 + round(math.log2(sample_rate / 8_000))))
+    if kernels is None:
+        kernels = (10, 8, *[4] * len(strides))[: len(strides)]
     if len(kernels) != len(strides):
         raise UserError(f"{len(kernels)} kernels need as many strides, not {len(strides)}")
     widths = [1, *[width] * (len(kernels) - 1), 2 * width]
     stages: list[nn.Module] = [
         _FrameConv(*layer) for layer in zip(widths, widths[1:], kernels, strides, strict=False)
     ]
-    return Wave([*stages, _FrameGRU(2 * width, context)], [*widths[1:], context])
+    crop_length = CROP_FRAMES * math.prod(strides)
+    return Wave([*stages, _FrameGRU(2 * width, context)], [*widths[1:], context], crop_length)
 
 
 class Wave(Encoder):
@@ -50,18 +63,21 @@ class Wave(Encoder):
     Args:
         stages: convolutions and then the GRU, or a single stage of those.
         widths: channels of each stage.
+        crop_length: samples of the crops that predictive methods learn from; 0 is all.
     """
 
-    def __init__(self, stages: Sequence[nn.Module], widths: Sequence[int]) -> None:
+    def __init__(
+        self, stages: Sequence[nn.Module], widths: Sequence[int], crop_length: int = 0
+    ) -> None:
         super().__init__(stages, MeanAndDeviation(), 2 * widths[-1])
-        self.widths = list(widths)
+        self.widths, self.crop_length = list(widths), crop_length
         self.latent_dims = self.widths[-2:][0], self.widths[-1]  # of latents and of contexts
 
     def single_stage(self, stage: int, channels: int, dim: int) -> Wave:
         """One stage, whose frames are latents and contexts; the GRU's latents are its inputs."""
         last = self.stages[stage]
         widths = self.widths[stage - 1 :] if isinstance(last, _FrameGRU) else [channels]
-        return Wave([last], widths)
+        return Wave([last], widths, self.crop_length)
 
     def to_grid(self, frames: Tensor) -> Tensor:
         """Frames (B, C, 1, T) as a grid whose rows are predicted in order, (B, C, T, 1)."""

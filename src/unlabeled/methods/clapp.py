@@ -32,7 +32,8 @@ class CLAPP(Method):
             pixels with the context's, one of audio).
         rule: "autograd", or "hebbian", the explicit local learning rule (eq. 6–8), which gives the
             same gradients for layers of convolution and ReLU without backpropagation.
-        crop_length: samples of a random crop of each recording; 0 takes all of it.
+        crop_length: samples of a random crop of each recording; 0 takes all of it (default: 32 of
+            the encoder's frames, 0.32 seconds).
         patch_augment: augmentation of every patch by itself (default: none).
         weak: augmentation of images or recordings (default: horizontal flips of images).
     """
@@ -49,7 +50,7 @@ class CLAPP(Method):
         prediction_steps: int = 3,
         skip_steps: int | None = None,
         rule: Literal["autograd", "hebbian"] = "autograd",
-        crop_length: int = 2560,
+        crop_length: int | None = None,
         patch_augment: Augmentation | None = None,
         weak: Augmentation | None = None,
     ) -> None:
@@ -62,7 +63,9 @@ class CLAPP(Method):
             nn.ModuleList(nn.Linear(c, c, bias=False) for _ in range(prediction_steps - skip))
             for c in self.encoder.widths
         )
-        self.skip_steps, self.rule, self.crop_length = skip, rule, crop_length
+        self.skip_steps, self.rule = skip, rule
+        own = getattr(encoder, "crop_length", 0)
+        self.crop_length = own if crop_length is None else crop_length
         self.patch_augment, self.weak = patch_augment, weak or self.encoder.default_augmentation()
         if rule == "hebbian":
             for stage in self.encoder.stages:

@@ -42,7 +42,8 @@ class CPC(Method):
             "others", or "both".
         objective: InfoNCE over all negatives, or a hinge with one of them.
         directions: 1 (downwards, forward) or 4.
-        crop_length: samples of a random crop of each recording; 0 takes all; the paper's 20480.
+        crop_length: samples of a random crop of each recording; 0 takes all; the paper's 20480, of
+            16 kHz (default: 32 of the encoder's frames, 0.32 seconds).
         patch_augment: augmentation of every patch by itself, as in v2 (default: none).
         weak: augmentation of images or recordings (default: horizontal flips of images).
     """
@@ -65,7 +66,7 @@ class CPC(Method):
         negatives: predictive.NegativeSource = "others",
         objective: Literal["info_nce", "hinge"] = "info_nce",
         directions: Literal[1, 4] = 1,
-        crop_length: int = 2560,
+        crop_length: int | None = None,
         patch_augment: Augmentation | None = None,
         weak: Augmentation | None = None,
     ) -> None:
@@ -82,7 +83,9 @@ class CPC(Method):
             nn.ModuleList(nn.Linear(c_dim, z_dim, bias=False) for _ in steps)
             for _ in self.directions
         )
-        self.skip_steps, self.negatives, self.crop_length = skip, negatives, crop_length
+        self.skip_steps, self.negatives = skip, negatives
+        own = getattr(encoder, "crop_length", 0)
+        self.crop_length = own if crop_length is None else crop_length
         info_nce, hinge = predictive.predictive_info_nce, predictive.predictive_hinge
         self.objective = info_nce if objective == "info_nce" else hinge
         self.patch_augment, self.weak = patch_augment, weak or self.encoder.default_augmentation()

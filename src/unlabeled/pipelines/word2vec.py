@@ -22,7 +22,7 @@ from numpy.random import Generator, default_rng
 from torch import Tensor
 
 from unlabeled.core import check_options
-from unlabeled.data.readers.word_lines import encode_lines, read_lines
+from unlabeled.data.readers.word_lines import Lines, read_lines
 from unlabeled.errors import Stopped, UserError
 from unlabeled.objectives.skip_gram import LANES, Windows, compiled_step, torch_step
 from unlabeled.runs.word_vectors import Words
@@ -108,8 +108,8 @@ def word2vec(
         "min_count": min_count, "subsample": subsample, "threads": threads, "pattern": pattern,
     }  # fmt: skip
     folder = Path(out or "runs/word2vec")
-    vocabulary, lines = encode_lines(read_lines(data, pattern), min_count)
-    tokens = sum(map(len, lines))
+    vocabulary, lines = read_lines(data, pattern, min_count)
+    tokens = len(lines)
     sizes = {"words": len(vocabulary), "tokens": tokens}
     epochs = epochs or min(50, max(8, WORDS_IN_ALL // tokens))
     rng = default_rng(seed)
@@ -212,7 +212,7 @@ class WindowSampler:
 def fit(
     state: State,
     sampler: WindowSampler,
-    lines: list[np.ndarray],
+    lines: Lines,
     model: str,
     epochs: int,
     lr: float,
@@ -225,16 +225,13 @@ def fit(
         Stopped: a signal came; the state is saved.
     """
     step = compiled_step() or torch_step
-    words = np.concatenate(lines)
-    line = np.repeat(np.arange(len(lines)), [len(one) for one in lines])  # of each word
-    epoch_chunks = -(-len(words) // CHUNK)
+    epoch_chunks = -(-len(lines) // CHUNK)
     saved = time.perf_counter()
     started = saved - state.seconds
     with signals() as received, ThreadPoolExecutor(threads) as pool:
         for epoch in range(state.chunks // epoch_chunks + 1, epochs + 1):
-            for start in range(state.chunks % epoch_chunks * CHUNK, len(words), CHUNK):
-                chunk = slice(start, start + CHUNK)
-                windows = sampler(words[chunk], line[chunk])
+            for start in range(state.chunks % epoch_chunks * CHUNK, len(lines), CHUNK):
+                windows = sampler(*lines.block(start, start + CHUNK))
                 done = state.chunks / (epochs * epoch_chunks)
                 rate = max(MIN_LR, lr - (lr - MIN_LR) * done)
                 update = functools.partial(step, state.tables, windows, lr=rate, model=model)
@@ -246,7 +243,7 @@ def fit(
                 state.seconds = now - started
                 if ended := state.chunks % epoch_chunks == 0:
                     mean = state.loss / max(1, state.predictions)
-                    speed = epoch * len(words) / state.seconds
+                    speed = epoch * len(lines) / state.seconds
                     row = {"epoch": epoch, "loss": mean, "words_per_second": speed}
                     state.history.append(row)
                     state.loss, state.predictions = 0.0, 0

@@ -120,6 +120,8 @@ def make_job(
     received = splits.modality.encoder_input
     if isinstance(received, Text) and accepts_option(encoder, "vocabulary"):
         encoder_args = {"vocabulary": received.vocabulary} | encoder_args
+    if isinstance(received, Audio) and accepts_option(encoder, "sample_rate"):
+        encoder_args = {"sample_rate": received.sample_rate} | encoder_args
     splits = _with_labels(cls, name, splits, config.labels, config.seed)
     recipe, arguments = resolve(cls, splits, options)
     if len(splits.train) < 2:

@@ -12,6 +12,7 @@ import os
 import secrets
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +75,34 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: the file has another encoding or is not text.
     """
+    return "".join(text_blocks(path))
+
+
+def text_blocks(path: Path, size: int = 1 << 20) -> Iterator[str]:
+    """What `read_text` reads, in blocks of about `size` bytes.
+
+    Raises:
+        UserError: the file has another encoding or is not text.
+    """
     try:
-        content = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            content = gzip.decompress(content)
-        name = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
-        text = content.decode(name)
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            content = file.read(size)
+            name = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
+            decoder = codecs.getincrementaldecoder(name)()
+            while content:
+                following = file.read(size)
+                text = decoder.decode(content, final=not following)
+                if "\0" in text:
+                    raise UserError(
+                        f"{path} cannot be read as text: it contains zero bytes, like binary files "
+                        "and UTF-16 without a mark; save it as UTF-8"
+                    )
+                yield text
+                content = following
     except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{path} cannot be read as text: {error}; save it as UTF-8") from error
-    if "\0" in text:
-        raise UserError(
-            f"{path} cannot be read as text: it contains zero bytes, like binary files and UTF-16 "
-            "without a mark; save it as UTF-8"
-        )
     if name not in ("utf-8", "utf-8-sig"):
         warnings.warn(f"{path} is read as {name.upper()}, as its first bytes say", Notice, 2)
-    return text
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:

@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+import unlabeled as ul
 from unlabeled import registry
 from unlabeled.augmentations import audio as views
 from unlabeled.data import Recordings, open_data
+from unlabeled.data.dataset import LazyImages
+from unlabeled.data.open import read_data
+from unlabeled.data.readers import audio, recordings
 from unlabeled.data.readers.audio import lengths
+from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.spectral import Spectral
+from unlabeled.methods.clapp import CLAPP
+from unlabeled.methods.cpc import CPC
 from unlabeled.modality import Audio
 
 RATE = 8000
@@ -50,9 +57,183 @@ def test_a_folder_of_recordings_is_opened(tmp_path):
     }
     assert lengths(both["b/3.wav"][None])[0] == pytest.approx(2400, abs=1)
     (tmp_path / "b" / "4.wav").unlink()
-    again = open_data(str(tmp_path), like=Audio(16_000, 1000), labels_from="folders")
+    again = open_data(str(tmp_path), like=Audio(16_000, 8000), labels_from="folders")
     assert again.modality.sample_rate == 16000
-    assert again.size == (1, 1000)
+    assert again.size == (1, 8000)
+
+
+def write_long(folder, seconds=(10.5, 3.0, 9.0), rate=RATE, **options):
+    """Recordings whose samples say where they are: of each, its number and the second."""
+    soundfile = pytest.importorskip("soundfile")
+    waves = {}
+    for number, length in enumerate(seconds):
+        second = np.arange(int(length * rate)) // rate
+        waves[f"{'ab'[number % 2]}/{number}.wav"] = (1000 * (number + 1) + second) / 32768
+    for name, wave in waves.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, wave, rate, **options)
+    return waves
+
+
+def test_long_recordings_are_cut_into_pieces(tmp_path):
+    """Fails where pieces overlap, shift, take another's labels, or their ends vanish in silence."""
+    waves = write_long(tmp_path)
+    with pytest.warns(Notice) as notices:
+        data = read_data(str(tmp_path), labels_from="folders")
+    said = " ".join(str(notice.message) for notice in notices)
+    assert "2 of 3 recordings are longer than 4 seconds and are cut into 4 pieces" in said
+    assert "the ends of 2 recordings fill no piece of 4 seconds and are left out, 3.5 sec" in said
+    assert data.names == [
+        "a/0.wav#t=0,4", "a/0.wav#t=4,8", "a/2.wav#t=0,4", "a/2.wav#t=4,8", "b/1.wav",
+    ]  # fmt: skip
+    labels = np.array(data.class_names("label"))[data.factors["label"]]
+    assert labels.tolist() == ["a"] * 4 + ["b"]
+    assert data.groups.tolist() == ["a/0.wav"] * 2 + ["a/2.wav"] * 2 + ["b/1.wav"]
+    whole = {name: np.pad(wave, (0, 32_000)) for name, wave in waves.items()}
+    for x, name in zip(data.x, data.names, strict=True):
+        path, _, span = name.partition("#t=")
+        start = 8000 * int(span.partition(",")[0] or 0)
+        np.testing.assert_array_equal(x[0, 0], whole[path][start : start + 32_000])
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_pieces_of_a_recording_are_on_one_side(tmp_path):
+    """Fails where pieces are split one by one, whatever they are grouped by."""
+    write_long(tmp_path / "data", [8.0 + i % 3 for i in range(30)])
+    (tmp_path / "who.csv").write_text(
+        "name,who\n" + "".join(f"{'ab'[i % 2]}/{i}.wav,{i // 6}\n" for i in range(30))
+    )
+    for options in ({}, {"groups_from": f"{tmp_path / 'who.csv'}:who"}):
+        data = open_data(str(tmp_path / "data"), labels_from="folders", **options)
+        seen, tested = (
+            {name.partition("#")[0] for name in part.names} for part in (data.train, data.test)
+        )
+        assert len(seen) + len(tested) == 30
+        assert not seen & tested
+        assert len(data.test) > 1
+    groups = (set(part.groups) for part in (data.train, data.test))
+    assert set.union(*groups) == set("01234")
+    array = open_data(
+        str(tmp_path / "data"), labels_from="folders", groups_from=np.arange(30) // 15
+    )
+    assert {*array.train.groups, *array.test.groups} == {"0", "1"}
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_equal_names_elsewhere_are_other_recordings(tmp_path):
+    """Fails where a test folder's pieces throw out those of the same name to learn from."""
+    for place in ("one", "other"):
+        write_long(tmp_path / place)
+    data = open_data(str(tmp_path / "one"), test=str(tmp_path / "other"), labels_from="folders")
+    assert (len(data.train), len(data.test)) == (5, 5)
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_large_recordings_stay_on_disk(tmp_path, monkeypatch):
+    """Fails where lazily read pieces differ, or several processes mix up the order of files."""
+    write_long(tmp_path / "one", [5.0, 9.0, 3.0, 13.0])
+    small = read_data(str(tmp_path / "one"))
+    write_long(tmp_path / "two", [5.0, 9.0, 3.0, 13.0])
+    monkeypatch.setattr(audio, "IN_MEMORY", 0)
+    monkeypatch.setattr(recordings, "TASK", 4.0)
+    large = open_data(str(tmp_path / "two"), workers=2).train
+    assert isinstance(large.x, LazyImages)
+    assert large.x.base.dtype == np.int16
+    assert large.names == small.names
+    np.testing.assert_array_equal(large.x[:], small.x)
+    monkeypatch.setattr(recordings, "decode", None)  # it is in the cache
+    np.testing.assert_array_equal(read_data(str(tmp_path / "two")).x[:], small.x)
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+@pytest.mark.parametrize(("own", "goal"), [(44_100, 16_000), (8_000, 16_000), (48_000, 16_000)])
+def test_resampling_by_blocks_is_that_of_the_whole(own, goal, tmp_path, monkeypatch):
+    """Fails where a block's edge rings, or its first output is a fraction of a sample off."""
+    from scipy.signal import resample_poly
+
+    soundfile = pytest.importorskip("soundfile")
+    monkeypatch.setattr(recordings, "BLOCK", 3_001)
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * own).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", wave, own, subtype="FLOAT")
+    common = np.gcd(own, goal)
+    expected = resample_poly(wave, goal // common, own // common)
+    found = read_data(str(tmp_path), like=Audio(goal, goal)).x[:, 0, 0].ravel()
+    np.testing.assert_allclose(found, expected[: len(found)], atol=1e-6)
+    assert len(found) == 2 * goal
+
+
+def test_opposite_channels_are_told(tmp_path):
+    """Fails where the mix of opposite channels is taken, which is silent, or of others is not."""
+    soundfile = pytest.importorskip("soundfile")
+    wave = tone(440)
+    for name, other in (("opposite", -wave), ("silent", 0 * wave), ("same", wave)):
+        soundfile.write(tmp_path / f"{name}.wav", np.stack([wave, other], 1), RATE)
+    with pytest.warns(Notice, match=r"channels of 1 of 3 recordings, such as opposite.wav, canc"):
+        x = read_data(str(tmp_path)).x
+    assert [round(float(abs(row).max()), 2) for row in x] == [0.5, 0.5, 0.25]
+    with pytest.warns(Notice, match="channels of 1 of 2 recordings, such as number 1"):
+        x = read_data(Recordings([np.stack([wave, -wave], 1), wave], RATE)).x
+    np.testing.assert_allclose(x[0], x[1], atol=1e-7)
+
+
+def test_numbers_that_16_bits_do_not_hold_are_kept(tmp_path):
+    """Fails where quiet audio of 24 bits is rounded to 16, or loud floats are clipped."""
+    soundfile = pytest.importorskip("soundfile")
+    quiet, loud = 1e-5 * tone(440), 4 * tone(440)
+    soundfile.write(tmp_path / "1.wav", quiet, RATE, subtype="PCM_24")
+    soundfile.write(tmp_path / "2.wav", loud, RATE, subtype="FLOAT")
+    x = read_data(str(tmp_path)).x[:, 0, 0]
+    np.testing.assert_allclose(x, np.stack([quiet, loud]), rtol=1e-6, atol=2**-23)
+
+
+def test_what_resampling_clips_is_told(tmp_path):
+    """Fails where overshoot wraps around to the other sign, or is clipped in silence."""
+    soundfile = pytest.importorskip("soundfile")
+    square = np.sign(tone(100, rate=16_000)).astype(np.float32)
+    soundfile.write(tmp_path / "1.wav", np.clip(square, -1, 32767 / 32768), 16_000)
+    with pytest.warns(Notice, match=r"[1-9][\d,]* samples beyond the range of 16 bits are clip"):
+        x = read_data(str(tmp_path), like=Audio(RATE, 4000)).x[0, 0, 0]
+    assert abs(x).max() == 1
+    np.testing.assert_array_equal(np.sign(x[20::40]), np.sign(square[40::80]))
+
+
+def test_frames_follow_the_sample_rate():
+    """Fails where the encoder of 16 kHz has frames of 5 ms, or crops halve."""
+    for rate, strides in ((8_000, (5, 4, 2, 2)), (16_000, (5, 4, 2, 2, 2)), (4_000, (5, 4, 2))):
+        network = build("wave", 1, (1, rate), width=4, context=4, sample_rate=rate)
+        *convolutions, _ = network.stages
+        assert tuple(stage.stride[1] for stage in convolutions) == strides
+        assert CPC(network).crop_length == CLAPP(network).crop_length == round(0.32 * rate)
+    assert CPC(network, crop_length=0).crop_length == 0
+
+
+def test_a_run_at_16_khz_is_loaded_as_it_was_trained(tmp_path):
+    """Fails where the sample rate is lost on the way to the encoder or out of the run's folder."""
+    waves = np.stack([tone(200 + 10 * i, 0.5, 16_000) for i in range(8)]).astype(np.float32)
+    run = ul.train(
+        "cpc", Recordings(waves, 16_000), epochs=1, batch_size=4, out=tmp_path / "run",
+        progress=False, logger="none", encoder_args={"width": 4, "context": 4},
+    )  # fmt: skip
+    assert len(run.encoder.stages) == 6
+    again = ul.load(tmp_path / "run")
+    x = waves[:, None, None]
+    np.testing.assert_array_equal(again.embed(x), run.embed(x))
+
+
+def test_windows_of_augmentations_follow_the_sample_rate(tmp_path):
+    """Fails where an echo at 16 kHz is half as long as at 8."""
+    assert [views.window_length(rate) for rate in (8_000, 16_000, 44_100)] == [512, 1024, 2048]
+    data = open_data(Recordings(np.stack([tone(300)] * 2), 16_000))
+    assert data.augment.sample_rate == 16_000
+    ends = []
+    for rate in (8_000, 16_000):
+        x = torch.full((1, 1, 1, 2 * rate), 1e-9)
+        x[..., 100] = 1.0
+        torch.manual_seed(0)
+        seen = views.RandomReverb(p=1.0, sample_rate=rate)(x)
+        ends.append(int((seen.abs() > 1e-6).nonzero()[-1, 3]) / rate)
+    assert ends[1] == pytest.approx(ends[0], rel=0.2)
+    assert 0.1 < ends[0] < 0.35
 
 
 def test_arrays_have_a_rate(tmp_path):

@@ -3,26 +3,41 @@
 Recordings are float32 (N, 1, 1, T) in [−1, 1]; shorter ones end in zeros.
 """
 
+import hashlib
+import itertools
+import json
+import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 
-from unlabeled.data.dataset import Samples
-from unlabeled.data.readers import folders, source
+from unlabeled.data.dataset import LazyImages, Samples
+from unlabeled.data.disk import DiskArray
+from unlabeled.data.readers import cache, folders, recordings, source
 from unlabeled.data.readers.folders import Listing
 from unlabeled.data.readers.labels import add, attach
+from unlabeled.data.readers.progress import mapped
+from unlabeled.data.readers.recordings import Report
+from unlabeled.data.readers.source import CHUNK, stamp
 from unlabeled.errors import UserError, notice
 from unlabeled.modality import Audio
+from unlabeled.utils.files import write_json
 
 ENDINGS = {
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf"),
     *(".wave", ".aifc", ".snd", ".w64", ".rf64", ".mp2", ".sph", ".nist"),
 }
 SECONDS = 4.0
-"""Seconds of each recording that are used, from its beginning."""
+"""Seconds of a piece; longer recordings are cut."""
+FEW = 8
+"""Chunks of recordings up to which no processes are started to look at them."""
+IN_MEMORY = 64 << 20
+"""Bytes of decoded recordings that are kept in memory; more are read when they are needed."""
 HIGHEST = 16_000
 """Maximum sample rate; recordings in files are resampled to it."""
 RATES = (1_000, 192_000)
@@ -67,7 +82,10 @@ def from_memory(
     own = int(data.rate)
     if not RATES[0] <= own <= RATES[1]:
         raise UserError(f"a rate of {own} samples a second is none; give one from 1000 to 192000")
+    opposite = [row for row, wave in enumerate(data.waves) if _cancels(wave)]
     waves = [_resampled(_mono(wave), own, rate or own) for wave in data.waves]
+    if opposite:
+        notice(_opposite(len(opposite), len(waves), f"number {opposite[0] + 1}"))
     if not waves or not all(map(len, waves)):
         raise UserError("there are no recordings, or empty ones; give at least one sample of each")
     samples = _padded(waves, rate or own, length)
@@ -104,60 +122,144 @@ def read(
     rate: int | None = None,
     labels_from: Any = None,
     listing: Listing | None = None,
+    *,
+    pieces: bool = True,
+    workers: int | None = None,
 ) -> Samples:
     """Read all recordings of a folder, in the order of their names, mixed to one channel.
 
+    Recordings longer than a piece are cut into pieces, each a sample, called as in "a.wav#t=4,8",
+    from second 4 to 8, with the labels of its recording; those of a recording are a group, so that
+    none are learned from while others are tested on. What is left at the end is dropped, and told.
+    Recordings are decoded once, into the cache; large ones stay there and are read when needed.
+
     Args:
         path: the folder, searched to any depth.
-        length: of the recordings in samples (default: of the longest, at most four seconds).
+        length: of the pieces in samples (default: that of the longest recording, at most four
+            seconds).
         rate: sample rate to resample to (default: the most common one, at most 16,000).
         labels_from: as for images: "folders", a `.csv` of names and labels, or an array.
         listing: what to read of the folder (default: all that is in it).
+        pieces: whether all of a recording is read, or only the first piece.
+        workers: processes that decode (default: one for each core).
 
     Raises:
         UserError: none can be read, or soundfile is not installed.
     """
-    try:
-        import soundfile
-    except ModuleNotFoundError as error:
-        raise UserError("reading audio needs soundfile: pip install 'unlabeled[audio]'") from error
+    recordings.soundfile()
     listing = listing or folders.walk(path)
     names = _recordings(path, sorted([*listing.names, *listing.broken]))
     listing.broken = sorted({*listing.broken} - {*names})  # reading says so of these
     folders.say_links(listing, path)
     others = folders.unread({*listing.names} - {*names}, path, labels_from)
     folders.say_left_out(path, len(names), "audio file", others, listing)
-    waves, rates, kept, skipped, cut = [], [], [], [], 0
-    for row, name in enumerate(names):
-        try:
-            with soundfile.SoundFile(path / name) as file:
-                seconds = SECONDS if length is None or rate is None else length / rate
-                frames = int(np.ceil(file.samplerate * seconds))
-                wave = _mono(file.read(frames, dtype="float32"))
-                if not len(wave):
-                    raise ValueError("it is empty")
-                cut += file.frames > frames
-                waves.append(wave)
-                rates.append(int(file.samplerate))
-                kept.append(row)
-        except (soundfile.SoundFileError, UserError, ValueError) as error:
-            skipped.append(f"{name} ({str(error).rstrip('.')})")
-    if not waves:
-        why = f"; the first: {skipped[0]}" if skipped else ""
-        raise UserError(f"none of the {len(names):,} recordings in {path} can be read{why}")
-    if skipped:
-        message = f"{len(skipped):,} of {len(names):,} recordings cannot be read and are left out"
-        notice(f"{message}: {', '.join(skipped[:3])}")
-    if cut and length is None:
-        message = f"{cut:,} of {len(names):,} recordings are longer than {SECONDS:g} seconds"
-        notice(f"{message}: their beginning is kept; cut them for more")
-    goal = rate or min(HIGHEST, Counter(rates).most_common(1)[0][0])
-    waves = [_resampled(wave, own, goal) for wave, own in zip(waves, rates, strict=True)]
-    samples = _padded(waves, goal, length)
-    samples.names = [names[row] for row in kept]
-    if labels_from is None:
-        return samples
-    return attach(samples, labels_from, np.array(kept), names, lambda _: None)
+    chunks = [names[at : at + CHUNK] for at in range(0, len(names), CHUNK)]
+    workers = workers or joblib.cpu_count()
+    jobs = (joblib.delayed(recordings.look)([path / name for name in chunk]) for chunk in chunks)
+    title = f"looking at {len(names):,} recordings"
+    looked = mapped(jobs, len(chunks), title, 1 if len(chunks) < FEW else workers)
+    found = dict(zip(names, itertools.chain.from_iterable(looked), strict=True))
+    heads = {name: head for name, head in found.items() if not isinstance(head, str)}
+    errors = {name: error for name, error in found.items() if isinstance(error, str)}
+    if not heads:
+        raise _none_read(path, names, errors)
+    rates = Counter(head.rate for head in heads.values())
+    goal = rate or min(HIGHEST, rates.most_common(1)[0][0])
+    longest = max(head.seconds for head in heads.values())
+    length = length or max(1, math.ceil(min(SECONDS, longest) * goal))
+    kind = "<f4" if any(head.deep for head in heads.values()) else "<i2"
+    form = goal, length, kind, pieces
+
+    def fill(aside: Path) -> bool:
+        paths = [path / name for name in heads]
+        reports = recordings.decode(paths, list(heads.values()), aside, form, workers or 1)
+        content = [asdict(report) for report in reports]
+        write_json(aside / "index.json", dict(zip(heads, content, strict=True)), indent=None)
+        return True
+
+    def load(folder: Path) -> tuple[dict[str, Report], DiskArray]:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        reports = {name: Report(**report) for name, report in index.items()}
+        rows = sum(report.pieces for report in reports.values())
+        return reports, DiskArray(folder / "pieces.bin", kind, (rows, 1, 1, length))
+
+    stamps = [[name, *stamp(path / name)] for name in heads]
+    key = hashlib.sha256(json.dumps([1, form, stamps]).encode()).hexdigest()[:24]
+    seconds = sum(head.seconds for head in heads.values())
+    expected = int(seconds * goal) * np.dtype(kind).itemsize if pieces else 0
+    reports, waves = cache.kept(f"audio-{key}", fill, load, expected, f"recordings of {path}")
+    errors |= {name: report.error for name, report in reports.items() if report.error}
+    reports = {name: report for name, report in reports.items() if not report.error}
+    if not reports:
+        raise _none_read(path, names, errors)
+    if errors:
+        message = f"{len(errors):,} of {len(names):,} recordings cannot be read and are left out"
+        examples = [f"{name} ({error})" for name, error in list(errors.items())[:3]]
+        notice(f"{message}: {', '.join(examples)}")
+    _say(reports, length / goal)
+    x = LazyImages(waves, convert=_as_float, dtype=np.float32)  # type: ignore[arg-type]
+    modality = Audio(goal, length)
+    number = [report.pieces for report in reports.values()]
+    first = np.cumsum(number) - number
+    samples = Samples(x.take(first), names=list(reports), modality=modality)
+    if labels_from is not None:
+        rows = {name: row for row, name in enumerate(names)}
+        kept = np.array([rows[name] for name in reports])
+        samples = attach(samples, labels_from, kept, names, lambda _: None)
+    samples = samples.take(np.repeat(np.arange(len(number)), number))
+    samples.x = x if waves.nbytes > IN_MEMORY else x[:]
+    if max(number) > 1:
+        samples.groups = np.array(samples.names)
+        samples.names = [
+            f"{name}#t={i * length / goal:g},{(i + 1) * length / goal:g}" if n > 1 else name
+            for name, n in zip(reports, number, strict=True)
+            for i in range(n)
+        ]
+    return samples
+
+
+def recordings_of(samples: Samples) -> bool:
+    """Whether the groups of samples are no more than the recordings of which they are pieces."""
+    if samples.groups is None or not samples.names:
+        return False
+    return [name.partition("#t=")[0] for name in samples.names] == samples.groups.tolist()
+
+
+def _none_read(path: Path, names: list[str], errors: dict[str, str]) -> UserError:
+    first = next((f"{name} ({error})" for name, error in errors.items()), "")
+    why = f"; the first: {first}" if first else ""
+    return UserError(f"none of the {len(names):,} recordings in {path} can be read{why}")
+
+
+def _say(reports: dict[str, Report], seconds: float) -> None:
+    """Notices of what was cut, dropped, clipped, or read from one channel."""
+    cut = [report for report in reports.values() if report.pieces > 1]
+    ends = [report.dropped for report in reports.values() if report.dropped]
+    if cut:
+        notice(
+            f"{len(cut):,} of {len(reports):,} recordings are longer than {seconds:g} seconds and "
+            f"are cut into {sum(report.pieces for report in cut):,} pieces"
+        )
+    if ends:
+        notice(
+            f"the ends of {len(ends):,} recordings fill no piece of {seconds:g} seconds and are "
+            f"left out, {sum(ends):,.1f} seconds in all"
+        )
+    if opposite := [name for name, report in reports.items() if report.opposite]:
+        notice(_opposite(len(opposite), len(reports), opposite[0]))
+    if clipped := sum(report.clipped for report in reports.values()):
+        notice(f"{clipped:,} samples beyond the range of 16 bits are clipped")
+
+
+def _opposite(number: int, total: int, first: str) -> str:
+    return (
+        f"the channels of {number:,} of {total:,} recordings, such as {first}, cancel each other "
+        "out when mixed, so their first channel is taken"
+    )
+
+
+def _as_float(x: np.ndarray) -> np.ndarray:
+    return x / np.float32(32768) if x.dtype.kind == "i" else x.astype(np.float32)
 
 
 def fitted(x: np.ndarray, length: int) -> np.ndarray:
@@ -186,7 +288,14 @@ def _mono(wave: Any) -> np.ndarray:
     wave = (wave / scale).astype(np.float32)
     if not np.isfinite(wave).all():
         raise UserError("a recording contains NaN or infinite values; remove or replace them")
-    return wave if wave.ndim == 1 else wave.mean(1)
+    if wave.ndim == 1:
+        return wave
+    return wave[:, 0] if recordings.cancels(wave) else wave.mean(1)
+
+
+def _cancels(wave: Any) -> bool:
+    wave = np.asarray(wave)
+    return wave.ndim == 2 and wave.dtype.kind in "if" and wave.any() and recordings.cancels(wave)
 
 
 def _resampled(wave: np.ndarray, rate: int, goal: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from unlabeled.augmentations.vocabulary import SPECIAL, UNKNOWN
-from unlabeled.data.readers.corpus import MOST, Document
+from unlabeled.data.readers.corpus import MOST
+from unlabeled.data.readers.documents import Document
 from unlabeled.data.readers.segment import UNSPACED
 from unlabeled.errors import UserError, notice
 
@@ -19,6 +20,8 @@ SPACES = ("Ġ", "Ċ", "ĉ", "▁")
 """How tokens spell a space, a line break and a tab before a word (byte pairs, SentencePiece)."""
 SPELLED = str.maketrans("’‐‑", "'--", "\u00ad")
 """One spelling of an apostrophe and of a hyphen in words; no marks where a word may be broken."""
+BATCH = 1 << 20
+"""Letters that are encoded at once."""
 UNSPACED_WORD = re.compile(rf"[{UNSPACED}]")
 
 
@@ -31,13 +34,16 @@ def lines_of_words(
         documents: the text.
         pattern: of a word (default: `word_pattern`).
     """
-    pattern = pattern or word_pattern()
     words = unspaced = 0
     example = ""
     for document in documents:
         for paragraph in document.paragraphs:
             text = unicodedata.normalize("NFC", paragraph).lower().translate(SPELLED)
-            if line := [match[0] for match in pattern.finditer(text)]:
+            if pattern:
+                line = [match[0] for match in pattern.finditer(text)]
+            else:  # no word holds a space, and the same parts come again and again
+                line = [word for part in text.split() for word in _words(part)]
+            if line:
                 words += len(line)
                 for word in line if UNSPACED_WORD.search(text) else ():
                     if UNSPACED_WORD.search(word):
@@ -49,6 +55,12 @@ def lines_of_words(
             f"as '{example[:20]}': all letters in a row count as one word; put spaces between "
             "words first"
         )
+
+
+@functools.lru_cache(1 << 18)
+def _words(part: str) -> list[str]:
+    """Words of a text without spaces."""
+    return [match[0] for match in word_pattern().finditer(part)]
 
 
 @functools.cache
@@ -136,6 +148,20 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
     """Tokens of each text, int32."""
     encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+
+def encode_batches(tokenizer: Any, texts: Iterable[str]) -> Iterator[list[np.ndarray]]:
+    """Tokens of each text as `encode` returns them, about a million letters at a time."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH:
+            yield encode(tokenizer, batch)
+            batch, size = [], 0
+    if batch:
+        yield encode(tokenizer, batch)
 
 
 def _library() -> Any:

@@ -1,4 +1,4 @@
-"""Decoded images on disk, so that a folder is decoded once.
+"""Decoded images, recordings, videos and texts on disk, so that they are decoded once.
 
 An entry is a folder named by a hash of its source. It holds the pixels, mapped into memory when
 used, and an index with their checksum, which is compared where the file has changed. The cache is
@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import platformdirs
@@ -23,7 +23,10 @@ import platformdirs
 from unlabeled.errors import UserError, notice
 from unlabeled.utils.files import write_json
 
+T = TypeVar("T")
 DEFAULT_GB = 20.0
+SILENT = 64 << 20
+"""Bytes of an entry of recordings, videos or texts up to which nothing is said."""
 DAY = 86_400.0
 
 Part = tuple[np.ndarray, list[str | None]]
@@ -111,6 +114,48 @@ def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> En
 
     path = build(key, fill)
     return None if path is None else Entry(path)
+
+
+def kept(
+    key: str, fill: Callable[[Path], bool], read: Callable[[Path], T], expected: int, what: str
+) -> T:
+    """What `read` finds in the entry of that key, which `fill` makes if need be.
+
+    Args:
+        key: name of the entry.
+        fill: writes its files into a folder; what it cannot use raises an error.
+        read: opens these files, and raises an error if they are damaged.
+        expected: about how many bytes it will have.
+        what: what is kept, a plural for messages.
+
+    Raises:
+        UserError: the disk has no room.
+    """
+    root = folder()
+    if (root / key).is_dir():
+        try:
+            content = read(root / key)
+        except FileNotFoundError:  # another process removed it meanwhile
+            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            notice(f"the {what} in {root / key} are damaged ({error}); they are made again")
+            shutil.rmtree(root / key, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):  # it is the last one used
+                os.utime(root / key)
+            return content
+    free = shutil.disk_usage(root).free
+    if expected > free:
+        raise UserError(
+            f"the {what} need {expected / 1e9:.1f} GB, but {root} has {free / 1e9:.1f} GB; set "
+            "UNLABELED_CACHE to another disk"
+        )
+    path = build(key, fill)
+    assert path is not None
+    size = sum(file.stat().st_size for file in path.iterdir())
+    if size > SILENT:
+        notice(f"the {what} are kept in {path} ({size / 1e9:.2f} GB), for the next time")
+    return read(path)
 
 
 def build(key: str, fill: Callable[[Path], bool]) -> Path | None:

@@ -3,55 +3,34 @@
 import importlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from unlabeled.data.readers import folders, patterns
-from unlabeled.data.readers.segment import ENDED, sentences
+from unlabeled.data.readers.documents import (
+    ENDINGS,
+    Document,
+    Documents,
+    choose,
+    joined_lines,
+    parsed,
+    size_of,
+)
+from unlabeled.data.readers.segment import sentences
 from unlabeled.errors import UserError, notice
-from unlabeled.utils.files import read_text
 
-ENDINGS = (".txt", ".md", ".rst", ".tokens", ".raw", ".gz")
-WRAPPED = 120
-"""Letters at most in any line of a file whose lines are broken to a width."""
-SHORT = 40
-"""Letters of lines that nobody breaks prose to."""
-ONE_EACH = 0.8
-"""Share of lines of one sentence from which on each line is one."""
 TEST_SHARE = 0.1
 """Of each document, at its end, kept for testing where no file is named test."""
 TOO_FEW = 10
 """Documents; of so many without a part for testing, every tenth is one."""
+IN_MEMORY = 64 << 20
+"""Bytes of text that are kept in memory; larger ones stay on disk."""
 MOST = 1 << 16
 """Tokens of a vocabulary."""
 
 
-@dataclass(frozen=True)
-class Document:
-    """One text.
-
-    Args:
-        source: the file it is from, without `train` and `test`.
-        paragraphs: in order; a paragraph is no longer broken into lines.
-        test: whether its file is named test.
-        by_line: whether each paragraph is one sentence, as its file has one in each line.
-    """
-
-    source: str
-    paragraphs: list[str]
-    test: bool = False
-    by_line: bool = False
-
-    @property
-    def sentences(self) -> list[str]:
-        """Of all paragraphs, in order."""
-        if self.by_line:
-            return self.paragraphs
-        return [sentence for paragraph in self.paragraphs for sentence in sentences(paragraph)]
-
-
-def read(location: str | Path | None = None) -> list[Document]:
+def read(location: str | Path | None = None) -> Sequence[Document]:
     """Documents of a file, of all files of a folder, or of Python's own documentation.
 
     Of a pattern such as `books/*.txt`, all files that it matches.
@@ -85,21 +64,21 @@ def read(location: str | Path | None = None) -> list[Document]:
         path = path.parent
     else:
         raise UserError(f"no text at '{location}': give a file of text, plain or .gz, or a folder")
-    documents: list[Document] = []
-    lines: dict[str, list[str]] = {}  # how lines are read, and the files where they are
-    for file, part in parts.items():
-        read_documents, taken = _documents(path / file, part)
-        documents += read_documents
-        lines.setdefault(taken, []).append(file)
-    if not documents:
-        raise UserError(
-            f"{location} holds no text ({', '.join(ENDINGS)}), or nothing is in it; give files "
-            "with text"
-        )
-    for taken, names in lines.items():
-        if taken:
-            of = names[0] if len(names) == 1 else f"{len(names):,} files such as {names[0]}"
-            notice(f"{of}: {taken}")
+    files = {
+        path / name: (split_named(Path(name).name)[1], part == "test")
+        for name, part in parts.items()
+    }
+    if sum(map(size_of, files)) > IN_MEMORY:
+        return Documents(location, files)
+    documents = []
+    for one, paragraphs in parsed(location, files):
+        own: list[str] = []
+        for paragraph in paragraphs:
+            if paragraph is None:
+                documents.append(replace(one, paragraphs=own))
+                own = []
+            else:
+                own.append(paragraph)
     return documents
 
 
@@ -111,31 +90,45 @@ def python_documentation() -> list[Document]:
         raise UserError(
             "this Python came without its documentation; give a file or a folder of text"
         ) from error
-    return [Document("python", _paragraphs(topics[name])) for name in sorted(topics)]
+    return [
+        Document("python", list(joined_lines(topics[name].splitlines(True))))
+        for name in sorted(topics)
+    ]
 
 
-def split(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
+def split(documents: Sequence[Document]) -> tuple[Sequence[Document], Sequence[Document]]:
     """Documents to learn from, and to test on: those named so, else the end of each.
 
     The end is the last tenth of the paragraphs. Where no document has enough of them, it is every
     tenth document, or, of few documents, the last tenth of the sentences, or of the words.
     """
-    if any(document.test for document in documents):
-        parts = [d for d in documents if not d.test], [d for d in documents if d.test]
-        if parts[0]:
-            return parts
+    tested = [row for row, document in enumerate(documents) if document.test]
+    if 0 < len(tested) < len(documents):
+        learned = [row for row, document in enumerate(documents) if not document.test]
+        return choose(documents, learned), choose(documents, tested)
     if all(_cut(len(d.paragraphs)) == len(d.paragraphs) for d in documents):
+        rows = range(len(documents))
         if len(documents) >= TOO_FEW:
-            train = [d for i, d in enumerate(documents, 1) if i % TOO_FEW]
-            return train, [replace(d, test=True) for d in documents[TOO_FEW - 1 :: TOO_FEW]]
+            train = [row for row in rows if (row + 1) % TOO_FEW]
+            tested = [row for row in rows if not (row + 1) % TOO_FEW]
+            return choose(documents, train), choose(documents, tested, _as_test)
         pairs = [_ends(document) for document in documents]
         return [train for train, _ in pairs], [test for _, test in pairs if test.paragraphs]
-    train, test = [], []
-    for document in documents:
+
+    def begin(document: Document) -> Document:
         cut = _cut(len(document.paragraphs))
-        train.append(replace(document, paragraphs=document.paragraphs[:cut]))
-        test.append(replace(document, paragraphs=document.paragraphs[cut:], test=True))
-    return train, test
+        return replace(document, paragraphs=document.paragraphs[:cut])
+
+    def end(document: Document) -> Document:
+        cut = _cut(len(document.paragraphs))
+        return replace(document, paragraphs=document.paragraphs[cut:], test=True)
+
+    rows = range(len(documents))
+    return choose(documents, rows, begin), choose(documents, rows, end)
+
+
+def _as_test(document: Document) -> Document:
+    return replace(document, test=True)
 
 
 def _cut(number: int) -> int:
@@ -195,50 +188,3 @@ def _parts(names: list[str], path: Path) -> dict[str, str]:
         for name in names
         if name not in evaluated["validation"]
     }
-
-
-def _documents(path: Path, part: str = "") -> tuple[list[Document], str]:
-    """The documents of a file, and what its lines were taken for, where that is not plain."""
-    text = read_text(path)
-    source, test = split_named(path.name)[1], part == "test"
-    lines = text.splitlines()
-    longest = max(map(len, lines), default=0)
-    broken = _broken(lines)
-    if longest <= WRAPPED and broken is not False:
-        paragraphs = _paragraphs(text)
-        taken = "its lines were broken to a width and are joined into paragraphs" if broken else ""
-        return [Document(source, paragraphs, test)] if paragraphs else [], taken
-    kept = [" ".join(line.split()) for line in lines if line.strip()]
-    by_line = len(kept) > 1 and (
-        sum(len(sentences(line)) == 1 for line in kept) >= ONE_EACH * len(kept)
-    )
-    taken = "each line is taken as a sentence" if by_line else ""
-    if longest <= WRAPPED:
-        taken = taken or "each line is taken as a paragraph"
-        return [Document(source, kept, test, by_line)], taken
-    parts = re.split(r"\n\s*\n", "\n".join(lines))
-    texts = ([line.strip() for line in part.splitlines() if line.strip()] for part in parts)
-    return [Document(source, lines, test, by_line) for lines in texts if lines], taken
-
-
-def _broken(lines: list[str]) -> bool | None:
-    """Whether lines were broken to a width; None where no line follows another.
-
-    They were not where most end as sentences do, where most leave room for the first word of the
-    next one, or where they are all short.
-    """
-    inner = [(a.rstrip(), b) for a, b in pairwise(lines) if a.strip() and b.strip()]
-    if not inner:
-        return None
-    lengths = sorted(len(line) for line, _ in inner)
-    width = lengths[min(len(lengths) - 1, int(0.9 * len(lengths)))]
-    ended = sum(bool(ENDED.search(line)) for line, _ in inner)
-    roomy = sum(len(line) + 1 + len(after.split()[0]) <= width for line, after in inner)
-    short = len(inner) >= TOO_FEW and width < SHORT
-    return not (short or 2 * max(ended, roomy) > len(inner))
-
-
-def _paragraphs(text: str) -> list[str]:
-    """Paragraphs between empty lines, each in one line."""
-    parts = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
-    return [part for part in parts if part]

@@ -32,9 +32,15 @@ def attach(samples: Samples, groups_from: Any, data: Any, labels_from: Any = Non
         return
     text = str(groups_from) if isinstance(groups_from, str | Path) else ""
     table, chosen = labels.as_table(text)
-    names = samples.names or []
+    names, pieces = samples.names or [], None
+    total = len(samples)
+    if samples.groups is not None:  # pieces of recordings, which have their group in common
+        names, first, pieces = np.unique(samples.groups, return_index=True, return_inverse=True)  # type: ignore[assignment]
+        order = np.argsort(first)
+        names, pieces = [str(names[i]) for i in order], np.argsort(order)[pieces]
+        total = len(names)
     if not text or text.endswith(".npy"):
-        groups = _array(groups_from, text, len(samples))
+        groups = _array(groups_from, text, total)
     elif not names:
         raise UserError(f"these samples have no names, so {text} cannot group them; give an array")
     elif text == "folders":
@@ -54,6 +60,8 @@ def attach(samples: Samples, groups_from: Any, data: Any, labels_from: Any = Non
     groups = np.where(np.isin(groups, list(labels.NO_LABEL)), "", groups)
     if unknown := int((groups == "").sum()):
         notice(f"{unknown:,} of {len(groups):,} samples have no group; each is one of its own")
+    if pieces is not None:
+        groups = np.where(groups == "", np.array(names), groups)[pieces]
     samples.groups = groups
 
 

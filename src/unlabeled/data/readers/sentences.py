@@ -1,13 +1,15 @@
 """Texts of consecutive sentences in tokens. By default, Python's documentation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from unlabeled.augmentations.vocabulary import END
 from unlabeled.data.dataset import Splits
 from unlabeled.data.readers import bpe, corpus
-from unlabeled.data.readers.text import modality_of, splits_of, tokenizer_for
+from unlabeled.data.readers.documents import Document
+from unlabeled.data.readers.text import encoded
 from unlabeled.errors import UserError
 
 SHORTEST = 4
@@ -41,7 +43,7 @@ def load(
 
 
 def in_rows(
-    documents: Sequence[corpus.Document],
+    documents: Sequence[Document],
     name: str,
     rows: int = 4,
     length: int = 32,
@@ -52,20 +54,17 @@ def in_rows(
     """The sentences of documents, as `load` returns them; all are for training unless `tested`."""
     if rows < 2 or length < SHORTEST:
         raise UserError(f"give at least 2 rows of {SHORTEST} tokens, not {rows} of {length}")
-    train, test = corpus.split(documents) if tested else (documents, [])
-    known = tokenizer_for(train, vocabulary, tokenizer)
 
-    def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
-        tables, sources = [np.zeros((0, rows, length), np.int32)], []
-        for document in documents:
-            tokens = bpe.encode(known, document.sentences)
-            tokens = [t for t in tokens if len(t) >= SHORTEST]
-            table = np.zeros((len(tokens) // rows * rows, length), np.int32)
-            for row, ids in zip(table, tokens, strict=False):
+    def groups(known: Any, document: Document) -> Iterator[np.ndarray]:
+        rest: list[np.ndarray] = []
+        for tokens in bpe.encode_batches(known, document.each_sentence()):
+            rest += [ids for ids in tokens if len(ids) >= SHORTEST]
+            whole = len(rest) // rows * rows
+            table = np.zeros((whole, length), np.int32)
+            for row, ids in zip(table, rest, strict=False):
                 ended = np.append(ids[: length - 1], np.int32(END))
                 row[: len(ended)] = ended
-            tables.append(table.reshape(-1, rows, length))
-            sources += [document.source] * len(tables[-1])
-        return np.concatenate(tables), sources
+            yield table.reshape(-1, rows, length)
+            rest = rest[whole:]
 
-    return splits_of(name, part(train), part(test), modality_of(known, length, rows))
+    return encoded(documents, name, (rows, length), groups, vocabulary, tokenizer, tested)

@@ -1,16 +1,29 @@
 """Texts in tokens: pieces of documents, in order. By default, Python's documentation."""
 
-from collections.abc import Sequence
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unlabeled.augmentations.vocabulary import END
-from unlabeled.data.dataset import Samples, Splits
-from unlabeled.data.readers import bpe, corpus
+from unlabeled.data.dataset import LazyImages, Samples, Splits
+from unlabeled.data.disk import DiskArray, store
+from unlabeled.data.readers import bpe, cache, corpus
+from unlabeled.data.readers.documents import Document, Documents
 from unlabeled.data.targets import Classes, Target
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, notice
 from unlabeled.modality import Text
+from unlabeled.utils.files import write_json
+
+LEARNED = 100_000_000
+"""Bytes of text that a tokenizer is trained on at most."""
+
+Rows = np.ndarray | LazyImages
+"""Tokens (N, S, L) int32."""
 
 
 def load(
@@ -35,7 +48,7 @@ def load(
 
 
 def in_pieces(
-    documents: Sequence[corpus.Document],
+    documents: Sequence[Document],
     name: str,
     length: int = 64,
     vocabulary: int = 4096,
@@ -45,37 +58,129 @@ def in_pieces(
     """The pieces of documents, as `load` returns them; all are for training unless `tested`."""
     if length < 4:
         raise UserError(f"pieces of {length} tokens are too short; give at least 4")
-    train, test = corpus.split(documents) if tested else (documents, [])
-    known = tokenizer_for(train, vocabulary, tokenizer)
 
-    def part(documents: Sequence[corpus.Document]) -> tuple[np.ndarray, list[str]]:
-        pieces, sources = [np.zeros((0, length), np.int32)], []
-        for document in documents:
-            tokens = bpe.encode(known, document.paragraphs)
-            end = np.array([END], np.int32)
-            row = np.concatenate([np.concatenate([t, end]) for t in tokens] or [end[:0]])
-            row = np.pad(row, (0, -len(row) % length))
-            pieces.append(row.reshape(-1, length))
-            sources += [document.source] * len(pieces[-1])
-        return np.concatenate(pieces)[:, None], sources
+    def pieces(known: Any, document: Document) -> Iterator[np.ndarray]:
+        end = np.array([END], np.int32)
+        rest = end[:0]
+        for tokens in bpe.encode_batches(known, document.paragraphs):
+            row = np.concatenate([rest, *(part for own in tokens for part in (own, end))])
+            whole = len(row) // length * length
+            yield row[:whole].reshape(-1, 1, length)
+            rest = row[whole:]
+        yield np.pad(rest, (0, -len(rest) % length)).reshape(-1, 1, length)
 
-    return splits_of(name, part(train), part(test), modality_of(known, length))
+    return encoded(documents, name, (1, length), pieces, vocabulary, tokenizer, tested)
+
+
+def encoded(
+    documents: Sequence[Document],
+    name: str,
+    size: tuple[int, int],
+    tables: Callable[[Any, Document], Iterator[np.ndarray]],
+    vocabulary: int,
+    tokenizer: str,
+    tested: bool,
+) -> Splits:
+    """Documents as a data set of tokens; those too large for memory stay in the cache as tokens.
+
+    Args:
+        documents: the texts.
+        name: of the data set.
+        size: sentences, and tokens of each.
+        tables: tokens of a document for a tokenizer, blocks of (n, *size).
+        vocabulary: tokens in all.
+        tokenizer: a trained one, as JSON, to use instead.
+        tested: whether a part is for testing.
+    """
+
+    def parts(folder: Path | None) -> tuple[Any, list[tuple[Any, list[str]]]]:
+        train, test = corpus.split(documents) if tested else (documents, [])
+        known = tokenizer_for(train, vocabulary, tokenizer, getattr(documents, "size", 0))
+        few = folder and known.get_vocab_size() <= 1 << 16
+        dtype = np.uint16 if few else np.int32
+        found = []
+        for kind, part in (("train", train), ("test", test)):
+            sources: list[str] = []
+
+            def blocks(
+                part: Sequence[Document] = part, sources: list[str] = sources
+            ) -> Iterator[np.ndarray]:
+                yield np.zeros((0, *size), np.int32)
+                for document in part:
+                    for table in tables(known, document):
+                        sources.extend([document.source] * len(table))
+                        yield table
+
+            path = folder / f"{kind}.bin" if folder else None
+            found.append((store(blocks(), path, dtype), sources))
+        return known, found
+
+    if not isinstance(documents, Documents):
+        known, (learned, tried) = parts(None)
+        return splits_of(name, learned, tried, modality_of(known, size[1], size[0]))
+
+    def fill(folder: Path) -> bool:
+        known, found = parts(folder)
+        index: dict[str, Any] = {"dtype": found[0][0].dtype.str, "tokenizer": known.to_str()}
+        for kind, (_, sources) in zip(("train", "test"), found, strict=True):
+            index[f"{kind}_sources"], codes = np.unique(sources, return_inverse=True)
+            index[f"{kind}_sources"] = list(map(str, index[f"{kind}_sources"]))
+            np.save(folder / f"{kind}_source.npy", codes.astype(np.int32))
+        write_json(folder / "index.json", index, indent=None)
+        return True
+
+    def read(folder: Path) -> tuple[str, list[tuple[Rows, list[str]]]]:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        found: list[tuple[Rows, list[str]]] = []
+        for kind in ("train", "test"):
+            codes = np.load(folder / f"{kind}_source.npy", allow_pickle=False).tolist()
+            array = DiskArray(folder / f"{kind}.bin", index["dtype"], (len(codes), *size))
+            sources = index[f"{kind}_sources"]
+            found.append(
+                (
+                    LazyImages(array, convert=_as_tokens, dtype=np.int32),  # type: ignore[arg-type]
+                    [sources[code] for code in codes],
+                )
+            )
+        return index["tokenizer"], found
+
+    asked = [1, documents.stamp, size, tables.__qualname__, vocabulary, tokenizer, tested]
+    key = f"tokens-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}"
+    expected = 2 * documents.size  # the text, and about half as many tokens of two bytes
+    content, (learned, tried) = cache.kept(key, fill, read, expected, f"tokens of {name}")
+    modality = modality_of(bpe.open_tokenizer(content), size[1], size[0])
+    return splits_of(name, learned, tried, modality)
+
+
+def _as_tokens(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.int32)
 
 
 def tokenizer_for(
-    documents: Sequence[corpus.Document], vocabulary: int, tokenizer: str = ""
+    documents: Sequence[Document], vocabulary: int, tokenizer: str = "", size: int = 0
 ) -> Any:
-    """The tokenizer in `tokenizer`, as JSON, or one that is trained on these documents."""
+    """The tokenizer in `tokenizer`, as JSON, or one that is trained on these documents.
+
+    Args:
+        documents: to learn from.
+        vocabulary: tokens in all.
+        tokenizer: a trained one.
+        size: bytes of all documents; of large ones, paragraphs at equal distances are learned from,
+            since the trainer's memory grows with the number of different words.
+    """
     if tokenizer:
         return bpe.open_tokenizer(tokenizer)
     texts = (paragraph for document in documents for paragraph in document.paragraphs)
-    return bpe.train_tokenizer(texts, vocabulary)
+    every = -(-size // LEARNED) or 1
+    if every > 1:
+        notice(f"the tokenizer learns from one in {every:,} paragraphs, {LEARNED / 1e6:,.0f} MB")
+    return bpe.train_tokenizer(itertools.islice(texts, 0, None, every), vocabulary)
 
 
 def splits_of(
     name: str,
-    train: tuple[np.ndarray, list[str]],
-    test: tuple[np.ndarray, list[str]],
+    train: tuple[Rows, list[str]],
+    test: tuple[Rows, list[str]],
     modality: Text,
 ) -> Splits:
     """Two parts of tokens, and the file of each row, as a data set.

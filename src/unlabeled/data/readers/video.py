@@ -4,22 +4,30 @@ Methods of images learn from single frames, methods of videos from consecutive f
 Each shot is either for training or for testing.
 """
 
+import hashlib
+import json
+import math
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile
 
+import joblib
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unlabeled.data.dataset import Samples, Splits
-from unlabeled.data.readers import folders
+from unlabeled.data.dataset import LazyImages, Samples, Splits
+from unlabeled.data.disk import DiskArray
+from unlabeled.data.readers import cache, folders
+from unlabeled.data.readers.progress import mapped
+from unlabeled.data.readers.source import stamp
 from unlabeled.data.split import split
-from unlabeled.data.targets import Classes
+from unlabeled.data.targets import Classes, Target
 from unlabeled.errors import UserError
 from unlabeled.modality import Images, Video
 
@@ -27,6 +35,10 @@ ENDINGS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".y
 FILE = "videos_small.npz"
 LARGEST = 96
 """Maximum pixels of the shorter side by default."""
+IN_MEMORY = 64 << 20
+"""Bytes of decoded frames that are kept in memory; more are read when they are needed."""
+BLOCK = 256
+"""Frames of a folder that are compared at once."""
 NEW, TIMES = 0.1, 2.0
 """Minimum mean change of brightness at a cut, also as a multiple of the change around it."""
 
@@ -90,13 +102,21 @@ def from_array(clips: Any) -> Samples:
 
 
 def cut(x: np.ndarray) -> np.ndarray:
-    """The shot of each frame (T,), from 0, of one video (T, C, H, W).
+    """The shot of each frame (T,), from 0, of one video (T, C, H, W); see `shots`."""
+    bright = x.mean(1, dtype=np.float32)
+    change = np.abs(np.diff(bright, axis=0)).mean((1, 2)) / (255 if x.dtype == np.uint8 else 1)
+    return shots(change)
+
+
+def shots(change: np.ndarray) -> np.ndarray:
+    """The shot of each frame (T,), from 0, by the change of brightness from each to the next.
 
     A new one begins where a frame differs from the last by 0.1 of the range, and twice as much as
     the frames around there differ.
+
+    Args:
+        change: mean absolute difference of two frames, as a share of the range, (T - 1,).
     """
-    bright = x.mean(1, dtype=np.float32)
-    change = np.abs(np.diff(bright, axis=0)).mean((1, 2)) / (255 if x.dtype == np.uint8 else 1)
     around = [np.delete(change[max(0, i - 5) : i + 6], min(i, 5)) for i in range(len(change))]
     usual = np.array([np.median(part) if len(part) else 0 for part in around])
     new = (change > NEW) & (change > TIMES * (usual + 0.01))
@@ -136,35 +156,47 @@ def _find() -> Path:
 
 
 def _samples(
-    x: np.ndarray, clips: list[str], clip: np.ndarray, shot: np.ndarray, frame: np.ndarray
+    x: np.ndarray | LazyImages,
+    clips: list[str],
+    clip: np.ndarray,
+    shot: np.ndarray,
+    frame: np.ndarray,
 ) -> Samples:
     """Frames in order with their factors; a shot is named for its clip."""
-    first = {s: int(shot[clip == c].min()) for c in range(len(clips)) for s in shot[clip == c]}
-    owner = dict(zip(shot.tolist(), clip.tolist(), strict=True))
-    alone = len(np.unique(shot)) == len(clips)
-    shots = [
-        clips[owner[s]] + ("" if alone else f", shot {s - first[s] + 1}") for s in sorted(owner)
-    ]
-    names = [f"{shots[s]}, frame {f}" for s, f in zip(shot, frame, strict=True)]
+    codes, rows = np.unique(shot, return_index=True)
+    owner = clip[rows]
+    alone = len(codes) == len(clips)
+    first = {c: int(codes[owner == c].min()) for c in np.unique(owner)}
+    names_of = {
+        s: clips[c] + ("" if alone else f", shot {s - first[c] + 1}")
+        for s, c in zip(codes.tolist(), owner.tolist(), strict=True)
+    }
+    names = [f"{names_of[s]}, frame {f}" for s, f in zip(shot.tolist(), frame, strict=True)]
     factors = {"shot": shot, "clip": clip, "frame": frame}
-    samples = Samples(
-        x, factors, names, {"shot": Classes(tuple(shots)), "clip": Classes(tuple(clips))}
-    )
+    targets: dict[str, Target] = {
+        "shot": Classes(tuple(names_of.values())), "clip": Classes(tuple(clips)),
+    }  # fmt: skip
+    samples = Samples(x, factors, names, targets)
     assert isinstance(samples.modality, Images)
     return replace(samples, modality=Video(samples.modality))
 
 
-def _joined(videos: dict[str, np.ndarray], shots: dict[str, np.ndarray]) -> Samples:
-    """Videos (T, C, H, W) of one size, cut into shots where `shots` does not give them."""
+def _joined(videos: dict[str, np.ndarray], known: dict[str, np.ndarray]) -> Samples:
+    """Videos (T, C, H, W) of one size, cut into shots where `known` does not give them."""
+    own = {name: known[name] if name in known else cut(x) for name, x in videos.items()}
+    return _in_shots(np.concatenate(list(videos.values())), own)
+
+
+def _in_shots(x: np.ndarray | LazyImages, shots_of: dict[str, np.ndarray]) -> Samples:
+    """Frames of all videos, one after the other, with the shot of each, by the video's name."""
     clip, shot, frame, before = [], [], [], 0
-    for number, (name, x) in enumerate(videos.items()):
-        own = np.unique(shots[name] if name in shots else cut(x), return_inverse=True)[1]
-        clip.append(np.full(len(x), number))
+    for number, codes in enumerate(shots_of.values()):
+        own = np.unique(codes, return_inverse=True)[1]
+        clip.append(np.full(len(own), number))
         shot.append(before + own.astype(np.int64))
-        frame.append(np.arange(len(x)))
+        frame.append(np.arange(len(own)))
         before += int(own.max()) + 1
-    x, *rows = (np.concatenate(part) for part in (list(videos.values()), clip, shot, frame))
-    return _samples(x, list(videos), *rows)
+    return _samples(x, list(shots_of), *map(np.concatenate, (clip, shot, frame)))
 
 
 def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
@@ -189,11 +221,65 @@ def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
     return _joined({name: fitted(x, size) for name, x in videos.items()}, shots)
 
 
-def _videos(folder: Path, names: list[str], size: tuple[int, int] | None) -> Samples:
-    """Videos as PyAV decodes them, every frame, in memory; two of one name in different folders."""
+def _videos(
+    folder: Path, names: list[str], size: tuple[int, int] | None, workers: int | None = None
+) -> Samples:
+    """Every frame of videos as PyAV decodes them, once, into the cache; it is read from there."""
     size = size or common([_side(folder / name) for name in names])
-    videos = {name: np.concatenate(list(_decoded(folder / name, size))) for name in names}
-    return _joined(videos, {})
+    height, width = size
+
+    def fill(aside: Path) -> bool:
+        jobs = (
+            joblib.delayed(_write_frames)(folder / name, size, aside / f"{number}.part")
+            for number, name in enumerate(names)
+        )
+        processes = 1 if len(names) == 1 else workers or joblib.cpu_count()
+        changes = []
+        with (aside / "frames.bin").open("wb") as whole:
+            done = mapped(jobs, len(names), f"decoding {len(names):,} videos", processes)
+            for number, change in enumerate(done):
+                with (aside / f"{number}.part").open("rb") as file:
+                    shutil.copyfileobj(file, whole)
+                (aside / f"{number}.part").unlink()
+                changes.append(change)
+        np.savez(aside / "changes.npz", *changes)
+        return True
+
+    def load(kept: Path) -> tuple[DiskArray, dict[str, np.ndarray]]:
+        with np.load(kept / "changes.npz", allow_pickle=False) as file:
+            own = {name: shots(file[f"arr_{i}"]) for i, name in enumerate(names)}
+        frames = sum(map(len, own.values()))
+        return DiskArray(kept / "frames.bin", np.uint8, (frames, 3, height, width)), own
+
+    stamps = [[name, *stamp(folder / name)] for name in names]
+    key = hashlib.sha256(json.dumps([1, size, stamps]).encode()).hexdigest()[:24]
+    expected = sum(_frames_of(folder / name) for name in names) * 3 * height * width
+    x, own = cache.kept(f"video-{key}", fill, load, expected, f"frames of {folder}")
+    lazy = LazyImages(x)  # type: ignore[arg-type]
+    return _in_shots(lazy if x.nbytes > IN_MEMORY else lazy[:], own)
+
+
+def _write_frames(path: Path, size: tuple[int, int], target: Path) -> np.ndarray:
+    """Write the frames of a video; the change of brightness from each to the next."""
+    last, changes = None, []
+    with target.open("wb") as file:
+        for frame in _decoded(path, size):
+            file.write(frame.tobytes())
+            bright = frame.mean(1, dtype=np.float32)
+            if last is not None:
+                changes.append(np.abs(bright - last).mean() / 255)
+            last = bright
+    if last is None:
+        raise UserError(f"{path} has no frames; give another video")
+    return np.array(changes, np.float32)
+
+
+def _frames_of(path: Path) -> int:
+    """About how many frames a video has; 0 where it does not say."""
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        seconds = float(container.duration or 0) / 1e6
+        return int(stream.frames or seconds * float(stream.average_rate or 0))
 
 
 def _side(path: Path) -> tuple[int, int]:
@@ -240,8 +326,22 @@ def _frames(path: Path, size: tuple[int, int] | None) -> Samples:
     keys = [_position(name) for name in names]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     clips, clip = np.unique([keys[i][0] for i in order], return_inverse=True)
-    x = samples.x[order]
-    return _joined({str(name): x[clip == i] for i, name in enumerate(clips)}, {})
+    x, shots_of = samples.x, {}
+    for i, name in enumerate(clips):
+        shots_of[str(name)] = shots(_changes(x, order[clip == i]))
+    x = x.take(order) if isinstance(x, LazyImages) else x[order]
+    size_in_memory = math.prod(x.shape) * x.dtype.itemsize
+    return _in_shots(x if size_in_memory > IN_MEMORY else x[:], shots_of)
+
+
+def _changes(x: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray:
+    """The change of brightness from each of these frames to the next, read a few at a time."""
+    parts = [
+        x[rows[at : at + BLOCK + 1]].mean(1, dtype=np.float32) for at in range(0, len(rows), BLOCK)
+    ]
+    scale = 255 if x.dtype == np.uint8 else 1
+    changes = [np.abs(np.diff(bright, axis=0)).mean((1, 2)) / scale for bright in parts]
+    return np.concatenate(changes)
 
 
 def _position(name: str) -> tuple[str, int, str]:

@@ -1,34 +1,71 @@
-"""Lines of words for word vectors, and their numbers in a vocabulary."""
+"""Lines of words for word vectors, as numbers in a vocabulary, in memory or on disk."""
 
+import hashlib
+import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unlabeled import registry
-from unlabeled.data.readers import bpe, corpus
+from unlabeled.data.disk import DiskArray, store
+from unlabeled.data.readers import bpe, cache, corpus
+from unlabeled.data.readers.documents import Document, Documents, choose
 from unlabeled.data.sets import books
 from unlabeled.errors import UserError, notice
+from unlabeled.utils.files import write_json
 
 MAX_LINE = 10_000
 """Words of a line at most, as in word2vec.c and gensim; longer lines are cut."""
+BLOCK = 1 << 20
+"""Words that are encoded at once."""
 
 
-def read_lines(data: Any, pattern: str = "") -> Iterator[list[str]]:
-    """Paragraphs as lists of words; lists of words are taken as they are.
+@dataclass(frozen=True)
+class Lines:
+    """Lines of words, as their numbers in a vocabulary.
+
+    Args:
+        words: of all lines, (n,).
+        ends: where each line ends, (L,).
+    """
+
+    words: np.ndarray | DiskArray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def block(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Words from `start` to `stop`, (n,) int32, and the number of the line of each, (n,)."""
+        words = self.words[start:stop].astype(np.int32)
+        return words, np.searchsorted(self.ends, np.arange(start, start + len(words)), "right")
+
+
+def read_lines(data: Any, pattern: str, min_count: int) -> tuple[dict[str, int], Lines]:
+    """Read paragraphs as lines of words and encode them; lists of words are taken as they are.
+
+    Text that is too large for memory is read once, and stays in the cache as numbers.
 
     Args:
         data: a file or folder of text, `text`, `books`, `books:FOLDER`, or lists of words.
         pattern: regular expression of a word (default: `bpe.word_pattern`).
+        min_count: rarer words are left out.
+
+    Returns:
+        words with their counts, most frequent first, and the lines.
 
     Raises:
-        UserError: the pattern is no regular expression, or there is no text.
+        UserError: the pattern is no regular expression, there is no text, or fewer than 2 words
+            occur often enough.
     """
     if not isinstance(data, str | Path):
-        return without_spaces(data)
+        return encode_lines(without_spaces(data), min_count)
     try:
         word = re.compile(pattern) if pattern else None
     except re.error as error:
@@ -37,11 +74,34 @@ def read_lines(data: Any, pattern: str = "") -> Iterator[list[str]]:
     if name in ("books", "text"):
         registry.say_which("datasets", str(data))
     if name == "books":
-        documents = books.documents(folder or None)
+        documents: Sequence[Document] = books.documents(folder or None)
     else:
         documents = corpus.read((folder or None) if name == "text" else data)
-    train = [document for document in documents if not document.test] or documents
-    return without_spaces(bpe.lines_of_words(train, word))
+    if not isinstance(documents, Documents):
+        train = [document for document in documents if not document.test] or documents
+        return encode_lines(without_spaces(bpe.lines_of_words(train, word)), min_count)
+
+    def fill(folder: Path) -> bool:
+        rows = [row for row, document in enumerate(documents) if not document.test]
+        train = choose(documents, rows) if rows else documents
+        words = without_spaces(bpe.lines_of_words(train, word))
+        vocabulary, lines = encode_lines(words, min_count, folder)
+        np.save(folder / "ends.npy", lines.ends)
+        content = {"words": list(vocabulary), "counts": list(vocabulary.values())}
+        content |= {"dtype": lines.words.dtype.str, "tokens": len(lines)}
+        write_json(folder / "index.json", content, indent=None)
+        return True
+
+    key = hashlib.sha256(json.dumps([1, documents.stamp, pattern, min_count]).encode()).hexdigest()
+    expected = 2 * documents.size  # the text, its words as they come, and those that stay
+    return cache.kept(f"words-{key[:24]}", fill, _open, expected, f"words of {data}")
+
+
+def _open(folder: Path) -> tuple[dict[str, int], Lines]:
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    words = DiskArray(folder / "words.bin", index["dtype"], (index["tokens"],))
+    vocabulary = dict(zip(index["words"], index["counts"], strict=True))
+    return vocabulary, Lines(words, np.load(folder / "ends.npy", allow_pickle=False))
 
 
 def without_spaces(lines: Iterable[list[str]]) -> Iterator[list[str]]:
@@ -67,29 +127,80 @@ def without_spaces(lines: Iterable[list[str]]) -> Iterator[list[str]]:
 
 
 def encode_lines(
-    lines: Iterable[list[str]], min_count: int
-) -> tuple[dict[str, int], list[np.ndarray]]:
+    lines: Iterable[list[str]], min_count: int, folder: Path | None = None
+) -> tuple[dict[str, int], Lines]:
     """Count words and encode lines.
 
     Args:
-        lines: of words.
+        lines: of words; they are read once.
         min_count: rarer words are left out.
+        folder: where `words.bin` is written (default: the words stay in memory).
 
     Returns:
-        words with their counts, most frequent first, and lines of their numbers, (n,) int32.
+        words with their counts, most frequent first, and the lines.
 
     Raises:
         UserError: fewer than 2 words occur often enough.
     """
-    lines = list(lines)
-    counts = Counter(word for line in lines for word in line)
-    vocabulary = {word: n for word, n in counts.most_common() if n >= min_count}
-    if len(vocabulary) < 2:
+    numbers: defaultdict[str, int] = defaultdict()  # in order of first occurrence
+    numbers.default_factory = numbers.__len__
+    lengths, counts = array("q"), np.zeros(0, np.int64)
+
+    def blocks() -> Iterator[np.ndarray]:
+        words: list[int] = []
+        for line in lines:
+            words += map(numbers.__getitem__, line)
+            lengths.append(len(line))
+            if len(words) >= BLOCK:
+                yield np.array(words, np.uint32)
+                words = []
+        yield np.array(words, np.uint32)
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal counts
+        for block in blocks():
+            counts = np.pad(counts, (0, len(numbers) - len(counts)))
+            counts += np.bincount(block, minlength=len(numbers))
+            yield block
+
+    aside = folder / "all.bin" if folder else None
+    every = store(counted(), aside, np.uint32)
+    order = np.argsort(-counts, kind="stable")
+    order = order[counts[order] >= min_count]
+    if len(order) < 2:
         raise UserError(
-            f"{len(vocabulary)} words occur at least {min_count} times; give more text, or a "
+            f"{len(order)} words occur at least {min_count} times; give more text, or a "
             "smaller --min-count"
         )
-    number = {word: i for i, word in enumerate(vocabulary)}
-    encoded = (np.array([number[w] for w in line if w in number], np.int32) for line in lines)
-    starts = ((line, start) for line in encoded for start in range(0, len(line), MAX_LINE))
-    return vocabulary, [line[start : start + MAX_LINE] for line, start in starts]
+    names = list(numbers)
+    vocabulary = {names[number]: int(counts[number]) for number in order}
+    rank = np.full(len(names), -1, np.int64)
+    rank[order] = np.arange(len(order))
+    ends = np.cumsum(np.frombuffer(lengths, np.int64))
+    kept = np.zeros(len(ends), np.int64)  # words of each line
+
+    def ranked() -> Iterator[np.ndarray]:
+        for start in range(0, len(every), BLOCK):
+            words = rank[every[start : start + BLOCK]]
+            frequent = np.flatnonzero(words >= 0)
+            line, number = np.unique(
+                np.searchsorted(ends, start + frequent, "right"), return_counts=True
+            )
+            kept[line] += number
+            yield words[frequent]
+
+    path = folder / "words.bin" if folder else None
+    dtype = np.uint16 if len(order) <= 1 << 16 else np.uint32
+    encoded = Lines(store(ranked(), path, dtype), _cut(kept))
+    if aside:
+        aside.unlink()
+    return vocabulary, encoded
+
+
+def _cut(lengths: np.ndarray) -> np.ndarray:
+    """Where lines of these lengths (L,) end, the long ones cut; empty ones are left out."""
+    number = -(-lengths // MAX_LINE)
+    each = np.full(number.sum(), MAX_LINE)
+    last = np.cumsum(number)[number > 0] - 1
+    each[last] = (lengths - (number - 1) * MAX_LINE)[number > 0]
+    return np.cumsum(each)

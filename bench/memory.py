@@ -1,0 +1,208 @@
+"""Peak memory and time of opening and training on large text, audio and video, each at two sizes.
+
+python bench/memory.py [CASE …] [--folder FOLDER]          writes results/memory.json
+
+The cases are word2vec, masked_lm, audio and video. Their data is made in FOLDER (default: a
+temporary one), and removed afterwards: text of real words ($UNLABELED_DATA/text) in random order,
+of which one in 50 is new, so that the vocabulary grows as that of real texts does; audio of noise
+bursts in FLAC at 44.1 kHz in files of an hour; video of a moving square, 320×240 pixels at 25
+frames a second. Each training runs in a fresh process, with an empty cache, for a fixed number of
+steps (word2vec: of seconds); so does the same command a second time, when all is in the cache.
+"""
+
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unlabeled.training.folder import versions
+from unlabeled.utils.files import write_json
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("UNLABELED_DATA", ROOT.parent / "shared" / "data"))
+SEED, STEPS, SECONDS = 0, 30, 20
+SIZES = {
+    "word2vec": (("100 MB", 100), ("1 GB", 1000)),
+    "masked_lm": (("100 MB", 100), ("1 GB", 1000)),
+    "audio": (("2 hours", 2), ("20 hours", 20)),
+    "video": (("6 minutes", 6), ("60 minutes", 60)),
+}
+NEW = 0.02
+"""Share of words that are new."""
+
+
+def write_text(path: Path, megabytes: int) -> None:
+    """Paragraphs of real words in random order, an empty line after each fortieth."""
+    rng = np.random.default_rng(SEED)
+    texts = [
+        gzip.decompress((DATA / "text" / f"{name}_train.txt.gz").read_bytes()).decode()
+        for name in ("books", "wikipedia")
+    ]
+    words = np.array(" ".join(texts).split(), dtype=object)
+    size = 0
+    with path.open("w", encoding="utf-8") as file:
+        while size < megabytes * 1e6:
+            some = rng.choice(words, 100_000)
+            new = np.flatnonzero(rng.random(len(some)) < NEW)
+            some[new] += rng.integers(1 << 30, size=len(new)).astype(str).astype(object)
+            cuts = np.cumsum(rng.integers(30, 150, 1200))
+            lines = [" ".join(part) for part in np.split(some, cuts[cuts < len(some)])]
+            parts = ["\n".join(lines[at : at + 40]) for at in range(0, len(lines), 40)]
+            size += file.write("\n\n".join(parts) + "\n\n")
+
+
+def write_audio(folder: Path, hours: int) -> None:
+    """Recordings of an hour, bursts of filtered noise, 44.1 kHz in FLAC."""
+    import soundfile
+
+    rate = 44_100
+    folder.mkdir()
+    rng = np.random.default_rng(SEED)
+    noise = np.convolve(rng.normal(size=60 * rate), np.ones(8) / 8, "same").astype(np.float32)
+    for hour in range(hours):
+        with soundfile.SoundFile(folder / f"{hour:03d}.flac", "w", rate, 1, "PCM_16") as file:
+            for _ in range(60):
+                loud = np.repeat(rng.uniform(0, 0.3, 120), len(noise) // 120).astype(np.float32)
+                file.write(np.roll(noise, int(rng.integers(len(noise)))) * loud)
+
+
+def write_video(path: Path, minutes: int) -> None:
+    """A bright square that moves over a background, which changes each minute."""
+    import av
+
+    rng = np.random.default_rng(SEED)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(minutes * 60 * 25):
+            if number % (60 * 25) == 0:
+                small = rng.integers(0, 160, (6, 8, 3)).astype(np.uint8)
+                background = np.kron(small, np.ones((40, 40, 1), np.uint8))
+            image = background.copy()
+            left, top = number * 3 % 280, number * 2 % 200
+            image[top : top + 40, left : left + 40] = 255
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        container.mux(stream.encode())
+
+
+def run_word2vec(place: Path, out: Path) -> dict[str, Any]:
+    """Open the text, and train for some seconds."""
+    from unlabeled.data.readers.word_lines import read_lines
+    from unlabeled.pipelines.word2vec import word2vec
+
+    started = time.perf_counter()
+    words, lines = read_lines(str(place), "", 5)
+    opened = time.perf_counter() - started
+    threading.Timer(SECONDS, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with contextlib.suppress(KeyboardInterrupt):  # of the timer, after its state was saved
+        word2vec(str(place), out=out, progress=False)
+    return {"opened_seconds": opened, "tokens": len(lines), "words": len(words)}
+
+
+def run_training(method: str, data: str, out: Path, **options: Any) -> dict[str, Any]:
+    """Open the data, and train for some steps."""
+    import unlabeled as ul
+    from unlabeled.data import open_data
+
+    started = time.perf_counter()
+    samples = len(open_data(data).train)
+    opened = time.perf_counter() - started
+    ul.train(method, data, out=out, trainer={"max_steps": STEPS}, epochs=1, progress=False,
+             logger="none", **options)  # fmt: skip
+    return {"opened_seconds": opened, "samples": samples}
+
+
+def peak() -> int:
+    """Peak resident bytes of this process; `ru_maxrss` would begin with that of its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def child(case: str, place: Path, out: Path) -> None:
+    """One measurement, in a process of its own; its last line is JSON."""
+    started = time.perf_counter()
+    if case == "word2vec":
+        figures = run_word2vec(place, out)
+    elif case == "masked_lm":
+        figures = run_training("masked_lm", f"text:{place}", out)
+    elif case == "audio":
+        figures = run_training("cpc", str(place), out)
+    else:
+        figures = run_training("video_colorization", f"video:{place}", out)
+    figures["seconds"] = time.perf_counter() - started
+    worker_peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    figures |= {"peak_bytes": peak(), "peak_bytes_of_a_worker": worker_peak}
+    print(json.dumps(figures), flush=True)
+    os._exit(0)  # the timer's signal may still come
+
+
+def measure(case: str, name: str, number: int, folder: Path) -> list[dict[str, Any]]:
+    """Peak memory with an empty cache and with a full one."""
+    place = folder / {"audio": "audio", "video": "video.mp4"}.get(case, "text.txt")
+    command = [sys.executable, __file__, "--make", case, str(place), str(number)]
+    subprocess.run(command, check=True)
+    files = [place] if place.is_file() else list(place.iterdir())
+    rows = []
+    for cached in (False, True):
+        command = [sys.executable, __file__, "--child", case, str(place), str(folder / "run")]
+        environment = os.environ | {
+            "UNLABELED_CACHE": str(folder / "cache"), "UNLABELED_CACHE_GB": "100",
+        }  # fmt: skip
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        row = {"case": case, "size": name, "bytes": sum(f.stat().st_size for f in files)}
+        rows.append(row | {"cached": cached} | json.loads(done.stdout.splitlines()[-1]))
+        print(rows[-1], flush=True)
+        shutil.rmtree(folder / "run")
+    kept = [p for p in (folder / "cache").rglob("*.bin") if p.is_file()]
+    rows[0]["bytes_in_cache"] = sum(p.stat().st_size for p in kept)
+    shutil.rmtree(folder / "cache")
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", default=list(SIZES))
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--child", nargs=3, help="one measurement: case, data, run")
+    parser.add_argument("--make", nargs=3, help="data of one: case, where, how much")
+    args = parser.parse_args()
+    if args.make:
+        case, place, number = args.make
+        write: Any = {"audio": write_audio, "video": write_video}.get(case, write_text)
+        write(Path(place), int(number))
+        return
+    if args.child:
+        case, place, out = args.child
+        child(case, Path(place), Path(out))
+    path = ROOT / "results" / "memory.json"
+    result = json.loads(path.read_text()) if path.is_file() else {"rows": []}
+    for case in args.cases:
+        rows = []
+        for name, number in SIZES[case]:
+            with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+                rows += measure(case, name, number, Path(folder))
+        result["rows"] = [row for row in result["rows"] if row["case"] != case] + rows
+        result |= {
+            "command": "python bench/memory.py", "seed": SEED, "steps": STEPS,
+            "word2vec_seconds": SECONDS, "cores": os.cpu_count(), "versions": versions(),
+        }  # fmt: skip
+        write_json(path, result)
+
+
+if __name__ == "__main__":
+    main()
