@@ -25,7 +25,7 @@ from PIL import Image, ImageEnhance
 
 from unlabeled.evaluation.duplicates import near_duplicates
 from unlabeled.evaluation.intervals import wilson
-from unlabeled.report.tiles import thumbnails
+from unlabeled.report.tiles import to_compare
 from unlabeled.utils.files import write_json
 
 DATA = Path(os.environ.get("UNLABELED_DATA", "../shared/data"))
@@ -113,7 +113,7 @@ def array(images: list[Image.Image]) -> np.ndarray:
 
 def groups_of(images: list[Image.Image]) -> list[np.ndarray]:
     """Groups of near-duplicates, as the page finds them."""
-    return near_duplicates(thumbnails(array(images), (0, 255))[1]).groups
+    return near_duplicates(to_compare(array(images), (0, 255))).groups
 
 
 def measure(images: list[Image.Image]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     for n in (IMAGES, LARGE):
-        small = thumbnails(array(cifar("train", n)), (0, 255))[1]
+        small = to_compare(array(cifar("train", n)), (0, 255))
         started = time.perf_counter()
         number = len(near_duplicates(small))
         seconds = round(time.perf_counter() - started, 1)

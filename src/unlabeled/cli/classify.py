@@ -46,8 +46,8 @@ def classify_command(argv: list[str]) -> int:
         "--suggest",
         type=int,
         metavar="N",
-        help="train nothing, but write a .csv of N samples to label next: typical ones of clusters "
-        "without a label",
+        help="train nothing, but write a .csv of N samples to label next: typical ones of the "
+        "clusters with the fewest labels, and uncertain ones once there are 10 labels a class",
     )
     parser.add_argument(
         "--out",
@@ -94,7 +94,7 @@ def _suggest(run: Run, data: str | None, number: int, args: dict[str, Any]) -> i
     names = suggest(run, data, number, labels_from=args["labels_from"], seed=args["seed"])
     write_table(out, {"name": names, "label": [""] * number})
     samples = plural(number, "sample")
-    print(f"{out}: {samples} to label, the most typical of the largest clusters first")
+    print(f"{out}: {samples} to label, those of clusters with the fewest labels first")
     return 0
 
 

@@ -47,6 +47,8 @@ def explore_command(argv: list[str]) -> int:
         + (f"{plural(suspects, 'suspected label')}, " if suspects is not None else "")
         + f"{counts['bytes'] / 1e6:.1f} MB. Open it in a browser."
     )
+    if counts["suggested"]:
+        print("\n".join(["to label next:", *counts["suggested"]]))
     if args["table"]:
         print(f"{args['table']}: a row per sample")
     return 0

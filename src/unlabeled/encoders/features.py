@@ -77,17 +77,17 @@ def embed(
         UserError: some features are NaN or infinite.
     """
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    parts = []
+    z: Any = None  # filled in place: small arrays kept between large ones fragment the heap
     with eval_mode(encoder):
         batches = -(-len(x) // batch_size)
         title = f"features of {plural(len(x), 'sample')}"
-        for part in track(blocks(x, batch_size), title, batches, progress):
+        for i, part in enumerate(track(blocks(x, batch_size), title, batches, progress)):
             images = to_input(torch.from_numpy(part).to(device), span)
-            parts.append(encoder(images).float().cpu().numpy())
-    if not parts:
-        none: tuple[int, Any] = (0, encoder.dim)
-        parts.append(np.zeros(none, np.float32))
-    z = np.concatenate(parts)
+            features = encoder(images).float().cpu().numpy()
+            z = np.empty((len(x), *features.shape[1:]), np.float32) if z is None else z
+            z[i * batch_size : i * batch_size + len(part)] = features
+    if z is None:
+        z = np.zeros((0, encoder.dim), np.float32)
     if check_finite:
         refuse_not_finite(z)
     return z

@@ -13,6 +13,7 @@ Found by pixels alone, so that no encoder has to be good for them to be found.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from unlabeled.data.dataset import LazyImages, blocks
 from unlabeled.encoders.features import unit
+from unlabeled.evaluation.cells import EXACT, comparisons
 
 SIDE = 32
 """Pixels of a side of the thumbnails that are compared."""
@@ -43,6 +46,11 @@ SIZES = (1.0, 0.95, 0.9, 0.85, 0.8)
 STEP = 0.05
 CORRELATION = 0.8
 """Of details, from which two images may be near-duplicates."""
+ROUGH, ROUGH_SIZES = 0.6, (1.0, 0.9)
+"""Of more than 60,000 images each is first aligned with the most similar one by fewer windows, and
+goes on if their details correlate so much."""
+COMPARED = 2048
+"""Images that each of more than 60,000 is compared with at least."""
 SPECIFIC = 0.2
 """Largest distance (1 − correlation) of near-duplicates relative to that of the 8th most similar
 image: images of silhouettes or characters all correlate."""
@@ -55,7 +63,9 @@ gray."""
 COLOR = 0.6
 """Largest difference in color relative to the more colorful of both, if neither is gray."""
 BLOCK = 1024
-"""Pairs aligned at a time."""
+"""Images described, and pairs aligned, at a time."""
+PAIRS = 2**16
+"""Whose view is found at a time."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601)."""
 CHANGES = ("", "mirrored")
@@ -87,23 +97,34 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n c 32 32"]) -> Duplicates:
     the other by at least 0.8, their colors agree or one is gray, and their distance
     (1 − correlation) is at most a fifth of that to the 8th most similar image of either, or
     0.005. More than 8 copies of one image that differ by more are therefore not found. Blank images
-    are near-duplicates of those of the same color.
+    are near-duplicates of those of the same color. Of more than 60,000 images only those in nearby
+    cells are compared, and only with the most similar one, unless that is a copy.
 
     Args:
         thumbnails: small versions of the images in gray (c = 1) or color (c = 3).
     """
     n = len(thumbnails)
-    gray, color = _gray_and_color(thumbnails)
-    blank = (gray.flatten(1).std(1, correction=0) < FAINT).numpy()
-    one, other, view = candidates(gray)
+    coefficients, blank = _describe(thumbnails)
+    one, other, view, is_likely = candidates(coefficients)
     keep = ~(blank[one] | blank[other])
-    one, other, view = one[keep], other[keep], view[keep]
-    correlation, window = align(gray, one, other, view)
-    distance = 1 - correlation
+    one, other, view, is_likely = (part[keep] for part in (one, other, view, is_likely))
+    distance, window = np.full(len(one), np.inf, np.float32), np.ones(len(one), np.float32)
+    todo = np.arange(len(one))
+    if n > EXACT:
+        todo = np.flatnonzero(is_likely)
+        rough, _ = align(thumbnails, one[todo], other[todo], view[todo], ROUGH_SIZES)
+        todo = todo[rough >= ROUGH]
+    while len(todo):  # then all pairs of images that have a copy, as it is judged by the others
+        correlation, window[todo] = align(thumbnails, one[todo], other[todo], view[todo])
+        distance[todo] = 1 - correlation
+        close = distance <= 1 - CORRELATION
+        has_copy = np.zeros(n, bool)
+        has_copy[one[close]] = has_copy[other[close]] = True
+        todo = np.flatnonzero((has_copy[one] | has_copy[other]) & np.isinf(distance))
     usual = _usual(distance, one, other, n)
     limit = np.maximum(SPECIFIC * np.minimum(usual[one], usual[other]), SAME)
-    same = distance <= np.minimum(limit, 1 - CORRELATION)
-    same &= _colors_agree(color, one, other, view)
+    same = np.flatnonzero(distance <= np.minimum(limit, 1 - CORRELATION))
+    same = same[_colors_agree(thumbnails, one[same], other[same], view[same])]
     one, other, view, window = (part[same] for part in (one, other, view, window))
     empty = np.flatnonzero(blank)
     mean = np.round(thumbnails[empty].mean((2, 3)) / (255 * FAINT))
@@ -121,10 +142,10 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n c 32 32"]) -> Duplicates:
     return Duplicates(groups, [sorted(changes.get(int(label[rows[0]]), ())) for rows in groups])
 
 
-def identical(x: np.ndarray) -> Duplicates:
+def identical(x: np.ndarray | LazyImages) -> Duplicates:
     """Groups of samples (N, …) that are the same to the last bit, the largest first."""
     rows_of: dict[bytes, list[int]] = {}
-    for row, sample in enumerate(x):
+    for row, sample in enumerate(itertools.chain.from_iterable(blocks(x))):
         rows_of.setdefault(hashlib.sha256(sample.tobytes()).digest(), []).append(row)
     groups = [np.array(rows) for rows in rows_of.values() if len(rows) > 1]
     groups.sort(key=lambda rows: (-len(rows), rows[0]))
@@ -132,52 +153,63 @@ def identical(x: np.ndarray) -> Duplicates:
 
 
 def candidates(
-    gray: Float[Tensor, "n 32 32"],
-) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-    """Pairs of images that may be near-duplicates: two rows, the lower first, and a view.
+    coefficients: Float[Tensor, "n k k"],
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Int[np.ndarray, " m"], np.ndarray]:
+    """Pairs of images that may be near-duplicates: two rows, the lower first, a view, and a flag.
 
-    The view says how the first is mirrored and turned to be like the second, as in `turned`.
+    The view says how the first is mirrored and turned to be like the second, as in `turned`; the
+    flag, (m,) bool, whether one of the two is the most similar of the other. All images
+    are compared with all up to 60,000, beyond with those in nearby cells (`cells.comparisons`) of
+    what mirroring and turning does not change.
     """
-    n, k = len(gray), min(CANDIDATES, len(gray) - 1)
-    coefficients = torch.from_numpy(_frequencies(gray))
+    n, k = len(coefficients), min(CANDIDATES, len(coefficients) - 1)
     keys = unit(coefficients.flatten(1))
-    views = [unit(turned_frequencies(coefficients, view).flatten(1)) for view in range(8)]
-    pairs = []
-    for rows in torch.arange(n).split(max(64, 2**22 // n)):
-        best = views[0][rows] @ keys.T
+    cosine, found = np.empty((n, k), np.float32), np.empty((n, k), np.int32)
+    for rows, others in comparisons(_invariant(coefficients), compared=COMPARED):
+        theirs = (keys if len(others) == n else keys[others]).T
+        best = keys[rows] @ theirs
         other_view = torch.empty_like(best)  # memory that is touched once, not for each view
-        for view in views[1:]:
-            torch.mm(view[rows], keys.T, out=other_view)
+        for view in range(1, 8):
+            turned_keys = unit(turned_frequencies(coefficients[rows], view).flatten(1))
+            torch.mm(turned_keys, theirs, out=other_view)
             torch.maximum(best, other_view, out=best)
-        best[torch.arange(len(rows)), rows] = -torch.inf
-        cosine, found = best.topk(k)
-        likely = cosine >= LIKELY
-        ends = torch.stack([rows[:, None].expand_as(found)[likely], found[likely]])
-        pairs.append(ends.sort(0).values)
-    one, other = torch.cat(pairs, 1).unique(dim=1)
-    which = torch.stack([(view[one] * keys[other]).sum(1) for view in views]).argmax(0)
-    return one.numpy(), other.numpy(), which.numpy()
+        best[torch.arange(len(rows)), np.searchsorted(others, rows)] = -torch.inf
+        values, columns = best.topk(k)
+        cosine[rows], found[rows] = values.numpy(), others[columns.numpy()]
+    row, rank = np.nonzero(cosine >= LIKELY)
+    ends = np.sort(np.stack([row, found[row, rank]]), axis=0)
+    order = np.lexsort((rank, ends[1], ends[0]))
+    ends, rank = ends[:, order], rank[order]
+    first = np.flatnonzero(np.diff(ends, axis=1, prepend=-1).any(0))  # of each pair the best rank
+    one, other = ends[:, first]
+    which = np.empty(len(one), np.int64)
+    for start in range(0, len(one), PAIRS):
+        part = slice(start, start + PAIRS)
+        a, b = coefficients[one[part]], keys[other[part]]
+        views = [unit(turned_frequencies(a, view).flatten(1)) for view in range(8)]
+        which[part] = torch.stack([(v * b).sum(1) for v in views]).argmax(0).numpy()
+    return one, other, which, rank[first] == 0
 
 
 def align(
-    gray: Float[Tensor, "n 32 32"],
+    thumbnails: UInt8[np.ndarray, "n c 32 32"],
     one: Int[np.ndarray, " m"],
     other: Int[np.ndarray, " m"],
     view: Int[np.ndarray, " m"],
+    sizes: tuple[float, ...] = SIZES,
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """The best correlation of details of pairs, and the side of the window that it is found at.
 
     Either image may be the window of the other.
     """
-    details = _details(gray)
     best, size = np.full(len(one), -1, np.float32), np.ones(len(one), np.float32)
     for start in range(0, len(one), BLOCK):
         part = slice(start, start + BLOCK)
-        a, b = details[one[part]], details[other[part]]
+        a, b = (_details(_gray(thumbnails[rows[part]])) for rows in (one, other))
         for v in np.unique(view[part]):
             of_view = torch.from_numpy(np.flatnonzero(view[part] == v))
             a[of_view] = turned(a[of_view], int(v))
-        for side in SIZES:
+        for side in sizes:
             both = torch.maximum(_through_windows(a, b, side), _through_windows(b, a, side)).numpy()
             better = both > best[part]
             best[part][better], size[part][better] = both[better], side
@@ -201,23 +233,33 @@ def turned_frequencies(x: Tensor, view: int) -> Tensor:
     return x
 
 
-def _gray_and_color(thumbnails: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Gray (n, 32, 32), and what of color differs from it, (n, 2, 4, 4); zero of gray images."""
-    gray = torch.empty(len(thumbnails), *thumbnails.shape[2:])
-    color = torch.zeros(len(thumbnails), 2, 4, 4)
-    for start in range(0, len(gray), BLOCK):
-        x = torch.from_numpy(thumbnails[start : start + BLOCK]).float() / 255
-        if x.shape[1] == 3:
-            luma = torch.einsum("nchw,c->nhw", x, torch.tensor(LUMA))
-            color[start : start + BLOCK] = F.adaptive_avg_pool2d(x[:, ::2] - luma[:, None], 4)
-        else:
-            luma = x[:, 0]
-        gray[start : start + BLOCK] = luma
-    return gray, color
+def _gray(thumbnails: np.ndarray) -> Tensor:
+    """Of thumbnails (m, c, 32, 32) the gray, (m, 32, 32) in 0..1."""
+    x = torch.from_numpy(thumbnails).float() / 255
+    return torch.einsum("nchw,c->nhw", x, torch.tensor(LUMA)) if x.shape[1] == 3 else x[:, 0]
 
 
-def _frequencies(gray: Tensor) -> np.ndarray:
-    """Lowest coefficients (n, K, K) of the cosine transform, weighted by the root of frequency.
+def _color(thumbnails: np.ndarray) -> Tensor:
+    """What of color differs from gray, (m, 2, 4, 4); zero of gray images."""
+    if thumbnails.shape[1] == 1:
+        return torch.zeros(len(thumbnails), 2, 4, 4)
+    x = torch.from_numpy(thumbnails).float() / 255
+    return F.adaptive_avg_pool2d(x[:, ::2] - _gray(thumbnails)[:, None], 4)
+
+
+def _describe(thumbnails: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    """Weighted lowest frequencies (n, K, K), and whether an image is blank, (n,) bool."""
+    coefficients = np.empty((len(thumbnails), FREQUENCIES, FREQUENCIES), np.float32)
+    blank = np.empty(len(thumbnails), bool)
+    for start in range(0, len(thumbnails), BLOCK):
+        gray = _gray(thumbnails[start : start + BLOCK])
+        blank[start : start + BLOCK] = (gray.flatten(1).std(1, correction=0) < FAINT).numpy()
+        coefficients[start : start + BLOCK] = frequencies(gray)
+    return torch.from_numpy(coefficients), blank
+
+
+def frequencies(gray: Float[Tensor, "n 32 32"]) -> Float[np.ndarray, "n k k"]:
+    """Lowest coefficients of the cosine transform, weighted by the root of their frequency.
 
     Natural images have their power at the lowest; the mean, which is brightness, is left out.
     """
@@ -226,6 +268,14 @@ def _frequencies(gray: Tensor) -> np.ndarray:
     axis = np.arange(FREQUENCIES)
     weights: np.ndarray = np.hypot(axis[:, None], axis) ** 0.5
     return (low * weights).astype(np.float32)
+
+
+def _invariant(coefficients: Tensor) -> Tensor:
+    """Of frequencies (n, K, K) what mirroring and turning does not change, of length 1."""
+    size = coefficients.abs()
+    i, j = torch.triu_indices(FREQUENCIES, FREQUENCIES)
+    both = size[:, i, j], size[:, j, i]
+    return unit(torch.cat([both[0] + both[1], (both[0] - both[1]).abs()], 1))
 
 
 def _details(gray: Tensor) -> Tensor:
@@ -268,14 +318,18 @@ def _usual(distance: np.ndarray, one: np.ndarray, other: np.ndarray, n: int) -> 
 
 
 def _colors_agree(
-    color: Tensor, one: np.ndarray, other: np.ndarray, view: np.ndarray
+    thumbnails: np.ndarray, one: np.ndarray, other: np.ndarray, view: np.ndarray
 ) -> np.ndarray:
-    a, b = color[one], color[other]
-    for v in range(8):
-        a[view == v] = turned(a[view == v], v)
-    rms = [x.square().mean((1, 2, 3)).sqrt() for x in (a, b, a - b)]
-    is_gray = torch.minimum(rms[0], rms[1]) < FAINT
-    agree: np.ndarray = (is_gray | (rms[2] <= COLOR * torch.maximum(rms[0], rms[1]))).numpy()
+    agree = np.ones(len(one), bool)
+    for start in range(0, len(one), BLOCK):
+        part = slice(start, start + BLOCK)
+        a, b = (_color(thumbnails[rows[part]]) for rows in (one, other))
+        for v in np.unique(view[part]):
+            of_view = torch.from_numpy(np.flatnonzero(view[part] == v))
+            a[of_view] = turned(a[of_view], int(v))
+        rms = [x.square().mean((1, 2, 3)).sqrt() for x in (a, b, a - b)]
+        is_gray = torch.minimum(rms[0], rms[1]) < FAINT
+        agree[part] = (is_gray | (rms[2] <= COLOR * torch.maximum(rms[0], rms[1]))).numpy()
     return agree
 
 

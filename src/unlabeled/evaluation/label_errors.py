@@ -7,6 +7,12 @@ from jaxtyping import Float, Int
 
 TEMPERATURE = 0.07
 """Of the votes, as in `unlabeled.evaluation.knn`."""
+MARGIN = 0.6
+"""Least margin of a suspected label."""
+AGREEMENT = 0.7
+"""Least agreement at which labels are judged. Both were chosen on digits and Fashion-MNIST training
+images with flipped labels, such that of 5 % wrong labels and features that reach the agreement at
+least half of the suspected ones were wrong; `bench/label_errors.py` reports on others."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,24 @@ class Suspects:
         margins: probability of that class minus that of the label, (m,), in 0..1.
         agreement: share of labeled samples whose neighbors' most probable class is their label;
             NaN without labels.
+        too_weak: whether that is below 0.7, so that no label is suspected.
     """
 
     rows: np.ndarray
     suggested: np.ndarray
     margins: np.ndarray
     agreement: float
+    too_weak: bool = False
+
+    def __str__(self) -> str:
+        """One line, for people."""
+        if self.too_weak:
+            return (
+                "the features are too weak to judge labels: the neighbors' most probable class is "
+                f"the label of {100 * self.agreement:.0f} %, and at least {100 * AGREEMENT:.0f} % "
+                "are needed"
+            )
+        return f"{len(self.rows):,} suspected label{'s' * (len(self.rows) != 1)}"
 
 
 def probabilities(
@@ -54,7 +72,9 @@ def suspected_labels(
 
     The threshold of a class is the mean probability of that class over the samples labeled so. A
     label is suspected where another class has the largest probability among those that reach their
-    threshold. The probabilities of a sample come from its neighbors, so never from its own label.
+    threshold, and that is at least 0.6 above the probability of the label. The probabilities of a
+    sample come from its neighbors, so never from its own label. Where the most probable class is
+    the label of fewer than 70 %, the features cannot tell the classes apart, and none is suspected.
 
     Args:
         similarity: of the nearest neighbors of each sample, best first.
@@ -76,6 +96,7 @@ def suspected_labels(
     wrong = np.flatnonzero((value > 0) & (best != label))
     margins = value[wrong] - own[wrong]
     order = np.argsort(-margins, kind="stable")
-    order = order[margins[order] > 0]
     agreement = float((p.argmax(1) == label).mean()) if len(p) else float("nan")
-    return Suspects(known[wrong[order]], best[wrong[order]], margins[order], agreement)
+    too_weak = agreement < AGREEMENT
+    order = order[:0] if too_weak else order[margins[order] >= MARGIN]
+    return Suspects(known[wrong[order]], best[wrong[order]], margins[order], agreement, too_weak)

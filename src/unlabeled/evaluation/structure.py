@@ -20,6 +20,8 @@ from sklearn.metrics import silhouette_score
 
 from unlabeled.encoders.features import refuse_not_finite, unit
 from unlabeled.errors import UserError, suggest
+from unlabeled.evaluation.cells import PAIRS, comparisons
+from unlabeled.evaluation.knn import nearest
 from unlabeled.utils.quiet import quiet
 
 Layout = Literal["auto", "pca", "tsne", "umap"]
@@ -40,6 +42,10 @@ MOST_CLUSTERS = 60
 EXAMPLES = 16
 TSNE_LIMIT = 20_000
 """Images up to which t-SNE is the default: minutes on one core."""
+PLACED_BY = 10
+"""Neighbors that others than the fitted images are placed by."""
+BLOCK = 20_000
+"""Images placed at a time."""
 COMPONENTS = 50
 """Principal components that t-SNE sees (Kobak & Berens 2019)."""
 
@@ -71,22 +77,37 @@ def check_features(z: np.ndarray) -> None:
 
 
 def neighbors(
-    z: Float[np.ndarray, "n d"], k: int = NEIGHBORS
+    z: Float[np.ndarray, "n d"], k: int = NEIGHBORS, seed: int = 0
 ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n k"]]:
     """The k rows most similar to each row but itself: cosine similarities and rows, best first.
 
-    Exact, in blocks: never a matrix of all pairs. Fewer than k where there are fewer rows.
+    Exact up to 60,000 rows, beyond among the rows of nearby cells (`cells.comparisons`). Never a
+    matrix of all pairs. Fewer than k where there are fewer rows.
     """
     refuse_not_finite(z)
     keys = unit(torch.from_numpy(z).float())
     k = min(k, len(keys) - 1)
-    parts = []
-    for rows in torch.arange(len(keys)).split(max(64, 2**24 // len(keys))):
-        similarity = keys[rows] @ keys.T  # (block, n)
-        similarity[torch.arange(len(rows)), rows] = -torch.inf
-        parts.append(similarity.topk(k))
-    best, found = (torch.cat(part) for part in zip(*parts, strict=True))
-    return best.clamp(-1, 1).numpy(), found.numpy()
+    best, found = np.empty((len(keys), k), np.float32), np.empty((len(keys), k), np.int32)
+    for rows, others in comparisons(keys, seed):
+        similarity = keys[rows] @ (keys if len(others) == len(keys) else keys[others]).T
+        similarity[torch.arange(len(rows)), np.searchsorted(others, rows)] = -torch.inf
+        values, columns = similarity.topk(k)
+        best[rows], found[rows] = values.clamp(-1, 1).numpy(), others[columns.numpy()]
+    return best, found
+
+
+def neighbor_recall(
+    z: Float[np.ndarray, "n d"],
+    found: Int[np.ndarray, "n k"],
+    rows: Int[np.ndarray, " m"],
+) -> float:
+    """Share of the exact nearest neighbors of some rows that `neighbors` found."""
+    _, exact = nearest(z, z[rows], found.shape[1] + 1, block=64)
+    shares = [
+        np.isin(others[others != row][: found.shape[1]], found[row]).mean()
+        for others, row in zip(exact, rows, strict=True)
+    ]
+    return float(np.mean(shares))
 
 
 def choose_layout(layout: str, n: int) -> Literal["pca", "tsne", "umap"]:
@@ -112,7 +133,10 @@ def choose_layout(layout: str, n: int) -> Literal["pca", "tsne", "umap"]:
 
 
 def place(
-    z: Float[np.ndarray, "n d"], layout: Literal["pca", "tsne", "umap"], seed: int = 0
+    z: Float[np.ndarray, "n d"],
+    layout: Literal["pca", "tsne", "umap"],
+    seed: int = 0,
+    fitted: Int[np.ndarray, " m"] | None = None,
 ) -> Float[np.ndarray, "n 2"]:
     """A map of the images, within −1 to 1, both axes to the same scale.
 
@@ -120,32 +144,56 @@ def place(
     two components. t-SNE (van der Maaten & Hinton 2008) and UMAP (McInnes et al. 2018) see up to
     50 components and start from the first two, which keeps the map alike from run to run and more
     of its large-scale order (Kobak & Linderman 2021).
+
+    Args:
+        z: features.
+        layout: of the map.
+        seed: random seed.
+        fitted: rows that it is fitted on (default: all). By PCA the others are projected, else each
+            is placed at the median of its 10 nearest fitted ones (Kobak & Berens 2019).
     """
-    rows = _unit(z)
+    fitted = np.arange(len(z)) if fitted is None else fitted
+    rows = _unit(z[fitted])
     components = min(COMPONENTS, *rows.shape)
-    reduced = PCA(components, random_state=seed).fit_transform(rows)
-    reduced /= max(float(reduced[:, 0].std()), 1e-12)
+    pca = PCA(components, random_state=seed)
+    reduced = pca.fit_transform(rows)
+    scale = max(float(reduced[:, 0].std()), 1e-12)
+    reduced /= scale
     flat = np.zeros((len(z), 2), np.float32)
-    flat[:, : min(2, components)] = reduced[:, :2]
+    flat[fitted, : min(2, components)] = reduced[:, :2]
     if layout == "tsne":
-        flat = TSNE(
-            init=flat * np.float32(1e-4),  # the scale of scikit-learn's own start
-            perplexity=min(30.0, (len(z) - 1) / 3),
+        flat[fitted] = TSNE(
+            init=flat[fitted] * np.float32(1e-4),  # the scale of scikit-learn's own start
+            perplexity=min(30.0, (len(fitted) - 1) / 3),
             max_iter=750,  # as openTSNE; the map has long settled
             random_state=seed,
         ).fit_transform(reduced)
     elif layout == "umap":
         from umap import UMAP
 
-        flat = UMAP(
-            init=flat, n_neighbors=min(15, len(z) - 1), random_state=seed, n_jobs=1
+        flat[fitted] = UMAP(
+            init=flat[fitted], n_neighbors=min(15, len(fitted) - 1), random_state=seed, n_jobs=1
         ).fit_transform(reduced)
+    others = np.setdiff1d(np.arange(len(z)), fitted)
+    for start in range(0, len(others), BLOCK):
+        part = others[start : start + BLOCK]
+        if layout == "pca":
+            two = pca.transform(_unit(z[part]))[:, :2] / scale
+            flat[part, : two.shape[1]] = two
+        else:
+            near = nearest(z[fitted], z[part], PLACED_BY, block=PAIRS // len(fitted))[1]
+            flat[part] = np.median(flat[fitted[near]], axis=1)
     low, high = flat.min(0), flat.max(0)
     half = max(float((high - low).max()) / 2, 1e-12)
     return ((flat - (low + high) / 2) / half).astype(np.float32)
 
 
-def cluster(z: Float[np.ndarray, "n d"], k: int | None = None, seed: int = 0) -> Clusters:
+def cluster(
+    z: Float[np.ndarray, "n d"],
+    k: int | None = None,
+    seed: int = 0,
+    fitted: Int[np.ndarray, " m"] | None = None,
+) -> Clusters:
     """k-means of features of unit length.
 
     Args:
@@ -154,21 +202,30 @@ def cluster(z: Float[np.ndarray, "n d"], k: int | None = None, seed: int = 0) ->
             at most 2,000 rows is at least 0.8 of the best: where a finer split is hardly worse, it
             shows more.
         seed: of the starts and of the rows.
+        fitted: rows that the centers are fitted on (default: all); others belong to the nearest.
 
     Raises:
         UserError: k is below 2, above 60, or not below the number of images.
     """
-    rows = _unit(z)
-    check_clusters(k, len(rows))
+    fitted = np.arange(len(z)) if fitted is None else fitted
+    check_clusters(k, len(fitted))
+    rows = _unit(z[fitted])
     model = _kmeans(rows, k or _best_count(rows, seed), seed, starts=4)
-    labels, counts = np.unique(model.labels_, return_counts=True)
+    nearest_center, distance = np.empty(len(z), np.int64), np.empty(len(z), np.float32)
+    nearest_center[fitted] = model.labels_
+    distance[fitted] = np.linalg.norm(rows - model.cluster_centers_[model.labels_], axis=1)
+    others = np.setdiff1d(np.arange(len(z)), fitted)
+    for start in range(0, len(others), BLOCK):
+        part = others[start : start + BLOCK]
+        away = model.transform(_unit(z[part]))
+        nearest_center[part], distance[part] = away.argmin(1), away.min(1)
+    labels, counts = np.unique(nearest_center, return_counts=True)
     order = labels[np.argsort(-counts, kind="stable")]  # the largest first; empty ones are gone
     rank = np.full(model.n_clusters, -1)
     rank[order] = np.arange(len(order))
-    distance = np.linalg.norm(rows - model.cluster_centers_[model.labels_], axis=1)
     by_distance = np.argsort(distance, kind="stable")
-    examples = [by_distance[model.labels_[by_distance] == label][:EXAMPLES] for label in order]
-    return Clusters(rank[model.labels_], examples)
+    examples = [by_distance[nearest_center[by_distance] == label][:EXAMPLES] for label in order]
+    return Clusters(rank[nearest_center], examples)
 
 
 def check_clusters(k: int | None, n: int) -> None:

@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from unlabeled.encoders.features import embed, refuse_not_finite, unit
 from unlabeled.errors import UserError
+from unlabeled.evaluation.classify import train_classifier
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.runs.run import Run
 from unlabeled.utils.quiet import quiet
@@ -18,6 +19,9 @@ from unlabeled.utils.quiet import quiet
 MOST_CLUSTERS, SMALLEST, NEIGHBORS, EXACT = 500, 5, 20, 50
 """Of TypiClust: clusters at most, samples that a cluster needs, neighbors of the typicality, and
 clusters up to which k-means is not of mini-batches."""
+FEW = 10
+"""Labels a class from which on uncertain samples are suggested, chosen on half of the training
+images of CIFAR-10; `bench/suggest.py` reports on Fashion-MNIST."""
 ROWS = 2000
 """Members of a cluster whose distances are computed; of a larger one those nearest its center."""
 
@@ -40,9 +44,12 @@ def suggest(
     splits = open_for(run, data, labels_from)
     parts = [splits.train, splits.test] if splits.target else [splits.train]
     z = np.concatenate([embed(run.encoder, part.x, splits.value_range) for part in parts])
-    known = np.zeros(len(z), bool)
+    known, y = np.zeros(len(z), bool), np.full(len(z), -1)
     if splits.target:
         known = np.concatenate([part.known(splits.target) for part in parts])
+        codes = splits.train.factors[splits.target]
+        if codes.dtype.kind in "iu" and codes.ndim == 1:
+            y[: len(codes)] = codes
     known[len(splits.train) :] = True  # those to test on are not learned from
     left = int((~known).sum())
     if not 1 <= number <= left:
@@ -50,9 +57,43 @@ def suggest(
         raise UserError(
             f"suggest is {number}, but {left:,} of {len(z):,} {splits.noun} have no label; {remedy}"
         )
-    rows = typical(z, known, number, seed)
+    rows = to_label(z, y, number, seed, known)
     names = splits.train.names or [str(row) for row in range(len(splits.train))]
     return [names[row] for row in rows]
+
+
+def to_label(
+    z: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    number: int,
+    seed: int = 0,
+    known: Bool[np.ndarray, " n"] | None = None,
+) -> Int[np.ndarray, " number"]:
+    """Samples of clusters that have the fewest labels: typical ones, later uncertain ones.
+
+    While there are fewer than 10 labels a class, those of `typical`, which suit few labels. From
+    then on, in the same order of the clusters, those of the least margin: the difference of the two
+    largest probabilities of a linear classifier that is trained on the labels and calibrated.
+
+    Args:
+        z: features.
+        y: classes, −1 without one.
+        number: how many rows are returned, the first to label first.
+        seed: of k-means and the classifier.
+        known: whether a sample needs no label (default: those with a class).
+
+    Source: Hacohen, Dekel, Weinshall 2022, figure 1: typical samples are best at few labels, and
+    uncertain ones at many; margins of Scheffer, Decomain, Wrobel 2001, diverse by clusters as in
+    Citovsky et al. 2021, "Batch Active Learning at Scale".
+    """
+    known = y >= 0 if known is None else known
+    classes, codes = np.unique(y[y >= 0], return_inverse=True)
+    if len(classes) < 2 or len(codes) < FEW * len(classes):
+        return typical(z, known, number, seed)
+    classifier, _ = train_classifier(z[y >= 0], codes, [str(c) for c in classes], seed=seed)
+    scores = torch.from_numpy(classifier.logits(z)) / classifier.temperature
+    first, second = scores.softmax(1).topk(2, dim=1).values.T.numpy()
+    return _from_clusters(z, known, number, seed, first - second)
 
 
 def typical(
@@ -74,6 +115,13 @@ def typical(
     Source: Hacohen, Dekel, Weinshall 2022, "Active Learning on a Budget: Opposite Strategies Suit
     High and Low Budgets", algorithm 1.
     """
+    return _from_clusters(z, known, number, seed)
+
+
+def _from_clusters(
+    z: np.ndarray, known: np.ndarray, number: int, seed: int, margins: np.ndarray | None = None
+) -> np.ndarray:
+    """Of the clusters with the fewest labels, samples of the least margin, or typical ones."""
     refuse_not_finite(z)
     rows = unit(torch.from_numpy(np.ascontiguousarray(z, np.float32))).numpy()
     k = min(number + int(known.sum()), MOST_CLUSTERS, len(z))
@@ -92,7 +140,11 @@ def typical(
         c = int(order[0])
         if not is_ranked[c]:
             members = np.flatnonzero(model.labels_ == c)
-            queues[c] = _by_typicality(rows, members, model.cluster_centers_[c], known)
+            if margins is None:
+                queues[c] = _by_typicality(rows, members, model.cluster_centers_[c], known)
+            else:
+                by_margin = members[np.argsort(margins[members], kind="stable")]
+                queues[c] = by_margin[~known[by_margin]].tolist()
             is_ranked[c] = True
         chosen.append(queues[c].pop(0))
         labeled[c] += 1

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import itertools
 import json
-from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,25 @@ import torch
 from sklearn.metrics import adjusted_mutual_info_score
 
 from unlabeled.data.dataset import Samples
-from unlabeled.data.targets import Classes
-from unlabeled.encoders.features import centered, embed
+from unlabeled.encoders.features import centered
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation import duplicates, structure
-from unlabeled.evaluation.duplicates import Duplicates
-from unlabeled.evaluation.label_errors import Suspects, suspected_labels
+from unlabeled.evaluation.label_errors import AGREEMENT, MARGIN
 from unlabeled.evaluation.structure import Layout
+from unlabeled.evaluation.suggest import FEW
 from unlabeled.modality import Audio, EncoderInput, Images, Text
 from unlabeled.report import tiles
+from unlabeled.report.findings import LAYOUTS, VOTERS, Findings, find
 from unlabeled.report.points import check_table, write_points
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
-from unlabeled.utils.progress import can_draw, is_shown, line, showing, status
+from unlabeled.utils.progress import is_shown, showing, status
 from unlabeled.utils.state import preserve_rng
 
-MOST = 50_000
-"""Samples on a page: what a browser draws at once, and the time for all pairs allows."""
-VOTERS = 20
-"""Neighbors whose labels are compared with each label."""
 SUSPECTS_SHOWN = 200
 DUPLICATES_SHOWN = 200
+MEMBERS_SHOWN = 20
+"""Of a group of near-duplicates, where the page does not show all samples."""
 OUTLIERS_SHOWN = 60
 RANGES = 6
 """Groups that a factor of numbers is shown in."""
@@ -50,9 +47,11 @@ RULES = {
     "counts": structure.COUNTS,
     "nearly": structure.NEARLY,
     "voters": VOTERS,
+    "margin": MARGIN,
+    "agreement": AGREEMENT,
+    "few": FEW,
 }
 """What the page says of its own making."""
-LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 @preserve_rng()
@@ -65,13 +64,16 @@ def explore(
     table: str | Path | None = None,
     layout: Layout = "auto",
     clusters: int | None = None,
+    suggest: int | None = None,
     seed: int = 0,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Write a page to explore samples by: a map, neighbors, clusters, duplicates, outliers.
 
-    Of more than 50,000 samples a random 50,000 are explored. Recordings are shown as spectrograms
-    and can be heard, texts are shown as text; near-duplicates of both are those that are identical.
+    Of more than 50,000 samples the map and the clusters are fitted on a random 50,000, the others
+    are placed among them, and the page shows the random ones and all that it lists. The table holds
+    all. Recordings are shown as spectrograms and can be heard, texts are shown as text;
+    near-duplicates of both are those that are identical.
 
     Args:
         run: whose encoder says what is alike.
@@ -82,31 +84,19 @@ def explore(
         table: also write what was found of each sample to this .csv or .parquet file.
         layout: layout of the map; auto is UMAP if installed, or else t-SNE, or PCA for many images.
         clusters: number of clusters (default: the one with the best silhouette).
+        suggest: also list so many samples without a label that are worth labeling next.
         seed: random seed of the map and the clusters.
         progress: say what is computed, and show bars (default: in commands only).
 
     Returns:
-        what was found: samples, clusters, near-duplicate groups and their samples, outliers, labels
-        that are likely wrong (None without classes), the layout, and the bytes of the page.
+        what was found: samples and those on the page, clusters, near-duplicate groups and their
+        samples, outliers, labels that are likely wrong (None without classes), names of the samples
+        to label, the layout, and the bytes of the page.
 
     Raises:
-        UserError: too few samples, no such layout, a number of clusters or a seed that does not
-            work, features that show nothing, or `out` is no .html file.
+        UserError: too few samples, no such layout, a number of clusters, suggestions or a seed that
+            does not work, features that show nothing, or `out` is no .html file.
     """
-    with showing(is_shown(progress)):
-        return _explore(run, data, out, labels_from, table, layout, clusters, seed)
-
-
-def _explore(
-    run: Run,
-    data: Any,
-    out: str | Path,
-    labels_from: Any,
-    table: str | Path | None,
-    layout: Layout,
-    clusters: int | None,
-    seed: int,
-) -> dict[str, Any]:
     out = Path(out).expanduser()
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out is {out}; give an .html file")
@@ -114,153 +104,164 @@ def _explore(
     if not 0 <= seed < 2**32:
         raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}")
     samples = run.read(data, labels_from)
-    noun = run.modality.noun
-    n = total = len(samples)
+    n = len(samples)
     if n < 3:
-        raise UserError(
-            f"{n} {noun.removesuffix('s' * (n == 1))} cannot make a map; give at least 3"
+        noun = run.modality.noun.removesuffix("s" * (n == 1))
+        raise UserError(f"{n} {noun} cannot make a map; give at least 3")
+    with showing(is_shown(progress)):
+        found, chosen = find(run, samples, layout, clusters, suggest, seed)
+        with status("page", "explore"):
+            content, sheets = _content(run, samples, found, chosen, _name(data, run.modality.noun))
+            content["labeled"] = labels_from is not None
+            content["made"] |= {
+                "clusters": f"k-means, {len(found.clusters)} "
+                + ("by the silhouette" if clusters is None else "as asked for"),
+                "seed": str(seed),
+            }
+            page = render(content, sheets)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(out, page)
+    if table is not None:
+        write_points(Path(table).expanduser(), samples, found)
+    return {
+        "samples": n,
+        "samples_on_page": content["n"],
+        "layout": chosen,
+        "clusters": len(found.clusters),
+        "duplicate_groups": len(found.copies),
+        "duplicate_samples": sum(map(len, found.copies.groups)),
+        "outliers": len(found.outliers),
+        "suspected_labels": None if found.suspects is None else len(found.suspects.rows),
+        "suggested": [samples.names[i] if samples.names else str(i) for i in found.suggested],
+        "bytes": len(page),
+    }
+
+
+def _content(
+    run: Run, samples: Samples, found: Findings, layout: str, name: str
+) -> tuple[dict[str, Any], list[bytes]]:
+    """What the page says, and its sheets of thumbnails. All rows in it are those on the page."""
+    noun, total = run.modality.noun, len(samples)
+    rows, groups = _on_page(found)
+    shown, n = samples if len(rows) == total else samples.take(rows), len(rows)
+
+    def at(members: np.ndarray) -> list[int]:
+        return list(np.searchsorted(rows, members).tolist())
+
+    similarity, near = (
+        (found.similarity, found.neighbors)
+        if n == total
+        else structure.neighbors(
+            centered(torch.from_numpy(found.z[rows])).numpy(), structure.NEIGHBORS
         )
-    rows = np.arange(n)
-    if n > MOST:
-        rows = np.sort(np.random.default_rng(seed).permutation(n)[:MOST])
-        notice(
-            f"the page shows a random {MOST:,} of {n:,} {noun}; to map all, write their features "
-            "with `unlabeled embed --out FILE.parquet` and open that with Embedding Atlas "
-            "(`embedding-atlas FILE.parquet --vector features`)"
-        )
-        samples, n = samples.take(rows), MOST
-    chosen = structure.choose_layout(layout, n)
-    structure.check_clusters(clusters, n)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    span = run.value_range_of(samples.x)
-    if not can_draw():  # else `embed` shows a bar
-        line(f"explore: features of {n:,} {noun}")
-    z = embed(run.encoder, samples.x, span)
-    structure.check_features(z)
-    with _status("neighbors and outliers"):
-        similarity, near = structure.neighbors(centered(torch.from_numpy(z)).numpy(), VOTERS)
-        # Not centered: what lies near the mean has neighbors in no direction, and is no outlier.
-        far, scores = structure.outliers(structure.neighbors(z, structure.DENSITY)[0])
-    factor = _class_factor(samples)
-    suspects = suspected_labels(similarity, near, samples.factors[factor]) if factor else None
-    similarity, near = (part[:, : structure.NEIGHBORS] for part in (similarity, near))
-    with _status("clusters"):
-        grouped = structure.cluster(z, clusters, seed)
-    with _status(f"map by {LAYOUTS[chosen]}"):
-        xy = structure.place(z, chosen, seed)
-    with _status("near-duplicates"):
-        copies, sheets, content = _appearance(samples, run.modality, span)
-    name = _name(data, noun)
+    )
+    near, similarity = near[:, : structure.NEIGHBORS], similarity[:, : structure.NEIGHBORS]
+    sheets, content = _appearance(shown, run.modality, run.value_range_of(samples.x))
+    far = found.outliers[:OUTLIERS_SHOWN]
+    suspects = _suspects(samples, found)
+    if suspects:
+        suspects["rows"] = at(found.suspects.rows[:SUSPECTS_SHOWN]) if found.suspects else []
     content |= {
         "name": name,
         "noun": noun,
         "n": n,
-        "names": samples.names,
-        "xy": pack(xy, "<f4"),
+        "total": total,
+        "names": shown.names,
+        "rows": None if n == total else pack(rows, "<u4"),
+        "xy": pack(found.xy[rows], "<f4"),
         "k": near.shape[1],
         "neighbors": pack(near, "<u4"),
         "similarity": pack(similarity, "<f4"),
-        "clusters": pack(grouped.labels, "u1"),
-        "examples": [found.tolist() for found in grouped.examples],
-        "duplicates": [rows.tolist() for rows in copies.groups[:DUPLICATES_SHOWN]],
-        "changes": [", ".join(words) for words in copies.changes[:DUPLICATES_SHOWN]],
-        "duplicateGroups": len(copies),
-        "outliers": far[:OUTLIERS_SHOWN].tolist(),
-        "scores": scores[far[:OUTLIERS_SHOWN]].round(2).tolist(),
-        "outlierCount": len(far),
-        "factors": _factors(samples),
-        "labeled": labels_from is not None,
-        "suspects": _suspects(samples, factor, suspects),
+        "clusters": pack(found.clusters.labels[rows], "u1"),
+        "examples": [at(examples) for examples in found.clusters.examples],
+        "duplicates": [at(members) for members in groups],
+        "sizes": [len(members) for members in found.copies.groups[:DUPLICATES_SHOWN]],
+        "changes": [", ".join(words) for words in found.copies.changes[:DUPLICATES_SHOWN]],
+        "duplicateGroups": len(found.copies),
+        "outliers": at(far),
+        "scores": found.scores[far].round(2).tolist(),
+        "outlierCount": len(found.outliers),
+        "factors": _factors(shown),
+        "suspects": suspects,
+        "suggested": at(found.suggested),
         "made": {
             noun: f"{n:,} of {total:,} of {name}" if n < total else f"{n:,} of {name}",
             "run": run.path.name if run.is_trained else run.source,
             "method": str(run.config.get("method", "–")),
-            "encoder": f"{run.inputs['encoder']}, {z.shape[1]:,} features",
-            "map": LAYOUTS[chosen],
-            "clusters": f"k-means, {len(grouped)} "
-            + ("by the silhouette" if clusters is None else "as asked for"),
-            "seed": str(seed),
+            "encoder": f"{run.inputs['encoder']}, {found.z.shape[1]:,} features",
+            "map": LAYOUTS[layout],
         },
-        "layout": chosen,
+        "layout": layout,
         "rules": RULES,
     }
+    if n < total:
+        content["made"] |= {
+            "fitted on": f"a random {len(found.fitted):,}; the other {noun} are placed among them",
+            "neighbors in the panel": f"among the {n:,} on the page",
+        }
+    if found.recall < 1:
+        percent = f"{100 * found.recall:.0f} %"
+        content["made"]["near-duplicates, outliers, labels"] = (
+            f"of all {noun}, by neighbors in nearby cells, which hold {percent} of the exact ones"
+        )
     if isinstance(run.modality, Audio):
         listed = [*content["examples"], *content["duplicates"], content["outliers"]]
-        order = itertools.chain(*listed, content["suspects"].get("rows", ()), range(n))
-        content["clips"] = tiles.clips(samples, order)
+        order = itertools.chain(*listed, suspects.get("rows", ()), content["suggested"], range(n))
+        content["clips"] = tiles.clips(shown, order)
         if (heard := len(content["clips"])) < n:
             notice(f"{heard:,} of {n:,} recordings can be heard on the page, as more are too large")
         content["made"]["can be heard"] = (
             f"{heard:,} recordings, at most {tiles.CLIP_SECONDS:g} s of each"
         )
-    if factor and suspects:
-        y, known = samples.factors[factor], samples.known(factor)
-        shared = adjusted_mutual_info_score(y[known], grouped.labels[known])
-        content["made"][f"clusters and {factor}"] = f"adjusted mutual information {shared:.2f}"
-    with _status("page"):
-        page = render(content, sheets)
-        write_bytes(out, page)
-    if table is not None:
-        path = Path(table).expanduser()
-        write_points(
-            path, samples, rows, xy, grouped.labels, copies.groups, scores, suspects, factor
-        )
-    return {
-        "samples": n,
-        "layout": chosen,
-        "clusters": len(grouped),
-        "duplicate_groups": len(copies),
-        "duplicate_samples": sum(map(len, copies.groups)),
-        "outliers": len(far),
-        "suspected_labels": None if suspects is None else len(suspects.rows),
-        "bytes": len(page),
-    }
+    if found.factor and found.suspects:
+        y, known = samples.factors[found.factor], samples.known(found.factor)
+        score = adjusted_mutual_info_score(y[known], found.clusters.labels[known])
+        content["made"][f"clusters and {found.factor}"] = f"adjusted mutual information {score:.2f}"
+    return content, sheets
+
+
+def _on_page(found: Findings) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Rows on the page, and its groups of near-duplicates.
+
+    All rows, or those that the map was fitted on and all that is listed.
+    """
+    groups = found.copies.groups[:DUPLICATES_SHOWN]
+    if len(found.fitted) == len(found.z):
+        return found.fitted, groups
+    groups = [members[:MEMBERS_SHOWN] for members in groups]
+    suspects = [found.suspects.rows[:SUSPECTS_SHOWN]] if found.suspects else []
+    listed = [*groups, *found.clusters.examples, *suspects, found.outliers[:OUTLIERS_SHOWN]]
+    return np.unique(np.concatenate([found.fitted, *listed, found.suggested])), groups
 
 
 def _appearance(
     samples: Samples, modality: EncoderInput, span: tuple[float, float]
-) -> tuple[Duplicates, list[bytes], dict[str, Any]]:
-    """Near-duplicates, sheets of thumbnails, and what the page has to know to show samples."""
+) -> tuple[list[bytes], dict[str, Any]]:
+    """Sheets of thumbnails, and what the page has to know to show samples."""
     if isinstance(modality, Text):
-        texts = tiles.texts(samples, modality)
-        return duplicates.identical(samples.x[:]), [], {"texts": texts}
-    if isinstance(modality, Images):
-        shown, small = tiles.thumbnails(samples.x, span)
-        copies = duplicates.near_duplicates(small)
-    else:
-        shown, copies = tiles.spectrograms(samples.x[:]), duplicates.identical(samples.x[:])
+        return [], {"texts": tiles.texts(samples, modality)}
+    is_image = isinstance(modality, Images)
+    shown = tiles.thumbnails(samples.x, span) if is_image else tiles.spectrograms(samples.x[:])
     size = {"tile": [shown.shape[2], shown.shape[1]], "sheet": tiles.per_sheet(shown)}
-    return copies, list(tiles.sheets(shown)), size
+    return list(tiles.sheets(shown)), size
 
 
-def _class_factor(samples: Samples) -> str | None:
-    """The first factor with several classes, which labels are compared by."""
-    classes = (
-        name
-        for name, values in samples.factors.items()
-        if isinstance(samples.targets.get(name), Classes)
-        and values.ndim == 1
-        and len(np.unique(values[values >= 0])) > 1
-    )
-    return next(classes, None)
-
-
-def _suspects(samples: Samples, factor: str | None, found: Suspects | None) -> dict[str, Any]:
+def _suspects(samples: Samples, found: Findings) -> dict[str, Any]:
     """Labels that are likely wrong, for the page; empty without classes."""
-    if factor is None or found is None:
+    factor, suspects = found.factor, found.suspects
+    if factor is None or suspects is None:
         return {}
     names = samples.class_names(factor) or [
         str(code) for code in range(int(samples.factors[factor].max()) + 1)
     ]
-    rows = found.rows[:SUSPECTS_SHOWN]
     return {
         "factor": factor,
-        "count": len(found.rows),
-        "agreement": round(found.agreement, 4),
-        "rows": rows.tolist(),
-        "labels": [names[code] for code in samples.factors[factor][rows]],
-        "suggested": [names[code] for code in found.suggested[:SUSPECTS_SHOWN]],
-        "margins": found.margins[:SUSPECTS_SHOWN].round(2).tolist(),
+        "count": len(suspects.rows),
+        "agreement": round(suspects.agreement, 4),
+        "tooWeak": suspects.too_weak,
+        "labels": [names[code] for code in samples.factors[factor][suspects.rows[:SUSPECTS_SHOWN]]],
+        "suggested": [names[code] for code in suspects.suggested[:SUSPECTS_SHOWN]],
+        "margins": suspects.margins[:SUSPECTS_SHOWN].round(2).tolist(),
     }
 
 
@@ -314,7 +315,3 @@ def _name(data: Any, noun: str) -> str:
     if isinstance(data, str | Path):
         return Path(data).name or str(data)
     return str(getattr(data, "name", noun))
-
-
-def _status(doing: str) -> AbstractContextManager[Any]:
-    return status(doing, "explore")

@@ -9,7 +9,7 @@ import pyarrow.parquet
 
 from unlabeled.data.dataset import Samples
 from unlabeled.errors import UserError
-from unlabeled.evaluation.label_errors import Suspects
+from unlabeled.report.findings import Findings
 from unlabeled.utils.files import write_bytes
 
 ENDINGS = (".csv", ".parquet")
@@ -21,55 +21,45 @@ def check_table(table: str | Path | None) -> None:
         raise UserError(f"--table is {table}; give a .csv or a .parquet file")
 
 
-def write_points(
-    path: Path,
-    samples: Samples,
-    rows: np.ndarray,
-    xy: np.ndarray,
-    clusters: np.ndarray,
-    groups: list[np.ndarray],
-    scores: np.ndarray,
-    suspects: Suspects | None,
-    factor: str | None,
-) -> None:
+def write_points(path: Path, samples: Samples, found: Findings) -> None:
     """Write a row per sample: row, name, x, y, cluster, duplicate_group, outlier_score and factors.
 
-    Clusters and groups are numbered from 1, as on the page; what a sample has not is empty.
+    And what is suggested. Clusters, groups and ranks of suggestions are numbered from 1, as on the
+    page; what a sample has not is empty.
 
     Args:
         path: `.csv` or `.parquet`.
-        samples: with names and factors.
-        rows: of the samples in the data, (N,).
-        xy: of the map, (N, 2).
-        clusters: of each sample, from 0, (N,).
-        groups: rows of each group of near-duplicates.
-        scores: outlier scores, (N,).
-        suspects: labels that are likely wrong.
-        factor: that they are labels of.
+        samples: with names and factors, (N,).
+        found: what was found of them.
     """
     n = len(samples)
     group = np.zeros(n, np.int64)
-    for number, members in enumerate(groups, 1):
+    for number, members in enumerate(found.copies.groups, 1):
         group[members] = number
-    columns = {"row": pa.array(rows)}
+    columns = {"row": pa.array(np.arange(n))}
     if samples.names:
         safe = [name.encode("utf-8", "replace").decode() for name in samples.names]
         columns["name"] = pa.array(safe)
     columns |= {
-        "x": pa.array(xy[:, 0]),
-        "y": pa.array(xy[:, 1]),
-        "cluster": pa.array(clusters.astype(np.int64) + 1),
+        "x": pa.array(found.xy[:, 0]),
+        "y": pa.array(found.xy[:, 1]),
+        "cluster": pa.array(found.clusters.labels.astype(np.int64) + 1),
         "duplicate_group": pa.array(group, mask=group == 0),
-        "outlier_score": pa.array(scores.astype(np.float32)),
+        "outlier_score": pa.array(found.scores.astype(np.float32)),
     }
     for name, values in samples.factors.items():
         if values.ndim == 1:
             columns[name] = _named(samples, name, values)
+    suspects, factor = found.suspects, found.factor
     if suspects is not None and factor is not None:
         label, margin = np.full(n, -1), np.zeros(n, np.float32)
         label[suspects.rows], margin[suspects.rows] = suspects.suggested, suspects.margins
         columns[f"suggested_{factor}"] = _named(samples, factor, label)
         columns["label_error_margin"] = pa.array(margin, mask=label < 0)
+    if len(found.suggested):
+        rank = np.zeros(n, np.int64)
+        rank[found.suggested] = np.arange(1, len(found.suggested) + 1)
+        columns["label_next"] = pa.array(rank, mask=rank == 0)
     content = pa.BufferOutputStream()
     write = pa.csv.write_csv if path.suffix == ".csv" else pa.parquet.write_table
     write(pa.table(columns), content)

@@ -37,29 +37,40 @@ LETTERS = 400
 """Shown of a text."""
 
 
-def thumbnails(
-    x: np.ndarray | LazyImages, span: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, C, H, W), read in blocks, as two sets of thumbnails.
+def thumbnails(x: np.ndarray | LazyImages, span: tuple[float, float]) -> np.ndarray:
+    """Images (N, C, H, W), read in blocks, as thumbnails to show, uint8 (N, h, w, 1 or 3).
 
     Of one or two channels the first is shown in gray, of more the first three in color.
-
-    Returns:
-        to show, uint8 (N, h, w, 1 or 3); to compare, uint8 (N, 1 or 3, 32, 32).
     """
-    n, channels, height, width = x.shape
-    shown = 3 if channels >= 3 else 1
+    n, _, height, width = x.shape
     scale = min(1.0, LARGEST / max(height, width), (PIXELS / (n * height * width)) ** 0.5)
     size = max(1, int(height * scale)), max(1, int(width * scale))
-    tiles = np.empty((n, *size, shown), np.uint8)
-    small = np.empty((n, shown, SIDE, SIDE), np.uint8)
-    for start in range(0, n, BLOCK):
-        block = np.ascontiguousarray(x[start : start + BLOCK][:, :shown])
-        part = torch.from_numpy(block if block.dtype == np.uint8 else block.astype(np.float32))
-        part = to_float(part, span).clamp(0, 1)
-        small[start : start + BLOCK] = _resized(part, (SIDE, SIDE))
+    tiles = np.empty((n, *size, _shown(x)), np.uint8)
+    for start, part in _parts(x, span):
         tiles[start : start + BLOCK] = _resized(part, size).transpose(0, 2, 3, 1)
-    return tiles, small
+    return tiles
+
+
+def to_compare(x: np.ndarray | LazyImages, span: tuple[float, float]) -> np.ndarray:
+    """Images (N, C, H, W), read in blocks, as `near_duplicates` takes them: (N, 1 or 3, 32, 32)."""
+    small = np.empty((len(x), _shown(x), SIDE, SIDE), np.uint8)
+    for start, part in _parts(x, span):
+        small[start : start + BLOCK] = _resized(part, (SIDE, SIDE))
+    return small
+
+
+def _shown(x: np.ndarray | LazyImages) -> int:
+    return 3 if x.shape[1] >= 3 else 1
+
+
+def _parts(
+    x: np.ndarray | LazyImages, span: tuple[float, float]
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Blocks of images in 0..1, and the row that each starts at."""
+    for start in range(0, len(x), BLOCK):
+        block = np.ascontiguousarray(x[start : start + BLOCK][:, : _shown(x)])
+        part = torch.from_numpy(block if block.dtype == np.uint8 else block.astype(np.float32))
+        yield start, to_float(part, span).clamp(0, 1)
 
 
 def spectrograms(x: np.ndarray) -> np.ndarray:

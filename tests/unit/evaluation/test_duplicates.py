@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from scipy.fft import dctn
 
-from unlabeled.evaluation import duplicates
+from unlabeled.evaluation import cells, duplicates
 from unlabeled.evaluation.duplicates import near_duplicates
 
 
@@ -109,6 +109,17 @@ def test_blank_images_are_grouped_by_color():
     assert [r.tolist() for r in near_duplicates(x).groups] == [[9, 11, 13], [2, 5]]
 
 
+def test_copies_among_many_are_found_in_cells(monkeypatch):
+    """Catches cells by what mirroring and turning changes: copies then lie in other cells."""
+    for module in (cells, duplicates):
+        monkeypatch.setattr(module, "EXACT", 100)
+    monkeypatch.setattr(duplicates, "COMPARED", 60)
+    x = scenes(600)
+    copies = [x[3][:, :, ::-1], np.rot90(x[70], 1, (1, 2)), x[500][:, ::-1]]
+    found = near_duplicates(np.concatenate([x, copies]))
+    assert [rows.tolist() for rows in found.groups] == [[3, 600], [70, 601], [500, 602]]
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_few_images_are_compared_all(n):
     x = scenes(n)
@@ -145,16 +156,17 @@ def test_candidates_equal_a_loop():
             best.append((max(describe(v) @ describe(x[j].numpy()) for v in views), j))
         near = sorted(best, reverse=True)[: duplicates.CANDIDATES]
         expected |= {(min(i, j), max(i, j)) for c, j in near if c >= duplicates.LIKELY}
-    one, other, view = duplicates.candidates(x)
+    one, other, view, _ = duplicates.candidates(torch.from_numpy(duplicates.frequencies(x)))
     assert set(zip(one.tolist(), other.tolist(), strict=True)) == expected
     at = np.flatnonzero((one == 4) & (other == 20))
     assert view[at] == 4
 
 
 def test_alignment_equals_a_loop_over_windows():
-    x = torch.from_numpy(scenes(4, channels=1)[:, 0].astype(np.float32)) / 255
+    thumbnails = scenes(4, channels=1)
+    x = torch.from_numpy(thumbnails[:, 0].astype(np.float32)) / 255
     one, other, view = np.array([0, 2]), np.array([1, 3]), np.array([0, 5])
-    found, _ = duplicates.align(x, one, other, view)
+    found, _ = duplicates.align(thumbnails, one, other, view)
     axis = np.arange(32) + 0.5
 
     def seen(image, side, top, left):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unlabeled.evaluation.label_errors import probabilities, suspected_labels
+from unlabeled.evaluation.label_errors import AGREEMENT, MARGIN, probabilities, suspected_labels
 from unlabeled.evaluation.structure import neighbors
 
 
@@ -34,7 +34,7 @@ def naive(similarity, rows, y):
     for i in range(n):
         if y[i] >= 0:
             over = [(p[i, c], c) for c in range(classes) if p[i, c] >= threshold[c]]
-            if over and max(over)[1] != y[i] and max(over)[0] > p[i, y[i]]:
+            if over and max(over)[1] != y[i] and max(over)[0] - p[i, y[i]] >= MARGIN:
                 found[i] = (max(over)[1], max(over)[0] - p[i, y[i]])
     return p, found
 
@@ -77,3 +77,28 @@ def test_without_labels_nothing_is_suspected():
     found = suspected_labels(*neighbors(z, 20), np.full_like(y, -1))
     assert len(found.rows) == 0
     assert np.isnan(found.agreement)
+
+
+def test_weak_features_suspect_no_label():
+    """Catches a list of what the features cannot tell apart: without the check, hundreds."""
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(600, 8)).astype(np.float32), rng.integers(3, size=600)
+    z[:, 0] += 1.5 * y
+    found = suspected_labels(*neighbors(z, 20), y)
+    assert 1 / 3 < found.agreement < AGREEMENT
+    assert found.too_weak
+    assert len(found.rows) == len(found.suggested) == len(found.margins) == 0
+    assert "too weak to judge labels" in str(found)
+    assert f"the label of {100 * found.agreement:.0f} %" in str(found)
+
+
+def test_labels_that_some_neighbors_share_are_not_suspected():
+    """Catches any margin: of a sample between two groups a third of the neighbors agree."""
+    y = np.repeat([0, 1], 30)
+    neighbors_of = np.tile(np.arange(20), (60, 1))
+    neighbors_of[30:, :12] += 30  # so that their mean probability is 0.6
+    neighbors_of[0] = [*range(1, 8), *range(31, 44)]  # 7 of its class, 13 of the other
+    neighbors_of[1] = [*range(2, 4), *range(31, 49)]  # 2 and 18
+    found = suspected_labels(np.ones((60, 20), np.float32), neighbors_of, y)
+    assert found.rows.tolist() == [1]
+    assert found.margins[0] == pytest.approx(0.8)

@@ -15,8 +15,8 @@ from PIL import Image
 
 import unlabeled as ul
 from unlabeled.encoders.base import build
-from unlabeled.errors import UserError
-from unlabeled.evaluation import structure
+from unlabeled.errors import Notice, UserError
+from unlabeled.evaluation import cells, structure
 from unlabeled.modality import Images, to_json
 from unlabeled.report import explore as page
 from unlabeled.report import tiles
@@ -109,6 +109,46 @@ def test_clusters_are_as_many_as_asked_unless_images_are_the_same():
     assert set(found.labels) == set(range(4))
 
 
+@pytest.mark.parametrize("layout", ["pca", "tsne"])
+def test_others_than_the_fitted_are_placed_and_grouped_by_them(layout, monkeypatch):
+    """Catches rows that stay at the origin or in the first cluster, and blocks that overlap."""
+    monkeypatch.setattr(structure, "BLOCK", 7)
+    z, y = blobs(240, spread=0.1)
+    fitted = np.arange(0, 240, 3)
+    found = structure.cluster(z, 3, fitted=fitted)
+    np.testing.assert_array_equal(found.labels[fitted], structure.cluster(z[fitted], 3).labels)
+    others = np.setdiff1d(np.arange(240), fitted)
+    assert [len(np.unique(y[found.labels == c])) for c in range(3)] == [1, 1, 1]
+    xy = structure.place(z, layout, fitted=fitted)
+    assert np.abs(xy).max() == pytest.approx(1, abs=1e-5)
+    nearest = fitted[np.linalg.norm(xy[others, None] - xy[fitted], axis=2).argmin(1)]
+    assert (y[nearest] == y[others]).mean() > 0.98
+
+
+@pytest.mark.parametrize("twins", [0, 700])
+def test_neighbors_of_many_rows_are_searched_in_cells(twins, monkeypatch):
+    """Catches rows that no cell compares, and cells of equal rows that grow without bound."""
+    monkeypatch.setattr(cells, "EXACT", 500)
+    monkeypatch.setattr(cells, "COMPARED", 200)
+    rng = np.random.default_rng(0)
+    z = (blobs(2000, groups=8, spread=0.05)[0] + 0.05 * rng.normal(size=(2000, 8))).astype("f4")
+    z[:twins] = z[0]
+    keys = torch.nn.functional.normalize(torch.from_numpy(z))
+    blocks = list(cells.comparisons(keys))
+    assert sorted(np.concatenate([rows for rows, _ in blocks])) == list(range(2000))
+    assert all(np.isin(rows, others).all() for rows, others in blocks)
+    assert min(len(others) for _, others in blocks) >= 200
+    assert max(len(others) for _, others in blocks) <= 600
+    similarity, found = structure.neighbors(z, 10)
+    assert (found != np.arange(2000)[:, None]).all()
+    np.testing.assert_allclose(
+        similarity[::97, 0], [cosine(z[i], z[found[i, 0]]) for i in range(0, 2000, 97)], atol=1e-5
+    )
+    some = np.arange(twins, 2000, 7)
+    assert structure.neighbor_recall(z, found, some) > 0.9
+    assert structure.neighbor_recall(z, np.roll(found, 1, 0), some) < 0.5
+
+
 def test_outliers_equal_a_loop():
     z, _ = blobs(80, spread=0.02)
     z[17], z[40] = -z[17], -z[40] + 0.2
@@ -157,7 +197,8 @@ def test_umap_is_taken_where_it_is_installed(monkeypatch):
 def test_the_page_holds_what_was_computed(trained, sprites, tmp_path):
     x, y = sprites
     out = tmp_path / "page.html"
-    told = explore(trained, (x[:150], y[:150]), out, layout="pca", clusters=4, seed=2)
+    with pytest.warns(Notice, match="too weak to judge labels"):
+        told = explore(trained, (x[:150], y[:150]), out, layout="pca", clusters=4, seed=2)
     data, sheets = read_page(out)
     assert told["bytes"] == out.stat().st_size
     assert (told["samples"], told["clusters"], told["layout"]) == (150, 4, "pca")
@@ -198,7 +239,8 @@ def test_the_page_needs_nothing_else(tmp_path):
 def test_any_channels_and_types_have_thumbnails(channels, dtype, high):
     rng = np.random.default_rng(0)
     x = (rng.random((12, channels, 40, 20)) * high).astype(dtype)
-    thumbs, small = tiles.thumbnails(x, (0.0, float(high)))
+    span = (0.0, float(high))
+    thumbs, small = tiles.thumbnails(x, span), tiles.to_compare(x, span)
     shown = 3 if channels >= 3 else 1
     assert thumbs.shape == (12, 40, 20, shown)
     assert small.shape == (12, shown, 32, 32)
@@ -219,7 +261,7 @@ def test_large_images_are_shown_small_and_read_in_blocks():
             return np.full((n, *self.shape[1:]), 200, np.uint8)
 
     x = Lazy()
-    thumbs, _ = tiles.thumbnails(x, (0, 1))
+    thumbs = tiles.thumbnails(x, (0, 1))
     assert thumbs.shape == (1100, 30, 128, 3)
     assert (thumbs == 200).all()
     assert x.most <= tiles.BLOCK

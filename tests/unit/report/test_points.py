@@ -20,8 +20,7 @@ from unlabeled.data.readers.audio import Recordings
 from unlabeled.encoders.base import Encoder, build
 from unlabeled.errors import Notice, UserError
 from unlabeled.modality import Audio, Images, Text, to_json
-from unlabeled.report import explore as page
-from unlabeled.report import tiles
+from unlabeled.report import findings, tiles
 from unlabeled.report.explore import explore
 from unlabeled.runs.run import Run
 
@@ -136,17 +135,60 @@ def test_the_command_takes_labels_and_writes_the_table(photos, tmp_path, capsys)
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 61
 
 
-def test_more_samples_than_a_page_holds_are_drawn_at_random(photos, tmp_path, monkeypatch):
+def test_more_samples_than_a_page_holds_are_all_in_the_table(photos, tmp_path, monkeypatch):
+    """Catches a table of the page's sample alone, and lists whose rows are those of the data."""
     folder, names = photos
-    monkeypatch.setattr(page, "MOST", 20)
+    monkeypatch.setattr(findings, "MOST", 20)
     run = run_on(Images(3, (8, 8)), build("raw", 3, (8, 8)), tmp_path)
     path = tmp_path / "points.parquet"
-    with pytest.warns(Notice, match="a random 20 of 60 images"):
-        found = explore(run, folder, tmp_path / "p.html", layout="pca", table=path, seed=3)
-    rows = pyarrow.parquet.read_table(path).to_pylist()
-    assert found["samples"] == len(rows) == 20
-    assert [names[row["row"]] for row in rows] == [row["name"] for row in rows]
-    assert [row["row"] for row in rows] != list(range(20))
+    given = {"labels_from": "folders", "table": path, "clusters": 2, "seed": 3}
+    for layout in ("pca", "tsne"):
+        with pytest.warns(Notice, match="fitted on a random 20 of 60 images"):
+            found = explore(run, folder, tmp_path / "p.html", layout=layout, **given)
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+        content = content_of(tmp_path / "p.html")
+        shown = np.frombuffer(base64.b64decode(content["rows"]), "<u4")
+        assert found["samples"] == len(rows) == content["total"] == 60
+        assert found["samples_on_page"] == len(shown) == content["n"] < 60
+        assert len(shown) >= 20
+        assert [row["name"] for row in rows] == names
+        assert [names[row] for row in shown] == content["names"]
+        xy = np.array([[row["x"], row["y"]] for row in rows])
+        assert np.abs(xy).max() == pytest.approx(1)
+        on_page = np.frombuffer(base64.b64decode(content["xy"]), "<f4").reshape(-1, 2)
+        np.testing.assert_allclose(on_page, xy[shown], atol=1e-6)
+        listed = {names[shown[i]] for i in content["suspects"]["rows"]}
+        assert listed == {"dark/10.png", "bright/21.png"}
+        assert [names[shown[i]] for i in content["duplicates"][0]] == ["dark/31.png", "dark/33.png"]
+
+
+def test_samples_to_label_are_listed_on_the_page_and_in_the_table(photos, tmp_path, capsys):
+    """Catches suggestions of labeled samples, and ranks in another order than the list."""
+    folder, names = photos
+    run = run_on(Images(3, (8, 8)), build("raw", 3, (8, 8)), tmp_path)
+    labels = tmp_path / "labels.csv"
+    classes = [name.partition("/")[0] if i % 4 == 0 else "" for i, name in enumerate(names)]
+    lines = [f"{name},{label}" for name, label in zip(names, classes, strict=True)]
+    labels.write_text("\n".join(["name,label", *lines]))
+    given = {"layout": "pca", "labels_from": labels, "table": tmp_path / "p.parquet"}
+    with pytest.warns(Notice, match="15 of 60 samples have labels"):
+        found = explore(run, folder, tmp_path / "p.html", suggest=7, **given)
+    assert capsys.readouterr().err == ""
+    content = content_of(tmp_path / "p.html")
+    assert [names[i] for i in content["suggested"]] == found["suggested"]
+    assert len({names.index(name) for name in found["suggested"]}) == 7
+    assert all(names.index(name) % 4 for name in found["suggested"])
+    rank = pyarrow.parquet.read_table(tmp_path / "p.parquet")["label_next"].to_pylist()
+    by_rank = {names[i]: r for i, r in enumerate(rank) if r is not None}
+    assert by_rank == {name: r for r, name in enumerate(found["suggested"], 1)}
+    refused = pytest.raises(UserError, match="suggest is 46, but 45 of 60 images have no label")
+    with refused, pytest.warns(Notice, match="15 of 60"):
+        explore(run, folder, tmp_path / "p.html", suggest=46, **given)
+    explore(run, folder, tmp_path / "p.html", layout="pca")
+    assert content_of(tmp_path / "p.html")["suggested"] == []
+    assert capsys.readouterr().err == ""
+    explore(run, folder, tmp_path / "p.html", layout="pca", progress=True)
+    assert "explore: clusters" in capsys.readouterr().err
 
 
 def recordings(n=30):

@@ -1,0 +1,155 @@
+"""What `explore` finds of each sample, however many there are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from unlabeled.data.dataset import Samples
+from unlabeled.data.targets import Classes
+from unlabeled.encoders.features import centered, embed
+from unlabeled.errors import UserError, notice
+from unlabeled.evaluation import duplicates, structure
+from unlabeled.evaluation.cells import COMPARED, EXACT
+from unlabeled.evaluation.duplicates import Duplicates
+from unlabeled.evaluation.label_errors import Suspects, suspected_labels
+from unlabeled.evaluation.structure import Clusters
+from unlabeled.evaluation.suggest import to_label
+from unlabeled.modality import Images
+from unlabeled.report.tiles import to_compare
+from unlabeled.runs.run import Run
+from unlabeled.utils.progress import can_draw, line, status
+
+MOST = 50_000
+"""Samples that the map and the clusters are fitted on, and that a browser draws at once."""
+VOTERS = 20
+"""Neighbors whose labels are compared with each label."""
+CHECKED = 500
+"""Samples whose neighbors are compared with the exact ones, where those are approximate."""
+LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found of N samples.
+
+    Args:
+        z: features, (N, d).
+        similarity: of the nearest neighbors by mean-centered features, best first, (N, 20).
+        neighbors: their rows.
+        xy: places on the map, (N, 2).
+        clusters: clusters, the largest first.
+        outliers: rows of outliers, the farthest first.
+        scores: outlier scores, (N,).
+        copies: groups of near-duplicates.
+        factor: the classes that labels are compared by, or None.
+        suspects: labels that are likely wrong; None without classes.
+        suggested: rows to label next, the first to label first.
+        fitted: rows that the map and the clusters were fitted on, in order, (at most 50,000,).
+        recall: share of exact neighbors that were found, where not all were compared; else 1.
+    """
+
+    z: Float[np.ndarray, "n d"]
+    similarity: Float[np.ndarray, "n k"]
+    neighbors: Int[np.ndarray, "n k"]
+    xy: Float[np.ndarray, "n 2"]
+    clusters: Clusters
+    outliers: Int[np.ndarray, " o"]
+    scores: Float[np.ndarray, " n"]
+    copies: Duplicates
+    factor: str | None
+    suspects: Suspects | None
+    suggested: Int[np.ndarray, " s"]
+    fitted: Int[np.ndarray, " m"]
+    recall: float
+
+
+def find(
+    run: Run,
+    samples: Samples,
+    layout: str = "auto",
+    clusters: int | None = None,
+    suggest: int | None = None,
+    seed: int = 0,
+) -> tuple[Findings, str]:
+    """Everything that `explore` shows, of all samples, and the layout of the map.
+
+    Map and clusters are fitted on at most 50,000 random samples, and the others placed. Neighbors,
+    outliers, near-duplicates and labels are searched in all, beyond 60,000 among those of nearby
+    cells (`unlabeled.evaluation.cells`).
+
+    Raises:
+        UserError: as `explore` says.
+    """
+    n, noun = len(samples), run.modality.noun
+    fitted = np.arange(n)
+    if n > MOST:
+        fitted = np.sort(np.random.default_rng(seed).permutation(n)[:MOST])
+    chosen = structure.choose_layout(layout, len(fitted))
+    structure.check_clusters(clusters, len(fitted))
+    factor = class_factor(samples)
+    y = samples.factors[factor] if factor else np.full(n, -1)
+    if suggest is not None and not 1 <= suggest <= (left := int((y < 0).sum())):
+        remedy = "give a number from 1 to that" if left else "all are labeled"
+        raise UserError(
+            f"suggest is {suggest}, but {left:,} of {n:,} {noun} have no label; {remedy}"
+        )
+    if n > MOST:
+        notice(
+            f"the map and the clusters are fitted on a random {MOST:,} of {n:,} {noun} and the "
+            "others placed among them; the page shows those and all that it lists, and --table "
+            "holds all"
+        )
+    if not can_draw():  # else `embed` shows a bar
+        line(f"explore: features of {n:,} {noun}")
+    z = embed(run.encoder, samples.x, run.value_range_of(samples.x))
+    structure.check_features(z)
+    with status("neighbors and outliers", "explore"):
+        middle = centered(torch.from_numpy(z)).numpy()
+        similarity, near = structure.neighbors(middle, VOTERS, seed)
+        recall = 1.0
+        if n > EXACT:
+            some = np.random.default_rng(seed).permutation(n)[:CHECKED]
+            recall = structure.neighbor_recall(middle, near, some)
+            notice(
+                f"of {n:,} {noun} neighbors and near-duplicates are searched among the "
+                f"{COMPARED:,} or more nearest by cells: {100 * recall:.0f} % of the "
+                f"exact {VOTERS} neighbors of {len(some)} random {noun} are found"
+            )
+        del middle
+        # Not centered: what lies near the mean has neighbors in no direction, and is no outlier.
+        far, scores = structure.outliers(structure.neighbors(z, structure.DENSITY, seed)[0])
+    suspects = suspected_labels(similarity, near, y) if factor else None
+    if suspects and suspects.too_weak:
+        notice(str(suspects))
+    with status("clusters", "explore"):
+        grouped = structure.cluster(z, clusters, seed, fitted)
+    with status(f"map by {LAYOUTS[chosen]}", "explore"):
+        xy = structure.place(z, chosen, seed, fitted)
+    with status("near-duplicates", "explore"):
+        if isinstance(run.modality, Images):
+            small = to_compare(samples.x, run.value_range_of(samples.x))
+            copies = duplicates.near_duplicates(small)
+        else:
+            copies = duplicates.identical(samples.x)
+    suggested = np.zeros(0, np.int64)
+    if suggest is not None:
+        with status("samples to label", "explore"):
+            suggested = to_label(z, y, suggest, seed)
+    return Findings(
+        *(z, similarity, near, xy, grouped, far, scores, copies, factor, suspects, suggested),
+        *(fitted, recall),
+    ), chosen
+
+
+def class_factor(samples: Samples) -> str | None:
+    """The first factor with several classes, which labels are compared by."""
+    classes = (
+        name
+        for name, values in samples.factors.items()
+        if isinstance(samples.targets.get(name), Classes)
+        and values.ndim == 1
+        and len(np.unique(values[values >= 0])) > 1
+    )
+    return next(classes, None)
