@@ -2,7 +2,7 @@
 
 Each draw is another 10,000 training images without labels. 50 samples are suggested and labeled,
 then 50 more with those known, then 100 more; a linear classifier of each set is scored on the test
-images.
+images. "typical" are suggestions by typicality alone, whatever the number of labels.
 
     python bench/suggest.py                        Fashion-MNIST, histogram features
     python bench/suggest.py --run RUN --data cifar10
@@ -19,7 +19,7 @@ from scipy import stats
 from unlabeled.data import open_data
 from unlabeled.encoders.features import embed
 from unlabeled.evaluation.classify import train_classifier
-from unlabeled.evaluation.suggest import typical
+from unlabeled.evaluation.suggest import to_label, typical
 from unlabeled.runs.run import load
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import write_json
@@ -57,15 +57,22 @@ def main() -> None:
     z, z_test = (embed(run.encoder, p.x, splits.value_range) for p in (splits.train, splits.test))
     y, y_test = (p.factors[str(splits.target)] for p in (splits.train, splits.test))
     found: dict[str, dict[int, list[float]]] = {
-        name: {budget: [] for budget in BUDGETS} for name in ("suggested", "random")
+        name: {budget: [] for budget in BUDGETS} for name in ("suggested", "typical", "random")
     }
     classes: dict[str, list[int]] = {name: [] for name in found}
     for draw in range(args.draws):
         pool = np.random.default_rng(draw).permutation(len(z))[:POOL]
-        part, y_part, known = z[pool], y[pool], np.zeros(POOL, bool)
+        part, y_part = z[pool], y[pool]
+        chosen, alike = np.zeros(POOL, bool), np.zeros(POOL, bool)
         for budget in BUDGETS:
-            known[typical(part, known, budget - int(known.sum()), draw)] = True
-            sets = {"suggested": np.flatnonzero(known), "random": np.arange(budget)}
+            more = budget - int(chosen.sum())
+            chosen[to_label(part, np.where(chosen, y_part, -1), more, draw)] = True
+            alike[typical(part, alike, more, draw)] = True
+            sets = {
+                "suggested": np.flatnonzero(chosen),
+                "typical": np.flatnonzero(alike),
+                "random": np.arange(budget),
+            }
             for name, rows in sets.items():
                 found[name][budget].append(accuracy(part, y_part, rows, z_test, y_test))
                 if budget == BUDGETS[0]:
