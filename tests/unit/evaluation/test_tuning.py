@@ -224,7 +224,7 @@ def test_settings_are_in_the_json_the_table_and_the_page(trained, sprites, tmp_p
     own = result["settings"]["simclr"]["linear_probe"]
     assert own["penalty"] in SETTINGS["linear"]
     assert (own["folds"], own["samples"]) == (5, result["n_train"])
-    lines = chosen(result)
+    lines = chosen(result["settings"], result["n_train"])
     assert lines[0].startswith("Linear probe accuracy: penalty ")
     assert "by 5-fold cross-validation on training labels" in lines[0]
     assert main([*words, "--penalty", "2", "--k", "3"]) == 0
