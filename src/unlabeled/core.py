@@ -239,7 +239,11 @@ class Method(nn.Module):
         yield "", self.loss(views)
 
     def update(self) -> None:
-        """Update moving averages, queues and the like after each step, without gradient."""
+        """Update moving averages, queues and the like after each step, without gradient.
+
+        Tensors that `loss` leaves in attributes for it have rows, of samples or of means of equal
+        numbers of them: with `--accumulate`, the rows of all parts of the batch are concatenated.
+        """
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
         """Draw images for the report, such as reconstructions of images x (B, C, H, W).

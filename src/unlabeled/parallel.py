@@ -3,6 +3,9 @@
 Each process has some rows of a batch. A loss over the whole batch is computed from `gather`ed rows
 on every process; DDP then averages the gradients, which gives the gradient of one process with all
 rows. In a single process, these functions do nothing.
+
+A process may also compute parts of its rows one after another (`in_parts`). To a loss each of them
+is a process; to BatchNorm it is a batch.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -20,14 +25,43 @@ from torch import Tensor, nn
 from unlabeled.errors import UserError
 
 
-def world_size() -> int:
+class Parts(Protocol):
+    """Parts of a process's rows that are computed one after another."""
+
+    number: int  #: of parts
+    current: int  #: index of the part that is computed now
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Rows of all parts of all processes, part by part: (n, …) -> (number·processes·n, …)."""
+
+
+_parts: Parts | None = None
+
+
+@contextmanager
+def in_parts(parts: Parts) -> Iterator[None]:
+    """Context in which `gather`, `own` and the sums are over the parts of all processes."""
+    global _parts
+    before, _parts = _parts, parts
+    try:
+        yield
+    finally:
+        _parts = before
+
+
+def process_count() -> int:
     """Number of processes that share a batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def world_size() -> int:
+    """Number of processes that share a batch, times the parts that each computes."""
+    return process_count() * (_parts.number if _parts else 1)
+
+
 def rank() -> int:
     """Rank of this process; 0 before the processes are connected."""
-    return dist.get_rank() if world_size() > 1 else 0
+    return dist.get_rank() if process_count() > 1 else 0
 
 
 def is_first() -> bool:
@@ -84,7 +118,14 @@ def gather(x: Tensor) -> Tensor:
     Its gradient is summed over the processes, since each of them uses all rows. Without the sum the
     gradient would be too small; without a gradient for the others' rows its direction is wrong.
     """
-    return _Gather.apply(x) if world_size() > 1 else x
+    if _parts:
+        return _parts.gather(x)
+    return gather_processes(x)
+
+
+def gather_processes(x: Tensor) -> Tensor:
+    """As `gather`, without regard to parts."""
+    return _Gather.apply(x) if process_count() > 1 else x
 
 
 def row_ids(x: Tensor) -> Tensor:
@@ -108,12 +149,29 @@ def _mixed(x: Tensor) -> Tensor:
 
 def own(x: Tensor) -> Tensor:
     """The rows of this process among gathered ones: (world·n, …) -> (n, …)."""
-    return x.chunk(world_size())[rank()] if world_size() > 1 else x
+    position = rank() + (process_count() * _parts.current if _parts else 0)
+    return x.chunk(world_size())[position] if world_size() > 1 else x
 
 
 def sum_over(x: Tensor) -> Tensor:
     """Sum over all processes, with gradient."""
-    return _Sum.apply(x) if world_size() > 1 else x
+    return gather(x[None]).sum(0) if _parts else sum_over_processes(x)
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """As `sum_over`, without regard to parts."""
+    return _Sum.apply(x) if process_count() > 1 else x
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace the gradients of a module's parameters by their means over all processes."""
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    if process_count() > 1 and gradients:
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= process_count()
+        for g, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            g.copy_(mean.view_as(g))
 
 
 def mean_over(x: Tensor) -> Tensor:
@@ -140,13 +198,13 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.contiguous()
-        parts = [torch.empty_like(x) for _ in range(world_size())]
-        dist.all_gather(parts, x)
-        return torch.cat(parts)
+        rows = [torch.empty_like(x) for _ in range(process_count())]
+        dist.all_gather(rows, x)
+        return torch.cat(rows)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return own(_reduced(grad))
+        return _reduced(grad).chunk(process_count())[rank()]
 
 
 class _Sum(torch.autograd.Function):
@@ -214,15 +272,15 @@ class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
         """(B, C, …) -> (B, C, …)."""
         if not self.training:
             return super().forward(x)
-        if world_size() == 1:
+        if process_count() == 1:
             return self._alone(x)
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         wide = x if x.dtype == torch.float64 else x.float()
-        count = wide.numel() // wide.shape[1] * world_size()
-        mean = sum_over(wide.sum(dims)) / count
+        count = wide.numel() // wide.shape[1] * process_count()
+        mean = sum_over_processes(wide.sum(dims)) / count
         centered = wide - mean.view(shape)
-        variance = sum_over((centered**2).sum(dims)) / count
+        variance = sum_over_processes((centered**2).sum(dims)) / count
         self._track(mean, variance, count)
         scaled = centered * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:

@@ -64,7 +64,7 @@ class Colorization(Method):
         """Rebalanced cross-entropy with soft-encoded bins (eq. 2)."""
         x, ab = views
         target = soft_bins(ab.movedim(1, 3).flatten(0, 2), self.bins)  # (n, Q)
-        self.batch_frequencies = target.mean(0)
+        self.batch_frequencies = target.mean(0, keepdim=True)  # a row for each part of the batch
         logits = self.scores(x).movedim(1, 3).flatten(0, 2)  # (n, Q)
         weight = self.weights()[target.argmax(1)]
         return (weight * F.cross_entropy(logits, target, reduction="none")).mean()
@@ -77,7 +77,7 @@ class Colorization(Method):
 
     def update(self) -> None:
         """Update the running mean of the bins' frequencies."""
-        self.frequencies.lerp_(mean_over(self.batch_frequencies), 0.02)
+        self.frequencies.lerp_(mean_over(self.batch_frequencies.mean(0)), 0.02)
 
     def scores(self, x: Tensor) -> Tensor:
         """Logits of the bins: images, which are converted to gray, (B, 3, H, W) -> (B, Q, h, w)."""

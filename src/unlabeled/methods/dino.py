@@ -101,7 +101,7 @@ class DINO(Method):
         if crops:
             student += self.student(torch.cat(crops)).chunk(len(crops))
         teacher = self.teacher(global_views)  # (2B, K)
-        self.batch_center = teacher.mean(0)
+        self.batch_center = teacher.mean(0, keepdim=True)  # one row for each part of the batch
         targets = self.targets(teacher).chunk(2)
         pairs = [(s, t) for i, t in enumerate(targets) for j, s in enumerate(student) if i != j]
         return torch.stack([dino(s, t, self.student_temperature) for s, t in pairs]).mean()
@@ -114,7 +114,8 @@ class DINO(Method):
         """Update the teacher, and the center by the mean output over all processes."""
         self.teacher.update(self.student, self.momentum(self.progress))
         if self.centering:
-            self.center.lerp_(mean_over(self.batch_center), 1 - self.center_momentum)
+            center = mean_over(self.batch_center.mean(0))
+            self.center.lerp_(center, 1 - self.center_momentum)
 
     @torch.no_grad()
     def entropy(self, x: Tensor) -> float:

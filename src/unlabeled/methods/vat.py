@@ -4,17 +4,14 @@ Miyato, Maeda, Koyama, Ishii 2018, "Virtual Adversarial Training: A Regularizati
 Supervised and Semi-Supervised Learning", algorithm 1 and eq. 8.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
 from unlabeled.objectives import labeled_cross_entropy
+from unlabeled.utils.state import untracked
 
 
 class VAT(Method):
@@ -102,16 +99,3 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
     """KL(softmax p ‖ softmax q) of logits, (B, K) and (B, K) -> (B,)."""
     log_p = p.log_softmax(1)
     return (log_p.exp() * (log_p - q.log_softmax(1))).sum(1)
-
-
-@contextmanager
-def untracked(module: nn.Module) -> Iterator[None]:
-    """Within it, BatchNorm's running statistics are not updated."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
