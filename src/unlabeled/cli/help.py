@@ -28,7 +28,10 @@ GROUPS = {
         *("epochs", "batch_size", "optimizer", "lr", "schedule", "weight_decay", "grad_clip_norm"),
         *("beta1", "labeled_fraction", "local", "seed"),
     ),
-    "hardware": ("accelerator", "devices", "nodes", "precision", "compile", "trainer"),
+    "hardware": (
+        *("accelerator", "devices", "nodes", "precision", "accumulate", "gradient_checkpointing"),
+        *("compile", "trainer"),
+    ),
     "output": ("out", "resume", "probe_every", "logger", "dry_run"),
     "other": ("config", "print_config", "quiet", "help"),
 }

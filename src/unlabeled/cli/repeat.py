@@ -18,8 +18,8 @@ OF_DATA = {"classes", "names", "partner_shape", "vocabulary", "word_starts", "sh
 WITH_DATA = {"labels_from", "groups_from", "test", "value_range"}
 """Flags that a new --data makes meaningless."""
 PLAIN = (
-    *("data", "labels_from", "groups_from", "test", "size", "decoding", "labels", "local"),
-    *("seed", "precision", "compile", "devices", "nodes"),
+    *("data", "labels_from", "groups_from", "test", "size", "decoding", "labels", "local", "seed"),
+    *("precision", "accumulate", "gradient_checkpointing", "compile", "devices", "nodes"),
 )
 """Keys of the record that are flags."""
 

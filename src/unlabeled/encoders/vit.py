@@ -142,7 +142,7 @@ def _blocks(
     """Blocks with truncated-normal weights; drop-path rises linearly, as in timm."""
     if not 0 <= drop_path < 1:
         raise UserError(f"drop_path is {drop_path}, but must be at least 0 and below 1")
-    rates = torch.linspace(0, drop_path, depth).tolist()
+    rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
     blocks: list[nn.Module] = [
         _MapBlock(width, heads, drop_path=rate, layer_scale=layer_scale, eps=eps) for rate in rates
     ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from unlabeled import parallel
@@ -21,14 +22,23 @@ from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import Splits, to_input
 from unlabeled.data.loader import label_factor, loader, needs_partners, say_left_out
 from unlabeled.encoders.base import Encoder
-from unlabeled.errors import UserError, is_out_of_memory, suggest
+from unlabeled.errors import UserError, is_out_of_memory, notice, plural, suggest
 from unlabeled.training import health
+from unlabeled.training.accumulation import Accumulation
+from unlabeled.training.checkpointing import recomputed
 from unlabeled.training.checkpoints import Keeper, not_finite, signals
 from unlabeled.training.compiling import fused
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.history import History
 from unlabeled.training.online import OnlineProbe
 from unlabeled.training.optim import learning_rate, make_optimizer
+from unlabeled.training.precision import (
+    SMALLEST_SCALE,
+    choose_precision,
+    exact_single_pixels,
+    precision_of,
+    say_skipped,
+)
 from unlabeled.training.provenance import why_stopped
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
@@ -46,7 +56,7 @@ TAKEN = {
     "strategy": "processes share a batch by DDP; use --devices",
     "sync_batchnorm": "it is always on with several --devices",
     "use_distributed_sampler": "batches are already split among processes",
-    "accumulate_grad_batches": "it would change every loss that compares the images of a batch",
+    "accumulate_grad_batches": "use --accumulate, which is exact for losses that compare samples",
 }
 """Arguments of the Trainer that cannot be set, and why."""
 
@@ -54,18 +64,37 @@ TAKEN = {
 class Learner(L.LightningModule):
     """Make views on the device, step each optimizer, set progress and learning rate."""
 
-    def __init__(self, method: Method, recipe: Recipe, value_range: tuple[float, float], seed: int):
+    def __init__(
+        self,
+        method: Method,
+        recipe: Recipe,
+        value_range: tuple[float, float],
+        seed: int,
+        accumulate: int = 1,
+    ):
         super().__init__()
         self.automatic_optimization = False
         self.method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe, self.value_range, self.seed = recipe, value_range, seed
+        self.accumulate, self.skipped = accumulate, 0
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer for each optimized module."""
         return [
-            make_optimizer(self.recipe, self.method.get_submodule(name))
+            # Fused ones undo the scale of gradients themselves, after they would be clipped.
+            make_optimizer(self.recipe, self.method.get_submodule(name), fused=not self.scaler)
             for name in self.method.optimized_modules
         ]
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """The scaler of gradients in fp16."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def on_fit_start(self) -> None:
+        """Prepare the computation in parts."""
+        scale: Any = self.scaler.scale if self.scaler else None
+        self.accumulation = Accumulation(self.method, self.accumulate, scale)
 
     def on_train_epoch_start(self) -> None:
         """Reset the sums of the epoch."""
@@ -79,12 +108,13 @@ class Learner(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the position in the epoch."""
         position = {"epoch": self.current_epoch, "steps": self.steps, "loss_sum": self.loss_sum}
-        checkpoint["in_epoch"] = position
+        checkpoint["in_epoch"] = position | {"skipped": self.skipped}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the position in the epoch."""
         self.steps = checkpoint["in_epoch"]["steps"]
         self.loss_sum = float(checkpoint["in_epoch"]["loss_sum"])
+        self.skipped = checkpoint["in_epoch"].get("skipped", 0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         """Make the views of a batch as it is stored, outside autocast.
@@ -95,7 +125,16 @@ class Learner(L.LightningModule):
         position = [self.seed, self.current_epoch, self.steps, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
         with torch.no_grad():
-            return self.method.views(batch._replace(x=to_input(batch.x, self.value_range)))
+            if self.accumulate == 1:
+                return self.method.views(batch._replace(x=to_input(batch.x, self.value_range)))
+            fields = [
+                [None] * self.accumulate if t is None else t.chunk(self.accumulate) for t in batch
+            ]
+            parts = [Batch(*rows) for rows in zip(*fields, strict=True)]
+            return [
+                self.method.views(part._replace(x=to_input(part.x, self.value_range)))
+                for part in parts
+            ]
 
     def training_step(self, views: Any, step: int) -> None:
         """One step of every optimizer, then the update of the method."""
@@ -109,21 +148,55 @@ class Learner(L.LightningModule):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
-        for name, loss in self.method.optimizer_steps(views):
-            mean_loss = parallel.mean_over(loss.detach())  # so that all processes stop together
-            if not torch.isfinite(mean_loss):
-                raise UserError(not_finite(f"loss became {mean_loss.item()}", self, step + 1))
-            optimizer = optimizer_of[name]
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            if self.recipe.grad_clip_norm:
-                moving = self.method.get_submodule(name).parameters()
-                torch.nn.utils.clip_grad_norm_(moving, self.recipe.grad_clip_norm)
-            optimizer.step()
-            self.loss_sum += float(mean_loss)
+        gradients = self._gradients if self.accumulate == 1 else self._gradients_in_parts
+        for name, mean_loss in gradients(views, optimizer_of):
+            self._step(optimizer_of[name])
+            self.loss_sum += mean_loss
         with torch.no_grad():
             self.method.update()
         self.steps += 1
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient, which fp16 no longer scales here."""
+        if self.recipe.grad_clip_norm:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.recipe.grad_clip_norm)
+
+    def _gradients(self, views: Any, optimizer_of: dict[str, Any]) -> Iterator[tuple[str, float]]:
+        """Name and mean loss of each optimized module when its gradient is computed."""
+        for name, loss in self.method.optimizer_steps(views):
+            mean_loss = self._mean(loss)
+            optimizer_of[name].zero_grad()
+            self.manual_backward(loss)
+            yield name, mean_loss
+
+    def _gradients_in_parts(
+        self, views: Any, optimizer_of: dict[str, Any]
+    ) -> Iterator[tuple[str, float]]:
+        """As `_gradients`, from the views of each part."""
+        more, number = True, 0
+        while more:
+            name, loss, more = self.accumulation.step(views, number)
+            mean_loss = self._mean(loss)
+            parallel.average_gradients(self.method.get_submodule(name))
+            yield name, mean_loss
+            number += 1
+
+    def _mean(self, loss: Tensor) -> float:
+        """The mean loss of all processes, which stop together if it is not finite."""
+        mean_loss = float(parallel.mean_over(loss.detach()))
+        if not math.isfinite(mean_loss):
+            raise UserError(not_finite(f"loss became {mean_loss}", self, self.steps + 1))
+        return mean_loss
+
+    def _step(self, optimizer: Any) -> None:
+        """A step of an optimizer, which fp16 skips where a gradient overflows."""
+        before = self.scaler.get_scale() if self.scaler else 0.0
+        optimizer.step()
+        if self.scaler and self.scaler.get_scale() < before:
+            self.skipped += 1
+            if self.scaler.get_scale() < SMALLEST_SCALE:
+                raise UserError(not_finite("gradients overflow at any scale", self, self.steps + 1))
 
 
 def make_loader(
@@ -176,11 +249,13 @@ def fit(
         position = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
         done = position["epoch"], position["steps"]
     batches = make_loader(method, splits, recipe, config.seed, steps_done=done, processes=processes)
+    check_parts(method, int(batches.batch_size or 1), config.accumulate, processes)
     if method.supervised and method.samples_per_class > 1 and parallel.is_first():
         say_left_out(splits.train.factors[str(splits.target)], method.samples_per_class)
     parallel.synchronize(method, processes)
     if processes > 1:
-        flags |= {"strategy": _ddp(method, config.accelerator), "use_distributed_sampler": False}
+        strategy = _ddp(method, config.accelerator, wrapped=config.accumulate == 1)
+        flags |= {"strategy": strategy, "use_distributed_sampler": False}
     with signals() as asked, exact_single_pixels(method), preserve_settings(), quiet():
         callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
         try:
@@ -190,7 +265,7 @@ def fit(
                 "accelerator": config.accelerator,
                 "devices": config.devices,
                 "num_nodes": config.nodes,
-                "precision": "bf16-mixed" if precision == "bf16" else "32-true",
+                **precision_of(precision, config.accelerator),
                 "logger": _loggers(config.logger, out),
                 "callbacks": callbacks,
                 "default_root_dir": out,
@@ -200,9 +275,15 @@ def fit(
                 "log_every_n_steps": 10**9,
             }
             trainer = L.Trainer(**settings | flags)
-            learner = Learner(method, recipe, splits.value_range, config.seed)
-            with keeping_memory(), fused(method, config.compile):
+            learner = Learner(method, recipe, splits.value_range, config.seed, config.accumulate)
+            with (
+                keeping_memory(),
+                recomputed(method, config.gradient_checkpointing),
+                fused(method, config.compile),
+            ):
                 trainer.fit(learner, batches, ckpt_path=checkpoint, weights_only=True)
+            if learner.skipped and parallel.is_first():
+                say_skipped(learner.skipped, trainer.global_step)
             trainer.strategy.barrier()  # files written now are visible to all
             return why_stopped(trainer, recipe.epochs) if history.began else None
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
@@ -220,48 +301,53 @@ def fit(
             parallel.restore(method)
 
 
-def _ddp(method: Method, accelerator: str) -> Any:
+def check_parts(method: Method, rows: int, accumulate: int, processes: int) -> None:
+    """Check that a process's rows of a batch can be split into parts; say what BatchNorm sees.
+
+    Raises:
+        UserError: they cannot.
+    """
+    if accumulate == 1:
+        return
+    if rows % (accumulate * method.clip_length):
+        divisor = accumulate * processes * method.clip_length
+        batch = rows * processes
+        raise UserError(
+            f"a batch of {batch} is not divided by {accumulate} parts"
+            f"{f' of {processes} processes' if processes > 1 else ''}; give --batch-size "
+            f"{batch // divisor * divisor or divisor}"
+        )
+    if parallel.is_first() and any(isinstance(m, _BatchNorm) for m in method.modules()):
+        part = plural(rows // accumulate * processes, "samples")
+        notice(
+            f"BatchNorm normalizes each of the {accumulate} parts of a batch, {part}, by itself; "
+            "the gradient is otherwise exactly that of the whole batch"
+        )
+    if method.inexact_across_processes and parallel.is_first():
+        notice(f"in parts of a batch, {method.inexact_across_processes.replace('process', 'part')}")
+
+
+def _ddp(method: Method, accelerator: str, wrapped: bool) -> Any:
     """Distributed data parallel training, one process per device.
 
     Methods gather what their buffers need, so these are not broadcast. Networks of other libraries
-    can have weights without a gradient, which DDP then has to find.
+    can have weights without a gradient, which DDP then has to find. Without the wrapper, gradients
+    are averaged by `parallel.average_gradients`.
     """
     from lightning.pytorch.strategies import DDPStrategy
 
+    class Unwrapped(DDPStrategy):
+        def configure_ddp(self) -> None:
+            """Keep the module, whose backward passes are many."""
+
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return DDPStrategy(
+    return (DDPStrategy if wrapped else Unwrapped)(
         process_group_backend="nccl" if gpu else "gloo",
         broadcast_buffers=False,
         find_unused_parameters=len(method.optimized_modules) > 1
         or not isinstance(method.encoder, Encoder),
         gradient_as_bucket_view=True,
     )
-
-
-@contextmanager
-def exact_single_pixels(module: nn.Module) -> Iterator[None]:
-    """Context in which strided convolutions of 1×1 maps run in float32.
-
-    On CPUs, oneDNN's bf16 gradient of these leaves the weights that see only padding uninitialized.
-    """
-
-    def again(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = inputs[0]
-        if x.device.type != "cpu" or x.shape[-2:] != (1, 1) or output.dtype != torch.bfloat16:
-            return output
-        with torch.autocast("cpu", enabled=False):
-            return layer._conv_forward(x.float(), layer.weight, layer.bias).bfloat16()
-
-    hooks = [
-        layer.register_forward_hook(again)
-        for layer in module.modules()
-        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def check_flags(flags: dict[str, Any], logger: str) -> None:
@@ -299,13 +385,3 @@ def _loggers(names: str, out: Path) -> Any:
                 message = "logging to Weights & Biases needs wandb: pip install wandb"
                 raise UserError(message) from error
     return loggers or False
-
-
-def choose_precision(precision: str, accelerator: str) -> str:
-    """'auto' -> bf16 where the hardware multiplies it faster than fp32, else fp32."""
-    if precision != "auto":
-        return precision
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    gains = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if gains() else "fp32"

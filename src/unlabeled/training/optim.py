@@ -11,7 +11,7 @@ from torch import nn
 from unlabeled.core import Recipe, constant, one_cycle, warmup_cosine
 
 
-def make_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(recipe: Recipe, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
     """The optimizer of all parameters of `module` that need a gradient."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -22,9 +22,9 @@ def make_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
         groups[1]["adapt"] = False
         return LARS(groups, recipe.lr)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=True)
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=fused)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=recipe.lr, betas=(recipe.beta1, 0.999), fused=True)
+    return kind(groups, lr=recipe.lr, betas=(recipe.beta1, 0.999), fused=fused)
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:

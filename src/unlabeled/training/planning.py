@@ -53,6 +53,7 @@ def estimate(
     precision: str,
     accelerator: str,
     probed: int = 0,
+    accumulate: int = 1,
 ) -> dict[str, Any]:
     """Estimate the memory and time of a training.
 
@@ -66,9 +67,10 @@ def estimate(
         method: the method, which is copied.
         splits: the data.
         recipe: how it is trained.
-        precision: bf16 or fp32.
+        precision: bf16, fp16 or fp32.
         accelerator: as for `unlabeled.train`.
         probed: number of samples that probes embed, over all epochs.
+        accumulate: parts of a batch that are computed one after another.
 
     Returns:
         `steps`, `parameters`, `memory` and `free` in bytes, `seconds` (None where not even the
@@ -80,6 +82,7 @@ def estimate(
     method = copy.deepcopy(method).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = make_loader(method, splits, recipe)
     batch = int(batches.batch_size or 1)
+    part = max(2, batch // accumulate)
     steps = recipe.epochs * len(batches)
     weights = sum(p.numel() * p.element_size() for p in method.parameters())
     data = 0 if gpu or isinstance(splits.train.x, LazyImages) else splits.train.x.nbytes
@@ -99,7 +102,7 @@ def estimate(
         return result
     with preserve_rng(seed=0), keeping_memory():
         try:
-            trials = list(_trials(method, splits, recipe, precision, batch, room, free))
+            trials = list(_trials(method, splits, recipe, precision, part, room, free))
         except _TooLargeError as error:
             result["memory"] = fixed_memory + int(error.args[0])
             return result
@@ -107,7 +110,7 @@ def estimate(
         rows, at_rest, seconds = _measuring(method, splits, last.size)
     step = last.seconds * batch / last.size + last.fixed
     return result | {
-        "memory": fixed_memory + int(max(SPARE * _extrapolate(trials, batch), at_rest * rows)),
+        "memory": fixed_memory + int(max(SPARE * _extrapolate(trials, part), at_rest * rows)),
         "seconds": steps * step + (3 * (recipe.epochs + 1) * rows + probed) * seconds,
         "sizes": [trial.size for trial in trials],
     }
@@ -227,7 +230,11 @@ def _step(
         views = method.views(batch._replace(x=to_input(batch.x, splits.value_range)))
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        torch.autocast(
+            device.type,
+            torch.float16 if precision == "fp16" else torch.bfloat16,
+            enabled=precision != "fp32",
+        ),
     ):
         for name, loss in method.optimizer_steps(views):
             most, held = max(most, held), 0

@@ -27,9 +27,9 @@ from unlabeled.runs.safety import IN_MEMORY
 from unlabeled.training.compiling import check_compiles
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.folder import as_json, record_data
-from unlabeled.training.learner import choose_precision
 from unlabeled.training.local import Local
 from unlabeled.training.online import OnlineProbe, hold_out
+from unlabeled.training.precision import choose_precision
 
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
@@ -162,6 +162,8 @@ def make_job(
         "seed": config.seed,
         "precision": choose_precision(config.precision, config.accelerator),
         "compile": config.compile or None,
+        "accumulate": None if config.accumulate == 1 else config.accumulate,
+        "gradient_checkpointing": config.gradient_checkpointing or None,
         "images": len(splits.train),
     }
     return Job(name, learner, splits, recipe, as_json(record), complete, probe)

@@ -18,6 +18,7 @@ from unlabeled.modality import Text, find_part, to_json
 from unlabeled.parallel import check_launch, is_first
 from unlabeled.runs.run import Run
 from unlabeled.training import folder as record
+from unlabeled.training.checkpointing import recomputed
 from unlabeled.training.checkpoints import last_checkpoint
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.drawings import draw_views, draw_visualizations
@@ -129,7 +130,10 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     every, epochs = options.get("probe_every"), job.recipe.epochs
     probed = len(job.probe) * (1 + -(-epochs // every)) if job.probe and every else 0
     precision = job.config["precision"]
-    result = estimate(job.method, job.splits, job.recipe, precision, accelerator, probed)
+    accumulate = options.get("accumulate", 1)
+    arguments = (job.method, job.splits, job.recipe, precision, accelerator, probed, accumulate)
+    with recomputed(job.method, options.get("gradient_checkpointing", False)):
+        result = estimate(*arguments)
     return describe(result, job.name, job.splits, job.recipe)
 
 

@@ -32,15 +32,20 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def untracked(module: nn.Module) -> Iterator[None]:
-    """Context in which BatchNorm's running statistics are not updated."""
+    """Context in which BatchNorm's running statistics are not updated.
+
+    They still take part, so that autograd stores the same tensors as outside.
+    """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, count in before:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if count is None else count.clone()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in before:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 @contextmanager

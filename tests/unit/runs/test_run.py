@@ -14,8 +14,8 @@ from unlabeled.cli.main import main
 from unlabeled.data.split import sample_labels
 from unlabeled.errors import UserError
 from unlabeled.evaluation.finetune import finetune
-from unlabeled.training.learner import exact_single_pixels
 from unlabeled.training.planning import estimate
+from unlabeled.training.precision import exact_single_pixels
 from unlabeled.training.prepare import prepare
 from unlabeled.training.train import plan
 
@@ -124,7 +124,7 @@ def test_flags_of_lightnings_trainer_and_loggers(sprites, tmp_path):
         ({"wings": 2}, "no argument 'wings'"),
         ({"max_epoch": 2}, r"did you mean max_epochs"),
         ({"max_epochs": 2}, "use --epochs"),
-        ({"accumulate_grad_batches": 2}, "it would change every loss"),
+        ({"accumulate_grad_batches": 2}, "use --accumulate"),
         ({"gradient_clip_val": 1.0}, "Lightning refuses"),
     ):
         with pytest.raises(UserError, match=says):

@@ -1,0 +1,72 @@
+"""Precision of a training: bf16, fp16 with a gradient scaler, or fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.errors import notice
+
+SMALLEST_SCALE = 2.0**-10
+"""Scale of the loss in fp16, halved each time a gradient overflows, below which training stops."""
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """'auto' -> bf16 where the hardware multiplies it faster than fp32, fp16 on older GPUs."""
+    if precision != "auto":
+        return precision
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    gains = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if gains() else "fp32"
+
+
+def precision_of(precision: str, accelerator: str) -> dict[str, Any]:
+    """Arguments of the Trainer for fp32, bf16 or fp16."""
+    if precision != "fp16":
+        return {"precision": "bf16-mixed" if precision == "bf16" else "32-true"}
+    from lightning.pytorch.plugins import MixedPrecision
+
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    device = "cuda" if gpu else "cpu"  # Lightning itself refuses fp16 on CPUs
+    return {"plugins": [MixedPrecision("16-mixed", device, torch.amp.GradScaler(device))]}
+
+
+def say_skipped(skipped: int, steps: int) -> None:
+    """Say how many optimizer steps fp16 skipped."""
+    few = "the first ones find the scale of the loss"
+    many = "that many are a loss: try a lower --lr, or --precision fp32"
+    notice(
+        f"{skipped:,} of {steps:,} optimizer steps were skipped, since gradients overflowed in "
+        f"fp16; {many if skipped > 0.1 * steps + 20 else few}"
+    )
+
+
+@contextmanager
+def exact_single_pixels(module: nn.Module) -> Iterator[None]:
+    """Context in which strided convolutions of 1×1 maps run in float32.
+
+    On CPUs, oneDNN's bf16 gradient of these leaves the weights that see only padding uninitialized.
+    """
+
+    def again(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = inputs[0]
+        if x.device.type != "cpu" or x.shape[-2:] != (1, 1) or output.dtype != torch.bfloat16:
+            return output
+        with torch.autocast("cpu", enabled=False):
+            return layer._conv_forward(x.float(), layer.weight, layer.bias).bfloat16()
+
+    hooks = [
+        layer.register_forward_hook(again)
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
