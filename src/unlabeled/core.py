@@ -11,7 +11,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -51,9 +51,9 @@ def cosine(start: float, end: float) -> Schedule:
     return lambda t: end + (start - end) * (1 + math.cos(math.pi * t)) / 2
 
 
-def warmup_cosine(warmup: float = 0.1) -> Schedule:
-    """Linear from 0 to 1 over the fraction `warmup`, then half a cosine to 0 (SimCLR, B.1)."""
-    fall = cosine(1, 0)
+def warmup_cosine(warmup: float = 0.1, end: float = 0.0) -> Schedule:
+    """Linear from 0 to 1 over the fraction `warmup`, then half a cosine to `end` (SimCLR, B.1)."""
+    fall = cosine(1, end)
     return lambda t: t / warmup if t < warmup else fall((t - warmup) / (1 - warmup))
 
 
@@ -70,12 +70,25 @@ class Recipe:
     Args:
         epochs: passes over the training samples.
         batch_size: samples per step; the method makes its views of each.
-        optimizer: the optimizer; SGD and LARS have momentum 0.9.
-        lr: peak learning rate.
+        optimizer: the optimizer.
+        lr: peak learning rate of batches of that size; it follows `lr_scaling` for other sizes.
+        lr_scaling: how the rate grows with the batch: "linear" (Goyal et al. 2017), "sqrt", "none";
+            "auto" is linear for SGD and LARS and sqrt for Adam (Malladi et al. 2022).
         schedule: schedule of the learning rate.
-        weight_decay: weight decay of weight matrices and kernels, not of biases and norms.
+        warmup_epochs: epochs in which the rate rises (default: a tenth of all, of one_cycle .3).
+        final_lr: learning rate at the end.
+        lr_factors: factors of the rate by name of a submodule, such as {"predictor": 10}; "biases"
+            are all biases and norms.
+        layer_decay: factor of the rate from each stage of the encoder to the one below (BEiT, Bao
+            et al. 2022); 1 has none.
+        weight_decay: weight decay of weight matrices and kernels.
+        final_weight_decay: weight decay at the end, along half a cosine (default: constant).
+        decay_biases: whether weight decay is of biases and norms, too, and LARS adapts their rate.
         grad_clip_norm: largest norm of the gradient of an optimized module; 0 turns clipping off.
         beta1: decay rate of Adam's first moment; lower for adversarial training.
+        beta2: decay rate of Adam's second moment; 0.95 in MAE.
+        sgd_momentum: momentum of SGD and LARS.
+        nesterov: whether SGD's momentum is Nesterov's.
         labeled_fraction: share of labeled samples in each batch of a semi-supervised method.
     """
 
@@ -83,10 +96,20 @@ class Recipe:
     batch_size: int = 256
     optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adamw"
     lr: float = 1e-3
+    lr_scaling: Literal["auto", "linear", "sqrt", "none"] = "auto"
     schedule: Literal["one_cycle", "warmup_cosine", "constant"] = "warmup_cosine"
+    warmup_epochs: float | None = None
+    final_lr: float = 0.0
+    lr_factors: dict[str, float] = field(default_factory=dict)
+    layer_decay: float = 1.0
     weight_decay: float = 1e-4
+    final_weight_decay: float | None = None
+    decay_biases: bool = False
     grad_clip_norm: float = 0.0
     beta1: float = 0.9
+    beta2: float = 0.999
+    sgd_momentum: float = 0.9
+    nesterov: bool = False
     labeled_fraction: float = 0.0
 
 
@@ -196,6 +219,8 @@ class Method(nn.Module):
     """Why the gradient of several processes is not that of one with the same batch, where so."""
     recipe: ClassVar[Recipe] = Recipe()
     """Default hyperparameters: the paper's or our own, as the file says."""
+    base_lr: ClassVar[dict[str, float]] = {}
+    """Learning rates for 256 samples with other optimizers than the recipe's, from the paper."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
     """Other defaults by name of a data set: fields of the recipe and arguments of the method."""
 

@@ -25,8 +25,10 @@ GROUPS = {
     "encoder": ("encoder", "encoder_args", "init"),
     "method": (),
     "training": (
-        *("epochs", "batch_size", "optimizer", "lr", "schedule", "weight_decay", "grad_clip_norm"),
-        *("beta1", "labeled_fraction", "local", "seed"),
+        *("epochs", "batch_size", "optimizer", "lr", "lr_scaling", "schedule", "warmup_epochs"),
+        *("final_lr", "lr_factors", "layer_decay", "weight_decay", "final_weight_decay"),
+        *("decay_biases", "grad_clip_norm", "beta1", "beta2", "sgd_momentum", "nesterov"),
+        *("labeled_fraction", "local", "seed"),
     ),
     "hardware": (
         *("accelerator", "devices", "nodes", "precision", "accumulate", "gradient_checkpointing"),

@@ -177,6 +177,7 @@ def _settings(path: Path, record: dict[str, Any], cls: Any, given: set[str]) -> 
         if name in accepted and name not in OF_DATA
     }
     dropped = given | (WITH_DATA if "data" in given else set())
+    dropped |= {"lr"} if "optimizer" in given else set()  # it is that of another
     return {name: value for name, value in settings.items() if name not in dropped}
 
 

@@ -35,6 +35,8 @@ def train_command(argv: list[str]) -> int:
         for key, value in parser.instantiate(args).as_dict().items()  # vars() renames `values`
         if key != "config" and (key in recipe or value != defaults.get(key, ...))
     }
+    if options["lr"] is None:
+        del options["lr"]
     from unlabeled.parallel import is_first
     from unlabeled.training.train import plan, train
 
@@ -151,8 +153,15 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parsing.add_labels_argument(parser)
     parsing.add_groups_argument(parser)
     parsing.add_test_argument(parser)
-    parsing.add_arguments(parser, Recipe, skip=set())
+    parsing.add_arguments(parser, Recipe, skip={"lr"})
     parsing.add_arguments(parser, cls, skip={"encoder"})
-    parser.set_defaults({f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)})
-    parser.set_defaults(cls.recipes.get(data.partition(":")[0], {}))
+    of_data = cls.recipes.get(data.partition(":")[0], {})
+    recipe = {f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)} | of_data
+    known = f"{recipe['lr']:g} for {recipe['optimizer']} with batches of {recipe['batch_size']}"
+    parser.add_argument(
+        "--lr",
+        type=float,
+        help=f"peak learning rate (default: {known}, and by --lr-scaling for others)",
+    )
+    parser.set_defaults({name: value for name, value in recipe.items() if name != "lr"})
     return parser

@@ -27,6 +27,7 @@ class BarlowTwins(Method):
 
     by_stage = True
     # The paper uses LARS at 0.2 per 256 images, 1000 epochs on ImageNet, batch size 2048.
+    base_lr = {"lars": 0.2}
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     # Correlations are estimated from 64 images; with more dimensions they are mostly noise.
     recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "dim": 128}}

@@ -36,6 +36,7 @@ class SimCLR(Method):
     may_be_zero = ("dim",)
     # Photographs: batch size and epochs reduced to what two cores do in an hour; the paper's
     # CIFAR-10 recipe (appendix B.9) is batch 256–4096, 1000 epochs, LARS, weight decay 1e-6, τ 0.5.
+    base_lr = {"lars": 0.3}  # appendix B.6
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
 
     # Screened in short runs on held-out training images; temperature and epochs were last changed

@@ -21,6 +21,7 @@ class Supervised(Method):
     supervised = True
     weak_augment = True
     by_stage = True
+    base_lr = {"sgd": 0.1}  # Goyal et al. 2017
     recipe = Recipe(epochs=60, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {"dsprites": MINUTES | {"epochs": 8, "lr": 4e-3}}
 

@@ -31,7 +31,7 @@ from unlabeled.training.compiling import fused
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.history import History
 from unlabeled.training.online import OnlineProbe
-from unlabeled.training.optim import learning_rate, make_optimizer
+from unlabeled.training.optim import make_optimizer, set_rates
 from unlabeled.training.precision import (
     SMALLEST_SCALE,
     choose_precision,
@@ -141,13 +141,12 @@ class Learner(L.LightningModule):
         steps = self.trainer.num_training_batches
         in_all = self.trainer.max_epochs * steps  # type: ignore[operator]
         self.method.progress = (self.current_epoch * steps + step) / in_all
-        lr = learning_rate(self.recipe, self.method.progress + 0.5 / in_all)  # the step's middle
+        middle = self.method.progress + 0.5 / in_all  # of the step
         several: Any = self.optimizers(use_pl_optimizer=True)
         optimizers = several if isinstance(several, list) else [several]
         optimizer_of = dict(zip(self.method.optimized_modules, optimizers, strict=True))
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            set_rates(self.recipe, optimizer, middle)
         gradients = self._gradients if self.accumulate == 1 else self._gradients_in_parts
         for name, mean_loss in gradients(views, optimizer_of):
             self._step(optimizer_of[name])

@@ -6,35 +6,143 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from unlabeled.core import Recipe, constant, one_cycle, warmup_cosine
+from unlabeled.core import Recipe, Schedule, constant, cosine, one_cycle, warmup_cosine
+from unlabeled.encoders.base import Encoder
+from unlabeled.errors import UserError, suggest
 
 
 def make_optimizer(recipe: Recipe, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
-    """The optimizer of all parameters of `module` that need a gradient."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """The optimizer of all parameters of `module` that need a gradient.
+
+    Its groups have the factor of their learning rate as `lr_factor`.
+
+    Raises:
+        UserError: a name in `lr_factors` is of no submodule, or layers have no order to decay in.
+    """
+    groups = _groups(recipe, module)
+    momentum = recipe.sgd_momentum
     if recipe.optimizer == "lars":
-        groups[1]["adapt"] = False
-        return LARS(groups, recipe.lr)
+        return LARS(groups, recipe.lr, momentum)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=fused)
+        nesterov = recipe.nesterov
+        return torch.optim.SGD(groups, recipe.lr, momentum, nesterov=nesterov, fused=fused)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=recipe.lr, betas=(recipe.beta1, 0.999), fused=fused)
+    return kind(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), fused=fused)
+
+
+def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
+    """Parameters by the factor of their rate and whether they decay: weights first, then biases."""
+    factors = _layer_factors(recipe, module)
+    found: dict[tuple[bool, float], list[Tensor]] = {(False, 1.0): [], (True, 1.0): []}
+    unknown = set(recipe.lr_factors) - {"biases"}
+    for name, parameter in module.named_parameters():
+        is_bias, factor = parameter.ndim <= 1, factors.get(name, 1.0)
+        if is_bias:
+            factor *= recipe.lr_factors.get("biases", 1.0)
+        for prefix, value in recipe.lr_factors.items():
+            if name == prefix or name.startswith(f"{prefix}."):
+                unknown.discard(prefix)
+                factor *= value
+        if parameter.requires_grad:
+            found.setdefault((is_bias, factor), []).append(parameter)
+    if unknown:
+        names = [name for name, _ in module.named_children()]
+        raise UserError(f"lr_factors has no part '{min(unknown)}'; {suggest(min(unknown), names)}")
+    groups: list[dict[str, Any]] = []
+    for (is_bias, factor), parameters in found.items():
+        spared = is_bias and not recipe.decay_biases
+        decay = 0.0 if spared else recipe.weight_decay
+        group = {"params": parameters, "weight_decay": decay, "lr_factor": factor}
+        group["decays"] = not spared
+        groups.append(group | ({"adapt": not spared} if recipe.optimizer == "lars" else {}))
+    return groups
+
+
+def _layer_factors(recipe: Recipe, module: nn.Module) -> dict[str, float]:
+    """Factor of the rate of each parameter in the stages of an encoder; none without decay."""
+    if recipe.layer_decay == 1:
+        return {}
+    factors = {}
+    for prefix, part in module.named_modules():
+        if isinstance(part, Encoder):
+            for i, stage in enumerate(part.stages):
+                for name, _ in stage.named_parameters(f"{prefix}.stages.{i}".lstrip(".")):
+                    factors[name] = recipe.layer_decay ** (len(part.stages) - i)
+    if not factors:
+        raise UserError("layer_decay needs an encoder with stages, such as vit_small; omit it")
+    return factors
+
+
+def set_rates(recipe: Recipe, optimizer: torch.optim.Optimizer, progress: float) -> None:
+    """Set learning rate and weight decay of every group when that fraction of training is done."""
+    lr = learning_rate(recipe, progress)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)  # older checkpoints have none
+        if recipe.final_weight_decay is not None and group.get("decays", group["weight_decay"]):
+            group["weight_decay"] = cosine(recipe.weight_decay, recipe.final_weight_decay)(progress)
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
     """The learning rate when the fraction `progress` of training is done."""
-    schedules = {
-        "one_cycle": one_cycle(),
-        "warmup_cosine": warmup_cosine(),
-        "constant": constant(1.0),
-    }
-    return recipe.lr * schedules[recipe.schedule](progress)
+    end, rise = recipe.final_lr / recipe.lr, {}
+    if recipe.warmup_epochs is not None:
+        rise = {"warmup": min(1.0, recipe.warmup_epochs / recipe.epochs)}
+    if recipe.schedule == "one_cycle":
+        options = {"rise": rise["warmup"]} if rise else {}
+        schedule: Schedule = one_cycle(**options, **({"end": end} if end else {}))
+    elif recipe.schedule == "warmup_cosine":
+        schedule = warmup_cosine(**rise, end=end)
+    else:
+        schedule = constant(1.0)
+    return recipe.lr * schedule(progress)
+
+
+FAMILY = {"adamw": "adam"}
+"""Optimizers that have the rates of another."""
+
+
+def scaled_rate(
+    recipe: Recipe, defaults: Iterable[Recipe], base_lr: dict[str, float], name: str
+) -> tuple[float, str]:
+    """The learning rate of a recipe whose rate was not given, and where it comes from.
+
+    Args:
+        recipe: as chosen; its rate is ignored.
+        defaults: recipes whose rate is known for their optimizer and batch size, best first.
+        base_lr: rates for 256 samples, by optimizer.
+        name: of the method.
+
+    Returns:
+        the rate, and a sentence about it, or "" where it is the first default's own.
+
+    Raises:
+        UserError: no rate is known for that optimizer.
+    """
+    own = FAMILY.get(recipe.optimizer, recipe.optimizer)
+    known = [
+        (FAMILY.get(r.optimizer, r.optimizer), r.lr, r.batch_size, f"the default of {name}")
+        for r in defaults
+    ]
+    known += [(k, lr, 256, "the paper's") for k, lr in base_lr.items()]
+    matches = [default[1:] for default in known if default[0] == own]
+    if not matches:
+        others = sorted({optimizer for optimizer, *_ in known})
+        raise UserError(
+            f"no learning rate of {name} is known for {recipe.optimizer}, only for "
+            f"{' and '.join(others)}; give one with --lr"
+        )
+    base, batch, source = matches[0]
+    exponents = {"linear": 1.0, "sqrt": 0.5, "none": 0.0, "auto": 0.5 if own == "adam" else 1.0}
+    exponent = exponents[recipe.lr_scaling]
+    lr = base * (recipe.batch_size / batch) ** exponent
+    if lr == base and matches[0] == known[0][1:]:
+        return lr, ""
+    factor = {0.0: "", 0.5: f" × √({recipe.batch_size}/{batch})"}.get(
+        exponent, f" × {recipe.batch_size}/{batch}"
+    )
+    return lr, f"learning rate {lr:.3g} = {base:g}{factor}, {source} for {recipe.optimizer}"
 
 
 class LARS(torch.optim.Optimizer):

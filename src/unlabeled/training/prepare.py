@@ -29,6 +29,7 @@ from unlabeled.training.config import TrainConfig
 from unlabeled.training.folder import as_json, record_data
 from unlabeled.training.local import Local
 from unlabeled.training.online import OnlineProbe, hold_out
+from unlabeled.training.optim import scaled_rate
 from unlabeled.training.precision import choose_precision
 
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
@@ -61,6 +62,7 @@ class Job(NamedTuple):
     recipe: Recipe
     config: dict[str, Any]
     complete: Splits  #: with all labels, for evaluation
+    rate: str  #: where the learning rate comes from, where it was neither given nor the default
     probe: OnlineProbe | None  #: that measures while training
 
 
@@ -124,6 +126,7 @@ def make_job(
         encoder_args = {"sample_rate": received.sample_rate} | encoder_args
     splits = _with_labels(cls, name, splits, config.labels, config.seed)
     recipe, arguments = resolve(cls, splits, options)
+    rate = "" if "lr" in options else _scaled(cls, splits, recipe)[1]
     if len(splits.train) < 2:
         raise UserError(f"{splits.name} has {len(splits.train)} training image; give at least 2")
 
@@ -166,7 +169,7 @@ def make_job(
         "gradient_checkpointing": config.gradient_checkpointing or None,
         "images": len(splits.train),
     }
-    return Job(name, learner, splits, recipe, as_json(record), complete, probe)
+    return Job(name, learner, splits, recipe, as_json(record), complete, rate, probe)
 
 
 DATA_EXAMPLES: dict[type[Modality], str] = {
@@ -279,9 +282,25 @@ def resolve(
     merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
     least_values = {"epochs": 1, "batch_size": 2, "weight_decay": 0.0, "grad_clip_norm": 0.0}
+    least_values |= {"warmup_epochs": 0.0, "final_lr": 0.0, "final_weight_decay": 0.0}
     for field, least in least_values.items():
-        if getattr(recipe, field) < least:
-            raise UserError(f"{field} is {getattr(recipe, field)}, but must be at least {least}")
+        value = getattr(recipe, field)
+        if value is not None and not value >= least:
+            raise UserError(f"{field} is {value}, but must be at least {least}")
+    for field in ("beta1", "beta2", "sgd_momentum"):
+        if not 0 <= getattr(recipe, field) < 1:
+            raise UserError(
+                f"{field} is {getattr(recipe, field)}, but must be at least 0 and below 1"
+            )
+    if not 0 < recipe.layer_decay <= 1:
+        raise UserError(f"layer_decay is {recipe.layer_decay}, but must be above 0 and at most 1")
+    if recipe.nesterov and (recipe.optimizer != "sgd" or not recipe.sgd_momentum):
+        raise UserError("nesterov needs --optimizer sgd with --sgd-momentum above 0; omit it")
+    for part, factor in recipe.lr_factors.items():
+        if not 0 <= factor < math.inf:
+            raise UserError(f"lr_factors.{part} is {factor}, but must be at least 0")
+    if "lr" not in options:
+        recipe = replace(recipe, lr=_scaled(cls, splits, recipe)[0])
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"lr is {recipe.lr}, but must be above 0")
     if not 0 <= recipe.labeled_fraction < 1:
@@ -309,6 +328,13 @@ def resolve(
         if key in accepted:
             arguments.setdefault(key, value)
     return recipe, arguments
+
+
+def _scaled(cls: type[Method], splits: Splits, recipe: Recipe) -> tuple[float, str]:
+    """The learning rate of a recipe by optimizer and batch size, and where it comes from."""
+    of_data = cls.recipes.get(splits.name.partition(":")[0], {})
+    tuned = replace(cls.recipe, **{k: v for k, v in of_data.items() if k in RECIPE_FIELDS})
+    return scaled_rate(recipe, (tuned, cls.recipe), cls.base_lr, cls.__name__)
 
 
 def _name_of(encoder: Any) -> str:

@@ -28,7 +28,7 @@ from unlabeled.training.prepare import build_method, make_job, prepare
 from unlabeled.training.progress import ProgressBar
 from unlabeled.training.provenance import ENDS, provenance
 from unlabeled.utils.files import write_bytes
-from unlabeled.utils.progress import is_shown
+from unlabeled.utils.progress import is_shown, line
 from unlabeled.utils.state import preserve_rng
 
 
@@ -88,6 +88,8 @@ def train(
         record.write_config(folder, job.config, made)  # the resampling that runs is known now
     callbacks = []
     if is_shown(progress) and first:
+        if job.rate:
+            line(job.rate)
         callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
     reason = "error"
     try:
@@ -134,7 +136,8 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     arguments = (job.method, job.splits, job.recipe, precision, accelerator, probed, accumulate)
     with recomputed(job.method, options.get("gradient_checkpointing", False)):
         result = estimate(*arguments)
-    return describe(result, job.name, job.splits, job.recipe)
+    text = describe(result, job.name, job.splits, job.recipe)
+    return f"{text}\n{job.rate}" if job.rate else text
 
 
 @preserve_rng()
