@@ -39,8 +39,7 @@ def recomputed(method: nn.Module, wanted: bool) -> Iterator[None]:
         UserError: its encoder has no such blocks.
     """
     modules = list(method.modules()) if wanted else []
-    kinds = {m: next((k for k in BLOCKS if isinstance(m, k)), None) for m in modules}
-    blocks = {m: type(m) for m, kind in kinds.items() if kind}
+    blocks = {m: type(m) for m in modules if isinstance(m, tuple(BLOCKS))}
     backbones = [m.net for m in modules if isinstance(m, Backbone) and _switch(m.net, True)]
     if wanted and not any(m in blocks or m in backbones for m in method.encoder.modules()):  # type: ignore[union-attr]
         raise UserError(
@@ -48,7 +47,8 @@ def recomputed(method: nn.Module, wanted: bool) -> Iterator[None]:
             "--gradient-checkpointing, or use a resnet or a transformer"
         )
     for block, kind in blocks.items():
-        block.__class__ = _checkpointed(kind, BLOCKS[kinds[block]])  # type: ignore[index]
+        name = next(name for base, name in BLOCKS.items() if isinstance(block, base))
+        block.__class__ = _checkpointed(kind, name)
     try:
         yield
     finally:
@@ -76,7 +76,7 @@ def _switch(net: Any, on: bool) -> bool:
 
 
 @functools.cache
-def _checkpointed(kind: type[nn.Module], name: str) -> type[nn.Module]:
+def _checkpointed(kind: Any, name: str) -> type[nn.Module]:
     """A kind of block whose function of that name stores its inputs only."""
     function = getattr(kind, name)
 
