@@ -1,10 +1,13 @@
 """Code blocks of the documents run; their figures and links are right."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+
+from unlabeled.errors import Notice
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -59,6 +62,18 @@ def test_the_page_on_classifiers_runs(tmp_path, monkeypatch):
     assert len(set(scope["rows"])) == 50
 
 
+def test_the_page_on_exploring_runs(tmp_path, monkeypatch):
+    """Catches a page that names other arguments or keys than `explore` has."""
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        for block in blocks("docs/explore.md"):
+            exec(compile(block, "explore.md", "exec"), scope)  # the document is ours
+    assert len(set(scope["found"]["suggested"])) == 20
+    assert len((tmp_path / "found.csv").read_text().splitlines()) == 601
+
+
 def test_plain_pytorch_takes_under_15_lines():
     loop = next(b for b in blocks("README.md") if "optimizer.step()" in b)
     code = [line for line in loop.splitlines() if line and not line.startswith(("import", "from"))]
@@ -75,6 +90,7 @@ def test_plain_pytorch_takes_under_15_lines():
         "docs/glossary.md",
         "docs/similarity.md",
         "docs/classify.md",
+        "docs/explore.md",
     ],
 )
 def test_links_lead_somewhere(name):

@@ -282,6 +282,13 @@ def test_a_browser_plays_the_clips_and_lists_the_labels(photos, tmp_path):
     _, waves, length = audio_page(tmp_path)
     run = run_on(Images(3, (8, 8)), build("raw", 3, (8, 8)), tmp_path)
     explore(run, photos[0], tmp_path / "q.html", labels_from="folders", layout="pca")
+    names = photos[1]
+    classes = [name.partition("/")[0] if i % 4 else "" for i, name in enumerate(names)]
+    lines = [f"{name},{label}" for name, label in zip(names, classes, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,label", *lines]))
+    given = {"labels_from": tmp_path / "labels.csv", "layout": "pca", "suggest": 9}
+    with pytest.warns(Notice, match="45 of 60 samples have labels"):
+        explore(run, photos[0], tmp_path / "r.html", **given)
     with browser.Browser() as chromium:
         chromium.open(tmp_path / "p.html")
         chromium.js("select(4)")
@@ -300,4 +307,16 @@ def test_a_browser_plays_the_clips_and_lists_the_labels(photos, tmp_path):
             assert len(edges) == 5
             assert max(edges) <= panel
             assert chromium.js("document.querySelectorAll('.pairs .pic').length") == 2
+        chromium.open(tmp_path / "r.html")
+        for width in (1280, 390):
+            chromium.screen(width, 844, mobile=width == 390)
+            chromium.js("openTab('next')")
+            chromium.frames()
+            edges = chromium.js(f"{tabs}.map((e) => e.getBoundingClientRect().right)")
+            panel = chromium.js("document.querySelector('aside').getBoundingClientRect().right")
+            assert len(edges) == 6
+            assert max(edges) <= panel
+            assert chromium.js("document.documentElement.scrollWidth") <= width
+            assert chromium.js("document.querySelectorAll('.walk .pic').length") == 9
+            assert len(chromium.js("explorer.state().focus")) == 9
         assert chromium.errors == []
