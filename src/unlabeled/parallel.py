@@ -331,11 +331,23 @@ _SYNCED: dict[type, type] = {
 }
 
 
-def synchronize(module: nn.Module, processes: int = 2) -> nn.Module:
+class _TorchSynced(nn.SyncBatchNorm):
+    """PyTorch's SyncBatchNorm, which stores less than ours for the backward pass."""
+
+    process_group = None  # that of all; an instance gets it from the constructor otherwise
+
+
+_TORCH_SYNCED: dict[type, type] = {
+    kind: type(kind.__name__, (_TorchSynced,), {}) for kind in _SYNCED
+}
+
+
+def synchronize(module: nn.Module, processes: int = 2, cuda: bool = False) -> nn.Module:
     """Make every BatchNorm in a module use the batch of all processes, in place.
 
     Only the class of the layers is changed; `restore` changes it back. In one process their
-    statistics become exact, and subclasses of BatchNorm are left alone.
+    statistics become exact, and subclasses of BatchNorm are left alone. With several processes on
+    CUDA they become PyTorch's SyncBatchNorm, which works nowhere else.
 
     Raises:
         UserError: a layer is a subclass of BatchNorm, and there are several processes.
@@ -343,7 +355,8 @@ def synchronize(module: nn.Module, processes: int = 2) -> nn.Module:
     norm, exact = nn.modules.batchnorm._BatchNorm, _AllOfBatch | nn.SyncBatchNorm
     for layer in module.modules():
         if type(layer) in _SYNCED:
-            layer.__class__ = _SYNCED[type(layer)]
+            synced = _TORCH_SYNCED if cuda and processes > 1 else _SYNCED
+            layer.__class__ = synced[type(layer)]
         elif processes > 1 and isinstance(layer, norm) and not isinstance(layer, exact):
             raise UserError(
                 f"the network's {type(layer).__name__} is not a plain BatchNorm and cannot use the "
@@ -354,7 +367,8 @@ def synchronize(module: nn.Module, processes: int = 2) -> nn.Module:
 
 def restore(module: nn.Module) -> nn.Module:
     """Undo `synchronize`."""
-    plain = {synced: kind for kind, synced in _SYNCED.items()}
+    pairs = (*_SYNCED.items(), *_TORCH_SYNCED.items())
+    plain = {synced: kind for kind, synced in pairs}
     for layer in module.modules():
         if type(layer) in plain:
             layer.__class__ = plain[type(layer)]

@@ -19,6 +19,25 @@ from unlabeled import parallel
 from unlabeled.errors import UserError
 
 
+def test_batchnorm_on_gpus_is_torchs_own():
+    """Catches ours on CUDA, which stores more, torch's on a CPU, and layers that stay changed."""
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    parallel.synchronize(net, 2, cuda=True)
+    norms = [net[0], net[2]]
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    assert all(norm.process_group is None for norm in norms)
+    net.eval()
+    torch.testing.assert_close(net[2](torch.ones(2, 3, 4, 4)).mean(), torch.tensor(1.0))
+    assert copy.deepcopy(net[2]).state_dict().keys() == net[2].state_dict().keys()
+    assert [type(layer) for layer in parallel.restore(net)][::2] == [nn.BatchNorm1d, nn.BatchNorm2d]
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
+    for options in ({"processes": 1, "cuda": True}, {"processes": 2}):
+        parallel.synchronize(net, **options)
+        assert not isinstance(net[0], nn.SyncBatchNorm)
+        parallel.restore(net)
+
+
 class Rectified(nn.BatchNorm2d):
     """Does something besides."""
 

@@ -251,7 +251,8 @@ def fit(
     check_parts(method, int(batches.batch_size or 1), config.accumulate, processes)
     if method.supervised and method.samples_per_class > 1 and parallel.is_first():
         say_left_out(splits.train.factors[str(splits.target)], method.samples_per_class)
-    parallel.synchronize(method, processes)
+    gpu = config.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+    parallel.synchronize(method, processes, cuda=gpu)
     if processes > 1:
         strategy = _ddp(method, config.accelerator, wrapped=config.accumulate == 1)
         flags |= {"strategy": strategy, "use_distributed_sampler": False}
