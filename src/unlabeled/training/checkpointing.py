@@ -75,7 +75,6 @@ def _switch(net: Any, on: bool) -> bool:
     return False
 
 
-@functools.cache
 def _checkpointed(kind: Any, name: str) -> type[nn.Module]:
     """A kind of block whose function of that name stores its inputs only."""
     function = getattr(kind, name)
