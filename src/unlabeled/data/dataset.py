@@ -251,13 +251,22 @@ def all_samples(splits: Splits) -> Samples:
     parts = [p for p in (splits.train, splits.validation, splits.test) if len(p)]
     if len(parts) == 1:
         return parts[0]
-    x = np.concatenate([p.x[:] for p in parts])
+    x = _joined([p.x for p in parts])
     factors = {k: np.concatenate([p.factors[k] for p in parts]) for k in parts[0].factors}
     names = [name for p in parts for name in p.names or []] or None
     grouped = all(p.groups is not None for p in parts)
     groups = np.concatenate([p.groups for p in parts]) if grouped else None
     partners: Any = None  # a test part may have fewer of each
     return replace(parts[0], x=x, factors=factors, names=names, partners=partners, groups=groups)
+
+
+def _joined(parts: list[np.ndarray | LazyImages]) -> np.ndarray | LazyImages:
+    """All parts in one; those of one array on disk stay there."""
+    lazy = [part for part in parts if isinstance(part, LazyImages)]
+    if len(lazy) < len(parts) or any(part.base is not lazy[0].base for part in lazy):
+        return np.concatenate([part[:] for part in parts])
+    rows = [np.arange(len(p.base)) if p.rows is None else p.rows for p in lazy]
+    return replace(lazy[0], rows=np.concatenate(rows))
 
 
 def to_input(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:

@@ -16,11 +16,14 @@ from scipy.stats import kendalltau
 from unlabeled.augmentations.vocabulary import FIRST_WORD, MASK, PAD, START
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Samples
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.evaluation.retrieval import drawn, partner_hits
 from unlabeled.parallel import row_ids
 from unlabeled.utils.state import preserve_rng
+
+COUNTED = 100_000
+"""Texts at most in which n-grams are counted."""
 
 
 def asked_rows(samples: Samples, most: int | None = None) -> np.ndarray:
@@ -101,7 +104,11 @@ def counted_tokens(
         of `unigram`, negative log-likelihood, number of words, and how many are the most frequent
         word, (n, 3); of `trigram`, interpolated Kneser-Ney, the first two, (n, 2).
     """
-    learned, tested = _line(train.x[:]), _line(test.x[np.sort(asked_rows(test, most))])
+    rows = np.arange(len(train))
+    if len(rows) > COUNTED:  # their counts need many times the memory of the text
+        notice(f"n-grams are counted in {COUNTED:,} of the {len(rows):,} texts")
+        rows = np.sort(asked_rows(train, COUNTED))
+    learned, tested = _line(train.x[rows]), _line(test.x[np.sort(asked_rows(test, most))])
     words = learned[learned >= FIRST_WORD]
     share = (np.bincount(words, minlength=vocabulary) + 1.0) / (len(words) + vocabulary)
     known, text = tested >= FIRST_WORD, np.cumsum(tested == START) - 1

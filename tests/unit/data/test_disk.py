@@ -91,7 +91,7 @@ def test_documents_on_disk_are_those_in_memory(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("open_as", [text.in_pieces, sentences.in_rows])
 def test_tokens_on_disk_are_those_in_memory(open_as, tmp_path, monkeypatch):
-    """Fails where a piece ends with a batch of paragraphs, or numbers above 32,767 turn over."""
+    """Fails where a piece ends with a batch of paragraphs, or the text is read a second time."""
     write_texts(tmp_path / "texts")
     options = {"length": 16, "vocabulary": 300}
     small = open_as(corpus.read(tmp_path / "texts"), "texts", **options)

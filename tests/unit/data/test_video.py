@@ -11,6 +11,7 @@ from PIL import Image
 import unlabeled as ul
 from unlabeled.augmentations.color import to_gray
 from unlabeled.core import Batch
+from unlabeled.data.dataset import LazyImages
 from unlabeled.data.loader import Order, in_clips, loader
 from unlabeled.data.open import open_data, read_data
 from unlabeled.data.readers import video
@@ -106,6 +107,51 @@ def test_a_video_is_cut_where_it_changes(tmp_path):
     (tmp_path / "torn.mp4").write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"torn.mp4 is no video that can be read"):
         open_data(str(tmp_path / "torn.mp4"))
+
+
+def test_long_videos_stay_on_disk(tmp_path, monkeypatch):
+    """Fails where frames on disk differ, a cut is missed, or videos are decoded once more."""
+    av = pytest.importorskip("av")
+    frames = np.random.default_rng(0).integers(0, 60, (30, 32, 48, 3)).astype(np.uint8)
+    frames[9:20] += 150
+    for name, part in (("a.mkv", frames[:20]), ("b.mkv", frames[20:])):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("ffv1", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0"
+            for image in part:
+                for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                    container.mux(packet)
+            container.mux(stream.encode())
+    small = video.read(tmp_path)
+    assert isinstance(small.x, np.ndarray)
+    np.testing.assert_array_equal(small.x, frames.transpose(0, 3, 1, 2))
+    assert small.factors["shot"].tolist() == [0] * 9 + [1] * 11 + [2] * 10
+    assert (small.names[9], small.names[29]) == ("a.mkv, shot 2, frame 9", "b.mkv, shot 1, frame 9")
+    monkeypatch.setattr(video, "IN_MEMORY", 0)
+    monkeypatch.setattr(video, "_decoded", None)  # it is in the cache
+    large = video.read(tmp_path)
+    assert isinstance(large.x, LazyImages)
+    assert large.names == small.names
+    np.testing.assert_array_equal(large.x[:], small.x)
+    splits = open_data(f"video:{tmp_path}")
+    assert len(splits.train) + len(splits.test) == 30
+    every = read_data(f"video:{tmp_path}")
+    assert isinstance(every.x, LazyImages)  # parts of one file are joined without reading it
+    np.testing.assert_array_equal(
+        every.x[:][np.argsort(every.names)], small.x[np.argsort(small.names)]
+    )
+    assert not set(splits.train.factors["shot"]) & set(splits.test.factors["shot"])
+
+
+def test_frames_in_a_folder_are_compared_a_few_at_a_time(monkeypatch):
+    """Fails where the change between two blocks of frames is left out or counted twice."""
+    x = np.random.default_rng(0).integers(0, 255, (23, 3, 4, 5)).astype(np.uint8)
+    order = np.random.default_rng(1).permutation(23)
+    whole = video._changes(x, order)
+    for block in (1, 5, 22, 23):
+        monkeypatch.setattr(video, "BLOCK", block)
+        np.testing.assert_allclose(video._changes(LazyImages(x), order), whole, rtol=1e-6)
+    assert len(whole) == 22
 
 
 def test_videos_need_pyav_and_say_so(tmp_path, monkeypatch):

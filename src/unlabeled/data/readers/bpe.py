@@ -5,6 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def lines_of_words(
             if pattern:
                 line = [match[0] for match in pattern.finditer(text)]
             else:  # no word holds a space, and the same parts come again and again
-                line = [word for part in text.split() for word in _words(part)]
+                line = list(chain.from_iterable(map(_words, text.split())))
             if line:
                 words += len(line)
                 for word in line if UNSPACED_WORD.search(text) else ():

@@ -227,13 +227,14 @@ def _videos(
     """Every frame of videos as PyAV decodes them, once, into the cache; it is read from there."""
     size = size or common([_side(folder / name) for name in names])
     height, width = size
+    expected = sum(_frames_of(folder / name) for name in names) * 3 * height * width
 
     def fill(aside: Path) -> bool:
         jobs = (
             joblib.delayed(_write_frames)(folder / name, size, aside / f"{number}.part")
             for number, name in enumerate(names)
         )
-        processes = 1 if len(names) == 1 else workers or joblib.cpu_count()
+        processes = 1 if expected < IN_MEMORY else workers or joblib.cpu_count()
         changes = []
         with (aside / "frames.bin").open("wb") as whole:
             done = mapped(jobs, len(names), f"decoding {len(names):,} videos", processes)
@@ -253,7 +254,6 @@ def _videos(
 
     stamps = [[name, *stamp(folder / name)] for name in names]
     key = hashlib.sha256(json.dumps([1, size, stamps]).encode()).hexdigest()[:24]
-    expected = sum(_frames_of(folder / name) for name in names) * 3 * height * width
     x, own = cache.kept(f"video-{key}", fill, load, expected, f"frames of {folder}")
     lazy = LazyImages(x)  # type: ignore[arg-type]
     return _in_shots(lazy if x.nbytes > IN_MEMORY else lazy[:], own)

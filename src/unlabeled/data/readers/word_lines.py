@@ -77,15 +77,19 @@ def read_lines(data: Any, pattern: str, min_count: int) -> tuple[dict[str, int],
         documents: Sequence[Document] = books.documents(folder or None)
     else:
         documents = corpus.read((folder or None) if name == "text" else data)
+
+    def words_of(train: Sequence[Document]) -> Iterator[list[str]]:
+        lines = bpe.lines_of_words(train, word)
+        return without_spaces(lines) if word else lines  # only others' patterns let spaces in
+
     if not isinstance(documents, Documents):
         train = [document for document in documents if not document.test] or documents
-        return encode_lines(without_spaces(bpe.lines_of_words(train, word)), min_count)
+        return encode_lines(words_of(train), min_count)
 
     def fill(folder: Path) -> bool:
         rows = [row for row, document in enumerate(documents) if not document.test]
         train = choose(documents, rows) if rows else documents
-        words = without_spaces(bpe.lines_of_words(train, word))
-        vocabulary, lines = encode_lines(words, min_count, folder)
+        vocabulary, lines = encode_lines(words_of(train), min_count, folder)
         np.save(folder / "ends.npy", lines.ends)
         content = {"words": list(vocabulary), "counts": list(vocabulary.values())}
         content |= {"dtype": lines.words.dtype.str, "tokens": len(lines)}
