@@ -2,6 +2,7 @@
 
 from unlabeled.augmentations.base import Augmentation, Compose
 from unlabeled.augmentations.image import (
+    BYOLAugment,
     ColorJitter,
     GaussianBlur,
     GaussianNoise,
@@ -13,12 +14,14 @@ from unlabeled.augmentations.image import (
     RandomResizedCrop,
     RandomRotation90,
     RandomSobel,
+    RandomSolarize,
     RandomStyleTransfer,
     SimCLRAugment,
 )  # fmt: skip
 
 __all__ = [
-    "Augmentation", "ColorJitter", "Compose", "GaussianBlur", "GaussianNoise", "RandomAffine",
-    "RandomCrop", "RandomErasing", "RandomGrayscale", "RandomHorizontalFlip", "RandomResizedCrop",
-    "RandomRotation90", "RandomSobel", "RandomStyleTransfer", "SimCLRAugment",
+    "Augmentation", "BYOLAugment", "ColorJitter", "Compose", "GaussianBlur", "GaussianNoise",
+    "RandomAffine", "RandomCrop", "RandomErasing", "RandomGrayscale", "RandomHorizontalFlip",
+    "RandomResizedCrop", "RandomRotation90", "RandomSobel", "RandomSolarize",
+    "RandomStyleTransfer", "SimCLRAugment",
 ]  # fmt: skip

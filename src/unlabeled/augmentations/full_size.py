@@ -84,22 +84,26 @@ class FullSize(Tensor):
         return self._fitted
 
     def crop(
-        self, boxes: Int[Tensor, "b 4"], flip: Bool[Tensor, " b"] | None = None
-    ) -> Float[Tensor, "b c h w"]:
-        """Crop a box of each image and resize it to the batch's size, antialiased.
+        self,
+        boxes: Int[Tensor, "b 4"],
+        flip: Bool[Tensor, " b"] | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Float[Tensor, "b c *size"]:
+        """Crop a box of each image and resize it, antialiased.
 
         Args:
             boxes: top, left, height and width in pixels.
             flip: whether each is flipped horizontally.
+            size: height and width of the crops (default: those of the batch).
         """
-        images, size = self.images, list(self.shape[2:])
-        out = torch.empty(self.shape, dtype=images[0].dtype)
+        images, to = self.images, list(size or self.shape[2:])
+        out = torch.empty(*self.shape[:2], *to, dtype=images[0].dtype)
 
         def make(row: int) -> None:
             top, left, height, width = boxes[row].tolist()
             part = images[row][None, :, top : top + height, left : left + width]
             part = part.contiguous(memory_format=torch.channels_last)
-            part = F.interpolate(part, size, mode="bilinear", antialias=True)[0]
+            part = F.interpolate(part, to, mode="bilinear", antialias=True)[0]
             out[row] = part.flip(2) if flip is not None and flip[row] else part
 
         threads = torch.get_num_threads()

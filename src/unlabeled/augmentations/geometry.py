@@ -17,7 +17,8 @@ def resample(
     x: Float[Tensor, "b c h w"] | UInt8[Tensor, "b c h w"],
     matrix: Float[Tensor, "b 2 3"],
     mode: Literal["nearest", "bilinear"] = "bilinear",
-) -> Float[Tensor, "b c h w"]:
+    size: tuple[int, int] | None = None,
+) -> Float[Tensor, "b c *size"]:
     """Resample each image by its own affine map, filling with 0.
 
     On a CPU this runs in C++ if that could be built (see `kernel.implementation`); nearest then
@@ -28,20 +29,23 @@ def resample(
         matrix: from output to input coordinates (x, y), as in
             `torch.nn.functional.affine_grid(align_corners=False)`.
         mode: nearest keeps binary images binary and is several times faster.
+        size: height and width of the output (default: the input's).
     """
+    size = size or (x.shape[2], x.shape[3])
     supported = x.dtype in (torch.float32, torch.uint8) and x.device.type == "cpu"
     if supported and not x.requires_grad and (run := kernel.compiled()):
-        return run(x, matrix, mode == "bilinear")
+        return run(x, matrix, mode == "bilinear", size)
     if x.dtype == torch.uint8:
         x = x.float() / 255
     sample = _nearest if mode == "nearest" else _bilinear
     n = CHUNK if x.device.type == "cpu" else max(1, len(x))
-    return torch.cat([sample(p, m) for p, m in zip(x.split(n), matrix.split(n), strict=True)])
+    return torch.cat([sample(p, m, size) for p, m in zip(x.split(n), matrix.split(n), strict=True)])
 
 
-def _coordinates(matrix: Tensor, height: int, width: int) -> Tensor:
-    """Input coordinates (B, 2, H, W) in pixels; (0, 0) is the center of the first pixel."""
-    half = matrix.new_tensor([width / 2, height / 2])[:, None]
+def _coordinates(matrix: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Input coordinates (B, 2, *size) in pixels; (0, 0) is the center of the first pixel."""
+    height, width = size
+    half = matrix.new_tensor([x.shape[3] / 2, x.shape[2] / 2])[:, None]
     across = (torch.arange(width, device=matrix.device) + 0.5) / (width / 2) - 1
     down = (torch.arange(height, device=matrix.device) + 0.5) / (height / 2) - 1
     columns = matrix[:, :, :1] * across * half  # (B, 2, W)
@@ -49,21 +53,20 @@ def _coordinates(matrix: Tensor, height: int, width: int) -> Tensor:
     return columns[:, :, None, :] + rows[:, :, :, None]
 
 
-def _nearest(x: Tensor, matrix: Tensor) -> Tensor:
+def _nearest(x: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     # Gather from images with a border of zeros, to which outside coordinates are clamped.
     b, c, h, w = x.shape
-    xy = _coordinates(matrix, h, w).add_(1.5)
+    xy = _coordinates(matrix, x, size).add_(1.5)
     column = xy[:, 0].clamp_(0, w + 1).floor_()
     row = xy[:, 1].clamp_(0, h + 1).floor_()
-    index = column.add_(row, alpha=w + 2).long().view(b, 1, h * w).expand(b, c, h * w)
-    return F.pad(x, (1, 1, 1, 1)).flatten(2).gather(2, index).view(b, c, h, w)
+    index = column.add_(row, alpha=w + 2).long().view(b, 1, -1).expand(b, c, -1)
+    return F.pad(x, (1, 1, 1, 1)).flatten(2).gather(2, index).view(b, c, *size)
 
 
-def _bilinear(x: Tensor, matrix: Tensor) -> Tensor:
-    h, w = x.shape[-2:]
-    xy = _coordinates(matrix, h, w)
-    size = matrix.new_tensor([w, h])[:, None, None]
-    grid = ((xy + 0.5) * 2 / size - 1).permute(0, 2, 3, 1)
+def _bilinear(x: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
+    xy = _coordinates(matrix, x, size)
+    sides = matrix.new_tensor([x.shape[3], x.shape[2]])[:, None, None]
+    grid = ((xy + 0.5) * 2 / sides - 1).permute(0, 2, 3, 1)
     return F.grid_sample(x, grid.to(x.dtype), mode="bilinear", align_corners=False)
 
 

@@ -60,23 +60,26 @@ class RandomResizedCrop(Augmentation):
         scale: range of the crop's area, as a fraction of the image's.
         ratio: range of the crop's aspect ratio, width over height.
         flip: probability of the horizontal flip.
+        size: side of the square that is returned, in pixels (default: the image's size).
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    size: int | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        size = None if self.size is None else (self.size, self.size)
         if isinstance(x, FullSize):
             sides = torch.tensor([image.shape[1:] for image in x.images])
             boxes = random_boxes(sides, self.scale, self.ratio)
-            return x.crop(boxes, torch.rand(len(boxes)) < self.flip)
+            return x.crop(boxes, torch.rand(len(boxes)) < self.flip, size)
         area = uniform(x, *self.scale)
         ratio = uniform(x, math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
-        size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
-        center = uniform(x, -1, 1, 2) * (1 - size)
+        box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
+        center = uniform(x, -1, 1, 2) * (1 - box)
         sign = torch.where(uniform(x, 0, 1) < self.flip, -1.0, 1.0)
-        return resample(x, crop_matrix(center, size, sign))
+        return resample(x, crop_matrix(center, box, sign), size=size)
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,23 @@ class GaussianBlur(Augmentation):
 
 
 @dataclass(frozen=True)
+class RandomSolarize(Augmentation):
+    """Randomly invert all values above a threshold, as torchvision's `RandomSolarize`.
+
+    Args:
+        threshold: least value that is inverted.
+        p: probability.
+    """
+
+    threshold: float = 0.5
+    p: float = 0.2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        inverted = torch.where(x >= self.threshold, 1 - x, x)
+        return torch.where(uniform(x, 0, 1, 1, 1, 1) < self.p, inverted, x)
+
+
+@dataclass(frozen=True)
 class RandomSobel(Augmentation):
     """Randomly replace images by their Sobel edge magnitude.
 
@@ -284,19 +304,55 @@ class SimCLRAugment(Augmentation):
         strength: of the color jitter; SimCLR uses 0.5 for CIFAR-10, 1 for ImageNet.
         grayscale: probability of the conversion to gray.
         blur: probability of the blur; SimCLR uses 0 for CIFAR-10, 0.5 for ImageNet.
+        size: side of the views in pixels (default: the image's size).
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
     strength: float = 0.5
     grayscale: float = 0.2
     blur: float = 0.0
+    size: int | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         s = self.strength
-        x = RandomResizedCrop(self.scale)(x)
+        x = RandomResizedCrop(self.scale, size=self.size)(x)
         x = ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s)(x)
         x = RandomGrayscale(self.grayscale)(x)
         return GaussianBlur(p=self.blur)(x) if self.blur else x
+
+
+@dataclass(frozen=True)
+class BYOLAugment(Augmentation):
+    """BYOL's augmentation of photographs (Grill et al. 2020, table 6); also Barlow Twins', DINO's.
+
+    SimCLR's with weaker saturation, and solarization. The two views of an image have different
+    probabilities: blur 1 and solarization 0, then blur 0.1 and solarization 0.2.
+
+    Args:
+        scale: range of the crop's area, as a fraction of the image's.
+        blur: probability of the blur.
+        solarize: probability of the solarization.
+        grayscale: probability of the conversion to gray.
+        size: side of the views in pixels (default: the image's size).
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    blur: float = 1.0
+    solarize: float = 0.0
+    grayscale: float = 0.2
+    size: int | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = RandomResizedCrop(self.scale, size=self.size)(x)
+        x = ColorJitter(0.4, 0.4, 0.2, 0.1)(x)
+        x = RandomGrayscale(self.grayscale)(x)
+        x = GaussianBlur(p=self.blur)(x) if self.blur else x
+        return RandomSolarize(p=self.solarize)(x) if self.solarize else x
+
+
+def halved(crops: Float[Tensor, "b c h w"], x: Tensor) -> Float[Tensor, "b c h2 w2"]:
+    """Crops of half the size of x, unless their augmentation made them smaller already."""
+    return F.avg_pool2d(crops, 2) if crops.shape == x.shape else crops
 
 
 def rotate90(x: Float[Tensor, "b c h w"], turns: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:

@@ -43,22 +43,24 @@ float between(const T* x, float px, float py, int64_t height, int64_t width) {
 
 template <typename T>
 void resample(const T* x, const float* matrix, float* out, int64_t images, int64_t channels,
-              int64_t height, int64_t width, bool bilinear) {
+              int64_t height, int64_t width, int64_t out_height, int64_t out_width, bool bilinear) {
   const float half_w = width / 2.0f, half_h = height / 2.0f;
+  const float out_half_w = out_width / 2.0f, out_half_h = out_height / 2.0f;
   const float border = bilinear ? 1.0f : 1.5f, least = bilinear ? 0.0f : 1.0f;
-  const int64_t area = height * width;
-  std::vector<float> column_x(width), column_y(width);
-  std::vector<int32_t> place(width);
-  for (int64_t n = 0; n < images; ++n, matrix += 6, x += channels * area, out += channels * area) {
-    for (int64_t i = 0; i < width; ++i) {
-      const float across = (i + 0.5f) / half_w - 1.0f;
+  const int64_t area = height * width, out_area = out_height * out_width;
+  std::vector<float> column_x(out_width), column_y(out_width);
+  std::vector<int32_t> place(out_width);
+  for (int64_t n = 0; n < images; ++n) {
+    for (int64_t i = 0; i < out_width; ++i) {
+      const float across = (i + 0.5f) / out_half_w - 1.0f;
       column_x[i] = matrix[0] * across * half_w;
       column_y[i] = matrix[3] * across * half_h;
     }
-    const float places_x = 1.0f / matrix[0], places_y = half_w / (matrix[3] * half_h);
-    std::fill(out, out + channels * area, 0.0f);
-    for (int64_t j = 0; j < height; ++j) {
-      const float down = (j + 0.5f) / half_h - 1.0f;
+    const float places_x = out_half_w / (matrix[0] * half_w);
+    const float places_y = out_half_w / (matrix[3] * half_h);
+    std::fill(out, out + channels * out_area, 0.0f);
+    for (int64_t j = 0; j < out_height; ++j) {
+      const float down = (j + 0.5f) / out_half_h - 1.0f;
       const float row_x = (matrix[1] * down + matrix[2] + 1.0f) * half_w - 0.5f;
       const float row_y = (matrix[4] * down + matrix[5] + 1.0f) * half_h - 0.5f;
       const auto inside = [&](int64_t i) {
@@ -67,14 +69,14 @@ void resample(const T* x, const float* matrix, float* out, int64_t images, int64
       };
       // Both coordinates are monotone in i: what falls on the image is one span of the line,
       // computed first and then put right to the pixel.
-      float begin = 0.0f, end = width;
+      float begin = 0.0f, end = out_width;
       narrow(column_x[0] + row_x + border, places_x, least, width + 1.0f, begin, end);
       narrow(column_y[0] + row_y + border, places_y, least, height + 1.0f, begin, end);
-      int64_t first = std::ceil(std::min<float>(begin, width));
+      int64_t first = std::ceil(std::min<float>(begin, out_width));
       int64_t last = std::ceil(std::max(end, 0.0f));
       while (first > 0 && inside(first - 1)) --first;
       while (first < last && !inside(first)) ++first;
-      while (last < width && inside(last)) ++last;
+      while (last < out_width && inside(last)) ++last;
       while (first < last && !inside(last - 1)) --last;
 
       const float *at_x = column_x.data(), *at_y = column_y.data();
@@ -87,7 +89,7 @@ void resample(const T* x, const float* matrix, float* out, int64_t images, int64
         }
       for (int64_t c = 0; c < channels; ++c) {
         const T* from = x + c * area;
-        float* to = out + c * area + j * width;
+        float* to = out + c * out_area + j * out_width;
         if (bilinear)
           for (int64_t i = first; i < last; ++i)
             to[i] = between(from, at_x[i] + row_x, at_y[i] + row_y, height, width);
@@ -95,17 +97,20 @@ void resample(const T* x, const float* matrix, float* out, int64_t images, int64
           for (int64_t i = first; i < last; ++i) to[i] = value(from[at[i]]);
       }
     }
+    matrix += 6, x += channels * area, out += channels * out_area;
   }
 }
 
 }  // namespace
 
 extern "C" void resample_floats(const float* x, const float* matrix, float* out, int64_t images,
-                                int64_t channels, int64_t height, int64_t width, int bilinear) {
-  resample(x, matrix, out, images, channels, height, width, bilinear);
+                                int64_t channels, int64_t height, int64_t width, int64_t out_height,
+                                int64_t out_width, int bilinear) {
+  resample(x, matrix, out, images, channels, height, width, out_height, out_width, bilinear);
 }
 
 extern "C" void resample_bytes(const uint8_t* x, const float* matrix, float* out, int64_t images,
-                               int64_t channels, int64_t height, int64_t width, int bilinear) {
-  resample(x, matrix, out, images, channels, height, width, bilinear);
+                               int64_t channels, int64_t height, int64_t width, int64_t out_height,
+                                int64_t out_width, int bilinear) {
+  resample(x, matrix, out, images, channels, height, width, out_height, out_width, bilinear);
 }

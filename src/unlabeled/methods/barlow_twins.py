@@ -23,6 +23,7 @@ class BarlowTwins(Method):
         redundancy: λ, weight of the off-diagonal entries; the paper's 5e-3.
         scale: factor of the whole loss, which grows with `dim`; 0.024 in the authors' code.
         augment: random augmentation of each view (default: the data set's).
+        second_augment: that of the second view, where it differs.
     """
 
     by_stage = True
@@ -40,15 +41,17 @@ class BarlowTwins(Method):
         redundancy: float = 5e-3,
         scale: float = 0.024,
         augment: Augmentation | None = None,
+        second_augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.projector = mlp(self.encoder.dim, dim, dim, dim)
         self.redundancy, self.scale = redundancy, scale
         self.augment = augment or SimCLRAugment()
+        self.second_augment = second_augment or self.augment
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Two random views of each image, (B, C, H, W) each."""
-        return self.augment(batch.x), self.augment(batch.x)
+        return self.augment(batch.x), self.second_augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
         return self.projector(self.encoder(x))  # (B, dim)

@@ -27,6 +27,7 @@ class BYOL(Method):
         predictor: whether there is a predictor; without, features collapse (the paper's table 5b).
         stop_gradient: whether there is a target network; otherwise targets have a gradient, too.
         augment: random augmentation of each view (default: the data set's).
+        second_augment: that of the second view, where it differs.
     """
 
     by_stage = True
@@ -45,6 +46,7 @@ class BYOL(Method):
         predictor: bool = True,
         stop_gradient: bool = True,
         augment: Augmentation | None = None,
+        second_augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.projector = mlp(self.encoder.dim, hidden_dim, dim)
@@ -53,10 +55,11 @@ class BYOL(Method):
         self.momentum = cosine(momentum, 1.0) if momentum else constant(0.0)
         self.stop_gradient = stop_gradient
         self.augment = augment or SimCLRAugment()
+        self.second_augment = second_augment or self.augment
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Two random views of each image, (B, C, H, W) each."""
-        return self.augment(batch.x), self.augment(batch.x)
+        return self.augment(batch.x), self.second_augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
         return self.projector(self.encoder(x))  # (B, dim)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
+from unlabeled.augmentations.image import halved
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, cosine, linear
 from unlabeled.encoders.heads import PrototypeHead
 from unlabeled.objectives import dino
@@ -37,8 +38,9 @@ class DINO(Method):
         sharpening: whether the teacher has its own temperature; else its entropy rises to ln K.
         freeze_last_layer: fraction of training with frozen prototypes; one epoch in the paper.
         local_crops: number of local crops of each image; 8 in the paper.
-        local_augment: augmentation of a local crop, which is then halved in size.
+        local_augment: augmentation of a local crop, which is halved in size unless it is smaller.
         augment: augmentation of a global view (default: the data set's).
+        second_augment: that of the second global view, where it differs.
     """
 
     may_be_zero = ("local_crops",)
@@ -66,6 +68,7 @@ class DINO(Method):
         local_crops: int = 4,
         local_augment: Augmentation | None = None,
         augment: Augmentation | None = None,
+        second_augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         head = PrototypeHead(self.encoder.dim, hidden_dim, bottleneck_dim, prototypes)
@@ -83,11 +86,12 @@ class DINO(Method):
         self.freeze_last_layer, self.local_crops = freeze_last_layer, local_crops
         self.local_augment = local_augment or SimCLRAugment(scale=(0.05, 0.4))
         self.augment = augment or SimCLRAugment(scale=(0.4, 1.0))
+        self.second_augment = second_augment or self.augment
 
     def views(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Two global views (B, C, H, W), then local crops (B, C, H/2, W/2)."""
-        crops = (F.avg_pool2d(self.local_augment(batch.x), 2) for _ in range(self.local_crops))
-        return self.augment(batch.x), self.augment(batch.x), *crops
+        """Two global views (B, C, H, W), then local crops (B, C, H/2, W/2) or of their own size."""
+        crops = (halved(self.local_augment(batch.x), batch.x) for _ in range(self.local_crops))
+        return self.augment(batch.x), self.second_augment(batch.x), *crops
 
     def project(self, x: Tensor) -> Tensor:
         """The teacher's distribution: (B, C, H, W) -> (B, K)."""

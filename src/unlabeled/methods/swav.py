@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
+from unlabeled.augmentations.image import halved
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.parallel import gather, own
@@ -18,7 +19,8 @@ class SwAV(Method):
     """The code of one view, its soft assignment to prototypes, is predicted from the other view.
 
     Codes are computed online by the Sinkhorn-Knopp algorithm, which assigns the images of a batch
-    equally to all prototypes and so prevents collapse. The paper's multi-crop is not used.
+    equally to all prototypes and so prevents collapse. Of local crops, if any, only predictions are
+    made (multi-crop, section 3.2).
 
     Args:
         dim: width of the projection; 128 in the paper.
@@ -27,9 +29,12 @@ class SwAV(Method):
         epsilon: ε, entropy regularization of the codes; smaller is sharper; the paper's 0.05.
         sinkhorn_iterations: iterations of the Sinkhorn-Knopp algorithm; the paper's 3.
         freeze_prototypes: fraction of training with frozen prototypes; one epoch in the paper.
+        local_crops: number of local crops of each image; 6 in the paper.
+        local_augment: augmentation of a local crop, which is halved in size unless it is smaller.
         augment: random augmentation of each view (default: the data set's).
     """
 
+    may_be_zero = ("local_crops",)
     # The paper uses LARS at 0.6 per 256 images, 800 epochs on ImageNet, with six small crops.
     base_lr = {"lars": 0.3}  # 4.8 for 4096 images
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
@@ -45,6 +50,8 @@ class SwAV(Method):
         epsilon: float = 0.05,
         sinkhorn_iterations: int = 3,
         freeze_prototypes: float = 0.01,
+        local_crops: int = 0,
+        local_augment: Augmentation | None = None,
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
@@ -53,25 +60,32 @@ class SwAV(Method):
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
         self.temperature, self.epsilon = temperature, epsilon
         self.sinkhorn_iterations, self.freeze_prototypes = sinkhorn_iterations, freeze_prototypes
+        self.local_crops = local_crops
+        self.local_augment = local_augment or SimCLRAugment(scale=(0.05, 0.14))
         self.augment = augment or SimCLRAugment()
 
-    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Two random views of each image, (B, C, H, W) each."""
-        return self.augment(batch.x), self.augment(batch.x)
+    def views(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Two random views (B, C, H, W), then local crops (B, C, H/2, W/2) or of their own size."""
+        crops = (halved(self.local_augment(batch.x), batch.x) for _ in range(self.local_crops))
+        return self.augment(batch.x), self.augment(batch.x), *crops
 
     def project(self, x: Tensor) -> Tensor:
         return self.head(self.encoder(x))  # (B, dim)
 
-    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
-        """Swapped prediction: cross-entropy of each view's prediction and the other view's code."""
+    def loss(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Swapped prediction: cross-entropy of each view's prediction and another view's code."""
         trainable = float(self.progress >= self.freeze_prototypes)
         prototypes = self.prototypes.detach().lerp(self.prototypes, trainable)
-        z = F.normalize(self.project(torch.cat(views)).float(), dim=1)
+        z = self.project(torch.cat(views[:2]))
+        if views[2:]:
+            z = torch.cat([z, self.project(torch.cat(views[2:]))])
+        z = F.normalize(z.float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):
-            scores1, scores2 = (z @ prototypes.T).chunk(2)  # (B, K) each
-        log_p1, log_p2 = (F.log_softmax(s / self.temperature, 1) for s in (scores1, scores2))
-        q1, q2 = self.sinkhorn(scores1), self.sinkhorn(scores2)
-        return -((q1 * log_p2).sum(1) + (q2 * log_p1).sum(1)).mean() / 2
+            scores = (z @ prototypes.T).chunk(len(views))  # (B, K) each
+        log_p = [F.log_softmax(s / self.temperature, 1) for s in scores]
+        codes = [self.sinkhorn(s) for s in scores[:2]]
+        pairs = [(q, p) for i, q in enumerate(codes) for j, p in enumerate(log_p) if i != j]
+        return -torch.stack([(q * p).sum(1).mean() for q, p in pairs]).mean()
 
     @torch.no_grad()
     def sinkhorn(self, scores: Tensor) -> Tensor:

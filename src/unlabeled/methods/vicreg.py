@@ -25,6 +25,7 @@ class VICReg(Method):
         variance: μ, weight of the hinge that keeps standard deviations at 1; the paper's 25.
         covariance: ν, weight of the squared off-diagonal covariances; the paper's 1.
         augment: random augmentation of each view (default: the data set's).
+        second_augment: that of the second view, where it differs.
     """
 
     by_stage = True
@@ -42,15 +43,17 @@ class VICReg(Method):
         variance: float = 25.0,
         covariance: float = 1.0,
         augment: Augmentation | None = None,
+        second_augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
         self.expander = mlp(self.encoder.dim, dim, dim, dim)
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
         self.augment = augment or SimCLRAugment()
+        self.second_augment = second_augment or self.augment
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Two random views of each image, (B, C, H, W) each."""
-        return self.augment(batch.x), self.augment(batch.x)
+        return self.augment(batch.x), self.second_augment(batch.x)
 
     def project(self, x: Tensor) -> Tensor:
         return self.expander(self.encoder(x))  # (B, dim)

@@ -163,7 +163,13 @@ def reopen(run: Run) -> Method:
     if checkpoint is None:
         raise UserError(f"{run.path} has no checkpoint, and so no heads; train it again")
     cls = registry.find("methods", run.config["method"])
-    views = ("augment", "weak", "local_augment", "patch_augment")  # on record as words
+    views = (
+        "augment",
+        "second_augment",
+        "weak",
+        "local_augment",
+        "patch_augment",
+    )  # on record as words
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
     shape, local = (run.modality.channels, *run.size), run.config.get("local")
     method = build_method(cls, copy.deepcopy(run.encoder), arguments, local, shape)
