@@ -223,6 +223,9 @@ class Method(nn.Module):
     """Learning rates for 256 samples with other optimizers than the recipe's, from the paper."""
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}
     """Other defaults by name of a data set: fields of the recipe and arguments of the method."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Other defaults by name; "paper" has those of the paper for photographs. Fields of the recipe,
+    arguments of the method, `encoder`, `encoder_args` and `size`."""
 
     progress: float = 0.0
     """The fraction of training done, in [0, 1], set by whatever trains the method."""

@@ -25,6 +25,7 @@ GROUPS = {
     "encoder": ("encoder", "encoder_args", "init"),
     "method": (),
     "training": (
+        "preset",
         *("epochs", "batch_size", "optimizer", "lr", "lr_scaling", "schedule", "warmup_epochs"),
         *("final_lr", "lr_factors", "layer_decay", "weight_decay", "final_weight_decay"),
         *("decay_biases", "grad_clip_norm", "beta1", "beta2", "sgd_momentum", "nesterov"),

@@ -192,18 +192,23 @@ def named_method(command: str, argv: list[str]) -> tuple[str, type[Method], list
     return argv[0], method, argv[1:]
 
 
-Build = Callable[[str], "ArgumentParser"]
-"""A function that makes the parser for data of a name."""
+Build = Callable[[str, str], "ArgumentParser"]
+"""A function that makes the parser for data of a name and a preset."""
 
 
 def parse_with(build: Build, argv: list[str]) -> tuple[ArgumentParser, Any]:
-    """Parse with defaults that suit the data, wherever it is named."""
-    data = next((b for a, b in itertools.pairwise(argv) if a == "--data"), "")
-    data = next((a[7:] for a in argv if a.startswith("--data=")), data)
-    parser = build(data)
+    """Parse with defaults that suit the data and the preset, wherever they are named."""
+
+    def value(flag: str, default: str) -> str:
+        found = next((b for a, b in itertools.pairwise(argv) if a == flag), default)
+        return next((a.partition("=")[2] for a in argv if a.startswith(f"{flag}=")), found)
+
+    expected = value("--data", ""), value("--preset", "quick")
+    parser = build(*expected)
     args = parse_args(parser, argv)
-    if args.data != data:  # it came from a configuration file
-        parser = build(args.data)
+    found = args.data, getattr(args, "preset", "quick")
+    if found != expected:  # they came from a configuration file
+        parser = build(*found)
         args = parse_args(parser, argv)
     return parser, args
 

@@ -26,10 +26,12 @@ def train_command(argv: list[str]) -> int:
     name, cls, rest = parsing.named_method("train", argv)
     if not inspect.isclass(cls):
         return _run_pipeline(name, cls, rest)
-    parser, args = parsing.parse_with(lambda data: _train_parser(name, cls, data), rest)
+    parser, args = parsing.parse_with(
+        lambda data, preset: _train_parser(name, cls, data, preset), rest
+    )
     # Values at their default are not passed on, so that the data set's own can replace them.
     defaults = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
-    recipe = cls.recipes.get(args.data.partition(":")[0], {})
+    recipe = _flags_of(cls, args.data, args.preset)
     options = {
         key: value
         for key, value in parser.instantiate(args).as_dict().items()  # vars() renames `values`
@@ -125,7 +127,17 @@ def _add_shared(parser: ArgumentParser) -> None:
     )
 
 
-def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
+def _flags_of(cls: type[Method], data: str, preset: str) -> dict[str, Any]:
+    """Defaults of flags that a preset, else the data set, has instead of the method's."""
+    from unlabeled.core import Recipe
+
+    other = cls.presets.get(preset) or cls.recipes.get(data.partition(":")[0], {})
+    known = {f.name for f in fields(Recipe)} | set(inspect.signature(cls).parameters)
+    words = (str, int, float, bool, dict)  # augmentations are not flags of one word
+    return {k: v for k, v in other.items() if k in known and isinstance(v, words)}
+
+
+def _train_parser(name: str, cls: type[Method], data: str, preset: str) -> ArgumentParser:
     from unlabeled.core import Recipe
     from unlabeled.training.config import TrainConfig
 
@@ -155,8 +167,8 @@ def _train_parser(name: str, cls: type[Method], data: str) -> ArgumentParser:
     parsing.add_test_argument(parser)
     parsing.add_arguments(parser, Recipe, skip={"lr"})
     parsing.add_arguments(parser, cls, skip={"encoder"})
-    of_data = cls.recipes.get(data.partition(":")[0], {})
-    recipe = {f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)} | of_data
+    recipe = {f.name: getattr(cls.recipe, f.name) for f in fields(Recipe)}
+    recipe |= _flags_of(cls, data, preset)
     known = f"{recipe['lr']:g} for {recipe['optimizer']} with batches of {recipe['batch_size']}"
     parser.add_argument(
         "--lr",

@@ -19,7 +19,7 @@ def views_command(argv: list[str]) -> int:
     if not inspect.isclass(cls):
         raise UserError(f"{name} is several trainings; draw the views of one method, as simclr")
 
-    def build(data: str) -> ArgumentParser:
+    def build(data: str, preset: str) -> ArgumentParser:
         parser = make_parser(f"views {name}", f"Draw the views that {name} is trained on.", name)
         parser.add_argument("--data", type=str, required=True, help="as for `unlabeled train`")
         parser.add_argument("--out", type=str, required=True, metavar="FILE", help="a .png file")

@@ -5,7 +5,7 @@ Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Redu
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Augmentation, SimCLRAugment
+from unlabeled.augmentations import Augmentation, BYOLAugment, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import barlow_twins
@@ -32,6 +32,14 @@ class BarlowTwins(Method):
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     # Correlations are estimated from 64 images; with more dimensions they are mostly noise.
     recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "dim": 128}}
+    presets = {
+        "paper": {
+            "encoder": "resnet50", "size": 224, "dim": 8192,
+            "augment": BYOLAugment(), "second_augment": BYOLAugment(blur=0.1, solarize=0.2),
+            "epochs": 1000, "batch_size": 2048, "optimizer": "lars", "lr": 1.6, "final_lr": 1.6e-3,
+            "lr_factors": {"biases": 0.024}, "warmup_epochs": 10, "weight_decay": 1.5e-6,
+        }
+    }  # fmt: skip
 
     def __init__(
         self,

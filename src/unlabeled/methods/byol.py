@@ -6,7 +6,7 @@ Grill et al. 2020, "Bootstrap Your Own Latent: A New Approach to Self-Supervised
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Augmentation, SimCLRAugment
+from unlabeled.augmentations import Augmentation, BYOLAugment, SimCLRAugment
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, constant, cosine
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import cosine_distance
@@ -35,6 +35,14 @@ class BYOL(Method):
     base_lr = {"lars": 0.2}
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
+    presets = {
+        "paper": {
+            "encoder": "resnet50", "size": 224, "dim": 256, "hidden_dim": 4096, "momentum": 0.996,
+            "augment": BYOLAugment(), "second_augment": BYOLAugment(blur=0.1, solarize=0.2),
+            "epochs": 1000, "batch_size": 4096, "optimizer": "lars", "lr": 3.2, "warmup_epochs": 10,
+            "weight_decay": 1.5e-6,
+        }
+    }  # fmt: skip
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Augmentation, SimCLRAugment
+from unlabeled.augmentations import Augmentation, BYOLAugment, SimCLRAugment
 from unlabeled.augmentations.image import halved
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, cosine, linear
 from unlabeled.encoders.heads import PrototypeHead
@@ -50,6 +50,18 @@ class DINO(Method):
     recipes = {
         "dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 256, "local_crops": 0}
     }
+    presets = {
+        "paper": {
+            "encoder": "vit_small", "encoder_args": {"patch": 16, "drop_path": 0.1}, "size": 224,
+            "prototypes": 65536, "bottleneck_dim": 256, "hidden_dim": 2048, "momentum": 0.996,
+            "local_crops": 8, "augment": BYOLAugment((0.4, 1.0)),
+            "second_augment": BYOLAugment((0.4, 1.0), blur=0.1, solarize=0.2),
+            "local_augment": BYOLAugment((0.05, 0.4), blur=0.5, size=96),
+            "epochs": 300, "batch_size": 1024, "optimizer": "adamw", "lr": 2e-3, "final_lr": 1e-6,
+            "lr_scaling": "linear", "warmup_epochs": 10, "weight_decay": 0.04,
+            "final_weight_decay": 0.4,
+        }
+    }  # fmt: skip
 
     def __init__(
         self,

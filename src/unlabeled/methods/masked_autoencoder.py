@@ -41,6 +41,14 @@ class MaskedAutoencoder(Method):
     # The paper uses AdamW at 1.5e-4 per 256 images, weight decay 0.05, 800 epochs.
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adamw", lr=1e-3, weight_decay=0.05)
     recipes = {name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")}
+    presets = {
+        "paper": {
+            "encoder": "vit_base", "encoder_args": {"patch": 16}, "size": 224,
+            "decoder_width": 512, "decoder_depth": 8,
+            "epochs": 800, "batch_size": 4096, "optimizer": "adamw", "lr": 2.4e-3, "beta2": 0.95,
+            "lr_scaling": "linear", "warmup_epochs": 40, "weight_decay": 0.05,
+        }
+    }  # fmt: skip
 
     def __init__(
         self,

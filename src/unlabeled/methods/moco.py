@@ -44,6 +44,14 @@ class MoCo(Method):
         "dsprites": MINUTES
         | {"epochs": 38, "lr": 2e-3, "bn_splits": 2, "queue_size": 1024, "momentum": 0.996}
     }
+    presets = {
+        "paper": {  # of version 2
+            "encoder": "resnet50", "size": 224, "queue_size": 65536, "momentum": 0.999,
+            "augment": SimCLRAugment((0.2, 1.0), strength=0.5, blur=0.5),
+            "epochs": 200, "batch_size": 256, "optimizer": "sgd", "lr": 0.03, "warmup_epochs": 0,
+            "weight_decay": 1e-4, "decay_biases": True,
+        }
+    }  # fmt: skip
 
     def __init__(
         self,

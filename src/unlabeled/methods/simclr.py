@@ -42,6 +42,14 @@ class SimCLR(Method):
     # Screened in short runs on held-out training images; temperature and epochs were last changed
     # after looking at the default test images, so figures on those are slightly optimistic.
     recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 4e-3, "dim": 0, "temperature": 0.15}}
+    presets = {
+        "paper": {
+            "encoder": "resnet50", "size": 224, "temperature": 0.1,
+            "augment": SimCLRAugment((0.08, 1.0), strength=1.0, blur=0.5),
+            "epochs": 100, "batch_size": 4096, "optimizer": "lars", "lr": 4.8, "warmup_epochs": 10,
+            "weight_decay": 1e-6,
+        }
+    }  # fmt: skip
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ Self-Supervised Learning", algorithm 1.
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Augmentation, SimCLRAugment
+from unlabeled.augmentations import Augmentation, BYOLAugment, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import vicreg
@@ -33,6 +33,14 @@ class VICReg(Method):
     base_lr = {"lars": 0.2}
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3}}
+    presets = {
+        "paper": {
+            "encoder": "resnet50", "size": 224, "dim": 8192,
+            "augment": BYOLAugment(blur=0.5, solarize=0.1),
+            "epochs": 1000, "batch_size": 2048, "optimizer": "lars", "lr": 1.6, "final_lr": 0.002,
+            "warmup_epochs": 10, "weight_decay": 1e-6,
+        }
+    }  # fmt: skip
 
     def __init__(
         self,

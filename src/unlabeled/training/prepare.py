@@ -87,6 +87,9 @@ def make_job(
     cls: Any = entry
     name = method if isinstance(method, str) else cls.__name__.lower()
     encoder, init, size = config.encoder, config.init, config.size
+    preset = preset_of(cls, name, config.preset)
+    if init is None:
+        encoder, size = encoder or preset.get("encoder"), size or preset.get("size")
     value_range = as_range(config.value_range)
     if config.local and not cls.by_stage:
         fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
@@ -113,7 +116,8 @@ def make_job(
         value_range=value_range,
     )
     encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
-    encoder_args = cls.encoder_args | config.encoder_args
+    own = preset.get("encoder_args", {}) if encoder == preset.get("encoder") else {}
+    encoder_args = cls.encoder_args | own | config.encoder_args
     if init is not None:
         encoder, encoder_args = initial.inputs["encoder"], initial.inputs["args"]
         splits = splits.with_value_range(initial.value_range_of(splits.train.x))
@@ -125,8 +129,8 @@ def make_job(
     if isinstance(received, Audio) and accepts_option(encoder, "sample_rate"):
         encoder_args = {"sample_rate": received.sample_rate} | encoder_args
     splits = _with_labels(cls, name, splits, config.labels, config.seed)
-    recipe, arguments = resolve(cls, splits, options)
-    rate = "" if "lr" in options else _scaled(cls, splits, recipe)[1]
+    recipe, arguments = resolve(cls, splits, options, preset)
+    rate = "" if "lr" in options else _scaled(cls, splits, recipe, preset)[1]
     if len(splits.train) < 2:
         raise UserError(f"{splits.name} has {len(splits.train)} training image; give at least 2")
 
@@ -165,6 +169,7 @@ def make_job(
         "seed": config.seed,
         "precision": choose_precision(config.precision, config.accelerator),
         "compile": config.compile or None,
+        "preset": None if config.preset == "quick" else config.preset,
         "accumulate": None if config.accumulate == 1 else config.accumulate,
         "gradient_checkpointing": config.gradient_checkpointing or None,
         "images": len(splits.train),
@@ -257,10 +262,36 @@ def _with_labels(
     return replace(splits, train=replace(train, factors={splits.target: known}))
 
 
+def preset_of(cls: type[Method], name: str, preset: str) -> dict[str, Any]:
+    """The settings of a preset of a method; none of "quick".
+
+    Raises:
+        UserError: the method has no such preset.
+    """
+    if preset == "quick":
+        return {}
+    if preset not in cls.presets:
+        known = [n for n in registry.listing("methods") if preset in _presets(n)]
+        raise UserError(
+            f"{name} has no preset '{preset}'; "
+            + (f"{', '.join(known)} have one" if known else suggest(preset, ["quick", "paper"]))
+        )
+    return cls.presets[preset]
+
+
+def _presets(name: str) -> dict[str, Any]:
+    return getattr(registry.find("methods", name), "presets", {})
+
+
 def resolve(
-    cls: type[Method], splits: Splits, options: dict[str, Any]
+    cls: type[Method],
+    splits: Splits,
+    options: dict[str, Any],
+    preset: dict[str, Any] | None = None,
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and arguments of a method: the user's, then the data set's, then the defaults.
+
+    A preset, if any, takes the place of the data set's.
 
     A method's argument `augment` defaults to the data set's own, the one for labeled training where
     the method learns from labels alone, as does the `weak` one of semi-supervised methods;
@@ -279,7 +310,7 @@ def resolve(
             else f"{cls.__name__} learns from labels, but {splits.name} has none; give labeled data"
         )
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
-    merged = cls.recipes.get(splits.name.partition(":")[0], {}) | options
+    merged = _tuned(cls, splits, preset) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
     least_values = {"epochs": 1, "batch_size": 2, "weight_decay": 0.0, "grad_clip_norm": 0.0}
     least_values |= {"warmup_epochs": 0.0, "final_lr": 0.0, "final_weight_decay": 0.0}
@@ -300,7 +331,7 @@ def resolve(
         if not 0 <= factor < math.inf:
             raise UserError(f"lr_factors.{part} is {factor}, but must be at least 0")
     if "lr" not in options:
-        recipe = replace(recipe, lr=_scaled(cls, splits, recipe)[0])
+        recipe = replace(recipe, lr=_scaled(cls, splits, recipe, preset)[0])
     if not 0 < recipe.lr < math.inf:
         raise UserError(f"lr is {recipe.lr}, but must be above 0")
     if not 0 <= recipe.labeled_fraction < 1:
@@ -330,10 +361,17 @@ def resolve(
     return recipe, arguments
 
 
-def _scaled(cls: type[Method], splits: Splits, recipe: Recipe) -> tuple[float, str]:
+def _tuned(cls: type[Method], splits: Splits, preset: dict[str, Any] | None) -> dict[str, Any]:
+    """Other defaults than the method's: of a preset, else of the data set."""
+    return preset or cls.recipes.get(splits.name.partition(":")[0], {})
+
+
+def _scaled(
+    cls: type[Method], splits: Splits, recipe: Recipe, preset: dict[str, Any] | None
+) -> tuple[float, str]:
     """The learning rate of a recipe by optimizer and batch size, and where it comes from."""
-    of_data = cls.recipes.get(splits.name.partition(":")[0], {})
-    tuned = replace(cls.recipe, **{k: v for k, v in of_data.items() if k in RECIPE_FIELDS})
+    other = _tuned(cls, splits, preset).items()
+    tuned = replace(cls.recipe, **{k: v for k, v in other if k in RECIPE_FIELDS})
     return scaled_rate(recipe, (tuned, cls.recipe), cls.base_lr, cls.__name__)
 
 

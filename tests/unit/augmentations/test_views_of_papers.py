@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unlabeled import registry
+from unlabeled import parallel, registry
 from unlabeled.augmentations import (
     BYOLAugment,
     ColorJitter,
@@ -84,3 +84,15 @@ def test_local_crops_of_swav_only_predict():
     ]
     assert torch.allclose(method.loss(views), torch.stack(losses).mean(), atol=1e-5)
     assert method.loss(views[:2]) != method.loss(views)
+
+
+def test_views_of_several_sizes_have_a_gradient():
+    """Catches running statistics changed in place by a large view after a small one."""
+    torch.manual_seed(0)
+    method = registry.find("methods", "swav")(
+        build("small", 3, (16, 16)), local_crops=1, local_augment=SimCLRAugment(size=96)
+    )
+    method.progress = 1.0
+    parallel.synchronize(method, 1)
+    method.loss(method.views(Batch(torch.rand(8, 3, 16, 16), torch.arange(8)))).backward()
+    assert all(p.grad is not None for p in method.encoder.parameters())

@@ -1,0 +1,90 @@
+"""Presets: settings of the papers in place of the quick ones."""
+
+import inspect
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+import unlabeled as ul
+from unlabeled import registry
+from unlabeled.cli import main
+from unlabeled.core import Method, Recipe
+from unlabeled.errors import UserError
+from unlabeled.training.prepare import prepare
+
+METHODS = [
+    name
+    for name in registry.listing("methods")
+    if getattr(registry.find("methods", name), "presets", None)
+]
+QUICK = {"epochs": 1, "batch_size": 8, "encoder": "small", "size": 16, "progress": False}
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (16, 3, 16, 16), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_presets_name_what_there_is(name):
+    """Catches a setting that nothing reads, and an encoder that does not exist."""
+    cls: type[Method] = registry.find("methods", name)
+    known = {f.name for f in fields(Recipe)} | set(inspect.signature(cls).parameters)
+    for preset in cls.presets.values():
+        assert set(preset) <= known | {"encoder", "encoder_args", "size"}
+        build = registry.find("encoders", preset["encoder"])
+        assert set(preset.get("encoder_args", {})) <= set(inspect.signature(build).parameters)
+        assert {"size", "lr", "batch_size", "optimizer", "epochs"} <= set(preset)
+
+
+def test_a_preset_sets_recipe_views_and_encoder_and_yields_to_what_is_given():
+    """Catches a preset that overrides the user, keeps quick settings, or its encoder's arguments."""
+    job = prepare("byol", images(), preset="paper", hidden_dim=64, **QUICK)
+    cls = registry.find("methods", "byol")
+    assert job.recipe.optimizer == "lars"
+    assert job.recipe.weight_decay == 1.5e-6
+    assert job.recipe.lr == pytest.approx(3.2 * 8 / 4096)  # linear in the batch
+    assert job.method.augment == cls.presets["paper"]["augment"]
+    assert job.method.second_augment == cls.presets["paper"]["second_augment"]
+    assert job.config["method_args"]["hidden_dim"] == 64
+    assert job.config["encoder"] == "small"
+    assert job.config["preset"] == "paper"
+    quick = prepare("byol", images(), **QUICK)
+    assert (quick.config["preset"], quick.recipe.optimizer) == (None, "adamw")
+    options = QUICK | {"encoder": "vit", "size": 32, "prototypes": 32, "hidden_dim": 16}
+    dino = prepare("dino", images(), preset="paper", **options)
+    assert dino.config["encoder_args"] == {}
+    assert dino.recipe.final_weight_decay == 0.4
+
+
+def test_the_encoder_and_the_size_are_the_papers():
+    """Catches an encoder or a size that stays the quick one."""
+    job = prepare("simsiam", images(), preset="paper", epochs=1, batch_size=4)
+    assert job.config["encoder"] == "resnet50"
+    assert job.splits.size == (224, 224)
+
+
+def test_the_command_takes_presets(tmp_path, monkeypatch, capsys):
+    """Catches flags at their quick defaults that override the preset."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", images())
+    words = ["train", "swav", "--data", "x.npy", "--encoder", "small", "--size", "16"]
+    words += ["--prototypes", "8", "--epochs", "1", "--batch-size", "8", "--quiet"]
+    (tmp_path / "preset.yaml").write_text("preset: paper\n")
+    for out, flags in (("a", ["--preset", "paper"]), ("b", ["--config", "preset.yaml"])):
+        assert main([*words, *flags, "--out", out]) == 0
+        config = json.loads((tmp_path / out / "config.json").read_text())
+        assert config["recipe"]["optimizer"] == "lars"
+        assert config["recipe"]["warmup_epochs"] == 10
+        assert config["method_args"]["local_crops"] == 6
+        assert config["method_args"]["prototypes"] == 8
+        assert "0.14" in str(config["method_args"]["augment"])
+    assert main(["train", "rotation", "--data", "x.npy", "--preset", "paper"]) == 2
+    assert "rotation has no preset 'paper'; " in capsys.readouterr().err
+
+
+def test_an_unknown_preset_is_refused():
+    """Catches a name that is silently quick."""
+    with pytest.raises(UserError, match="byol has no preset 'papers'"):
+        ul.train("byol", images(), preset="papers", **QUICK)
