@@ -308,8 +308,8 @@ class _AllOfBatch(nn.modules.batchnorm._BatchNorm):
         self.num_batches_tracked += 1  # type: ignore[operator, assignment]
         count_of_all = float(self.num_batches_tracked)  # type: ignore[arg-type]
         share = 1 / count_of_all if self.momentum is None else self.momentum
-        # PyTorch's kernel keeps these for its gradient, which does not read them in train mode; with
-        # `data` a later batch of another size may change them.
+        # PyTorch's kernel keeps these for its gradient, which does not read them in train mode:
+        # with `data` a later batch of another size may change them.
         self.running_mean.data.lerp_(mean, share)
         self.running_var.data.lerp_(variance * count / max(count - 1, 1), share)
 

@@ -39,7 +39,7 @@ def test_presets_name_what_there_is(name):
 
 
 def test_a_preset_sets_recipe_views_and_encoder_and_yields_to_what_is_given():
-    """Catches a preset that overrides the user, keeps quick settings, or its encoder's arguments."""
+    """Catches a preset that overrides the user, or gives its arguments to another encoder."""
     job = prepare("byol", images(), preset="paper", hidden_dim=64, **QUICK)
     cls = registry.find("methods", "byol")
     assert job.recipe.optimizer == "lars"
