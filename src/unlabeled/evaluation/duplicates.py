@@ -46,7 +46,7 @@ SIZES = (1.0, 0.95, 0.9, 0.85, 0.8)
 STEP = 0.05
 CORRELATION = 0.8
 """Of details, from which two images may be near-duplicates."""
-ROUGH, ROUGH_SIZES = 0.6, (1.0, 0.9)
+ROUGH, ROUGH_SIZES = 0.75, (1.0, 0.9)
 """Of more than 60,000 images each is first aligned with the most similar one by fewer windows, and
 goes on if their details correlate so much."""
 COMPARED = 2048

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from unlabeled.cli.main import main
-from unlabeled.evaluation.suggest import typical
+from unlabeled.evaluation.suggest import FEW, to_label, typical
 
 
 def groups(sizes, seed=0, d=12):
@@ -45,6 +45,25 @@ def test_groups_with_labels_come_last_and_no_labeled_sample_is_suggested():
     assert set(y[rows]) == {1, 2}
     every = typical(z, known, len(z) - 1)
     assert sorted(every) == list(np.flatnonzero(~known))
+
+
+def test_uncertain_samples_come_once_each_class_has_labels_enough():
+    """Catches typical samples forever, and margins of other clusters than those without labels."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, np.pi / 2, 400)
+    z = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+    classes = (angle > np.pi / 4).astype(int)
+    y = np.full(400, -1)
+    for c in (0, 1):
+        y[np.flatnonzero(classes == c)[: FEW - (c == 1)]] = c
+    np.testing.assert_array_equal(to_label(z, y, 8), typical(z, y >= 0, 8))
+    y[np.flatnonzero(classes == 1)[FEW - 1]] = 1
+    uncertain, alike = to_label(z, y, 8), typical(z, y >= 0, 8)
+    assert len(set(uncertain)) == 8
+    assert (y[uncertain] == -1).all()
+    away = [np.abs(angle[rows] - np.pi / 4) for rows in (uncertain, alike)]  # of each cluster
+    assert (away[0] <= away[1] + 0.02).all()
+    assert (away[0] < away[1]).sum() >= 6
 
 
 def test_tiny_groups_come_last():
