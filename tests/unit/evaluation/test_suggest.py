@@ -50,20 +50,23 @@ def test_groups_with_labels_come_last_and_no_labeled_sample_is_suggested():
 def test_uncertain_samples_come_once_each_class_has_labels_enough():
     """Catches typical samples forever, and margins of other clusters than those without labels."""
     rng = np.random.default_rng(0)
-    angle = rng.uniform(0, np.pi / 2, 400)
-    z = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
-    classes = (angle > np.pi / 4).astype(int)
-    y = np.full(400, -1)
-    for c in (0, 1):
-        y[np.flatnonzero(classes == c)[: FEW - (c == 1)]] = c
+    group, side = np.repeat(np.arange(28), 40), rng.uniform(-0.4, 0.4, 28 * 40)
+    angle = 2 * np.pi * group / 28 + 0.02 * rng.normal(size=len(group))
+    z = np.stack([5 * np.cos(angle), 5 * np.sin(angle), side], 1).astype(np.float32)
+    classes = (side > 0).astype(int)  # in each group alike
+    y = np.full(len(z), -1)
+    places = rng.permutation(28)  # of the groups that have labels first
+    for i, place in enumerate(places[: 2 * FEW - 1]):
+        row = np.flatnonzero((group == place) & (classes == i % 2))[0]
+        y[row] = classes[row]
     np.testing.assert_array_equal(to_label(z, y, 8), typical(z, y >= 0, 8))
-    y[np.flatnonzero(classes == 1)[FEW - 1]] = 1
+    row = np.flatnonzero((group == places[2 * FEW - 1]) & (classes == 1))[0]
+    y[row] = 1
     uncertain, alike = to_label(z, y, 8), typical(z, y >= 0, 8)
-    assert len(set(uncertain)) == 8
-    assert (y[uncertain] == -1).all()
-    away = [np.abs(angle[rows] - np.pi / 4) for rows in (uncertain, alike)]  # of each cluster
-    assert (away[0] <= away[1] + 0.02).all()
+    assert set(group[uncertain]) == set(group[alike]) == set(places[2 * FEW :])
+    away = [np.abs(side[rows[np.argsort(group[rows])]]) for rows in (uncertain, alike)]
     assert (away[0] < away[1]).sum() >= 6
+    assert away[0].mean() < 0.5 * away[1].mean()
 
 
 def test_tiny_groups_come_last():
