@@ -16,6 +16,8 @@ from unlabeled.runs.run import Run
 from unlabeled.studies.lab import Lab, run_name
 from unlabeled.training.train import reopen
 
+FIXED_RATE: dict[str, Any] = {"lr_scaling": "none"}
+"""The learning rate stays that of the default batch size, where it was chosen."""
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "VAE": ("vae", {"epochs": 20, "lr": 2e-3, "schedule": "one_cycle", "likelihood": "gaussian"}),
     "GAN": ("gan", {"epochs": 14}),
@@ -32,9 +34,10 @@ PIXEL_MODELS: dict[str, dict[str, Any]] = {
 }
 """With similar training times; attention to 784 pixels is expensive."""
 TEXT_MODELS: dict[str, dict[str, Any]] = {
-    "rnn": {"epochs": 1, "batch_size": 32, "encoder_args": {"width": 256}},
-    "lstm": {"epochs": 2, "batch_size": 32, "encoder_args": {"width": 256}},
-    "transformer": {"epochs": 1, "batch_size": 16, "encoder_args": {"width": 128, "layers": 4}},
+    "rnn": FIXED_RATE | {"epochs": 1, "batch_size": 32, "encoder_args": {"width": 256}},
+    "lstm": FIXED_RATE | {"epochs": 2, "batch_size": 32, "encoder_args": {"width": 256}},
+    "transformer": FIXED_RATE
+    | {"epochs": 1, "batch_size": 16, "encoder_args": {"width": 128, "layers": 4}},
 }
 
 

@@ -22,7 +22,9 @@ NEAR: dict[str, Nearness] = {"Siamese": "euclidean"}
 """Siamese learns Euclidean distances; the others are compared by cosine similarity."""
 
 
-CONTRASTIVE: dict[str, Any] = {"epochs": 40, "batch_size": 128, "schedule": "one_cycle"}
+CONTRASTIVE: dict[str, Any] = {
+    "epochs": 40, "batch_size": 128, "lr_scaling": "none", "schedule": "one_cycle"
+}  # fmt: skip
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Siamese": ("siamese", "siamese", {}),
     "supervised contrastive": ("supcon", "supervised_contrastive", CONTRASTIVE),

@@ -46,7 +46,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "word_order-words": ("word_order", {"unit": "words", "epochs": 10, "init": "masked_lm"}),
     "word_order-sentences": ("word_order", SENTENCES | {"init": "masked_lm"}),
     "skip_thoughts": ("skip_thoughts", {"epochs": 2, "init": "masked_lm"}),
-    "masked_sentences": ("masked_sentences", {"epochs": 2, "batch_size": 64, "init": "masked_lm"}),
+    "masked_sentences": (
+        "masked_sentences",
+        {"epochs": 2, "batch_size": 64, "lr_scaling": "none", "init": "masked_lm"},
+    ),
     "simcse-dropout": ("simcse", {"epochs": 1, "init": "masked_lm"}),
     "simcse-synonyms": ("simcse", {"view": "synonyms", "epochs": 1, "init": "masked_lm"}),
 }

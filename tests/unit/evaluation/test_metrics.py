@@ -23,6 +23,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.targets import Classes, MultiLabel, Numbers
 from unlabeled.evaluation import intervals, metrics, rsa
 from unlabeled.evaluation.evaluate import compute, measure, references
+from unlabeled.evaluation.factors import PENALTY, ridge
 from unlabeled.evaluation.metric import Metric, Subject, Value, accuracy
 from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
 from unlabeled.evaluation.metrics.mean_average_precision import average_precision
@@ -134,6 +135,7 @@ def test_average_precision_is_scikit_learns():
 
 def test_each_metric_of_labeled_features():
     mine = subject()
+    mine.penalty = 1.0
     values = compute(mine)
     probe = linear_probe(mine.train, mine.y, mine.test, mine.y_test)
     assert values["linear_probe"].value == pytest.approx(probe.test)
@@ -150,14 +152,13 @@ def test_r2_of_every_numeric_target():
     x, _ = blobs()
     numbers = {"age": x[:, 0].astype(float), "noise": RNG.normal(size=120)}
     mine = subject({name: Numbers() for name in numbers}, **numbers)
+    mine.penalty = PENALTY
     values = compute(mine)
     assert values["r2_age"].value > 0.9
     assert values["r2_age"].low < values["r2_age"].value < values["r2_age"].high
     assert values["r2"].value == pytest.approx(
         (values["r2_age"].value + values["r2_noise"].value) / 2
     )
-    from unlabeled.evaluation.factors import ridge
-
     guess = ridge(mine.train, numbers["noise"][:60, None], mine.test)[:, 0]
     assert values["r2_noise"].value == pytest.approx(r2_score(numbers["noise"][60:], guess))
     assert values["r2"].low < values["r2"].value < values["r2"].high

@@ -14,12 +14,15 @@ from functools import cache
 from unlabeled.evaluation.metric import Metric
 
 
-@cache
 def find_metrics() -> list[Metric]:
     """Every metric, in the order of tables."""
+    return _found(tuple(__path__))
+
+
+@cache
+def _found(places: tuple[str, ...]) -> list[Metric]:
     modules = [
-        importlib.import_module(f"{__name__}.{info.name}")
-        for info in pkgutil.iter_modules(__path__)
+        importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(places)
     ]
     classes = [
         value
