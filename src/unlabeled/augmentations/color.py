@@ -104,7 +104,7 @@ def color_bins() -> Float[Tensor, "q 2"]:
     steps = torch.linspace(0, 1, 33)
     cube = torch.cartesian_prod(steps, steps, steps).T.reshape(1, 3, -1, 1)
     bins = (rgb_to_lab(cube)[0, 1:, :, 0].T / BIN).round().long()
-    return bins.unique(dim=0).float() * BIN
+    return bins.unique(dim=0).to(torch.float32) * BIN
 
 
 def soft_bins(
