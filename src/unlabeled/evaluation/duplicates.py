@@ -27,6 +27,7 @@ from torch import Tensor
 
 from unlabeled.data.dataset import LazyImages, blocks
 from unlabeled.encoders.features import unit
+from unlabeled.errors import notice
 from unlabeled.evaluation.cells import EXACT, comparisons
 
 SIDE = 32
@@ -49,6 +50,8 @@ CORRELATION = 0.8
 ROUGH, ROUGH_SIZES = 0.75, (1.0, 0.9)
 """Of more than 60,000 images each is first aligned with the most similar one by fewer windows, and
 goes on if their details correlate so much."""
+ALIGNED = 100_000
+"""Pairs of those that go on, the most similar ones, which bounds the time."""
 COMPARED = 2048
 """Images that each of more than 60,000 is compared with at least."""
 SPECIFIC = 0.2
@@ -109,18 +112,17 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n c 32 32"]) -> Duplicates:
     keep = ~(blank[one] | blank[other])
     one, other, view, is_likely = (part[keep] for part in (one, other, view, is_likely))
     distance, window = np.full(len(one), np.inf, np.float32), np.ones(len(one), np.float32)
-    todo = np.arange(len(one))
+    todo, sizes = np.arange(len(one)), SIZES
     if n > EXACT:
-        todo = np.flatnonzero(is_likely)
-        rough, _ = align(thumbnails, one[todo], other[todo], view[todo], ROUGH_SIZES)
-        todo = todo[rough >= ROUGH]
+        todo = _most_alike(thumbnails, one, other, view, np.flatnonzero(is_likely))
     while len(todo):  # then all pairs of images that have a copy, as it is judged by the others
-        correlation, window[todo] = align(thumbnails, one[todo], other[todo], view[todo])
+        correlation, window[todo] = align(thumbnails, one[todo], other[todo], view[todo], sizes)
         distance[todo] = 1 - correlation
         close = distance <= 1 - CORRELATION
         has_copy = np.zeros(n, bool)
         has_copy[one[close]] = has_copy[other[close]] = True
         todo = np.flatnonzero((has_copy[one] | has_copy[other]) & np.isinf(distance))
+        sizes = ROUGH_SIZES
     usual = _usual(distance, one, other, n)
     limit = np.maximum(SPECIFIC * np.minimum(usual[one], usual[other]), SAME)
     same = np.flatnonzero(distance <= np.minimum(limit, 1 - CORRELATION))
@@ -305,6 +307,25 @@ def _resampling(side: float, start: float) -> Tensor:
     away = (torch.arange(SIDE) + 0.5 - centers[:, None]).abs()
     weights = (1 - away / max(1.0, step)).clamp_min(0)
     return weights / weights.sum(1, keepdim=True)
+
+
+def _most_alike(
+    thumbnails: np.ndarray,
+    one: np.ndarray,
+    other: np.ndarray,
+    view: np.ndarray,
+    pairs: np.ndarray,
+) -> np.ndarray:
+    """Of some pairs those that correlate the most through few windows, 100,000 at most."""
+    rough, _ = align(thumbnails, one[pairs], other[pairs], view[pairs], ROUGH_SIZES)
+    order = np.argsort(-rough, kind="stable")
+    order = order[rough[order] >= ROUGH]
+    if len(order) > ALIGNED:
+        notice(
+            f"{len(order):,} pairs of images may be near-duplicates; the {ALIGNED:,} most similar "
+            "of them are compared in full, so some of the others may be missed"
+        )
+    return np.sort(pairs[order[:ALIGNED]])
 
 
 def _usual(distance: np.ndarray, one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from scipy.fft import dctn
 
+from unlabeled.errors import Notice
 from unlabeled.evaluation import cells, duplicates
 from unlabeled.evaluation.duplicates import near_duplicates
 
@@ -118,6 +119,19 @@ def test_copies_among_many_are_found_in_cells(monkeypatch):
     copies = [x[3][:, :, ::-1], np.rot90(x[70], 1, (1, 2)), x[500][:, ::-1]]
     found = near_duplicates(np.concatenate([x, copies]))
     assert [rows.tolist() for rows in found.groups] == [[3, 600], [70, 601], [500, 602]]
+
+
+def test_pairs_that_are_not_compared_in_full_are_counted(monkeypatch):
+    """Catches pairs that are dropped without a word, or the most similar ones dropped first."""
+    for module in (cells, duplicates):
+        monkeypatch.setattr(module, "EXACT", 100)
+    monkeypatch.setattr(duplicates, "ALIGNED", 2)
+    x = scenes(200)
+    blurred = cropped(x[70])
+    copies = [x[3], blurred, x[150][:, ::-1]]
+    with pytest.warns(Notice, match="3 pairs of images may be near-duplicates; the 2 most similar"):
+        found = near_duplicates(np.concatenate([x, copies]))
+    assert [rows.tolist() for rows in found.groups] == [[3, 200], [150, 202]]
 
 
 @pytest.mark.parametrize("n", [2, 3])
