@@ -2,15 +2,18 @@
 
 import gzip
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 
-from unlabeled.data.dataset import LazyImages
+from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.disk import DiskArray, DiskTexts, store
 from unlabeled.data.readers import corpus, documents, sentences, text, word_lines
 from unlabeled.data.readers.documents import Documents
 from unlabeled.errors import Notice, UserError
+from unlabeled.evaluation import language
+from unlabeled.modality import Text
 from unlabeled.pipelines.word2vec import word2vec
 
 pytestmark = pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
@@ -208,3 +211,22 @@ def test_what_is_no_text_is_said_from_disk(tmp_path, monkeypatch):
     (tmp_path / "c.txt").write_bytes(b"\n" * 300)
     with pytest.raises(UserError, match="holds no text"):
         len(corpus.read(tmp_path / "c.txt"))
+
+
+def test_ngrams_of_large_texts_are_counted_in_a_part(monkeypatch):
+    """Fails where all of a large text is taken into memory, or rows are not said to be a part."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(10, 60, (90, 1, 16)).astype(np.int32)
+    rows[:, :, -1] = 60  # in every text, so that its share tells how many were counted
+    train, test = (
+        Samples(rows[part], modality=Text(80, 16)) for part in (slice(60), slice(60, 90))
+    )
+    monkeypatch.setattr(language, "COUNTED", 20)
+    with pytest.warns(Notice, match="counted in 20 of the 60 texts"):
+        some = language.counted_tokens(train, test, 80)["unigram"]
+    monkeypatch.setattr(language, "COUNTED", 60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        every = language.counted_tokens(train, test, 80)["unigram"]
+    assert some.shape == every.shape == (30, 3)
+    assert not np.allclose(some[:, 0], every[:, 0])
