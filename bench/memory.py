@@ -37,7 +37,7 @@ SEED, STEPS, SECONDS = 0, 30, 20
 SIZES = {
     "word2vec": (("100 MB", 100), ("1 GB", 1000)),
     "masked_lm": (("100 MB", 100), ("1 GB", 1000)),
-    "audio": (("1 hour", 1), ("10 hours", 10)),
+    "audio": (("1 hour", 1), ("5 hours", 5)),
     "video": (("6 minutes", 6), ("60 minutes", 60)),
 }
 NEW = 0.02

@@ -20,6 +20,9 @@ from unlabeled.utils.state import eval_mode
 FITTED_DIM, FITTED_ROWS = 64, 5000
 """Features of PCA, ICA and k-means, and training samples that encoders are fitted on."""
 
+AT_ONCE = 1 << 21
+"""Values of samples at most of which features are computed at once: 500 images of 64×64 pixels."""
+
 
 def build_for(name: str, splits: Splits) -> nn.Module:
     """The encoder of that name for a data set, with random weights or fitted to its training part.
@@ -69,7 +72,7 @@ def embed(
         encoder: the network.
         x: the samples.
         span: black and white of images that are not uint8.
-        batch_size: samples at a time.
+        batch_size: samples at a time at most; of large ones fewer, so that memory stays the same.
         check_finite: whether to raise for features that are not finite.
         progress: whether to show a bar once it takes a few seconds (default: in commands only).
 
@@ -77,6 +80,7 @@ def embed(
         UserError: some features are NaN or infinite.
     """
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    batch_size = max(1, min(batch_size, AT_ONCE // max(1, math.prod(x.shape[1:]))))
     z: Any = None  # filled in place: small arrays kept between large ones fragment the heap
     with eval_mode(encoder):
         batches = -(-len(x) // batch_size)

@@ -1,5 +1,7 @@
 """Recordings in folders and arrays, views of sound, mel and MFCC, tunes."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from unlabeled.data.open import read_data
 from unlabeled.data.readers import audio, recordings
 from unlabeled.data.readers.audio import lengths
 from unlabeled.encoders.base import build
+from unlabeled.encoders.features import embed
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.spectral import Spectral
 from unlabeled.methods.clapp import CLAPP
@@ -218,6 +221,24 @@ def test_a_run_at_16_khz_is_loaded_as_it_was_trained(tmp_path):
     again = ul.load(tmp_path / "run")
     x = waves[:, None, None]
     np.testing.assert_array_equal(again.embed(x), run.embed(x))
+
+
+def test_features_of_long_samples_are_computed_a_few_at_a_time():
+    """Fails where 500 long recordings at once fill the memory, or a row lands in another place."""
+
+    class Mean(torch.nn.Module):
+        sizes: ClassVar[list[int]] = []
+
+        def forward(self, x):
+            self.sizes.append(len(x))
+            return x.mean((1, 2, 3))[:, None]
+
+    x = (
+        np.zeros((9, 1, 1, 1 << 19), np.float32)
+        + np.arange(9, dtype=np.float32)[:, None, None, None]
+    )
+    assert embed(Mean(), x)[:, 0].tolist() == list(range(9))
+    assert Mean.sizes == [4, 4, 1]
 
 
 def test_windows_of_augmentations_follow_the_sample_rate(tmp_path):
