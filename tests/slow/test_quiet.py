@@ -14,7 +14,7 @@ import pytest
 from unlabeled.errors import Notice
 from unlabeled.utils.quiet import quiet
 
-OURS = re.compile(r"(simclr|supervised|explore): .*")
+OURS = re.compile(r"(simclr|supervised|explore): .*|learning rate .*")
 
 
 def said(code, tmp_path, *words, **settings):

@@ -109,12 +109,12 @@ class HelpFormatter(DefaultHelpFormatter):
         if _name(action) == "print_config":
             return "print all settings as a YAML file for --config"
         if action.dest.endswith(".help"):
-            return f"show the options of a --{_name(action)} and exit"
+            return f"show the options of a {_flag(action)} and exit"
         text = " ".join((action.help or "").replace("%%", "%").split()).rstrip(".")
-        choices, name = _choices(action), _name(action)
+        choices = _choices(action)
         if augmentations := [kind.__name__ for kind in all_subclasses(_hint(action))]:
             choices = augmentations
-            text += f"; --{name}.OPTION sets an option of it"
+            text += f"; {_flag(action)}.OPTION sets an option of it"
         if choices and _is_wide(choices):
             text += f"; one of {{{', '.join(choices)}}}"
         defaults = [] if "(default" in text or " by default" in text else _defaults(action)
@@ -128,6 +128,11 @@ def all_subclasses(of: Any) -> list[type]:
         return []
     kinds = {kind for kind in of.__subclasses__() if kind.__module__.startswith("unlabeled.")}
     return sorted(kinds, key=lambda kind: kind.__name__)
+
+
+def _flag(action: Action) -> str:
+    """The flag of an action as users type it."""
+    return f"--{_name(action).replace('_', '-')}"
 
 
 def _name(action: Action) -> str:

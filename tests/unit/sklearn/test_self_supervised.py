@@ -110,7 +110,7 @@ def test_a_grid_search_tries_temperatures():
     """The example of the README."""
     x, y = digits()
     pipeline = make_pipeline(
-        SelfSupervised("simclr", shape=(8, 8), **QUICK | {"epochs": 2}),
+        SelfSupervised("simclr", shape=(8, 8), **QUICK | {"epochs": 2, "lr": 2e-3}),
         LogisticRegression(max_iter=1000),
     )
     search = GridSearchCV(pipeline, {"selfsupervised__temperature": [0.1, 0.5]}, cv=2)

@@ -82,9 +82,10 @@ def test_a_result_is_a_dictionary_and_a_table(trained):
     assert isinstance(result, Result)
     assert json.loads(json.dumps(result)) == result
     head, *rows = Cells(result._repr_html_()).rows
-    assert head == ["", "simclr", *result["baselines"]]
+    columns = ["simclr", *result["baselines"]]
+    assert head == ["", *(column.replace("_", " ") for column in columns)]
     probe = next(row for row in rows if row[0] == "Linear probe accuracy")
-    for name, cell in zip(head[1:], probe[1:], strict=True):
+    for name, cell in zip(columns, probe[1:], strict=True):
         values = result["metrics"] if name == "simclr" else result["baselines"][name]
         if "linear_probe" in values:
             share, interval = cell.split("|")

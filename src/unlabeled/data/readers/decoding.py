@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 UNREADABLE = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError),
     *(ArithmeticError, RuntimeError, struct.error, zlib.error),
-    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+    Image.DecompressionBombError,
 )
 GRAY = ("1", "L", "LA", "La", "I", "F")
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
@@ -85,23 +85,33 @@ Encoded = Path | bytes | Member
 
 
 def look(chunk: Sequence[Encoded]) -> list[Header | str]:
-    """Of each image its header, or why there is none."""
-    return [_guarded(_header, image) for image in chunk]
+    """Of each image its header, or why there is none; not for threads, as `decode`."""
+    with _silenced():
+        return [_guarded(_header, image) for image in chunk]
 
 
 def decode(
     chunk: Sequence[Encoded], channels: int, size: tuple[int, int], kind: str
 ) -> tuple[np.ndarray, list[str | None]]:
-    """Images, cropped at the center and scaled to (height, width).
+    """Images, cropped at the center and scaled to (height, width); not for threads.
 
     Returns:
         those that can be read, (n, channels, *size) of the `kind` u1, u2 or f4; and for each
         image of the chunk None, or why it cannot be read.
     """
-    results = [_guarded(_decode, image, channels, size, kind) for image in chunk]
+    with _silenced():
+        results = [decode_fitted(image, channels, size, kind) for image in chunk]
     images = [x for x in results if not isinstance(x, str)]
     x = np.stack(images) if images else np.empty((0, channels, *size), kind)
     return x, [reason if isinstance(reason, str) else None for reason in results]
+
+
+def decode_fitted(
+    image: Encoded, channels: int, size: tuple[int, int], kind: str
+) -> np.ndarray | str:
+    """An image, cropped at the center and scaled to (height, width); or why it cannot be read."""
+    x: np.ndarray | str = _guarded(_decode, image, channels, size, kind)
+    return x
 
 
 def decode_full(image: Encoded, channels: int, kind: str, least: int) -> np.ndarray | str:
@@ -111,6 +121,19 @@ def decode_full(image: Encoded, channels: int, kind: str, least: int) -> np.ndar
     """
     x: np.ndarray | str = _guarded(_full, image, channels, kind, least)
     return x
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Context without warnings of decoders; it changes those of all threads."""
+    with warnings.catch_warnings():
+        silence()
+        yield
+
+
+def silence() -> None:
+    """Turn the warnings of decoders off, for good: threads cannot do so for themselves."""
+    warnings.filterwarnings("ignore", module=r"(PIL|tifffile|pillow_heif)(\.|$)")
 
 
 def _opened(image: Encoded) -> BinaryIO | Path:
@@ -127,17 +150,16 @@ def _guarded(task: Any, image: Encoded, *arguments: Any) -> Any:
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source.getbuffer()):  # type: ignore[attr-defined]
             return "empty"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if tifffile and _first_bytes(source)[:4] in TIFF:
-                with _tiff(source) as stack:
-                    if stack is not None:
-                        return task(stack, *arguments)
-                if not isinstance(source, Path):
-                    source.seek(0)
-            with Image.open(source, formats=FORMATS) as opened:
-                return task(opened, *arguments)
+        if tifffile and _first_bytes(source)[:4] in TIFF:
+            with _tiff(source) as stack:
+                if stack is not None:
+                    return task(stack, *arguments)
+            if not isinstance(source, Path):
+                source.seek(0)
+        with Image.open(source, formats=FORMATS) as opened:
+            if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise Image.DecompressionBombError  # of which Pillow only warns
+            return task(opened, *arguments)
     except UnfitError as error:
         return str(error)
     except Image.UnidentifiedImageError:
@@ -147,7 +169,7 @@ def _guarded(task: Any, image: Encoded, *arguments: Any) -> Any:
         if not tifffile and first[:4] in TIFF:
             return NO_TIFF
         return "not an image in a known format"
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         return f"enormous: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     except FileNotFoundError:
         return f"missing: {source}"[:200]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from unlabeled.augmentations.full_size import FullSize
-from unlabeled.data.readers.decoding import Encoded, decode, decode_full
+from unlabeled.data.readers.decoding import Encoded, decode_fitted, decode_full, silence
 from unlabeled.errors import notice
 
 DETAIL = 2.25
@@ -43,6 +43,7 @@ class EncodedImages:
         self.shape, self.dtype = (len(names), channels, *size), np.dtype(kind)
         self.damaged: dict[str, str] = {}
         self._pool, self._said = ThreadPoolExecutor(workers), 1
+        silence()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -72,8 +73,8 @@ class EncodedImages:
 
     def _fitted(self, row: int) -> np.ndarray:
         _, channels, *size = self.shape
-        images, reasons = decode([self.image(row)], channels, (size[0], size[1]), self.kind)
-        return images[0] if reasons[0] is None else self._black(row, reasons[0])
+        x = decode_fitted(self.image(row), channels, (size[0], size[1]), self.kind)
+        return self._black(row, x) if isinstance(x, str) else x
 
     def _full(self, row: int, least: int) -> torch.Tensor:
         x = decode_full(self.image(row), self.shape[1], self.kind, least)

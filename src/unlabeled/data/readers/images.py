@@ -283,7 +283,7 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
         except ValueError:
             path.unlink()
     step = -(-len(source.names) // LOOKED_AT)
-    parts = _mapped(look, source, workers, "looking at", step=step, prefer="threads")
+    parts = _mapped(look, source, workers, "looking at", step=step)
     found = [each for part in parts for each in part]
     names = source.names[::step]
     headers = [each for each in found if isinstance(each, Header)]
@@ -309,7 +309,6 @@ def _mapped(
     verb: str,
     *arguments: Any,
     step: int = 1,
-    prefer: str = "processes",
 ) -> Iterable[Any]:
     """The task's results on chunks of every `step`th image, by workers, with a bar."""
     from rich.console import Console
@@ -321,7 +320,7 @@ def _mapped(
     total = -(-len(source.names) // step)
     workers = 1 if total <= FEW else workers
     return track(
-        joblib.Parallel(n_jobs=workers, return_as="generator", prefer=prefer)(jobs),
+        joblib.Parallel(n_jobs=workers, return_as="generator")(jobs),
         f"{verb} {total:,} images",
         total=-(-total // CHUNK),
         console=Console(stderr=True),
