@@ -112,7 +112,8 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n c 32 32"]) -> Duplicates:
     keep = ~(blank[one] | blank[other])
     one, other, view, is_likely = (part[keep] for part in (one, other, view, is_likely))
     distance, window = np.full(len(one), np.inf, np.float32), np.ones(len(one), np.float32)
-    todo, sizes = np.arange(len(one)), SIZES
+    todo = np.arange(len(one))
+    sizes: tuple[float, ...] = SIZES
     if n > EXACT:
         todo = _most_alike(thumbnails, one, other, view, np.flatnonzero(is_likely))
     while len(todo):  # then all pairs of images that have a copy, as it is judged by the others
