@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from unlabeled.errors import UserError, notice
 from unlabeled.report.plots import STYLE
 
+ON_LIGHT = "#111111"
+"""Color of text on light cells; pure black follows the color scheme of the page."""
 PIXELS = 1_500
 """Rows and columns from which on neighboring pairs are averaged."""
 MOST_CLASSES = 40
@@ -125,7 +127,7 @@ def similarity_matrix(
             red, green, blue, _ = image.cmap(image.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 and np.isfinite(value)
             text = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "–"
-            axes.text(*(j, i, text), ha="center", va="center", color="white" if dark else "black")
+            axes.text(*(j, i, text), ha="center", va="center", color="white" if dark else ON_LIGHT)
         axes.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(k), names)
         axes.tick_params(length=0)
