@@ -197,7 +197,7 @@ def test_what_resampling_clips_is_told(tmp_path):
     with pytest.warns(Notice, match=r"[1-9][\d,]* samples beyond the range of 16 bits are clip"):
         x = read_data(str(tmp_path), like=Audio(RATE, 4000)).x[0, 0, 0]
     assert abs(x).max() == 1
-    np.testing.assert_array_equal(np.sign(x[20::40]), np.sign(square[40::80]))
+    assert abs(x - square[::2]).max() < 1.5
 
 
 def test_frames_follow_the_sample_rate():
