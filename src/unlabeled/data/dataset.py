@@ -12,6 +12,7 @@ import torch
 from unlabeled.augmentations import Augmentation, RandomCrop, SimCLRAugment
 from unlabeled.augmentations.full_size import FullSize
 from unlabeled.data.readers.encoded import EncodedImages
+from unlabeled.data.readers.streamed import StreamedImages
 from unlabeled.data.targets import Numbers, Target
 from unlabeled.modality import Images, Modality, Pairs, Video
 
@@ -58,6 +59,11 @@ class LazyImages:
     def is_full_size(self) -> bool:
         """Whether the files are there in full, so that random crops can be taken from them."""
         return isinstance(self.base, EncodedImages) and self.shape[1:] == self.base.shape[1:]
+
+    @property
+    def streamed(self) -> StreamedImages | None:
+        """The shards on other machines that the images come from; None for others."""
+        return self.base if isinstance(self.base, StreamedImages) else None
 
     def full_size(self, rows: np.ndarray, value_range: tuple[float, float]) -> FullSize:
         """A batch of those rows, (B,), where `is_full_size`; black and white if not uint8."""
@@ -107,6 +113,18 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def streamed(self) -> StreamedImages | None:
+        """The shards on other machines that the samples come from; None for others."""
+        return self.x.streamed if isinstance(self.x, LazyImages) else None
+
+    def spread(self, number: int) -> np.ndarray:
+        """Rows evenly over all samples; of streamed ones the first, which are in few shards."""
+        number = min(number, len(self))
+        if self.streamed:
+            return np.arange(number)
+        return np.linspace(0, len(self) - 1, number).astype(int)
 
     def known(self, factor: str) -> np.ndarray:
         """Whether each sample has a label of that factor, (N,) bool."""

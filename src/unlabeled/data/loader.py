@@ -34,6 +34,7 @@ def loader(
     max_frame_stride: int = 1,
     labeled_fraction: float = 0.0,
     processes: int = 1,
+    nodes: int = 1,
 ) -> DataLoader:
     """Shuffled batches; the last one is dropped if it is not full.
 
@@ -49,6 +50,7 @@ def loader(
         max_frame_stride: maximum distance between these frames.
         labeled_fraction: fraction of each batch that is labeled; the labels of the rest are −1.
         processes: number of processes that share each batch.
+        nodes: number of machines that they run on.
 
     Raises:
         UserError: the batch is not divisible, or no class or shot has enough samples.
@@ -66,7 +68,16 @@ def loader(
             f"{batch_size // divisor * divisor or divisor}"
         )
     y = None if target is None else samples.factors[target]
-    if clip_length > 1:
+    order: Order | StreamOrder
+    if samples.streamed:
+        if clip_length > 1 or (y is not None and (samples_per_class > 1 or labeled_fraction)):
+            raise UserError(
+                "batches with several samples of a class, with a fixed number of labels or with "
+                "clips need all samples on this disk; download the shards and give their folder"
+            )
+        order = StreamOrder(samples, batch_size, seed, steps_done, processes, nodes)
+        plan = None
+    elif clip_length > 1:
         plan = in_clips(samples.factors, batch_size, clip_length, max_frame_stride)
     elif y is not None and samples_per_class > 1:
         plan = in_groups(y, batch_size, samples_per_class)
@@ -74,11 +85,13 @@ def loader(
         plan = with_labeled(y, batch_size, labeled_fraction)
     else:
         plan = shuffled(len(samples), batch_size)
+    if plan:
+        order = Order(plan, seed, steps_done, processes)
     kind = Ahead if isinstance(samples.x, LazyImages) and samples.x.is_full_size else DataLoader
     return kind(
         _Rows(samples, target, partners),
         batch_size // processes,
-        sampler=Order(plan, seed, steps_done, processes),
+        sampler=order,
         collate_fn=_as_is,  # type: ignore[arg-type]
         generator=torch.Generator(),  # separate, so that the seeds of the views do not change
         pin_memory=torch.cuda.is_available(),
@@ -255,6 +268,52 @@ class Order(Sampler):
         batches = batches[steps if self.epoch == epoch else 0 :]
         rank = parallel.rank() if self.processes > 1 else 0
         return iter(np.split(batches, self.processes, 1)[rank].ravel().tolist())
+
+
+class StreamOrder(Sampler):
+    """As `Order`, for samples in shards on other machines, which are needed a few at a time.
+
+    Args:
+        samples: the samples.
+        batch_size: of all processes together.
+        seed: of all epochs.
+        done: an epoch, and the number of its steps that a resumed run skips.
+        processes: number of processes that share a batch, the same on each machine.
+        nodes: number of machines.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        batch_size: int,
+        seed: int,
+        done: tuple[int, int],
+        processes: int,
+        nodes: int,
+    ) -> None:
+        assert isinstance(samples.x, LazyImages)
+        self.x, self.batch_size, self.seed, self.epoch = samples.x, batch_size, seed, 0
+        self.done, self.processes, self.nodes = done, processes, nodes
+        self.size = len(samples) // batch_size * (batch_size // processes)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        assert self.x.streamed
+        epoch, steps = self.done
+        done = steps if self.epoch == epoch else 0
+        each = self.processes // self.nodes
+        rank = parallel.rank() if self.processes > 1 else 0
+        batches = self.x.streamed.epoch(
+            self.x.rows, self.batch_size, self.seed, self.epoch, done, rank // each, self.nodes
+        )
+        for batch in batches:
+            yield from np.split(batch, each)[rank % each].tolist()
 
 
 class Ahead(DataLoader):

@@ -20,10 +20,12 @@ from unlabeled.data.readers import (
     images,
     patterns,
     sentences,
+    streaming,
     text,
     video,
 )
 from unlabeled.data.readers.images import Decode
+from unlabeled.data.readers.remote import is_remote
 from unlabeled.data.readers.source import TABLES
 from unlabeled.data.sets import books
 from unlabeled.data.split import (
@@ -326,6 +328,8 @@ def _read(
         if labels_from is not None:
             data = data, labels_from
         return arrays.from_memory(data, channels, dtype, value_range)
+    if is_remote(data):
+        return streaming.read(data, channels, size, labels_from, workers, dtype, value_range)
     path, listing = patterns.find_files(data)
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
@@ -348,8 +352,6 @@ def _read(
         return samples
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, dtype, value_range, rate)
-    if re.match(r"\w+://", str(data)):
-        raise UserError(f"'{data}' is a network address; download it and give its folder")
     if path.is_file():
         kinds = ", ".join((".npy", ".npz", ".tar", *TABLES))
         raise UserError(

@@ -16,6 +16,8 @@ from unlabeled.modality import Audio, Images, Pairs, Video
 
 TEST_SHARE = 0.2
 """Share of labeled data for testing, where there is no test set."""
+STREAMED_TEST = 10_000
+"""Samples at most that are held out of streamed data for testing."""
 SPLIT_SEED = 0
 EVALUATED = ("test", "validation")
 """Official splits to test on, the preferred one first."""
@@ -100,6 +102,9 @@ def split(
         rows, tested = by_group(samples, samples.known(drawn_by), share, name)
         parts = samples.take(rows), samples.take(tested), samples.take(order[:0])
         _say_unseen(*parts[:2], target, name)
+    elif share and drawn_by is not None and samples.streamed:
+        rows, tested = by_shard(samples, samples.known(drawn_by), share, name)
+        order, n_test = np.concatenate([tested, rows]), len(tested)
     elif share and (drawn_by is not None or isinstance(modality, Pairs)):
         known = samples.known(drawn_by) if drawn_by else np.ones(len(samples), bool)
         if samples.names:
@@ -212,6 +217,35 @@ def by_group(
             f"; {plural(left_out, 'sample')} of these groups without a label "
             f"{'is' if left_out == 1 else 'are'} left out" * (left_out > 0)
         )
+    )
+    return rows, tested
+
+
+def by_shard(
+    samples: Samples, known: np.ndarray, share: float, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows and test rows of streamed samples: complete shards, drawn with a fixed seed.
+
+    Their labeled samples are tested on, at most `STREAMED_TEST` of them; of a single shard, its
+    last ones.
+    """
+    assert samples.streamed
+    shards = samples.streamed.shard_of(np.arange(len(samples)))
+    least = min(share * known.sum(), STREAMED_TEST)
+    if len(samples.streamed.shards) == 1:
+        is_tested = np.cumsum(known) > known.sum() - least
+        drawn = np.zeros(1, np.int64)
+    else:
+        order = np.random.default_rng(SPLIT_SEED).permutation(len(samples.streamed.shards))
+        labeled = np.bincount(shards, known, len(order))[order]
+        number = 1 + int(np.searchsorted(np.cumsum(labeled), least))
+        drawn = order[: min(number, len(order) - 1)]
+        is_tested = np.isin(shards, drawn)
+    rows, tested = np.flatnonzero(~is_tested), np.flatnonzero(is_tested & known)[:STREAMED_TEST]
+    notice(
+        f"{plural(len(tested), 'sample')} of {plural(len(drawn), 'shard')} of {name} are tested "
+        f"on, which nothing learns from{'' if len(drawn) > 1 else ', the last ones'}; give others "
+        "with --test"
     )
     return rows, tested
 

@@ -65,7 +65,7 @@ def animations(method: Method, splits: Splits, images: int = 11) -> dict[str, by
 def shown_rows(method: Method, part: Samples, number: int) -> np.ndarray:
     """Rows spread over all samples; for a method of clips, the first frames of the longest shot."""
     if method.clip_length == 1 or "shot" not in part.factors:
-        return np.linspace(0, len(part) - 1, min(number, len(part))).astype(int)
+        return part.spread(number)
     shot = part.factors["shot"]
     rows = np.flatnonzero(shot == np.bincount(shot).argmax())
     return rows[np.argsort(part.factors["frame"][rows], kind="stable")][:number]

@@ -20,6 +20,7 @@ from unlabeled.augmentations import kernel
 from unlabeled.core import Recipe
 from unlabeled.data.dataset import Splits
 from unlabeled.data.readers.patterns import is_pattern
+from unlabeled.data.readers.remote import is_remote
 from unlabeled.errors import UserError, notice
 from unlabeled.runs.safety import refuse_unopened
 from unlabeled.training.checkpoints import epochs_begun, last_checkpoint
@@ -216,6 +217,8 @@ def record_data(data: Any) -> str | None:
         return record_data(data.name) if known or Path(data.name).exists() else None
     if not isinstance(data, str | Path):
         return None
+    if is_remote(data):
+        return str(data)
     path = Path(data).expanduser()
     file, colon, column = str(path).rpartition(":")  # labels.csv:breed
     if colon and Path(file).is_file():

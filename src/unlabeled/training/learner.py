@@ -237,8 +237,7 @@ def fit(
         UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
         Stopped: a signal came and the run was saved.
     """
-    rows = np.linspace(0, len(splits.train) - 1, min(health.SAMPLE, len(splits.train))).astype(int)
-    sample = splits.train.take(rows)
+    sample = splits.train.take(splits.train.spread(health.SAMPLE))
     sample.x = sample.x[:]
     every = config.probe_every or 0
     history = History(out / "metrics.csv", sample, splits.value_range, probe, every)
@@ -247,7 +246,8 @@ def fit(
     if checkpoint:
         position = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
         done = position["epoch"], position["steps"]
-    batches = make_loader(method, splits, recipe, config.seed, steps_done=done, processes=processes)
+    shared = {"processes": processes, "nodes": config.nodes}
+    batches = make_loader(method, splits, recipe, config.seed, steps_done=done, **shared)
     check_parts(method, int(batches.batch_size or 1), config.accumulate, processes)
     if method.supervised and method.samples_per_class > 1 and parallel.is_first():
         say_left_out(splits.train.factors[str(splits.target)], method.samples_per_class)

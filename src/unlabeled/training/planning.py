@@ -25,6 +25,8 @@ from unlabeled.utils.state import eval_mode, preserve_rng
 MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
 TIMED = 128
 """Maximum number of samples in a timed step."""
+FIRST = 1024
+"""Number of streamed samples that trial steps draw from."""
 SECONDS = 14.0
 """Time limit of all trial steps, without opening the data and importing PyTorch."""
 ROOM = 1.5e9
@@ -100,6 +102,8 @@ def estimate(
     room = free / 2 if gpu else min(ROOM, free / 2)
     if fixed_memory > free:
         return result
+    if splits.train.streamed:  # the first, which are in few shards
+        splits = replace(splits, train=splits.train.take(splits.train.spread(FIRST)))
     with preserve_rng(seed=0), keeping_memory():
         try:
             trials = list(_trials(method, splits, recipe, precision, part, room, free))

@@ -173,6 +173,7 @@ def make_job(
         "accumulate": None if config.accumulate == 1 else config.accumulate,
         "gradient_checkpointing": config.gradient_checkpointing or None,
         "images": len(splits.train),
+        "shuffled_shards": splits.train.streamed.window if splits.train.streamed else None,
     }
     return Job(name, learner, splits, recipe, as_json(record), complete, rate, probe)
 

@@ -13,10 +13,16 @@ import secrets
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unlabeled.errors import Notice, UserError
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -39,6 +45,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Context that one thread of one process is in at a time; the file is made and stays.
+
+    On Windows there is no such lock: what it guards is then done twice at worst.
+    """
+    with path.open("wb") as file:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system opens it when the process ends
+        yield
 
 
 def to_json(content: Any, indent: int | None = 2) -> str:

@@ -55,9 +55,9 @@ def test_braces(pattern, names):
 
 
 def test_braces_for_too_many_names():
-    with pytest.raises(UserError, match="more than 100,000 names"):
-        expand_braces("{0..999}{0..999}")
-    with pytest.raises(UserError, match="more than 100,000 names"):
+    with pytest.raises(UserError, match="more than 2,000,000 names"):
+        expand_braces("{0..9999}{0..9999}")
+    with pytest.raises(UserError, match="more than 2,000,000 names"):
         expand_braces("{0..99999999999999}")
 
 

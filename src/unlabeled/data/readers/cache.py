@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import shutil
+import socket
 import tempfile
 import time
 import zlib
@@ -19,15 +20,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import platformdirs
+import psutil
 
 from unlabeled.errors import UserError, notice
-from unlabeled.utils.files import write_json
+from unlabeled.utils.files import locked, write_json
 
 T = TypeVar("T")
 DEFAULT_GB = 20.0
 SILENT = 64 << 20
 """Bytes of an entry of recordings, videos or texts up to which nothing is said."""
 DAY = 86_400.0
+RESERVED = "reserved.json"
+"""File with the number of bytes that a folder that is being filled will have, and who fills it."""
 
 Part = tuple[np.ndarray, list[str | None]]
 """Images of a chunk, and for each of its names why it is missing, or None."""
@@ -158,10 +162,11 @@ def kept(
     return read(path)
 
 
-def build(key: str, fill: Callable[[Path], bool]) -> Path | None:
+def build(key: str, fill: Callable[[Path], bool], room: int = 0) -> Path | None:
     """The folder of that key; if need be, `fill` writes it aside, and it is renamed when complete.
 
-    None where `fill` says that there is nothing to keep.
+    None where `fill` says that there is nothing to keep. As many bytes as `room` are free in the
+    cache before it begins, and stay so for it.
     """
     root, most = folder(), limit()
     if (root / key).is_dir():
@@ -170,8 +175,13 @@ def build(key: str, fill: Callable[[Path], bool]) -> Path | None:
         return root / key
     aside = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=root))
     try:
+        if room:
+            with locked(root / "room.lock"):
+                write_json(aside / RESERVED, [room, os.getpid(), socket.gethostname()])
+                _bound(root, key, most)
         if not fill(aside):
             return None
+        (aside / RESERVED).unlink(missing_ok=True)
         try:
             aside.rename(root / key)
         except OSError:  # another process was quicker
@@ -215,21 +225,37 @@ def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, An
 
 
 def _bound(root: Path, newest: str, most: int) -> None:
-    """Remove what was not used for longest until the rest fits; and leftovers of killed runs."""
-    entries = []
+    """Remove what was not used for longest until the rest fits; and leftovers of killed runs.
+
+    Folders that are being filled count with what they have reserved.
+    """
+    entries, total = [], 0
     for path in root.iterdir():
         try:
             changed = path.stat().st_mtime
-            if path.suffix == ".tmp" and time.time() - changed > DAY:
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.is_dir() and path.suffix != ".tmp":
+            if path.suffix == ".tmp":
+                reserved, is_left = _reserved(path)
+                total += reserved
+                if is_left or time.time() - changed > DAY:
+                    shutil.rmtree(path, ignore_errors=True)
+                    total -= reserved
+            elif path.is_dir():
                 size = sum(file.stat().st_size for file in path.iterdir())
                 entries.append((path.name == newest, changed, size, path))
         except FileNotFoundError:  # another process is at it too
             continue
-    total = sum(size for _, _, size, _ in entries)
+    total += sum(size for _, _, size, _ in entries)
     for new, _, size, path in sorted(entries):
         if total <= most or new:
             return
         shutil.rmtree(path, ignore_errors=True)
         total -= size
+
+
+def _reserved(aside: Path) -> tuple[int, bool]:
+    """Bytes that a folder that is being filled will have, and whether its process is gone."""
+    try:
+        room, process, host = json.loads((aside / RESERVED).read_text())
+    except (OSError, ValueError):
+        return 0, False
+    return room, host == socket.gethostname() and not psutil.pid_exists(process)

@@ -1,6 +1,6 @@
 """Images in files that are decoded whenever they are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -33,7 +33,7 @@ class EncodedImages:
     def __init__(
         self,
         image: Callable[[int], Encoded],
-        names: list[str],
+        names: Sequence[str],
         channels: int,
         size: tuple[int, int],
         kind: str,

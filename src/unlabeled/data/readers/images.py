@@ -95,7 +95,7 @@ def read(
     looked = _looked(source, workers)
     if not looked:
         raise _none_read(path, names, look([next(iter(source.images()))])[0])
-    channels, kind = _form(looked["forms"], channels, dtype, path)
+    channels, kind = form(looked["forms"], channels, dtype, path)
     if size is None:
         side = min(LARGEST, int(looked["median_side"]))
         size = side, side
@@ -196,8 +196,8 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
     return entry.pixels
 
 
-def _form(
-    forms: dict[str, int], channels: int | None, dtype: str | None, path: Path
+def form(
+    forms: dict[str, int], channels: int | None, dtype: str | None, path: Path | str
 ) -> tuple[int, str]:
     """Number of channels and kind of number that images are read as, by how many are of each."""
     usual = {form: n for form, n in forms.items() if form in ("1u1", "3u1", "1u2")}
@@ -286,11 +286,20 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
     parts = _mapped(look, source, workers, "looking at", step=step)
     found = [each for part in parts for each in part]
     names = source.names[::step]
+    looked = summary(found, names)
+    if looked is None:
+        return None
+    write_json(path, looked)
+    return looked
+
+
+def summary(found: list[Header | str], names: list[str]) -> dict[str, Any] | None:
+    """What headers say of all images, and which have none; None if none has one."""
     headers = [each for each in found if isinstance(each, Header)]
     if not headers:
         return None
     sides = [side for header in headers for side in header.size]
-    looked = {
+    return {
         "forms": dict(Counter(f"{header.channels}{header.kind}" for header in headers)),
         "cut": sum(header.cut for header in headers),
         "pages": sum(header.pages for header in headers),
@@ -298,8 +307,6 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
         "median_side": statistics.median_low([min(header.size) for header in headers]),
         "unread": {n: each for n, each in zip(names, found, strict=True) if isinstance(each, str)},
     }
-    write_json(path, looked)
-    return looked
 
 
 def _mapped(

@@ -11,7 +11,7 @@ from unlabeled.data.readers.folders import HIDDEN, Listing
 from unlabeled.data.readers.source import TABLES, known_endings
 from unlabeled.errors import UserError, notice, plural
 
-MOST = 100_000
+MOST = 2_000_000
 """Names at most that braces stand for."""
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
@@ -79,7 +79,7 @@ def expand_braces(pattern: str) -> list[str]:
     """`a-{x,y}-{08..10}` -> a-x-08, a-x-09, a-x-10, a-y-08, …; other braces stay as they are.
 
     Raises:
-        UserError: they stand for more than 100,000 names.
+        UserError: they stand for more than 2,000,000 names.
     """
     names = [""]
     rest = pattern

@@ -22,9 +22,9 @@ def table_source(root: Path, tables: list[str]) -> Source:
     lengths: dict[str, int] = {}
     stamps: list[tuple[Any, ...]] = []
     for table in tables:
-        with _readable(root / table):
+        with readable(root / table):
             schema, rows = _schema(root / table)
-            columns[table] = column = _image_column(root / table, schema)
+            columns[table] = column = image_column(root / table, schema)
             folder = (root / table).parent
             paths = [
                 _file(folder, c) for held in _paths(root / table, column, schema) for c in held
@@ -38,13 +38,13 @@ def table_source(root: Path, tables: list[str]) -> Source:
             if not pick(table):  # such as labels of a test part
                 yield table, [None] * lengths[table]
                 continue
-            with _readable(root / table):
+            with readable(root / table):
                 for batch in _batches(root / table, pick(table)):
                     yield table, batch.column(0).to_pylist()
 
     def images() -> Iterator[Encoded]:
         for table, held in cells(columns.__getitem__):
-            yield from (_content((root / table).parent, cell) for cell in held)
+            yield from (content_of((root / table).parent, cell) for cell in held)
 
     def labels(column: str) -> list[str] | None:
         known = dict.fromkeys(name for names in schemas.values() for name in names)
@@ -56,7 +56,7 @@ def table_source(root: Path, tables: list[str]) -> Source:
     return Source(names, stamps, images, labels)
 
 
-def _content(folder: Path, cell: Any) -> bytes | Path:
+def content_of(folder: Path, cell: Any) -> bytes | Path:
     """Of a cell the encoded image, or the file that it names; nothing where it has neither."""
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if isinstance(content, bytes) and content:
@@ -87,7 +87,7 @@ def _paths(table: Path, column: str, schema: Any) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def _readable(table: Path) -> Iterator[None]:
+def readable(table: Path) -> Iterator[None]:
     """Raise the errors of a damaged table as a UserError."""
     import pyarrow as pa
 
@@ -136,7 +136,7 @@ def _arrow_batches(table: Path) -> list[Any]:
         return pa.ipc.open_stream(source).read_all().to_batches()
 
 
-def _image_column(path: Path, schema: Any) -> str:
+def image_column(path: Path, schema: Any) -> str:
     """The column of encoded images: bytes, or a struct of bytes or a path as Hugging Face writes
     it; else one of texts whose first ends as images do.
     """

@@ -4,12 +4,56 @@ import functools
 import tarfile
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from unlabeled.data.readers import folders
 from unlabeled.data.readers.decoding import Member
 from unlabeled.data.readers.folders import Listing
 from unlabeled.data.readers.source import LABEL, Source, known_endings, stamp
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, notice, plural, reason
+
+
+class Scan(NamedTuple):
+    """What an archive holds."""
+
+    images: list[tuple[str, Member]]  #: by name, in their order
+    others: dict[tuple[str, str], Member]  #: by stem and ending
+    links: list[str]
+    torn: str  #: why it ends too soon; empty where it does not
+
+
+def scan(path: Path) -> Scan:
+    """The members of a tar, as far as it can be read.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    found = Scan([], {}, [], "")
+    size = path.stat().st_size
+    members: dict[str, Member] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for info in tar:
+                name = info.name
+                if info.isdir() or Path(name).name.startswith((".", "__MACOSX")):
+                    continue
+                member = Member(str(path), info.offset_data, info.size)
+                if info.islnk() and info.linkname in members:  # stored once
+                    member = members[info.linkname]
+                elif not info.isfile():
+                    found.links.append(name)
+                    continue
+                if member.start + member.length > size:
+                    return found._replace(torn="unexpected end of data")
+                members[name] = member
+                head = functools.partial(_head, tar, member)
+                if folders.of_kind([name], known_endings(), folders.is_image, head):
+                    found.images.append((name, member))
+                else:
+                    found.others[stem(name)] = member
+    except (tarfile.TarError, OSError, EOFError) as error:
+        return found._replace(torn=reason(error))
+    return found
 
 
 def tar_source(root: Path, shards: list[str]) -> Source:
@@ -17,32 +61,23 @@ def tar_source(root: Path, shards: list[str]) -> Source:
     images: list[tuple[str, str, Member]] = []  # shard, name in it
     others: dict[tuple[str, str, str], Member] = {}  # shard, stem, ending
     links: list[str] = []
+    torn: dict[str, str] = {}
     for shard in shards:
         try:
-            with tarfile.open(root / shard, "r:") as tar:
-                members: dict[str, Member] = {}
-                for info in tar:
-                    name = info.name
-                    if info.isdir() or Path(name).name.startswith((".", "__MACOSX")):
-                        continue
-                    member = Member(str(root / shard), info.offset_data, info.size)
-                    if info.islnk() and info.linkname in members:  # stored once
-                        member = members[info.linkname]
-                    elif not info.isfile():
-                        links.append(name)
-                        continue
-                    members[name] = member
-                    head = functools.partial(_head, tar, member)
-                    if folders.of_kind([name], known_endings(), folders.is_image, head):
-                        images.append((shard, name, member))
-                    else:
-                        before, ending = stem(name)
-                        others[shard, before, ending] = member
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UserError(
-                f"{root / shard} cannot be read as an uncompressed tar ({error}); unpack or copy "
-                "it again"
-            ) from error
+            found = scan(root / shard)
+        except OSError as error:
+            found = Scan([], {}, [], reason(error))
+        if found.torn:
+            torn[shard] = found.torn
+        images += [(shard, name, member) for name, member in found.images]
+        others |= {(shard, *key): member for key, member in found.others.items()}
+        links += found.links
+    if torn and not images:
+        shard, why = next(iter(torn.items()))
+        raise UserError(
+            f"{root / shard} cannot be read as an uncompressed tar ({why}); unpack or copy it again"
+        )
+    say_torn(torn, len(shards))
 
     def labels(ending: str) -> list[str] | None:
         endings = sorted({ending for _, _, ending in others})
@@ -65,6 +100,17 @@ def tar_source(root: Path, shards: list[str]) -> Source:
     encoded = [member for _, _, member in images]
     others_left = Listing(special=links)
     return Source(named, stamps, lambda: encoded, labels, encoded.__getitem__, left, others_left)
+
+
+def say_torn(torn: dict[str, str], number: int) -> None:
+    """A notice that counts damaged shards; by name, why each ends too soon."""
+    if torn:
+        name, why = next(iter(torn.items()))
+        notice(
+            f"{len(torn):,} of {plural(number, 'shard')} {'is' if len(torn) == 1 else 'are'} "
+            f"damaged and used as far as {'it goes' if len(torn) == 1 else 'they go'}, such as "
+            f"{name} ({why})"
+        )
 
 
 def _head(tar: tarfile.TarFile, member: Member, name: str) -> bytes:

@@ -1,0 +1,422 @@
+"""Images in shards on other machines: servers on this one."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import same_weights
+from servers import numbers, png, serving, write_tar
+
+import unlabeled as ul
+from unlabeled.data import open_data
+from unlabeled.data.loader import loader
+from unlabeled.data.readers import remote
+from unlabeled.data.readers.streamed import Shard, StreamedImages
+from unlabeled.errors import Notice, UserError
+from unlabeled.methods.simclr import SimCLR
+from unlabeled.training import checkpoints
+from unlabeled.training.prepare import prepare
+
+pytestmark = pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+SHARDS, EACH = 10, 12
+
+
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory) -> Path:
+    """Shards of 12 images."""
+    folder = tmp_path_factory.mktemp("tars")
+    for i in range(SHARDS):
+        write_tar(folder / f"s-{i:03}.tar", range(EACH * i, EACH * (i + 1)))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """Nothing is cached before a test; nobody waits between tries."""
+    monkeypatch.setenv("UNLABELED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "PAUSE", 0.0)
+    return tmp_path / "cache"
+
+
+def said(call, *args, **kwargs):
+    """What a call gives, and all its notices in one text."""
+    with warnings.catch_warnings(record=True) as notices:
+        warnings.simplefilter("always")
+        result = call(*args, **kwargs)
+    return result, "\n".join(str(n.message) for n in notices if issubclass(n.category, Notice))
+
+
+def drawn(batches) -> np.ndarray:
+    """The images' own numbers in batches, (steps, B)."""
+    return np.stack([numbers((batch.x.fitted().numpy() * 255).round()) for batch in batches])
+
+
+def write_table(path: Path, values: range, as_struct: bool = True, **options) -> None:
+    """A table as Hugging Face writes it, or with plain bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [png(value) for value in values]
+    cells = [{"bytes": image, "path": None} for image in images] if as_struct else images
+    table = pa.table({"image": cells, "kind": [f"k{value % 3}" for value in values]})
+    pq.write_table(table, path, **options)
+
+
+def nothing(shard: int) -> Shard:
+    raise AssertionError(f"shard {shard} is read, where only the order is asked for")
+
+
+@pytest.mark.parametrize(("nodes", "batch"), [(1, 8), (2, 8), (3, 12), (4, 16)])
+def test_every_sample_once_per_epoch(nodes, batch):
+    """Catches machines that share shards unevenly, a lost remainder, epochs that are alike."""
+    counts = np.array([5, 0, 9, 12, 3, 7, 30, 1, 11, 6])
+    fetched: list[int] = []
+    x = StreamedImages(
+        nothing,
+        [str(i) for i in range(10)],
+        counts,
+        *(2, 3, (8, 8), "u1", 1),
+    )
+    x.hold = lambda shards, coming: fetched.extend([*shards])
+    subset = np.sort(np.random.default_rng(0).permutation(counts.sum())[:70])
+    for rows in (None, subset):
+        total = counts.sum() if rows is None else len(rows)
+        orders, held = [], []
+        for node in range(nodes):
+            fetched.clear()
+            orders.append(np.array(list(x.epoch(rows, batch, 3, 5, 0, node, nodes))))
+            held.append(set(fetched))
+        order = np.concatenate(orders, 1)
+        assert order.shape == (total // batch, batch)
+        assert len(np.unique(order)) == order.size
+        assert order.max() < total
+        shared = sum(len(a & b) for i, a in enumerate(held) for b in held[:i])
+        assert shared < nodes + 3  # about one for each cut
+        other = np.array(list(x.epoch(rows, batch, 3, 6, 0, 0, nodes)))
+        assert not np.array_equal(other, orders[0])
+
+
+def test_a_resumed_epoch_has_the_same_batches_and_skips_what_is_done():
+    x = StreamedImages(nothing, ["a"] * 20, np.full(20, 5), 2, 3, (8, 8), "u1", 1)
+    held: list[int] = []
+    x.hold = lambda shards, coming: held.extend(shards)
+    whole = [batch.tolist() for batch in x.epoch(None, 4, 0, 1)]
+    assert len(held) == 20
+    for done in (0, 1, 5, 12, 24):
+        held.clear()
+        assert [batch.tolist() for batch in x.epoch(None, 4, 0, 1, done)] == whole[done:]
+        assert len(held) == 20 - 4 * done // 10 * 2
+
+
+def test_images_of_a_window_are_shuffled_among_themselves():
+    """Catches samples in the order of their shards, or a window that is the whole."""
+    x = StreamedImages(nothing, ["a"] * 30, np.full(30, 10), 3, 3, (8, 8), "u1", 1)
+    x.hold = lambda shards, coming: None
+    shards = x.shard_of(np.concatenate(list(x.epoch(None, 10, 0, 0)))).reshape(10, 30)
+    assert all(len(np.unique(window)) == 3 for window in shards)
+    assert all(len(set(np.diff(window))) > 1 for window in shards)
+    assert len(np.unique(shards)) == 30
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("pattern", ["s-{000..009}.tar", "s-*.tar", ""])
+def test_tars_over_http(pattern, ranges, tars, own_cache):
+    """All samples of one process in an epoch, each once, and the right ones."""
+    with serving(tars, ranges) as server:
+        splits, notices = said(open_data, f"{server.url}/{pattern}", size=(16, 16))
+        assert (
+            f"10 shards ({sum(p.stat().st_size for p in tars.iterdir()) / 1e6:.1f} MB)" in notices
+        )
+        assert "120 images are streamed" in notices
+        batches = loader(splits.train, 8, 0)
+        epochs = []
+        for epoch in range(2):
+            batches.sampler.set_epoch(epoch)
+            epochs.append(drawn(batches))
+            assert sorted(epochs[-1].ravel()) == list(range(120))
+        assert not np.array_equal(*epochs)
+        asked = [name for name in server.asked if name.endswith(".tar")]
+        assert len(asked) == SHARDS  # all were in the cache after they were counted
+        said(open_data, f"{server.url}/{pattern}", size=(16, 16))
+        assert [name for name in server.asked if name.endswith(".tar")] == asked
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("as_struct", [True, False])
+def test_tables_over_http(as_struct, ranges, tmp_path):
+    (tmp_path / "data").mkdir()
+    for i in range(3):
+        path = tmp_path / "data" / f"train-{i:05}-of-00003.parquet"
+        write_table(path, range(20 * i, 20 * i + 20), as_struct, row_group_size=8)
+    with serving(tmp_path, ranges) as server:
+        pattern = f"{server.url}/data/train-{{00000..00002}}-of-00003.parquet"
+        splits, notices = said(open_data, pattern, labels_from="kind")
+        assert "counted once" not in notices
+        for part in (splits.train, splits.test):
+            values = numbers(part.x[:])
+            assert (values % 3 == part.factors["kind"]).all()
+        assert splits.classes == ["k0", "k1", "k2"]
+        assert len(splits.train) == 40
+        assert "20 samples of 1 shard of" in notices
+        assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == sorted(
+            numbers(splits.train.x[:])
+        )
+        with pytest.raises(UserError, match=r"no column 'kin' in .*; did you mean kind\?"):
+            open_data(pattern, labels_from="kin")
+
+
+def test_labels_of_tars(tars):
+    with serving(tars) as server:
+        splits, notices = said(open_data, f"{server.url}/s-*.tar", labels_from="cls")
+        assert "counted and their labels read once" in notices
+        assert "24 samples of 2 shards" in notices
+        for part in (splits.train, splits.test):
+            assert (numbers(part.x[:]) % 3 == part.factors["cls"]).all()
+        tested = set(numbers(splits.test.x[:]) // EACH)
+        assert len(tested) == 2
+        assert not tested & set(numbers(splits.train.x[:]) // EACH)
+        with pytest.raises(UserError, match=r"no labels 'json' in .*; beside its images are cls"):
+            open_data(f"{server.url}/s-*.tar", labels_from="json")
+        with pytest.raises(UserError, match="column of the tables, the ending of files"):
+            open_data(f"{server.url}/s-*.tar", labels_from="folders")
+
+
+def test_a_damaged_shard_is_used_as_far_as_it_goes(tars, tmp_path):
+    """Catches a torn last image that counts, and one that stops everything."""
+    folder = tmp_path / "torn"
+    folder.mkdir()
+    for i in range(4):
+        (folder / f"s-{i}.tar").write_bytes((tars / f"s-{i:03}.tar").read_bytes())
+    torn = (folder / "s-1.tar").read_bytes()
+    at = torn.index(b"000016.png") + 512 + 100  # in the middle of the fifth image
+    (folder / "s-1.tar").write_bytes(torn[:at])
+    (folder / "s-2.tar").write_bytes(b"not a tar" * 100)
+    with serving(folder) as server:
+        splits, notices = said(open_data, f"{server.url}/s-*.tar")
+        assert "2 of 4 shards are damaged and used as far as they go, such as http" in notices
+        assert sorted(drawn(loader(splits.train, 4, 0)).ravel()) == [*range(16), *range(36, 48)]
+    local, notices = said(open_data, str(folder / "s-*.tar"), size=(16, 16))  # on disk, too
+    assert "2 of 4 shards are damaged and used as far as they go, such as s-1.tar" in notices
+    assert sorted(numbers(local.train.x[:])) == [*range(16), *range(36, 48)]
+
+
+def test_a_damaged_table_is_left_out(tmp_path):
+    write_table(tmp_path / "a.parquet", range(9))
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:2000])
+    with serving(tmp_path) as server:
+        splits, notices = said(open_data, f"{server.url}/{{a,b}}.parquet")
+        assert "1 of 2 shards is damaged" in notices
+        assert "Parquet magic bytes" in notices
+        assert len(splits.train) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("sizes.json", {f"s-{i:03}.tar": 12 for i in range(10)}),
+        (
+            "_info.json",
+            {"splits": {"train": {"filenames": [f"s-{i:03}.tar" for i in range(10)]}}},
+        ),
+    ],
+)
+def test_counts_beside_the_shards(name, content, tars, tmp_path):
+    """Nothing is read through for them; other counts than theirs are said, and no batch fails."""
+    for split in content.get("splits", {}).values():
+        split["shard_lengths"] = [12] * 10
+    for path in tars.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / name).write_text(json.dumps(content))
+    with serving(tmp_path) as server:
+        splits, notices = said(open_data, f"{server.url}/s-{{000..009}}.tar")
+        assert "counted" not in notices
+        assert sum(asked.endswith(".tar") for asked in server.asked) == 1  # for the size of images
+        assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == list(range(120))
+        wrong = (tmp_path / name).read_text().replace("12", "14")
+        (tmp_path / name).write_text(wrong)
+        splits = open_data(f"{server.url}/s-{{000..009}}.tar")
+        order, notices = said(lambda: drawn(loader(splits.train, 14, 0)))
+        assert "1 of 10 shards so far have another number of images" in notices
+        assert "(12 instead of 14)" in notices
+        assert sorted(np.unique(order)) == list(range(120))
+
+
+def test_a_transfer_that_breaks_off_begins_anew(tars):
+    with serving(tars) as server:
+        server.broken["s-003.tar"] = remote.TRIES - 1
+        splits = open_data(f"{server.url}/s-{{000..004}}.tar")
+        assert sorted(numbers(splits.train.x[:])) == list(range(60))
+        server.broken["s-007.tar"] = 99
+        with pytest.raises(UserError, match=r"s-007\.tar (cannot be read|broke off)"):
+            open_data(f"{server.url}/s-{{005..009}}.tar")
+        server.broken.clear()
+        assert len(open_data(f"{server.url}/s-{{005..009}}.tar").train) == 60
+
+
+def test_the_cache_stays_under_its_bound(tars, own_cache, monkeypatch):
+    """Catches shards that are kept for good, and copies under way that nobody counts."""
+    size = sum(path.stat().st_size for path in tars.iterdir())
+    limit = size / 2
+    monkeypatch.setenv("UNLABELED_CACHE_GB", str(limit / 1e9))
+    most, stop = [0], threading.Event()
+
+    def used() -> int:
+        total = 0
+        for folder, _, names in os.walk(own_cache):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    total += (Path(folder) / name).stat().st_size
+        return total
+
+    def watch() -> None:
+        while not stop.is_set():
+            most[0] = max(most[0], used())
+            time.sleep(0.001)
+
+    with serving(tars) as server:
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            splits = open_data(f"{server.url}/s-{{000..009}}.tar")
+            assert splits.train.streamed.window == 1
+            for epoch in range(2):
+                batches = loader(splits.train, 8, 0)
+                batches.sampler.set_epoch(epoch)
+                assert sorted(drawn(batches).ravel()) == list(range(120))
+        finally:
+            stop.set()
+            watcher.join()
+    assert size / 4 < most[0] <= limit
+    assert len([name for name in server.asked if name.endswith(".tar")]) > 2 * SHARDS
+
+
+def test_a_cache_that_cannot_hold_a_shard(tars, monkeypatch):
+    monkeypatch.setenv("UNLABELED_CACHE_GB", "0.00001")
+    with serving(tars) as server, pytest.raises(UserError, match="set UNLABELED_CACHE_GB to three"):
+        open_data(f"{server.url}/s-{{000..009}}.tar")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("s-{008..011}.tar", r"there is no .*s-010\.tar, which .* names \(2 of the 4 asked for"),
+        ("t-000.tar", r"there is no http.*t-000\.tar; check the address"),
+        ("t-*.tar", r"no file matches .*, or the server does not list its files; name them all"),
+        ("notes.txt", r"names \.txt, but only images in \.tar or in \.parquet are streamed"),
+        ("{s-000.tar,a.parquet}", r"names \.parquet, \.tar, but only"),
+        ("empty.tar", r"there are no images in .*empty\.tar \(they hold none\)"),
+        ("secret/s-000.tar", r"s-000\.tar may not be read \(.*403.*\); give credentials"),
+    ],
+)
+def test_what_is_not_there_ends_in_one_sentence(pattern, says, tars, tmp_path):
+    for path in tars.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "notes.txt").write_text("none")
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "a.parquet").write_bytes(b"")
+    write_tar(tmp_path / "empty.tar", range(0))
+    with serving(tmp_path) as server, pytest.raises(UserError, match=says):
+        open_data(f"{server.url}/{pattern}")
+
+
+def test_a_server_that_is_not_there(tars):
+    with serving(tars) as server:
+        url = server.url
+    with pytest.raises(UserError, match=r"the server of .* cannot be reached \(.*\); ch"):
+        open_data(f"{url}/s-000.tar")
+    with pytest.raises(UserError, match="there is no protocol 'ftq'; use http"):
+        open_data("ftq://here/s-000.tar")
+
+
+def test_tests_probes_and_estimates_need_few_shards(tars, tmp_path):
+    """Catches samples spread over all shards for what a run shows or measures of itself."""
+    content = json.dumps({f"s-{i:03}.tar": EACH for i in range(SHARDS)})
+    for path in tars.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "sizes.json").write_text(content)
+    with serving(tmp_path) as server:
+        job = prepare("simclr", f"{server.url}/s-{{000..009}}.tar")
+        rows = job.splits.train.spread(10)
+        assert rows.tolist() == list(range(10))
+        job.splits.train.x[rows]
+        assert sum(name.endswith(".tar") for name in server.asked) <= 2
+
+
+@pytest.mark.parametrize("step", [10, 13])  # seven steps an epoch
+def test_cut_in_an_epoch_and_resumed_gives_the_same_bytes(step, tars, tmp_path, monkeypatch):
+    """Catches a resumed run that begins its epoch again, or draws others of the window."""
+    monkeypatch.setenv("UNLABELED_CACHE_GB", "0.0002")  # a few shards
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", 0.0)
+    options = {"epochs": 2, "batch_size": 16, "encoder_args": {"width": 4}, "logger": "none"}
+    loss, calls = SimCLR.loss, []
+
+    def breaking(self, views):
+        calls.append(1)
+        if len(calls) == step:
+            raise RuntimeError("the machine broke down")
+        return loss(self, views)
+
+    with serving(tars) as server:
+        data = f"{server.url}/s-{{000..009}}.tar"
+        ul.train("simclr", data, out=tmp_path / "whole", progress=False, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(SimCLR, "loss", breaking)
+            with pytest.raises(RuntimeError):
+                ul.train("simclr", data, out=tmp_path / "cut", progress=False, **options)
+        ul.train("simclr", data, out=tmp_path / "cut", progress=False, resume=True, **options)
+    assert same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+TRAIN = """
+import os, signal, sys
+import unlabeled as ul
+from unlabeled.methods.simclr import SimCLR
+from unlabeled.training import checkpoints
+
+data, out, kill, devices = sys.argv[1:]
+checkpoints.SAVE_EVERY, checkpoints.AGREE_EVERY = 0.0, 1
+loss, calls = SimCLR.loss, []
+
+def dying(self, views):
+    calls.append(1)
+    if len(calls) == int(kill):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(self, views)
+
+SimCLR.loss = dying
+if __name__ == "__main__":
+    ul.train("simclr", data, out=out, epochs=2, batch_size=16, resume=True, progress=False,
+        logger="none", encoder_args={"width": 4}, devices=int(devices), accelerator="cpu")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_killed_in_an_epoch_and_resumed_gives_the_same_bytes(devices, tars, tmp_path, monkeypatch):
+    """SIGKILL of a process, and of two that share the cache and each batch."""
+    script = tmp_path / "go.py"
+    script.write_text(TRAIN)
+    monkeypatch.setenv("UNLABELED_CACHE_GB", "0.0002")
+
+    def go(out: str, kill: int) -> int:
+        words = (sys.executable, script, f"{server.url}/s-{{000..009}}.tar", tmp_path / out)
+        words = [*map(str, words), str(kill), str(devices)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        print(done.stderr)
+        return done.returncode
+
+    with serving(tars) as server:
+        assert go("whole", 0) == 0
+        assert go("killed", 11) != 0
+        assert not (tmp_path / "killed" / "encoder.safetensors").exists()
+        assert (tmp_path / "killed" / "last.ckpt").exists()
+        assert go("killed", 0) == 0
+    assert same_weights(tmp_path / "whole", tmp_path / "killed")
