@@ -336,6 +336,45 @@ def test_a_server_that_is_not_there(tars):
         open_data("ftq://here/s-000.tar")
 
 
+@pytest.fixture
+def s3(monkeypatch):
+    """The address of a server of S3, and a client that writes to it."""
+    pytest.importorskip("s3fs", reason="s3:// needs s3fs")
+    server = pytest.importorskip("moto.server", reason="moto is the server of S3")
+    import botocore.session
+    from s3fs import S3FileSystem
+
+    threaded = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    threaded.start()
+    host, port = threaded.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    client = botocore.session.get_session().create_client("s3")
+    client.create_bucket(Bucket="bucket")
+    yield client
+    threaded.stop()
+    S3FileSystem.clear_instance_cache()
+
+
+def test_shards_of_s3(s3, tars):
+    for path in tars.iterdir():
+        s3.put_object(Bucket="bucket", Key=f"photos/{path.name}", Body=path.read_bytes())
+    for pattern in ("s3://bucket/photos/s-{000..009}.tar", "s3://bucket/photos/"):
+        splits, notices = said(open_data, pattern, size=(16, 16))
+        assert "10 shards" in notices
+        assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == list(range(120))
+    with pytest.raises(UserError, match=r"no file matches 's3://bucket/photo/\*\.tar'"):
+        open_data("s3://bucket/photo/*.tar")
+    with pytest.raises(UserError, match=r"there is no s3://nowhere/s-000\.tar; check"):
+        open_data("s3://nowhere/s-000.tar")
+
+
 def test_tests_probes_and_estimates_need_few_shards(tars, tmp_path):
     """Catches samples spread over all shards for what a run shows or measures of itself."""
     content = json.dumps({f"s-{i:03}.tar": EACH for i in range(SHARDS)})

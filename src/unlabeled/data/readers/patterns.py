@@ -4,6 +4,7 @@ import glob
 import itertools
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from unlabeled.data.readers import audio, folders
@@ -87,20 +88,32 @@ def expand_braces(pattern: str) -> list[str]:
         choices = _choices(found[1])
         if len(names) * len(choices) > MOST:
             raise UserError(f"'{pattern}' stands for more than {MOST:,} names; give fewer")
-        names = [n + rest[: found.start()] + choice for n in names for choice in choices]
-        rest = rest[found.end() :]
+        head, rest = rest[: found.start()], rest[found.end() :]
+        names = [n + head + choice for n in names for choice in choices]
     return [name + rest for name in names]
 
 
-def _choices(inner: str) -> list[str]:
+def _choices(inner: str) -> Sequence[str]:
     """What one pair of braces stands for; nothing where it is no list and no range."""
     if bounds := RANGE.fullmatch(inner):
         first, last = (int(bound) for bound in bounds.groups())
         width = max(map(len, bounds.groups())) if re.match(r"-?0\d", inner) else 0
         step = 1 if first <= last else -1
-        numbers = itertools.islice(range(first, last + step, step), MOST + 1)
-        return [f"{number:0{width}d}" for number in numbers]
+        return _Numbers(range(first, last + step, step), width)
     return inner.split(",") if "," in inner else []
+
+
+class _Numbers(Sequence[str]):
+    """Numbers with leading zeros, of which none is made before it is needed."""
+
+    def __init__(self, numbers: range, width: int) -> None:
+        self.numbers, self.width = numbers, width
+
+    def __len__(self) -> int:
+        return min(len(self.numbers), MOST + 1)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return f"{self.numbers[index]:0{self.width}d}"
 
 
 def _there(root: Path) -> str:

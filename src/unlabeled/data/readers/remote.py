@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -26,8 +25,8 @@ TRIES = 5
 """How often a file is asked for before its training stops."""
 PAUSE = 0.5
 """Seconds before the second try; each further pause is twice as long."""
-ASKED = 2_000
-"""Number of files at most whose size is asked for beforehand, evenly over all."""
+ALL_ASKED, ASKED = 2_000, 256
+"""Number of files up to which the size of each is asked for beforehand; of more, so many evenly."""
 REQUESTS = 16
 """Requests at the same time for sizes, and for footers and columns of tables."""
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
@@ -35,7 +34,7 @@ VERSIONS = ("ETag", "etag", "md5Hash", "blob_id", "Last-Modified", "LastModified
 """What a server may tell of a file's version, the best first."""
 
 
-def is_remote(data: Any) -> bool:
+def is_remote(data: Any) -> TypeGuard[str]:
     """Whether data is an address with a protocol, such as `s3://bucket/shards-{000..999}.tar`."""
     return isinstance(data, str) and "://" in data and data.partition("://")[0].isalnum()
 
@@ -59,7 +58,8 @@ class RemoteFiles:
             self.names = self._listed(pattern)
         if not self.names:
             raise UserError(f"no file matches '{pattern}'; check the address")
-        rows = np.unique(np.linspace(0, len(self) - 1, min(ASKED, len(self))).astype(int)).tolist()
+        asked = len(self) if len(self) <= ALL_ASKED else ASKED
+        rows = np.linspace(0, len(self) - 1, asked).astype(int).tolist()
         with ThreadPoolExecutor(REQUESTS) as pool:
             found = list(pool.map(self._info_or_none, rows))
         missing = [self.names[row] for row, info in zip(rows, found, strict=True) if info is None]
@@ -139,7 +139,7 @@ class RemoteFiles:
         path = self._path(self.names[0]).rpartition("/")[0] + f"/{name}"
         try:
             return json.loads(self.fs.cat_file(path))
-        except (OSError, ValueError, *_network_errors()):
+        except _errors():
             return None
 
     def open(self, number: int) -> Any:
@@ -164,7 +164,7 @@ class RemoteFiles:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
             try:
                 self.fs.get_file(self._path(name), str(to))
-            except (OSError, EOFError, ValueError, RuntimeError, *_network_errors()) as error:
+            except _errors() as error:
                 failure = _explain(error, name)
                 if not is_transient(error):
                     raise failure from error
@@ -184,7 +184,7 @@ class RemoteFiles:
             yield
         except UserError:
             raise
-        except (OSError, EOFError, ValueError, RuntimeError, *_network_errors()) as error:
+        except _errors() as error:
             is_missing = isinstance(error, FileNotFoundError) and not _cause(error)
             if is_missing and not missing:
                 raise
@@ -193,8 +193,8 @@ class RemoteFiles:
 
 def ending(name: str) -> str:
     """Of an address, without what follows a question mark: `.tar`."""
-    path = urlsplit(name).path if name.startswith(("http://", "https://")) else name
-    return PurePosixPath(path).suffix.lower()
+    last = name.partition("?")[0].rpartition("/")[2]
+    return last[last.rindex(".") :].lower() if "." in last else ""
 
 
 def kept(key: str, fill: Callable[[Path], None], read: Callable[[Path], T], room: int) -> T:
@@ -242,9 +242,9 @@ def _filesystem(protocol: str) -> Any:
         raise UserError(f"there is no protocol '{protocol}'; use {known}") from error
 
 
-def _network_errors() -> tuple[type[BaseException], ...]:
-    """Errors of the clients that are no OSError."""
-    kinds: list[type[BaseException]] = [TimeoutError]
+def _errors() -> tuple[type[Exception], ...]:
+    """What file systems raise: their clients have errors that are no OSError."""
+    kinds: list[type[Exception]] = [OSError, EOFError, ValueError, RuntimeError, TimeoutError]
     try:
         import aiohttp
 

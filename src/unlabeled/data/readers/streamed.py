@@ -177,7 +177,7 @@ class StreamedImages(EncodedImages):
         begins = ends - counts[order]
         own = int(ends[-1]) // batch_size * (batch_size // nodes)  # rows of a machine
         first, last = node * own, (node + 1) * own
-        begin, end = np.searchsorted(ends, first, "right"), np.searchsorted(begins, last)
+        begin, end = int(np.searchsorted(ends, first, "right")), int(np.searchsorted(begins, last))
         windows = [np.arange(i, min(i + self.window, end)) for i in range(begin, end, self.window)]
         skipped, waiting = done * (batch_size // nodes), np.empty(0, np.int64)
         for number, window in enumerate(windows):
@@ -189,8 +189,7 @@ class StreamedImages(EncodedImages):
             at = np.searchsorted(ends, positions, "right")
             drawn = firsts[order[at]] + positions - begins[at]
             drawn = drawn[max(0, skipped - (low - first)) :]
-            coming = windows[number + 1] if number + 1 < len(windows) else []
-            self.hold(order[window], order[coming])
+            self.hold(order[window], order[windows[number + 1]] if window[-1] + 1 < end else [])
             waiting = np.concatenate([waiting, drawn])
             while len(waiting) >= batch_size // nodes:
                 yield waiting[: batch_size // nodes]
@@ -206,6 +205,6 @@ class _Names(Sequence[str]):
     def __len__(self) -> int:
         return self.number
 
-    def __getitem__(self, row):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, row):  # type: ignore[no-untyped-def]
         shard = int(np.searchsorted(self.images.ends, row, "right"))
         return f"{self.images.shards[shard]}#{row - int(self.images.starts[shard])}"
