@@ -30,12 +30,16 @@ class Images(_EncoderInput):
         value_range: black and white of uint16 and float32 images; uint8 is always 0 and 255.
         dtype: what the images were given as: uint8, uint16, float32, or a mask of 0 and 1, which
             is stored as uint8 of 0 and 255.
+        tile: side of the squares that larger images in files are cut into, each a sample.
+        max_pixels: of images in files, above which they are left out (default: Pillow's limit).
     """
 
     channels: int
     size: tuple[int, int]
     value_range: tuple[float, float] = (0.0, 1.0)
     dtype: str = "uint8"
+    tile: int | None = None
+    max_pixels: int | None = None
 
     noun: ClassVar[str] = "images"
 
@@ -156,7 +160,7 @@ KINDS: dict[str, type[EncoderInput]] = {"images": Images, "audio": Audio, "text"
 def to_json(modality: EncoderInput) -> dict[str, Any]:
     """A record of what an encoder receives; a tokenizer is left out, since it has its own file."""
     kind = next(name for name, cls in KINDS.items() if isinstance(modality, cls))
-    fields = asdict(modality)
+    fields = {name: value for name, value in asdict(modality).items() if value is not None}
     fields.pop("tokenizer", None)
     lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
     return {"kind": kind} | fields | lists
@@ -185,6 +189,8 @@ def from_json(record: Any, tokenizer: str = "") -> EncoderInput:
         _require("value_range", _is_list_of(ends, (int, float)) and -1e30 <= ends[0] <= ends[1])
         _require("value_range", ends[1] <= 1e30)
         _require("dtype", values.get("dtype") in DTYPES)
+        for name in ("tile", "max_pixels"):
+            _require(name, name not in values or (type(values[name]) is int and values[name] >= 8))
         values |= {"size": tuple(size), "value_range": (float(ends[0]), float(ends[1]))}
     try:
         modality = KINDS[kind](**values)

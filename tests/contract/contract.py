@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unlabeled import registry
-from unlabeled.augmentations import RandomAffine
+from unlabeled.augmentations import Augmentation, RandomAffine
 from unlabeled.core import Batch, Method
 from unlabeled.encoders.base import build
 from unlabeled.modality import Pairs, Text
@@ -28,7 +28,12 @@ def find(name: str) -> type[Method]:
 
 
 def make(
-    cls: type[Method], encoder: str | None = None, exact: bool = False, **options: object
+    cls: type[Method],
+    encoder: str | None = None,
+    exact: bool = False,
+    channels: int | None = None,
+    augment: Augmentation | None = None,
+    **options: object,
 ) -> Method:
     """The method with seed 0 on a narrow encoder of its own kind, or on another one.
 
@@ -36,11 +41,13 @@ def make(
         cls: the method.
         encoder: a name, instead of its default.
         exact: without dropout and with all terms of the loss, so that gradients can be compared.
+        channels: of images (default: 1, or 3 where it needs color).
+        augment: of methods that take one (default: an affine one).
         options: of the encoder.
     """
     torch.manual_seed(0)
-    shape = (3 if cls.needs_color else 1, *size_of(cls))
-    known = {"classes": 3, "augment": RandomAffine(), "shape": shape, "bank_size": 40}
+    shape = (channels or (3 if cls.needs_color else 1), *size_of(cls))
+    known = {"classes": 3, "augment": augment or RandomAffine(), "shape": shape, "bank_size": 40}
     known |= {"partner_shape": (2, 8), "vocabulary": TOKENS}
     if exact:  # a threshold little above chance, so that some rows are surer
         known |= {"bn_splits": 1, "threshold": 0.34, "dropout": 0.0, "view": "synonyms"}
@@ -63,13 +70,14 @@ def size_of(cls: type[Method] | Method) -> tuple[int, int]:
     return (4, 12) if cls.modality == (Text,) else (32, 32)
 
 
-def batch_of(method: Method, n: int = 12) -> Batch:
+def batch_of(method: Method, n: int = 12, channels: int | None = None) -> Batch:
     """Images of black and white, tokens, or pairs; labels only where the method is supervised."""
     g = torch.Generator().manual_seed(1)
     index = torch.arange(n)
     if method.modality == (Text,):
         return Batch(torch.randint(5, TOKENS, (n, *size_of(method)), generator=g), index)
-    x = (torch.rand(n, 3 if method.needs_color else 1, 32, 32, generator=g) > 0.7).float()
+    channels = channels or (3 if method.needs_color else 1)
+    x = (torch.rand(n, channels, 32, 32, generator=g) > 0.7).float()
     y = labels(method, n) if method.supervised else None
     partners = None
     if method.modality == (Pairs,):

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unlabeled.errors import notice
+
 GRAY = (0.299, 0.587, 0.114)
 """Weights of red, green, blue in luminance (ITU-R BT.601)."""
 LINEAR = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750),
@@ -48,6 +50,16 @@ def to_gray(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
 def rgb_to_grayscale(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
     """Luminance of each pixel."""
     return (x * x.new_tensor(GRAY)[:, None, None]).sum(1, keepdim=True)
+
+
+@functools.cache
+def say_without_color(channels: int) -> None:
+    """A notice, given once, of what color augmentations do to images that are not RGB."""
+    if channels not in (1, 3):
+        notice(
+            f"images of {channels} channels have no hue and no saturation: of color augmentations "
+            "only brightness and contrast change, alike in all channels, and none become gray"
+        )
 
 
 def adjust_color(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.augmentations.base import Augmentation, random_rows, uniform
-from unlabeled.augmentations.color import adjust_color, rgb_to_grayscale
+from unlabeled.augmentations.color import adjust_color, rgb_to_grayscale, say_without_color
 from unlabeled.augmentations.full_size import FullSize, random_boxes
 from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resample
 from unlabeled.errors import UserError
@@ -140,7 +140,7 @@ class RandomRotation90(Augmentation):
 
 @dataclass(frozen=True)
 class ColorJitter(Augmentation):
-    """Random brightness, contrast, saturation and hue; one-channel images get the first two.
+    """Random brightness, contrast, saturation and hue; images that are not RGB get the first two.
 
     torchvision's `ColorJitter` under `RandomApply`, in a fixed order (see `adjust_color`). Factors
     are drawn from [max(0, 1 − value), 1 + value], the hue's shift from [−hue, hue]. The defaults
@@ -161,6 +161,8 @@ class ColorJitter(Augmentation):
     p: float = 0.8
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.saturation or self.hue:
+            say_without_color(x.shape[1])
         rows = random_rows(x, self.p)
         largest = (self.brightness, self.contrast, self.saturation)
         b, c, s = (uniform(rows, max(0.0, 1 - change), 1 + change) for change in largest)
@@ -180,6 +182,8 @@ class RandomGrayscale(Augmentation):
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[1] != 3:
+            if self.p:
+                say_without_color(x.shape[1])
             return x
         return torch.where(uniform(x, 0, 1, 1, 1, 1) < self.p, rgb_to_grayscale(x), x)
 

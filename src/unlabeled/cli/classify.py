@@ -9,10 +9,12 @@ from unlabeled.cli.parsing import (
     add_arguments,
     add_groups_argument,
     add_labels_argument,
+    add_opening_arguments,
     add_run_arguments,
     add_test_argument,
     make_parser,
     parse_args,
+    take_opening,
 )
 from unlabeled.errors import UserError, plural
 
@@ -30,6 +32,7 @@ def classify_command(argv: list[str]) -> int:
         "into a folder for `unlabeled predict`.",
     )
     add_run_arguments(parser)
+    add_opening_arguments(parser)
     parser.add_argument("--data", type=str, help="labeled data (default: that of the run)")
     add_labels_argument(parser)
     add_groups_argument(parser)
@@ -59,7 +62,7 @@ def classify_command(argv: list[str]) -> int:
     from unlabeled.runs.run import load
 
     data = args.pop("data")
-    run = load(args.pop("run"), args.pop("encoder"), data=data, size=args.pop("size"))
+    run = load(args.pop("run"), args.pop("encoder"), data=data, **take_opening(args))
     if (number := args.pop("suggest")) is not None:
         return _suggest(run, data, number, args)
     args["out"] = args["out"] or run.path.with_name(f"{run.path.name}-classifier")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from unlabeled.cli.parsing import (
     add_groups_argument,
     add_labels_argument,
+    add_opening_arguments,
     add_run_arguments,
     add_test_argument,
     make_parser,
     parse_args,
+    take_opening,
 )
 from unlabeled.errors import UserError
 
@@ -23,6 +25,7 @@ def evaluate_command(argv: list[str]) -> int:
     """`unlabeled evaluate RUN [--data D] [--json]`."""
     parser = make_parser("evaluate", "Evaluate a run beside its baselines.")
     add_run_arguments(parser)
+    add_opening_arguments(parser)
     parser.add_argument("--data", type=str, help="data to evaluate it on (default: the training's)")
     add_labels_argument(parser)
     add_groups_argument(parser)
@@ -59,7 +62,7 @@ def evaluate_command(argv: list[str]) -> int:
     from unlabeled.report.page import write_report
     from unlabeled.runs.run import load
 
-    run = load(args.run, args.encoder, data=args.data, size=args.size)
+    run = load(args.run, args.encoder, data=args.data, **take_opening(vars(args)))
     if args.layers:
         return _evaluate_layers(run, args)
     evaluation = measure(

@@ -8,9 +8,11 @@ from unlabeled.cli.parsing import (
     DATA,
     add_arguments,
     add_labels_argument,
+    add_opening_arguments,
     add_run_arguments,
     make_parser,
     parse_args,
+    take_opening,
 )
 from unlabeled.errors import plural
 
@@ -21,6 +23,7 @@ def explore_command(argv: list[str]) -> int:
 
     parser = make_parser("explore", "Write a page with a map of the data in feature space.")
     add_run_arguments(parser)
+    add_opening_arguments(parser)
     parser.add_argument("data", type=str, help=DATA)
     parser.add_argument(
         "--out", type=str, default="explore.html", metavar="FILE", help="the .html file"
@@ -37,7 +40,7 @@ def explore_command(argv: list[str]) -> int:
     from unlabeled.runs.run import load
 
     run, data, out = args.pop("run"), args.pop("data"), Path(args.pop("out"))
-    opened = load(run, args.pop("encoder"), data=data, size=args.pop("size"))
+    opened = load(run, args.pop("encoder"), data=data, **take_opening(args))
     counts = explore(opened, data, out, **args)
     suspects = counts["suspected_labels"]
     print(

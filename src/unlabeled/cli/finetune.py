@@ -6,10 +6,12 @@ from unlabeled.cli.parsing import (
     add_arguments,
     add_groups_argument,
     add_labels_argument,
+    add_opening_arguments,
     add_run_arguments,
     add_test_argument,
     make_parser,
     parse_args,
+    take_opening,
 )
 from unlabeled.errors import plural
 
@@ -26,6 +28,7 @@ def finetune_command(argv: list[str]) -> int:
         "training from scratch.",
     )
     add_run_arguments(parser)
+    add_opening_arguments(parser)
     parser.add_argument("--data", type=str, help="labeled data (default: that of the run)")
     parser.add_argument(
         "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
@@ -42,7 +45,7 @@ def finetune_command(argv: list[str]) -> int:
     from unlabeled.runs.run import load
 
     data = args.pop("data")
-    run = load(args.pop("run"), args.pop("encoder"), data=data, size=args.pop("size"))
+    run = load(args.pop("run"), args.pop("encoder"), data=data, **take_opening(args))
     tuned, figures = finetune(run, data, **args)
     tested = plural(figures["n_test"], "test image")
     print(f"{plural(figures['labels'], 'label')}, {tested}:")

@@ -21,6 +21,8 @@ GROUPS = {
         "value_range",
         "workers",
         "decoding",
+        "tile",
+        "max_pixels",
     ),
     "encoder": ("encoder", "encoder_args", "init"),
     "method": (),

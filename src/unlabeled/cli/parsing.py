@@ -233,6 +233,28 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def add_opening_arguments(parser: ArgumentParser) -> None:
+    """The flags `--tile` and `--max-pixels` of commands that use a run."""
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="SIDE",
+        help="side of the squares that larger images in files are cut into, each a sample "
+        "(default: as in the training)",
+    )
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        metavar="N",
+        help="of an image in a file; larger ones are left out (default: as in the training)",
+    )
+
+
+def take_opening(args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `unlabeled.load` that say how data is opened, taken out of the others."""
+    return {name: args.pop(name) for name in ("size", "tile", "max_pixels")}
+
+
 def add_labels_argument(parser: ArgumentParser) -> None:
     """The flag `--labels-from`."""
     parser.add_argument(

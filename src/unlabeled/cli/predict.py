@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unlabeled.cli.parsing import DATA, make_parser, parse_args
+from unlabeled.cli.parsing import DATA, add_opening_arguments, make_parser, parse_args
 from unlabeled.errors import plural
 
 
@@ -28,11 +28,12 @@ def predict_command(argv: list[str]) -> int:
     parser.add_argument(
         "--encoder", type=str, help="./file.py:Class, if the run's encoder is one that you wrote"
     )
+    add_opening_arguments(parser)
     args = parse_args(parser, argv)
     from unlabeled.runs.predict import write_predictions
     from unlabeled.runs.run import load
 
-    run = load(args.model, args.encoder, data=args.data)
+    run = load(args.model, args.encoder, data=args.data, tile=args.tile, max_pixels=args.max_pixels)
     n = write_predictions(run, args.data, Path(args.out), args.all_probabilities)
     print(f"{args.out}: {plural(n, 'sample')} of {len(run.require_classifier().classes)} classes")
     return 0

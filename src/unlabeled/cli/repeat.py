@@ -19,6 +19,7 @@ WITH_DATA = {"labels_from", "groups_from", "test", "value_range"}
 """Flags that a new --data makes meaningless."""
 PLAIN = (
     *("data", "labels_from", "groups_from", "test", "size", "decoding", "labels", "local", "seed"),
+    *("tile", "max_pixels"),
     *("preset", "precision", "accumulate", "gradient_checkpointing", "compile", "devices", "nodes"),
 )
 """Keys of the record that are flags."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -68,11 +69,27 @@ class LazyImages:
     def full_size(self, rows: np.ndarray, value_range: tuple[float, float]) -> FullSize:
         """A batch of those rows, (B,), where `is_full_size`; black and white if not uint8."""
         assert isinstance(self.base, EncodedImages)
-        return self.base.full_size(rows if self.rows is None else self.rows[rows], value_range)
+        rows = rows if self.rows is None else self.rows[rows]
+        return self.base.full_size(rows, value_range, self.convert)
+
+    def converted(
+        self, convert: Callable[[np.ndarray], np.ndarray], dtype: Any = None
+    ) -> LazyImages:
+        """The same with a further elementwise conversion, to `dtype` (default: it stays)."""
+        both = convert if self.convert is None else functools.partial(_after, self.convert, convert)
+        return replace(self, convert=both, dtype=self.dtype if dtype is None else dtype)
 
     def take(self, rows: np.ndarray) -> LazyImages:
         """The images of those rows; nothing is read."""
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
+
+
+def _after(
+    first: Callable[[np.ndarray], np.ndarray],
+    second: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+) -> np.ndarray:
+    return second(first(x))
 
 
 def blocks(x: np.ndarray | LazyImages, rows: int = 256) -> Iterator[np.ndarray]:

@@ -12,6 +12,7 @@ import torch
 
 from unlabeled import registry
 from unlabeled.data.dataset import LazyImages, Samples, Splits, all_samples, resize, with_frames
+from unlabeled.data.matching import with_classes
 from unlabeled.data.readers import (
     arrays,
     audio,
@@ -25,18 +26,11 @@ from unlabeled.data.readers import (
     video,
 )
 from unlabeled.data.readers.images import Decode
+from unlabeled.data.readers.parts import Opening
 from unlabeled.data.readers.remote import is_remote
 from unlabeled.data.readers.source import TABLES
 from unlabeled.data.sets import books
-from unlabeled.data.split import (
-    TEST_SHARE,
-    code_names,
-    keep_labeled,
-    say_unknown,
-    say_untested,
-    split,
-)
-from unlabeled.data.targets import Classes
+from unlabeled.data.split import TEST_SHARE, split
 from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text
 
@@ -58,6 +52,8 @@ def open_data(
     value_range: tuple[float, float] | None = None,
     groups_from: Any = None,
     decoding: Decode = "auto",
+    tile: int | None = None,
+    max_pixels: int | None = None,
 ) -> Splits:
     """Open any kind of data as a data set.
 
@@ -81,6 +77,10 @@ def open_data(
         decoding: when images in files are decoded: once, into the cache; on_the_fly, whenever they
             are read, with random crops from the full-size images; auto: once where that needs less
             than 2 GB.
+        tile: side in pixels of the squares that larger images in files are cut into, each a sample
+            `file#row,column`; those of a file are a group (default: that of `like`, else none).
+        max_pixels: of images in files; larger ones are left out (default: that of `like`, else
+            Pillow's limit, 178,956,970).
 
     Raises:
         UserError: it cannot be opened, or does not fit.
@@ -101,7 +101,10 @@ def open_data(
             raise UserError(f"{splits.name} has its own split; omit --groups-from")
     else:
         share = TEST_SHARE if test is None else 0.0
-        samples = _read(data, channels, size, like, labels_from, workers, value_range, decoding)
+        opening = _opening(like, tile, max_pixels)
+        samples = _read(
+            data, channels, size, like, labels_from, workers, value_range, decoding, opening
+        )
         groups.attach(samples, groups_from, data, labels_from)
         is_given = value_range is not None and samples.x.dtype != np.uint8
         if isinstance(like, Images) and samples.x.dtype != np.uint8:
@@ -163,7 +166,7 @@ def with_test(
             groups.attach(samples, grouped, data, own)
             other = split(samples, name, share=0)
         part = _fit(other.test if len(other.test) else other.train, name, like=like)
-    train, part = _with_classes(splits, part, other.target, name)
+    train, part = with_classes(splits, part, other.target, name)
     if not (audio.recordings_of(train) and audio.recordings_of(part)):  # names of other files
         train = groups.separate(train, part, name=splits.name)
     set_aside = ", ".join(
@@ -178,64 +181,6 @@ def with_test(
     return replace(
         splits, train=train, test=part, validation=train.take(np.arange(0)), test_from=test
     )
-
-
-def _with_classes(
-    splits: Splits, part: Samples, target: str | None, name: str
-) -> tuple[Samples, Samples]:
-    """Training part and another one with the factors of both, and their classes matched by name.
-
-    Classes that only the other one has are added.
-    """
-    ours, theirs = splits.train, dict(part.factors)
-    names_of = {factor: part.class_names(factor) for factor in theirs}
-    if splits.target and splits.target not in theirs and target:
-        theirs[splits.target] = theirs.pop(target)
-        names_of[splits.target] = names_of.pop(target)
-    if splits.target and splits.target not in theirs:
-        raise UserError(
-            f"{name} has no labels '{splits.target}', which {splits.name} has; give test data that "
-            "has them"
-        )
-    if lost := sorted(set(ours.factors) - set(theirs)):
-        notice(f"{name} does not have {', '.join(lost)}, so that is left out")
-    both = [factor for factor in ours.factors if factor in theirs]
-    targets = {factor: target for factor, target in ours.targets.items() if factor in both}
-    codes: dict[str, np.ndarray] = {}
-    for factor in both:
-        y, y_test = ours.factors[factor], theirs[factor]
-        codes[factor] = y_test
-        names, other = ours.class_names(factor), names_of[factor]
-        if not names and not other:
-            continue
-        if y_test.ndim == 2:  # several labels a sample
-            codes[factor] = np.zeros((len(y_test), len(names)), np.int64)
-            for i, label in enumerate(names):
-                if label in other:
-                    codes[factor][:, i] = y_test[:, other.index(label)]
-            codes[factor][(y_test < 0).all(1)] = -1
-            say_unknown([o for o in other if o not in names], len(other), factor, name)
-            continue
-        names, other = names or code_names(y), other or code_names(y_test)
-        if factor in ("shot", "clip"):  # equal names are other videos
-            table = np.arange(len(other)) + len(names)
-            all_names = names + other
-        else:
-            present = {other[code] for code in np.unique(y_test[y_test >= 0])}
-            added = [c for c in other if c in present and c not in names]
-            all_names = names + added
-            table = np.array([all_names.index(c) if c in all_names else -1 for c in other])
-            if added and factor == splits.target:
-                say_unknown(added, len(present), factor, name)
-            if factor == splits.target:
-                learned = [names[code] for code in np.unique(y[y >= 0])]
-                absent = [c for c in learned if c not in present]
-                say_untested(absent, len(learned), factor, name)
-        targets[factor] = Classes(tuple(all_names))
-        codes[factor] = np.where(y_test >= 0, table[np.maximum(y_test, 0)], -1).astype(np.int64)
-    train = replace(ours, factors={f: ours.factors[f] for f in both}, targets=targets)
-    part = replace(part, factors=codes, targets=dict(targets))
-    return train, keep_labeled(part, splits.target, name)
 
 
 def read_data(
@@ -312,8 +257,10 @@ def _read(
     workers: int | None = None,
     value_range: tuple[float, float] | None = None,
     decoding: Decode = "auto",
+    opening: Opening | None = None,
 ) -> Samples:
     dtype, rate, length = None, None, size[1] if size else None
+    opening = opening or _opening(like)
     if isinstance(like, Images):
         channels, size, dtype, value_range = like.channels, like.size, like.dtype, like.value_range
     elif isinstance(like, Audio):
@@ -345,10 +292,11 @@ def _read(
             dtype=dtype,
             listing=listing,
             decoding=decoding,
+            opening=opening,
         )
         if (dtype or value_range) and isinstance(samples.x, LazyImages):
             convert, to = arrays.conversion(samples.x, dtype, value_range)
-            samples.x = replace(samples.x, convert=convert, dtype=to) if convert else samples.x
+            samples.x = samples.x.converted(convert, to) if convert else samples.x
         return samples
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, dtype, value_range, rate)
@@ -361,6 +309,15 @@ def _read(
     other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
     advice = suggest(str(data).partition(":")[0], registry.listing("datasets"), other)
     raise UserError(f"there is no data at '{data}'; {advice}")
+
+
+def _opening(like: Any, tile: int | None = None, max_pixels: int | None = None) -> Opening:
+    """How large images are opened: as given, else as those that an encoder learned from."""
+    own = like if isinstance(like, Images) else None
+    return Opening(
+        own.tile if own and tile is None else tile,
+        own.max_pixels if own and max_pixels is None else max_pixels,
+    )
 
 
 def _fit(

@@ -1,5 +1,6 @@
 """The value range of images that are not 8-bit."""
 
+import functools
 import math
 
 import numpy as np
@@ -35,6 +36,32 @@ def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[fl
     if x.dtype == np.uint16:
         return 0.0, float(2 ** max(8, int(high).bit_length()) - 1)
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def filled(x: LazyImages) -> LazyImages:
+    """Images with the smallest finite value of all in place of NaN and infinite ones.
+
+    A notice counts them.
+    """
+    if x.dtype.kind != "f":
+        return x
+    low, number, images = math.inf, 0, 0
+    for part in blocks(x):
+        finite = np.isfinite(part)
+        low = min(low, float(part.min(initial=np.inf, where=finite)))
+        number += int((~finite).sum())
+        images += int((~finite).any((1, 2, 3)).sum())
+    if not number:
+        return x
+    notice(
+        f"{number:,} values in {images:,} of {len(x):,} images are NaN or infinite; the smallest "
+        f"other value, {low:g}, takes their place"
+    )
+    return x.converted(functools.partial(_without, low=low))
+
+
+def _without(x: np.ndarray, low: float) -> np.ndarray:
+    return np.where(np.isfinite(x), x, np.float32(low))
 
 
 def as_range(value: str | tuple[float, float] | None) -> tuple[float, float] | None:

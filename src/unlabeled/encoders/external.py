@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unlabeled.encoders.channels import adapted_weights, fits_as_is
 from unlabeled.errors import UserError, reason
 from unlabeled.utils.quiet import quiet
 
@@ -111,7 +112,8 @@ def make(name: str, channels: int, size: tuple[int, int], **options: Any) -> Bac
             `timm:FOLDER`, `hf:TYPE` (a model type of transformers, random weights),
             `hf:OWNER/NAME` or `hf:FOLDER`. Folders hold config.json and model.safetensors. Weights
             are read from safetensors only, and code that comes with them is never run.
-        channels: of the images.
+        channels: of the images; the first layer of pretrained weights for others is adapted (see
+            `adapted_weights`), except that gray images are repeated for transformers.
         size: of the images, (height, width) in pixels.
         options: for timm `pretrained=True` (a FOLDER's weights are always read) and the arguments
             of the network; for hf the fields of its configuration, and `tokens=True` to average the
@@ -236,7 +238,7 @@ def _timm_cfg(name: str, rest: str) -> tuple[str, dict[str, Any], Path | None]:
     architecture = rest.partition(".")[0]
     if not timm.is_model(architecture):
         raise _unknown(name, architecture, timm.list_models())
-    cfg = timm.get_pretrained_cfg(rest, allow_unregistered=False)
+    cfg: Any = timm.get_pretrained_cfg(rest, allow_unregistered=False)
     return architecture, cfg.to_dict(), None
 
 
@@ -300,6 +302,10 @@ def _hf(
             raise UserError(f"the weights of '{name}' lack those of its {min(missing)}")
         tokens = tokens or bool(missing)  # an untrained pooling is useless
         mean, std = _normalization(source)
+        if not fits_as_is(getattr(config, "num_channels", channels), channels):
+            config.update({"num_channels": channels})
+            weights, net = net.state_dict(), AutoModel.from_config(config, trust_remote_code=False)
+            net.load_state_dict(adapted_weights(weights, net.state_dict()))
     rebuild = _fields(config) | ({"tokens": True} if tokens else {})
     expected = getattr(config, "num_channels", channels)
     accepts = "interpolate_pos_encoding" in inspect.signature(net.forward).parameters

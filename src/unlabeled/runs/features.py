@@ -6,6 +6,7 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,11 @@ def write_features(
                         run.source,
                         encoder,
                         data,
-                        None if run.is_trained else run.config["size"],
+                        {
+                            "size": None if run.is_trained else run.config["size"],
+                            "tile": getattr(run.modality, "tile", None),
+                            "max_pixels": getattr(run.modality, "max_pixels", None),
+                        },
                         folder,
                     ),
                     nprocs=devices,
@@ -109,7 +114,13 @@ def _write_csv(path: Path, features: np.ndarray, beside: dict[str, np.ndarray]) 
 
 
 def _embed_part(
-    i: int, devices: int, run: str, encoder: str | None, data: str, size: int | None, folder: str
+    i: int,
+    devices: int,
+    run: str,
+    encoder: str | None,
+    data: str,
+    options: dict[str, Any],
+    folder: str,
 ) -> None:
     """Write the features of one process's share of the rows as `i.npy`."""
     if torch.cuda.is_available():
@@ -117,7 +128,7 @@ def _embed_part(
     else:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
     warnings.simplefilter("ignore", Notice)  # the main process has given them
-    opened = load(run, encoder, data=data, size=size)
+    opened = load(run, encoder, data=data, **options)
     samples = opened.read(data)
     rows = np.array_split(np.arange(len(samples)), devices)[i]
     np.save(Path(folder) / f"{i}.npy", opened.features(samples.take(rows)))

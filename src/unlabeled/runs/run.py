@@ -7,6 +7,7 @@ rest is JSON, and only encoders of this package are rebuilt from their name.
 from __future__ import annotations
 
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from scipy.special import softmax
 from torch import nn
 
 from unlabeled import registry
+from unlabeled.data.channels import channels_of
 from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.open import open_data, read_data
+from unlabeled.data.readers.parts import Opening
 from unlabeled.data.values import find_value_range
 from unlabeled.encoders.base import build, is_rebuildable
+from unlabeled.encoders.channels import adapted_weights, fits_as_is
 from unlabeled.encoders.external import is_external, native_shape
 from unlabeled.encoders.features import build_for, embed
-from unlabeled.errors import UserError, plural, reason
+from unlabeled.errors import UserError, notice, plural, reason
 from unlabeled.modality import EncoderInput, Images, Text, from_json, to_json
 from unlabeled.runs.classifier import Classifier, load_classifier, save_classifier
 from unlabeled.runs.safety import (
@@ -213,7 +217,15 @@ def _read_tokenizer(folder: Path) -> str:
 
 
 @preserve_rng()
-def load(run: str | Path, encoder: Any = None, *, data: Any = None, size: int | None = None) -> Run:
+def load(
+    run: str | Path,
+    encoder: Any = None,
+    *,
+    data: Any = None,
+    size: int | None = None,
+    tile: int | None = None,
+    max_pixels: int | None = None,
+) -> Run:
     """Open a run folder, or an encoder by its name in place of one.
 
     Args:
@@ -221,9 +233,13 @@ def load(run: str | Path, encoder: Any = None, *, data: Any = None, size: int | 
             `unlabeled list encoders`, which has random weights or is fitted.
         encoder: the network to put the weights in (a module, of which a copy takes them, a class,
             `./file.py:Net`); only needed where it was the user's own.
-        data: for a name in `unlabeled list encoders`: what it is made for, or fitted to.
+        data: for a name in `unlabeled list encoders`: what it is made for, or fitted to; for other
+            names what it will receive: to its number of channels the first layer is adapted.
         size: side in pixels of the images that an encoder by name receives (default: the one that
             it was pretrained with, or the data's).
+        tile: side of the squares that larger images in files are cut into (default: as in the
+            training).
+        max_pixels: of images in files (default: as in the training).
 
     Raises:
         UserError: it is neither, it is no finished run, it is damaged, or its encoder is not known
@@ -232,18 +248,63 @@ def load(run: str | Path, encoder: Any = None, *, data: Any = None, size: int | 
     path = Path(run).expanduser()
     if size is not None and size < 1:
         raise UserError(f"--size is {size}; give the side in pixels, 1 or more")
-    if not path.is_dir():
-        if is_external(str(run)):
-            return _pretrained(str(run), size)
-        if str(run) in registry.listing("encoders"):
-            return _by_name(str(run), data, size)
+    opening = Opening(tile, max_pixels)
+    if not path.is_dir() and is_external(str(run)):
+        return _with_opening(_pretrained(str(run), size, data), opening)
+    if not path.is_dir() and str(run) in registry.listing("encoders"):
+        return _with_opening(_by_name(str(run), data, size, opening), opening)
     if size is not None:
         raise UserError(f"{path} has its own size of images; omit --size")
-    return _from_folder(path, encoder)
+    return _with_opening(_from_folder(path, encoder), opening)
 
 
-def _pretrained(name: str, size: int | None) -> Run:
+def _with_opening(run: Run, opening: Opening) -> Run:
+    """The run, which opens large images in files otherwise than in its training."""
+    given = {name: value for name, value in asdict(opening).items() if value is not None}
+    if given and not isinstance(run.modality, Images):
+        raise UserError(f"{run.source} takes {run.modality.noun}; omit --tile and --max-pixels")
+    if isinstance(run.modality, Images) and given:
+        run.modality = replace(run.modality, **given)
+        run.inputs = run.inputs | {"modality": to_json(run.modality)}
+    return run
+
+
+def for_channels_of(data: Any, run: Run) -> Run:
+    """The run with its first layer adapted to the number of channels of the images in `data`.
+
+    The same run where there is nothing to adapt: images of 1 and 3 channels are converted to one
+    another when they are read.
+
+    Raises:
+        UserError: other layers depend on the number of channels, too.
+    """
+    own, channels = run.modality.channels, channels_of(data)
+    known = is_rebuildable(run.inputs["encoder"])
+    if channels is None or not known or fits_as_is(own, channels):
+        return run
+    if not isinstance(run.modality, Images):
+        return run
+    network = build(run.inputs["encoder"], channels, run.size, **run.inputs["args"])
+    network.load_state_dict(adapted_weights(run.encoder.state_dict(), network.state_dict()))
+    _say_adapted(run.source, own, channels)
+    modality = replace(run.modality, channels=channels)
+    inputs = run.inputs | {"modality": to_json(modality)}
+    return Run(run.path, network, run.config, inputs, run.data, source=run.source)
+
+
+def _say_adapted(name: str, own: int, channels: int) -> None:
+    notice(
+        f"the first layer of {name} takes {plural(own, 'channel')}; for images of {channels} its "
+        f"weights are repeated and scaled by {own}/{channels}"
+    )
+
+
+def _pretrained(name: str, size: int | None, data: Any) -> Run:
     channels, native = native_shape(name)
+    given = None if data is None else channels_of(data)
+    if given is not None and not fits_as_is(channels, given):
+        _say_adapted(name, channels, given)
+        channels = given
     modality = Images(channels, native if size is None else (size, size))
     options = {"pretrained": True} if name.startswith("timm:") else {}
     network: Any = build(name, channels, modality.size, **options)
@@ -251,11 +312,12 @@ def _pretrained(name: str, size: int | None) -> Run:
     return _without_folder(name, network, rebuilt, args, modality, size)
 
 
-def _by_name(name: str, data: Any, size: int | None) -> Run:
+def _by_name(name: str, data: Any, size: int | None, opening: Opening) -> Run:
     if data is None:
         raise UserError(f"the encoder '{name}' is made for the data that it receives; give --data")
     registry.say_which("encoders", name)
-    splits = open_data(data, size=None if size is None else (size, size))
+    side = None if size is None else (size, size)
+    splits = open_data(data, size=side, tile=opening.tile, max_pixels=opening.max_pixels)
     with preserve_rng(0):
         network = build_for(name, splits)
     return _without_folder(name, network, name, {}, splits.modality.encoder_input, size)

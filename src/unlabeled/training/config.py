@@ -44,6 +44,11 @@ class TrainConfig:
         decoding: when images in files are decoded: once, into the cache; on_the_fly, whenever they
             are read, with random crops from the full-size images; auto decodes once what needs less
             than 2 GB.
+        tile: side in pixels of the squares that larger images in files are cut into, each a sample,
+            which stay on one side of the split with the others of their file (default: images are
+            whole).
+        max_pixels: of an image in a file; larger ones are left out (default: 178,956,970, which
+            guards against files that would fill the memory).
         precision: precision of the networks; losses are always in fp32. auto uses bf16 if the
             hardware is faster with it, and fp16 with a gradient scaler on GPUs without bf16.
         accumulate: parts of each batch that go through the networks one after another, which saves
@@ -81,6 +86,8 @@ class TrainConfig:
     local: bool = False
     workers: int | None = None
     decoding: Literal["auto", "once", "on_the_fly"] = "auto"
+    tile: int | None = None
+    max_pixels: int | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     accumulate: int = 1
     gradient_checkpointing: bool = False

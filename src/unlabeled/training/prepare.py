@@ -22,7 +22,7 @@ from unlabeled.data.values import as_range
 from unlabeled.encoders.base import accepts_option, build
 from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video, find_part
-from unlabeled.runs.run import Run, load
+from unlabeled.runs.run import Run, for_channels_of, load
 from unlabeled.runs.safety import IN_MEMORY
 from unlabeled.training.compiling import check_compiles
 from unlabeled.training.config import TrainConfig
@@ -100,6 +100,7 @@ def make_job(
         raise UserError(f"{init.source} has its own size of images; omit --size")
     if init is not None:
         initial = init if isinstance(init, Run) else load(init, data=data, size=size)
+        initial = for_channels_of(data, initial)
     if isinstance(method, str):
         registry.say_which("methods", method)
     if isinstance(encoder, str):
@@ -112,6 +113,8 @@ def make_job(
         groups_from=config.groups_from,
         workers=config.workers,
         decoding=config.decoding,
+        tile=config.tile,
+        max_pixels=config.max_pixels,
         test=config.test,
         value_range=value_range,
     )
@@ -155,6 +158,8 @@ def make_job(
         "size": size,
         "value_range": value_range,
         "decoding": config.decoding,
+        "tile": config.tile,
+        "max_pixels": config.max_pixels,
         "labels_from": record_data(splits.labels_from),
         "groups_from": None
         if splits.groups_from is None

@@ -269,11 +269,11 @@ def test_12_bits_are_not_black_for_a_run_on_8(tmp_path):
 
 
 def test_what_tiffs_need_is_named_where_it_is_missing(tmp_path, monkeypatch):
-    from unlabeled.data.readers import decoding
+    from unlabeled.data.readers import tiff
 
     folder = tiffs(
         tmp_path / "f", RNG.random((9, 9, 5)).astype("f4"), **BANDS, planarconfig="contig"
     )
-    monkeypatch.setattr(decoding, "tifffile", None)
+    monkeypatch.setattr(tiff, "tifffile", None)
     with pytest.raises(UserError, match=r"TIFF of a kind that pip install 'unlabeled\[tiff\]'"):
         open_data(folder)

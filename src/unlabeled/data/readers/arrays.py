@@ -83,7 +83,7 @@ def from_memory(
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W) of any number type and become (N, C, H, W).
     The channel axis is the one of length `channels` if that is known, else the one of at most 4,
-    else the first where that is the shortest. The type becomes uint8, uint16 or float32; uint8 of
+    else the shortest of the first and the last. The type becomes uint8, uint16 or float32; uint8 of
     zeros and ones (a mask, dSprites) becomes 0 and 255. A memory-mapped array stays on disk.
 
     Args:
@@ -159,6 +159,9 @@ def _as_stored(
     if first and last and x.shape[1] != x.shape[3]:
         notice(f"images of shape {x.shape} are read as (N, C, H, W)")
     if last and not first:
+        x = x.transpose(0, 3, 1, 2)
+    elif not first and channels is None and x.shape[3] < min(x.shape[1:3]):
+        notice(f"images of shape {x.shape} are read as (N, H, W, C)")
         x = x.transpose(0, 3, 1, 2)
     elif not first and (channels or x.shape[1] >= min(x.shape[2:])):
         needed = f"{channels} channel{'s' * (channels > 1)}" if channels else "at most 4 channels"

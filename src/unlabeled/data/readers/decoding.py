@@ -1,14 +1,12 @@
 """Encoded images to arrays. Worker processes import this: Pillow and numpy, nothing heavy."""
 
+import importlib.util
 import io
-import logging
 import math
-import struct
+import threading
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,21 +14,12 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps
 
-# Pillow's decoders raise all of these on damaged files.
-UNREADABLE = (
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError),
-    *(ArithmeticError, RuntimeError, struct.error, zlib.error),
-    Image.DecompressionBombError,
-)
+from unlabeled.data.readers import dicom, npy, tiff
+from unlabeled.data.readers.planes import UNREADABLE, Box, Planes, UnfitError, inside, on_white
+
 GRAY = ("1", "L", "LA", "La", "I", "F")
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Pillow tries no others: some would start a program."""
-try:
-    import tifffile
-except ImportError:
-    tifffile = None  # type: ignore[assignment]
-else:
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is ours to report
 try:
     import simplejpeg
 except ImportError:
@@ -44,18 +33,19 @@ else:
     FORMATS += ("HEIF",)
     HEIF_IS_READ = pillow_heif.__version__
 
+DEEP_IS_READ = importlib.util.find_spec("imagecodecs") is not None
+"""Whether colors of 16 bits in PNGs are."""
 ORIENTATION = 0x0112
 """Number of the EXIF tag."""
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-NO_TIFF = "TIFF of a kind that pip install 'unlabeled[tiff]' makes readable"
 NO_HEIC = "HEIC, which pip install 'unlabeled[heic]' makes readable"
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
 
 
 def reader() -> tuple[str | int | None, ...]:
     """What decoding depends on beside the files: versions, and the largest image allowed."""
-    tiff = tifffile.__version__ if tifffile else ""
-    return PIL.__version__, HEIF_IS_READ, tiff, Image.MAX_IMAGE_PIXELS
+    tifffile = tiff.tifffile.__version__ if tiff.tifffile else ""
+    deep = "16-bit PNG" if DEEP_IS_READ else ""
+    return PIL.__version__, HEIF_IS_READ, tifffile, deep, dicom.version(), Image.MAX_IMAGE_PIXELS
 
 
 class Header(NamedTuple):
@@ -65,11 +55,9 @@ class Header(NamedTuple):
     kind: str  #: of number, as numpy calls it: u1, u2 or f4
     size: tuple[int, int]  #: width and height in pixels
     pages: bool  #: more than one; the first is taken
-    cut: bool = False  #: whether 8 of its 16 bits are lost
-
-
-class UnfitError(ValueError):
-    """An undamaged image that cannot be read as asked; the message says why."""
+    cut: bool = False  #: whether 8 of its 16 bits are lost, where it is read as 8-bit
+    frames: int = 1  #: samples in the file
+    units: bool = False  #: whether its numbers have a meaning, which other kinds of number keep
 
 
 class Member(NamedTuple):
@@ -80,8 +68,20 @@ class Member(NamedTuple):
     length: int  #: in bytes
 
 
-Encoded = Path | bytes | Member
+File = Path | bytes | Member
 """An encoded image: a file, its content, or where it lies in a tar."""
+
+
+class Part(NamedTuple):
+    """A part of an encoded image, or an image of more pixels than Pillow allows."""
+
+    file: File
+    frame: int = 0
+    box: Box | None = None  #: for a header any box
+    max_pixels: int | None = None  #: default: Pillow's limit
+
+
+Encoded = File | Part
 
 
 def look(chunk: Sequence[Encoded]) -> list[Header | str]:
@@ -133,10 +133,10 @@ def _silenced() -> Iterator[None]:
 
 def silence() -> None:
     """Turn the warnings of decoders off, for good: threads cannot do so for themselves."""
-    warnings.filterwarnings("ignore", module=r"(PIL|tifffile|pillow_heif)(\.|$)")
+    warnings.filterwarnings("ignore", module=r"(PIL|tifffile|pillow_heif|pydicom)(\.|$)")
 
 
-def _opened(image: Encoded) -> BinaryIO | Path:
+def _opened(image: File) -> BinaryIO | Path:
     if isinstance(image, Member):
         with Path(image.tar).open("rb") as file:
             file.seek(image.start)
@@ -146,31 +146,38 @@ def _opened(image: Encoded) -> BinaryIO | Path:
 
 def _guarded(task: Any, image: Encoded, *arguments: Any) -> Any:
     """The task's result, or in a few words why the image is damaged."""
-    source = _opened(image)
+    part = image if isinstance(image, Part) else Part(image)
+    limit = part.max_pixels or Image.MAX_IMAGE_PIXELS or math.inf
+    source = _opened(part.file)
     try:
         if not (source.stat().st_size if isinstance(source, Path) else source.getbuffer()):  # type: ignore[attr-defined]
             return "empty"
-        if tifffile and _first_bytes(source)[:4] in TIFF:
-            with _tiff(source) as stack:
+        first = _first_bytes(source)
+        if dicom.is_dicom(first):
+            return task(dicom.opened(source, part.frame, limit), part, *arguments)
+        if first.startswith(npy.MAGIC):
+            return task(npy.opened(source), part, *arguments)
+        if tiff.tifffile and first[:4] in tiff.MAGIC:
+            with tiff.opened(source, limit, part.box is not None) as stack:
                 if stack is not None:
-                    return task(stack, *arguments)
+                    return task(stack, part, *arguments)
             if not isinstance(source, Path):
                 source.seek(0)
-        with Image.open(source, formats=FORMATS) as opened:
-            if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        with _limited_to(part.max_pixels), Image.open(source, formats=FORMATS) as opened:
+            if opened.width * opened.height > limit:
                 raise Image.DecompressionBombError  # of which Pillow only warns
-            return task(opened, *arguments)
+            return task(opened, part, *arguments)
     except UnfitError as error:
         return str(error)
     except Image.UnidentifiedImageError:
         first = _first_bytes(source)
-        if not HEIF_IS_READ and first[4:] in HEIC:
+        if not HEIF_IS_READ and first[4:12] in HEIC:
             return NO_HEIC
-        if not tifffile and first[:4] in TIFF:
-            return NO_TIFF
+        if not tiff.tifffile and first[:4] in tiff.MAGIC:
+            return tiff.NO_TIFF
         return "not an image in a known format"
     except Image.DecompressionBombError:
-        return f"enormous: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+        return f"enormous: more than {limit:,} pixels"
     except FileNotFoundError:
         return f"missing: {source}"[:200]
     except (PermissionError, MemoryError):  # not the image's fault
@@ -179,95 +186,61 @@ def _guarded(task: Any, image: Encoded, *arguments: Any) -> Any:
         return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"[:200]
 
 
+_RAISED: list[int] = []
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def _limited_to(pixels: int | None) -> Iterator[None]:
+    """Pillow's limit, which is one for all threads, raised while any image needs it."""
+    if pixels is None:
+        yield
+        return
+    with _LOCK:
+        if not _RAISED:
+            _limited_to.usual = Image.MAX_IMAGE_PIXELS  # type: ignore[attr-defined]
+        _RAISED.append(pixels)
+        Image.MAX_IMAGE_PIXELS = max(_RAISED)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _RAISED.remove(pixels)
+            usual = _limited_to.usual  # type: ignore[attr-defined]
+            Image.MAX_IMAGE_PIXELS = max(_RAISED) if _RAISED else usual
+
+
 def _first_bytes(source: BinaryIO | Path) -> bytes:
-    """The first twelve, which tell formats apart whatever the ending."""
+    """Those that tell formats apart whatever the ending."""
     if isinstance(source, Path):
         with source.open("rb") as file:
-            return file.read(12)
+            return file.read(132)
     source.seek(0)
-    first = source.read(12)
+    first = source.read(132)
     source.seek(0)
     return first
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A TIFF that Pillow does not keep: floats, 16-bit colors, more channels than three."""
-
-    series: Any
-    channels: int
-    kind: str
-    size: tuple[int, int]  #: width and height in pixels
-    pages: bool
-    alpha: bool
-
-    def read(self) -> np.ndarray:
-        """Its values, (channels, H, W)."""
-        axes = self.series.axes
-        try:
-            x = self.series.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            raise UnfitError(
-                "TIFF, compressed as only imagecodecs reads it; pip install 'unlabeled[tiff]'"
-            ) from error
-        x = x[tuple(slice(None) if axis in "YXSC" else 0 for axis in axes)]
-        axes = [axis for axis in axes if axis in "YXSC"]
-        if len(axes) == 2:
-            x = x[None]
-        else:
-            x = np.moveaxis(x, next(i for i, axis in enumerate(axes) if axis in "SC"), 0)
-        if self.alpha:  # laid on white
-            *colors, opaque = x.astype(np.float64)
-            white = np.iinfo(x.dtype).max if x.dtype.kind == "u" else 1.0
-            x = np.stack(colors) * (opaque / white) + white - opaque
-        return x.astype(self.kind)
-
-
-@contextmanager
-def _tiff(source: BinaryIO | Path) -> Iterator[Stack | None]:
-    """What a TIFF holds that Pillow would lose; None for others, and for damaged ones."""
-    with ExitStack() as opened:
-        try:
-            stack = _stack(opened.enter_context(tifffile.TiffFile(source)))
-        except UnfitError:
-            raise
-        except (tifffile.TiffFileError, *UNREADABLE):
-            stack = None
-        yield stack
-
-
-def _stack(tiff: Any) -> Stack | None:
-    page, series = tiff.pages[0], tiff.series[0]
-    plain = page.photometric.name in ("MINISBLACK", "RGB")
-    lengths = dict(zip(series.axes, series.shape, strict=True))
-    if not plain or not {"Y", "X"} <= set(lengths) or series.dtype.kind not in "uif":
-        return None
-    if {"S", "C"} <= set(lengths):
-        raise UnfitError("TIFF with two axes of channels; save one of them")
-    channels = lengths.get("S", lengths.get("C", 1))
-    alpha = "S" in lengths and any(e.name.endswith("ALPHA") for e in page.extrasamples)
-    kept = series.dtype.str[1:]
-    if (kept == "u1" and (channels in (1, 3) or alpha)) or (kept == "u2" and channels == 1):
-        return None
-    width, height = lengths["X"], lengths["Y"]
-    if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
-        raise Image.DecompressionBombError
-    others = math.prod(n for axis, n in lengths.items() if axis not in "YXSC")
-    kind = kept if kept in ("u1", "u2") else "f4"
-    return Stack(series, int(channels or 1) - int(alpha), kind, (width, height), others > 1, alpha)
-
-
-def _header(image: Image.Image | Stack) -> Header:
-    if isinstance(image, Stack):
-        return Header(image.channels, image.kind, image.size, image.pages)
+def _header(image: Image.Image | Planes, part: Part) -> Header:
+    if isinstance(image, Planes):
+        units = isinstance(image, dicom.Dicom) and image.channels == 1
+        return Header(
+            image.channels, image.kind, image.size, image.pages, frames=image.frames, units=units
+        )
     kind = "u2" if image.mode.startswith("I") else "f4" if image.mode == "F" else "u1"
     if image.mode == "I" and any(raw in _raw(image) for raw in ("16S", "32")):
         kind = "f4"  # signed, or beyond 16 bits
     pages = getattr(image, "is_animated", False)
     channels = 1 if kind != "u1" or image.mode in GRAY else 3
-    return Header(channels, kind, image.size, pages, kind == "u1" and ";16" in _raw(image))
+    cut = kind == "u1" and ";16" in _raw(image)
+    if cut and _is_deep(image):
+        kind = "u2"
+    return Header(channels, kind, image.size, pages, cut)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it is a PNG of 16-bit colors, or with transparency, that can be read as such."""
+    return DEEP_IS_READ and image.format == "PNG" and ";16" in _raw(image)
 
 
 def _raw(image: Image.Image) -> str:
@@ -276,12 +249,14 @@ def _raw(image: Image.Image) -> str:
 
 
 def _decode(
-    image: Image.Image | Stack, channels: int, size: tuple[int, int], kind: str
+    image: Image.Image | Planes, part: Part, channels: int, size: tuple[int, int], kind: str
 ) -> np.ndarray:
-    if (x := _unusual(image, channels, kind)) is not None:
-        return _fitted(x, size)
+    if (x := _unusual(image, part, channels, kind)) is not None:
+        return _fitted(_some_finite(x), size)
     assert isinstance(image, Image.Image)
     height, width = size
+    if part.box:
+        return _fitted(inside(_whole(image, part, channels, kind), part.box), size)
     image = _converted(image, channels, kind, (2 * width, 2 * height))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS, _middle(image, size), 3.0)
@@ -291,14 +266,33 @@ def _decode(
     return x.reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _full(image: Image.Image | Stack, channels: int, kind: str, least: int) -> np.ndarray:
-    if (x := _unusual(image, channels, kind)) is not None:
-        return x
+def _full(
+    image: Image.Image | Planes, part: Part, channels: int, kind: str, least: int
+) -> np.ndarray:
+    if (x := _unusual(image, part, channels, kind)) is not None:
+        return _some_finite(x)
     assert isinstance(image, Image.Image)
+    if part.box:
+        return np.array(inside(_whole(image, part, channels, kind), part.box))
     x = _fast(image, channels, least)
     if x is None:
         x = np.array(_converted(image, channels, kind, (least, least)))
     return x.reshape(*x.shape[:2], channels).transpose(2, 0, 1)
+
+
+_WHOLE: dict[Any, np.ndarray] = {}
+
+
+def _whole(image: Image.Image, part: Part, channels: int, kind: str) -> np.ndarray:
+    """An image in full, (channels, H, W); the last one is kept for its other boxes."""
+    key = part.file, channels, kind
+    with _LOCK:
+        if key not in _WHOLE:
+            _WHOLE.clear()
+            x = np.asarray(_converted(image, channels, kind, image.size))
+            x = x.round().clip(0, 65535).astype(np.uint16) if kind == "u2" else x
+            _WHOLE[key] = x.reshape(*x.shape[:2], channels).transpose(2, 0, 1)
+        return _WHOLE[key]
 
 
 def _fast(image: Image.Image, channels: int, least: int) -> np.ndarray | None:
@@ -315,23 +309,55 @@ def _fast(image: Image.Image, channels: int, least: int) -> np.ndarray | None:
     return x
 
 
-def _unusual(image: Image.Image | Stack, channels: int, kind: str) -> np.ndarray | None:
+def _unusual(
+    image: Image.Image | Planes, part: Part, channels: int, kind: str
+) -> np.ndarray | None:
     """What Pillow cannot convert, (channels, h, w); None for the usual images.
 
     Raises:
         UnfitError: the image is of another kind than asked for.
     """
-    header = _header(image)
-    if isinstance(image, Stack) or header.kind == "f4":
+    if isinstance(image, Planes):
+        is_gray = image.channels == 1 and channels == 3
+        if image.channels != channels and not is_gray:
+            raise UnfitError(
+                f"{image.channels} channels of {np.dtype(image.kind)} where the others have "
+                f"{channels} of {np.dtype(kind)}"
+            )
+        x = image.as_kind(image.read(part.box), kind)
+        return np.repeat(x, 3, 0) if is_gray else x
+    header = _header(image, part)
+    if header.kind == "f4" or (header.cut and kind == "u2"):
         if (header.channels, header.kind) != (channels, kind):
             raise UnfitError(
                 f"{header.channels} channels of {np.dtype(header.kind)} where the others have "
                 f"{channels} of {np.dtype(kind)}"
             )
-        return image.read() if isinstance(image, Stack) else np.asarray(image, kind)[None]
+        return inside(_deep(image) if header.cut else np.asarray(image, kind)[None], part.box)
     if channels not in (1, 3) or (channels, kind) == (3, "u2") or kind == "f4":
         raise UnfitError(f"an image of 8 bits where the others have {channels} of {np.dtype(kind)}")
     return None
+
+
+def _deep(image: Image.Image) -> np.ndarray:
+    """A PNG of 16 bits with colors or transparency, (C, H, W), which Pillow would cut to 8."""
+    import imagecodecs
+
+    file: Any = getattr(image, "fp")  # noqa: B009  of image files only
+    file.seek(0)
+    x = np.moveaxis(np.atleast_3d(imagecodecs.png_decode(file.read())), 2, 0)
+    return on_white(x).round().astype(np.uint16) if len(x) in (2, 4) else x
+
+
+def _some_finite(x: np.ndarray) -> np.ndarray:
+    """The same, unless all of it is NaN or infinite.
+
+    Raises:
+        UnfitError: it is.
+    """
+    if x.dtype.kind == "f" and not np.isfinite(x).any():
+        raise UnfitError("without a finite value")
+    return x
 
 
 def _converted(image: Image.Image, channels: int, kind: str, least: tuple[int, int]) -> Image.Image:
@@ -340,7 +366,7 @@ def _converted(image: Image.Image, channels: int, kind: str, least: tuple[int, i
     JPEGs alone are decoded at a fraction, of at least that width and height.
     """
     mode = "L" if channels == 1 else "RGB"
-    cut = _header(image).cut
+    cut = image.mode != "F" and ";16" in _raw(image) and not image.mode.startswith("I")
     image.draft(mode, least)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
@@ -359,12 +385,26 @@ def _fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     if x.shape[1:] == size:
         return x
+    finite = np.isfinite(x) if x.dtype.kind == "f" else None
+    if finite is not None and not finite.all():  # they would spread over their neighbors
+        filled = np.where(finite, x, x.min(initial=np.inf, where=finite))
+        return np.where(_nearest(finite, size), _fitted(filled, size), np.float32(np.nan))
     planes = [Image.fromarray(plane.astype(np.float32)) for plane in x]
     box = _middle(planes[0], size)
     out = np.stack(
         [np.asarray(p.resize((width, height), Image.Resampling.LANCZOS, box, 3.0)) for p in planes]
     ).clip(x.min((1, 2), keepdims=True), x.max((1, 2), keepdims=True))
     return (out if x.dtype.kind == "f" else out.round()).astype(x.dtype)
+
+
+def _nearest(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Booleans (C, H, W), cropped at the center and scaled without interpolation."""
+    height, width = size
+    planes = [Image.fromarray(plane) for plane in x]
+    box = _middle(planes[0], size)
+    return np.stack(
+        [np.asarray(p.resize((width, height), Image.Resampling.NEAREST, box)) for p in planes]
+    ).astype(bool)
 
 
 def _middle(image: Image.Image, size: tuple[int, int]) -> tuple[float, float, float, float]:

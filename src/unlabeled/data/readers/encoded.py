@@ -42,7 +42,8 @@ class EncodedImages:
         self.image, self.names, self.kind, self.workers = image, names, kind, workers
         self.shape, self.dtype = (len(names), channels, *size), np.dtype(kind)
         self.damaged: dict[str, str] = {}
-        self._pool, self._said = ThreadPoolExecutor(workers), 1
+        self.filled: set[str] = set()
+        self._pool, self._said, self._filled_said = ThreadPoolExecutor(workers), 1, 1
         silence()
 
     def __len__(self) -> int:
@@ -54,15 +55,21 @@ class EncodedImages:
         self._say_damaged()
         return np.stack(images) if images else np.empty((0, *self.shape[1:]), self.dtype)
 
-    def full_size(self, rows: np.ndarray, value_range: tuple[float, float]) -> FullSize:
+    def full_size(
+        self,
+        rows: np.ndarray,
+        value_range: tuple[float, float],
+        convert: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> FullSize:
         """A batch of full-size images, which threads begin to decode at once.
 
         Args:
             rows: of the images, (B,).
             value_range: black and white of images that are not uint8.
+            convert: elementwise, from what is decoded to the images.
         """
         least = round(DETAIL * max(self.shape[2:]))
-        waiting = [self._pool.submit(self._full, row, least) for row in rows.tolist()]
+        waiting = [self._pool.submit(self._full, row, least, convert) for row in rows.tolist()]
 
         def images() -> list[torch.Tensor]:
             decoded = [each.result() for each in waiting]
@@ -74,12 +81,22 @@ class EncodedImages:
     def _fitted(self, row: int) -> np.ndarray:
         _, channels, *size = self.shape
         x = decode_fitted(self.image(row), channels, (size[0], size[1]), self.kind)
-        return self._black(row, x) if isinstance(x, str) else x
+        return self._black(row, x) if isinstance(x, str) else self._finite(row, x)
 
-    def _full(self, row: int, least: int) -> torch.Tensor:
+    def _full(
+        self, row: int, least: int, convert: Callable[[np.ndarray], np.ndarray] | None
+    ) -> torch.Tensor:
         x = decode_full(self.image(row), self.shape[1], self.kind, least)
-        x = self._black(row, x) if isinstance(x, str) else x
-        return torch.from_numpy(x if self.kind == "u1" else x.astype(np.float32))
+        x = self._black(row, x) if isinstance(x, str) else self._finite(row, x)
+        x = convert(x) if convert else x
+        return torch.from_numpy(x if x.dtype == np.uint8 else x.astype(np.float32))
+
+    def _finite(self, row: int, x: np.ndarray) -> np.ndarray:
+        """The image with its smallest value in place of NaN and infinite ones."""
+        if x.dtype.kind != "f" or (finite := np.isfinite(x)).all():
+            return x
+        self.filled.add(self.names[row])
+        return np.where(finite, x, x.min(initial=np.inf, where=finite))
 
     def _black(self, row: int, reason: str) -> np.ndarray:
         self.damaged[self.names[row]] = reason
@@ -87,6 +104,12 @@ class EncodedImages:
 
     def _say_damaged(self) -> None:
         """A notice of the first damaged image, and whenever there are ten times as many."""
+        if len(self.filled) >= self._filled_said:
+            self._filled_said = 10 * len(self.filled)
+            notice(
+                f"{len(self.filled):,} of {len(self):,} images so far have NaN or infinite values; "
+                "the smallest other value of the image takes their place"
+            )
         if len(self.damaged) >= self._said:
             self._said = 10 * len(self.damaged)
             name, reason = list(self.damaged.items())[-1]

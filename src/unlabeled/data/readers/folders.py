@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unlabeled.data.readers import dicom
 from unlabeled.errors import UserError, notice
 
 SPLITS = {
@@ -28,6 +29,7 @@ HIDDEN = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 """Files that a system leaves in folders; so are those whose names begin with a dot."""
 HINTS = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "pip install 'unlabeled[heic]'"),
+    **dict.fromkeys(dicom.ENDINGS, "pip install 'unlabeled[dicom]'"),
     **dict.fromkeys((".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), "unpack"),
     **dict.fromkeys((".m4a", ".aac", ".wma", ".amr"), "convert to .flac or .wav"),
 }
@@ -150,7 +152,7 @@ def head(path: Path) -> bytes:
     """The first bytes of a file; none where it cannot be opened."""
     try:
         with path.open("rb") as file:
-            return file.read(32)
+            return file.read(132)
     except OSError:
         return b""
 
@@ -162,6 +164,8 @@ def is_image(head: bytes) -> bool:
         *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
     )
     if head.startswith(beginnings) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return True
+    if dicom.is_dicom(head):
         return True
     if head[:2] == b"BM":
         return head[6:10] == bytes(4)

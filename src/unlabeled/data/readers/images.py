@@ -4,12 +4,14 @@ They are decoded once, by worker processes, into the cache; or, if they are too 
 are read. What cannot be read is counted, listed and left out.
 """
 
+import functools
 import hashlib
 import json
 import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +20,23 @@ import joblib
 import numpy as np
 
 from unlabeled.data.dataset import LazyImages, Samples
-from unlabeled.data.readers import cache, folders, labels
-from unlabeled.data.readers.decoding import Header, decode, look
+from unlabeled.data.readers import cache, dicom, folders, labels, parts
+from unlabeled.data.readers.decoding import Encoded, Header, decode, look
 from unlabeled.data.readers.encoded import EncodedImages
 from unlabeled.data.readers.folders import Listing
-from unlabeled.data.readers.source import CHUNK, ENDINGS, TABLES, Source, known_endings, stamp
+from unlabeled.data.readers.parts import Opening
+from unlabeled.data.readers.source import (
+    ARRAYS,
+    CHUNK,
+    ENDINGS,
+    TABLES,
+    Source,
+    known_endings,
+    stamp,
+)
 from unlabeled.data.readers.tables import table_source
 from unlabeled.data.readers.tars import tar_source
+from unlabeled.data.values import filled
 from unlabeled.errors import UserError, notice
 from unlabeled.utils.files import write_json
 from unlabeled.utils.progress import can_draw, is_shown
@@ -37,6 +49,8 @@ MANY = 2e9
 """Bytes of decoded images from which on they are decoded whenever they are read."""
 LOOKED_AT = 10_000
 """Number of images at most whose headers are read, evenly over all, before any is decoded."""
+LARGER = "--tile SIZE cuts large images into samples, --max-pixels N admits them as they are"
+"""Advice where images are larger than Pillow allows."""
 Decode = Literal["auto", "once", "on_the_fly"]
 """When images in files are decoded."""
 
@@ -53,12 +67,13 @@ def read(
     files: list[str] | None = None,
     listing: Listing | None = None,
     decoding: Decode = "once",
+    opening: Opening = Opening(),  # noqa: B008  it is frozen
 ) -> Samples:
     """All images of a folder, of tar shards or of tables, in the order of their names.
 
-    Gray if all of them are, else red, green, blue; 16-bit if all are 16-bit gray. TIFFs of floats,
-    of 16-bit colors or of other numbers of channels stay what they are where all are alike; of
-    several kinds the commonest is read and the others are left out. Transparent
+    Gray if all of them are, else red, green, blue; 16-bit if all are 16-bit gray. Floats, 16-bit
+    colors and other numbers of channels in TIFF, PNG, DICOM and `.npy` stay what they are where all
+    are alike; of several kinds the commonest is read and the others are left out. Transparent
     images are laid on white, EXIF rotation is applied. Without `size`, they become squares of the
     median of their shorter sides, at most 96 pixels, cropped at the center.
 
@@ -76,6 +91,7 @@ def read(
         listing: what to read of the folder (default: all that is in it).
         decoding: once, into the cache; on_the_fly whenever they are read, with random crops from
             the full-size images; auto decodes once what needs less than 2 GB.
+        opening: whether images are cut into tiles, and how large they may be.
 
     Raises:
         UserError: there are no images, none can be read, or labels do not fit.
@@ -92,10 +108,13 @@ def read(
     folders.say_links(source.listing, path)
     folders.say_left_out(path, len(names), "image", others, source.listing)
     workers = workers or joblib.cpu_count()
+    files, column = names, source.labels
+    source, of_file = parts.cut(source, opening, functools.partial(_look_at, workers))
+    names = source.names
     looked = _looked(source, workers)
     if not looked:
         raise _none_read(path, names, look([next(iter(source.images()))])[0])
-    channels, kind = form(looked["forms"], channels, dtype, path)
+    channels, kind = form(looked, channels, dtype, path)
     if size is None:
         side = min(LARGEST, int(looked["median_side"]))
         size = side, side
@@ -111,8 +130,8 @@ def read(
     some = "at least " if len(names) > LOOKED_AT else ""
     if kind == "u1" and looked["cut"]:
         notice(
-            f"{some}{looked['cut']:,} color images of 16 bits are read with 8; to keep all, save "
-            "them as TIFF and pip install 'unlabeled[tiff]'"
+            f"{some}{looked['cut']:,} color images of 16 bits are read with 8"
+            + ("" if "3u2" in looked["forms"] else "; pip install 'unlabeled[tiff]' keeps all")
         )
     if looked["pages"]:
         notice(f"{some}{looked['pages']:,} images have several pages or frames; the first is taken")
@@ -132,10 +151,16 @@ def read(
             raise _none_read(path, names, decode([first], channels, size, kind)[1][0])
         _say_skipped(entry.skipped, len(names), f"; all are listed in {entry.path / 'skipped.csv'}")
         kept = entry.kept
-        samples = Samples(LazyImages(entry.pixels), names=entry.names)
+        samples = Samples(filled(LazyImages(entry.pixels)), names=entry.names)
+    samples.modality = replace(samples.modality, **asdict(opening))
+    if of_file is not None:
+        samples.groups = np.array(files)[of_file[kept]]
+        if opening.tile:
+            parts.say_empty(samples)
+    rows = kept if of_file is None else of_file[kept]
     if labels_from is None:
         return samples
-    return labels.attach(samples, labels_from, kept, names, source.labels)
+    return labels.attach(samples, labels_from, rows, files, column)
 
 
 def _is_on_the_fly(decoding: Decode, bytes_in_all: float, size: tuple[int, int]) -> bool:
@@ -157,14 +182,17 @@ def _say_skipped(skipped: dict[str, str], number: int, listed: str = "") -> None
         counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
         notice(
             f"{len(skipped):,} of {number:,} images are left out ({counted}), such as "
-            f"{', '.join(list(skipped)[:3])}{listed}"
+            f"{', '.join(list(skipped)[:3])}"
+            + (f"; {LARGER}" if "enormous" in reasons else "")
+            + listed
         )
 
 
 def _none_read(path: Path, names: list[str], why: object) -> UserError:
+    advice = LARGER if str(why).startswith("enormous") else "save them again"
     return UserError(
         f"none of the {len(names):,} images in {path} can be read (the first, {names[0]}, is "
-        f"{why}); save them again"
+        f"{why}); {advice}"
     )
 
 
@@ -196,10 +224,22 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
     return entry.pixels
 
 
+def channels_of(path: Path, listing: Listing | None = None) -> int | None:
+    """Number of channels that `read` would give unasked; None where no header can be read."""
+    looked = _looked(source_of(path, listing), joblib.cpu_count())
+    return form(looked, None, None, path)[0] if looked else None
+
+
 def form(
-    forms: dict[str, int], channels: int | None, dtype: str | None, path: Path | str
+    looked: dict[str, Any], channels: int | None, dtype: str | None, path: Path | str
 ) -> tuple[int, str]:
     """Number of channels and kind of number that images are read as, by how many are of each."""
+    forms: dict[str, int] = dict(looked["forms"])
+    eight = dtype in ("uint8", "mask") or {"1u1", "3u1"} & set(forms)
+    if eight and forms.get("3u2") and forms["3u2"] == looked["cut"]:  # PNGs, among 8-bit images
+        forms["3u1"] = forms.get("3u1", 0) + forms.pop("3u2")
+    if looked["units"] == sum(forms.values()) and "1f4" in forms and channels in (None, 1):
+        return 1, "f4"  # which keeps all of them
     usual = {form: n for form, n in forms.items() if form in ("1u1", "3u1", "1u2")}
     other = {form: n for form, n in forms.items() if form not in usual}
     if channels is not None:
@@ -241,6 +281,8 @@ def source_of(path: Path, listing: Listing | None = None) -> Source:
             there, known_endings(), folders.is_image, lambda name: folders.head(path / name)
         )
         shards = [p for p in listing.names if p.lower().endswith((".tar", *TABLES))]
+        if not images and not shards:
+            images = [p for p in there if p.lower().endswith(ARRAYS)]
         listing.broken = sorted({*listing.broken} - {*images})  # decoding says so of these
     else:
         listing = Listing()
@@ -268,7 +310,19 @@ def _listed(root: Path, files: list[str]) -> Source:
     def at(row: int) -> Path:
         return root / files[row]
 
-    return Source(files, stamps, lambda: map(at, range(len(files))), lambda _: None, at)
+    def labels_of(element: str) -> list[str] | None:
+        keyword = element.removeprefix(dicom.PREFIX)
+        if not element.startswith(dicom.PREFIX) or not dicom.IS_READ:
+            return None
+        if not dicom.is_keyword(keyword):
+            raise UserError(f"DICOM has no element {keyword}; give one such as dicom:PatientID")
+        return [dicom.element(at(row), keyword) for row in range(len(files))]
+
+    return Source(files, stamps, lambda: map(at, range(len(files))), labels_of, at)
+
+
+def _look_at(workers: int, images: Iterable[Encoded], total: int) -> Iterable[list[Header | str]]:
+    return _in_chunks(look, images, total, workers, "looking at")
 
 
 def _looked(source: Source, workers: int) -> dict[str, Any] | None:
@@ -282,10 +336,12 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
             return dict(json.loads(path.read_text()))
         except ValueError:
             path.unlink()
-    step = -(-len(source.names) // LOOKED_AT)
-    parts = _mapped(look, source, workers, "looking at", step=step)
-    found = [each for part in parts for each in part]
-    names = source.names[::step]
+    if source.headers is not None:
+        found, names = list(source.headers.values()), list(source.headers)
+    else:
+        step = -(-len(source.names) // LOOKED_AT)
+        looks = _mapped(look, source, workers, "looking at", step=step)
+        found, names = [each for part in looks for each in part], source.names[::step]
     looked = summary(found, names)
     if looked is None:
         return None
@@ -303,6 +359,7 @@ def summary(found: list[Header | str], names: list[str]) -> dict[str, Any] | Non
         "forms": dict(Counter(f"{header.channels}{header.kind}" for header in headers)),
         "cut": sum(header.cut for header in headers),
         "pages": sum(header.pages for header in headers),
+        "units": sum(header.units for header in headers),
         "sides": [min(sides), max(sides)],
         "median_side": statistics.median_low([min(header.size) for header in headers]),
         "unread": {n: each for n, each in zip(names, found, strict=True) if isinstance(each, str)},
@@ -318,13 +375,25 @@ def _mapped(
     step: int = 1,
 ) -> Iterable[Any]:
     """The task's results on chunks of every `step`th image, by workers, with a bar."""
+    images = islice(source.images(), 0, None, step)
+    total = -(-len(source.names) // step)
+    return _in_chunks(task, images, total, workers, verb, *arguments)
+
+
+def _in_chunks(
+    task: Callable[..., Any],
+    images: Iterable[Encoded],
+    total: int,
+    workers: int,
+    verb: str,
+    *arguments: Any,
+) -> Iterable[Any]:
     from rich.console import Console
     from rich.progress import track
 
-    images = islice(source.images(), 0, None, step)
+    images = iter(images)
     chunks = iter(lambda: list(islice(images, CHUNK)), [])
     jobs = (joblib.delayed(task)(chunk, *arguments) for chunk in chunks)
-    total = -(-len(source.names) // step)
     workers = 1 if total <= FEW else workers
     return track(
         joblib.Parallel(n_jobs=workers, return_as="generator")(jobs),

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from unlabeled.data.readers.decoding import HEIF_IS_READ, Encoded, reader
+from unlabeled.data.readers import dicom
+from unlabeled.data.readers.decoding import HEIF_IS_READ, Encoded, Header, reader
 from unlabeled.data.readers.folders import Listing
 
 ENDINGS = {
@@ -19,7 +20,9 @@ ENDINGS = {
 }
 HEIF = (".heic", ".heif", ".hif")
 """Read where pillow-heif is installed."""
-VERSION = 5
+ARRAYS = (".npy",)
+"""Images of a folder that holds no others."""
+VERSION = 6
 """Of the decoding; another one decodes anew."""
 TABLES = (".parquet", ".arrow", ".feather")
 CHUNK = 64
@@ -39,11 +42,13 @@ class Source:
     at: Callable[[int], Encoded] | None = None  #: by row; None where they are read in order only
     others: list[str] = field(default_factory=list)  #: names of files that are no images
     listing: Listing = field(default_factory=Listing)  #: of the folder
+    opening: tuple[Any, ...] = ()  #: what is done with the files beside decoding them
+    headers: dict[str, Header | str] | None = None  #: by file, where all were looked at
 
     @functools.cached_property
     def stamp(self) -> str:
         """A hash of what is there, of its names, and of the way it is decoded."""
-        known = hashlib.sha256(repr((VERSION, *reader())).encode())
+        known = hashlib.sha256(repr((VERSION, *reader(), *self.opening)).encode())
         for part in map(iter, (self.stamps, self.names)):
             while some := list(islice(part, 10_000)):  # of what may be millions
                 known.update(repr(some).encode(errors="surrogatepass"))
@@ -60,4 +65,5 @@ def stamp(path: str | Path) -> tuple[Any, ...]:
 
 
 def known_endings() -> set[str]:
-    return ENDINGS | set(HEIF) if HEIF_IS_READ else ENDINGS
+    further = HEIF if HEIF_IS_READ else ()
+    return {*ENDINGS, *further, *(dicom.ENDINGS if dicom.IS_READ else ())}

@@ -172,7 +172,7 @@ def _form(
             f"none of the first {len(names):,} images in {pattern} can be read (the first is "
             f"{look(contents[:1])[0]}); save them again"
         )
-    channels, kind = common_form(looked["forms"], channels, "uint8", pattern)
+    channels, kind = common_form(looked, channels, "uint8", pattern)
     if kind != "u1":
         raise UserError(
             f"{pattern} holds images of {np.dtype(kind)}, but only 8-bit images are streamed; "

@@ -1,0 +1,68 @@
+"""Classes of two data sets, matched by their names."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.split import code_names, keep_labeled, say_unknown, say_untested
+from unlabeled.data.targets import Classes
+from unlabeled.errors import UserError, notice
+
+
+def with_classes(
+    splits: Splits, part: Samples, target: str | None, name: str
+) -> tuple[Samples, Samples]:
+    """Training part and another one with the factors of both, and their classes matched by name.
+
+    Classes that only the other one has are added.
+    """
+    ours, theirs = splits.train, dict(part.factors)
+    names_of = {factor: part.class_names(factor) for factor in theirs}
+    if splits.target and splits.target not in theirs and target:
+        theirs[splits.target] = theirs.pop(target)
+        names_of[splits.target] = names_of.pop(target)
+    if splits.target and splits.target not in theirs:
+        raise UserError(
+            f"{name} has no labels '{splits.target}', which {splits.name} has; give test data that "
+            "has them"
+        )
+    if lost := sorted(set(ours.factors) - set(theirs)):
+        notice(f"{name} does not have {', '.join(lost)}, so that is left out")
+    both = [factor for factor in ours.factors if factor in theirs]
+    targets = {factor: target for factor, target in ours.targets.items() if factor in both}
+    codes: dict[str, np.ndarray] = {}
+    for factor in both:
+        y, y_test = ours.factors[factor], theirs[factor]
+        codes[factor] = y_test
+        names, other = ours.class_names(factor), names_of[factor]
+        if not names and not other:
+            continue
+        if y_test.ndim == 2:  # several labels a sample
+            codes[factor] = np.zeros((len(y_test), len(names)), np.int64)
+            for i, label in enumerate(names):
+                if label in other:
+                    codes[factor][:, i] = y_test[:, other.index(label)]
+            codes[factor][(y_test < 0).all(1)] = -1
+            say_unknown([o for o in other if o not in names], len(other), factor, name)
+            continue
+        names, other = names or code_names(y), other or code_names(y_test)
+        if factor in ("shot", "clip"):  # equal names are other videos
+            table = np.arange(len(other)) + len(names)
+            all_names = names + other
+        else:
+            present = {other[code] for code in np.unique(y_test[y_test >= 0])}
+            added = [c for c in other if c in present and c not in names]
+            all_names = names + added
+            table = np.array([all_names.index(c) if c in all_names else -1 for c in other])
+            if added and factor == splits.target:
+                say_unknown(added, len(present), factor, name)
+            if factor == splits.target:
+                learned = [names[code] for code in np.unique(y[y >= 0])]
+                absent = [c for c in learned if c not in present]
+                say_untested(absent, len(learned), factor, name)
+        targets[factor] = Classes(tuple(all_names))
+        codes[factor] = np.where(y_test >= 0, table[np.maximum(y_test, 0)], -1).astype(np.int64)
+    train = replace(ours, factors={f: ours.factors[f] for f in both}, targets=targets)
+    part = replace(part, factors=codes, targets=dict(targets))
+    return train, keep_labeled(part, splits.target, name)
