@@ -87,6 +87,9 @@ def split(
     one_class = (k for k, v in samples.factors.items() if v.ndim == 1 and v.dtype.kind != "f")
     target = next(one_class, None)
     drawn_by = target or next(iter(samples.factors), None)
+    if samples.streamed and drawn_by is None:  # the rows of all would take 8 bytes each
+        none = samples.take(np.arange(0))
+        return Splits(name, samples, none, validation=none)
     parts = _official(samples, name, drawn_by)
     if parts is not None and not len(parts[1]):
         return split(parts[0], name, share, value_range)

@@ -90,7 +90,7 @@ def expand_braces(pattern: str) -> list[str]:
             raise UserError(f"'{pattern}' stands for more than {MOST:,} names; give fewer")
         head, rest = rest[: found.start()], rest[found.end() :]
         names = [n + head + choice for n in names for choice in choices]
-    return [name + rest for name in names]
+    return [name + rest for name in names] if rest else names
 
 
 def _choices(inner: str) -> Sequence[str]:

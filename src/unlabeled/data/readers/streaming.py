@@ -245,7 +245,9 @@ def _stated(files: RemoteFiles) -> list[Counted] | None:
             content |= dict(lengths)
         found = [content.get(file.partition("?")[0].rpartition("/")[2]) for file in files.names]
         if all(isinstance(number, int) for number in found):
-            return [Counted(number, "", None) for number in found if number is not None]
+            del content
+            each = {number: Counted(number, "", None) for number in set(found)}  # of many shards
+            return [each[number] for number in found]
     return None
 
 
