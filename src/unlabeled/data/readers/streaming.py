@@ -246,7 +246,9 @@ def _stated(files: RemoteFiles) -> list[Counted] | None:
         found = [content.get(file.partition("?")[0].rpartition("/")[2]) for file in files.names]
         if all(isinstance(number, int) for number in found):
             del content
-            each = {number: Counted(number, "", None) for number in set(found)}  # of many shards
+            each = {
+                number: Counted(number, "", None) for number in set(found) if number is not None
+            }
             return [each[number] for number in found]
     return None
 
