@@ -10,12 +10,8 @@ is a process; to BatchNorm it is a batch.
 
 from __future__ import annotations
 
-import builtins
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -62,54 +58,6 @@ def world_size() -> int:
 def rank() -> int:
     """Rank of this process; 0 before the processes are connected."""
     return dist.get_rank() if process_count() > 1 else 0
-
-
-def is_first() -> bool:
-    """Whether this is the process that prints and writes, by the launcher's environment variables.
-
-    torchrun sets RANK; Lightning, which starts the other processes itself, LOCAL_RANK; launchers of
-    one process per machine, NODE_RANK; SLURM's SLURM_PROCID counts if none of them is set.
-    """
-    names = ["RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"]
-    if not {"RANK", "LOCAL_RANK"} & set(os.environ):
-        names.append("SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in names)
-
-
-def check_launch(devices: int, nodes: int) -> None:
-    """Check that the number of processes can be had.
-
-    Raises:
-        UserError: torchrun, SLURM or an earlier training here started another number of processes;
-            or this program cannot be run again to start further ones.
-    """
-    by_slurm = os.environ.get("SLURM_JOB_NAME") not in (None, "bash", "interactive")
-    started, by = world_size(), "an earlier training here"
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        started, by = int(os.environ["WORLD_SIZE"]), "torchrun"
-    elif by_slurm and "SLURM_PROCID" in os.environ and "SLURM_NTASKS" in os.environ:
-        started, by = int(os.environ["SLURM_NTASKS"]), "SLURM"
-    if started > 1 and started != devices * nodes:
-        raise UserError(
-            f"{by} started {started} processes, but devices × nodes is {devices} × {nodes}; set "
-            f"--devices and --nodes so that their product is {started}"
-        )
-    if started == 1 and devices * nodes > 1 and not _can_run_again():
-        raise UserError(
-            f"{devices * nodes} devices need one process each, which a notebook, python -c or an "
-            "interactive Python cannot start; use devices=1 here, or run the call from a file with "
-            "python FILE, or use the command unlabeled train in a terminal"
-        )
-
-
-def _can_run_again() -> bool:
-    """Whether there is a script or module to start further processes with."""
-    if {"RANK", "LOCAL_RANK"} & set(os.environ):
-        return True  # a launcher started this process
-    if hasattr(sys, "ps1") or sys.flags.interactive or hasattr(builtins, "get_ipython"):
-        return False
-    by_name = getattr(sys.modules.get("__main__"), "__spec__", None) is not None
-    return by_name or Path(sys.argv[0]).is_file()
 
 
 def gather(x: Tensor) -> Tensor:

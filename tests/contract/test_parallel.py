@@ -17,6 +17,7 @@ from torch import nn
 import unlabeled as ul
 from unlabeled import parallel
 from unlabeled.errors import UserError
+from unlabeled.utils import launch
 
 
 def test_batchnorm_on_gpus_is_torchs_own():
@@ -136,20 +137,6 @@ def test_training_has_exact_batchnorm_and_gives_torchs_back(sprites, tmp_path):
     assert type(run.encoder.norm) is nn.BatchNorm2d
 
 
-def test_launched_processes_must_be_those_that_are_asked_for(monkeypatch):
-    monkeypatch.setattr(sys, "argv", [__file__])  # a script that could be run again
-    parallel.check_launch(3, 1)
-    assert parallel.is_first()
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    parallel.check_launch(4, 2)
-    with pytest.raises(UserError, match="torchrun started 8 processes"):
-        parallel.check_launch(1, 1)
-    monkeypatch.setenv("SLURM_PROCID", "0")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert not parallel.is_first()
-
-
 @pytest.mark.parametrize("way", ["ps1", "get_ipython", "-c", "stdin"])
 def test_devices_that_no_process_can_be_started_for_are_refused(way, tmp_path, monkeypatch):
     """Catches a run folder that is left behind, and a second process that nobody can start."""
@@ -168,7 +155,7 @@ def test_devices_that_no_process_can_be_started_for_are_refused(way, tmp_path, m
     assert not list(tmp_path.iterdir())
     ul.train("simclr", x, epochs=1, batch_size=16, progress=False, logger="none", out="run")
     monkeypatch.setenv("LOCAL_RANK", "0")  # whoever set it has started the others, too
-    parallel.check_launch(2, 1)
+    launch.check_launch(2, 1)
 
 
 def unlabeled(*words: str, folder: Path) -> subprocess.CompletedProcess:

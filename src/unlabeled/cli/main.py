@@ -22,6 +22,7 @@ from unlabeled.cli.signals import (
 )
 from unlabeled.errors import Stopped, UserError, is_out_of_memory, reason, suggest
 from unlabeled.utils.command import running
+from unlabeled.utils.launch import is_first
 from unlabeled.utils.progress import showing
 from unlabeled.utils.quiet import only_notices
 from unlabeled.version import __version__
@@ -56,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
             raise
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        say(f"\nunlabeled: {error if str(error) else stopped_by(number, command)}")
+        if is_first():
+            say(f"\nunlabeled: {error if str(error) else stopped_by(number, command)}")
         return 128 + number
     except OSError as error:
         if not is_output_closed():
@@ -75,7 +77,7 @@ def _run(command: str, argv: list[str], is_quiet: bool) -> int:
         return 0
     if command not in commands():
         return _fail(f"there is no command '{command}'; {suggest(command, commands())}")
-    only_notices(not is_quiet)
+    only_notices(not is_quiet and is_first())  # those of other processes are the same
     stop_at_signals(command)
     module = importlib.import_module(f"unlabeled.cli.{command}")
     try:

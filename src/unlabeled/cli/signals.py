@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 from unlabeled.errors import Stopped, signal_name
+from unlabeled.utils.launch import stop_signals
 
 
 def say(message: str) -> None:
@@ -21,10 +22,9 @@ def say(message: str) -> None:
 
 
 def stop_at_signals(command: str) -> None:
-    """Raise `Stopped` on SIGTERM and SIGHUP, unless they are ignored, as under nohup."""
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) != signal.SIG_IGN:
+    """Raise `Stopped` on signals other than Ctrl-C, unless they are ignored, as under nohup."""
+    for number in stop_signals():
+        if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, functools.partial(_stop, command))
 
 

@@ -39,8 +39,8 @@ def train_command(argv: list[str]) -> int:
     }
     if options["lr"] is None:
         del options["lr"]
-    from unlabeled.parallel import is_first
     from unlabeled.training.train import plan, train
+    from unlabeled.utils.launch import is_first
 
     if options.pop("dry_run"):
         print(plan(name, **options))

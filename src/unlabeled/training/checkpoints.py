@@ -18,11 +18,11 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from unlabeled.errors import Stopped, UserError, notice, signal_name
+from unlabeled.training.sharding import local_part
+from unlabeled.utils.launch import stop_signals
 
 SAVE_EVERY = 300.0
 """Seconds after which a checkpoint is saved within an epoch."""
-SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-"""Signals that stop a training after it is saved; Windows has no SIGHUP."""
 AGREE_EVERY = 10
 """Number of steps after which several processes agree on whether to stop."""
 
@@ -30,16 +30,27 @@ AGREE_EVERY = 10
 class Keeper(Checkpoint):
     """Save `last.ckpt`, keep the previous one as `previous.ckpt`, and stop on signals.
 
-    Saves after each epoch, every few minutes within a long one, and on Ctrl-C, SIGTERM or SIGHUP. A
-    checkpoint is written to another file, then renamed, so that it is always complete.
+    Saves after each epoch, every few minutes within a long one, where a training ends within one,
+    and on Ctrl-C, SIGTERM, SIGHUP, or SLURM's SIGUSR1. A checkpoint is written to another file,
+    then renamed, so that it is always complete.
 
     Args:
         folder: of the run.
         asked: signals received; any ends the run after the step.
+        done: epoch and its steps in the checkpoint that this process goes on from, if any.
     """
 
-    def __init__(self, folder: Path, asked: list[int]) -> None:
-        self.folder, self.asked = folder, asked
+    def __init__(self, folder: Path, asked: list[int], done: tuple[int, int] | None = None) -> None:
+        self.folder, self.asked, self.done = folder, asked, done
+
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Check that all processes go on from the same checkpoint; machines may share no disk."""
+        same = trainer.strategy.broadcast(self.done) == self.done
+        if not trainer.strategy.reduce_boolean_decision(same, all=True):
+            raise UserError(
+                f"{self.folder} does not hold the same checkpoint on every machine; put it on a "
+                "disk that all of them share, or copy it from the first to the others"
+            )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Start the timer.
@@ -56,20 +67,23 @@ class Keeper(Checkpoint):
         """Save within an epoch, if it is time; the last step is saved at the end of the epoch."""
         due = bool(self.asked) or time.monotonic() - self.saved > SAVE_EVERY
         if trainer.world_size > 1:  # all processes save together; asking each time would cost
-            due = batch_idx % AGREE_EVERY == 0 and _any(trainer, due)
-        if due and batch_idx + 1 < trainer.num_training_batches:
+            due = batch_idx % AGREE_EVERY == 0 and _latest(trainer, int(due)) > 0
+        ends = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+        if (due or ends) and batch_idx + 1 < trainer.num_training_batches:
             self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Save, after all other callbacks."""
-        self.save(trainer, pl_module)
+        """Save, after all other callbacks; an epoch that is not complete was saved as such."""
+        if is_complete(trainer):
+            self.save(trainer, pl_module)
 
     def save(self, trainer: L.Trainer, learner: Any) -> None:
         """Save a checkpoint if all weights are finite, then stop if a signal was received."""
         step = learner.steps or int(trainer.num_training_batches)
-        if not all(bool(torch.isfinite(p).all()) for p in learner.method.parameters()):
+        parts = map(local_part, learner.method.parameters())
+        if _latest(trainer, int(not all(bool(torch.isfinite(p).all()) for p in parts))):
             raise UserError(not_finite("weights are no longer finite", learner, step))
-        asked = _any(trainer, bool(self.asked))
+        asked = _latest(trainer, self.asked[0] if self.asked else 0)
         with kept(self.folder, trainer.is_global_zero) as aside:
             trainer.save_checkpoint(aside)
         self.saved = time.monotonic()
@@ -77,13 +91,20 @@ class Keeper(Checkpoint):
             raise Stopped(
                 f"stopped in epoch {learner.current_epoch + 1} after step {step} and saved in "
                 f"{self.folder}; run the same command with --resume to continue",
-                (self.asked or [signal.SIGTERM])[0],
+                asked,
             )
 
 
-def _any(trainer: L.Trainer, here: bool) -> bool:
-    """Whether it is so in any process."""
-    return trainer.strategy.reduce_boolean_decision(here, all=False)
+def is_complete(trainer: L.Trainer) -> bool:
+    """Whether all batches of the epoch are done, which a limit on steps or time may prevent."""
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    return bool(batches.processed >= trainer.num_training_batches)
+
+
+def _latest(trainer: L.Trainer, here: int) -> int:
+    """The largest number of all processes."""
+    number = torch.tensor(here, device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(number, reduce_op="max"))
 
 
 @contextmanager
@@ -153,7 +174,7 @@ def epochs_begun(checkpoint: Path) -> tuple[int, int]:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C, SIGTERM and SIGHUP instead of dying of them.
+    """Collect Ctrl-C, SIGTERM and SIGHUP, in SLURM also SIGUSR1, instead of dying of them.
 
     A second Ctrl-C is heard at once. What is ignored stays so, as SIGHUP under nohup.
 
@@ -173,7 +194,7 @@ def signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    heard = [n for n in SIGNALS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    heard = [n for n in stop_signals() if signal.getsignal(n) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, hear) for number in heard}
     try:
         yield asked

@@ -62,6 +62,9 @@ class TrainConfig:
         devices: number of GPUs, or of processes on CPUs, that share each batch; torchrun and SLURM
             are detected.
         nodes: number of machines, each with that many devices.
+        strategy: how these share the work: ddp, each with all weights; or fsdp, each with a part of
+            them, of their gradients and of the optimizer's state, which saves memory. The result is
+            the same; methods with a moving average of their networks need ddp.
         probe_every: epochs between measurements of k-NN and linear probe accuracy in training, on
             labels held out from it; the training stays the same, bit by bit (default: none).
         logger: tensorboard, csv, wandb or none; separate several by commas. metrics.csv is always
@@ -95,6 +98,7 @@ class TrainConfig:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int = 1
     nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     probe_every: int | None = None
     logger: str = "tensorboard"
     trainer: dict[str, Any] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from unlabeled.runs.safety import refuse_unopened
 from unlabeled.training.checkpoints import epochs_begun, last_checkpoint
 from unlabeled.utils import command
 from unlabeled.utils.files import write_json
+from unlabeled.utils.launch import is_started_again, slurm_job
 from unlabeled.version import __version__
 
 MAY_CHANGE = ("recipe", "devices", "nodes")
@@ -83,7 +84,8 @@ def write_resumed(folder: Path, config: dict[str, Any]) -> None:
     changed = [key for key in MAY_CHANGE if before.get(key, config[key]) != config[key]]
     entry = {"command": command.current(), "changed": changed}
     resumed = [*before.get("resumed", []), entry]
-    write_json(folder / "config.json", before | {"resumed": resumed, "stopped_by": None})
+    now = {"resumed": resumed, "slurm_job": slurm_job(), "stopped_by": None}
+    write_json(folder / "config.json", before | now)
 
 
 def write_stopped_by(folder: Path, reason: str) -> None:
@@ -102,6 +104,17 @@ def _is_abandoned(record: Path) -> bool:
     ours = isinstance(known, dict) and {"method", "recipe", "versions"} <= set(known)
     products = ("encoder.safetensors", "vectors.bin")
     return ours and not any(record.with_name(name).exists() for name in products)
+
+
+def is_of_this_job(folder: Path) -> bool:
+    """Whether SLURM starts the job again in which this run was trained before."""
+    if not is_started_again():
+        return False
+    try:
+        job = json.loads((folder / "config.json").read_text())["slurm_job"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return bool(job == slurm_job())
 
 
 def recorded_test(folder: Path) -> str | None:

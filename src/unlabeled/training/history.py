@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ class History(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Row 0 is measured with random weights, as a reference."""
+        if not self.rows:
+            method = pl_module.complete_method()
         if trainer.is_global_zero and not self.rows:
-            method = pl_module.method
             self.rows = [{"epoch": 0.0} | self.measure(method) | self.accuracy(method)]
         self.started, self.steps_before = time.perf_counter(), getattr(pl_module, "steps", 0)
 
@@ -67,24 +69,26 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Measure, record and warn, in the first process."""
+        method = pl_module.complete_method()
         if not trainer.is_global_zero:
             return
         seconds = time.perf_counter() - self.started
         steps = pl_module.steps - self.steps_before
+        epochs = trainer.current_epoch + pl_module.steps / int(trainer.num_training_batches)
         batch_size = trainer.train_dataloader.batch_size * trainer.world_size  # type: ignore[union-attr]
         row: Row = {
-            "epoch": trainer.current_epoch + 1.0,
+            "epoch": epochs,
             "loss": float(pl_module.loss_sum / max(1, pl_module.steps)),
             "lr": learning_rate(pl_module.recipe, pl_module.method.progress),
             "samples_per_second": steps * batch_size / seconds,
-        } | self.measure(pl_module.method)
-        epochs = trainer.current_epoch + 1
-        if self.every and (epochs % self.every == 0 or epochs == trainer.max_epochs):
-            row |= self.accuracy(pl_module.method)
+        } | self.measure(method)
+        begun = math.ceil(epochs)
+        if self.every and (begun % self.every == 0 or begun == trainer.max_epochs):
+            row |= self.accuracy(method)
         self.rows.append(row)
         write_csv(self.path, self.rows)
         for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, int(row["epoch"]))
+            logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, begun)
         alarm = health.alarm(row, self.rows[:-1])
         if alarm and not self.alarm:
             notice(f"epoch {row['epoch']:.0f}: {alarm}")

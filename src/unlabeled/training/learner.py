@@ -40,6 +40,8 @@ from unlabeled.training.precision import (
     say_skipped,
 )
 from unlabeled.training.provenance import why_stopped
+from unlabeled.training.sharding import Sharding
+from unlabeled.utils.launch import is_first
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
 from unlabeled.utils.state import preserve_settings
@@ -53,7 +55,7 @@ TAKEN = {
     "default_root_dir": "use --out",
     "devices": "use --devices",
     "num_nodes": "use --nodes",
-    "strategy": "processes share a batch by DDP; use --devices",
+    "strategy": "use --devices and --strategy",
     "sync_batchnorm": "it is always on with several --devices",
     "use_distributed_sampler": "batches are already split among processes",
     "accumulate_grad_batches": "use --accumulate, which is exact for losses that compare samples",
@@ -71,18 +73,30 @@ class Learner(L.LightningModule):
         value_range: tuple[float, float],
         seed: int,
         accumulate: int = 1,
+        sharding: Sharding | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe, self.value_range, self.seed = recipe, value_range, seed
-        self.accumulate, self.skipped = accumulate, 0
+        self.accumulate, self.skipped, self.sharding = accumulate, 0, sharding
+
+    def configure_model(self) -> None:
+        """Split the weights over the processes, where that is asked for."""
+        if self.sharding:
+            self.sharding.apply(self.method, self.device_mesh["data_parallel"])  # type: ignore[index]
+
+    def complete_method(self) -> Method:
+        """The method with all weights, wherever these are; all processes call this."""
+        return self.sharding.gather(self.method) if self.sharding else self.method
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer for each optimized module."""
+        # Fused ones undo the scale of gradients themselves, after they would be clipped; and
+        # PyTorch has no fused SGD of shards.
+        fused = not self.scaler and not (self.sharding and self.recipe.optimizer == "sgd")
         return [
-            # Fused ones undo the scale of gradients themselves, after they would be clipped.
-            make_optimizer(self.recipe, self.method.get_submodule(name), fused=not self.scaler)
+            make_optimizer(self.recipe, self.method.get_submodule(name), fused=fused)
             for name in self.method.optimized_modules
         ]
 
@@ -242,22 +256,26 @@ def fit(
     every = config.probe_every or 0
     history = History(out / "metrics.csv", sample, splits.value_range, probe, every)
     flags, processes = dict(config.trainer), config.devices * config.nodes
-    done = (0, 0)
+    sharding = Sharding(method) if config.strategy == "fsdp" else None
+    method = sharding.copy() if sharding else method
+    done: tuple[int, int] | None = None
     if checkpoint:
         position = torch.load(checkpoint, map_location="cpu", weights_only=True)["in_epoch"]
         done = position["epoch"], position["steps"]
-    shared = {"processes": processes, "nodes": config.nodes}
-    batches = make_loader(method, splits, recipe, config.seed, steps_done=done, **shared)
+    shared = {"processes": processes, "nodes": config.nodes, "steps_done": done or (0, 0)}
+    batches = make_loader(method, splits, recipe, config.seed, **shared)
     check_parts(method, int(batches.batch_size or 1), config.accumulate, processes)
-    if method.supervised and method.samples_per_class > 1 and parallel.is_first():
+    if method.supervised and method.samples_per_class > 1 and is_first():
         say_left_out(splits.train.factors[str(splits.target)], method.samples_per_class)
     gpu = config.accelerator in ("auto", "gpu") and torch.cuda.is_available()
     parallel.synchronize(method, processes, cuda=gpu)
     if processes > 1:
-        strategy = _ddp(method, config.accelerator, wrapped=config.accumulate == 1)
+        wrapped = config.accumulate == 1
+        backend = "nccl" if gpu else "gloo"
+        strategy = _fsdp(processes, backend) if sharding else _ddp(method, backend, wrapped)
         flags |= {"strategy": strategy, "use_distributed_sampler": False}
     with signals() as asked, exact_single_pixels(method), preserve_settings(), quiet():
-        callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked)]
+        callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked, done)]
         try:
             precision = choose_precision(config.precision, config.accelerator)
             settings: dict[str, Any] = {
@@ -275,15 +293,18 @@ def fit(
                 "log_every_n_steps": 10**9,
             }
             trainer = L.Trainer(**settings | flags)
-            learner = Learner(method, recipe, splits.value_range, config.seed, config.accumulate)
+            learner = Learner(
+                method, recipe, splits.value_range, config.seed, config.accumulate, sharding
+            )
             with (
                 keeping_memory(),
                 recomputed(method, config.gradient_checkpointing),
                 fused(method, config.compile),
             ):
                 trainer.fit(learner, batches, ckpt_path=checkpoint, weights_only=True)
-            if learner.skipped and parallel.is_first():
+            if learner.skipped and is_first():
                 say_skipped(learner.skipped, trainer.global_step)
+            learner.complete_method()
             trainer.strategy.barrier()  # files written now are visible to all
             return why_stopped(trainer, recipe.epochs) if history.began else None
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
@@ -317,17 +338,17 @@ def check_parts(method: Method, rows: int, accumulate: int, processes: int) -> N
             f"{f' of {processes} processes' if processes > 1 else ''}; give --batch-size "
             f"{batch // divisor * divisor or divisor}"
         )
-    if parallel.is_first() and any(isinstance(m, _BatchNorm) for m in method.modules()):
+    if is_first() and any(isinstance(m, _BatchNorm) for m in method.modules()):
         part = plural(rows // accumulate * processes, "samples")
         notice(
             f"BatchNorm normalizes each of the {accumulate} parts of a batch, {part}, by itself; "
             "the gradient is otherwise exactly that of the whole batch"
         )
-    if method.inexact_across_processes and parallel.is_first():
+    if method.inexact_across_processes and is_first():
         notice(f"in parts of a batch, {method.inexact_across_processes.replace('process', 'part')}")
 
 
-def _ddp(method: Method, accelerator: str, wrapped: bool) -> Any:
+def _ddp(method: Method, backend: str, wrapped: bool) -> Any:
     """Distributed data parallel training, one process per device.
 
     Methods gather what their buffers need, so these are not broadcast. Networks of other libraries
@@ -340,13 +361,24 @@ def _ddp(method: Method, accelerator: str, wrapped: bool) -> Any:
         def configure_ddp(self) -> None:
             """Keep the module, whose backward passes are many."""
 
-    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return (DDPStrategy if wrapped else Unwrapped)(
-        process_group_backend="nccl" if gpu else "gloo",
+        process_group_backend=backend,
         broadcast_buffers=False,
         find_unused_parameters=len(method.optimized_modules) > 1
         or not isinstance(method.encoder, Encoder),
         gradient_as_bucket_view=True,
+    )
+
+
+def _fsdp(processes: int, backend: str) -> Any:
+    """Fully sharded data parallel training, whose checkpoints are like those of one process."""
+    from lightning.pytorch.strategies import ModelParallelStrategy
+
+    return ModelParallelStrategy(
+        data_parallel_size=processes,
+        tensor_parallel_size=1,
+        save_distributed_checkpoint=False,
+        process_group_backend=backend,
     )
 
 

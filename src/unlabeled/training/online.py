@@ -14,7 +14,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import linear_probe
-from unlabeled.parallel import is_first
+from unlabeled.utils.launch import is_first
 from unlabeled.utils.state import preserve_rng
 
 LEARNED, HELD_OUT = 5000, 1250

@@ -18,10 +18,12 @@ import torch
 from lightning.pytorch.callbacks import Timer
 
 from unlabeled.data.open import is_program
+from unlabeled.training.checkpoints import is_complete
 from unlabeled.training.config import TrainConfig
 from unlabeled.utils import command
+from unlabeled.utils.launch import slurm_job
 
-SETTINGS = ("accelerator", "workers", "logger", "probe_every", "trainer")
+SETTINGS = ("accelerator", "strategy", "workers", "logger", "probe_every", "trainer")
 """Fields of `TrainConfig` that a run may be resumed with other values of."""
 ENDS = ("epochs", "max_steps", "max_time", "callback")
 """What ends a training that neither a signal nor an error stops."""
@@ -54,6 +56,7 @@ def provenance(
         "hardware": _hardware(config.accelerator),
         "in_memory": sorted(name for name, value in arguments.items() if not _is_plain(value)),
         "git": {word: git_state(file_of(word)) for word in own},
+        "slurm_job": slurm_job(),
         "stopped_by": None,
     }
 
@@ -90,8 +93,7 @@ def git_state(file: Path) -> dict[str, Any] | None:
 
 def why_stopped(trainer: L.Trainer, epochs: int) -> str:
     """Which of `ENDS` ended a training."""
-    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    if trainer.current_epoch >= epochs and batches.processed >= trainer.num_training_batches:
+    if trainer.current_epoch >= epochs and is_complete(trainer):
         return "epochs"
     if 0 <= trainer.max_steps <= trainer.global_step:
         return "max_steps"

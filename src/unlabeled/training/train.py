@@ -13,9 +13,9 @@ from unlabeled import registry
 from unlabeled.core import Method
 from unlabeled.data.dataset import Splits
 from unlabeled.encoders.external import Backbone
-from unlabeled.errors import Stopped, UserError, signal_name
+from unlabeled.errors import Stopped, UserError, notice, signal_name
 from unlabeled.modality import Text, find_part, to_json
-from unlabeled.parallel import check_launch, is_first
+from unlabeled.parallel import process_count
 from unlabeled.runs.run import Run
 from unlabeled.training import folder as record
 from unlabeled.training.checkpointing import recomputed
@@ -27,11 +27,14 @@ from unlabeled.training.planning import describe, estimate
 from unlabeled.training.prepare import build_method, make_job, prepare
 from unlabeled.training.progress import ProgressBar
 from unlabeled.training.provenance import ENDS, provenance
+from unlabeled.training.sharding import check_sharding
 from unlabeled.utils.files import write_bytes
+from unlabeled.utils.launch import check_launch, is_first, requeueing, slurm_job
 from unlabeled.utils.progress import is_shown, line
 from unlabeled.utils.state import preserve_rng
 
 
+@requeueing()
 @preserve_rng()
 def train(
     method: str | type[Method],
@@ -51,7 +54,8 @@ def train(
             tensor, a pair (images, labels) or a torch Dataset.
         out: the run folder (default: runs/METHOD).
         resume: go on from the folder's last checkpoint, or start where there is none. More epochs
-            than before, or other devices, may be given; a warning says what that changes.
+            than before, or other devices, may be given; a warning says what that changes. A job
+            that SLURM starts again goes on by itself.
         progress: show a bar.
         options: fields of `TrainConfig` (`encoder`, `seed`, `size`, `test`, …) and `Recipe`
             (`epochs`, `batch_size`, `lr`, …), and arguments of the method.
@@ -62,16 +66,21 @@ def train(
 
     Raises:
         UserError: the arguments do not fit together.
-        Stopped: Ctrl-C or SIGTERM came; the run is saved.
+        Stopped: Ctrl-C, SIGTERM or, in a job of SLURM, SIGUSR1 came; the run is saved, and upon
+            SIGUSR1 the job is requeued.
     """
     config, options = TrainConfig.of(options)
     check_flags(config.trainer, config.logger)
     name = method if isinstance(method, str) else method.__name__.lower()
     folder = Path(out) if out else Path("runs") / Path(name.partition(":")[0]).stem
+    if record.is_of_this_job(folder) and not resume:
+        notice(f"SLURM has started job {slurm_job()} again, so {folder} is resumed")
+        resume = True
     if resume and config.test is None and not isinstance(data, Splits):
         config = replace(config, test=record.recorded_test(folder))
     job = make_job(method, data, config, options)
-    check_launch(config.devices, config.nodes)
+    check_launch(config.devices, config.nodes, process_count())
+    check_sharding(job.method, config, job.config["precision"])
     job.config.update(devices=config.devices, nodes=config.nodes)
     first = is_first()  # other processes do not write to the folder
     if first:
