@@ -91,6 +91,7 @@ def test_plain_pytorch_takes_under_15_lines():
         "docs/similarity.md",
         "docs/classify.md",
         "docs/explore.md",
+        "docs/distributed.md",
     ],
 )
 def test_links_lead_somewhere(name):

@@ -51,7 +51,7 @@ def start(folder: Path, *words: str, **variables: str) -> subprocess.Popen:
 def ends(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
     """Exit status, output and errors of each; all are killed if one hangs."""
     try:
-        outputs = [process.communicate(timeout=240) for process in processes]
+        outputs = [process.communicate(timeout=600) for process in processes]
     finally:
         for process in processes:
             if process.poll() is None:

@@ -25,17 +25,31 @@ def embed_command(argv: list[str]) -> int:
         type=str,
         required=True,
         metavar="FILE",
-        help="the .npy, .npz, .parquet or .csv file; all but .npy hold names and labels, too",
+        help="the .npy, .npz, .parquet or .csv file; all but .npy hold names and labels, too; with "
+        "--engine ray a folder of .parquet files",
     )
     parser.add_argument(
         "--devices", type=int, default=1, help="number of GPUs, or of processes on CPUs"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local, on this machine; or ray, on a Ray cluster ($RAY_ADDRESS), or on this machine "
+        "without one, file by file: DATA may be an address such as s3://bucket/photos, and the "
+        "same command continues after an interruption",
     )
     args = parse_args(parser, argv)
     from unlabeled.errors import plural
     from unlabeled.runs.features import write_features
     from unlabeled.runs.run import load
+    from unlabeled.runs.spread import write_parts
 
+    out = Path(args.out)
     run = load(args.run, args.encoder, data=args.data, **take_opening(vars(args)))
-    shape = write_features(run, args.data, Path(args.out), args.devices, args.encoder)
+    if args.engine == "ray":
+        shape = write_parts(run, args.data, out, args.devices)
+    else:
+        shape = write_features(run, args.data, out, args.devices, args.encoder)
     print(f"{args.out}: {plural(shape[0], 'row')} of {plural(shape[1], 'feature')}")
     return 0

@@ -269,7 +269,7 @@ def _read(
             data = audio.Recordings(data.reshape(len(data), -1), rate)
     if isinstance(data, audio.Recordings):
         return audio.from_memory(data, labels_from, length, rate)
-    if not isinstance(data, str | Path):
+    if not isinstance(data, str | Path | patterns.Files):
         if getattr(data, "ndim", 0) == 5:
             return video.from_array(data)
         if labels_from is not None:

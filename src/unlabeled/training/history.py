@@ -58,9 +58,9 @@ class History(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Row 0 is measured with random weights, as a reference."""
         if not self.rows:
-            method = pl_module.complete_method()
-        if trainer.is_global_zero and not self.rows:
-            self.rows = [{"epoch": 0.0} | self.measure(method) | self.accuracy(method)]
+            with pl_module.complete() as method:
+                if trainer.is_global_zero:
+                    self.rows = [{"epoch": 0.0} | self.measure(method) | self.accuracy(method)]
         self.started, self.steps_before = time.perf_counter(), getattr(pl_module, "steps", 0)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -69,9 +69,12 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Measure, record and warn, in the first process."""
-        method = pl_module.complete_method()
-        if not trainer.is_global_zero:
-            return
+        with pl_module.complete() as method:
+            if trainer.is_global_zero:
+                self.record(trainer, pl_module, method)
+
+    def record(self, trainer: L.Trainer, pl_module: Any, method: Method) -> None:
+        """Measure a method after an epoch, record that and warn."""
         seconds = time.perf_counter() - self.started
         steps = pl_module.steps - self.steps_before
         epochs = trainer.current_epoch + pl_module.steps / int(trainer.num_training_batches)

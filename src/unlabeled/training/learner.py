@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,9 @@ class Learner(L.LightningModule):
         if self.sharding:
             self.sharding.apply(self.method, self.device_mesh["data_parallel"])  # type: ignore[index]
 
-    def complete_method(self) -> Method:
-        """The method with all weights, wherever these are; all processes call this."""
-        return self.sharding.gather(self.method) if self.sharding else self.method
+    def complete(self) -> AbstractContextManager[Method]:
+        """Context with the method and all its weights, wherever these are; all processes enter."""
+        return self.sharding.gathered(self.method) if self.sharding else nullcontext(self.method)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer for each optimized module."""
@@ -304,7 +305,8 @@ def fit(
                 trainer.fit(learner, batches, ckpt_path=checkpoint, weights_only=True)
             if learner.skipped and is_first():
                 say_skipped(learner.skipped, trainer.global_step)
-            learner.complete_method()
+            with learner.complete():
+                pass  # the method has its weights back
             trainer.strategy.barrier()  # files written now are visible to all
             return why_stopped(trainer, recipe.epochs) if history.began else None
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt

@@ -8,12 +8,15 @@ complete weights, so that a run goes on on any number of processes, sharded or n
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from unlabeled.core import EMA, Method
 from unlabeled.errors import UserError
+from unlabeled.parallel import rank
 from unlabeled.training.checkpointing import BLOCKS
 from unlabeled.training.config import TrainConfig
 
@@ -79,14 +82,23 @@ class Sharding:
         for name in ("loss", "views"):  # what computes with weights, in the place of `forward`
             register_fsdp_forward_method(method, name)
 
-    def gather(self, sharded: Method) -> Method:
-        """The method with the complete weights of the sharded one; all processes call this."""
+    @contextmanager
+    def gathered(self, sharded: Method) -> Iterator[Method]:
+        """Context with the complete weights of the sharded method, which all processes enter.
+
+        In the first process they are on its device there; afterwards they stay on the CPU.
+        """
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         options = StateDictOptions(full_state_dict=True)
         self.method.load_state_dict(get_model_state_dict(sharded, options=options))
         self.method.progress = sharded.progress
-        return self.method
+        if rank() == 0:
+            self.method.to(next(sharded.parameters()).device)
+        try:
+            yield self.method
+        finally:
+            self.method.cpu()
 
 
 def local_part(tensor: Tensor | nn.Parameter) -> Tensor:

@@ -5,6 +5,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from unlabeled.data.readers import audio, folders
@@ -16,6 +17,14 @@ MOST = 2_000_000
 """Names at most that braces stand for."""
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Some files of a folder, by their names in it, which are read as if nothing else was there."""
+
+    root: Path
+    names: list[str]
 
 
 def is_pattern(data: str | Path) -> bool:
@@ -131,8 +140,10 @@ def _there(root: Path) -> str:
     return f"{root} holds {held}"
 
 
-def find_files(data: str | Path) -> tuple[Path, Listing | None]:
+def find_files(data: str | Path | Files) -> tuple[Path, Listing | None]:
     """A folder and what is to be read of it; or another file or name, and None."""
+    if isinstance(data, Files):
+        return data.root, Listing(list(data.names))
     path = Path(data).expanduser()
     if path.is_dir():
         return path, folders.walk(path)
