@@ -33,9 +33,8 @@ def command():
 
     yield start
     for process in started:
-        if process.poll() is None:
+        with process:  # closes its pipes
             process.kill()
-            process.communicate()
 
 
 def test_a_killed_embedding_goes_on_and_has_each_sample_once(command, trained_on_color, tmp_path):
