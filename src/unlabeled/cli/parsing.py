@@ -67,8 +67,13 @@ def add_arguments(parser: ArgumentParser, of: Callable[..., Any], skip: set[str]
         parser.add_argument(f"--{name}", action=ActionYesNo, default=parameter.default, help=text)
 
 
-def parse_args(parser: ArgumentParser, argv: list[str]) -> Any:
+def parse_args(parser: ArgumentParser, argv: list[str], defaults: bool = True) -> Any:
     """Parse a command line.
+
+    Args:
+        parser: its flags.
+        argv: the words.
+        defaults: whether flags that are not given have their defaults, or are left out.
 
     Raises:
         UserError: it is wrong; the message is in the user's words.
@@ -79,7 +84,7 @@ def parse_args(parser: ArgumentParser, argv: list[str]) -> Any:
 
     switches = {a.option_strings[0] for a in parser._actions if isinstance(a, ActionYesNo)}
     try:
-        return parser.parse_args(_as_switches(_normalize(argv), switches))
+        return parser.parse_args(_as_switches(_normalize(argv), switches), defaults=defaults)
     except ArgumentError as error:
         message = _explain(parser, " ".join(str(error).split()))
         more = "" if message.endswith("?") else f" (see {parser.prog} --help)"
@@ -203,10 +208,10 @@ def parse_with(build: Build, argv: list[str]) -> tuple[ArgumentParser, Any]:
         found = next((b for a, b in itertools.pairwise(argv) if a == flag), default)
         return next((a.partition("=")[2] for a in argv if a.startswith(f"{flag}=")), found)
 
-    expected = value("--data", ""), value("--preset", "quick")
+    expected = value("--data", ""), value("--preset", "auto")
     parser = build(*expected)
     args = parse_args(parser, argv)
-    found = args.data, getattr(args, "preset", "quick")
+    found = args.data, getattr(args, "preset", "auto")
     if found != expected:  # they came from a configuration file
         parser = build(*found)
         args = parse_args(parser, argv)

@@ -29,20 +29,17 @@ def train_command(argv: list[str]) -> int:
     parser, args = parsing.parse_with(
         lambda data, preset: _train_parser(name, cls, data, preset), rest
     )
-    # Values at their default are not passed on, so that the data set's own can replace them.
-    defaults = {k: p.default for k, p in inspect.signature(cls).parameters.items()}
-    recipe = _flags_of(cls, args.data, args.preset)
+    # Only what was given is passed on, so that the data, the preset and the hardware decide others.
+    given = parsing.parse_args(parser, rest, defaults=False).as_dict()
     options = {
         key: value
         for key, value in parser.instantiate(args).as_dict().items()  # vars() renames `values`
-        if key != "config" and (key in recipe or value != defaults.get(key, ...))
+        if key in given and key != "config"
     }
-    if options["lr"] is None:
-        del options["lr"]
     from unlabeled.training.train import plan, train
     from unlabeled.utils.launch import is_first
 
-    if options.pop("dry_run"):
+    if options.pop("dry_run", False):
         print(plan(name, **options))
         return 0
     run = train(name, **options)

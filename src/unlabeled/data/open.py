@@ -26,7 +26,7 @@ from unlabeled.data.readers import (
     video,
 )
 from unlabeled.data.readers.images import Decode
-from unlabeled.data.readers.parts import Opening
+from unlabeled.data.readers.parts import LARGEST, Opening
 from unlabeled.data.readers.remote import is_remote
 from unlabeled.data.readers.source import TABLES
 from unlabeled.data.sets import books
@@ -54,6 +54,7 @@ def open_data(
     decoding: Decode = "auto",
     tile: int | None = None,
     max_pixels: int | None = None,
+    largest: int = LARGEST,
 ) -> Splits:
     """Open any kind of data as a data set.
 
@@ -81,6 +82,7 @@ def open_data(
             `file#row,column`; those of a file are a group (default: that of `like`, else none).
         max_pixels: of images in files; larger ones are left out (default: that of `like`, else
             Pillow's limit, 178,956,970).
+        largest: maximum side of images in files, in pixels, without `size` and `like`.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
@@ -101,7 +103,7 @@ def open_data(
             raise UserError(f"{splits.name} has its own split; omit --groups-from")
     else:
         share = TEST_SHARE if test is None else 0.0
-        opening = _opening(like, tile, max_pixels)
+        opening = _opening(like, tile, max_pixels, largest)
         samples = _read(
             data, channels, size, like, labels_from, workers, value_range, decoding, opening
         )
@@ -276,7 +278,9 @@ def _read(
             data = data, labels_from
         return arrays.from_memory(data, channels, dtype, value_range)
     if is_remote(data):
-        return streaming.read(data, channels, size, labels_from, workers, dtype, value_range)
+        return streaming.read(
+            data, channels, size, labels_from, workers, dtype, value_range, opening.largest
+        )
     path, listing = patterns.find_files(data)
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
@@ -311,12 +315,18 @@ def _read(
     raise UserError(f"there is no data at '{data}'; {advice}")
 
 
-def _opening(like: Any, tile: int | None = None, max_pixels: int | None = None) -> Opening:
+def _opening(
+    like: Any,
+    tile: int | None = None,
+    max_pixels: int | None = None,
+    largest: int = LARGEST,
+) -> Opening:
     """How large images are opened: as given, else as those that an encoder learned from."""
     own = like if isinstance(like, Images) else None
     return Opening(
         own.tile if own and tile is None else tile,
         own.max_pixels if own and max_pixels is None else max_pixels,
+        largest,
     )
 
 

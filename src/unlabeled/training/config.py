@@ -23,11 +23,13 @@ class TrainConfig:
         encoder_args: arguments of the encoder, such as {"width": 64}.
         init: a run to take the initial weights from, or an encoder by name, such as
             `timm:resnet18.a1_in1k`, with its own size and normalization.
-        preset: quick, for minutes to hours on two cores; or paper, the paper's settings for
+        preset: quick, for minutes to hours on two cores; paper, the paper's settings for
             photographs: encoder, size, heads, augmentations, optimizer and schedule, for days on
-            several GPUs.
+            several GPUs; or auto, which takes those on a GPU for photographs that are large or
+            many, and says so.
         seed: random seed of weights, batch order and views.
-        size: side of the images in pixels (default: that of the data, at most 96 for files).
+        size: side of the images in pixels (default: that of the data, for files at most 64 on CPUs
+            and 224 on GPUs).
         value_range: values of black and white in images that are not 8-bit, as LOW,HIGH; values
             outside are clipped (default: the range of the data).
         labels_from: labels of samples in files, for evaluation and supervised methods: "folders", a
@@ -78,7 +80,7 @@ class TrainConfig:
     encoder: str | nn.Module | type[nn.Module] | None = None
     encoder_args: dict[str, Any] = field(default_factory=dict)
     init: str | Path | Run | None = None
-    preset: str = "quick"
+    preset: str = "auto"
     seed: int = 0
     size: int | None = None
     value_range: str | tuple[float, float] | None = None

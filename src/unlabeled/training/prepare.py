@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from unlabeled import registry
-from unlabeled.core import Method, Recipe
+from unlabeled.core import DEFAULT_ENCODERS, Method, Recipe
 from unlabeled.data.dataset import Splits
 from unlabeled.data.open import open_data
 from unlabeled.data.readers.bpe import word_starts
@@ -24,6 +24,7 @@ from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video, find_part
 from unlabeled.runs.run import Run, for_channels_of, load
 from unlabeled.runs.safety import IN_MEMORY
+from unlabeled.training import presets
 from unlabeled.training.compiling import check_compiles
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.folder import as_json, record_data
@@ -31,6 +32,7 @@ from unlabeled.training.local import Local
 from unlabeled.training.online import OnlineProbe, hold_out
 from unlabeled.training.optim import scaled_rate
 from unlabeled.training.precision import choose_precision
+from unlabeled.training.presets import Choice
 
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
@@ -62,7 +64,7 @@ class Job(NamedTuple):
     recipe: Recipe
     config: dict[str, Any]
     complete: Splits  #: with all labels, for evaluation
-    rate: str  #: where the learning rate comes from, where it was neither given nor the default
+    said: list[str]  #: what was chosen for the user, in sentences
     probe: OnlineProbe | None  #: that measures while training
 
 
@@ -87,9 +89,11 @@ def make_job(
     cls: Any = entry
     name = method if isinstance(method, str) else cls.__name__.lower()
     encoder, init, size = config.encoder, config.init, config.size
-    preset = preset_of(cls, name, config.preset)
-    if init is None:
-        encoder, size = encoder or preset.get("encoder"), size or preset.get("size")
+    chosen = presets.named(cls, name, config.preset)
+    if init is None and chosen:
+        encoder = encoder or chosen.settings.get("encoder")
+        size = size or chosen.settings.get("size")
+    device = "cpu" if config.preset == "quick" else presets.device_of(config.accelerator)
     value_range = as_range(config.value_range)
     if config.local and not cls.by_stage:
         fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
@@ -117,9 +121,19 @@ def make_job(
         max_pixels=config.max_pixels,
         test=config.test,
         value_range=value_range,
+        largest=presets.LARGEST[device],
     )
+    if chosen is None:
+        processes = config.devices * config.nodes
+        is_free = init is None and encoder is None
+        chosen = Choice("quick")
+        if is_free:
+            chosen = presets.choose(cls, splits, device, processes, options)
+        encoder = encoder or chosen.settings.get("encoder")
+    preset = chosen.settings
     encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
-    own = preset.get("encoder_args", {}) if encoder == preset.get("encoder") else {}
+    is_presets = encoder == preset.get("encoder", DEFAULT_ENCODERS[Images])
+    own = preset.get("encoder_args", {}) if is_presets else {}
     encoder_args = cls.encoder_args | own | config.encoder_args
     if init is not None:
         encoder, encoder_args = initial.inputs["encoder"], initial.inputs["args"]
@@ -132,6 +146,8 @@ def make_job(
     if isinstance(received, Audio) and accepts_option(encoder, "sample_rate"):
         encoder_args = {"sample_rate": received.sample_rate} | encoder_args
     splits = _with_labels(cls, name, splits, config.labels, config.seed)
+    if chosen.batch_size:
+        options = {"batch_size": chosen.batch_size} | options
     recipe, arguments = resolve(cls, splits, options, preset)
     rate = "" if "lr" in options else _scaled(cls, splits, recipe, preset)[1]
     if len(splits.train) < 2:
@@ -174,13 +190,14 @@ def make_job(
         "seed": config.seed,
         "precision": choose_precision(config.precision, config.accelerator),
         "compile": config.compile or None,
-        "preset": None if config.preset == "quick" else config.preset,
+        "preset": chosen.name,
         "accumulate": None if config.accumulate == 1 else config.accumulate,
         "gradient_checkpointing": config.gradient_checkpointing or None,
         "images": len(splits.train),
         "shuffled_shards": splits.train.streamed.window if splits.train.streamed else None,
     }
-    return Job(name, learner, splits, recipe, as_json(record), complete, rate, probe)
+    said = [sentence for sentence in (chosen.said, rate) if sentence]
+    return Job(name, learner, splits, recipe, as_json(record), complete, said, probe)
 
 
 DATA_EXAMPLES: dict[type[Modality], str] = {
@@ -266,27 +283,6 @@ def _with_labels(
     known = np.full_like(y, -1)
     known[rows] = y[rows]
     return replace(splits, train=replace(train, factors={splits.target: known}))
-
-
-def preset_of(cls: type[Method], name: str, preset: str) -> dict[str, Any]:
-    """The settings of a preset of a method; none of "quick".
-
-    Raises:
-        UserError: the method has no such preset.
-    """
-    if preset == "quick":
-        return {}
-    if preset not in cls.presets:
-        known = [n for n in registry.listing("methods") if preset in _presets(n)]
-        raise UserError(
-            f"{name} has no preset '{preset}'; "
-            + (f"{', '.join(known)} have one" if known else suggest(preset, ["quick", "paper"]))
-        )
-    return cls.presets[preset]
-
-
-def _presets(name: str) -> dict[str, Any]:
-    return getattr(registry.find("methods", name), "presets", {})
 
 
 def resolve(

@@ -97,8 +97,8 @@ def train(
         record.write_config(folder, job.config, made)  # the resampling that runs is known now
     callbacks = []
     if is_shown(progress) and first:
-        if job.rate:
-            line(job.rate)
+        for sentence in job.said:
+            line(sentence)
         callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
     reason = "error"
     try:
@@ -146,7 +146,7 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     with recomputed(job.method, options.get("gradient_checkpointing", False)):
         result = estimate(*arguments)
     text = describe(result, job.name, job.splits, job.recipe)
-    return f"{text}\n{job.rate}" if job.rate else text
+    return "\n".join([text, *job.said])
 
 
 @preserve_rng()

@@ -116,9 +116,8 @@ def test_large_data_is_not_decoded_once(folder, monkeypatch):
     monkeypatch.setattr(images, "MANY", 10_000)
     with pytest.warns(Notice, match="decoded whenever they are read.*would need 0.0 GB"):
         assert open_data(folder, size=(24, 24)).train.x.is_full_size
-    monkeypatch.setattr(images, "LARGEST", 24)
     with pytest.warns(Notice, match="fitted to 24×24.*--decoding on_the_fly"):
-        open_data(folder, decoding="once")
+        open_data(folder, decoding="once", largest=24)
 
 
 def test_the_loader_decodes_ahead_in_the_same_order(folder):

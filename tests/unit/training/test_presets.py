@@ -11,7 +11,9 @@ import unlabeled as ul
 from unlabeled import registry
 from unlabeled.cli import main
 from unlabeled.core import Method, Recipe
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.errors import UserError
+from unlabeled.training import presets
 from unlabeled.training.prepare import prepare
 
 METHODS = [
@@ -51,7 +53,7 @@ def test_a_preset_sets_recipe_views_and_encoder_and_yields_to_what_is_given():
     assert job.config["encoder"] == "small"
     assert job.config["preset"] == "paper"
     quick = prepare("byol", images(), **QUICK)
-    assert (quick.config["preset"], quick.recipe.optimizer) == (None, "adamw")
+    assert (quick.config["preset"], quick.recipe.optimizer) == ("quick", "adamw")
     options = QUICK | {"encoder": "vit", "size": 32, "prototypes": 32, "hidden_dim": 16}
     dino = prepare("dino", images(), preset="paper", **options)
     assert dino.config["encoder_args"] == {}
@@ -88,3 +90,58 @@ def test_an_unknown_preset_is_refused():
     """Catches a name that is silently quick."""
     with pytest.raises(UserError, match="byol has no preset 'papers'"):
         ul.train("byol", images(), preset="papers", **QUICK)
+
+
+def photographs(n: int, size: int, channels: int = 3) -> Splits:
+    x = np.broadcast_to(np.zeros(1, np.uint8), (n, channels, size, size))
+    return Splits("folder", Samples(x), Samples(x[:0]))
+
+
+def test_hardware_and_data_choose():
+    """Catches a ResNet-50 for a laptop, and a toy network for photographs on a GPU."""
+    simclr, rotation = (registry.find("methods", name) for name in ("simclr", "rotation"))
+    for n, size, device, name in [
+        (5_000, 224, "gpu", "paper"),
+        (5_000, 224, "cpu", "quick"),
+        (5_000, 64, "gpu", "quick"),
+        (200_000, 64, "gpu", "paper"),
+    ]:
+        chosen = presets.choose(simclr, photographs(n, size), device)
+        assert chosen.name == name
+        assert f"{n:,} images of {size}×{size}" in chosen.said
+    large = photographs(5_000, 224)
+    paper = presets.choose(simclr, large, "gpu", 2)
+    assert (paper.settings["encoder"], paper.batch_size) == ("resnet50", 512)
+    assert "size" not in paper.settings  # that of the data
+    assert "batches of 64" in presets.choose(simclr, large, "gpu", given={"batch_size": 64}).said
+    assert presets.choose(rotation, large, "gpu").name == "quick"  # its paper's are not known
+    gray = presets.choose(simclr, photographs(100, 32, 1), "cpu")
+    assert (gray.settings, gray.said) == ({}, "")
+
+
+def test_quick_epochs_follow_the_number_of_images():
+    """Catches an hour-long default for many images, and three epochs for a few."""
+    simclr = registry.find("methods", "simclr")
+    found = [
+        presets.choose(simclr, photographs(n, size), "cpu").settings["epochs"]
+        for n, size in ((50_000, 32), (50_000, 64), (5_000, 64), (500, 64))
+    ]
+    assert found == [40, 10, 100, 200]
+
+
+def test_what_was_chosen_is_said_and_yields_to_what_is_given(tmp_path, monkeypatch, capsys):
+    """Catches a flag equal to its default that counts as not given, and a silent choice."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", images())
+    words = ["train", "simclr", "--data", "x.npy", "--dry-run"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "width 32, 200 epochs of 16 images of 16×16" in out
+    assert main([*words, "--epochs", "100"]) == 0
+    assert "width 32, 100 epochs" in capsys.readouterr().out
+    assert main([*words, "--encoder", "small", "--epochs", "3"]) == 0
+    assert "preset" not in capsys.readouterr().out
+    job = prepare("simclr", images(), epochs=1)
+    assert job.config["encoder_args"] == {"width": 32}
+    job = prepare("simclr", images(), epochs=1, encoder_args={"width": 8})
+    assert job.config["encoder_args"] == {"width": 8}

@@ -41,8 +41,6 @@ from unlabeled.errors import UserError, notice
 from unlabeled.utils.files import write_json
 from unlabeled.utils.progress import can_draw, is_shown
 
-LARGEST = 96
-"""Maximum pixels of a side by default: what two cores learn from in good time."""
 FEW = 512
 """Number of images up to which no processes are started."""
 MANY = 2e9
@@ -75,7 +73,7 @@ def read(
     colors and other numbers of channels in TIFF, PNG, DICOM and `.npy` stay what they are where all
     are alike; of several kinds the commonest is read and the others are left out. Transparent
     images are laid on white, EXIF rotation is applied. Without `size`, they become squares of the
-    median of their shorter sides, at most 96 pixels, cropped at the center.
+    median of their shorter sides, at most `opening.largest` pixels, cropped at the center.
 
     Args:
         path: a folder (searched to any depth), or one `.tar`, `.parquet`, `.arrow` or `.feather`.
@@ -91,7 +89,7 @@ def read(
         listing: what to read of the folder (default: all that is in it).
         decoding: once, into the cache; on_the_fly whenever they are read, with random crops from
             the full-size images; auto decodes once what needs less than 2 GB.
-        opening: whether images are cut into tiles, and how large they may be.
+        opening: whether images are cut into tiles, and how large they and the samples may be.
 
     Raises:
         UserError: there are no images, none can be read, or labels do not fit.
@@ -116,7 +114,7 @@ def read(
         raise _none_read(path, names, look([next(iter(source.images()))])[0])
     channels, kind = form(looked, channels, dtype, path)
     if size is None:
-        side = min(LARGEST, int(looked["median_side"]))
+        side = min(opening.largest, int(looked["median_side"]))
         size = side, side
         low, high = looked["sides"]
         if low != high or side < low:

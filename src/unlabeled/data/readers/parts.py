@@ -25,6 +25,10 @@ JUDGED = 1_000
 """Number of tiles at most that are looked at to count the empty ones, evenly over all."""
 
 
+LARGEST = 64
+"""Maximum pixels of a side by default: what two cores learn from in good time."""
+
+
 @dataclass(frozen=True)
 class Opening:
     """How large images and images of several frames become samples.
@@ -32,10 +36,12 @@ class Opening:
     Args:
         tile: side of the squares that larger images are cut into; None leaves them whole.
         max_pixels: of an image, from which on it is not decoded (default: Pillow's, 178,956,970).
+        largest: maximum side of the samples in pixels, where their size is not given.
     """
 
     tile: int | None = None
     max_pixels: int | None = None
+    largest: int = LARGEST
 
     def __post_init__(self) -> None:
         for name, least in (("tile", 8), ("max_pixels", 1)):

@@ -20,8 +20,9 @@ import numpy as np
 from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.readers import cache, labels
 from unlabeled.data.readers.decoding import look
-from unlabeled.data.readers.images import LARGEST, summary
 from unlabeled.data.readers.images import form as common_form
+from unlabeled.data.readers.images import summary
+from unlabeled.data.readers.parts import LARGEST
 from unlabeled.data.readers.remote import REQUESTS, SHARDS, RemoteFiles, ending, kept
 from unlabeled.data.readers.source import CHUNK, LABEL
 from unlabeled.data.readers.streamed import Shard, StreamedImages
@@ -60,6 +61,7 @@ def read(
     workers: int | None = None,
     dtype: str | None = None,
     value_range: tuple[float, float] | None = None,
+    largest: int = LARGEST,
 ) -> Samples:
     """Images that are copied shard by shard, as they are needed, and decoded whenever they are.
 
@@ -105,7 +107,7 @@ def read(
         raise UserError(f"there are no images in {pattern} ({why}); only images are streamed")
     say_torn(torn, len(files))
     contents, names = _copied(files, int(np.flatnonzero(counts)[0]), _first)
-    channels, size = _form(contents, names, channels, size, pattern)
+    channels, size = _form(contents, names, channels, size, pattern, largest)
     window = min(SHUFFLED_BYTES, cache.limit() / 3) / max(1.0, files.mean_size)
     window = max(1, min(SHUFFLED, len(files), int(window)))
     x = StreamedImages(
@@ -164,6 +166,7 @@ def _form(
     channels: int | None,
     size: tuple[int, int] | None,
     pattern: str,
+    largest: int,
 ) -> tuple[int, tuple[int, int]]:
     """Channels and size of the images, by the headers of the first ones; said where it matters."""
     looked = summary(look(contents), names)
@@ -181,7 +184,7 @@ def _form(
     if any(not form.endswith("u1") for form in looked["forms"]):
         notice("16-bit images are read as 8-bit ones, so only their high byte is taken")
     if size is None:
-        side = min(LARGEST, int(looked["median_side"]))
+        side = min(largest, int(looked["median_side"]))
         size = side, side
         low, high = looked["sides"]
         if low != high or side < low:
