@@ -79,6 +79,7 @@ class Recipe:
         final_lr: learning rate at the end.
         lr_factors: factors of the rate by name of a submodule, such as {"predictor": 10}; "biases"
             are all biases and norms.
+        constant_lr: names of submodules whose rate stays at its peak, such as ["predictor"].
         layer_decay: factor of the rate from each stage of the encoder to the one below (BEiT, Bao
             et al. 2022); 1 has none.
         weight_decay: weight decay of weight matrices and kernels.
@@ -101,6 +102,7 @@ class Recipe:
     warmup_epochs: float | None = None
     final_lr: float = 0.0
     lr_factors: dict[str, float] = field(default_factory=dict)
+    constant_lr: list[str] = field(default_factory=list)
     layer_decay: float = 1.0
     weight_decay: float = 1e-4
     final_weight_decay: float | None = None

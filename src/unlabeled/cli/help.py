@@ -29,7 +29,14 @@ GROUPS = {
     "training": (
         "preset",
         *("epochs", "batch_size", "optimizer", "lr", "lr_scaling", "schedule", "warmup_epochs"),
-        *("final_lr", "lr_factors", "layer_decay", "weight_decay", "final_weight_decay"),
+        *(
+            "final_lr",
+            "lr_factors",
+            "constant_lr",
+            "layer_decay",
+            "weight_decay",
+            "final_weight_decay",
+        ),
         *("decay_biases", "grad_clip_norm", "beta1", "beta2", "sgd_momentum", "nesterov"),
         *("labeled_fraction", "local", "seed"),
     ),

@@ -24,15 +24,15 @@ class SimSiam(Method):
     """
 
     by_stage = True
-    # The paper uses SGD at 0.05 per 256 images, with a constant rate for the predictor.
+    # The paper uses SGD at 0.05 per 256 images, and a constant rate for the predictor.
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=5e-4)
     recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 1e-3}}
     presets = {
-        "paper": {  # whose predictor has a constant rate
+        "paper": {
             "encoder": "resnet50", "size": 224, "dim": 2048, "hidden_dim": 512,
             "augment": SimCLRAugment((0.2, 1.0), strength=0.5, blur=0.5),
             "epochs": 100, "batch_size": 256, "optimizer": "sgd", "lr": 0.05, "warmup_epochs": 0,
-            "weight_decay": 1e-4, "decay_biases": True,
+            "weight_decay": 1e-4, "decay_biases": True, "constant_lr": ["predictor"],
         }
     }  # fmt: skip
 

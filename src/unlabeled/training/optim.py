@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,10 +17,12 @@ from unlabeled.errors import UserError, suggest
 def make_optimizer(recipe: Recipe, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
     """The optimizer of all parameters of `module` that need a gradient.
 
-    Its groups have the factor of their learning rate as `lr_factor`.
+    Its groups have the factor of their learning rate as `lr_factor`, and say whether their rate is
+    constant.
 
     Raises:
-        UserError: a name in `lr_factors` is of no submodule, or layers have no order to decay in.
+        UserError: a name in `lr_factors` or `constant_lr` is of no submodule, or layers have no
+            order to decay in.
     """
     groups = _groups(recipe, module)
     momentum = recipe.sgd_momentum
@@ -33,29 +36,32 @@ def make_optimizer(recipe: Recipe, module: nn.Module, fused: bool = True) -> tor
 
 
 def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
-    """Parameters by the factor of their rate and whether they decay: weights first, then biases."""
+    """Parameters by how they are trained: weights before biases, then by factor and schedule."""
     factors = _layer_factors(recipe, module)
-    found: dict[tuple[bool, float], list[Tensor]] = {(False, 1.0): [], (True, 1.0): []}
-    unknown = set(recipe.lr_factors) - {"biases"}
+    usual, biases = (False, 1.0, False), (True, 1.0, False)
+    found: dict[tuple[bool, float, bool], list[Tensor]] = {usual: [], biases: []}
+    unknown = set(recipe.lr_factors) - {"biases"} | set(recipe.constant_lr)
+    named = {*recipe.lr_factors, *recipe.constant_lr}
     for name, parameter in module.named_parameters():
         is_bias, factor = parameter.ndim <= 1, factors.get(name, 1.0)
         if is_bias:
             factor *= recipe.lr_factors.get("biases", 1.0)
-        for prefix, value in recipe.lr_factors.items():
-            if name == prefix or name.startswith(f"{prefix}."):
-                unknown.discard(prefix)
-                factor *= value
+        parts = [prefix for prefix in named if f"{name}.".startswith(f"{prefix}.")]
+        unknown -= set(parts)
+        factor *= math.prod(recipe.lr_factors.get(part, 1.0) for part in parts)
+        is_constant = not set(parts).isdisjoint(recipe.constant_lr)
         if parameter.requires_grad:
-            found.setdefault((is_bias, factor), []).append(parameter)
+            found.setdefault((is_bias, factor, is_constant), []).append(parameter)
     if unknown:
-        names = [name for name, _ in module.named_children()]
-        raise UserError(f"lr_factors has no part '{min(unknown)}'; {suggest(min(unknown), names)}")
+        wrong, names = min(unknown), [name for name, _ in module.named_children()]
+        field = "constant_lr" if wrong in recipe.constant_lr else "lr_factors"
+        raise UserError(f"{field} has no part '{wrong}'; {suggest(wrong, names)}")
     groups: list[dict[str, Any]] = []
-    for (is_bias, factor), parameters in found.items():
+    for (is_bias, factor, is_constant), parameters in found.items():
         spared = is_bias and not recipe.decay_biases
         decay = 0.0 if spared else recipe.weight_decay
         group = {"params": parameters, "weight_decay": decay, "lr_factor": factor}
-        group["decays"] = not spared
+        group |= {"decays": not spared, "constant_lr": is_constant}
         groups.append(group | ({"adapt": not spared} if recipe.optimizer == "lars" else {}))
     return groups
 
@@ -79,7 +85,8 @@ def set_rates(recipe: Recipe, optimizer: torch.optim.Optimizer, progress: float)
     """Set learning rate and weight decay of every group when that fraction of training is done."""
     lr = learning_rate(recipe, progress)
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0)  # older checkpoints have none
+        peak = recipe.lr if group.get("constant_lr") else lr
+        group["lr"] = peak * group.get("lr_factor", 1.0)  # older checkpoints have neither
         if recipe.final_weight_decay is not None and group.get("decays", group["weight_decay"]):
             group["weight_decay"] = cosine(recipe.weight_decay, recipe.final_weight_decay)(progress)
 

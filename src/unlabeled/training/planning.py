@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -120,7 +121,9 @@ def estimate(
     }
 
 
-def describe(plan: dict[str, Any], method: str, splits: Splits, recipe: Recipe) -> str:
+def describe(
+    plan: dict[str, Any], method: str, splits: Splits, recipe: Recipe, accumulate: int = 1
+) -> str:
     """Describe an estimate in a few lines."""
     x, batch, sizes = splits.train, plan["batch"], plan["sizes"]
     message = (
@@ -140,7 +143,11 @@ def describe(plan: dict[str, Any], method: str, splits: Splits, recipe: Recipe) 
         f"{plan['device']}, where {free}\n"
     )
     if plan["memory"] > plan["free"]:
-        message += f"that will not fit: try --batch-size {max(2, batch // 2)} or less\n"
+        parts = 1 << math.ceil(math.log2(plan["memory"] / plan["free"]))
+        message += (
+            f"that will not fit: try --accumulate {parts * accumulate} or more, which keeps the "
+            f"batch, or --batch-size {max(2, batch // 2)} or less\n"
+        )
     *others, largest = map(str, sizes)
     all_sizes = f"{', '.join(others)} and {largest}" if others else largest
     scaled = extrapolated = ""

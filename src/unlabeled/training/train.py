@@ -145,7 +145,7 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     arguments = (job.method, job.splits, job.recipe, precision, accelerator, probed, accumulate)
     with recomputed(job.method, options.get("gradient_checkpointing", False)):
         result = estimate(*arguments)
-    text = describe(result, job.name, job.splits, job.recipe)
+    text = describe(result, job.name, job.splits, job.recipe, accumulate)
     return "\n".join([text, *job.said])
 
 

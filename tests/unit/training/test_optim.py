@@ -174,3 +174,17 @@ def test_settings_out_of_range_are_refused(options, message):
     x = torch.zeros(8, 1, 16, 16)
     with pytest.raises(UserError, match=message):
         plan("simclr", x, **options)
+
+
+def test_a_part_keeps_its_peak_rate():
+    """SimSiam, section 4.2: the predictor's rate is not decayed. Catches a schedule for all."""
+    recipe = Recipe(optimizer="sgd", lr=0.5, lr_factors={"1": 2.0}, constant_lr=["1"])
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    optimizer = make_optimizer(recipe, net)
+    for progress in (0.5, 1.0):
+        set_rates(recipe, optimizer, progress)
+        rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+        assert all(rates[id(p)] == 1.0 for p in net[1].parameters())
+        assert all(rates[id(p)] < 0.4 for p in net[0].parameters())
+    with pytest.raises(UserError, match="constant_lr has no part 'predictr'"):
+        make_optimizer(Recipe(constant_lr=["predictr"]), net)
