@@ -53,6 +53,11 @@ class Dense(nn.Module):
         super().__init__()
         if not isinstance(stages := getattr(encoder, "stages", None), nn.ModuleList):
             raise UserError("transfer needs an encoder with stages, such as small or resnet18")
+        if getattr(encoder, "prefix", 0):
+            raise UserError(
+                "transfer needs maps, but the stages of this encoder have tokens before the patches; "
+                "give one without class token and registers, such as small or vit"
+            )
         self.stages = copy.deepcopy(stages).requires_grad_(not freeze).eval()
         self.freeze = freeze
         device = next((p.device for p in stages.parameters()), torch.device("cpu"))

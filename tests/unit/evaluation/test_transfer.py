@@ -293,6 +293,8 @@ def test_other_encoders():
         assert box.shape[-2:] == heat.shape[-2:]
     with pytest.raises(UserError, match="with stages"):
         learn(nn.Flatten(), scenes, freeze=True, epochs=1)
+    with pytest.raises(UserError, match="tokens before the patches"):
+        learn(build("vit_tiny", 1, (64, 64), patch=32), scenes, freeze=True, epochs=1)
     with pytest.raises(UserError, match="cannot take scenes"):
         learn(build("small", 3, (64, 64)), scenes, freeze=True, epochs=1)
     with pytest.raises(UserError, match="at least 1"):
