@@ -55,7 +55,7 @@ class Dense(nn.Module):
             raise UserError("transfer needs an encoder with stages, such as small or resnet18")
         if getattr(encoder, "prefix", 0):
             raise UserError(
-                "transfer needs maps, but the stages of this encoder have tokens before the patches; "
+                "transfer needs maps, but this encoder has tokens before those of the patches; "
                 "give one without class token and registers, such as small or vit"
             )
         self.stages = copy.deepcopy(stages).requires_grad_(not freeze).eval()

@@ -1,18 +1,21 @@
-"""Figures of similarity for papers and notebooks: `unlabeled.plot`."""
+"""Figures for papers and notebooks: `unlabeled.plot`."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from unlabeled.errors import UserError, notice
-from unlabeled.report.plots import STYLE
+from unlabeled.evaluation import knn, rsa
+from unlabeled.report.plots import BETWEEN, STYLE, WITHIN, colors_of
+from unlabeled.utils.state import preserve_rng
 
 ON_LIGHT = "#111111"
 """Color of text on light cells; pure black follows the color scheme of the page."""
@@ -135,6 +138,197 @@ def similarity_matrix(
         figure.colorbar(image, ax=axes, shrink=0.85)
         axes.set_title(title)
     return figure
+
+
+def images(
+    x: Any, columns: int = 10, *, titles: Sequence[str] | None = None, title: str = ""
+) -> Figure:
+    """Draw images in a grid.
+
+    Args:
+        x: images (N, C, H, W) with 1 or 3 channels, uint8, or floats in [0, 1].
+        columns: images of a row.
+        titles: above each image.
+        title: above the figure.
+
+    Raises:
+        UserError: they are no images, or there is not one title for each.
+    """
+    x = _as_images(x)
+    if titles is not None and len(titles) != len(x):
+        raise UserError(f"{len(titles)} titles are given for {len(x)} images; pass one each")
+    columns = min(columns, len(x))
+    rows = -(-len(x) // columns)
+    height = 0.86 if titles is None else 1.08
+    with mpl.rc_context(STYLE):
+        size = 0.8 * columns + 0.1, height * rows + (0.3 if title else 0.05)
+        figure = InlineFigure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for i, axes in enumerate(grid.flat):
+            axes.axis("off")
+            if i < len(x):
+                axes.imshow(x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray", vmin=0, vmax=1)
+                axes.set_title(titles[i] if titles is not None else "", fontsize=8)
+        if title:
+            figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def views(
+    augment: Callable[[torch.Tensor], torch.Tensor], x: Any, draws: int = 8, *, seed: int = 0
+) -> Figure:
+    """Draw images, the first of each row, and random views of them.
+
+    Args:
+        augment: a random augmentation, such as `data.augment`.
+        x: images (N, C, H, W), uint8, or floats in [0, 1]; a row each.
+        draws: views of each.
+        seed: of the views.
+    """
+    x = torch.as_tensor(np.asarray(x))
+    x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+    with preserve_rng(seed):
+        drawn = [x, *(augment(x) for _ in range(draws))]
+    shown = torch.stack(drawn, 1).flatten(0, 1)
+    names = ["image", *[""] * draws] * len(x)
+    return images(shown, draws + 1, titles=names)
+
+
+def histogram(
+    features: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    kind: rsa.Kind = "centered",
+    *,
+    title: str = "",
+) -> Figure:
+    """Draw how similar pairs of the same class are, and pairs of different classes.
+
+    Args:
+        features: (N, d).
+        labels: classes (N,), −1 for none.
+        kind: cosine, centered (cosine after the mean is subtracted) or pearson.
+        title: above the figure.
+    """
+    edges, within, between = rsa.histograms(features, labels, kind)
+    with mpl.rc_context(STYLE):
+        figure = InlineFigure(figsize=(4.2, 2.4), layout="constrained")
+        axes = figure.subplots()
+        for density, color, label in (
+            (within, WITHIN, "same class"),
+            (between, BETWEEN, "other class"),
+        ):
+            axes.stairs(density, edges, fill=True, alpha=0.5, color=color, label=label)
+        name = {"cosine": "cosine similarity", "centered": "mean-centered cosine similarity"}
+        axes.set(xlabel=name.get(kind, "Pearson correlation"), ylabel="density", xlim=(-1, 1))
+        axes.set_title(title)
+        axes.legend(frameon=False)
+    return figure
+
+
+def neighbors(
+    features: Float[np.ndarray, "n d"], x: Any, queries: Sequence[int] = (0, 1, 2, 3), k: int = 8
+) -> Figure:
+    """Draw images, the first of each row, and the most similar others.
+
+    Args:
+        features: (N, d); cosine similarity after their mean is subtracted.
+        x: the images (N, C, H, W).
+        queries: rows of the images that begin a row of the figure.
+        k: neighbors of each.
+    """
+    features = features - features.mean(0)
+    near, found = knn.nearest(features, features[list(queries)], k + 1)
+    shown, titles = [], []
+    for query, similar, rows in zip(queries, near, found, strict=True):
+        others = [(row, s) for row, s in zip(rows, similar, strict=True) if row != query][:k]
+        shown += [query, *(row for row, _ in others)]
+        titles += ["image", *(f"{s:.2f}" for _, s in others)]
+    return images(np.asarray(x)[shown], k + 1, titles=titles)
+
+
+def curves(
+    lines: Mapping[str, tuple[Sequence[Any], Sequence[Any]]],
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    log: bool = False,
+    title: str = "",
+) -> Figure:
+    """Draw lines through points, such as accuracies by the number of labels.
+
+    Args:
+        lines: by name, x and y of the points.
+        xlabel: below the figure.
+        ylabel: beside it.
+        log: whether x is on a logarithmic scale, with a mark at each of its values.
+        title: above the figure.
+    """
+    colors = colors_of(lines)
+    with mpl.rc_context(STYLE):
+        figure = InlineFigure(figsize=(5.6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for name, (x, y) in lines.items():
+            axes.plot(x, y, marker="o", markersize=3, color=colors[name], label=name)
+        if log:
+            ticks = sorted({value for x, _ in lines.values() for value in x if value > 0})
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+            axes.minorticks_off()
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set_title(title)
+        if len(lines) > 1:
+            axes.legend(frameon=False)
+    return figure
+
+
+def bars(
+    values: Mapping[str, float | tuple[float, float, float]],
+    *,
+    label: str = "accuracy",
+    chance: float | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw a bar for each figure, with its interval if there is one.
+
+    Args:
+        values: by name, a figure, or a figure with the ends of its interval.
+        label: below the figure.
+        chance: a dashed line.
+        title: above the figure.
+    """
+    with mpl.rc_context(STYLE):
+        figure = InlineFigure(figsize=(5.6, 0.7 + 0.3 * len(values)), layout="constrained")
+        axes = figure.subplots()
+        for row, (name, value) in enumerate(values.items()):
+            middle, *ends = value if isinstance(value, tuple) else (value,)
+            error = [[middle - ends[0]], [ends[1] - middle]] if ends else None
+            axes.barh(row, middle, 0.7, color=WITHIN, xerr=error, error_kw={"linewidth": 1})
+            last = ends[1] if ends else middle
+            axes.annotate(
+                f"{middle:.3g}", (last, row), (4, 0), textcoords="offset points", va="center"
+            )
+            axes.annotate(
+                name, (0, row), (-6, 0), textcoords="offset points", va="center", ha="right"
+            )
+        if chance is not None:
+            axes.axvline(chance, color="0.4", linestyle="--", linewidth=1)
+            axes.annotate("chance", (chance, 1), (0, 2), ("data", "axes fraction"),
+                          textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
+        axes.set_yticks([])
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set(xlabel=label)
+        axes.set_title(title)
+    return figure
+
+
+def _as_images(x: Any) -> Float[np.ndarray, "n h w c"]:
+    """Images (N, C, H, W) as floats (N, H, W, C) in [0, 1]."""
+    x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or not len(x):
+        raise UserError(f"an array of shape {x.shape} holds no images; pass (N, 1 or 3, H, W)")
+    scaled = x / 255 if x.dtype == np.uint8 else x
+    return scaled.astype(np.float32).clip(0, 1).transpose(0, 2, 3, 1)
 
 
 def _averaged(

@@ -293,7 +293,7 @@ def test_other_encoders():
         assert box.shape[-2:] == heat.shape[-2:]
     with pytest.raises(UserError, match="with stages"):
         learn(nn.Flatten(), scenes, freeze=True, epochs=1)
-    with pytest.raises(UserError, match="tokens before the patches"):
+    with pytest.raises(UserError, match="tokens before those of the patches"):
         learn(build("vit_tiny", 1, (64, 64), patch=32), scenes, freeze=True, epochs=1)
     with pytest.raises(UserError, match="cannot take scenes"):
         learn(build("small", 3, (64, 64)), scenes, freeze=True, epochs=1)

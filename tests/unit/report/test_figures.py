@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import unlabeled as ul
@@ -85,5 +86,76 @@ def test_a_similarity_matrix_shows_its_values():
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(UserError, match=message):
+        call()
+
+
+def shown(figure, i):
+    """The i-th image of a grid."""
+    return np.asarray(figure.axes[i].images[0].get_array())
+
+
+def test_images_stand_in_rows():
+    """Catches channels in the wrong place, and 8-bit values that are not scaled."""
+    x = np.zeros((5, 3, 4, 6), np.uint8)
+    x[4, 1, 2, 3] = 255
+    figure = ul.plot.images(x, columns=3, titles=list("abcde"))
+    assert shown(figure, 4).shape == (4, 6, 3)
+    assert shown(figure, 4)[2, 3].tolist() == [0, 1, 0]
+    assert shown(figure, 4).sum() == 1
+    assert [axes.get_title() for axes in figure.axes] == [*"abcde", ""]
+    assert len(figure.axes) == 6
+    assert drawn(figure).width > 100
+
+
+def test_views_stand_beside_their_image_and_random_numbers_go_on():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    x = np.stack([np.full((1, 8, 8), value, np.uint8) for value in (51, 255)])
+    figure = ul.plot.views(lambda batch: batch / 2, x, draws=2)
+    assert [shown(figure, i).max().round(2) for i in range(6)] == [0.2, 0.1, 0.1, 1, 0.5, 0.5]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_histogram_has_both_kinds_of_pairs():
+    """Catches classes exchanged."""
+    z = np.array([[1, 0], [1, 0], [-1, 0], [-1, 0]], np.float32)
+    axes = ul.plot.histogram(z, np.array([0, 0, 1, 1]), "cosine").axes[0]
+    within, between = (patch.get_data() for patch in axes.patches)
+    assert within.values[-1] > 0 == within.values[0]
+    assert between.values[0] > 0 == between.values[-1]
+    assert [t.get_text() for t in axes.get_legend().texts] == ["same class", "other class"]
+
+
+def test_neighbors_are_the_nearest_others():
+    """Catches an image among its own neighbors."""
+    z = np.array([[0, 1], [0.1, 1], [1, 0], [0.9, 0.1]], np.float32)
+    x = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((4, 1, 2, 2), np.uint8) * 60
+    figure = ul.plot.neighbors(z, x, queries=[0, 2], k=1)
+    rows = [round(float(shown(figure, i).max()) * 255 / 60) for i in range(4)]
+    assert rows == [0, 1, 2, 3]
+
+
+def test_curves_and_bars_have_their_figures():
+    lines = {"SimCLR": ([6, 160], [0.9, 1.0]), "random": ([6, 160], [0.3, 0.4])}
+    axes = ul.plot.curves(lines, log=True).axes[0]
+    assert [line.get_ydata() for line in axes.lines] == [[0.9, 1.0], [0.3, 0.4]]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["6", "160"]
+    figure = ul.plot.bars({"a": (0.5, 0.4, 0.7), "b": 0.25}, chance=0.1)
+    axes = figure.axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [0.5, 0.25]
+    assert axes.collections[0].get_segments()[0][:, 0].tolist() == pytest.approx([0.4, 0.7])
+    assert {"a", "b", "0.5", "0.25", "chance"} == {t.get_text() for t in axes.texts}
+    assert drawn(figure).width > 100
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ul.plot.images(np.zeros((2, 4, 4))), r"shape \(2, 4, 4\) holds no images"),
+        (lambda: ul.plot.images(np.zeros((2, 1, 4, 4)), titles=["a"]), "1 titles are given for 2"),
+    ],
+)
+def test_what_is_no_image_is_refused(call, message):
     with pytest.raises(UserError, match=message):
         call()
