@@ -139,7 +139,7 @@ def test_neighbors_are_the_nearest_others():
 def test_curves_and_bars_have_their_figures():
     lines = {"SimCLR": ([6, 160], [0.9, 1.0]), "random": ([6, 160], [0.3, 0.4])}
     axes = ul.plot.curves(lines, log=True).axes[0]
-    assert [line.get_ydata() for line in axes.lines] == [[0.9, 1.0], [0.3, 0.4]]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[0.9, 1.0], [0.3, 0.4]]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["6", "160"]
     figure = ul.plot.bars({"a": (0.5, 0.4, 0.7), "b": 0.25}, chance=0.1)
     axes = figure.axes[0]
