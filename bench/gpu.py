@@ -190,7 +190,7 @@ def leg(device: str, folder: Path, minutes: float) -> dict[str, Any]:
 
 def evaluation(folder: Path) -> dict[str, Any]:
     """Linear probe and k-NN on the test images."""
-    return {"metrics": ul.evaluate(folder)["metrics"]}
+    return {"metrics": ul.evaluate(ul.load(folder))["metrics"]}
 
 
 def main() -> None:

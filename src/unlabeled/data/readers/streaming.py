@@ -69,12 +69,13 @@ def read(
         pattern: address of tar or Parquet files, with braces or wildcards, or of their folder.
         channels: 1 or 3, whatever the files have.
         size: height and width (default: the median of the shorter sides of the first images, at
-            most 96 pixels).
+            most `largest`).
         labels_from: ending of label files in the tars (`cls`), column of the tables, or an array or
             `.npy` in the order of the shards.
         workers: number of threads that decode (default: one for each core).
         dtype: what numbers an encoder learned from; only uint8 is streamed.
         value_range: black and white, which 8-bit images do not have.
+        largest: maximum side in pixels, where `size` is not given.
 
     Raises:
         UserError: nothing is there or readable, or it is something else than 8-bit images.
