@@ -9,6 +9,7 @@ import torch
 
 from unlabeled.errors import Notice
 
+pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parents[2] / "docs" / "lectures"
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TAGS = re.compile(r":tags: \[(.*)\]\n")

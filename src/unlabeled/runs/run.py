@@ -7,7 +7,7 @@ rest is JSON, and only encoders of this package are rebuilt from their name.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +260,7 @@ def load(
 
 def _with_opening(run: Run, opening: Opening) -> Run:
     """The run, which opens large images in files otherwise than in its training."""
-    given = {name: value for name, value in asdict(opening).items() if value is not None}
+    given = {name: value for name, value in opening.of_modality.items() if value is not None}
     if given and not isinstance(run.modality, Images):
         raise UserError(f"{run.source} takes {run.modality.noun}; omit --tile and --max-pixels")
     if isinstance(run.modality, Images) and given:

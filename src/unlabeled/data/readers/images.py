@@ -11,7 +11,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -150,7 +150,7 @@ def read(
         _say_skipped(entry.skipped, len(names), f"; all are listed in {entry.path / 'skipped.csv'}")
         kept = entry.kept
         samples = Samples(filled(LazyImages(entry.pixels)), names=entry.names)
-    samples.modality = replace(samples.modality, **asdict(opening))
+    samples.modality = replace(samples.modality, **opening.of_modality)
     if of_file is not None:
         samples.groups = np.array(files)[of_file[kept]]
         if opening.tile:

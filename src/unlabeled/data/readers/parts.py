@@ -50,6 +50,11 @@ class Opening:
                 flag = name.replace("_", "-")
                 raise UserError(f"--{flag} is {value}, but must be at least {least}")
 
+    @property
+    def of_modality(self) -> dict[str, int | None]:
+        """What the modality of the samples keeps."""
+        return {"tile": self.tile, "max_pixels": self.max_pixels}
+
 
 def cut(source: Source, opening: Opening, look: Look) -> tuple[Source, np.ndarray | None]:
     """The samples in some files, as a source of their own.
