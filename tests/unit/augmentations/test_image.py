@@ -263,6 +263,7 @@ EVERY = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:images of 5 channels have no hue")
 @pytest.mark.parametrize("view", EVERY, ids=lambda v: type(v).__name__)
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_every_augmentation_keeps_shape_and_range_and_its_input(view, channels):

@@ -109,7 +109,6 @@ def test_groups_are_held_out_as_a_whole():
             accuracies.append((scores.argmax(1) == answers).mean())
         assert accuracies[0] > 0.9
         assert accuracies[1] < 0.7
-    assert tune(z, y, "linear", groups).value > tune(z, y, "linear").value
     mine = subject(groups=np.array([f"p{i // 6}" for i in range(240)]))
     assert mine.probe_setting == tune(mine.train, mine.y, "linear", mine.train_groups)
 
