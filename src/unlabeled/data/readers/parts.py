@@ -51,7 +51,7 @@ class Opening:
                 raise UserError(f"--{flag} is {value}, but must be at least {least}")
 
     @property
-    def of_modality(self) -> dict[str, int | None]:
+    def of_modality(self) -> dict[str, Any]:
         """What the modality of the samples keeps."""
         return {"tile": self.tile, "max_pixels": self.max_pixels}
 
