@@ -63,7 +63,9 @@ def steps(point: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     size, batch = point["size"], point["batch_size"]
-    args: dict[str, Any] = {"small": {"width": 32}, "vit_tiny": {"patch": 16}}.get(point["encoder"], {})
+    args: dict[str, Any] = {"small": {"width": 32}, "vit_tiny": {"patch": 16}}.get(
+        point["encoder"], {}
+    )
     network = build(point["encoder"], 3, (size, size), **args)
     method = SimCLR(network, augment=SimCLRAugment(strength=0.25, grayscale=0.1))
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
