@@ -31,6 +31,7 @@ from unlabeled.data.loader import loader
 from unlabeled.data.readers import decoding
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import write_json
+from unlabeled.utils.native import keeping_memory
 
 SIZE, BATCH = 224, 64
 SIDES = ((375, 500), (500, 375), (333, 500), (500, 500))
@@ -97,7 +98,8 @@ def sides(folder: Path, workers: int, scale: tuple[float, float]) -> dict[str, C
         held, decoding.simplejpeg = decoding.simplejpeg, decoding.simplejpeg if fast else None
         try:
             batches = loader(samples, BATCH, seed=0)
-            return sum(min(len(augment(b.x)), len(augment(b.x))) for b in batches)
+            with keeping_memory():  # as in training
+                return sum(min(len(augment(b.x)), len(augment(b.x))) for b in batches)
         finally:
             decoding.simplejpeg = held
 

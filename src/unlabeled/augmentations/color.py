@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unlabeled.augmentations.kernel import filters_for
 from unlabeled.errors import notice
 
 GRAY = (0.299, 0.587, 0.114)
@@ -82,20 +83,67 @@ def adjust_color(
         saturation: factors.
         hue: shifts, as fractions of the color circle.
     """
-    gray = x.new_tensor(GRAY if x.shape[1] == 3 else [1.0] * x.shape[1])
-    mean = brightness * (x.mean((2, 3)) @ (gray / gray.sum()))  # (B,), of the gray image
-    matrix = torch.eye(x.shape[1], device=x.device)
-    if x.shape[1] == 3:
+    matrix, shift = color_map(x.mean((2, 3)), brightness, contrast, saturation, hue)
+    return map_colors(x, matrix.to(x), shift.to(x))
+
+
+def color_map(
+    mean: Float[Tensor, "b c"],
+    brightness: Float[Tensor, " b"],
+    contrast: Float[Tensor, " b"],
+    saturation: Float[Tensor, " b"],
+    hue: Float[Tensor, " b"],
+) -> tuple[Float[Tensor, "b c c"], Float[Tensor, " b"]]:
+    """`adjust_color` as an affine map of the colors: gray, which contrast keeps, is its own hue.
+
+    Args:
+        mean: color of each image.
+        brightness: as there, as are the others.
+        contrast: factors.
+        saturation: factors.
+        hue: shifts.
+    """
+    channels = mean.shape[1]
+    gray = mean.new_tensor(GRAY if channels == 3 else [1.0] * channels)
+    level = brightness * (mean @ (gray / gray.sum()))  # (B,), of the gray image
+    matrix = torch.eye(channels, device=mean.device)
+    if channels == 3:
         # RGB -> YIQ (FCC NTSC, 1953): Y is gray, I and Q are the plane of hue and saturation.
         yiq = hue.new_tensor([GRAY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
         angle, zero = 2 * math.pi * hue, torch.zeros_like(hue)
         cos, sin = saturation * angle.cos(), saturation * angle.sin()
         entries = [zero + 1, zero, zero, zero, cos, -sin, zero, sin, cos]
         matrix = torch.linalg.inv(yiq) @ torch.stack(entries, 1).view(-1, 3, 3) @ yiq
-    # One affine map of the colors: gray, which the contrast keeps, is its own hue.
-    matrix = (brightness * contrast)[:, None, None] * matrix
-    shift = ((1 - contrast) * mean)[:, None, None]
-    return torch.baddbmm(shift.to(x), matrix.to(x), x.flatten(2)).view(x.shape).clamp_(0, 1)
+    return (brightness * contrast)[:, None, None] * matrix, (1 - contrast) * level
+
+
+def map_colors(
+    x: Float[Tensor, "b c h w"], matrix: Float[Tensor, "b c c"], shift: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Map the color of each pixel, then clip to [0, 1]."""
+    if x.shape[1] == 3 and (compiled := filters_for(x)):
+        return compiled[1](x, matrix, shift)
+    return torch.baddbmm(shift[:, None, None], matrix, x.flatten(2)).view(x.shape).clamp_(0, 1)
+
+
+def swap_statistics(
+    x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Move the mean and deviation of each channel towards those of `other` by that share."""
+    along, share = (2, 3), share[:, None, None, None]
+    mean, std = x.mean(along, keepdim=True), x.std(along, keepdim=True)
+    to_mean = mean.lerp(other.mean(along, keepdim=True), share)
+    to_std = std.lerp(other.std(along, keepdim=True), share)
+    return ((x - mean) / std.clamp(min=1e-6) * to_std + to_mean).clamp(0, 1)
+
+
+def swap_amplitude(
+    x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Move the amplitude of each frequency towards that of `other`, keeping the phases."""
+    waves, others = torch.fft.rfft2(x), torch.fft.rfft2(other)
+    amplitude = waves.abs().lerp(others.abs(), share[:, None, None, None])
+    return torch.fft.irfft2(torch.polar(amplitude, waves.angle()), s=x.shape[2:]).clamp(0, 1)
 
 
 def _to_linear(x: Tensor) -> Tensor:

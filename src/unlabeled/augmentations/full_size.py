@@ -1,5 +1,7 @@
 """Images of any size in place of a batch, so that random crops are taken from the originals."""
 
+import functools
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -107,14 +109,24 @@ class FullSize(Tensor):
             out[row] = part.flip(2) if flip is not None and flip[row] else part
 
         threads = torch.get_num_threads()
-        if threads == 1:
-            for row in range(len(images)):
-                make(row)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(make, range(len(images))))
+        run = map if threads == 1 else _single_threads(threads).map
+        list(run(make, range(len(images))))
         low, high = (0.0, 255.0) if out.dtype == torch.uint8 else self.value_range
-        return (out.to(self._to).float() - low) / max(high - low, 1e-12)
+        return out.to(self._to).to(torch.float32, copy=True).sub_(low).div_(max(high - low, 1e-12))
+
+
+@functools.cache
+def _single_threads(number: int) -> ThreadPoolExecutor:
+    """Threads in each of which PyTorch uses no further ones, which would wait for each other."""
+    pool, all_there = ThreadPoolExecutor(number), threading.Barrier(number)
+
+    def begin(_: int) -> None:
+        torch.set_num_threads(1)  # of this thread, and of those that begin later
+        all_there.wait()
+
+    list(pool.map(begin, range(number)))
+    torch.set_num_threads(number)
+    return pool
 
 
 def random_boxes(

@@ -14,9 +14,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unlabeled.augmentations.base import Augmentation, random_rows, uniform
-from unlabeled.augmentations.color import adjust_color, rgb_to_grayscale, say_without_color
+from unlabeled.augmentations.color import (
+    GRAY,
+    adjust_color,
+    color_map,
+    map_colors,
+    rgb_to_grayscale,
+    say_without_color,
+    swap_amplitude,
+    swap_statistics,
+)
 from unlabeled.augmentations.full_size import FullSize, random_boxes
 from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resample
+from unlabeled.augmentations.kernel import filters_for
 from unlabeled.errors import UserError
 
 
@@ -165,9 +175,13 @@ class ColorJitter(Augmentation):
             say_without_color(x.shape[1])
         rows = random_rows(x, self.p)
         largest = (self.brightness, self.contrast, self.saturation)
-        b, c, s = (uniform(rows, max(0.0, 1 - change), 1 + change) for change in largest)
-        hue = uniform(rows, -self.hue, self.hue)
-        return x.index_copy(0, rows, adjust_color(x[rows], b, c, s, hue))
+        drawn = [uniform(rows, max(0.0, 1 - change), 1 + change) for change in largest]
+        drawn.append(uniform(rows, -self.hue, self.hue))
+        if x.shape[1] != 3 or filters_for(x) is None:
+            return x.index_copy(0, rows, adjust_color(x[rows], *drawn))
+        matrix, shift = torch.eye(3).repeat(len(x), 1, 1), x.new_zeros(len(x))
+        matrix[rows], shift[rows] = color_map(x.mean((2, 3))[rows], *drawn)
+        return map_colors(x, matrix, shift)  # a single pass over all images
 
 
 @dataclass(frozen=True)
@@ -185,7 +199,11 @@ class RandomGrayscale(Augmentation):
             if self.p:
                 say_without_color(x.shape[1])
             return x
-        return torch.where(uniform(x, 0, 1, 1, 1, 1) < self.p, rgb_to_grayscale(x), x)
+        chosen = uniform(x, 0, 1, 1, 1, 1) < self.p
+        if filters_for(x):
+            gray, same = x.new_tensor(GRAY).expand(3, 3), torch.eye(3)
+            return map_colors(x, torch.where(chosen[:, 0], gray, same), x.new_zeros(len(x)))
+        return torch.where(chosen, rgb_to_grayscale(x), x)
 
 
 @dataclass(frozen=True)
@@ -242,7 +260,12 @@ class GaussianBlur(Augmentation):
     def __call__(self, x: Tensor) -> Tensor:
         rows = random_rows(x, self.p)
         radius = max(1, round(min(x.shape[-2:]) / 20))
-        return x.index_copy(0, rows, gaussian_blur(x[rows], uniform(rows, *self.sigma), radius))
+        sigma = uniform(rows, *self.sigma)
+        if filters_for(x) is None:
+            return x.index_copy(0, rows, gaussian_blur(x[rows], sigma, radius))
+        every = x.new_full((len(x),), 1e-3)  # leaves an image exactly as it is
+        every[rows] = sigma
+        return gaussian_blur(x, every, radius)
 
 
 @dataclass(frozen=True)
@@ -389,6 +412,8 @@ def gaussian_blur(
     kernel = torch.exp(-(steps**2) / (2 * sigma[:, None] ** 2))
     kernel = kernel * (kernel > 1e-9)  # denormal numbers are several times slower on CPUs
     kernel = kernel / kernel.sum(1, keepdim=True)  # (B, 2r + 1)
+    if radius < min(x.shape[2:]) and (compiled := filters_for(x)):
+        return compiled[0](x, kernel)
 
     def along(side: int) -> Tensor:
         """The blur along a side of so many pixels as matrices (B, side, side)."""
@@ -403,26 +428,6 @@ def gaussian_blur(
     across = torch.bmm(x.reshape(b, c * h, w), along(w).mT).view(b, c, h, w)
     down = torch.bmm(along(h), across.transpose(1, 2).reshape(b, h, c * w))
     return down.view(b, h, c, w).transpose(1, 2).contiguous()
-
-
-def swap_statistics(
-    x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
-) -> Float[Tensor, "b c h w"]:
-    """Move the mean and deviation of each channel towards those of `other` by that share."""
-    along, share = (2, 3), share[:, None, None, None]
-    mean, std = x.mean(along, keepdim=True), x.std(along, keepdim=True)
-    to_mean = mean.lerp(other.mean(along, keepdim=True), share)
-    to_std = std.lerp(other.std(along, keepdim=True), share)
-    return ((x - mean) / std.clamp(min=1e-6) * to_std + to_mean).clamp(0, 1)
-
-
-def swap_amplitude(
-    x: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"], share: Float[Tensor, " b"]
-) -> Float[Tensor, "b c h w"]:
-    """Move the amplitude of each frequency towards that of `other`, keeping the phases."""
-    waves, others = torch.fft.rfft2(x), torch.fft.rfft2(other)
-    amplitude = waves.abs().lerp(others.abs(), share[:, None, None, None])
-    return torch.fft.irfft2(torch.polar(amplitude, waves.angle()), s=x.shape[2:]).clamp(0, 1)
 
 
 def sobel(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -1,4 +1,4 @@
-"""Resampling in C++, built once if there is a compiler."""
+"""Resampling, blur and colors in C++, built once if there is a compiler."""
 
 import ctypes
 import functools
@@ -12,8 +12,13 @@ from torch import Tensor
 from unlabeled.utils.native import library
 
 SOURCE = Path(__file__).with_name("resample.cpp")
+FILTERS = Path(__file__).with_name("filters.cpp")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off")
 Resample = Callable[[Tensor, Tensor, bool, tuple[int, int]], Tensor]
+Blur = Callable[[Tensor, Tensor], Tensor]
+"""From images (B, C, H, W) and kernels (B, 2r + 1)."""
+Recolor = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From images (B, 3, H, W), matrices (B, 3, 3) and what is added, (B,)."""
 
 
 def implementation() -> str:
@@ -54,3 +59,43 @@ def compiled() -> Resample | None:
         return out
 
     return resample
+
+
+@functools.cache
+def compiled_filters() -> tuple[Blur, Recolor] | None:
+    """Blur and colors in C++, or None if they cannot be built or `UNLABELED_COMPILE=0` is set."""
+    built = library(FILTERS, FLAGS, "blur and color augmentations are slower")
+    if built is None:
+        return None
+    built.blur.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 5
+    built.recolor.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2
+    built.blur.restype = built.recolor.restype = None
+    pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
+
+    def on_all_threads(part: Callable[..., None], *tensors: Tensor) -> Tensor:
+        """The result for x (B, C, H, W) and what else each image has."""
+        tensors = tuple(tensor.contiguous() for tensor in tensors)
+        out = torch.empty_like(tensors[0])
+        share = -(-len(out) // max(1, torch.get_num_threads())) or 1
+        run = pool.map if len(out) > share else map
+        list(run(part, *(tensor.split(share) for tensor in (*tensors, out))))
+        return out
+
+    def blur(x: Tensor, kernels: Tensor, out: Tensor) -> None:
+        radius = kernels.shape[1] // 2
+        built.blur(x.data_ptr(), kernels.data_ptr(), out.data_ptr(), *x.shape, radius)
+
+    def recolor(x: Tensor, matrix: Tensor, shift: Tensor, out: Tensor) -> None:
+        addresses = (tensor.data_ptr() for tensor in (x, matrix, shift, out))
+        built.recolor(*addresses, len(x), x[0, 0].numel())
+
+    return (
+        lambda x, kernels: on_all_threads(blur, x, kernels),
+        lambda x, matrix, shift: on_all_threads(recolor, x, matrix, shift),
+    )
+
+
+def filters_for(x: Tensor) -> tuple[Blur, Recolor] | None:
+    """Those functions, where x is float32 on the CPU without gradient."""
+    is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad
+    return compiled_filters() if is_plain and len(x) else None

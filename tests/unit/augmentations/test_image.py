@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from unlabeled import augmentations
-from unlabeled.augmentations import color, geometry, image
+from unlabeled.augmentations import color, geometry, image, kernel
 from unlabeled.errors import UserError
 
 
@@ -180,14 +180,14 @@ def test_sobel_equals_a_loop_over_pixels():
 def test_style_transfer_swaps_statistics_or_amplitudes_only():
     x = torch.rand(2, 3, 8, 6, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
     other, whole, none = x.flip(0), torch.ones(2), torch.zeros(2)
-    for swap in (image.swap_statistics, image.swap_amplitude):
+    for swap in (color.swap_statistics, color.swap_amplitude):
         torch.testing.assert_close(swap(x, other, none), x, atol=1e-5, rtol=0)
-    styled = image.swap_statistics(x, other, whole)
+    styled = color.swap_statistics(x, other, whole)
     torch.testing.assert_close(styled.mean((2, 3)), other.mean((2, 3)))
     torch.testing.assert_close(styled.std((2, 3)), other.std((2, 3)))
     correlation = torch.corrcoef(torch.stack([styled[0, 0].flatten(), x[0, 0].flatten()]))
     assert correlation[0, 1] > 0.9999  # the same image in another range
-    styled = image.swap_amplitude(x, other, whole)
+    styled = color.swap_amplitude(x, other, whole)
     amplitude, phase = torch.fft.fft2(styled).abs(), torch.fft.fft2(styled).angle()
     torch.testing.assert_close(amplitude, torch.fft.fft2(other).abs(), atol=1e-4, rtol=0)
     turn = phase - torch.fft.fft2(x).angle()
@@ -307,3 +307,29 @@ def test_probabilities_hold():
 def test_nearest_keeps_binary_images_binary():
     x = (images(9, 1, 32, 32) > 0.8).float()
     assert set(augmentations.RandomAffine()(x).unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        augmentations.ColorJitter(p=0.6),
+        augmentations.RandomGrayscale(0.4),
+        augmentations.GaussianBlur(p=0.6),
+        augmentations.GaussianBlur((2.0, 9.0), p=1.0),
+    ],
+    ids=["colors", "gray", "blur", "wide blur"],
+)
+def test_compiled_filters_are_those_of_pytorch(view, monkeypatch):
+    """Catches edges that are not reflected, colors of another image, and other random numbers."""
+    if kernel.compiled_filters() is None:
+        pytest.skip("there is no compiler here")
+    for x in (images(9, 3, 24, 31), images(1, 3, 70, 22)):
+        found = []
+        for plain in (False, True):
+            if plain:
+                monkeypatch.setattr(image, "filters_for", lambda _: None)
+                monkeypatch.setattr(color, "filters_for", lambda _: None)
+            torch.manual_seed(4)
+            found.append(view(x))
+        torch.testing.assert_close(*found, atol=2e-6, rtol=0)
+        monkeypatch.undo()
