@@ -145,9 +145,12 @@ def page() -> None:
     result, path = json.loads(RESULTS.read_text()), ROOT / "docs" / "scaling.md"
     text = path.read_text(encoding="utf-8")
     for name, lines in tables(result).items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
-        text = before + begin + "\n".join(lines) + end + rest.partition(end)[2]
+        _, found, after = rest.partition(end)
+        if not found:
+            raise SystemExit(f"{path} has no place for the table '{name}'")
+        text = before + begin + "\n".join(lines) + "\n" + end + after
     path.write_text(text, encoding="utf-8")
 
 
