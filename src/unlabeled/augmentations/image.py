@@ -16,10 +16,8 @@ from torch import Tensor
 from unlabeled.augmentations.base import Augmentation, random_rows, uniform
 from unlabeled.augmentations.color import (
     GRAY,
-    adjust_color,
     color_map,
     map_colors,
-    rgb_to_grayscale,
     say_without_color,
     swap_amplitude,
     swap_statistics,
@@ -177,10 +175,9 @@ class ColorJitter(Augmentation):
         largest = (self.brightness, self.contrast, self.saturation)
         drawn = [uniform(rows, max(0.0, 1 - change), 1 + change) for change in largest]
         drawn.append(uniform(rows, -self.hue, self.hue))
-        if x.shape[1] != 3 or filters_for(x) is None:
-            return x.index_copy(0, rows, adjust_color(x[rows], *drawn))
-        matrix, shift = torch.eye(3).repeat(len(x), 1, 1), x.new_zeros(len(x))
-        matrix[rows], shift[rows] = color_map(x.mean((2, 3))[rows], *drawn)
+        matrix, shift = torch.eye(x.shape[1]).to(x).repeat(len(x), 1, 1), x.new_zeros(len(x))
+        maps = color_map(x.mean((2, 3))[rows], *drawn)
+        matrix[rows], shift[rows] = (part.to(x) for part in maps)
         return map_colors(x, matrix, shift)  # a single pass over all images
 
 
@@ -200,10 +197,8 @@ class RandomGrayscale(Augmentation):
                 say_without_color(x.shape[1])
             return x
         chosen = uniform(x, 0, 1, 1, 1, 1) < self.p
-        if filters_for(x):
-            gray, same = x.new_tensor(GRAY).expand(3, 3), torch.eye(3)
-            return map_colors(x, torch.where(chosen[:, 0], gray, same), x.new_zeros(len(x)))
-        return torch.where(chosen, rgb_to_grayscale(x), x)
+        gray, same = x.new_tensor(GRAY).expand(3, 3), torch.eye(3).to(x)
+        return map_colors(x, torch.where(chosen[:, 0], gray, same), x.new_zeros(len(x)))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ def compiled() -> Resample | None:
     for call in calls.values():
         call.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 6 + [ctypes.c_int]
         call.restype = None
-    pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
 
     def resample(x: Tensor, matrix: Tensor, bilinear: bool, size: tuple[int, int]) -> Tensor:
         """Resample (B, C, H, W) float32 or bytes by maps (B, 2, 3) to a size, on all threads."""
@@ -51,12 +50,7 @@ def compiled() -> Resample | None:
                 *(t.data_ptr() for t in tensors), *tensors[0].shape, *size, int(bilinear)
             )
 
-        x, matrix = x.contiguous(), matrix.contiguous().float()
-        out = torch.empty(*x.shape[:2], *size)
-        share = -(-len(x) // max(1, torch.get_num_threads())) or 1
-        run = pool.map if len(x) > share else map
-        list(run(part, *(tensor.split(share) for tensor in (x, matrix, out))))
-        return out
+        return _on_all_threads(part, torch.empty(*x.shape[:2], *size), x, matrix.float())
 
     return resample
 
@@ -70,16 +64,6 @@ def compiled_filters() -> tuple[Blur, Recolor] | None:
     built.blur.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 5
     built.recolor.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2
     built.blur.restype = built.recolor.restype = None
-    pool = ThreadPoolExecutor(max(1, torch.get_num_threads()))
-
-    def on_all_threads(part: Callable[..., None], *tensors: Tensor) -> Tensor:
-        """The result for x (B, C, H, W) and what else each image has."""
-        tensors = tuple(tensor.contiguous() for tensor in tensors)
-        out = torch.empty_like(tensors[0])
-        share = -(-len(out) // max(1, torch.get_num_threads())) or 1
-        run = pool.map if len(out) > share else map
-        list(run(part, *(tensor.split(share) for tensor in (*tensors, out))))
-        return out
 
     def blur(x: Tensor, kernels: Tensor, out: Tensor) -> None:
         radius = kernels.shape[1] // 2
@@ -90,9 +74,21 @@ def compiled_filters() -> tuple[Blur, Recolor] | None:
         built.recolor(*addresses, len(x), x[0, 0].numel())
 
     return (
-        lambda x, kernels: on_all_threads(blur, x, kernels),
-        lambda x, matrix, shift: on_all_threads(recolor, x, matrix, shift),
+        lambda x, kernels: _on_all_threads(blur, torch.empty(x.shape), x, kernels),
+        lambda x, matrix, shift: _on_all_threads(recolor, torch.empty(x.shape), x, matrix, shift),
     )
+
+
+_pool = functools.cache(ThreadPoolExecutor)
+
+
+def _on_all_threads(part: Callable[..., None], out: Tensor, *tensors: Tensor) -> Tensor:
+    """Fill `out`: each thread its share of the images, from the same share of the tensors."""
+    threads = max(1, torch.get_num_threads())
+    share = -(-len(out) // threads) or 1
+    run = _pool(threads).map if len(out) > share else map
+    list(run(part, *(tensor.contiguous().split(share) for tensor in tensors), out.split(share)))
+    return out
 
 
 def filters_for(x: Tensor) -> tuple[Blur, Recolor] | None:
