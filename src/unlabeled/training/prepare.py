@@ -130,6 +130,8 @@ def make_job(
         if is_free:
             chosen = presets.choose(cls, splits, device, processes, options)
         encoder = encoder or chosen.settings.get("encoder")
+        if chosen.name == "paper":  # of which `size` is not that of the data
+            size = min(splits.size)
     preset = chosen.settings
     encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
     is_presets = encoder == preset.get("encoder", DEFAULT_ENCODERS[Images])

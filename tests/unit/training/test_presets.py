@@ -145,3 +145,14 @@ def test_what_was_chosen_is_said_and_yields_to_what_is_given(tmp_path, monkeypat
     assert job.config["encoder_args"] == {"width": 32}
     job = prepare("simclr", images(), epochs=1, encoder_args={"width": 8})
     assert job.config["encoder_args"] == {"width": 8}
+
+
+def test_a_gpu_gets_the_papers_settings_at_the_size_of_the_data(monkeypatch):
+    """Catches a rate of 4,096 images for 256, and a record that repeats at another size."""
+    monkeypatch.setattr(presets, "device_of", lambda _: "gpu")
+    x = np.zeros((4, 3, 160, 160), np.uint8)
+    job = prepare("simclr", x)
+    assert (job.config["preset"], job.config["encoder"]) == ("paper", "resnet50")
+    assert (job.recipe.batch_size, job.recipe.lr) == (256, pytest.approx(0.3))
+    assert job.config["size"] == 160
+    assert prepare("simclr", x, preset="quick").config["encoder"] == "small"
