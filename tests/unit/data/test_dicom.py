@@ -131,6 +131,7 @@ def test_patients_are_groups_and_their_names_stay_out_of_runs(tmp_path):
     assert not set(groups[0].values()) & set(groups[1].values())
     by_patient = groups[0] | groups[1]
     assert by_patient["000"] == by_patient["002"] != by_patient["003"]
+    assert not any("MRN" in group for group in by_patient.values())
     run = ul.train(
         "denoising_autoencoder", folder, out=tmp_path / "run", epochs=1, batch_size=8,
         progress=False, encoder_args={"width": 4}, **options,
