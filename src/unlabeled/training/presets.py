@@ -12,7 +12,7 @@ import torch
 from unlabeled import registry
 from unlabeled.core import DEFAULT_ENCODERS, Method
 from unlabeled.data.dataset import Splits
-from unlabeled.errors import UserError, suggest
+from unlabeled.errors import UserError, plural, suggest
 from unlabeled.modality import Images
 
 NAMES = ["auto", "quick", "paper"]
@@ -120,7 +120,8 @@ def choose(
     epochs = round(PIXELS / (n * images.size[0] * images.size[1]))
     epochs = given.get("epochs", min(MOST, max(FEWEST, epochs)))
     said = (
-        f"preset quick: network small of width {WIDTH}, {epochs} epochs of {n:,} images of {size}; "
+        f"preset quick: network small of width {WIDTH}, {plural(epochs, 'epoch')} of {n:,} images of "
+        f"{size}; "
         "--epochs, --size and --encoder choose others"
     )
     return Choice("quick", {"encoder_args": {"width": WIDTH}, "epochs": epochs}, None, said)
