@@ -120,8 +120,7 @@ def choose(
     epochs = round(PIXELS / (n * images.size[0] * images.size[1]))
     epochs = given.get("epochs", min(MOST, max(FEWEST, epochs)))
     said = (
-        f"preset quick: network small of width {WIDTH}, {plural(epochs, 'epoch')} of {n:,} images of "
-        f"{size}; "
-        "--epochs, --size and --encoder choose others"
+        f"preset quick: network small of width {WIDTH}, {plural(epochs, 'epoch')} of {n:,} images "
+        f"of {size}; --epochs, --size and --encoder choose others"
     )
     return Choice("quick", {"encoder_args": {"width": WIDTH}, "epochs": epochs}, None, said)
