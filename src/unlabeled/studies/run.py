@@ -58,6 +58,8 @@ def run_study(
     if scale.settings is None:
         full = getattr(study, "SETTINGS", None)
         scale = replace(scale, settings=getattr(study, "QUICK", full) if scale.quick else full)
+    decides = not scale.quick or getattr(study, "QUICK_DECIDES", False)
+    scale = replace(scale, halved=scale.halved and not decides)
     out = out / "quick" if scale.quick else out
     out.mkdir(parents=True, exist_ok=True)
     if data is None:
@@ -70,13 +72,16 @@ def run_study(
     if kept := len(selected) - len(pending):
         line(f"kept from before: {plural(kept, 'complete experiment')} of {len(selected)}")
     started, done, planned = time.perf_counter(), 0.0, sum(e.minutes for e in pending)
+    if hasattr(study, "trainings"):
+        lab.train_all(study.trainings(lab, [experiment.key for experiment in pending]))
+    began = time.perf_counter()
     for number, experiment in enumerate(pending, 1):
-        spent = time.perf_counter() - started
+        spent = time.perf_counter() - began
         left = f", about {(planned - done) * spent / done / 60:.0f} min left" if done else ""
         heading = f"[{number}/{len(pending)}] {experiment.key} {experiment.title}"
-        line(f"{heading} · {spent / 60:.0f} min{left}")
+        line(f"{heading} · {(time.perf_counter() - started) / 60:.0f} min{left}")
         finding = experiment.run(lab)
-        if scale.quick:  # too little training to decide a claim
+        if not decides:  # too little training
             finding.claims = {n: (None, why) for n, (_, why) in finding.claims.items()}
         _write_finding(folders[experiment.key], finding, record)
         _publish(study, lab, seeds, started)  # a stopped study shows what is complete
