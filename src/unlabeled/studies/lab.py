@@ -80,6 +80,15 @@ class Table:
 
 
 @dataclass
+class Chooser:
+    """Images of which the reader of the page chooses some, by menus."""
+
+    menus: dict[str, list[str]]  #: choices by title of the menu
+    #: by choices: of the first menu, or of the first and the second, and so on
+    images: dict[tuple[str, ...], TitledImages]
+
+
+@dataclass
 class Finding:
     """The result of an experiment."""
 
@@ -87,9 +96,10 @@ class Finding:
     setup: str  #: what was done, in one or two sentences
     answer: str  #: one or two sentences computed from the figures
     tables: list[Table] = field(default_factory=list)
-    images: TitledImages = field(default_factory=list)  #: shown below the tables
+    images: TitledImages = field(default_factory=list)  #: the first is above the text
     #: by number, whether it held and why; None if that is undecided
     claims: dict[int, tuple[bool | None, str]] = field(default_factory=dict)
+    chooser: Chooser | None = None
 
 
 @dataclass(frozen=True)
@@ -107,15 +117,15 @@ class Experiment:
 class Scale:
     """How large a study is run; `FULL` and `QUICK` are the two of the command."""
 
-    #: a shorter study, by `QUICK` and the `quick_epochs` of its trainings; results in `OUT/quick`
+    #: half of the training samples and few epochs; results go to `OUT/quick`
     quick: bool = False
-    halved: bool = False  #: half of the training samples
     settings: Any = None  #: constants to use instead of the study's `SETTINGS` (or `QUICK`)
     #: arguments of every training, which override the study's own
     train_args: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False  #: all training samples, even if it is quick
 
 
-FULL, QUICK = Scale(), Scale(quick=True, halved=True)
+FULL, QUICK = Scale(), Scale(quick=True)
 
 
 class Lab:
@@ -131,7 +141,7 @@ class Lab:
     def __init__(
         self, out: Path, data: Splits, seeds: Sequence[int] = (0,), scale: Scale = FULL
     ) -> None:
-        if scale.halved:
+        if scale.quick and not scale.whole:
             rows = np.random.default_rng(0).permutation(len(data.train))[::2]
             data = replace(data, train=data.train.take(np.sort(rows)))
         self.settings, self.train_args = scale.settings, dict(scale.train_args)

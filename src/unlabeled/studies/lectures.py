@@ -20,11 +20,11 @@ from unlabeled.data.dataset import Splits, to_float
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
-from unlabeled.evaluation.knn import knn_accuracy
+from unlabeled.evaluation.knn import knn_accuracy, nearest
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.report import plots
 from unlabeled.studies import lab as lab_
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, TitledImages
+from unlabeled.studies.lab import Chooser, Experiment, Finding, Lab, Table, TitledImages
 from unlabeled.studies.lecture_encoders import (
     END_TO_END,
     HEARTS_LEFT,
@@ -163,6 +163,48 @@ def matrices(lab: Lab, names: Sequence[str], factor: str = "shape") -> TitledIma
     return images
 
 
+def neighbors_of(lab: Lab, names: Sequence[str], k: int = 9) -> TitledImages:
+    """For each encoder, four test images and the most similar others."""
+    queries = np.arange(4)
+    images: TitledImages = []
+    for name in names:
+        z = z_of(lab, name)[1]
+        z = z - z.mean(0)
+        found = nearest(z, z[queries], k + 1)[1]
+        rows = np.array(
+            [[row for row in f if row != q][:k] for q, f in zip(queries, found, strict=True)]
+        )
+        images.append(
+            (
+                f"{name}: an image, then its neighbors",
+                plots.neighbors_image(lab.data, queries, rows),
+            )
+        )
+    return images
+
+
+def chooser(lab: Lab, names: Sequence[str], images: int = 200) -> Chooser:
+    """Similarity matrix and histogram of an encoder by a factor, and neighbors."""
+    factors = lab.data.test.factors
+    rows = np.sort(np.random.default_rng(0).permutation(len(lab.data.test))[:images])
+    shown: dict[tuple[str, ...], TitledImages] = {}
+    for name in names:
+        z = z_of(lab, name)[1]
+        matrix = rsa.similarity_matrix(z[rows], "centered")
+        for factor, codes in factors.items():
+            order = np.argsort(codes[rows], kind="stable")
+            bars = plots.histogram_image(*rsa.histograms(z, codes, "centered"))
+            shown[name, factor] = [
+                (
+                    f"{name}: similarities, sorted by {factor}",
+                    plots.similarity_image(matrix, order),
+                ),
+                (f"{name}: pairs of the same {factor}, and of different ones", bars),
+            ]
+        shown[name,] = neighbors_of(lab, [name])
+    return Chooser({"encoder": list(names), "factor": list(factors)}, shown)
+
+
 def histogram(lab: Lab, name: str, z_test: np.ndarray) -> tuple[str, bytes | str]:
     bars = rsa.histograms(z_test, lab.labels("shape")[1], "centered")
     return f"{name}: similarities of pairs", plots.histogram_image(*bars)
@@ -194,6 +236,7 @@ def l1(lab: Lab) -> Finding:
         f"{percent(good)} % on supervised features. The best single-layer method, {best}, reaches "
         f"{percent(single[best])} %.",
         [probe_table(found)],
+        neighbors_of(lab, ["raw", "supervised"]),
         claims={
             1: (good - raw > 0.5, f"{percent(good)} % against {percent(raw)} %"),
             12: (single[best] < 0.6, f"at most {percent(single[best])} %, by {best}"),
@@ -403,6 +446,19 @@ def l6(lab: Lab) -> Finding:
             probe_table(found),
             Table.of("k-NN accuracy and diagnostics without labels", columns, table, formats),
         ],
+        [
+            (
+                "images and random views of them",
+                plots.transformations_image(lab.data, {"two views": lab.data.augment}, draws=2),
+            ),
+            (
+                "accuracy",
+                plots.bars_image(
+                    {n: mean(f["test"]) for n, f in found.items()}, "linear probe accuracy"
+                ),
+            ),
+            *neighbors_of(lab, ["SimCLR"]),
+        ],
         claims={6: (mean(ours) > mean(theirs) - 0.002, why)},
     )
 
@@ -446,10 +502,9 @@ def l7(lab: Lab) -> Finding:
         "Features that are never negative have a high similarity for unrelated images, which "
         "lowers the gap without mean-centering.",
         [gap_table(found)],
-        matrices(lab, ["SimCLR", "supervised", "VAE", "raw"])
-        + matrices(lab, ["SimCLR"], "orientation")
-        + histograms(lab, ["SimCLR", "supervised", "VAE"]),
+        matrices(lab, ["SimCLR", "supervised", "VAE", "raw"]),
         {7: (ours > 0.9 * theirs, f"{ours:.3f} compared to {theirs:.3f}, mean-centered")},
+        chooser(lab, names),
     )
 
 

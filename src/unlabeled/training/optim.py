@@ -250,21 +250,21 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(step(p, group), alpha=-group["lr"])
+                    p.add_(step(p, p.grad, group), alpha=-group["lr"])
         return loss
 
-    def _orthogonal_step(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+    def _orthogonal_step(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> Tensor:
         beta = group["momentum"]
-        mean = self._moment(p, "momentum").lerp_(p.grad, 1 - beta)
-        matrix = torch.lerp(p.grad, mean, beta).reshape(len(p), -1)
+        mean = self._moment(p, "momentum").lerp_(grad, 1 - beta)
+        matrix = torch.lerp(grad, mean, beta).reshape(len(p), -1)
         return orthogonalize(matrix).mul_(0.2 * max(matrix.shape) ** 0.5).view(p.shape)
 
-    def _adam_step(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+    def _adam_step(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> Tensor:
         beta1, beta2 = group["betas"]
         self.state[p]["steps"] = steps = self.state[p].get("steps", 0) + 1
-        mean = self._moment(p, "mean").lerp_(p.grad, 1 - beta1)
+        mean = self._moment(p, "mean").lerp_(grad, 1 - beta1)
         square = self._moment(p, "square").mul_(beta2)
-        square.addcmul_(p.grad, p.grad, value=1 - beta2)
+        square.addcmul_(grad, grad, value=1 - beta2)
         size = (square / (1 - beta2**steps)).sqrt_().add_(1e-8)
         return mean / size / (1 - beta1**steps)
 
