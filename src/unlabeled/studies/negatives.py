@@ -30,7 +30,7 @@ CLAIMS = {8: "Negatives keep SimCLR from collapse."}
 DENOMINATORS = ("paper", "tutorial")
 NETWORKS: dict[str, dict[str, Any]] = {
     "small": {},
-    "lenet": {"encoder": "lenet", "lr": 2e-3, "temperature": 0.2},
+    "lenet": {"encoder": "lenet", "optimizer": "adam", "lr": 2e-3, "temperature": 0.2},
 }
 QUICK_DECIDES = True
 
