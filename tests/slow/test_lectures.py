@@ -44,7 +44,7 @@ def test_the_lectures_in_miniature(tmp_path):
     assert "nan" not in json.dumps(result["experiments"]).lower()
 
     weights = list((tmp_path / "quick" / "runs").rglob("encoder.safetensors"))
-    assert len(weights) == 21
+    assert len(weights) == 18
     times = [path.stat().st_mtime_ns for path in weights]
     again = run_study(lectures, tmp_path, scale=scale, data=data, only=["L6", "L8"])
     assert again["experiments"] == result["experiments"]

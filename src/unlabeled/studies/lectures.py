@@ -75,13 +75,13 @@ NEEDS: dict[str, Sequence[str]] = {
     "L5": ["SimCLR", *WITHOUT],
     "L6": [
         *("SimCLR", "supervised", "VAE"),
-        *("SimCLR, LeNet", "supervised, LeNet", "SimCLR, head"),
+        *("SimCLR, LeNet", "supervised, LeNet"),
     ],
     "L7": ["SimCLR", "supervised", "VAE", "SimCLR, LeNet", "supervised, LeNet"],
-    "L8": ["SimCLR", "no negatives", "2 negatives, paper", "2 negatives, tutorial"],
+    "L8": ["SimCLR", "no negatives", "2 negatives"],
     "L9": ["SimCLR", "supervised", "VAE"],
     "L10": [
-        *("SimCLR, biased", "SimCLR, control", "SimCLR, mirrored"),
+        *("SimCLR, biased", "SimCLR, control"),
         *("VAE, biased", "VAE, control", "supervised, biased", "supervised, control"),
     ],
 }
@@ -422,26 +422,20 @@ def l6(lab: Lab) -> Finding:
         z, z_test = z_of(lab, name)
         neighbors[name] = knn_accuracy(z, y, z_test, y_test)
     health = {name: health_of(lab, name) for name in names[:-1]}
-    head = before_and_after_head(lab) if kept(lab, ["SimCLR, head"]) else {}
     ours, theirs = (found[name]["test"] for name in ("SimCLR", "supervised"))
     table = {n: {"knn": neighbors[n]} | f for n, f in health.items()}
     formats = {"knn": ".2%"} | dict.fromkeys(health["SimCLR"], ".2f")
     columns = ["k-NN %", "std", "RankMe", "α-ReQ", "LiDAR"]
     why = f"{percent(ours)} % without labels, {percent(theirs)} % with them"
-    beside = []
+    lenet = ""
     if "SimCLR, LeNet" in names:
-        beside.append(f"; {percent(found['SimCLR, LeNet']['test'])} % for SimCLR on the LeNet")
-    if head:
-        beside.append(
-            f"; with a projection head, {percent(head['before'])} % before and "
-            f"{percent(head['after'])} % after it"
-        )
+        lenet = f"; {percent(found['SimCLR, LeNet']['test'])} % for SimCLR on the LeNet"
     return Finding(
-        {"probe": found, "knn": neighbors, "health": health, "head": head},
+        {"probe": found, "knn": neighbors, "health": health},
         "SimCLR gets two random views of each image (rotated, translated and scaled) and learns to "
         "identify which two of a batch belong together. No labels are used.",
         f"Linear probe accuracy for the shape is {percent(ours)} % for SimCLR and "
-        f"{percent(theirs)} % for supervised training{''.join(beside)}.",
+        f"{percent(theirs)} % for supervised training{lenet}.",
         [
             probe_table(found),
             Table.of("k-NN accuracy and diagnostics without labels", columns, table, formats),
@@ -479,15 +473,6 @@ def spectrum(z: Tensor) -> dict[str, float]:
     return {"std": feature_std(z), "rankme": rankme(z), "alpha": alpha_req(z)}
 
 
-def before_and_after_head(lab: Lab) -> dict[str, float]:
-    """Linear probes of SimCLR before and after a projection head of 64 dimensions."""
-    run = trained(lab, "SimCLR, head")
-    method: Any = reopen(run)
-    projected = nn.Sequential(run.encoder, method.head).eval()
-    parts = {"before": run.encoder, "after": projected}
-    return {key: lab.probe(f"head {key}", part, "shape").test for key, part in parts.items()}
-
-
 def l7(lab: Lab) -> Finding:
     names = ["SimCLR", "SimCLR, LeNet", "supervised", "supervised, LeNet", "VAE", "random", "raw"]
     names = kept(lab, names)
@@ -509,8 +494,7 @@ def l7(lab: Lab) -> Finding:
 
 
 def l8(lab: Lab) -> Finding:
-    names = ["SimCLR", "2 negatives, paper", "2 negatives, tutorial", "no negatives"]
-    names = kept(lab, names)
+    names = kept(lab, ["SimCLR", "2 negatives", "no negatives"])
     z = {name: z_of(lab, name) for name in names}
     probes = {n: probe_shape(*parts, lab.data).test for n, parts in z.items()}
     gap = {n: rsa.gap(b, lab.labels("shape")[1], "centered").gap for n, (_, b) in z.items()}
@@ -519,22 +503,18 @@ def l8(lab: Lab) -> Finding:
     formats = {"probe": ".2%", "gap": ".3f", "std": ".2f", "rankme": ".2f", "alpha": ".2f"}
     columns = ["linear probe %", "mean-centered gap", "std", "RankMe", "α-ReQ"]
     shown = Table.of("All negatives, and fewer", columns, table, formats)
-    two = [name for name in names if name.startswith("2")]
     every, none = probes["SimCLR"], probes["no negatives"]
+    two = f", {percent(probes['2 negatives'])} % with two" if "2 negatives" in names else ""
     spread = {n: health[n]["std"] for n in ("SimCLR", "no negatives")}
     return Finding(
         {"probe": probes, "gap_centered": gap, "health": health},
         "SimCLR contrasts each image with all others of its batch. Here it is trained without any"
-        + (
-            "; and with two: with the positive in the denominator, as in the paper, and without "
-            "it, as in the tutorial's code."
-            if two
-            else "."
-        ),
+        + (", and with two, without the positive in the denominator, as in the tutorial's code."
+           if "2 negatives" in names else "."),
         f"Linear probe accuracy is {percent(every)} % with all negatives and {percent(none)} % "
-        f"without{''.join(f', {percent(probes[n])} % with {n}' for n in two)}. The standard "
-        f"deviation of unit-length features, 1 if they are spread evenly, is "
-        f"{spread['SimCLR']:.2f} with all negatives and {spread['no negatives']:.3f} without.",
+        f"without{two}. The standard deviation of unit-length features, 1 if they are spread "
+        f"evenly, is {spread['SimCLR']:.2f} with all negatives and "
+        f"{spread['no negatives']:.3f} without. The study `negatives` has the whole curve.",
         [shown],
         [histogram(lab, n, b) for n, (_, b) in z.items()],
         {8: (every - none > 0.15 and spread["no negatives"] < spread["SimCLR"] / 2,
@@ -610,14 +590,12 @@ def l10(lab: Lab) -> Finding:
     unseen = np.flatnonzero(~HEARTS_LEFT.allows(lab.data.test))
     scores: dict[str, dict[str, float]] = {}
     for name in ("SimCLR", "VAE", "supervised", "random", "raw"):
-        titles = {kind: f"{name}, {kind}" for kind in ("control", "biased", "mirrored")}
-        if name != "SimCLR":
-            del titles["mirrored"]
         scores[name] = {}
-        for kind in (kind for kind, title in titles.items() if kept(lab, [title])):
-            part, (z, z_test) = data_of(lab, titles[kind]), z_of(lab, titles[kind])
-            scores[name][kind] = probe_shape(z, z_test, part).test
-            if kind != "mirrored":
+        for kind in ("control", "biased"):
+            title = f"{name}, {kind}"
+            if kept(lab, [title]):
+                part, (z, z_test) = data_of(lab, title), z_of(lab, title)
+                scores[name][kind] = probe_shape(z, z_test, part).test
                 few = replace(part, test=part.test.take(unseen))
                 score = probe_shape(z, z_test[unseen], few).test
                 scores[name][f"{kind}, unseen positions"] = score
@@ -629,12 +607,6 @@ def l10(lab: Lab) -> Finding:
         f"SimCLR {percent(ours['biased'])} %, VAE {percent(generative['biased'])} % "
         f"(control {percent(generative['control'])} %)"
     )
-    mirrored = (
-        f" With squares on the left and hearts on the right, it is {percent(ours['mirrored'])} % "
-        "for SimCLR."
-        if "mirrored" in ours
-        else ""
-    )
     return Finding(
         {"test": scores, "n_train": len(images.train)},
         f"Training data are {len(images.train):,} images with hearts only in the left third, "
@@ -644,8 +616,7 @@ def l10(lab: Lab) -> Finding:
         f"Linear probe accuracy on unbiased test images is {percent(ours['biased'])} % for SimCLR, "
         f"{percent(scores['supervised']['biased'])} % for supervised training, "
         f"{percent(generative['biased'])} % for the VAE ({percent(generative['control'])} % in the "
-        f"control) and {percent(raw['biased'])} % for pixels ({percent(raw['control'])} %)."
-        f"{mirrored}",
+        f"control) and {percent(raw['biased'])} % for pixels ({percent(raw['control'])} %).",
         [Table.of(caption, columns, scores, dict.fromkeys(columns, ".2%"))],
         [("images of the biased training set", plots.contact_images(images, 40))],
         {10: (ours["biased"] > 0.95 and generative["biased"] < generative["control"] - 0.05, why)},
