@@ -60,11 +60,15 @@ def _with_interval(metric: dict[str, Any] | None, percent: bool) -> str:
 
 def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str, Any]) -> str:
     """Accuracy of the LeNet and on the original images."""
-    probe = study["experiments"]["L6"]["probe"]["SimCLR, LeNet"]["test"][0]
-    gap = study["experiments"]["L7"]["gaps"]["SimCLR, LeNet"]["cosine"][0]
+    lenet = ""
+    if found := study["experiments"]["L6"]["probe"].get("SimCLR, LeNet"):
+        gap = study["experiments"]["L7"]["gaps"]["SimCLR, LeNet"]["cosine"][0]
+        lenet = (
+            f"SimCLR with the LeNet of the Neuromatch tutorial reaches {found['test'][0]:.2%} with "
+            f"a class-similarity gap of {gap:.2f}. "
+        )
     return (
-        f"SimCLR with the LeNet of the Neuromatch tutorial reaches {probe:.2%} with a "
-        f"class-similarity gap of {gap:.2f}. Trained on rendered images and tested on the original "
+        f"{lenet}Trained on rendered images and tested on the original "
         f"dSprites, the encoder of the demo reaches "
         f"{real['metrics']['linear_probe']['value']:.2%}; of "
         f"{exact['real_images']:,} original images, {exact['different']} differ from the rendered "
@@ -100,7 +104,7 @@ def lecture_table(study: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"`unlabeled study lectures --seeds {study['seeds']}`, {study['cores']} cores "
+            f"`{study['command']}`, {study['cores']} cores "
             f"({seeds if study['seeds'] > 1 else 'seed 0'}; few labels and biased data seed 0): "
             f"accuracy for the shape on 4,000 test images; chance is 33 %. Of {len(held)} claims "
             f"of the lecture, {sum(h is True for h in held)} held.",
