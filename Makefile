@@ -3,12 +3,13 @@
 #   make test    the quick tests: units, the contract of every method, short runs
 #   make test-all  all tests: studies in miniature, compiled networks, several processes as well
 #   make check   lint and types
+#   make notebooks  the notebooks of the lectures as .ipynb, from their texts
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check notebooks bench clean
 
 demo: $(STAMP)
 	$(BIN)/unlabeled demo
@@ -23,6 +24,10 @@ check: $(STAMP)
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
+
+notebooks: $(STAMP)
+	$(BIN)/python bench/ipynb.py
+	$(BIN)/python bench/readme.py
 
 # The peers get an environment of their own: torchvision without its compiled part breaks others.
 bench: .venv-bench/.installed
