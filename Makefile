@@ -4,12 +4,13 @@
 #   make test-all  all tests: studies in miniature, compiled networks, several processes as well
 #   make lectures   the experiments of the lectures, with a page of figures and claims
 #   make check   lint and types
+#   make notebooks  the notebooks of the lectures as .ipynb, from their texts
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo lectures test test-all check bench clean
+.PHONY: demo lectures test test-all check notebooks bench clean
 
 demo: $(STAMP)
 	$(BIN)/unlabeled demo
@@ -27,6 +28,10 @@ check: $(STAMP)
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
+
+notebooks: $(STAMP)
+	$(BIN)/python bench/ipynb.py
+	$(BIN)/python bench/readme.py
 
 # The peers get an environment of their own: torchvision without its compiled part breaks others.
 bench: .venv-bench/.installed

@@ -1,4 +1,6 @@
-"""Write the figures of results/ into README.md; `tests/slow/test_docs.py` compares them.
+"""Write the figures of results/ into README.md and docs/lectures/README.md.
+
+`tests/slow/test_docs.py` compares them.
 
 python bench/readme.py
 """
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+LECTURES = ROOT / "docs" / "lectures"
 SIDES = ("ours", "lightly")
 DEMO_METRICS = {
     "linear_probe": True,
@@ -533,6 +536,52 @@ class Withdrawn(float):
     __rmul__ = __truediv__ = __mul__
 
 
+def notebooks_table(texts: dict[str, str], times: dict[str, Any]) -> str:
+    """Notebooks with their questions, and the time that they take where it was measured.
+
+    Args:
+        texts: of the notebooks, by name.
+        times: the results of `bench/notebooks.py`, if there are some.
+    """
+    seconds = times.get("seconds", {})
+    lines = []
+    for name, text in texts.items():
+        title = re.search(r"^# (.*)", text, re.MULTILINE)
+        question = re.search(r"^\*\*Question\.\*\* (.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+        if title is None or question is None:
+            raise SystemExit(f"{name}.md has no title or no question")
+        cells = [f"[{title[1]}]({name}.md)", " ".join(question[1].split())]
+        if seconds:
+            cells.append(f"{seconds[name] / 60:.1f} min" if name in seconds else "–")
+        lines.append(f"| {' | '.join(cells)} | [.ipynb](ipynb/{name}.ipynb) |")
+    head = ["| notebook | question |" + " time |" * bool(seconds) + " |"]
+    head.append("|---|---|" + "---:|" * bool(seconds) + "---|")
+    under = []
+    if seconds:
+        under = ["", f"Times on {times['cores']} cores: `python bench/notebooks.py`."]
+    return "\n".join([*head, *lines, *under])
+
+
+def filled_lectures(text: str) -> str:
+    """Page of the notebooks with its table regenerated."""
+    notebooks = sorted(LECTURES.glob("[0-9][0-9]-*.md"))
+    measured = (ROOT / "results" / "notebooks.json").is_file()
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in notebooks}
+    return replaced(
+        text, "notebooks", notebooks_table(texts, result("notebooks.json") if measured else {})
+    )
+
+
+def replaced(text: str, name: str, block: str) -> str:
+    """A document with another content between the marks of that name."""
+    return re.sub(
+        rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)",
+        lambda match: f"{match[1]}{block}\n{match[2]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
 def without(value: Any, path: list[str]) -> Any:
     """Replace all numbers at or below `path` by `Withdrawn`; `*` matches any key.
 
@@ -597,15 +646,10 @@ def filled(text: str) -> str:
             ),
         ),
     ):
-        text = re.sub(
-            rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)",
-            lambda match, block=block: f"{match[1]}{block}\n{match[2]}",  # type: ignore[misc]
-            text,
-            flags=re.DOTALL,
-        )
+        text = replaced(text, name, block)
     return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, fill in ((ROOT / "README.md", filled), (LECTURES / "README.md", filled_lectures)):
+        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
