@@ -107,7 +107,7 @@ def lecture_table(study: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"`{study['command']}`, {study['cores']} cores "
+            f"`{study.get('command', 'unlabeled study lectures --seeds 3')}`, {study['cores']} cores "
             f"({seeds if study['seeds'] > 1 else 'seed 0'}; few labels and biased data seed 0): "
             f"accuracy for the shape on 4,000 test images; chance is 33 %. Of {len(held)} claims "
             f"of the lecture, {sum(h is True for h in held)} held.",
