@@ -14,7 +14,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from unlabeled.evaluation.intervals import wilson
+
 ROOT = Path(__file__).parent.parent
+LECTURE_TEST = 4000
 LECTURES = ROOT / "docs" / "lectures"
 SIDES = ("ours", "lightly")
 DEMO_METRICS = {
@@ -99,7 +102,11 @@ def lecture_table(study: dict[str, Any]) -> str:
             spread(gap[name][kind], 3) if name in gap else "–" for kind in ("cosine", "centered")
         )
         hard = f"{biased[name]['biased']:.1%}" if name in biased else "–"
-        accuracy = spread([100 * value for value in probe[name]["test"]], 2)
+        values = probe[name]["test"]
+        accuracy = spread([100 * value for value in values], 2)
+        if len(values) == 1:
+            low, high = wilson(LECTURE_TEST * values[0], LECTURE_TEST)
+            accuracy += f" ({100 * low:.1f}–{100 * high:.1f})"
         lines.append(f"| {name} | {accuracy} | {' | '.join(gaps)} | {' | '.join(few)} | {hard} |")
     held = [claim["held"] for claim in study["claims"].values()]
     seeds = "seeds 0 to {}, mean ± standard deviation".format(study["seeds"] - 1)
@@ -107,9 +114,9 @@ def lecture_table(study: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"`{study.get('command', 'unlabeled study lectures --seeds 3')}`, {study['cores']} cores "
+            f"`{study['command']}`, {study['cores']} cores "
             f"({seeds if study['seeds'] > 1 else 'seed 0'}; few labels and biased data seed 0): "
-            f"accuracy for the shape on 4,000 test images; chance is 33 %. Of {len(held)} claims "
+            f"accuracy for the shape on {LECTURE_TEST:,} test images, with 95 % intervals; chance is 33 %. Of {len(held)} claims "
             f"of the lecture, {sum(h is True for h in held)} held.",
         ]
     )

@@ -20,6 +20,7 @@ from unlabeled.data.dataset import Splits, to_float
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
+from unlabeled.evaluation.intervals import wilson
 from unlabeled.evaluation.knn import knn_accuracy, nearest
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.report import plots
@@ -122,9 +123,16 @@ def probed(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def probe_table(found: dict[str, dict[str, list[float]]]) -> Table:
-    caption = "Linear probe accuracy for the shape"
-    return Table.of(caption, ["train %", "test %"], found, ".2%")
+def probe_table(lab: Lab, found: dict[str, dict[str, list[float]]]) -> Table:
+    """Accuracies with the interval of the first seed's test accuracy."""
+    n = len(lab.data.test)
+    rows = []
+    for name, accuracy in found.items():
+        low, high = wilson(n * accuracy["test"][0], n)
+        cells = [percent(accuracy["train"]), percent(accuracy["test"])]
+        rows.append([name, *cells, f"{low:.2%}–{high:.2%}".replace("%", "")])
+    caption = "Linear probe accuracy for the shape (95 % interval: seed 0, over test images)"
+    return Table(caption, ["", "train %", "test %", "95 % interval"], rows)
 
 
 def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
@@ -235,7 +243,7 @@ def l1(lab: Lab) -> Finding:
         f"Linear probe accuracy is {percent(raw)} % on pixels, near chance (33.3 %), and "
         f"{percent(good)} % on supervised features. The best single-layer method, {best}, reaches "
         f"{percent(single[best])} %.",
-        [probe_table(found)],
+        [probe_table(lab, found)],
         neighbors_of(lab, ["raw", "supervised"]),
         claims={
             1: (good - raw > 0.5, f"{percent(good)} % against {percent(raw)} %"),
@@ -309,7 +317,7 @@ def l3(lab: Lab) -> Finding:
         f"far below supervised features ({percent(supervised)} %). Their class-similarity gap is "
         f"{number(gap['random']['cosine'])}.",
         [
-            probe_table(found),
+            probe_table(lab, found),
             Table.of("Effect of the mode of BatchNorm", ["test %"], by_mode, ".2%"),
             gap_table(gap),
         ],
@@ -343,7 +351,11 @@ def l4(lab: Lab) -> Finding:
         f"{percent(error['blank_wrong'])} %). Linear probe accuracy is {percent(accuracy)} % on "
         f"its features and {percent(supervised)} % on supervised ones; the class-similarity gap "
         f"is {number(gap['VAE']['cosine'])}.",
-        [probe_table(found), gap_table(gap), factor_table(lab, {"VAE": factors}, FACTOR_PROBE)],
+        [
+            probe_table(lab, found),
+            gap_table(gap),
+            factor_table(lab, {"VAE": factors}, FACTOR_PROBE),
+        ],
         images + matrices(lab, ["VAE"]),
         {4: (held, why)},
     )
@@ -437,7 +449,7 @@ def l6(lab: Lab) -> Finding:
         f"Linear probe accuracy for the shape is {percent(ours)} % for SimCLR and "
         f"{percent(theirs)} % for supervised training{lenet}.",
         [
-            probe_table(found),
+            probe_table(lab, found),
             Table.of("k-NN accuracy and diagnostics without labels", columns, table, formats),
         ],
         [

@@ -11,6 +11,8 @@ from unlabeled.utils.files import write_bytes
 
 WIDE = 600
 """Images at least this wide, in pixels, span the page."""
+PHONE = 260
+"""Width in points of drawings that fit a phone."""
 LONG = 40
 """Cells with more characters are wrapped as text."""
 CHOOSE = """<script>
@@ -147,7 +149,8 @@ def _image(title: str, content: bytes | str) -> str:
     if isinstance(content, str):
         drawing = content.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
         region = f'class="scroll" tabindex="0" role="region" aria-label="{label}"'
-        drawing = f"<div {region}>{drawing}</div>"  # wider than a phone, or labels are too small
+        if float(content.partition('width="')[2].partition("pt")[0]) > PHONE:
+            drawing = f"<div {region}>{drawing}</div>"  # or labels would be too small
     elif content[:3] == b"GIF":
         drawing = video_image(content, title)
         wide = ' class="whole"' if int.from_bytes(content[6:8], "little") > WIDE else ""
