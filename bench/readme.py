@@ -116,8 +116,8 @@ def lecture_table(study: dict[str, Any]) -> str:
             "",
             f"`{study['command']}`, {study['cores']} cores "
             f"({seeds if study['seeds'] > 1 else 'seed 0'}; few labels and biased data seed 0): "
-            f"accuracy for the shape on {LECTURE_TEST:,} test images, with 95 % intervals; chance is 33 %. Of {len(held)} claims "
-            f"of the lecture, {sum(h is True for h in held)} held.",
+            f"accuracy for the shape on {LECTURE_TEST:,} test images, with 95 % intervals; chance "
+            f"is 33 %. Of {len(held)} claims of the lecture, {sum(h is True for h in held)} held.",
         ]
     )
 
