@@ -43,8 +43,8 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "no negatives": ("simclr", {"negatives": 0, "epochs": 2}),
     "SimCLR, biased": ("simclr", {"epochs": 50}),
     "SimCLR, control": ("simclr", {"epochs": 50}),
-    "VAE, biased": ("vae", {"encoder": "lenet", "epochs": 60}),
-    "VAE, control": ("vae", {"encoder": "lenet", "epochs": 60}),
+    "VAE, biased": ("vae", {"encoder": "lenet", "epochs": 40}),
+    "VAE, control": ("vae", {"encoder": "lenet", "epochs": 40}),
     "supervised, biased": ("supervised", {"epochs": 25}),
     "supervised, control": ("supervised", {"epochs": 25}),
 }
@@ -79,7 +79,7 @@ QUICK = Settings(
     end_to_end=(800,),
     epochs={
         **dict.fromkeys(WITHOUT, 8),
-        **{"VAE": 10, "VAE, biased": 30, "VAE, control": 30, "supervised, biased": 15},
+        **{"VAE": 8, "VAE, biased": 20, "VAE, control": 20, "supervised, biased": 15},
     },
     left_out=frozenset(
         {
