@@ -1,5 +1,6 @@
 """Every method that the contract holds, built small, with a batch that suits it."""
 
+import functools
 import inspect
 import os
 
@@ -13,6 +14,11 @@ from unlabeled.encoders.base import build
 from unlabeled.modality import Pairs, Text
 
 TOKENS = 300
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    "clip-siglip": ("clip", {"objective": "siglip"}),
+}
+"""Methods with other arguments, which change what is compared or kept; the contract holds them,
+too."""
 
 
 def names() -> list[str]:
@@ -20,11 +26,16 @@ def names() -> list[str]:
     if own := os.environ.get("UNLABELED_METHOD"):
         return own.split(",")
     listed = sorted(registry.listing("methods"))
-    return [name for name in listed if inspect.isclass(find(name))]
+    return [name for name in listed if inspect.isclass(find(name))] + [*VARIANTS]
 
 
 def find(name: str) -> type[Method]:
-    return registry.find("methods", name)
+    if name not in VARIANTS:
+        return registry.find("methods", name)
+    method, options = VARIANTS[name]
+    cls = registry.find("methods", method)
+    init = functools.partialmethod(cls.__init__, **options)
+    return type(cls.__name__, (cls,), {"__init__": init, "__doc__": cls.__doc__})
 
 
 def make(

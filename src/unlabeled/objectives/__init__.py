@@ -25,6 +25,7 @@ from unlabeled.objectives.paired import (
     n_pair,
     nce,
     nt_xent,
+    siglip,
     vicreg,
 )  # fmt: skip
 from unlabeled.objectives.similarity import backend, use_backend
@@ -32,5 +33,6 @@ from unlabeled.objectives.similarity import backend, use_backend
 __all__ = [
     "backend", "barlow_twins", "clip", "contrastive", "cosine_distance", "dino", "hinge",
     "info_nce", "labeled_cross_entropy", "lifted_structure", "lmnn", "mahalanobis", "n_pair", "nce",
-    "nt_xent", "siamese", "soft_nearest_neighbor", "sup_con", "triplet", "use_backend", "vicreg",
+    "nt_xent", "siamese", "siglip", "soft_nearest_neighbor", "sup_con", "triplet", "use_backend",
+    "vicreg",
 ]  # fmt: skip
