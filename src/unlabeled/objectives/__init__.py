@@ -34,6 +34,6 @@ from unlabeled.objectives.similarity import backend, use_backend
 __all__ = [
     "backend", "barlow_twins", "clip", "contrastive", "cosine_distance", "dino", "hinge",
     "info_nce", "koleo", "labeled_cross_entropy", "lifted_structure", "lmnn", "mahalanobis",
-    "n_pair", "nce", "nt_xent", "siamese", "siglip", "soft_nearest_neighbor", "sup_con", "triplet", "use_backend",
-    "vicreg",
+    "n_pair", "nce", "nt_xent", "siamese", "siglip", "soft_nearest_neighbor", "sup_con", "triplet",
+    "use_backend", "vicreg",
 ]  # fmt: skip
