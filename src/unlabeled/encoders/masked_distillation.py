@@ -12,7 +12,6 @@ from unlabeled.augmentations.image import halved
 from unlabeled.augmentations.patches import block_masks
 from unlabeled.core import Batch
 from unlabeled.encoders.heads import PrototypeHead
-from unlabeled.encoders.vit import ViT
 from unlabeled.errors import UserError
 from unlabeled.objectives import dino
 
@@ -21,17 +20,17 @@ class MaskedStudent(nn.Module):
     """A transformer whose class token and patch tokens have scores for K prototypes.
 
     Args:
-        encoder: the transformer.
+        encoder: the transformer, with `patch` and `encode_patches`.
         head: hidden_dim, bottleneck_dim and number of prototypes of `PrototypeHead`.
         shared_head: whether class and patch tokens have the same head.
     """
 
-    def __init__(self, encoder: nn.Module, head: tuple[int, int, int], shared_head: bool) -> None:
+    def __init__(self, encoder: Any, head: tuple[int, int, int], shared_head: bool) -> None:
         super().__init__()
-        if not isinstance(encoder, ViT):
+        if getattr(encoder, "patch", None) is None:
             raise UserError(
                 f"patches can be masked in transformers only, not in {type(encoder).__name__}; "
-                "give --encoder vit, vit_tiny, vit_small or vit_base"
+                "give --encoder vit, vit_tiny, vit_small or vit_base, or one of timm or hf"
             )
         self.encoder = encoder
         self.head = PrototypeHead(encoder.dim, *head)

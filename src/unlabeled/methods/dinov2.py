@@ -29,6 +29,8 @@ class DINOv2(Method):
     Class and patch tokens have heads of their own. The teacher's outputs are assigned to prototypes
     by the Sinkhorn-Knopp algorithm instead of being centered by a running mean. The teacher's
     encoder, a transformer, is the result; registers are an argument of it (`vit_small` and others).
+    `--init hf:facebook/dinov2-small` or `--init timm:vit_small_patch14_dinov2` goes on from public
+    weights, with new heads; timm's transformers take one size of images: `--local-crops 0`.
 
     Args:
         prototypes: K, dimensions of each head's output; 131072 in the paper.

@@ -214,6 +214,34 @@ def test_patches_without_a_mask_give_the_features(name):
     torch.testing.assert_close(encoder.encode_patches(x, none, torch.ones(encoder.dim))[0], z)
 
 
+@pytest.mark.parametrize("name", ["hf:dinov2", "hf:dinov2_with_registers", "hf:vit", "timm"])
+def test_networks_of_other_libraries_have_patches(name):
+    """Catches registers and class tokens among the patches, and pixels that a mask leaves."""
+    if name == "timm":
+        pytest.importorskip("timm")
+        encoder = build("timm:vit_tiny_patch16_224", 3, (224, 224), depth=1, reg_tokens=2)
+        side, grid = 224, 14
+    else:
+        pytest.importorskip("transformers")
+        options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        encoder = build(name, 3, (32, 32), patch_size=8, intermediate_size=8, **options)
+        side, grid = 32, 4
+    encoder.eval()
+    x, token = torch.rand(2, 3, side, side), torch.randn(encoder.dim)
+    z, patches = encoder.encode_patches(x)
+    assert patches.shape == (2, grid**2, encoder.dim)
+    torch.testing.assert_close(z, encoder(x))
+    masked = torch.rand(2, grid**2) < 0.4
+    hidden = masked.view(2, 1, grid, grid).repeat_interleave(side // grid, 2)
+    other = torch.where(hidden.repeat_interleave(side // grid, 3), torch.rand_like(x), x)
+    before, after = (encoder.encode_patches(v, masked, token) for v in (x, other))
+    for one, two in zip(before, after, strict=True):
+        torch.testing.assert_close(one, two, atol=0, rtol=0)
+    assert not torch.equal(before[1], patches)
+    method = DINOv2(encoder, prototypes=4, hidden_dim=8, bottleneck_dim=4, local_crops=0)
+    method.loss(method.views(Batch(x, torch.arange(2)))).backward()
+
+
 def test_masks_are_blocks_of_at_most_the_ratio():
     """Catches more than was drawn, scattered patches, masks that are all alike, and no complete
     view; the blocks of a half of the views cover a tenth to a half of the patches.
