@@ -62,7 +62,8 @@ def make(
     shape = (channels or (3 if cls.needs_color else 1), *size_of(cls))
     known = {"classes": 3, "augment": augment or RandomAffine(), "shape": shape, "bank_size": 40}
     known |= {"partner_shape": (2, 8), "vocabulary": TOKENS}
-    known |= {"teacher": build("small", shape[0], shape[1:], width=2), "queue_size": 30}
+    if "teacher" in inspect.signature(cls).parameters:
+        known |= {"teacher": build("small", shape[0], shape[1:], width=2), "queue_size": 30}
     if exact:  # a threshold little above chance, so that some rows are surer
         known |= {"bn_splits": 1, "threshold": 0.34, "dropout": 0.0, "view": "synonyms"}
     arguments = {k: v for k, v in known.items() if k in inspect.signature(cls).parameters}

@@ -122,7 +122,8 @@ def masked_patches(mode, network):
     encoder = build(network, 1, (32, 32), **options)
     found = []
     for cls in (IBOT, DINOv2):
-        method = cls(encoder, prototypes=6, hidden_dim=8, bottleneck_dim=4).train(mode)
+        still = {"augment": Compose([]), "local_crops": 0}
+        method = cls(encoder, prototypes=6, hidden_dim=8, bottleneck_dim=4, **still).train(mode)
         with torch.no_grad():
             method.student.mask_token.normal_()
         x, masked = method.views(batch(images((1, 32, 32), 8)))[:4:2]

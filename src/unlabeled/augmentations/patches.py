@@ -123,7 +123,12 @@ def block_masks(
         grid: rows and columns of patches.
         share: probability that any patch of an image is masked.
         ratio: range of the fraction of masked patches of such an image.
+
+    Raises:
+        UserError: the range is not within [0, 1].
     """
+    if not 0 <= ratio[0] <= ratio[1] <= 1:
+        raise UserError(f"mask_ratio is {ratio}, but must be two numbers that rise within [0, 1]")
     rng = np.random.default_rng(int(torch.randint(2**31, ())))  # repeats with torch's seed
     masks = np.zeros((n, *grid), bool)
     for mask in masks:

@@ -27,7 +27,7 @@ class MaskedStudent(nn.Module):
 
     def __init__(self, encoder: Any, head: tuple[int, int, int], shared_head: bool) -> None:
         super().__init__()
-        if getattr(encoder, "patch", None) is None:
+        if not hasattr(encoder, "encode_patches") or encoder.patch is None:
             raise UserError(
                 f"patches can be masked in transformers only, not in {type(encoder).__name__}; "
                 "give --encoder vit, vit_tiny, vit_small or vit_base, or one of timm or hf"
@@ -76,7 +76,7 @@ def masked_views(
     """
     views = [augment(batch.x) for augment in augments]
     rows, columns = (side // encoder.patch for side in views[0].shape[2:])
-    masks = block_masks(2 * len(batch.x), (rows, columns), 0.5, mask_ratio).to(batch.x.device)
+    masks = block_masks(2 * len(views[0]), (rows, columns), 0.5, mask_ratio).to(views[0].device)
     crops = (halved(local[0](batch.x), batch.x) for _ in range(local[1]))
     return *views, *masks.chunk(2), *crops
 
