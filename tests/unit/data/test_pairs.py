@@ -150,7 +150,7 @@ def test_siglip_learns_temperature_and_bias():
     assert method.logit_scale.exp().item() == pytest.approx(10)
     assert method.logit_bias.item() == -10
     x, y, image = views = method.eval().views(batch)
-    a, b = method.project(x).double(), method.project_partner(y).double()
+    a, b = method.project(x).detach().double(), method.project_partner(y).detach().double()
     loss, expected = method.loss(views), 0.0
     for i in range(6):
         for j in range(6):

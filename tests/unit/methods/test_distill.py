@@ -30,7 +30,7 @@ def images(n: int = 6, seed: int = 1) -> torch.Tensor:
 
 
 def unit(row: torch.Tensor) -> torch.Tensor:
-    return row.double() / row.double().norm()
+    return row.detach().double() / row.detach().double().norm()
 
 
 def test_the_loss_is_the_divergence_over_batch_and_queue():

@@ -65,6 +65,7 @@ def sinkhorn(scores: list[list[float]], tau: float) -> list[list[float]]:
     return [[v * len(q) for v in row] for row in q]
 
 
+@torch.no_grad()
 def naive(method, views) -> float:
     """Both papers: class tokens across views, masked patches within a view, KoLeo."""
     n, is_ibot, tau = len(views[0]), isinstance(method, IBOT), 0.07
