@@ -1,5 +1,6 @@
 """Every method that the contract holds, built small, with a batch that suits it."""
 
+import functools
 import inspect
 import os
 
@@ -13,6 +14,13 @@ from unlabeled.encoders.base import build
 from unlabeled.modality import Pairs, Text
 
 TOKENS = 300
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    "clip-siglip": ("clip", {"objective": "siglip"}),
+    "distill-mse": ("distill", {"objective": "mse"}),
+    "ibot-two-heads": ("ibot", {"shared_head": False}),
+}
+"""Methods with other arguments, which change what is compared or kept; the contract holds them,
+too."""
 
 
 def names() -> list[str]:
@@ -20,11 +28,16 @@ def names() -> list[str]:
     if own := os.environ.get("UNLABELED_METHOD"):
         return own.split(",")
     listed = sorted(registry.listing("methods"))
-    return [name for name in listed if inspect.isclass(find(name))]
+    return [name for name in listed if inspect.isclass(find(name))] + [*VARIANTS]
 
 
 def find(name: str) -> type[Method]:
-    return registry.find("methods", name)
+    if name not in VARIANTS:
+        return registry.find("methods", name)
+    method, options = VARIANTS[name]
+    cls = registry.find("methods", method)
+    init = functools.partialmethod(cls.__init__, **options)
+    return type(cls.__name__, (cls,), {"__init__": init, "__doc__": cls.__doc__})
 
 
 def make(
@@ -49,11 +62,15 @@ def make(
     shape = (channels or (3 if cls.needs_color else 1), *size_of(cls))
     known = {"classes": 3, "augment": augment or RandomAffine(), "shape": shape, "bank_size": 40}
     known |= {"partner_shape": (2, 8), "vocabulary": TOKENS}
+    if "teacher" in inspect.signature(cls).parameters:
+        known |= {"teacher": build("small", shape[0], shape[1:], width=2), "queue_size": 30}
     if exact:  # a threshold little above chance, so that some rows are surer
         known |= {"bn_splits": 1, "threshold": 0.34, "dropout": 0.0, "view": "synonyms"}
     arguments = {k: v for k, v in known.items() if k in inspect.signature(cls).parameters}
     network = encoder or cls.encoder_for(cls.modality[0])
-    narrow: dict[str, object] = {"small": {"width": 4}, "patches": {"width": 4}}.get(network, {})
+    narrow: dict[str, object] = {
+        "small": {"width": 4}, "patches": {"width": 4}, "vit": {"width": 24, "depth": 2},
+    }.get(network, {})  # fmt: skip
     if network == "unet":
         narrow = {"width": 8}
     if cls.modality == (Text,):

@@ -25,6 +25,8 @@ from unlabeled.methods.colorization import Colorization
 from unlabeled.methods.context_encoder import ContextEncoder
 from unlabeled.methods.cpc import CPC, oriented
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
+from unlabeled.methods.dinov2 import DINOv2
+from unlabeled.methods.ibot import IBOT
 from unlabeled.methods.jigsaw import Jigsaw
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
 from unlabeled.methods.masked_lm import MaskedLM
@@ -110,6 +112,32 @@ def drawing(mode, name, shape):
     assert 0 < keep.float().mean() < 0.5
     other = torch.where(keep, x, images(shape, seed=1))
     return method.reconstruct(x, order), method.reconstruct(other, order)
+
+
+@case("ibot", ["vit", "vit_tiny"])
+@case("dinov2", ["vit", "vit_tiny"])
+def masked_patches(mode, network):
+    """Neither the class token nor any patch of the student knows what a masked patch shows."""
+    options = {"vit": {"width": 12, "depth": 2}, "vit_tiny": {"registers": 2}}[network]
+    encoder = build(network, 1, (32, 32), **options)
+    found = []
+    for cls in (IBOT, DINOv2):
+        still = {"augment": Compose([]), "local_crops": 0}
+        method = cls(encoder, prototypes=6, hidden_dim=8, bottleneck_dim=4, **still).train(mode)
+        with torch.no_grad():
+            method.student.mask_token.normal_()
+        x, masked = method.views(batch(images((1, 32, 32), 8)))[:4:2]
+        assert 0 < masked.float().mean() < 0.5
+        hidden = masked.view(-1, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
+        other = torch.where(hidden, 3 * images((1, 32, 32), 8, seed=1), x)
+        every = torch.ones_like(masked)
+        found.append(
+            [
+                torch.cat([part.flatten() for part in method.student(v, masked, every)])
+                for v in (x, other)
+            ]
+        )
+    return (torch.cat(values) for values in zip(*found, strict=True))
 
 
 @case("denoising_autoencoder", ["masking", "salt_pepper"], [False, True], [(3, 24, 24)])
@@ -374,6 +402,7 @@ NOTHING_HIDDEN = {
         "clip", "fixmatch", "metric", "pseudo_label", "s4l", "siamese", "supervised",
         "supervised_contrastive", "uda", "vat",
     },
+    "the same view, by another network": {"distill"},
     "the whole is seen and drawn again, or damaged everywhere": {
         "diffusion", "gan", "helmholtz", "rbm", "vae",
     },

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled import registry
-from unlabeled.augmentations.color import to_gray
+from unlabeled.augmentations.color import rgb_to_grayscale, to_gray
 from unlabeled.encoders import external
 from unlabeled.errors import UserError, reason, suggest
 from unlabeled.modality import Audio, Images, Modality, Text
@@ -80,6 +81,31 @@ class Grayscaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim)."""
         return self.network(to_gray(x))
+
+
+class AtOwnSize(nn.Module):
+    """A network for images of one size and 1 or 3 channels, which gets others converted to these.
+
+    Args:
+        network: (B, channels, *size) -> (B, dim).
+        channels: that it takes.
+        size: that it takes, (height, width) in pixels.
+        dim: number of its features.
+    """
+
+    def __init__(self, network: nn.Module, channels: int, size: tuple[int, int], dim: int) -> None:
+        super().__init__()
+        self.network, self.channels, self.size, self.dim = network, channels, size, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> features (B, dim)."""
+        if (x.shape[1], self.channels) == (3, 1):
+            x = rgb_to_grayscale(x)
+        elif x.shape[1] == 1:
+            x = x.expand(-1, self.channels, -1, -1)
+        if x.shape[2:] != self.size:
+            x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        return self.network(x)
 
 
 def build(

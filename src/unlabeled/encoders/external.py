@@ -79,11 +79,60 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> (B, dim)."""
+        out = self.net(self._normalized(x), **self.call)
+        return out if isinstance(out, Tensor) else self._pooled(out)
+
+    @property
+    def patch(self) -> int | None:
+        """Side of a patch of a vision transformer; None of other networks."""
+        sides = getattr(self._patch_embedding(), "patch_size", None)
+        return sides if isinstance(sides, int | None) else int(sides[0])
+
+    def encode_patches(
+        self, x: Tensor, masked: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `ViT.encode_patches`, of a vision transformer.
+
+        Raises:
+            UserError: the network merges patches.
+        """
+        patches: list[int] = []
+
+        def hide(module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
+            patches.append(out.shape[1:-1].numel())  # (B, N, dim), or (B, rows, columns, dim)
+            if masked is None or mask_token is None:
+                return out
+            return torch.where(masked.view(out.shape[:-1])[..., None], mask_token.to(out), out)
+
+        embedding: Any = self._patch_embedding()
+        handle = embedding.register_forward_hook(hide)
+        try:
+            x = self._normalized(x)
+            if hasattr(self.net, "forward_features"):  # timm
+                tokens = self.net.forward_features(x)  # type: ignore[operator]
+                pooled = self.net.forward_head(tokens)  # type: ignore[operator]
+            else:
+                out = self.net(x, **self.call)
+                tokens, pooled = out.last_hidden_state, self._pooled(out)
+        finally:
+            handle.remove()
+        if tokens.ndim != 3 or tokens.shape[1] < patches[0]:
+            raise UserError(
+                f"{self.rebuild[0]} merges its patches, so that they cannot be masked one by one; "
+                "give a plain vision transformer"
+            )
+        return pooled, tokens[:, tokens.shape[1] - patches[0] :]
+
+    def _patch_embedding(self) -> nn.Module | None:
+        own = getattr(self.net, "patch_embed", None)  # timm
+        return own or getattr(getattr(self.net, "embeddings", None), "patch_embeddings", None)
+
+    def _normalized(self, x: Tensor) -> Tensor:
         if x.shape[1] == 1:
             x = x.expand(-1, self.channels, -1, -1)
-        out = self.net((x - self.mean) / self.std, **self.call)
-        if isinstance(out, Tensor):
-            return out
+        return (x - self.mean) / self.std
+
+    def _pooled(self, out: Any) -> Tensor:
         pooled = getattr(out, "pooler_output", None)
         if pooled is not None and not self.tokens:
             return pooled.flatten(1)

@@ -206,6 +206,21 @@ class ViT(Encoder):
             tokens = block(tokens)  # (B, width, 1, prefix + n)
         return self.summary(tokens), tokens.squeeze(2)[:, :, self.prefix :]
 
+    def encode_patches(
+        self, x: Tensor, masked: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, width) and normalized patch tokens (B, patches, width).
+
+        Where `masked` (B, patches) is true, the mask token (width,) takes the place of the embedded
+        patch, before its position is added.
+        """
+        first, *blocks = self.stages
+        tokens = first.with_prefix(first.patches(x, masked, mask_token))  # type: ignore[operator]
+        for block in blocks:
+            tokens = block(tokens)
+        patches = tokens.flatten(2)[:, :, self.prefix :].transpose(1, 2)
+        return self.summary(tokens), self.summary.norm(patches)  # type: ignore[operator]
+
     def _grid(self, x: Tensor) -> tuple[int, int]:
         return x.shape[2] // self.patch, x.shape[3] // self.patch
 
@@ -240,9 +255,14 @@ class _PatchEmbedding(nn.Module):
             self.register_buffer("positions", sincos_positions(width, rows, columns))
         self.prefix = nn.Parameter(_truncated_normal(prefix, width)) if prefix else None
 
-    def patches(self, x: Tensor) -> Tensor:
-        """Images -> tokens (B, width, rows, columns)."""
+    def patches(
+        self, x: Tensor, masked: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor:
+        """Images -> tokens (B, width, rows, columns), the mask token where `masked` is true."""
         x = self.project(x)
+        if masked is not None and mask_token is not None:
+            hidden = masked.view(-1, 1, *x.shape[2:])
+            x = torch.where(hidden, mask_token.to(x.dtype)[:, None, None], x)
         positions = self.positions
         if positions.shape[2:] != x.shape[2:] or torch.jit.is_tracing():  # a trace takes any size
             positions = F.interpolate(

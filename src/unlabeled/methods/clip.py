@@ -2,10 +2,12 @@
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision",
 figure 3. The partner of an image is a caption, or anything else that comes with it, such as audio.
+SigLIP: Zhai, Mustafa, Kolesnikov, Beyer 2023, "Sigmoid Loss for Language Image Pre-Training".
+LiT: Zhai et al. 2022, "LiT: Zero-Shot Transfer with Locked-image text Tuning".
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from unlabeled.core import Batch, Method, Recipe
 from unlabeled.encoders.base import build
 from unlabeled.encoders.text import TextEncoder
 from unlabeled.modality import Pairs
-from unlabeled.objectives import clip
+from unlabeled.objectives import clip, siglip
 from unlabeled.parallel import gather, row_ids
 
 
@@ -29,10 +31,15 @@ class Clip(Method):
     images; each counts as a positive. open_clip treats them as negatives.
 
     Args:
+        objective: "clip", a softmax over the batch, or "siglip", a sigmoid for each pair with a
+            learned temperature and bias (SigLIP).
+        lock_image: keep the image encoder as it is, as LiT does; give a pretrained one with --init.
+            As in LiT, its features then have no projection.
         partner_encoder: text_transformer for captions, small for audio.
         text_layers: layers of a transformer for captions.
-        dim: width of the shared embedding space; 512 and more in the paper.
-        temperature: initial τ; the paper's 0.07.
+        dim: width of the shared embedding space; 512 and more in the paper. A locked image
+            encoder's own.
+        temperature: initial τ (default: CLIP's 0.07, SigLIP's 0.1).
         augment: random augmentation of the images (default: the data set's).
         partner_shape: of an image's partners, how many there are to sample from and each one's
             tokens, or rows and columns (default: the data set's).
@@ -49,10 +56,12 @@ class Clip(Method):
         self,
         encoder: nn.Module,
         *,
+        objective: Literal["clip", "siglip"] = "clip",
+        lock_image: bool = False,
         partner_encoder: str = "text_transformer",
         text_layers: int = 2,
         dim: int = 128,
-        temperature: float = 0.07,
+        temperature: float | None = None,
         augment: Augmentation | None = None,
         partner_shape: tuple[int, ...] = (1, 32),
         vocabulary: int = 4096,
@@ -63,10 +72,24 @@ class Clip(Method):
         options: Any = {"vocabulary": vocabulary, "layers": text_layers} if is_text else {}
         self.partner_encoder: Any = build(partner_encoder, 1, size, **options)
         partner_dim: Any = self.partner_encoder.dim
-        self.image_projection = nn.Linear(self.encoder.dim, dim, bias=False)
+        self.image_projection: nn.Module = nn.Linear(self.encoder.dim, dim, bias=False)
+        self.lock_image, self.objective = lock_image, objective
+        if lock_image:
+            self.encoder.requires_grad_(False).eval()
+            self.image_projection, dim = nn.Identity(), self.encoder.dim
         self.partner_projection = nn.Linear(partner_dim, dim, bias=False)
+        temperature = temperature or {"clip": 0.07, "siglip": 0.1}[objective]
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))  # log 1/τ
+        if objective == "siglip":
+            self.logit_bias = nn.Parameter(torch.tensor(-10.0))  # the paper's, section 3.2
         self.augment = augment or RandomAffine()
+
+    def train(self, mode: bool = True) -> "Clip":
+        """A locked image encoder stays in eval mode: BatchNorm's running statistics, no dropout."""
+        super().train(mode)
+        if self.lock_image:
+            self.encoder.eval()
+        return self
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """A view of each image (B, C, H, W), one of its partners (B, …), and a number for each
@@ -92,11 +115,15 @@ class Clip(Method):
         return F.normalize(self.partner_projection(z).float(), dim=1)
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Symmetric cross-entropy over all processes' batch."""
+        """Symmetric cross-entropy, or the sigmoid loss, over all processes' batch."""
         x, y, image = views
         a, b = gather(self.project(x)), gather(self.project_partner(y))
-        return clip(a, b, self.logit_scale.exp(), gather(image), gather(row_ids(y)))
+        same, scale = (gather(image), gather(row_ids(y))), self.logit_scale.exp()
+        if self.objective == "siglip":
+            return siglip(a, b, scale, self.logit_bias, *same)
+        return clip(a, b, scale, *same)
 
     def update(self) -> None:
-        """Limit the logit scale, so that τ stays at least 0.01 (the paper's section 2.5)."""
-        self.logit_scale.clamp_(max=math.log(100))
+        """Limit CLIP's logit scale, so that τ stays at least 0.01 (the paper's section 2.5)."""
+        if self.objective == "clip":
+            self.logit_scale.clamp_(max=math.log(100))

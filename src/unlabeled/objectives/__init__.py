@@ -1,11 +1,12 @@
 """Pure functions from embeddings to a scalar loss.
 
 There are two signatures: `f(a, b, …)`, where row i of a and of b is a positive pair, and
-`f(z, y, …)`, where rows of equal labels are.
+`f(z, y, …)`, where rows of equal labels are. `koleo(z)` knows no positives.
 """
 
 from unlabeled.objectives.grouped import (
     contrastive,
+    koleo,
     lifted_structure,
     lmnn,
     mahalanobis,
@@ -25,12 +26,14 @@ from unlabeled.objectives.paired import (
     n_pair,
     nce,
     nt_xent,
+    siglip,
     vicreg,
 )  # fmt: skip
 from unlabeled.objectives.similarity import backend, use_backend
 
 __all__ = [
     "backend", "barlow_twins", "clip", "contrastive", "cosine_distance", "dino", "hinge",
-    "info_nce", "labeled_cross_entropy", "lifted_structure", "lmnn", "mahalanobis", "n_pair", "nce",
-    "nt_xent", "siamese", "soft_nearest_neighbor", "sup_con", "triplet", "use_backend", "vicreg",
+    "info_nce", "koleo", "labeled_cross_entropy", "lifted_structure", "lmnn", "mahalanobis",
+    "n_pair", "nce", "nt_xent", "siamese", "siglip", "soft_nearest_neighbor", "sup_con", "triplet",
+    "use_backend", "vicreg",
 ]  # fmt: skip

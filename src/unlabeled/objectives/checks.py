@@ -17,7 +17,7 @@ from unlabeled.objectives.precision import full_precision
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 ABOVE_ZERO = ("temperature", "scale")
-ANY_SIGN = ("log_partition",)
+ANY_SIGN = ("log_partition", "bias")
 """Numbers that must be positive, and numbers that may be negative; all others are at least 0."""
 
 

@@ -17,6 +17,21 @@ from unlabeled.objectives.similarity import NONE, log_sums, safe_sqrt, squared_d
 Triplets = Literal["all", "hard", "semi-hard"]
 
 
+@objective(least=2)
+def koleo(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Kozachenko-Leonenko entropy estimator (KoLeo): −1/n Σ_i log min_{j≠i} ‖z_i − z_j‖.
+
+    Rows, which are normalized here, are spread over the sphere. As in DINOv2's code, 1e-8 is added
+    to the distance. May be negative; labels play no part.
+
+    Source: Sablayrolles, Douze, Schmid, Jégou 2019, eq. 4; Oquab et al. 2024, section 4.
+    """
+    z = F.normalize(z, dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    nearest = z[(z.detach() @ z.detach().T).masked_fill(itself, -2).argmax(1)]
+    return -(safe_sqrt((z - nearest).pow(2).sum(1)) + 1e-8).log().mean()
+
+
 @objective()
 def contrastive(
     z: Float[Tensor, "n d"], y: Int[Tensor, " n"], margin: float = 1.0

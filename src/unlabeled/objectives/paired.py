@@ -171,6 +171,39 @@ def _positives(x: Tensor, of_a: Tensor, of_b: Tensor, both: Tensor) -> Tensor:
 
 
 @objective()
+def siglip(
+    a: Float[Tensor, "n d"],
+    b: Float[Tensor, "n d"],
+    scale: float | Tensor = 10.0,
+    bias: float | Tensor = -10.0,
+    same_a: Int[Tensor, " n"] | None = None,
+    same_b: Int[Tensor, " n"] | None = None,
+) -> Float[Tensor, ""]:
+    """SigLIP's loss: each of the n² pairs of rows is classified by itself, as matching or not.
+
+    −1/n Σ_i Σ_j log σ(z_ij (t·a_i·b_j + c)), z_ij = 1 on the diagonal and −1 elsewhere: a sum over
+    j, of which the mean over i is taken. No row is normalized by the others. As in `clip`, samples
+    that are equal in one modality match each other; big_vision and open_clip do not look for such.
+
+    Args:
+        a: (n, d) unit vectors of one modality.
+        b: (n, d) unit vectors of the other.
+        scale: t > 0, usually learned.
+        bias: c, usually learned; at −10 all pairs are first taken for not matching, as most are.
+        same_a: (n,) identities of the samples of a; all differ by default.
+        same_b: (n,) identities of the samples of b.
+
+    Source: Zhai, Mustafa, Kolesnikov, Beyer 2023, section 3.2 and algorithm 1.
+    """
+    matches = torch.eye(len(a), dtype=torch.bool, device=a.device)
+    for same in (same_a, same_b):
+        if same is not None:
+            matches = matches | (same[:, None] == same)
+    logits = scale * a @ b.T + bias  # (n, n)
+    return F.softplus(torch.where(matches, -logits, logits)).sum(1).mean()
+
+
+@objective()
 def n_pair(
     a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], regularization: float = 0.0
 ) -> Float[Tensor, ""]:

@@ -100,6 +100,9 @@ class Accumulation:
                         "rounds that depend on each other, which --accumulate cannot do; omit it"
                     )
             self._through_gathered(views, step)
+        for (module, name), first in self.left[0].items():  # the last pass overwrote them
+            rows = [first, *(of_part[module, name] for of_part in self.left[1:])]
+            setattr(module, name, _joined(rows))
         return result
 
     def _compute_values(self, views: Sequence[Any], step: int, rounds: int) -> None:
@@ -137,9 +140,7 @@ class Accumulation:
             self.scale(loss / len(views)).backward()
             left.append({k: v for k, v in _left(self.method).items() if v is not before.get(k)})
             del loss
-        for (module, name_), first in left[0].items():
-            rows = [first, *(of_part[module, name_] for of_part in left[1:])]
-            setattr(module, name_, _joined(rows))
+        self.left = left
         return name, torch.stack(losses).mean(), more
 
     def _unchanged(self) -> bool:

@@ -33,6 +33,7 @@ from unlabeled.training.online import OnlineProbe, hold_out
 from unlabeled.training.optim import scaled_rate
 from unlabeled.training.precision import choose_precision
 from unlabeled.training.presets import Choice
+from unlabeled.training.teacher import on_record, with_teacher
 
 RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
@@ -165,13 +166,15 @@ def make_job(
         if not network.training:  # as other libraries return pretrained networks
             network.train()
     check_encoder(network, record_encoder := _name_of(encoder), cls, splits)
-    learner = build_method(cls, network, arguments, config.local, (splits.channels, *splits.size))
+    shape = splits.channels, *splits.size
+    built = with_teacher(arguments, data, shape)
+    learner = build_method(cls, network, built, config.local, shape)
     probe = None
     if config.probe_every:
         probe = hold_out(learner, name, complete, config.labels, config.seed)
     record = {
         "method": name,
-        "method_args": arguments,
+        "method_args": on_record(arguments),
         "data": record_data(data),
         "size": size,
         "value_range": value_range,

@@ -28,6 +28,7 @@ from unlabeled.training.prepare import build_method, make_job, prepare
 from unlabeled.training.progress import ProgressBar
 from unlabeled.training.provenance import ENDS, provenance
 from unlabeled.training.sharding import check_sharding
+from unlabeled.training.teacher import with_teacher
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.launch import check_launch, is_first, requeueing, slurm_job
 from unlabeled.utils.progress import is_shown, line
@@ -181,6 +182,7 @@ def reopen(run: Run) -> Method:
     )  # on record as words
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
     shape, local = (run.modality.channels, *run.size), run.config.get("local")
+    arguments = with_teacher(arguments, run.data, shape)
     method = build_method(cls, copy.deepcopy(run.encoder), arguments, local, shape)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     try:

@@ -1,7 +1,9 @@
 """Images and captions, digits seen and heard: CLIP's loss, data of every form, retrieval."""
 
 import contextlib
+import copy
 import json
+import math
 import tarfile
 from pathlib import Path
 
@@ -130,6 +132,59 @@ def test_the_temperature_is_learned_and_bounded():
         method.logit_scale.fill_(9.0)
         method.update()
     assert method.logit_scale.exp().item() == pytest.approx(100, rel=1e-5)
+
+
+def of_pairs(**options) -> tuple[Clip, Batch]:
+    """A method and a batch of 6 images with 2 captions each, of which some are equal."""
+    torch.manual_seed(0)
+    net = build("small", 1, (16, 16), width=4)
+    method = Clip(net, text_layers=1, dim=8, partner_shape=(2, 6), vocabulary=300, **options)
+    y = torch.randint(5, 300, (6, 2, 6))
+    y[1] = y[0, 0]
+    return method, Batch(torch.rand(6, 1, 16, 16), torch.arange(6), partners=y)
+
+
+def test_siglip_learns_temperature_and_bias():
+    """Catches CLIP's τ and its limit, a bias of 0 or without gradient, and the softmax."""
+    method, batch = of_pairs(objective="siglip")
+    assert method.logit_scale.exp().item() == pytest.approx(10)
+    assert method.logit_bias.item() == -10
+    x, y, image = views = method.eval().views(batch)
+    a, b = method.project(x).detach().double(), method.project_partner(y).detach().double()
+    loss, expected = method.loss(views), 0.0
+    for i in range(6):
+        for j in range(6):
+            z = 1 if image[i] == image[j] or torch.equal(y[i], y[j]) else -1
+            expected += math.log(1 + math.exp(-z * (10 * float(a[i] @ b[j]) - 10))) / 6
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert method.logit_scale.grad.abs() > 0
+    assert method.logit_bias.grad.abs() > 0
+    with torch.no_grad():
+        method.logit_scale.fill_(9.0)
+        method.update()
+    assert method.logit_scale.item() == 9.0
+
+
+@pytest.mark.parametrize("objective", ["clip", "siglip"])
+def test_a_locked_image_encoder_stays_as_it_is(objective):
+    """Catches BatchNorm's statistics or weight decay that move it, and a projection of its own."""
+    method, batch = of_pairs(objective=objective, lock_image=True)
+    before = {k: v.clone() for k, v in method.encoder.state_dict().items()}
+    method.train()
+    assert not any(module.training for module in method.encoder.modules())
+    assert method.partner_encoder.training
+    optimizer = torch.optim.AdamW(method.parameters(), 3e-3, weight_decay=0.5)
+    first = copy.deepcopy(method.partner_encoder).state_dict()
+    for _ in range(2):
+        optimizer.zero_grad()
+        method.loss(method.views(batch)).backward()
+        optimizer.step()
+    assert all(torch.equal(before[k], v) for k, v in method.encoder.state_dict().items())
+    moved = method.partner_encoder.state_dict()
+    assert any(not torch.equal(first[k], v) for k, v in moved.items())
+    z = method.encoder(batch.x)
+    torch.testing.assert_close(method.project(batch.x), torch.nn.functional.normalize(z, dim=1))
 
 
 def test_retrieval_is_the_naive_count():

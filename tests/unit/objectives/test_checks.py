@@ -13,7 +13,7 @@ from unlabeled import registry
 from unlabeled.cli.main import main
 from unlabeled.core import ABOVE_ZERO, SHARES, check_options
 from unlabeled.errors import UserError
-from unlabeled.objectives.checks import parse_annotation
+from unlabeled.objectives.checks import ANY_SIGN, parse_annotation
 from unlabeled.objectives.named import loss_by_name
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.prepare import RECIPE_FIELDS
@@ -102,7 +102,7 @@ def test_a_single_row_is_finite_or_refused(name):
     """Catches VICReg's standard deviation and Barlow Twins' BatchNorm of one row."""
     function, arguments = example(name, n=1)
     arguments |= {"targets": torch.zeros(1, 3).long()} if "targets" in arguments else {}
-    if name in ("vicreg", "barlow_twins"):
+    if name in ("vicreg", "barlow_twins", "koleo"):
         refused(function, arguments, "at least 2")
     else:
         assert function(**arguments).isfinite()
@@ -135,7 +135,7 @@ def test_numbers_out_of_range_are_refused(name):
     function, arguments = example(name)
     for key in numbers(name):
         wrong = [float("nan"), float("inf"), -float("inf")]
-        if key != "log_partition":
+        if key not in ANY_SIGN:
             wrong += [-1, -1e-9]
         if key in ("temperature", "scale"):
             wrong += [0, 0.0]
@@ -159,11 +159,13 @@ def test_an_unknown_choice_is_refused(name, key):
     refused(function, arguments | {key: "hrad"}, key, "hrad", "choose one of")
 
 
-@pytest.mark.parametrize("name", ["clip", "nce"])
-def test_a_learned_number_is_one_number(name):
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("clip", "scale"), ("nce", "log_partition"), ("siglip", "scale"), ("siglip", "bias")],
+)
+def test_a_learned_number_is_one_number(name, key):
     """Catches a temperature for each column, which broadcasts."""
     function, arguments = example(name)
-    key = {"clip": "scale", "nce": "log_partition"}[name]
     refused(function, arguments | {key: torch.ones(8)}, key, "one number")
     assert function(**arguments | {key: torch.ones(())}).isfinite()
 

@@ -160,6 +160,16 @@ def naive_dino(a, b, temperature):
     return total / len(a)
 
 
+def naive_siglip(a, b, t, c, matches=None):
+    """Algorithm 1 of SigLIP: the sum over all pairs of a batch, over the number of rows."""
+    total, n = 0, len(a)
+    for i in range(n):
+        for j in range(n):
+            z = 1 if i == j or (matches is not None and matches[i][j]) else -1
+            total = total - torch.log(1 / (1 + torch.exp(-z * (t * (a[i] @ b[j]) + c))))
+    return total / n
+
+
 GROUPED = {
     "contrastive": (
         lambda z: ob.contrastive(z, LABELS, 1.3),
@@ -207,6 +217,10 @@ PAIRED = {
         lambda a, b: ob.dino(a, b.softmax(1, torch.promote_types(b.dtype, torch.float32)), 0.2),
         lambda a, b: naive_dino(a, b.softmax(1), 0.2),
     ),
+    "siglip": (
+        lambda a, b: ob.siglip(a, b, 1.7, -0.4),
+        lambda a, b: naive_siglip(a, b, 1.7, -0.4),
+    ),
     "nt_xent": (lambda a, b: ob.nt_xent(a, b, 0.3), None),
     "info_nce": (lambda a, b: ob.info_nce(a, b, 0.3), None),
     "vicreg": (ob.vicreg, None),
@@ -241,6 +255,19 @@ def test_grouped_objectives_pass_gradcheck(name):
 @pytest.mark.parametrize("name", NAIVE_PAIRED)
 def test_paired_objectives_pass_gradcheck(name):
     assert gradcheck(PAIRED[name][0], [v.requires_grad_() for v in rows()])
+
+
+def test_equal_samples_match_in_siglip():
+    """Catches a caption that occurs twice as its own negative, and one modality that counts."""
+    a, b = rows()
+    same_a, same_b = torch.tensor([0, 1, 2, 0, 4, 5, 6]), torch.tensor([7, 8, 8, 3, 9, 9, 9])
+    matches = [
+        [same_a[i] == same_a[j] or same_b[i] == same_b[j] for j in range(7)] for i in range(7)
+    ]
+    for given, expected in (((same_a, same_b), matches), ((None, None), None)):
+        naive = naive_siglip(a, b, 2.0, -1.0, expected)
+        assert abs(ob.siglip(a, b, 2.0, -1.0, *given) - naive) < 1e-9
+    assert ob.siglip(a, b, 2.0, -1.0, same_a, same_b) != ob.siglip(a, b, 2.0, -1.0)
 
 
 def test_noise_and_negatives_may_be_given():
