@@ -1,9 +1,10 @@
 """Pure functions from embeddings to a scalar loss.
 
 There are two signatures: `f(a, b, …)`, where row i of a and of b is a positive pair, and
-`f(z, y, …)`, where rows of equal labels are.
+`f(z, y, …)`, where rows of equal labels are. `sigreg(z, directions)` is of no pairs.
 """
 
+from unlabeled.objectives.distribution import sigreg
 from unlabeled.objectives.grouped import (
     contrastive,
     lifted_structure,
@@ -32,5 +33,6 @@ from unlabeled.objectives.similarity import backend, use_backend
 __all__ = [
     "backend", "barlow_twins", "clip", "contrastive", "cosine_distance", "dino", "hinge",
     "info_nce", "labeled_cross_entropy", "lifted_structure", "lmnn", "mahalanobis", "n_pair", "nce",
-    "nt_xent", "siamese", "soft_nearest_neighbor", "sup_con", "triplet", "use_backend", "vicreg",
+    "nt_xent", "siamese", "sigreg", "soft_nearest_neighbor", "sup_con", "triplet",
+    "use_backend", "vicreg",
 ]  # fmt: skip
