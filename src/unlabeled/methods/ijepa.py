@@ -108,8 +108,8 @@ class IJEPA(Method):
             raise UserError(f"{self.targets} target blocks cover all patches; give fewer --targets")
         n = int(allowed.sum((1, 2)).min())
         order = allowed.flatten(1) + torch.rand(len(few), rows * columns, device=device)
-        where = targets.flatten(2).float().argsort(2, descending=True, stable=True)
-        context = order.argsort(1, descending=True)[:, :n]
+        where = targets.flatten(2).float().argsort(dim=2, descending=True, stable=True)
+        context = order.argsort(dim=1, descending=True)[:, :n]
         return self.weak(batch.x), context, where[:, :, : height * width]
 
     def draw_size(self, scale: tuple[float, float], aspect: tuple[float, float]) -> tuple[int, int]:

@@ -118,8 +118,8 @@ class MSN(Method):
             z += self.projector(self.anchor_encoder(torch.cat(crops))).chunk(len(crops))
         log_p = torch.stack([self.scores(v).log_softmax(1) for v in z])  # (anchors, B, K)
         with torch.no_grad():  # p^(1/T) normalized is the softmax of scores over T
-            scores = self.scores(self.target(target)) / self.sharpening
-            assigned = sinkhorn(scores, self.sinkhorn_iterations)
+            sharp = (self.scores(self.target(target)) / self.sharpening).log_softmax(1)
+            assigned = sinkhorn(sharp, self.sinkhorn_iterations)
         cross_entropy = -(assigned * log_p).sum(2).mean()
         mean = mean_over(log_p.exp().mean((0, 1)))  # (K,)
         divergence = -torch.special.entr(mean).sum() - (mean * self.log_prior).sum()

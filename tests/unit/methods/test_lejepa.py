@@ -62,8 +62,8 @@ def test_sigreg_equals_algorithm_1(n, scale, shift):
 def test_sigreg_is_smallest_of_standard_normal_rows(n):
     """Catches rows that are centered or scaled first, and a value that falls with n."""
     directions = nn.functional.normalize(rows(4, 200, 1), dim=0)
-    normal = sigreg(rows(n, 4), directions).item()
-    assert normal == pytest.approx(math.sqrt(2 * math.pi) * (1 - 1 / math.sqrt(3)), rel=0.5)
+    normal = sum(sigreg(rows(n, 4, seed), directions).item() for seed in range(20)) / 20
+    assert normal == pytest.approx(math.sqrt(2 * math.pi) * (1 - 1 / math.sqrt(3)), rel=0.3)
     for other in (rows(n, 4) + 0.5, 1.5 * rows(n, 4), 0.6 * rows(n, 4), 0 * rows(n, 4)):
         assert sigreg(other, directions).item() > 5 * normal
 

@@ -45,7 +45,10 @@ def assigned(method: MSN, z: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("crops", [0, 2])
 @pytest.mark.parametrize("iterations", [0, 3])
 def test_msn_equals_equation_1(crops, iterations):
-    """Catches a target that is masked or not sharpened, a sign, a divergence of each anchor."""
+    """Catches a target that is masked or not sharpened, a sign, a divergence of each anchor.
+
+    And Sinkhorn-Knopp of scores in place of probabilities: its first step weighs rows otherwise.
+    """
     options = {"local_crops": crops, "temperature": 0.3, "sharpening": 0.5, "prior_weight": 0.7}
     method = make(sinkhorn_iterations=iterations, **options)
     target, anchor, visible, *focal = views = views_of(method)
