@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from unlabeled.errors import UserError
 from unlabeled.modality import Audio, Images, Modality, Text
-from unlabeled.parallel import gather
+from unlabeled.parallel import gather, own
 
 Schedule = Callable[[float], float]
 """A function from progress, the fraction of training done, in [0, 1], to a value."""
@@ -126,11 +126,15 @@ HALF_LABELED: dict[str, Any] = MINUTES | {"batch_size": 128, "labeled_fraction":
 """The same for semi-supervised methods: as many labeled samples in a step as above."""
 
 
-ABOVE_ZERO = {"temperature", "student_temperature", "teacher_temperature", "epsilon", "xi", "lr"}
+ABOVE_ZERO = {
+    *("temperature", "student_temperature", "teacher_temperature", "sharpening"),
+    *("epsilon", "xi", "lr"),
+}
 SHARES = {
     *("momentum", "center_momentum", "threshold", "dropout", "condition_dropout", "mask_ratio"),
     *("freeze_last_layer", "freeze_prototypes", "ramp_start", "ramp_end", "random_start"),
-    *("replace_ratio", "tile_fraction", "pretext_weight", "rebalance"),
+    *("replace_ratio", "tile_fraction", "pretext_weight", "rebalance", "trade_off"),
+    "final_momentum",
 }
 """Options that must be from 0 to 1; other numbers must be at least 0."""
 
@@ -336,6 +340,24 @@ class Average(EMA):
         self.steps += 1
         n = int(self.steps)
         super().update(module, min(momentum, (1 + n) / (10 + n)))
+
+
+@torch.no_grad()
+def sinkhorn(logits: Tensor, iterations: int) -> Tensor:
+    """Soft assignments (B, K), by the Sinkhorn-Knopp algorithm, which use all K equally.
+
+    Over all processes' rows, and in the log domain: exp of sharp logits would overflow float32.
+
+    Args:
+        logits: (B, K) logarithms of the assignments before.
+        iterations: number of normalizations of columns and rows; with 0 this is a softmax.
+
+    Source: Caron et al. 2020 (SwAV), algorithm 1.
+    """
+    log_q = gather(logits)
+    for _ in range(iterations):
+        log_q = log_q.log_softmax(0).log_softmax(1)
+    return own(log_q.softmax(1))
 
 
 class MemoryBank(nn.Module):

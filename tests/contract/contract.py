@@ -64,13 +64,13 @@ def make(
     known |= {"partner_shape": (2, 8), "vocabulary": TOKENS}
     if "teacher" in inspect.signature(cls).parameters:
         known |= {"teacher": build("small", shape[0], shape[1:], width=2), "queue_size": 30}
+    known |= {"freeze_patches": False}  # what is frozen on purpose cannot learn
     if exact:  # a threshold little above chance, so that some rows are surer
         known |= {"bn_splits": 1, "threshold": 0.34, "dropout": 0.0, "view": "synonyms"}
     arguments = {k: v for k, v in known.items() if k in inspect.signature(cls).parameters}
     network = encoder or cls.encoder_for(cls.modality[0])
-    narrow: dict[str, object] = {
-        "small": {"width": 4}, "patches": {"width": 4}, "vit": {"width": 24, "depth": 2},
-    }.get(network, {})  # fmt: skip
+    widths = {"small": {"width": 4}, "patches": {"width": 4}, "vit": {"width": 24, "depth": 2}}
+    narrow: dict[str, object] = dict(widths.get(network, {}))
     if network == "unet":
         narrow = {"width": 8}
     if cls.modality == (Text,):

@@ -24,16 +24,20 @@ from unlabeled.methods.clapp import CLAPP
 from unlabeled.methods.colorization import Colorization
 from unlabeled.methods.context_encoder import ContextEncoder
 from unlabeled.methods.cpc import CPC, oriented
+from unlabeled.methods.data2vec import Data2Vec
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.dinov2 import DINOv2
 from unlabeled.methods.ibot import IBOT
+from unlabeled.methods.ijepa import IJEPA
 from unlabeled.methods.jigsaw import Jigsaw
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
 from unlabeled.methods.masked_lm import MaskedLM
 from unlabeled.methods.masked_sentences import MaskedSentences
+from unlabeled.methods.msn import MSN
 from unlabeled.methods.next_sentence import NextSentence
 from unlabeled.methods.relative_patch import NEIGHBORS, RelativePatch
 from unlabeled.methods.sentence_order import SentenceOrder
+from unlabeled.methods.simmim import SimMIM
 from unlabeled.methods.skip_thoughts import SkipThoughts
 from unlabeled.methods.video_colorization import VideoColorization
 
@@ -138,6 +142,58 @@ def masked_patches(mode, network):
             ]
         )
     return (torch.cat(values) for values in zip(*found, strict=True))
+
+
+def with_other_patches(x: Tensor, hidden: Tensor, patch: int) -> Tensor:
+    """Images with other pixels in hidden patches (B, N), and beyond the last whole patch."""
+    rows, columns = x.shape[2] // patch, x.shape[3] // patch
+    holes = hidden.view(len(x), 1, rows, columns)
+    holes = holes.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    edge = (0, x.shape[3] - columns * patch, 0, x.shape[2] - rows * patch)
+    holes = torch.nn.functional.pad(holes, edge, value=True)
+    assert 0.1 < holes.float().mean() < 1
+    return torch.where(holes, 5 * images(tuple(x.shape[1:]), seed=1) - 2, x)
+
+
+@case("simmim", ["vit", "vit_tiny"], [(3, 24, 24), (1, 33, 29)])
+@case("data2vec", ["vit", "vit_tiny"], [(3, 24, 24), (1, 33, 29)])
+def masked_tokens(mode, name, shape):
+    found = []
+    for cls in (SimMIM, Data2Vec):
+        args = {"width": 12, "depth": 2} if name == "vit" else {}
+        encoder = build(name, shape[0], shape[1:], pool="mean", **args)
+        method = cls(encoder, shape=shape).train(mode)
+        x, masked = method.views(batch(images(shape)))
+        other = with_other_patches(x, masked, encoder.patch)
+        predict = method.reconstruct if cls is SimMIM else method.predict
+        found.append([predict(values, masked).flatten() for values in (x, other)])
+    return (torch.cat(values) for values in zip(*found, strict=True))
+
+
+@case("ijepa", ["vit", "vit_tiny"], [(3, 24, 24), (1, 33, 29)])
+def patches_of_targets(mode, name, shape):
+    """All but the context changes, the target blocks among it."""
+    args = {"width": 12, "depth": 2} if name == "vit" else {}
+    encoder = build(name, shape[0], shape[1:], pool="mean", **args)
+    method = IJEPA(encoder, predictor_width=12, shape=shape).train(mode)
+    x, context, blocks = method.views(batch(images(shape)))
+    hidden = torch.ones(len(x), method.grid[0] * method.grid[1]).scatter_(1, context, 0).bool()
+    assert hidden.gather(1, blocks.flatten(1)).all()
+    other = with_other_patches(x, hidden, encoder.patch)
+    return (method.predict(values, context, blocks) for values in (x, other))
+
+
+@case("msn", ["vit", "vit_tiny"], [(3, 24, 24), (1, 33, 29)])
+def dropped_patches(mode, name, shape):
+    args = {"width": 12, "depth": 2} if name == "vit" else {}
+    encoder = build(name, shape[0], shape[1:], **args)
+    method = MSN(encoder, mask_ratio=0.5, augment=Compose([]), local_crops=0).train(mode)
+    _, x, visible = method.views(batch(images(shape)))
+    patches = (shape[1] // encoder.patch) * (shape[2] // encoder.patch)
+    hidden = torch.ones(len(x), patches).scatter_(1, visible, 0).bool()
+    other = with_other_patches(x, hidden, encoder.patch)
+    encode = method.anchor_encoder.encode_visible
+    return (method.projector(encode(values, visible)[0]) for values in (x, other))
 
 
 @case("denoising_autoencoder", ["masking", "salt_pepper"], [False, True], [(3, 24, 24)])
@@ -395,8 +451,8 @@ def test_what_is_hidden_changes_no_prediction(name, function, values, mode):
 
 NOTHING_HIDDEN = {
     "two views of one thing": {
-        "barlow_twins", "byol", "dino", "instance_discrimination", "moco", "pirl", "simcse",
-        "simclr", "simsiam", "swav", "vicreg",
+        "barlow_twins", "byol", "dino", "instance_discrimination", "lejepa", "moco", "mocov3",
+        "pirl", "simcse", "simclr", "simsiam", "swav", "vicreg",
     },
     "labels or partners, which no network sees": {
         "clip", "fixmatch", "metric", "pseudo_label", "s4l", "siamese", "supervised",

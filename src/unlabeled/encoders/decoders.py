@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations.vocabulary import START
 from unlabeled.encoders.attention import TransformerBlock
 from unlabeled.encoders.text import TextEncoder
+from unlabeled.encoders.vit import sincos_positions
 from unlabeled.errors import UserError
 from unlabeled.utils.state import eval_mode
 
@@ -85,3 +86,41 @@ def stage_decoders(encoder: Any, shape: tuple[int, int, int]) -> list[nn.Module]
             decoders.append(nn.Sequential(upsample, convolution))
             x = y
     return decoders
+
+
+class BlockPredictor(nn.Module):
+    """From patches of a context to those of blocks elsewhere, by position (I-JEPA, section 3).
+
+    Each block is predicted by itself: mask tokens with the positions of its patches beside the
+    patches of the context. Positions are fixed sines and cosines.
+
+    Args:
+        dim: width of the encoder's tokens.
+        width: of the predictor's tokens, a multiple of 4.
+        depth: number of transformer blocks.
+        grid: rows and columns of patches of an image.
+    """
+
+    def __init__(self, dim: int, width: int, depth: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.input, self.output = nn.Linear(dim, width), nn.Linear(width, dim)
+        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.positions: Tensor
+        fixed = sincos_positions(width, *grid)[0].flatten(1).T.contiguous()
+        self.register_buffer("positions", fixed, persistent=False)  # (N, width)
+        heads = next(n for n in (width // 32, 3, 1) if n and width % n == 0)
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, context: Tensor, blocks: Tensor) -> Tensor:
+        """Tokens (B, n, dim), their positions (B, n), those of M blocks (B, M, k).
+
+        Returns:
+            predictions (B, M, k, dim).
+        """
+        seen = self.input(tokens)
+        seen = seen + self.positions[context].to(seen.dtype)  # (B, n, width)
+        asked = (self.mask_token + self.positions[blocks]).to(seen.dtype)  # (B, M, k, width)
+        seen = seen[:, None].expand(-1, blocks.shape[1], -1, -1)
+        h = self.blocks(torch.cat([seen, asked], 2).flatten(0, 1))[:, -blocks.shape[2] :]
+        return self.output(self.norm(h)).unflatten(0, blocks.shape[:2])

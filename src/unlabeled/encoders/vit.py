@@ -8,7 +8,7 @@ those of timm, DeiT and DINO, with a class token among the patches, and exchange
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ def vit(
     drop_path: float = 0.0,
     layer_scale: float = 0.0,
     positions: Positions = "learned",
+    pool: Literal["attention", "mean"] = "attention",
 ) -> Encoder:
     """Vision transformer (ViT) for small images: `width` features (192), the class token.
 
@@ -44,12 +45,16 @@ def vit(
         drop_path: stochastic depth of the last block, rising linearly from 0.
         layer_scale: initial factor of residual branches; 0 has none.
         positions: "learned" position embeddings, or fixed "sincos" ones.
+        pool: features are a class token by "attention" to the patches, or the normalized "mean" of
+            the patches.
     """
     patch = patch or max(1, min(size) // 8)
     check_heads(width, heads)
     stages: list[nn.Module] = [_PatchEmbedding(channels, size, patch, width, positions)]
     stages += _blocks(width, depth, heads, drop_path, layer_scale, 1e-5)
-    return ViT(stages, _ClassAttention(width, heads), width, patch)
+    mean = pool == "mean"
+    summary = _Pool(width, 0, "mean") if mean else _ClassAttention(width, heads)
+    return ViT(stages, summary, width, patch)
 
 
 def vit_tiny(
@@ -181,15 +186,17 @@ class ViT(Encoder):
         """Attention of the class token to each patch in the last block: (B, heads, rows, columns).
 
         With a class token among the patches, the rest of its attention is to itself and registers.
+        Without any, the mean over patches of their attention.
         """
-        if not self.prefix:
-            return self.summary.attend(self.map(x))[0]  # type: ignore[operator]
+        if isinstance(self.summary, _ClassAttention):
+            return self.summary.attend(self.map(x))[0]
         *first, last = self.stages
         tokens = x
         for stage in first:
             tokens = stage(tokens)
         weights = last.weights(tokens.flatten(2).transpose(1, 2))  # type: ignore[operator]
-        return weights[:, :, 0, self.prefix :].unflatten(2, self._grid(x))
+        mean = weights[:, :, 0, self.prefix :] if self.prefix else weights.mean(2)
+        return mean.unflatten(2, self._grid(x))
 
     def patch_map(self, x: Tensor) -> Tensor:
         """The patches of the last map, (B, width, rows, columns)."""
@@ -198,12 +205,10 @@ class ViT(Encoder):
 
     def encode_visible(self, x: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, width) and tokens (B, width, n) of some patches only, by index (B, n)."""
-        first, *blocks = self.stages
-        tokens = first.patches(x).flatten(2)  # type: ignore[operator]
+        first: Any = self.stages[0]
+        tokens = first.patches(x).flatten(2)
         tokens = tokens.gather(2, visible[:, None].expand(-1, tokens.shape[1], -1))[:, :, None]
-        tokens = first.with_prefix(tokens)  # type: ignore[operator]
-        for block in blocks:
-            tokens = block(tokens)  # (B, width, 1, prefix + n)
+        tokens = self._through_blocks(first.with_prefix(tokens))  # (B, width, 1, prefix + n)
         return self.summary(tokens), tokens.squeeze(2)[:, :, self.prefix :]
 
     def encode_patches(
@@ -214,15 +219,36 @@ class ViT(Encoder):
         Where `masked` (B, patches) is true, the mask token (width,) takes the place of the embedded
         patch, before its position is added.
         """
-        first, *blocks = self.stages
-        tokens = first.with_prefix(first.patches(x, masked, mask_token))  # type: ignore[operator]
-        for block in blocks:
+        first: Any = self.stages[0]
+        tokens = self._through_blocks(first.with_prefix(first.patches(x, masked, mask_token)))
+        return self.summary(tokens), self.patch_features(tokens.flatten(2)[:, :, self.prefix :])
+
+    def patch_features(self, patches: Tensor) -> Tensor:
+        """Patches (B, width, n) of the last map, normalized as their mean is, (B, n, width)."""
+        return self.summary.norm(patches.transpose(1, 2))  # type: ignore[operator, union-attr]
+
+    def _through_blocks(self, tokens: Tensor) -> Tensor:
+        for block in self.stages[1:]:
             tokens = block(tokens)
-        patches = tokens.flatten(2)[:, :, self.prefix :].transpose(1, 2)
-        return self.summary(tokens), self.summary.norm(patches)  # type: ignore[operator]
+        return tokens
 
     def _grid(self, x: Tensor) -> tuple[int, int]:
         return x.shape[2] // self.patch, x.shape[3] // self.patch
+
+
+def with_patch_features(encoder: nn.Module) -> ViT:
+    """The encoder, if it is a transformer whose features are the mean of its patches.
+
+    Raises:
+        UserError: it is not, so that what a method of patches trains is not what is used.
+    """
+    pool = getattr(encoder, "summary", None)
+    if isinstance(encoder, ViT) and isinstance(pool, _Pool) and pool.pool == "mean":
+        return encoder
+    raise UserError(
+        "the method learns features of patches, of which those of an image must be the mean; use a "
+        "transformer with it: --encoder vit --pool mean"
+    )
 
 
 class _PatchEmbedding(nn.Module):
@@ -261,7 +287,7 @@ class _PatchEmbedding(nn.Module):
         """Images -> tokens (B, width, rows, columns), the mask token where `masked` is true."""
         x = self.project(x)
         if masked is not None and mask_token is not None:
-            hidden = masked.view(-1, 1, *x.shape[2:])
+            hidden = masked.view(len(x), 1, *x.shape[2:])
             x = torch.where(hidden, mask_token.to(x.dtype)[:, None, None], x)
         positions = self.positions
         if positions.shape[2:] != x.shape[2:] or torch.jit.is_tracing():  # a trace takes any size

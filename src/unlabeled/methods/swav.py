@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.augmentations.image import halved
-from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.core import MINUTES, Batch, Method, Recipe, sinkhorn
 from unlabeled.encoders.heads import mlp
-from unlabeled.parallel import gather, own
 
 
 class SwAV(Method):
@@ -96,13 +95,9 @@ class SwAV(Method):
         pairs = [(q, p) for i, q in enumerate(codes) for j, p in enumerate(log_p) if i != j]
         return -torch.stack([(q * p).sum(1).mean() for q, p in pairs]).mean()
 
-    @torch.no_grad()
     def sinkhorn(self, scores: Tensor) -> Tensor:
         """Codes (B, K) of scores (B, K); over all processes, prototypes are used equally."""
-        log_q = gather(scores) / self.epsilon  # in the log domain: exp would overflow float32
-        for _ in range(self.sinkhorn_iterations):
-            log_q = log_q.log_softmax(0).log_softmax(1)
-        return own(log_q.softmax(1))
+        return sinkhorn(scores / self.epsilon, self.sinkhorn_iterations)
 
     def update(self) -> None:
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))

@@ -1,9 +1,10 @@
 """Pure functions from embeddings to a scalar loss.
 
 There are two signatures: `f(a, b, …)`, where row i of a and of b is a positive pair, and
-`f(z, y, …)`, where rows of equal labels are. `koleo(z)` knows no positives.
+`f(z, y, …)`, where rows of equal labels are. `koleo(z)` and `sigreg(z, directions)` know no pairs.
 """
 
+from unlabeled.objectives.distribution import sigreg
 from unlabeled.objectives.grouped import (
     contrastive,
     koleo,
@@ -34,6 +35,7 @@ from unlabeled.objectives.similarity import backend, use_backend
 __all__ = [
     "backend", "barlow_twins", "clip", "contrastive", "cosine_distance", "dino", "hinge",
     "info_nce", "koleo", "labeled_cross_entropy", "lifted_structure", "lmnn", "mahalanobis",
-    "n_pair", "nce", "nt_xent", "siamese", "siglip", "soft_nearest_neighbor", "sup_con", "triplet",
+    "n_pair", "nce", "nt_xent", "siamese", "siglip", "sigreg", "soft_nearest_neighbor", "sup_con",
+    "triplet",
     "use_backend", "vicreg",
 ]  # fmt: skip

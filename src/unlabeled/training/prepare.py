@@ -137,7 +137,8 @@ def make_job(
     encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
     is_presets = encoder == preset.get("encoder", DEFAULT_ENCODERS[Images])
     own = preset.get("encoder_args", {}) if is_presets else {}
-    encoder_args = cls.encoder_args | own | config.encoder_args
+    defaults = {k: v for k, v in cls.encoder_args.items() if accepts_option(encoder, k)}
+    encoder_args = defaults | own | config.encoder_args
     if init is not None:
         encoder, encoder_args = initial.inputs["encoder"], initial.inputs["args"]
         splits = splits.with_value_range(initial.value_range_of(splits.train.x))
