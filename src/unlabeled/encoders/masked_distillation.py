@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation
 from unlabeled.augmentations.image import halved
-from unlabeled.augmentations.patches import block_masks
+from unlabeled.augmentations.masks import block_masks
 from unlabeled.core import Batch
 from unlabeled.encoders.heads import PrototypeHead
 from unlabeled.errors import UserError
@@ -87,7 +87,7 @@ def student_scores(
     """Of masked global views and local crops: features of the former (2B, dim), scores of each
     view's class token (B, K), and those of the masked patches (n, K).
     """
-    global_views, masked, crops = torch.cat(views[:2]), torch.cat(views[2:4]), views[4:]
+    global_views, masked, crops = torch.cat([*views[:2]]), torch.cat([*views[2:4]]), views[4:]
     z, scores, patches = student(global_views, masked, masked)
     by_view = [*scores.chunk(2)]
     if crops:

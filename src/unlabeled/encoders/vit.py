@@ -225,7 +225,7 @@ class ViT(Encoder):
 
     def patch_features(self, patches: Tensor) -> Tensor:
         """Patches (B, width, n) of the last map, normalized as their mean is, (B, n, width)."""
-        return self.summary.norm(patches.transpose(1, 2))  # type: ignore[operator, union-attr]
+        return self.summary.norm(patches.transpose(1, 2))  # type: ignore[operator]
 
     def _through_blocks(self, tokens: Tensor) -> Tensor:
         for block in self.stages[1:]:

@@ -98,9 +98,9 @@ class IJEPA(Method):
         for _ in range(1000):
             sides = [few.new_full((int(few.sum()), 1), s, dtype=torch.long) for s in context_size]
             shape = int(few.sum()), self.targets
-            blocks = (few.new_full(shape, s, dtype=torch.long) for s in (height, width))
-            targets[few] = random_blocks(*blocks, self.grid)
-            allowed[few] = random_blocks(*sides, self.grid)[:, 0] & ~targets[few].any(1)
+            blocks = [few.new_full(shape, s, dtype=torch.long) for s in (height, width)]
+            targets[few] = random_blocks(blocks[0], blocks[1], self.grid)
+            allowed[few] = random_blocks(sides[0], sides[1], self.grid)[:, 0] & ~targets[few].any(1)
             few = allowed.sum((1, 2)) < least
             if not few.any():
                 break

@@ -62,7 +62,7 @@ class MoCoV3(Method):
         self.projector = mlp(self.encoder.dim, *hidden, dim, last_norm=True)
         self.predictor = mlp(dim, hidden_dim, dim, last_norm=True)
         if isinstance(encoder, ViT) and freeze_patches:
-            encoder.stages[0].project.requires_grad_(False)  # type: ignore[union-attr, operator]
+            encoder.stages[0].project.requires_grad_(False)
         self.key_encoder = EMA(nn.Sequential(self.encoder, self.projector))
         self.momentum, self.temperature = cosine(momentum, 1.0), temperature
         self.augment = augment or SimCLRAugment()

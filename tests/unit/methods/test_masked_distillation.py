@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from unlabeled.augmentations import RandomAffine
-from unlabeled.augmentations.patches import block_masks
+from unlabeled.augmentations.masks import block_masks
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
