@@ -62,10 +62,12 @@ class Distill(Method):
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
-        if not isinstance(teacher, nn.Module):
+        network: Any = teacher
+        if not isinstance(network, nn.Module):
             raise UserError("distill needs a teacher; give --teacher RUN, timm:NAME or hf:NAME")
-        self.teacher: Any = teacher.requires_grad_(False).eval()
-        dim, d = self.teacher.dim, self.encoder.dim
+        self.teacher = network.requires_grad_(False).eval()
+        dim: Any = network.dim
+        d = self.encoder.dim
         self.head = mlp(*[d] * head_layers, dim)
         self.queue: Tensor
         self.register_buffer("queue", torch.zeros(queue_size, dim))  # a zero is similar to none
