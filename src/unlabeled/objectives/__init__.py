@@ -1,7 +1,7 @@
 """Pure functions from embeddings to a scalar loss.
 
-There are two signatures: `f(a, b, …)`, where row i of a and of b is a positive pair, and
-`f(z, y, …)`, where rows of equal labels are.
+There are three signatures: `f(a, b, …)`, where row i of a and of b is a positive pair, `f(z, y, …)`,
+where rows of equal labels are, and `f(z, …)` of several views of each sample, (n, k, d).
 """
 
 from unlabeled.objectives.grouped import (
@@ -19,6 +19,7 @@ from unlabeled.objectives.paired import (
     barlow_twins,
     clip,
     cosine_distance,
+    dclw,
     dino,
     hinge,
     info_nce,
@@ -28,9 +29,11 @@ from unlabeled.objectives.paired import (
     vicreg,
 )  # fmt: skip
 from unlabeled.objectives.similarity import backend, use_backend
+from unlabeled.objectives.views import emp_ssl, frossl, mmcr, ssl_ey, wmse
 
 __all__ = [
-    "backend", "barlow_twins", "clip", "contrastive", "cosine_distance", "dino", "hinge",
-    "info_nce", "labeled_cross_entropy", "lifted_structure", "lmnn", "mahalanobis", "n_pair", "nce",
-    "nt_xent", "siamese", "soft_nearest_neighbor", "sup_con", "triplet", "use_backend", "vicreg",
+    "backend", "barlow_twins", "clip", "contrastive", "cosine_distance", "dclw", "dino", "emp_ssl",
+    "frossl", "hinge", "info_nce", "labeled_cross_entropy", "lifted_structure", "lmnn",
+    "mahalanobis", "mmcr", "n_pair", "nce", "nt_xent", "siamese", "soft_nearest_neighbor",
+    "ssl_ey", "sup_con", "triplet", "use_backend", "vicreg", "wmse",
 ]  # fmt: skip
