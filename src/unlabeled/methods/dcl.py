@@ -18,6 +18,7 @@ class DCL(MultiView):
 
     Args:
         dim: width of the projection; 128 in the paper.
+        hidden_dim: width of the projector's hidden layer; 2048 in the paper.
         temperature: τ of the loss; the paper's 0.1 for ImageNet.
         augment: random augmentation of each view (default: the data set's).
     """
@@ -25,7 +26,7 @@ class DCL(MultiView):
     base_lr = {"lars": 0.3}
     presets = {
         "paper": {
-            "encoder": "resnet50", "size": 224,
+            "encoder": "resnet50", "size": 224, "hidden_dim": 2048,
             "augment": SimCLRAugment((0.08, 1.0), strength=1.0, blur=0.5),
             "epochs": 200, "batch_size": 256, "optimizer": "lars", "lr": 0.3, "warmup_epochs": 10,
             "weight_decay": 1e-6,
@@ -37,10 +38,11 @@ class DCL(MultiView):
         encoder: nn.Module,
         *,
         dim: int = 128,
+        hidden_dim: int = 512,
         temperature: float = 0.1,
         augment: Augmentation | None = None,
     ) -> None:
-        super().__init__(encoder, (encoder.dim, dim), 2, augment)
+        super().__init__(encoder, (hidden_dim, dim), 2, augment)
         self.temperature = temperature
 
     def objective(self, z: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ class DCLW(MultiView):
 
     Args:
         dim: width of the projection; 128 in the paper.
+        hidden_dim: width of the projector's hidden layer; 2048 in the paper.
         temperature: τ of the loss; the paper's 0.1 for ImageNet.
         sigma: σ of the weights, which fall with the similarity; the paper's 0.5.
         augment: random augmentation of each view (default: the data set's).
@@ -28,11 +29,12 @@ class DCLW(MultiView):
         encoder: nn.Module,
         *,
         dim: int = 128,
+        hidden_dim: int = 512,
         temperature: float = 0.1,
         sigma: float = 0.5,
         augment: Augmentation | None = None,
     ) -> None:
-        super().__init__(encoder, (encoder.dim, dim), 2, augment)
+        super().__init__(encoder, (hidden_dim, dim), 2, augment)
         self.temperature, self.sigma = temperature, sigma
 
     def objective(self, z: Tensor) -> Tensor:

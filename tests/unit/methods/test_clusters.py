@@ -7,6 +7,12 @@ from two_views import make, two_views, unit, updated
 from unlabeled.core import assign, spherical_kmeans
 
 
+@pytest.fixture(autouse=True)
+def in_float64(monkeypatch):
+    """What a method computes in full precision is computed in float64."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
 def test_kmeans_finds_what_is_apart_and_is_the_same_for_a_seed():
     """Catches centers that are no unit vectors, starts drawn anew, and too few different rows."""
     torch.manual_seed(0)

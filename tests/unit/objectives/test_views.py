@@ -53,7 +53,8 @@ def naive_mmcr(z, compression):
     """By eigenvalues: singular values are their roots."""
 
     def nuclear(m):
-        return torch.linalg.eigvalsh(m @ m.T).clamp(min=0).sqrt().sum().item()
+        gram = m @ m.T if len(m) < m.shape[1] else m.T @ m
+        return torch.linalg.eigvalsh(gram).sqrt().sum().item()
 
     rows = [torch.stack([unit(v) for v in sample]) for sample in z]
     centroids = torch.stack([sum(sample) / len(sample) for sample in rows])
