@@ -31,7 +31,12 @@ class MeanShift(Method):
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.05, weight_decay=5e-4)
     recipes = {
         "dsprites": MINUTES
-        | {"epochs": 38, "lr": 2e-3, "queue_size": 1024, "weak": RandomAffine(20.0, 0.1, (0.9, 1.1))}
+        | {
+            "epochs": 38,
+            "lr": 2e-3,
+            "queue_size": 1024,
+            "weak": RandomAffine(20.0, 0.1, (0.9, 1.1)),
+        }
     }
     presets = {
         "paper": {

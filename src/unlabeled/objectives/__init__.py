@@ -1,7 +1,7 @@
 """Pure functions from embeddings to a scalar loss.
 
-There are three signatures: `f(a, b, …)`, where row i of a and of b is a positive pair, `f(z, y, …)`,
-where rows of equal labels are, and `f(z, …)` of several views of each sample, (n, k, d).
+There are three signatures: `f(a, b, …)`, where row i of a and of b is a positive pair;
+`f(z, y, …)`, where rows of equal labels are; and `f(z, …)` of several views of samples, (n, k, d).
 """
 
 from unlabeled.objectives.grouped import (
