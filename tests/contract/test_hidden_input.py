@@ -453,6 +453,8 @@ NOTHING_HIDDEN = {
     "two views of one thing": {
         "barlow_twins", "byol", "dino", "instance_discrimination", "lejepa", "moco", "mocov3",
         "pirl", "simcse", "simclr", "simsiam", "swav", "vicreg",
+        "dcl", "dclw", "deepclusterv2", "emp_ssl", "frossl", "mean_shift", "mmcr", "nnclr", "ressl",
+        "smog", "ssl_ey", "tico", "wmse",
     },
     "labels or partners, which no network sees": {
         "clip", "fixmatch", "metric", "pseudo_label", "s4l", "siamese", "supervised",

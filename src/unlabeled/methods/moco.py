@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
-from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe
+from unlabeled.core import EMA, MINUTES, Batch, Method, Queue, Recipe
 from unlabeled.encoders.heads import mlp
 from unlabeled.objectives import info_nce
-from unlabeled.parallel import gather
 
 
 class MoCo(Method):
@@ -69,10 +68,7 @@ class MoCo(Method):
         d = self.encoder.dim
         self.head = mlp(d, d, dim) if version == "v2" else nn.Linear(d, dim)
         self.key_encoder = EMA(nn.Sequential(self.encoder, self.head))
-        self.queue: Tensor
-        self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
-        self.queue_pointer: Tensor
-        self.register_buffer("queue_pointer", torch.zeros((), dtype=torch.long))
+        self.queue = Queue(queue_size, dim)
         self.momentum, self.temperature, self.bn_splits = momentum, temperature, bn_splits
         self.augment = augment or SimCLRAugment()
 
@@ -88,7 +84,7 @@ class MoCo(Method):
         x_query, x_key = views
         query = F.normalize(self.project(x_query).float(), dim=1)  # (B, dim)
         self.keys = self.embed_keys(x_key)
-        return info_nce(query, self.keys, self.temperature, self.queue)
+        return info_nce(query, self.keys, self.temperature, self.queue.rows)
 
     def embed_keys(self, x: Tensor) -> Tensor:
         """Keys (B, dim) without gradient, with shuffled BatchNorm."""
@@ -100,7 +96,4 @@ class MoCo(Method):
     def update(self) -> None:
         """Update the key encoder; enqueue all processes' keys and dequeue the oldest."""
         self.key_encoder.update(nn.Sequential(self.encoder, self.head), self.momentum)
-        keys = gather(self.keys)[: len(self.queue)]
-        rows = torch.arange(len(keys), device=keys.device)
-        self.queue[(self.queue_pointer + rows) % len(self.queue)] = keys
-        self.queue_pointer.copy_((self.queue_pointer + len(keys)) % len(self.queue))
+        self.queue.enqueue(self.keys)

@@ -16,7 +16,7 @@ from unlabeled.errors import UserError
 from unlabeled.objectives.precision import full_precision
 
 F = TypeVar("F", bound=Callable[..., Tensor])
-ABOVE_ZERO = ("temperature", "scale")
+ABOVE_ZERO = ("temperature", "scale", "sigma", "epsilon")
 ANY_SIGN = ("log_partition", "bias")
 """Numbers that must be positive, and numbers that may be negative; all others are at least 0."""
 

@@ -71,6 +71,28 @@ def nt_xent(
     return sums.mean() - positive.mean()
 
 
+@objective(least=2)
+def dclw(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], temperature: float = 0.1, sigma: float = 0.5
+) -> Float[Tensor, ""]:
+    """Weighted decoupled contrastive loss (DCLW), of at least 2 rows.
+
+    `nt_xent` without the positive in the sum (DCL), whose attraction −s_i/τ of pair i has the
+    weight 2 − exp(s_i/σ) / mean_j exp(s_j/σ): more where the views are far from each other. The
+    weight has a gradient, as in the authors' code.
+
+    Args:
+        temperature: τ > 0.
+        sigma: σ > 0.
+
+    Source: Yeh et al. 2022, eq. 6 and section 3.2.
+    """
+    s = F.cosine_similarity(a, b, dim=1)
+    weight = 2 - len(s) * (s / sigma).softmax(0)
+    dcl = nt_xent(a, b, temperature, keep_positive=False)
+    return dcl + ((1 - weight) * s).mean() / temperature
+
+
 @objective()
 def info_nce(
     a: Float[Tensor, "n d"],

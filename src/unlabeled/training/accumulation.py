@@ -100,9 +100,8 @@ class Accumulation:
                         "rounds that depend on each other, which --accumulate cannot do; omit it"
                     )
             self._through_gathered(views, step)
-        for (module, name), first in self.left[0].items():  # the last pass overwrote them
-            rows = [first, *(of_part[module, name] for of_part in self.left[1:])]
-            setattr(module, name, _joined(rows))
+        for (module, attribute), parts in self.left.items():  # after all passes, which set them
+            setattr(module, attribute, _joined(parts))
         return result
 
     def _compute_values(self, views: Sequence[Any], step: int, rounds: int) -> None:
@@ -140,7 +139,7 @@ class Accumulation:
             self.scale(loss / len(views)).backward()
             left.append({k: v for k, v in _left(self.method).items() if v is not before.get(k)})
             del loss
-        self.left = left
+        self.left = {key: [of_part[key] for of_part in left] for key in left[0]}
         return name, torch.stack(losses).mean(), more
 
     def _unchanged(self) -> bool:

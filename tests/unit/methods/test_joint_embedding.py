@@ -175,7 +175,7 @@ def test_moco_equals_algorithm_1():
         q, k = method.head(method.encoder(x_q)), method.key_encoder(x_k)
         for i in range(8):
             positive = torch.exp(cos(q[i], k[i]) / 0.3)
-            below = sum(torch.exp(cos(q[i], row) / 0.3) for row in method.queue)
+            below = sum(torch.exp(cos(q[i], row) / 0.3) for row in method.queue.rows)
             expected -= torch.log(positive / (positive + below)).item() / 8
         assert loss == pytest.approx(expected, rel=1e-5)
         with torch.no_grad():
@@ -185,13 +185,13 @@ def test_moco_equals_algorithm_1():
 def test_moco_keys_enter_after_the_loss():
     method = make("moco", queue_size=20)
     method.loss(two_views())
-    keys, queue = method.keys.clone(), method.queue.clone()
+    keys, queue = method.keys.clone(), method.queue.rows.clone()
     assert not keys.requires_grad
     assert (keys @ queue.T).max() < 0.999
     with torch.no_grad():
         method.update()
-    assert torch.equal(method.queue[:8], keys)
-    assert torch.equal(method.queue[8:], queue[8:])
+    assert torch.equal(method.queue.rows[:8], keys)
+    assert torch.equal(method.queue.rows[8:], queue[8:])
 
 
 def test_moco_queue_wraps_round_and_survives_a_checkpoint():
@@ -206,12 +206,12 @@ def test_moco_queue_wraps_round_and_survives_a_checkpoint():
         seen.append(method.keys)
         with torch.no_grad():
             method.update()
-    assert torch.equal(method.queue, torch.cat(seen)[10:])
-    assert method.queue_pointer == 0
+    assert torch.equal(method.queue.rows, torch.cat(seen)[10:])
+    assert method.queue.pointer == 0
     method.loss(two_views(16))  # more keys than places
     with torch.no_grad():
         method.update()
-    assert torch.equal(method.queue, method.keys[:10])
+    assert torch.equal(method.queue.rows, method.keys[:10])
 
 
 # BYOL and SimSiam
