@@ -6,7 +6,7 @@ Yeh, Hong, Hsu, Liu, Chen, LeCun 2022, "Decoupled Contrastive Learning", eq. 5 a
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
-from unlabeled.methods._multi_view import MultiView
+from unlabeled.encoders.multi_view import MultiView
 from unlabeled.objectives import nt_xent
 
 

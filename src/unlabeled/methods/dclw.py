@@ -5,9 +5,8 @@ Yeh, Hong, Hsu, Liu, Chen, LeCun 2022, "Decoupled Contrastive Learning", section
 
 from torch import Tensor, nn
 
-from unlabeled.augmentations import Augmentation
-from unlabeled.methods._multi_view import MultiView
-from unlabeled.methods.dcl import DCL
+from unlabeled.augmentations import Augmentation, SimCLRAugment
+from unlabeled.encoders.multi_view import MultiView
 from unlabeled.objectives import dclw
 
 
@@ -22,7 +21,15 @@ class DCLW(MultiView):
         augment: random augmentation of each view (default: the data set's).
     """
 
-    base_lr, presets = DCL.base_lr, DCL.presets
+    base_lr = {"lars": 0.3}
+    presets = {
+        "paper": {
+            "encoder": "resnet50", "size": 224, "hidden_dim": 2048,
+            "augment": SimCLRAugment((0.08, 1.0), strength=1.0, blur=0.5),
+            "epochs": 200, "batch_size": 256, "optimizer": "lars", "lr": 0.3, "warmup_epochs": 10,
+            "weight_decay": 1e-6,
+        }
+    }  # fmt: skip
 
     def __init__(
         self,

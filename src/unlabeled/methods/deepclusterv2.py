@@ -10,16 +10,9 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.augmentations.image import halved
-from unlabeled.core import (
-    MINUTES,
-    Batch,
-    MemoryBank,
-    Method,
-    Recipe,
-    assign,
-    spherical_kmeans,
-)
+from unlabeled.core import MINUTES, Batch, MemoryBank, Method, Recipe
 from unlabeled.encoders.heads import mlp
+from unlabeled.encoders.memory import assign, spherical_kmeans
 from unlabeled.parallel import process_count
 
 

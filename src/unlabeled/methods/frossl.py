@@ -7,7 +7,7 @@ Multiview Self-Supervised Learning", section 3.
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation
-from unlabeled.methods._multi_view import MultiView
+from unlabeled.encoders.multi_view import MultiView
 from unlabeled.objectives import frossl
 
 

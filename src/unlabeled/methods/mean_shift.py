@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomAffine, RandomResizedCrop, SimCLRAugment
-from unlabeled.core import EMA, MINUTES, Batch, Method, Queue, Recipe, nearest
+from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
+from unlabeled.encoders.memory import Queue, nearest
 from unlabeled.parallel import gather
 
 

@@ -7,7 +7,7 @@ Manifold Capacity Representations", section 3.
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, BYOLAugment
-from unlabeled.methods._multi_view import MultiView
+from unlabeled.encoders.multi_view import MultiView
 from unlabeled.objectives import mmcr
 
 

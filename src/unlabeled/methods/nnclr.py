@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
-from unlabeled.core import MINUTES, Batch, Method, Queue, Recipe, nearest
+from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
+from unlabeled.encoders.memory import Queue, nearest
 from unlabeled.objectives import info_nce
 from unlabeled.parallel import gather
 

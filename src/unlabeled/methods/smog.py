@@ -9,18 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
-from unlabeled.core import (
-    EMA,
-    MINUTES,
-    Batch,
-    Method,
-    Queue,
-    Recipe,
-    assign,
-    cosine,
-    spherical_kmeans,
-)
+from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, cosine
 from unlabeled.encoders.heads import mlp
+from unlabeled.encoders.memory import Queue, assign, spherical_kmeans
 from unlabeled.parallel import gather
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation
 from unlabeled.core import MINUTES
-from unlabeled.methods._multi_view import MultiView
+from unlabeled.encoders.multi_view import MultiView
 from unlabeled.objectives import wmse
 
 

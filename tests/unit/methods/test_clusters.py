@@ -4,7 +4,7 @@ import pytest
 import torch
 from two_views import make, two_views, unit, updated
 
-from unlabeled.core import assign, spherical_kmeans
+from unlabeled.encoders.memory import assign, spherical_kmeans
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ import torch
 from two_views import images, make, two_views, unit, updated
 
 from unlabeled.augmentations import RandomErasing
-from unlabeled.core import Batch, Queue, nearest
+from unlabeled.core import Batch
+from unlabeled.encoders.memory import Queue, nearest
 from unlabeled.objectives import cosine_distance
 
 
