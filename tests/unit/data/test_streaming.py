@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import same_weights
 from servers import numbers, png, serving, write_tar
 
@@ -171,6 +173,41 @@ def test_tables_over_http(as_struct, ranges, tmp_path):
         )
         with pytest.raises(UserError, match=r"no column 'kin' in .*; did you mean kind\?"):
             open_data(pattern, labels_from="kin")
+
+
+def epoch_of_rank(rank: int, nodes: int, url: str, folder: Path) -> None:
+    """What one of two processes with two decoders draws in an epoch, into `folder/RANK.npy`."""
+    store = f"file://{folder / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    os.environ["UNLABELED_CACHE"] = str(folder / f"cache{rank % nodes}")  # one for each machine
+    train = open_data(f"{url}/s-{{000..009}}.tar", size=(16, 16), workers=2).train
+    np.save(folder / f"{rank}.npy", drawn(loader(train, 8, 0, processes=2, nodes=nodes)))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # its servers are idle by then
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_processes_draw_every_sample_once(nodes, tars, tmp_path, monkeypatch):
+    """Catches ranks that draw the same samples, and machines that copy each other's shards."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    for path in tars.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "sizes.json").write_text(json.dumps({p.name: EACH for p in tars.iterdir()}))
+    with serving(tmp_path) as server:
+        jobs = [(rank, nodes, server.url, tmp_path) for rank in range(2)]
+        ranks = [multiprocessing.get_context("fork").Process(target=epoch_of_rank, args=job)
+                 for job in jobs]  # fmt: skip
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(60)
+        assert [process.exitcode for process in ranks] == [0, 0]
+    parts = [np.load(tmp_path / f"{rank}.npy") for rank in range(2)]
+    assert [part.shape for part in parts] == [(15, 4)] * 2
+    assert sorted(np.concatenate(parts).ravel()) == list(range(120))
+    copied = sum(name.endswith(".tar") for name in server.asked)
+    # Of two machines, both need the shard at the cut, and the first one, for the size of images.
+    assert copied == SHARDS if nodes == 1 else copied <= SHARDS + 2
 
 
 def test_labels_of_tars(tars):
