@@ -1,13 +1,14 @@
-"""Peak memory and time of opening and training on large text, audio and video, each at two sizes.
+"""Peak memory and time of opening and training on large text, audio, video and images.
 
 python bench/memory.py [CASE …] [--folder FOLDER]          writes results/memory.json
 
-The cases are word2vec, masked_lm, audio and video. Their data is made in FOLDER (default: a
+The cases are word2vec, masked_lm, audio, video and tiles. Their data is made in FOLDER (default: a
 temporary one), and removed afterwards: text of real words ($UNLABELED_DATA/text) in random order,
 of which one in 50 is new, so that the vocabulary grows as that of real texts does; audio of noise
-bursts in FLAC at 22.05 kHz in files of an hour; video of a moving square, 160×120 pixels at 25
-frames a second. Each training runs in a fresh process, with an empty cache, for a fixed number of
-steps (word2vec: of seconds); so does the same command a second time, when all is in the cache.
+bursts between silence in FLAC at 22.05 kHz in files of an hour; video of a moving square, 160×120
+pixels at 25 frames a second; a tiled TIFF, compressed without loss, cut by --tile. Each training
+runs in a fresh process, with an empty cache, for a fixed number of steps (word2vec: of seconds); so
+does the same command a second time, when all is in the cache. 100 hours of audio are only opened.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import contextlib
 import gzip
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -23,10 +23,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import write_json
@@ -37,9 +39,17 @@ SEED, STEPS, SECONDS = 0, 30, 20
 SIZES = {
     "word2vec": (("100 MB", 100), ("1 GB", 1000)),
     "masked_lm": (("100 MB", 100), ("1 GB", 1000)),
-    "audio": (("1 hour", 1), ("5 hours", 5)),
+    "audio": (("1 hour", 1), ("5 hours", 5), ("100 hours", 100)),
     "video": (("6 minutes", 6), ("60 minutes", 60)),
+    "tiles": (("10,000×10,000", 10_000), ("20,000×20,000", 20_000)),
 }
+OPENED = {("audio", "100 hours")}
+"""What is opened, but not learned from."""
+PLACES = {"audio": "audio", "video": "video.mp4", "tiles": "tiles.tif"}
+TILE, STORED = 512, 256
+"""Side of the tiles that are samples, and of those in the file."""
+LOUD = 0.2
+"""Share of half seconds that are not silent."""
 NEW = 0.02
 """Share of words that are new."""
 
@@ -65,7 +75,7 @@ def write_text(path: Path, megabytes: int) -> None:
 
 
 def write_audio(folder: Path, hours: int) -> None:
-    """Recordings of an hour, bursts of filtered noise, 22.05 kHz in FLAC."""
+    """Recordings of an hour, bursts of filtered noise between silence, 22.05 kHz in FLAC."""
     import soundfile
 
     rate = 22_050
@@ -75,7 +85,8 @@ def write_audio(folder: Path, hours: int) -> None:
     for hour in range(hours):
         with soundfile.SoundFile(folder / f"{hour:03d}.flac", "w", rate, 1, "PCM_16") as file:
             for _ in range(60):
-                loud = np.repeat(rng.uniform(0, 0.3, 120), len(noise) // 120).astype(np.float32)
+                levels = rng.uniform(0, 0.3, 120) * (rng.random(120) < LOUD)
+                loud = np.repeat(levels, len(noise) // 120).astype(np.float32)
                 file.write(np.roll(noise, int(rng.integers(len(noise)))) * loud)
 
 
@@ -99,6 +110,22 @@ def write_video(path: Path, minutes: int) -> None:
         container.mux(stream.encode())
 
 
+def write_tiles(path: Path, side: int) -> None:
+    """A color image of smooth patches with noise, in square tiles."""
+    import tifffile
+
+    def tiles() -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(SEED)
+        for _ in range((-(-side // STORED)) ** 2):
+            patches = rng.integers(0, 200, (8, 8, 3)).repeat(STORED // 8, 0).repeat(STORED // 8, 1)
+            yield (patches + rng.integers(0, 32, patches.shape)).astype(np.uint8)
+
+    tifffile.imwrite(
+        path, tiles(), shape=(side, side, 3), dtype=np.uint8, photometric="rgb", bigtiff=True,
+        tile=(STORED, STORED), compression="zlib",
+    )  # fmt: skip
+
+
 def run_word2vec(place: Path, out: Path) -> dict[str, Any]:
     """Open the text, and train for some seconds."""
     from unlabeled.data.readers.word_lines import read_lines
@@ -113,52 +140,72 @@ def run_word2vec(place: Path, out: Path) -> dict[str, Any]:
     return {"opened_seconds": opened, "tokens": len(lines), "words": len(words)}
 
 
-def run_training(method: str, data: str, out: Path, **options: Any) -> dict[str, Any]:
-    """Open the data, and train for some steps."""
+def run_training(
+    method: str, data: str, out: Path, steps: int, tile: int | None = None, **options: Any
+) -> dict[str, Any]:
+    """Open the data, and train for some steps, if any."""
     import unlabeled as ul
     from unlabeled.data import open_data
 
     started = time.perf_counter()
-    samples = len(open_data(data).train)
+    samples = len(open_data(data, tile=tile).train)
     opened = time.perf_counter() - started
-    ul.train(method, data, out=out, trainer={"max_steps": STEPS}, epochs=1, progress=False,
-             logger="none", **options)  # fmt: skip
-    return {"opened_seconds": opened, "samples": samples}
+    if steps:
+        ul.train(method, data, out=out, trainer={"max_steps": steps}, epochs=1, progress=False,
+                 logger="none", tile=tile, **options)  # fmt: skip
+    return {"opened_seconds": opened, "samples": samples, "steps": steps}
 
 
-def peak() -> int:
-    """Peak resident bytes of this process; `ru_maxrss` would begin with that of its parent."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+def peak(process: str = "self") -> int:
+    """Peak resident bytes of a process; `ru_maxrss` would begin with that of its parent."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int((status.partition("VmHWM:")[2].split() or ["0"])[0]) * 1024
 
 
-def child(case: str, place: Path, out: Path) -> None:
+def watch(most: list[int]) -> None:
+    """Keep the largest peak of the processes that this one starts, as long as it runs."""
+    own = psutil.Process()
+    while True:
+        for worker in own.children(recursive=True):
+            with contextlib.suppress(OSError):  # it has ended
+                most[0] = max(most[0], peak(str(worker.pid)))
+        time.sleep(0.1)
+
+
+def child(case: str, place: Path, out: Path, steps: int) -> None:
     """One measurement, in a process of its own; its last line is JSON."""
+    most = [0]
+    threading.Thread(target=watch, args=(most,), daemon=True).start()
     started = time.perf_counter()
     if case == "word2vec":
         figures = run_word2vec(place, out)
     elif case == "masked_lm":
-        figures = run_training("masked_lm", f"text:{place}", out)
+        figures = run_training("masked_lm", f"text:{place}", out, steps)
     elif case == "audio":
-        figures = run_training("cpc", str(place), out)
+        figures = run_training("cpc", str(place), out, steps)
+    elif case == "tiles":
+        figures = run_training("simclr", str(place), out, steps, tile=TILE)
     else:
-        figures = run_training("video_colorization", f"video:{place}", out, batch_size=8)
+        figures = run_training("video_colorization", f"video:{place}", out, steps, batch_size=8)
     figures["seconds"] = time.perf_counter() - started
-    worker_peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    figures |= {"peak_bytes": peak(), "peak_bytes_of_a_worker": worker_peak}
+    figures |= {"peak_bytes": peak(), "peak_bytes_of_a_worker": most[0]}
     print(json.dumps(figures), flush=True)
+    for worker in psutil.Process().children(recursive=True):
+        worker.kill()  # idle ones would keep the pipe open
     os._exit(0)  # the timer's signal may still come
 
 
 def measure(case: str, name: str, number: int, folder: Path) -> list[dict[str, Any]]:
     """Peak memory with an empty cache and with a full one."""
-    place = folder / {"audio": "audio", "video": "video.mp4"}.get(case, "text.txt")
+    place = folder / PLACES.get(case, "text.txt")
+    steps = "0" if (case, name) in OPENED else str(STEPS)
     command = [sys.executable, __file__, "--make", case, str(place), str(number)]
     subprocess.run(command, check=True)
     files = [place] if place.is_file() else list(place.iterdir())
     rows = []
     for cached in (False, True):
-        command = [sys.executable, __file__, "--child", case, str(place), str(folder / "run")]
+        words = ["--child", case, str(place), str(folder / "run"), steps]
+        command = [sys.executable, __file__, *words]
         environment = os.environ | {
             "UNLABELED_CACHE": str(folder / "cache"), "UNLABELED_CACHE_GB": "100",
         }  # fmt: skip
@@ -166,7 +213,7 @@ def measure(case: str, name: str, number: int, folder: Path) -> list[dict[str, A
         row = {"case": case, "size": name, "bytes": sum(f.stat().st_size for f in files)}
         rows.append(row | {"cached": cached} | json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-        shutil.rmtree(folder / "run")
+        shutil.rmtree(folder / "run", ignore_errors=True)  # there is none where nothing is learned
     kept = [p for p in (folder / "cache").rglob("*.bin") if p.is_file()]
     rows[0]["bytes_in_cache"] = sum(p.stat().st_size for p in kept)
     shutil.rmtree(folder / "cache")
@@ -178,17 +225,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", default=list(SIZES))
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--child", nargs=3, help="one measurement: case, data, run")
+    parser.add_argument("--child", nargs=4, help="one measurement: case, data, run, steps")
     parser.add_argument("--make", nargs=3, help="data of one: case, where, how much")
     args = parser.parse_args()
     if args.make:
         case, place, number = args.make
-        write: Any = {"audio": write_audio, "video": write_video}.get(case, write_text)
-        write(Path(place), int(number))
+        writers = {"audio": write_audio, "video": write_video, "tiles": write_tiles}
+        writers.get(case, write_text)(Path(place), int(number))
         return
     if args.child:
-        case, place, out = args.child
-        child(case, Path(place), Path(out))
+        case, place, out, steps = args.child
+        child(case, Path(place), Path(out), int(steps))
     path = ROOT / "results" / "memory.json"
     for case in args.cases:
         rows = []

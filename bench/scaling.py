@@ -176,8 +176,9 @@ def tables(result: dict[str, Any]) -> dict[str, list[str]]:
     large = ["| | size | in all | first | again |", "|---|---:|---:|---:|---:|"]
     for first, again in zip(memory[::2], memory[1::2], strict=True):
         most = [max(r["peak_bytes"], r["peak_bytes_of_a_worker"]) / 1e9 for r in (first, again)]
+        note = ", only opened" if first.get("steps") == 0 else ""
         large.append(
-            f"| `{first['case']}` | {first['size']} | {first['bytes'] / 1e9:.2f} GB | "
+            f"| `{first['case']}` | {first['size']}{note} | {first['bytes'] / 1e9:.2f} GB | "
             f"{most[0]:.2f} GB | {most[1]:.2f} GB |"
         )
     return {"steps": growth, "files": opened, "memory": large}

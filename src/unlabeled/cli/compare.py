@@ -5,9 +5,11 @@ from __future__ import annotations
 from unlabeled.cli.parsing import (
     add_groups_argument,
     add_labels_argument,
+    add_opening_arguments,
     add_test_argument,
     make_parser,
     parse_args,
+    take_opening,
 )
 
 
@@ -34,6 +36,7 @@ def compare_command(argv: list[str]) -> int:
     add_labels_argument(parser)
     add_groups_argument(parser)
     add_test_argument(parser)
+    add_opening_arguments(parser, "as in the training of the first trained run")
     parser.add_argument(
         "--encoder",
         type=str,
@@ -66,7 +69,7 @@ def compare_command(argv: list[str]) -> int:
         test=args.test,
         groups_from=args.groups_from,
         encoder=args.encoder,
-        size=args.size,
+        **take_opening(vars(args)),
     )
     print_comparison(result)
     for file in files:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 DATA = (
     "folder or file of samples, .npy or .npz file, a quoted pattern ('photos/*.jpg', "
-    "'shards-{000..004}.tar'), or name of a data set"
+    "'shards-{000..004}.tar'), shards at an address (http(s)://, s3://, gs://, hf://, such as "
+    "'s3://bucket/shards-{000..999}.tar'), or name of a data set"
 )
 """Help of the argument DATA."""
 
@@ -238,20 +239,20 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def add_opening_arguments(parser: ArgumentParser) -> None:
-    """The flags `--tile` and `--max-pixels` of commands that use a run."""
+def add_opening_arguments(parser: ArgumentParser, default: str = "as in the training") -> None:
+    """The flags `--tile` and `--max-pixels` of commands that open data."""
     parser.add_argument(
         "--tile",
         type=int,
         metavar="SIDE",
         help="side of the squares that larger images in files are cut into, each a sample "
-        "(default: as in the training)",
+        f"(default: {default})",
     )
     parser.add_argument(
         "--max_pixels",
         type=int,
         metavar="N",
-        help="of an image in a file; larger ones are left out (default: as in the training)",
+        help=f"of an image in a file; larger ones are left out (default: {default})",
     )
 
 

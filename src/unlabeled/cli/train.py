@@ -119,7 +119,9 @@ def _add_shared(parser: ArgumentParser) -> None:
         type=str,
         required=True,
         help="folder of images, audio or text; one such file, video, .npy or .npz file; a quoted "
-        "pattern ('photos/*.jpg', 'shards-{000..004}.tar'); NAME or NAME:FOLDER of a data set in "
+        "pattern ('photos/*.jpg', 'shards-{000..004}.tar'); images in shards at an address "
+        "(http(s)://, s3://, gs://, hf://, such as 's3://bucket/shards-{000..999}.tar' or "
+        "'hf://datasets/USER/NAME/train-*.parquet'); NAME or NAME:FOLDER of a data set in "
         "`unlabeled list datasets`; ./file.py with a function load()",
     )
 

@@ -6,7 +6,13 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unlabeled.cli.parsing import add_arguments, make_parser, named_method, parse_with
+from unlabeled.cli.parsing import (
+    add_arguments,
+    add_opening_arguments,
+    make_parser,
+    named_method,
+    parse_with,
+)
 from unlabeled.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ def views_command(argv: list[str]) -> int:
         parser = make_parser(f"views {name}", f"Draw the views that {name} is trained on.", name)
         parser.add_argument("--data", type=str, required=True, help="as for `unlabeled train`")
         parser.add_argument("--out", type=str, required=True, metavar="FILE", help="a .png file")
+        add_opening_arguments(parser, "as for `unlabeled train`")
         add_arguments(parser, cls, skip={"encoder"})
         return parser
 
@@ -36,7 +43,7 @@ def views_command(argv: list[str]) -> int:
     from unlabeled.training.drawings import draw_views
     from unlabeled.training.prepare import prepare
 
-    job = prepare(name, args.data, **options)
+    job = prepare(name, args.data, tile=args.tile, max_pixels=args.max_pixels, **options)
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_views(job.method, job.splits, out)
     print(out)

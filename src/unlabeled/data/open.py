@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ from unlabeled.data.readers.remote import is_remote
 from unlabeled.data.readers.source import TABLES
 from unlabeled.data.sets import books
 from unlabeled.data.split import TEST_SHARE, split
+from unlabeled.data.values import first_of
 from unlabeled.errors import UserError, notice, suggest
 from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text
 
@@ -278,9 +280,8 @@ def _read(
             data = data, labels_from
         return arrays.from_memory(data, channels, dtype, value_range)
     if is_remote(data):
-        return streaming.read(
-            data, channels, size, labels_from, workers, dtype, value_range, opening.largest
-        )
+        samples = streaming.read(data, channels, size, labels_from, workers, dtype, opening)
+        return _converted(samples, dtype, value_range)
     path, listing = patterns.find_files(data)
     if path.is_file() and path.suffix.lower() in video.ENDINGS:
         return video.read(path, size)
@@ -298,10 +299,7 @@ def _read(
             decoding=decoding,
             opening=opening,
         )
-        if (dtype or value_range) and isinstance(samples.x, LazyImages):
-            convert, to = arrays.conversion(samples.x, dtype, value_range)
-            samples.x = samples.x.converted(convert, to) if convert else samples.x
-        return samples
+        return _converted(samples, dtype, value_range)
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, dtype, value_range, rate)
     if path.is_file():
@@ -313,6 +311,25 @@ def _read(
     other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
     advice = suggest(str(data).partition(":")[0], registry.listing("datasets"), other)
     raise UserError(f"there is no data at '{data}'; {advice}")
+
+
+def _converted(
+    samples: Samples, dtype: str | None, value_range: tuple[float, float] | None
+) -> Samples:
+    """The images as an encoder receives them or the user wants them.
+
+    Of streamed ones, the first decide how; the others are clipped to the range.
+    """
+    x = samples.x
+    if not (dtype or value_range) or not isinstance(x, LazyImages):
+        return samples
+    convert, to = arrays.conversion(first_of(x) if x.streamed else x, dtype, value_range)
+    x = x.converted(convert, to) if convert else x
+    has_ends = value_range and to != np.uint8 and (dtype is None or value_range != (0.0, 1.0))
+    if x.streamed and has_ends:
+        x = x.converted(partial(arrays.clipped, value_range=value_range), np.float32)
+    samples.x = x
+    return samples
 
 
 def _opening(

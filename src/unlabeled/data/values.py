@@ -8,12 +8,17 @@ import numpy as np
 from unlabeled.data.dataset import LazyImages, blocks
 from unlabeled.errors import UserError, notice
 
+FIRST = 256
+"""Streamed images that show the values of all; they are of few shards."""
+
 
 def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[float, float]:
     """Find black and white of images that are not uint8.
 
     Floats: (0, 1) if they lie within, otherwise their minimum and maximum. uint16: 0 and the
     largest value of the smallest sufficient number of bits, such as 4095 for a camera of 12 bits.
+
+    Of streamed images, the first ones decide; a notice counts others that go beyond.
 
     Args:
         x: images (N, C, H, W).
@@ -22,6 +27,10 @@ def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[fl
     Raises:
         UserError: there are NaN or infinite values.
     """
+    if isinstance(x, LazyImages) and x.streamed:
+        found = find_value_range(first_of(x), warn)
+        x.streamed.value_range = found if x.convert is None else None
+        return found
     low, high = math.inf, -math.inf
     some = []
     thinned = max(1, math.prod(x.shape) // 1_000_000)
@@ -36,6 +45,11 @@ def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[fl
     if x.dtype == np.uint16:
         return 0.0, float(2 ** max(8, int(high).bit_length()) - 1)
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def first_of(x: LazyImages) -> np.ndarray:
+    """The first images, whose values stand for those of all streamed ones."""
+    return x[: min(FIRST, len(x))]
 
 
 def filled(x: LazyImages) -> LazyImages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from unlabeled import registry
 from unlabeled.data.dataset import Splits
 from unlabeled.data.open import name_of, open_data
+from unlabeled.data.readers.parts import Opening
 from unlabeled.encoders.base import is_rebuildable
 from unlabeled.encoders.external import is_external
 from unlabeled.encoders.features import embed
@@ -25,8 +26,8 @@ from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import find_metrics, in_order
 from unlabeled.evaluation.seeds import Candidate, Estimate, PairTest, best_of, compare_pairs
 from unlabeled.evaluation.similarity import similarity_of_encoders
-from unlabeled.modality import Text
-from unlabeled.runs.run import Run, load
+from unlabeled.modality import Images, Text
+from unlabeled.runs.run import Run, load, with_opening
 from unlabeled.runs.safety import check_inputs, inside, read_json
 from unlabeled.utils.state import preserve_rng
 
@@ -154,6 +155,8 @@ def compare_runs(
     groups_from: Any = None,
     encoder: Any = None,
     size: int | None = None,
+    tile: int | None = None,
+    max_pixels: int | None = None,
 ) -> Comparison:
     """Measure runs on the same data, group their seeds, and test their differences.
 
@@ -166,6 +169,9 @@ def compare_runs(
             trained run's, if `data` is omitted, too).
         encoder: of the runs whose encoder is the user's own, as for `unlabeled.load`.
         size: side in pixels of the images that encoders by name receive, as for `unlabeled.load`.
+        tile: side of the squares that larger images in files are cut into for all encoders
+            (default: as in the training of the first trained run).
+        max_pixels: of images in files, likewise.
 
     Raises:
         UserError: there are fewer than two, one is given twice, the data does not fit them, or
@@ -177,11 +183,12 @@ def compare_runs(
         )
     opened = _opened(runs, encoder, size)
     trained = [run for run in opened if run is not None and run.is_trained]
+    opening = _opening(opened, trained, tile, max_pixels)
     known: dict[str, _Data] = {}
     if data is None:
         if not trained:
             raise UserError("none of the encoders was trained here on any data; give --data")
-        first = trained[0]
+        first = with_opening(trained[0], opening)
         known[_form(first)] = _Data(open_for(first, None, labels_from, test, groups_from).labeled())
         _say_others(first, trained)
         data = first.data
@@ -191,9 +198,12 @@ def compare_runs(
             if groups_from is None and (groups_from := first.config.get("groups_from")):
                 notice(f"samples are grouped by {groups_from}, as in the training of {first.path}")
     if None in opened:  # encoders that are fitted see the training part alone
-        made_for = open_data(data, labels_from=labels_from, test=test, groups_from=groups_from)
+        made_for = open_data(
+            data, labels_from=labels_from, test=test, groups_from=groups_from,
+            tile=opening.tile, max_pixels=opening.max_pixels,
+        )  # fmt: skip
     loaded = [
-        run or _made(str(name), made_for, size, trained)
+        with_opening(run or _made(str(name), made_for, size, trained), opening)
         for run, name in zip(opened, runs, strict=True)
     ]
     names = _names(loaded)
@@ -273,6 +283,28 @@ def _opened(runs: Sequence[Run | str | Path], encoder: Any, size: int | None) ->
     return opened
 
 
+def _opening(
+    opened: list[Run | None], trained: list[Run], tile: int | None, max_pixels: int | None
+) -> Opening:
+    """How all open images in files: as asked for, else as the first trained run did.
+
+    Raises:
+        UserError: no encoder takes images.
+    """
+    others = [run for run in opened if run and not isinstance(run.modality, Images)]
+    given = {
+        key: value
+        for key, value in {"tile": tile, "max_pixels": max_pixels}.items()
+        if value is not None
+    }
+    if others and given:
+        noun = others[0].modality.noun
+        raise UserError(f"{others[0].source} takes {noun}; omit --tile and --max-pixels")
+    own = trained[0].modality if trained else None
+    first = Opening(own.tile, own.max_pixels) if isinstance(own, Images) else Opening()
+    return replace(first, **given)
+
+
 def _made(name: str, splits: Splits, size: int | None, trained: list[Run]) -> Run:
     """An encoder by name for that data; `random` is the first trained run's with random weights."""
     if name != RANDOM:
@@ -320,12 +352,14 @@ def _say_others(first: Run, trained: list[Run]) -> None:
     if others:
         notice(
             f"all are evaluated on the data of {first.path}, {name_of(first.data)}; "
-            f"{', '.join(str(run.path) for run in others)} had other data or groups in training"
+            f"{', '.join(str(run.path) for run in others)} had other data, groups or tiles in "
+            "training"
         )
 
 
 def _data_of(run: Run) -> list[Any]:
-    return [run.config.get(key) for key in ("data", "test", "groups_from")]
+    keys = ("data", "test", "groups_from", "tile", "max_pixels")
+    return [run.config.get(key) for key in keys]
 
 
 def _names(runs: list[Run]) -> list[str]:

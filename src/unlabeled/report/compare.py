@@ -46,6 +46,8 @@ def compare(
     groups_from: Any = None,
     encoder: Any = None,
     size: int | None = None,
+    tile: int | None = None,
+    max_pixels: int | None = None,
 ) -> dict[str, Any]:
     """Compare encoders on the same data, with tests of their differences.
 
@@ -66,6 +68,9 @@ def compare(
             then over groups (default: the first trained run's, if `data` is omitted, too).
         encoder: the network of runs whose encoder is your own, as for `unlabeled.load`.
         size: side in pixels of the images that encoders by name receive, as for `unlabeled.load`.
+        tile: side of the squares that larger images in files are cut into for all encoders
+            (default: as in the training of the first trained run).
+        max_pixels: of images in files, likewise.
 
     Returns:
         what .json files hold: `encoders`, by name, has `runs`, `seeds` and `metrics`, each with
@@ -91,6 +96,8 @@ def compare(
         groups_from=groups_from,
         encoder=encoder,
         size=size,
+        tile=tile,
+        max_pixels=max_pixels,
     )
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)

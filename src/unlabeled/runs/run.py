@@ -6,6 +6,7 @@ rest is JSON, and only encoders of this package are rebuilt from their name.
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -250,23 +251,30 @@ def load(
         raise UserError(f"--size is {size}; give the side in pixels, 1 or more")
     opening = Opening(tile, max_pixels)
     if not path.is_dir() and is_external(str(run)):
-        return _with_opening(_pretrained(str(run), size, data), opening)
-    if not path.is_dir() and str(run) in registry.listing("encoders"):
-        return _with_opening(_by_name(str(run), data, size, opening), opening)
-    if size is not None:
+        opened = _pretrained(str(run), size, data)
+    elif not path.is_dir() and str(run) in registry.listing("encoders"):
+        opened = _by_name(str(run), data, size, opening)
+    elif size is not None:
         raise UserError(f"{path} has its own size of images; omit --size")
-    return _with_opening(_from_folder(path, encoder), opening)
-
-
-def _with_opening(run: Run, opening: Opening) -> Run:
-    """The run, which opens large images in files otherwise than in its training."""
+    else:
+        opened = _from_folder(path, encoder)
     given = {name: value for name, value in opening.of_modality.items() if value is not None}
-    if given and not isinstance(run.modality, Images):
-        raise UserError(f"{run.source} takes {run.modality.noun}; omit --tile and --max-pixels")
-    if isinstance(run.modality, Images) and given:
-        run.modality = replace(run.modality, **given)
-        run.inputs = run.inputs | {"modality": to_json(run.modality)}
-    return run
+    if not given:
+        return opened  # as it was trained
+    own = opened.modality
+    if not isinstance(own, Images):
+        raise UserError(f"{opened.source} takes {own.noun}; omit --tile and --max-pixels")
+    return with_opening(opened, replace(Opening(own.tile, own.max_pixels), **given))
+
+
+def with_opening(run: Run, opening: Opening) -> Run:
+    """A run that opens images in files so; one of other samples as it is."""
+    if not isinstance(run.modality, Images):
+        return run
+    other = copy.copy(run)
+    other.modality = replace(run.modality, **opening.of_modality)
+    other.inputs = run.inputs | {"modality": to_json(other.modality)}
+    return other
 
 
 def for_channels_of(data: Any, run: Run) -> Run:

@@ -71,7 +71,8 @@ class TrainConfig:
             labels held out from it; the training stays the same, bit by bit (default: none).
         logger: tensorboard, csv, wandb or none; separate several by commas. metrics.csv is always
             written.
-        trainer: further arguments of Lightning's Trainer, such as {"max_time": "00:01:00:00"}.
+        trainer: further arguments of Lightning's Trainer, such as {"max_time": "00:01:00:00"},
+            which counts from each start: a resumed run goes on for as long again.
 
     Raises:
         UserError: a number is out of range, or two fields exclude each other.

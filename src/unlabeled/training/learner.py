@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -121,9 +121,10 @@ class Learner(L.LightningModule):
         self.steps = 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the position in the epoch."""
+        """Save the position in the epoch, but not the time that counts for max_time."""
         position = {"epoch": self.current_epoch, "steps": self.steps, "loss_sum": self.loss_sum}
         checkpoint["in_epoch"] = position | {"skipped": self.skipped}
+        checkpoint["callbacks"].pop(Timer.__qualname__, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the position in the epoch."""

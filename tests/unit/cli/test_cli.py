@@ -200,6 +200,24 @@ def test_help_is_plain(command, capsys):
     assert text.count("(default:") == len(re.findall(r"\(default:[^()]*\)", text))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("train simclr", "views simclr", "evaluate", "embed", "explore", "classify", "predict"),
+        *("finetune", "compare"),
+    ],
+)
+def test_what_opens_data_can_cut_images_and_names_addresses(command, capsys):
+    """Catches a command that opens large images otherwise than the training did."""
+    assert run(*command.split(), "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"--tile \w+ side (in pixels )?of the squares", shown)
+    assert re.search(r"--max-pixels \w+ of an image", shown)
+    if command in ("train simclr", "embed", "explore", "predict"):
+        for address in ("http(s)://", "s3://bucket/shards-{000..999}.tar", "gs://", "hf://"):
+            assert address in shown
+
+
 def test_resume_goes_on_to_more_epochs(data, capsys, tmp_path):
     """Catches a refusal, a schedule that is not said, and a last epoch that is not trained."""
     words = ("train", "simclr", "--data", data, "--batch-size", 64, "--logger", "none")

@@ -288,6 +288,29 @@ def test_a_run_opens_data_as_it_was_trained(tmp_path):
 
 
 @quiet
+def test_compare_opens_data_alike_for_all(tmp_path):
+    """Would catch other samples for an encoder by name, or for a run of whole images."""
+    from unlabeled.report.compare import compare
+
+    rows = ["name,stain"]
+    for i in range(10):
+        large(tmp_path / "f", shape=(48, 48, 3), tile=(16, 16))
+        (tmp_path / "f" / "large.tif").rename(tmp_path / "f" / f"{i}.tif")
+        rows.append(f"{i}.tif,{'ab'[i % 2]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    options = {"epochs": 1, "batch_size": 8, "progress": False, "encoder_args": {"width": 4}}
+    options |= {"size": 16, "logger": "none", "labels_from": str(tmp_path / "labels.csv")}
+    runs = [tmp_path / name for name in ("cut", "whole")]
+    for run, tile in zip(runs, (16, None), strict=True):
+        ul.train("denoising_autoencoder", str(tmp_path / "f"), out=run, tile=tile, **options)
+    for tile, number in ((None, 9), (24, 4)):
+        result = compare([*runs, "histogram"], tile=tile)
+        assert result["n_train"] + result["n_test"] == 10 * number
+    with pytest.raises(UserError, match="--tile is 4, but must be at least 8"):
+        compare(runs, tile=4)
+
+
+@quiet
 def test_headers_of_files_are_looked_at_once(tmp_path, monkeypatch):
     large(tmp_path / "f")
     first = open_data(tmp_path / "f", size=(16, 16), tile=128)

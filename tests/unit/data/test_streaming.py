@@ -1,10 +1,14 @@
 """Images in shards on other machines: servers on this one."""
 
 import contextlib
+import importlib
+import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import warnings
@@ -12,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import same_weights
-from servers import numbers, png, serving, write_tar
+from PIL import Image
+from servers import TOKEN, GoogleStorage, Hub, numbers, png, serving, write_tar
 
 import unlabeled as ul
-from unlabeled.data import open_data
+from unlabeled.data import open_data, values
 from unlabeled.data.loader import loader
 from unlabeled.data.readers import remote
 from unlabeled.data.readers.streamed import Shard, StreamedImages
@@ -171,6 +177,41 @@ def test_tables_over_http(as_struct, ranges, tmp_path):
         )
         with pytest.raises(UserError, match=r"no column 'kin' in .*; did you mean kind\?"):
             open_data(pattern, labels_from="kin")
+
+
+def epoch_of_rank(rank: int, nodes: int, url: str, folder: Path) -> None:
+    """What one of two processes with two decoders draws in an epoch, into `folder/RANK.npy`."""
+    store = f"file://{folder / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    os.environ["UNLABELED_CACHE"] = str(folder / f"cache{rank % nodes}")  # one for each machine
+    train = open_data(f"{url}/s-{{000..009}}.tar", size=(16, 16), workers=2).train
+    np.save(folder / f"{rank}.npy", drawn(loader(train, 8, 0, processes=2, nodes=nodes)))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # its servers are idle by then
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_processes_draw_every_sample_once(nodes, tars, tmp_path, monkeypatch):
+    """Catches ranks that draw the same samples, and machines that copy each other's shards."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    for path in tars.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "sizes.json").write_text(json.dumps({p.name: EACH for p in tars.iterdir()}))
+    with serving(tmp_path) as server:
+        jobs = [(rank, nodes, server.url, tmp_path) for rank in range(2)]
+        ranks = [multiprocessing.get_context("fork").Process(target=epoch_of_rank, args=job)
+                 for job in jobs]  # fmt: skip
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(60)
+        assert [process.exitcode for process in ranks] == [0, 0]
+    parts = [np.load(tmp_path / f"{rank}.npy") for rank in range(2)]
+    assert [part.shape for part in parts] == [(15, 4)] * 2
+    assert sorted(np.concatenate(parts).ravel()) == list(range(120))
+    copied = sum(name.endswith(".tar") for name in server.asked)
+    # Of two machines, both need the shard at the cut, and the first one, for the size of images.
+    assert copied == SHARDS if nodes == 1 else copied <= SHARDS + 2
 
 
 def test_labels_of_tars(tars):
@@ -373,6 +414,179 @@ def test_shards_of_s3(s3, tars):
         open_data("s3://bucket/photo/*.tar")
     with pytest.raises(UserError, match=r"there is no s3://nowhere/s-000\.tar; check"):
         open_data("s3://nowhere/s-000.tar")
+
+
+@pytest.fixture
+def cloud(tars, tmp_path) -> Path:
+    """A folder with the shards in `user/name/photos`."""
+    folder = tmp_path / "cloud" / "user" / "name" / "photos"
+    folder.mkdir(parents=True)
+    for path in tars.iterdir():
+        (folder / path.name).symlink_to(path)
+    return tmp_path / "cloud"
+
+
+def test_shards_of_google_storage(cloud, tmp_path, monkeypatch):
+    """Its own client, endpoint and credentials; catches a refusal that is taken for a failure."""
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # which asks by gRPC
+    gcsfs = pytest.importorskip("gcsfs", reason="gs:// needs gcsfs")
+    rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
+    from cryptography.hazmat.primitives import serialization as form
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+    )
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # whether this is a machine of Google's
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    address = "gs://user/name/photos"
+    with serving(cloud, kind=GoogleStorage) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        says = r"s-000\.tar may not be read \(.*\); give credentials with GOOGLE_APPLICATION_CRED"
+        with pytest.raises(UserError, match=says):
+            open_data(f"{address}/s-{{000..009}}.tar")
+        account = {"type": "service_account", "client_email": "a@b.c", "private_key_id": "1"}
+        account |= {"private_key": key.decode(), "token_uri": f"{server.url}/token"}
+        (tmp_path / "account.json").write_text(json.dumps(account))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        for pattern in (f"{address}/s-{{000..009}}.tar", f"{address}/", f"{address}/s-*.tar"):
+            splits, notices = said(open_data, pattern, size=(16, 16))
+            assert "10 shards" in notices
+        assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == list(range(120))
+        with pytest.raises(UserError, match=r"there is no gs://user/other/s-000\.tar; check"):
+            open_data("gs://user/other/s-000.tar")
+    gcsfs.GCSFileSystem.clear_instance_cache()
+
+
+def test_shards_of_the_hub(cloud, monkeypatch):
+    """Its own client, endpoint and token; catches errors of its client that nobody explains."""
+    hub = pytest.importorskip("huggingface_hub", reason="hf:// needs huggingface_hub")
+    address = "hf://datasets/user/name/photos"
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with serving(cloud, kind=Hub) as server:
+        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        }.items():
+            monkeypatch.setattr(hub.constants, name, value)  # of HF_ENDPOINT, when it is imported
+        says = "there is no hf.*s-000.tar, or it is private; check the address, or give .* HF_TOKEN"
+        with pytest.raises(UserError, match=says):
+            open_data(f"{address}/s-{{000..009}}.tar")
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        hub.HfFileSystem.clear_instance_cache()
+        for pattern in (f"{address}/s-{{000..009}}.tar", f"{address}/", f"{address}/s-*.tar"):
+            splits, notices = said(open_data, pattern, size=(16, 16))
+            assert "10 shards" in notices
+        assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == list(range(120))
+        with pytest.raises(UserError, match=r"there is no hf://.*/t\.tar; check the address"):
+            open_data(f"{address}/t.tar")
+        with pytest.raises(UserError, match=r"there is no hf://datasets/user/other/s\.tar; check"):
+            open_data("hf://datasets/user/other/s.tar")
+    hub.HfFileSystem.clear_instance_cache()
+    with pytest.raises(UserError, match=r"the server of hf://.* cannot be reached"):
+        open_data(f"{address}/s-000.tar")
+    hub.HfFileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs"), ("hf", "huggingface_hub")]
+)
+def test_a_missing_package_is_named(protocol, package, monkeypatch):
+    known = importlib.import_module("fsspec.registry")._registry
+    monkeypatch.delitem(known, protocol, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    says = rf"{protocol}:// needs {package}; pip install 'unlabeled\[stream\]'"
+    with pytest.raises(UserError, match=says):
+        open_data(f"{protocol}://datasets/user/name/s-000.tar")
+
+
+def deep(kind: str, number: int, top: float) -> tuple[str, bytes]:
+    """The ending and content of an image with values up to `top`, without a name."""
+    tifffile = pytest.importorskip("tifffile", reason="pip install 'unlabeled[tiff]'")
+    x = np.random.default_rng(number).random((12, 14, 4)) * top
+    file = io.BytesIO()
+    if kind == "gray png":
+        Image.fromarray(x[..., 0].astype(np.uint16)).save(file, "PNG")
+        return ".png", file.getvalue()
+    if kind == "color png":
+        imagecodecs = pytest.importorskip("imagecodecs", reason="pip install 'unlabeled[tiff]'")
+        return ".png", imagecodecs.png_encode(x[..., :3].astype(np.uint16))
+    x = x.astype(np.float32) if kind == "float tiff" else x.astype(np.uint16)
+    tifffile.imwrite(file, np.moveaxis(x, 2, 0), photometric="minisblack", planarconfig="separate")
+    return ".tif", file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "dtype", "white"),
+    [
+        ("gray png", (1, 12, 12), "u2", 4095),
+        ("color png", (3, 12, 12), "u2", 4095),
+        ("channels tiff", (4, 12, 12), "u2", 4095),
+        ("float tiff", (4, 12, 12), "f4", None),
+    ],
+)
+def test_deep_images_are_those_of_a_folder(kind, shape, dtype, white, tmp_path):
+    """Catches 16 bits and floats cut to 8, and a range of values that only a folder has."""
+    folder, served = tmp_path / "folder", tmp_path / "served"
+    for path in (folder, served):
+        path.mkdir()
+    for shard in range(2):
+        with tarfile.open(served / f"{shard}.tar", "w") as tar:
+            for i in range(6 * shard, 6 * shard + 6):
+                ending, content = deep(kind, i, 4000)
+                (folder / f"{i:03}{ending}").write_bytes(content)
+                info = tarfile.TarInfo(f"{i:03}{ending}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    local = open_data(folder, decoding="on_the_fly")
+    with serving(served) as server:
+        streamed = open_data(f"{server.url}/{{0,1}}.tar")
+        a, b = streamed.train.x[:], local.train.x[:]
+        assert (a.dtype, a.shape[1:]) == (dtype, shape)
+        np.testing.assert_array_equal(a, b)
+        assert a.max() > 255
+        assert streamed.value_range == local.value_range
+        assert streamed.value_range == (0, white) or white is None
+        batch = next(iter(loader(streamed.train, 4, 0)))
+        low, high = streamed.value_range
+        expected = (b[batch.index.numpy()].astype("f4") - low) / (high - low)
+        np.testing.assert_allclose(batch.x.fitted().numpy(), expected, atol=1e-3)
+        given = open_data(f"{server.url}/{{0,1}}.tar", value_range=(100, 1000))
+        assert given.value_range == (100, 1000)
+        np.testing.assert_array_equal(given.train.x[:], b.astype("f4").clip(100, 1000))
+        again = open_data(f"{server.url}/{{0,1}}.tar", like=local.modality)
+        np.testing.assert_array_equal(again.train.x[:], b)
+        assert again.value_range == local.value_range
+
+
+def test_values_beyond_those_of_the_first_images_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(values, "FIRST", 3)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i in range(6):
+            ending, content = deep("gray png", i, 4000 if i < 4 else 60_000)
+            info = tarfile.TarInfo(f"{i}{ending}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    with serving(tmp_path) as server:
+        splits, notices = said(open_data, f"{server.url}/a.tar")
+        assert splits.value_range == (0, 4095)
+        assert "beyond" not in notices
+        x, notices = said(lambda: splits.train.x[:])
+        assert x.max() > 50_000
+        assert "2 of 6 images so far have values beyond 0 to 4095" in notices
+
+
+def test_shards_are_not_cut_into_tiles(tars):
+    with serving(tars) as server:
+        address = f"{server.url}/s-000.tar"
+        assert len(open_data(address, tile=16).train) == EACH  # none is larger
+        with pytest.raises(UserError, match="--tile cuts images in files on this disk, not those"):
+            open_data(address, tile=8)
+        with pytest.raises(UserError, match=r"none of the first 12 images .* more than 100 pixels"):
+            open_data(address, max_pixels=100)
 
 
 def test_tests_probes_and_estimates_need_few_shards(tars, tmp_path):

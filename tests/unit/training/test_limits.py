@@ -1,6 +1,10 @@
 """A limit on steps or time ends a training within an epoch; resumed, it goes on within it."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
+import torch
 from helpers import same_weights
 
 import unlabeled as ul
@@ -46,3 +50,26 @@ def test_a_run_in_legs_is_one_run(few, whole, tmp_path):
         trainer = {"callbacks": [Clock()]}
         run = ul.train("simclr", few, out=tmp_path / "run", resume=True, trainer=trainer, **OPTIONS)
     assert same_weights(whole, run.path)
+
+
+def test_max_time_is_that_of_each_start(few, whole, tmp_path, monkeypatch):
+    """Lightning counts the time of before, so that a resumed run would end at once."""
+    from lightning.pytorch.callbacks import Callback, timer
+
+    clock = [0.0]
+    monkeypatch.setattr(timer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    class Slow(Callback):
+        """Each step takes 25 seconds."""
+
+        def on_train_batch_start(self, *_):
+            clock[0] += 25.0
+
+    out = tmp_path / "run"
+    for start in range(1, 4):
+        trainer = {"callbacks": [Slow()], "max_time": "00:00:01:00"}
+        ul.train("simclr", few, out=out, resume=True, trainer=trainer, **OPTIONS)
+        assert torch.load(out / "last.ckpt", weights_only=True)["global_step"] == 3 * start
+        assert json.loads((out / "config.json").read_text())["stopped_by"] == "max_time"
+    ul.train("simclr", few, out=out, resume=True, **OPTIONS)
+    assert same_weights(whole, out)

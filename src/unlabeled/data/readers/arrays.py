@@ -270,7 +270,7 @@ def _into(
         f"{outside:,} of {math.prod(x.shape):,} values lie outside "
         f"{value_range[0]:g} to {value_range[1]:g} ({low:g} to {high:g}) and are clipped"
     )
-    return functools.partial(_clipped, value_range=value_range), np.float32
+    return functools.partial(clipped, value_range=value_range), np.float32
 
 
 def _low_high(x: np.ndarray | LazyImages) -> tuple[float, float]:
@@ -307,7 +307,8 @@ def _scaled(x: np.ndarray, by: float) -> np.ndarray:
     return x.astype(np.float32) * np.float32(by)
 
 
-def _clipped(x: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+def clipped(x: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Values as floats, those outside of a range at its ends."""
     return x.astype(np.float32).clip(*map(np.float32, value_range))
 
 

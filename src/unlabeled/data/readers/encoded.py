@@ -28,7 +28,14 @@ class EncodedImages:
         size: height and width.
         kind: of number: u1, u2 or f4.
         workers: number of threads.
+
+    Attributes:
+        value_range: black and white where only the first images have shown them, else None; a
+            notice counts images with values beyond.
     """
+
+    advice = "; --decoding once leaves such images out"
+    value_range: tuple[float, float] | None = None
 
     def __init__(
         self,
@@ -42,8 +49,8 @@ class EncodedImages:
         self.image, self.names, self.kind, self.workers = image, names, kind, workers
         self.shape, self.dtype = (len(names), channels, *size), np.dtype(kind)
         self.damaged: dict[str, str] = {}
-        self.filled: set[str] = set()
-        self._pool, self._said, self._filled_said = ThreadPoolExecutor(workers), 1, 1
+        self.filled, self.beyond = set[str](), set[str]()
+        self._pool, self._said = ThreadPoolExecutor(workers), dict[str, int]()
         silence()
 
     def __len__(self) -> int:
@@ -93,28 +100,40 @@ class EncodedImages:
 
     def _finite(self, row: int, x: np.ndarray) -> np.ndarray:
         """The image with its smallest value in place of NaN and infinite ones."""
-        if x.dtype.kind != "f" or (finite := np.isfinite(x)).all():
-            return x
-        self.filled.add(self.names[row])
-        return np.where(finite, x, x.min(initial=np.inf, where=finite))
+        if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
+            self.filled.add(self.names[row])
+            x = np.where(finite, x, x.min(initial=np.inf, where=finite))
+        if self.value_range and (x.min() < self.value_range[0] or x.max() > self.value_range[1]):
+            self.beyond.add(self.names[row])
+        return x
 
     def _black(self, row: int, reason: str) -> np.ndarray:
         self.damaged[self.names[row]] = reason
         return np.zeros(self.shape[1:], self.dtype)
 
     def _say_damaged(self) -> None:
-        """A notice of the first damaged image, and whenever there are ten times as many."""
-        if len(self.filled) >= self._filled_said:
-            self._filled_said = 10 * len(self.filled)
+        """A notice of the first such image, and whenever there are ten times as many."""
+        of = f"of {len(self):,} images"
+        if self._is_news("filled", len(self.filled)):
             notice(
-                f"{len(self.filled):,} of {len(self):,} images so far have NaN or infinite values; "
-                "the smallest other value of the image takes their place"
+                f"{len(self.filled):,} {of} so far have NaN or infinite values; the smallest other "
+                "value of the image takes their place"
             )
-        if len(self.damaged) >= self._said:
-            self._said = 10 * len(self.damaged)
+        if self.value_range and self._is_news("beyond", len(self.beyond)):
+            low, high = self.value_range
+            notice(
+                f"{len(self.beyond):,} {of} so far have values beyond {low:g} to {high:g}, which "
+                "the first images have shown as black and white; set others with --value-range"
+            )
+        if self._is_news("damaged", len(self.damaged)):
             name, reason = list(self.damaged.items())[-1]
             notice(
-                f"{len(self.damaged):,} of {len(self):,} images cannot be read so far, such as "
-                f"{name} ({reason}); black ones take their place; --decoding once leaves such "
-                "images out"
+                f"{len(self.damaged):,} {of} cannot be read so far, such as {name} ({reason}); "
+                f"black ones take their place{self.advice}"
             )
+
+    def _is_news(self, what: str, number: int) -> bool:
+        is_news = number >= self._said.get(what, 1)
+        if is_news:
+            self._said[what] = 10 * number
+        return is_news

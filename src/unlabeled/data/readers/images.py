@@ -123,16 +123,7 @@ def read(
                 f"images of {low} to {high} px a side are all fitted to {side}×{side}; choose with "
                 "--size" + (crops if looked["median_side"] > 1.5 * side else "")
             )
-    if kind == "u1" and looked["forms"].get("1u2"):
-        notice("16-bit images are read as 8-bit ones, so only their high byte is taken")
-    some = "at least " if len(names) > LOOKED_AT else ""
-    if kind == "u1" and looked["cut"]:
-        notice(
-            f"{some}{looked['cut']:,} color images of 16 bits are read with 8"
-            + ("" if "3u2" in looked["forms"] else "; pip install 'unlabeled[tiff]' keeps all")
-        )
-    if looked["pages"]:
-        notice(f"{some}{looked['pages']:,} images have several pages or frames; the first is taken")
+    say_kind(looked, kind, "at least " if len(names) > LOOKED_AT else "")
     bytes_in_all = len(names) * channels * math.prod(size) * np.dtype(kind).itemsize
     if source.at and _is_on_the_fly(decoding, bytes_in_all, size):
         kept = np.array([row for row, n in enumerate(names) if n not in looked["unread"]])
@@ -159,6 +150,25 @@ def read(
     if labels_from is None:
         return samples
     return labels.attach(samples, labels_from, rows, files, column)
+
+
+def say_kind(looked: dict[str, Any], kind: str, some: str = "at least ") -> None:
+    """Notices of what is lost of images that are read as this kind of number.
+
+    Args:
+        looked: summary of their headers.
+        kind: of number: u1, u2 or f4.
+        some: what stands before numbers, where not all were looked at.
+    """
+    if kind == "u1" and looked["forms"].get("1u2"):
+        notice("16-bit images are read as 8-bit ones, so only their high byte is taken")
+    if kind == "u1" and looked["cut"]:
+        notice(
+            f"{some}{looked['cut']:,} color images of 16 bits are read with 8"
+            + ("" if "3u2" in looked["forms"] else "; pip install 'unlabeled[tiff]' keeps all")
+        )
+    if looked["pages"]:
+        notice(f"{some}{looked['pages']:,} images have several pages or frames; the first is taken")
 
 
 def _is_on_the_fly(decoding: Decode, bytes_in_all: float, size: tuple[int, int]) -> bool:

@@ -5,6 +5,7 @@ They are copied one by one, as they are needed, into the cache, which is bounded
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,15 @@ REQUESTS = 16
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 VERSIONS = ("ETag", "etag", "md5Hash", "blob_id", "Last-Modified", "LastModified", "mtime")
 """What a server may tell of a file's version, the best first."""
+CLIENTS = {
+    "aiohttp": ("ClientError",),
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "gcsfs.retry": ("HttpError", "NonRetryableError", "ChecksumError"),
+    "google.auth.exceptions": ("GoogleAuthError",),
+    "httpx": ("HTTPError",),
+    "httpx2": ("HTTPError",),
+}
+"""Modules of the clients of file systems, and those of their errors that are no OSError."""
 
 
 def is_remote(data: Any) -> TypeGuard[str]:
@@ -245,18 +255,9 @@ def _filesystem(protocol: str) -> Any:
 def _errors() -> tuple[type[Exception], ...]:
     """What file systems raise: their clients have errors that are no OSError."""
     kinds: list[type[Exception]] = [OSError, EOFError, ValueError, RuntimeError, TimeoutError]
-    try:
-        import aiohttp
-
-        kinds.append(aiohttp.ClientError)
-    except ImportError:
-        pass
-    try:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        kinds += [BotoCoreError, ClientError]
-    except ImportError:
-        pass
+    for module, names in CLIENTS.items():
+        client = sys.modules.get(module)  # one that was not imported raises nothing
+        kinds += [getattr(client, name) for name in names if hasattr(client, name)]
     return tuple(kinds)
 
 
@@ -269,18 +270,32 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _cause(error: BaseException) -> str:
-    """Why a file was not found, where that is something else: "refused" or "unreachable"."""
+    """Why a file was not found, where that is something else: refused, hidden or unreachable."""
     for each in _chain(error):
-        kind, status = type(each).__name__, getattr(each, "status", None)
+        kind, status = type(each).__name__, _status(each)
+        if kind == "RepositoryNotFoundError" and status == 401:
+            return "hidden"
         if isinstance(each, PermissionError) or status in (401, 403):
             return "refused"
         if kind in ("NoCredentialsError", "PartialCredentialsError", "GatedRepoError"):
             return "refused"
         if isinstance(each, ConnectionError | TimeoutError) or any(
-            word in kind for word in ("Connect", "Timeout", "gaierror", "Endpoint", "MaxRetry")
+            word in kind
+            for word in ("Connect", "Timeout", "gaierror", "Endpoint", "MaxRetry", "Transport")
         ):
             return "unreachable"
     return ""
+
+
+def _status(error: BaseException) -> int:
+    """The status of the HTTP answer that an error is about; 0 where there is none."""
+    if str(error).startswith("Forbidden: "):  # as gcsfs says it, without a number
+        return 403
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status", "status_code", "code"):  # aiohttp warns of its `code`
+            if str(found := getattr(holder, name, "")).isdigit():
+                return int(found)
+    return 0
 
 
 def is_transient(error: BaseException) -> bool:
@@ -297,6 +312,11 @@ def _explain(error: BaseException, name: str) -> UserError:
         where |= {"gs": "GOOGLE_APPLICATION_CREDENTIALS", "hf": "HF_TOKEN"}
         remedy = where.get(protocol, "an address that includes them")
         return UserError(f"{name} may not be read ({why}); give credentials with {remedy}")
+    if cause == "hidden":
+        return UserError(
+            f"there is no {name}, or it is private; check the address, or give credentials with "
+            "HF_TOKEN"
+        )
     if cause == "unreachable":
         return UserError(
             f"the server of {name} cannot be reached ({why}); check the address and the network"

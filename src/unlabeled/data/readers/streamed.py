@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unlabeled.data.readers.decoding import Part
 from unlabeled.data.readers.encoded import EncodedImages
 from unlabeled.errors import notice
 
@@ -60,7 +61,10 @@ class StreamedImages(EncodedImages):
         kind: of number: u1, u2 or f4.
         workers: number of threads that decode.
         downloads: shards that are copied at the same time.
+        max_pixels: of an image; larger ones are black.
     """
+
+    advice = ""  # nothing can be left out of an order that is known beforehand
 
     def __init__(
         self,
@@ -73,8 +77,9 @@ class StreamedImages(EncodedImages):
         kind: str,
         workers: int,
         downloads: int = 1,
+        max_pixels: int | None = None,
     ) -> None:
-        self.shards, self.window = shards, window
+        self.shards, self.window, self.max_pixels = shards, window, max_pixels
         self.ends = np.cumsum(counts)
         self.starts = self.ends - counts
         super().__init__(self._image, _Names(self), channels, size, kind, workers)
@@ -135,9 +140,10 @@ class StreamedImages(EncodedImages):
                 "missing, others of the shard are taken again"
             )
 
-    def _image(self, row: int) -> bytes:
+    def _image(self, row: int) -> Part:
         shard = int(np.searchsorted(self.ends, row, "right"))
-        return self._open(shard).result().image(row - int(self.starts[shard]))
+        content = self._open(shard).result().image(row - int(self.starts[shard]))
+        return Part(content, max_pixels=self.max_pixels)
 
     def counts_of(self, rows: np.ndarray | None) -> np.ndarray:
         """How many of these rows, sorted, each shard has, (S,); of all rows without them."""

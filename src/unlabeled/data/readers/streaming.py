@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,10 +20,10 @@ import numpy as np
 
 from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.readers import cache, labels
-from unlabeled.data.readers.decoding import look
+from unlabeled.data.readers.decoding import Part, look
 from unlabeled.data.readers.images import form as common_form
-from unlabeled.data.readers.images import summary
-from unlabeled.data.readers.parts import LARGEST
+from unlabeled.data.readers.images import say_kind, summary
+from unlabeled.data.readers.parts import Opening
 from unlabeled.data.readers.remote import REQUESTS, SHARDS, RemoteFiles, ending, kept
 from unlabeled.data.readers.source import CHUNK, LABEL
 from unlabeled.data.readers.streamed import Shard, StreamedImages
@@ -60,31 +61,24 @@ def read(
     labels_from: Any = None,
     workers: int | None = None,
     dtype: str | None = None,
-    value_range: tuple[float, float] | None = None,
-    largest: int = LARGEST,
+    opening: Opening = Opening(),  # noqa: B008  it is frozen
 ) -> Samples:
     """Images that are copied shard by shard, as they are needed, and decoded whenever they are.
 
     Args:
         pattern: address of tar or Parquet files, with braces or wildcards, or of their folder.
-        channels: 1 or 3, whatever the files have.
+        channels: 1 or 3, whatever the files have; or another number, which they must have.
         size: height and width (default: the median of the shorter sides of the first images, at
-            most `largest`).
+            most `opening.largest`).
         labels_from: ending of label files in the tars (`cls`), column of the tables, or an array or
             `.npy` in the order of the shards.
         workers: number of threads that decode (default: one for each core).
-        dtype: what numbers an encoder learned from; only uint8 is streamed.
-        value_range: black and white, which 8-bit images do not have.
-        largest: maximum side in pixels, where `size` is not given.
+        dtype: what numbers an encoder learned from: uint8, mask, uint16 or float32.
+        opening: how large images and samples may be.
 
     Raises:
-        UserError: nothing is there or readable, or it is something else than 8-bit images.
+        UserError: nothing is there or readable, or images are to be cut.
     """
-    if dtype not in (None, "uint8") or (value_range and dtype is None):
-        raise UserError(
-            f"'{pattern}' is streamed, so its images are read as 8-bit ones, but others are asked "
-            "for; download it and give its folder"
-        )
     files = RemoteFiles(pattern)
     kinds = {ending(name) for name in files.names}
     if len(kinds) != 1 or not kinds <= set(SHARDS):
@@ -108,7 +102,26 @@ def read(
         raise UserError(f"there are no images in {pattern} ({why}); only images are streamed")
     say_torn(torn, len(files))
     contents, names = _copied(files, int(np.flatnonzero(counts)[0]), _first)
-    channels, size = _form(contents, names, channels, size, pattern, largest)
+    heads = look([Part(content, max_pixels=opening.max_pixels) for content in contents])
+    looked = summary(heads, names)
+    if looked is None:
+        raise UserError(
+            f"none of the first {len(names):,} images in {pattern} can be read (the first is "
+            f"{heads[0]}); save them again"
+        )
+    if opening.tile and looked["sides"][1] > opening.tile:
+        raise UserError(
+            f"--tile cuts images in files on this disk, not those in {pattern}; download them, or "
+            "write tiles into the shards"
+        )
+    channels, kind = common_form(looked, channels, dtype, pattern)
+    say_kind(looked, kind)
+    if size is None:
+        side = min(opening.largest, int(looked["median_side"]))
+        size = side, side
+        low, high = looked["sides"]
+        if low != high or side < low:
+            notice(f"batches have images of {side}×{side}; choose with --size")
     window = min(SHUFFLED_BYTES, cache.limit() / 3) / max(1.0, files.mean_size)
     window = max(1, min(SHUFFLED, len(files), int(window)))
     x = StreamedImages(
@@ -118,9 +131,10 @@ def read(
         window,
         channels,
         size,
-        "u1",
+        kind,
         workers or joblib.cpu_count(),
         _downloads(files),
+        opening.max_pixels,
     )
     notice(
         f"{plural(len(files), 'shard')}{_bytes(files)} with {len(x):,} images are streamed: "
@@ -129,6 +143,7 @@ def read(
         f"{cache.limit() / 1e9:g} GB (UNLABELED_CACHE_GB)"
     )
     samples = Samples(LazyImages(x))
+    samples.modality = replace(samples.modality, **opening.of_modality)
     if labels_from is None:
         return samples
     found = [label for c in counted for label in c.labels or []]
@@ -159,38 +174,6 @@ def _first(folder: Path) -> tuple[list[bytes], list[str]]:
     index, shard = _index(folder), Shard(folder)
     names = index["names"][:LOOKED_AT]
     return [shard.image(number) for number in range(len(names))], names
-
-
-def _form(
-    contents: list[bytes],
-    names: list[str],
-    channels: int | None,
-    size: tuple[int, int] | None,
-    pattern: str,
-    largest: int,
-) -> tuple[int, tuple[int, int]]:
-    """Channels and size of the images, by the headers of the first ones; said where it matters."""
-    looked = summary(look(contents), names)
-    if looked is None:
-        raise UserError(
-            f"none of the first {len(names):,} images in {pattern} can be read (the first is "
-            f"{look(contents[:1])[0]}); save them again"
-        )
-    channels, kind = common_form(looked, channels, "uint8", pattern)
-    if kind != "u1":
-        raise UserError(
-            f"{pattern} holds images of {np.dtype(kind)}, but only 8-bit images are streamed; "
-            "download it and give its folder"
-        )
-    if any(not form.endswith("u1") for form in looked["forms"]):
-        notice("16-bit images are read as 8-bit ones, so only their high byte is taken")
-    if size is None:
-        side = min(largest, int(looked["median_side"]))
-        size = side, side
-        low, high = looked["sides"]
-        if low != high or side < low:
-            notice(f"batches have images of {side}×{side}; choose with --size")
-    return channels, size
 
 
 def _counts(files: RemoteFiles, labels_from: str) -> list[Counted]:
