@@ -325,9 +325,8 @@ def _converted(
         return samples
     convert, to = arrays.conversion(first_of(x) if x.streamed else x, dtype, value_range)
     x = x.converted(convert, to) if convert else x
-    if x.streamed and value_range and to != np.uint8:
-        if dtype is None or value_range != (0.0, 1.0):
-            x = x.converted(partial(arrays.clipped, value_range=value_range), np.float32)
+    if x.streamed and value_range and to != np.uint8 and (dtype is None or value_range != (0, 1)):
+        x = x.converted(partial(arrays.clipped, value_range=value_range), np.float32)
     samples.x = x
     return samples
 
