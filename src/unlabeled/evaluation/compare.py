@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 from unlabeled import registry
 from unlabeled.data.dataset import Splits
 from unlabeled.data.open import name_of, open_data
-from unlabeled.data.readers.parts import Opening
 from unlabeled.encoders.base import is_rebuildable
 from unlabeled.encoders.external import is_external
 from unlabeled.encoders.features import embed
@@ -26,8 +25,8 @@ from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import find_metrics, in_order
 from unlabeled.evaluation.seeds import Candidate, Estimate, PairTest, best_of, compare_pairs
 from unlabeled.evaluation.similarity import similarity_of_encoders
-from unlabeled.modality import Images, Text
-from unlabeled.runs.run import Run, load, with_opening
+from unlabeled.modality import Text
+from unlabeled.runs.run import Run, common_opening, load, with_opening
 from unlabeled.runs.safety import check_inputs, inside, read_json
 from unlabeled.utils.state import preserve_rng
 
@@ -183,7 +182,7 @@ def compare_runs(
         )
     opened = _opened(runs, encoder, size)
     trained = [run for run in opened if run is not None and run.is_trained]
-    opening = _opening(opened, trained, tile, max_pixels)
+    opening = common_opening([run for run in opened if run], trained, tile, max_pixels)
     known: dict[str, _Data] = {}
     if data is None:
         if not trained:
@@ -281,28 +280,6 @@ def _opened(runs: Sequence[Run | str | Path], encoder: Any, size: int | None) ->
         else:
             opened.append(load(run, encoder if needs_encoder else None))
     return opened
-
-
-def _opening(
-    opened: list[Run | None], trained: list[Run], tile: int | None, max_pixels: int | None
-) -> Opening:
-    """How all open images in files: as asked for, else as the first trained run did.
-
-    Raises:
-        UserError: no encoder takes images.
-    """
-    others = [run for run in opened if run and not isinstance(run.modality, Images)]
-    given = {
-        key: value
-        for key, value in {"tile": tile, "max_pixels": max_pixels}.items()
-        if value is not None
-    }
-    if others and given:
-        noun = others[0].modality.noun
-        raise UserError(f"{others[0].source} takes {noun}; omit --tile and --max-pixels")
-    own = trained[0].modality if trained else None
-    first = Opening(own.tile, own.max_pixels) if isinstance(own, Images) else Opening()
-    return replace(first, **given)
 
 
 def _made(name: str, splits: Splits, size: int | None, trained: list[Run]) -> Run:

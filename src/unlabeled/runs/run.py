@@ -267,6 +267,28 @@ def load(
     return with_opening(opened, replace(Opening(own.tile, own.max_pixels), **given))
 
 
+def common_opening(
+    opened: list[Run], trained: list[Run], tile: int | None, max_pixels: int | None
+) -> Opening:
+    """How all open images in files: as asked for, else as the first trained run did.
+
+    Raises:
+        UserError: no encoder takes images.
+    """
+    others = [run for run in opened if not isinstance(run.modality, Images)]
+    given = {
+        key: value
+        for key, value in {"tile": tile, "max_pixels": max_pixels}.items()
+        if value is not None
+    }
+    if others and given:
+        noun = others[0].modality.noun
+        raise UserError(f"{others[0].source} takes {noun}; omit --tile and --max-pixels")
+    own = trained[0].modality if trained else None
+    first = Opening(own.tile, own.max_pixels) if isinstance(own, Images) else Opening()
+    return replace(first, **given)
+
+
 def with_opening(run: Run, opening: Opening) -> Run:
     """A run that opens images in files so; one of other samples as it is."""
     if not isinstance(run.modality, Images):

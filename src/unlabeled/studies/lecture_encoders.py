@@ -91,9 +91,14 @@ QUICK = Settings(
 """Fewer variants; every encoder that is trained is trained for as long as its claim needs."""
 
 
+def settings_of(lab: Lab) -> Settings:
+    """Settings of a lab of this study; of another one that uses its encoders, the defaults."""
+    return lab.settings if isinstance(lab.settings, Settings) else SETTINGS
+
+
 def kept(lab: Lab, titles: Sequence[str]) -> list[str]:
     """The titles whose encoders are part of a study of these settings."""
-    return [title for title in titles if title not in lab.settings.left_out]
+    return [title for title in titles if title not in settings_of(lab).left_out]
 
 
 def data_of(lab: Lab, title: str) -> Splits:
@@ -114,10 +119,10 @@ def training(lab: Lab, title: str, seed: int = 0) -> Training:
     data = data_of(lab, title)
     if title in ENCODERS:
         method, options = ENCODERS[title]
-        if title in lab.settings.epochs:
-            options = options | {"epochs": lab.settings.epochs[title]}
+        epochs = settings_of(lab).epochs.get(title)
+        options = options if epochs is None else options | {"epochs": epochs}
     else:  # as many steps as on all labels
-        least = lab.settings.supervised_epochs
+        least = settings_of(lab).supervised_epochs
         epochs = max(least, round(least * len(lab.data.train) / len(data.train)))
         augment = END_TO_END[title.rpartition(", ")[0]]
         method, options = "supervised", {"augment": augment, "epochs": epochs}

@@ -325,6 +325,6 @@ def test_a_notice_where_runs_had_other_data(folder, tmp_path):
     config = json.loads((tmp_path / "other" / "config.json").read_text())
     config["data"] = "elsewhere.npz"
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
-    with pytest.warns(Notice, match="other data or groups in training"):
+    with pytest.warns(Notice, match="other data, groups or tiles in training"):
         found = ul.compare([folder / "simclr-1", tmp_path / "other"])
     assert found["n_test"] == 24
