@@ -25,7 +25,7 @@ DATA = "dsprites"
 CLAIMS: dict[int, str] = {}
 LEFT_OUT = ("siamese", "metric", "rotation", "relative_patch", "jigsaw", "context_encoder",
             "denoising_autoencoder", "masked_autoencoder", "gan", "distill")  # fmt: skip
-"""Methods of other studies (`verification`, `metric`, `pretext`, `generative`), or with a teacher."""
+"""Methods of the studies `verification`, `metric`, `pretext`, `generative`, or with a teacher."""
 
 COLUMNS = {"linear": ".2%", "knn": ".2%", "gap_centered": ".3f", "std": ".2f", "rankme": ".1f",
            "epochs": "d", "minutes": ".1f"}  # fmt: skip

@@ -314,4 +314,5 @@ def test_the_study_in_miniature(tmp_path):
     assert "nan" not in json.dumps(result["experiments"]).lower()
     page = (tmp_path / "quick" / "report" / "index.html").read_text()
     assert page.count("<img") == 2
-    assert page.count("<table") == 5
+    assert page.count("<table") == 4
+    assert page.count("<li value=") == 1  # the claim
