@@ -22,6 +22,7 @@ def small():
     return dsprites.load(images=1250)
 
 
+@pytest.mark.slow
 def test_the_lectures_in_miniature(tmp_path):
     """One epoch each on few small images: every experiment has a finding that is on the page."""
     lectures = registry.find("studies", "lectures")

@@ -57,6 +57,7 @@ def quick(study, out, data, settings=None, **train_args):
     return run_study(study, out, scale=scale, data=data)["experiments"]
 
 
+@pytest.mark.slow
 def test_negatives_in_miniature(tiny, tmp_path):
     """Catches counts or denominators that are mixed up, and a curve that is not drawn."""
     study = registry.find("studies", "negatives")
@@ -154,6 +155,7 @@ def test_attention_in_miniature(photos, tmp_path):
     assert "<img" in page
 
 
+@pytest.mark.slow
 def test_pretext_tasks_in_miniature(photos, tmp_path):
     study = registry.find("studies", "pretext")
     settings = study.Settings(
@@ -177,6 +179,7 @@ def test_pretext_tasks_in_miniature(photos, tmp_path):
     assert set(found["P4"]["puzzles"]) == {"jigsaw", *study.HARDER, "random"}
 
 
+@pytest.mark.slow
 def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     """Every experiment on few images, few characters and few series."""
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
