@@ -2,6 +2,7 @@
 #   make demo    learn from unlabeled images and open the report
 #   make test    the quick tests: units, the contract of every method, short runs
 #   make test-all  all tests: studies in miniature, compiled networks, several processes as well
+#   make lectures   the experiments of the lectures, with a page of figures and claims
 #   make check   lint and types
 #   make notebooks  the notebooks of the lectures as .ipynb, from their texts
 PYTHON ?= python3
@@ -9,10 +10,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all check notebooks bench clean
+.PHONY: demo lectures test test-all check notebooks bench clean
 
 demo: $(STAMP)
 	$(BIN)/unlabeled demo
+
+lectures: $(STAMP)
+	$(BIN)/unlabeled study lectures --resume
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"

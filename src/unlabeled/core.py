@@ -73,7 +73,7 @@ class Recipe:
         optimizer: the optimizer.
         lr: peak learning rate of batches of that size; it follows `lr_scaling` for other sizes.
         lr_scaling: how the rate grows with the batch: "linear" (Goyal et al. 2017), "sqrt", "none";
-            "auto" is linear for SGD and LARS and sqrt for Adam (Malladi et al. 2022).
+            "auto" is linear for SGD and LARS, and sqrt for Adam (Malladi et al. 2022) and Muon.
         schedule: schedule of the learning rate.
         warmup_epochs: epochs in which the rate rises (default: a tenth of all, of one_cycle .3).
         final_lr: learning rate at the end.
@@ -95,7 +95,7 @@ class Recipe:
 
     epochs: int = 100
     batch_size: int = 256
-    optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adam", "adamw", "muon", "sgd", "lars"] = "adamw"
     lr: float = 1e-3
     lr_scaling: Literal["auto", "linear", "sqrt", "none"] = "auto"
     schedule: Literal["one_cycle", "warmup_cosine", "constant"] = "warmup_cosine"

@@ -27,19 +27,6 @@ def test_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert torch.isfinite(scope["loss"])
 
 
-def test_the_lab_runs_and_its_exercise_can_be_solved(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    scope: dict = {}
-    for block in blocks("docs/lab.md"):
-        exec(compile(block, "lab.md", "exec"), scope)  # the document is ours
-    assert scope["check"](scope["contrastive_loss"]).startswith("fill in")
-    assert scope["check"](scope["solution"]) == "right"
-    wrong = scope["check"](lambda a, b: scope["solution"](a, b, 0.3))
-    assert "should be" in wrong
-    assert scope["learned"].test > scope["raw"].test
-
-
 def test_the_similarity_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
@@ -85,7 +72,7 @@ def test_plain_pytorch_takes_under_15_lines():
     [
         "README.md",
         "CONTRIBUTING.md",
-        "docs/lab.md",
+        "docs/lectures/README.md",
         "docs/tested.md",
         "docs/glossary.md",
         "docs/similarity.md",

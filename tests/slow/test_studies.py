@@ -57,6 +57,19 @@ def quick(study, out, data, settings=None, **train_args):
     return run_study(study, out, scale=scale, data=data)["experiments"]
 
 
+def test_negatives_in_miniature(tiny, tmp_path):
+    """Catches counts or denominators that are mixed up, and a curve that is not drawn."""
+    study = registry.find("studies", "negatives")
+    settings = study.Settings(counts=(0, 2, None), epochs=1)
+    found = quick(study, tmp_path, tiny, settings)
+    assert set(found) == {"N1", "N2"}
+    curve = found["N1"]["curve"]
+    assert list(curve["paper"]) == ["0", "2", "all"]
+    assert curve["paper"]["0"] == curve["tutorial"]["0"]  # the same training
+    assert curve["paper"]["2"] != curve["tutorial"]["2"]
+    assert curve["paper"]["2"] != curve["paper"]["all"]
+
+
 def test_collapse_in_miniature(tiny, tmp_path):
     study = registry.find("studies", "collapse")
     found = quick(study, tmp_path, tiny)

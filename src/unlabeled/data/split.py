@@ -21,9 +21,9 @@ STREAMED_TEST = 10_000
 """Samples at most that are held out of streamed data for testing."""
 SPLIT_SEED = 0
 PHOTOGRAPHS = SimCLRAugment(strength=0.25, grayscale=0.1)
-"""Augmentation of color images, between SimCLR's for CIFAR-10 (0.5, 0.2), which throws away the color
-that tells some classes, and none of the views in gray, with which a histogram of colors is enough to
-find the other view (tried on held-out training images of CIFAR-10, one seed)."""
+"""Augmentation of color images, between SimCLR's for CIFAR-10 (0.5, 0.2), which throws away the
+color that tells some classes, and none of the views in gray, with which a histogram of colors is
+enough to find the other view (tried on held-out training images of CIFAR-10, one seed)."""
 EVALUATED = ("test", "validation")
 """Official splits to test on, the preferred one first."""
 

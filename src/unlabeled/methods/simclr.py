@@ -39,9 +39,13 @@ class SimCLR(Method):
     base_lr = {"lars": 0.3}  # appendix B.6
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
 
-    # Screened in short runs on held-out training images; temperature and epochs were last changed
-    # after looking at the default test images, so figures on those are slightly optimistic.
-    recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 4e-3, "dim": 0, "temperature": 0.15}}
+    # Screened in short runs on held-out training images; the temperature was last changed after
+    # looking at the default test images, so figures on those are slightly optimistic. With Adam at
+    # 4e-3, the same accuracy takes about twice the epochs.
+    recipes = {
+        "dsprites": MINUTES
+        | {"epochs": 20, "optimizer": "muon", "lr": 0.01, "dim": 0, "temperature": 0.15}
+    }
     presets = {
         "paper": {
             "encoder": "resnet50", "size": 224, "temperature": 0.1,

@@ -49,7 +49,7 @@ CURVES = {
 }
 
 
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "lars": "LARS"}
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "muon": "Muon", "sgd": "SGD", "lars": "LARS"}
 SCHEDULES = {
     "one_cycle": "one cycle",
     "warmup_cosine": "warmup, then cosine decay",

@@ -3,7 +3,10 @@
 A study is a Python file with a `TITLE`, a `LEAD`, its `DATA` (a name, or a function that loads a
 data set), the `CLAIMS` it tests and a list `EXPERIMENTS`. Each experiment is a function from a
 `Lab`, which trains encoders or loads trained ones, to a `Finding`. Constants that set a study's
-size are collected in a dataclass: `SETTINGS` for the full study, `QUICK` for the quick one.
+size are collected in a dataclass: `SETTINGS` for the full study, `QUICK` for the quick one. A study
+whose quick settings are enough to judge its claims says so by `QUICK_DECIDES = True`; it is then
+run on all data. A function `trainings(lab, keys)` lists what experiments need to be trained, so
+that it is trained side by side.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.runs.run import Run, load
+from unlabeled.studies.side_by_side import Training, train_side_by_side
 from unlabeled.training.planning import estimate
 from unlabeled.training.prepare import prepare
 from unlabeled.training.train import check_same, train
@@ -76,6 +80,15 @@ class Table:
 
 
 @dataclass
+class Chooser:
+    """Images of which the reader of the page chooses some, by menus."""
+
+    menus: dict[str, list[str]]  #: choices by title of the menu
+    #: by choices: of the first menu, or of the first and the second, and so on
+    images: dict[tuple[str, ...], TitledImages]
+
+
+@dataclass
 class Finding:
     """The result of an experiment."""
 
@@ -83,9 +96,10 @@ class Finding:
     setup: str  #: what was done, in one or two sentences
     answer: str  #: one or two sentences computed from the figures
     tables: list[Table] = field(default_factory=list)
-    images: TitledImages = field(default_factory=list)  #: shown below the tables
+    images: TitledImages = field(default_factory=list)  #: the first is above the text
     #: by number, whether it held and why; None if that is undecided
     claims: dict[int, tuple[bool | None, str]] = field(default_factory=dict)
+    chooser: Chooser | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,7 @@ class Scale:
     settings: Any = None  #: constants to use instead of the study's `SETTINGS` (or `QUICK`)
     #: arguments of every training, which override the study's own
     train_args: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False  #: all training samples, even if it is quick
 
 
 FULL, QUICK = Scale(), Scale(quick=True)
@@ -126,7 +141,7 @@ class Lab:
     def __init__(
         self, out: Path, data: Splits, seeds: Sequence[int] = (0,), scale: Scale = FULL
     ) -> None:
-        if scale.quick:
+        if scale.quick and not scale.whole:
             rows = np.random.default_rng(0).permutation(len(data.train))[::2]
             data = replace(data, train=data.train.take(np.sort(rows)))
         self.settings, self.train_args = scale.settings, dict(scale.train_args)
@@ -160,7 +175,7 @@ class Lab:
             options["epochs"] = quick_epochs
         options |= self.train_args
         progress = options.pop("progress", True)
-        folder = self.out / "runs" / (name if seed == 0 else f"{name}-seed{seed}")
+        folder = self.folder(name, seed)
         splits = self.data if data is None else data
         if (folder / "encoder.safetensors").is_file():
             check_same(folder, method, splits, seed=seed, **options)
@@ -169,6 +184,26 @@ class Lab:
         return train(
             method, splits, seed=seed, out=folder, resume=True, progress=progress, **options
         )
+
+    def folder(self, name: str, seed: int) -> Path:
+        return self.out / "runs" / (name if seed == 0 else f"{name}-seed{seed}")
+
+    def trained(self, training: Training) -> Run:
+        """Load the run of a training; resume or train it if it is not complete."""
+        t = training
+        return self.run(t.name, t.method, t.seed, t.data, **t.options)
+
+    def train_all(self, trainings: Sequence[Training]) -> None:
+        """Train those that are not complete side by side, as `train_side_by_side` does."""
+        jobs = {}
+        for training in trainings:
+            folder = self.folder(training.name, training.seed)
+            if not (folder / "encoder.safetensors").is_file():
+                options = dict(training.options) | self.train_args
+                options.pop("progress", None)
+                data = self.data if training.data is None else training.data
+                jobs[folder] = replace(training, options=options), data, folder
+        train_side_by_side(list(jobs.values()))
 
     def epochs_for(
         self, name: str, method: str, minutes: float, data: Splits | None = None, **options: Any
@@ -194,11 +229,22 @@ class Lab:
             return build(encoder, splits.channels, splits.size, **arguments).eval()
 
     def features(
-        self, name: str, encoder: nn.Module, data: Splits | None = None
+        self,
+        name: str,
+        encoder: nn.Module | Callable[[], nn.Module],
+        data: Splits | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Features of the training and test samples, computed once for each name."""
+        """Features of the training and test samples, computed once for each name.
+
+        Args:
+            name: of the features.
+            encoder: the encoder, or a function that loads it.
+            data: data to use instead of the study's.
+        """
         splits = self.data if data is None else data
         if name not in self._features:
+            if not isinstance(encoder, nn.Module):
+                encoder = encoder()
             self._features[name] = (
                 embed(encoder, splits.train.x, splits.value_range),
                 embed(encoder, splits.test.x, splits.value_range),

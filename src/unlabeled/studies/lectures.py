@@ -7,7 +7,7 @@ import copy
 import functools
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,36 @@ from torch import Tensor, nn
 
 from unlabeled import augmentations as aug
 from unlabeled.augmentations import Augmentation, Compose, GaussianBlur, RandomAffine
-from unlabeled.data.bias import Rule, biased, control
 from unlabeled.data.dataset import Splits, to_float
-from unlabeled.data.split import sample_labels
-from unlabeled.encoders.base import build
-from unlabeled.encoders.features import FITTED_DIM, FITTED_ROWS
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
-from unlabeled.evaluation.knn import knn_accuracy
+from unlabeled.evaluation.intervals import wilson
+from unlabeled.evaluation.knn import knn_accuracy, nearest
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.report import plots
-from unlabeled.runs.run import Run
 from unlabeled.studies import lab as lab_
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, TitledImages, run_name
+from unlabeled.studies.lab import Chooser, Experiment, Finding, Lab, Table, TitledImages
+from unlabeled.studies.lecture_encoders import (
+    END_TO_END,
+    HEARTS_LEFT,
+    QUICK,
+    SETTINGS,
+    WITHOUT,
+    Settings,
+    data_of,
+    encoder_of,
+    kept,
+    seeds_of,
+    trained,
+    training,
+    z_of,
+)
+from unlabeled.studies.side_by_side import Training
 from unlabeled.training.health import alpha_req, feature_std, lidar, rankme
 from unlabeled.training.train import reopen
+
+__all__ = ["CLAIMS", "DATA", "EXPERIMENTS", "LEAD", "QUICK", "SETTINGS", "TITLE", "Settings"]
 
 TITLE = "Learning representations: the lecture’s experiments"
 LEAD = (
@@ -53,84 +67,46 @@ CLAIMS = {
     12: "Single-layer methods (PCA, ICA, clustering) fail at object identity.",
 }
 CHANCE = 1 / 3
-KINDS: tuple[rsa.Kind, ...] = ("cosine", "centered", "pearson")
-HEARTS_LEFT = Rule("shape", "x", {2: (0, 9), 1: (11, 20), 0: (22, 31)})
-SQUARES_LEFT = Rule("shape", "x", {0: (0, 9), 1: (11, 20), 2: (22, 31)})
-END_TO_END_VIEWS: dict[str, Augmentation] = {
-    "end to end, plain": Compose([]),
-    "end to end, augmented": RandomAffine(),
+QUICK_DECIDES = True
+NEEDS: dict[str, Sequence[str]] = {
+    "L1": ["supervised"],
+    "L2": ["supervised", "supervised, LeNet"],
+    "L3": ["supervised"],
+    "L4": ["VAE", "supervised"],
+    "L5": ["SimCLR", *WITHOUT],
+    "L6": [
+        *("SimCLR", "supervised", "VAE"),
+        *("SimCLR, LeNet", "supervised, LeNet"),
+    ],
+    "L7": ["SimCLR", "supervised", "VAE", "SimCLR, LeNet", "supervised, LeNet"],
+    "L8": ["SimCLR", "no negatives", "2 negatives"],
+    "L9": ["SimCLR", "supervised", "VAE"],
+    "L10": [
+        *("SimCLR, biased", "SimCLR, control"),
+        *("VAE, biased", "VAE, control", "supervised, biased", "supervised, control"),
+    ],
 }
+"""Encoders that each experiment needs to be trained, besides those of few labels, by title."""
+KINDS: tuple[rsa.Kind, ...] = ("cosine", "centered", "pearson")
 BATCH = 500
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Constants of the study."""
-
-    #: numbers of labels of frozen encoders; the second and third are in the answer
-    labels: tuple[int, ...] = (6, 30, 160, 800, 1600, 3200, 6400, 16000)
-    #: numbers of labels of networks trained end to end
-    end_to_end: tuple[int, ...] = (800, 1600, 3200, 6400)
-    supervised_epochs: int = 8  #: epochs on all labels that `end_to_end` trainings match in steps
-
-
-SETTINGS = Settings()
-
-
-ENCODERS: dict[str, tuple[int, dict[str, Any]]] = {
-    "supervised": (3, {}),
-    "supervised, LeNet": (3, {"encoder": "lenet", "epochs": 30, "lr": 2e-3}),
-    "SimCLR": (4, {}),
-    "SimCLR, LeNet": (4, {"encoder": "lenet", "epochs": 40, "lr": 2e-3, "temperature": 0.2}),
-    "VAE": (5, {"encoder": "lenet"}),
-}
-"""Epochs of a quick study and further arguments of each training, by title."""
-
-
-def trained(lab: Lab, title: str, seed: int = 0) -> Run:
-    """Train an encoder of `ENCODERS` by the method that its title begins with."""
-    quick_epochs, options = ENCODERS[title]
-    method = title.partition(",")[0].lower()
-    return lab.run(run_name(title), method, seed, quick_epochs=quick_epochs, **options)
-
-
-def encoder_of(lab: Lab, title: str, seed: int = 0) -> nn.Module:
-    """Trained or random encoder, by title."""
-    if title.startswith("random"):
-        return lab.random("lenet" if "LeNet" in title else "small", seed)
-    return trained(lab, title, seed).encoder
-
-
-def fitted(lab: Lab, name: str) -> nn.Module:
-    """Raw pixels, PCA, ICA or k-means, which do not depend on a seed."""
-    if name == "raw":
-        return build("raw", lab.data.channels, lab.data.size)
-    encoder = build(name, lab.data.channels, lab.data.size, dim=FITTED_DIM)
-    few = to_float(torch.from_numpy(lab.data.train.x[:FITTED_ROWS]), lab.data.value_range)
-    encoder.summary.fit(few)  # type: ignore[operator, union-attr]
-    return encoder
-
-
-def z_of(lab: Lab, name: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test features of an encoder of this file, by name."""
-    if name in ("raw", "pca", "ica", "kmeans"):
-        return lab.features(name, fitted(lab, name))
-    return lab.features(f"{name} {seed}", encoder_of(lab, name, seed))
+def trainings(lab: Lab, keys: Sequence[str]) -> list[Training]:
+    """Trainings that these experiments need."""
+    titles = kept(lab, [title for key in keys for title in NEEDS[key]])
+    if "L9" in keys:
+        titles += end_to_end_titles(lab)
+    titles = list(dict.fromkeys(titles))
+    return [training(lab, title, seed) for title in titles for seed in seeds_of(lab, title)]
 
 
 def probe(lab: Lab, name: str, seed: int = 0) -> Probe:
     """Linear probe for the shape."""
-    return probe_shape(*z_of(lab, name, seed), lab.data)
+    return probe_shape(*z_of(lab, name, seed), data_of(lab, name))
 
 
 def probe_shape(z: np.ndarray, z_test: np.ndarray, splits: Splits) -> Probe:
     return linear_probe(z, splits.train.factors["shape"], z_test, splits.test.factors["shape"])
-
-
-def seeds_of(lab: Lab, name: str) -> list[int]:
-    """Seeds of an encoder: all of the lab's for the main encoders, else 0."""
-    several = name in ("supervised", "SimCLR", "VAE", "random")
-    return lab.seeds if several else [0]
 
 
 percent = functools.partial(lab_.number, spec=".2%")
@@ -147,9 +123,16 @@ def probed(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def probe_table(found: dict[str, dict[str, list[float]]]) -> Table:
-    caption = "Linear probe accuracy for the shape"
-    return Table.of(caption, ["train %", "test %"], found, ".2%")
+def probe_table(lab: Lab, found: dict[str, dict[str, list[float]]]) -> Table:
+    """Accuracies with the interval of the first seed's test accuracy."""
+    n = len(lab.data.test)
+    rows = []
+    for name, accuracy in found.items():
+        low, high = wilson(n * accuracy["test"][0], n)
+        cells = [percent(accuracy["train"]), percent(accuracy["test"])]
+        rows.append([name, *cells, f"{low:.2%}–{high:.2%}".replace("%", "")])
+    caption = "Linear probe accuracy for the shape (95 % interval: seed 0, over test images)"
+    return Table(caption, ["", "train %", "test %", "95 % interval"], rows)
 
 
 def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
@@ -188,6 +171,48 @@ def matrices(lab: Lab, names: Sequence[str], factor: str = "shape") -> TitledIma
     return images
 
 
+def neighbors_of(lab: Lab, names: Sequence[str], k: int = 9) -> TitledImages:
+    """For each encoder, four test images and the most similar others."""
+    queries = np.arange(4)
+    images: TitledImages = []
+    for name in names:
+        z = z_of(lab, name)[1]
+        z = z - z.mean(0)
+        found = nearest(z, z[queries], k + 1)[1]
+        rows = np.array(
+            [[row for row in f if row != q][:k] for q, f in zip(queries, found, strict=True)]
+        )
+        images.append(
+            (
+                f"{name}: an image, then its neighbors",
+                plots.neighbors_image(lab.data, queries, rows),
+            )
+        )
+    return images
+
+
+def chooser(lab: Lab, names: Sequence[str], images: int = 200) -> Chooser:
+    """Similarity matrix and histogram of an encoder by a factor, and neighbors."""
+    factors = lab.data.test.factors
+    rows = np.sort(np.random.default_rng(0).permutation(len(lab.data.test))[:images])
+    shown: dict[tuple[str, ...], TitledImages] = {}
+    for name in names:
+        z = z_of(lab, name)[1]
+        matrix = rsa.similarity_matrix(z[rows], "centered")
+        for factor, codes in factors.items():
+            order = np.argsort(codes[rows], kind="stable")
+            bars = plots.histogram_image(*rsa.histograms(z, codes, "centered"))
+            shown[name, factor] = [
+                (
+                    f"{name}: similarities, sorted by {factor}",
+                    plots.similarity_image(matrix, order),
+                ),
+                (f"{name}: pairs of the same {factor}, and of different ones", bars),
+            ]
+        shown[name,] = neighbors_of(lab, [name])
+    return Chooser({"encoder": list(names), "factor": list(factors)}, shown)
+
+
 def histogram(lab: Lab, name: str, z_test: np.ndarray) -> tuple[str, bytes | str]:
     bars = rsa.histograms(z_test, lab.labels("shape")[1], "centered")
     return f"{name}: similarities of pairs", plots.histogram_image(*bars)
@@ -218,7 +243,8 @@ def l1(lab: Lab) -> Finding:
         f"Linear probe accuracy is {percent(raw)} % on pixels, near chance (33.3 %), and "
         f"{percent(good)} % on supervised features. The best single-layer method, {best}, reaches "
         f"{percent(single[best])} %.",
-        [probe_table(found)],
+        [probe_table(lab, found)],
+        neighbors_of(lab, ["raw", "supervised"]),
         claims={
             1: (good - raw > 0.5, f"{percent(good)} % against {percent(raw)} %"),
             12: (single[best] < 0.6, f"at most {percent(single[best])} %, by {best}"),
@@ -227,28 +253,30 @@ def l1(lab: Lab) -> Finding:
 
 
 def l2(lab: Lab) -> Finding:
-    names = ["supervised", "supervised, LeNet", "raw"]
+    names = kept(lab, ["supervised", "supervised, LeNet", "raw"])
     found = gaps(lab, names)
     factors = {name: factor_gaps(lab.data, z_of(lab, name)[1]) for name in names}
-    trained, lenet, raw = (found[name]["cosine"] for name in names)
+    trained, raw = (found[name]["centered"] for name in ("supervised", "raw"))
     others = {k: v for k, v in factors["supervised"].items() if k != "shape"}
     largest = max(others, key=lambda k: others[k])
+    lenet = ""
+    if "supervised, LeNet" in names:
+        lenet = f", {number(found['supervised, LeNet']['centered'])} for the LeNet"
     return Finding(
         {"gaps": found, "factor_gaps": factors},
         "Cosine similarity of the features of all pairs of test images. Features of the small "
         "encoder are never negative, so all of them share a direction; after mean-centering they "
         "can be compared with those of the LeNet, which have both signs.",
-        f"The class-similarity gap is {number(lenet)} for the supervised LeNet, "
-        f"{number(found['supervised']['centered'])} (mean-centered) for the supervised small "
-        f"encoder and {number(raw)} for pixels. Of the other factors, the small encoder retains "
-        f"{largest} most, with a gap of {factors['supervised'][largest]:.3f}, compared to "
+        f"The class-similarity gap (mean-centered) is {number(trained)} for the supervised small "
+        f"encoder{lenet} and {number(raw)} for pixels. Of the other factors, the small encoder "
+        f"retains {largest} most, with a gap of {factors['supervised'][largest]:.3f}, compared to "
         f"{factors['supervised']['shape']:.3f} for the shape.",
         [gap_table(found), factor_table(lab, factors)],
         matrices(lab, names)
         + matrices(lab, ["supervised"], "scale")
         + matrices(lab, ["supervised"], "x")
         + histograms(lab, names),
-        {2: (mean(lenet) > 0.5, f"gap {number(lenet)} (LeNet), {number(trained)} (small encoder)")},
+        {2: (mean(trained) > 0.5, f"gap {number(trained)}, pixels {number(raw)}")},
     )
 
 
@@ -289,7 +317,7 @@ def l3(lab: Lab) -> Finding:
         f"far below supervised features ({percent(supervised)} %). Their class-similarity gap is "
         f"{number(gap['random']['cosine'])}.",
         [
-            probe_table(found),
+            probe_table(lab, found),
             Table.of("Effect of the mode of BatchNorm", ["test %"], by_mode, ".2%"),
             gap_table(gap),
         ],
@@ -323,7 +351,11 @@ def l4(lab: Lab) -> Finding:
         f"{percent(error['blank_wrong'])} %). Linear probe accuracy is {percent(accuracy)} % on "
         f"its features and {percent(supervised)} % on supervised ones; the class-similarity gap "
         f"is {number(gap['VAE']['cosine'])}.",
-        [probe_table(found), gap_table(gap), factor_table(lab, {"VAE": factors}, FACTOR_PROBE)],
+        [
+            probe_table(lab, found),
+            gap_table(gap),
+            factor_table(lab, {"VAE": factors}, FACTOR_PROBE),
+        ],
         images + matrices(lab, ["VAE"]),
         {4: (held, why)},
     )
@@ -356,26 +388,18 @@ TRANSFORMATIONS: dict[str, Augmentation] = {
     "rotation and blur": Compose([RandomAffine(), GaussianBlur()]),
     "crop and noise": Compose([aug.RandomResizedCrop(), aug.GaussianNoise()]),
 }
-WITHOUT: dict[str, tuple[Augmentation, list[str]]] = {
-    "without rotation": (RandomAffine(degrees=0.0), ["orientation"]),
-    "without translation": (RandomAffine(translate=0.0), ["x", "y"]),
-    "without scale": (RandomAffine(scale=(1.0, 1.0)), ["scale"]),
-}
-"""The augmentation without a transformation, and the factors that this transformation changes."""
 FACTOR_PROBE = "Linear probe by factor (shape: accuracy; others: R²)"
 
 
 def l5(lab: Lab) -> Finding:
-    z = {"all three": z_of(lab, "SimCLR")}
-    for name, (augment, _) in WITHOUT.items():
-        run = lab.run(f"simclr-{run_name(name)}", "simclr", quick_epochs=4, augment=augment)
-        z[name] = lab.features(f"L5 {name}", run.encoder)
+    names = kept(lab, list(WITHOUT))
+    z = {"all three": z_of(lab, "SimCLR")} | {name: z_of(lab, name) for name in names}
     probes = {name: probe_shape(*parts, lab.data).test for name, parts in z.items()}
     gap = {name: factor_gaps(lab.data, b) for name, (_, b) in z.items()}
     factors = {name: probe_factors(a, b, lab.data) for name, (a, b) in z.items()}
     # Gaps are compared relative to the shape's, since omitting a transformation changes all gaps.
     share = {name: {f: g[f] / max(g["shape"], 1e-9) for f in g} for name, g in gap.items()}
-    without = [(name, f) for name, (_, factors_of) in WITHOUT.items() for f in factors_of]
+    without = [(name, f) for name in names for f in WITHOUT[name][1]]
     increased = [share[name][f] > share["all three"][f] for name, f in without]
     reason = "; ".join(
         f"{name}, the gap of {f} is {share[name][f]:.3f} times the shape's (with it "
@@ -385,15 +409,15 @@ def l5(lab: Lab) -> Finding:
     sheet = plots.transformations_image(lab.data, TRANSFORMATIONS)
     return Finding(
         {"probe": probes, "factor_gaps": gap, "share_of_shape": share, "factors": factors},
-        "SimCLR learns what two views of an image have in common. It is trained again without each "
-        "of the three transformations. The table shows the mean-centered similarity gap of every "
-        "factor, which is 0 if the encoder ignores the factor.",
+        "SimCLR learns what two views of an image have in common. It is trained again without "
+        f"{' or '.join(name.removeprefix('without ') for name in names)}. The table shows the "
+        "mean-centered similarity gap of every factor, which is 0 if the encoder ignores it.",
         "Gap of each factor relative to the shape's, without its transformation: "
         + ", ".join(
             f"{f} {share[n][f]:.2f} instead of {share['all three'][f]:.2f}" for n, f in without
         )
         + f". Linear probe accuracy for the shape is {percent(probes['all three'])} % with all "
-        f"three, {', '.join(f'{percent(probes[n])} % {n}' for n in WITHOUT)}.",
+        f"three, {', '.join(f'{percent(probes[n])} % {n}' for n in names)}.",
         [factor_table(lab, gap), factor_table(lab, factors, FACTOR_PROBE)],
         [("transformations and some combinations", sheet)],
         {5: (all(increased), reason)},
@@ -402,6 +426,7 @@ def l5(lab: Lab) -> Finding:
 
 def l6(lab: Lab) -> Finding:
     names = ["SimCLR", "supervised", "SimCLR, LeNet", "supervised, LeNet", "VAE", "random", "raw"]
+    names = kept(lab, names)
     found = probed(lab, names)
     y, y_test = lab.labels("shape")
     neighbors = {}
@@ -409,25 +434,36 @@ def l6(lab: Lab) -> Finding:
         z, z_test = z_of(lab, name)
         neighbors[name] = knn_accuracy(z, y, z_test, y_test)
     health = {name: health_of(lab, name) for name in names[:-1]}
-    head = before_and_after_head(lab)
     ours, theirs = (found[name]["test"] for name in ("SimCLR", "supervised"))
     table = {n: {"knn": neighbors[n]} | f for n, f in health.items()}
     formats = {"knn": ".2%"} | dict.fromkeys(health["SimCLR"], ".2f")
     columns = ["k-NN %", "std", "RankMe", "α-ReQ", "LiDAR"]
     why = f"{percent(ours)} % without labels, {percent(theirs)} % with them"
+    lenet = ""
+    if "SimCLR, LeNet" in names:
+        lenet = f"; {percent(found['SimCLR, LeNet']['test'])} % for SimCLR on the LeNet"
     return Finding(
-        {"probe": found, "knn": neighbors, "health": health, "head": head},
+        {"probe": found, "knn": neighbors, "health": health},
         "SimCLR gets two random views of each image (rotated, translated and scaled) and learns to "
-        "identify which two of a batch belong together. No labels are used. The small encoder and "
-        "the tutorial's LeNet are trained in the same way to compare the architectures.",
-        f"Linear probe accuracy for the shape is {percent(ours)} % for SimCLR, "
-        f"{percent(theirs)} % for supervised training and "
-        f"{percent(found['SimCLR, LeNet']['test'])} % for SimCLR on the LeNet. With a projection "
-        f"head it is {percent(head['before'])} % before and {percent(head['after'])} % after the "
-        "head.",
+        "identify which two of a batch belong together. No labels are used.",
+        f"Linear probe accuracy for the shape is {percent(ours)} % for SimCLR and "
+        f"{percent(theirs)} % for supervised training{lenet}.",
         [
-            probe_table(found),
+            probe_table(lab, found),
             Table.of("k-NN accuracy and diagnostics without labels", columns, table, formats),
+        ],
+        [
+            (
+                "images and random views of them",
+                plots.transformations_image(lab.data, {"two views": lab.data.augment}, draws=2),
+            ),
+            (
+                "accuracy",
+                plots.bars_image(
+                    {n: mean(f["test"]) for n, f in found.items()}, "linear probe accuracy"
+                ),
+            ),
+            *neighbors_of(lab, ["SimCLR"]),
         ],
         claims={6: (mean(ours) > mean(theirs) - 0.002, why)},
     )
@@ -449,17 +485,9 @@ def spectrum(z: Tensor) -> dict[str, float]:
     return {"std": feature_std(z), "rankme": rankme(z), "alpha": alpha_req(z)}
 
 
-def before_and_after_head(lab: Lab) -> dict[str, float]:
-    """Linear probes of SimCLR before and after a projection head of 64 dimensions."""
-    run = lab.run("simclr-head", "simclr", 0, quick_epochs=4, dim=64)
-    method: Any = reopen(run)
-    projected = nn.Sequential(run.encoder, method.head).eval()
-    parts = {"before": run.encoder, "after": projected}
-    return {key: lab.probe(f"head {key}", part, "shape").test for key, part in parts.items()}
-
-
 def l7(lab: Lab) -> Finding:
     names = ["SimCLR", "SimCLR, LeNet", "supervised", "supervised, LeNet", "VAE", "random", "raw"]
+    names = kept(lab, names)
     found = gaps(lab, names)
     ours, theirs = mean(found["SimCLR"]["centered"]), mean(found["supervised"]["centered"])
     return Finding(
@@ -471,45 +499,40 @@ def l7(lab: Lab) -> Finding:
         "Features that are never negative have a high similarity for unrelated images, which "
         "lowers the gap without mean-centering.",
         [gap_table(found)],
-        matrices(lab, ["SimCLR", "supervised", "VAE", "raw"])
-        + matrices(lab, ["SimCLR"], "orientation")
-        + histograms(lab, ["SimCLR", "supervised", "VAE"]),
+        matrices(lab, ["SimCLR", "supervised", "VAE", "raw"]),
         {7: (ours > 0.9 * theirs, f"{ours:.3f} compared to {theirs:.3f}, mean-centered")},
+        chooser(lab, names),
     )
 
 
-TWO = {"2 negatives, paper": "paper", "2 negatives, tutorial": "tutorial"}
-"""Runs with two negatives and the denominator of their loss."""
-
-
 def l8(lab: Lab) -> Finding:
-    z = {"SimCLR": z_of(lab, "SimCLR")}
-    for name, denominator in TWO.items():
-        options: dict[str, Any] = {"negatives": 2, "denominator": denominator}
-        run = lab.run(f"simclr-2-{denominator}", "simclr", 0, quick_epochs=4, **options)
-        z[name] = lab.features(f"L8 {name}", run.encoder)
+    names = kept(lab, ["SimCLR", "2 negatives", "no negatives"])
+    z = {name: z_of(lab, name) for name in names}
     probes = {n: probe_shape(*parts, lab.data).test for n, parts in z.items()}
     gap = {n: rsa.gap(b, lab.labels("shape")[1], "centered").gap for n, (_, b) in z.items()}
     health = {n: spectrum(torch.from_numpy(b)) for n, (_, b) in z.items()}
     table = {n: {"probe": probes[n], "gap": gap[n]} | f for n, f in health.items()}
     formats = {"probe": ".2%", "gap": ".3f", "std": ".2f", "rankme": ".2f", "alpha": ".2f"}
-    drops = {name: probes["SimCLR"] - probes[name] for name in TWO}
-    worst = max(drops, key=lambda name: drops[name])
-    caption = "All negatives and two negatives"
     columns = ["linear probe %", "mean-centered gap", "std", "RankMe", "α-ReQ"]
-    shown = Table.of(caption, columns, table, formats)
+    shown = Table.of("All negatives, and fewer", columns, table, formats)
+    every, none = probes["SimCLR"], probes["no negatives"]
+    two = f", {percent(probes['2 negatives'])} % with two" if "2 negatives" in names else ""
+    spread = {n: health[n]["std"] for n in ("SimCLR", "no negatives")}
     return Finding(
-        {"probe": probes, "drop": drops, "gap_centered": gap, "health": health},
-        "Each image is contrasted with two others instead of all others of the batch: with the "
-        "positive in the denominator, as in the paper, and without it, as in the tutorial's code.",
-        f"Linear probe accuracy is {percent(probes['SimCLR'])} % with all negatives and "
-        f"{' and '.join(f'{percent(probes[n])} % ({n})' for n in TWO)}. RankMe is "
-        f"{health['SimCLR']['rankme']:.1f} for SimCLR and {health[worst]['rankme']:.1f} for "
-        f"{worst}; it can only be compared within one method, together with the probe.",
+        {"probe": probes, "gap_centered": gap, "health": health},
+        "SimCLR contrasts each image with all others of its batch. Here it is trained without any"
+        + (", and with two, without the positive in the denominator, as in the tutorial's code."
+           if "2 negatives" in names else "."),
+        f"Linear probe accuracy is {percent(every)} % with all negatives and {percent(none)} % "
+        f"without{two}. The standard deviation of unit-length features, 1 if they are spread "
+        f"evenly, is {spread['SimCLR']:.2f} with all negatives and "
+        f"{spread['no negatives']:.3f} without. The study `negatives` has the whole curve.",
         [shown],
         [histogram(lab, n, b) for n, (_, b) in z.items()],
-        {8: (drops[worst] > 0.15, f"{100 * drops[worst]:.1f} points lower with {worst}")},
-    )
+        {8: (every - none > 0.15 and spread["no negatives"] < spread["SimCLR"] / 2,
+             f"without any, {100 * (every - none):.1f} points lower, and features spread by "
+             f"{spread['no negatives']:.3f} instead of {spread['SimCLR']:.2f}")},
+    )  # fmt: skip
 
 
 def l9(lab: Lab) -> Finding:
@@ -519,7 +542,7 @@ def l9(lab: Lab) -> Finding:
     curves: dict[str, dict[str, Any]] = {}
     for name in names:
         z, z_test = z_of(lab, name)
-        found = [few_labels(z, y, z_test, y_test, n, penalty=1.0) for n in counts]
+        found = [few_labels(z, y, z_test, y_test, n) for n in counts]
         curves[f"{name}, frozen"] = {
             "labels": counts,
             "train": [f.train for f in found],
@@ -527,8 +550,8 @@ def l9(lab: Lab) -> Finding:
             "sd": [f.sd for f in found],
         }
     totals = [n for n in lab.settings.end_to_end if n <= len(y)]
-    for title, augment in END_TO_END_VIEWS.items():
-        scores = [end_to_end(lab, n, title, augment) for n in totals]
+    for title in END_TO_END:
+        scores = [probe(lab, f"{title}, {n}") for n in totals]
         curves[title] = {
             "labels": totals,
             "train": [s.train for s in scores],
@@ -545,9 +568,10 @@ def l9(lab: Lab) -> Finding:
     tenth = max(n for n in counts if n <= len(y) // 10)
     return Finding(
         {"curves": curves},
-        "Linear probes of frozen encoders with few labels, the same number for each shape (mean of "
-        "five draws). End to end: the network is trained on those labels alone, with and without "
-        "SimCLR's augmentation.",
+        "Logistic regression on the features of frozen encoders with few labels, the same number "
+        "for each shape (mean of five draws), its penalty chosen by cross-validation on these. End "
+        "to end: the network is trained on those labels alone, with and without SimCLR's "
+        "augmentation.",
         f"The accuracy of SimCLR is {percent(ours[few])} % with {few} labels and "
         f"{percent(ours[more])} % with {more}. Training end to end gives {percent(plain[least])} % "
         f"with {least:,} labels and {percent(plain[most])} % with {most:,}; with SimCLR's "
@@ -568,69 +592,47 @@ def _cell(curve: dict[str, Any], n: int) -> str:
     return f"{100 * curve['test'][i]:.2f}{sd}"
 
 
-def end_to_end(lab: Lab, labels: int, title: str, augment: Augmentation) -> Probe:
-    """Supervised training on a part of the labels, with as many steps as on all of them."""
-    rows = sample_labels(lab.labels("shape")[0], labels)
-    part = replace(lab.data, train=lab.data.train.take(rows))
-    least = lab.settings.supervised_epochs
-    epochs = max(least, round(least * len(lab.data.train) / labels))
-    name = f"end-to-end-{'plain' if 'plain' in title else 'augmented'}-{labels}"
-    quick = max(2, epochs // 8)
-    run = lab.run(name, "supervised", 0, part, quick_epochs=quick, augment=augment, epochs=epochs)
-    return lab.probe(name, run.encoder, "shape", part)
-
-
-BIASED: dict[str, tuple[str, dict[str, Any], int]] = {
-    "SimCLR": ("simclr", {"epochs": 100}, 8),
-    "VAE": ("vae", {"encoder": "lenet", "epochs": 90}, 8),
-    "supervised": ("supervised", {"epochs": 25}, 5),
-}
+def end_to_end_titles(lab: Lab) -> list[str]:
+    """Titles of the supervised trainings on few labels."""
+    counts = [n for n in lab.settings.end_to_end if n <= len(lab.data.train)]
+    return [f"{title}, {n}" for title in END_TO_END for n in counts]
 
 
 def l10(lab: Lab) -> Finding:
-    sets = {"control": control(lab.data, HEARTS_LEFT), "biased": biased(lab.data, HEARTS_LEFT)}
     unseen = np.flatnonzero(~HEARTS_LEFT.allows(lab.data.test))
     scores: dict[str, dict[str, float]] = {}
-    for title in (*BIASED, "random", "raw"):
-        scores[title] = {}
-        for kind, part in sets.items():
-            z, z_test = biased_features(lab, title, kind, part)
-            scores[title][kind] = probe_shape(z, z_test, part).test
-            few = replace(part, test=part.test.take(unseen))
-            scores[title][f"{kind}, unseen positions"] = probe_shape(z, z_test[unseen], few).test
-    mirrored = biased(lab.data, SQUARES_LEFT)
-    z, z_test = biased_features(lab, "SimCLR", "mirrored", mirrored)
-    scores["SimCLR"]["mirrored"] = probe_shape(z, z_test, mirrored).test
+    for name in ("SimCLR", "VAE", "supervised", "random", "raw"):
+        scores[name] = {}
+        for kind in ("control", "biased"):
+            title = f"{name}, {kind}"
+            if kept(lab, [title]):
+                part, (z, z_test) = data_of(lab, title), z_of(lab, title)
+                scores[name][kind] = probe_shape(z, z_test, part).test
+                few = replace(part, test=part.test.take(unseen))
+                score = probe_shape(z, z_test[unseen], few).test
+                scores[name][f"{kind}, unseen positions"] = score
     columns = ["control", "biased", "control, unseen positions", "biased, unseen positions"]
     caption = "Linear probe accuracy for the shape on unbiased test images, %"
-    ours, generative = scores["SimCLR"], scores["VAE"]
-    why = f"SimCLR {percent(ours['biased'])} %, VAE {percent(generative['biased'])} %"
+    ours, generative, raw = (scores[name] for name in ("SimCLR", "VAE", "raw"))
+    images = data_of(lab, "raw, biased")
+    why = (
+        f"SimCLR {percent(ours['biased'])} %, VAE {percent(generative['biased'])} % "
+        f"(control {percent(generative['control'])} %)"
+    )
     return Finding(
-        {"test": scores, "n_train": len(sets["biased"].train)},
-        f"Training data are {len(sets['biased'].train):,} images with hearts only in the left "
-        "third, ellipses in the middle and squares on the right. Encoders and probes learn from "
-        "these; test images show every shape at every position. The control has as many images "
-        "without this rule.",
-        f"Linear probe accuracy on unbiased test images is {percent(ours['biased'])} % for SimCLR "
-        f"(control: {percent(ours['control'])} %), {percent(generative['biased'])} % for the VAE "
-        f"({percent(generative['control'])} %) and {percent(scores['raw']['biased'])} % for pixels "
-        f"({percent(scores['raw']['control'])} %). With squares on the left and hearts on the "
-        f"right, it is {percent(ours['mirrored'])} % for SimCLR.",
+        {"test": scores, "n_train": len(images.train)},
+        f"Training data are {len(images.train):,} images with hearts only in the left third, "
+        "ellipses in the middle and squares on the right. Encoders and probes learn from these; "
+        "test images show every shape at every position. The control has as many images without "
+        "this rule.",
+        f"Linear probe accuracy on unbiased test images is {percent(ours['biased'])} % for SimCLR, "
+        f"{percent(scores['supervised']['biased'])} % for supervised training, "
+        f"{percent(generative['biased'])} % for the VAE ({percent(generative['control'])} % in the "
+        f"control) and {percent(raw['biased'])} % for pixels ({percent(raw['control'])} %).",
         [Table.of(caption, columns, scores, dict.fromkeys(columns, ".2%"))],
-        [("images of the biased training set", plots.contact_images(sets["biased"], 40))],
+        [("images of the biased training set", plots.contact_images(images, 40))],
         {10: (ours["biased"] > 0.95 and generative["biased"] < generative["control"] - 0.05, why)},
     )
-
-
-def biased_features(lab: Lab, title: str, kind: str, part: Splits) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test features of an encoder trained on `part`."""
-    if title == "raw":
-        return lab.features(f"raw {kind}", fitted(lab, "raw"), part)
-    if title == "random":
-        return lab.features(f"random {kind}", lab.random(), part)
-    method, options, quick = BIASED[title]
-    run = lab.run(f"{method}-{kind}", method, 0, part, quick_epochs=quick, **options)
-    return lab.features(f"{title} {kind}", run.encoder, part)
 
 
 EXPERIMENTS = [
@@ -641,7 +643,7 @@ EXPERIMENTS = [
     Experiment("L5", "Transformations", "What does each transformation make invariant?", l5, 18),
     Experiment("L6", "SimCLR", "Can as much be learned without labels?", l6, 25),
     Experiment("L7", "SimCLR's invariance", "Which images are similar for SimCLR?", l7, 1),
-    Experiment("L8", "Two negatives", "What are negatives for?", l8, 10),
+    Experiment("L8", "Negatives", "What are negatives for?", l8, 10),
     Experiment("L9", "Few labels", "How many labels are needed?", l9, 9),
     Experiment("L10", "Biased data", "What if the position predicts the shape?", l10, 18),
 ]

@@ -6,13 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from unlabeled.report.page import page, style, video_image
-from unlabeled.studies.lab import Experiment, Finding, Table
+from unlabeled.studies.lab import Chooser, Experiment, Finding, Table
 from unlabeled.utils.files import write_bytes
 
 WIDE = 600
 """Images at least this wide, in pixels, span the page."""
+PHONE = 260
+"""Width in points of drawings that fit a phone."""
 LONG = 40
 """Cells with more characters are wrapped as text."""
+CHOOSE = """<script>
+for (const box of document.querySelectorAll(".chooser")) {
+  const menus = [...box.querySelectorAll("select")];
+  const show = () => {
+    const chosen = menus.map((menu) => menu.value);
+    for (const part of box.querySelectorAll("[data-choice]")) {
+      const choice = part.dataset.choice.split("|");
+      part.hidden = choice.some((value, i) => value !== chosen[i]);
+    }
+  };
+  for (const menu of menus) menu.addEventListener("change", show);
+  show();
+}
+</script>"""
 HELD = {True: "held here", False: "did not hold here", None: "undecided"}
 
 
@@ -44,6 +60,8 @@ def _conditions(result: dict[str, Any]) -> str:
         else "Seed 0"
     )
     quick = "Trained for a few epochs on half of the samples, so figures are lower than in full. "
+    if result["decides"]:
+        quick = "Fewer variants than in full. "
     return (
         f'<p class="note">{quick * result["quick"]}Every encoder was trained for this study from '
         "random weights and evaluated in eval mode on held-out test data; probes run to "
@@ -69,11 +87,32 @@ def _section(experiment: Experiment, finding: Finding, claims: dict[int, str]) -
     return f"""<section id="{experiment.key}">
 <h2>{html.escape(experiment.key)} · {html.escape(experiment.title)}</h2>
 <p class="lead">{html.escape(experiment.question)}</p>
+<div class="first">{"".join(_image(t, c) for t, c in finding.images[:1])}</div>
 <p>{html.escape(finding.setup)}</p>
 {"".join(_table(t, f"{experiment.key}-table-{i}") for i, t in enumerate(finding.tables, 1))}
-<div class="grid wide">{"".join(_image(t, c) for t, c in finding.images)}</div>
+<div class="grid wide">{"".join(_image(t, c) for t, c in finding.images[1:])}</div>
+{_chooser(finding.chooser, experiment.key) if finding.chooser else ""}
 <p class="answer">{html.escape(finding.answer)}</p>
 {f"<ul>{claim_list}</ul>" if claim_list else ""}</section>"""
+
+
+def _chooser(chooser: Chooser, key: str) -> str:
+    """Menus, and the images of each choice; without scripts those of the first choices."""
+    menus = "".join(
+        f"<label>{html.escape(title)} <select>"
+        + "".join(f"<option>{html.escape(choice)}</option>" for choice in choices)
+        + "</select></label> "
+        for title, choices in chooser.menus.items()
+    )
+    first = tuple(choices[0] for choices in chooser.menus.values())
+    parts = ""
+    for choice, images in chooser.images.items():
+        hidden = "" if choice == first[: len(choice)] else " hidden"
+        figures = "".join(_image(title, content) for title, content in images)
+        parts += f'<div data-choice="{html.escape("|".join(choice))}"{hidden}>{figures}</div>'
+    return f"""<div class="chooser" id="{key}-chooser"><p>{menus}</p>
+<div class="grid wide">{parts}</div></div>
+{CHOOSE}"""
 
 
 def _table(table: Table, key: str) -> str:
@@ -110,7 +149,8 @@ def _image(title: str, content: bytes | str) -> str:
     if isinstance(content, str):
         drawing = content.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
         region = f'class="scroll" tabindex="0" role="region" aria-label="{label}"'
-        drawing = f"<div {region}>{drawing}</div>"  # wider than a phone, or labels are too small
+        if float(content.partition('width="')[2].partition("pt")[0]) > PHONE:
+            drawing = f"<div {region}>{drawing}</div>"  # or labels would be too small
     elif content[:3] == b"GIF":
         drawing = video_image(content, title)
         wide = ' class="whole"' if int.from_bytes(content[6:8], "little") > WIDE else ""
@@ -126,6 +166,9 @@ def _claims(result: dict[str, Any]) -> str:
     if not result["claims"]:
         return ""
     claims = sorted(result["claims"].items(), key=lambda item: int(item[0]))
-    rows = [[number, c["claim"], HELD[c["held"]], c["why"]] for number, c in claims]
-    table = Table("Claims and what was measured here", ["no.", "claim", "result", "why"], rows)
-    return f'<section id="claims"><h2>Claims</h2>{_table(table, "claims-table")}</section>'
+    rows = "".join(
+        f'<li value="{number}"><p>{html.escape(c["claim"])}</p><p><b>{HELD[c["held"]]}</b>: '
+        f'{html.escape(c["why"])} (<a href="#{c["where"]}">{c["where"]}</a>)</p></li>'
+        for number, c in claims
+    )
+    return f'<section id="claims"><h2>Claims</h2><ol>{rows}</ol></section>'

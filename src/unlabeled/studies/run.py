@@ -13,7 +13,16 @@ from typing import Any
 
 from unlabeled.data.open import open_data
 from unlabeled.errors import UserError, plural, suggest
-from unlabeled.studies.lab import FULL, Experiment, Finding, Lab, Scale, Table, TitledImages
+from unlabeled.studies.lab import (
+    FULL,
+    Chooser,
+    Experiment,
+    Finding,
+    Lab,
+    Scale,
+    Table,
+    TitledImages,
+)
 from unlabeled.studies.page import write_page
 from unlabeled.training.folder import versions
 from unlabeled.utils.files import read_csv, write_bytes, write_json
@@ -58,6 +67,8 @@ def run_study(
     if scale.settings is None:
         full = getattr(study, "SETTINGS", None)
         scale = replace(scale, settings=getattr(study, "QUICK", full) if scale.quick else full)
+    decides = not scale.quick or getattr(study, "QUICK_DECIDES", False)
+    scale = replace(scale, whole=decides)
     out = out / "quick" if scale.quick else out
     out.mkdir(parents=True, exist_ok=True)
     if data is None:
@@ -70,13 +81,16 @@ def run_study(
     if kept := len(selected) - len(pending):
         line(f"kept from before: {plural(kept, 'complete experiment')} of {len(selected)}")
     started, done, planned = time.perf_counter(), 0.0, sum(e.minutes for e in pending)
+    if hasattr(study, "trainings"):
+        lab.train_all(study.trainings(lab, [experiment.key for experiment in pending]))
+    began = time.perf_counter()
     for number, experiment in enumerate(pending, 1):
-        spent = time.perf_counter() - started
+        spent = time.perf_counter() - began
         left = f", about {(planned - done) * spent / done / 60:.0f} min left" if done else ""
         heading = f"[{number}/{len(pending)}] {experiment.key} {experiment.title}"
-        line(f"{heading} · {spent / 60:.0f} min{left}")
+        line(f"{heading} · {(time.perf_counter() - started) / 60:.0f} min{left}")
         finding = experiment.run(lab)
-        if scale.quick:  # too little training to decide a claim
+        if not decides:  # too little training
             finding.claims = {n: (None, why) for n, (_, why) in finding.claims.items()}
         _write_finding(folders[experiment.key], finding, record)
         _publish(study, lab, seeds, started)  # a stopped study shows what is complete
@@ -101,6 +115,7 @@ def _publish(study: ModuleType, lab: Lab, seeds: int, started: float) -> dict[st
         },
         "seeds": seeds,
         "quick": lab.quick,
+        "decides": not lab.quick or getattr(study, "QUICK_DECIDES", False),
         "cores": os.cpu_count(),
         "versions": versions(),
         "command": _command(study, lab, seeds),
@@ -133,16 +148,36 @@ def _write_finding(folder: Path, finding: Finding, record: dict[str, Any]) -> No
     """Write the images of a finding as files and the rest as JSON; the JSON file comes last."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    content = {"record": record, **vars(finding)}
+    content["images"] = _write_images(folder, finding.images)
+    content["tables"] = [[t.caption, t.columns, t.rows] for t in finding.tables]
+    if finding.chooser:
+        chosen = [
+            [choice, _write_images(folder, images, "-".join(choice) + "-")]
+            for choice, images in finding.chooser.images.items()
+        ]
+        content["chooser"] = {"menus": finding.chooser.menus, "images": chosen}
+    write_json(folder / "finding.json", content)
+
+
+def _write_images(folder: Path, images: TitledImages, prefix: str = "") -> list[list[str]]:
+    """Title and file name of each image."""
     files = []
-    for number, (title, image) in enumerate(finding.images):
-        name = f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', title.lower())[:60]}"
+    for number, (title, image) in enumerate(images):
+        name = f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', (prefix + title).lower())[:80]}"
         data = image.encode() if isinstance(image, str) else image
         name += ".svg" if isinstance(image, str) else ".gif" if data[:3] == b"GIF" else ".png"
         write_bytes(folder / name, data)
         files.append([title, name])
-    content = {"record": record, **vars(finding), "images": files}
-    content["tables"] = [[t.caption, t.columns, t.rows] for t in finding.tables]
-    write_json(folder / "finding.json", content)
+    return files
+
+
+def _read_images(folder: Path, files: list[list[str]]) -> TitledImages:
+    images: TitledImages = []
+    for title, name in files:
+        data = (folder / name).read_bytes()
+        images.append((title, data.decode() if name.endswith(".svg") else data))
+    return images
 
 
 def _is_complete(folder: Path, record: dict[str, Any] | None = None) -> bool:
@@ -154,9 +189,9 @@ def _read_finding(folder: Path) -> Finding:
     content = json.loads((folder / "finding.json").read_text())
     del content["record"]
     content["tables"] = [Table(*table) for table in content["tables"]]
-    images: TitledImages = []
-    for title, name in content["images"]:
-        data = (folder / name).read_bytes()
-        images.append((title, data.decode() if name.endswith(".svg") else data))
+    content["images"] = _read_images(folder, content["images"])
+    if chooser := content["chooser"]:
+        images = {tuple(choice): _read_images(folder, files) for choice, files in chooser["images"]}
+        content["chooser"] = Chooser(chooser["menus"], images)
     claims = {int(n): (held, why) for n, (held, why) in content["claims"].items()}
-    return Finding(**content | {"images": images, "claims": claims})
+    return Finding(**content | {"claims": claims})

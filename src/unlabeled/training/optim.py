@@ -1,4 +1,4 @@
-"""Optimizers and learning rates of a recipe; LARS, which torch does not have."""
+"""Optimizers and learning rates of a recipe; LARS and Muon for kernels, which torch lacks."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def make_optimizer(recipe: Recipe, module: nn.Module, fused: bool = True) -> tor
     momentum = recipe.sgd_momentum
     if recipe.optimizer == "lars":
         return LARS(groups, recipe.lr, momentum)
+    if recipe.optimizer == "muon":
+        return Muon(groups, recipe.lr, (recipe.beta1, recipe.beta2))
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov
         return torch.optim.SGD(groups, recipe.lr, momentum, nesterov=nesterov, fused=fused)
@@ -62,7 +64,11 @@ def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
         decay = 0.0 if spared else recipe.weight_decay
         group = {"params": parameters, "weight_decay": decay, "lr_factor": factor}
         group |= {"decays": not spared, "constant_lr": is_constant}
-        groups.append(group | ({"adapt": not spared} if recipe.optimizer == "lars" else {}))
+        if recipe.optimizer == "lars":
+            group["adapt"] = not spared
+        elif recipe.optimizer == "muon":
+            group["orthogonal"] = not is_bias
+        groups.append(group)
     return groups
 
 
@@ -106,7 +112,7 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return recipe.lr * schedule(progress)
 
 
-FAMILY = {"adamw": "adam"}
+FAMILY = {"adamw": "adam", "muon": "adam"}
 """Optimizers that have the rates of another."""
 
 
@@ -205,3 +211,80 @@ class LARS(torch.optim.Optimizer):
                 state["momentum"].mul_(group["momentum"]).add_(g, alpha=group["lr"])
                 p.sub_(state["momentum"])
         return loss
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum with orthogonal steps (Jordan et al. 2024), as large as Adam's (Liu et al. 2025).
+
+    The momentum of each weight, flattened to one row for each output, is replaced by the nearest
+    semi-orthogonal matrix, so that all directions are learned at the same rate, times
+    0.2 · √max(rows, columns), with which learning rates of Adam fit. Biases and norms (groups with
+    `orthogonal` False) are trained by Adam. Weight decay is decoupled, as in AdamW.
+
+    Args:
+        params: tensors or groups; a group may set `orthogonal` and `weight_decay`.
+        lr: learning rate.
+        betas: decay rates of Adam's moments.
+        momentum: of the orthogonal steps; it is Nesterov's.
+        weight_decay: times the learning rate, the share of the weights that a step takes away.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"orthogonal": True})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of every tensor that has a gradient."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
+        for group in self.param_groups:
+            step = self._orthogonal_step if group["orthogonal"] else self._adam_step
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(step(p, p.grad, group), alpha=-group["lr"])
+        return loss
+
+    def _orthogonal_step(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> Tensor:
+        beta = group["momentum"]
+        mean = self._moment(p, "momentum").lerp_(grad, 1 - beta)
+        matrix = torch.lerp(grad, mean, beta).reshape(len(p), -1)
+        return orthogonalize(matrix).mul_(0.2 * max(matrix.shape) ** 0.5).view(p.shape)
+
+    def _adam_step(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> Tensor:
+        beta1, beta2 = group["betas"]
+        self.state[p]["steps"] = steps = self.state[p].get("steps", 0) + 1
+        mean = self._moment(p, "mean").lerp_(grad, 1 - beta1)
+        square = self._moment(p, "square").mul_(beta2)
+        square.addcmul_(grad, grad, value=1 - beta2)
+        size = (square / (1 - beta2**steps)).sqrt_().add_(1e-8)
+        return mean / size / (1 - beta1**steps)
+
+    def _moment(self, p: Tensor, name: str) -> Tensor:
+        if name not in self.state[p]:
+            self.state[p][name] = torch.zeros_like(p)
+        moment: Tensor = self.state[p][name]
+        return moment
+
+
+def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """About U Vᵀ of the singular value decomposition U S Vᵀ of a matrix (m, n).
+
+    A polynomial, applied again and again, moves all singular values to between 0.7 and 1.2 (Jordan
+    et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
+    """
+    x = matrix / matrix.norm().clamp(min=1e-7)
+    wide = x.shape[0] <= x.shape[1]
+    x = x if wide else x.T
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x if wide else x.T

@@ -23,7 +23,7 @@ from unlabeled.training.optim import make_optimizer
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.state import eval_mode, preserve_rng
 
-MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
+MOMENTS = {"sgd": 1, "lars": 1, "muon": 1, "adam": 2, "adamw": 2}
 TIMED = 128
 """Maximum number of samples in a timed step."""
 FIRST = 1024

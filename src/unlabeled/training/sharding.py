@@ -21,7 +21,7 @@ from unlabeled.training.checkpointing import BLOCKS
 from unlabeled.training.config import TrainConfig
 
 
-def check_sharding(method: Method, config: TrainConfig, precision: str) -> None:
+def check_sharding(method: Method, config: TrainConfig, precision: str, optimizer: str) -> None:
     """Check that a method can be trained with `--strategy fsdp`, where that is asked for.
 
     Raises:
@@ -41,6 +41,7 @@ def check_sharding(method: Method, config: TrainConfig, precision: str) -> None:
             isinstance(module, EMA) for module in method.modules()
         ),
         "whole batches; omit it, or --accumulate": config.accumulate > 1,
+        "an optimizer of single weights; omit it, or --optimizer muon": optimizer == "muon",
         "uncompiled networks; omit it, or --compile": config.compile,
         "fp32 or bf16, since the scaler of fp16 needs complete gradients; give --precision bf16": (
             precision == "fp16"

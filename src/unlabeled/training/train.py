@@ -79,7 +79,7 @@ def train(
     if resume and config.test is None and not isinstance(data, Splits):
         config = replace(config, test=record.recorded_test(folder))
     job = make_job(method, data, config, options)
-    check_sharding(job.method, config, job.config["precision"])
+    check_sharding(job.method, config, job.config["precision"], job.recipe.optimizer)
     check_launch(config.devices, config.nodes, process_count())
     job.config.update(devices=config.devices, nodes=config.nodes)
     first = is_first()  # other processes do not write to the folder

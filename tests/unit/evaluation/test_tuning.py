@@ -12,7 +12,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.split import sample_labels
 from unlabeled.data.targets import MultiLabel, Numbers
 from unlabeled.evaluation.evaluate import compute, settings_of
-from unlabeled.evaluation.few_labels import few_labels
+from unlabeled.evaluation.few_labels import few_labels, tune_penalty
 from unlabeled.evaluation.metric import Subject
 from unlabeled.evaluation.probe import linear_probe, logistic_path, logistic_regression
 from unlabeled.evaluation.result import chosen
@@ -189,15 +189,45 @@ def test_many_samples_are_tried_on_some(monkeypatch):
     assert len(answers) == len(scores) == 50
 
 
+def test_few_labels_are_fitted_as_scikit_learn_does():
+    """Catches: a scale of the labeled samples alone, and features that are scaled one by one."""
+    z, y = noisy()
+    z = z * np.linspace(0.1, 3, z.shape[1]) + 2
+    z_test, y_test = noisy(400, seed=1)
+    z_test = z_test * np.linspace(0.1, 3, z.shape[1]) + 2
+    rows = sample_labels(y, 120, 0)
+    scale = np.sqrt(((z - z.mean(0)) ** 2).mean())
+    # of two classes scikit-learn has one vector of weights, and half the penalty
+    fitted = LogisticRegression(C=2 / 10, tol=1e-8, max_iter=5000)
+    fitted.fit((z[rows] - z.mean(0)) / scale, y[rows])
+    expected = fitted.score((z_test - z.mean(0)) / scale, y_test)
+    found = few_labels(z, y, z_test, y_test, 120, draws=1, penalty=10.0)
+    assert found.test == pytest.approx(expected, abs=1 / 400)
+
+
 def test_few_labels_are_tuned_on_those_labels():
-    """Catches: few labels whose penalty is chosen with all."""
+    """Catches: few labels whose penalty is chosen with all, or not chosen."""
     z, y = noisy()
     z_test, y_test = noisy(400, seed=1)
     rows = sample_labels(y, 120, 0)
-    penalty = tune(z[rows], y[rows], "linear").value
-    expected = linear_probe(z[rows], y[rows], z_test, y_test, penalty)
+    scaled = ((z - z.mean(0)) / np.sqrt(((z - z.mean(0)) ** 2).mean())).astype(np.float32)
+    penalty = tune_penalty(scaled[rows], y[rows])
     free = few_labels(z, y, z_test, y_test, 120, draws=1)
-    assert (free.train, free.test) == (expected.train, expected.test)
+    assert free == few_labels(z, y, z_test, y_test, 120, draws=1, penalty=penalty)
+    assert free != few_labels(z, y, z_test, y_test, 120, draws=1, penalty=0.1)
+
+
+def test_features_that_hardly_vary_do_not_matter_with_few_labels():
+    """Catches: noise of a small scale that is blown up to that of the features that count."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=600)
+    z = 0.02 * rng.normal(size=(600, 100))
+    z[:, :3] += np.eye(3)[y]
+    found = few_labels(z[:300], y[:300], z[300:], y[300:], 6, draws=3)
+    assert found.test > 0.99
+    standardized = z / z.std(0)
+    worse = few_labels(standardized[:300], y[:300], standardized[300:], y[300:], 6, draws=3)
+    assert worse.test < 0.9
 
 
 def test_a_path_is_as_good_as_single_fits():

@@ -12,7 +12,14 @@ from unlabeled.cli.main import main
 from unlabeled.core import Method, Recipe
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
-from unlabeled.training.optim import LARS, learning_rate, make_optimizer, scaled_rate, set_rates
+from unlabeled.training.optim import (
+    LARS,
+    Muon,
+    learning_rate,
+    make_optimizer,
+    scaled_rate,
+    set_rates,
+)
 from unlabeled.training.train import plan
 
 SIMCLR = Recipe(optimizer="adamw", batch_size=256, lr=2e-3)
@@ -156,6 +163,46 @@ def test_optimizers_have_their_settings():
     assert (
         make_optimizer(Recipe(optimizer="lars", sgd_momentum=0.5), net).defaults["momentum"] == 0.5
     )
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has no Muon before 2.9")
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
+def test_muon_takes_the_steps_of_torch_on_matrices(shape):
+    """Catches a wrong momentum, size of step, weight decay, or matrix that is not transposed."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(shape), torch.randn(4, *shape)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    own = Muon([ours], lr=0.1, weight_decay=0.2)
+    reference = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw")
+    for gradient in gradients:
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        own.step()
+        reference.step()
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.02 * moved  # torch's iterations are in bf16
+
+
+def test_muon_trains_biases_by_adam_and_kernels_as_matrices():
+    """Catches biases without bias correction, and kernels whose axes are mixed."""
+    torch.manual_seed(0)
+    net, copy = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)
+    copy.load_state_dict(net.state_dict())
+    own = make_optimizer(Recipe(optimizer="muon", lr=0.1, weight_decay=0.0), net)
+    adam = torch.optim.Adam([copy.bias], lr=0.1)
+    x = torch.randn(4, 3, 9, 9)
+    for _ in range(3):
+        before = net.weight.detach().clone()
+        copy.weight.data.copy_(before)
+        for module in (net, copy):
+            module.zero_grad()
+            module(x).pow(2).sum().backward()
+        own.step()
+        adam.step()
+        step = (net.weight.detach() - before).flatten(1) / (0.1 * 0.2 * 27**0.5)
+        values = torch.linalg.svdvals(step)
+        assert values.median() > 0.6
+        assert values.max() < 1.3
+    torch.testing.assert_close(net.bias, copy.bias, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
