@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation import knn, rsa
@@ -126,16 +127,49 @@ def similarity_matrix(
         axes = figure.subplots()
         axes.set_facecolor("0.8")
         image = axes.imshow(values, cmap=cmap, vmin=low, vmax=1)
-        for (i, j), value in np.ndenumerate(values):
-            red, green, blue, _ = image.cmap(image.norm(value))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 and np.isfinite(value)
-            text = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "–"
-            axes.text(*(j, i, text), ha="center", va="center", color="white" if dark else ON_LIGHT)
+        _write_values(image, values)
         axes.set_xticks(range(k), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(k), names)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, shrink=0.85)
+        axes.set_title(title)
+    return figure
+
+
+def matrix(
+    values: Mapping[str, Mapping[str, float]],
+    *,
+    label: str = "",
+    title: str = "",
+    limits: tuple[float, float] = (0.0, 1.0),
+    cmap: str = "viridis",
+) -> Figure:
+    """Draw a table of figures with its cells in colors, such as what each encoder knows.
+
+    Args:
+        values: by row, the figures by column; what is missing or NaN is gray.
+        label: of the color bar.
+        title: above the figure.
+        limits: figures that have the first and the last color; those beyond have the same.
+        cmap: colors, by their name in matplotlib.
+    """
+    rows, columns = list(values), list(dict.fromkeys(c for row in values.values() for c in row))
+    table = np.array([[values[r].get(c, np.nan) for c in columns] for r in rows], np.float64)
+    size = 1.6 + 0.09 * max(map(len, rows)) + 0.62 * len(columns), 1.1 + 0.34 * len(rows)
+    with mpl.rc_context(STYLE):
+        figure = InlineFigure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        axes.set_facecolor("0.8")
+        image = axes.imshow(table, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+        _write_values(image, table)
+        axes.set_xticks(
+            range(len(columns)), columns, rotation=30, ha="left", rotation_mode="anchor"
+        )
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, label=label)
         axes.set_title(title)
     return figure
 
@@ -320,6 +354,16 @@ def bars(
         axes.set(xlabel=label)
         axes.set_title(title)
     return figure
+
+
+def _write_values(image: AxesImage, values: Float[np.ndarray, "n m"]) -> None:
+    """Write each value into its cell, light on dark colors."""
+    for (i, j), value in np.ndenumerate(values):
+        red, green, blue, _ = image.cmap(image.norm(value))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 and np.isfinite(value)
+        text = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "–"
+        color = "white" if dark else ON_LIGHT
+        image.axes.text(j, i, text, ha="center", va="center", color=color)
 
 
 def _as_images(x: Any) -> Float[np.ndarray, "n h w c"]:

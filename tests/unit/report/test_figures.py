@@ -76,6 +76,21 @@ def test_a_similarity_matrix_shows_its_values():
     assert drawn(figure).width > 100
 
 
+def test_a_matrix_has_rows_and_columns_by_name():
+    values = {"rotation": {"shape": 0.9, "size": -0.25}, "random": {"size": 0.5, "x": 1.5}}
+    figure = ul.plot.matrix(values, label="known", title="factors", limits=(0, 1))
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["shape", "size", "x"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["rotation", "random"]
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts[0, 0] == "0.90"
+    assert texts[1, 0] == "−0.25"
+    assert texts[0, 1] == "–"
+    assert texts[2, 1] == "1.50"
+    assert axes.images[0].get_clim() == (0, 1)
+    assert drawn(figure).width > 100
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
