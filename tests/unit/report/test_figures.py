@@ -78,7 +78,7 @@ def test_a_similarity_matrix_shows_its_values():
 
 def test_a_matrix_has_rows_and_columns_by_name():
     values = {"rotation": {"shape": 0.9, "size": -0.25}, "random": {"size": 0.5, "x": 1.5}}
-    figure = ul.plot.matrix(values, label="known", title="factors", limits=(0, 1))
+    figure = ul.plot.matrix(values, label="known", title="factors", limits=(0.0, 1.0))
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["shape", "size", "x"]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["rotation", "random"]
