@@ -31,7 +31,7 @@ from unlabeled.methods.simclr import SimCLR
 from unlabeled.training import checkpoints
 from unlabeled.training.prepare import prepare
 
-pytestmark = pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures()]
 SHARDS, EACH = 10, 12
 
 
