@@ -31,7 +31,10 @@ from unlabeled.methods.simclr import SimCLR
 from unlabeled.training import checkpoints
 from unlabeled.training.prepare import prepare
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures()]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice"),
+]
 SHARDS, EACH = 10, 12
 
 
