@@ -130,20 +130,20 @@ def main() -> None:
     args = parser.parse_args()
     define_missing_operators()
     torch.set_num_threads(1)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for what, makes in sides().items():
         with keeping_memory():  # as in training; it is faster for all of them
             speeds = alternate(makes, args.rounds)
-        found[what] = {}
+        results[what] = {}
         for name, values in speeds.items():
             mine = np.array([speeds["ours, compiled"], speeds["ours, plain"]])
             ratio = np.median(mine / np.array(values), axis=1)
-            found[what][name] = {
+            results[what][name] = {
                 "views_per_second": statistics.median(values),
                 "compiled_over_it": float(ratio[0]),
                 "plain_over_it": float(ratio[1]),
             }
-            print(what, name, found[what][name], flush=True)
+            print(what, name, results[what][name], flush=True)
     write_json(
         args.out,
         {
@@ -153,7 +153,7 @@ def main() -> None:
             "rounds": args.rounds,
             "cores": os.cpu_count(),
             "versions": versions(),
-            "views": found,
+            "views": results,
         },
     )
 

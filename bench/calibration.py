@@ -68,10 +68,10 @@ def main() -> None:
     splits = open_data("cifar10", like=run.modality)
     x, y = splits.test.x[:], splits.test.factors["class"]
     kinds: tuple[Kind, ...] = ("linear", "knn")
-    found = {}
+    results = {}
     for kind in kinds:
         for labels in ("500", "100%"):
-            found[f"{kind}, {labels}"] = figures = measure(run, kind, labels, x, y)
+            results[f"{kind}, {labels}"] = figures = measure(run, kind, labels, x, y)
             print(kind, labels, figures, flush=True)
     recipe = {key: run.config["recipe"][key] for key in ("epochs", "batch_size")}
     write_json(
@@ -81,7 +81,7 @@ def main() -> None:
             "run": f"{run.config['method']}, encoder {run.config['encoder']}",
             "recipe": recipe,
             "versions": versions(),
-            "classifiers": found,
+            "classifiers": results,
         },
     )
 

@@ -167,12 +167,12 @@ def main() -> None:
     encoder, steps = train(args.method, splits, 60 * args.minutes)
     z, z_test = (embed(encoder, part.x, splits.value_range) for part in (splits.train, splits.test))
     y, y_test = (part.factors["class"] for part in (splits.train, splits.test))
-    found = {
+    results = {
         "knn": knn_accuracy(z, y, z_test, y_test),
         "epochs": steps * BATCH / len(splits.train),
         "samples_per_second": steps * BATCH / (60 * args.minutes),
     }
-    print(args.method, args.side, found)
+    print(args.method, args.side, results)
     write_json(
         args.out / f"cifar10_{args.method}_{args.side}.json",
         {
@@ -181,7 +181,7 @@ def main() -> None:
             "seed": 0,
             "cores": os.cpu_count(),
             "versions": versions(),
-            **found,
+            **results,
         },
     )
 

@@ -118,7 +118,7 @@ def groups_of(images: list[Image.Image]) -> list[np.ndarray]:
 
 def measure(images: list[Image.Image]) -> dict[str, Any]:
     """Recall and precision by kind of copy, with Wilson intervals."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for kind, change in KINDS.items():
         rng = np.random.default_rng(SEED)
         sources = rng.choice(len(images), COPIES, replace=False)
@@ -131,15 +131,15 @@ def measure(images: list[Image.Image]) -> dict[str, Any]:
             hits += int((same.sum(1)[rows >= len(images)] > 1).sum())
             pairs += len(rows) * (len(rows) - 1) // 2
             right += int((same.sum() - len(rows)) // 2)
-        found[kind] = {
+        results[kind] = {
             "recall": hits / COPIES,
             "recall_interval": wilson(hits, COPIES),
             "precision": right / pairs if pairs else None,
             "precision_interval": wilson(right, pairs) if pairs else None,
             "wrong_pairs": pairs - right,
         }
-        print(kind, found[kind], flush=True)
-    return found
+        print(kind, results[kind], flush=True)
+    return results
 
 
 def main() -> None:

@@ -68,8 +68,8 @@ def alternate(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any
             side()
             times[name].append(time.perf_counter() - started)
     ours, peer = times.values()
-    found: dict[str, Any] = {name: statistics.median(values) for name, values in times.items()}
-    return found | {"ratio": statistics.median(np.divide(peer, ours))}
+    results: dict[str, Any] = {name: statistics.median(values) for name, values in times.items()}
+    return results | {"ratio": statistics.median(np.divide(peer, ours))}
 
 
 def large() -> float:
@@ -105,13 +105,13 @@ def main() -> None:
     define_missing_operators()
     knn, same = neighbors()
     matrix, difference = similarities()
-    found = {
+    results = {
         "knn": alternate(knn, args.rounds) | {"same_neighbors": same},
         "rsa": alternate(matrix, args.rounds) | {"largest_difference": difference},
         "rsa_of_20000_gigabytes": large(),
         "startup_seconds": startup(args.rounds),
     }
-    for name, value in found.items():
+    for name, value in results.items():
         print(name, value)
     write_json(
         args.out,
@@ -120,7 +120,7 @@ def main() -> None:
             "rounds": args.rounds,
             "cores": os.cpu_count(),
             "versions": versions(),
-            **found,
+            **results,
         },
     )
 

@@ -44,7 +44,7 @@ def main() -> None:
         page = Path(folder) / "page.html"
         started = time.perf_counter()
         written = explore(run, (x, y), page, layout="tsne", seed=SEED)
-        made = time.perf_counter() - started
+        build_seconds = time.perf_counter() - started
         with Browser() as browser:
             measured = measure(browser, page)
     result = {
@@ -52,7 +52,7 @@ def main() -> None:
         "images": IMAGES,
         "image_pixels": 32,
         "page_megabytes": round(written["bytes"] / 1e6, 2),
-        "seconds_to_make": round(made, 1),
+        "seconds_to_make": round(build_seconds, 1),
         **measured,
         "gpu": False,
         "window": [1440, 900],

@@ -53,11 +53,11 @@ def write_patches(x: np.ndarray, path: Path, each: int = EACH) -> None:
     rng = np.random.default_rng(SEED)
     gray = np.tensordot(np.array([0.299, 0.587, 0.114]), x, (0, 1)).round().astype(np.uint8)
     out = np.lib.format.open_memmap(path, "w+", np.uint8, (len(x) * each, 8, 8))
-    places = np.stack([rng.permutation(49)[:each] for _ in range(len(x))])
+    cells = np.stack([rng.permutation(49)[:each] for _ in range(len(x))])
     for k in range(each):
-        for place in range(49):
-            rows = np.flatnonzero(places[:, k] == place)
-            top, left = 4 * (place // 7), 4 * (place % 7)
+        for cell in range(49):
+            rows = np.flatnonzero(cells[:, k] == cell)
+            top, left = 4 * (cell // 7), 4 * (cell % 7)
             out[k * len(x) + rows] = gray[rows, top : top + 8, left : left + 8]
     out[-COPIES:] = out[:COPIES, :, ::-1]
     out.flush()
@@ -70,7 +70,7 @@ def run_one(path: str, layout: str) -> None:
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
         run = load("pca", data=path)
-        found = explore(
+        results = explore(
             run,
             path,
             folder / "page.html",
@@ -82,10 +82,10 @@ def run_one(path: str, layout: str) -> None:
     seconds = time.perf_counter() - started
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e6
-    found.pop("suggested")
+    results.pop("suggested")
     print(
         json.dumps(
-            found
+            results
             | {"seconds": round(seconds), "processor_seconds": round(time.process_time())}
             | {"peak_gigabytes": round(peak, 2)}
             | {"notices": [str(n.message) for n in notices if n.category.__name__ == "Notice"]}
@@ -97,12 +97,12 @@ def measure(path: Path, layout: str = "auto") -> dict[str, Any]:
     """Explore an array in a process of its own."""
     command = [sys.executable, __file__, str(path), layout]
     out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    results: dict[str, Any] = json.loads(out.splitlines()[-1])
     table = path.parent / "table.parquet"
-    found["rows_of_table"] = pq.read_metadata(table).num_rows
-    found["table_megabytes"] = round(table.stat().st_size / 1e6, 1)
-    print(found, flush=True)
-    return found
+    results["rows_of_table"] = pq.read_metadata(table).num_rows
+    results["table_megabytes"] = round(table.stat().st_size / 1e6, 1)
+    print(results, flush=True)
+    return results
 
 
 def main() -> None:

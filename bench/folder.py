@@ -38,8 +38,8 @@ SEED, TOTAL, WORKERS, SIDE, ROUNDS = 0, 10_000, 2, 48, 3
 def sources() -> list[tuple[str, list[bytes] | np.ndarray]]:
     """Real images: JPEG files, and arrays in color, gray and binary."""
     held = np.load(DATA / "cifar10" / "cifar10_jpeg.npz")
-    content, places = held["train_jpeg"], held["train_offsets"]
-    jpegs = [content[places[i] : places[i + 1]].tobytes() for i in range(4500)]
+    content, offsets = held["train_jpeg"], held["train_offsets"]
+    jpegs = [content[offsets[i] : offsets[i + 1]].tobytes() for i in range(4500)]
     emoji = np.load(DATA / "emoji" / "emoji64.npz")["images"]
     with gzip.open(DATA / "fashion-mnist" / "train-images-idx3-ubyte.gz") as file:
         clothes = np.frombuffer(file.read(16 + 2300 * 784), np.uint8, offset=16)

@@ -207,16 +207,16 @@ def main() -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("there is no GPU here; --device cpu tries the code on a CPU")
     if args.part == "tests":
-        found = tests(args.device)
+        results = tests(args.device)
     elif args.part == "throughput":
-        found = throughput(args.device)
+        results = throughput(args.device)
     elif args.part == "cifar10":
-        found = leg(args.device, args.folder, args.minutes)
+        results = leg(args.device, args.folder, args.minutes)
     else:
-        found = evaluation(args.folder)
+        results = evaluation(args.folder)
     result = json.loads(args.out.read_text()) if args.out.exists() else {}
     gpu = torch.cuda.get_device_name() if args.device == "cuda" else "none: a trial on a CPU"
-    result |= {args.part: found, "gpu": gpu, "seed": 0, "versions": versions()}
+    result |= {args.part: results, "gpu": gpu, "seed": 0, "versions": versions()}
     write_json(args.out, result)
     print(f"{args.out}: {args.part}")
 

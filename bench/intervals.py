@@ -95,20 +95,20 @@ def aurocs() -> dict[str, dict[str, float]]:
     """Of same-class pairs, for classes that overlap more or less."""
     means = np.random.default_rng(9).normal(size=(3, 8))
 
-    def draw(rng: Rng, n: int, apart: float) -> tuple[np.ndarray, np.ndarray]:
+    def draw(rng: Rng, n: int, distance: float) -> tuple[np.ndarray, np.ndarray]:
         y = rng.integers(3, size=n)
-        return (apart * means[y] + rng.normal(size=(n, 8))).astype(np.float32), y
+        return (distance * means[y] + rng.normal(size=(n, 8))).astype(np.float32), y
 
-    def value(n: int, apart: float, rng: Rng) -> Value:
-        return Value.of(*auroc(*draw(rng, n, apart)))
+    def value(n: int, distance: float, rng: Rng) -> Value:
+        return Value.of(*auroc(*draw(rng, n, distance)))
 
     results = {}
-    for apart in (0.5, 1.0, 1.5, 2.0):
+    for distance in (0.5, 1.0, 1.5, 2.0):
         rng = np.random.default_rng(1)
-        truth = float(np.mean([pairs(*draw(rng, 2000, apart)).auc for _ in range(5)]))
+        truth = float(np.mean([pairs(*draw(rng, 2000, distance)).auc for _ in range(5)]))
         for n, draws in AUROC_DRAWS.items():
-            found = coverage(partial(value, n, apart), truth, draws)
-            results[f"n {n}, AUROC {truth:.3f}"] = found
+            covered = coverage(partial(value, n, distance), truth, draws)
+            results[f"n {n}, AUROC {truth:.3f}"] = covered
     return results
 
 

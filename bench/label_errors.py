@@ -47,7 +47,7 @@ def flipped(y: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     return changed, is_flipped
 
 
-def judged(rows: np.ndarray, is_flipped: np.ndarray) -> dict[str, Any]:
+def scored(rows: np.ndarray, is_flipped: np.ndarray) -> dict[str, Any]:
     """Precision and recall of flags, with Wilson intervals."""
     hits = int(is_flipped[rows].sum())
     return {
@@ -61,7 +61,7 @@ def judged(rows: np.ndarray, is_flipped: np.ndarray) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, location in SETS.items():
         kind, _, folder = location.partition(":")
         splits = open_data(f"{kind}:{DATA / folder}")
@@ -76,13 +76,13 @@ def main() -> None:
                 with patch.multiple(label_errors, MARGIN=1e-9, AGREEMENT=0.0):
                     plain = suspected_labels(*near, labels)
                 key = f"{name}, {encoder}, {100 * share:g} % flipped"
-                found[key] = {
+                results[key] = {
                     "agreement": rule.agreement,
                     "too_weak": rule.too_weak,
-                    "rule": judged(rule.rows, is_flipped),
-                    "without_margin_and_check": judged(plain.rows, is_flipped),
+                    "rule": scored(rule.rows, is_flipped),
+                    "without_margin_and_check": scored(plain.rows, is_flipped),
                 }
-                print(key, found[key], flush=True)
+                print(key, results[key], flush=True)
     write_json(
         Path("results/label_errors.json"),
         {
@@ -90,7 +90,7 @@ def main() -> None:
             "samples": 10_000,
             "neighbors": VOTERS,
             "seed": SEED,
-            "found": found,
+            "found": results,
         },
     )
 

@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/bench_loading.json"))
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder), args.photos)
         for scale in ((0.08, 1.0), (0.2, 1.0)):
@@ -130,7 +130,7 @@ def main() -> None:
                     number = task()
                     rates[name].append(number / (time.perf_counter() - started))
             medians = {name: statistics.median(rate) for name, rate in rates.items()}
-            found[f"crops of {scale[0]:.0%} to 100 %"] = {
+            results[f"crops of {scale[0]:.0%} to 100 %"] = {
                 "images_per_second": rates,
                 "median": medians,
                 "ratio": {n: r / medians["torchvision"] for n, r in medians.items()},
@@ -144,7 +144,7 @@ def main() -> None:
             "workers": args.workers,
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
-            "results": found,
+            "results": results,
             "versions": versions(),
         },
     )

@@ -126,17 +126,17 @@ def write_tiles(path: Path, side: int) -> None:
     )  # fmt: skip
 
 
-def run_word2vec(place: Path, out: Path) -> dict[str, Any]:
+def run_word2vec(location: Path, out: Path) -> dict[str, Any]:
     """Open the text, and train for some seconds."""
     from unlabeled.data.readers.word_lines import read_lines
     from unlabeled.pipelines.word2vec import word2vec
 
     started = time.perf_counter()
-    words, lines = read_lines(str(place), "", 5)
+    words, lines = read_lines(str(location), "", 5)
     opened = time.perf_counter() - started
     threading.Timer(SECONDS, os.kill, (os.getpid(), signal.SIGTERM)).start()
     with contextlib.suppress(KeyboardInterrupt):  # of the timer, after its state was saved
-        word2vec(str(place), out=out, progress=False)
+        word2vec(str(location), out=out, progress=False)
     return {"opened_seconds": opened, "tokens": len(lines), "words": len(words)}
 
 
@@ -172,21 +172,21 @@ def watch(most: list[int]) -> None:
         time.sleep(0.1)
 
 
-def child(case: str, place: Path, out: Path, steps: int) -> None:
+def child(case: str, location: Path, out: Path, steps: int) -> None:
     """One measurement, in a process of its own; its last line is JSON."""
     most = [0]
     threading.Thread(target=watch, args=(most,), daemon=True).start()
     started = time.perf_counter()
     if case == "word2vec":
-        figures = run_word2vec(place, out)
+        figures = run_word2vec(location, out)
     elif case == "masked_lm":
-        figures = run_training("masked_lm", f"text:{place}", out, steps)
+        figures = run_training("masked_lm", f"text:{location}", out, steps)
     elif case == "audio":
-        figures = run_training("cpc", str(place), out, steps)
+        figures = run_training("cpc", str(location), out, steps)
     elif case == "tiles":
-        figures = run_training("simclr", str(place), out, steps, tile=TILE)
+        figures = run_training("simclr", str(location), out, steps, tile=TILE)
     else:
-        figures = run_training("video_colorization", f"video:{place}", out, steps, batch_size=8)
+        figures = run_training("video_colorization", f"video:{location}", out, steps, batch_size=8)
     figures["seconds"] = time.perf_counter() - started
     figures |= {"peak_bytes": peak(), "peak_bytes_of_a_worker": most[0]}
     print(json.dumps(figures), flush=True)
@@ -197,14 +197,14 @@ def child(case: str, place: Path, out: Path, steps: int) -> None:
 
 def measure(case: str, name: str, number: int, folder: Path) -> list[dict[str, Any]]:
     """Peak memory with an empty cache and with a full one."""
-    place = folder / PLACES.get(case, "text.txt")
+    location = folder / PLACES.get(case, "text.txt")
     steps = "0" if (case, name) in OPENED else str(STEPS)
-    command = [sys.executable, __file__, "--make", case, str(place), str(number)]
+    command = [sys.executable, __file__, "--make", case, str(location), str(number)]
     subprocess.run(command, check=True)
-    files = [place] if place.is_file() else list(place.iterdir())
+    files = [location] if location.is_file() else list(location.iterdir())
     rows = []
     for cached in (False, True):
-        words = ["--child", case, str(place), str(folder / "run"), steps]
+        words = ["--child", case, str(location), str(folder / "run"), steps]
         command = [sys.executable, __file__, *words]
         environment = os.environ | {
             "UNLABELED_CACHE": str(folder / "cache"), "UNLABELED_CACHE_GB": "100",
@@ -217,7 +217,7 @@ def measure(case: str, name: str, number: int, folder: Path) -> list[dict[str, A
     kept = [p for p in (folder / "cache").rglob("*.bin") if p.is_file()]
     rows[0]["bytes_in_cache"] = sum(p.stat().st_size for p in kept)
     shutil.rmtree(folder / "cache")
-    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    shutil.rmtree(location) if location.is_dir() else location.unlink()
     return rows
 
 
@@ -229,13 +229,13 @@ def main() -> None:
     parser.add_argument("--make", nargs=3, help="data of one: case, where, how much")
     args = parser.parse_args()
     if args.make:
-        case, place, number = args.make
+        case, location, number = args.make
         writers = {"audio": write_audio, "video": write_video, "tiles": write_tiles}
-        writers.get(case, write_text)(Path(place), int(number))
+        writers.get(case, write_text)(Path(location), int(number))
         return
     if args.child:
-        case, place, out, steps = args.child
-        child(case, Path(place), Path(out), int(steps))
+        case, location, out, steps = args.child
+        child(case, Path(location), Path(out), int(steps))
     path = ROOT / "results" / "memory.json"
     for case in args.cases:
         rows = []

@@ -86,9 +86,9 @@ def one(make: Callable[[], Any], grid: Grid, x: np.ndarray, y: np.ndarray, seed:
     x_fit, x_test, y_fit, y_test = train_test_split(
         x, y, test_size=0.3, random_state=seed, stratify=y
     )
-    found = search(make, grid).fit(x_fit, y_fit)
-    chosen = {key.partition("__")[2]: value for key, value in found.best_params_.items()}
-    return found.score(x_test, y_test), found.refit_time_, chosen
+    search_result = search(make, grid).fit(x_fit, y_fit)
+    chosen = {key.partition("__")[2]: value for key, value in search_result.best_params_.items()}
+    return search_result.score(x_test, y_test), search_result.refit_time_, chosen
 
 
 def defaults() -> None:
@@ -118,21 +118,21 @@ def main() -> None:
         return defaults()
     define_missing_operators()
     sides = SIDES | {"metric-learn's LMNN": (theirs, {"regularization": SHARES})}
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for name, load in DATA.items():
         x, y = load(return_X_y=True)
-        found[name] = {}
+        results[name] = {}
         for side, (make, grid) in sides.items():
             scores = [one(make, grid, x, y, seed) for seed in range(args.splits)]
             accuracy, seconds, chosen = zip(*scores, strict=True)
-            found[name][side] = {
+            results[name][side] = {
                 "accuracy": statistics.mean(accuracy),
                 "sd": statistics.stdev(accuracy),
                 "seconds": statistics.median(seconds),
                 "grid": grid,
                 "chosen": chosen,
             }
-            print(name, side, found[name][side], flush=True)
+            print(name, side, results[name][side], flush=True)
         write_json(
             args.out,
             {
@@ -141,7 +141,7 @@ def main() -> None:
                 "folds": FOLDS,
                 "cores": os.cpu_count(),
                 "versions": versions(),
-                "found": found,
+                "found": results,
             },
         )
 

@@ -2,8 +2,8 @@
 
 python bench/notebooks.py          # or some: 06-simclr 07-simclr-invariance
 
-Each is executed from top to bottom in a fresh process and an empty folder, with its exercise as
-given. Writes results/notebooks.json; `python bench/readme.py` then fills docs/lectures/README.md.
+Each is executed from top to bottom in a fresh process and an empty folder. Writes
+results/notebooks.json; `python bench/readme.py` then fills docs/lectures/README.md.
 """
 
 from __future__ import annotations
@@ -33,19 +33,18 @@ def names() -> list[str]:
 
 def cells(name: str) -> list[tuple[set[str], str]]:
     """Tags and code of each cell of a notebook."""
-    found = []
+    results = []
     for body in CELL.findall((FOLDER / f"{name}.md").read_text(encoding="utf-8")):
         tags = TAGS.match(body)
-        found.append((set(tags[1].split(", ")) if tags else set(), TAGS.sub("", body, count=1)))
-    return found
+        results.append((set(tags[1].split(", ")) if tags else set(), TAGS.sub("", body, count=1)))
+    return results
 
 
 def execute(name: str) -> None:
-    """Run all cells but the solution."""
+    """Run all cells, the solution as well, as Jupyter does."""
     scope: dict[str, Any] = {"__name__": "__main__"}
-    for tags, code in cells(name):
-        if "solution" not in tags:
-            exec(compile(code, f"{name}.md", "exec"), scope)  # the document is ours
+    for _, code in cells(name):
+        exec(compile(code, f"{name}.md", "exec"), scope)  # the document is ours
 
 
 def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -54,12 +53,12 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     Raises:
         SystemExit: they were measured under other conditions.
     """
-    kept = {n: s for n, s in old.get("seconds", {}).items() if n in names()}
-    if set(kept) <= set(new["seconds"]):
+    seconds = {n: s for n, s in old.get("seconds", {}).items() if n in names()}
+    if set(seconds) <= set(new["seconds"]):
         return new
     if differing := [key for key in ("cores", "versions") if old[key] != new[key]]:
         raise SystemExit(f"{' and '.join(differing)} differ from those before: run all notebooks")
-    return new | {"seconds": dict(sorted((kept | new["seconds"]).items()))}
+    return new | {"seconds": dict(sorted((seconds | new["seconds"]).items()))}
 
 
 def main() -> None:
@@ -73,20 +72,19 @@ def main() -> None:
         raise SystemExit(f"no notebook {unknown[0]}; there are {', '.join(names())}")
     if args.child:
         return execute(chosen[0])
-    seconds = {}
+    from unlabeled.training.folder import versions
+    from unlabeled.utils.files import write_json
+
     for name in chosen:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             line = [sys.executable, str(Path(__file__).resolve()), "--child", name]
             subprocess.run(line, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-            seconds[name] = round(time.perf_counter() - started, 1)
-        print(f"{name}: {seconds[name]:.0f} seconds", flush=True)
-    from unlabeled.training.folder import versions
-    from unlabeled.utils.files import write_json
-
-    new = {"seconds": seconds, "cores": os.cpu_count(), "versions": versions()}
-    old = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    write_json(RESULT, joined(old, new))
+            seconds = round(time.perf_counter() - started, 1)
+        print(f"{name}: {seconds:.0f} seconds", flush=True)
+        new = {"seconds": {name: seconds}, "cores": os.cpu_count(), "versions": versions()}
+        old = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+        write_json(RESULT, joined(old, new))  # what is measured stays if the next one is stopped
 
 
 if __name__ == "__main__":

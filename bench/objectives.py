@@ -153,11 +153,11 @@ def main() -> None:
     if args.memory_of:
         print(memory_here(args.memory_of[0], int(args.memory_of[1])))
         return
-    found = {}
+    results = {}
     for pairs in args.pairs:
         rounds = 1 if pairs > 8192 else args.rounds
-        found[str(pairs)] = compare(pairs, rounds) | {"path": backend(2 * pairs, 2 * pairs)}
-        print(pairs, json.dumps(found[str(pairs)], indent=1))
+        results[str(pairs)] = compare(pairs, rounds) | {"path": backend(2 * pairs, 2 * pairs)}
+        print(pairs, json.dumps(results[str(pairs)], indent=1))
     write_json(
         args.out,
         {
@@ -166,7 +166,7 @@ def main() -> None:
             "cores": os.cpu_count(),
             "versions": versions(),
             "rounds": args.rounds,
-            "pairs": found,
+            "pairs": results,
         },
     )
 

@@ -27,9 +27,9 @@ def write_files(folder: Path) -> None:
     for part, samples in (("train", splits.train), ("test", splits.test)):
         names, classes = samples.class_names(splits.target), samples.factors[str(splits.target)]
         for row, image in enumerate(samples.x[:]):
-            place = folder / part / names[classes[row]] / f"{row:05}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image.transpose(1, 2, 0)).save(place, compress_level=1)
+            path = folder / part / names[classes[row]] / f"{row:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.transpose(1, 2, 0)).save(path, compress_level=1)
 
 
 def main() -> None:
@@ -44,12 +44,12 @@ def main() -> None:
         train = ["train", "simclr", "--data", str(files), "--out", str(run), "--resume"]
         subprocess.run([*command, *train], check=True)
     subprocess.run([*command, "evaluate", str(run), "--labels-from", "folders"], check=True)
-    found = json.loads((run / "evaluation.json").read_text())
+    results = json.loads((run / "evaluation.json").read_text())
     config = json.loads((run / "config.json").read_text())
     speeds = read_csv(run / "metrics.csv")["samples_per_second"]
     seconds = sum(config["images"] / speed for speed in speeds if speed > 0)
     result = {"command": "python bench/photographs.py", "training_seconds": seconds}
-    result |= {key: found[key] for key in KEPT}
+    result |= {key: results[key] for key in KEPT}
     keys = ("encoder", "encoder_args", "recipe", "preset", "seed", "precision", "versions")
     result |= {"run": {key: config[key] for key in keys}, "cores": os.cpu_count()}
     write_json(Path("results/photographs.json"), result)

@@ -29,27 +29,27 @@ KEPT = ROOT / "results" / "pretext.json"
 if __name__ == "__main__":
     titles = sys.argv[1:]
     result = json.loads(KEPT.read_text())
-    found = result["experiments"]
+    experiments = result["experiments"]
     out = ROOT / "runs" / "pretext"
     out.mkdir(parents=True, exist_ok=True)
     epochs = {
-        run_name(t): row["epochs"] for t, row in found["P1"]["tasks"].items() if t != "random"
+        run_name(t): row["epochs"] for t, row in experiments["P1"]["tasks"].items() if t != "random"
     }
     write_json(out / "epochs.json", epochs)
     lab = Lab(out, open_data(pretext.DATA), scale=Scale(settings=pretext.SETTINGS))
     for title in titles:
-        found["P1"]["tasks"][title] = pretext.evaluate(lab, title)
+        experiments["P1"]["tasks"][title] = pretext.evaluate(lab, title)
         result["minutes"][run_name(title)] = round(minutes_of(out / "runs" / run_name(title)), 2)
-        print(title, found["P1"]["tasks"][title])
+        print(title, experiments["P1"]["tasks"][title])
     if set(pretext.INPAINTERS) <= set(titles):
         x = torch.from_numpy(lab.data.test.x[: pretext.SETTINGS.inpainted])
         errors, distances, spectra = pretext.inpainting(lab, to_float(x, lab.data.value_range))
-        found["P3"]["errors"] |= errors
-        found["P3"] |= {"spectral_distance": distances, "spectra": spectra}
+        experiments["P3"]["errors"] |= errors
+        experiments["P3"] |= {"spectral_distance": distances, "spectra": spectra}
     accuracy = {
-        t: max(row["linear"], row["tiles"] or 0.0) for t, row in found["P1"]["tasks"].items()
+        t: max(row["linear"], row["tiles"] or 0.0) for t, row in experiments["P1"]["tasks"].items()
     }
-    found["P1"]["above_random"] = [
+    experiments["P1"]["above_random"] = [
         t for t in pretext.TASKS if accuracy[t] > accuracy["random"] + 0.05
     ]
     done = [f"experiments/P1/tasks/{title}" for title in titles]

@@ -1,4 +1,4 @@
-"""Write the figures of results/ into README.md and docs/lectures/README.md.
+"""Write the figures of results/ into README.md, guides in docs/ and docs/lectures/README.md.
 
 `tests/slow/test_docs.py` compares them.
 
@@ -19,6 +19,11 @@ from unlabeled.evaluation.intervals import wilson
 ROOT = Path(__file__).parent.parent
 LECTURE_TEST = 4000
 LECTURES = ROOT / "docs" / "lectures"
+GUIDES = [
+    ROOT / "docs" / f"{name}.md" for name in ("index", "start", "collapse", "resuming", "results")
+]
+PEERS_MEASURED = "November 2026"
+"""When the results of `peers_table` were measured."""
 SIDES = ("ours", "lightly")
 DEMO_METRICS = {
     "linear_probe": True,
@@ -39,7 +44,7 @@ def demo_table(result: dict[str, Any]) -> str:
     for name, row in rows.items():
         title = {"simclr": "**SimCLR, no labels**", "supervised": "supervised, 16,000 labels"}
         cells = [_with_interval(row.get(key), percent) for key, percent in DEMO_METRICS.items()]
-        lines.append(f"| {title.get(name, name)} | {' | '.join(cells)} |")
+        lines.append(f"| {title.get(name, name.replace('_', ' '))} | {' | '.join(cells)} |")
     minutes = result["seconds_in_all"] / 60
     return "\n".join(
         [
@@ -67,11 +72,11 @@ def _with_interval(metric: dict[str, Any] | None, percent: bool) -> str:
 def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str, Any]) -> str:
     """Accuracy of the LeNet and on the original images."""
     lenet = ""
-    if found := study["experiments"]["L6"]["probe"].get("SimCLR, LeNet"):
+    if result := study["experiments"]["L6"]["probe"].get("SimCLR, LeNet"):
         gap = study["experiments"]["L7"]["gaps"]["SimCLR, LeNet"]["cosine"][0]
         lenet = (
-            f"SimCLR with the LeNet of the Neuromatch tutorial reaches {found['test'][0]:.2%} with "
-            f"a class-similarity gap of {gap:.2f}. "
+            "SimCLR with the LeNet of the Neuromatch tutorial reaches "
+            f"{result['test'][0]:.2%} with a class-similarity gap of {gap:.2f}. "
         )
     return (
         f"{lenet}Trained on rendered images and tested on the original "
@@ -84,9 +89,9 @@ def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str
 
 def lecture_table(study: dict[str, Any]) -> str:
     """Encoders of the lectures: probe, similarity, few labels, biased data."""
-    found = study["experiments"]
-    probe, gap = found["L1"]["probe"] | found["L6"]["probe"], found["L7"]["gaps"]
-    curves, biased = found["L9"]["curves"], found["L10"]["test"]
+    experiments = study["experiments"]
+    probe, gap = experiments["L1"]["probe"] | experiments["L6"]["probe"], experiments["L7"]["gaps"]
+    curves, biased = experiments["L9"]["curves"], experiments["L10"]["test"]
     lines = [
         "| | linear probe, % | similarity gap | mean-centered gap | 160 labels | 30 labels | "
         "biased data |",
@@ -109,27 +114,37 @@ def lecture_table(study: dict[str, Any]) -> str:
             accuracy += f" ({100 * low:.1f}–{100 * high:.1f})"
         lines.append(f"| {name} | {accuracy} | {' | '.join(gaps)} | {' | '.join(few)} | {hard} |")
     held = [claim["held"] for claim in study["claims"].values()]
-    seeds = "seeds 0 to {}, mean ± standard deviation".format(study["seeds"] - 1)
+    seeds = (
+        f"seeds 0 to {study['seeds'] - 1}, mean ± standard deviation; few labels and biased data "
+        "seed 0"
+        if study["seeds"] > 1
+        else "seed 0"
+    )
     return "\n".join(
         [
             *lines,
             "",
-            f"`{study['command']}`, {study['cores']} cores "
-            f"({seeds if study['seeds'] > 1 else 'seed 0'}; few labels and biased data seed 0): "
-            f"accuracy for the shape on {LECTURE_TEST:,} test images, with 95 % intervals; chance "
-            f"is 33 %. Of {len(held)} claims of the lecture, {sum(h is True for h in held)} held.",
+            f"`{study['command']}`, {study['cores']} cores ({seeds}), "
+            f"{study['seconds_in_all'] / 60:.0f} minutes: accuracy for the shape on "
+            f"{LECTURE_TEST:,} test images, with 95 % intervals; chance is 33 %. Of {len(held)} "
+            f"claims of the lecture, {sum(h is True for h in held)} held.",
         ]
     )
 
 
 def family_table(study: dict[str, Any]) -> str:
-    """All methods after the same training time, best first."""
-    found = study["experiments"]["M1"]["methods"]
+    """All methods after as many operations, best first."""
+    rows = {name: dict(row) for name, row in study["experiments"]["M1"]["methods"].items()}
+    for row in rows.values():
+        for key in ("linear", "knn"):  # without intervals in files of before
+            row[key] = row[key]["value"] if isinstance(row[key], dict) else row[key]
     lines = ["| | linear probe | k-NN | epochs |", "|---|---:|---:|---:|"]
-    for name in sorted(found, key=lambda n: by_size(found[n]["linear"])):
-        row = found[name]
-        lines.append(f"| `{name}` | {row['linear']:.1%} | {row['knn']:.1%} | {row['epochs']} |")
-    minutes = max(row["minutes"] for row in found.values())
+    for name in sorted(rows, key=lambda n: by_size(rows[n]["linear"])):
+        row = rows[name]
+        lines.append(
+            f"| `{name}` | {row['linear']:.1%} | {row['knn']:.1%} | {row['epochs'] or 0} |"
+        )
+    minutes = max(row["minutes"] or 0 for row in rows.values())
     return "\n".join(
         [
             *lines,
@@ -199,14 +214,26 @@ def family_sentences(
     )
 
 
+def collapse_table(study: dict[str, Any]) -> str:
+    """What is left of each method without what prevents its collapse."""
+    lines = ["| | linear probe | std of the features | alarm in epoch |", "|---|---:|---:|---:|"]
+    for experiment in study["experiments"].values():
+        for title, run in experiment["runs"].items():
+            alarm = "–" if run["alarm"] is None else run["alarm"]
+            lines.append(f"| {title} | {run['probe']:.1%} | {run['std']:.3f} | {alarm} |")
+    random = study["experiments"]["C1"]["random"]
+    lines.append(f"| random | {random['probe']:.1%} | {random['std']:.3f} | – |")
+    return "\n".join([*lines, "", f"`unlabeled study collapse`, {study['cores']} cores, seed 0."])
+
+
 def pretext_table(study: dict[str, Any]) -> str:
     """All pretext tasks after the same training time, best first, and reconstructions."""
-    found, images = study["experiments"]["P1"]["tasks"], study["experiments"]["P3"]
+    tasks, images = study["experiments"]["P1"]["tasks"], study["experiments"]["P3"]
     lines = ["| | pretext accuracy | chance | linear probe | from tiles | 1 % of labels |",
              "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
-    best = {n: [row["linear"], row["tiles"] or 0] for n, row in found.items()}
-    for name in sorted(found, key=lambda n: min(map(by_size, best[n]))):
-        row = found[name]
+    best = {n: [row["linear"], row["tiles"] or 0] for n, row in tasks.items()}
+    for name in sorted(tasks, key=lambda n: min(map(by_size, best[n]))):
+        row = tasks[name]
         keys = ("pretext_accuracy", "chance", "linear", "tiles", "few_labels")
         shares = " | ".join("–" if row[k] is None else f"{row[k]:.1%}" for k in keys)
         lines.append(f"| {name} | {shares} |")
@@ -263,7 +290,11 @@ def videos_sentence(study: dict[str, Any]) -> str:
 def audio_table(study: dict[str, Any]) -> str:
     """Linear probes of speech, and retrieval of tunes."""
     done = study["experiments"]
-    found, tunes, chance = done["S1"]["linear_probe"], done["S3"]["retrieval"], done["S3"]["chance"]
+    probes, tunes, chance = (
+        done["S1"]["linear_probe"],
+        done["S3"]["retrieval"],
+        done["S3"]["chance"],
+    )
     titles = {
         "digit": "digit",
         "unseen_speaker": "digit, unseen speaker",
@@ -271,7 +302,7 @@ def audio_table(study: dict[str, Any]) -> str:
         "few_labels": "speaker, 5 labels each",
     }
     lines = [f"| | {' | '.join(titles.values())} |", "|---|---:|---:|---:|---:|"]
-    for name, accuracy in found.items():
+    for name, accuracy in probes.items():
         shares = (spread([100 * v for v in accuracy[k]], 1) for k in titles)
         lines.append(f"| {name} | {' | '.join(shares)} |")
     recall = ", ".join(f"{name} {f['recall@1']:.1%}" for name, f in tunes.items())
@@ -326,9 +357,9 @@ def pairs_sentences(study: dict[str, Any]) -> str:
     """Images with captions, images with audio."""
     emoji, digits = (study["experiments"][key] for key in ("J1", "J2"))
 
-    def recalls(found: dict[str, float], k: int) -> str:
+    def recalls(results: dict[str, float], k: int) -> str:
         first, second, chance = (
-            100 * share for key, share in found.items() if key.endswith(f"_recall_at_{k}")
+            100 * share for key, share in results.items() if key.endswith(f"_recall_at_{k}")
         )
         return f"{first:.1f} and {second:.1f} % (chance {chance:.1f} %)"
 
@@ -346,9 +377,42 @@ def pairs_sentences(study: dict[str, Any]) -> str:
     )
 
 
+def rows_table(found: dict[str, Any]) -> str:
+    """SCARF and TS2Vec beside values, PCA and random weights: all labels, and few."""
+    names = ("raw", "pca", "spectrum", "random")
+    head = ["data", "method", "", "learned", *names, "random forest"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    few = found["settings"]["few_labels_per_class"]
+    metrics = {"linear_probe": "all labels", "linear_probe_few_labels": f"{few} labels a class"}
+    for name, data in found["data"].items():
+        for metric, title in metrics.items():
+            cells = []
+            for encoder in (data["method"], *names, "random_forest"):
+                value = data["accuracy"].get(encoder, {}).get(metric)
+                half = "" if not value else f" ± {100 * (value['high'] - value['value']):.1f}"
+                cells.append(f"{100 * value['value']:.1f}{half}" if value else "–")
+            shown = (
+                (name.replace("_", " "), f"`{data['method']}`")
+                if title == "all labels"
+                else ("", "")
+            )
+            lines.append(f"| {' | '.join([*shown, title, *cells])} |")
+    seeds = found["settings"]["seeds"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Linear probe accuracy on a fifth of the rows, %, mean of {seeds} seeds (split, "
+            "weights, order) with half of the 95 % interval by Student's t; a random forest of the "
+            "values has all labels. Settings were chosen on training rows: "
+            "`python bench/series_tables.py`.",
+        ]
+    )
+
+
 def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dict[str, Any]) -> str:
     """Results for text, one line each, with n-gram models, gensim and chance."""
-    found = study["experiments"]
+    experiments = study["experiments"]
 
     def compared(result: dict[str, Any]) -> str:
         def both(key: str, scale: float, digits: int) -> str:
@@ -360,7 +424,7 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
             f"analogies {both('analogies', 100, 1)} %, {result['speed_ratio']:.1f}× the speed"
         )
 
-    models, sentences, books = found["W2"], found["W3"], found["W4"]["passages"]
+    models, sentences, books = experiments["W2"], experiments["W3"], experiments["W4"]["passages"]
     counted, masked = models["counted"], models["masked LM"]
     perplexity = {
         title: f["perplexity"]
@@ -374,7 +438,7 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
         f"{kind} " + ", ".join(f"{100 * share:.1f}" for share, _ in books[kind].values())
         for kind in ("causal LM", "masked LM", "TF-IDF", "random")
     )
-    halves = found["W5"]["halves"]
+    halves = experiments["W5"]["halves"]
     return "\n".join(
         [
             f"- **Word vectors** (`word2vec` / gensim, {len(vectors['runs']['ours'])} seeds, "
@@ -410,41 +474,42 @@ def each(values: dict[str, float], digits: int) -> str:
     return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
 
 
-def samples_sentence(found: dict[str, Any]) -> str:
+def samples_sentence(results: dict[str, Any]) -> str:
     """Fréchet distances and rarest classes of samples."""
-    models = found["models"]
+    models = results["models"]
     frechet = each({name: f["frechet"] for name, f in models.items()}, 2)
     rarest = each({name: 100 * f["rarest_class"] for name, f in models.items()}, 1)
     return (
-        f"- **Fashion-MNIST**, {found['samples']:,} samples each, evaluated by a classifier: "
+        f"- **Fashion-MNIST**, {results['samples']:,} samples each, evaluated by a classifier: "
         f"Fréchet distance {frechet}; share of the rarest class in %: {rarest}; diffusion has the "
         f"requested class in {models['diffusion']['class_accuracy']:.1%}."
     )
 
 
-def captions_sentence(found: dict[str, Any]) -> str:
+def captions_sentence(results: dict[str, Any]) -> str:
     """How often samples match their captions."""
     return (
-        f"- **Captions** such as “a large heart, top left”: shape correct in {found['shape']:.1%}, "
-        f"quadrant in {found['quadrant']:.1%}, both in {found['both']:.1%}."
+        f"- **Captions** such as “a large heart, top left”: shape correct in "
+        f"{results['shape']:.1%}, "
+        f"quadrant in {results['quadrant']:.1%}, both in {results['both']:.1%}."
     )
 
 
-def clips_sentence(found: dict[str, Any]) -> str:
+def clips_sentence(results: dict[str, Any]) -> str:
     """Whether clips move as requested."""
-    x, y = (found["correlation"][axis] for axis in "xy")
+    x, y = (results["correlation"][axis] for axis in "xy")
     return (
         f"- **Clips**: requested and generated velocity correlate by {x:.2f} horizontally and "
         f"{y:.2f} vertically."
     )
 
 
-def machines_sentence(found: dict[str, Any]) -> str:
+def machines_sentence(results: dict[str, Any]) -> str:
     """Likelihoods of binary models."""
-    exact, annealed = (found["log_partition"][key] for key in ("exact", "annealed"))
+    exact, annealed = (results["log_partition"][key] for key in ("exact", "annealed"))
     return (
         f"- **Binary models**: log Z estimated {annealed:.2f}, exact {exact:.2f}; bound of the "
-        f"log-likelihood in nats per digit: {each(found['bounds'], 1)}."
+        f"log-likelihood in nats per digit: {each(results['bounds'], 1)}."
     )
 
 
@@ -503,6 +568,71 @@ def bench_sentence(
             f"k-NN is {evaluated['knn']['ratio']:.1f}× as fast as scikit-learn's brute force, "
             f"similarities of all pairs {evaluated['rsa']['ratio']:.1f}× as rsatoolbox. Full "
             "table: [docs/bench.md](docs/bench.md).",
+        ]
+    )
+
+
+def headline(result: dict[str, Any]) -> str:
+    """The demo in one sentence."""
+    rows = {"SimCLR": result["metrics"]} | result["baselines"]
+    accuracy = {name: _with_interval(row["linear_probe"], True) for name, row in rows.items()}
+    return (
+        f"Linear probe accuracy for the shape on {result['n_test']:,} test images: **SimCLR "
+        f"without labels {accuracy['SimCLR']}**, the same network with {result['n_train']:,} "
+        f"labels {accuracy['supervised']}, random weights {accuracy['random']}, pixels "
+        f"{accuracy['raw']}. `unlabeled demo`, {result['cores']} cores, "
+        f"{result['seconds_in_all'] / 60:.1f} minutes; "
+        "95 % intervals."
+    )
+
+
+def peers_table(
+    step: dict[str, Any],
+    losses: dict[str, Any],
+    views: dict[str, Any],
+    evaluated: dict[str, Any],
+    vectors: dict[str, Any],
+    folder: dict[str, Any],
+    *,
+    photographs: dict[str, dict[str, Any]],
+) -> str:
+    """The peers of the README in a few rows, with versions."""
+    default = next(row["default to default"] for row in step["rows"] if "side" not in row)
+    alone = min(v for name, v in default.items() if name.startswith("lightly"))
+    pairs = losses["pairs"]["8192"]
+    memory = pairs["lightly"]["extra_megabytes"] / pairs["ours"]["extra_megabytes"]
+    affine, colors, _ = views["views"].values()
+    knn = {name: photographs[f"simclr {name}"]["knn"] for name in SIDES}
+    rows = [
+        ("SimCLR on CIFAR-10, 20 minutes each: k-NN accuracy", "lightly",
+         f"{knn['ours']:.1%}, theirs {knn['lightly']:.1%}"),
+        ("SimCLR step of 256 images, defaults of each", "lightly", f"{alone:.1f}× as fast"),
+        ("NT-Xent of 8,192 pairs with its gradient", "lightly",
+         f"{pairs['lightly']['over_ours']:.1f}× as fast, {memory:.0f}× less memory"),
+        ("rotation, translation and scale of images", "torchvision",
+         f"{affine['torchvision']['compiled_over_it']:.1f}× as fast"),
+        ("crop and color jitter", "kornia", f"{colors['kornia']['compiled_over_it']:.1f}× as fast"),
+        ("reading a folder of images", "DataLoader with Pillow",
+         f"{folder['decoding']['ratio']:.1f}× as fast"),
+        ("20 nearest neighbors", "scikit-learn, brute force",
+         f"{evaluated['knn']['ratio']:.1f}× as fast"),
+        ("similarity matrix of all pairs", "rsatoolbox",
+         f"{evaluated['rsa']['ratio']:.1f}× as fast"),
+        ("skip-gram word vectors", "gensim", f"{vectors['speed_ratio']:.1f}× as fast"),
+    ]  # fmt: skip
+    listed = (ROOT / "bench" / "requirements.txt").read_text(encoding="utf-8")
+    versions = dict(re.findall(r"^([\w-]+)==([\d.]+)$", listed, re.MULTILINE))
+    named = ("lightly", "torchvision", "kornia", "rsatoolbox", "gensim")
+    return "\n".join(
+        [
+            "| | compared with | unlabeled |",
+            "|---|---|---|",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            f"{PEERS_MEASURED}, {step['cores']} cores, PyTorch "
+            f"{step['versions']['torch'].partition('+')[0]}, "
+            + ", ".join(f"{name} {versions[name]}" for name in named)
+            + ". [All comparisons](docs/bench.md), [all results](docs/results.md).",
         ]
     )
 
@@ -622,7 +752,12 @@ def filled(text: str) -> str:
     vectors = ("words.json", "word2vec.json", "word2vec_cbow.json")
     family = ("semi_supervised", "verification", "transfer", "collapse", "metric")
     pairs = [f"{name} {side}" for name in ("simclr", "byol") for side in SIDES]
+    sides = {pair: result(f"cifar10_{pair.replace(' ', '_')}.json") for pair in pairs}
+    benches = ("simclr_step", "objectives", "augmentation", "evaluation")
+    peers = [*(f"bench_{name}.json" for name in benches), "word2vec.json", "folder.json"]
     for name, block in (
+        ("headline", headline(result("demo.json"))),
+        ("peers", peers_table(*map(result, peers), photographs=sides)),
         ("survival", survival_sentence(*map(result, survived))),
         ("demo", demo_table(result("demo.json"))),
         ("beyond", beyond_sentence(*map(result, beyond))),
@@ -630,16 +765,15 @@ def filled(text: str) -> str:
         ("family", family_table(result("methods.json"))),
         (
             "further",
-            family_sentences(
-                *(result(f"{study}.json") for study in family),
-                {pair: result(f"cifar10_{pair.replace(' ', '_')}.json") for pair in pairs},
-            ),
+            family_sentences(*(result(f"{study}.json") for study in family), sides),
         ),
+        ("collapse", collapse_table(result("collapse.json"))),
         ("pretext", pretext_table(result("pretext.json"))),
         ("videos", videos_sentence(result("video.json"))),
         ("generative", generative_sentences(result("generative.json"))),
         ("audio", audio_table(result("audio.json"))),
         ("pairs", pairs_sentences(result("pairs.json"))),
+        ("rows", rows_table(result("series_tables.json"))),
         ("words", words_sentences(*map(result, vectors))),
         ("local", local_table(result("local.json"), result("motion.json"))),
         (
@@ -657,6 +791,18 @@ def filled(text: str) -> str:
     return text
 
 
+def filled_guide(text: str) -> str:
+    """A page of docs/ with its marked blocks regenerated; links lead from there."""
+    return filled(text).replace("](docs/", "](")
+
+
+def pages() -> dict[Path, str]:
+    """Each page with figures, as it should be."""
+    fills = {ROOT / "README.md": filled, LECTURES / "README.md": filled_lectures}
+    fills |= dict.fromkeys(GUIDES, filled_guide)
+    return {page: fill(page.read_text(encoding="utf-8")) for page, fill in fills.items()}
+
+
 if __name__ == "__main__":
-    for page, fill in ((ROOT / "README.md", filled), (LECTURES / "README.md", filled_lectures)):
-        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")

@@ -105,10 +105,10 @@ def make_files(number: int, folder: Path) -> None:
     for i in range(50):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(first / f"{i:07}.png")
     for i in range(50, number):
-        place = folder / str(i // 1000)
+        subfolder = folder / str(i // 1000)
         if i % 1000 == 0:
-            place.mkdir()
-        os.link(first / f"{i % 50:07}.png", place / f"{i:07}.png")
+            subfolder.mkdir()
+        os.link(first / f"{i % 50:07}.png", subfolder / f"{i:07}.png")
 
 
 def child(*words: str, **environment: str) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def page() -> None:
     for name, lines in tables(result).items():
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
+        _, figures, after = rest.partition(end)
+        if not figures:
             raise SystemExit(f"{path} has no place for the table '{name}'")
         text = before + begin + "\n".join(lines) + "\n" + end + after
     path.write_text(text, encoding="utf-8")

@@ -57,24 +57,24 @@ def beside_rsatoolbox(rounds: int) -> dict[str, Any]:
 
     rng = np.random.default_rng(0)
     z = rng.normal(size=(ROWS, DIM))
-    data, found = Dataset(z), {}
+    data, results = Dataset(z), {}
 
     def calc(metric: str) -> np.ndarray:
         return calc_rdm(data, metric).get_matrices()[0]
 
     for metric in ("correlation", "euclidean"):
-        found[f"rdm, {metric}"] = _both(partial(rdm, z, metric), partial(calc, metric), rounds)
+        results[f"rdm, {metric}"] = _both(partial(rdm, z, metric), partial(calc, metric), rounds)
     first, second = (rdm(z[:CONDITIONS] + s * rng.normal(size=(CONDITIONS, DIM))) for s in (0, 1))
     theirs = [RDMs(m[np.triu_indices(CONDITIONS, 1)][None]) for m in (first, second)]
     for method in METHODS:
         if method != "corr":  # another name for Pearson's
             name = {"pearson": "corr"}.get(method, method)
-            found[f"compare, {method}"] = _both(
+            results[f"compare, {method}"] = _both(
                 partial(compare_rdms, first, second, method, interval=False),
                 partial(compare, *theirs, name),
                 rounds,
             )
-    return found
+    return results
 
 
 def _both(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> dict[str, float]:
@@ -97,15 +97,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/similarity.json"))
     args = parser.parse_args()
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "samples_20000_features_512": {name: large(call) for name, call in CALLS.items()},
         "beside_rsatoolbox": beside_rsatoolbox(args.rounds),
     }
-    for part in found.values():
+    for part in results.values():
         for name, value in part.items():
             print(name, value)
     about = {"command": "python bench/similarity.py", "rounds": args.rounds}
-    write_json(args.out, about | {"cores": os.cpu_count(), "versions": versions(), **found})
+    write_json(args.out, about | {"cores": os.cpu_count(), "versions": versions(), **results})
 
 
 if __name__ == "__main__":

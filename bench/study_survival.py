@@ -62,7 +62,7 @@ def main() -> None:
             print(kills[-1], flush=True)
             before = share
         subprocess.run([*LINE, str(out)], check=True)
-        found, _ = read(out)
+        results, _ = read(out)
     result = {
         "command": "python bench/study_survival.py",
         "study": "unlabeled study lectures --quick",
@@ -70,11 +70,11 @@ def main() -> None:
         "cores": os.cpu_count(),
         "seconds_of_the_whole_study": seconds,
         "kills": kills,
-        "identical": found == expected,
+        "identical": results == expected,
         "differ": [
             key
             for key in expected["experiments"]
-            if found["experiments"].get(key) != expected["experiments"][key]
+            if results["experiments"].get(key) != expected["experiments"][key]
         ],
     }
     write_json(Path("results/study_survival.json"), result)

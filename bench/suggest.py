@@ -56,10 +56,10 @@ def main() -> None:
     splits = open_data(args.data, like=run.modality)
     z, z_test = (embed(run.encoder, p.x, splits.value_range) for p in (splits.train, splits.test))
     y, y_test = (p.factors[str(splits.target)] for p in (splits.train, splits.test))
-    found: dict[str, dict[int, list[float]]] = {
+    results: dict[str, dict[int, list[float]]] = {
         name: {budget: [] for budget in BUDGETS} for name in ("suggested", "typical", "random")
     }
-    classes: dict[str, list[int]] = {name: [] for name in found}
+    classes: dict[str, list[int]] = {name: [] for name in results}
     for draw in range(args.draws):
         pool = np.random.default_rng(draw).permutation(len(z))[:POOL]
         part, y_part = z[pool], y[pool]
@@ -74,15 +74,17 @@ def main() -> None:
                 "random": np.arange(budget),
             }
             for name, rows in sets.items():
-                found[name][budget].append(accuracy(part, y_part, rows, z_test, y_test))
+                results[name][budget].append(accuracy(part, y_part, rows, z_test, y_test))
                 if budget == BUDGETS[0]:
                     classes[name].append(len(np.unique(y_part[rows])))
-        print(draw, {name: [v[-1] for v in by.values()] for name, by in found.items()}, flush=True)
+        print(
+            draw, {name: [v[-1] for v in by.values()] for name, by in results.items()}, flush=True
+        )
     result = {
-        str(budget): {name: interval(found[name][budget]) for name in found}
+        str(budget): {name: interval(results[name][budget]) for name in results}
         | {
             "difference": interval(
-                list(np.subtract(found["suggested"][budget], found["random"][budget]))
+                list(np.subtract(results["suggested"][budget], results["random"][budget]))
             )
         }
         for budget in BUDGETS

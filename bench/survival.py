@@ -109,7 +109,7 @@ def damage() -> list[dict[str, Any]]:
     """Damage the last checkpoint of a stopped run in five ways, and resume it."""
     words = ["--data", "dsprites", "--encoder", "lenet"]
     draw = random.Random(f"{SEED} damage")
-    found = []
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
         base.mkdir()
@@ -134,20 +134,20 @@ def damage() -> list[dict[str, Any]]:
             messages = [
                 t for t in done.stderr.splitlines() if t.startswith(("warning", "unlabeled"))
             ]
-            found.append(
+            results.append(
                 {"damage": way, "exit": done.returncode, "identical": same, "messages": messages}
             )
-            found[-1]["messages"] = [t.replace(str(directory), "…") for t in messages]
-            print(found[-1], flush=True)
-    return found
+            results[-1]["messages"] = [t.replace(str(directory), "…") for t in messages]
+            print(results[-1], flush=True)
+    return results
 
 
 def write_images(folder: Path, number: int = 2000) -> None:
     """Write CIFAR-10 images as files: half of them JPEG, half PNG; some damaged."""
     held = np.load(DATA / "cifar10" / "cifar10_jpeg_10pct.npz")
-    content, places = held["train_jpeg"], held["train_offsets"]
+    content, offsets = held["train_jpeg"], held["train_offsets"]
     for i in range(number):
-        jpeg = content[places[i] : places[i + 1]].tobytes()
+        jpeg = content[offsets[i] : offsets[i + 1]].tobytes()
         if i % 100 == 99:
             (folder / f"{i:05}.jpg").write_bytes(jpeg[: len(jpeg) // 2])
         elif i % 2:
@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["dsprites", "folder", "damage"])
     parser.add_argument("--trials", type=int, help="of each part (default: 20 and 10)")
-    given = parser.parse_args()
+    args = parser.parse_args()
     path = ROOT / "results" / "survival.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     result |= {"seed": SEED, "cores": os.cpu_count(), "threads": 2}
@@ -172,11 +172,11 @@ def main() -> None:
             "folder": (10, ["--data", folder, "--workers", "2"]),
         }
         for name, (number, words) in kinds.items():
-            if name in given.parts:
-                result[name] = trials(name, given.trials or number, words)
+            if name in args.parts:
+                result[name] = trials(name, args.trials or number, words)
                 result[name]["command"] = result[name]["command"].replace(folder, "FOLDER")
                 path.write_text(json.dumps(result, indent=2) + "\n")
-    if "damage" in given.parts:
+    if "damage" in args.parts:
         result["damage"] = damage()
         path.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -53,12 +53,12 @@ def ours(splits: Splits, epochs: int) -> torch.nn.Module:
     optimizer = make_optimizer(recipe, method)
     batches = loader(splits.train, recipe.batch_size, seed=0)
     order: Any = batches.sampler
-    done, whole = 0, epochs * len(batches)
+    done, steps = 0, epochs * len(batches)
     for epoch in range(epochs):
         order.set_epoch(epoch)
         for rows in batches:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, (done + 0.5) / whole)
+                group["lr"] = learning_rate(recipe, (done + 0.5) / steps)
             with torch.no_grad():
                 views = method.views(rows._replace(x=to_float(rows.x, splits.value_range)))
             with torch.autocast("cpu", torch.bfloat16):
@@ -85,11 +85,11 @@ def lightly(splits: Splits, epochs: int) -> torch.nn.Module:
     optimizer = torch.optim.Adam(network.parameters(), recipe.lr, fused=True)
     data = ImageDataset(splits.train, MultiViewTransform([view, view]))
     batches = DataLoader(data, recipe.batch_size, shuffle=True, drop_last=True)
-    rate, done, whole = one_cycle(), 0, epochs * len(batches)
+    rate, done, steps = one_cycle(), 0, epochs * len(batches)
     for _ in range(epochs):
         for x0, x1 in batches:
             for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * rate((done + 0.5) / whole)
+                group["lr"] = recipe.lr * rate((done + 0.5) / steps)
             with torch.autocast("cpu", torch.bfloat16):
                 z0, z1 = network(x0), network(x1)
             loss = criterion(z0.float(), z1.float())
@@ -127,23 +127,23 @@ def main() -> None:
     if args.side:
         print(json.dumps(side(args.side, args.epochs)))
         return
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name in ("ours", "lightly"):
         line = [sys.executable, __file__, "--side", name, "--epochs", str(args.epochs)]
         done = subprocess.run(line, check=True, capture_output=True, text=True)
-        found[name] = json.loads(done.stdout.splitlines()[-1])
-        print(name, found[name], flush=True)
-    ratio = np.divide(found["lightly"]["seconds"], found["ours"]["seconds"])
+        results[name] = json.loads(done.stdout.splitlines()[-1])
+        print(name, results[name], flush=True)
+    ratio = np.divide(results["lightly"]["seconds"], results["ours"]["seconds"])
     write_json(
         args.out,
         {
             "command": f"python bench/time_to.py --epochs {args.epochs}",
             "wanted": WANTED,
-            "reached": found["ours"]["linear"] >= WANTED,
+            "reached": results["ours"]["linear"] >= WANTED,
             "ratio": float(ratio),
             "cores": os.cpu_count(),
             "versions": versions(),
-            **found,
+            **results,
         },
     )
 

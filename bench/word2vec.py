@@ -34,7 +34,7 @@ def ours(lines: list[list[str]], model: str, epochs: int, threads: int, seed: in
     """Vectors and words per second, with the time to read the vocabulary."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        found = word2vec(
+        vectors = word2vec(
             lines,
             model=model,  # type: ignore[arg-type]
             dim=DIM,
@@ -49,7 +49,7 @@ def ours(lines: list[list[str]], model: str, epochs: int, threads: int, seed: in
         )
         seconds = time.perf_counter() - started
         record = json.loads((Path(folder) / "word2vec.json").read_text())
-    return found, epochs * record["tokens"] / seconds
+    return vectors, epochs * record["tokens"] / seconds
 
 
 def gensims(lines: list[list[str]], model: str, epochs: int, threads: int, seed: int) -> Any:
@@ -73,7 +73,7 @@ def gensims(lines: list[list[str]], model: str, epochs: int, threads: int, seed:
     return Words(made.wv.index_to_key, np.asarray(made.wv.vectors)), speed / seconds
 
 
-def judged(words: Words, folder: Path) -> dict[str, float]:
+def scored(words: Words, folder: Path) -> dict[str, float]:
     """Spearman's rho on both lists of pairs, and the fraction of analogies solved."""
     solved = words.analogies(read_analogies(folder / "questions-words.txt"))
     right, asked = map(sum, zip(*solved.values(), strict=True))
@@ -102,7 +102,7 @@ def main() -> None:
         both = (("ours", ours), ("gensim", gensims))
         for side, train in both if seed % 2 == 0 else both[::-1]:
             words, speed = train(lines, args.model, args.epochs, args.threads, seed)
-            sides[side].append(judged(words, args.text) | {"words_per_second": speed})
+            sides[side].append(scored(words, args.text) | {"words_per_second": speed})
             print(side, seed, sides[side][-1], flush=True)
     means = {
         side: {

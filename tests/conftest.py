@@ -4,6 +4,7 @@ import os
 import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start as well
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # read at import; it asks by gRPC
 
 from importlib.util import find_spec
 from pathlib import Path

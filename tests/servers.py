@@ -3,10 +3,11 @@
 import io
 import json
 import re
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -180,6 +181,24 @@ class Hub(WithToken):
             self.answer({"id": name, "_id": "1", "sha": "0" * 40, "tags": [], "private": True})
 
 
+class Closing(ThreadingHTTPServer):
+    """A server that ends the connections that its clients keep open, when it is closed itself."""
+
+    def __init__(self, *args):
+        self.connections = []
+        super().__init__(*args)
+
+    def get_request(self):
+        self.connections.append(super().get_request())
+        return self.connections[-1]
+
+    def server_close(self):
+        super().server_close()
+        for connection, _ in self.connections:
+            with suppress(OSError):  # ended already
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 class Server:
     """An HTTP server of a folder.
 
@@ -195,7 +214,7 @@ class Server:
         handler = partial(
             kind, directory=folder, broken=self.broken, ranges=ranges, asked=self.asked
         )
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = Closing(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
 

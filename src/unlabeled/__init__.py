@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unlabeled.evaluation.rdm_comparison import compare_rdms, noise_ceiling
     from unlabeled.evaluation.sampling import sample
     from unlabeled.evaluation.similarity import cka
-    from unlabeled.modality import Audio, Images, Pairs, Text, Video
+    from unlabeled.modality import Audio, Images, Pairs, Series, Table, Text, Video
     from unlabeled.report import figures as plot
     from unlabeled.report.compare import compare
     from unlabeled.report.explore import explore
@@ -53,6 +53,8 @@ _WHERE = {
     "Audio": "modality",
     "Images": "modality",
     "Pairs": "modality",
+    "Series": "modality",
+    "Table": "modality",
     "Text": "modality",
     "Video": "modality",
     "compare": "report.compare",
@@ -84,6 +86,8 @@ __all__ = [
     "Recipe",
     "Run",
     "SelfSupervised",
+    "Series",
+    "Table",
     "Text",
     "UserError",
     "Video",

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.errors import UserError
-from unlabeled.modality import Audio, Images, Modality, Text
+from unlabeled.modality import Audio, Images, Modality, Series, Table, Text
 from unlabeled.parallel import gather, own
 
 Schedule = Callable[[float], float]
@@ -29,7 +29,9 @@ Schedule = Callable[[float], float]
 class Batch(NamedTuple):
     """What `Method.views` receives, on the device."""
 
-    x: Tensor  #: images (B, C, H, W) in [0, 1], audio (B, 1, 1, T), or tokens (B, S, L) int64
+    x: Tensor
+    """Images (B, C, H, W) in [0, 1], audio (B, 1, 1, T), tokens (B, S, L) int64, series
+    (B, C, 1, T), or rows of tables (B, 1, 1, D)."""
     index: Tensor  # type: ignore[assignment]  #: (B,) int64, rows of the samples in the data set
     y: Tensor | None = None  #: (B,) int64, −1 unknown; None unless the method is supervised
     partners: Tensor | None = None
@@ -128,13 +130,16 @@ HALF_LABELED: dict[str, Any] = MINUTES | {"batch_size": 128, "labeled_fraction":
 
 ABOVE_ZERO = {
     *("temperature", "student_temperature", "teacher_temperature", "sharpening"),
+    *("gumbel_temperature", "final_gumbel_temperature", "centroid_temperature"),
     *("epsilon", "sigma", "xi", "lr"),
 }
 SHARES = {
     *("momentum", "center_momentum", "threshold", "dropout", "condition_dropout", "mask_ratio"),
+    *("mask_prob", "generator_ratio", "short_scale", "long_scale"),
     *("freeze_last_layer", "freeze_prototypes", "ramp_start", "ramp_end", "random_start"),
     *("replace_ratio", "tile_fraction", "pretext_weight", "rebalance", "trade_off"),
     *("final_momentum", "covariance_momentum", "group_momentum", "shrinkage"),
+    *("dense_weight", "global_weight"),
 }
 """Options that must be from 0 to 1; other numbers must be at least 0."""
 
@@ -177,6 +182,8 @@ DEFAULT_ENCODERS: dict[type[Modality], str] = {
     Images: "small",
     Audio: "wave",
     Text: "text_transformer",
+    Series: "dilated",
+    Table: "mlp",
 }
 """The usual encoder for each modality; videos and pairs have that of images."""
 
@@ -200,9 +207,9 @@ class Method(nn.Module):
     label, instead of its `augment`."""
     samples_per_class: ClassVar[int] = 1
     """Number of samples of the same class that each batch of a supervised method has together."""
-    clip_length: ClassVar[int] = 1
-    """Number of consecutive frames of a shot that each batch has together, in order. A value above
-    1 needs `modality = (Video,)`."""
+    clip_length: int = 1
+    """Number of consecutive frames of a shot that each batch has together, in order; of the class,
+    or of its encoder. A value above 1 needs `modality = (Video,)`."""
     max_frame_stride: ClassVar[int] = 1
     """Maximum distance between consecutive frames of a clip; it is drawn for each clip."""
     modality: ClassVar[tuple[type[Modality], ...]] = (Images, Audio)

@@ -37,16 +37,17 @@ class Stopped(KeyboardInterrupt):
         self.number = int(number)
 
 
-def plural(number: int, noun: str, nouns: str = "") -> str:
+def plural(number: int, noun: str) -> str:
     """A number with its noun, such as "1 image" and "1,200 images".
 
     Args:
-        number: how many.
+        number: the number.
         noun: the singular, or a plural that ends in s, as a modality has it.
-        nouns: the plural (default: with s at the end).
     """
+    if noun.endswith("series"):  # one and several alike
+        return f"{number:,} {noun}"
     one = noun[:-1] if noun.endswith("s") and not noun.endswith("ss") else noun
-    return f"{number:,} {one if number == 1 else nouns or one + 's'}"
+    return f"{number:,} {one if number == 1 else one + 's'}"
 
 
 def suggest(name: str, names: Iterable[str], otherwise: str = "") -> str:

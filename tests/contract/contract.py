@@ -11,7 +11,7 @@ from unlabeled import registry
 from unlabeled.augmentations import Augmentation, RandomAffine
 from unlabeled.core import Batch, Method
 from unlabeled.encoders.base import build
-from unlabeled.modality import Pairs, Text
+from unlabeled.modality import Pairs, Series, Table, Text
 
 TOKENS = 300
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
@@ -71,8 +71,16 @@ def make(
     network = encoder or cls.encoder_for(cls.modality[0])
     widths = {"small": {"width": 4}, "patches": {"width": 4}, "vit": {"width": 24, "depth": 2}}
     narrow: dict[str, object] = dict(widths.get(network, {}))
-    if network == "unet":
+    if network in ("unet", "mlp"):
         narrow = {"width": 8}
+    if network == "dilated":
+        narrow = {"width": 8, "dim": 12}
+    if network == "vit_video":
+        narrow = {"width": 24, "depth": 2, "frames": 4}
+    if network in ("wave_transformer", "mel_transformer"):  # of 1,024 samples
+        narrow = {"width": 8, "context": 16, "depth": 2}
+        frames = {"kernels": (10, 8), "strides": (5, 4)}
+        narrow |= {"window_ms": 4, "hop_ms": 1} if network == "mel_transformer" else frames
     if cls.modality == (Text,):
         narrow = {"vocabulary": TOKENS, "width": 16, "layers": 2}
         narrow |= {"dropout": 0.0} if exact else {}
@@ -84,7 +92,8 @@ def make(
 
 
 def size_of(cls: type[Method] | Method) -> tuple[int, int]:
-    return (4, 12) if cls.modality == (Text,) else (32, 32)
+    sizes = {(Text,): (4, 12), (Series,): (1, 24), (Table,): (1, 24)}
+    return sizes.get(cls.modality, (32, 32))
 
 
 def batch_of(method: Method, n: int = 12, channels: int | None = None) -> Batch:
@@ -94,7 +103,7 @@ def batch_of(method: Method, n: int = 12, channels: int | None = None) -> Batch:
     if method.modality == (Text,):
         return Batch(torch.randint(5, TOKENS, (n, *size_of(method)), generator=g), index)
     channels = channels or (3 if method.needs_color else 1)
-    x = (torch.rand(n, channels, 32, 32, generator=g) > 0.7).float()
+    x = (torch.rand(n, channels, *size_of(method), generator=g) > 0.7).float()
     y = labels(method, n) if method.supervised else None
     partners = None
     if method.modality == (Pairs,):

@@ -41,12 +41,12 @@ def as_double(views):
 
 def gradients_in_parts(method: Method, parts: list) -> list[Tensor]:
     """Of each optimizer step, the sum of which is that of all."""
-    accumulation, found, more, step = Accumulation(method, len(parts)), [], True, 0
+    accumulation, result, more, step = Accumulation(method, len(parts)), [], True, 0
     while more:
         _, _, more = accumulation.step(parts, step)
-        found.append(flat([p for p in method.parameters() if p.requires_grad]))
+        result.append(flat([p for p in method.parameters() if p.requires_grad]))
         step += 1
-    return found
+    return result
 
 
 def flat(parameters: list[Tensor]) -> Tensor:
@@ -114,8 +114,10 @@ def test_rounds_that_depend_on_each_other_are_exact(number):
     method, views = coupled()
     method.loss(views).backward()
     complete = flat(list(method.parameters()))
-    (found,) = gradients_in_parts(method, list(zip(*(v.chunk(number) for v in views), strict=True)))
-    torch.testing.assert_close(found, complete, atol=1e-12, rtol=1e-12)
+    (result,) = gradients_in_parts(
+        method, list(zip(*(v.chunk(number) for v in views), strict=True))
+    )
+    torch.testing.assert_close(result, complete, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(method.kept, method.encoder(views[0]))  # in the batch's order
 
 
@@ -126,7 +128,7 @@ def test_random_draws_are_the_same_in_every_pass():
     torch.manual_seed(1)
     accumulation = Accumulation(method, 2)
     accumulation.step(parts, 0)
-    found, state = flat(list(method.parameters())), torch.get_rng_state()
+    result, state = flat(list(method.parameters())), torch.get_rng_state()
     torch.manual_seed(1)
     masks = [nn.functional.dropout(torch.ones(6, 3).double(), 0.5) for _ in parts]
     assert torch.equal(torch.get_rng_state(), state)  # as if there had been one pass
@@ -136,7 +138,7 @@ def test_random_draws_are_the_same_in_every_pass():
     method.dropout = 0.0
     method.encoder.register_forward_hook(lambda module, inputs, output: output * mask)
     method.loss(views).backward()
-    torch.testing.assert_close(found, flat(list(method.parameters())), atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(result, flat(list(method.parameters())), atol=1e-12, rtol=1e-12)
 
 
 class Endless(Coupled):
@@ -180,11 +182,11 @@ def test_memory_is_that_of_a_part():
     """Catches graphs of earlier parts that stay alive: 8 parts need less than a third."""
     method = make(contract.find("simclr"))
     views = method.views(Batch(torch.rand(64, 1, 32, 32), torch.arange(64)))
-    whole = peak(lambda: method.loss(views).backward())
+    full = peak(lambda: method.loss(views).backward())
     parts = list(zip(*(v.chunk(8) for v in views), strict=True))
     accumulation = Accumulation(method, 8)
     accumulation.step(parts, 0)
-    assert peak(lambda: accumulation.step(parts, 0)) < whole / 3
+    assert peak(lambda: accumulation.step(parts, 0)) < full / 3
     assert len(parts[0][0]) * 8 == len(views[0]) == 4 * ROWS
 
 

@@ -115,8 +115,8 @@ def features_come_from(encoder: torch.nn.Module, x: torch.Tensor) -> list[str]:
     z = encoder(x)
     g = torch.Generator().manual_seed(2)
     (z * torch.randn(z.shape, generator=g)).sum().backward()
-    found = encoder.named_parameters()
-    return [name for name, p in found if p.grad is not None and p.grad.abs().max() > 1e-6]
+    result = encoder.named_parameters()
+    return [name for name, p in result if p.grad is not None and p.grad.abs().max() > 1e-6]
 
 
 def test_every_optimized_module_is_stepped(method):

@@ -4,6 +4,7 @@ Each case gives a prediction before and after; a pair of equal tensors, bit for 
 train mode, too, where BatchNorm's statistics would carry what is hidden from row to row.
 """
 
+import functools
 import inspect
 import itertools
 
@@ -17,7 +18,9 @@ from unlabeled.augmentations.color import LINEAR, rgb_to_lab
 from unlabeled.augmentations.vocabulary import FIRST_WORD, MASK
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
+from unlabeled.methods.aim import AIM
 from unlabeled.methods.autoregressive import Autoregressive
+from unlabeled.methods.best_rq import BestRQ
 from unlabeled.methods.bidirectional_lm import BidirectionalLM
 from unlabeled.methods.causal_lm import CausalLM
 from unlabeled.methods.clapp import CLAPP
@@ -27,6 +30,7 @@ from unlabeled.methods.cpc import CPC, oriented
 from unlabeled.methods.data2vec import Data2Vec
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.dinov2 import DINOv2
+from unlabeled.methods.electra import ELECTRA
 from unlabeled.methods.ibot import IBOT
 from unlabeled.methods.ijepa import IJEPA
 from unlabeled.methods.jigsaw import Jigsaw
@@ -39,7 +43,11 @@ from unlabeled.methods.relative_patch import NEIGHBORS, RelativePatch
 from unlabeled.methods.sentence_order import SentenceOrder
 from unlabeled.methods.simmim import SimMIM
 from unlabeled.methods.skip_thoughts import SkipThoughts
+from unlabeled.methods.spark import SparK
 from unlabeled.methods.video_colorization import VideoColorization
+from unlabeled.methods.videomae import VideoMAE
+from unlabeled.methods.vjepa import VJEPA
+from unlabeled.methods.wav2vec2 import Wav2Vec2
 
 SHAPES = [(1, 12, 12), (3, 24, 24), (2, 17, 30), (3, 32, 20)]
 VOCABULARY = 40
@@ -124,7 +132,7 @@ def masked_patches(mode, network):
     """Neither the class token nor any patch of the student knows what a masked patch shows."""
     options = {"vit": {"width": 12, "depth": 2}, "vit_tiny": {"registers": 2}}[network]
     encoder = build(network, 1, (32, 32), **options)
-    found = []
+    result = []
     for cls in (IBOT, DINOv2):
         still = {"augment": Compose([]), "local_crops": 0}
         method = cls(encoder, prototypes=6, hidden_dim=8, bottleneck_dim=4, **still).train(mode)
@@ -135,13 +143,13 @@ def masked_patches(mode, network):
         hidden = masked.view(-1, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
         other = torch.where(hidden, 3 * images((1, 32, 32), 8, seed=1), x)
         every = torch.ones_like(masked)
-        found.append(
+        result.append(
             [
                 torch.cat([part.flatten() for part in method.student(v, masked, every)])
                 for v in (x, other)
             ]
         )
-    return (torch.cat(values) for values in zip(*found, strict=True))
+    return (torch.cat(values) for values in zip(*result, strict=True))
 
 
 def with_other_patches(x: Tensor, hidden: Tensor, patch: int) -> Tensor:
@@ -152,13 +160,13 @@ def with_other_patches(x: Tensor, hidden: Tensor, patch: int) -> Tensor:
     edge = (0, x.shape[3] - columns * patch, 0, x.shape[2] - rows * patch)
     holes = torch.nn.functional.pad(holes, edge, value=True)
     assert 0.1 < holes.float().mean() < 1
-    return torch.where(holes, 5 * images(tuple(x.shape[1:]), seed=1) - 2, x)
+    return torch.where(holes, 5 * images(tuple(x.shape[1:]), len(x), seed=1) - 2, x)
 
 
 @case("simmim", ["vit", "vit_tiny"], [(3, 24, 24), (1, 33, 29)])
 @case("data2vec", ["vit", "vit_tiny"], [(3, 24, 24), (1, 33, 29)])
 def masked_tokens(mode, name, shape):
-    found = []
+    result = []
     for cls in (SimMIM, Data2Vec):
         args = {"width": 12, "depth": 2} if name == "vit" else {}
         encoder = build(name, shape[0], shape[1:], pool="mean", **args)
@@ -166,8 +174,38 @@ def masked_tokens(mode, name, shape):
         x, masked = method.views(batch(images(shape)))
         other = with_other_patches(x, masked, encoder.patch)
         predict = method.reconstruct if cls is SimMIM else method.predict
-        found.append([predict(values, masked).flatten() for values in (x, other)])
-    return (torch.cat(values) for values in zip(*found, strict=True))
+        result.append([predict(values, masked).flatten() for values in (x, other)])
+    return (torch.cat(values) for values in zip(*result, strict=True))
+
+
+@case("spark", ["small", "spatial_resnet", "resnet18"], [(3, 32, 48), (1, 33, 29)])
+def masked_maps(mode, name, shape):
+    """Nor does it change statistics of BatchNorm, in the encoder or in the decoder."""
+    args = {"resnet18": {"width": 1 / 16}}.get(name, {"width": 4})
+    method = SparK(build(name, shape[0], shape[1:], **args), decoder_width=8, shape=shape)
+    x, visible = method.train(mode).views(batch(images(shape)))
+    side = method.patch_size
+    hidden = ~visible[:, None].repeat_interleave(side, 2).repeat_interleave(side, 3)
+    hidden = hidden[:, :, : shape[1], : shape[2]]
+    assert 0.2 < hidden.float().mean() < 0.95
+    other = torch.where(hidden, 5 * images(shape, seed=1) - 2, x)
+    return (method.reconstruct(values, visible) for values in (x, other))
+
+
+@case("aim", ["vit", "vit_tiny"], [(3, 24, 24), (1, 33, 29)])
+def patches_that_follow(mode, name, shape):
+    """What is predicted of a patch after the prefix is the same whatever it and all later show."""
+    args = {"width": 12, "depth": 2} if name == "vit" else {}
+    encoder = build(name, shape[0], shape[1:], pool="mean", **args)
+    method = AIM(encoder, head_width=8, shape=shape).train(mode)
+    x, known = method.views(batch(images(shape)))
+    number, result = method.grid[0] * method.grid[1], []
+    for k in (2, number // 2, 3 * number // 4):
+        hidden = (torch.arange(number) >= k).expand(len(x), -1)
+        other = with_other_patches(x, hidden, encoder.patch)
+        rows = known <= k
+        result.append([method.predict(v, known)[rows, k - 1].flatten() for v in (x, other)])
+    return (torch.cat(values) for values in zip(*result, strict=True))
 
 
 @case("ijepa", ["vit", "vit_tiny"], [(3, 24, 24), (1, 33, 29)])
@@ -194,6 +232,32 @@ def dropped_patches(mode, name, shape):
     other = with_other_patches(x, hidden, encoder.patch)
     encode = method.anchor_encoder.encode_visible
     return (method.projector(encode(values, visible)[0]) for values in (x, other))
+
+
+@case("videomae", [(3, 16, 16), (1, 17, 22)])
+@case("vjepa", [(3, 16, 16), (1, 17, 22)])
+def tubes(mode, shape):
+    """No visible patch knows what a masked one shows, in whichever frame it is seen."""
+    result = []
+    for cls in (VideoMAE, VJEPA):
+        options = {"frames": 4, "patch": 4, "width": 12, "depth": 2}
+        encoder = build("vit_video", shape[0], shape[1:], **options)
+        method = cls(encoder, shape=shape).train(mode)
+        frames, *paths = method.views(batch(images(shape, 8)))
+        seen = [paths[0][:, : method.visible]] if cls is VideoMAE else paths[::2]
+        for i, visible in enumerate(seen):
+            patches = method.grid[0] * method.grid[1]
+            hidden = torch.ones(8, patches).scatter_(1, visible, 0).bool()
+            other = with_other_patches(frames, hidden, 4)
+            for values in (frames, other):
+                clips = values.unflatten(0, (-1, 4))
+                if cls is VideoMAE:
+                    drawn = method.reconstruct(clips, paths[0][::4])
+                else:
+                    index = [encoder.over_time(p[::4], method.grid) for p in paths[2 * i :][:2]]
+                    drawn = method.predict(clips, *index)
+                result.append(drawn.flatten())
+    return torch.cat(result[::2]), torch.cat(result[1::2])
 
 
 @case("denoising_autoencoder", ["masking", "salt_pepper"], [False, True], [(3, 24, 24)])
@@ -267,10 +331,10 @@ def pair_of_patches(mode, drop, shape):
     """What stands in for dropped colors, too, is made of the patch alone."""
     method = RelativePatch(small(shape), drop_color=drop, weak=Compose([]), shape=shape).train(mode)
     x = images(shape)
-    _, place = seeded(method.views, batch(x))
+    _, path = seeded(method.views, batch(x))
     rows, columns = shape[1] // 3, shape[2] // 3
     other = 3 * images(shape, seed=1)
-    for i, k in enumerate(place.tolist()):
+    for i, k in enumerate(path.tolist()):
         for cell in (4, NEIGHBORS[k]):
             top, left = cell // 3 * rows, cell % 3 * columns
             inside = (i, slice(None), slice(top, top + rows), slice(left, left + columns))
@@ -292,10 +356,26 @@ def hidden_words(mode, _):
     return method.scores(seen, chosen)[asked], method.scores(again, chosen_again)[asked]
 
 
+@case("electra", [None])
+def masked_words(mode, _):
+    """The generator asks for the hidden words, the discriminator sees what was drawn for them."""
+    method = ELECTRA(text(), mask_ratio=0.4).train(mode)
+    x = tokens(6, 3, 8)
+    ids, masked, draws = seeded(method.views, batch(x))
+    other = torch.where(masked, tokens(*ids.shape, seed=1), ids)
+    result = []
+    method.discriminator.register_forward_hook(lambda *call: result.append(call[2]))
+    method.generator.register_forward_hook(lambda *call: result.append(call[2]))
+    for words in (ids, other):
+        method.loss((words, masked, draws))
+    before, after = result[:2], result[2:]
+    return (torch.cat([part.flatten() for part in parts]) for parts in (before, after))
+
+
 @case("next_sentence", [None])
 @case("sentence_order", [None])
 def hidden_words_of_two(mode, _, cls=None):
-    found = []
+    result = []
     for cls in (NextSentence, SentenceOrder):
         method = cls(text(), mask_ratio=0.4).train(mode)
         first, second = tokens(6, 8), tokens(6, 8, seed=1)
@@ -303,10 +383,10 @@ def hidden_words_of_two(mode, _, cls=None):
         seen, ids, chosen, begins = seeded(head.views, first, second, method.encoder)
         other = torch.where(seen == MASK, tokens(*ids.shape, seed=2), ids)
         assert (other != ids).any()
-        found.append(
+        result.append(
             [head((seen, words, chosen, begins), method.encoder)[0] for words in (ids, other)]
         )
-    return (torch.cat(values) for values in zip(*found, strict=True))
+    return (torch.cat(values) for values in zip(*result, strict=True))
 
 
 @case("masked_sentences", ["bidirectional", "forward_backward"])
@@ -331,12 +411,12 @@ def word_between(mode, network):
             torch.cat(method.encoder.left_and_right_states(ids), 2), method.encoder
         )
 
-    found = []
+    result = []
     for i in range(8):
         other = ids.clone()
         other[:, i] = tokens(3, seed=1 + i)
-        found.append((said(ids)[:, i], said(other)[:, i]))
-    return (torch.stack(values) for values in zip(*found, strict=True))
+        result.append((said(ids)[:, i], said(other)[:, i]))
+    return (torch.stack(values) for values in zip(*result, strict=True))
 
 
 @case("causal_lm", ["text_transformer", "text_lstm"])
@@ -377,28 +457,28 @@ def patches_to_come(mode, shape, directions, patch):
     encoder = build("patches", shape[0], shape[1:], width=2, stages=2, patch=patch)
     method = CPC(encoder, directions=directions, weak=Compose([])).train(mode)
     side, stride = encoder.patch_grid.side, encoder.patch_grid.stride
-    x, found = images(shape, 2), []
+    x, result = images(shape, 2), []
     for turn, context in zip(method.directions, method.contexts, strict=True):
         rows = encoder.patch_grid.shape[turn[0]]
         for row in range(rows - method.skip_steps - 1):
             later = row + method.skip_steps + 1  # the nearest row that is predicted from this one
-            place = later if turn[1] > 0 else rows - 1 - later
+            path = later if turn[1] > 0 else rows - 1 - later
             other = x.transpose(2, 3).clone() if turn[0] else x.clone()
-            begin = place * stride if turn[1] > 0 else 0
-            end = None if turn[1] > 0 else place * stride + side
+            begin = path * stride if turn[1] > 0 else 0
+            end = None if turn[1] > 0 else path * stride + side
             other[:, :, begin:end] += 1  # the predicted row, and all that lie further on
             other = other.transpose(2, 3) if turn[0] else other
             for values in (x, other):
                 _, c = encoder.latents_and_context(method.views(batch(values)))
-                found.append(context(oriented(c, turn))[:, :, row].flatten())
-    return torch.cat(found[::2]), torch.cat(found[1::2])
+                result.append(context(oriented(c, turn))[:, :, row].flatten())
+    return torch.cat(result[::2]), torch.cat(result[1::2])
 
 
 @case("clapp", [(1, 32, 32), (3, 28, 28)])
 def places_to_come(mode, shape):
     encoder = build("patches", shape[0], shape[1:], width=2, stages=2)
     method = CLAPP(encoder, weak=Compose([])).train(mode)
-    x, found = images(shape, 2), []
+    x, result = images(shape, 2), []
 
     def seen(x, row):
         maps = itertools.accumulate(encoder.stages, lambda h, stage: stage(h), initial=x)
@@ -407,8 +487,8 @@ def places_to_come(mode, shape):
     for row in range(encoder.patch_grid.shape[0] - method.skip_steps - 1):
         other = x.clone()
         other[:, :, (row + method.skip_steps + 1) * encoder.patch_grid.stride :] += 1
-        found.append((seen(x, row), seen(other, row)))
-    return (torch.cat(values) for values in zip(*found, strict=True))
+        result.append((seen(x, row), seen(other, row)))
+    return (torch.cat(values) for values in zip(*result, strict=True))
 
 
 @case("cpc", ["wave"])
@@ -420,17 +500,51 @@ def samples_to_come(mode, name):
     """
     encoder = build(name, 1, (1, 1600), width=8, context=8).train(mode)
     x = images((1, 1, 1600), 2) - 0.5
-    found = []
+    result = []
     for frame in (0, 3, 9):
         other = x.clone()
         other[..., 80 * frame + 225 :] += 1
-        found.append(
+        result.append(
             [encoder.latents_and_context(v)[1][:, :, : frame + 1].flatten() for v in (x, other)]
         )
     third = x.clone()
     third[..., : 80 * 9 + 225] += 1  # what the context has heard
     free = [encoder.latents_and_context(v)[0][:, :, 9 + 3 :].flatten() for v in (x, third)]
-    return (torch.cat([*values]) for values in zip(*found, free, strict=True))
+    return (torch.cat([*values]) for values in zip(*result, free, strict=True))
+
+
+@case("wav2vec2", ["wave_transformer", "mel_transformer"])
+@case("best_rq", ["mel_transformer"])
+def masked_frames(mode, name):
+    """Samples that masked frames alone hear change no state, of masked or of other frames."""
+    options = {"width": 8, "context": 8, "depth": 2, "heads": 2}
+    hop = {"strides": (2,), "window_ms": 4.0, "hop_ms": 1.0}
+    encoder = build(name, 1, (1, 1600), **options, **(hop if "mel" in name else {}))
+    stages, heard = encoder.stages[: encoder.front], torch.arange(1600.0)[None, None, None]
+
+    def largest(h, stage):
+        return torch.nn.functional.max_pool2d(h, stage.kernel, stage.stride)
+
+    first = -functools.reduce(largest, stages, -heard)[0, 0, 0]
+    last = functools.reduce(largest, stages, heard)[0, 0, 0]
+    x, result = images((1, 1, 1600), 2) - 0.5, []
+    for cls in (Wav2Vec2, BestRQ)[: 1 + ("mel" in name)]:
+        method = cls(encoder, mask_length=20).train(mode)
+        _, masked, *others = method.views(batch(x))
+        alone = torch.ones(2, 1600, dtype=torch.bool)
+        for row in range(2):
+            for frame in (~masked[row]).nonzero()[:, 0].tolist():
+                alone[row, int(first[frame]) : int(last[frame]) + 1] = False
+        assert 0.02 < alone.float().mean() < 0.9
+        other = torch.where(alone[:, None, None], x + 1.5, x)
+        for values in (x, other):
+            if cls is Wav2Vec2:
+                c = encoder.contexts(encoder.latents(values), masked, method.mask_token)
+            else:
+                n = others[0].shape[2]
+                c = method.scores(encoder.stages[0](values)[..., :n], masked, others[0])
+            result.append(c.flatten())
+    return torch.cat(result[::2]), torch.cat(result[1::2])
 
 
 @pytest.mark.parametrize("mode", [False, True], ids=["eval", "train"])
@@ -454,7 +568,7 @@ NOTHING_HIDDEN = {
         "barlow_twins", "byol", "dino", "instance_discrimination", "lejepa", "moco", "mocov3",
         "pirl", "simcse", "simclr", "simsiam", "swav", "vicreg",
         "dcl", "dclw", "deepclusterv2", "emp_ssl", "frossl", "mean_shift", "mmcr", "nnclr", "ressl",
-        "smog", "ssl_ey", "tico", "wmse",
+        "smog", "ssl_ey", "tico", "wmse", "all4one", "densecl", "vicregl", "scarf", "ts2vec",
     },
     "labels or partners, which no network sees": {
         "clip", "fixmatch", "metric", "pseudo_label", "s4l", "siamese", "supervised",

@@ -14,7 +14,7 @@ from unlabeled import registry
 from unlabeled.errors import UserError
 
 FAST = {"epochs": 2, "batch_size": 32, "progress": False, "logger": "none", "width": 4}
-PLAYERS = ("gan", "context_encoder")
+METHODS = ("gan", "context_encoder")
 
 
 class StopError(Exception):
@@ -26,11 +26,11 @@ def x(sprites):
     return sprites[0][:64, ::4, ::4].copy()
 
 
-@pytest.mark.parametrize("name", PLAYERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_stopped_run_ends_in_the_same_bytes(name, x, tmp_path, monkeypatch):
     """Both optimizers, the critic's norms and the averages go on where they were."""
     cls = registry.find("methods", name)
-    whole = ul.train(name, x, out=tmp_path / "whole", **FAST)
+    full = ul.train(name, x, out=tmp_path / "whole", **FAST)
     steps, calls = cls.optimizer_steps, []
 
     def stopped(self, views):
@@ -46,19 +46,19 @@ def test_a_stopped_run_ends_in_the_same_bytes(name, x, tmp_path, monkeypatch):
             ul.train(name, x, out=tmp_path / "run", **FAST)
     resumed = ul.train(name, x, out=tmp_path / "run", resume=True, **FAST)
     assert same_weights(tmp_path / "whole", tmp_path / "run")
-    both = whole.method.state_dict(), resumed.method.state_dict()
+    both = full.method.state_dict(), resumed.method.state_dict()
     assert all(torch.equal(v, both[1][k]) for k, v in both[0].items())
 
 
-@pytest.mark.parametrize("name", PLAYERS)
-@pytest.mark.parametrize("player", [0, 1])
-def test_nan_of_either_player_stops_the_run(name, player, x, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("module", [0, 1])
+def test_nan_of_either_module_stops_the_run(name, module, x, tmp_path, monkeypatch):
     cls = registry.find("methods", name)
     steps = cls.optimizer_steps
 
     def spoilt(self, views):
         for number, (mover, loss) in enumerate(steps(self, views)):
-            yield mover, loss * float("nan") if number == player else loss
+            yield mover, loss * float("nan") if number == module else loss
 
     monkeypatch.setattr(cls, "optimizer_steps", spoilt)
     with pytest.raises(UserError, match=r"loss became nan in epoch 1, step 1"):

@@ -88,10 +88,10 @@ def test_batchnorm_of_many_values_is_as_exact_as_float64(dtype, layout):
     out = bn(x)
     out.backward(grad)
     assert out.dtype == dtype
-    found = out, bn.running_mean, bn.running_var, x.grad, bn.weight.grad, bn.bias.grad
+    result = out, bn.running_mean, bn.running_var, x.grad, bn.weight.grad, bn.bias.grad
     rounding = 5e-3 if dtype == torch.bfloat16 else 1e-4
     for name, ours, theirs in zip(
-        ("out", "mean", "variance", "x", "weight", "bias"), found, expected, strict=True
+        ("out", "mean", "variance", "x", "weight", "bias"), result, expected, strict=True
     ):
         off = ((ours.double() - theirs).norm() / theirs.norm()).item()
         bound = 1e-5 if name in ("mean", "variance") else rounding
@@ -190,9 +190,9 @@ def test_the_command_trains_and_embeds_on_two_processes(sprites, tmp_path):
         assert started.poll() is None
         time.sleep(0.2)
     started.terminate()
-    told = started.communicate(timeout=60)[1]
-    assert started.returncode == 143, told  # 128 and SIGTERM
-    assert "the same command with --resume to continue" in told
+    text = started.communicate(timeout=60)[1]
+    assert started.returncode == 143, text  # 128 and SIGTERM
+    assert "the same command with --resume to continue" in text
     shutil.rmtree(tmp_path / "long")
     odd = unlabeled(*train, "--batch-size", "31", "--out", "odd", folder=tmp_path)
     assert odd.returncode == 2

@@ -17,13 +17,30 @@ def blocks(name: str) -> list[str]:
     return BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
 
 
-def test_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def run(name: str, folder: Path, monkeypatch) -> dict:
+    """Variables after all Python blocks of a document were executed in a folder."""
+    monkeypatch.chdir(folder)
     torch.manual_seed(0)
     scope: dict = {}
-    for block in blocks("README.md"):
-        exec(compile(block, "README.md", "exec"), scope)  # the document is ours
+    for block in blocks(name):
+        exec(compile(block, name, "exec"), scope)  # the document is ours
+    return scope
+
+
+def test_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    scope = run("README.md", tmp_path, monkeypatch)
     assert scope["features"].shape == (1844, 128)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_page_on_python_runs(tmp_path, monkeypatch):
+    scope = run("docs/python.md", tmp_path, monkeypatch)
+    assert scope["features"].shape == (1844, 128)
+    assert 0 < scope["result"]["metrics"]["linear_probe"]["low"] < 1
+    assert scope["search"].best_params_["selfsupervised__temperature"] in (0.1, 0.5)
     assert torch.isfinite(scope["loss"])
 
 
@@ -61,8 +78,25 @@ def test_the_page_on_exploring_runs(tmp_path, monkeypatch):
     assert len((tmp_path / "found.csv").read_text().splitlines()) == 601
 
 
+@pytest.mark.parametrize(
+    "name", ["start", "data", "tables-series", "reading", "exporting", "notebooks"]
+)
+def test_a_guide_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
+    """Catches blocks of Python that name other functions or arguments than there are."""
+    if name == "exporting":
+        pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    scope: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        for block in blocks(f"docs/{name}.md"):
+            exec(compile(block, f"{name}.md", "exec"), scope)  # the document is ours
+    assert "ul" in scope
+
+
 def test_plain_pytorch_takes_under_15_lines():
-    loop = next(b for b in blocks("README.md") if "optimizer.step()" in b)
+    loop = next(b for b in blocks("docs/python.md") if "optimizer.step()" in b)
     code = [line for line in loop.splitlines() if line and not line.startswith(("import", "from"))]
     assert len(code) < 15
 

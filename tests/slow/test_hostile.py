@@ -341,11 +341,11 @@ def test_a_program_in_the_record_is_not_run_whatever_its_path(trained, tmp_path)
     import unlabeled as ul
     from unlabeled.errors import UserError
 
-    place = tmp_path / "run:v1"
-    shutil.copytree(trained.path, place)
-    (place / "load.py").write_text("raise SystemExit('ran')")
-    config = json.loads((place / "config.json").read_text())
-    for data in (f"{place}/load.py", f"{place}/load.py:load"):
-        (place / "config.json").write_text(json.dumps(config | {"data": data}))
+    path = tmp_path / "run:v1"
+    shutil.copytree(trained.path, path)
+    (path / "load.py").write_text("raise SystemExit('ran')")
+    config = json.loads((path / "config.json").read_text())
+    for data in (f"{path}/load.py", f"{path}/load.py:load"):
+        (path / "config.json").write_text(json.dumps(config | {"data": data}))
         with pytest.raises(UserError, match="loaded by a file"):
-            ul.evaluate(ul.load(place))
+            ul.evaluate(ul.load(path))

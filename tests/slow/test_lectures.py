@@ -104,7 +104,7 @@ def test_a_study_keeps_what_it_found(sprites, tmp_path):
 
 
 def test_a_killed_study_ends_in_the_same_results(sprites, tmp_path, monkeypatch):
-    whole = run_study(a_study(sprites, []), tmp_path / "whole", scale=QUICK)
+    full = run_study(a_study(sprites, []), tmp_path / "whole", scale=QUICK)
 
     from unlabeled.methods.simclr import SimCLR
 
@@ -121,7 +121,7 @@ def test_a_killed_study_ends_in_the_same_results(sprites, tmp_path, monkeypatch)
         with pytest.raises(RuntimeError, match="killed"):
             run_study(a_study(sprites, []), tmp_path / "parts", scale=QUICK)
     parts = run_study(a_study(sprites, []), tmp_path / "parts", scale=QUICK, resume=True)
-    assert without_times(parts) == without_times(whole)
+    assert without_times(parts) == without_times(full)
 
 
 def test_the_command_lists_and_refuses(capsys):

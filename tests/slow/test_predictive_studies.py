@@ -19,8 +19,8 @@ def test_views_of_clips_keep_what_they_are_to_keep():
     clips = torch.from_numpy(moving_sprites.load(images=60).train.x).float() / 255
     speed = moving_sprites.read_velocity(clips.numpy())
     other = RandomShape(shift=0)(clips)
-    kept = moving_sprites.read_velocity(other.numpy())
-    assert np.corrcoef(speed[:, 0], kept[:, 0])[0, 1] > 0.9
+    remaining = moving_sprites.read_velocity(other.numpy())
+    assert np.corrcoef(speed[:, 0], remaining[:, 0])[0, 1] > 0.9
     lost = moving_sprites.read_velocity(RandomMotion()(clips).numpy())
     assert abs(np.corrcoef(speed[:, 0], lost[:, 0])[0, 1]) < 0.5
     after = other.sum((2, 3)).std(1) / other.sum((2, 3)).mean(1)
@@ -37,8 +37,8 @@ def test_views_of_clips_keep_what_they_are_to_keep():
 def test_motion_in_miniature(tmp_path):
     study = registry.find("studies", "motion")
     data = moving_sprites.load(images=60)
-    found = run_study(study, tmp_path, scale=Scale(True, None, EPOCH), data=data)["experiments"]
-    assert set(found["M1"]["linear_probe"]) == {"motion-invariant", "object-invariant", "random"}
+    result = run_study(study, tmp_path, scale=Scale(True, None, EPOCH), data=data)["experiments"]
+    assert set(result["M1"]["linear_probe"]) == {"motion-invariant", "object-invariant", "random"}
 
 
 def test_audio_in_miniature(real_data, tmp_path, monkeypatch):
@@ -64,9 +64,9 @@ def test_local_in_miniature(tmp_path, sprites):
     study = registry.find("studies", "local")
     data = open_data((sprites[0][:120, ::2, ::2], sprites[1][:120]))
     ways = ("CLAPP", "CLAPP, local rule", "SimCLR by stages", "hinge CPC, end to end",
-            "CPC v2, end to end", "supervised")  # fmt: skip
+            "CPC v2, end to end", "SimCLR, end to end", "supervised")  # fmt: skip
     settings = study.Settings(
-        minutes=0.0, width=4, ways={way: study.WAYS[way] for way in ways}, random=2
+        epochs=0, width=4, ways={way: study.WAYS[way] for way in ways}, random=2
     )
     options = {"batch_size": 16, "progress": False, "logger": "none"}
     scale = Scale(True, settings, options)

@@ -17,7 +17,7 @@ from unlabeled.utils.quiet import quiet
 OURS = re.compile(r"(simclr|supervised|explore): .*|learning rate .*")
 
 
-def said(code, tmp_path, *words, **settings):
+def output_of(code, tmp_path, *words, **settings):
     """The status of a Python in which nothing is filtered from outside, and its lines of stderr."""
     environment = os.environ | {"UNLABELED_CACHE": str(tmp_path / "cache")} | settings
     for name in ("CXX", "CC", "UNLABELED_COMPILE", "PYTHONWARNINGS"):
@@ -57,15 +57,15 @@ def test_without_a_compiler_one_line_each_says_what_is_slower(tmp_path, nothing)
     word2vec(text, out="words", min_count=1, epochs=1, progress=False)
     """
     )
-    status, lines = said(code, tmp_path, PATH=nothing)
+    status, lines = output_of(code, tmp_path, PATH=nothing)
     assert status == 0, lines
-    told = [line for line in lines if "Notice" in line]
-    assert len(told) == 2, lines
+    notices = [line for line in lines if "Notice" in line]
+    assert len(notices) == 2, lines
     for line, slower in zip(
-        told, ("affine augmentations and crops are", "word2vec is"), strict=True
+        notices, ("affine augmentations and crops are", "word2vec is"), strict=True
     ):
         assert re.search(f"no C\\+\\+ compiler that works.*{slower} .*slow", line)
-    others = [line for line in lines if line not in told and not line.startswith("  ")]
+    others = [line for line in lines if line not in notices and not line.startswith("  ")]
     assert all(map(OURS.fullmatch, others)), others  # what begins with blanks is the line of code
 
 
@@ -94,7 +94,7 @@ def test_compile_without_a_compiler_is_one_sentence_and_leaves_no_folder(
 def test_the_command_says_it_in_one_line(tmp_path, nothing):
     np.save(tmp_path / "x.npy", np.zeros((40, 8, 8), np.uint8))
     words = ("-m", "unlabeled", "train", "simclr", "--data", "x.npy", "--compile", "--out", "run")
-    status, lines = said("", tmp_path, *words, PATH=nothing)
+    status, lines = output_of("", tmp_path, *words, PATH=nothing)
     assert (status, len(lines)) == (2, 1), lines
     assert re.match(r"unlabeled: there is no C\+\+ compiler that works here", lines[0])
 
@@ -125,7 +125,7 @@ def test_offline_weights_that_are_not_here_are_one_sentence(offline, tmp_path):
     )
 
 
-def test_in_a_notebook_nothing_else_is_said(tmp_path):
+def test_in_a_notebook_nothing_else_is_reported(tmp_path):
     """From training to export, where no terminal is, on the head of a cluster."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "srun").write_text("#!/bin/sh\n")
@@ -154,7 +154,7 @@ def test_in_a_notebook_nothing_else_is_said(tmp_path):
     """
     )
     path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
-    status, lines = said(code, tmp_path, PATH=path)
+    status, lines = output_of(code, tmp_path, PATH=path)
     assert status == 0, lines
     assert all(map(OURS.fullmatch, lines)), lines
 
@@ -173,6 +173,6 @@ def test_errors_notices_and_the_users_own_warnings_are_not_hidden(capfd):
             warnings.warn_explicit("foreign", UserWarning, "x.py", 1, module="lightning.fabric.x")
             warnings.warn_explicit("not", UserWarning, "x.py", 1, module="torchlike.x")
     assert [str(w.message) for w in caught] == ["a notice", "of the user", "not"]
-    told = capfd.readouterr().err
-    assert "of its own making" not in told
+    output = capfd.readouterr().err
+    assert "of its own making" not in output
     assert logger.level == before

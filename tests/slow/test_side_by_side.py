@@ -37,7 +37,7 @@ def test_weights_are_those_of_one_training_after_another(tmp_path):
         Training("a", "simclr", 1, None, SMALL | {"temperature": 0.3}),
         Training("b", "supervised", 0, part, SMALL),
     ]
-    together, apart = Lab(tmp_path / "together", data), Lab(tmp_path / "apart", data)
+    together, distance = Lab(tmp_path / "together", data), Lab(tmp_path / "apart", data)
     together.train_all(trainings)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -45,8 +45,10 @@ def test_weights_are_those_of_one_training_after_another(tmp_path):
         for training in trainings:
             ours = together.folder(training.name, training.seed)
             assert (ours / "encoder.safetensors").is_file()
-            expected, found = apart.trained(training), together.trained(training)
-            for a, b in zip(expected.encoder.parameters(), found.encoder.parameters(), strict=True):
+            expected, result = distance.trained(training), together.trained(training)
+            for a, b in zip(
+                expected.encoder.parameters(), result.encoder.parameters(), strict=True
+            ):
                 np.testing.assert_allclose(a.detach(), b.detach(), rtol=1e-3, atol=1e-4)
             config = json.loads((ours / "config.json").read_text())
             assert config["seed"] == training.seed

@@ -52,7 +52,7 @@ def test_a_killed_embedding_goes_on_and_has_each_sample_once(command, trained_on
     again = command(*words, folder=tmp_path)
     out, err = again.communicate(timeout=600)
     assert again.returncode == 0, err
-    assert out == "parts: 400 rows of 128 features\n"
+    assert out == "parts: 400 rows of 256 features\n"
     assert f"parts has {len(before)} part" in err
     assert before == {p: p.stat().st_mtime_ns for p in before}  # none is computed again
     single = command("embed", str(run), str(shards), "--out", "one.parquet", folder=tmp_path)

@@ -1,6 +1,5 @@
 """Studies in miniature: every experiment with few samples, small networks and one epoch."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -62,9 +61,9 @@ def test_negatives_in_miniature(tiny, tmp_path):
     """Catches counts or denominators that are mixed up, and a curve that is not drawn."""
     study = registry.find("studies", "negatives")
     settings = study.Settings(counts=(0, 2, None), epochs=1)
-    found = quick(study, tmp_path, tiny, settings)
-    assert set(found) == {"N1", "N2"}
-    curve = found["N1"]["curve"]
+    result = quick(study, tmp_path, tiny, settings)
+    assert set(result) == {"N1", "N2"}
+    curve = result["N1"]["curve"]
     assert list(curve["paper"]) == ["0", "2", "all"]
     assert curve["paper"]["0"] == curve["tutorial"]["0"]  # the same training
     assert curve["paper"]["2"] != curve["tutorial"]["2"]
@@ -73,9 +72,9 @@ def test_negatives_in_miniature(tiny, tmp_path):
 
 def test_collapse_in_miniature(tiny, tmp_path):
     study = registry.find("studies", "collapse")
-    found = quick(study, tmp_path, tiny)
-    assert set(found) == {"C1", "C2", "C3", "C4", "C5"}
-    runs = found["C5"]["runs"]
+    result = quick(study, tmp_path, tiny)
+    assert set(result) == {"C1", "C2", "C3", "C4", "C5"}
+    runs = result["C5"]["runs"]
     assert set(runs) == set(study.FAMILIES["dino"])
     assert all(0 <= run["entropy"] <= 1 for run in runs.values())
     assert (tmp_path / "quick" / "runs" / "byol-tau0").is_dir()
@@ -84,10 +83,10 @@ def test_collapse_in_miniature(tiny, tmp_path):
 def test_simclr_v2_in_miniature(tmp_path):
     study, data = registry.find("studies", "semi_supervised"), halved(dsprites.load(images=750))
     settings = replace(study.QUICK, pretraining={}, min_epochs=1)
-    found = quick(study, tmp_path, data, settings)
-    assert set(found["S1"]["test"]) == set(study.LABELS)
-    assert set(found["S1"]["test"]["1%"][0]) == set(study.WAYS)
-    assert quick(study, tmp_path, data, settings) == found
+    result = quick(study, tmp_path, data, settings)
+    assert set(result["S1"]["test"]) == set(study.LABELS)
+    assert set(result["S1"]["test"]["1%"][0]) == set(study.WAYS)
+    assert quick(study, tmp_path, data, settings) == result
 
 
 def test_from_scratch_is_chosen_on_held_out_labels_and_never_on_the_test(
@@ -128,28 +127,39 @@ def test_the_first_alarm_is_the_trainings_own():
     assert study.first_alarm([{"epoch": float(i)} | well for i in range(6)]) is None
 
 
-def test_all_methods_in_miniature(tiny, tmp_path):
+def test_all_methods_in_miniature(tiny, photos, tmp_path):
+    """Catches methods that no race has, and figures of another race's network or images."""
     study = registry.find("studies", "methods")
-    settings = study.Settings(minutes=0.0)
-    assert {"simclr", "byol", "supervised", "vae"} <= set(study.names())
-    options = {"progress": False, "logger": "none"}
-    scale = Scale(True, settings, options)
-    found = run_study(study, tmp_path, scale=scale, data=tiny)["experiments"]
-    methods = found["M1"]["methods"]
-    assert set(methods) == {*study.names(), "random"}
-    epochs = json.loads((tmp_path / "quick" / "epochs.json").read_text())
-    assert all(methods[name]["epochs"] == count for name, count in epochs.items())
-    assert np.isfinite([f["linear"] for f in methods.values()]).all()
-    again = run_study(study, tmp_path, scale=scale, data=tiny)  # nothing is measured or trained
-    assert again["experiments"] == found
+    assert {"simclr", "byol", "supervised", "vae"} <= set(study.convolutional())
+    assert {"dino", "masked_autoencoder", "ibot", "simmim"} <= set(study.transformers())
+    of_photos = {"photographs": ["simclr"], "transformers": ["simclr", "masked_autoencoder"]}
+    small = {"patch": 8, "width": 12, "depth": 1, "heads": 3}
+    settings = study.Settings(
+        study.Race("small", {"width": 4}, 0), study.Race("small", {"width": 4}, 0, photos),
+        study.Race("vit", small, 0, photos), of_photos,
+    )  # fmt: skip
+    scale = Scale(True, settings, {"progress": False, "logger": "none"})
+    result = run_study(study, tmp_path, scale=scale, data=tiny)["experiments"]
+    expected = {"sprites": study.convolutional()} | of_photos
+    for experiment, methods in zip(result.values(), expected.values(), strict=True):
+        figures = experiment["methods"]
+        assert set(figures) == {*methods, "random", *study.BASELINES}
+        assert all(figures[name]["epochs"] == 1 for name in methods)
+        assert all(f["linear"]["low"] < f["linear"]["high"] for f in figures.values())
+    again = run_study(study, tmp_path, scale=scale, data=tiny)  # nothing is trained
+    assert again["experiments"] == result
 
 
 def test_attention_in_miniature(photos, tmp_path):
     """Small crops, a transformer, and its attention maps on the page."""
     study = registry.find("studies", "attention")
-    settings = study.Settings(1, {"width": 12, "depth": 1, "heads": 3})
-    found = quick(study, tmp_path, photos, settings)
-    assert set(found["A1"]["test"]) == {"DINO", "random transformer", "pixels"}
+    settings = study.Settings({"patch": 4, "width": 12, "depth": 1, "heads": 3}, epochs=1)
+    result = quick(study, tmp_path, photos, settings)["A1"]
+    others = {"random, attention", "random, mean", "histogram", "raw"}
+    assert set(result["test"]) == {*study.WAYS, *others}
+    assert set(result["epochs"].values()) == {1}
+    for figures in result["test"].values():
+        assert figures["knn"]["low"] < figures["knn"]["value"] < figures["knn"]["high"]
     page = (tmp_path / "quick" / "report" / "index.html").read_text()
     assert "attention" in page
     assert "<img" in page
@@ -159,8 +169,8 @@ def test_attention_in_miniature(photos, tmp_path):
 def test_pretext_tasks_in_miniature(photos, tmp_path):
     study = registry.find("studies", "pretext")
     settings = study.Settings(
-        minutes=0.0,
-        sprite_minutes=0.0,
+        epochs=0,
+        sprite_epochs=0,
         tasks={t: task for t, task in study.TASKS.items() if not t.startswith("relative")},
         on_sprites=("rotation", "SimCLR"),
         labels="50%",
@@ -168,15 +178,15 @@ def test_pretext_tasks_in_miniature(photos, tmp_path):
         video=part_of(open_data("video"), 16, 4),
     )
     scale = Scale(True, settings, {"progress": False, "logger": "none", "batch_size": 32})
-    found = run_study(study, tmp_path, scale=scale, data=photos)["experiments"]
-    tasks = found["P1"]["tasks"]
+    result = run_study(study, tmp_path, scale=scale, data=photos)["experiments"]
+    tasks = result["P1"]["tasks"]
     assert set(tasks) == {*settings.tasks, *study.REFERENCES, "random"}
     with_accuracy = {name for name, f in tasks.items() if f["pretext_accuracy"] is not None}
     assert with_accuracy == {"rotation", "jigsaw"}
-    assert set(found["P2"]["factors"]) == {*settings.on_sprites, "random"}
-    assert found["P3"]["errors"]["denoising: squared error of pixels"]["ours"] > 0
-    assert len(found["P3"]["spectra"]["real"]) == study.HOLE // 2
-    assert set(found["P4"]["puzzles"]) == {"jigsaw", *study.HARDER, "random"}
+    assert set(result["P2"]["factors"]) == {*settings.on_sprites, "random"}
+    assert result["P3"]["errors"]["denoising: squared error of pixels"]["ours"] > 0
+    assert len(result["P3"]["spectra"]["real"]) == study.HOLE // 2
+    assert set(result["P4"]["puzzles"]) == {"jigsaw", *study.PUZZLES, "random"}
 
 
 @pytest.mark.slow
@@ -205,11 +215,11 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
         clips=halved(moving_sprites.load(images=60)),
         text=(b"the cat sat on the mat. " * 400,) * 2,
     )
-    found = quick(study, tmp_path, splits, settings)
-    assert list(found) == ["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8"]
-    assert abs(sum(found["G1"]["models"]["GAN"]["shares"]) - 1) < 1e-6
-    assert set(found["G6"]["bits"]) == {*settings.text_models, "Kneser-Ney, 5 characters"}
-    partition = found["G8"]["log_partition"]
+    result = quick(study, tmp_path, splits, settings)
+    assert list(result) == ["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8"]
+    assert abs(sum(result["G1"]["models"]["GAN"]["shares"]) - 1) < 1e-6
+    assert set(result["G6"]["bits"]) == {*settings.text_models, "Kneser-Ney, 5 characters"}
+    partition = result["G8"]["log_partition"]
     assert abs(partition["exact"] - partition["annealed"]) < 0.2
 
 
@@ -233,18 +243,18 @@ def test_words_in_miniature(real_data, tmp_path, monkeypatch):
         encoder_args={"width": 16, "layers": 1},
         documents=documents,
     )
-    found = quick(study, tmp_path, splits, settings, batch_size=16)
-    assert list(found) == ["W1", "W2", "W3", "W4", "W5"]
-    assert found["W2"]["counted"]["trigram"] < found["W2"]["counted"]["unigram"]
-    assert found["W3"]["skip_thoughts"]["chance"] < 0.2
-    assert set(found["W4"]["passages"]["TF-IDF"]) == {"1", "4"}
+    result = quick(study, tmp_path, splits, settings, batch_size=16)
+    assert list(result) == ["W1", "W2", "W3", "W4", "W5"]
+    assert result["W2"]["counted"]["trigram"] < result["W2"]["counted"]["unigram"]
+    assert result["W3"]["skip_thoughts"]["chance"] < 0.2
+    assert set(result["W4"]["passages"]["TF-IDF"]) == {"1", "4"}
 
 
 def test_pairs_in_miniature(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     study = registry.find("studies", "pairs")
     settings = study.Settings(digits=part_of(open_data("audiovisual_digits"), 60, 30))
-    found = quick(study, tmp_path, part_of(open_data("emoji"), 200, 60), settings)
-    assert list(found) == ["J1", "J2"]
-    assert found["J1"]["test"] == 60
+    result = quick(study, tmp_path, part_of(open_data("emoji"), 200, 60), settings)
+    assert list(result) == ["J1", "J2"]
+    assert result["J1"]["test"] == 60
     assert (tmp_path / "quick" / "report" / "index.html").read_text().count("<img") >= 2

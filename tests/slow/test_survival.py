@@ -30,9 +30,9 @@ FAST = {"epochs": 3, "batch_size": 64, "progress": False}
 
 
 @pytest.fixture(scope="module")
-def whole(sprites, tmp_path_factory):
+def uninterrupted(sprites, tmp_path_factory):
     """A run that nothing disturbed."""
-    out = tmp_path_factory.mktemp("whole") / "run"
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
     ul.train("simclr", sprites, out=out, **FAST)
     return out
 
@@ -58,7 +58,7 @@ def at_step(patch, number, act):
     ],
 )
 def test_a_signal_saves_and_the_rest_ends_in_the_same_bytes(
-    number, step, sprites, whole, tmp_path, monkeypatch
+    number, step, sprites, uninterrupted, tmp_path, monkeypatch
 ):
     before = signal.getsignal(number)
     out = tmp_path / "run"
@@ -70,8 +70,8 @@ def test_a_signal_saves_and_the_rest_ends_in_the_same_bytes(
     assert signal.getsignal(number) == before
     assert not (out / "encoder.safetensors").exists()
     ul.train("simclr", sprites, out=out, resume=True, **FAST)
-    assert same_weights(whole, out)
-    losses = [read_csv(run / "metrics.csv")["loss"][1:] for run in (whole, out)]
+    assert same_weights(uninterrupted, out)
+    losses = [read_csv(run / "metrics.csv")["loss"][1:] for run in (uninterrupted, out)]
     assert losses[0] == losses[1]
 
 
@@ -85,7 +85,7 @@ def test_the_bar_goes_on_where_the_run_was_cut(sprites, tmp_path, monkeypatch, c
     assert capsys.readouterr().err.splitlines()[-1].startswith("simclr: 100%")
 
 
-def test_an_epoch_that_lasts_is_saved_in_between(sprites, whole, tmp_path, monkeypatch):
+def test_an_epoch_that_lasts_is_saved_in_between(sprites, uninterrupted, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SAVE_EVERY", 0.0)
 
     def crash():
@@ -98,7 +98,7 @@ def test_an_epoch_that_lasts_is_saved_in_between(sprites, whole, tmp_path, monke
     with monkeypatch.context() as patch:
         at_step(patch, 22 - 11, crash)  # 21 steps in all, of which 11 are done
         ul.train("simclr", sprites, out=tmp_path / "run", resume=True, **FAST)
-    assert same_weights(whole, tmp_path / "run")
+    assert same_weights(uninterrupted, tmp_path / "run")
 
 
 def test_training_in_another_thread_needs_no_signals(sprites, tmp_path):
@@ -116,10 +116,10 @@ def test_training_in_another_thread_needs_no_signals(sprites, tmp_path):
 
 @pytest.mark.parametrize("way", ["cut", "empty", "flipped", "missing", "pickle"])
 def test_a_damaged_checkpoint_does_not_prevent_the_one_before(
-    way, sprites, whole, tmp_path, capsys
+    way, sprites, uninterrupted, tmp_path, capsys
 ):
     out = tmp_path / "run"
-    shutil.copytree(whole, out)
+    shutil.copytree(uninterrupted, out)
     (out / "encoder.safetensors").unlink()
     last = out / "last.ckpt"
     content = bytearray(last.read_bytes())
@@ -132,18 +132,18 @@ def test_a_damaged_checkpoint_does_not_prevent_the_one_before(
             file.writestr("archive/data.pkl", pickle.dumps(os.system))
     else:
         content[len(content) // 2] ^= 1
-        kept = {"cut": len(content) // 3, "empty": 0}.get(way, len(content))
-        last.write_bytes(content[:kept])
+        remaining = {"cut": len(content) // 3, "empty": 0}.get(way, len(content))
+        last.write_bytes(content[:remaining])
     options = {"out": out, "resume": True, **FAST}
     if way == "missing":
         ul.train("simclr", sprites, **options)
     else:
         with pytest.warns(Notice, match="last.ckpt is damaged"):
             ul.train("simclr", sprites, **options)
-    assert same_weights(whole, out)
+    assert same_weights(uninterrupted, out)
 
 
-def test_two_damaged_checkpoints_end_in_one_sentence(whole, tmp_path):
+def test_two_damaged_checkpoints_end_in_one_sentence(uninterrupted, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
     for name in ("last.ckpt", "previous.ckpt"):
@@ -155,7 +155,7 @@ def test_two_damaged_checkpoints_end_in_one_sentence(whole, tmp_path):
         ),
     ):
         last_checkpoint(out)
-    assert last_checkpoint(whole) == whole / "last.ckpt"
+    assert last_checkpoint(uninterrupted) == uninterrupted / "last.ckpt"
     assert last_checkpoint(tmp_path) is None
 
 

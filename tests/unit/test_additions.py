@@ -57,5 +57,5 @@ def test_one_file_each_is_found_by_the_command(command):
 def test_a_study_is_one_file(command):
     assert "flips" in command("list", "studies")
     command("study", "flips", "--quick")
-    found = json.loads((command.folder / "runs" / "flips" / "quick" / "results.json").read_text())
-    assert set(found["experiments"]["F1"]["linear_probe"]) == {"flip", "noise"}
+    result = json.loads((command.folder / "runs" / "flips" / "quick" / "results.json").read_text())
+    assert set(result["experiments"]["F1"]["linear_probe"]) == {"flip", "noise"}

@@ -11,8 +11,11 @@ from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.modality import (
     Audio,
+    Column,
     Images,
     Pairs,
+    Series,
+    Table,
     Text,
     Video,
     find_part,
@@ -27,6 +30,8 @@ EACH = {
     "images": IMAGES,
     "audio": Audio(8000, 400),
     "text": Text(300, 16, 4),
+    "series": Series(2, 40, (0.5, -1.0), (1.0, 2.0)),
+    "table": Table((Column("age", (), 40.0, 9.5), Column("sex", ("f", "m")))),
     "video": Video(Images(3, (8, 8))),
     "pairs": Pairs(IMAGES, Text(300, 16)),
 }
@@ -37,7 +42,9 @@ def data(modality) -> Splits:
     return Splits("mine", samples, samples.take(np.arange(0)))
 
 
-@pytest.mark.parametrize("modality", [EACH[kind] for kind in ("images", "audio", "text")])
+@pytest.mark.parametrize(
+    "modality", [EACH[kind] for kind in ("images", "audio", "text", "series", "table")]
+)
 def test_a_record_gives_the_modality_again(modality):
     assert from_json(to_json(modality)) == modality
     assert from_json(to_json(Text(300, 16, tokenizer="{}")), "{}").tokenizer == "{}"
@@ -59,6 +66,10 @@ def test_parts_are_found_in_pairs():
         ("masked_lm", {"text"}),
         ("simcse", {"text"}),
         ("video_colorization", {"video"}),
+        ("videomae", {"video"}),
+        ("wav2vec2", {"audio"}),
+        ("ts2vec", {"series"}),
+        ("scarf", {"table"}),
     ],
 )
 def test_a_method_takes_what_it_declares(method, fitting):
@@ -85,6 +96,9 @@ def test_an_encoder_takes_what_it_declares():
     check_encoder(build("text_transformer", 1, (1, 16)), "own", cls, data(Text(4096, 16)))
     with pytest.raises(UserError, match=r"takes images or recordings, .*use --encoder text_tr"):
         check_encoder(build("small", 1, (8, 16)), "small", cls, data(Text(4096, 16)))
+    ts2vec = registry.find("methods", "ts2vec")
+    with pytest.raises(UserError, match="takes rows, but mine holds series; use --encoder dilated"):
+        check_encoder(build("mlp", 1, (1, 8)), "mlp", ts2vec, data(EACH["series"]))
     with pytest.raises(UserError, match="takes texts, but mine holds images; use --encoder small"):
         check_encoder(build("text_lstm", 1, (1, 16)), "text_lstm", cls, data(IMAGES))
 

@@ -39,6 +39,12 @@ def random_segment(x: Float[Tensor, "b c 1 t"], length: int) -> Float[Tensor, "b
     return x.gather(3, index[:, None, None].expand(-1, x.shape[1], 1, -1))
 
 
+def random_crop(x: Float[Tensor, "b c h w"], length: int) -> Float[Tensor, "b 1 1 t"]:
+    """A random segment of what is read row by row; all of it if the length is 0 or too large."""
+    x = x.flatten(1)[:, None, None]
+    return random_segment(x, length) if 0 < length < x.shape[3] else x
+
+
 @dataclass(frozen=True)
 class RandomGain(Augmentation):
     """Random gain of each recording.

@@ -94,11 +94,11 @@ def color_map(
     saturation: Float[Tensor, " b"],
     hue: Float[Tensor, " b"],
 ) -> tuple[Float[Tensor, "b c c"], Float[Tensor, " b"]]:
-    """`adjust_color` as an affine map of the colors: gray, which contrast keeps, is its own hue.
+    """`adjust_color` as an affine map of the colors.
 
     Args:
         mean: color of each image.
-        brightness: as there, as are the others.
+        brightness: factors.
         contrast: factors.
         saturation: factors.
         hue: shifts.

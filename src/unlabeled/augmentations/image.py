@@ -23,7 +23,15 @@ from unlabeled.augmentations.color import (
     swap_statistics,
 )
 from unlabeled.augmentations.full_size import FullSize, random_boxes
-from unlabeled.augmentations.geometry import affine_matrix, crop_matrix, resample
+from unlabeled.augmentations.geometry import (
+    affine_matrix,
+    box_matrix,
+    crop_matrix,
+    flip_matrix,
+    record,
+    resample,
+    translate,
+)
 from unlabeled.augmentations.kernel import filters_for
 from unlabeled.errors import UserError
 
@@ -81,7 +89,9 @@ class RandomResizedCrop(Augmentation):
         if isinstance(x, FullSize):
             sides = torch.tensor([image.shape[1:] for image in x.images])
             boxes = random_boxes(sides, self.scale, self.ratio)
-            return x.crop(boxes, torch.rand(len(boxes)) < self.flip, size)
+            flip = torch.rand(len(boxes)) < self.flip
+            record(box_matrix(boxes, sides, flip, (x.shape[2], x.shape[3])))
+            return x.crop(boxes, flip, size)
         area = uniform(x, *self.scale)
         ratio = uniform(x, math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
         box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
@@ -117,11 +127,7 @@ class RandomCrop(Augmentation):
             return x
         shift = torch.randint(-pad, pad + 1, (len(x), 2), device=x.device)
         edge = pad if self.padding_mode == "edge" else 0  # resampling fills with 0
-        padded = F.pad(x, (edge,) * 4, "replicate") if edge else x
-        shift = shift / shift.new_tensor([w + 2 * edge, h + 2 * edge])
-        zero = shift.new_zeros(len(x))
-        moved = resample(padded, affine_matrix(zero, shift, zero + 1), "nearest")
-        return moved[:, :, edge : edge + h, edge : edge + w]
+        return translate(x, shift, edge)
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,9 @@ class RandomHorizontalFlip(Augmentation):
     p: float = 0.5
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.where(uniform(x, 0, 1, 1, 1, 1) < self.p, x.flip(3), x)
+        flip = uniform(x, 0, 1, 1, 1, 1) < self.p
+        record(flip_matrix(flip.flatten()))
+        return torch.where(flip, x.flip(3), x)
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,10 @@ class RandomRotation90(Augmentation):
     """Random rotation of each square image by 0, 90, 180 or 270 degrees."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        return rotate90(x, torch.randint(4, (len(x),), device=x.device))
+        turns = torch.randint(4, (len(x),), device=x.device)
+        zero = torch.zeros(len(x), 2, device=x.device)
+        record(affine_matrix(turns * (-math.pi / 2), zero, zero[:, 0] + 1))
+        return rotate90(x, turns)
 
 
 @dataclass(frozen=True)
@@ -411,7 +422,7 @@ def gaussian_blur(
         return compiled[0](x, kernel)
 
     def along(side: int) -> Tensor:
-        """The blur along a side of so many pixels as matrices (B, side, side)."""
+        """The blur along a side of that many pixels as matrices (B, side, side)."""
         source = (torch.arange(side, device=x.device)[:, None] + steps).abs()
         source = torch.where(source < side, source, 2 * (side - 1) - source)  # reflected
         empty = kernel.new_zeros(len(x), side, side)

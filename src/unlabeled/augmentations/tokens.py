@@ -29,6 +29,16 @@ def random_start(ids: Int[Tensor, "b n"], fraction: float) -> Int[Tensor, "b m"]
     return ids[:, first:]
 
 
+def choose_tokens(ids: Int[Tensor, "b n"], share: float) -> Bool[Tensor, "b n"]:
+    """A random share of each row's words, at least one of them; special tokens never are, except
+    UNKNOWN.
+    """
+    words = (ids >= FIRST_WORD) | (ids == UNKNOWN)
+    draw = torch.rand(ids.shape, device=ids.device).masked_fill(~words, 2.0)
+    count = (share * words.sum(1, keepdim=True)).round().clamp(min=1)
+    return words & (draw.argsort(1).argsort(1) < count)
+
+
 def mask_tokens(
     ids: Int[Tensor, "b n"], vocabulary: int, share: float = 0.15
 ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
@@ -44,10 +54,7 @@ def mask_tokens(
 
     Source: Devlin et al. 2019, section 3.1.
     """
-    words = (ids >= FIRST_WORD) | (ids == UNKNOWN)
-    draw = torch.rand(ids.shape, device=ids.device).masked_fill(~words, 2.0)
-    count = (share * words.sum(1, keepdim=True)).round().clamp(min=1)
-    chosen = words & (draw.argsort(1).argsort(1) < count)
+    chosen = choose_tokens(ids, share)
     action = torch.rand(ids.shape, device=ids.device)
     other = torch.randint(FIRST_WORD, max(vocabulary, FIRST_WORD + 1), ids.shape, device=ids.device)
     masked = torch.where(chosen & (action < 0.8), MASK, ids)

@@ -69,6 +69,18 @@ class RandomShape(Augmentation):
         return shift_frames(blurred, shift.expand(-1, t, -1))
 
 
+def augment_clips(x: Tensor, length: int, augment: Augmentation) -> Tensor:
+    """Frames (B, C, H, W) as clips (n, length, C, H, W), all frames of one augmented alike.
+
+    Args:
+        x: clips of consecutive frames, one after another; frames that fill no clip are left out.
+        length: of a clip, in frames.
+        augment: geometric, since it gets the frames of a clip as the channels of an image.
+    """
+    clips = x[: len(x) // length * length].unflatten(0, (-1, length))
+    return augment(clips.flatten(1, 2)).unflatten(1, (length, -1))
+
+
 def shift_frames(x: Tensor, shift: Tensor) -> Tensor:
     """Shift every frame by whole pixels, filling with 0.
 

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli.parsing import (
     add_arguments,
-    add_groups_argument,
-    add_labels_argument,
-    add_opening_arguments,
-    add_run_arguments,
-    add_test_argument,
+    add_evaluation_arguments,
+    add_number_of_labels,
     make_parser,
     parse_args,
     take_opening,
@@ -31,20 +28,13 @@ def classify_command(argv: list[str]) -> int:
         "Train a classifier on the features of a frozen encoder, and write it with the encoder "
         "into a folder for `unlabeled predict`.",
     )
-    add_run_arguments(parser)
-    add_opening_arguments(parser)
-    parser.add_argument("--data", type=str, help="labeled data (default: that of the run)")
-    add_labels_argument(parser)
-    add_groups_argument(parser)
+    add_evaluation_arguments(parser, "labeled data (default: that of the run)")
     add_arguments(
         parser,
         classify,
         skip={"run", "data", "labels", "labels_from", "groups_from", "test", "out"},
     )
-    parser.add_argument(
-        "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
-    )
-    add_test_argument(parser)
+    add_number_of_labels(parser)
     parser.add_argument(
         "--suggest",
         type=int,

@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli.parsing import (
-    add_groups_argument,
-    add_labels_argument,
-    add_opening_arguments,
-    add_run_arguments,
-    add_test_argument,
+    add_evaluation_arguments,
     make_parser,
     parse_args,
     take_opening,
@@ -24,12 +20,7 @@ if TYPE_CHECKING:
 def evaluate_command(argv: list[str]) -> int:
     """`unlabeled evaluate RUN [--data D] [--json]`."""
     parser = make_parser("evaluate", "Evaluate a run beside its baselines.")
-    add_run_arguments(parser)
-    add_opening_arguments(parser)
-    parser.add_argument("--data", type=str, help="data to evaluate it on (default: the training's)")
-    add_labels_argument(parser)
-    add_groups_argument(parser)
-    add_test_argument(parser)
+    add_evaluation_arguments(parser, "data to evaluate it on (default: the training's)")
     parser.add_argument(
         "--penalty",
         type=float,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from unlabeled.cli.parsing import (
     add_arguments,
-    add_groups_argument,
-    add_labels_argument,
-    add_opening_arguments,
-    add_run_arguments,
-    add_test_argument,
+    add_evaluation_arguments,
+    add_number_of_labels,
     make_parser,
     parse_args,
     take_opening,
@@ -27,15 +24,8 @@ def finetune_command(argv: list[str]) -> int:
         "Train an encoder further with labels, and compare it with a linear probe and with "
         "training from scratch.",
     )
-    add_run_arguments(parser)
-    add_opening_arguments(parser)
-    parser.add_argument("--data", type=str, help="labeled data (default: that of the run)")
-    parser.add_argument(
-        "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
-    )
-    add_labels_argument(parser)
-    add_groups_argument(parser)
-    add_test_argument(parser)
+    add_evaluation_arguments(parser, "labeled data (default: that of the run)")
+    add_number_of_labels(parser)
     add_arguments(
         parser,
         finetune,

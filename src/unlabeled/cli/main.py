@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
     0 on success; 2, with one sentence, for an error that the user can fix; 128 plus the number of a
     signal, after running work is saved: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 141,
-    silently, if the output is a pipe that nobody reads any more.
+    silently, if the output is a closed pipe.
     """
     words = sys.argv[1:] if argv is None else argv
     is_quiet = "--quiet" in words
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         if sys.stdout:
             sys.stdout.flush()
         return status
-    except SystemExit as stop:  # of help, and of rich if nobody reads
+    except SystemExit as stop:  # of help, and of rich on a closed pipe
         if not is_output_closed() and not isinstance(stop.__context__, BrokenPipeError):
             raise
     except KeyboardInterrupt as error:
@@ -105,7 +105,7 @@ def commands() -> dict[str, tuple[str, str]]:
 
 USAGE = """usage: unlabeled COMMAND ...
 
-Learn representations of images, audio, text and video without labels, and evaluate them.
+Learn representations of images, audio, text, video, time series and tables without labels.
 
 commands:
 {}

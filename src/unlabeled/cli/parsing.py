@@ -206,17 +206,33 @@ def parse_with(build: Build, argv: list[str]) -> tuple[ArgumentParser, Any]:
     """Parse with defaults that suit the data and the preset, wherever they are named."""
 
     def value(flag: str, default: str) -> str:
-        found = next((b for a, b in itertools.pairwise(argv) if a == flag), default)
-        return next((a.partition("=")[2] for a in argv if a.startswith(f"{flag}=")), found)
+        option = next((b for a, b in itertools.pairwise(argv) if a == flag), default)
+        return next((a.partition("=")[2] for a in argv if a.startswith(f"{flag}=")), option)
 
     expected = value("--data", ""), value("--preset", "auto")
     parser = build(*expected)
     args = parse_args(parser, argv)
-    found = args.data, getattr(args, "preset", "auto")
-    if found != expected:  # they came from a configuration file
-        parser = build(*found)
+    data = args.data, getattr(args, "preset", "auto")
+    if data != expected:  # they came from a configuration file
+        parser = build(*data)
         args = parse_args(parser, argv)
     return parser, args
+
+
+def add_evaluation_arguments(parser: ArgumentParser, data: str) -> None:
+    """The arguments of commands that evaluate a run on data; `data` is the help of --data."""
+    add_run_arguments(parser)
+    add_opening_arguments(parser)
+    parser.add_argument("--data", type=str, help=data)
+    add_labels_argument(parser)
+    add_groups_argument(parser)
+    add_test_argument(parser)
+
+
+def add_number_of_labels(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
+    )
 
 
 def add_run_arguments(parser: ArgumentParser) -> None:
@@ -224,9 +240,10 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "run",
         type=str,
-        help="folder that `unlabeled train` wrote; or an encoder by name: timm:NAME, "
-        "hf:OWNER/NAME, a folder of such weights as timm:FOLDER or hf:FOLDER, or a name in "
-        "`unlabeled list encoders`",
+        help="folder that `unlabeled train` or `unlabeled export --to hf` wrote; or an encoder by "
+        "name: timm:NAME, hf:OWNER/NAME, hf:OWNER/NAME@REVISION, a folder of such weights as "
+        "timm:FOLDER or hf:FOLDER, or a name in `unlabeled list weights` or `unlabeled list "
+        "encoders`",
     )
     parser.add_argument(
         "--encoder", type=str, help="./file.py:Class, if the run's encoder is one that you wrote"

@@ -28,7 +28,7 @@ PLAIN = (
 def expand(argv: list[str]) -> tuple[list[str], dict[str, Any] | None]:
     """Replace the record of a run, given as `--config`, by the flags that repeat its training.
 
-    Flags that stand beside it override the record's. Files of other settings stay as they are.
+    Flags on the command line override the record's. Other configuration files are unchanged.
 
     Args:
         argv: the command line after `unlabeled train`.
@@ -48,11 +48,11 @@ def expand(argv: list[str]) -> tuple[list[str], dict[str, Any] | None]:
         return argv, None
     record = read_json(path)
     rest = words[:at] + words[at + 2 :]
-    given = {w[2:].partition("=")[0].replace("-", "_") for w in rest if w.startswith("--")}
+    flags = {w[2:].partition("=")[0].replace("-", "_") for w in rest if w.startswith("--")}
     named = rest.pop(0) if rest and not rest[0].startswith("-") else None
     method = _method(path, record, named)
-    _refuse_unrecorded(path, record, given)
-    settings = json.dumps(_settings(path, record, registry.find("methods", method), given))
+    _refuse_unrecorded(path, record, flags)
+    settings = json.dumps(_settings(path, record, registry.find("methods", method), flags))
     return [method, f"--config={settings}", *rest], record
 
 
@@ -128,14 +128,14 @@ def _file_name(program: str) -> str:
     return Path(program.partition(".py")[0]).name
 
 
-def _refuse_unrecorded(path: Path, record: dict[str, Any], given: set[str]) -> None:
+def _refuse_unrecorded(path: Path, record: dict[str, Any], flags: set[str]) -> None:
     """Refuse what was an object in memory, and files of code, unless they are given again."""
     unknown = set(record.get("in_memory", [])) - {"method"}
     if record.get("data") is None:
         unknown.add("data")
-    if "encoder_args" in unknown and "encoder" in given:
+    if "encoder_args" in unknown and "encoder" in flags:
         unknown.discard("encoder_args")
-    for name in sorted(unknown - given - (WITH_DATA if "data" in given else set())):
+    for name in sorted(unknown - flags - (WITH_DATA if "data" in flags else set())):
         flag = f"--{name.replace('_', '-')}"
         raise UserError(
             f"{name} was an object in memory, which {path} does not hold; give {flag}, or train it "
@@ -143,10 +143,10 @@ def _refuse_unrecorded(path: Path, record: dict[str, Any], given: set[str]) -> N
         )
     for name in ("data", "test", "labels_from", "groups_from", "encoder"):
         value = record.get(name)
-        if name in WITH_DATA and "data" in given:
+        if name in WITH_DATA and "data" in flags:
             continue
-        if isinstance(value, str) and is_program(value) and name not in given:
-            if name == "encoder" and (record.get("init") or "init" in given):
+        if isinstance(value, str) and is_program(value) and name not in flags:
+            if name == "encoder" and (record.get("init") or "init" in flags):
                 continue
             raise UserError(
                 f"the {name.replace('_', ' ')} of {path} is loaded by a file; give it as "
@@ -154,7 +154,7 @@ def _refuse_unrecorded(path: Path, record: dict[str, Any], given: set[str]) -> N
             )
 
 
-def _settings(path: Path, record: dict[str, Any], cls: Any, given: set[str]) -> dict[str, Any]:
+def _settings(path: Path, record: dict[str, Any], cls: Any, flags: set[str]) -> dict[str, Any]:
     """What jsonargparse reads as a file of settings, without what is given otherwise."""
     settings = {name: record.get(name) for name in PLAIN} | record.get("settings", {})
     settings = {name: value for name, value in settings.items() if value is not None}
@@ -163,7 +163,7 @@ def _settings(path: Path, record: dict[str, Any], cls: Any, given: set[str]) -> 
     settings |= record["recipe"]
     if record.get("value_range") is not None:
         settings["value_range"] = ",".join(map(str, record["value_range"]))
-    if "init" in given or "encoder" in given:
+    if "init" in flags or "encoder" in flags:
         pass
     elif record.get("init"):
         settings["init"] = record["init"]
@@ -177,8 +177,8 @@ def _settings(path: Path, record: dict[str, Any], cls: Any, given: set[str]) -> 
         for name, value in record["method_args"].items()
         if name in accepted and name not in OF_DATA
     }
-    dropped = given | (WITH_DATA if "data" in given else set())
-    dropped |= {"lr"} if "optimizer" in given else set()  # it is that of another
+    dropped = flags | (WITH_DATA if "data" in flags else set())
+    dropped |= {"lr"} if "optimizer" in flags else set()  # it is that of another
     return {name: value for name, value in settings.items() if name not in dropped}
 
 

@@ -64,7 +64,7 @@ def exit_at_second_interrupt() -> None:
 
 
 def is_output_closed() -> bool:
-    """Whether the output is a pipe that nobody reads any more; it then goes to the null device."""
+    """Whether the output is a closed pipe, which is then replaced by the null device."""
     closed = False
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with contextlib.suppress(OSError, AttributeError):  # captured; or no `poll`, on Windows

@@ -14,7 +14,9 @@ def study_command(argv: list[str]) -> int:
     parser.add_argument("name", type=str, help="a name in `unlabeled list studies`, or ./file.py")
     parser.add_argument("--out", type=str, help="its folder (default: runs/NAME)")
     parser.add_argument(
-        "--quick", action="store_true", help="use half the data and few epochs, for a first look"
+        "--quick",
+        action="store_true",
+        help="use fewer variants, or half the data and few epochs, for a first look",
     )
     parser.add_argument(
         "--only", type=str, default="", metavar="KEYS", help="run only these experiments: L6,L8"

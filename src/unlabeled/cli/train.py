@@ -30,11 +30,11 @@ def train_command(argv: list[str]) -> int:
         lambda data, preset: _train_parser(name, cls, data, preset), rest
     )
     # Only what was given is passed on, so that the data, the preset and the hardware decide others.
-    given = parsing.parse_args(parser, rest, defaults=False).as_dict()
+    flags = parsing.parse_args(parser, rest, defaults=False).as_dict()
     options = {
         key: value
         for key, value in parser.instantiate(args).as_dict().items()  # vars() renames `values`
-        if key in given and key != "config"
+        if key in flags and key != "config"
     }
     from unlabeled.training.train import plan, train
     from unlabeled.utils.launch import is_first

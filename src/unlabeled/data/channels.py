@@ -15,10 +15,10 @@ from unlabeled.modality import Images
 
 
 def channels_of(data: Any) -> int | None:
-    """Number of channels of images in files or arrays; none is decoded, nothing is said.
+    """Number of channels of images in files or arrays, without decoding them and without notices.
 
-    None for a named data set, for what holds no images, and for what cannot be read, which opening
-    it will say.
+    None for a named data set, for data without images, and for unreadable data, which `open_data`
+    reports.
     """
     if isinstance(data, Splits):
         return data.channels if isinstance(data.modality, Images) else None

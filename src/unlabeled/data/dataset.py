@@ -20,15 +20,15 @@ from unlabeled.modality import Images, Modality, Pairs, Video
 
 @dataclass(eq=False)
 class LazyImages:
-    """Images (N, C, H, W) in an array that stays on disk.
+    """Images (N, C, H, W) on disk.
 
-    They are selected, converted and resized when they are read, by a slice or an array of rows.
+    They are selected, converted and resized when read, by a slice or an array of rows.
 
     Args:
-        base: array (M, C, H, W), or files that are decoded like one.
-        rows: rows of it, in order (default: all).
-        convert: elementwise, from rows of `base` to the images.
-        dtype: of what `convert` returns.
+        base: array (M, C, H, W), or encoded images with the same interface.
+        rows: rows of `base`, in order (default: all).
+        convert: elementwise conversion of rows of `base`.
+        dtype: data type that `convert` returns.
         size: height and width of the images.
     """
 
@@ -39,7 +39,7 @@ class LazyImages:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        """Without a data type or a size, they have those of the array."""
+        """Set data type and size to those of the array by default."""
         self.dtype = np.dtype(self.base.dtype if self.dtype is None else self.dtype)
         rows = self.base if self.rows is None else self.rows
         self.shape = (len(rows), self.base.shape[1], *(self.size or self.base.shape[2:]))
@@ -58,16 +58,16 @@ class LazyImages:
 
     @property
     def is_full_size(self) -> bool:
-        """Whether the files are there in full, so that random crops can be taken from them."""
+        """Whether random crops can be taken from full-size images in the files."""
         return isinstance(self.base, EncodedImages) and self.shape[1:] == self.base.shape[1:]
 
     @property
     def streamed(self) -> StreamedImages | None:
-        """The shards on other machines that the images come from; None for others."""
+        """The remote shards that contain the images; None for other images."""
         return self.base if isinstance(self.base, StreamedImages) else None
 
     def full_size(self, rows: np.ndarray, value_range: tuple[float, float]) -> FullSize:
-        """A batch of those rows, (B,), where `is_full_size`; black and white if not uint8."""
+        """A batch of full-size images, rows (B,); requires `is_full_size`."""
         assert isinstance(self.base, EncodedImages)
         rows = rows if self.rows is None else self.rows[rows]
         return self.base.full_size(rows, value_range, self.convert)
@@ -75,7 +75,7 @@ class LazyImages:
     def converted(
         self, convert: Callable[[np.ndarray], np.ndarray], dtype: Any = None
     ) -> LazyImages:
-        """The same with a further elementwise conversion, to `dtype` (default: it stays)."""
+        """The same images with another elementwise conversion, to `dtype` (default: unchanged)."""
         both = convert if self.convert is None else functools.partial(_after, self.convert, convert)
         return replace(self, convert=both, dtype=self.dtype if dtype is None else dtype)
 
@@ -107,11 +107,11 @@ class Samples:
         factors: by name, for each sample an integer class, −1 without a label, or a float number,
             NaN without one, (N,); empty without labels.
         names: of the samples, such as their paths.
-        targets: by factor, what can be predicted; other factors only describe the samples.
-        modality: what the samples are; (default: images as `x` has them).
+        targets: by factor, how it is predicted; other factors only describe the samples.
+        modality: of the samples (default: images with the shape of `x`).
         partners: of pairs, one or more partners of each sample, (N, K, …).
-        groups: names of what samples have in common, such as a patient, (N,) of str, "" where that
-            is unknown; a group is never split.
+        groups: names of what samples have in common, such as a patient, (N,) of str, "" if
+            unknown; a group is never split.
     """
 
     x: np.ndarray | LazyImages
@@ -123,7 +123,7 @@ class Samples:
     groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Without a modality, they are images."""
+        """Set the modality to images by default."""
         if self.modality is None:
             channels, *size = self.x.shape[1:]
             self.modality = Images(channels, (size[0], size[1]), dtype=self.x.dtype.name)
@@ -133,11 +133,11 @@ class Samples:
 
     @property
     def streamed(self) -> StreamedImages | None:
-        """The shards on other machines that the samples come from; None for others."""
+        """The remote shards that contain the samples; None for other samples."""
         return self.x.streamed if isinstance(self.x, LazyImages) else None
 
     def spread(self, number: int) -> np.ndarray:
-        """Rows evenly over all samples; of streamed ones the first, which are in few shards."""
+        """Evenly spaced rows; of streamed samples the first ones, which are in few shards."""
         number = min(number, len(self))
         if self.streamed:
             return np.arange(number)
@@ -155,7 +155,7 @@ class Samples:
         return self if known.all() else self.take(np.flatnonzero(known))
 
     def group_codes(self) -> np.ndarray | None:
-        """A number for each group, (N,); samples without a group are groups of their own."""
+        """The index of each sample's group, (N,); a sample without a group is its own group."""
         if self.groups is None:
             return None
         codes = np.unique(self.groups, return_inverse=True)[1]
@@ -163,7 +163,7 @@ class Samples:
         return np.where(alone, codes.max(initial=0) + 1 + np.cumsum(alone), codes)
 
     def class_names(self, factor: str | None) -> list[str]:
-        """Names of the classes of a factor; empty where it has none."""
+        """Names of the classes of a factor; empty if it has none."""
         target = self.targets.get(factor) if factor else None
         return [] if target is None or isinstance(target, Numbers) else list(target.names)
 
@@ -186,19 +186,19 @@ class Samples:
 
 @dataclass
 class Splits:
-    """A data set: samples to learn from and samples to test on.
+    """A data set: training, validation and test samples.
 
     Args:
-        name: as the user would give it.
-        train: for learning, and the labels of probes.
-        test: whose labels nothing learns from; empty where there are none to test on.
+        name: as in `--data`.
+        train: for training, and for the labels of probes.
+        test: only for testing; may be empty.
         target: the main target, which probes predict; None without labels.
-        augment: the augmentation that suits these samples, for methods that compare views.
-        augment_labeled: a weak one for training with labels, which changes no label.
-        labels_from: where the labels were read from, to open it again.
-        validation: neither learned from nor tested on; empty unless there is an official one.
-        test_from: other data that the test part was read from, to open it again.
-        groups_from: where the groups were read from, to open it again.
+        augment: default augmentation for these samples, for methods that compare views.
+        augment_labeled: a weak augmentation for supervised training, which preserves labels.
+        labels_from: source of the labels, for reopening.
+        validation: neither for training nor for testing; empty unless there is an official split.
+        test_from: other data that the test part was read from, for reopening.
+        groups_from: source of the groups, for reopening.
     """
 
     name: str
@@ -213,12 +213,12 @@ class Splits:
     groups_from: Any = None
 
     def __post_init__(self) -> None:
-        """Without a validation part, it is empty."""
+        """Set the validation part to an empty one by default."""
         if self.validation is None:
             self.validation = self.train.take(np.arange(0))
 
     def labeled(self) -> Splits:
-        """Samples whose target (else first number) is known, where there is a test part."""
+        """Only samples whose target (else first number) is known, if there is a test part."""
         factor = self.target or next(iter(self.numbers), None)
         if factor is None or not len(self.test):
             return self
@@ -231,7 +231,7 @@ class Splits:
 
     @property
     def modality(self) -> Modality:
-        """What its samples are."""
+        """Modality of the samples."""
         return self.train.modality
 
     @property
@@ -241,27 +241,27 @@ class Splits:
 
     @property
     def targets(self) -> dict[str, Target]:
-        """What can be predicted, by the name of the factor."""
+        """Targets by the name of the factor."""
         return self.train.targets
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes of the main target; empty where they have none."""
+        """Names of the classes of the main target; empty if there are none."""
         return self.train.class_names(self.target)
 
     @property
     def numbers(self) -> list[str]:
-        """The targets that are numbers."""
+        """Names of the numeric targets."""
         return [name for name, target in self.targets.items() if isinstance(target, Numbers)]
 
     @property
     def channels(self) -> int:
-        """Of what an encoder receives."""
+        """Channels of an encoder's input."""
         return self.modality.encoder_input.channels
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of what an encoder receives."""
+        """Height and width of an encoder's input."""
         return self.modality.encoder_input.size
 
     @property
@@ -296,7 +296,7 @@ def all_samples(splits: Splits) -> Samples:
 
 
 def _joined(parts: list[np.ndarray | LazyImages]) -> np.ndarray | LazyImages:
-    """All parts in one; those of one array on disk stay there."""
+    """Concatenate parts; parts of one array on disk stay on disk."""
     lazy = [part for part in parts if isinstance(part, LazyImages)]
     if len(lazy) < len(parts) or any(part.base is not lazy[0].base for part in lazy):
         return np.concatenate([part[:] for part in parts])
@@ -305,20 +305,20 @@ def _joined(parts: list[np.ndarray | LazyImages]) -> np.ndarray | LazyImages:
 
 
 def to_input(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
-    """Convert samples as they are stored to what encoders receive: tokens int64, others floats."""
+    """Convert stored samples to the input of encoders: tokens to int64, others to floats."""
     if isinstance(x, FullSize):
         return x
     return x.long() if x.dtype == torch.int32 else to_float(x, value_range)
 
 
 def to_float(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
-    """Scale images to floats with black 0 and white 1, which `value_range` is if not uint8."""
+    """Scale images to floats, black 0 and white 1; `value_range` has both unless uint8."""
     low, high = (0.0, 255.0) if x.dtype == torch.uint8 else value_range
     return (x.float() - low) / max(high - low, 1e-12)
 
 
 def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize images (N, C, H, W), antialiased; the type stays."""
+    """Resize images (N, C, H, W) with antialiasing; the data type is unchanged."""
     out = np.empty((*x.shape[:2], *size), x.dtype)
     for start in range(0, len(x), 256):
         part = torch.from_numpy(np.ascontiguousarray(x[start : start + 256])).float()

@@ -1,4 +1,4 @@
-"""Arrays and texts on disk that are read piece by piece, so that their size needs no memory."""
+"""Arrays and texts on disk that are read in pieces, so that they need not fit into memory."""
 
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,18 +8,18 @@ from typing import IO, Any, overload
 import numpy as np
 
 BLOCK = 1 << 20
-"""Bytes of texts that are read at once."""
+"""Number of bytes of text that are read at once."""
 
 
 class DiskArray:
-    """An array in a file of nothing but its values; an index reads rows and copies them.
+    """An array in a raw binary file; indexing reads and copies rows.
 
-    Pages that were read are released at once: in a memory map alone, everything that was ever read
-    would count as this process's memory.
+    Pages are released after reading: otherwise everything that was ever read from the memory map
+    would count as memory of this process.
 
     Args:
-        source: the file's path, or the open file, which may be closed afterwards.
-        dtype: of the values.
+        source: the file's path, or an open file, which may be closed afterwards.
+        dtype: data type.
         shape: of the array.
     """
 
@@ -64,7 +64,7 @@ class DiskArray:
 
 
 def store(blocks: Iterable[np.ndarray], path: Path | None, dtype: Any) -> np.ndarray | DiskArray:
-    """Blocks of rows (n, …) as one array: in memory, or in a file, of which it is a `DiskArray`."""
+    """Concatenate blocks of rows (n, …): in memory, or in a file as a `DiskArray`."""
     if path is None:
         parts = [np.asarray(block, dtype) for block in blocks]
         return np.concatenate(parts) if parts else np.empty(0, dtype)
@@ -77,13 +77,13 @@ def store(blocks: Iterable[np.ndarray], path: Path | None, dtype: Any) -> np.nda
 
 
 class DiskTexts(Sequence[str]):
-    """Texts one after the other in a file, in UTF-8; slices are views.
+    """Texts concatenated in a UTF-8 file; slices are views.
 
     Args:
         content: bytes of all texts.
         ends: where each text ends, (N,).
-        first: the first text of this view.
-        stop: the one after its last (default: all).
+        first: index of the first text of this view.
+        stop: index after its last text (default: all).
     """
 
     __slots__ = ("content", "ends", "first", "stop")

@@ -16,7 +16,7 @@ from unlabeled.errors import UserError, notice
 from unlabeled.modality import Pairs
 
 AHEAD = 2
-"""Number of batches that are decoded before they are needed."""
+"""Number of batches that are decoded ahead."""
 Plan = Callable[[np.random.Generator], np.ndarray]
 """A function that draws the batches of an epoch as rows (steps, batch_size)."""
 
@@ -42,11 +42,11 @@ def loader(
         samples: the samples.
         batch_size: of all processes together; at most the number of samples.
         seed: of the order.
-        target: the factor that gives labels; none without it.
+        target: the factor of the labels (default: no labels).
         steps_done: an epoch, and the number of its steps to skip.
-        partners: whether batches have the partners of the samples.
-        samples_per_class: number of samples of the same class that a batch has together.
-        clip_length: number of frames of a shot that a batch has together, in order.
+        partners: whether batches contain the partners of the samples.
+        samples_per_class: number of consecutive samples of a batch that are of the same class.
+        clip_length: number of consecutive frames of a shot in a batch.
         max_frame_stride: maximum distance between these frames.
         labeled_fraction: fraction of each batch that is labeled; the labels of the rest are −1.
         processes: number of processes that share each batch.
@@ -58,7 +58,7 @@ def loader(
     batch_size = min(batch_size, len(samples))
     batch_size -= batch_size % clip_length if batch_size > clip_length else 0
     if target is not None and batch_size > samples_per_class:
-        batch_size -= batch_size % samples_per_class  # whole groups, as the plan has them
+        batch_size -= batch_size % samples_per_class  # only complete groups
     if batch_size % (processes * clip_length):
         divisor = math.lcm(processes * clip_length, 1 if target is None else samples_per_class)
         parts = [f"clips of {clip_length}"] if clip_length > 1 else []
@@ -99,7 +99,7 @@ def loader(
 
 
 def label_factor(method: Method, splits: Splits) -> str | None:
-    """The factor that becomes `batch.y`, where the method learns from labels."""
+    """The factor that becomes `batch.y`, if the method learns from labels."""
     return splits.target if method.supervised else None
 
 
@@ -111,9 +111,9 @@ def needs_partners(method: Method) -> bool:
 def make_batch(
     samples: Samples, rows: np.ndarray, target: str | None = None, partners: bool = False
 ) -> Batch:
-    """The samples of those rows (B,) as a batch, as they are stored.
+    """The samples of those rows (B,) as a batch, in their stored form.
 
-    Labels are those of the factor `target`, if any; partners are added where there are some.
+    Labels are those of the factor `target`, if any; partners are included if there are some.
     """
     y = None if target is None else torch.from_numpy(samples.factors[target][rows])
     has_partners = partners and samples.partners is not None
@@ -133,9 +133,9 @@ def shuffled(n: int, batch_size: int) -> Plan:
 
 
 def in_groups(y: np.ndarray, batch_size: int, group: int) -> Plan:
-    """Every labeled row once, in groups of one class; the rest of a class waits for the next epoch.
+    """Every labeled row once, in groups of one class.
 
-    Classes smaller than a group are left out.
+    The remainder of a class is left out of the epoch, as are classes smaller than a group.
 
     Raises:
         UserError: no class has enough samples, or the batch is smaller than a group or too large.
@@ -189,9 +189,9 @@ def say_left_out(y: np.ndarray, group: int) -> None:
 def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, stride: int) -> Plan:
     """Clips of `clip` frames of a shot, as many as an epoch has frames for.
 
-    The first frame is drawn without replacement, and moved forward where the shot would end too
-    soon; the distance between frames is drawn from 1 to `stride`, as far as the shot is long
-    enough. Shots of fewer frames are left out, and missing frames are ignored.
+    The first frame is drawn without replacement, and moved backward if the shot would end too soon;
+    the distance between frames is drawn from 1 to `stride`, or less if the shot is short. Shots of
+    fewer frames are left out, and missing frames are ignored.
     """
     order = np.lexsort((factors["frame"], factors["shot"]))  # rows, shot by shot
     _, first, length = np.unique(factors["shot"][order], return_index=True, return_counts=True)
@@ -216,9 +216,9 @@ def in_clips(factors: dict[str, np.ndarray], batch_size: int, clip: int, stride:
 
 
 def with_labeled(y: np.ndarray, batch_size: int, share: float) -> Plan:
-    """Every row once, labeled or not, and labeled ones again as a fixed share of each batch.
+    """Every row once, labeled or not, and labeled rows again as a fixed share of each batch.
 
-    The latter are at least one row; each is repeated equally often.
+    The latter are at least one row of a batch; each is repeated equally often.
     """
     known = np.flatnonzero(y >= 0)
     if not len(known):
@@ -237,7 +237,7 @@ def with_labeled(y: np.ndarray, batch_size: int, share: float) -> Plan:
 
 
 class Order(Sampler):
-    """Rows that depend on (seed, epoch) only, so that a resumed run has the same batches.
+    """Rows that depend only on (seed, epoch), so that a resumed run has the same batches.
 
     Each process receives its part of every batch, whatever the number of processes.
 
@@ -271,7 +271,7 @@ class Order(Sampler):
 
 
 class StreamOrder(Sampler):
-    """As `Order`, for samples in shards on other machines, which are needed a few at a time.
+    """As `Order`, for samples in remote shards, few of which are needed at a time.
 
     Args:
         samples: the samples.
@@ -317,7 +317,7 @@ class StreamOrder(Sampler):
 
 
 class Ahead(DataLoader):
-    """A loader whose next batches are decoded meanwhile."""
+    """A loader that decodes the next batches in the background."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         batches = super().__iter__()

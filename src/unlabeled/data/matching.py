@@ -1,4 +1,4 @@
-"""Classes of two data sets, matched by their names."""
+"""Match the classes of two data sets by name."""
 
 from dataclasses import replace
 
@@ -13,9 +13,9 @@ from unlabeled.errors import UserError, notice
 def with_classes(
     splits: Splits, part: Samples, target: str | None, name: str
 ) -> tuple[Samples, Samples]:
-    """Training part and another one with the factors of both, and their classes matched by name.
+    """Restrict training and test parts to common factors, and match their classes by name.
 
-    Classes that only the other one has are added.
+    Classes that only the test part has are added.
     """
     ours, theirs = splits.train, dict(part.factors)
     names_of = {factor: part.class_names(factor) for factor in theirs}

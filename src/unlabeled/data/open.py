@@ -1,4 +1,4 @@
-"""Open any kind of data as a data set: the one dispatcher."""
+"""Open any kind of data as a data set, by dispatching to the readers."""
 
 import math
 import re
@@ -32,14 +32,15 @@ from unlabeled.data.readers.remote import is_remote
 from unlabeled.data.readers.source import TABLES
 from unlabeled.data.sets import books
 from unlabeled.data.split import TEST_SHARE, split
+from unlabeled.data.standardize import Kinds, converted, read_rows, standardized
 from unlabeled.data.values import first_of
 from unlabeled.errors import UserError, notice, suggest
-from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Text
+from unlabeled.modality import Audio, EncoderInput, Images, Pairs, Series, Table, Text
 
 TEXTS = (".txt", ".md", ".rst")
-"""Endings of files that are opened as texts unasked; others as `text:FILE`."""
+"""Endings of files that are opened as text by default; others need `text:FILE`."""
 IN_MEMORY = 1 << 30
-"""Bytes of resized images at most that are kept; more are resized whenever they are read."""
+"""Maximum bytes of resized images in memory; more are resized whenever they are read."""
 
 
 def open_data(
@@ -57,23 +58,25 @@ def open_data(
     tile: int | None = None,
     max_pixels: int | None = None,
     largest: int = LARGEST,
+    kinds: Kinds = (),
 ) -> Splits:
     """Open any kind of data as a data set.
 
     Args:
         data: a name of `unlabeled list datasets`, `NAME:FOLDER`, a folder of images, of tar
-            shards, of tables or of recordings, one of those files, a text, a video, a `.npy` or
-            `.npz`, a pattern of files (`photos/*.jpg`, `shards-{000..004}.tar`), `./file.py` with a
-            function `load`, an array or tensor of images or of clips (N, T, C, H, W), a pair
-            (images, labels), a `Recordings`, a torch Dataset, or a finished `Splits`.
+            shards, of tables or of recordings, one of those files, a text, a video, a `.npy`, a
+            `.npz`, a `.csv`, a pattern of files (`photos/*.jpg`, `shards-{000..004}.tar`),
+            `./file.py` with a function `load`, a data frame, an array or tensor of images or of
+            clips (N, T, C, H, W), a pair (images, labels), a `Recordings`, a torch Dataset, or a
+            finished `Splits`.
         channels: number of channels that images must have.
         size: height and width that images must have; others are resized.
-        like: what an encoder receives, such as `run.modality`; the data is converted to that.
-        labels_from: where labels of images in files are; nothing is used as a label unasked.
+        like: an encoder's input, such as `run.modality`, to which the data is converted.
+        labels_from: source of labels of images in files (default: no labels).
             "folders", a `.csv` or `.tsv` (`labels.csv:breed` chooses a column), an array or `.npy`,
             or the column of a table.
         workers: number of processes that decode files (default: one for each core).
-        test: other data to test on; then all of `data` that has no official split is for training.
+        test: other data to test on; then all of `data` without an official split is for training.
         value_range: black and white of images that are not uint8.
         groups_from: what samples have in common, such as a patient, in any form of `labels_from`:
             samples of a group are never on both sides of a split.
@@ -85,6 +88,8 @@ def open_data(
         max_pixels: of images in files; larger ones are left out (default: that of `like`, else
             Pillow's limit, 178,956,970).
         largest: maximum side of images in files, in pixels, without `size` and `like`.
+        kinds: what is to be learned from, such as `method.modality`: arrays are read as time series
+            or tables where that is the only kind.
 
     Raises:
         UserError: it cannot be opened, or does not fit.
@@ -105,15 +110,21 @@ def open_data(
             raise UserError(f"{splits.name} has its own split; omit --groups-from")
     else:
         share = TEST_SHARE if test is None else 0.0
-        opening = _opening(like, tile, max_pixels, largest)
-        samples = _read(
-            data, channels, size, like, labels_from, workers, value_range, decoding, opening
-        )
-        groups.attach(samples, groups_from, data, labels_from)
+        samples = read_rows(data, like, kinds, labels_from, groups_from)
+        if samples is not None and (size or value_range is not None):
+            noun = samples.modality.noun
+            raise UserError(f"{noun} are standardized, not resized; omit --size and --value-range")
+        if samples is None:
+            opening = _opening(like, tile, max_pixels, largest)
+            samples = _read(
+                data, channels, size, like, labels_from, workers, value_range, decoding, opening
+            )
+            groups.attach(samples, groups_from, data, labels_from)
         is_given = value_range is not None and samples.x.dtype != np.uint8
         if isinstance(like, Images) and samples.x.dtype != np.uint8:
             value_range, is_given = like.value_range, True
         splits = split(samples, name, share, value_range if is_given else None)
+        splits = splits if like is not None else standardized(splits)
         splits.labels_from, splits.groups_from = labels_from, groups_from
     parts = ("train", "test", "validation")
     fit: Any = {p: _fit(getattr(splits, p), splits.name, channels, size, like) for p in parts}
@@ -136,16 +147,16 @@ def with_test(
     workers: int | None = None,
     decoding: Decode = "auto",
 ) -> Splits:
-    """A data set with other data as its test part.
+    """Replace the test part of a data set by other data.
 
-    The other data is opened like the data set: with its channels, size, kind of numbers, tokens and
-    classes, by name. Of data that has an official split, only the test part is taken, and of the
-    data set only the training part, without the groups that are tested on.
+    The other data is opened with the same channels, size, data type, tokens and class names. If it
+    has an official split, only its test part is used; of the data set, only the training part, and
+    without the groups of the test part.
 
     Args:
-        splits: the data set to learn from.
+        splits: the training data set.
         test: any kind of data.
-        labels_from: where labels of files are; labels in arrays belong to the training data alone.
+        labels_from: source of labels in files; labels in arrays apply only to the training data.
         workers: number of processes that decode files.
         decoding: as for `open_data`.
 
@@ -161,13 +172,18 @@ def with_test(
         part = all_samples(other)
     else:
         own, grouped = (
-            None if not isinstance(place, str | Path) or str(place).endswith(".npy") else place
-            for place in (labels_from, splits.groups_from)
+            None
+            if not isinstance(location, str | Path) or str(location).endswith(".npy")
+            else location
+            for location in (labels_from, splits.groups_from)
         )
         other = _named(data)  # type: ignore[assignment]
         if other is None:
-            samples = _read(data, like.channels, like.size, like, own, workers, decoding=decoding)
-            groups.attach(samples, grouped, data, own)
+            samples = read_rows(data, like, (), own, grouped)
+            if samples is None:
+                shape = like.channels, like.size
+                samples = _read(data, *shape, like, own, workers, decoding=decoding)
+                groups.attach(samples, grouped, data, own)
             other = split(samples, name, share=0)
         part = _fit(other.test if len(other.test) else other.train, name, like=like)
     train, part = with_classes(splits, part, other.target, name)
@@ -187,22 +203,13 @@ def with_test(
     )
 
 
-def read_data(
-    data: Any,
-    channels: int | None = None,
-    size: tuple[int, int] | None = None,
-    *,
-    like: EncoderInput | None = None,
-    labels_from: Any = None,
-) -> Samples:
+def read_data(data: Any, *, like: EncoderInput | None = None, labels_from: Any = None) -> Samples:
     """All samples of any kind of data in their order; of a named set, training before test.
 
     Args:
         data: as for `open_data`.
-        channels: number of channels that images must have.
-        size: height and width that images must have; others are resized.
-        like: what an encoder receives, such as `run.modality`; the data is converted to that.
-        labels_from: where labels of files are, as for `open_data`.
+        like: an encoder's input, such as `run.modality`, to which the data is converted.
+        labels_from: source of labels of files, as for `open_data`.
     """
     data = _loaded(data)
     if isinstance(like, Text):
@@ -212,8 +219,10 @@ def read_data(
     splits = _named(data)
     if splits and labels_from is not None:
         raise UserError(f"{splits.name} has its own labels; omit --labels-from")
-    samples = all_samples(splits) if splits else _read(data, channels, size, like, labels_from)
-    return _fit(samples, splits.name if splits else "the data", channels, size, like)
+    samples = all_samples(splits) if splits else read_rows(data, like, (), labels_from)
+    if samples is None:
+        samples = _read(data, None, None, like, labels_from)
+    return _fit(samples, splits.name if splits else "the data", None, None, like)
 
 
 def is_program(data: Any) -> bool:
@@ -222,7 +231,7 @@ def is_program(data: Any) -> bool:
 
 
 def _loaded(data: Any) -> Any:
-    """The data that a Python file loads; other data as it is."""
+    """The data that a Python file loads; other data unchanged."""
     if not is_program(data):
         return data
     entry = registry.find("datasets", data)
@@ -233,7 +242,7 @@ def _loaded(data: Any) -> Any:
 
 
 def _named(data: Any) -> Splits | None:
-    """A data set that has a split; None for samples in files or arrays."""
+    """A named data set or `Splits`; None for samples in files or arrays."""
     if isinstance(data, Splits):
         return data
     if not isinstance(data, str):
@@ -246,7 +255,7 @@ def _named(data: Any) -> Splits | None:
 
 
 def _texts(data: str | Path) -> Splits | None:
-    """The texts in a file, or in files of a pattern, whose ending says that it is text."""
+    """The texts in a file, or files of a pattern, with an ending of text."""
     path = Path(data).expanduser()
     is_text = path.suffix.lower() in TEXTS and (path.is_file() or patterns.is_pattern(path))
     return text.in_pieces(corpus.read(path), str(data)) if is_text else None
@@ -256,7 +265,7 @@ def _read(
     data: Any,
     channels: int | None,
     size: tuple[int, int] | None,
-    like: Images | Audio | None = None,
+    like: EncoderInput | None = None,
     labels_from: Any = None,
     workers: int | None = None,
     value_range: tuple[float, float] | None = None,
@@ -305,7 +314,7 @@ def _read(
     if path.is_file():
         kinds = ", ".join((".npy", ".npz", ".tar", *TABLES))
         raise UserError(
-            f"{path} is no image, recording, text or video, and not one of {kinds}; give one of "
+            f"{path} is not an image, audio, text or video file, nor one of {kinds}; give one of "
             "those, or a folder"
         )
     other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
@@ -316,9 +325,9 @@ def _read(
 def _converted(
     samples: Samples, dtype: str | None, value_range: tuple[float, float] | None
 ) -> Samples:
-    """The images as an encoder receives them or the user wants them.
+    """Convert images to an encoder's input or to the user's value range.
 
-    Of streamed ones, the first decide how; the others are clipped to the range.
+    The first streamed images decide how; others are clipped to the range.
     """
     x = samples.x
     if not (dtype or value_range) or not isinstance(x, LazyImages):
@@ -337,7 +346,7 @@ def _opening(
     max_pixels: int | None = None,
     largest: int = LARGEST,
 ) -> Opening:
-    """How large images are opened: as given, else as those that an encoder learned from."""
+    """Options of opening large images: as given, else those of an encoder's training images."""
     own = like if isinstance(like, Images) else None
     return Opening(
         own.tile if own and tile is None else tile,
@@ -351,9 +360,9 @@ def _fit(
     name: str,
     channels: int | None = None,
     size: tuple[int, int] | None = None,
-    like: Images | Audio | None = None,
+    like: EncoderInput | None = None,
 ) -> Samples:
-    """Check modality and channels, adapt the size."""
+    """Check modality and channels, adapt the size, standardize."""
     is_gray = isinstance(samples.modality.encoder_input, Images) and samples.x.shape[1] == 1
     if isinstance(like, Images) and like.channels == 3 and is_gray:
         notice(f"the images of {name} are gray: red, green and blue all have their values")
@@ -368,6 +377,8 @@ def _fit(
                 f"{name} holds {samples.modality.noun}, but {like.noun} are needed; "
                 f"give {like.noun}"
             )
+        if isinstance(like, Series | Table):
+            return converted(samples, like)
         if isinstance(received, Audio) and received.sample_rate != like.sample_rate:  # type: ignore[union-attr]
             raise UserError(
                 f"{name} has {received.sample_rate:,} samples per second, but "
@@ -395,10 +406,10 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
     """Texts in the tokens and the shape that an encoder receives.
 
     Args:
-        data: `text:PLACE`, `sentences:PLACE`, `books`, a location, texts in a list, tokens in an
-            array, or splits.
-        like: what the encoder receives; sentences where that has several.
-        tested: whether a part is for testing; else the texts stay in their order.
+        data: `text:LOCATION`, `sentences:LOCATION`, `books`, a location, texts in a list, tokens in
+            an array, or splits.
+        like: the encoder's input; sentences if it has several.
+        tested: whether a part is for testing; else all texts are for training, in order.
 
     Raises:
         UserError: it is no text, or in other tokens.

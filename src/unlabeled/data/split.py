@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from unlabeled.augmentations import SimCLRAugment
+from unlabeled.augmentations import Compose, SimCLRAugment
 from unlabeled.augmentations.audio import AudioAugment, RandomGain
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import folders, groups
 from unlabeled.data.targets import Classes
 from unlabeled.data.values import find_value_range
 from unlabeled.errors import UserError, notice, plural
-from unlabeled.modality import Audio, Images, Pairs, Video
+from unlabeled.modality import Audio, Images, Pairs, Series, Table, Video
 
 TEST_SHARE = 0.2
-"""Share of labeled data for testing, where there is no test set."""
+"""Share of labeled data for testing, if there is no test set."""
 STREAMED_TEST = 10_000
-"""Samples at most that are held out of streamed data for testing."""
+"""Maximum number of streamed samples that are held out for testing."""
 SPLIT_SEED = 0
 PHOTOGRAPHS = SimCLRAugment(strength=0.25, grayscale=0.1)
 """Augmentation of color images, between SimCLR's for CIFAR-10 (0.5, 0.2), which throws away the
@@ -72,11 +72,11 @@ def split(
 ) -> Splits:
     """Split labeled samples into a training and a test part; unlabeled ones are all for training.
 
-    Official splits that the names show are used, whatever the share. Otherwise a sample with a name
-    is drawn by its name, so that it stays in its part when others are added or removed; samples
-    without names are drawn by a permutation of fixed seed. Frames stay with those of their shot.
-    Groups stay together: they are drawn by their names until the share is reached. The test part is
-    drawn from labeled samples and pairs only.
+    Official splits by the names are used, whatever the share. Otherwise a sample with a name is
+    drawn by its name, so that it stays in its part when others are added or removed; samples
+    without names are drawn by a permutation of fixed seed. Frames of a shot stay together, as do
+    groups, which are drawn by their names until the share is reached. The test part contains only
+    labeled samples and pairs.
 
     Args:
         samples: the samples.
@@ -131,6 +131,8 @@ def split(
     if isinstance(modality, Audio):
         augment = AudioAugment(sample_rate=modality.sample_rate)
         return replace(splits, augment=augment, augment_labeled=RandomGain())
+    if isinstance(modality, Series | Table):  # whose methods have views of their own
+        return replace(splits, augment=Compose([]), augment_labeled=Compose([]))
     if isinstance(modality, Images) and modality.channels == 3:
         return replace(splits, augment=PHOTOGRAPHS)
     return splits
@@ -139,9 +141,9 @@ def split(
 def _official(
     samples: Samples, name: str, target: str | None
 ) -> tuple[Samples, Samples, Samples] | None:
-    """Training, test and validation part, where the names show official splits.
+    """Training, test and validation part, if the names show official splits.
 
-    The validation part is tested on where the test part is missing, or has no labels of the target.
+    The validation part is for testing if the test part is missing or has no labels of the target.
     """
     matches = folders.official(samples.names) if samples.names else None
     if matches is None:
@@ -175,7 +177,7 @@ def _official(
 
 
 def _say_unseen(train: Samples, test: Samples, target: str | None, name: str) -> None:
-    """A notice of classes to test on that nothing can be learned of."""
+    """A notice of classes in the test part that are missing in the training part."""
     if target is None or target == "shot" or not isinstance(train.targets.get(target), Classes):
         return
     seen, asked = (np.unique(part.factors[target]) for part in (train, test))
@@ -189,7 +191,7 @@ def by_group(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training rows and test rows: complete groups, in the order of a hash of their names.
 
-    Labeled samples are tested on; the unlabeled ones of their groups are left out.
+    Labeled samples of the test groups are for testing; their unlabeled ones are left out.
 
     Args:
         samples: with groups.
@@ -236,8 +238,8 @@ def by_shard(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training rows and test rows of streamed samples: complete shards, drawn with a fixed seed.
 
-    Their labeled samples are tested on, at most `STREAMED_TEST` of them; of a single shard, its
-    last ones.
+    Labeled samples of the test shards are for testing, at most `STREAMED_TEST`; of a single shard,
+    the last ones.
     """
     assert samples.streamed
     shards = samples.streamed.shard_of(np.arange(len(samples)))
@@ -276,13 +278,13 @@ def sample_labels(
 
     Args:
         y: classes of all rows, (N,); rows of class −1 have no label and are never drawn.
-        labels: how many: a number of rows, a share such as 0.01, or "1%".
+        labels: a number of rows, a share such as 0.01, or "1%".
         seed: of the sample.
-        groups: the group of each row, (N,), such as a patient: no group gives a second row of a
-            class before every group has given one, as rows of a group say less.
+        groups: the group of each row, (N,), such as a patient: a second row of a class is drawn
+            from a group only after one from every group, since rows of a group are redundant.
 
     Raises:
-        UserError: that is no number, or fewer than one row a class, or more than there are.
+        UserError: `labels` is not a number, is fewer than one row a class, or exceeds all rows.
     """
     known = np.flatnonzero(y >= 0)
     if len(known) < len(y):
@@ -304,7 +306,7 @@ def sample_labels(
             f"{len(classes)}, one per class, and at most all"
         )
     order = np.random.default_rng(seed).permutation(len(y))
-    # Deal the rows out class by class: the first of each, the second of each, …
+    # In turn by class: the first row of each class, the second of each, …
     rank = np.empty(len(y), np.int64)
     for c in classes:
         rows = order[y[order] == c]

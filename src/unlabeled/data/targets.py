@@ -1,14 +1,14 @@
-"""What a factor of a data set is, as something to predict."""
+"""Types of prediction targets."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Classes:
-    """One class for each sample: integers (N,), −1 where it is unknown.
+    """One class for each sample: integers (N,), −1 if unknown.
 
     Args:
-        names: of the classes, by their number; empty where they have none.
+        names: of the classes, by index; empty if unnamed.
     """
 
     names: tuple[str, ...] = ()
@@ -16,10 +16,10 @@ class Classes:
 
 @dataclass(frozen=True)
 class Numbers:
-    """One number for each sample: (N,), NaN where it is unknown.
+    """One number for each sample: (N,), NaN if unknown.
 
     Args:
-        period: of numbers that repeat, such as angles; None of others.
+        period: of periodic numbers, such as angles; else None.
     """
 
     period: float | None = None
@@ -27,7 +27,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """Any number of labels for each sample: 0 or 1 for each label, (N, L), −1 where unknown.
+    """Any number of labels for each sample: 0 or 1 for each label, (N, L), −1 if unknown.
 
     Args:
         names: of the labels, in the order of the columns.

@@ -9,7 +9,7 @@ from unlabeled.data.dataset import LazyImages, blocks
 from unlabeled.errors import UserError, notice
 
 FIRST = 256
-"""Streamed images that show the values of all; they are of few shards."""
+"""Number of streamed images, in few shards, that determine the value range of all."""
 
 
 def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[float, float]:
@@ -18,19 +18,19 @@ def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[fl
     Floats: (0, 1) if they lie within, otherwise their minimum and maximum. uint16: 0 and the
     largest value of the smallest sufficient number of bits, such as 4095 for a camera of 12 bits.
 
-    Of streamed images, the first ones decide; a notice counts others that go beyond.
+    The first streamed images decide; a notice counts others with values outside.
 
     Args:
         x: images (N, C, H, W).
-        warn: whether to warn if outliers decide it.
+        warn: whether to warn if outliers determine the range.
 
     Raises:
         UserError: there are NaN or infinite values.
     """
     if isinstance(x, LazyImages) and x.streamed:
-        found = find_value_range(first_of(x), warn)
-        x.streamed.value_range = found if x.convert is None else None
-        return found
+        value_range = find_value_range(first_of(x), warn)
+        x.streamed.value_range = value_range if x.convert is None else None
+        return value_range
     low, high = math.inf, -math.inf
     some = []
     thinned = max(1, math.prod(x.shape) // 1_000_000)
@@ -48,12 +48,12 @@ def find_value_range(x: np.ndarray | LazyImages, warn: bool = False) -> tuple[fl
 
 
 def first_of(x: LazyImages) -> np.ndarray:
-    """The first images, whose values stand for those of all streamed ones."""
+    """The first images, which determine the value range of all streamed ones."""
     return x[: min(FIRST, len(x))]
 
 
 def filled(x: LazyImages) -> LazyImages:
-    """Images with the smallest finite value of all in place of NaN and infinite ones.
+    """Replace NaN and infinite values of images by the smallest finite value.
 
     A notice counts them.
     """
@@ -82,7 +82,7 @@ def as_range(value: str | tuple[float, float] | None) -> tuple[float, float] | N
     """Parse a range of values, such as "0,4095".
 
     Raises:
-        UserError: it is no range.
+        UserError: it is not a range.
     """
     if value is None:
         return None
@@ -96,9 +96,9 @@ def as_range(value: str | tuple[float, float] | None) -> tuple[float, float] | N
 
 
 def _say_stray(x: np.ndarray | LazyImages, some: np.ndarray, low: float, high: float) -> None:
-    """Warn if the smallest or largest value lies far from all others, such as a "no data" value.
+    """Warn if the smallest or largest value is far from all others, such as a "no data" value.
 
-    Far means farther than the range of 99.8 % of the others.
+    Far means a distance larger than the range of 99.8 % of the others.
     """
     others = some[(some != low) & (some != high)]
     if not others.size:

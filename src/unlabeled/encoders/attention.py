@@ -155,7 +155,7 @@ class Transformer(nn.Module):
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Raise UserError where the attention heads do not divide the width."""
+    """Raise UserError if the attention heads do not divide the width."""
     if min(width, heads) < 1 or width % heads:
         raise UserError(f"width is {width}, which {heads} heads do not divide; change either")
 

@@ -45,6 +45,16 @@ class Encoder(nn.Module):
             x = stage(x)
         return x
 
+    def maps_and_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The map after each stage, (B, C', H', W') each, and the features (B, dim)."""
+        maps = list(itertools.accumulate(self.stages, lambda x, stage: stage(x), initial=x))[1:]
+        return maps, self.summary(maps[-1])
+
+    def map_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The last map as a grid over the image, (B, C', rows, columns), and features (B, dim)."""
+        maps, features = self.maps_and_features(x)
+        return maps[-1], features
+
     def single_stage(self, stage: int, channels: int, dim: int) -> Encoder:
         """An encoder of one stage, which shares its layers.
 
@@ -77,6 +87,14 @@ class Grayscaled(nn.Module):
     def map(self, x: Tensor) -> Tensor:
         """The network's last feature map, (B, C', H', W')."""
         return self.network.map(to_gray(x))  # type: ignore[operator]
+
+    def maps_and_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """As `Encoder.maps_and_features`, of the network."""
+        return self.network.maps_and_features(to_gray(x))  # type: ignore[operator]
+
+    def map_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Encoder.map_and_features`, of the network."""
+        return self.network.map_and_features(to_gray(x))  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim)."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn import decomposition
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
 from unlabeled.encoders.base import Encoder
+from unlabeled.modality import Audio, Images, Series, Table
 from unlabeled.utils.quiet import quiet
 
 
@@ -80,21 +82,58 @@ class Clusters(nn.Module):
         return (distance.mean(1, keepdim=True) - distance).relu()
 
 
+class Fixed(Encoder):
+    """An encoder that is not trained: it has no stages, and takes anything but tokens."""
+
+    modality = (Images, Audio, Series, Table)
+
+    def __init__(self, summary: nn.Module, dim: int) -> None:
+        super().__init__([], summary, dim)
+
+
+class Spectrum(nn.Module):
+    """Mean, deviation and logarithm of the power spectrum of each channel: (B, C, 1, T) -> (B, d).
+
+    The spectrum is that of the differences to the mean, averaged in at most `bands` bands.
+    """
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.bands = bands
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2)
+        mean, deviation = x.mean(2, keepdim=True), x.std(2, keepdim=True)
+        power = torch.fft.rfft(x - mean, norm="ortho").abs().square()[:, :, 1:]
+        bands = F.adaptive_avg_pool1d(power, self.bands) if self.bands else power[:, :, :0]
+        return torch.cat([mean, deviation, (bands + 1e-6).log()], 2).flatten(1)
+
+
+def spectrum(channels: int = 1, size: tuple[int, int] = (1, 128), bands: int = 64) -> Encoder:
+    """Power spectrum, mean and deviation of time series, without any training.
+
+    Args:
+        bands: of frequencies, at most as many as there are.
+    """
+    bands = min(bands, size[0] * size[1] // 2)
+    return Fixed(Spectrum(bands), channels * (bands + 2))
+
+
 def raw(channels: int = 3, size: tuple[int, int] = (64, 64)) -> Encoder:
-    """The pixels as one vector, the baseline of every representation."""
-    return Encoder([], nn.Flatten(), dim=channels * size[0] * size[1])
+    """The pixels, or other values, as one vector, the baseline of every representation."""
+    return Fixed(nn.Flatten(), dim=channels * size[0] * size[1])
 
 
 def pca(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
     """Principal components of the pixels, fitted to the training images."""
-    return Encoder([], PCA(channels, size, dim), dim=dim)
+    return Fixed(PCA(channels, size, dim), dim=dim)
 
 
 def ica(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
     """Independent components of the pixels, fitted to the training images."""
-    return Encoder([], ICA(channels, size, dim), dim=dim)
+    return Fixed(ICA(channels, size, dim), dim=dim)
 
 
 def kmeans(channels: int = 3, size: tuple[int, int] = (64, 64), dim: int = 64) -> Encoder:
     """Activations of k-means centers, fitted to the training images."""
-    return Encoder([], Clusters(channels, size, dim), dim=dim)
+    return Fixed(Clusters(channels, size, dim), dim=dim)

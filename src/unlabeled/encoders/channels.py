@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, notice, plural
 
 
 def fits_as_is(own: int, channels: int) -> bool:
-    """Whether images of `channels` are given to a network of `own` as they are, gray ones as RGB.
+    """Whether images of `channels` need no adaptation of a network for `own`; gray becomes RGB.
 
-    Other images of 1 and 3 channels are converted to one another by whoever reads them.
+    Other images of 1 and 3 channels are converted to one another by the readers.
     """
     return own == channels or (own in (1, 3) and channels in (1, 3))
 
@@ -45,8 +45,8 @@ def _adapted(name: str, weight: Tensor | None, like: Tensor) -> Tensor:
     if weight is not None and name in ("mean", "std") and _differ_in(weight, like) == [0]:
         return weight.mean(0, keepdim=True).expand_as(like).clone()
     raise UserError(
-        f"the encoder's weights {name} depend on the number of channels and are no convolution, so "
-        "they cannot be adapted; train from random weights, or take images of its own channels"
+        f"the encoder's weights {name} depend on the number of channels and are not a convolution, "
+        "so they cannot be adapted; train from random weights, or take images of its own channels"
     )
 
 
@@ -54,3 +54,11 @@ def _differ_in(one: Tensor, other: Tensor) -> list[int]:
     return [
         i for i, sides in enumerate(zip(one.shape, other.shape, strict=True)) if len({*sides}) > 1
     ]
+
+
+def say_adapted(name: str, own: int, channels: int) -> None:
+    """Tell that the first layer of an encoder is adapted, from `own` to `channels`."""
+    notice(
+        f"the first layer of {name} takes {plural(own, 'channel')}; for images of {channels} its "
+        f"weights are repeated and scaled by {own}/{channels}"
+    )

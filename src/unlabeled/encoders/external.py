@@ -223,7 +223,7 @@ def _library(name: str) -> Iterator[None]:
     except UserError:
         raise
     except FAILURES as error:
-        if _is_offline(error):
+        if is_offline(error):
             raise UserError(
                 f"the weights of '{name}' are neither cached nor downloadable from this machine; "
                 f"connect it once, or use {WITHOUT_NETWORK[source]}"
@@ -231,7 +231,7 @@ def _library(name: str) -> Iterator[None]:
         raise UserError(f"{package} cannot make '{name}': {reason(error)}") from error
 
 
-def _is_offline(error: BaseException | None) -> bool:
+def is_offline(error: BaseException | None) -> bool:
     """Whether it was caused by a missing connection or by HF_HUB_OFFLINE."""
     while error is not None:
         names = {kind.__name__ for kind in type(error).__mro__}

@@ -1,5 +1,7 @@
 """What methods remember of earlier batches: queues of embeddings, and clusters of them."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +43,21 @@ class Queue(nn.Module):
 
 
 @torch.no_grad()
+def shuffled_keys(
+    network: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, parts: int
+) -> tuple[Tensor, ...]:
+    """Outputs of a network for samples x (B, …) in random parts of 2 or more.
+
+    Each part has BatchNorm statistics of its own, so that keys do not share those of their queries,
+    which would identify them (He et al. 2020, section 3.3).
+    """
+    order = torch.randperm(len(x), device=x.device)
+    pieces = x[order].tensor_split(min(parts, max(1, len(x) // 2)))
+    outputs = zip(*(network(piece) for piece in pieces), strict=True)
+    return tuple(torch.cat(rows)[order.argsort()] for rows in outputs)
+
+
+@torch.no_grad()
 def nearest(rows: Tensor, z: Tensor, number: int = 1) -> Tensor:
     """The rows (N, dim) most similar to each of z (B, dim), all unit vectors; without gradient.
 
@@ -54,7 +71,7 @@ def nearest(rows: Tensor, z: Tensor, number: int = 1) -> Tensor:
 def spherical_kmeans(x: Tensor, clusters: int, seed: int, iterations: int = 10) -> Tensor:
     """Centers (clusters, dim) of unit vectors x (N, dim), unit vectors as well.
 
-    They start as rows drawn by the seed, alike in all processes; one without rows stays.
+    They are initialized as rows drawn by the seed, equal in all processes; empty ones do not move.
     """
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     centers = x[order[torch.arange(clusters) % len(x)].to(x.device)]

@@ -100,6 +100,11 @@ class Patches(Encoder):
         means = x.unflatten(3, (self.patch_grid.number, -1)).mean((2, 4))
         return means.unflatten(2, self.patch_grid.shape)
 
+    def map_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The grid of patches (B, C, rows, columns), and features (B, dim)."""
+        last = self.map(x)
+        return self.to_grid(last), self.summary(last)
+
     def latents_and_context(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What is predicted z, and from what c: here both are the grid of patches."""
         z = self.to_grid(self.map(x))

@@ -108,6 +108,11 @@ class SequenceEncoder(Encoder):
         """States as a feature map of one row, (B, width, 1, L)."""
         return self.states(x.flatten(1)).transpose(1, 2)[:, :, None]
 
+    def map_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """States of each pixel, the mean of its channels (B, width, H, W), and features."""
+        last = self.map(x)
+        return last.unflatten(3, x.shape[1:]).mean((2, 3)), self.summary(last)
+
     def _embedded(self, x: Tensor) -> Tensor:
         return self.embed((255 * x).round().long() if self.values == "bytes" else x[:, :, None])
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.tokens import join_texts, mask_tokens, pack_tokens, to_vocabulary
 from unlabeled.augmentations.vocabulary import PAD, START
-from unlabeled.encoders.attention import Transformer
+from unlabeled.encoders.attention import Transformer, TransformerBlock
 from unlabeled.encoders.base import Encoder, GlobalPool
 from unlabeled.errors import UserError
 from unlabeled.modality import Text
@@ -204,6 +204,39 @@ class LanguageModelHead(nn.Module):
         """−log p of tokens (B, n) given the states (B, n, dim) before them, in nats: (B, n)."""
         logits = self(states.flatten(0, 1), encoder)
         return F.cross_entropy(logits, ids.flatten(), reduction="none").view(ids.shape)
+
+
+class TokenGenerator(nn.Module):
+    """A narrow masked language model on the embeddings of a wider encoder, as in ELECTRA.
+
+    Tokens and positions have the encoder's embeddings, projected; the network has as many blocks,
+    and heads of the same width.
+
+    Args:
+        encoder: a bidirectional `text_transformer`.
+        width: of the states.
+
+    Source: Clark et al. 2020, section 3.2.
+    """
+
+    def __init__(self, encoder: TextEncoder, width: int) -> None:
+        super().__init__()
+        blocks: Any = encoder.bodies[0].blocks
+        per_head = encoder.width // blocks[0].heads
+        heads = math.gcd(width, max(1, width // per_head))
+        self.input = nn.Linear(encoder.width, width)
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in blocks)
+        self.norm = nn.LayerNorm(width)
+        self.head = LanguageModelHead(width, encoder)
+
+    def forward(self, ids: Tensor, chosen: Tensor, encoder: TextEncoder) -> Tensor:
+        """Logits of the m chosen ones of the tokens (B, n): (m, vocabulary)."""
+        ids = torch.cat([torch.full_like(ids[:, :1], START), ids], 1)
+        positions: Any = encoder.bodies[0].positions
+        h = self.input(encoder.embed(ids) + positions[: ids.shape[1]])
+        for block in self.blocks:
+            h = block(h, (ids != PAD)[:, None, None])
+        return self.head(self.norm(h)[:, 1:][chosen], encoder)
 
 
 class SentencePairHead(nn.Module):

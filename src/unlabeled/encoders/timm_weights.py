@@ -1,14 +1,17 @@
-"""Weights of `vit_tiny`, `vit_small` and `vit_base` under the names of timm's VisionTransformer."""
+"""Weights of vision transformers and ResNets under the names of timm's networks."""
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlabeled.encoders.vit import ViT
 from unlabeled.errors import UserError
 
+T = TypeVar("T")
+RESNETS = {"resnet18", "resnet34", "resnet50"}
 NAMES = {
     "stages.0.project.": "patch_embed.proj.",
     ".out.": ".attn.proj.",
@@ -50,10 +53,12 @@ def load_timm(encoder: ViT, weights: Mapping[str, Tensor]) -> None:
         UserError: they are of another architecture or size.
     """
     own, state = encoder.state_dict(), {}
-    given = {k: v for k, v in weights.items() if not k.startswith("head.")}
+    backbone = {k: v for k, v in weights.items() if not k.startswith("head.")}
     try:
-        positions = given.pop("pos_embed")
-        prefix = torch.cat([given.pop("cls_token"), given.pop("reg_token", positions[:, :0])], 1)
+        positions = backbone.pop("pos_embed")
+        prefix = torch.cat(
+            [backbone.pop("cls_token"), backbone.pop("reg_token", positions[:, :0])], 1
+        )
         grid = own["stages.0.positions"].shape
         embedded = positions.shape[1] - grid[2] * grid[3]  # tokens of the prefix with a position
         prefix = prefix + torch.nn.functional.pad(
@@ -62,9 +67,9 @@ def load_timm(encoder: ViT, weights: Mapping[str, Tensor]) -> None:
         state["stages.0.prefix"] = prefix[0]
         state["stages.0.positions"] = positions[:, embedded:].transpose(1, 2).reshape(grid)
         for key in own.keys() - state.keys():
-            state[key] = given.pop(_timm_name(key, encoder))
-        if given:
-            raise UserError(f"the weights have {min(given)}, which this encoder has not")
+            state[key] = backbone.pop(_timm_name(key, encoder))
+        if backbone:
+            raise UserError(f"the weights have {min(backbone)}, which this encoder lacks")
         encoder.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
         raise UserError(
@@ -83,3 +88,28 @@ def _timm_name(key: str, encoder: ViT) -> str:
     mean = getattr(encoder.summary, "pool", "") == "mean"
     key = key.replace("summary.norm.", "fc_norm." if mean else "norm.")
     return re.sub(r"^stages\.(\d+)\.", lambda match: f"blocks.{int(match[1]) - 1}.", key)
+
+
+def resnet_to_timm(weights: Mapping[str, T] | nn.Module, stem: int = 4) -> dict[str, T]:
+    """Weights of a ResNet under the names of torchvision and timm, without a classifier.
+
+    Args:
+        weights: by name, or the network that has them.
+        stem: number of layers before the blocks: 4, or 3 of those for small images.
+    """
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    return {_resnet_name(key, stem): value for key, value in state.items()}
+
+
+def _resnet_name(key: str, stem: int) -> str:
+    stage, place, *rest = key.removeprefix("stages.").split(".")
+    block = int(place) - (stem if stage == "0" else 0)
+    if block < 0:
+        return ".".join([("conv1", "bn1")[int(place)], *rest])
+    part, k, leaf = rest
+    layer = (
+        f"downsample.{k}"
+        if part == "shortcut"
+        else f"{('conv', 'bn')[int(k) % 3]}{int(k) // 3 + 1}"
+    )
+    return f"layer{int(stage) + 1}.{block}.{layer}.{leaf}"

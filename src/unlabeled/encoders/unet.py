@@ -1,4 +1,4 @@
-"""A small U-Net for diffusion; its lowest map gives the features.
+"""A small U-Net for diffusion; the maps on the way down give the features.
 
 Ronneberger, Fischer, Brox 2015; with residual blocks and a time embedding as in Ho, Jain, Abbeel
 2020, "Denoising Diffusion Probabilistic Models", appendix B.
@@ -17,7 +17,7 @@ from unlabeled.errors import UserError
 def unet(
     channels: int = 1, size: tuple[int, int] = (28, 28), width: int = 16, time: float = 0.1
 ) -> Encoder:
-    """U-Net of three scales: `4·width` features (64), the mean of its lowest map.
+    """U-Net of three scales: `7·width` features (112), the means of a map of each.
 
     Args:
         width: channels of the first scale, a multiple of 8; each next scale has twice as many.
@@ -40,11 +40,14 @@ def alpha_bar(time: Tensor) -> Tensor:
 
 
 class UNet(Encoder):
-    """Down to a quarter of the side and up again, with skip connections between equal scales."""
+    """Down to a quarter of the side and up again, with skip connections between equal scales.
+
+    Features are the means of the maps on the way down: a single one knows less of the class.
+    """
 
     def __init__(self, channels: int, width: int, time: float) -> None:
         middle, wide = 2 * width, 4 * width
-        super().__init__([], GlobalPool(), wide)
+        super().__init__([], GlobalPool(), width + middle + wide)
         self.time, self.condition_dim, self.width = time, wide, width
         self.time_mlp = nn.Sequential(nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, wide))
         self.input_conv = nn.Conv2d(channels, width, 3, padding=1)
@@ -91,12 +94,29 @@ class UNet(Encoder):
                 x = self.downsample[i](x)
         return skips, x
 
-    def map(self, x: Tensor) -> Tensor:
-        """The lowest map of images in [0, 1], scaled as at the features' time but without noise."""
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """A map of each scale, of images in [0, 1], which are scaled as at the features' time, but
+        have no noise.
+        """
         time = torch.full((len(x),), self.time, device=x.device)
         embedding = self.embed_time(time)
         scaled = (2 * x - 1) * alpha_bar(time).sqrt()[:, None, None, None]
-        return self.middle(self.attention(self.encode(scaled, embedding)[1]), embedding)
+        skips, lowest = self.encode(scaled, embedding)
+        return [*skips[:2], self.middle(self.attention(lowest), embedding)]
+
+    def map(self, x: Tensor) -> Tensor:
+        """All of them at the resolution of the lowest, (B, 7·width, H/4, W/4)."""
+        return _joined(self.maps(x))
+
+    def maps_and_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps, and the features (B, 7·width)."""
+        maps = self.maps(x)
+        return maps, self.summary(_joined(maps))
+
+
+def _joined(maps: list[Tensor]) -> Tensor:
+    rows, columns = maps[-1].shape[2:]
+    return torch.cat([F.adaptive_avg_pool2d(each, (rows, columns)) for each in maps], 1)
 
 
 def _norm_conv(c_in: int, c_out: int) -> nn.Sequential:

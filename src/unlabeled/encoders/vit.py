@@ -51,9 +51,9 @@ def vit(
     patch = patch or max(1, min(size) // 8)
     check_heads(width, heads)
     stages: list[nn.Module] = [_PatchEmbedding(channels, size, patch, width, positions)]
-    stages += _blocks(width, depth, heads, drop_path, layer_scale, 1e-5)
+    stages += map_blocks(width, depth, heads, drop_path, layer_scale, 1e-5)
     mean = pool == "mean"
-    summary = _Pool(width, 0, "mean") if mean else _ClassAttention(width, heads)
+    summary = TokenPool(width, 0, "mean") if mean else _ClassAttention(width, heads)
     return ViT(stages, summary, width, patch)
 
 
@@ -137,11 +137,11 @@ def _timm_vit(
     patch = patch or max(1, min(16, min(size) // 8))
     prefix = 1 + registers
     first = _PatchEmbedding(channels, size, patch, width, positions, prefix)
-    stages = [first, *_blocks(width, depth, heads, drop_path, layer_scale, 1e-6)]
-    return ViT(stages, _Pool(width, prefix, pool), width, patch, prefix)
+    stages = [first, *map_blocks(width, depth, heads, drop_path, layer_scale, 1e-6)]
+    return ViT(stages, TokenPool(width, prefix, pool), width, patch, prefix)
 
 
-def _blocks(
+def map_blocks(
     width: int, depth: int, heads: int, drop_path: float, layer_scale: float, eps: float
 ) -> list[nn.Module]:
     """Blocks with truncated-normal weights; drop-path rises linearly, as in timm."""
@@ -200,8 +200,14 @@ class ViT(Encoder):
 
     def patch_map(self, x: Tensor) -> Tensor:
         """The patches of the last map, (B, width, rows, columns)."""
-        tokens = self.map(x).flatten(2)[:, :, self.prefix :]
-        return tokens.unflatten(2, self._grid(x))
+        return self._patches(self.map(x), x)
+
+    def maps_and_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The patches after the embedding and each block, (B, width, rows, columns) each, and the
+        features (B, width).
+        """
+        maps, features = super().maps_and_features(x)
+        return [self._patches(tokens, x) for tokens in maps], features
 
     def encode_visible(self, x: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, width) and tokens (B, width, n) of some patches only, by index (B, n)."""
@@ -223,14 +229,32 @@ class ViT(Encoder):
         tokens = self._through_blocks(first.with_prefix(first.patches(x, masked, mask_token)))
         return self.summary(tokens), self.patch_features(tokens.flatten(2)[:, :, self.prefix :])
 
+    def encode_causal(self, x: Tensor, known: Tensor) -> Tensor:
+        """Normalized patch tokens (B, patches, width) that see earlier patches and a known prefix.
+
+        Patches are in raster order. Each attends to itself, to all before it and to the first
+        `known` (B,) patches of its image (El-Nouby et al. 2024, section 3.2).
+        """
+        first: Any = self.stages[0]
+        tokens = first.with_prefix(first.patches(x))
+        number = tokens.flatten(2).shape[2]
+        order = torch.arange(number, device=x.device)
+        seen = order < (known + self.prefix)[:, None, None]  # (B, 1, L)
+        allowed = (order <= order[:, None]) | seen
+        tokens = self._through_blocks(tokens, allowed[:, None])
+        return self.patch_features(tokens.flatten(2)[:, :, self.prefix :])
+
     def patch_features(self, patches: Tensor) -> Tensor:
         """Patches (B, width, n) of the last map, normalized as their mean is, (B, n, width)."""
         return self.summary.norm(patches.transpose(1, 2))  # type: ignore[operator]
 
-    def _through_blocks(self, tokens: Tensor) -> Tensor:
+    def _through_blocks(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         for block in self.stages[1:]:
-            tokens = block(tokens)
+            tokens = block(tokens) if mask is None else block(tokens, mask)
         return tokens
+
+    def _patches(self, tokens: Tensor, x: Tensor) -> Tensor:
+        return tokens.flatten(2)[:, :, self.prefix :].unflatten(2, self._grid(x))
 
     def _grid(self, x: Tensor) -> tuple[int, int]:
         return x.shape[2] // self.patch, x.shape[3] // self.patch
@@ -243,7 +267,7 @@ def with_patch_features(encoder: nn.Module) -> ViT:
         UserError: it is not, so that what a method of patches trains is not what is used.
     """
     pool = getattr(encoder, "summary", None)
-    if isinstance(encoder, ViT) and isinstance(pool, _Pool) and pool.pool == "mean":
+    if isinstance(encoder, ViT) and isinstance(pool, TokenPool) and pool.pool == "mean":
         return encoder
     raise UserError(
         "the method learns features of patches, of which those of an image must be the mean; use a "
@@ -289,12 +313,7 @@ class _PatchEmbedding(nn.Module):
         if masked is not None and mask_token is not None:
             hidden = masked.view(len(x), 1, *x.shape[2:])
             x = torch.where(hidden, mask_token.to(x.dtype)[:, None, None], x)
-        positions = self.positions
-        if positions.shape[2:] != x.shape[2:] or torch.jit.is_tracing():  # a trace takes any size
-            positions = F.interpolate(
-                positions, x.shape[2:], mode="bicubic", align_corners=False, antialias=True
-            )
-        return x + positions
+        return x + positions_for(x, self.positions)
 
     def with_prefix(self, tokens: Tensor) -> Tensor:
         """Tokens (B, width, rows, columns) in one row after those of the prefix, if any."""
@@ -307,15 +326,23 @@ class _PatchEmbedding(nn.Module):
         return self.with_prefix(self.patches(x))
 
 
+def positions_for(x: Tensor, positions: Tensor) -> Tensor:
+    """Position embeddings (…, width, rows, columns) for tokens of another number of them."""
+    if positions.shape[2:] == x.shape[2:] and not torch.jit.is_tracing():  # a trace takes any size
+        return positions
+    size = x.shape[2:]
+    return F.interpolate(positions, size, mode="bicubic", align_corners=False, antialias=True)
+
+
 class _MapBlock(TransformerBlock):
     """Transformer block on a map of tokens, (B, width, rows, columns)."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        tokens = super().forward(x.flatten(2).transpose(1, 2))
+        tokens = super().forward(x.flatten(2).transpose(1, 2), mask, causal)
         return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-class _Pool(nn.Module):
+class TokenPool(nn.Module):
     """Normalized class token, or mean of the patches: (B, width, 1, prefix + n) -> (B, width)."""
 
     def __init__(self, width: int, prefix: int, pool: Pool) -> None:
@@ -361,7 +388,7 @@ def sincos_positions(width: int, rows: int, columns: int) -> Tensor:
     rate = 10_000.0 ** (-torch.arange(width // 4) / (width // 4))
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     # MAE's code names them h and w, but its first half encodes the column.
-    angles = [rate[:, None, None] * place for place in (column, row)]
+    angles = [rate[:, None, None] * position for position in (column, row)]
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)])[None]
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.augmentations.audio import random_segment
+from unlabeled.augmentations.audio import random_crop
 from unlabeled.augmentations.base import Augmentation, Compose
 from unlabeled.encoders.base import Encoder
 from unlabeled.errors import UserError
@@ -40,18 +40,30 @@ def wave(
             ms: 5, 4, 2, 2 at 8 kHz).
         sample_rate: samples per second.
     """
+    kernels, strides = frame_layout(kernels, strides, sample_rate)
+    widths = [1, *[width] * (len(kernels) - 1), 2 * width]
+    stages: list[nn.Module] = [
+        FrameConv(*layer) for layer in zip(widths, widths[1:], kernels, strides, strict=False)
+    ]
+    crop_length = CROP_FRAMES * math.prod(strides)
+    return Wave([*stages, _FrameGRU(2 * width, context)], [*widths[1:], context], crop_length)
+
+
+def frame_layout(
+    kernels: Sequence[int] | None, strides: Sequence[int] | None, sample_rate: int
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Kernels and strides of the convolutions, by default those of frames of about 10 ms.
+
+    Raises:
+        UserError: there are not as many of one as of the other.
+    """
     if strides is None:
         strides = (5, 4, *[2] * max(0, 2 + round(math.log2(sample_rate / 8_000))))
     if kernels is None:
         kernels = (10, 8, *[4] * len(strides))[: len(strides)]
     if len(kernels) != len(strides):
         raise UserError(f"{len(kernels)} kernels need as many strides, not {len(strides)}")
-    widths = [1, *[width] * (len(kernels) - 1), 2 * width]
-    stages: list[nn.Module] = [
-        _FrameConv(*layer) for layer in zip(widths, widths[1:], kernels, strides, strict=False)
-    ]
-    crop_length = CROP_FRAMES * math.prod(strides)
-    return Wave([*stages, _FrameGRU(2 * width, context)], [*widths[1:], context], crop_length)
+    return kernels, strides
 
 
 class Wave(Encoder):
@@ -101,8 +113,7 @@ class Wave(Encoder):
 
     def segments(self, x: Tensor, samples: int = 0, jitter: Augmentation | None = None) -> Tensor:
         """Random segments (B, 1, 1, samples) of recordings (B, C, H, W), whole if samples is 0."""
-        x = x.flatten(1)[:, None, None]
-        x = random_segment(x, samples) if 0 < samples < x.shape[3] else x
+        x = random_crop(x, samples)
         return x if jitter is None else jitter(x)
 
 
@@ -118,7 +129,12 @@ class MeanAndDeviation(nn.Module):
         return torch.cat([mean, (variance + 1e-6).sqrt()], 1)
 
 
-class _FrameConv(nn.Module):
+def at_least(x: Tensor, length: int) -> Tensor:
+    """Frames (B, C, 1, T), padded with silence at their end where they are fewer than `length`."""
+    return F.pad(x, (0, max(0, length - x.shape[3])))
+
+
+class FrameConv(nn.Module):
     """Convolution, LayerNorm of each frame's channels, ReLU: (B, C, 1, T) -> (B, C', 1, T').
 
     No norm spans time, which would leak future frames into the context.
@@ -136,7 +152,7 @@ class _FrameConv(nn.Module):
         """Inputs shorter than the kernel are padded with silence at their end."""
         if self.first:
             x = x.flatten(1)[:, None, None]  # (B, 1, 1, T)
-        x = F.pad(x, (0, max(0, self.kernel[1] - x.shape[3])))
+        x = at_least(x, self.kernel[1])
         audible = (x != 0).any(1, keepdim=True).to(x.dtype)
         audible = F.max_pool2d(audible, self.kernel, self.stride)  # (B, 1, 1, T')
         h = self.convolution(x).permute(0, 2, 3, 1)

@@ -18,27 +18,29 @@ from unlabeled.encoders.base import build, is_rebuildable, reinitialize
 from unlabeled.encoders.features import FITTED_ROWS, build_for
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.spectral import Kind, Spectral
-from unlabeled.modality import Audio, Images, Modality, Text, require_part
+from unlabeled.modality import Audio, Images, Modality, Series, Table, Text, require_part
 from unlabeled.runs.run import Run
 from unlabeled.utils.state import preserve_rng
 
 RANDOM_SEED = 1234
-"""Of the random encoder's weights."""
+"""Seed of the random encoder's weights."""
 USUAL: dict[type[Modality], tuple[str, ...]] = {
     Images: ("raw", "pca", "histogram", "random"),
     Audio: ("mfcc", "mel", "random"),
     Text: ("tfidf", "ngrams", "random"),
+    Series: ("raw", "pca", "spectrum", "random"),
+    Table: ("raw", "pca", "random"),
 }
 RAW_DIM = 4096
-"""Pixels at most; more are averaged down, or the linear probe takes an hour."""
+"""Maximum pixels of `raw`; larger images are averaged, or the linear probe would take an hour."""
 LSA_DIM = 256
-"""Features of TF-IDF."""
+"""Number of features of TF-IDF."""
 PAIRS = 1 << 15
-"""Columns that pairs of words are hashed into."""
+"""Number of columns that pairs of words are hashed into."""
 
 
 class TFIDF(nn.Module):
-    """Counts of words, weighted by how few texts have them: (B, K, L) -> (B, 256).
+    """Counts of words, weighted by inverse document frequency: (B, K, L) -> (B, 256).
 
     The singular value decomposition keeps the largest dimensions (latent semantic analysis).
 
@@ -72,7 +74,7 @@ class TFIDF(nn.Module):
         return self
 
     def count(self, ids: Tensor) -> Tensor:
-        """How often each text has each word: (B, …) -> (B, vocabulary)."""
+        """Counts of each word in each text: (B, …) -> (B, vocabulary)."""
         flat = ids.flatten(1).clamp(max=self.vocabulary - 1)
         counts = torch.zeros(len(flat), self.vocabulary, device=ids.device)
         counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
@@ -96,7 +98,7 @@ class NGrams(TFIDF):
         self.words = TFIDF(vocabulary)
 
     def count(self, ids: Tensor) -> Tensor:
-        """How often each text has each word and each pair of words, (B, vocabulary + pairs)."""
+        """Counts of each word and each pair of words in each text, (B, vocabulary + pairs)."""
         first, second = ids[..., :-1].flatten(1), ids[..., 1:].flatten(1)
         pairs = torch.zeros(len(ids), PAIRS, device=ids.device)
         of_words = ((first >= FIRST_WORD) & (second >= FIRST_WORD)).float()
@@ -111,7 +113,8 @@ def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> d
         run: its encoder's architecture with random weights is `random`.
         splits: the data.
         names: of raw (pixels), histogram, pca, ica, kmeans (fitted in training), random; for
-            audio mel, mfcc, "mfcc and deltas"; for texts tfidf, ngrams (default: the usual ones).
+            audio mel, mfcc, "mfcc and deltas"; for texts tfidf, ngrams; for series spectrum
+            (default: the usual ones).
     """
     if names is None:
         names = USUAL[type(splits.modality.encoder_input)]
@@ -145,9 +148,10 @@ def random_of(run: Run, splits: Splits) -> nn.Module:
 
 
 def _raw(splits: Splits) -> nn.Module:
-    """The pixels, averaged down to at most `RAW_DIM` values."""
+    """The pixels, averaged down to at most `RAW_DIM` values; of tables all values."""
     raw = build("raw", splits.channels, splits.size)
-    if raw.dim > RAW_DIM:  # type: ignore[operator]
-        side = int(math.sqrt(RAW_DIM / splits.channels))
-        raw = build(nn.Sequential(nn.AdaptiveAvgPool2d(side), raw), splits.channels, splits.size)
+    if raw.dim > RAW_DIM and not isinstance(splits.modality, Table):  # type: ignore[operator]
+        most = RAW_DIM // splits.channels
+        size = (1, most) if splits.size[0] == 1 else (math.isqrt(most), math.isqrt(most))
+        raw = build(nn.Sequential(nn.AdaptiveAvgPool2d(size), raw), splits.channels, splits.size)
     return raw

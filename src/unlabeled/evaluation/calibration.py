@@ -1,4 +1,4 @@
-"""Calibration: whether probabilities are the shares of correct answers."""
+"""Calibration: whether probabilities are the frequencies of correct answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unlabeled.evaluation.intervals import DRAWS, Groups, bootstrap
 from unlabeled.evaluation.metric import Value
 
 BINS = 15
-"""Of equal width, as Guo et al. 2017 have them."""
+"""Number of bins, of equal width as in Guo et al. 2017."""
 
 
 def expected_calibration_error(
@@ -24,8 +24,8 @@ def expected_calibration_error(
 
     Args:
         probability: of each class.
-        y: the true classes; −1 where it is none of them.
-        groups: the group of each row; groups are drawn as a whole.
+        y: the true classes; −1 if it is none of them.
+        groups: the group of each row; complete groups are drawn.
 
     Source: Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017, eq. 3.
     """

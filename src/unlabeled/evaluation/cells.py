@@ -1,7 +1,7 @@
-"""Which rows are compared with which: all with all, or of many those of nearby cells alone.
+"""Which rows are compared: all with all, or, of many, only those of nearby cells.
 
-With 1,000,000 rows there are 10¹² pairs. They are therefore sorted into cells by k-means, and those
-of a cell are compared with those of the cells around: an inverted file (Jégou, Douze & Schmid 2011,
+With 1,000,000 rows there are 10¹² pairs. Rows are therefore sorted into cells by k-means, and those
+of a cell are compared with those of nearby cells: an inverted file (Jégou, Douze & Schmid 2011,
 "Product Quantization for Nearest Neighbor Search", section IV).
 """
 
@@ -16,25 +16,24 @@ from torch import Tensor
 from unlabeled.utils.quiet import quiet
 
 EXACT = 60_000
-"""Rows up to which all are compared with all."""
+"""Maximum number of rows that are all compared with each other."""
 COMPARED = 4_096
-"""Rows at least, if there are more than `EXACT`, that each is compared with
-            (default: 4,096)."""
+"""Minimum number of rows that each is compared with, if there are more than `EXACT`."""
 PAIRS = 2**22
-"""Compared at a time: 16 MB of similarities."""
+"""Number of similarities computed at a time, 16 MB."""
 FITTED = 64
-"""Rows for each cell that cells are fitted on."""
+"""Number of rows per cell that cells are fitted on."""
 
 
 def comparisons(
     rows: Float[Tensor, "n d"], seed: int = 0, compared: int | None = None
 ) -> Iterator[tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]]:
-    """Blocks of rows, each once, and the rows to compare them with, in order and themselves among.
+    """Yield blocks of rows, and the sorted rows to compare each with, the block included.
 
     Args:
-        rows: of length 1.
+        rows: of unit length.
         seed: of the cells.
-        compared: rows at least, if there are more than 60,000, that each is compared with
+        compared: minimum number of rows that each is compared with if there are more than 60,000
             (default: 4,096).
     """
     n = len(rows)
@@ -55,7 +54,7 @@ def comparisons(
 
 
 def _cells(rows: Tensor, seed: int) -> tuple[list[np.ndarray], Float[Tensor, "p d"]]:
-    """Rows of each cell in order, and its center; cells of very many rows in pieces."""
+    """Sorted rows of each cell, and its center; very large cells are split."""
     n = len(rows)
     k = round(n**0.5)
     some = np.random.default_rng(seed).permutation(n)[: FITTED * k]

@@ -30,7 +30,7 @@ from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes, write_json
 
 FINAL_TOLERANCE = 3e-5
-"""Of the logistic regression of the classifier itself."""
+"""Tolerance of the logistic regression of the final classifier."""
 
 
 def classify(
@@ -48,16 +48,16 @@ def classify(
     """Train a classifier on the features of a frozen encoder, and measure it on test data.
 
     The penalty of the linear classifier (multinomial logistic regression) or the number of
-    neighbors, and the temperature that calibrates probabilities, are those of the least
-    cross-entropy in cross-validation on the training labels. The test part chooses nothing.
+    neighbors, and the temperature that calibrates probabilities, minimize the cross-entropy in
+    cross-validation on the training labels. The test part is used only for measurement.
 
     Args:
         run: the encoder; it is not changed.
         data: labeled data (default: the training's).
-        labels_from: where labels of samples in files are, as for `unlabeled.train`.
+        labels_from: source of labels of samples in files, as for `unlabeled.train`.
         groups_from: what samples have in common, as for `unlabeled.train`.
         kind: linear, or the votes of the nearest labeled samples.
-        labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
+        labels: number of training labels, or a share such as "1%"; equally many of each class.
         test: other data to test on, as for `unlabeled.evaluate`.
         out: the folder of the model, which `unlabeled.load` opens (default: none is written).
         seed: random seed of the choice of labels and of the folds.
@@ -65,8 +65,7 @@ def classify(
     Returns:
         a run with the encoder and the classifier: `predict`, `predict_proba`, and `classifier`,
         whose `figures` are `accuracy` and `expected_calibration_error` on the test part with 95 %
-        intervals, `commonest`, the share of the commonest training class there, and what it was
-        trained with.
+        intervals, `commonest`, the share of the most common training class there, and its settings.
 
     Raises:
         UserError: the data has no classes or no test part, there are too few labels, or the folder
@@ -121,13 +120,13 @@ def measure_classifier(
     y_test: Int[np.ndarray, " m"],
     groups: Groups = None,
 ) -> dict[str, Any]:
-    """Accuracy and calibration on test features, and what naming the commonest class gives.
+    """Accuracy and calibration on test features, and accuracy of the most common class.
 
     Args:
         classifier: the classifier.
         z: features of test samples.
-        y: classes that it was trained with.
-        y_test: classes of the test samples; −1 where it does not know the class.
+        y: training classes.
+        y_test: classes of the test samples; −1 for classes not in training.
         groups: of the test samples, for the intervals.
     """
     logits = classifier.logits(z).astype(np.float64)
@@ -145,10 +144,10 @@ def measure_classifier(
 
 
 def require_classes(splits: Splits, purpose: str) -> Splits:
-    """The same data, if it has one class for each sample and a test part.
+    """Return the data unchanged if it has one class for each sample and a test part.
 
     Raises:
-        UserError: it has not.
+        UserError: it does not.
     """
     target = splits.target
     if target is None and splits.numbers:
@@ -189,9 +188,8 @@ def train_classifier(
 
     Each setting is trained on four fifths of the labels and scored on the others, in five folds;
     its temperature is fitted to those scores, and the setting with the least cross-entropy is
-    trained on all. Beyond 2,000 labels, settings are tried on 2,000 of them, and the temperature is
-    fitted to a fifth of all that the classifier of the others has not seen. Groups are held out as
-    a whole.
+    trained on all. Of more than 2,000 labels, settings are tried on 2,000, and the temperature is
+    fitted on a held-out fifth of all. Complete groups are held out.
 
     Args:
         z: features.
@@ -199,10 +197,10 @@ def train_classifier(
         classes: names of the K classes.
         kind: "linear" or "knn".
         seed: of the folds.
-        groups: the group of each sample, (n,); groups are held out as a whole.
+        groups: the group of each sample, (n,); complete groups are held out.
 
     Raises:
-        UserError: there is one class only, or some features are NaN or infinite.
+        UserError: there is only one class, or some features are NaN or infinite.
     """
     refuse_not_finite(z)
     if len(classes) < 2:

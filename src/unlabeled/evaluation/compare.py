@@ -26,18 +26,19 @@ from unlabeled.evaluation.metrics import find_metrics, in_order
 from unlabeled.evaluation.seeds import Candidate, Estimate, PairTest, best_of, compare_pairs
 from unlabeled.evaluation.similarity import similarity_of_encoders
 from unlabeled.modality import Text
-from unlabeled.runs.run import Run, common_opening, load, with_opening
+from unlabeled.runs.adapt import common_opening
+from unlabeled.runs.run import Run, load, with_opening
 from unlabeled.runs.safety import check_inputs, inside, read_json
 from unlabeled.utils.state import preserve_rng
 
 HOW_MADE = ("versions", "views", "command", "hardware", "in_memory", "resumed")
-"""Of the configuration: what does not decide the result."""
+"""Fields of the configuration that do not determine the result."""
 SIMILARITY_ROWS = 1_000
-"""Samples at most whose features are compared."""
+"""Maximum number of samples whose features are compared."""
 RANDOM = "random"
 """The name of a trained run's encoder with random weights."""
 MEASURES = {"cka_debiased": "CKA (debiased)", "rsa": "RSA"}
-"""Of the similarity of encoders, by their keys."""
+"""Titles of the measures of similarity of encoders, by key."""
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Measured:
         correct: by the key of a metric, which test samples are answered correctly, (m,).
         settings: of its probes, by the keys of metrics.
         features: of up to 1,000 samples, the same for all runs, (k, dim).
-        groups: the group of each test sample, (m,); None where each is on its own.
+        groups: the group of each test sample, (m,); None if ungrouped.
     """
 
     run: Run
@@ -100,14 +101,14 @@ class Comparison:
     @property
     def results(self) -> dict[str, dict[str, Estimate]]:
         """Metrics of the groups, by name."""
-        found = {}
+        entries = {}
         for name, runs in self.groups.items():
             metrics = [self.runs[run].metrics for run in runs]
-            found[name] = {
+            entries[name] = {
                 key: Estimate.over([m[key] for m in metrics if key in m], metric.percent)
                 for key, metric in in_order(metrics).items()
             }
-        return found
+        return entries
 
     def to_json(self) -> dict[str, Any]:
         """What `compare` returns."""
@@ -130,8 +131,8 @@ class Comparison:
         tests = []
         for test in self.tests:
             row = asdict(test)
-            found = row.pop("difference")
-            tests.append(row | {"difference": found.pop("value")} | found)
+            difference = row.pop("difference")
+            tests.append(row | {"difference": difference.pop("value")} | difference)
         similarity = {key: matrix.tolist() for key, matrix in self.similarity.items()}
         return {
             **self.about,
@@ -161,8 +162,8 @@ def compare_runs(
 
     Args:
         runs: run folders, runs, or encoders by name, two or more.
-        data: what all are evaluated on (default: the data of the first trained run).
-        labels_from: where labels of samples in files are, as for `unlabeled.train`.
+        data: the data to evaluate on (default: that of the first trained run).
+        labels_from: source of labels of samples in files, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`.
         groups_from: what samples have in common, as for `unlabeled.train` (default: the first
             trained run's, if `data` is omitted, too).
@@ -228,7 +229,7 @@ def compare_runs(
 
 
 class _Data:
-    """Data as some encoders receive it, with hashes of its content.
+    """Data in the form that some encoders receive, with hashes of its content.
 
     Args:
         splits: the labeled samples.
@@ -242,19 +243,19 @@ class _Data:
 
     @property
     def identity(self) -> str:
-        """A hash of which samples these are, in whatever form: texts depend on their tokens."""
+        """A hash that identifies the samples in any form; of texts, it depends on the tokens."""
         is_text = isinstance(self.splits.modality, Text)
         names = [(len(part), part.names) for part in self.parts.values()]
         return stored.digest(names, self.labels, self.samples if is_text else None)
 
 
 def _form(run: Run) -> str:
-    """What tells apart the forms that data is opened in."""
+    """A key of the form in which a run opens data."""
     return str(run.inputs["modality"])
 
 
 def _opened(runs: Sequence[Run | str | Path], encoder: Any, size: int | None) -> list[Run | None]:
-    """The runs, with None for an encoder that is made for the data.
+    """The runs, with None for an encoder that depends on the data.
 
     Raises:
         UserError: one cannot be opened, or `encoder` or `size` applies to none.
@@ -306,7 +307,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _refuse_others(data: dict[str, _Data]) -> None:
-    """Raises UserError where two runs, by name, would not be evaluated on the same samples."""
+    """Raise UserError if two runs would not be evaluated on the same samples."""
     (first, one), *rest = data.items()
     for name, other in rest:
         if other.identity != one.identity:
@@ -319,7 +320,7 @@ def _refuse_others(data: dict[str, _Data]) -> None:
 
 
 def _is_draw(run: Run) -> bool:
-    """Whether another random seed would have given another encoder."""
+    """Whether the encoder depends on a random seed."""
     has_weights = any(True for _ in run.encoder.parameters())
     return run.is_trained or (has_weights and not is_external(run.source))
 
@@ -340,7 +341,7 @@ def _data_of(run: Run) -> list[Any]:
 
 
 def _names(runs: list[Run]) -> list[str]:
-    """The folders' names, with as many parents as tell them apart, and encoders by their name."""
+    """Names of folders, with as many parents as make them unique, and encoders by their name."""
     parts = [
         run.path.resolve().parts if run.is_trained else ("", f"{run.source}{_side(run)}")
         for run in runs
@@ -360,12 +361,12 @@ def _side(run: Run) -> str:
 
 
 def printable(name: str) -> str:
-    """The name in one line; characters that cannot be shown become question marks."""
+    """The name in one line; unprintable characters become question marks."""
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def _measure(run: Run, data: _Data) -> Measured:
-    """A run's metrics and answers, computed once for the same weights and data."""
+    """A run's metrics and correct answers, cached for the same weights and data."""
     splits, encoder = data.splits, stored.digest_of_encoder(run)
 
     def features(name: str) -> np.ndarray:
@@ -392,21 +393,21 @@ def _measure(run: Run, data: _Data) -> Measured:
         return {**written, "features": shown[rows], **correct}
 
     content = data.samples, data.labels, splits.target
-    whole = encoder and stored.digest(encoder, stored.digest_of_method(run), content)
-    found = stored.stored(whole, measure)
+    digest = encoder and stored.digest(encoder, stored.digest_of_method(run), content)
+    measured = stored.stored(digest, measure)
     correct = {
         key.removeprefix("correct_"): value
-        for key, value in found.items()
+        for key, value in measured.items()
         if key.startswith("correct_")
     }
-    metrics = values_of(json.loads(str(found["metrics"])))
+    metrics = values_of(json.loads(str(measured["metrics"])))
     groups = splits.test.group_codes()
-    settings = json.loads(str(found["settings"]))
-    return Measured(run, metrics, correct, settings, found["features"], groups)
+    settings = json.loads(str(measured["settings"]))
+    return Measured(run, metrics, correct, settings, measured["features"], groups)
 
 
 def _groups(measured: dict[str, Measured]) -> dict[str, list[str]]:
-    """The names of the runs of each group: the seeds of a configuration are one."""
+    """The names of the runs of each group, the seeds of a configuration."""
     groups: dict[str, list[str]] = {}
     seeds: dict[str, set[Any]] = {}
     for name, one in measured.items():
@@ -427,7 +428,7 @@ def _groups(measured: dict[str, Measured]) -> dict[str, list[str]]:
 
 
 def _common(names: list[str]) -> str:
-    """What the names of seeds have in common, without their numbers: simclr-0, simclr-1: simclr."""
+    """The common prefix of the names of seeds: simclr-0, simclr-1 -> simclr."""
     if len(names) == 1:
         return names[0]
     start = names[0]

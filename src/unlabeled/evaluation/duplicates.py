@@ -1,13 +1,13 @@
-"""Near-duplicates of images: copies that were recompressed, resized, cropped, mirrored or turned.
+"""Near-duplicates of images: copies that were recompressed, resized, cropped, mirrored or rotated.
 
-Found by pixels alone, so that no encoder has to be good for them to be found.
+They are found by pixels alone, independent of any encoder.
 
 1. Each image is described by the lowest frequencies of its gray thumbnail, and compared with all
-   others in the eight ways to mirror and turn it. In the frequency domain those only swap axes and
-   signs.
+   others in its eight mirrored and rotated versions, which in the frequency domain only swap axes
+   and signs.
 2. The most similar few are aligned: one of the two is a window of the other, and the normalized
-   cross-correlation of their details decides. Details are what is left without a local mean: coarse
-   shapes, such as a horizon, agree for images that have nothing in common.
+   cross-correlation of their details decides. Details are the image minus its local mean: coarse
+   shapes, such as a horizon, agree in unrelated images.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ from unlabeled.errors import notice
 from unlabeled.evaluation.cells import EXACT, comparisons
 
 SIDE = 32
-"""Pixels of a side of the thumbnails that are compared."""
+"""Side of the thumbnails in pixels."""
 FREQUENCIES = 6
-"""Lowest frequencies along each axis that describe an image."""
+"""Number of lowest frequencies along each axis that describe an image."""
 CANDIDATES = 8
-"""Images with the most similar description that are aligned with each."""
+"""Number of most similar images that are aligned with each image."""
 LIKELY = 0.6
-"""Cosine of two descriptions from which the images are aligned."""
+"""Minimum cosine of two descriptions for images to be aligned."""
 GRID = 16
-"""Pixels of a side at which details are compared."""
+"""Side in pixels at which details are compared."""
 LOCAL = 9
-"""Thumbnail pixels of a side of the local mean that details are left without."""
+"""Side of the window of the local mean in thumbnail pixels."""
 SIZES = (1.0, 0.95, 0.9, 0.85, 0.8)
-"""Sides of the windows that are tried, relative to the image; they start at multiples of STEP."""
+"""Sides of tried windows relative to the image; they start at multiples of STEP."""
 STEP = 0.05
 CORRELATION = 0.8
-"""Of details, from which two images may be near-duplicates."""
+"""Minimum correlation of details of near-duplicates."""
 ROUGH, ROUGH_SIZES = 0.75, (1.0, 0.9)
-"""Of more than 60,000 images each is first aligned with the most similar one by fewer windows, and
-goes on if their details correlate so much."""
+"""Of more than 60,000 images, each is first aligned with the most similar one by fewer windows.
+This is the minimum correlation of details to continue."""
 ALIGNED = 100_000
-"""Pairs of those that go on, the most similar ones, which bounds the time."""
+"""Maximum number of pairs that continue, the most similar ones, which bounds the time."""
 COMPARED = 2048
-"""Images that each of more than 60,000 is compared with at least."""
+"""Minimum number of images that each of more than 60,000 is compared with."""
 SPECIFIC = 0.2
-"""Largest distance (1 − correlation) of near-duplicates relative to that of the 8th most similar
-image: images of silhouettes or characters all correlate."""
+"""Maximum distance (1 − correlation) of near-duplicates relative to that of the 8th most similar
+image, since images of silhouettes or characters all correlate."""
 SAME = 0.005
-"""Distance up to which they are near-duplicates however many others are as similar. This and the
-two above were chosen on training images by `bench/duplicates.py`, which reports on others."""
+"""Distance up to which images are near-duplicates regardless of others. This and the two constants
+above were chosen on training images by `bench/duplicates.py`, which reports results on others."""
 FAINT = 4 / 255
-"""Deviation of gray below which an image is blank but for noise, and of color below which it is
-gray."""
+"""Standard deviation of gray below which an image is blank except for noise, and of color below
+which it is gray."""
 COLOR = 0.6
-"""Largest difference in color relative to the more colorful of both, if neither is gray."""
+"""Maximum difference in color relative to the more colorful of both, if neither is gray."""
 BLOCK = 1024
-"""Images described, and pairs aligned, at a time."""
+"""Number of images described, and of pairs aligned, at a time."""
 PAIRS = 2**16
-"""Whose view is found at a time."""
+"""Number of pairs whose view is determined at a time."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601)."""
 CHANGES = ("", "mirrored")
@@ -77,12 +77,12 @@ TURNS = ("", "turned 90°", "turned 180°", "turned 270°")
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Groups of images that show the same.
+    """Groups of near-duplicate images.
 
     Args:
         groups: rows of each group in order; the largest group first.
         changes: for each group, what differs between its images besides details: "mirrored",
-            "turned 90°", "cropped", …; empty where they only differ in size, quality or color.
+            "turned 90°", "cropped", …; empty if they differ only in size, quality or color.
     """
 
     groups: list[np.ndarray]
@@ -93,7 +93,7 @@ class Duplicates:
 
 
 def near_duplicates(thumbnails: UInt8[np.ndarray, "n c 32 32"]) -> Duplicates:
-    """Groups of images that show the same: all that pairs of near-duplicates connect.
+    """Groups of near-duplicates: connected components of the pairs of near-duplicates.
 
     Two images are near-duplicates where one of them, mirrored or turned by multiples of 90° and
     seen through a window of at least 80 % of its sides, has details that correlate with those of
@@ -146,7 +146,7 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n c 32 32"]) -> Duplicates:
 
 
 def identical(x: np.ndarray | LazyImages) -> Duplicates:
-    """Groups of samples (N, …) that are the same to the last bit, the largest first."""
+    """Groups of identical samples (N, …), the largest first."""
     rows_of: dict[bytes, list[int]] = {}
     for row, sample in enumerate(itertools.chain.from_iterable(blocks(x))):
         rows_of.setdefault(hashlib.sha256(sample.tobytes()).digest(), []).append(row)
@@ -167,7 +167,7 @@ def candidates(
     """
     n, k = len(coefficients), min(CANDIDATES, len(coefficients) - 1)
     keys = unit(coefficients.flatten(1))
-    cosine, found = np.empty((n, k), np.float32), np.empty((n, k), np.int32)
+    cosine, indices = np.empty((n, k), np.float32), np.empty((n, k), np.int32)
     for rows, others in comparisons(_invariant(coefficients), compared=COMPARED):
         theirs = (keys if len(others) == n else keys[others]).T
         best = keys[rows] @ theirs
@@ -178,9 +178,9 @@ def candidates(
             torch.maximum(best, other_view, out=best)
         best[torch.arange(len(rows)), np.searchsorted(others, rows)] = -torch.inf
         values, columns = best.topk(k)
-        cosine[rows], found[rows] = values.numpy(), others[columns.numpy()]
+        cosine[rows], indices[rows] = values.numpy(), others[columns.numpy()]
     row, rank = np.nonzero(cosine >= LIKELY)
-    ends = np.sort(np.stack([row, found[row, rank]]), axis=0)
+    ends = np.sort(np.stack([row, indices[row, rank]]), axis=0)
     order = np.lexsort((rank, ends[1], ends[0]))
     ends, rank = ends[:, order], rank[order]
     first = np.flatnonzero(np.diff(ends, axis=1, prepend=-1).any(0))  # of each pair the best rank
@@ -237,13 +237,13 @@ def turned_frequencies(x: Tensor, view: int) -> Tensor:
 
 
 def _gray(thumbnails: np.ndarray) -> Tensor:
-    """Of thumbnails (m, c, 32, 32) the gray, (m, 32, 32) in 0..1."""
+    """Gray values (m, 32, 32) in 0..1 of thumbnails (m, c, 32, 32)."""
     x = torch.from_numpy(thumbnails).float() / 255
     return torch.einsum("nchw,c->nhw", x, torch.tensor(LUMA)) if x.shape[1] == 3 else x[:, 0]
 
 
 def _color(thumbnails: np.ndarray) -> Tensor:
-    """What of color differs from gray, (m, 2, 4, 4); zero of gray images."""
+    """Color differences from gray, (m, 2, 4, 4); zero for gray images."""
     if thumbnails.shape[1] == 1:
         return torch.zeros(len(thumbnails), 2, 4, 4)
     x = torch.from_numpy(thumbnails).float() / 255
@@ -274,7 +274,7 @@ def frequencies(gray: Float[Tensor, "n 32 32"]) -> Float[np.ndarray, "n k k"]:
 
 
 def _invariant(coefficients: Tensor) -> Tensor:
-    """Of frequencies (n, K, K) what mirroring and turning does not change, of length 1."""
+    """Unit vectors of the part of frequencies (n, K, K) invariant to mirroring and rotation."""
     size = coefficients.abs()
     i, j = torch.triu_indices(FREQUENCIES, FREQUENCIES)
     both = size[:, i, j], size[:, j, i]
@@ -282,17 +282,17 @@ def _invariant(coefficients: Tensor) -> Tensor:
 
 
 def _details(gray: Tensor) -> Tensor:
-    """Images without their local mean."""
+    """Images minus their local mean."""
     mean = F.avg_pool2d(gray[:, None], LOCAL, 1, LOCAL // 2, count_include_pad=False)[:, 0]
     return gray - mean
 
 
 def _through_windows(x: Tensor, y: Tensor, side: float) -> Tensor:
-    """Best correlation of windows of x with the whole of y, (m, H, H) both: (m,)."""
+    """Best correlation of windows of x with all of y, (m, H, H) both: (m,)."""
     starts = [STEP * i for i in range(round((1 - side) / STEP) + 1)]
     windows = torch.cat([_resampling(side, start) for start in starts])  # (S·G, H)
-    whole = _resampling(1.0, 0.0)
-    target = (whole @ y @ whole.T).flatten(1)
+    full = _resampling(1.0, 0.0)
+    target = (full @ y @ full.T).flatten(1)
     target = target - target.mean(1, keepdim=True)
     target = F.normalize(target, dim=1).view(-1, GRID, GRID)
     seen = (windows @ x @ windows.T).view(len(x), len(starts), GRID, len(starts), GRID)
@@ -317,7 +317,7 @@ def _most_alike(
     view: np.ndarray,
     pairs: np.ndarray,
 ) -> np.ndarray:
-    """Of some pairs those that correlate the most through few windows, 100,000 at most."""
+    """The pairs with the highest correlation through few windows, at most 100,000."""
     rough, _ = align(thumbnails, one[pairs], other[pairs], view[pairs], ROUGH_SIZES)
     order = np.argsort(-rough, kind="stable")
     order = order[rough[order] >= ROUGH]
@@ -330,7 +330,7 @@ def _most_alike(
 
 
 def _usual(distance: np.ndarray, one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
-    """Of each image the 8th smallest distance, (n,); 1 where fewer were aligned with it."""
+    """The 8th smallest distance of each image, (n,); 1 if fewer were aligned with it."""
     ends, both = np.concatenate([one, other]), np.tile(distance, 2)
     order = np.lexsort((both, ends))
     starts, counts = np.searchsorted(ends[order], np.arange(n)), np.bincount(ends, minlength=n)
@@ -356,6 +356,6 @@ def _colors_agree(
 
 
 def _change(view: int, side: float) -> list[str]:
-    """Words for how one image of a pair differs from the other."""
+    """Words for the differences between the images of a pair."""
     words = [CHANGES[view // 4], TURNS[view % 4], "cropped" if side < 1 else ""]
     return [word for word in words if word]

@@ -7,19 +7,17 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import nn
-
 from unlabeled import registry
 from unlabeled.data.dataset import Splits
 from unlabeled.data.open import is_program, name_of, open_data
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.baselines import baselines
 from unlabeled.evaluation.intervals import paired_difference
-from unlabeled.evaluation.kept import keep
 from unlabeled.evaluation.metric import Subject, Value, by_key
 from unlabeled.evaluation.metrics import find_metrics
 from unlabeled.evaluation.per_class import per_class
 from unlabeled.evaluation.result import Result
+from unlabeled.evaluation.saved import keep
 from unlabeled.evaluation.tuning import Setting
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import IN_MEMORY, inside, refuse_unopened
@@ -33,7 +31,7 @@ class Evaluation:
     """A run and its baselines on one data set.
 
     Args:
-        splits: the data; where it has labels and a test part, its labeled samples.
+        splits: the data; if it has labels and a test part, its labeled samples.
         subjects: the run first, then the baselines.
         references: metrics of predictors that learn nothing, by name, such as `chance`.
         run: the run.
@@ -51,11 +49,11 @@ class Evaluation:
 
     @property
     def best(self) -> dict[str, str]:
-        """By metric, the encoder that is better than every other one in a paired test, if one is.
+        """By metric, the encoder that is better than every other one in a paired test, if any.
 
-        Only metrics of which each test sample is answered correctly or not are tested.
+        Only metrics that count correct answers are tested.
         """
-        found = {}
+        results = {}
         for metric in find_metrics():
             correct = {s.name: metric.correct(s) for s in self.subjects if metric.key in s.metrics}
             answers = {name: a for name, a in correct.items() if a is not None}
@@ -65,11 +63,11 @@ class Evaluation:
             others = [a for name, a in answers.items() if name != first]
             groups = self.subjects[0].groups
             if all(paired_difference(answers[first], a, groups).low > 0 for a in others):
-                found[metric.key] = first
-        return found
+                results[metric.key] = first
+        return results
 
     def save(self) -> None:
-        """Write `evaluation.json` into the run folder, and a copy that others do not replace."""
+        """Write `evaluation.json` into the run folder, and a copy by the name of the data."""
         path, result = inside(self.run.path, "evaluation.json"), self.to_json()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, result)
@@ -78,7 +76,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """What `evaluate` returns."""
         subject, splits = self.subjects[0], self.splits
-        groups, found = splits.test.group_codes(), per_class(subject)
+        groups, classes = splits.test.group_codes(), per_class(subject)
         tested = splits.name if splits.test_from is None else name_of(splits.test_from)
         metrics, *others = (
             {key: asdict(value) for key, value in metrics.items()}
@@ -94,7 +92,7 @@ class Evaluation:
             "n_test": len(splits.test),
             "n_test_groups": None if groups is None else len(set(groups.tolist())),
             "metrics": metrics,
-            "per_class": [asdict(score) for score in found.scores] if found else None,
+            "per_class": [asdict(score) for score in classes.scores] if classes else None,
             "best": self.best,
             "settings": {
                 s.name: {key: setting.to_json() for key, setting in settings_of(s).items()}
@@ -127,7 +125,7 @@ def evaluate(
     Args:
         run: the run.
         data: any data that its encoder takes (default: the training's).
-        labels_from: where labels of images in files are, as for `unlabeled.train`.
+        labels_from: source of labels of images in files, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train` (default: the training's, if `data` is
             omitted, too).
         groups_from: what samples have in common, as for `unlabeled.train`; intervals are then over
@@ -141,11 +139,11 @@ def evaluate(
         a dictionary, shown as a table in notebooks, that it also writes as `evaluation.json` into
         the run folder: `method`, `data`, `modality`,
         `target`, `n_train`, `n_test`; `metrics`, which has `{"value", "low", "high"}` under the key
-        of each metric that applies, where low and high are the ends of the 95 % interval and what
-        is undefined is None; the same for each of `baselines` by name; `settings`, by encoder,
-        what was chosen by cross-validation; and `best`, by metric, the encoder whose answers are
+        of each metric that applies, where low and high are the ends of the 95 % interval and
+        undefined values are None; the same for each of `baselines` by name; `settings`, by encoder,
+        chosen by cross-validation; and `best`, by metric, the encoder whose answers are
         significantly better than those of every other one (95 % interval of the paired difference).
-        `unlabeled.evaluation.metrics` has the metrics.
+        The metrics are in `unlabeled.evaluation.metrics`.
 
     Raises:
         UserError: the data cannot be opened or does not fit the encoder.
@@ -175,7 +173,7 @@ def measure(
     penalty: float | None = None,
     k: int | None = None,
 ) -> Evaluation:
-    """The metrics of `evaluate` and the features that they were computed from, for a report."""
+    """Compute the metrics of `evaluate`; the result includes the features, for a report."""
     if penalty is not None and not 0 < penalty < math.inf:
         raise UserError(f"penalty is {penalty:g}; give a number above 0")
     if k is not None and k < 1:
@@ -209,18 +207,11 @@ def measure_encoders(
     return Evaluation(labeled, subjects, references(subjects[0]), first)
 
 
-def measure_encoder(name: str, encoder: nn.Module, splits: Splits) -> Subject:
-    """The metrics of one encoder on one data set."""
-    subject = Subject(name, splits.labeled(), encoder)
-    subject.metrics = compute(subject)
-    return subject
-
-
 def values_of(metrics: Any) -> dict[str, Value]:
-    """Metrics as `evaluate` returns them, from a file that may hold anything.
+    """Metrics as returned by `evaluate`, from an untrusted file.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the file has other content.
     """
     if not isinstance(metrics, dict):
         raise ValueError("metrics")
@@ -243,22 +234,22 @@ def compute(subject: Subject) -> dict[str, Value]:
 
 
 def settings_of(subject: Subject) -> dict[str, Setting]:
-    """What was chosen for its metrics by cross-validation, by key."""
-    found: dict[str, Setting] = {}
+    """Settings of its metrics that were chosen by cross-validation, by key."""
+    settings: dict[str, Setting] = {}
     for metric in find_metrics():
         if metric.applies(subject):
-            found |= metric.settings(subject)
-    return found
+            settings |= metric.settings(subject)
+    return settings
 
 
 def references(subject: Subject) -> dict[str, dict[str, Value]]:
     """Metrics of predictors that learn nothing, by the name of the predictor."""
-    found: dict[str, dict[str, Value]] = {}
+    values: dict[str, dict[str, Value]] = {}
     for metric in find_metrics():
         if metric.applies(subject):
             for name, value in metric.references(subject).items():
-                found.setdefault(name, {}).update(by_key(metric, value))
-    return found
+                values.setdefault(name, {}).update(by_key(metric, value))
+    return values
 
 
 def open_for(
@@ -268,14 +259,14 @@ def open_for(
     test: Any = None,
     groups_from: Any = None,
 ) -> Splits:
-    """Open data as a run's encoder takes it; what it was trained and tested on where None."""
+    """Open data for a run's encoder; by default the data of its training."""
     own, data = data is None, run.data if data is None else data
     if data is None and not run.is_trained:
         raise UserError(f"{run.source} was not trained here on any data; give --data")
     if data is None:
         raise UserError(f"{run.path} was trained on an array in memory; give it again as data")
     if own and is_program(data):
-        # A run folder may be a stranger's: no code is run because it says so.
+        # A run folder is untrusted: it must not cause code to run.
         raise UserError(f"the data of {run.path} is loaded by a file; give it as --data {data}")
     if own and labels_from is None and not isinstance(data, Splits):
         labels_from = run.config.get("labels_from")
@@ -303,7 +294,7 @@ def open_for(
 
 
 def _no_classification(subject: Subject) -> str | None:
-    """Why data with labels has no accuracy of a linear probe."""
+    """The reason why labeled data has no linear probe accuracy."""
     splits = subject.splits
     if splits.target is None and splits.numbers:
         names = ", ".join(splits.numbers)

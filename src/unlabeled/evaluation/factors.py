@@ -13,7 +13,7 @@ from unlabeled.encoders.features import standardize
 from unlabeled.evaluation.probe import linear_probe
 
 PENALTY = 1.0
-"""Of the squared weights of ridge regression, on standardized features."""
+"""Penalty of the squared weights of ridge regression on standardized features."""
 
 
 def ridge_r2(
@@ -23,10 +23,10 @@ def ridge_r2(
     test_t: Float[np.ndarray, "m k"],
     penalty: float = PENALTY,
 ) -> float:
-    """R² of ridge regression on the test rows: 1 exact, 0 no better than the mean, or below.
+    """R² of ridge regression on the test rows: 1 if exact, 0 if no better than the mean.
 
     Features are standardized by the training rows, whatever their scale; several targets count by
-    their variance. NaN where the test targets do not vary.
+    their variance. NaN if the test targets do not vary.
 
     Raises:
         UserError: some features are NaN or infinite.
@@ -58,8 +58,8 @@ def probe_factors(
 ) -> dict[str, float]:
     """Linear predictability of each factor of a data set, on the test part.
 
-    Classes by the accuracy of a linear probe; numbers by ridge regression's R²; what goes round,
-    such as an orientation, by R² of its sine and cosine. Samples without a label are left out.
+    Classes by the accuracy of a linear probe; numbers by ridge regression's R²; periodic numbers,
+    such as an orientation, by R² of sine and cosine. Samples without a label are left out.
     """
     return {
         name: probe_number(train, test, splits, name)
@@ -72,7 +72,7 @@ def probe_factors(
 def probe_number(
     train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], splits: Splits, name: str
 ) -> float:
-    """R² of a factor that is a number, from the features of the samples that have one."""
+    """R² of a numeric factor, from the features of the samples that have a value."""
     (z, t), (z_test, t_test) = numbers_of(train, test, splits, name)
     return ridge_r2(z, t, z_test, t_test)
 
@@ -84,7 +84,7 @@ def predict_number(
     name: str,
     penalty: float = PENALTY,
 ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
-    """Predictions of ridge regression and true values, of the test samples that have one."""
+    """Predictions of ridge regression and true values, of the test samples that have a value."""
     (z, t), (z_test, t_test) = numbers_of(train, test, splits, name)
     return ridge(z, t, z_test, penalty), t_test
 

@@ -23,7 +23,7 @@ from unlabeled.evaluation.tuning import (
 
 @dataclass(frozen=True)
 class FewLabels:
-    """Mean accuracies in [0, 1] with that many labels, over several samples of them."""
+    """Mean accuracies in [0, 1] with a number of labels, over several draws of them."""
 
     labels: int
     train: float
@@ -43,23 +43,23 @@ def few_labels(
 ) -> FewLabels:
     """Logistic regression on samples of the labels, the same number from each class.
 
-    Features are centered and divided by one scale, that of all training samples, which needs no
-    labels. Each feature divided by its own deviation, as in `linear_probe`, is worse with few
-    labels: features that hardly vary are then as large as those that tell classes apart.
+    Features are centered and divided by a single scale, that of all training samples, which needs
+    no labels. Dividing each feature by its own deviation, as in `linear_probe`, is worse with few
+    labels: features that hardly vary become as large as those that separate classes.
 
     Args:
         train: features that could be labeled.
         train_y: their classes.
         test: features that it is scored on.
         test_y: their classes.
-        labels: how many, as for `sample_labels`.
-        draws: samples, seeds 0 to draws − 1.
+        labels: number of labels, as for `sample_labels`.
+        draws: number of draws, with seeds 0 to draws − 1.
         penalty: of half the squared weights (default: chosen for each sample by cross-validation
             on its labels).
         groups: the group of each training sample, as for `sample_labels`.
 
     Raises:
-        UserError: there are fewer labels than asked for, or some features are NaN or infinite.
+        UserError: there are fewer labels than requested, or some features are NaN or infinite.
     """
     test, test_y = labeled(test, test_y)
     refuse_not_finite(train, test)
@@ -67,6 +67,8 @@ def few_labels(
     scale = np.sqrt(((train - center) ** 2).mean()) or 1.0
     z, z_test = (((part - center) / scale).astype(np.float32) for part in (train, test))
     samples = [sample_labels(train_y, labels, seed, groups) for seed in range(draws)]
+    if len(samples[0]) == (train_y >= 0).sum():  # all of them, in every sample
+        samples = samples[:1]
     accuracies = []
     for rows in samples:
         classes, y = np.unique(train_y[rows], return_inverse=True)
@@ -76,21 +78,21 @@ def few_labels(
         predicted = [classes[(part @ weight + bias).argmax(1)] for part in (z[rows], z_test)]
         accuracies.append([(predicted[0] == train_y[rows]).mean(), (predicted[1] == test_y).mean()])
     fitted, scores = np.array(accuracies).T
-    sd = float(scores.std(ddof=1)) if draws > 1 else 0.0
+    sd = float(scores.std(ddof=1)) if len(samples) > 1 else 0.0
     return FewLabels(len(samples[0]), float(fitted.mean()), float(scores.mean()), sd)
 
 
 def tune_penalty(
     z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], groups: Groups = None
 ) -> float:
-    """The penalty of the least cross-entropy on samples held out, of few labels.
+    """The penalty of the least held-out cross-entropy, with few labels.
 
-    Unlike `tune`, it leaves the scale of the features as it is.
+    Unlike `tune`, it does not scale the features.
 
     Args:
         z: features.
         y: classes from 0 to K − 1.
-        groups: the group of each sample; groups are held out as a whole.
+        groups: the group of each sample; complete groups are held out.
     """
     fold, penalties = fold_of(y, groups), SETTINGS["linear"]
     scores, answers = [], []

@@ -51,16 +51,16 @@ def finetune(
     resume: bool = False,
     progress: bool = True,
 ) -> tuple[Run, dict[str, Any]]:
-    """Fine-tune the encoder with labels, beside a linear probe and training from scratch.
+    """Fine-tune the encoder with labels, and compare a linear probe and training from scratch.
 
     All three learn from the same labels and are scored on the same test images. Fine-tuned and
-    from scratch take the same number of steps; the test part chooses nothing.
+    from scratch take the same number of steps; the test part is used only for measurement.
 
     Args:
-        run: the encoder to begin with; it is not changed.
+        run: the initial encoder, which is not changed.
         data: labeled data (default: the training's).
-        labels: how many of the training labels: a number, a share, or "1%"; the same of each class.
-        labels_from: where labels of images in files are, as for `unlabeled.train`.
+        labels: number of training labels, or a share such as "1%"; equally many of each class.
+        labels_from: source of labels of images in files, as for `unlabeled.train`.
         groups_from: what samples have in common, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.evaluate`.
         out: the new run folder (default: RUN-finetuned).

@@ -9,10 +9,10 @@ from unlabeled.errors import UserError
 
 
 def frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """Distance of two clouds of features as if both were Gaussian (Heusel et al. 2017, eq. 6).
+    """Fréchet distance of two sets of features taken as Gaussian (Heusel et al. 2017, eq. 6).
 
     ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½). With Inception's features it is known as FID; here
-    the features are of whatever network gave them.
+    features of any network can be compared.
 
     Raises:
         UserError: fewer than two rows.
@@ -24,10 +24,10 @@ def frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     values, vectors = np.linalg.eigh(cov_a)
     half = vectors * np.sqrt(values.clip(0)) @ vectors.T
     product = np.linalg.eigvalsh(half @ cov_b @ half).clip(0)  # those of Σ_a Σ_b
-    apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
-    return float(apart + np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(product).sum())
+    distance = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    return float(distance + np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(product).sum())
 
 
-def shares(said: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, " k"]:
-    """Share of each class among what a classifier says of made images."""
-    return np.bincount(said, minlength=classes) / len(said)
+def shares(predicted: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, " k"]:
+    """Share of each class among a classifier's predictions of generated images."""
+    return np.bincount(predicted, minlength=classes) / len(predicted)

@@ -15,13 +15,13 @@ from scipy.stats import t as student
 Z = 1.959963984540054
 """The normal distribution's 97.5th percentile."""
 DRAWS = 1000
-"""Bootstrap samples; their seed is 0."""
+"""Number of bootstrap samples; their seed is 0."""
 BLOCK = 2**22
-"""Weights in memory at a time."""
+"""Number of bootstrap weights in memory at a time."""
 
 Interval = tuple[float, float]
 Groups = Shaped[np.ndarray, " n"] | None
-"""The group of each sample, such as a patient; None where each is on its own."""
+"""The group of each sample, such as a patient; None if ungrouped."""
 
 
 def wilson(hits: int | float, n: int | float) -> Interval:
@@ -43,14 +43,14 @@ def share(
 ) -> Interval:
     """Interval of a share in [0, 1], such as a mean of values in [0, 1].
 
-    Wilson's of as many independent answers as would give the same variance, which stays an interval
-    where all are right.
+    Wilson's interval with the number of independent answers that has the same variance; it does not
+    degenerate if all answers are correct.
 
     Args:
         value: the share.
         influence: its derivative by the weight of each sample.
         groups: the group of each sample; samples of a group are not independent.
-        largest: number of independent answers at most.
+        largest: maximum number of independent answers.
 
     Source: Korn and Graubard 1998, "Confidence Intervals for Proportions with Small Expected Number
     of Positive Counts Estimated from Survey Data".
@@ -82,9 +82,9 @@ def bootstrap(
     """Percentile interval of a statistic over samples drawn with replacement.
 
     Args:
-        statistic: of how often each row is drawn, (draws, n) -> (draws,); NaN where undefined.
+        statistic: of how often each row is drawn, (draws, n) -> (draws,); NaN if undefined.
         n: number of rows.
-        groups: the group of each row; groups are drawn as a whole.
+        groups: the group of each row; complete groups are drawn.
     """
     codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     units = int(codes.max()) + 1
@@ -130,14 +130,14 @@ def normal(
     bounds: Interval = (-1.0, 1.0),
     groups: Groups = None,
 ) -> Interval:
-    """Interval of a statistic from how much each sample influences it.
+    """Interval of a statistic from the influence of each sample.
 
     The infinitesimal jackknife: the variance of the bootstrap, to first order, without drawing.
 
     Args:
         value: the statistic.
         influence: its derivative by the weight of each sample.
-        bounds: of what it can be.
+        bounds: minimum and maximum of the statistic.
         groups: the group of each sample; samples of a group are not independent.
 
     Source: Efron 1982, "The Jackknife, the Bootstrap and Other Resampling Plans", chapter 6.
@@ -163,13 +163,13 @@ def paired_difference(
 ) -> Difference:
     """Test two encoders on the same samples for a difference.
 
-    Correct and wrong answers are compared by McNemar's test and the score interval that belongs to
-    it (Tango), which stays an interval where no answer differs. Other values, and samples that come
-    in groups, are compared by a paired t-test, of groups as a whole.
+    Correct and wrong answers are compared by McNemar's test and the corresponding score interval
+    (Tango), which does not degenerate if no answer differs. Other values, and grouped samples, are
+    compared by a paired t-test, over groups if any.
 
     Args:
-        a: of each sample, whether the first encoder's answer is correct (bool), or how good it is.
-        b: the same of the second.
+        a: for each sample, whether the first encoder's answer is correct (bool), or its score.
+        b: the same for the second encoder.
         groups: the group of each sample, such as a patient; samples of a group are not independent.
 
     Source: McNemar 1947, "Note on the Sampling Error of the Difference between Correlated
@@ -194,19 +194,19 @@ def paired_difference(
 
 
 def _tango(only_a: int, only_b: int, n: int) -> Interval:
-    """Score interval of a paired difference, by the counts of samples that only one has right."""
+    """Score interval of a paired difference, by the counts of samples that only one gets right."""
     value = (only_a - only_b) / n
 
     def excess(delta: float, sign: int) -> float:
         """By how much the score of a difference exceeds the critical value."""
-        # The likeliest share of samples that only b has right, given the difference.
+        # Maximum likelihood share of samples that only b gets right, given the difference.
         linear = (2 * n - only_a + only_b) * delta - only_a - only_b
         constant = -only_b * delta * (1 - delta)
         share = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
         variance = n * max(0.0, 2 * share + delta * (1 - delta))
         return sign * (only_a - only_b - n * delta) - Z * math.sqrt(variance)
 
-    apart = 1e-9  # where no answer differs, the score is 0/0 at the value itself
-    low = brentq(excess, -1.0, value - apart, args=(1,)) if value > -1 else -1.0
-    high = brentq(excess, value + apart, 1.0, args=(-1,)) if value < 1 else 1.0
+    margin = 1e-9  # where no answer differs, the score is 0/0 at the value itself
+    low = brentq(excess, -1.0, value - margin, args=(1,)) if value > -1 else -1.0
+    high = brentq(excess, value + margin, 1.0, args=(-1,)) if value < 1 else 1.0
     return float(low), float(high)

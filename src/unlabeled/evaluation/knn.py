@@ -37,7 +37,7 @@ def knn_accuracy(
     k: int = NEIGHBORS,
     temperature: float = 0.07,
 ) -> float:
-    """Share of queries of which `knn_predict` gives the class; rows of class −1 are left out.
+    """Share of queries that `knn_predict` classifies correctly; rows of class −1 are left out.
 
     Raises:
         UserError: none of their classes is in the bank, or some features are NaN or infinite.

@@ -1,4 +1,4 @@
-"""Labels that are likely wrong, by the labels of each sample's neighbors."""
+"""Find labels that are likely wrong, by the labels of each sample's neighbors."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 TEMPERATURE = 0.07
-"""Of the votes, as in `unlabeled.evaluation.knn`."""
+"""Temperature of the votes, as in `unlabeled.evaluation.knn`."""
 MARGIN = 0.6
-"""Least margin of a suspected label."""
+"""Minimum margin of a suspected label."""
 AGREEMENT = 0.7
-"""Least agreement at which labels are judged. Both were chosen on digits and Fashion-MNIST training
-images with flipped labels, such that of 5 % wrong labels and features that reach the agreement at
-least half of the suspected ones were wrong; `bench/label_errors.py` reports on others."""
+"""Minimum agreement for labels to be suspected. Both were chosen on training images of digits and
+Fashion-MNIST with 5 % flipped labels, such that, with features that reach this agreement, at least
+half of the suspected labels were wrong; `bench/label_errors.py` reports results on others."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Suspects:
     too_weak: bool = False
 
     def __str__(self) -> str:
-        """One line, for people."""
+        """Summary in one line."""
         if self.too_weak:
             return (
                 "the features are too weak to judge labels: the neighbors' most probable class is "
@@ -71,10 +71,10 @@ def suspected_labels(
     """Labels that confident learning finds to be wrong.
 
     The threshold of a class is the mean probability of that class over the samples labeled so. A
-    label is suspected where another class has the largest probability among those that reach their
+    label is suspected if another class has the largest probability among those that reach their
     threshold, and that is at least 0.6 above the probability of the label. The probabilities of a
-    sample come from its neighbors, so never from its own label. Where the most probable class is
-    the label of fewer than 70 %, the features cannot tell the classes apart, and none is suspected.
+    sample come from its neighbors, never from its own label. If the most probable class is the
+    label of fewer than 70 %, the features do not separate the classes, and none is suspected.
 
     Args:
         similarity: of the nearest neighbors of each sample, best first.

@@ -1,7 +1,7 @@
-"""How well methods of text predict words and sentences, beside n-gram counts.
+"""How well methods of text predict words and sentences, compared with n-gram counts.
 
-Methods are taken in eval mode; whatever is drawn (which words are hidden, how parts are shuffled)
-is the same each time.
+Methods are expected in eval mode; random choices (which words are masked, how parts are shuffled)
+have fixed seeds.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from unlabeled.parallel import row_ids
 from unlabeled.utils.state import preserve_rng
 
 COUNTED = 100_000
-"""Texts at most in which n-grams are counted."""
+"""Maximum number of texts in which n-grams are counted."""
 
 
-def asked_rows(samples: Samples, most: int | None = None) -> np.ndarray:
+def random_rows(samples: Samples, most: int | None = None) -> np.ndarray:
     """Some rows, or all, in a fixed random order."""
     return np.random.default_rng(0).permutation(len(samples))[:most]
 
@@ -35,7 +35,7 @@ def batches(
     samples: Samples, most: int | None = None, size: int = 64, draw: int = 0
 ) -> Iterator[Batch]:
     """Batches of those rows, each with its own random seed."""
-    every = asked_rows(samples, most)
+    every = random_rows(samples, most)
     for start in range(0, len(every), size):
         rows = every[start : start + size]
         torch.manual_seed(1_000_003 * draw + start)
@@ -46,12 +46,12 @@ def batches(
 def next_tokens(method: Any, samples: Samples, most: int | None = None) -> np.ndarray:
     """Negative log-likelihood, in nats, and number of the words of each text: (n, 2).
 
-    Ends of sentences are not counted: where a long one was cut, only its position tells.
+    Ends of sentences are not counted: the end of a sentence that was cut is known by its position.
 
     Args:
         method: with a `negative_log_likelihood` of each token.
         samples: texts.
-        most: texts at most.
+        most: maximum number of texts.
     """
     rows = []
     with preserve_rng():
@@ -67,7 +67,7 @@ def next_tokens(method: Any, samples: Samples, most: int | None = None) -> np.nd
 def masked_tokens(method: Any, samples: Samples, most: int | None = None) -> np.ndarray:
     """Negative log-likelihood, number and correct predictions of each text's masks: (n, 3).
 
-    Of the words chosen in training some are replaced and some are unchanged; those do not count.
+    In training some chosen words are replaced or unchanged; here only masked ones are counted.
     """
     rows = []
     with preserve_rng():
@@ -81,6 +81,39 @@ def masked_tokens(method: Any, samples: Samples, most: int | None = None) -> np.
             sums = torch.zeros(len(ids), 3, dtype=torch.float64)
             rows.append(sums.index_add_(0, text, torch.stack(columns, 1)).numpy())
     return np.concatenate(rows)
+
+
+@torch.no_grad()
+def replaced_tokens(method: Any, samples: Samples, most: int | None = None) -> np.ndarray:
+    """Words of texts of which a generator replaced some, and how they are judged: (m, 4).
+
+    Args:
+        method: `electra`.
+        samples: texts.
+        most: texts at most.
+
+    Returns:
+        for each word its text, the word that stands there, whether it replaces another, and the
+        logit of that.
+    """
+    rows, start = [], 0
+    with preserve_rng():
+        for batch in batches(samples, most):
+            views = method.views(batch)
+            ids, filled = views[0], method.corrupt(views)[1]
+            words = ids >= FIRST_WORD
+            text = start + words.nonzero()[:, 0]
+            columns = text, filled[words], (filled != ids)[words], method.scores(filled)[words]
+            rows.append(torch.stack([column.double() for column in columns], 1).numpy())
+            start += len(ids)
+    return np.concatenate(rows)
+
+
+def word_frequencies(train: Samples, vocabulary: int) -> np.ndarray:
+    """Share of each token among all of the training texts, with one more of each, (vocabulary,)."""
+    counts = np.bincount(train.x[train.x != PAD], minlength=vocabulary) + 1.0
+    frequencies: np.ndarray = counts / counts.sum()
+    return frequencies
 
 
 def perplexity(method: Any, samples: Samples, most: int | None = None) -> float:
@@ -107,8 +140,8 @@ def counted_tokens(
     rows = np.arange(len(train))
     if len(rows) > COUNTED:  # their counts need many times the memory of the text
         notice(f"n-grams are counted in {COUNTED:,} of the {len(rows):,} texts")
-        rows = np.sort(asked_rows(train, COUNTED))
-    learned, tested = _line(train.x[rows]), _line(test.x[np.sort(asked_rows(test, most))])
+        rows = np.sort(random_rows(train, COUNTED))
+    learned, tested = _line(train.x[rows]), _line(test.x[np.sort(random_rows(test, most))])
     words = learned[learned >= FIRST_WORD]
     share = (np.bincount(words, minlength=vocabulary) + 1.0) / (len(words) + vocabulary)
     known, text = tested >= FIRST_WORD, np.cumsum(tested == START) - 1
@@ -147,10 +180,10 @@ def _line(x: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
+def correct_answers(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
     """Share of correct answers to a binary question about each text (N,), over some draws.
 
-    Where a text replaces another, it is one of these; NaN where there is no other.
+    Replaced texts are drawn from the same texts; NaN if there is no other text.
     """
     right = np.full((draws, len(samples)), np.nan)
     with preserve_rng():
@@ -161,20 +194,20 @@ def verdicts(method: Any, samples: Samples, draws: int = 5) -> np.ndarray:
 
 
 @torch.no_grad()
-def orders(method: Any, samples: Samples, most: int | None = None) -> dict[str, float]:
-    """How well shuffled parts are put in order: Kendall's `tau`, `exact` orders, `parts` of each.
+def orders(method: Any, samples: Samples) -> dict[str, float]:
+    """How well shuffled parts are ordered: Kendall's `tau`, `exact` orders, `parts` of each text.
 
     Raises:
         UserError: no text has all parts.
     """
-    scores, parts = order_scores(method, samples, most)
+    scores, parts = order_scores(method, samples)
     tau, exact = scores.mean(0)
     return {"tau": float(tau), "exact": float(exact), "parts": float(parts)}
 
 
 @torch.no_grad()
 def order_scores(method: Any, samples: Samples, most: int | None = None) -> tuple[np.ndarray, int]:
-    """Kendall's τ and whether the order is exact, (n, 2), of texts that have all parts; the parts.
+    """Kendall's τ and whether the order is exact, (n, 2), of texts with all parts; number of parts.
 
     Raises:
         UserError: no text has all parts.
@@ -182,11 +215,13 @@ def order_scores(method: Any, samples: Samples, most: int | None = None) -> tupl
     taus, exact, parts = [], [], 1
     with preserve_rng():
         for batch in batches(samples, most):
-            ids, here, place = method.views(batch)
+            ids, here, positions = method.views(batch)
             scores = method.scores(ids, here)
-            whole = method.present(ids, here).all(1)
-            parts = place.shape[1]
-            for one, true in zip(scores[whole].numpy(), place[whole].numpy(), strict=True):
+            complete = method.present(ids, here).all(1)
+            parts = positions.shape[1]
+            for one, true in zip(
+                scores[complete].numpy(), positions[complete].numpy(), strict=True
+            ):
                 taus.append(kendalltau(-one, true)[0])
                 exact.append(bool((np.argsort(np.argsort(-one)) == true).all()))
     if not taus:
@@ -195,15 +230,15 @@ def order_scores(method: Any, samples: Samples, most: int | None = None) -> tupl
 
 
 def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> float:
-    """Share of rows (n, m) whose right column (n,) is among the k highest."""
+    """Share of rows (n, m) whose correct column (n,) is among the k highest."""
     return float(hits_among(scores, right, k).mean())
 
 
 def hits_among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> np.ndarray:
-    """Whether the right column (n,) of each row (n, m) is among the k highest, (n,).
+    """Whether the correct column (n,) of each row (n, m) is among the k highest, (n,).
 
-    Columns of the same score come in random order, and the result is the probability, so that one
-    score for all is chance.
+    Ties are broken at random, and the result is the probability, so that constant scores are at
+    chance level.
     """
     own = scores.gather(1, right[:, None])
     ahead, same = (scores > own).sum(1), (scores == own).sum(1)
@@ -211,13 +246,13 @@ def hits_among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> np.ndar
 
 
 def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, float]:
-    """Of neighboring sentences: is the next one likelier after its own text than after others?
+    """Neighboring sentences: is the next one more likely after its own text than after others?
 
     Returns:
         `perplexity_given_previous`, the perplexity of the next sentence given the one before it;
         `perplexity_given_other`, given a sentence of another text; `perplexity_given_mean`, given
-        the mean of all texts; and `first`, the share of texts whose next sentence is the likeliest
-        of `candidates`, each relative to its likelihood after any text.
+        the mean of all texts; and `first`, the share of texts whose next sentence is the most
+        likely of `candidates`, each relative to its likelihood after any text.
     """
     figures, hits = neighbor_hits(method, samples, candidates)
     return figures | {"first": float(hits.mean()), "chance": 1 / candidates}
@@ -242,15 +277,15 @@ def neighbor_hits(
             table = torch.stack(
                 [(n * w).sum(1) for n, w in zip(nll, words_of, strict=True)], 1
             )  # (n, candidates): of the sentence that follows i texts later
-            of = torch.stack([table[:, 0], table[:, 1].roll(1)])  # the same sentences, both ways
-            previous, other = previous + float(of[0].sum()), other + float(of[1].sum())
+            pair = torch.stack([table[:, 0], table[:, 1].roll(1)])  # the same sentences, both ways
+            previous, other = previous + float(pair[0].sum()), other + float(pair[1].sum())
             common = z.mean(0).expand_as(z)
             average += float((method.next_decoder(common, after, method.encoder) * known).sum())
             words += int(known.sum())
             many = torch.stack([known.sum(1).roll(-i) for i in range(candidates)], 1)
             mean = table / many.clamp(min=1)  # so that short ones have no advantage
             gain = mean - mean_of_column(mean)
-            for i in range(1, candidates):  # a sentence that is said again is no wrong answer
+            for i in range(1, candidates):  # an identical sentence is not a wrong answer
                 gain[(after.roll(-i, 0) == after).all(1), i] = torch.inf
             firsts.append(hits_among(-gain, torch.zeros(len(gain), dtype=torch.long)))
     return {
@@ -263,15 +298,15 @@ def neighbor_hits(
 def mean_of_column(table: torch.Tensor) -> torch.Tensor:
     """Mean over all texts of each sentence's value (n, n), where row i has it at column j − i."""
     n = len(table)
-    place = (torch.arange(n)[:, None] + torch.arange(n)) % n
-    by_sentence = torch.empty_like(table).scatter_(1, place, table)
-    return by_sentence.mean(0)[place]
+    index = (torch.arange(n)[:, None] + torch.arange(n)) % n
+    by_sentence = torch.empty_like(table).scatter_(1, index, table)
+    return by_sentence.mean(0)[index]
 
 
 def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> dict[str, float]:
-    """Of masked sentences: how often the right one ranks first, and in the first ten.
+    """Masked sentences: how often the correct one ranks first, and among the first ten.
 
-    A candidate that is equal to the right one is no wrong answer.
+    A candidate that equals the correct one is not a wrong answer.
     """
     first, ten = masked_sentence_hits(method, samples, candidates).mean(0)
     return {"first": float(first), "among_ten": float(ten), "chance": 1 / candidates}
@@ -279,7 +314,7 @@ def hidden_sentences(method: Any, samples: Samples, candidates: int = 100) -> di
 
 @torch.no_grad()
 def masked_sentence_hits(method: Any, samples: Samples, candidates: int = 100) -> np.ndarray:
-    """Whether each masked sentence ranks first, and in the first ten, of so many: (n, 2)."""
+    """Whether each masked sentence ranks first, and among the first ten, of candidates: (n, 2)."""
     hits = []
     with preserve_rng():
         for batch in batches(samples, 20 * candidates, candidates):
@@ -296,8 +331,8 @@ def masked_sentence_hits(method: Any, samples: Samples, candidates: int = 100) -
 
 @torch.no_grad()
 def half_hits(encoder: Any, samples: Samples, candidates: int = 100) -> np.ndarray:
-    """Whether the second half of a text is the nearest to its first by their features, and among
-    the ten nearest, of so many texts: (n, 2).
+    """Whether the second half of a text is nearest to its first half by their features, and among
+    the ten nearest, of a number of texts: (n, 2).
     """
     hits = []
     with preserve_rng():

@@ -23,7 +23,7 @@ from unlabeled.utils.state import eval_mode
 class Layer:
     """Metrics of a stage, pooled over its positions."""
 
-    stage: int  #: from 1 on
+    stage: int  #: number, from 1
     dim: int  #: number of features
     linear_probe: Value  #: accuracy on the test part
     similarity_gap_centered: Value  #: of the test part
@@ -34,11 +34,10 @@ def embed_stages(
     encoder: nn.Module,
     x: np.ndarray | LazyImages,
     span: tuple[float, float] = (0.0, 1.0),
-    batch_size: int = 250,
 ) -> list[np.ndarray]:
-    """Features of each stage, (N, dim) each: its map as the encoder's own summary pools it.
+    """Features of each stage, (N, dim) each: its map, pooled by the encoder's own summary.
 
-    A summary that has learned something is of the last stage only; others are then averaged.
+    A summary with learned weights fits only the last stage; other maps are then averaged.
 
     Raises:
         UserError: the encoder has no stages, or some features are NaN or infinite.
@@ -50,7 +49,7 @@ def embed_stages(
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     pooled: list[list[np.ndarray]] = [[] for _ in encoder.stages]
     with eval_mode(encoder):
-        for part in blocks(x, batch_size):
+        for part in blocks(x):
             h = to_float(torch.from_numpy(part).to(device), span)
             for i, stage in enumerate(encoder.stages):
                 h = stage(h)
@@ -60,13 +59,13 @@ def embed_stages(
     return features
 
 
-def evaluate_stages(encoder: nn.Module, splits: Splits, target: str | None = None) -> list[Layer]:
-    """Linear probe and gap of every stage, for a factor (default: the target of the data).
+def evaluate_stages(encoder: nn.Module, splits: Splits) -> list[Layer]:
+    """Linear probe and gap of every stage, for the target of the data.
 
     Raises:
         UserError: the data has no labels or no test part, or the encoder no stages.
     """
-    target = target or splits.target
+    target = splits.target
     if target is None or not len(splits.test):
         raise UserError(f"{splits.name} has no labels; say where they are with --labels-from")
     parts = [part.labeled(target) for part in (splits.train, splits.test)]
@@ -77,8 +76,8 @@ def evaluate_stages(encoder: nn.Module, splits: Splits, target: str | None = Non
     for stage, (z, z_test) in enumerate(zip(*both, strict=True), 1):
         correct = linear_probe(z, y, z_test, y_test).predicted == y_test
         gap = rsa.gap(z_test, y_test, "centered", groups)
-        found = accuracy(correct, groups), Value.of(gap.gap, gap.interval)
-        layers.append(Layer(stage, z.shape[1], *found))
+        values = accuracy(correct, groups), Value.of(gap.gap, gap.interval)
+        layers.append(Layer(stage, z.shape[1], *values))
     return layers
 
 

@@ -1,4 +1,4 @@
-"""What a metric is, and what it is computed from."""
+"""Base class of metrics, and the subjects that they evaluate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from unlabeled.runs.run import Run
 
 @dataclass(frozen=True)
 class Value:
-    """A metric's value and its 95 % interval; None where undefined."""
+    """A metric's value and its 95 % interval; None if undefined."""
 
     value: float | int | None
     low: float | None = None
@@ -37,7 +37,7 @@ class Value:
 
     @classmethod
     def of(cls, value: float | int, interval: Interval | None = None) -> Value:
-        """A number that may be NaN or infinite, which is None here."""
+        """A value from a number; NaN and infinity become None."""
         if not math.isfinite(value):
             return cls(None)
         return cls(value, *(float(v) if math.isfinite(v) else None for v in interval or ()))
@@ -63,12 +63,12 @@ class Subject:
 
     Args:
         name: the method, or the name of the baseline.
-        splits: the data; where it has labels and a test part, only its labeled samples.
-        encoder: gives the features.
+        splits: the data; if it has labels and a test part, only its labeled samples.
+        encoder: computes the features.
         run: the run whose encoder this is; None for baselines.
         penalty: of the linear probe (default: chosen by cross-validation on the training part).
-        k: neighbors that vote (default: chosen likewise).
-        metrics: what `unlabeled.evaluation.evaluate.measure_encoder` computed.
+        k: number of voting neighbors (default: chosen likewise).
+        metrics: computed by `unlabeled.evaluation.evaluate.compute`.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Subject:
 
     @property
     def shown(self) -> np.ndarray:
-        """Features of the test part, or of the training part where there is no test part."""
+        """Features of the test part, or of the training part if there is no test part."""
         return self.test if len(self.splits.test) else self.train
 
     @property
@@ -102,7 +102,7 @@ class Subject:
 
     @property
     def method_name(self) -> str:
-        """The method of a run; empty for baselines."""
+        """Name of a run's method; "" for baselines."""
         return str(self.run.config["method"]) if self.run else ""
 
     def has(self, *attributes: str) -> bool:
@@ -120,7 +120,7 @@ class Subject:
             return None
         if self.run.method is not None:
             return copy.deepcopy(self.run.method).cpu().eval()
-        # A stranger's run folder may name any file: only methods of this package are looked up.
+        # An untrusted run folder may name any file: only methods of this package are looked up.
         if self.method_name not in registry.listing("methods"):
             return None
         from unlabeled.training.train import reopen  # Lightning takes seconds to import
@@ -132,7 +132,7 @@ class Subject:
             return None
 
     def shared(self, function: Callable[[Subject], Any]) -> Any:
-        """What a function returns of this subject, computed once for all metrics."""
+        """The result of a function of this subject, computed once for all metrics."""
         if function not in self._shared:
             self._shared[function] = function(self)
         return self._shared[function]
@@ -149,7 +149,7 @@ class Subject:
 
     @property
     def groups(self) -> np.ndarray | None:
-        """The groups of the test samples, (m,); None where each is on its own."""
+        """The groups of the test samples, (m,); None if ungrouped."""
         return self.splits.test.group_codes()
 
     def similarity_matrix(self, rows: np.ndarray) -> np.ndarray:
@@ -163,8 +163,8 @@ class Subject:
 
     def neighbors(self, rows: np.ndarray, k: int) -> np.ndarray:
         """The k nearest other samples of some of the shown samples, (n, k)."""
-        _, found = nearest(self.shown, self.shown[rows], k + 1)
-        others = [line[line != row][:k] for row, line in zip(rows, found, strict=True)]
+        _, indices = nearest(self.shown, self.shown[rows], k + 1)
+        others = [line[line != row][:k] for row, line in zip(rows, indices, strict=True)]
         return np.stack(others)
 
     @property
@@ -174,7 +174,7 @@ class Subject:
 
     @property
     def can_classify(self) -> bool:
-        """Whether some class of the test part is among those of the training part."""
+        """Whether training and test part have a class in common."""
         return self.labels is not None and bool(np.isin(self.labels[1], self.labels[0]).any())
 
     @property
@@ -191,7 +191,7 @@ class Subject:
 
     @cached_property
     def train_groups(self) -> np.ndarray | None:
-        """The groups of the training samples, (n,); None where each is on its own."""
+        """The groups of the training samples, (n,); None if ungrouped."""
         return self.splits.train.group_codes()
 
     @cached_property
@@ -216,7 +216,7 @@ class Subject:
 
     @cached_property
     def knn_predicted(self) -> np.ndarray:
-        """Classes of the test part that nearest neighbors vote for, (m,)."""
+        """Classes of the test samples predicted by k-NN, (m,)."""
         return knn_predict(self.train, self.y, self.test, int(self.knn_setting.value))
 
 
@@ -230,10 +230,10 @@ class Metric:
     Args:
         key: its name in JSON. `compute` may return several values under keys that begin with it.
         title: its name in tables.
-        percent: whether it is a share that is shown in percent.
-        decimals: digits after the point.
-        higher_is_better: None where runs are not ranked by it.
-        order: tables show metrics of a lower one first.
+        percent: whether it is displayed in percent.
+        decimals: digits after the decimal point.
+        higher_is_better: None if runs are not ranked by it.
+        order: tables show metrics in increasing order.
     """
 
     key: ClassVar[str]
@@ -244,7 +244,7 @@ class Metric:
     order: ClassVar[float] = 100
 
     def applies(self, subject: Subject) -> bool:
-        """Whether it can be computed: by modality, targets, and what the method can do."""
+        """Whether it can be computed, by modality, targets, and capabilities of the method."""
         raise NotImplementedError
 
     def compute(self, subject: Subject) -> Values:
@@ -252,15 +252,15 @@ class Metric:
         raise NotImplementedError
 
     def correct(self, subject: Subject) -> Bool[np.ndarray, " m"] | None:
-        """Which test samples are answered correctly, for paired tests; None where it has none."""
+        """Which test samples are answered correctly, for paired tests; None if undefined."""
         return None
 
     def settings(self, subject: Subject) -> dict[str, Setting]:
-        """What was chosen for it by cross-validation on the training part, by key."""
+        """Settings chosen by cross-validation on the training part, by key."""
         return {}
 
     def references(self, subject: Subject) -> dict[str, Values]:
-        """What predictors that learn nothing achieve, by name, such as `chance`."""
+        """Values of predictors that learn nothing, by name, such as `chance`."""
         return {}
 
     def title_of(self, key: str) -> str:
@@ -269,11 +269,11 @@ class Metric:
         return f"{self.title} ({suffix})" if suffix else self.title
 
     def shown(self, keys: list[str]) -> list[str]:
-        """Those of its keys that tables show."""
+        """The keys that tables show."""
         return keys
 
     def format(self, value: Value) -> str:
-        """The value as tables show it, such as "98.6 % (98.2–98.9)"; a dash where undefined."""
+        """The value for tables, such as "98.6 % (98.2–98.9)"; a dash if undefined."""
         if value.value is None or math.isnan(value.value):
             return "–"
         bounds = [self._number(v) for v in (value.low, value.high) if v is not None]
@@ -287,7 +287,7 @@ class Metric:
 
 
 def by_key(metric: Metric, value: Values) -> dict[str, Value]:
-    """What a metric returned, as a dictionary."""
+    """The values of a metric as a dictionary."""
     return value if isinstance(value, dict) else {metric.key: value}
 
 

@@ -19,13 +19,13 @@ class KneserNey(Generic[Text]):
 
     Tokens are counted as the characters of a string that `spelled` makes of them.
 
-    The highest order counts how often a sequence occurs, lower ones how many characters it follows.
-    Discounts are n₁/(n₁ + 2 n₂), by how many sequences were seen once and twice.
+    The highest order counts how often a sequence occurs, lower orders how many characters it
+    follows. Discounts are n₁/(n₁ + 2 n₂), with n₁ and n₂ sequences that occur once and twice.
 
     Args:
         text: bytes or characters to count.
         order: n.
-        alphabet: how many signs there are.
+        alphabet: number of characters.
     """
 
     def __init__(self, text: Text, order: int = 5, alphabet: int = 256) -> None:
@@ -37,7 +37,7 @@ class KneserNey(Generic[Text]):
         for n in range(1, order + 1):
             if n == order:
                 self.counts.append(raw[n - 1])
-            else:  # of how many characters a sequence is the continuation
+            else:  # the number of characters that a sequence follows
                 self.counts.append(Counter(sequence[1:] for sequence in raw[n]))
         self.totals: list[Counter[Text]] = []
         self.follow: list[Counter[Text]] = []
@@ -55,15 +55,15 @@ class KneserNey(Generic[Text]):
 
     def probability(self, sign: Text, before: Text) -> float:
         """Probability of a character given those before it."""
-        found = 1 / self.alphabet
+        p = 1 / self.alphabet
         for n in range(1, self.order + 1):
             context = before[len(before) - n + 1 :] if n > 1 else before[:0]
             if len(context) < n - 1 or not (total := self.totals[n - 1][context]):
                 break
             discount = self.discounts[n - 1]
-            kept = max(self.counts[n - 1][context + sign] - discount, 0)
-            found = (kept + discount * self.follow[n - 1][context] * found) / total
-        return found
+            count = max(self.counts[n - 1][context + sign] - discount, 0)
+            p = (count + discount * self.follow[n - 1][context] * p) / total
+        return p
 
     def bits(self, text: Text, besides: Text | None = None) -> float:
         """Mean −log₂ p of a character of a text; those in `besides` are not counted."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
-"""Of COCO's average precision."""
+"""IoU thresholds of COCO's average precision."""
 RECALLS = np.linspace(0, 1, 101)
 
 
@@ -30,9 +30,9 @@ class Boxes:
 def mask_iou(
     guess: UInt8[np.ndarray, "n h w"], truth: UInt8[np.ndarray, "n h w"], classes: int
 ) -> Float[np.ndarray, " c"]:
-    """Intersection over union of each class, its pixels of all images together (Pascal VOC).
+    """Intersection over union of each class, over the pixels of all images (Pascal VOC).
 
-    NaN for a class that is neither there nor guessed.
+    NaN for a class that is neither present nor predicted.
     """
     pairs = np.bincount(
         classes * truth.ravel().astype(np.int64) + guess.ravel(), minlength=classes**2
@@ -54,7 +54,7 @@ def box_iou(
 
 
 def average_precision(
-    found: Boxes,
+    detections: Boxes,
     boxes: Float[np.ndarray, "n k 4"],
     classes: Int[np.ndarray, "n k"],
     of: int,
@@ -62,25 +62,25 @@ def average_precision(
 ) -> Float[np.ndarray, " t"]:
     """Average precision of one class at each threshold of IoU, as COCO defines it.
 
-    In each image the detections, best score first, take the free true box that they overlap most,
-    if by the threshold at least. Of all images together, by score: at each of 101 recalls the
-    best precision at that recall or a higher one, and the mean of those.
+    In each image, detections in decreasing order of score are matched to the unmatched true box of
+    the largest IoU, if it reaches the threshold. Over all images, the result is the mean over 101
+    recalls of the best precision at that recall or a higher one.
 
     Args:
         found: the detections.
         boxes: true ones.
         classes: of the true ones, −1 for none.
         of: the class.
-        thresholds: the least IoU of a hit.
+        thresholds: minimum IoU of a match.
 
     Returns:
-        shares of 1; NaN where there is no true box of the class.
+        values in [0, 1]; NaN if there is no true box of the class.
     """
-    is_true, is_found = classes == of, found.classes == of
+    is_true, is_found = classes == of, detections.classes == of
     if not is_true.any():
         return np.full(len(thresholds), np.nan)
-    scores = np.where(is_found, found.scores, -np.inf)
-    iou = np.where(is_true[:, None], box_iou(found.boxes, boxes), -1.0)  # (N, D, K)
+    scores = np.where(is_found, detections.scores, -np.inf)
+    iou = np.where(is_true[:, None], box_iou(detections.boxes, boxes), -1.0)  # (N, D, K)
     limit = np.array(thresholds)
     hit = np.zeros((len(limit), *is_found.shape), bool)
     free = np.broadcast_to(is_true, (len(limit), *is_true.shape)).copy()

@@ -1,4 +1,4 @@
-"""How well each class is recognized, and which classes are taken for which."""
+"""Precision and recall of each class, and confusion of classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unlabeled.data.split import code_names
 from unlabeled.evaluation.metric import Subject, Value, accuracy
 
 PAIRS = 20
-"""Pairs of confused classes that are named."""
+"""Number of pairs of confused classes that are listed."""
 
 
 @dataclass(frozen=True)
@@ -20,25 +20,25 @@ class ClassScore:
 
     name: str
     n: int  #: test samples
-    precision: float | None  #: share of answers with this class that are right; None without any
+    precision: float | None  #: share of correct predictions of this class; None without any
     recall: Value  #: share of its samples that are classified correctly; None without samples
-    f1: float | None  #: harmonic mean of both; None where one is None
+    f1: float | None  #: harmonic mean of both; None if one is None
 
 
 @dataclass(frozen=True, eq=False)
 class PerClass:
-    """Scores of the classes that test samples have, or that they are taken for.
+    """Scores of the classes that occur among test samples or predictions.
 
     Args:
         scores: of K classes.
-        confusion: how many samples of each class (row) are taken for each class (column), (K, K).
+        confusion: number of samples of each class (row) predicted as each class (column), (K, K).
     """
 
     scores: list[ClassScore]
     confusion: Int[np.ndarray, "k k"]
 
     def confused(self) -> list[tuple[str, str, int, float]]:
-        """True class, answer, number and share of the class of such samples, most first."""
+        """True class, prediction, number of samples and share of the class, most frequent first."""
         wrong = self.confusion * ~np.eye(len(self.scores), dtype=bool)
         order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
         pairs = np.stack(np.unravel_index(order, wrong.shape), 1)
@@ -55,7 +55,7 @@ class PerClass:
 
 
 def per_class(subject: Subject) -> PerClass | None:
-    """Scores of each class by the linear probe; None where it does not apply."""
+    """Scores of each class by the linear probe; None if it does not apply."""
     if not subject.can_classify:
         return None
     y, predicted, groups = subject.y_test, subject.probe.predicted, subject.groups

@@ -36,24 +36,23 @@ def linear_probe(
 ) -> Probe:
     """Multinomial logistic regression on standardized features, to convergence.
 
-    Mean and deviation are those of the training features, whatever their scale; features that never
-    vary are left out. So are rows of class −1, which have no label.
+    Mean and deviation are those of the training features. Constant features are left out, as are
+    rows of class −1, which have no label.
 
     Args:
-        train: features that the decoder learns from.
+        train: training features.
         train_y: their classes.
-        test: features that it is scored on.
+        test: test features.
         test_y: their classes.
         penalty: of half the squared weights, against the summed loss (scikit-learn's 1/C).
 
     Raises:
-        UserError: none of the classes that it is scored on is among those it learns from, or some
-            features are NaN or infinite.
+        UserError: training and test have no class in common, or some features are NaN or infinite.
     """
     (train, train_y), (test, test_y) = labeled(train, train_y), labeled(test, test_y)
     refuse_unseen(train_y, test_y)
     z, z_test = (part.astype(np.float32) for part in standardize(train, test))
-    if not z.shape[1]:  # a constant encoder: the probe can only name the commonest class
+    if not z.shape[1]:  # a constant encoder: the probe predicts the most common class
         predicted = (np.full(len(y), np.bincount(train_y).argmax()) for y in (train_y, test_y))
     else:
         classes, y = np.unique(train_y, return_inverse=True)
@@ -64,7 +63,7 @@ def linear_probe(
 
 
 def refuse_unseen(train_y: Int[np.ndarray, " n"], test_y: Int[np.ndarray, " m"]) -> None:
-    """Raises UserError where all test classes are new, so that every answer would be wrong."""
+    """Raise UserError if no test class occurs in training, so that every answer would be wrong."""
     if len(test_y) and not np.isin(test_y, train_y).any():
         raise UserError(
             "no class of the test images is among those of the training images, so nothing "
@@ -80,16 +79,15 @@ def logistic_regression(
 ) -> tuple[Float[np.ndarray, "d k"], Float[np.ndarray, " k"]]:
     """Weights and biases that minimize the summed cross-entropy and the penalized squared weights.
 
-    The optimum is scikit-learn's. L-BFGS looks for it along the principal axes of the features,
-    each scaled by the curvature of the loss: so it needs some tens of passes where raw pixels
-    otherwise need hundreds.
+    The optimum is scikit-learn's. L-BFGS runs in the principal axes of the features, each scaled by
+    the curvature of the loss, and needs tens of passes where raw pixels otherwise need hundreds.
 
     Args:
         z: features of mean 0.
         y: classes from 0 to k − 1.
         penalty: of half the squared weights.
-        tolerance: largest gradient in scaled axes at which to stop; the mean loss is then within
-            about its square, times the number of weights, of the optimum.
+        tolerance: gradient in scaled axes at which to stop; the mean loss is then within about its
+            square, times the number of weights, of the optimum.
     """
     return logistic_path(z, y, [penalty], tolerance)[0]
 
@@ -115,7 +113,7 @@ def logistic_path(
     rotated = z @ directions
     target = np.eye(k, dtype=np.float32)[y]
     weight, bias = np.zeros((rotated.shape[1], k)), np.zeros((1, k))
-    found = {}
+    solutions = {}
     for penalty in sorted(set(penalties), reverse=True):
         # p(1 − p) is at most a quarter
         scale = 1 / np.sqrt(0.25 * variance + penalty / n)[:, None]
@@ -123,8 +121,8 @@ def logistic_path(
         start = np.concatenate([weight / scale, bias])
         u, bias = _minimize(rotated * scale.T, target, shrink, start, tolerance)
         weight = scale * u
-        found[penalty] = directions @ weight.astype(np.float32), bias[0].astype(np.float32)
-    return [found[penalty] for penalty in penalties]
+        solutions[penalty] = directions @ weight.astype(np.float32), bias[0].astype(np.float32)
+    return [solutions[penalty] for penalty in penalties]
 
 
 def _minimize(
@@ -146,10 +144,10 @@ def _minimize(
         return loss, gradient.ravel()
 
     options: dict[str, Any] = {"gtol": tolerance, "ftol": 0, "maxiter": 2000, "maxcor": 20}
-    found = minimize(mean_loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-    if found.nit >= options["maxiter"]:
+    result = minimize(mean_loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    if result.nit >= options["maxiter"]:
         notice("a linear probe did not converge; it is reported as it is")
-    return np.split(found.x.reshape(-1, k), [x.shape[1]])
+    return np.split(result.x.reshape(-1, k), [x.shape[1]])
 
 
 def principal_axes(
@@ -161,5 +159,5 @@ def principal_axes(
         variance, axes = np.linalg.eigh(z.T @ z / n)
         return axes, variance.clip(min=0)
     variance, rows = np.linalg.eigh(z @ z.T / n)
-    kept = variance > 1e-6 * variance.max()
-    return z.T @ (rows[:, kept] / np.sqrt(n * variance[kept])), variance[kept]
+    is_large = variance > 1e-6 * variance.max()
+    return z.T @ (rows[:, is_large] / np.sqrt(n * variance[is_large])), variance[is_large]

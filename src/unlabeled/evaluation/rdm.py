@@ -142,16 +142,18 @@ def _crossnobis(
         raise UserError(
             "the metric 'crossnobis' lacks labels; pass labels=, the condition of each sample"
         )
-    given = np.asarray(folds)
-    if given.ndim and given.shape != (len(z),):
-        raise UserError(f"{given.size} folds are given for {len(z)} samples; pass one for each")
+    fold_labels = np.asarray(folds)
+    if fold_labels.ndim and fold_labels.shape != (len(z),):
+        raise UserError(
+            f"{fold_labels.size} folds are given for {len(z)} samples; pass one for each"
+        )
     known = _known(z, labels)
     z, codes = _conditions(z, labels)
     _refuse_too_many(int(codes.max()) + 1)
-    if given.ndim:
-        fold = np.unique(given[known], return_inverse=True)[1].reshape(-1)
+    if fold_labels.ndim:
+        fold = np.unique(fold_labels[known], return_inverse=True)[1].reshape(-1)
     else:
-        fold = _occurrence(codes) % max(1, int(given))
+        fold = _occurrence(codes) % max(1, int(fold_labels))
     rows = z.astype(np.float64) - z.mean(0, dtype=np.float64)
     if noise is not None:
         rows = _whitened(rows, noise)

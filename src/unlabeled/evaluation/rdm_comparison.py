@@ -53,7 +53,7 @@ def compare_rdms(
             300; the others take seconds.
 
     Returns:
-        The similarity, a float, with its 95 % `interval`. NaN where it is undefined, as for an RDM
+        The similarity, a float, with its 95 % `interval`. NaN if it is undefined, as for an RDM
         whose dissimilarities are all the same. Conditions that are NaN in either RDM are left out,
         with a notice.
 
@@ -133,18 +133,18 @@ def _prepared(rdms: Sequence[np.ndarray] | np.ndarray) -> list[Float[np.ndarray,
     missing = ~np.isfinite(np.stack(matrices))
     missing[:, np.arange(n), np.arange(n)] = True
     known = ~missing.all(2).any(0)
-    kept = [matrix[np.ix_(known, known)] for matrix in matrices]
+    present = [matrix[np.ix_(known, known)] for matrix in matrices]
     if not known.all():
         notice(f"{(~known).sum():,} of {n:,} conditions have no dissimilarity and are left out")
     if known.sum() < 3:
         raise UserError(f"{known.sum()} conditions are too few to compare RDMs; take 3 or more")
-    for matrix in kept:
+    for matrix in present:
         np.fill_diagonal(matrix, 0)
         if not np.isfinite(matrix).all():
             raise UserError(
                 "some dissimilarities of an RDM are NaN or infinite; leave their conditions out"
             )
-    return kept
+    return present
 
 
 def _statistic(a: Float[np.ndarray, "n n"], b: Float[np.ndarray, "n n"], method: str) -> Statistic:

@@ -1,4 +1,4 @@
-"""What `evaluate` returns: a dictionary that notebooks show as a table."""
+"""The result of `evaluate`: a dictionary that notebooks show as a table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 def readable(results: Mapping[str, T]) -> dict[str, T]:
-    """Results by names for people: the run's as it is, those of its baselines with spaces."""
+    """Results by display names: the run's unchanged, those of its baselines with spaces."""
     names = list(results)
     return {name if name in names[:1] else name.replace("_", " "): results[name] for name in names}
 
 
 def chosen(settings_by_encoder: Mapping[str, dict[str, Any]], n_train: int) -> list[str]:
-    """How the probes of each encoder were set, a line for each metric that has some."""
+    """Settings of the probes of each encoder, a line for each metric with settings."""
     by_key: dict[str, dict[str, dict[str, Any]]] = {}
     for encoder, settings in settings_by_encoder.items():
         for key, setting in settings.items():

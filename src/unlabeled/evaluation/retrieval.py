@@ -65,15 +65,15 @@ def retrieval(
         near[torch.arange(len(part)), part] = -torch.inf
         hits.append(labels[near.topk(k).indices] == labels[part][:, None])
     hit, r = torch.cat(hits)[others > 0], others[others > 0][:, None]  # (m, k), (m, 1)
-    place = torch.arange(1, k + 1)
-    precision = hit.cumsum(1) / place
-    ap = (precision * (hit & (place <= r))).sum(1) / r[:, 0]
-    found = {f"recall@{n}": float(hit[:, :n].any(1).float().mean()) for n in at}
-    found["map@r"] = float(ap.mean())
+    rank = torch.arange(1, k + 1)
+    precision = hit.cumsum(1) / rank
+    ap = (precision * (hit & (rank <= r))).sum(1) / r[:, 0]
+    metrics = {f"recall@{n}": float(hit[:, :n].any(1).float().mean()) for n in at}
+    metrics["map@r"] = float(ap.mean())
     if draws:
         first = hit[:, : at[0]].any(1).numpy()
-        found |= zip(("low", "high"), interval(first, y[others.numpy() > 0], draws), strict=True)
-    return found
+        metrics |= zip(("low", "high"), interval(first, y[others.numpy() > 0], draws), strict=True)
+    return metrics
 
 
 def interval(
@@ -160,11 +160,11 @@ def equal_rows(x: np.ndarray) -> Int[np.ndarray, " n"]:
     return np.unique(x.reshape(len(x), -1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def drawn(places: Tensor | int, right: Tensor, wrong: Tensor) -> Tensor:
-    """The probability that one of the right (n,) is among so many, drawn of right and wrong."""
+def drawn(ranks: Tensor | int, right: Tensor, wrong: Tensor) -> Tensor:
+    """Probability that this many rows, drawn without replacement, include a correct one, (n,)."""
     left, missed = wrong.double(), torch.ones_like(wrong, dtype=torch.double)
-    places = torch.as_tensor(places).expand_as(wrong)
-    for i in range(int(places.max())):
+    ranks = torch.as_tensor(ranks).expand_as(wrong)
+    for i in range(int(ranks.max())):
         miss = (left - i).clamp(min=0) / (left + right - i).clamp(min=1)
-        missed = torch.where(i < places, missed * miss, missed)
+        missed = torch.where(i < ranks, missed * miss, missed)
     return 1 - missed

@@ -46,7 +46,7 @@ class Similarity(float):
 
     Args:
         value: the similarity.
-        interval: its 95 % interval; NaN where there is none.
+        interval: its 95 % interval; NaN if there is none.
     """
 
     interval: Interval
@@ -130,7 +130,7 @@ def gap(
     """Mean similarity within classes and between them, each pair once, no row with itself.
 
     Exact without a matrix: the similarities within a class sum to the squared length of the class's
-    summed rows, so that 100,000 rows cost no more than one pass. NaN where there is no such pair,
+    summed rows, so that 100,000 rows cost no more than one pass. NaN if there is no such pair,
     or a row has no correlation. Rows of class −1 have no label and are left out. The interval is
     over rows, or over groups of them.
     """
@@ -148,8 +148,8 @@ def gap(
     within, between = within_of.sum() / n_within, between_of.sum() / n_between
     influence = 2 * (within_of - within * (counts - 1)) / n_within
     influence -= 2 * (between_of - between * (len(codes) - counts)) / n_between
-    found = float(within - between)
-    interval = normal(found, influence.numpy(), (-2.0, 2.0), groups)
+    value = float(within - between)
+    interval = normal(value, influence.numpy(), (-2.0, 2.0), groups)
     return Gap(float(within), float(between), interval)
 
 
@@ -174,11 +174,11 @@ def histograms(
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
         similarity = rows[part] @ rows.T
-        place = ((similarity + 1) * (bins / 2)).long().clamp_(0, bins - 1)
-        place += bins * (codes[part, None] != codes)
-        found = torch.bincount(place.flatten(), minlength=2 * bins).view(2, bins)
-        own = place[torch.arange(len(place)), torch.arange(start, start + len(place))]
-        counts += found - torch.bincount(own, minlength=2 * bins).view(2, bins)
+        bin = ((similarity + 1) * (bins / 2)).long().clamp_(0, bins - 1)
+        bin += bins * (codes[part, None] != codes)
+        binned = torch.bincount(bin.flatten(), minlength=2 * bins).view(2, bins)
+        own = bin[torch.arange(len(bin)), torch.arange(start, start + len(bin))]
+        counts += binned - torch.bincount(own, minlength=2 * bins).view(2, bins)
     density = counts / counts.sum(1, keepdim=True).clamp(min=1) * (bins / 2)
     edges = np.linspace(-1, 1, bins + 1)
     return edges, density[0].numpy(), density[1].numpy()

@@ -1,4 +1,4 @@
-"""Samples of generative runs as files: images, videos, series or text."""
+"""Samples of generative runs as files: images, videos, time series or text."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def maker(run: Run) -> Any:
     """The method of a run, or the last stage of a pipeline, with `sample`.
 
     Raises:
-        UserError: it makes nothing, or it is not of this package.
+        UserError: it is not generative, or not a method of this package.
     """
     name, known = run.config["method"], registry.listing("methods")
-    if name not in known:  # a stranger's folder may name any file
+    if name not in known:  # an untrusted folder may name any file
         raise UserError(f"{run.path} was trained by {name}, your own; call its sample() in Python")
     opened = opener(name)
     if opened is None:
@@ -43,11 +43,11 @@ def maker(run: Run) -> Any:
 
 
 def opener(name: str) -> Callable[[Run], Any] | None:
-    """The function that opens runs of a method for sampling; None where it is not generative."""
-    found = registry.find("methods", name)
-    if inspect.isclass(found):
-        return _reopened if hasattr(found, "sample") else None
-    return getattr(sys.modules[found.__module__], "restored", None)
+    """The function that opens runs of a method for sampling; None if it is not generative."""
+    location = registry.find("methods", name)
+    if inspect.isclass(location):
+        return _reopened if hasattr(location, "sample") else None
+    return getattr(sys.modules[location.__module__], "restored", None)
 
 
 def _reopened(run: Run) -> Any:
@@ -56,11 +56,11 @@ def _reopened(run: Run) -> Any:
     return reopen(run).to(next(run.encoder.parameters()).device)
 
 
-def asked_for(run: Run, method: Any, words: list[str]) -> list[int]:
+def classes_named(run: Run, method: Any, words: list[str]) -> list[int]:
     """Classes by their names or numbers.
 
     Raises:
-        UserError: the run cannot be asked, or knows nothing of that name.
+        UserError: the run is unconditional, or has no such class.
     """
     args = run.config.get("method_args", {})
     if "labels" not in inspect.signature(method.sample).parameters:
@@ -72,31 +72,31 @@ def asked_for(run: Run, method: Any, words: list[str]) -> list[int]:
         )
     names = [str(name) for name in args.get("names", ())]
     plain = [_plain(name) for name in names]
-    found = []
+    conditions = []
     for word in words:
         if _plain(word) in plain:
-            found.append(plain.index(_plain(word)))
+            conditions.append(plain.index(_plain(word)))
         elif word.isdigit() and int(word) < method.classes:
-            found.append(int(word))
+            conditions.append(int(word))
         else:
             kinds = "; ".join(names) if names else f"0 to {method.classes - 1}"
             raise UserError(f"nothing is known of '{word}'; ask for one of: {kinds}")
-    return found
+    return conditions
 
 
 def _plain(words: str) -> str:
-    """Without case, commas, spaces, and with one sign for minus."""
+    """Normalize a name: no case, commas or spaces, and a single minus sign."""
     return re.sub(r"[\s,]+", " ", words.replace("−", "-")).strip().lower()
 
 
 @torch.no_grad()
 def draw(method: Any, number: int, seed: int = 0, **options: Tensor) -> np.ndarray:
-    """Samples (number, C, H, W) in [0, 1], always the same by a seed.
+    """Samples (number, C, H, W) in [0, 1], reproducible by the seed.
 
     Args:
-        method: with `sample`.
-        number: how many.
-        seed: of what is random in them.
+        method: with a function `sample`.
+        number: of samples.
+        seed: random seed.
         options: a row for each sample, such as `labels`.
     """
     parts = []
@@ -111,17 +111,17 @@ def draw(method: Any, number: int, seed: int = 0, **options: Tensor) -> np.ndarr
 def texts(
     run: Run, number: int, begin: str = "", length: int = 200, seed: int = 0
 ) -> list[str] | None:
-    """Texts by a run that says one byte after another; None where it makes something else.
+    """Texts by a run that generates bytes one by one; None if it generates something else.
 
     Args:
-        run: of a method that makes something.
-        number: how many.
-        begin: the beginning of all (default: a space).
-        length: bytes after that.
-        seed: of what is random in them.
+        run: of a generative method.
+        number: of texts.
+        begin: prefix of all texts (default: a space).
+        length: number of further bytes.
+        seed: random seed.
 
     Raises:
-        UserError: the run makes nothing, or a number is below 1.
+        UserError: the run is not generative, or a number is below 1.
     """
     for name, value in (("number", number), ("length", length)):
         if value < 1:
@@ -130,30 +130,30 @@ def texts(
     if getattr(method, "values", None) != "bytes" or tuple(method.shape[:2]) != (1, 1):
         return None
     letters = list(begin.encode() or b" ")
-    given = torch.tensor([letters] * number, device=next(method.parameters()).device) / 255
+    prefix = torch.tensor([letters] * number, device=next(method.parameters()).device) / 255
     with preserve_rng(seed):
-        said = method.sample(number, given, length + len(letters))
-    rows = (255 * said).round().byte().cpu().numpy()
+        sampled = method.sample(number, prefix, length + len(letters))
+    rows = (255 * sampled).round().byte().cpu().numpy()
     return [row.tobytes().decode("utf-8", "replace") for row in rows]
 
 
 def sample(
     run: Run, number: int, out: Path, ask: list[str] | None = None, seed: int = 0
 ) -> list[Path]:
-    """Write samples: `samples.npz`, a `sheet.png`, and a file each, a GIF of what moves.
+    """Write samples as `samples.npz`, `sheet.png`, and a file for each, a GIF for videos.
 
     Args:
-        run: of a method that makes images.
-        number: how many, of each thing asked for.
+        run: of a method that generates images.
+        number: of samples, for each class.
         out: the folder.
         ask: names or numbers of classes.
-        seed: of what is random in them.
+        seed: random seed.
 
     Returns:
         the files.
 
     Raises:
-        UserError: the run makes no images, cannot be asked, or the folder cannot be used.
+        UserError: the run does not generate images, is unconditional, or the folder is not empty.
     """
     if number < 1:
         raise UserError(f"number is {number}, but must be at least 1")
@@ -161,7 +161,7 @@ def sample(
         raise UserError(f"{out} is not empty; choose a new folder with --out")
     words = list(ask or [])
     method = maker(run)
-    classes = asked_for(run, method, words) if words else []
+    classes = classes_named(run, method, words) if words else []
     options = {}
     if classes:
         conditions = torch.tensor(classes).repeat_interleave(number)

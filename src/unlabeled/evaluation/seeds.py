@@ -16,7 +16,7 @@ from unlabeled.evaluation.metric import Value
 from unlabeled.evaluation.metrics import in_order
 
 LEVEL = 0.05
-"""Corrected p-values below it are called significant."""
+"""Significance level of corrected p-values."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Estimate(Value):
 
     @classmethod
     def over(cls, values: Sequence[Value], is_share: bool = False) -> Estimate:
-        """The estimate from the values of each seed; those that are undefined do not count.
+        """The estimate from the values of each seed; undefined values are ignored.
 
         Args:
             values: of the seeds.
@@ -58,12 +58,12 @@ class Estimate(Value):
 
 @dataclass
 class Candidate:
-    """An encoder or, as several seeds of it, a configuration of a training.
+    """An encoder, or several seeds of a training configuration.
 
     Args:
         metrics: of each seed, by their keys.
         correct: of each seed, by the key of a metric, which test samples are answered correctly.
-        is_trained: whether another seed would have given another encoder.
+        is_trained: whether the encoder depends on a random seed.
     """
 
     metrics: list[Mapping[str, Value]]
@@ -84,11 +84,11 @@ class PairTest:
         metric: its key.
         a, b: names of the candidates.
         difference: the first minus the second, with its 95 % interval and p-value.
-        p_holm: the p-value corrected for the number of pairs that the metric is tested of.
-        test: `paired` over the test samples; over the seeds `Welch`, or a `t-test` where one of
-            both is a single encoder.
+        p_holm: the p-value corrected for the number of pairs tested in the metric.
+        test: `paired` over the test samples; over the seeds `Welch`, or a `t-test` if one of both
+            is a single encoder.
         n: the number of seeds of each.
-        seeds: whether it answers for other seeds, and not only for these encoders.
+        seeds: whether it generalizes to other seeds, and not only these encoders.
     """
 
     metric: str
@@ -107,7 +107,7 @@ class PairTest:
 
 
 def compare_pairs(candidates: Mapping[str, Candidate], groups: Groups = None) -> list[PairTest]:
-    """Tests of each two candidates in each metric that they are ranked by, where there is one.
+    """Test each pair of candidates in each metric by which runs are ranked.
 
     Between seeds of two configurations it is Welch's t-test. A single encoder is compared with n
     seeds by a t-test with their deviation: of their mean with its value, if no seed was drawn for
@@ -123,7 +123,7 @@ def compare_pairs(candidates: Mapping[str, Candidate], groups: Groups = None) ->
     Variances are Involved"; Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure";
     Sokal & Rohlf 1995, "Biometry", chapter 9, for a single draw.
     """
-    found: list[PairTest] = []
+    results: list[PairTest] = []
     every = (metrics for candidate in candidates.values() for metrics in candidate.metrics)
     for key, metric in in_order(every).items():
         if metric.higher_is_better is None:
@@ -134,14 +134,14 @@ def compare_pairs(candidates: Mapping[str, Candidate], groups: Groups = None) ->
             if (test := _test(key, (a, candidates[a]), (b, candidates[b]), groups))
         ]
         corrected = holm([test.difference.p for test in tests])
-        found += [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
-    return found
+        results += [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
+    return results
 
 
 def best_of(candidates: Mapping[str, Candidate], tests: Sequence[PairTest]) -> dict[str, str]:
-    """By metric, the name of the best candidate where it is known to be better than the next.
+    """By metric, the best candidate if it is significantly better than the next.
 
-    Its test must be significant and answer for other seeds; a single training is never the best.
+    Its test must be significant and generalize to other seeds; a single training is never best.
     """
     best = {}
     every = (metrics for candidate in candidates.values() for metrics in candidate.metrics)
@@ -162,7 +162,7 @@ def best_of(candidates: Mapping[str, Candidate], tests: Sequence[PairTest]) -> d
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, so that any false one among them has 5 %."""
+    """Holm's correction of p-values, which controls the family-wise error rate."""
     corrected, largest = [0.0] * len(p), 0.0
     for rank, i in enumerate(np.argsort(p, kind="stable")):
         largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
@@ -173,7 +173,7 @@ def holm(p: Sequence[float]) -> list[float]:
 def _test(
     key: str, one: tuple[str, Candidate], other: tuple[str, Candidate], groups: Groups
 ) -> PairTest | None:
-    """A test of a pair, not yet corrected; None where none applies."""
+    """A test of a pair before correction; None if none applies."""
     (a, first), (b, second) = one, other
     x, y = first.values(key), second.values(key)
     if not (len(x) and len(y)):
@@ -202,13 +202,13 @@ def seeds_difference(
     """The difference of two means over seeds, with the 95 % interval and p of a t-test.
 
     Args:
-        x: values of the seeds of one; a single value has the deviation of the others.
-        y: of the other.
+        x: values of the seeds of one; a single value is given the deviation of the others.
+        y: values of the other.
         x_is_draw: whether a single value of x is that of one seed of many.
-        y_is_draw: the same of y.
+        y_is_draw: the same for y.
 
     Returns:
-        NaN for the interval and p where no value varies.
+        NaN for the interval and p if no value varies.
     """
     n, m = len(x), len(y)
     value = float(x.mean() - y.mean())
@@ -219,7 +219,7 @@ def seeds_difference(
     else:
         several, is_draw = (y, x_is_draw) if n == 1 else (x, y_is_draw)
         total, degrees = several.var(ddof=1) * (1 / len(several) + is_draw), len(several) - 1
-    if not total:  # rounded to the same value perhaps, such as a share of few samples
+    if not total:  # possibly rounded to the same value, such as a share of few samples
         return Difference(value, math.nan, math.nan, math.nan)
     half = float(student.ppf(0.975, degrees) * math.sqrt(total))
     p = float(2 * student.sf(abs(value) / math.sqrt(total), degrees))

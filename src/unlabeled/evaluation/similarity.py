@@ -24,9 +24,9 @@ from unlabeled.evaluation.rsa import Features, Similarity, as_features
 MEASURES = ("cka", "cka_debiased", "rsa", "cca", "pwcca", "svcca")
 KINDS = ("mean", "svcca", "pwcca")
 KEPT = 0.99
-"""Variance that SVCCA keeps (Raghu et al. 2017)."""
+"""Share of the variance that SVCCA retains (Raghu et al. 2017)."""
 RSA_SAMPLES = 1_000
-"""Samples whose RDMs `similarity_of_encoders` compares: half a million pairs."""
+"""Maximum samples in the RDMs of `similarity_of_encoders`: half a million pairs."""
 
 
 def cka(a: Features, b: Features, *, debiased: bool = False) -> Similarity:
@@ -168,7 +168,7 @@ def _cca(a: Basis, b: Basis, kind: str) -> Similarity:
 
 
 def _warn_if_few(bases: list[Basis]) -> None:
-    """Where the spans of two bases must overlap, say so."""
+    """A notice if the spans of two bases necessarily overlap."""
     sizes = sorted(len(basis.loadings) for basis in bases)[-2:]
     n = len(bases[0].directions)
     if sum(sizes) >= n:
@@ -203,26 +203,26 @@ def similarity_of_encoders(
     unknown = next((name for name in measures if name not in MEASURES), None)
     if unknown is not None:
         raise UserError(f"there is no measure '{unknown}'; {suggest(unknown, MEASURES)}")
-    found = {}
+    matrices = {}
     if {"cka", "cka_debiased"} & set(measures):
         centered = [_centered(z) for z in features]
         for name in ("cka", "cka_debiased"):
             if name in measures:
-                found[name] = _pairwise(centered, partial(_cka, debiased=name == "cka_debiased"))
+                matrices[name] = _pairwise(centered, partial(_cka, debiased=name == "cka_debiased"))
         del centered
     if "rsa" in measures:
-        found["rsa"] = _pairwise_rsa([rdm(z) for z in _subsample(features)])
+        matrices["rsa"] = _pairwise_rsa([rdm(z) for z in _subsample(features)])
     if {"cca", "pwcca"} & set(measures):
         bases = [_basis(z, 1.0) for z in features]
         _warn_if_few(bases)
         for name, kind in (("cca", "mean"), ("pwcca", "pwcca")):
             if name in measures:
                 of_pair = partial(_cca, kind=kind)
-                found[name] = _pairwise(bases, of_pair, symmetric=kind != "pwcca")
+                matrices[name] = _pairwise(bases, of_pair, symmetric=kind != "pwcca")
     if "svcca" in measures:
         bases = [_basis(z, KEPT) for z in features]
-        found["svcca"] = _pairwise(bases, partial(_cca, kind="svcca"))
-    return {name: found[name] for name in measures}
+        matrices["svcca"] = _pairwise(bases, partial(_cca, kind="svcca"))
+    return {name: matrices[name] for name in measures}
 
 
 def _pairwise(

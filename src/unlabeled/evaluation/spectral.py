@@ -61,10 +61,10 @@ class Spectral(nn.Module):
         }
         if self.kind == "mel":
             return self.librosa.power_to_db(feature.melspectrogram(**options))
-        found = feature.mfcc(n_mfcc=CEPSTRA, **options)
+        coefficients = feature.mfcc(n_mfcc=CEPSTRA, **options)
         if self.kind == "mfcc":
-            return found
-        # of the very shortest the differences are those of a line
-        mode = "interp" if found.shape[1] >= 9 else "nearest"
-        changes = [feature.delta(found, order=order, mode=mode) for order in (1, 2)]
-        return np.concatenate([found, *changes])
+            return coefficients
+        # for very few frames, the differences are those of a line
+        mode = "interp" if coefficients.shape[1] >= 9 else "nearest"
+        changes = [feature.delta(coefficients, order=order, mode=mode) for order in (1, 2)]
+        return np.concatenate([coefficients, *changes])

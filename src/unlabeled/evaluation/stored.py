@@ -1,7 +1,7 @@
-"""Features and metrics of a run on a data set, stored in the user's cache to be computed once.
+"""Features and metrics of a run on a data set, cached so that they are computed once.
 
-The name of an entry is a hash of all that it depends on: the content of the samples and labels, the
-weights, the configuration, and the code of this package.
+The name of an entry is a hash of everything it depends on: the content of the samples and labels,
+the weights, the configuration, and the code of this package.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from unlabeled.errors import UserError, notice
 from unlabeled.runs.run import Run
 
 LARGEST = 0.25
-"""Share of the cache's limit that one entry may take; larger ones are not stored."""
+"""Maximum share of the cache's limit for one entry; larger ones are not stored."""
 ROWS = 4096
-"""Samples that are read at a time for their hash."""
+"""Number of samples that are hashed at a time."""
 WITNESSES = 16
-"""Images that stand for how all of them are converted."""
+"""Number of images that determine how all of them are converted."""
 
 Arrays = dict[str, np.ndarray]
 
 
 def digest(*parts: Any) -> str:
-    """A hash of arrays, by their content, and of other values, as they are written."""
+    """A hash of arrays, by their content, and of other values, by their representation."""
     state = hashlib.blake2b(digest_size=20)
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -50,7 +50,7 @@ def digest(*parts: Any) -> str:
 
 
 def digest_of_samples(samples: Samples) -> str:
-    """A hash of what the samples are, without their labels."""
+    """A hash of the samples without their labels."""
     x, modality = samples.x, samples.modality
     if not isinstance(x, LazyImages):
         return digest(modality, x)
@@ -91,16 +91,16 @@ def _weights(module: nn.Module) -> str:
 
 @cache
 def _code() -> str:
-    """A hash of this package's code, and of the libraries that compute for it."""
+    """A hash of this package's code and of the versions of numerical libraries."""
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return digest(torch.__version__, np.__version__, *(file.read_bytes() for file in files))
 
 
 def stored(key: str | None, compute: Callable[[], Arrays]) -> Arrays:
-    """What was computed under that key before, or is now.
+    """The cached result of that key, computed if it is missing.
 
     Args:
-        key: of `digest`, of everything that the result depends on; None not to store it.
+        key: a digest of everything that the result depends on; None disables storing.
         compute: returns arrays by name.
     """
     if key is None:
@@ -115,13 +115,13 @@ def stored(key: str | None, compute: Callable[[], Arrays]) -> Arrays:
         try:
             with np.load(entry / "arrays.npz") as file:
                 arrays = {name: file[name] for name in file.files}  # its checksums are verified
-        except FileNotFoundError:  # another process removed it meanwhile
+        except FileNotFoundError:  # another process has just removed it
             pass
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             notice(f"the features in {entry} are damaged ({error}); they are computed again")
             shutil.rmtree(entry, ignore_errors=True)
         else:
-            with contextlib.suppress(OSError):  # it is the last one used
+            with contextlib.suppress(OSError):
                 os.utime(entry)
             return arrays
     arrays = compute()

@@ -1,7 +1,7 @@
 """Structure of a set of images by their features, without labels.
 
-Its neighbors, groups and outliers, and a map to look at. Everything here depends on the features
-and the seed alone.
+Neighbors, clusters, outliers, and a two-dimensional map. Everything depends only on the features
+and the seed.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from unlabeled.utils.quiet import quiet
 Layout = Literal["auto", "pca", "tsne", "umap"]
 
 NEIGHBORS = 12
-"""Kept of each image, for the page."""
+"""Number of neighbors of each image that are stored for the page."""
 DENSITY = 10
-"""Neighbors whose mean distance says how alone an image is."""
+"""Number of neighbors whose mean distance is the outlier score."""
 FAR = 3.5
-"""Robust z-score from which an image is an outlier (Iglewicz & Hoaglin 1993)."""
+"""Minimum robust z-score of an outlier (Iglewicz & Hoaglin 1993)."""
 COUNTS = (3, 4, 5, 6, 8, 10, 12)
 """Numbers of clusters that are tried."""
 NEARLY = 0.8
-"""Share of the best silhouette that is good enough for more clusters."""
+"""Minimum silhouette relative to the best one to prefer more clusters."""
 SAMPLE = 2_000
-"""Images on which they are tried; the silhouette looks at all pairs."""
+"""Number of images on which they are tried; the silhouette compares all pairs."""
 MOST_CLUSTERS = 60
 EXAMPLES = 16
 TSNE_LIMIT = 20_000
-"""Images up to which t-SNE is the default: minutes on one core."""
+"""Maximum number of images for which t-SNE is the default: minutes on one core."""
 PLACED_BY = 10
-"""Neighbors that others than the fitted images are placed by."""
+"""Number of fitted neighbors that determine the position of other images."""
 BLOCK = 20_000
-"""Images placed at a time."""
+"""Number of images projected at a time."""
 COMPONENTS = 50
-"""Principal components that t-SNE sees (Kobak & Berens 2019)."""
+"""Number of principal components that t-SNE receives (Kobak & Berens 2019)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Clusters:
 
 
 def check_features(z: np.ndarray) -> None:
-    """Raise a UserError where features (N, d) show nothing: not finite, or all the same."""
+    """Raise UserError if features (N, d) are not finite or all the same."""
     refuse_not_finite(z)
     if np.ptp(_unit(z), axis=0).max(initial=0) < 1e-6:
         raise UserError(
@@ -79,41 +79,41 @@ def check_features(z: np.ndarray) -> None:
 def neighbors(
     z: Float[np.ndarray, "n d"], k: int = NEIGHBORS, seed: int = 0
 ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n k"]]:
-    """The k rows most similar to each row but itself: cosine similarities and rows, best first.
+    """The k other rows most similar to each row: cosine similarities and indices, best first.
 
-    Exact up to 60,000 rows, beyond among the rows of nearby cells (`cells.comparisons`). Never a
-    matrix of all pairs. Fewer than k where there are fewer rows.
+    Exact up to 60,000 rows, beyond that among the rows of nearby cells (`cells.comparisons`); the
+    matrix of all pairs is never stored. Fewer than k if there are fewer rows.
     """
     refuse_not_finite(z)
     keys = unit(torch.from_numpy(z).float())
     k = min(k, len(keys) - 1)
-    best, found = np.empty((len(keys), k), np.float32), np.empty((len(keys), k), np.int32)
+    best, indices = np.empty((len(keys), k), np.float32), np.empty((len(keys), k), np.int32)
     for rows, others in comparisons(keys, seed):
         similarity = keys[rows] @ (keys if len(others) == len(keys) else keys[others]).T
         similarity[torch.arange(len(rows)), np.searchsorted(others, rows)] = -torch.inf
         values, columns = similarity.topk(k)
-        best[rows], found[rows] = values.clamp(-1, 1).numpy(), others[columns.numpy()]
-    return best, found
+        best[rows], indices[rows] = values.clamp(-1, 1).numpy(), others[columns.numpy()]
+    return best, indices
 
 
 def neighbor_recall(
     z: Float[np.ndarray, "n d"],
-    found: Int[np.ndarray, "n k"],
+    approximate: Int[np.ndarray, "n k"],
     rows: Int[np.ndarray, " m"],
 ) -> float:
-    """Share of the exact nearest neighbors of some rows that `neighbors` found."""
-    _, exact = nearest(z, z[rows], found.shape[1] + 1, block=64)
+    """Recall of `neighbors`: share of the exact nearest neighbors of some rows."""
+    _, exact = nearest(z, z[rows], approximate.shape[1] + 1, block=64)
     shares = [
-        np.isin(others[others != row][: found.shape[1]], found[row]).mean()
+        np.isin(others[others != row][: approximate.shape[1]], approximate[row]).mean()
         for others, row in zip(exact, rows, strict=True)
     ]
     return float(np.mean(shares))
 
 
 def choose_layout(layout: str, n: int) -> Literal["pca", "tsne", "umap"]:
-    """The layout that "auto" stands for with n images; others as they are, if they can be made.
+    """The layout to use for n images; checks that it is available.
 
-    UMAP where it is installed, else t-SNE up to 20,000 images, else PCA.
+    "auto" is UMAP if installed, else t-SNE up to 20,000 images, else PCA.
 
     Raises:
         UserError: no such layout, or UMAP is not installed.
@@ -132,18 +132,18 @@ def choose_layout(layout: str, n: int) -> Literal["pca", "tsne", "umap"]:
     return "umap" if installed else "tsne" if n <= TSNE_LIMIT else "pca"
 
 
-def place(
+def project(
     z: Float[np.ndarray, "n d"],
     layout: Literal["pca", "tsne", "umap"],
     seed: int = 0,
     fitted: Int[np.ndarray, " m"] | None = None,
 ) -> Float[np.ndarray, "n 2"]:
-    """A map of the images, within −1 to 1, both axes to the same scale.
+    """Project images to a map in [−1, 1], both axes on the same scale.
 
-    Of features of unit length, so that distance means what cosine similarity means. PCA: the first
-    two components. t-SNE (van der Maaten & Hinton 2008) and UMAP (McInnes et al. 2018) see up to
-    50 components and start from the first two, which keeps the map alike from run to run and more
-    of its large-scale order (Kobak & Linderman 2021).
+    Features have unit length, so that distances correspond to cosine similarity. PCA: the first two
+    components. t-SNE (van der Maaten & Hinton 2008) and UMAP (McInnes et al. 2018) receive up to 50
+    components and are initialized by the first two, which makes the map stable between runs and
+    preserves more of the global structure (Kobak & Linderman 2021).
 
     Args:
         z: features.
@@ -163,9 +163,9 @@ def place(
     flat[fitted, : min(2, components)] = reduced[:, :2]
     if layout == "tsne":
         flat[fitted] = TSNE(
-            init=flat[fitted] * np.float32(1e-4),  # the scale of scikit-learn's own start
+            init=flat[fitted] * np.float32(1e-4),  # scale of scikit-learn's own initialization
             perplexity=min(30.0, (len(fitted) - 1) / 3),
-            max_iter=750,  # as openTSNE; the map has long settled
+            max_iter=750,  # as openTSNE; converged long before
             random_state=seed,
         ).fit_transform(reduced)
     elif layout == "umap":
@@ -198,10 +198,10 @@ def cluster(
 
     Args:
         z: features.
-        k: how many; None takes the most among 3 to 12 whose mean silhouette (Rousseeuw 1987) on
-            at most 2,000 rows is at least 0.8 of the best: where a finer split is hardly worse, it
-            shows more.
-        seed: of the starts and of the rows.
+        k: number of clusters; None takes the largest from 3 to 12 whose mean silhouette (Rousseeuw
+            1987) on at most 2,000 rows is at least 0.8 of the best, since a finer partition that is
+            hardly worse shows more.
+        seed: of the initializations and of the rows.
         fitted: rows that the centers are fitted on (default: all); others belong to the nearest.
 
     Raises:
@@ -220,7 +220,7 @@ def cluster(
         away = model.transform(_unit(z[part]))
         nearest_center[part], distance[part] = away.argmin(1), away.min(1)
     labels, counts = np.unique(nearest_center, return_counts=True)
-    order = labels[np.argsort(-counts, kind="stable")]  # the largest first; empty ones are gone
+    order = labels[np.argsort(-counts, kind="stable")]  # the largest first, without empty ones
     rank = np.full(model.n_clusters, -1)
     rank[order] = np.arange(len(order))
     by_distance = np.argsort(distance, kind="stable")
@@ -229,7 +229,7 @@ def cluster(
 
 
 def check_clusters(k: int | None, n: int) -> None:
-    """Raise a UserError where n images cannot be put into k clusters."""
+    """Raise UserError if n images cannot form k clusters."""
     most = min(MOST_CLUSTERS, n - 1)
     if k is not None and not 2 <= k <= most:
         raise UserError(f"clusters is {k}, but must be from 2 to {most} for {n:,} images")

@@ -20,8 +20,8 @@ MOST_CLUSTERS, SMALLEST, NEIGHBORS, EXACT = 500, 5, 20, 50
 """Of TypiClust: clusters at most, samples that a cluster needs, neighbors of the typicality, and
 clusters up to which k-means is not of mini-batches."""
 FEW = 10
-"""Labels a class from which on uncertain samples are suggested. Weakly supported: on training
-images of CIFAR-10, four draws with PCA gained by it, two with histograms did not."""
+"""Labels per class from which on uncertain samples are suggested. The evidence is weak: on training
+images of CIFAR-10, four draws with PCA improved by it, two with histograms did not."""
 ROWS = 2000
 """Members of a cluster whose distances are computed; of a larger one those nearest its center."""
 
@@ -34,12 +34,12 @@ def suggest(
     Args:
         run: the encoder; it is not changed.
         data: samples, of which some or none have a label (default: the training's).
-        number: how many.
-        labels_from: where labels of samples in files are, as for `unlabeled.train`.
+        number: of samples to suggest.
+        labels_from: source of labels of samples in files, as for `unlabeled.train`.
         seed: of the clusters.
 
     Raises:
-        UserError: there are not as many without a label.
+        UserError: there are fewer samples without a label.
     """
     splits = open_for(run, data, labels_from)
     parts = [splits.train, splits.test] if splits.target else [splits.train]
@@ -121,7 +121,7 @@ def typical(
 def _from_clusters(
     z: np.ndarray, known: np.ndarray, number: int, seed: int, margins: np.ndarray | None = None
 ) -> np.ndarray:
-    """Of the clusters with the fewest labels, samples of the least margin, or typical ones."""
+    """Samples of the least margin, or typical ones, from the clusters with the fewest labels."""
     refuse_not_finite(z)
     rows = unit(torch.from_numpy(np.ascontiguousarray(z, np.float32))).numpy()
     k = min(number + int(known.sum()), MOST_CLUSTERS, len(z))

@@ -1,4 +1,4 @@
-"""The temperature of softmax that suits scores best."""
+"""Fit the temperature of a softmax."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -6,14 +6,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 TEMPERATURES = (1e-3, 1e3)
-"""Within which the temperature is looked for."""
+"""Range of the temperature."""
 
 
 def fit_temperature(scores: Float[np.ndarray, "n k"], y: Int[np.ndarray, " n"]) -> float:
     """The temperature T that minimizes the cross-entropy of softmax(scores / T).
 
-    The loss is convex in 1/T, so it has one minimum; where all samples are classified correctly,
-    that is 0, and 0.001 is returned. The most probable class stays.
+    The loss is convex in 1/T, so it has one minimum; if all samples are classified correctly, that
+    is 0, and 0.001 is returned. The most probable class does not change.
 
     Args:
         scores: logits of samples that the classifier did not learn from.
@@ -27,8 +27,8 @@ def fit_temperature(scores: Float[np.ndarray, "n k"], y: Int[np.ndarray, " n"]) 
         return cross_entropy(wide / np.exp(log_t), y)
 
     low, high = np.log(TEMPERATURES)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    result = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(result.x))
 
 
 def cross_entropy(scores: Float[np.ndarray, "n k"], y: Int[np.ndarray, " n"]) -> float:

@@ -19,7 +19,7 @@ from unlabeled.evaluation.overlap import Boxes, average_precision, mask_iou
 from unlabeled.utils.state import preserve_rng
 
 STRIDE = 4
-"""Of the finest map that the head looks at, in pixels."""
+"""Stride in pixels of the finest map that the head receives."""
 WIDTH = 32
 BATCH = 32
 RATE, GENTLE = 4e-3, 0.1
@@ -82,12 +82,12 @@ class Dense(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Maps of the encoder of at most a quarter of the image's side; the last at least."""
-        side, found = x.shape[-1] / STRIDE, []
+        side, batches = x.shape[-1] / STRIDE, []
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             for stage in self.stages:
                 x = stage(x)
-                found.append(x)
-        return [m for m in found[:-1] if m.shape[-1] <= side] + found[-1:]
+                batches.append(x)
+        return [m for m in batches[:-1] if m.shape[-1] <= side] + batches[-1:]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What scenes (B, C, S, S) show.
@@ -108,24 +108,6 @@ class Dense(nn.Module):
         left, up, right, down = (cell * sides.clamp(max=6).exp()).unbind(1)
         box = torch.stack([x - left, y[:, None] - up, x + right, y[:, None] + down], 1)
         return pixels, heat, box
-
-
-def transfer(
-    encoder: nn.Module,
-    train: Scenes,
-    test: Scenes,
-    *,
-    freeze: bool,
-    epochs: int,
-    seed: int = 0,
-    rate: float = GENTLE,
-) -> dict[str, Any]:
-    """Learn to detect and segment from some scenes, evaluate on others; see `learn` and `judge`.
-
-    The encoder itself is not changed.
-    """
-    model, losses = learn(encoder, train, freeze=freeze, epochs=epochs, seed=seed, rate=rate)
-    return judge(model, test) | {"losses": losses}
 
 
 def learn(
@@ -186,7 +168,7 @@ def learn(
     return model.eval(), losses
 
 
-def judge(model: Dense, scenes: Scenes) -> dict[str, Any]:
+def measure(model: Dense, scenes: Scenes) -> dict[str, Any]:
     """Figures of both tasks, all shares of 1.
 
     Returns:
@@ -194,10 +176,10 @@ def judge(model: Dense, scenes: Scenes) -> dict[str, Any]:
         the shapes; `ap50`, `ap`: average precision at an IoU of 0.5 and its mean from 0.5 to 0.95,
         means over the shapes; `ap50_of` each shape.
     """
-    masks, found = predict(model, scenes.x)
+    masks, detections = predict(model, scenes.x)
     iou = mask_iou(masks, scenes.masks, OUTPUTS[0])
     precision = np.array(
-        [average_precision(found, scenes.boxes, scenes.classes, c) for c in range(len(SHAPES))]
+        [average_precision(detections, scenes.boxes, scenes.classes, c) for c in range(len(SHAPES))]
     )  # (3, thresholds)
     return {
         "miou": float(np.nanmean(iou[1:])),
@@ -221,12 +203,12 @@ def predict(model: Dense, x: np.ndarray) -> tuple[np.ndarray, Boxes]:
         pixels, heat, box = model(part)
         masks.append(pixels.argmax(1).byte())
         peak = heat.sigmoid() * (F.max_pool2d(heat, 3, 1, 1) == heat)
-        score, place = peak.flatten(1).topk(min(MOST, peak[0].numel()))  # (B, D)
+        score, index = peak.flatten(1).topk(min(MOST, peak[0].numel()))  # (B, D)
         cells = heat[0, 0].numel()
-        chosen = (place % cells)[:, None].expand(-1, 4, -1)
+        chosen = (index % cells)[:, None].expand(-1, 4, -1)
         boxes.append(box.flatten(2).gather(2, chosen).mT.clamp(0, x.shape[-1]))
         scores.append(score)
-        classes.append(torch.where(score > 0, place // cells, -1))
+        classes.append(torch.where(score > 0, index // cells, -1))
     together = [torch.cat(v).cpu().numpy() for v in (masks, boxes, scores, classes)]
     return together[0], Boxes(*together[1:])
 
@@ -238,10 +220,10 @@ def _loss(model: Dense, scenes: Scenes, device: torch.device) -> Tensor:
         for v in (scenes.x, scenes.masks, scenes.boxes, scenes.classes)
     )
     pixels, heat, box = model(to_float(x, (0, 1)))
-    target, meant, near = targets(boxes, classes, heat.shape[-1], x.shape[-1])
+    target, size, near = targets(boxes, classes, heat.shape[-1], x.shape[-1])
     # Almost all is background: each sum is divided by what there is to find.
     entropy = F.cross_entropy(pixels, masks.long(), reduction="sum") / (masks > 0).sum().clamp(1)
-    overlap = giou(box.movedim(1, -1)[near], meant[near])
+    overlap = giou(box.movedim(1, -1)[near], size[near])
     return entropy + focal(heat, target) + (1 - overlap).sum() / near.sum().clamp(1)
 
 
@@ -298,7 +280,7 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _convolution(c_in: int, c_out: int, kernel: int) -> nn.Sequential:
-    """BatchNorm makes maps of encoders alike that differ in scale."""
+    """BatchNorm equalizes the scales of different encoders' maps."""
     convolution = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(c_out))
 

@@ -207,7 +207,7 @@ def least(scores: Scores, y: Int[np.ndarray, " m"]) -> tuple[int, float]:
 
 
 def fold_of(
-    y: Int[np.ndarray, " n"], groups: Groups = None, seed: int = 0, folds: int = FOLDS
+    y: Int[np.ndarray, " n"], groups: Groups = None, seed: int = 0
 ) -> Int[np.ndarray, " n"]:
     """The fold in which each sample is held out; −1 for one that is always learned from.
 
@@ -219,7 +219,6 @@ def fold_of(
         y: classes, from 0 to K − 1.
         groups: the group of each sample.
         seed: of the order.
-        folds: their number.
     """
     rng = np.random.default_rng(seed)
     fold = np.full(len(y), -1)
@@ -228,13 +227,13 @@ def fold_of(
         for c in range(int(y.max(initial=-1)) + 1):
             rows = order[y[order] == c]
             if len(rows) > 1:
-                fold[rows] = (np.arange(len(rows)) + c) % folds
+                fold[rows] = (np.arange(len(rows)) + c) % FOLDS
         return fold
     codes = np.unique(groups, return_inverse=True)[1]
     counts = np.zeros((codes.max() + 1, y.max() + 1))
     np.add.at(counts, (codes, y), 1)
     order = rng.permutation(len(counts))
-    of_group, held = np.zeros(len(counts), np.int64), np.zeros((folds, counts.shape[1]))
+    of_group, held = np.zeros(len(counts), np.int64), np.zeros((FOLDS, counts.shape[1]))
     for group in order[np.argsort(-counts[order].sum(1), kind="stable")]:
         same = held @ counts[group]
         of_group[group] = np.lexsort((held.sum(1), same))[0]

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from unlabeled.encoders.features import centered, refuse_not_finite
 from unlabeled.errors import UserError
@@ -42,17 +42,7 @@ class Pairs:
 
     @cached_property
     def _correct(self) -> Float[np.ndarray, " p"]:
-        """Share of pairs of the other kind that each pair is ranked correctly with; ties half."""
-        order = np.argsort(self.near)
-        near, same = self.near[order], self.same[order]
-        level = np.cumsum(np.diff(near, prepend=near[0]) > 0)  # pairs as near as each other
-        matching, other = np.bincount(level, same), np.bincount(level, ~same)
-        n, others = matching.sum(), other.sum()
-        farther = (np.cumsum(other) - other / 2) / others
-        nearer = 1 - (np.cumsum(matching) - matching / 2) / n
-        correct = np.empty(len(order))
-        correct[order] = np.where(same, farther[level], nearer[level])
-        return correct
+        return ranked_correctly(self.near, self.same)
 
     def auc_interval(self, groups: Groups = None) -> Interval:
         """95 % interval of the area, over rows: all pairs of a row vary together.
@@ -75,6 +65,24 @@ class Pairs:
         missed = 1 - np.cumsum(same) / same.sum()
         false = np.cumsum(~same) / (~same).sum()
         return float(self.near[order][np.argmax(false >= missed)])
+
+
+def ranked_correctly(
+    scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Share of samples of the other kind that each is ranked correctly with; ties count half.
+
+    Its mean over the positive ones, or over the others, is the area under the ROC curve.
+    """
+    order = np.argsort(scores)
+    ranked, true = scores[order], positive[order]
+    level = np.cumsum(np.diff(ranked, prepend=ranked[0]) > 0)  # those of the same score
+    matching, other = np.bincount(level, true), np.bincount(level, ~true)
+    lower = (np.cumsum(other) - other / 2) / other.sum()
+    higher = 1 - (np.cumsum(matching) - matching / 2) / matching.sum()
+    correct = np.empty(len(order))
+    correct[order] = np.where(true, lower[level], higher[level])
+    return correct
 
 
 def pairs(

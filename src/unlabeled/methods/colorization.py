@@ -10,12 +10,17 @@ from torch import Tensor, nn
 from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
 from unlabeled.augmentations.color import color_bins, lab_to_rgb, rgb_to_lab, soft_bins, to_gray
 from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.encoders.decoders import MapDecoder
 from unlabeled.encoders.heads import deconv
+from unlabeled.encoders.spatial import stage_channels
 from unlabeled.parallel import mean_over
 
 
 class Colorization(Method):
     """The encoder sees the image in gray; a decoder predicts a distribution over bins of ab colors.
+
+    It predicts from the features and the maps of all stages (Larsson, Maire, Shakhnarovich 2016),
+    where the paper's network does from its last map; of an encoder without maps, from the features.
 
     Class rebalancing keeps results from being desaturated: a pixel's weight is 1/((1 − λ) p + λ/Q)
     by the frequency p of its bin in the training images, which is estimated during training. The
@@ -24,7 +29,7 @@ class Colorization(Method):
     Args:
         rebalance: λ of class rebalancing; 1 weighs all bins equally; the paper's 0.5.
         temperature: T of the annealed mean of a distribution of colors; the paper's 0.38.
-        decoder_width: channels of the decoder's last layer.
+        decoder_width: channels of the decoder's layers.
         shape: channels, height and width of the images (default: the data set's).
         weak: augmentation of the color image (default: horizontal flips).
     """
@@ -51,7 +56,13 @@ class Colorization(Method):
         self.register_buffer("bins", bins.clone(), persistent=False)
         self.register_buffer("frequencies", torch.full((len(bins),), 1 / len(bins)))
         self.size = min(16, shape[1]), min(16, shape[2])  # colors vary less than lightness
-        self.decoder = deconv(self.encoder.dim, (len(bins), *self.size), decoder_width)
+        channels = stage_channels(encoder, shape)
+        self.of_maps = bool(channels)
+        self.decoder: nn.Module = (
+            MapDecoder([*channels, self.encoder.dim], len(bins), self.size, decoder_width)
+            if channels
+            else deconv(self.encoder.dim, (len(bins), *self.size), decoder_width)
+        )
         self.rebalance, self.temperature = rebalance, temperature
         self.weak = weak or RandomHorizontalFlip()
 
@@ -81,7 +92,11 @@ class Colorization(Method):
 
     def scores(self, x: Tensor) -> Tensor:
         """Logits of the bins: images, which are converted to gray, (B, 3, H, W) -> (B, Q, h, w)."""
-        return self.decoder(self.encoder(to_gray(x))).float()
+        x = to_gray(x)
+        if not self.of_maps:
+            return self.decoder(self.encoder(x)).float()
+        maps, features = self.encoder.maps_and_features(x)
+        return self.decoder([*maps, features[:, :, None, None]]).float()
 
     def colors(self, x: Tensor) -> Tensor:
         """Annealed mean of the bins (eq. 5): images (B, 3, H, W) -> ab colors (B, 2, H, W)."""

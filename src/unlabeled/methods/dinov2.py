@@ -122,12 +122,12 @@ class DINOv2(Method):
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
         """The losses of class tokens and of masked patches, and KoLeo of each global view."""
         self.student.freeze_prototypes(self.progress < self.freeze_last_layer)
-        z, said, said_patches = student_scores(self.student, views)
+        z, scores, patch_scores = student_scores(self.student, views)
         masked: Any = torch.cat(views[2:4])
-        _, taught, taught_patches = self.teacher(torch.cat(views[:2]), None, masked)
+        _, targets, patch_targets = self.teacher(torch.cat(views[:2]), None, masked)
         tau = self.student_temperature
-        loss = cross_view_loss(said, self.sinkhorn(taught).chunk(2), tau)
-        patches = masked_patch_loss(said_patches, self.sinkhorn(taught_patches), masked, tau)
+        loss = cross_view_loss(scores, self.sinkhorn(targets).chunk(2), tau)
+        patches = masked_patch_loss(patch_scores, self.sinkhorn(patch_targets), masked, tau)
         spread = sum(koleo(gather(view)) for view in z.chunk(2))  # not between views of an image
         return loss + self.patch_weight * patches + self.koleo_weight * spread
 

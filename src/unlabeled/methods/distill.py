@@ -108,15 +108,15 @@ class Distill(Method):
             return cosine_distance(student, self.targets)
         candidates = self.newest(gather(self.targets)).T / self.temperature  # (D, queue_size)
         with torch.autocast(views.device.type, enabled=False):
-            said = F.log_softmax(student @ candidates, 1)
+            log_p = F.log_softmax(student @ candidates, 1)
             wanted = F.log_softmax(self.targets @ candidates, 1)
-        return F.kl_div(said, wanted, reduction="batchmean", log_target=True)
+        return F.kl_div(log_p, wanted, reduction="batchmean", log_target=True)
 
     def newest(self, targets: Tensor) -> Tensor:
         """The queue after features of a batch have come in: (queue_size, D).
 
         As in lightly-train, those of the batch take part in its loss; the teacher's own feature is
-        then the likeliest.
+        then the most likely.
         """
         return torch.cat([targets, self.queue])[: len(self.queue)]
 

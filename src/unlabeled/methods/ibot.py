@@ -118,16 +118,16 @@ class IBOT(Method):
     def loss(self, views: tuple[Tensor, ...]) -> Tensor:
         """Cross-entropy of student and teacher on different views, and on the same masked patch."""
         self.student.freeze_prototypes(self.progress < self.freeze_last_layer)
-        _, said, said_patches = student_scores(self.student, views)
+        _, scores, patch_scores = student_scores(self.student, views)
         masked: Any = torch.cat(views[2:4])
         every = torch.ones_like(masked)
-        _, taught, taught_patches = self.teacher(torch.cat(views[:2]), None, every)
-        self.batch_centers = taught.mean(0, keepdim=True), taught_patches.mean(0, keepdim=True)
-        targets = self.targets(taught, self.center).chunk(2)
-        patch_targets = self.targets(taught_patches[masked.flatten()], self.patch_center)
+        _, outputs, patch_outputs = self.teacher(torch.cat(views[:2]), None, every)
+        self.batch_centers = outputs.mean(0, keepdim=True), patch_outputs.mean(0, keepdim=True)
+        targets = self.targets(outputs, self.center).chunk(2)
+        patch_targets = self.targets(patch_outputs[masked.flatten()], self.patch_center)
         tau = self.student_temperature
-        patches = masked_patch_loss(said_patches, patch_targets, masked, tau)
-        return cross_view_loss(said, targets, tau) + self.patch_weight * patches
+        patches = masked_patch_loss(patch_scores, patch_targets, masked, tau)
+        return cross_view_loss(scores, targets, tau) + self.patch_weight * patches
 
     def targets(self, scores: Tensor, center: Tensor) -> Tensor:
         """The teacher's scores (n, K), centered and sharpened, as distributions."""

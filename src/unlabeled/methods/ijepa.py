@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, Compose, RandomResizedCrop
-from unlabeled.augmentations.masks import random_blocks
+from unlabeled.augmentations.masks import choose_patches, draw_block_size, random_blocks
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, linear
 from unlabeled.encoders.decoders import BlockPredictor
 from unlabeled.encoders.vit import with_patch_features
@@ -89,8 +89,8 @@ class IJEPA(Method):
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, C, H, W), patches of the context (B, n), of the target blocks (B, M, k)."""
         device, (rows, columns) = batch.x.device, self.grid
-        height, width = self.draw_size(TARGET_SCALE, TARGET_ASPECT)
-        context_size = self.draw_size(CONTEXT_SCALE, (1.0, 1.0))
+        height, width = draw_block_size(self.grid, TARGET_SCALE, TARGET_ASPECT)
+        context_size = draw_block_size(self.grid, CONTEXT_SCALE, (1.0, 1.0))
         least = max(1, rows * columns // 16)  # of the context; 10 of 256 in the authors' code
         few = torch.ones(len(batch.x), dtype=torch.bool, device=device)
         targets = few.new_zeros(len(few), self.targets, rows, columns)
@@ -106,22 +106,9 @@ class IJEPA(Method):
                 break
         else:
             raise UserError(f"{self.targets} target blocks cover all patches; give fewer --targets")
-        n = int(allowed.sum((1, 2)).min())
-        order = allowed.flatten(1) + torch.rand(len(few), rows * columns, device=device)
+        context = choose_patches(allowed.flatten(1))
         where = targets.flatten(2).float().argsort(dim=2, descending=True, stable=True)
-        context = order.argsort(dim=1, descending=True)[:, :n]
         return self.weak(batch.x), context, where[:, :, : height * width]
-
-    def draw_size(self, scale: tuple[float, float], aspect: tuple[float, float]) -> tuple[int, int]:
-        """Height and width of a block, in patches, of random area and aspect ratio."""
-        a, b = torch.rand(2).tolist()
-        area, ratio = linear(*scale)(a), linear(*aspect)(b)
-        sides = (area * ratio) ** 0.5, (area / ratio) ** 0.5
-        height, width = (
-            max(1, min(side, round(share * side)))
-            for share, side in zip(sides, self.grid, strict=True)
-        )
-        return height, width
 
     def loss(self, views: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Distance of predicted and target representations, mean over blocks and patches."""

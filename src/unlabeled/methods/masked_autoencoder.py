@@ -5,14 +5,13 @@ convolutional networks Xie et al. 2022, "SimMIM: A Simple Framework for Masked I
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
-from unlabeled.encoders.decoders import MAEDecoder
+from unlabeled.encoders.decoders import MAEDecoder, patchify, unpatchify
 from unlabeled.encoders.heads import deconv
 from unlabeled.encoders.vit import ViT
 from unlabeled.errors import UserError
@@ -99,13 +98,9 @@ class MaskedAutoencoder(Method):
         masked = order[:, self.visible :, None].expand(-1, -1, target.shape[2])
         return F.mse_loss(self.reconstruct(x, order).gather(1, masked), target.gather(1, masked))
 
-    def patchify(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, N, C·p·p)."""
-        return F.unfold(x, self.patch_size, stride=self.patch_size).transpose(1, 2)
-
     def targets(self, x: Tensor) -> Tensor:
         """Patches to be reconstructed, (B, N, C·p·p)."""
-        patches = self.patchify(x).float()
+        patches = patchify(x, self.patch_size).float()
         if not self.normalize_pixels:
             return patches
         mean, std = patches.mean(2, keepdim=True), patches.std(2, keepdim=True)
@@ -115,7 +110,8 @@ class MaskedAutoencoder(Method):
         """Reconstructions of all patches, (B, N, C·p·p)."""
         visible = order[:, : self.visible]
         if not isinstance(self.encoder, ViT):
-            return self.patchify(self.decoder(self.encoder(self.mask(x, visible))).float())
+            drawn = self.decoder(self.encoder(self.mask(x, visible)))
+            return patchify(drawn.float(), self.patch_size)
         features, tokens = self.encoder.encode_visible(x, visible)
         return self.decoder(features, tokens, visible).float()
 
@@ -130,11 +126,10 @@ class MaskedAutoencoder(Method):
         _, order = self.views(Batch(x, torch.arange(len(x), device=x.device)))
         patches = self.reconstruct(x, order)
         if self.normalize_pixels:  # denormalized by the true statistics, as the paper's figures
-            true = self.patchify(x)
+            true = patchify(x, self.patch_size)
             patches = patches * (true.std(2, keepdim=True) + 1e-2) + true.mean(2, keepdim=True)
-        sides: Any = [side * self.patch_size for side in self.grid]
-        images = F.fold(patches.transpose(1, 2), sides, self.patch_size, stride=self.patch_size)
-        down, right = x.shape[2] - sides[0], x.shape[3] - sides[1]
+        images = unpatchify(patches, self.grid, self.patch_size)
+        down, right = x.shape[2] - images.shape[2], x.shape[3] - images.shape[3]
         images = F.pad(images.clamp(0, 1), (0, right, 0, down))
         masked = self.mask(x, order[:, : self.visible])
         return {"image, masked, reconstruction": torch.stack([x, masked, images], 1)}

@@ -7,14 +7,13 @@ Contrastive Learning".
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
-from unlabeled.encoders.memory import Queue
+from unlabeled.encoders.memory import Queue, shuffled_keys
 from unlabeled.objectives import info_nce
 
 
@@ -89,10 +88,8 @@ class MoCo(Method):
 
     def embed_keys(self, x: Tensor) -> Tensor:
         """Keys (B, dim) without gradient, with shuffled BatchNorm."""
-        order = torch.randperm(len(x), device=x.device)
-        parts = x[order].tensor_split(min(self.bn_splits, max(1, len(x) // 2)))  # 2 rows or more
-        keys = torch.cat([self.key_encoder(part) for part in parts])
-        return F.normalize(keys.float()[order.argsort()], dim=1)
+        (keys,) = shuffled_keys(lambda part: (self.key_encoder(part),), x, self.bn_splits)
+        return F.normalize(keys.float(), dim=1)
 
     def update(self) -> None:
         """Update the key encoder; enqueue all processes' keys and dequeue the oldest."""

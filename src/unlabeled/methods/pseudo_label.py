@@ -18,10 +18,12 @@ class PseudoLabel(Method):
     """Cross-entropy with labels, and with the most probable class of unlabeled images.
 
     Only unlabeled images get a pseudo-label, as in the paper. The weight α of their loss is 0 at
-    first and then rises linearly.
+    first and then rises linearly. Beside the paper, whose `threshold` is 0, uncertain classes are
+    left out: with few labels most of them are wrong at first.
 
     Args:
         weight: α_f, final weight of the unlabeled loss; the paper's 3.
+        threshold: probability from which a pseudo-label is used; others count as 0 in the mean.
         ramp_start: T₁, fraction of training at which α begins to rise; 100 epochs in the paper.
         ramp_end: T₂, fraction of training at which α reaches `weight`; 600 epochs in the paper.
         classes: number of classes (default: the data set's).
@@ -40,6 +42,7 @@ class PseudoLabel(Method):
         encoder: nn.Module,
         *,
         weight: float = 3.0,
+        threshold: float = 0.95,
         ramp_start: float = 0.1,
         ramp_end: float = 0.6,
         classes: int = 10,
@@ -51,7 +54,8 @@ class PseudoLabel(Method):
                 f"ramp_start is {ramp_start} and ramp_end {ramp_end}; give a ramp_end above it"
             )
         self.classifier = nn.Linear(self.encoder.dim, classes)
-        self.weight, self.ramp_start, self.ramp_end = weight, ramp_start, ramp_end
+        self.weight, self.threshold = weight, threshold
+        self.ramp_start, self.ramp_end = ramp_start, ramp_end
         self.augment = augment or RandomCrop()
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -63,8 +67,9 @@ class PseudoLabel(Method):
         """Eq. 15: the mean over labeled rows plus α times the mean over unlabeled ones."""
         x, y = views
         logits = self.classifier(self.encoder(x)).float()  # (B, classes)
-        pseudo_label = logits.detach().argmax(1)
+        confidence, pseudo_label = logits.detach().softmax(1).max(1)  # (B,) each
         losses = F.cross_entropy(logits, pseudo_label, reduction="none")  # (B,)
+        losses = losses * (confidence >= self.threshold)
         return labeled_cross_entropy(logits, y) + self.alpha() * mean_of(losses, y < 0)
 
     def alpha(self) -> float:

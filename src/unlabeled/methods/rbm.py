@@ -40,7 +40,7 @@ class RBM(Method):
     recipe = Recipe(
         epochs=30, batch_size=128, optimizer="sgd", lr=0.01, schedule="one_cycle", weight_decay=1e-4
     )
-    recipes = {"fashion_mnist": {"epochs": 15}}
+    recipes = {"fashion_mnist": {"epochs": 15, "lr": 0.05}}
 
     def __init__(
         self,

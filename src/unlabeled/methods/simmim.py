@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, Compose, RandomResizedCrop
 from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.encoders.decoders import patchify, unpatchify
 from unlabeled.encoders.vit import with_patch_features
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
@@ -84,23 +85,19 @@ class SimMIM(Method):
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Mean absolute error of the pixels of masked patches."""
         x, masked = views
-        errors = (self.reconstruct(x, masked) - self.patchify(x).float()).abs().mean(2)  # (B, N)
+        target = patchify(x, self.patch_size).float()
+        errors = (self.reconstruct(x, masked) - target).abs().mean(2)  # (B, N)
         return mean_of(errors.flatten(), masked.flatten())
 
     def reconstruct(self, x: Tensor, masked: Tensor) -> Tensor:
         """Predicted pixels of all patches, (B, N, C·p·p)."""
         return self.head(self.encoder.encode_patches(x, masked, self.mask_token)[1]).float()
 
-    def patchify(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, N, C·p·p)."""
-        return F.unfold(x, self.patch_size, stride=self.patch_size).transpose(1, 2)
-
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
         _, masked = self.views(Batch(x, torch.arange(len(x), device=x.device)))
         rows, columns = (side * self.patch_size for side in self.grid)
         x = x[:, :, :rows, :columns]
-        patches = self.reconstruct(x, masked).clamp(0, 1).transpose(1, 2)
-        drawn = F.fold(patches, (rows, columns), self.patch_size, stride=self.patch_size)
+        drawn = unpatchify(self.reconstruct(x, masked).clamp(0, 1), self.grid, self.patch_size)
         holes = F.interpolate(masked.view(-1, 1, *self.grid).float(), (rows, columns)).bool()
         images = [x, torch.where(holes, 0.5, x), torch.where(holes, drawn, x)]
         return {"image, masked, reconstruction": torch.stack(images, 1)}

@@ -21,7 +21,7 @@ class SMoG(Method):
     Groups are moving averages of the embeddings assigned to them: g ← β g + (1 − β) z̄. They are
     updated before the loss, and the gradient passes through the batch's share of them, so that
     groups and representation change at once. k-means over the latest embeddings sets all groups
-    anew from time to time, since groups that are never the nearest would not move. The momentum
+    again from time to time, since groups that are never the nearest would not move. The momentum
     network has no predictor, since it has no gradient.
 
     Args:

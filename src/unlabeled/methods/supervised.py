@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.modality import Audio, Images, Series, Table
 
 
 class Supervised(Method):
@@ -18,6 +19,7 @@ class Supervised(Method):
         augment: random augmentation (default: the data set's for labeled training).
     """
 
+    modality = (Images, Audio, Series, Table)
     supervised = True
     weak_augment = True
     by_stage = True

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations import Augmentation, RandomResizedCrop
 from unlabeled.augmentations.color import color_bins, lab_to_rgb, rgb_to_lab, soft_bins, to_gray
+from unlabeled.augmentations.video import augment_clips
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.spatial import dense_map, feature_map_size
 from unlabeled.modality import Images, Video
@@ -69,9 +70,7 @@ class VideoColorization(Method):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Frames in gray (B, 3, H, W), and soft bins of their positions' colors (B, N, Q)."""
-        complete = batch.x[: len(batch.x) // self.clip_length * self.clip_length]
-        clips = complete.unflatten(0, (-1, self.clip_length)).flatten(1, 2)  # frames as channels
-        x = self.weak(clips).unflatten(1, (self.clip_length, -1)).flatten(0, 1)
+        x = augment_clips(batch.x, self.clip_length, self.weak).flatten(0, 1)
         ab = F.adaptive_avg_pool2d(rgb_to_lab(x)[:, 1:], self.size).movedim(1, 3).flatten(0, 2)
         return to_gray(x), soft_bins(ab, self.bins).unflatten(0, (len(x), -1))
 

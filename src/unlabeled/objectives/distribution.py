@@ -1,4 +1,4 @@
-"""Objectives of the distribution of embeddings, whichever row is a pair with which."""
+"""Objectives of the distribution of embeddings, independent of pairs."""
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,7 @@ def sigreg(z: Float[Tensor, "n d"], directions: Float[Tensor, "d k"]) -> Float[T
 
     Args:
         z: (n, d) embeddings.
-        directions: (d, k) unit vectors, drawn anew for each step.
+        directions: (d, k) unit vectors, new ones for each step.
 
     Returns:
         a scalar ≥ 0; of n rows of N(0, 1) about 1.06, whatever n is.

@@ -18,7 +18,7 @@ class PredictionStep(NamedTuple):
 
     ahead: int  #: k, rows
     weight: Tensor  #: W_k, (D, D)
-    shift: int  #: the negative (y = −1) is the image so many rows further on in the batch
+    shift: int  #: the negative (y = −1) is the image this number of rows later in the batch
 
 
 @full_precision

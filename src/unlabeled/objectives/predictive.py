@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unlabeled.errors import UserError
@@ -96,8 +96,21 @@ def draw_negatives(b: Float[Tensor, "n t d"], source: NegativeSource) -> Float[T
     return torch.where(torch.rand(n, t, 1, device=b.device) < 0.5, later, other)
 
 
+def draw_distractors(masked: Bool[Tensor, "b t"], number: int) -> Int[Tensor, "b t {number}"]:
+    """Draw other masked steps of the same row for each masked step, with replacement.
+
+    A step that is alone in its row gets itself; what steps that are not masked get has no meaning.
+    """
+    others = masked.sum(1)[:, None, None] - 1
+    rank = masked.cumsum(1)[:, :, None] - 1  # of each step among the masked ones of its row
+    drawn = (torch.rand(*masked.shape, number, device=masked.device) * others).long()
+    drawn = torch.minimum(drawn + (drawn >= rank), others).clamp(min=0)  # beyond itself
+    order = masked.float().argsort(dim=1, descending=True, stable=True)  # masked steps first
+    return order.gather(1, drawn.flatten(1)).view_as(drawn)
+
+
 def _require_negatives(n: int, t: int, source: NegativeSource) -> None:
-    """Raise UserError where a positive would be its own negative."""
+    """Raise UserError if a positive would be its own negative."""
     if (n == 1 or source == "same") and (t == 1 or source == "others"):
         raise UserError(
             f"{n} sequences of {t} positions have no negatives among {source}; use a --batch-size "
@@ -106,7 +119,7 @@ def _require_negatives(n: int, t: int, source: NegativeSource) -> None:
 
 
 def check_steps(prediction_steps: int, skip_steps: int) -> None:
-    """Raises UserError where no step is left to predict."""
+    """Raise UserError if no step is left to predict."""
     if not 0 <= skip_steps < prediction_steps:
         raise UserError(
             f"prediction_steps is {prediction_steps} and skip_steps {skip_steps}, which leaves "

@@ -17,6 +17,7 @@ def propagate_labels(
     radius: int = 10,
     temperature: float = 0.03,
     recent: int = 0,
+    nearest: int = 0,
 ) -> Float[Tensor, "t k h w"]:
     """Propagate the labels of a clip's first frame to its other frames.
 
@@ -27,6 +28,7 @@ def propagate_labels(
         temperature: of the softmax; lower than in training, where the grid is coarser.
         recent: number of preceding frames that are used besides the first one, with the labels
             propagated to them.
+        nearest: number of pixels, the most similar ones, that a pixel attends to; 0 for all.
 
     Returns:
         (T, K, H, W) labels of all frames.
@@ -35,7 +37,7 @@ def propagate_labels(
     for t in range(1, len(z)):
         sources = [0, *range(max(1, t - recent), t)]
         source_labels = torch.stack([labels[i] for i in sources])
-        labels.append(attend_labels(z[t], z[sources], source_labels, radius, temperature))
+        labels.append(attend_labels(z[t], z[sources], source_labels, radius, temperature, nearest))
     return torch.stack(labels)
 
 
@@ -45,6 +47,7 @@ def attend_labels(
     labels: Float[Tensor, "r k h w"],
     radius: int,
     temperature: float,
+    nearest: int = 0,
 ) -> Float[Tensor, "k h w"]:
     """Labels (K, H, W) of pixels: the attention-weighted mean of those nearby in other frames.
 
@@ -56,6 +59,7 @@ def attend_labels(
         labels: (R, K, H, W) of the other frames.
         radius: of the square around a pixel's own position.
         temperature: of the softmax.
+        nearest: number of pixels that each attends to, as in Jabri, Owens, Efros 2020; 0 for all.
     """
     height, width = z.shape[1:]
     column = torch.arange(width, device=z.device)
@@ -67,5 +71,8 @@ def attend_labels(
         values = labels[:, :, near].transpose(0, 1).flatten(1)  # (K, R·rows·W)
         scores = z[:, row].T @ keys - keys.square().sum(0) / 2  # without −½‖z‖², a constant
         scores = scores.unflatten(1, (-1, width)).masked_fill(far, -torch.inf).flatten(1)
+        if 0 < nearest < scores.shape[1]:
+            least = scores.topk(nearest, 1).values[:, -1:]
+            scores = scores.masked_fill(scores < least, -torch.inf)
         rows.append((scores / temperature).softmax(1) @ values.T)  # (W, K)
     return torch.stack(rows, 1).permute(2, 1, 0)

@@ -32,7 +32,7 @@ _forced: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("backen
 
 
 def backend(rows: int, columns: int, device: str = "cpu") -> Backend:
-    """The backend for sums of so many rows over so many columns on a device.
+    """The backend for sums of rows over columns on a device, by their numbers.
 
     Small ones are "dense", large ones "tiled", or "triton" (fused) on "cuda" if it is installed.
     """

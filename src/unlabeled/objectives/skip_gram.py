@@ -44,7 +44,7 @@ Step = Callable[..., float]
 
 
 def compiled_step() -> Step | None:
-    """The step in C++, window by window; None where there is no compiler."""
+    """The step in C++, window by window; None if there is no compiler."""
     kernel = library(SOURCE, FLAGS, "word2vec is several times slower")
     if kernel is None:
         return None

@@ -28,7 +28,7 @@ from unlabeled.utils.state import preserve_rng
 def deep_belief_net(
     data: Any,
     *,
-    widths: tuple[int, ...] = (256, 128),
+    widths: tuple[int, ...] = (500, 500),
     epochs: int | None = None,
     gibbs_steps: int = 1,
     lr: float | None = None,
@@ -100,14 +100,14 @@ def hidden_probabilities(run: Run, inputs: Splits) -> Splits:
 
 
 @torch.no_grad()
-def bound(machines: list[RBM], splits: Splits, images: int = 1000) -> float:
-    """Lower bound of log p of test images, nats per image (their eq. 8).
+def bound(machines: list[RBM], splits: Splits) -> float:
+    """Lower bound of log p of up to 1,000 test images, nats per image (their eq. 8).
 
     E_q[log p(v|h₁) + log p(h₁|h₂) + … + log p(v_top)] + the entropy of q; the top machine's
     partition function is estimated by annealed importance sampling.
     """
     part = splits.test if len(splits.test) else splits.train
-    x = torch.from_numpy(part.x[:images]).float().flatten(1)
+    x = torch.from_numpy(part.x[:1000]).float().flatten(1)
     low, high = splits.value_range
     v = torch.bernoulli(((x - low) / (high - low)).clamp(0, 1))
     total = torch.zeros(len(v))

@@ -26,7 +26,7 @@ from unlabeled.data.readers.word_lines import Lines, read_lines
 from unlabeled.errors import Stopped, UserError
 from unlabeled.objectives.skip_gram import LANES, Windows, compiled_step, torch_step
 from unlabeled.runs.word_vectors import Words
-from unlabeled.training.checkpoints import SAVE_EVERY, kept, signals
+from unlabeled.training.checkpoints import SAVE_EVERY, checkpoint_file, signals
 from unlabeled.training.folder import prepare_folder, record_data
 from unlabeled.utils.files import write_csv, write_json
 from unlabeled.utils.progress import line
@@ -162,7 +162,7 @@ class State:
         """Write the folder's last checkpoint."""
         content = vars(self) | {"rng": json.dumps(self.rng.bit_generator.state)}
         content["in_epoch"] = {"epoch": len(self.history), "steps": self.chunks}
-        with kept(folder) as aside, aside.open("wb") as file:
+        with checkpoint_file(folder) as aside, aside.open("wb") as file:
             torch.save(content, file)
 
     def load(self, path: Path) -> None:
@@ -198,8 +198,8 @@ class WindowSampler:
 
     def __call__(self, words: np.ndarray, line: np.ndarray) -> Windows:
         """Windows of words (n,), which do not cross from one line (n,) to another."""
-        kept = self.rng.random(len(words), np.float32) < self.keep[words]
-        words, line = words[kept], line[kept]
+        is_kept = self.rng.random(len(words), np.float32) < self.keep[words]
+        words, line = words[is_kept], line[is_kept]
         radius = self.rng.integers(1, self.window + 1, len(words), np.int32)
         first, last = np.searchsorted(line, line, "left"), np.searchsorted(line, line, "right")
         position = np.arange(len(words))

@@ -1,4 +1,4 @@
-"""The classes of a report: a table of their scores, and which are taken for which."""
+"""The classes of a report: a table of their scores, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from unlabeled.evaluation.metrics import metric_of
 from unlabeled.evaluation.per_class import PerClass
 
 LARGEST = 20
-"""Classes at most of which a confusion matrix is drawn."""
+"""Maximum number of classes of a confusion matrix."""
 DARKEST = 45
-"""Percent of color in a cell at most, so that its number stays readable in both color schemes."""
+"""Maximum percentage of color in a cell, so that numbers are readable in both color schemes."""
 
 
-def classes_section(found: PerClass | None, method: str, target: str) -> str:
+def classes_section(result: PerClass | None, method: str, target: str) -> str:
     """Precision, recall and F1 of each class, and the confusion matrix or most confused pairs."""
-    if found is None:
+    if result is None:
         return ""
-    many = len(found.scores) > LARGEST
-    table = _scores(found)
+    many = len(result.scores) > LARGEST
+    table = _scores(result)
     if many:
-        table = f"<details><summary>All {len(found.scores):,} classes</summary>{table}</details>"
-    confusion = _pairs(found) if many else _matrix(found)
+        table = f"<details><summary>All {len(result.scores):,} classes</summary>{table}</details>"
+    confusion = _pairs(result) if many else _matrix(result)
     return f"""<section><h2>Classes</h2>
 <p class="note">Answers of the linear probe on features of {html.escape(method)} for
 {html.escape(target)}, on the test part. Precision: the share of answers with a class that are
@@ -32,10 +32,10 @@ F1: the harmonic mean of both.</p>
 {table}{confusion}</section>"""
 
 
-def _scores(found: PerClass) -> str:
+def _scores(result: PerClass) -> str:
     accuracy = metric_of("linear_probe")
     rows = []
-    for score in found.scores:
+    for score in result.scores:
         recall, _, interval = accuracy.format(score.recall).partition(" (")
         recall = recall.removesuffix(" %")
         small = f"<small>{interval.rstrip(')')}</small>" if interval else ""
@@ -55,21 +55,21 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _matrix(found: PerClass) -> str:
-    names = [html.escape(score.name) for score in found.scores]
+def _matrix(result: PerClass) -> str:
+    names = [html.escape(score.name) for score in result.scores]
     head = "".join(f"<th><span>{name}</span></th>" for name in names)
     rows = []
-    for i, counts in enumerate(found.confusion):
+    for i, counts in enumerate(result.confusion):
         total = max(1, int(counts.sum()))
         cells = "".join(_cell(int(n), n / total, i == j) for j, n in enumerate(counts))
         rows.append(f"<tr><th>{names[i]}</th>{cells}</tr>")
-    right = int(np.trace(found.confusion))
+    right = int(np.trace(result.confusion))
     return f"""<h3>Confusion matrix</h3>
 <div class="scroll" tabindex="0" role="group" aria-label="confusion matrix">
 <table class="confusion"><thead><tr><td></td>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div>
 <p class="note">Rows: the true class. Columns: the answer. Numbers of test samples; the color is
-their share of the row. {right:,} of {int(found.confusion.sum()):,} are on the diagonal.</p>"""
+their share of the row. {right:,} of {int(result.confusion.sum()):,} are on the diagonal.</p>"""
 
 
 def _cell(n: int, share: float, correct: bool) -> str:
@@ -78,11 +78,11 @@ def _cell(n: int, share: float, correct: bool) -> str:
     return f'<td style="background:{style}">{n:,}</td>' if n else "<td></td>"
 
 
-def _pairs(found: PerClass) -> str:
+def _pairs(result: PerClass) -> str:
     rows = "".join(
         f'<tr><th>{html.escape(true)}</th><td class="text">{html.escape(answer)}</td>'
         f"<td>{n:,}</td><td>{_percent(share)}</td></tr>"
-        for true, answer, n, share in found.confused()
+        for true, answer, n, share in result.confused()
     )
     if not rows:
         return ""

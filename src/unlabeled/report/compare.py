@@ -33,7 +33,7 @@ TESTS = {
     "t-test": "t-test: of one encoder and the seeds of the other, for these test samples",
 }
 MOST_ROWS = 40
-"""Of the table of differences; a longer one is folded."""
+"""Maximum rows of the table of differences that is shown unfolded."""
 
 
 def compare(
@@ -62,7 +62,7 @@ def compare(
         out: a file, or several, to write: a page (.html), or a table (.csv, .md, .tex, .json)
             (default: none).
         data: what to evaluate all on (default: the data of the first trained run).
-        labels_from: where labels of samples in files are, as for `unlabeled.train`.
+        labels_from: source of labels of samples in files, as for `unlabeled.train`.
         test: other data to test on, as for `unlabeled.train`.
         groups_from: what samples have in common, as for `unlabeled.train`: intervals and tests are
             then over groups (default: the first trained run's, if `data` is omitted, too).
@@ -73,7 +73,7 @@ def compare(
         max_pixels: of images in files, likewise.
 
     Returns:
-        what .json files hold: `encoders`, by name, has `runs`, `seeds` and `metrics`, each with
+        content of .json files: `encoders`, by name, has `runs`, `seeds` and `metrics`, each with
         `value`, `low`, `high`, `sd` and `n`; `best` the name of the best encoder by metric;
         `differences` the test of each pair in each metric, with `p` and `p_holm`; `settings` those
         of the probes of each run, chosen on training labels; `similarity` the
@@ -83,8 +83,8 @@ def compare(
         UserError: there are fewer than two, `out` has another suffix, the data does not fit, or the
             encoders would not be tested on the same samples.
     """
-    given = [out] if out is None or isinstance(out, str | Path) else out
-    files = [Path(file) for file in given if file is not None]
+    paths = [out] if out is None or isinstance(out, str | Path) else out
+    files = [Path(file) for file in paths if file is not None]
     for file in files:
         if file.suffix.lower() not in FORMATS:
             raise UserError(f"--out is {file}; give a .html, .csv, .md, .tex or .json file")
@@ -128,7 +128,7 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
     ".tex": to_latex,
     ".json": lambda comparison: to_json(comparison.to_json()) + "\n",
 }
-"""By the suffix of --out."""
+"""Writers by the suffix of --out."""
 
 
 def _lead(comparison: Comparison) -> str:
@@ -199,15 +199,17 @@ n: encoders of each. {used}.</p>
 
 
 def _difference(test: PairTest, metric: Metric) -> str:
-    found = test.difference
-    shown, _, interval = metric.format(Value(found.value, found.low, found.high)).partition(" (")
+    difference = test.difference
+    shown, _, interval = metric.format(
+        Value(difference.value, difference.low, difference.high)
+    ).partition(" (")
     shown, holm = shown.replace(" ", "\u00a0"), _p(test.p_holm)
     holm = f"<b>{holm}</b>" if test.is_significant and test.seeds else holm
     cells = (
         f"<th>{html.escape(metric.title_of(test.metric))}</th>",
         f'<td class="text">{html.escape(test.a)} − {html.escape(test.b)}</td>',
         f"<td>{shown}<small>{interval.rstrip(')')}</small></td>",
-        f"<td>{holm}<small>{_p(found.p)}</small></td>",
+        f"<td>{holm}<small>{_p(difference.p)}</small></td>",
         f'<td class="text">{test.test}<small>n = {test.n[0]}, {test.n[1]}</small></td>',
     )
     return f"<tr>{''.join(cells)}</tr>"

@@ -21,7 +21,7 @@ from unlabeled.evaluation import duplicates, structure
 from unlabeled.evaluation.label_errors import AGREEMENT, MARGIN
 from unlabeled.evaluation.structure import Layout
 from unlabeled.evaluation.suggest import FEW
-from unlabeled.modality import Audio, EncoderInput, Images, Text
+from unlabeled.modality import Audio, EncoderInput, Images, Series, Table, Text
 from unlabeled.report import tiles
 from unlabeled.report.findings import LAYOUTS, VOTERS, Findings, find
 from unlabeled.report.points import check_table, write_points
@@ -33,10 +33,10 @@ from unlabeled.utils.state import preserve_rng
 SUSPECTS_SHOWN = 200
 DUPLICATES_SHOWN = 200
 MEMBERS_SHOWN = 20
-"""Of a group of near-duplicates, where the page does not show all samples."""
+"""Number of samples of a group of near-duplicates, if the page does not show all samples."""
 OUTLIERS_SHOWN = 60
 RANGES = 6
-"""Groups that a factor of numbers is shown in."""
+"""Number of groups into which a numeric factor is divided."""
 RULES = {
     "window": min(duplicates.SIZES),
     "correlation": duplicates.CORRELATION,
@@ -51,7 +51,7 @@ RULES = {
     "agreement": AGREEMENT,
     "few": FEW,
 }
-"""What the page says of its own making."""
+"""Constants of the methods that the page explains."""
 
 
 @preserve_rng()
@@ -68,34 +68,33 @@ def explore(
     seed: int = 0,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Write a page to explore samples by: a map, neighbors, clusters, duplicates, outliers.
+    """Write a page to explore samples: a map, neighbors, clusters, duplicates, outliers.
 
-    Of more than 50,000 samples the map and the clusters are fitted on a random 50,000, the others
-    are placed among them, and the page shows the random ones and all that it lists. The table holds
-    all. Recordings are shown as spectrograms and can be heard, texts are shown as text;
-    near-duplicates of both are those that are identical.
+    Of more than 50,000 samples, the map and the clusters are fitted on a random 50,000 and the
+    others are projected; the page shows the random ones and all listed samples, the table all.
+    Audio is shown as spectrograms and can be played, series are shown as curves, texts and rows of
+    tables as text; near-duplicates of all these are identical samples.
 
     Args:
-        run: whose encoder says what is alike.
-        data: samples in any form that `unlabeled.open_data` knows.
-        out: the `.html` file to write; it holds all it needs, thumbnails included.
-        labels_from: where labels of files are, as for `open_data`; the map is colored by them, and
+        run: the run whose encoder computes the features.
+        data: samples in any form that `unlabeled.open_data` accepts.
+        out: the `.html` file to write; it is self-contained.
+        labels_from: source of labels of files, as for `open_data`; the map is colored by them, and
             labels that are likely wrong are listed.
-        table: also write what was found of each sample to this .csv or .parquet file.
+        table: also write the results for each sample to this .csv or .parquet file.
         layout: layout of the map; auto is UMAP if installed, or else t-SNE, or PCA for many images.
         clusters: number of clusters (default: the one with the best silhouette).
-        suggest: also list so many samples without a label that are worth labeling next.
+        suggest: also list this number of unlabeled samples to label next.
         seed: random seed of the map and the clusters.
-        progress: say what is computed, and show bars (default: in commands only).
+        progress: show progress (default: in commands only).
 
     Returns:
-        what was found: samples and those on the page, clusters, near-duplicate groups and their
-        samples, outliers, labels that are likely wrong (None without classes), names of the samples
-        to label, the layout, and the bytes of the page.
+        numbers of samples, of those on the page, of clusters, near-duplicate groups and their
+        samples, outliers, and labels that are likely wrong (None without classes); names of the
+        samples to label, the layout, and the bytes of the page.
 
     Raises:
-        UserError: too few samples, no such layout, a number of clusters, suggestions or a seed that
-            does not work, features that show nothing, or `out` is no .html file.
+        UserError: there are too few samples, an argument is invalid, or all features are the same.
     """
     out = Path(out).expanduser()
     if out.suffix not in (".html", ".htm"):
@@ -109,12 +108,14 @@ def explore(
         noun = run.modality.noun.removesuffix("s" * (n == 1))
         raise UserError(f"{n} {noun} cannot make a map; give at least 3")
     with showing(is_shown(progress)):
-        found, chosen = find(run, samples, layout, clusters, suggest, seed)
+        findings, chosen = find(run, samples, layout, clusters, suggest, seed)
         with status("page", "explore"):
-            content, sheets = _content(run, samples, found, chosen, _name(data, run.modality.noun))
+            content, sheets = _content(
+                run, samples, findings, chosen, _name(data, run.modality.noun)
+            )
             content["labeled"] = labels_from is not None
             content["made"] |= {
-                "clusters": f"k-means, {len(found.clusters)} "
+                "clusters": f"k-means, {len(findings.clusters)} "
                 + ("by the silhouette" if clusters is None else "as asked for"),
                 "seed": str(seed),
             }
@@ -122,45 +123,45 @@ def explore(
             out.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(out, page)
     if table is not None:
-        write_points(Path(table).expanduser(), samples, found)
+        write_points(Path(table).expanduser(), samples, findings)
     return {
         "samples": n,
         "samples_on_page": content["n"],
         "layout": chosen,
-        "clusters": len(found.clusters),
-        "duplicate_groups": len(found.copies),
-        "duplicate_samples": sum(map(len, found.copies.groups)),
-        "outliers": len(found.outliers),
-        "suspected_labels": None if found.suspects is None else len(found.suspects.rows),
-        "suggested": [samples.names[i] if samples.names else str(i) for i in found.suggested],
+        "clusters": len(findings.clusters),
+        "duplicate_groups": len(findings.copies),
+        "duplicate_samples": sum(map(len, findings.copies.groups)),
+        "outliers": len(findings.outliers),
+        "suspected_labels": None if findings.suspects is None else len(findings.suspects.rows),
+        "suggested": [samples.names[i] if samples.names else str(i) for i in findings.suggested],
         "bytes": len(page),
     }
 
 
 def _content(
-    run: Run, samples: Samples, found: Findings, layout: str, name: str
+    run: Run, samples: Samples, findings: Findings, layout: str, name: str
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """What the page says, and its sheets of thumbnails. All rows in it are those on the page."""
+    """Content of the page, and its sheets of thumbnails; rows are those on the page."""
     noun, total = run.modality.noun, len(samples)
-    rows, groups = _on_page(found)
+    rows, groups = _on_page(findings)
     shown, n = samples if len(rows) == total else samples.take(rows), len(rows)
 
     def at(members: np.ndarray) -> list[int]:
         return list(np.searchsorted(rows, members).tolist())
 
     similarity, near = (
-        (found.similarity, found.neighbors)
+        (findings.similarity, findings.neighbors)
         if n == total
         else structure.neighbors(
-            centered(torch.from_numpy(found.z[rows])).numpy(), structure.NEIGHBORS
+            centered(torch.from_numpy(findings.z[rows])).numpy(), structure.NEIGHBORS
         )
     )
     near, similarity = near[:, : structure.NEIGHBORS], similarity[:, : structure.NEIGHBORS]
     sheets, content = _appearance(shown, run.modality, run.value_range_of(samples.x))
-    far = found.outliers[:OUTLIERS_SHOWN]
-    suspects = _suspects(samples, found)
+    far = findings.outliers[:OUTLIERS_SHOWN]
+    suspects = _suspects(samples, findings)
     if suspects:
-        suspects["rows"] = at(found.suspects.rows[:SUSPECTS_SHOWN]) if found.suspects else []
+        suspects["rows"] = at(findings.suspects.rows[:SUSPECTS_SHOWN]) if findings.suspects else []
     content |= {
         "name": name,
         "noun": noun,
@@ -168,27 +169,27 @@ def _content(
         "total": total,
         "names": shown.names,
         "rows": None if n == total else pack(rows, "<u4"),
-        "xy": pack(found.xy[rows], "<f4"),
+        "xy": pack(findings.xy[rows], "<f4"),
         "k": near.shape[1],
         "neighbors": pack(near, "<u4"),
         "similarity": pack(similarity, "<f4"),
-        "clusters": pack(found.clusters.labels[rows], "u1"),
-        "examples": [at(examples) for examples in found.clusters.examples],
+        "clusters": pack(findings.clusters.labels[rows], "u1"),
+        "examples": [at(examples) for examples in findings.clusters.examples],
         "duplicates": [at(members) for members in groups],
-        "sizes": [len(members) for members in found.copies.groups[:DUPLICATES_SHOWN]],
-        "changes": [", ".join(words) for words in found.copies.changes[:DUPLICATES_SHOWN]],
-        "duplicateGroups": len(found.copies),
+        "sizes": [len(members) for members in findings.copies.groups[:DUPLICATES_SHOWN]],
+        "changes": [", ".join(words) for words in findings.copies.changes[:DUPLICATES_SHOWN]],
+        "duplicateGroups": len(findings.copies),
         "outliers": at(far),
-        "scores": found.scores[far].round(2).tolist(),
-        "outlierCount": len(found.outliers),
+        "scores": findings.scores[far].round(2).tolist(),
+        "outlierCount": len(findings.outliers),
         "factors": _factors(shown),
         "suspects": suspects,
-        "suggested": at(found.suggested),
+        "suggested": at(findings.suggested),
         "made": {
             noun: f"{n:,} of {total:,} of {name}" if n < total else f"{n:,} of {name}",
             "run": run.path.name if run.is_trained else run.source,
             "method": str(run.config.get("method", "–")),
-            "encoder": f"{run.inputs['encoder']}, {found.z.shape[1]:,} features",
+            "encoder": f"{run.inputs['encoder']}, {findings.z.shape[1]:,} features",
             "map": LAYOUTS[layout],
         },
         "layout": layout,
@@ -196,11 +197,12 @@ def _content(
     }
     if n < total:
         content["made"] |= {
-            "fitted on": f"a random {len(found.fitted):,}; the other {noun} are placed among them",
+            "fitted on": f"a random {len(findings.fitted):,}; "
+            f"the other {noun} are placed among them",
             "neighbors in the panel": f"among the {n:,} on the page",
         }
-    if found.recall < 1:
-        percent = f"{100 * found.recall:.0f} %"
+    if findings.recall < 1:
+        percent = f"{100 * findings.recall:.0f} %"
         content["made"]["near-duplicates, outliers, labels"] = (
             f"of all {noun}, by neighbors in nearby cells, which hold {percent} of the exact ones"
         )
@@ -213,42 +215,49 @@ def _content(
         content["made"]["can be heard"] = (
             f"{heard:,} recordings, at most {tiles.CLIP_SECONDS:g} s of each"
         )
-    if found.factor and found.suspects:
-        y, known = samples.factors[found.factor], samples.known(found.factor)
-        score = adjusted_mutual_info_score(y[known], found.clusters.labels[known])
-        content["made"][f"clusters and {found.factor}"] = f"adjusted mutual information {score:.2f}"
+    if findings.factor and findings.suspects:
+        y, known = samples.factors[findings.factor], samples.known(findings.factor)
+        score = adjusted_mutual_info_score(y[known], findings.clusters.labels[known])
+        content["made"][f"clusters and {findings.factor}"] = (
+            f"adjusted mutual information {score:.2f}"
+        )
     return content, sheets
 
 
-def _on_page(found: Findings) -> tuple[np.ndarray, list[np.ndarray]]:
+def _on_page(findings: Findings) -> tuple[np.ndarray, list[np.ndarray]]:
     """Rows on the page, and its groups of near-duplicates.
 
-    All rows, or those that the map was fitted on and all that is listed.
+    All rows, or those that the map was fitted on and all listed ones.
     """
-    groups = found.copies.groups[:DUPLICATES_SHOWN]
-    if len(found.fitted) == len(found.z):
-        return found.fitted, groups
+    groups = findings.copies.groups[:DUPLICATES_SHOWN]
+    if len(findings.fitted) == len(findings.z):
+        return findings.fitted, groups
     groups = [members[:MEMBERS_SHOWN] for members in groups]
-    suspects = [found.suspects.rows[:SUSPECTS_SHOWN]] if found.suspects else []
-    listed = [*groups, *found.clusters.examples, *suspects, found.outliers[:OUTLIERS_SHOWN]]
-    return np.unique(np.concatenate([found.fitted, *listed, found.suggested])), groups
+    suspects = [findings.suspects.rows[:SUSPECTS_SHOWN]] if findings.suspects else []
+    listed = [*groups, *findings.clusters.examples, *suspects, findings.outliers[:OUTLIERS_SHOWN]]
+    return np.unique(np.concatenate([findings.fitted, *listed, findings.suggested])), groups
 
 
 def _appearance(
     samples: Samples, modality: EncoderInput, span: tuple[float, float]
 ) -> tuple[list[bytes], dict[str, Any]]:
-    """Sheets of thumbnails, and what the page has to know to show samples."""
+    """Sheets of thumbnails, and the data with which the page shows samples."""
     if isinstance(modality, Text):
         return [], {"texts": tiles.texts(samples, modality)}
-    is_image = isinstance(modality, Images)
-    shown = tiles.thumbnails(samples.x, span) if is_image else tiles.spectrograms(samples.x[:])
+    if isinstance(modality, Table):
+        return [], {"texts": tiles.rows(samples, modality)}
+    if isinstance(modality, Images):
+        shown = tiles.thumbnails(samples.x, span)
+    else:
+        draw = tiles.curves if isinstance(modality, Series) else tiles.spectrograms
+        shown = draw(samples.x[:])
     size = {"tile": [shown.shape[2], shown.shape[1]], "sheet": tiles.per_sheet(shown)}
     return list(tiles.sheets(shown)), size
 
 
-def _suspects(samples: Samples, found: Findings) -> dict[str, Any]:
+def _suspects(samples: Samples, findings: Findings) -> dict[str, Any]:
     """Labels that are likely wrong, for the page; empty without classes."""
-    factor, suspects = found.factor, found.suspects
+    factor, suspects = findings.factor, findings.suspects
     if factor is None or suspects is None:
         return {}
     names = samples.class_names(factor) or [
@@ -268,8 +277,8 @@ def _suspects(samples: Samples, found: Findings) -> dict[str, Any]:
 def render(content: dict[str, Any], images: list[bytes]) -> bytes:
     """The page: the template with its numbers and thumbnails.
 
-    Names of files are data, never markup: they stand in JSON whose `<`, `>` and `&` are escaped,
-    and the page runs no script but its own, whose hash its security policy names.
+    File names are data, never markup: they are in JSON whose `<`, `>` and `&` are escaped, and the
+    content security policy allows only the page's own script, by its hash.
     """
     template = resources.files("unlabeled.report").joinpath("explore.html")
     text = template.read_text(encoding="utf-8")
@@ -282,9 +291,9 @@ def render(content: dict[str, Any], images: list[bytes]) -> bytes:
         f'<script type="text/plain" class="sheet">{base64.b64encode(image).decode()}</script>'
         for image in images
     )
-    # The names last, so that none of them can stand for a place in the template.
-    for place, value in (("digest", digest), ("sheets", encoded), ("data", values)):
-        text = text.replace("{{" + place + "}}", value)
+    # The data last, so that file names cannot contain placeholders of the template.
+    for key, value in (("digest", digest), ("sheets", encoded), ("data", values)):
+        text = text.replace("{{" + key + "}}", value)
     return text.encode()
 
 
@@ -295,7 +304,7 @@ def pack(array: np.ndarray, dtype: str) -> str:
 
 def _factors(samples: Samples) -> list[dict[str, Any]]:
     """Groups to color by: classes, numbers in ranges of as many samples each, "no label" last."""
-    found = []
+    factors = []
     for name, values in samples.factors.items():
         codes, classes, known = values, samples.class_names(name), samples.known(name)
         if values.dtype.kind == "f":
@@ -306,12 +315,12 @@ def _factors(samples: Samples) -> list[dict[str, Any]]:
             classes = [*(classes or map(str, range(int(codes.max()) + 1))), "no label"]
             codes = np.where(known, codes, len(classes) - 1)
         if len(np.unique(codes)) > 1:
-            found.append({"name": name, "codes": pack(codes, "<i4"), "classes": classes})
-    return found
+            factors.append({"name": name, "codes": pack(codes, "<i4"), "classes": classes})
+    return factors
 
 
 def _name(data: Any, noun: str) -> str:
-    """What the samples are called: of a path only its end, since the page may be passed on."""
+    """Name of the data: only the end of a path, since the page may be shared."""
     if isinstance(data, str | Path):
         return Path(data).name or str(data)
     return str(getattr(data, "name", noun))

@@ -21,9 +21,9 @@ from unlabeled.utils.state import preserve_rng
 ON_LIGHT = "#111111"
 """Color of text on light cells; pure black follows the color scheme of the page."""
 PIXELS = 1_500
-"""Rows and columns from which on neighboring pairs are averaged."""
+"""Maximum rows and columns; of larger matrices, neighboring pairs are averaged."""
 MOST_CLASSES = 40
-"""More values of a factor get no borders and names."""
+"""Maximum values of a factor that have borders and names."""
 
 
 class InlineFigure(Figure):
@@ -271,9 +271,9 @@ def neighbors(
         k: neighbors of each.
     """
     features = features - features.mean(0)
-    near, found = knn.nearest(features, features[list(queries)], k + 1)
+    near, indices = knn.nearest(features, features[list(queries)], k + 1)
     shown, titles = [], []
-    for query, similar, rows in zip(queries, near, found, strict=True):
+    for query, similar, rows in zip(queries, near, indices, strict=True):
         others = [(row, s) for row, s in zip(rows, similar, strict=True) if row != query][:k]
         shown += [query, *(row for row, _ in others)]
         titles += ["image", *(f"{s:.2f}" for _, s in others)]

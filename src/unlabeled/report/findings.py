@@ -1,4 +1,4 @@
-"""What `explore` finds of each sample, however many there are."""
+"""The results of `explore` for each sample."""
 
 from dataclasses import dataclass
 
@@ -22,23 +22,23 @@ from unlabeled.runs.run import Run
 from unlabeled.utils.progress import can_draw, line, status
 
 MOST = 50_000
-"""Samples that the map and the clusters are fitted on, and that a browser draws at once."""
+"""Maximum number of samples that the map and clusters are fitted on, and that a browser draws."""
 VOTERS = 20
-"""Neighbors whose labels are compared with each label."""
+"""Number of neighbors whose labels are compared with each label."""
 CHECKED = 500
-"""Samples whose neighbors are compared with the exact ones, where those are approximate."""
+"""Number of samples whose approximate neighbors are compared with exact ones."""
 LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found of N samples.
+    """Results for N samples.
 
     Args:
         z: features, (N, d).
         similarity: of the nearest neighbors by mean-centered features, best first, (N, 20).
         neighbors: their rows.
-        xy: places on the map, (N, 2).
+        xy: positions on the map, (N, 2).
         clusters: clusters, the largest first.
         outliers: rows of outliers, the farthest first.
         scores: outlier scores, (N,).
@@ -47,7 +47,7 @@ class Findings:
         suspects: labels that are likely wrong; None without classes.
         suggested: rows to label next, the first to label first.
         fitted: rows that the map and the clusters were fitted on, in order, (at most 50,000,).
-        recall: share of exact neighbors that were found, where not all were compared; else 1.
+        recall: share of exact neighbors that were found, if not all were compared; else 1.
     """
 
     z: Float[np.ndarray, "n d"]
@@ -73,14 +73,14 @@ def find(
     suggest: int | None = None,
     seed: int = 0,
 ) -> tuple[Findings, str]:
-    """Everything that `explore` shows, of all samples, and the layout of the map.
+    """Compute everything that `explore` shows, for all samples, and choose the layout of the map.
 
-    Map and clusters are fitted on at most 50,000 random samples, and the others placed. Neighbors,
-    outliers, near-duplicates and labels are searched in all, beyond 60,000 among those of nearby
-    cells (`unlabeled.evaluation.cells`).
+    Map and clusters are fitted on at most 50,000 random samples, and the others are projected.
+    Neighbors, outliers, near-duplicates and labels are searched in all samples, beyond 60,000 among
+    those of nearby cells (`unlabeled.evaluation.cells`).
 
     Raises:
-        UserError: as `explore` says.
+        UserError: as documented in `explore`.
     """
     n, noun = len(samples), run.modality.noun
     fitted = np.arange(n)
@@ -118,7 +118,7 @@ def find(
                 f"exact {VOTERS} neighbors of {len(some)} random {noun} are found"
             )
         del middle
-        # Not centered: what lies near the mean has neighbors in no direction, and is no outlier.
+        # Not centered: samples near the mean would have no close neighbors, but are not outliers.
         far, scores = structure.outliers(structure.neighbors(z, structure.DENSITY, seed)[0])
     suspects = suspected_labels(similarity, near, y) if factor else None
     if suspects and suspects.too_weak:
@@ -126,7 +126,7 @@ def find(
     with status("clusters", "explore"):
         grouped = structure.cluster(z, clusters, seed, fitted)
     with status(f"map by {LAYOUTS[chosen]}", "explore"):
-        xy = structure.place(z, chosen, seed, fitted)
+        xy = structure.project(z, chosen, seed, fitted)
     with status("near-duplicates", "explore"):
         if isinstance(run.modality, Images):
             small = to_compare(samples.x, run.value_range_of(samples.x))

@@ -19,11 +19,11 @@ LATEX = {
     **{"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "→": r"$\rightarrow$", "…": r"\dots{}"},
     **{"\u00a0": "~", "[": "{[}", "]": "{]}"},  # after a line's end these would be an argument
 }
-"""What has a meaning of its own in LaTeX, or is not in every font."""
+"""Escapes of special characters of LaTeX, and of characters that some fonts lack."""
 LAST = "\u017f"
-"""Of the letters that pdfLaTeX knows."""
+"""Letters that pdfLaTeX supports."""
 QUOTES = "‘’‚“”„—•€™"
-"""Further characters that it knows."""
+"""Further characters that pdfLaTeX supports."""
 
 
 def to_csv(comparison: Comparison) -> str:

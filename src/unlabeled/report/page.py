@@ -14,12 +14,12 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.targets import MultiLabel
 from unlabeled.errors import notice, plural
 from unlabeled.evaluation.evaluate import Evaluation, values_of
-from unlabeled.evaluation.kept import on_other_data
 from unlabeled.evaluation.metric import Subject, Value
 from unlabeled.evaluation.metrics import in_order
 from unlabeled.evaluation.per_class import per_class
 from unlabeled.evaluation.result import chosen, readable
-from unlabeled.modality import Text
+from unlabeled.evaluation.saved import on_other_data
+from unlabeled.modality import Table, Text
 from unlabeled.report import plots
 from unlabeled.report.classes import classes_section
 from unlabeled.report.table import html_explanations, html_table
@@ -30,11 +30,11 @@ from unlabeled.utils import drawing
 from unlabeled.utils.files import read_csv, short_name, write_bytes
 
 SHOWN = 300
-"""Images in a similarity matrix, drawn by a fixed seed."""
+"""Number of images in a similarity matrix, drawn with a fixed seed."""
 FACTORS = 5
-"""Factors at most that matrices are sorted by."""
+"""Maximum number of factors by which matrices are sorted."""
 QUERIES, NEIGHBORS = 6, 6
-"""Samples whose neighbors are shown, and how many of these."""
+"""Number of samples whose neighbors are shown, and of neighbors of each."""
 
 CURVES = {
     "loss": "loss",
@@ -170,9 +170,9 @@ def _other_data(run: Run, evaluation: Evaluation) -> str:
     """The run's metrics on the data of earlier evaluations."""
     results: dict[str, dict[str, Value]] = {}
     tested: dict[str, Any] = {}
-    for name, kept in on_other_data(run, evaluation.to_json()).items():
+    for name, content in on_other_data(run, evaluation.to_json()).items():
         try:
-            results[name], tested[name] = values_of(kept.get("metrics")), kept.get("n_test")
+            results[name], tested[name] = values_of(content.get("metrics")), content.get("n_test")
         except ValueError:
             notice(f"the earlier evaluation on {name} is damaged and not shown; evaluate it again")
     if not results:
@@ -206,7 +206,7 @@ def _views(run: Run) -> str:
 
 
 def _drawings(run: Run) -> str:
-    """What the method drew after training."""
+    """Images that the method drew after training."""
     figures = "".join(
         _figure(path.read_bytes(), path.stem.removeprefix("image-").replace("-", " "), "sheet")
         for path in sorted(run.path.glob("image-*.png"))
@@ -285,7 +285,7 @@ encoder.{probed}</p></section>"""
 
 
 def _neighbors(splits: Splits, subjects: list[Subject]) -> str:
-    if isinstance(splits.modality, Text):
+    if isinstance(splits.modality, Text | Table):
         return ""
     part = _shown(splits)
     queries = np.random.default_rng(1).permutation(len(part))[: min(QUERIES, len(part))]
@@ -325,7 +325,7 @@ def _configuration(run: Run) -> str:
 
 
 def _in_words(run: Run) -> str:
-    """How a run was trained, in a sentence; nothing of an encoder by name."""
+    """How a run was trained, in a sentence; "" for an encoder by name."""
     config, recipe = run.config, run.config.get("recipe")
     if not run.is_trained or not isinstance(recipe, dict):
         return ""
@@ -363,7 +363,7 @@ ENDINGS = {
 
 
 def _how_made(config: dict[str, Any]) -> str:
-    """How the run was made, as sentences."""
+    """Provenance of the run, as sentences."""
     if not isinstance(config.get("command"), str):
         return ""
     sentences = [
@@ -389,7 +389,7 @@ def _how_made(config: dict[str, Any]) -> str:
 
 
 def _dict(value: Any) -> dict[str, Any]:
-    """A part of config.json, which may be a stranger's; empty where it is something else."""
+    """A dictionary of an untrusted config.json; empty if it is something else."""
     return value if isinstance(value, dict) else {}
 
 
@@ -424,7 +424,7 @@ def _video(gif: bytes, caption: str) -> str:
 
 
 def video_image(gif: bytes, alt: str) -> str:
-    """The element of a GIF, still where the reader prefers reduced motion."""
+    """The element of a GIF, which is a still image for readers who prefer reduced motion."""
     moving, still = (base64.b64encode(c).decode() for c in (gif, drawing.still(gif)))
     return (
         '<picture><source media="(prefers-reduced-motion: reduce)" '

@@ -22,11 +22,13 @@ from unlabeled.augmentations import Augmentation
 from unlabeled.data.dataset import Splits, to_float
 from unlabeled.evaluation.layers import Layer
 from unlabeled.evaluation.verification import Pairs
+from unlabeled.modality import Series
 from unlabeled.utils.drawing import (
     LINE,
     contact_sheet,
     paste_sheet,
     put_beside,
+    series_image,
     to_image,
     to_png,
 )
@@ -34,7 +36,7 @@ from unlabeled.utils.state import preserve_rng
 
 WITHIN, BETWEEN = "#0b7a75", "#d1495b"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
-"""Distinct for the color-blind, and on white and black (Okabe, Ito 2008, without yellow)."""
+"""Distinguishable by the color-blind, on white and black (Okabe, Ito 2008, without yellow)."""
 SHAPE_COLORS = ("#e69f00", "#56b4e9", "#cc79a7")  # distinct for the color-blind (Okabe, Ito)
 THEME = {
     "#000000": "currentColor",
@@ -43,7 +45,7 @@ THEME = {
     WITHIN: f"var(--accent, {WITHIN})",
     "#d9d9d9": "var(--behind, #d9d9d9)",
 }
-"""What follows the colors of the page that an SVG stands in."""
+"""Parts of an SVG that follow the colors of the page."""
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -113,21 +115,21 @@ def partners_image(x: Tensor, near: np.ndarray, captions: list[str]) -> bytes:
     cell, margin, font = 40, 190, ImageFont.load_default(size=13)
     n = len(near)
     low, high = float(near.min()), float(near.max())
-    whole = Image.new("RGB", (cell * (n + 1), cell * n + margin), "white")
-    pen = ImageDraw.Draw(whole)
+    image = Image.new("RGB", (cell * (n + 1), cell * n + margin), "white")
+    pen = ImageDraw.Draw(image)
     for i in range(n):
         caption = Image.new("RGB", (margin - 8, cell), "white")
         written = captions[i] if len(captions[i]) < 27 else captions[i][:25] + "…"
         ImageDraw.Draw(caption).text((4, cell / 2), written, "#1c2430", font, anchor="lm")
-        whole.paste(caption.rotate(90, expand=True), ((i + 1) * cell, 8))
+        image.paste(caption.rotate(90, expand=True), ((i + 1) * cell, 8))
         shown = to_image(x[i], (cell, cell)).convert("RGB").resize((cell - 2, cell - 2))
-        whole.paste(shown, (0, margin + i * cell))
+        image.paste(shown, (0, margin + i * cell))
         for j in range(n):
             share = (near[i, j] - low) / max(high - low, 1e-12)
             shade = tuple(round(255 - share * (255 - c)) for c in (11, 72, 107))
             left, top = (j + 1) * cell, margin + i * cell
             pen.rectangle((left, top, left + cell - 2, top + cell - 2), fill=shade)
-    return to_png(whole)
+    return to_png(image)
 
 
 def histogram_image(edges: np.ndarray, within: np.ndarray, between: np.ndarray) -> str:
@@ -233,14 +235,14 @@ def words_image(vectors: np.ndarray, words: list[list[str]]) -> str:
     """
     from sklearn.decomposition import PCA
 
-    place = PCA(2, random_state=0).fit_transform(vectors)
+    positions = PCA(2, random_state=0).fit_transform(vectors)
     figure, axes = _axes(7.2, 5.0)
     start, labels = 0, []
     for number, group in enumerate(words):
         rows = slice(start, start + len(group))
         start += len(group)
-        axes.scatter(*place[rows].T, s=14, color=f"C{number}")
-        for word, (x, y) in zip(group, place[rows], strict=True):
+        axes.scatter(*positions[rows].T, s=14, color=f"C{number}")
+        for word, (x, y) in zip(group, positions[rows], strict=True):
             labels.append(
                 axes.annotate(word, (x, y), (3, 3), textcoords="offset points", fontsize=8)
             )
@@ -251,7 +253,7 @@ def words_image(vectors: np.ndarray, words: list[list[str]]) -> str:
 
 
 def _part(figure: Figure, labels: list[Annotation]) -> None:
-    """Moves labels up, from the lowest on, until none lies on another."""
+    """Move labels up, from the lowest on, until none overlaps another."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure).draw()
@@ -266,14 +268,14 @@ def _part(figure: Figure, labels: list[Annotation]) -> None:
         placed.append(box)
 
 
-def layers_image(found: dict[str, list[Layer]], target: str) -> str:
+def layers_image(by_encoder: dict[str, list[Layer]], target: str) -> str:
     """SVG of linear probe accuracy and mean-centered gap by stage, with 95 % intervals."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for i, (name, layers) in enumerate(found.items()):
+        for i, (name, layers) in enumerate(by_encoder.items()):
             stages = [layer.stage for layer in layers]
             look = {"marker": "o", "linestyle": "-" if i < 10 else "--"}  # colors come again
             for axes, times, values in (
@@ -304,7 +306,10 @@ def neighbors_image(splits: Splits, queries: np.ndarray, neighbors: np.ndarray) 
     for query, others in zip(queries, neighbors, strict=True):
         x = to_float(torch.from_numpy(part.x[np.array([query, *others])]), splits.value_range)
         size = x.shape[-1], x.shape[-2]
-        table.append([to_image(image, size) for image in x])
+        if isinstance(splits.modality, Series):
+            table.append([series_image(one) for one in x])
+        else:
+            table.append([to_image(image, size) for image in x])
     return contact_sheet(table, gap_after_first=True)
 
 
@@ -357,9 +362,9 @@ def _marked(
 def roc_image(curves: dict[str, Pairs]) -> str:
     """SVG of ROC curves: true positive rate by false positive rate, a line each."""
     figure, axes = _axes(4.2, 3.4)
-    for name, found in curves.items():
-        order = np.argsort(-found.near)
-        same = found.same[order]
+    for name, curve in curves.items():
+        order = np.argsort(-curve.near)
+        same = curve.same[order]
         true, false = np.cumsum(same) / same.sum(), np.cumsum(~same) / (~same).sum()
         some = np.unique(np.geomspace(1, len(same), 400).astype(int)) - 1
         axes.plot(100 * false[some], 100 * true[some], linewidth=1.5, label=name)
@@ -388,12 +393,12 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
 
 
 def colors_of(names: Iterable[str]) -> dict[str, str]:
-    """A color for each name, which the color-blind tell apart on light and dark; they repeat."""
+    """A color for each name, distinguishable by the color-blind on light and dark; they repeat."""
     return dict(zip(names, itertools.cycle(COLORS), strict=False))
 
 
 def plain(name: str, most: int = 32) -> str:
-    """A name as matplotlib draws it: no formulas, and in the middle shortened."""
+    """A name for matplotlib: without formulas, and shortened in the middle."""
     half = most // 2
     name = name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"
     return name.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""What `explore` found of each sample, as a table."""
+"""The results of `explore` for each sample, as a table."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ ENDINGS = (".csv", ".parquet")
 
 
 def check_table(table: str | Path | None) -> None:
-    """Raise a UserError where the table cannot be written under that name."""
+    """Raise UserError if the table cannot be written under that name."""
     if table is not None and Path(table).suffix not in ENDINGS:
         raise UserError(f"--table is {table}; give a .csv or a .parquet file")
 
 
-def write_points(path: Path, samples: Samples, found: Findings) -> None:
+def write_points(path: Path, samples: Samples, findings: Findings) -> None:
     """Write a row per sample: row, name, x, y, cluster, duplicate_group, outlier_score and factors.
 
-    And what is suggested. Clusters, groups and ranks of suggestions are numbered from 1, as on the
-    page; what a sample has not is empty.
+    And ranks of suggestions. Clusters, groups and ranks are numbered from 1, as on the page;
+    missing values are empty.
 
     Args:
         path: `.csv` or `.parquet`.
@@ -34,31 +34,31 @@ def write_points(path: Path, samples: Samples, found: Findings) -> None:
     """
     n = len(samples)
     group = np.zeros(n, np.int64)
-    for number, members in enumerate(found.copies.groups, 1):
+    for number, members in enumerate(findings.copies.groups, 1):
         group[members] = number
     columns = {"row": pa.array(np.arange(n))}
     if samples.names:
         safe = [name.encode("utf-8", "replace").decode() for name in samples.names]
         columns["name"] = pa.array(safe)
     columns |= {
-        "x": pa.array(found.xy[:, 0]),
-        "y": pa.array(found.xy[:, 1]),
-        "cluster": pa.array(found.clusters.labels.astype(np.int64) + 1),
+        "x": pa.array(findings.xy[:, 0]),
+        "y": pa.array(findings.xy[:, 1]),
+        "cluster": pa.array(findings.clusters.labels.astype(np.int64) + 1),
         "duplicate_group": pa.array(group, mask=group == 0),
-        "outlier_score": pa.array(found.scores.astype(np.float32)),
+        "outlier_score": pa.array(findings.scores.astype(np.float32)),
     }
     for name, values in samples.factors.items():
         if values.ndim == 1:
             columns[name] = _named(samples, name, values)
-    suspects, factor = found.suspects, found.factor
+    suspects, factor = findings.suspects, findings.factor
     if suspects is not None and factor is not None:
         label, margin = np.full(n, -1), np.zeros(n, np.float32)
         label[suspects.rows], margin[suspects.rows] = suspects.suggested, suspects.margins
         columns[f"suggested_{factor}"] = _named(samples, factor, label)
         columns["label_error_margin"] = pa.array(margin, mask=label < 0)
-    if len(found.suggested):
+    if len(findings.suggested):
         rank = np.zeros(n, np.int64)
-        rank[found.suggested] = np.arange(1, len(found.suggested) + 1)
+        rank[findings.suggested] = np.arange(1, len(findings.suggested) + 1)
         columns["label_next"] = pa.array(rank, mask=rank == 0)
     content = pa.BufferOutputStream()
     write = pa.csv.write_csv if path.suffix == ".csv" else pa.parquet.write_table
@@ -68,7 +68,7 @@ def write_points(path: Path, samples: Samples, found: Findings) -> None:
 
 
 def _named(samples: Samples, factor: str, values: np.ndarray) -> pa.Array:
-    """Values of a factor: names of classes, or numbers; empty where there are none."""
+    """Values of a factor: names of classes, or numbers; empty if there are none."""
     if values.dtype.kind == "f":
         return pa.array(values, mask=np.isnan(values))
     if names := samples.class_names(factor):

@@ -18,13 +18,13 @@ from unlabeled.evaluation.result import chosen, readable
 from unlabeled.evaluation.seeds import Estimate
 
 FIRST, OTHERS = 20, 13
-"""Characters of the column of titles, and of each encoder's."""
+"""Widths in characters of the column of titles, and of each encoder's."""
 
 Results = Mapping[str, Mapping[str, Value]]
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Print what `evaluate` returned: the run first, then its baselines."""
+    """Print a result of `evaluate`: the run first, then its baselines."""
     results = readable({result["method"]: result["metrics"]} | result["baselines"])
     title = f"{result['data']}: {_samples(result)}, 95 % intervals below the values"
     best = {key: name.replace("_", " ") for key, name in result.get("best", {}).items()}
@@ -37,7 +37,7 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 def print_comparison(result: dict[str, Any]) -> None:
-    """Print what `compare` returned."""
+    """Print a result of `compare`."""
     encoders = result["encoders"]
     title = f"{result['data']}: {_samples(result)}, 95 % intervals below the values; "
     title += "* better than the next"
@@ -59,7 +59,7 @@ def print_results(
 ) -> None:
     """Print metrics with their 95 % intervals: a row for each, a column for each encoder.
 
-    Encoders that do not fit the terminal side by side stand in further tables.
+    Encoders that do not fit the width of the terminal are in further tables.
     """
     console = Console()
     if title:
@@ -87,7 +87,7 @@ def html_table(
     best: Mapping[str, str] | None = None,
     colors: Mapping[str, str] | None = None,
 ) -> str:
-    """A row for each metric, a column for each encoder; what is significantly best is bold.
+    """A row for each metric, a column for each encoder; significantly best values are bold.
 
     Args:
         results: metrics by the name of the encoder.

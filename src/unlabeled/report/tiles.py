@@ -14,27 +14,28 @@ from unlabeled.data.dataset import LazyImages, Samples, to_float
 from unlabeled.data.readers.audio import lengths
 from unlabeled.data.readers.bpe import open_tokenizer
 from unlabeled.evaluation.duplicates import SIDE
-from unlabeled.modality import Audio, Text
+from unlabeled.modality import Audio, Table, Text
+from unlabeled.utils.drawing import series_image
 
 LARGEST = 128
-"""Pixels of a thumbnail's longer side."""
+"""Longer side of a thumbnail in pixels."""
 PIXELS = 42_000_000
-"""Of all thumbnails: 10,000 of 64×64, which a browser holds decoded in 170 MB."""
+"""Maximum pixels of all thumbnails: 10,000 of 64×64, which take 170 MB decoded in a browser."""
 SHEET = 1024
-"""Pixels of a side of the sheets that thumbnails are packed into."""
+"""Side in pixels of the sheets that thumbnails are packed into."""
 QUALITY = 80
-"""Of WebP."""
+"""Quality of WebP."""
 BLOCK = 500
 SPECTROGRAM = (48, 64)
-"""Height and width of the thumbnail of a recording: frequencies and moments."""
+"""Height and width of the thumbnail of a recording: frequencies and times."""
 DECIBELS = 80
-"""Below the loudest of a recording, where its thumbnail is black."""
+"""Decibels below the maximum of a recording that are black in its thumbnail."""
 CLIP_SECONDS = 5.0
-"""Heard of a recording."""
+"""Maximum seconds of a recording that can be played."""
 CLIPS_BYTES = 8_000_000
-"""Of all clips of a page, as WAV."""
+"""Maximum bytes of all clips of a page, as WAV."""
 LETTERS = 400
-"""Shown of a text."""
+"""Maximum characters of a text that are shown."""
 
 
 def thumbnails(x: np.ndarray | LazyImages, span: tuple[float, float]) -> np.ndarray:
@@ -93,6 +94,28 @@ def spectrograms(x: np.ndarray) -> np.ndarray:
     return tiles
 
 
+def curves(x: np.ndarray) -> np.ndarray:
+    """Standardized series (N, C, 1, T) as thumbnails, uint8 (N, 64, 128, 3)."""
+    return np.stack([np.asarray(series_image(torch.from_numpy(one))) for one in x])
+
+
+def rows(samples: Samples, modality: Table) -> list[str]:
+    """Rows of a table in words, the first 400 letters of each: "age 38, city Rome"."""
+    shown = []
+    for values in samples.x[:].squeeze((1, 2)):
+        cells, start = [], 0
+        for column in modality.columns:
+            own = values[start : start + column.width]
+            start += column.width
+            if not column.words:
+                cells.append(f"{column.name} {own[0] * column.scale + column.mean:.4g}")
+            elif own.any():
+                cells.append(f"{column.name} {column.words[int(own.argmax())]}")
+        text = ", ".join(cells)
+        shown.append(text if len(text) <= LETTERS else text[: LETTERS - 1] + "…")
+    return shown
+
+
 def clips(samples: Samples, order: Iterable[int]) -> dict[int, str]:
     """Recordings as base64 of WAV, by row: the first that fit into 8 MB, at most 5 s of each.
 
@@ -102,10 +125,10 @@ def clips(samples: Samples, order: Iterable[int]) -> dict[int, str]:
     """
     modality = samples.modality.encoder_input
     assert isinstance(modality, Audio)
-    found: dict[int, str] = {}
+    sources: dict[int, str] = {}
     left = CLIPS_BYTES
     for row in order:
-        if row in found:
+        if row in sources:
             continue
         sound = samples.x[row : row + 1].mean(1)
         end = min(int(lengths(sound)[0]), round(CLIP_SECONDS * modality.sample_rate))
@@ -117,16 +140,16 @@ def clips(samples: Samples, order: Iterable[int]) -> dict[int, str]:
         left -= len(content.getvalue())
         if left < 0:
             break
-        found[row] = base64.b64encode(content.getvalue()).decode()
-    return found
+        sources[row] = base64.b64encode(content.getvalue()).decode()
+    return sources
 
 
 def texts(samples: Samples, modality: Text) -> list[str]:
     """Texts from their tokens, the first 400 letters of each."""
     tokenizer = open_tokenizer(modality.tokenizer)
     rows = samples.x[:].reshape(len(samples), -1)
-    found = tokenizer.decode_batch(rows.tolist(), skip_special_tokens=True)
-    shown = (" ".join(text.split()) for text in found)
+    decoded = tokenizer.decode_batch(rows.tolist(), skip_special_tokens=True)
+    shown = (" ".join(text.split()) for text in decoded)
     return [text if len(text) <= LETTERS else text[: LETTERS - 1] + "…" for text in shown]
 
 

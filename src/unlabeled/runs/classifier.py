@@ -1,9 +1,9 @@
-"""Classifiers on features, as a run folder keeps them."""
+"""Classifiers on features, stored in run folders."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,9 +19,9 @@ from unlabeled.runs.safety import JSON_BYTES, inside, read_json, read_shapes
 from unlabeled.utils.files import to_json, write_bytes
 
 BLOCK = 512
-"""Rows at a time; k-NN compares each of them with all labeled samples."""
+"""Number of rows at a time; k-NN compares each with all labeled samples."""
 VOTE_TEMPERATURE = 0.07
-"""Of the weight exp(s/τ) of a neighbor's vote (Wu et al. 2018)."""
+"""τ of the weight exp(s/τ) of a neighbor's vote (Wu et al. 2018)."""
 
 
 class Classifier(nn.Module):
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
         return np.concatenate(parts) if len(z) else np.zeros((0, len(self.classes)), np.float32)
 
     def record(self) -> dict[str, Any]:
-        """What `classifier.json` holds beside the weights."""
+        """Content of `classifier.json`, besides the weights."""
         return {
             "kind": self.kind,
             "classes": self.classes,
@@ -162,17 +162,20 @@ def save_classifier(classifier: Classifier, folder: Path) -> None:
     write_bytes(folder / "classifier.json", record)
 
 
-def load_classifier(folder: Path, dim: int) -> Classifier | None:
-    """The classifier of a run folder, which may be a stranger's; None if it has none.
+def load_classifier(
+    folder: Path, dim: int, find: Callable[[Path, str], Path] = inside
+) -> Classifier | None:
+    """The classifier of an untrusted run folder; None if it has none.
 
     Args:
         folder: the run folder.
         dim: number of features of its encoder.
+        find: the path of a file of the folder.
 
     Raises:
         UserError: it is damaged, or does not fit the encoder.
     """
-    path, weights = (inside(folder, f"classifier.{end}") for end in ("json", "safetensors"))
+    path, weights = (find(folder, f"classifier.{end}") for end in ("json", "safetensors"))
     if not path.exists():
         return None
     record, shapes = read_json(path), read_shapes(weights)

@@ -1,4 +1,4 @@
-"""Export of an encoder to one file that other programs can run without this library."""
+"""Export an encoder to a file that other programs can run without this library."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from unlabeled.augmentations.vocabulary import END, FIRST_WORD, PAD, UNKNOWN
 from unlabeled.data.dataset import to_float
 from unlabeled.encoders.external import Backbone
 from unlabeled.encoders.text import TextEncoder
+from unlabeled.encoders.timm_weights import RESNETS, resnet_to_timm
 from unlabeled.errors import UserError, notice, suggest
-from unlabeled.modality import Audio, Text, find_part, require_part
+from unlabeled.modality import Audio, Series, Table, Text, find_part, require_part, to_json
 from unlabeled.runs.classifier import Classifier, LinearClassifier
 from unlabeled.runs.run import Run
 from unlabeled.utils.files import write_bytes
@@ -34,7 +35,6 @@ TOLERANCE = 1e-5
 OWN = {"encoder.json", "encoder.safetensors", "config.json", "last.ckpt", "tokenizer.json"}
 OWN |= {"classifier.json", "classifier.safetensors"}
 """Files of a run folder that an export must not replace."""
-RESNETS = {"resnet18", "resnet34", "resnet50"}
 CIFAR_STEM = (
     "3x3 convolution, no max-pool: give torchvision's or timm's net "
     "conv1 = Conv2d(C, width, 3, 1, 1, bias=False) and maxpool = Identity() before loading"
@@ -128,6 +128,8 @@ def export(
     - `images` as stored, (B, C, H, W): uint8 in 0..255, or float32 in the run's range where that is
       not (0, 1) (TorchScript takes either);
     - `audio`, (B, 1, 1, T) float32 in [−1, 1] at the run's sample rate;
+    - `series`, (B, C, 1, T), and `rows`, (B, 1, 1, D) float32, standardized by the means and scales
+      in the metadata, where a missing timestamp is 0 in all channels and a missing value 0;
     - `tokens`, (B, L) int64, or (B, sentences, L), of the `tokenizer.json` that is written beside
       the file; behind each text the end's number, 3, then 0 as padding.
 
@@ -265,7 +267,7 @@ def _safetensors(run: Run, encoder: nn.Module) -> bytes:
         about |= {k: str(getattr(encoder, k).flatten().tolist()) for k in ("mean", "std")}
     elif run.inputs["encoder"] in RESNETS:
         is_small = max(run.size) <= 64
-        names = {key: _resnet_name(key, 3 if is_small else 4) for key in names}
+        names = {own: name for name, own in resnet_to_timm(names, 3 if is_small else 4).items()}
         about["stem"] = CIFAR_STEM if is_small else "7x7 convolution, max-pool"
     state = {names[k]: v.contiguous().clone() for k, v in inner.state_dict().items()}
     if isinstance(run.classifier, LinearClassifier) and run.inputs["encoder"] in RESNETS:
@@ -284,21 +286,6 @@ def _safetensors(run: Run, encoder: nn.Module) -> bytes:
     return content
 
 
-def _resnet_name(key: str, stem: int) -> str:
-    """The name of a weight in torchvision and timm; `stem` layers precede the blocks."""
-    stage, place, *rest = key.removeprefix("stages.").split(".")
-    block = int(place) - (stem if stage == "0" else 0)
-    if block < 0:
-        return ".".join([("conv1", "bn1")[int(place)], *rest])
-    part, k, leaf = rest
-    layer = (
-        f"downsample.{k}"
-        if part == "shortcut"
-        else f"{('conv', 'bn')[int(k) % 3]}{int(k) // 3 + 1}"
-    )
-    return f"layer{int(stage) + 1}.{block}.{layer}.{leaf}"
-
-
 def _about(run: Run) -> dict[str, str]:
     """Metadata that a program needs to use the file; the same for the same run."""
     stored, further = "uint8 (B, C, H, W), 0 to 255", {}
@@ -307,6 +294,10 @@ def _about(run: Run) -> dict[str, str]:
     if (name := _input_name(run)) == "audio":
         stored = "float32 (B, 1, 1, T), from -1 to 1, silence 0 behind a short recording"
         further["sample_rate"] = str(require_part(run.modality, Audio).sample_rate)
+    elif isinstance(run.modality, Series | Table):
+        sides = "(B, C, 1, T)" if name == "series" else "(B, 1, 1, D)"
+        stored = f"float32 {sides}, standardized as the modality says, 0 where missing"
+        further["modality"] = json.dumps(to_json(run.modality))
     elif name == "tokens":
         sides = "(B, L)" if run.size[0] == 1 else "(B, sentences, L)"
         stored = f"int64 {sides}, numbers of tokens; end behind each text, then padding"
@@ -342,9 +333,11 @@ def _tokenizer(run: Run) -> str:
 
 
 def _input_name(run: Run) -> str:
-    """What the encoder takes: tokens, audio or images."""
+    """What the encoder takes: tokens, audio, series, rows or images."""
     if isinstance(run.encoder, TextEncoder):
         return "tokens"
+    if isinstance(run.modality, Series | Table):
+        return run.modality.noun
     return "audio" if isinstance(run.modality, Audio) else "images"
 
 
@@ -373,7 +366,7 @@ def _samples(run: Run, n: int, size: Sequence[int] | None = None) -> Tensor:
         return ids.where(torch.arange(columns) < ends, PAD)
     low, high = _span(run)
     noise = torch.rand(n, run.modality.channels, rows, columns, generator=generator)
-    if _input_name(run) == "audio":
+    if _input_name(run) in ("audio", "series", "rows"):
         return 2 * noise - 1
     return (256 * noise).byte() if (low, high) == (0.0, 1.0) else noise * (high - low) + low
 

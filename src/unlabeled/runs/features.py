@@ -16,7 +16,7 @@ from unlabeled.errors import Notice, UserError
 from unlabeled.runs.run import Run, load
 
 ENDINGS = (".npy", ".npz", ".parquet", ".csv")
-"""Of files of features."""
+"""Suffixes of files of features."""
 
 
 def write_features(

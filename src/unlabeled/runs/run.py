@@ -25,11 +25,13 @@ from unlabeled.data.open import open_data, read_data
 from unlabeled.data.readers.parts import Opening
 from unlabeled.data.values import find_value_range
 from unlabeled.encoders.base import build, is_rebuildable
-from unlabeled.encoders.channels import adapted_weights, fits_as_is
+from unlabeled.encoders.channels import fits_as_is, say_adapted
 from unlabeled.encoders.external import is_external, native_shape
 from unlabeled.encoders.features import build_for, embed
-from unlabeled.errors import UserError, notice, plural, reason
+from unlabeled.errors import UserError, plural, reason
 from unlabeled.modality import EncoderInput, Images, Text, from_json, to_json
+from unlabeled.runs import hub, published
+from unlabeled.runs.card import public_record
 from unlabeled.runs.classifier import Classifier, load_classifier, save_classifier
 from unlabeled.runs.safety import (
     build_checked,
@@ -52,7 +54,7 @@ class Run:
         encoder: the network, in eval mode.
         config: of its training, as in `config.json`.
         inputs: its name, its arguments and what it receives, as in `encoder.json`.
-        data: the data it was trained on, where that is not named in `config`.
+        data: the data it was trained on, if that is not named in `config`.
         method: that trained it, with its heads, in eval mode; None if opened from a folder.
         tokenizer: of an encoder of texts, as JSON (default: the folder's).
         source: what `load` opens it from (default: the folder).
@@ -211,6 +213,54 @@ class Run:
         if self.classifier is not None:
             save_classifier(self.classifier, self.path)
 
+    def save_pretrained(self, folder: str | Path, license: str | None = None) -> Path:
+        """Write a folder in the layout of the Hugging Face Hub, which `load` opens; returns it.
+
+        Config, weights (safetensors), preprocessing, and a model card with data, command and
+        figures with intervals. Paths, hosts, commits and names of your own do not go into it.
+
+        Args:
+            folder: new, empty, or written by this before.
+            license: identifier of the weights' license, such as apache-2.0; none is assumed.
+
+        Raises:
+            UserError: the encoder is your own code, or the folder holds something else.
+        """
+        folder = Path(folder).expanduser()
+        return published.write_folder(folder, self._published(), folder.name, license)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        license: str | None = None,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face Hub; returns the address.
+
+        Args:
+            repository: OWNER/NAME, which is made if it does not exist.
+            license: as of `save_pretrained`.
+            private: whether a new repository is its owner's only (default: as the account is set).
+            revision: branch to write to (default: main).
+
+        Raises:
+            UserError: as `save_pretrained`; or huggingface_hub (`unlabeled[hub]`) or a token is
+                missing, or the hub refuses or cannot be reached.
+        """
+        return hub.push(self._published(), repository, license, private, revision)
+
+    def _published(self) -> published.Published:
+        method = self.config["method"]
+        if method == self.source:
+            raise UserError(f"{self.source} was not trained here; publish a run that was")
+        evaluated = self.path / "evaluation.json"
+        result = read_json(evaluated) if self.is_trained and evaluated.is_file() else None
+        record = public_record(self.config, result)
+        tokenizer = self.modality.tokenizer if isinstance(self.modality, Text) else ""
+        return published.Published(self.encoder, self.inputs, record, tokenizer, self.classifier)
+
 
 def _read_tokenizer(folder: Path) -> str:
     path = inside(folder, "tokenizer.json")
@@ -230,12 +280,14 @@ def load(
     """Open a run folder, or an encoder by its name in place of one.
 
     Args:
-        run: the folder; or `timm:NAME`, `hf:OWNER/NAME` and folders of such weights; or a name in
-            `unlabeled list encoders`, which has random weights or is fitted.
-        encoder: the network to put the weights in (a module, of which a copy takes them, a class,
-            `./file.py:Net`); only needed where it was the user's own.
-        data: for a name in `unlabeled list encoders`: what it is made for, or fitted to; for other
-            names what it will receive: to its number of channels the first layer is adapted.
+        run: the folder of a run or of `save_pretrained`; or `hf:OWNER/NAME`, with `@REVISION`,
+            `timm:NAME` and folders of such weights; or `unlabeled:NAME` of `unlabeled list
+            weights`; or a name in `unlabeled list encoders`, which has random weights or is
+            fitted.
+        encoder: the network that receives the weights (a module, which is copied, a class, or
+            `./file.py:Net`); only needed for the user's own encoders.
+        data: for a name in `unlabeled list encoders`: the data that it is built for or fitted to;
+            for other names, the data to whose number of channels the first layer is adapted.
         size: side in pixels of the images that an encoder by name receives (default: the one that
             it was pretrained with, or the data's).
         tile: side of the squares that larger images in files are cut into (default: as in the
@@ -250,47 +302,30 @@ def load(
     if size is not None and size < 1:
         raise UserError(f"--size is {size}; give the side in pixels, 1 or more")
     opening = Opening(tile, max_pixels)
-    if not path.is_dir() and is_external(str(run)):
-        opened = _pretrained(str(run), size, data)
+    folder, find = _published_folder(path, str(run))
+    if folder is not None and published.is_published(folder, find):
+        if size is not None:
+            raise UserError(f"{run} has its own size of images; omit --size")
+        opened = _from_published(folder, find, path, str(run))
+    elif not path.is_dir() and is_external(str(run)):
+        opened = _pretrained(str(run), size, data, folder)
     elif not path.is_dir() and str(run) in registry.listing("encoders"):
         opened = _by_name(str(run), data, size, opening)
     elif size is not None:
         raise UserError(f"{path} has its own size of images; omit --size")
     else:
         opened = _from_folder(path, encoder)
-    given = {name: value for name, value in opening.of_modality.items() if value is not None}
-    if not given:
+    options = {name: value for name, value in opening.of_modality.items() if value is not None}
+    if not options:
         return opened  # as it was trained
     own = opened.modality
     if not isinstance(own, Images):
         raise UserError(f"{opened.source} takes {own.noun}; omit --tile and --max-pixels")
-    return with_opening(opened, replace(Opening(own.tile, own.max_pixels), **given))
-
-
-def common_opening(
-    opened: list[Run], trained: list[Run], tile: int | None, max_pixels: int | None
-) -> Opening:
-    """How all open images in files: as asked for, else as the first trained run did.
-
-    Raises:
-        UserError: no encoder takes images.
-    """
-    others = [run for run in opened if not isinstance(run.modality, Images)]
-    given = {
-        key: value
-        for key, value in {"tile": tile, "max_pixels": max_pixels}.items()
-        if value is not None
-    }
-    if others and given:
-        noun = others[0].modality.noun
-        raise UserError(f"{others[0].source} takes {noun}; omit --tile and --max-pixels")
-    own = trained[0].modality if trained else None
-    first = Opening(own.tile, own.max_pixels) if isinstance(own, Images) else Opening()
-    return replace(first, **given)
+    return with_opening(opened, replace(Opening(own.tile, own.max_pixels), **options))
 
 
 def with_opening(run: Run, opening: Opening) -> Run:
-    """A run that opens images in files so; one of other samples as it is."""
+    """The run with these options of opening images; a run of other modalities unchanged."""
     if not isinstance(run.modality, Images):
         return run
     other = copy.copy(run)
@@ -299,45 +334,45 @@ def with_opening(run: Run, opening: Opening) -> Run:
     return other
 
 
-def for_channels_of(data: Any, run: Run) -> Run:
-    """The run with its first layer adapted to the number of channels of the images in `data`.
-
-    The same run where there is nothing to adapt: images of 1 and 3 channels are converted to one
-    another when they are read.
-
-    Raises:
-        UserError: other layers depend on the number of channels, too.
-    """
-    own, channels = run.modality.channels, channels_of(data)
-    known = is_rebuildable(run.inputs["encoder"])
-    if channels is None or not known or fits_as_is(own, channels):
-        return run
-    if not isinstance(run.modality, Images):
-        return run
-    network = build(run.inputs["encoder"], channels, run.size, **run.inputs["args"])
-    network.load_state_dict(adapted_weights(run.encoder.state_dict(), network.state_dict()))
-    _say_adapted(run.source, own, channels)
-    modality = replace(run.modality, channels=channels)
-    inputs = run.inputs | {"modality": to_json(modality)}
-    return Run(run.path, network, run.config, inputs, run.data, source=run.source)
+def _published_folder(path: Path, name: str) -> tuple[Path | None, published.Find]:
+    """The folder in which the layout of the hub may be found, and how its files are."""
+    if not path.is_dir() and name.startswith(published.PACKAGE_PREFIX):
+        return published.packaged_folder(name), inside
+    local = Path(name.removeprefix("hf:")).expanduser()
+    for folder in (path, local):
+        if folder.is_dir():
+            return (folder if published.is_published(folder) else None), inside
+    return hub.fetch(name), Path.joinpath  # files of its cache are links
 
 
-def _say_adapted(name: str, own: int, channels: int) -> None:
-    notice(
-        f"the first layer of {name} takes {plural(own, 'channel')}; for images of {channels} its "
-        f"weights are repeated and scaled by {own}/{channels}"
+def _from_published(folder: Path, find: published.Find, path: Path, name: str) -> Run:
+    opened = published.read_folder(folder, find)
+    is_folder = path.is_dir()
+    return Run(
+        path if is_folder else _report_folder(name),
+        opened.encoder.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        opened.record,
+        opened.inputs,
+        tokenizer=opened.tokenizer,
+        source=str(path) if is_folder else name,
+        classifier=opened.classifier,
     )
 
 
-def _pretrained(name: str, size: int | None, data: Any) -> Run:
-    channels, native = native_shape(name)
-    given = None if data is None else channels_of(data)
-    if given is not None and not fits_as_is(channels, given):
-        _say_adapted(name, channels, given)
-        channels = given
+def _report_folder(name: str) -> Path:
+    return Path("runs") / re.sub(r"[^\w.-]+", "-", name).strip("-.")
+
+
+def _pretrained(name: str, size: int | None, data: Any, downloaded: Path | None) -> Run:
+    weights = f"hf:{downloaded}" if downloaded else name
+    channels, native = native_shape(weights)
+    of_data = None if data is None else channels_of(data)
+    if of_data is not None and not fits_as_is(channels, of_data):
+        say_adapted(name, channels, of_data)
+        channels = of_data
     modality = Images(channels, native if size is None else (size, size))
     options = {"pretrained": True} if name.startswith("timm:") else {}
-    network: Any = build(name, channels, modality.size, **options)
+    network: Any = build(weights, channels, modality.size, **options)
     rebuilt, args = network.rebuild
     return _without_folder(name, network, rebuilt, args, modality, size)
 
@@ -362,12 +397,11 @@ def _without_folder(
     size: int | None,
 ) -> Run:
     """A run that has not been trained here; reports on it go into a folder of its name."""
-    folder = Path("runs") / re.sub(r"[^\w.-]+", "-", name).strip("-.")
     config = {"method": name, "data": None, "encoder": name, "size": size, "images": 0}
     record = to_json(modality)
     inputs = {"encoder": rebuilt, "args": args, "modality": record, "dim": network.dim}
     tokenizer = modality.tokenizer if isinstance(modality, Text) else ""
-    return Run(folder, network, config, inputs, tokenizer=tokenizer, source=name)
+    return Run(_report_folder(name), network, config, inputs, tokenizer=tokenizer, source=name)
 
 
 def _from_folder(path: Path, encoder: Any) -> Run:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from unlabeled.data.open import is_program
@@ -21,19 +21,19 @@ from unlabeled.modality import from_json
 
 JSON_BYTES = 1 << 20
 SIDE, VALUES, FEATURES = 1 << 16, 1 << 24, 1 << 24
-"""At most: pixels a side, values in an image (3×2364×2364), features."""
+"""Maximum pixels of a side, values in an image (3×2364×2364), and features."""
 NUMBER, ENTRIES, LETTERS = 1 << 20, 64, 500
-"""At most: a number among an encoder's arguments, the entries of a list, the length of a string."""
+"""Maximum number among an encoder's arguments, entries of a list, and length of a string."""
 SPARE = 1 << 24
-"""Values that an encoder may hold beyond its weights, such as tables of positions."""
+"""Maximum number of values of an encoder besides its weights, such as tables of positions."""
 IN_MEMORY = "in memory"
-"""On record in place of test data that has no path."""
+"""Recorded in place of test data that has no path."""
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def inside(folder: Path, name: str) -> Path:
-    """`folder / name`, no part of the name a link or a way out; it need not exist.
+    """`folder / name`, which need not exist; links and paths out of the folder are refused.
 
     Raises:
         UserError: the name leads elsewhere, or a link does.
@@ -53,7 +53,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it is something else.
     """
     try:
-        if not path.is_file() or path.stat().st_size > JSON_BYTES:  # a pipe would never end
+        if not path.is_file() or path.stat().st_size > JSON_BYTES:  # reading a pipe could hang
             raise ValueError(f"no file of at most {JSON_BYTES:,} bytes")
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
         if not isinstance(content, dict):
@@ -112,7 +112,7 @@ def refuse_unopened(folder: Path, test: str) -> str:
     """The test data that is on record in a run folder, if it can be opened from there.
 
     Raises:
-        UserError: it was in memory, or is loaded by a file, of a stranger perhaps.
+        UserError: it was in memory, or is loaded by a program, which is not trusted.
     """
     if test == IN_MEMORY:
         raise UserError(f"{folder} was tested on an array in memory; give it again as test")
@@ -134,15 +134,20 @@ def read_shapes(path: Path) -> Shapes:
         raise UserError(f"{path.parent} is damaged ({error}); train it again") from error
 
 
-def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
-    """The encoder of a checked encoder.json, once it is known to have just those weights.
+def build_checked(
+    inputs: dict[str, Any],
+    shapes: Shapes,
+    stored: Callable[[nn.Module], Mapping[str, Tensor]] = nn.Module.state_dict,
+) -> nn.Module:
+    """Build the encoder of a checked encoder.json, after checking that its weights fit.
 
-    It is first made without memory, and no larger than the weights: neither a width nor a depth
-    that somebody wrote into a file costs more than the file itself.
+    It is first built without memory, and no larger than the weights, so that no width or depth in
+    an untrusted file can cost more than the file itself.
 
     Args:
         inputs: from `check_inputs`; the name is one that `is_rebuildable` accepts.
-        shapes: of the weights that there are, from `read_shapes`.
+        shapes: of the available weights, from `read_shapes`.
+        stored: returns the weights of an encoder by their names in the file.
 
     Raises:
         UserError: they do not fit together.
@@ -155,6 +160,7 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
     try:
         with torch.device("meta"), _no_more_than(8 * len(shapes) + 1000):
             sketch = build(name, modality.channels, modality.size, **args)
+        expected = {key: tuple(value.shape) for key, value in stored(sketch).items()}
     except UserError:
         raise
     except (
@@ -164,9 +170,8 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
         RuntimeError,
         TypeError,
         ValueError,
-    ) as error:  # whatever an encoder's arguments bring up
+    ) as error:  # any error that an encoder's arguments may cause
         raise UserError(f"{problem}: {reason(error)}") from error
-    expected = {key: tuple(value.shape) for key, value in sketch.state_dict().items()}
     for key in sorted(expected.keys() | shapes.keys()):
         if expected.get(key) != shapes.get(key):
             there, needed = shapes.get(key, "nothing"), expected.get(key, "nothing")
@@ -181,7 +186,7 @@ def build_checked(inputs: dict[str, Any], shapes: Shapes) -> nn.Module:
 
 @contextmanager
 def _no_more_than(parts: int) -> Iterator[None]:
-    """Stop the making of modules with more layers or weights than that."""
+    """Context in which building a module with more layers or weights fails."""
     left = parts
 
     def count(*_: Any) -> None:
@@ -190,14 +195,14 @@ def _no_more_than(parts: int) -> Iterator[None]:
         if left < 0:
             raise RuntimeError(f"it has more than {parts} parts")
 
-    made = (
+    size = (
         hooks.register_module_module_registration_hook(count),
         hooks.register_module_parameter_registration_hook(count),
     )
     try:
         yield
     finally:
-        for handle in made:
+        for handle in size:
             handle.remove()
 
 

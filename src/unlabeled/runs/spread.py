@@ -1,4 +1,4 @@
-"""Features of more files than one machine embeds, by Ray Data, written in parts.
+"""Embed many files on several machines by Ray Data, and write features in parts.
 
 Tasks read and decode the parts, actors that hold the encoder compute their features and write them.
 A part that has been written is complete, and is not computed again.
@@ -30,8 +30,7 @@ from unlabeled.utils.files import write_bytes, write_json
 from unlabeled.utils.progress import track
 
 MANIFEST, NOTICES = "_manifest.json", "_notices.txt"
-"""What a folder holds the features of; what was said while reading. Readers of Parquet skip both.
-"""
+"""Files with the origin of the features and with notices; readers of Parquet skip both."""
 
 
 def write_parts(
@@ -168,7 +167,7 @@ def _compute(ray: Any, run: Run, parts: Parts, missing: list[int], out: Path, de
 
 
 def _cause(error: BaseException) -> UserError:
-    """What a task or an actor could not do, in one sentence."""
+    """The error of a task or an actor as a UserError."""
     causes: list[BaseException | None] = [error]
     while (last := causes[-1]) is not None:
         if isinstance(last, UserError):
@@ -181,7 +180,7 @@ def _cause(error: BaseException) -> UserError:
 
 
 def _read(row: dict[str, Any], root: str, like: Images) -> dict[str, Any]:
-    """The samples of a part, in a task; what is downloaded or decoded is not kept."""
+    """The samples of a part, in a task; downloaded and decoded files are not cached."""
     before = os.environ.get("UNLABELED_CACHE")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Notice)
@@ -193,9 +192,14 @@ def _read(row: dict[str, Any], root: str, like: Images) -> dict[str, Any]:
             os.environ.pop("UNLABELED_CACHE")
             if before is not None:
                 os.environ["UNLABELED_CACHE"] = before
-    said = [str(w.message) for w in caught if issubclass(w.category, Notice)]
+    messages = [str(w.message) for w in caught if issubclass(w.category, Notice)]
     names = [row["prefix"] + name for name in samples.names or []]
-    return {"part": row["part"], "x": x, "names": json.dumps(names), "said": json.dumps(said)}
+    return {
+        "part": row["part"],
+        "x": x,
+        "names": json.dumps(names),
+        "messages": json.dumps(messages),
+    }
 
 
 class _Embedder:
@@ -208,8 +212,8 @@ class _Embedder:
         self.run.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        columns = (batch[key] for key in ("part", "x", "names", "said"))
-        for part, x, names, said in zip(*columns, strict=True):
+        columns = (batch[key] for key in ("part", "x", "names", "messages"))
+        for part, x, names, messages in zip(*columns, strict=True):
             is_known = x.dtype == np.uint8 or self.run.modality.value_range != (0, 1)
             if not is_known:
                 raise UserError(
@@ -217,11 +221,11 @@ class _Embedder:
                     "encoder that does not know them; omit --engine, or save 8-bit images"
                 )
             features = self.run.features(Samples(x), progress=False)
-            _write(_file(self.out, int(part)), features, json.loads(names), str(said))
+            _write(_file(self.out, int(part)), features, json.loads(names), str(messages))
         return {"part": batch["part"]}
 
 
-def _write(path: Path, features: np.ndarray, names: list[str], said: str) -> None:
+def _write(path: Path, features: np.ndarray, names: list[str], messages: str) -> None:
     """Write a part atomically, with what was said while it was read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -229,7 +233,7 @@ def _write(path: Path, features: np.ndarray, names: list[str], said: str) -> Non
     column = pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
     table = pa.table({"features": column, "names": names})
     buffer = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"said": said}), buffer)
+    pq.write_table(table.replace_schema_metadata({"messages": messages}), buffer)
     write_bytes(path, buffer.getvalue().to_pybytes())
 
 
@@ -237,13 +241,17 @@ def _finish(out: Path, number: int, dim: int) -> tuple[int, int]:
     """Count the rows of all parts, and repeat what was said while they were read."""
     import pyarrow.parquet as pq
 
-    rows, said = 0, []
+    rows, messages = 0, []
     for i in range(number):
         known = pq.read_metadata(_file(out, i))
         rows += known.num_rows
-        said += json.loads(known.metadata[b"said"])
-    if said:
-        write_bytes(out / NOTICES, "".join(f"{text}\n" for text in said).encode())
-        more = f"; {len(said) - 1:,} more like it are in {out / NOTICES}" if len(said) > 1 else ""
-        notice(said[0] + more)
+        messages += json.loads(known.metadata[b"messages"])
+    if messages:
+        write_bytes(out / NOTICES, "".join(f"{text}\n" for text in messages).encode())
+        more = (
+            f"; {len(messages) - 1:,} more like it are in {out / NOTICES}"
+            if len(messages) > 1
+            else ""
+        )
+        notice(messages[0] + more)
     return rows, dim

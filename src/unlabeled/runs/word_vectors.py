@@ -88,15 +88,17 @@ class Words:
             UserError: fewer than three pairs have vectors.
         """
         pairs = list(pairs)
-        rows = [(self.row.get(a.lower()), self.row.get(b.lower()), said) for a, b, said in pairs]
-        known = [(a, b, said) for a, b, said in rows if a is not None and b is not None]
+        rows = [
+            (self.row.get(a.lower()), self.row.get(b.lower()), rating) for a, b, rating in pairs
+        ]
+        known = [(a, b, rating) for a, b, rating in rows if a is not None and b is not None]
         if len(known) < 3:
             raise UserError(
                 f"only {len(known)} of {len(pairs)} pairs have vectors; give at least 3 that do"
             )
-        first, second, said = (list(column) for column in zip(*known, strict=True))
+        first, second, rating = (list(column) for column in zip(*known, strict=True))
         near = (self.units[first] * self.units[second]).sum(1)
-        return {"rho": float(spearmanr(near, said)[0]), "known": len(known) / len(pairs)}
+        return {"rho": float(spearmanr(near, rating)[0]), "known": len(known) / len(pairs)}
 
     def analogies(
         self, sections: dict[str, list[tuple[str, str, str, str]]], most: int = 30_000
@@ -263,8 +265,8 @@ def read_pairs(path: str | Path) -> list[tuple[str, str, float]]:
     for number, line in _lines(path):
         parts = [part.strip() for part in line.replace(",", "\t").split("\t")]
         try:
-            first, second, said = parts
-            pairs.append((first, second, float(said)))
+            first, second, rating = parts
+            pairs.append((first, second, float(rating)))
         except ValueError as error:
             raise UserError(
                 f"line {number} of {path} is not two words and a number separated by tabs"

@@ -17,20 +17,25 @@ from unlabeled import registry
 from unlabeled.core import Recipe
 from unlabeled.data.readers.arrays import from_memory
 from unlabeled.data.split import split
+from unlabeled.data.standardize import read_rows, standardized
 from unlabeled.errors import Stopped, UserError
+from unlabeled.modality import Series, Table
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.train import train
 
 
 class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Learn features from the images alone: `SelfSupervised("simclr").fit(X).transform(X)`.
+    """Learn features from the samples alone: `SelfSupervised("simclr").fit(X).transform(X)`.
+
+    `X` are images, or for a method of series (N, T) or (N, T, C), or for one of tables (N, columns)
+    as an array or a data frame.
 
     All arguments of `unlabeled.train`, fields of the recipe and arguments of the method, such as
     `temperature`, are parameters of the estimator, so that a grid search can vary them.
 
     Args:
         method: a name of `unlabeled list methods`, a class or `./file.py:Class`.
-        encoder: a name, a module or a class.
+        encoder: a name, a module or a class (default: that of the method).
         epochs: passes over the images (default: that of the method).
         seed: of weights, order and views.
         shape: of an image, (height, width) or (channels, height, width), if `X` is (N, pixels).
@@ -40,7 +45,7 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def __init__(
         self,
         method: Any = "simclr",
-        encoder: Any = "small",
+        encoder: Any = None,
         epochs: int | None = None,
         seed: int = 0,
         shape: tuple[int, ...] | None = None,
@@ -86,16 +91,19 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             raise UserError(f"an estimator takes no '{min(fixed)}'; unlabeled.train does")
         if self.epochs is not None:
             options["epochs"] = self.epochs
-        images, labeled = self._images(X), y is not None and _class_of(self.method).supervised
-        samples = from_memory((images, y) if labeled else images)
+        cls, images = _class_of(self.method), self._images(X)
+        given = (images, y) if y is not None and cls.supervised else images
+        samples = read_rows(given, None, cls.modality)
+        samples = from_memory(given) if samples is None else samples
+        default = cls.encoder_for(type(samples.modality))
         if len(samples) == 1:
             raise UserError("X has 1 sample; give at least 2")
         with tempfile.TemporaryDirectory() as folder:
             try:
                 self.run_ = train(
                     self.method,
-                    split(samples, "array", share=0),
-                    encoder=self.encoder,
+                    standardized(split(samples, "array", share=0)),
+                    encoder=default if self.encoder is None else self.encoder,
                     seed=self.seed,
                     out=Path(folder) / "run",
                     **options,
@@ -105,6 +113,8 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 raise Stopped(message, error.number) from None
         self.run_.data = self.run_.method = None
         self.n_features_in_ = int(np.prod(samples.x.shape[1:]))
+        if hasattr(X, "columns"):
+            self.feature_names_in_ = np.array([str(name) for name in X.columns], object)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -119,25 +129,31 @@ class SelfSupervised(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _images(self, X: Any) -> Any:
         if isinstance(X, str | Path):
             raise UserError(f"'{X}': give arrays here; unlabeled.train takes folders and files")
+        if hasattr(X, "columns") and self._holds(Table):
+            return X
         if not isinstance(X, torch.utils.data.Dataset | torch.Tensor) and not hasattr(X, "tocsr"):
             X = np.asarray(X)
         if np.ndim(X) == 1 and not isinstance(X, torch.utils.data.Dataset):
             raise UserError(f"X has the shape {X.shape}, but needs several axes. Reshape your data")
-        if getattr(X, "ndim", 0) != 2 or hasattr(X, "tocsr"):
+        if getattr(X, "ndim", 0) != 2 or hasattr(X, "tocsr") or self._holds(Series, Table):
             return X
         if self.shape is None:
             raise UserError(
-                f"rows of {X.shape[1]} numbers are no images yet: say their shape, such as "
+                f"rows of {X.shape[1]} numbers are not images yet; give their shape, such as "
                 f"shape=(28, 28), or reshape them to (N, height, width)"
             )
         if int(np.prod(self.shape)) != X.shape[1]:
-            raise UserError(f"rows of {X.shape[1]} numbers are no images of shape {self.shape}")
+            raise UserError(f"rows of {X.shape[1]} numbers are not images of shape {self.shape}")
         return np.asarray(X).reshape(len(X), *self.shape)
 
+    def _holds(self, *kinds: type) -> bool:
+        """Whether the method learns from one of these alone."""
+        return _class_of(self.method).modality in [(kind,) for kind in kinds]
+
     def __sklearn_tags__(self) -> Tags:
-        """Images, not tables."""
+        """Rows are samples where their shape is known, or the method takes them."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = self.shape is not None
+        tags.input_tags.two_d_array = self.shape is not None or self._holds(Series, Table)
         tags.input_tags.three_d_array = True
         assert tags.transformer_tags is not None
         tags.transformer_tags.preserves_dtype = ["float32"]

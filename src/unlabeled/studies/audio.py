@@ -83,9 +83,9 @@ def s1(lab: Lab) -> Finding:
     for title, kind in CEPSTRA.items():
         spectral = Spectral(require_part(lab.data.modality, Audio).sample_rate, kind)
         runs[title] = [probe(lab, title, spectral)]
-    found = {t: {k: [run[k] for run in each] for k in TARGETS} for t, each in runs.items()}
-    ours, cepstra, random = (found[title] for title in ("CPC", "MFCC", "random"))
-    mean = {t: {what: float(np.mean(v)) for what, v in f.items()} for t, f in found.items()}
+    results = {t: {k: [run[k] for run in each] for k in TARGETS} for t, each in runs.items()}
+    ours, cepstra, random = (results[title] for title in ("CPC", "MFCC", "random"))
+    mean = {t: {what: float(np.mean(v)) for what, v in f.items()} for t, f in results.items()}
     above = min(ours["digit"]) > cepstra["digit"][0] > max(random["digit"])
     bars = plots.bars_image({t: f["digit"] for t, f in mean.items()}, "accuracy")
     checks = {
@@ -95,7 +95,7 @@ def s1(lab: Lab) -> Finding:
         "speaker, few labels: above MFCC": mean["CPC"]["few_labels"] > mean["MFCC"]["few_labels"],
     }
     return Finding(
-        {"linear_probe": found, "checks": checks, "test_recordings": len(lab.data.test)},
+        {"linear_probe": results, "checks": checks, "test_recordings": len(lab.data.test)},
         f"CPC is trained on {len(lab.data.train):,} recordings without labels. Linear probes of "
         "the mean and standard deviation of its context over each recording are compared with "
         "those of 20 mel-frequency cepstral coefficients (MFCC) on the official test takes. For "
@@ -105,31 +105,31 @@ def s1(lab: Lab) -> Finding:
         f"random weights {percent(random['digit'])} %. Speakers with {lab.settings.few} labeled "
         f"recordings each: CPC {percent(ours['few_labels'])} %, MFCC "
         f"{percent(cepstra['few_labels'])} %.",
-        [Table.of("Linear probe accuracy, %", TARGETS.values(), found, ".1%")],
+        [Table.of("Linear probe accuracy, %", TARGETS.values(), results, ".1%")],
         [("accuracy for digits", bars)],
     )
 
 
 def s2(lab: Lab) -> Finding:
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for among in ("others", "same", "both"):
         encoder = cpc(lab) if among == "others" else cpc(lab, negatives=among)
         name = f"CPC {0 if among == 'others' else among}"
-        found[among] = probe(lab, name, encoder)
-    bars = plots.bars_image({t: f["few_labels"] for t, f in found.items()}, "accuracy")
+        results[among] = probe(lab, name, encoder)
+    bars = plots.bars_image({t: f["few_labels"] for t, f in results.items()}, "accuracy")
     caption = "Linear probe accuracy by origin of the negatives, %"
     formats = dict.fromkeys(TARGETS, ".1%")
-    table = Table.of(caption, TARGETS.values(), found, formats)
+    table = Table.of(caption, TARGETS.values(), results, formats)
     return Finding(
-        {"negatives": found},
+        {"negatives": results},
         "Negatives are taken from other recordings at the same position, from other positions of "
         "the same recording, or both.",
         "Accuracy for digits: "
-        + ", ".join(f"{100 * f['digit']:.1f} % ({among})" for among, f in found.items())
+        + ", ".join(f"{100 * f['digit']:.1f} % ({among})" for among, f in results.items())
         + ". "
-        f"Accuracy for speakers with few labels: {100 * found['same']['few_labels']:.1f} % with "
+        f"Accuracy for speakers with few labels: {100 * results['same']['few_labels']:.1f} % with "
         "negatives from the same recording, which do not require features of the speaker, and "
-        f"{100 * found['others']['few_labels']:.1f} % with negatives from others.",
+        f"{100 * results['others']['few_labels']:.1f} % with negatives from others.",
         [table],
         [("accuracy for speakers with few labels", bars)],
     )
@@ -148,18 +148,18 @@ def s3(lab: Lab) -> Finding:
         "mel": Spectral(require_part(data.modality, Audio).sample_rate, "mel"),
         "random": lab.random("wave", data=data, width=32, context=128),
     }
-    found = {}
+    results = {}
     for title, encoder in encoders.items():
         z, z_test = lab.features(f"tunes, {title}", encoder, data)
         z_test = (z_test - z.mean(0)) / (z.std(0) + 1e-6)
-        found[title] = retrieval(z_test, y, (1, 5))
+        results[title] = retrieval(z_test, y, (1, 5))
     chance = (len(y) / len(np.unique(y)) - 1) / (len(y) - 1)
-    bars = plots.bars_image({t: f["recall@1"] for t, f in found.items()}, "recall@1")
-    ours, cepstra = (found[t]["recall@1"] for t in ("metric learning", "MFCC"))
+    bars = plots.bars_image({t: f["recall@1"] for t, f in results.items()}, "recall@1")
+    ours, cepstra = (results[t]["recall@1"] for t in ("metric learning", "MFCC"))
     caption = "Retrieval of tunes on other instruments, %"
-    table = Table.of(caption, ["recall@1", "recall@5", "mAP@R"], found, ".1%")
+    table = Table.of(caption, ["recall@1", "recall@5", "mAP@R"], results, ".1%")
     return Finding(
-        {"retrieval": found, "chance": chance, "above": ours > max(cepstra, chance)},
+        {"retrieval": results, "chance": chance, "above": ours > max(cepstra, chance)},
         f"A synthesizer plays {len(np.unique(data.train.factors['tune']))} tunes on ten "
         "instruments, and a metric is learned for which recordings of the same tune are similar. "
         "Queries are new tunes on ten other instruments: is the nearest recording the same tune?",

@@ -100,45 +100,45 @@ def entropy(lab: Lab, run: Run) -> float:
 
 def of_family(lab: Lab, method: str) -> Finding:
     random = evaluate(lab, "random", lab.random())
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     curves: dict[str, dict[str, tuple[list[float], list[float]]]] = {"std": {}, "spread": {}}
     for title in FAMILIES[method]:
         run = run_of(lab, method, title)
         epochs = history(run)
-        found[title] = evaluate(lab, f"{method} {title}", run.encoder)
-        found[title] |= {"loss": epochs[-1]["loss"], "alarm": first_alarm(epochs)}
+        results[title] = evaluate(lab, f"{method} {title}", run.encoder)
+        results[title] |= {"loss": epochs[-1]["loss"], "alarm": first_alarm(epochs)}
         if "projection_std" in epochs[-1]:
-            found[title]["projection_std"] = epochs[-1]["projection_std"]
-        found[title]["collapsed"] = found[title]["probe"] <= random["probe"] + MARGIN
-        half = (random["probe"] + found[next(iter(found))]["probe"]) / 2
-        found[title]["healthy"] = found[title]["probe"] > half
+            results[title]["projection_std"] = epochs[-1]["projection_std"]
+        results[title]["collapsed"] = results[title]["probe"] <= random["probe"] + MARGIN
+        half = (random["probe"] + results[next(iter(results))]["probe"]) / 2
+        results[title]["healthy"] = results[title]["probe"] > half
         if method == "dino":
-            found[title]["entropy"] = entropy(lab, run)
+            results[title]["entropy"] = entropy(lab, run)
         for key, lines in curves.items():
             lines[title] = [e["epoch"] for e in epochs], [e[key] for e in epochs]
-    complete, *ablated = found
-    collapsed = [title for title in ablated if found[title]["collapsed"]]
-    alarmed = [title for title in found if found[title]["alarm"] is not None]
-    missed = [t for t in found if found[t]["collapsed"] and t not in alarmed]
-    false = [t for t in alarmed if found[t]["healthy"]]
+    complete, *ablated = results
+    collapsed = [title for title in ablated if results[title]["collapsed"]]
+    alarmed = [title for title in results if results[title]["alarm"] is not None]
+    missed = [t for t in results if results[t]["collapsed"] and t not in alarmed]
+    false = [t for t in alarmed if results[t]["healthy"]]
     columns = ["loss", "std", "projection_std", "rankme", "spread"]
     columns += ["entropy"] if method == "dino" else []
     titles = ["linear probe %", "k-NN %", *(c.replace("_", " ") for c in columns), "alarm"]
     formats = {"probe": ".2%", "knn": ".2%"} | dict.fromkeys(columns, ".3f") | {"alarm": "d"}
     claims: dict[int, tuple[bool | None, str]] = {}
     if method == "simclr":
-        accuracies = ", ".join(f"{t}: {100 * f['probe']:.2f} %" for t, f in found.items())
-        claims[8] = (bool(collapsed) and not found[complete]["collapsed"], accuracies)
+        accuracies = ", ".join(f"{t}: {100 * f['probe']:.2f} %" for t, f in results.items())
+        claims[8] = (bool(collapsed) and not results[complete]["collapsed"], accuracies)
     caption = "Linear probe, k-NN, diagnostics without labels, and epoch of the alarm"
-    table = Table.of(caption, titles, found | {"random": random}, formats)
+    table = Table.of(caption, titles, results | {"random": random}, formats)
     return Finding(
-        {"runs": found, "random": random, "missed": missed, "false": false},
+        {"runs": results, "random": random, "missed": missed, "false": false},
         f"{complete}, and the same method without each of the components that prevent collapse, "
         f"{lab.settings.epochs} epochs each on the same images. Collapsed means that the linear "
         f"probe is no better than for a random encoder ({100 * random['probe']:.2f} %), healthy "
         "that it is closer to the complete method.",
         f"Collapsed: {', '.join(collapsed) or 'none'}. {complete} reaches "
-        f"{100 * found[complete]['probe']:.2f} %. Alarm during training: "
+        f"{100 * results[complete]['probe']:.2f} %. Alarm during training: "
         f"{', '.join(alarmed) or 'none'}. Missed: {', '.join(missed) or 'none'}. False alarms: "
         f"{', '.join(false) or 'none'}.",
         [table],

@@ -136,21 +136,21 @@ def columns(lab: Lab) -> list[str]:
 def table(lab: Lab, caption: str, *blocks: tuple[str, Accuracies]) -> Table:
     """A table of blocks, each under a line with its title."""
     lines: list[list[str]] = []
-    for title, found in blocks:
+    for title, results in blocks:
         lines += [[f"{title}:", *[""] * len(lab.settings.labels)]] if title else []
-        lines += Table.of(title, [], found, ".2%").rows
+        lines += Table.of(title, [], results, ".2%").rows
     return Table(caption, ["", *columns(lab)], lines)
 
 
-def best(found: Accuracies, labels: str) -> tuple[str, float]:
-    means = {name: statistics.mean(each[labels]) for name, each in found.items()}
+def best(results: Accuracies, labels: str) -> tuple[str, float]:
+    means = {name: statistics.mean(each[labels]) for name, each in results.items()}
     name = max(means, key=lambda n: means[n])
     return name, means[name]
 
 
-def best_by_labels(found: Accuracies, labels: Sequence[str]) -> str:
+def best_by_labels(results: Accuracies, labels: Sequence[str]) -> str:
     """The best model for each number of labels."""
-    winners = {number: best(found, number) for number in labels}
+    winners = {number: best(results, number) for number in labels}
     return ", ".join(
         f"{percent(share)} % with {int(n):,} ({name})" for n, (name, share) in winners.items()
     )
@@ -158,33 +158,33 @@ def best_by_labels(found: Accuracies, labels: Sequence[str]) -> str:
 
 def f1(lab: Lab) -> Finding:
     labels = lab.settings.labels
-    found = block(lab, FROM_SCRATCH, from_scratch)
-    base = found.pop("supervised")
+    results = block(lab, FROM_SCRATCH, from_scratch)
+    base = results.pop("supervised")
     gains = {
         name: {n: statistics.mean(each[n]) - statistics.mean(base[n]) for n in labels}
-        for name, each in found.items()
+        for name, each in results.items()
     }
     least = {name: min(gain.values()) for name, gain in gains.items()}
     worst = min(least, key=lambda n: least[n])
     gain = f"the smallest gain over all numbers of labels is {100 * least[worst]:+.1f} points"
     return Finding(
-        {"accuracy": {"supervised": base, **found}, "gains": gains},
+        {"accuracy": {"supervised": base, **results}, "gains": gains},
         f"Each network is trained from random weights for about {lab.settings.steps:,} steps. The "
         "supervised one repeats the labeled images, with the data set's augmentation for labeled "
         "training. The others take a part of each batch from the labeled images and the rest from "
         "all images without labels. S4L predicts the rotation of an image, which cannot be seen in "
         "sprites of any orientation.",
-        f"The best semi-supervised method reaches {best_by_labels(found, labels)}; the same labels "
-        f"alone give {', '.join(f'{percent(base[n])} %' for n in labels)}.",
-        [table(lab, "Test accuracy from random weights, %", ("", {"supervised": base} | found))],
+        f"The best semi-supervised method reaches {best_by_labels(results, labels)}; the same "
+        f"labels alone give {', '.join(f'{percent(base[n])} %' for n in labels)}.",
+        [table(lab, "Test accuracy from random weights, %", ("", {"supervised": base} | results))],
         claims={21: (least[worst] > 0, f"{gain}, {worst}")},
     )
 
 
 def f2(lab: Lab) -> Finding:
     labels = lab.settings.labels
-    found = block(lab, PRETRAINED, pretrained)
-    frozen, tuned = ({n: statistics.mean(found[name][n]) for n in labels} for name in PRETRAINED)
+    results = block(lab, PRETRAINED, pretrained)
+    frozen, tuned = ({n: statistics.mean(results[name][n]) for n in labels} for name in PRETRAINED)
     lead = {n: frozen[n] - tuned[n] for n in labels}
     few, many = labels[0], labels[-1]
     why = (
@@ -192,13 +192,13 @@ def f2(lab: Lab) -> Finding:
         f"{100 * lead[many]:+.1f} with {int(many):,}"
     )
     return Finding(
-        {"accuracy": found, "frozen_lead": lead},
+        {"accuracy": results, "frozen_lead": lead},
         "SimCLR is trained on all images without labels. Then a linear probe is trained to "
         "convergence on its frozen features with few labels; or encoder and classifier are "
         f"fine-tuned at a small learning rate for about {lab.settings.steps:,} steps.",
-        f"The better of the two reaches {best_by_labels(found, labels)}. Frozen minus fine-tuned: "
-        f"{', '.join(f'{100 * lead[n]:+.1f}' for n in labels)} points.",
-        [table(lab, "Test accuracy from SimCLR's encoder, %", ("", found))],
+        f"The better of the two reaches {best_by_labels(results, labels)}. Frozen minus "
+        f"fine-tuned: {', '.join(f'{100 * lead[n]:+.1f}' for n in labels)} points.",
+        [table(lab, "Test accuracy from SimCLR's encoder, %", ("", results))],
         claims={23: (lead[few] > lead[many], why)},
     )
 

@@ -45,7 +45,7 @@ def g1(lab: Lab) -> Finding:
     judge = classifier(lab)
     n, k = lab.settings.samples, len(lab.data.classes)
     real = embed(judge.encoder, lab.data.train.x[:n], lab.data.value_range)
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     images: TitledImages = []
     test = lab.data.test.x[:n]
     samples = {"test images": (test, 0.0)}
@@ -56,22 +56,22 @@ def g1(lab: Lab) -> Finding:
         samples[title] = sampled(model_run(lab, title), n, condition, lab.settings.sampling_steps)
     for title, (x, seconds) in samples.items():
         prediction = predicted(judge, x)
-        found[title] = {
+        results[title] = {
             "rarest_class": float(shares(prediction, k).min()),
             "shares": shares(prediction, k).tolist(),
             "frechet": frechet(embed(judge.encoder, x, (0.0, 255.0)), real),
             "seconds": seconds,
         }
         if title == "diffusion":
-            found[title]["class_accuracy"] = float((prediction == classes.numpy()).mean())
+            results[title]["class_accuracy"] = float((prediction == classes.numpy()).mean())
         images.append((title, sheet(x[:40])))
-    accuracy = found["diffusion"]["class_accuracy"]
-    distances = ", ".join(f"{t} {f['frechet']:.1f}" for t, f in found.items())
+    accuracy = results["diffusion"]["class_accuracy"]
+    distances = ", ".join(f"{t} {f['frechet']:.1f}" for t, f in results.items())
     caption = "Samples evaluated by a classifier"
     columns = ["rarest class %", "Fréchet distance", "requested class %", "seconds"]
-    table = Table.of(caption, columns, found, formats)
+    table = Table.of(caption, columns, results, formats)
     return Finding(
-        {"models": found, "samples": n},
+        {"models": results, "samples": n},
         f"Each model is trained on {len(lab.data.train):,} images of clothes, diffusion "
         f"conditioned on their classes. {n:,} samples of each are evaluated by a classifier of "
         "real images: the share of the rarest class, and the Fréchet distance of the features from "
@@ -86,25 +86,25 @@ def g1(lab: Lab) -> Finding:
 def g2(lab: Lab) -> Finding:
     """Features of the U-Net at several diffusion times and of the other models."""
     net: Any = model_run(lab, "diffusion").encoder
-    found = {}
+    results = {}
     for moment in (0.0, 0.1, 0.3, 0.6):
         net.time = moment
-        found[f"diffusion at {moment:g}"] = lab.probe(f"diffusion at {moment}", net).test
+        results[f"diffusion at {moment:g}"] = lab.probe(f"diffusion at {moment}", net).test
     for title in ("VAE", "GAN", *BINARY_MODELS):
-        found[title] = lab.probe(title, model_run(lab, title).encoder).test
-    found["random"] = lab.probe("random", lab.random()).test
-    best = max(found, key=lambda t: found[t])
+        results[title] = lab.probe(title, model_run(lab, title).encoder).test
+    results["random"] = lab.probe("random", lab.random()).test
+    best = max(results, key=lambda t: results[t])
     images: TitledImages = []
     for title in BINARY_MODELS:
         sheets = drawings.visualizations(reopen(model_run(lab, title)), lab.data, images=10)
         images += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
     return Finding(
-        {"probe": found},
+        {"probe": results},
         "Linear probes of each model: the lowest feature map of the U-Net at several diffusion "
         "times, features of VAE and GAN, hidden units of the binary models.",
-        f"{best} has the best linear probe accuracy, {100 * found[best]:.1f} %; random weights "
-        f"have {100 * found['random']:.1f} %.",
-        [Table.of("Linear probe accuracy", ["test %"], found, ".1%")],
+        f"{best} has the best linear probe accuracy, {100 * results[best]:.1f} %; random weights "
+        f"have {100 * results['random']:.1f} %.",
+        [Table.of("Linear probe accuracy", ["test %"], results, ".1%")],
         images,
     )
 
@@ -127,16 +127,16 @@ def g3(lab: Lab) -> Finding:
     quadrant = (right == requested % 2) & (low == requested // 2)
     shape = predicted(judge, x) == captions.numpy() // 8
     parts = {"shape": shape, "quadrant": quadrant, "both": quadrant & shape}
-    found = {name: float(right.mean()) for name, right in parts.items()}
+    results = {name: float(right.mean()) for name, right in parts.items()}
     table = Table(
-        "Samples as requested, %", list(found), [[percent(share) for share in found.values()]]
+        "Samples as requested, %", list(results), [[percent(share) for share in results.values()]]
     )
     return Finding(
-        found | {"seconds": seconds},
+        results | {"seconds": seconds},
         f"Diffusion is trained on {len(data.train):,} sprites with captions such as "
         f"“{data.classes[13]}”, encoded by a small recurrent network. A classifier predicts the "
         "shape of the samples; the centroid of their brightness gives the quadrant.",
-        f"Shape and quadrant are as requested in {100 * found['both']:.1f} % of {n:,} samples.",
+        f"Shape and quadrant are as requested in {100 * results['both']:.1f} % of {n:,} samples.",
         [table],
         [("one sample for each caption", sheet(x[:24], columns=8))],
     )

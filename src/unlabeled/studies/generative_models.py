@@ -23,9 +23,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "GAN": ("gan", {"epochs": 14}),
     "diffusion": ("diffusion", {"condition": "class", "epochs": 6}),
 }
+DEEP = (500, 500)
+"""Units of each layer of the belief net and the Helmholtz machine."""
 BINARY_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Boltzmann machine": ("rbm", {}),
-    "Helmholtz machine": ("helmholtz", {}),
+    "Boltzmann machine": ("rbm", {"encoder_args": {"widths": DEEP[:1]}}),
+    "Helmholtz machine": ("helmholtz", {"encoder_args": {"widths": DEEP}}),
 }
 PIXEL_MODELS: dict[str, dict[str, Any]] = {
     "rnn": {"epochs": 4},

@@ -11,7 +11,6 @@ that it is trained side by side.
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,15 +29,16 @@ from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.runs.run import Run, load
 from unlabeled.studies.side_by_side import Training, train_side_by_side
-from unlabeled.training.planning import estimate
+from unlabeled.training.planning import operations
 from unlabeled.training.prepare import prepare
 from unlabeled.training.train import check_same, train
-from unlabeled.utils.files import write_json
 from unlabeled.utils.progress import line
 
 NOT_A_NUMBER = re.compile(r"nan( ± nan)?( %)?")
 TitledImages = list[tuple[str, bytes | str]]
 """Title and PNG or GIF (bytes) or SVG (str)."""
+Way = tuple[str, Mapping[str, Any]]
+"""Method and options of a training, as in `unlabeled.train`."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Table:
     def of(
         caption: str,
         columns: Iterable[str],
-        found: Mapping[str, Any],
+        results: Mapping[str, Any],
         formats: str | Mapping[str, str],
     ) -> Table:
         """Table of figures.
@@ -65,7 +65,7 @@ class Table:
             formats: formats as in `number` by key, or one for all figures.
         """
         rows = []
-        for title, figures in found.items():
+        for title, figures in results.items():
             by_key = figures if isinstance(figures, Mapping) else {"": figures}
             specs = dict.fromkeys(by_key, formats) if isinstance(formats, str) else formats
             cells = (number(by_key.get(key), spec) for key, spec in specs.items())
@@ -122,7 +122,7 @@ class Scale:
     settings: Any = None  #: constants to use instead of the study's `SETTINGS` (or `QUICK`)
     #: arguments of every training, which override the study's own
     train_args: Mapping[str, Any] = field(default_factory=dict)
-    whole: bool = False  #: all training samples, even if it is quick
+    all_training: bool = False  #: all training samples, even if it is quick
 
 
 FULL, QUICK = Scale(), Scale(quick=True)
@@ -141,13 +141,14 @@ class Lab:
     def __init__(
         self, out: Path, data: Splits, seeds: Sequence[int] = (0,), scale: Scale = FULL
     ) -> None:
-        if scale.quick and not scale.whole:
+        if scale.quick and not scale.all_training:
             rows = np.random.default_rng(0).permutation(len(data.train))[::2]
             data = replace(data, train=data.train.take(np.sort(rows)))
         self.settings, self.train_args = scale.settings, dict(scale.train_args)
         self.quick = scale.quick
         self.out, self.data, self.seeds = out, data, list(seeds)
         self._features: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._probes: dict[tuple[str, str], Probe] = {}
 
     def run(
         self,
@@ -205,19 +206,24 @@ class Lab:
                 jobs[folder] = replace(training, options=options), data, folder
         train_side_by_side(list(jobs.values()))
 
-    def epochs_for(
-        self, name: str, method: str, minutes: float, data: Splits | None = None, **options: Any
+    def epochs_like(
+        self, epochs: float, reference: Way, way: Way, data: Splits | None = None
     ) -> int:
-        """Number of epochs that fit into the time; measured once and kept for resumed runs."""
-        path = self.out / "epochs.json"
-        epochs: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
-        if name not in epochs:
-            job = prepare(method, self.data if data is None else data, **options)
-            total = estimate(job.method, job.splits, job.recipe, job.config["precision"], "auto")
-            seconds_per_epoch = total["seconds"] / job.recipe.epochs
-            epochs[name] = max(1, round(60 * minutes / seconds_per_epoch))
-            write_json(path, epochs)
-        return epochs[name]
+        """Number of epochs of a training that need the operations of `epochs` of another.
+
+        Operations are counted, not timed: the number is the same on every machine, busy or not.
+
+        Args:
+            epochs: of the reference.
+            reference: a training to compare with.
+            way: the training.
+            data: data to use instead of the study's.
+        """
+        splits, counts = self.data if data is None else data, []
+        for method, options in (reference, way):
+            job = prepare(method, splits, **options)
+            counts.append(operations(job.method, job.splits, job.recipe))
+        return max(1, round(epochs * counts[0] / counts[1]))
 
     def random(
         self, encoder: str = "small", seed: int = 0, data: Splits | None = None, **arguments: Any
@@ -260,12 +266,20 @@ class Lab:
         return splits.train.factors[name], splits.test.factors[name]
 
     def probe(
-        self, name: str, encoder: nn.Module, factor: str | None = None, data: Splits | None = None
+        self,
+        name: str,
+        encoder: nn.Module | Callable[[], nn.Module],
+        factor: str | None = None,
+        data: Splits | None = None,
     ) -> Probe:
-        """Linear probe of the features of that name for a factor (default: the target)."""
-        z, z_test = self.features(name, encoder, data)
-        y, y_test = self.labels(factor, data)
-        return linear_probe(z, y, z_test, y_test)
+        """Linear probe of the features of that name for a factor (default: the target), once."""
+        splits = self.data if data is None else data
+        key = name, factor or str(splits.target)
+        if key not in self._probes:
+            z, z_test = self.features(name, encoder, splits)
+            y, y_test = self.labels(factor, splits)
+            self._probes[key] = linear_probe(z, y, z_test, y_test)
+        return self._probes[key]
 
     def knn(
         self, name: str, encoder: nn.Module, factor: str | None = None, data: Splits | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.split import sample_labels
 from unlabeled.encoders.base import build
 from unlabeled.encoders.features import FITTED_DIM, FITTED_ROWS
+from unlabeled.evaluation.probe import Probe
 from unlabeled.runs.run import Run
 from unlabeled.studies.lab import Lab, run_name
 from unlabeled.studies.side_by_side import Training
@@ -78,13 +79,14 @@ QUICK = Settings(
     labels=(6, 30, 160, 1600),
     end_to_end=(800,),
     epochs={
-        **dict.fromkeys(WITHOUT, 8),
-        **{"VAE": 8, "VAE, biased": 20, "VAE, control": 20, "supervised, biased": 15},
+        **dict.fromkeys(WITHOUT, 6),
+        **{"VAE": 6, "VAE, biased": 12, "VAE, control": 12},
+        "supervised, biased": 15,
     },
     left_out=frozenset(
         {
-            *("supervised, LeNet", "SimCLR, LeNet", "without translation", "2 negatives"),
-            *("SimCLR, control", "supervised, control"),
+            *("supervised, LeNet", "SimCLR, LeNet", "without translation", "without scale"),
+            *("2 negatives", "SimCLR, control", "supervised, control"),
         }
     ),
 )
@@ -96,7 +98,7 @@ def settings_of(lab: Lab) -> Settings:
     return lab.settings if isinstance(lab.settings, Settings) else SETTINGS
 
 
-def kept(lab: Lab, titles: Sequence[str]) -> list[str]:
+def included(lab: Lab, titles: Sequence[str]) -> list[str]:
     """The titles whose encoders are part of a study of these settings."""
     return [title for title in titles if title not in settings_of(lab).left_out]
 
@@ -152,17 +154,25 @@ def fitted(lab: Lab, name: str) -> nn.Module:
     return encoder
 
 
+def loader(lab: Lab, title: str, seed: int = 0) -> Callable[[], nn.Module]:
+    """A function that trains, loads or fits the encoder of a title, to be called when needed."""
+    name, _, kind = title.partition(", ")
+    if name in FITTED:
+        return functools.partial(fitted, lab, name)
+    if name == "random" and kind != "LeNet":
+        return functools.partial(lab.random, "small", seed)
+    return functools.partial(encoder_of, lab, title, seed)
+
+
 def z_of(lab: Lab, title: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Features of the training and test images of an encoder's own data, by its title."""
-    name, _, kind = title.partition(", ")
-    data = data_of(lab, title)
-    if name in FITTED:
-        encoder = functools.partial(fitted, lab, name)
-    elif name == "random" and kind != "LeNet":
-        encoder = functools.partial(lab.random, "small", seed)
-    else:
-        encoder = functools.partial(encoder_of, lab, title, seed)
-    return lab.features(f"{title} {seed}", encoder, data)
+    return lab.features(f"{title} {seed}", loader(lab, title, seed), data_of(lab, title))
+
+
+def probe(lab: Lab, title: str, seed: int = 0) -> Probe:
+    """Linear probe for the shape, by the encoder's title."""
+    name = f"{title} {seed}"
+    return lab.probe(name, loader(lab, title, seed), "shape", data_of(lab, title))
 
 
 def seeds_of(lab: Lab, title: str) -> list[int]:

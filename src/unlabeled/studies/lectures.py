@@ -5,9 +5,9 @@ The tutorial on self-supervised learning of Neuromatch Academy, with encoders tr
 
 import copy
 import functools
+import itertools
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.evaluation.intervals import wilson
 from unlabeled.evaluation.knn import knn_accuracy, nearest
-from unlabeled.evaluation.probe import Probe, linear_probe
+from unlabeled.evaluation.probe import linear_probe
 from unlabeled.report import plots
 from unlabeled.studies import lab as lab_
 from unlabeled.studies.lab import Chooser, Experiment, Finding, Lab, Table, TitledImages
@@ -35,13 +35,14 @@ from unlabeled.studies.lecture_encoders import (
     Settings,
     data_of,
     encoder_of,
-    kept,
+    included,
+    probe,
     seeds_of,
     trained,
     training,
     z_of,
 )
-from unlabeled.studies.side_by_side import Training
+from unlabeled.studies.side_by_side import Training, spread
 from unlabeled.training.health import alpha_req, feature_std, lidar, rankme
 from unlabeled.training.train import reopen
 
@@ -93,20 +94,11 @@ BATCH = 500
 
 def trainings(lab: Lab, keys: Sequence[str]) -> list[Training]:
     """Trainings that these experiments need."""
-    titles = kept(lab, [title for key in keys for title in NEEDS[key]])
+    titles = included(lab, [title for key in keys for title in NEEDS[key]])
     if "L9" in keys:
         titles += end_to_end_titles(lab)
     titles = list(dict.fromkeys(titles))
     return [training(lab, title, seed) for title in titles for seed in seeds_of(lab, title)]
-
-
-def probe(lab: Lab, name: str, seed: int = 0) -> Probe:
-    """Linear probe for the shape."""
-    return probe_shape(*z_of(lab, name, seed), data_of(lab, name))
-
-
-def probe_shape(z: np.ndarray, z_test: np.ndarray, splits: Splits) -> Probe:
-    return linear_probe(z, splits.train.factors["shape"], z_test, splits.test.factors["shape"])
 
 
 percent = functools.partial(lab_.number, spec=".2%")
@@ -116,18 +108,18 @@ mean = statistics.fmean
 
 def probed(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     """Train and test accuracy of the linear probe by encoder, one value per seed."""
-    found = {}
+    results = {}
     for name in names:
         probes = [probe(lab, name, seed) for seed in seeds_of(lab, name)]
-        found[name] = {"train": [p.train for p in probes], "test": [p.test for p in probes]}
-    return found
+        results[name] = {"train": [p.train for p in probes], "test": [p.test for p in probes]}
+    return results
 
 
-def probe_table(lab: Lab, found: dict[str, dict[str, list[float]]]) -> Table:
+def probe_table(lab: Lab, results: dict[str, dict[str, list[float]]]) -> Table:
     """Accuracies with the interval of the first seed's test accuracy."""
     n = len(lab.data.test)
     rows = []
-    for name, accuracy in found.items():
+    for name, accuracy in results.items():
         low, high = wilson(n * accuracy["test"][0], n)
         cells = [percent(accuracy["train"]), percent(accuracy["test"])]
         rows.append([name, *cells, f"{low:.2%}–{high:.2%}".replace("%", "")])
@@ -147,17 +139,17 @@ def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def gap_table(found: dict[str, dict[str, list[float]]]) -> Table:
+def gap_table(results: dict[str, dict[str, list[float]]]) -> Table:
     caption = "Class-similarity gap of test images (same shape − other shape)"
-    return Table.of(caption, ["cosine", "cosine, mean-centered", "Pearson"], found, ".3f")
+    return Table.of(caption, ["cosine", "cosine, mean-centered", "Pearson"], results, ".3f")
 
 
 def factor_table(
     lab: Lab,
-    found: dict[str, dict[str, float]],
+    results: dict[str, dict[str, float]],
     caption: str = "Mean-centered similarity gap by factor",
 ) -> Table:
-    return Table.of(caption, lab.data.test.factors, found, ".3f")
+    return Table.of(caption, lab.data.test.factors, results, ".3f")
 
 
 def matrices(lab: Lab, names: Sequence[str], factor: str = "shape") -> TitledImages:
@@ -178,9 +170,9 @@ def neighbors_of(lab: Lab, names: Sequence[str], k: int = 9) -> TitledImages:
     for name in names:
         z = z_of(lab, name)[1]
         z = z - z.mean(0)
-        found = nearest(z, z[queries], k + 1)[1]
+        indices = nearest(z, z[queries], k + 1)[1]
         rows = np.array(
-            [[row for row in f if row != q][:k] for q, f in zip(queries, found, strict=True)]
+            [[row for row in f if row != q][:k] for q, f in zip(queries, indices, strict=True)]
         )
         images.append(
             (
@@ -231,19 +223,19 @@ def factor_gaps(splits: Splits, z_test: np.ndarray) -> dict[str, float]:
 
 
 def l1(lab: Lab) -> Finding:
-    found = probed(lab, ["supervised", "raw", "pca", "ica", "kmeans", "random"])
-    good, raw = mean(found["supervised"]["test"]), found["raw"]["test"][0]
-    single = {k: found[k]["test"][0] for k in ("pca", "ica", "kmeans")}
+    results = probed(lab, ["supervised", "raw", "pca", "ica", "kmeans", "random"])
+    good, raw = mean(results["supervised"]["test"]), results["raw"]["test"][0]
+    single = {k: results[k]["test"][0] for k in ("pca", "ica", "kmeans")}
     best = max(single, key=lambda k: single[k])
     return Finding(
-        {"probe": found, "chance": CHANCE},
+        {"probe": results, "chance": CHANCE},
         "A linear probe (logistic regression, trained to convergence) classifies the shape from "
         "raw pixels, from PCA, ICA and k-means features of the pixels, and from the features of a "
         "supervised encoder.",
         f"Linear probe accuracy is {percent(raw)} % on pixels, near chance (33.3 %), and "
         f"{percent(good)} % on supervised features. The best single-layer method, {best}, reaches "
         f"{percent(single[best])} %.",
-        [probe_table(lab, found)],
+        [probe_table(lab, results)],
         neighbors_of(lab, ["raw", "supervised"]),
         claims={
             1: (good - raw > 0.5, f"{percent(good)} % against {percent(raw)} %"),
@@ -253,17 +245,17 @@ def l1(lab: Lab) -> Finding:
 
 
 def l2(lab: Lab) -> Finding:
-    names = kept(lab, ["supervised", "supervised, LeNet", "raw"])
-    found = gaps(lab, names)
+    names = included(lab, ["supervised", "supervised, LeNet", "raw"])
+    results = gaps(lab, names)
     factors = {name: factor_gaps(lab.data, z_of(lab, name)[1]) for name in names}
-    trained, raw = (found[name]["centered"] for name in ("supervised", "raw"))
+    trained, raw = (results[name]["centered"] for name in ("supervised", "raw"))
     others = {k: v for k, v in factors["supervised"].items() if k != "shape"}
     largest = max(others, key=lambda k: others[k])
     lenet = ""
     if "supervised, LeNet" in names:
-        lenet = f", {number(found['supervised, LeNet']['centered'])} for the LeNet"
+        lenet = f", {number(results['supervised, LeNet']['centered'])} for the LeNet"
     return Finding(
-        {"gaps": found, "factor_gaps": factors},
+        {"gaps": results, "factor_gaps": factors},
         "Cosine similarity of the features of all pairs of test images. Features of the small "
         "encoder are never negative, so all of them share a direction; after mean-centering they "
         "can be compared with those of the LeNet, which have both signs.",
@@ -271,7 +263,7 @@ def l2(lab: Lab) -> Finding:
         f"encoder{lenet} and {number(raw)} for pixels. Of the other factors, the small encoder "
         f"retains {largest} most, with a gap of {factors['supervised'][largest]:.3f}, compared to "
         f"{factors['supervised']['shape']:.3f} for the shape.",
-        [gap_table(found), factor_table(lab, factors)],
+        [gap_table(results), factor_table(lab, factors)],
         matrices(lab, names)
         + matrices(lab, ["supervised"], "scale")
         + matrices(lab, ["supervised"], "x")
@@ -292,24 +284,25 @@ def in_train_mode(encoder: nn.Module, x: np.ndarray, span: tuple[float, float]) 
 
 
 def l3(lab: Lab) -> Finding:
-    found = probed(lab, ["random", "random, LeNet", "raw", "supervised"])
+    results = probed(lab, ["random", "random, LeNet", "raw", "supervised"])
     gap = gaps(lab, ["random", "random, LeNet", "raw"])
+    y, y_test = lab.labels("shape")
     modes = {}
     for name in ("small", "lenet"):
         parts = (lab.data.train.x[:], lab.data.test.x[:])
         z, z_test = (in_train_mode(lab.random(name), x, lab.data.value_range) for x in parts)
-        modes[name] = probe_shape(z, z_test, lab.data).test
-    random, supervised, raw = (found[name]["test"] for name in ("random", "supervised", "raw"))
+        modes[name] = linear_probe(z, y, z_test, y_test).test
+    random, supervised, raw = (results[name]["test"] for name in ("random", "supervised", "raw"))
     by_mode = {
         "random, eval mode": random,
         "random, BatchNorm in train mode": modes["small"],
-        "random LeNet, eval mode": found["random, LeNet"]["test"],
+        "random LeNet, eval mode": results["random, LeNet"]["test"],
         "random LeNet, BatchNorm in train mode": modes["lenet"],
     }
     held = CHANCE + 0.03 < mean(random) < mean(supervised) - 0.2
     why = f"{percent(mean(random))} %, between chance and {percent(supervised)} %"
     return Finding(
-        {"probe": found, "gaps": gap, "train_mode": modes},
+        {"probe": results, "gaps": gap, "train_mode": modes},
         "The same networks with random weights. The mode of BatchNorm matters: in eval mode it "
         "uses its initial statistics, in train mode those of the batch. Both are shown.",
         f"Linear probe accuracy on random features is {percent(random)} %, above chance and "
@@ -317,7 +310,7 @@ def l3(lab: Lab) -> Finding:
         f"far below supervised features ({percent(supervised)} %). Their class-similarity gap is "
         f"{number(gap['random']['cosine'])}.",
         [
-            probe_table(lab, found),
+            probe_table(lab, results),
             Table.of("Effect of the mode of BatchNorm", ["test %"], by_mode, ".2%"),
             gap_table(gap),
         ],
@@ -327,7 +320,7 @@ def l3(lab: Lab) -> Finding:
 
 
 def l4(lab: Lab) -> Finding:
-    found = probed(lab, ["VAE", "random, LeNet", "supervised"])
+    results = probed(lab, ["VAE", "random, LeNet", "supervised"])
     gap = gaps(lab, ["VAE"])
     run = trained(lab, "VAE")
     images: TitledImages = [
@@ -338,12 +331,12 @@ def l4(lab: Lab) -> Finding:
     error = reconstruction_error(lab, method)
     factors = probe_factors(*z_of(lab, "VAE"), lab.data)
     wrong = f"{100 * error['pixels_wrong']:.2f} %"
-    accuracy, supervised = (found[name]["test"] for name in ("VAE", "supervised"))
+    accuracy, supervised = (results[name]["test"] for name in ("VAE", "supervised"))
     held = error["pixels_wrong"] < error["blank_wrong"] / 3
     held = held and mean(accuracy) < mean(supervised) - 0.3
     why = f"{wrong} of pixels wrong, yet {percent(accuracy)} % linear probe accuracy"
     return Finding(
-        {"probe": found, "gaps": gap, "factors": factors, "reconstruction": error},
+        {"probe": results, "gaps": gap, "factors": factors, "reconstruction": error},
         f"A variational autoencoder encodes each image as a noisy code of {method.latent_dim} "
         "dimensions and reconstructs it from the code. It is trained without labels. Its features "
         "are the input of the linear layers for mean and log-variance of the code.",
@@ -352,7 +345,7 @@ def l4(lab: Lab) -> Finding:
         f"its features and {percent(supervised)} % on supervised ones; the class-similarity gap "
         f"is {number(gap['VAE']['cosine'])}.",
         [
-            probe_table(lab, found),
+            probe_table(lab, results),
             gap_table(gap),
             factor_table(lab, {"VAE": factors}, FACTOR_PROBE),
         ],
@@ -392,9 +385,10 @@ FACTOR_PROBE = "Linear probe by factor (shape: accuracy; others: R²)"
 
 
 def l5(lab: Lab) -> Finding:
-    names = kept(lab, list(WITHOUT))
+    names = included(lab, list(WITHOUT))
     z = {"all three": z_of(lab, "SimCLR")} | {name: z_of(lab, name) for name in names}
-    probes = {name: probe_shape(*parts, lab.data).test for name, parts in z.items()}
+    probes = {"all three": probe(lab, "SimCLR").test}
+    probes |= {name: probe(lab, name).test for name in names}
     gap = {name: factor_gaps(lab.data, b) for name, (_, b) in z.items()}
     factors = {name: probe_factors(a, b, lab.data) for name, (a, b) in z.items()}
     # Gaps are compared relative to the shape's, since omitting a transformation changes all gaps.
@@ -426,30 +420,30 @@ def l5(lab: Lab) -> Finding:
 
 def l6(lab: Lab) -> Finding:
     names = ["SimCLR", "supervised", "SimCLR, LeNet", "supervised, LeNet", "VAE", "random", "raw"]
-    names = kept(lab, names)
-    found = probed(lab, names)
+    names = included(lab, names)
+    results = probed(lab, names)
     y, y_test = lab.labels("shape")
     neighbors = {}
     for name in names:
         z, z_test = z_of(lab, name)
         neighbors[name] = knn_accuracy(z, y, z_test, y_test)
     health = {name: health_of(lab, name) for name in names[:-1]}
-    ours, theirs = (found[name]["test"] for name in ("SimCLR", "supervised"))
+    ours, theirs = (results[name]["test"] for name in ("SimCLR", "supervised"))
     table = {n: {"knn": neighbors[n]} | f for n, f in health.items()}
     formats = {"knn": ".2%"} | dict.fromkeys(health["SimCLR"], ".2f")
     columns = ["k-NN %", "std", "RankMe", "α-ReQ", "LiDAR"]
     why = f"{percent(ours)} % without labels, {percent(theirs)} % with them"
     lenet = ""
     if "SimCLR, LeNet" in names:
-        lenet = f"; {percent(found['SimCLR, LeNet']['test'])} % for SimCLR on the LeNet"
+        lenet = f"; {percent(results['SimCLR, LeNet']['test'])} % for SimCLR on the LeNet"
     return Finding(
-        {"probe": found, "knn": neighbors, "health": health},
+        {"probe": results, "knn": neighbors, "health": health},
         "SimCLR gets two random views of each image (rotated, translated and scaled) and learns to "
         "identify which two of a batch belong together. No labels are used.",
         f"Linear probe accuracy for the shape is {percent(ours)} % for SimCLR and "
         f"{percent(theirs)} % for supervised training{lenet}.",
         [
-            probe_table(lab, found),
+            probe_table(lab, results),
             Table.of("k-NN accuracy and diagnostics without labels", columns, table, formats),
         ],
         [
@@ -460,7 +454,7 @@ def l6(lab: Lab) -> Finding:
             (
                 "accuracy",
                 plots.bars_image(
-                    {n: mean(f["test"]) for n, f in found.items()}, "linear probe accuracy"
+                    {n: mean(f["test"]) for n, f in results.items()}, "linear probe accuracy"
                 ),
             ),
             *neighbors_of(lab, ["SimCLR"]),
@@ -487,18 +481,18 @@ def spectrum(z: Tensor) -> dict[str, float]:
 
 def l7(lab: Lab) -> Finding:
     names = ["SimCLR", "SimCLR, LeNet", "supervised", "supervised, LeNet", "VAE", "random", "raw"]
-    names = kept(lab, names)
-    found = gaps(lab, names)
-    ours, theirs = mean(found["SimCLR"]["centered"]), mean(found["supervised"]["centered"])
+    names = included(lab, names)
+    results = gaps(lab, names)
+    ours, theirs = mean(results["SimCLR"]["centered"]), mean(results["supervised"]["centered"])
     return Finding(
-        {"gaps": found},
+        {"gaps": results},
         "Class-similarity gaps of test images for SimCLR, the VAE and supervised encoders.",
-        f"SimCLR's gap is {number(found['SimCLR']['cosine'])} "
-        f"({number(found['SimCLR']['centered'])} mean-centered), that of supervised training "
-        f"{number(found['supervised']['cosine'])} ({number(found['supervised']['centered'])}). "
+        f"SimCLR's gap is {number(results['SimCLR']['cosine'])} "
+        f"({number(results['SimCLR']['centered'])} mean-centered), that of supervised training "
+        f"{number(results['supervised']['cosine'])} ({number(results['supervised']['centered'])}). "
         "Features that are never negative have a high similarity for unrelated images, which "
         "lowers the gap without mean-centering.",
-        [gap_table(found)],
+        [gap_table(results)],
         matrices(lab, ["SimCLR", "supervised", "VAE", "raw"]),
         {7: (ours > 0.9 * theirs, f"{ours:.3f} compared to {theirs:.3f}, mean-centered")},
         chooser(lab, names),
@@ -506,9 +500,9 @@ def l7(lab: Lab) -> Finding:
 
 
 def l8(lab: Lab) -> Finding:
-    names = kept(lab, ["SimCLR", "2 negatives", "no negatives"])
+    names = included(lab, ["SimCLR", "2 negatives", "no negatives"])
     z = {name: z_of(lab, name) for name in names}
-    probes = {n: probe_shape(*parts, lab.data).test for n, parts in z.items()}
+    probes = {name: probe(lab, name).test for name in names}
     gap = {n: rsa.gap(b, lab.labels("shape")[1], "centered").gap for n, (_, b) in z.items()}
     health = {n: spectrum(torch.from_numpy(b)) for n, (_, b) in z.items()}
     table = {n: {"probe": probes[n], "gap": gap[n]} | f for n, f in health.items()}
@@ -540,14 +534,16 @@ def l9(lab: Lab) -> Finding:
     names = ["SimCLR", "VAE", "random", "supervised"]
     counts = [n for n in lab.settings.labels if n <= len(y)]
     curves: dict[str, dict[str, Any]] = {}
+    of_names = {name: z_of(lab, name) for name in names}
+    calls = [(z, y, z_test, y_test, n) for z, z_test in of_names.values() for n in counts]
+    scores_of_all = iter(spread(few_labels, calls))
     for name in names:
-        z, z_test = z_of(lab, name)
-        found = [few_labels(z, y, z_test, y_test, n) for n in counts]
+        results = list(itertools.islice(scores_of_all, len(counts)))
         curves[f"{name}, frozen"] = {
             "labels": counts,
-            "train": [f.train for f in found],
-            "test": [f.test for f in found],
-            "sd": [f.sd for f in found],
+            "train": [f.train for f in results],
+            "test": [f.test for f in results],
+            "sd": [f.sd for f in results],
         }
     totals = [n for n in lab.settings.end_to_end if n <= len(y)]
     for title in END_TO_END:
@@ -605,12 +601,11 @@ def l10(lab: Lab) -> Finding:
         scores[name] = {}
         for kind in ("control", "biased"):
             title = f"{name}, {kind}"
-            if kept(lab, [title]):
-                part, (z, z_test) = data_of(lab, title), z_of(lab, title)
-                scores[name][kind] = probe_shape(z, z_test, part).test
-                few = replace(part, test=part.test.take(unseen))
-                score = probe_shape(z, z_test[unseen], few).test
-                scores[name][f"{kind}, unseen positions"] = score
+            if included(lab, [title]):
+                fitted = probe(lab, title)
+                right = fitted.predicted == lab.data.test.factors["shape"]
+                scores[name][kind] = fitted.test
+                scores[name][f"{kind}, unseen positions"] = float(right[unseen].mean())
     columns = ["control", "biased", "control, unseen positions", "biased, unseen positions"]
     caption = "Linear probe accuracy for the shape on unbiased test images, %"
     ours, generative, raw = (scores[name] for name in ("SimCLR", "VAE", "raw"))

@@ -20,7 +20,7 @@ from unlabeled.methods.helmholtz import Helmholtz
 from unlabeled.methods.rbm import RBM
 from unlabeled.pipelines.deep_belief_net import bound, deep_belief_net, restored
 from unlabeled.runs.run import load
-from unlabeled.studies.generative_models import BINARY_MODELS, as_bytes, model_run, sheet
+from unlabeled.studies.generative_models import BINARY_MODELS, DEEP, as_bytes, model_run, sheet
 from unlabeled.studies.lab import Finding, Lab, Table, TitledImages
 from unlabeled.training.train import reopen
 from unlabeled.utils.state import preserve_rng
@@ -45,26 +45,26 @@ def bits_per_value(method: Any, x: np.ndarray, prefix: int = 0) -> float:
 def g5(lab: Lab) -> Finding:
     """Bits per pixel of autoregressive models, and the bound of the VAE."""
     test = lab.data.test.x[slice(*lab.settings.test_pixels)]
-    found = {}
+    results = {}
     for kind, options in lab.settings.pixel_models.items():
         run = lab.run(f"pixels-{kind}", "autoregressive", quick_epochs=1, encoder=kind,
                       values="binary", **options)  # fmt: skip
-        found[kind] = bits_per_value(reopen(run).eval(), test)
+        results[kind] = bits_per_value(reopen(run).eval(), test)
     options = {"epochs": 20, "lr": 2e-3, "schedule": "one_cycle", "likelihood": "bernoulli"}
     vae: Any = reopen(lab.run("vae-binary", "vae", quick_epochs=1, **options)).eval()
     torch.manual_seed(0)
     x = torch.bernoulli(to_float(torch.from_numpy(test), lab.data.value_range))
     with torch.no_grad():
         loss = vae.loss((x, torch.randn(len(x), vae.latent_dim)))
-    found["VAE, bound"] = float(loss) / x[0].numel() / math.log(2)
-    best = min(lab.settings.pixel_models, key=lambda k: found[k])
+    results["VAE, bound"] = float(loss) / x[0].numel() / math.log(2)
+    best = min(lab.settings.pixel_models, key=lambda k: results[k])
     return Finding(
-        {"bits": found},
+        {"bits": results},
         "Pixels are binarized at random by their brightness. Autoregressive models predict each "
         "from those before; the bound of the VAE is divided by the number of pixels.",
-        f"The {best} needs {found[best]:.3f} bits per pixel, the VAE at most "
-        f"{found['VAE, bound']:.3f}.",
-        [Table.of("Bits per pixel", ["test"], found, ".3f")],
+        f"The {best} needs {results[best]:.3f} bits per pixel, the VAE at most "
+        f"{results['VAE, bound']:.3f}.",
+        [Table.of("Bits per pixel", ["test"], results, ".3f")],
     )
 
 
@@ -93,26 +93,26 @@ def g6(lab: Lab) -> Finding:
     train, test = lab.settings.text or (text("train"), text("test"))
     train, test = train[: lab.settings.characters], test[: lab.settings.test_characters]
     n_gram = KneserNey(train, 5).bits(test)
-    found, samples = {"Kneser-Ney, 5 characters": n_gram}, {}
+    results, samples = {"Kneser-Ney, 5 characters": n_gram}, {}
     pieces = windows(train, WINDOW)
     for kind, options in lab.settings.text_models.items():
         args = options["encoder_args"] | {"values": "bytes"}
         run = lab.run(f"text-{kind}", "autoregressive", quick_epochs=1, data=open_data(pieces),
                       encoder=kind, values="bytes", **options | {"encoder_args": args})  # fmt: skip
         method: Any = reopen(run).eval()
-        found[kind] = bits_per_value(method, windows(test, WINDOW // 2), WINDOW // 2)
+        results[kind] = bits_per_value(method, windows(test, WINDOW // 2), WINDOW // 2)
         torch.manual_seed(0)
         prompt = torch.tensor([list(b"The ")]) / 255
         samples[kind] = bytes(as_bytes(method.sample(1, prompt, 200))[0]).decode("utf-8", "replace")
-    best = min(lab.settings.text_models, key=lambda k: found[k])
+    best = min(lab.settings.text_models, key=lambda k: results[k])
     return Finding(
-        {"bits": found, "samples": samples},
+        {"bits": results, "samples": samples},
         f"Autoregressive models are trained on {len(train):,} characters of books in windows of "
         f"{WINDOW} and tested on other pages, each character given {WINDOW // 2} to {WINDOW - 1} "
         "before it. The n-gram model is fitted to the same text.",
-        f"The {best} needs {found[best]:.3f} bits per character, the n-gram model {n_gram:.3f}.",
+        f"The {best} needs {results[best]:.3f} bits per character, the n-gram model {n_gram:.3f}.",
         [
-            Table.of("Bits per character", ["test"], found, ".3f"),
+            Table.of("Bits per character", ["test"], results, ".3f"),
             Table("Samples", ["", "text"], [list(sample) for sample in samples.items()]),
         ],
     )
@@ -131,22 +131,22 @@ def g7(lab: Lab) -> Finding:
     """Error of predictions of the next value of time series."""
     train, test = (waves(n, seed) for seed, n in enumerate(lab.settings.series))
     x = torch.from_numpy(test[:, 0, 0])
-    found = {"last value": float((x[:, 7:-1] - x[:, 8:]).abs().mean())}
+    results = {"last value": float((x[:, 7:-1] - x[:, 8:]).abs().mean())}
     for kind in lab.settings.sequence_models:
         options: dict[str, Any] = {"encoder": kind, "values": "real", "epochs": 10}
         options |= {"data": open_data(train), "quick_epochs": 1}
         method: Any = reopen(lab.run(f"series-{kind}", "autoregressive", **options)).eval()
         with torch.no_grad():
-            found[kind] = float((method.predict(x)[:, 8:] - x[:, 8:]).abs().mean())
-    best = min(lab.settings.sequence_models, key=lambda k: found[k])
+            results[kind] = float((method.predict(x)[:, 8:] - x[:, 8:]).abs().mean())
+    best = min(lab.settings.sequence_models, key=lambda k: results[k])
     return Finding(
-        {"error": found},
+        {"error": results},
         "Each series is the sum of two sine waves of unknown frequency and phase, with noise of "
         "standard deviation 0.02. The mean prediction of the next value is evaluated from the "
         "ninth value on.",
-        f"The mean absolute error is {found[best]:.4f} for the {best} and "
-        f"{found['last value']:.4f} for repeating the last value.",
-        [Table.of("Mean absolute error of the next value", ["test"], found, ".4f")],
+        f"The mean absolute error is {results[best]:.4f} for the {best} and "
+        f"{results['last value']:.4f} for repeating the last value.",
+        [Table.of("Mean absolute error of the next value", ["test"], results, ".4f")],
     )
 
 
@@ -213,10 +213,12 @@ def g8(lab: Lab) -> Finding:
         bounds[title] = float(machine.bound(x, 20).mean())
 
     out = lab.out / "runs" / "deep-belief-net"
-    net = deep_belief_net(lab.data, epochs=epochs, out=out, **options)
+    net = deep_belief_net(lab.data, widths=DEEP, epochs=epochs, out=out, **options)
     images: TitledImages = []
     encoders = {title: model_run(lab, title).encoder for title in BINARY_MODELS}
-    encoders |= {"deep belief net": net.encoder, "random": lab.random("dense")}
+    encoders["deep belief net"] = net.encoder
+    for widths in (DEEP[:1], DEEP):
+        encoders[f"random, {len(widths)} of {DEEP[0]}"] = lab.random("dense", widths=widths)
     probe = {title: lab.probe(title, encoder).test for title, encoder in encoders.items()}
     models: dict[str, Any] = {title: reopen(model_run(lab, title)) for title in BINARY_MODELS}
     models["deep belief net"] = restored(net)

@@ -20,8 +20,8 @@ from unlabeled.modality import Images
 from unlabeled.objectives.local_rule import learn_from_reward, predict_class
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, run_name
-from unlabeled.training.local import kept_bytes
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, Way, run_name
+from unlabeled.training.local import saved_bytes
 from unlabeled.training.prepare import prepare
 
 TITLE = "Local learning: training each stage separately"
@@ -53,7 +53,7 @@ CLAIMS: dict[int, str] = {}
 PUBLISHED = {"CLAPP": 0.736, "hinge CPC, end to end": 0.803}
 """On STL-10: Illing et al. 2021, table 1, VGG-6, 300 epochs; only the difference is compared."""
 AHEAD: dict[str, Any] = {"prediction_steps": 3, "skip_steps": 1}
-WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+WAYS: dict[str, Way] = {
     "CLAPP": ("clapp", AHEAD),
     "CLAPP, local rule": ("clapp", AHEAD | {"rule": "hebbian"}),
     "CPC by stages": ("cpc", AHEAD | {"local": True}),
@@ -73,18 +73,19 @@ LOCAL_METHODS = ("simclr", "vicreg", "byol", "cpc")
 class Settings:
     """Constants of the study."""
 
-    minutes: float = 6.0  #: training time of each way
+    #: each way of training has the operations of that many epochs of SimCLR, end to end
+    epochs: float = 2
     width: int = 16  #: width of the encoder
     #: method and arguments of each way of training, by title
-    ways: Mapping[str, tuple[str, dict[str, Any]]] = field(default_factory=WAYS.copy)
+    ways: Mapping[str, Way] = field(default_factory=WAYS.copy)
     random: int = 5  #: random encoders that are averaged as a baseline
     probe_samples: int = 10_000  #: training images of linear probes
 
 
-SETTINGS, QUICK = Settings(), Settings(minutes=0.1)
+SETTINGS, QUICK = Settings(), Settings(epochs=0.1)
 
 
-def options_of(lab: Lab, title: str) -> tuple[str, dict[str, Any]]:
+def options_of(lab: Lab, title: str) -> Way:
     """Method and arguments of a way of training; the network is the same for all."""
     method, options = lab.settings.ways[title]
     common = {"batch_size": 64, "optimizer": "adam", "schedule": "one_cycle", "lr": 1e-3}
@@ -94,11 +95,11 @@ def options_of(lab: Lab, title: str) -> tuple[str, dict[str, Any]]:
 
 
 def trained(lab: Lab, title: str) -> Run:
-    """Train for the same time as all others; CLAPP's rule for as many epochs as autograd."""
+    """Train with as many operations as all others; CLAPP's rule as many epochs as autograd."""
     method, options = options_of(lab, title)
-    timed = "CLAPP" if title == "CLAPP, local rule" else title
-    timed_method, timed_options = options_of(lab, timed)
-    epochs = lab.epochs_for(timed, timed_method, lab.settings.minutes, **timed_options)
+    counted = options_of(lab, "CLAPP" if title == "CLAPP, local rule" else title)
+    reference = options_of(lab, "SimCLR, end to end")
+    epochs = lab.epochs_like(lab.settings.epochs, reference, counted)
     return lab.run(run_name(title), method, epochs=epochs, **options)
 
 
@@ -110,30 +111,30 @@ def probed(lab: Lab) -> Splits:
 
 def l1(lab: Lab) -> Finding:
     data = probed(lab)
-    found: dict[str, list[Layer]] = {}
+    results: dict[str, list[Layer]] = {}
     epochs: dict[str, int] = {}
     for title in lab.settings.ways:
         run = trained(lab, title)
-        found[title] = evaluate_stages(run.encoder, data)
+        results[title] = evaluate_stages(run.encoder, data)
         epochs[title] = run.config["recipe"]["epochs"]
-    found["random"], deviations = random_stages(lab, data)
-    found["random, as CPC v2"], _ = random_stages(lab, data, norm="layer")
-    clapp, random = (_probes(found[title]) for title in ("CLAPP", "random"))
+    results["random"], deviations = random_stages(lab, data)
+    results["random, as CPC v2"], _ = random_stages(lab, data, norm="layer")
+    clapp, random = (_probes(results[title]) for title in ("CLAPP", "random"))
     rises = all(a < b for a, b in itertools.pairwise(clapp))
     above = all(a > b for a, b in zip(clapp, random, strict=True))
     baseline = ", ".join(
         f"{100 * v:.1f} ± {100 * d:.1f}" for v, d in zip(random, deviations, strict=True)
     )
-    last = {title: _probes(layers)[-1] for title, layers in found.items()}
+    last = {title: _probes(layers)[-1] for title, layers in results.items()}
     gap = last["hinge CPC, end to end"] - last["CLAPP"]
     published = PUBLISHED["hinge CPC, end to end"] - PUBLISHED["CLAPP"]
     difference = last["CLAPP"] - last["CLAPP, local rule"]
     shown = Table(
         "Linear probe accuracy by stage, %",
-        ["", *(f"stage {layer.stage}" for layer in found["random"]), "epochs"],
+        ["", *(f"stage {layer.stage}" for layer in results["random"]), "epochs"],
         [
             [t, *(f"{100 * v:.1f}" for v in _probes(layers)), str(epochs.get(t, 0))]
-            for t, layers in found.items()
+            for t, layers in results.items()
         ],
     )
     return Finding(
@@ -143,7 +144,7 @@ def l1(lab: Lab) -> Finding:
                     {"stage": v.stage, "dim": v.dim, "linear": probe, "gap": gap}
                     for v, probe, gap in zip(layers, _probes(layers), _gaps(layers), strict=True)
                 ]
-                for title, layers in found.items()
+                for title, layers in results.items()
             },
             "epochs": epochs,
             "clapp_rises": rises,
@@ -154,14 +155,15 @@ def l1(lab: Lab) -> Finding:
             "rule_difference": difference,
         },
         f"All train the same four stages on overlapping patches of {len(lab.data.train):,} "
-        f"grayscale images for about {lab.settings.minutes:g} minutes. A linear probe with "
-        f"{len(data.train):,} labels is trained on every stage, averaged over positions.",
+        f"grayscale images with the operations of {lab.settings.epochs:g} epochs of SimCLR. A "
+        f"linear probe with {len(data.train):,} labels is trained on every stage, averaged over "
+        "positions.",
         f"Linear probe accuracy of CLAPP by stage: {', '.join(f'{100 * v:.1f}' for v in clapp)} %; "
         f"of random weights: {baseline} %. Hinge CPC end to end is {100 * gap:.1f} points better "
         f"than CLAPP at the last stage (published on STL-10: {100 * published:.1f}). CLAPP's local "
         f"rule without backpropagation differs by {100 * abs(difference):.1f} points.",
         [shown],
-        [("linear probe accuracy by stage", plots.layers_image(found, str(data.target)))],
+        [("linear probe accuracy by stage", plots.layers_image(results, str(data.target)))],
     )
 
 
@@ -203,7 +205,7 @@ def l2(lab: Lab) -> Finding:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 views = job.method.views(Batch(x, torch.arange(len(x))))
-            memory[name][way] = kept_bytes(job.method, views)
+            memory[name][way] = saved_bytes(job.method, views)
     saved = {name: 1 - f["by stages"] / f["end to end"] for name, f in memory.items()}
     least, most = min(saved, key=lambda n: saved[n]), max(saved, key=lambda n: saved[n])
     shown = Table(
@@ -232,24 +234,24 @@ def l3(lab: Lab) -> Finding:
         "CLAPP": trained(lab, "CLAPP").encoder,
         "random": lab.random("patches", width=lab.settings.width),
     }
-    found = {}
+    results = {}
     for title, encoder in encoders.items():
         z, z_test = lab.features(f"reward {title}", encoder, data)
-        found[title] = {
+        results[title] = {
             "reward": float((predict_class(z_test, learn_from_reward(z, y)) == y_test).mean()),
             "labels": lab.probe(f"reward {title}", encoder, data=data).test,
         }
-    ours = found["CLAPP"]
+    ours = results["CLAPP"]
     shown = Table.of(
-        "Accuracy of readouts of frozen features, %", ["from reward", "from labels"], found, ".1%"
+        "Accuracy of readouts of frozen features, %", ["from reward", "from labels"], results, ".1%"
     )
     return Finding(
-        {"readout": found, "chance": 1 / len(data.classes or np.unique(y))},
+        {"readout": results, "chance": 1 / len(data.classes or np.unique(y))},
         "On frozen features, the readout samples one class at a time and gets a reward if it is "
         "correct. Weights change by the input, the sampled class and the reward only.",
         f"Accuracy of a readout trained by reward is {100 * ours['reward']:.1f} % on CLAPP's "
         f"features (with labels: {100 * ours['labels']:.1f} %) and "
-        f"{100 * found['random']['reward']:.1f} % on random features.",
+        f"{100 * results['random']['reward']:.1f} % on random features.",
         [shown],
     )
 

@@ -34,7 +34,7 @@ LOSSES: dict[str, tuple[str, str, tuple[float, ...]]] = {
 }
 """By title: objective, its hyperparameter and the values that are tried."""
 HELD_OUT = 5
-"""One of so many training alphabets is held out for the choice of hyperparameters."""
+"""One in this number of training alphabets is held out for the choice of hyperparameters."""
 
 
 @dataclass(frozen=True)
@@ -72,28 +72,28 @@ def train_with(
 def choose(lab: Lab, parts: Splits) -> dict[str, list[dict[str, float]]]:
     """Recall@1 on held-out alphabets for each loss, value and width."""
     y = parts.test.factors[str(parts.target)]
-    found: dict[str, list[dict[str, float]]] = {}
+    results: dict[str, list[dict[str, float]]] = {}
     for title, (_, key, values) in lab.settings.losses.items():
-        found[title] = rows = []
+        results[title] = rows = []
         for value, width in itertools.product(values, lab.settings.widths):
             name = f"choice/{run_name(title)}-{key}-{value}-dim-{width}"
             encoder = train_with(lab, name, title, value, width, lab.settings.choice_epochs, parts)
             z = embed(encoder, parts.test.x, parts.value_range)
             recall = retrieval(z, y, at=(1,))["recall@1"]
             rows.append({"value": value, "dim": width, "recall@1": recall})
-    return found
+    return results
 
 
 def encoders(lab: Lab, chosen: dict[str, dict[str, float]]) -> dict[str, nn.Module]:
     """Encoders trained with each loss on all training alphabets, and untrained baselines."""
-    found: dict[str, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     for title, row in chosen.items():
         name, value, width = run_name(title), row["value"], int(row["dim"])
-        found[title] = train_with(lab, name, title, value, width, lab.settings.epochs, lab.data)
+        modules[title] = train_with(lab, name, title, value, width, lab.settings.epochs, lab.data)
     shape = lab.data.channels, lab.data.size
     pixels = build("raw", *shape)
     few_pixels = build(nn.Sequential(nn.AdaptiveAvgPool2d(7), pixels), *shape)
-    return found | {"untrained": lab.random(), "pixels": pixels, "pixels, 7×7": few_pixels}
+    return modules | {"untrained": lab.random(), "pixels": pixels, "pixels, 7×7": few_pixels}
 
 
 def r1(lab: Lab) -> Finding:
@@ -104,20 +104,20 @@ def r1(lab: Lab) -> Finding:
     chosen = {title: max(rows, key=lambda row: row["recall@1"]) for title, rows in grid.items()}
     y = lab.data.test.factors[str(lab.data.target)]
     classes = len(set(y.tolist()))
-    found = {}
+    results = {}
     for title, encoder in encoders(lab, chosen).items():
         z = embed(encoder, lab.data.test.x, lab.data.value_range)
-        found[title] = retrieval(z, y, draws=settings.draws)
-    recall = {title: f["recall@1"] for title, f in found.items()}
-    baseline = max((name for name in found if name not in losses), key=lambda n: recall[n])
-    better = [name for name in losses if found[name]["low"] > found[baseline]["high"]]
+        results[title] = retrieval(z, y, draws=settings.draws)
+    recall = {title: f["recall@1"] for title, f in results.items()}
+    baseline = max((name for name in results if name not in losses), key=lambda n: recall[n])
+    better = [name for name in losses if results[name]["low"] > results[baseline]["high"]]
     best = max(losses, key=lambda name: recall[name])
-    level = [n for n in losses if n != best and found[n]["high"] >= found[best]["low"]]
+    level = [n for n in losses if n != best and results[n]["high"] >= results[best]["low"]]
     others = ("recall@5", "recall@10", "map@r")
     edges = [t for t, row in chosen.items() if at_the_edge(losses[t][2], row["value"])]
     return Finding(
         {
-            "test": found,
+            "test": results,
             "choice": {
                 "grid": grid,
                 "chosen": chosen,
@@ -141,9 +141,9 @@ def r1(lab: Lab) -> Finding:
         f"drawings of {classes} characters of unseen alphabets is then a query; neighbors are "
         "ranked by cosine similarity of the features. Intervals are 95 %, by bootstrap over the "
         "characters.",
-        f"{best} has the highest recall@1, {_with_interval(found[best])} %"
+        f"{best} has the highest recall@1, {_with_interval(results[best])} %"
         + (f"; {', '.join(level)} are within its interval" if level else "")
-        + f". The best untrained baseline, {baseline}, has {_with_interval(found[baseline])} %. "
+        + f". The best untrained baseline, {baseline}, has {_with_interval(results[baseline])} %. "
         f"Not above it: {', '.join(sorted(set(losses) - set(better))) or 'none'}."
         + (f" Best values at the edge of those tried: {', '.join(edges)}." if edges else ""),
         [
@@ -151,9 +151,9 @@ def r1(lab: Lab) -> Finding:
                 "Retrieval of drawings of unseen characters, %",
                 ["", "recall@1", "recall@5", "recall@10", "mAP@R"],
                 [
-                    [name, _with_interval(found[name]), *cells]
+                    [name, _with_interval(results[name]), *cells]
                     for name, *cells in Table.of(
-                        "", others, found, dict.fromkeys(others, ".1%")
+                        "", others, results, dict.fromkeys(others, ".1%")
                     ).rows
                 ],
             ),
@@ -178,7 +178,7 @@ def r1(lab: Lab) -> Finding:
 
 
 def at_the_edge(values: tuple[float, ...], value: float) -> bool:
-    """Whether a better value may lie beyond those tried; none lies below 0."""
+    """Whether a better value may exist beyond the tried ones; none is below 0."""
     return value == values[-1] or (value == values[0] and value > 0)
 
 
@@ -188,8 +188,8 @@ def _best_of_each(rows: list[dict[str, float]]) -> list[float]:
     return [max(row["recall@1"] for row in rows if row["value"] == value) for value in values]
 
 
-def _with_interval(found: dict[str, float]) -> str:
-    percent = (f"{100 * found[key]:.1f}" for key in ("recall@1", "low", "high"))
+def _with_interval(result: dict[str, float]) -> str:
+    percent = (f"{100 * result[key]:.1f}" for key in ("recall@1", "low", "high"))
     return "{} ({}–{})".format(*percent)
 
 

@@ -42,9 +42,9 @@ OPTIONS |= {"schedule": "one_cycle", "optimizer": "adam", "dim": 0}
 
 
 def m1(lab: Lab) -> Finding:
-    found: dict[str, dict[str, list[float]]] = {}
+    results: dict[str, dict[str, list[float]]] = {}
     for title in (*TARGETS, "random"):
-        found[title] = {factor: [] for factor in FACTORS}
+        results[title] = {factor: [] for factor in FACTORS}
         for seed in lab.seeds:
             if title == "random":
                 encoder = lab.random(seed=seed)
@@ -52,8 +52,8 @@ def m1(lab: Lab) -> Finding:
                 options = OPTIONS | {"augment": TARGETS[title]}
                 encoder = lab.run(title, "simclr", seed, quick_epochs=3, **options).encoder
             for factor in FACTORS:
-                found[title][factor].append(lab.probe(f"{title} {seed}", encoder, factor).test)
-    motion_invariant, object_invariant = (found[title] for title in TARGETS)
+                results[title][factor].append(lab.probe(f"{title} {seed}", encoder, factor).test)
+    motion_invariant, object_invariant = (results[title] for title in TARGETS)
     crossed = all(
         a > b
         for a, b in (
@@ -63,11 +63,11 @@ def m1(lab: Lab) -> Finding:
     )
 
     def accuracy(title: str, factor: str) -> str:
-        return percent(found[title][factor])
+        return percent(results[title][factor])
 
     means = {
         f"{title}: {factor}": float(np.mean(values))
-        for title, accuracies in found.items()
+        for title, accuracies in results.items()
         for factor, values in accuracies.items()
     }
     chance = {"shape": 1 / 3, "velocity": 0.04}
@@ -77,7 +77,7 @@ def m1(lab: Lab) -> Finding:
         else "the encoders do not cross over in every seed"
     )
     return Finding(
-        {"linear_probe": found, "crossed_in_every_seed": crossed, "chance": chance},
+        {"linear_probe": results, "crossed_in_every_seed": crossed, "chance": chance},
         f"SimCLR is trained on {len(lab.data.train):,} clips of eight frames with two kinds of "
         "augmentation. In the first, a view shows the sprite with another velocity, position, "
         "rotation and scale: only the object is shared. In the second, a random kernel changes the "
@@ -88,7 +88,7 @@ def m1(lab: Lab) -> Finding:
         f"motion-invariant and {accuracy('object-invariant', 'shape')} % with object-invariant "
         f"features, for the velocity {accuracy('motion-invariant', 'velocity')} % and "
         f"{accuracy('object-invariant', 'velocity')} %.",
-        [Table.of("Linear probe accuracy, %", FACTORS, found, ".1%")],
+        [Table.of("Linear probe accuracy, %", FACTORS, results, ".1%")],
         [
             ("linear probe accuracy", plots.bars_image(means, "test accuracy")),
             ("views of five clips (first frame)", plots.transformations_image(lab.data, TARGETS)),

@@ -89,30 +89,30 @@ def measure(lab: Lab, of: Training) -> dict[str, Any]:
 
 
 def curve(lab: Lab, network: str) -> Finding:
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for denominator in DENOMINATORS:
-        found[denominator] = {}
+        results[denominator] = {}
         for count in lab.settings.counts:
             seeds = [measure(lab, training(lab, network, denominator, count, s)) for s in lab.seeds]
             by_key = {key: [one[key] for one in seeds] for key in seeds[0]}
-            found[denominator][name_of(count)] = by_key
+            results[denominator][name_of(count)] = by_key
     random = lab.probe(f"random {network}", lab.random(network), "shape").test
     lines = {
         denominator: (
-            list(range(len(found[denominator]))),
-            [statistics.fmean(f["probe"]) for f in found[denominator].values()],
+            list(range(len(results[denominator]))),
+            [statistics.fmean(f["probe"]) for f in results[denominator].values()],
         )
         for denominator in DENOMINATORS
     }
-    rows = {f"{name}, {d}": f for d in DENOMINATORS for name, f in found[d].items()}
+    rows = {f"{name}, {d}": f for d in DENOMINATORS for name, f in results[d].items()}
     formats = {"probe": ".2%", "gap": ".3f", "rankme": ".1f", "std": ".3f"}
     columns = ["linear probe %", "mean-centered gap", "RankMe", "std"]
     table = Table.of("By number of negatives and denominator", columns, rows, formats)
     drops = {
-        d: statistics.fmean(found[d]["all"]["probe"]) - statistics.fmean(found[d]["2"]["probe"])
+        d: statistics.fmean(results[d]["all"]["probe"]) - statistics.fmean(results[d]["2"]["probe"])
         for d in DENOMINATORS
     }
-    none, every = (found["paper"][name]["probe"] for name in ("0", "all"))
+    none, every = (results["paper"][name]["probe"] for name in ("0", "all"))
     images: list[tuple[str, bytes | str]] = [
         ("linear probe accuracy by number of negatives", numbered_image(lab, lines))
     ]
@@ -124,7 +124,7 @@ def curve(lab: Lab, network: str) -> Finding:
             title = f"{name_of(count)} negatives, {denominator}: similarities of pairs"
             images.append((title, plots.histogram_image(*bars)))
     return Finding(
-        {"curve": found, "drop_of_two": drops, "random": random},
+        {"curve": results, "drop_of_two": drops, "random": random},
         f"{lab.settings.epochs} epochs each, batches of 64 images (all: 63 other images, two views "
         "each). Without any negative, only the attraction of the two views remains.",
         f"Linear probe accuracy is {percent(every)} % with all negatives, {percent(none)} % "
@@ -137,8 +137,8 @@ def curve(lab: Lab, network: str) -> Finding:
             8: (
                 statistics.fmean(every) - statistics.fmean(none) > 0.15,
                 f"{percent(every)} % with all, {percent(none)} % without; spread of the features "
-                f"{number(found['paper']['all']['std'], '.2f')} and "
-                f"{number(found['paper']['0']['std'], '.3f')}",
+                f"{number(results['paper']['all']['std'], '.2f')} and "
+                f"{number(results['paper']['0']['std'], '.3f')}",
             )
         }
         if network == "small"

@@ -153,12 +153,12 @@ def _image(title: str, content: bytes | str) -> str:
             drawing = f"<div {region}>{drawing}</div>"  # or labels would be too small
     elif content[:3] == b"GIF":
         drawing = video_image(content, title)
-        wide = ' class="whole"' if int.from_bytes(content[6:8], "little") > WIDE else ""
+        wide = ' class="wide"' if int.from_bytes(content[6:8], "little") > WIDE else ""
     else:
         source = base64.b64encode(content).decode()
         drawing = f'<img class="sheet" alt="{label}" src="data:image/png;base64,{source}">'
         width = int.from_bytes(content[16:20], "big")  # of the PNG
-        wide = ' class="whole"' if width > WIDE else ""
+        wide = ' class="wide"' if width > WIDE else ""
     return f"<figure{wide}>{drawing}<figcaption>{label}</figcaption></figure>"
 
 

@@ -46,11 +46,11 @@ def project(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
     return method.project(x).numpy(), method.project_partner(y).numpy()
 
 
-def recalls(found: dict[str, float]) -> Table:
+def recalls(results: dict[str, float]) -> Table:
     """Recall in both directions and by chance."""
-    ways = dict.fromkeys(key.partition("_recall_at_")[0] for key in found)
+    ways = dict.fromkeys(key.partition("_recall_at_")[0] for key in results)
     rows = [
-        [way.replace("_", " "), *(f"{100 * found[f'{way}_recall_at_{k}']:.1f}" for k in AT)]
+        [way.replace("_", " "), *(f"{100 * results[f'{way}_recall_at_{k}']:.1f}" for k in AT)]
         for way in ways
     ]
     return Table("Recall, %", ["", *(f"@{k}" for k in AT)], rows)
@@ -60,12 +60,12 @@ def prompts(data: Splits) -> dict[str, list[str]]:
     """Prompts of each group: its name and the names of its subgroups in Unicode's table."""
     group, subgroup = (data.train.factors[key] for key in ("group", "subgroup"))
     names = data.train.class_names("subgroup")
-    found = {}
+    results = {}
     for code, name in enumerate(data.classes):
         codes = np.unique(subgroup[group == code])
         parts = [part.strip().lower() for part in name.split("&")]
-        found[name] = [*parts, *(names[i].replace("-", " ") for i in codes)]
-    return found
+        results[name] = [*parts, *(names[i].replace("-", " ") for i in codes)]
+    return results
 
 
 @torch.no_grad()
@@ -98,12 +98,14 @@ def j1(lab: Lab) -> Finding:
     data = lab.data
     images, names = project(run, data)
     same = equal_rows(data.test.partners[:, 0]), equal_rows(data.test.x[:])
-    found = paired_retrieval(images, names, AT, same, ("image", "text"))  # equal names are correct
+    results = paired_retrieval(
+        images, names, AT, same, ("image", "text")
+    )  # equal names are correct
     y, y_test = data.train.factors["group"], data.test.factors["group"]
     largest = float((y_test == np.bincount(y).argmax()).mean())
     accuracy = float((zero_shot(run, data, images) == y_test).mean())
     method: Any = reopen(run)
-    figures = {"retrieval": found, "zero_shot": accuracy, "largest_group": largest}
+    figures = {"retrieval": results, "zero_shot": accuracy, "largest_group": largest}
     figures |= probes(lab, "emoji", run, data, "group")
     figures["temperature"] = 1 / float(method.logit_scale.detach().exp())
     groups = {
@@ -122,12 +124,12 @@ def j1(lab: Lab) -> Finding:
         f"emoji with their names and keywords. Each of {len(data.test)} emoji of families that are "
         "not in the training data then retrieves its name among theirs. Zero-shot classification "
         "assigns the group (food, flags, …) whose prompts are nearest.",
-        f"Recall@10 is {100 * found['image_to_text_recall_at_10']:.1f} % from image to name and "
-        f"{100 * found['text_to_image_recall_at_10']:.1f} % from name to image (chance: "
-        f"{100 * found['chance_recall_at_10']:.1f} %). Zero-shot accuracy is "
+        f"Recall@10 is {100 * results['image_to_text_recall_at_10']:.1f} % from image to name and "
+        f"{100 * results['text_to_image_recall_at_10']:.1f} % from name to image (chance: "
+        f"{100 * results['chance_recall_at_10']:.1f} %). Zero-shot accuracy is "
         f"{100 * accuracy:.1f} %; always the largest group gives {100 * largest:.1f} %.",
         [
-            recalls(found),
+            recalls(results),
             Table.of(
                 "Classification of groups for unseen families", ["accuracy, %"], groups, ".1%"
             ),
@@ -141,8 +143,8 @@ def j2(lab: Lab) -> Finding:
     run = lab.run("audiovisual-digits", "clip", data=data, quick_epochs=2)
     images, audio = project(run, data)
     digit = data.test.factors["digit"]
-    found = paired_retrieval(images, audio, AT, digit, ("image", "audio"))
-    figures = {"retrieval": found} | probes(lab, "audiovisual-digits", run, data, "digit")
+    results = paired_retrieval(images, audio, AT, digit, ("image", "audio"))
+    figures = {"retrieval": results} | probes(lab, "audiovisual-digits", run, data, "digit")
     order = np.argsort(digit, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, 20).astype(int)]
     x = to_float(torch.from_numpy(data.test.x[rows]), data.value_range)
@@ -154,10 +156,10 @@ def j2(lab: Lab) -> Finding:
         "images of digits paired with recordings of the same digit by four speakers. Each of "
         f"{len(data.test)} new images then retrieves recordings of two other speakers; every "
         "recording of the same digit is correct.",
-        f"Recall@1 is {100 * found['image_to_audio_recall_at_1']:.1f} % from image to audio and "
-        f"{100 * found['audio_to_image_recall_at_1']:.1f} % from audio to image (chance: "
-        f"{100 * found['chance_recall_at_1']:.1f} %).",
-        [recalls(found)],
+        f"Recall@1 is {100 * results['image_to_audio_recall_at_1']:.1f} % from image to audio and "
+        f"{100 * results['audio_to_image_recall_at_1']:.1f} % from audio to image (chance: "
+        f"{100 * results['chance_recall_at_1']:.1f} %).",
+        [recalls(results)],
         [("Similarity of images and audio, sorted by digit", matrix)],
     )
 

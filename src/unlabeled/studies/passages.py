@@ -40,10 +40,10 @@ def book_accuracy(
     def probe_accuracy(rows: np.ndarray, z: np.ndarray, z_test: np.ndarray) -> float:
         return linear_probe(z[rows], y[rows], z_test, y_test).test
 
-    found = {}
+    results = {}
     for title, encoder in encoders.items():
         z, z_test = lab.features(f"books, {title}", encoder, passages)
-        found[title] = summary(functools.partial(probe_accuracy, z=z, z_test=z_test))
+        results[title] = summary(functools.partial(probe_accuracy, z=z, z_test=z_test))
     tokenizer = require_part(lab.data.modality, Text).tokenizer
     words, words_test = (decode(part.x[:], tokenizer) for part in (passages.train, passages.test))
     tf_idf = TfidfVectorizer(sublinear_tf=True, min_df=1).fit(words)
@@ -53,7 +53,7 @@ def book_accuracy(
         model = LogisticRegression(C=10, max_iter=1000).fit(t[rows], y[rows])
         return float(model.score(t_test, y_test))
 
-    return found | {"TF-IDF": summary(tf_idf_accuracy)}
+    return results | {"TF-IDF": summary(tf_idf_accuracy)}
 
 
 def decode(x: np.ndarray, tokenizer: str) -> list[str]:

@@ -17,7 +17,7 @@ from unlabeled.data.open import open_data
 from unlabeled.evaluation.factors import probe_factors
 from unlabeled.evaluation.few_labels import few_labels
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, TitledImages, run_name
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, TitledImages, Way, run_name
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
 
@@ -28,7 +28,7 @@ LEAD = (
 )
 DATA = "cifar10"
 CLAIMS = {11: "Features of a pretext task are tied to it."}
-TASKS: dict[str, tuple[str, dict[str, Any]]] = {
+TASKS: dict[str, Way] = {
     "rotation": ("rotation", {}),
     "relative patch": ("relative_patch", {}),
     "relative patch, no gap": ("relative_patch", {"tile_fraction": 1.0}),
@@ -39,14 +39,14 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "denoising": ("denoising_autoencoder", {}),
     "masked autoencoder": ("masked_autoencoder", {}),
 }
-REFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
+REFERENCES: dict[str, Way] = {
     "SimCLR": ("simclr", {}), "supervised": ("supervised", {}),
 }  # fmt: skip
-HARDER: dict[str, tuple[str, dict[str, Any]]] = {
-    "jigsaw, half-size tiles": ("jigsaw", {"tile_fraction": 0.5}),
+PUZZLES: dict[str, Way] = {
+    "jigsaw, larger tiles": ("jigsaw", {"tile_fraction": 0.8}),
     "jigsaw, gray": ("jigsaw", {"weak": RandomGrayscale(1.0)}),
 }
-"""Puzzles without shortcuts by continuous edges and colors."""
+"""Puzzles with more and with fewer shortcuts by continuous edges and colors."""
 CHANCE = {"rotation": 1 / 4, "relative_patch": 1 / 8, "jigsaw": 1 / 64}
 INPAINTERS = ("context encoder", "context encoder, no adversarial loss")
 OF_TILES = ("relative_patch", "jigsaw")
@@ -59,10 +59,11 @@ ON_SPRITES = ("rotation", "relative patch", "jigsaw", "context encoder", "denois
 class Settings:
     """Constants of the study."""
 
-    minutes: float = 4.0  #: training time of each task
-    sprite_minutes: float = 2.0  #: training time of each task on sprites
+    #: every task is trained with the operations of that many epochs of SimCLR
+    epochs: float = 20
+    sprite_epochs: float = 8  #: the same on sprites
     #: method and arguments of each task, by title
-    tasks: Mapping[str, tuple[str, dict[str, Any]]] = field(default_factory=TASKS.copy)
+    tasks: Mapping[str, Way] = field(default_factory=TASKS.copy)
     on_sprites: tuple[str, ...] = ON_SPRITES  #: the titles that are also trained on sprites
     labels: str = "1%"  #: labels of the probe with few labels
     test_samples: int = 4000  #: test images for pretext accuracy
@@ -71,16 +72,16 @@ class Settings:
     video: Any = "video"  #: data of video
 
 
-SETTINGS, QUICK = Settings(), Settings(minutes=0.25, sprite_minutes=0.25)
+SETTINGS, QUICK = Settings(), Settings(epochs=1, sprite_epochs=1)
 
 
 def trained(lab: Lab, title: str, data: Splits | None = None) -> Run:
-    """Train a task for the same time as all others."""
+    """Train a task with as many operations as all others."""
     settings: Settings = lab.settings
-    method, options = {**settings.tasks, **REFERENCES, **HARDER}[title]
+    way = method, options = {**settings.tasks, **REFERENCES, **PUZZLES}[title]
     name = run_name(title) if data is None else f"{run_name(title)}-{data.name}"
-    minutes = settings.minutes if data is None else settings.sprite_minutes
-    epochs = lab.epochs_for(name, method, minutes, data, **options)
+    epochs = settings.epochs if data is None else settings.sprite_epochs
+    epochs = lab.epochs_like(epochs, REFERENCES["SimCLR"], way, data)
     return lab.run(name, method, data=data, epochs=epochs, **options)
 
 
@@ -125,14 +126,14 @@ def tile_accuracy(lab: Lab, title: str, encoder: nn.Module) -> float:
 
 def p1(lab: Lab) -> Finding:
     tasks = lab.settings.tasks
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     images: TitledImages = []
     for title in (*tasks, *REFERENCES, "random"):
-        found[title] = evaluate(lab, title)
+        results[title] = evaluate(lab, title)
         if title in tasks:
             sheets = drawings.visualizations(reopen(trained(lab, title)), lab.data, images=8)
             images += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
-    accuracy = {t: max(f["linear"], f["tiles"] or 0.0) for t, f in found.items()}
+    accuracy = {t: max(f["linear"], f["tiles"] or 0.0) for t, f in results.items()}
     random = accuracy["random"]
     above = [t for t in tasks if accuracy[t] > random + 0.05]
     best = max(tasks, key=lambda t: accuracy[t])
@@ -140,17 +141,18 @@ def p1(lab: Lab) -> Finding:
     keys = ("pretext_accuracy", "chance", "linear", "tiles", "knn", "few_labels")
     columns = ["pretext %", "chance %", "linear %", "tiles %", "k-NN %", "few labels %", "epochs"]
     return Finding(
-        {"tasks": found, "above_random": above},
-        f"Each task trains the same small encoder on {len(lab.data.train):,} images for about "
-        f"{lab.settings.minutes:g} minutes. The features are evaluated by linear probe, k-NN and a "
-        f"linear probe with {lab.settings.labels} of the labels. Encoders trained on tiles (and "
-        "random weights) are also evaluated by the average features of the 16 tiles of an image "
+        {"tasks": results, "above_random": above},
+        f"Each task trains the same small encoder on {len(lab.data.train):,} images with as many "
+        f"operations as SimCLR in {lab.settings.epochs:g} epochs. The features are evaluated by "
+        f"linear probe, k-NN and a linear probe with {lab.settings.labels} of the labels. Encoders "
+        "trained on tiles (and random weights) are also evaluated by the average features of the "
+        "16 tiles of an image "
         "(Kolesnikov, Zhai, Beyer 2019).",
         f"{best} has the best linear probe accuracy, {100 * accuracy[best]:.1f} %; SimCLR has "
-        f"{100 * found['SimCLR']['linear']:.1f} %, supervised training "
-        f"{100 * found['supervised']['linear']:.1f} % and random weights {100 * random:.1f} %. "
+        f"{100 * results['SimCLR']['linear']:.1f} %, supervised training "
+        f"{100 * results['supervised']['linear']:.1f} % and random weights {100 * random:.1f} %. "
         f"At least five points above random weights: {', '.join(above) or 'none'}.",
-        [Table.of(caption, columns, found, dict.fromkeys(keys, ".1%") | {"epochs": "d"})],
+        [Table.of(caption, columns, results, dict.fromkeys(keys, ".1%") | {"epochs": "d"})],
         images,
     )
 
@@ -174,30 +176,30 @@ class TileAverage(nn.Module):
 
 def p2(lab: Lab) -> Finding:
     sprites, titles = open_data(lab.settings.sprites), lab.settings.on_sprites
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for title in (*titles, "random"):
         random = title == "random"
         encoder = lab.random(data=sprites) if random else trained(lab, title, sprites).encoder
         z, z_test = lab.features(f"{title}, sprites", encoder, sprites)
-        found[title] = probe_factors(z, z_test, sprites)
+        results[title] = probe_factors(z, z_test, sprites)
     factors = list(sprites.train.factors)
-    values = {f: [found[t][f] for t in titles] for f in factors}
+    values = {f: [results[t][f] for t in titles] for f in factors}
     spread = {f: max(v) - min(v) for f, v in values.items()}
     most = max(spread, key=lambda f: spread[f])
-    best, worst = (pick(titles, key=lambda t: found[t][most]) for pick in (max, min))
+    best, worst = (pick(titles, key=lambda t: results[t][most]) for pick in (max, min))
     why = (
-        f"the probe for {most} ranges from {found[worst][most]:.2f} ({worst}) to "
-        f"{found[best][most]:.2f} ({best}), depending on the task"
+        f"the probe for {most} ranges from {results[worst][most]:.2f} ({worst}) to "
+        f"{results[best][most]:.2f} ({best}), depending on the task"
     )
     caption = "Linear probe by factor: shape in %, others R²"
-    table = Table.of(caption, factors, found, dict.fromkeys(factors, ".2f") | {"shape": ".1%"})
+    table = Table.of(caption, factors, results, dict.fromkeys(factors, ".2f") | {"shape": ".1%"})
     return Finding(
-        {"factors": found},
-        "The same tasks are trained on sprites, whose factors of variation are known, for about "
-        f"{lab.settings.sprite_minutes:g} minutes each. Linear probes predict the shape (accuracy) "
-        "and the other factors (R²).",
-        f"Tasks differ most in {most}: {best} {found[best][most]:.2f}, {worst} "
-        f"{found[worst][most]:.2f}.",
+        {"factors": results},
+        "The same tasks are trained on sprites, whose factors of variation are known, with as many "
+        f"operations as SimCLR in {lab.settings.sprite_epochs:g} epochs. Linear probes predict the "
+        "shape (accuracy) and the other factors (R²).",
+        f"Tasks differ most in {most}: {best} {results[best][most]:.2f}, {worst} "
+        f"{results[worst][most]:.2f}.",
         [table],
         claims={11: (spread[most] > 0.3, why)},
     )
@@ -307,19 +309,22 @@ def colors(painter: Any, x: Tensor) -> dict[str, dict[str, float]]:
     true = rgb_to_lab(x)[:, 1:]
     predicted = torch.cat([painter.colors(part) for part in x.split(500)])
     bins = torch.cdist(true.movedim(1, 3).flatten(0, 2), painter.bins).argmin(1)
-    found: dict[str, dict[str, float]] = {"pixels": {}, "color bins": {}}
+    results: dict[str, dict[str, float]] = {"pixels": {}, "color bins": {}}
     for title, ab in (("ours", predicted), ("gray", torch.zeros_like(true))):
         off = (ab - true).norm(dim=1).flatten()
         count = torch.bincount(bins, minlength=len(painter.bins))
         mean = torch.bincount(bins, off, len(painter.bins))[count > 0] / count[count > 0]
-        found["pixels"][title], found["color bins"][title] = float(off.mean()), float(mean.mean())
-    return {f"colorization: distance in a*, b*, mean over {k}": v for k, v in found.items()}
+        results["pixels"][title], results["color bins"][title] = (
+            float(off.mean()),
+            float(mean.mean()),
+        )
+    return {f"colorization: distance in a*, b*, mean over {k}": v for k, v in results.items()}
 
 
 def p4(lab: Lab) -> Finding:
     """Puzzles without shortcuts, and transfer of video colorization to images."""
     puzzles: dict[str, dict[str, float]] = {}
-    for title in ("jigsaw", *HARDER):
+    for title in ("jigsaw", *PUZZLES):
         run = trained(lab, title)
         puzzles[title] = {"pretext_accuracy": float(pretext_accuracy(lab, run) or 0.0)}
         puzzles[title]["tiles"] = tile_accuracy(lab, title, run.encoder)
@@ -331,8 +336,11 @@ def p4(lab: Lab) -> Finding:
         videos["video colorization"] = lab.probe("videos", run.encoder).test
         random = lab.random("spatial_resnet", gray=True)
         videos["random weights, same network"] = lab.probe("videos, random", random).test
-    harder = {t: puzzles[t]["tiles"] for t in HARDER}
-    best = max(harder, key=lambda t: harder[t])
+
+    def described(title: str) -> str:
+        solved, tiles = (100 * puzzles[title][key] for key in ("pretext_accuracy", "tiles"))
+        return f"{title}: {solved:.1f} % and {tiles:.1f} %"
+
     caption = "Accuracy of puzzles, and linear probe accuracy from tiles"
     formats = {"pretext_accuracy": ".1%", "tiles": ".1%"}
     tables = [Table.of(caption, ["pretext %", "linear %"], puzzles, formats)]
@@ -347,13 +355,12 @@ def p4(lab: Lab) -> Finding:
     return Finding(
         {"puzzles": puzzles, "videos": videos},
         "Jigsaw puzzles can be solved by edges and colors that continue from tile to tile, without "
-        "knowledge of the content. Here tiles have half the side, which leaves wide gaps, or are "
-        "in grayscale. Video colorization is trained on a few seconds of video and evaluated on "
-        "the same images.",
-        f"Jigsaw solves {100 * puzzles['jigsaw']['pretext_accuracy']:.1f} % of the puzzles, with a "
-        f"linear probe accuracy of {100 * puzzles['jigsaw']['tiles']:.1f} % (random weights: "
-        f"{100 * puzzles['random']['tiles']:.1f} %); {best.removeprefix('jigsaw, ')}: "
-        f"{100 * puzzles[best]['pretext_accuracy']:.1f} % and {100 * harder[best]:.1f} %.{colors}",
+        "knowledge of the content. Tiles have half the side of their cells, which leaves wide "
+        "gaps; here they are also larger, or in grayscale. Video colorization is trained on a few "
+        "seconds of video and evaluated on the same images.",
+        "Share of puzzles solved, and linear probe accuracy from tiles: "
+        f"{'; '.join(described(title) for title in ('jigsaw', *PUZZLES))}; random weights: "
+        f"{100 * puzzles['random']['tiles']:.1f} %.{colors}",
         tables,
     )
 

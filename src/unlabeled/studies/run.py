@@ -68,7 +68,7 @@ def run_study(
         full = getattr(study, "SETTINGS", None)
         scale = replace(scale, settings=getattr(study, "QUICK", full) if scale.quick else full)
     decides = not scale.quick or getattr(study, "QUICK_DECIDES", False)
-    scale = replace(scale, whole=decides)
+    scale = replace(scale, all_training=decides)
     out = out / "quick" if scale.quick else out
     out.mkdir(parents=True, exist_ok=True)
     if data is None:

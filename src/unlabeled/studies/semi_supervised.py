@@ -114,10 +114,10 @@ def chosen(lab: Lab, labels: str) -> tuple[str, float, dict[str, float]]:
     rows = sample_labels(train_part.factors[target], labels, 0)
     parts, held_out = lab.settings.folds[labels]
     fold = folds(train_part.factors[target][rows], parts)
-    found = choices.setdefault(labels, {})
+    results = choices.setdefault(labels, {})
     settings = {f"{a}, {lr:g}": (a, lr) for a in augments(lab) for lr in SCRATCH_RATES}
     for title, (augment, lr) in settings.items():
-        if title in found:
+        if title in results:
             continue
         scores = []
         for held in range(held_out):
@@ -125,9 +125,9 @@ def chosen(lab: Lab, labels: str) -> tuple[str, float, dict[str, float]]:
             out = lab.out / "runs" / f"choice-{labels.rstrip('%')}-{augment}-{lr:g}-{held}"
             data = replace(lab.data, train=some, test=others)
             scores.append(scratch(lab, data, augment, lr, out))
-        found[title] = statistics.mean(scores)
+        results[title] = statistics.mean(scores)
         write_json(path, choices)
-    return *settings[max(found, key=lambda title: found[title])], found
+    return *settings[max(results, key=lambda title: results[title])], results
 
 
 def folds(y: np.ndarray, parts: int) -> np.ndarray:
@@ -138,12 +138,12 @@ def folds(y: np.ndarray, parts: int) -> np.ndarray:
 
 
 def v2(lab: Lab) -> Finding:
-    found = {n: [of_seed(lab, seed, n) for seed in lab.seeds] for n in LABELS}
-    means = {n: {w: statistics.mean(f[w] for f in of) for w in WAYS} for n, of in found.items()}
+    results = {n: [of_seed(lab, seed, n) for seed in lab.seeds] for n in LABELS}
+    means = {n: {w: statistics.mean(f[w] for f in of) for w in WAYS} for n, of in results.items()}
     few, more = (means[n] for n in LABELS)
 
     def with_spread(labels: str, way: str) -> str:
-        values = [100 * f[way] for f in found[labels]]
+        values = [100 * f[way] for f in results[labels]]
         mean = statistics.mean(values)
         of_test = 1.96 * math.sqrt(mean * (100 - mean) / len(lab.data.test))
         spread = statistics.stdev(values) if len(values) > 1 else of_test
@@ -159,7 +159,7 @@ def v2(lab: Lab) -> Finding:
     from_scratch = {n: dict(zip(keys, choice, strict=True)) for n, choice in choices.items()}
     counts = [len(lab.data.train) * float(n.rstrip("%")) / 100 for n in LABELS]
     curves = {
-        title: curve(counts, [[f[way] for f in found[n]] for n in LABELS])
+        title: curve(counts, [[f[way] for f in results[n]] for n in LABELS])
         for way, title in WAYS.items()
     }
     why = (
@@ -167,7 +167,7 @@ def v2(lab: Lab) -> Finding:
         f"{100 * more['scratch']:.2f} %"
     )
     return Finding(
-        {"seeds": lab.seeds, "test": found, "mean": means, "scratch": from_scratch},
+        {"seeds": lab.seeds, "test": results, "mean": means, "scratch": from_scratch},
         f"SimCLR with a three-layer head is pretrained on {len(lab.data.train):,} images. The "
         "encoder with the first layer of the head is fine-tuned with 1 % or 10 % of the labels. A "
         "new network is distilled from its predictions for all images. Training from scratch uses "

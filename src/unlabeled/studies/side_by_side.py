@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
 import torch
@@ -23,6 +23,7 @@ from unlabeled.training.prepare import resolve
 from unlabeled.training.train import train
 from unlabeled.utils.progress import line, showing, track
 
+T = TypeVar("T")
 AT_ONCE = 4
 """Trainings at a time, at most."""
 
@@ -79,6 +80,17 @@ def train_side_by_side(jobs: Sequence[tuple[Training, Splits, Path]]) -> None:
         for _ in track(finished, "training", sum(epochs), progress=True):
             pass
         done.result()
+
+
+def spread(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> list[T]:
+    """Results of a function for some arguments, in their order, computed by a process on each core.
+
+    Args:
+        function: of a module, so that other processes find it.
+        calls: the arguments of each call.
+    """
+    pool = joblib.Parallel(min(len(calls), joblib.cpu_count()), "loky", max_nbytes=None)
+    return list(pool(joblib.delayed(function)(*arguments) for arguments in calls))
 
 
 def _finished_epochs(folders: Sequence[Path], done: Callable[[], bool]) -> Iterator[None]:

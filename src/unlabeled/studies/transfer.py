@@ -13,7 +13,7 @@ import numpy as np
 
 from unlabeled.data.sets.dsprites import SHAPES
 from unlabeled.data.sets.scenes import Scenes, draw
-from unlabeled.evaluation.transfer import BATCH, GENTLE, Dense, judge, learn, predict
+from unlabeled.evaluation.transfer import BATCH, GENTLE, Dense, learn, measure, predict
 from unlabeled.report import plots
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table
 from unlabeled.studies.lectures import encoder_of, percent
@@ -63,7 +63,7 @@ def transferred(
     epochs = math.ceil(lab.settings.steps / max(1, number // BATCH))
     rate, some = 1.0 if name == "random" else GENTLE, train.take(slice(number))
     model, losses = learn(encoder, some, freeze=MODES[mode], epochs=epochs, seed=seed, rate=rate)
-    return model, judge(model, test) | {"losses": losses}
+    return model, measure(model, test) | {"losses": losses}
 
 
 def all_figures(lab: Lab) -> Figures:
@@ -80,15 +80,15 @@ def all_figures(lab: Lab) -> Figures:
     }
 
 
-def values(found: list[dict[str, Any]], measure: str) -> list[float]:
-    return [figures[measure] for figures in found]
+def values(results: list[dict[str, Any]], measure: str) -> list[float]:
+    return [figures[measure] for figures in results]
 
 
 def table(figures: Figures, measure: str, caption: str) -> Table:
     settings = list(next(iter(figures.values())))
     rows = [
-        [name, *(percent(values(found[setting], measure)) for setting in settings)]
-        for name, found in figures.items()
+        [name, *(percent(values(results[setting], measure)) for setting in settings)]
+        for name, results in figures.items()
     ]
     return Table(caption, ["", *settings], rows)
 
@@ -96,9 +96,9 @@ def table(figures: Figures, measure: str, caption: str) -> Table:
 def leads(figures: Figures, measure: str) -> dict[str, float]:
     """Difference of SimCLR and the supervised encoder by setting."""
     return {
-        setting: statistics.mean(values(found, measure))
+        setting: statistics.mean(values(results, measure))
         - statistics.mean(values(figures["supervised"][setting], measure))
-        for setting, found in figures["SimCLR"].items()
+        for setting, results in figures["SimCLR"].items()
     }
 
 
@@ -117,7 +117,8 @@ def image(lab: Lab, number: int, mode: str) -> bytes:
 
 def summary(figures: Figures, measure: str, setting: str) -> str:
     return ", ".join(
-        f"{name} {percent(values(found[setting], measure))} %" for name, found in figures.items()
+        f"{name} {percent(values(results[setting], measure))} %"
+        for name, results in figures.items()
     )
 
 
@@ -126,8 +127,8 @@ def t1(lab: Lab) -> Finding:
     few, *_, many = next(iter(figures.values()))
     classes = ["background", *SHAPES]
     by_shape = [
-        [name, *(percent([f["iou"][c] for f in found[few]]) for c in classes)]
-        for name, found in figures.items()
+        [name, *(percent([f["iou"][c] for f in results[few]]) for c in classes)]
+        for name, results in figures.items()
     ]
     return Finding(
         {"settings": figures, "leads": leads(figures, "miou")},

@@ -77,17 +77,17 @@ def v1(lab: Lab) -> Finding:
     )
 
 
-def matches(found: Pairs, number: int = 10) -> dict[str, np.ndarray]:
+def matches(pairs: Pairs, number: int = 10) -> dict[str, np.ndarray]:
     """Pairs of test rows (number, 2) at the equal error rate, by kind of match."""
-    accepted = found.near >= found.threshold()
+    accepted = pairs.near >= pairs.threshold()
     draw = np.random.default_rng(0)
     kinds = {
-        "true matches": accepted & found.same,
-        "false matches": accepted & ~found.same,
-        "missed matches": ~accepted & found.same,
+        "true matches": accepted & pairs.same,
+        "false matches": accepted & ~pairs.same,
+        "missed matches": ~accepted & pairs.same,
     }
     chosen = {what: draw.permutation(np.flatnonzero(mask))[:number] for what, mask in kinds.items()}
-    return {what: np.stack([found.first[i], found.second[i]], 1) for what, i in chosen.items()}
+    return {what: np.stack([pairs.first[i], pairs.second[i]], 1) for what, i in chosen.items()}
 
 
 QUESTION = "Do two drawings show the same character?"

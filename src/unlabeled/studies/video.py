@@ -95,18 +95,18 @@ def patches(x: Tensor) -> Tensor:
 @torch.no_grad()
 def propagated(methods: dict[str, Any], x: Tensor, first: Tensor) -> dict[str, Tensor]:
     """Labels of the first frame propagated by each method, by title (T, K, H, W)."""
-    found = {"copied": first.expand(len(x), *first.shape)}
+    results = {"copied": first.expand(len(x), *first.shape)}
     options: dict[str, Any] = {"radius": RADIUS, "temperature": PATCH_TEMPERATURE}
-    found["gray patches"] = propagate_labels(patches(x), first, **options)
+    results["gray patches"] = propagate_labels(patches(x), first, **options)
     options["temperature"] = TEMPERATURE
     for title, method in methods.items():
         z = method.pixels(x)
-        found[title] = propagate_labels(z, first, **options)
+        results[title] = propagate_labels(z, first, **options)
         if title == "learned":
-            found["learned, recent frames too"] = propagate_labels(
+            results["learned, recent frames too"] = propagate_labels(
                 z, first, recent=RECENT, **options
             )
-    return found
+    return results
 
 
 def clips(part: Samples, shot: int) -> list[Tensor]:
@@ -203,7 +203,7 @@ def v3(lab: Lab) -> Finding:
         "learned from real videos": on_videos(lab, 0),
         "learned": on_sprites(lab),
     }
-    found: dict[str, dict[str, list[float]]] = {}
+    results: dict[str, dict[str, list[float]]] = {}
     images: TitledImages = []
     for number in range(len(videos.x)):
         x = to_float(torch.from_numpy(videos.x[number]), (0.0, 255.0))
@@ -214,14 +214,14 @@ def v3(lab: Lab) -> Finding:
         heat = (-(point - middle[0]).square().sum(2) / 8).exp()  # key point
         for way, labels in propagated(methods, x, torch.cat([masks[0], heat[None]])).items():
             predicted = labels[:, :3].argmax(1)
-            figures = found.setdefault(way, {"front": [], "behind": [], "point": []})
+            figures = results.setdefault(way, {"front": [], "behind": [], "point": []})
             figures["front"].append(overlap(predicted[1:], true[1:], 2))
             figures["behind"].append(overlap(predicted[1:], true[1:], 1))
             off = (center(labels[:, 3])[1:] - middle[1:]).norm(dim=1)
             figures["point"].append(float(off.mean()))
             if way == "learned" and number < 4:
                 images += mask_images(number, x, predicted, true)
-    mean = {w: {k: float(np.nanmean(v)) for k, v in f.items()} for w, f in found.items()}
+    mean = {w: {k: float(np.nanmean(v)) for k, v in f.items()} for w, f in results.items()}
     ours, copied, patch = (mean[way] for way in ("learned", "copied", "gray patches"))
     caption = "Masks: intersection over union; key point: error in pixels"
     table = Table.of(caption, ["front", "behind", "key point"], mean, ".3f")
@@ -278,23 +278,23 @@ def v4(lab: Lab) -> Finding:
         "learned from real videos": on_videos(lab, 0).encoder,
         "random": untrained(lab, (32, 32)).encoder,
     }
-    found = {}
+    results = {}
     for title, encoder in encoders.items():
         first, ends = (
             [embed(_FrameEncoder(encoder, frames), part.x) for part in (data.train, data.test)]
             for frames in ((0,), (0, -1))
         )
-        found[title] = probe_factors(first[0], first[1], data)
-        found[title]["velocity"] = linear_probe(ends[0], velocity, ends[1], velocity_test).test
-    ours, random = found["learned from sprites"], found["random"]
+        results[title] = probe_factors(first[0], first[1], data)
+        results[title]["velocity"] = linear_probe(ends[0], velocity, ends[1], velocity_test).test
+    ours, random = results["learned from sprites"], results["random"]
     table = Table.of(
         "Linear probe for moving sprites: classes in %, numbers R²",
         names,
-        found,
+        results,
         dict.fromkeys(names, ".2f") | dict.fromkeys(names[:2], ".1%"),
     )
     return Finding(
-        {"probe": found},
+        {"probe": results},
         "Linear probes predict the sprite in the first frame of a grayscale clip from features "
         "averaged over positions, and the velocity from the features of the first and last frame; "
         f"{len(data.train):,} training and {len(data.test):,} test clips.",

@@ -155,12 +155,12 @@ def w2(lab: Lab) -> Finding:
     for title, run in runs.items():
         method = reopen(run)
         if title == "masked LM":
-            found = language.hidden_words(method, data.test, number)
+            results = language.hidden_words(method, data.test, number)
         else:
-            found = {"perplexity": language.perplexity(method, data.test, number)}
-        figures[title] = found
-        accuracy = f"{100 * found['accuracy']:.1f}" if "accuracy" in found else ""
-        rows.append([title, f"{found['perplexity']:.1f}", accuracy])
+            results = {"perplexity": language.perplexity(method, data.test, number)}
+        figures[title] = results
+        accuracy = f"{100 * results['accuracy']:.1f}" if "accuracy" in results else ""
+        rows.append([title, f"{results['perplexity']:.1f}", accuracy])
     rows.append(["most frequent token", "", f"{100 * counted['commonest']:.1f}"])
     causal = [title for title in runs if title.startswith("causal")]
     best = min(figures[title]["perplexity"] for title in causal)
@@ -209,8 +209,8 @@ def w3(lab: Lab) -> Finding:
     pairs: dict[str, dict[str, float]] = {}
     for title, name in (("next sentence", "next_sentence"), ("sentence order", "sentence_order")):
         method: Any = reopen(trained(lab, name))
-        correct = language.verdicts(method, data.test)
-        within = language.verdicts(method, data.test.take(rows))
+        correct = language.correct_answers(method, data.test)
+        within = language.correct_answers(method, data.test.take(rows))
         pairs[title] = {
             key: float(np.nanmean(shares))
             for key, shares in (("articles", correct[rows]), ("within", within), ("all", correct))
@@ -300,12 +300,12 @@ def w4(lab: Lab) -> Finding:
     tokenizer = require_part(lab.data.modality, Text).tokenizer
     documents = settings.documents or books.documents()
     passages = book_passages(documents, tokenizer, settings.passages)
-    found = book_accuracy(lab, encoders, passages)
+    results = book_accuracy(lab, encoders, passages)
     last = settings.labels[-1]
 
     def summary(labels: int) -> str:
         titles = ("masked LM", "TF-IDF", "random")
-        return ", ".join(f"{t} {100 * found[t][labels][0]:.1f} %" for t in titles)
+        return ", ".join(f"{t} {100 * results[t][labels][0]:.1f} %" for t in titles)
 
     curves: dict[str, dict[str, list[float]]] = {
         t: {
@@ -313,18 +313,18 @@ def w4(lab: Lab) -> Finding:
             "test": [mean for mean, _ in f.values()],
             "sd": [sd for _, sd in f.values()],
         }
-        for t, f in found.items()
+        for t, f in results.items()
     }
     table = Table(
         "Accuracy, % (mean and standard deviation over draws)",
         ["", *(f"{n} per book" for n in settings.labels)],
         [
             [t, *(f"{100 * mean:.1f} ± {100 * sd:.1f}" for mean, sd in f.values())]
-            for t, f in found.items()
+            for t, f in results.items()
         ],
     )
     return Finding(
-        {"passages": {t: {str(n): v for n, v in f.items()} for t, f in found.items()}},
+        {"passages": {t: {str(n): v for n, v in f.items()} for t, f in results.items()}},
         f"Which of {len(passages.classes)} books is a passage of four sentences from? Names of "
         "people and places are removed. Test passages are from the last twentieth of each book, "
         "which no network was trained on. Linear probes are trained on "

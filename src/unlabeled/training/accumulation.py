@@ -30,7 +30,7 @@ class _UnknownRowsError(Exception):
 
 
 class _CompleteError(Exception):
-    """All rows whose gradient is wanted are computed."""
+    """All rows whose gradient is needed have been computed."""
 
 
 class Accumulation:
@@ -59,7 +59,7 @@ class Accumulation:
         self.inputs[self.current].append(x if self.mode == "backward" else x.detach())
         if call < len(self.values):
             value = self.values[call]
-        elif self.mode == "values":  # until all parts are known: of the right shape, but other
+        elif self.mode == "values":  # placeholder of the right shape until all parts are known
             value = x.detach().repeat(parallel.world_size(), *[1] * (x.ndim - 1))
             value = value / 2 + 0.25 if x.is_floating_point() else value
         else:
@@ -69,7 +69,7 @@ class Accumulation:
         return value
 
     def step(self, views: Sequence[Any], step: int) -> tuple[str, Tensor, bool]:
-        """Compute the gradient of an optimizer step, the mean over the parts, anew in `grad`.
+        """Compute the gradient of an optimizer step, the mean over the parts, in `grad`.
 
         Args:
             views: of each part.
@@ -190,7 +190,7 @@ class Accumulation:
             _set_rng(self.states[part])
         else:
             self.states[part] = _rng()
-        torch.clear_autocast_cache()  # casts of weights without gradient would be taken again
+        torch.clear_autocast_cache()  # it would reuse casts of weights without gradient
         steps = self.method.optimizer_steps(view)
         for _ in range(step):
             with torch.no_grad():
@@ -207,7 +207,7 @@ class Accumulation:
 
 
 def _left(method: Method) -> dict[tuple[Any, str], Any]:
-    """Tensors in attributes of a method, which `loss` may have left for `update`."""
+    """Tensors in attributes of a method, which `loss` may have stored for `update`."""
     return {
         (module, name): value
         for module in method.modules()

@@ -12,12 +12,13 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unlabeled.encoders.attention import TransformerBlock
 from unlabeled.encoders.external import Backbone
 from unlabeled.encoders.resnet import ResidualBlock
+from unlabeled.encoders.sparse import current_visible, visible_only
 from unlabeled.errors import UserError
 from unlabeled.utils.state import untracked
 
@@ -29,11 +30,11 @@ BLOCKS: dict[type[nn.Module], str] = {TransformerBlock: "forward_cached", Residu
 def recomputed(method: nn.Module, wanted: bool) -> Iterator[None]:
     """Context in which the blocks of a method's networks store their inputs only.
 
-    Only the class of a block is changed, and changed back.
+    Only the class of a block is changed, and restored afterwards.
 
     Args:
         method: a method, or any network.
-        wanted: whether to.
+        wanted: whether to enable it.
 
     Raises:
         UserError: its encoder has no such blocks.
@@ -59,11 +60,11 @@ def recomputed(method: nn.Module, wanted: bool) -> Iterator[None]:
 
 
 def _switch(net: Any, on: bool) -> bool:
-    """Switch it on or off in a network of timm or transformers; False if that has no switch."""
+    """Switch checkpointing of a timm or transformers network; False if it does not support it."""
     if hasattr(net, "set_grad_checkpointing"):  # timm
         try:
             net.set_grad_checkpointing(on)
-        except (AssertionError, NotImplementedError):  # how timm says that it cannot
+        except (AssertionError, NotImplementedError):  # how timm reports that it cannot
             return False
         return True
     if getattr(net, "supports_gradient_checkpointing", False):  # transformers
@@ -75,18 +76,26 @@ def _switch(net: Any, on: bool) -> bool:
     return False
 
 
+@contextmanager
+def _again(block: nn.Module, visible: Tensor | None) -> Iterator[None]:
+    """Context of the second forward pass of a block, which must not update BatchNorm again."""
+    with untracked(block), visible_only(visible, block):
+        yield
+
+
 def _checkpointed(kind: Any, name: str) -> type[nn.Module]:
-    """A kind of block whose function of that name stores its inputs only."""
+    """A subclass of a block whose function of that name stores only its inputs."""
     function = getattr(kind, name)
 
     def call(self: nn.Module, *inputs: Any, **options: Any) -> Any:
         if not torch.is_grad_enabled():
             return function(self, *inputs, **options)
+        visible = current_visible()
         return checkpoint(
             functools.partial(function, self),
             *inputs,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), untracked(self)),  # BatchNorm has seen the batch
+            context_fn=lambda: (nullcontext(), _again(self, visible)),
             **options,
         )
 

@@ -36,15 +36,15 @@ class Keeper(Checkpoint):
 
     Args:
         folder: of the run.
-        asked: signals received; any ends the run after the step.
-        done: epoch and its steps in the checkpoint that this process goes on from, if any.
+        asked: signals received; any stops the run after the current step.
+        done: epoch and its steps in the checkpoint that this process resumes from, if any.
     """
 
     def __init__(self, folder: Path, asked: list[int], done: tuple[int, int] | None = None) -> None:
         self.folder, self.asked, self.done = folder, asked, done
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Check that all processes go on from the same checkpoint; machines may share no disk."""
+        """Check that all processes resume from the same checkpoint: disks may not be shared."""
         same = trainer.strategy.broadcast(self.done) == self.done
         if not trainer.strategy.reduce_boolean_decision(same, all=True):
             raise UserError(
@@ -64,16 +64,16 @@ class Keeper(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save within an epoch, if it is time; the last step is saved at the end of the epoch."""
+        """Save within an epoch if due; the last step is saved at the end of the epoch."""
         due = bool(self.asked) or time.monotonic() - self.saved > SAVE_EVERY
-        if trainer.world_size > 1:  # all processes save together; asking each time would cost
+        if trainer.world_size > 1:  # all save together; agreeing at each step would be slow
             due = batch_idx % AGREE_EVERY == 0 and _latest(trainer, int(due)) > 0
         ends = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
         if (due or ends) and batch_idx + 1 < trainer.num_training_batches:
             self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Save, after all other callbacks; an epoch that is not complete was saved as such."""
+        """Save, after all other callbacks; an incomplete epoch has been saved as such."""
         if is_complete(trainer):
             self.save(trainer, pl_module)
 
@@ -84,7 +84,7 @@ class Keeper(Checkpoint):
         if _latest(trainer, int(not all(bool(torch.isfinite(p).all()) for p in parts))):
             raise UserError(not_finite("weights are no longer finite", learner, step))
         asked = _latest(trainer, self.asked[0] if self.asked else 0)
-        with kept(self.folder, trainer.is_global_zero) as aside:
+        with checkpoint_file(self.folder, trainer.is_global_zero) as aside:
             trainer.save_checkpoint(aside)
         self.saved = time.monotonic()
         if asked:
@@ -96,7 +96,7 @@ class Keeper(Checkpoint):
 
 
 def is_complete(trainer: L.Trainer) -> bool:
-    """Whether all batches of the epoch are done, which a limit on steps or time may prevent."""
+    """Whether all batches of the epoch are done; limits on steps or time may prevent that."""
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     return bool(batches.processed >= trainer.num_training_batches)
 
@@ -108,8 +108,8 @@ def _latest(trainer: L.Trainer, here: int) -> int:
 
 
 @contextmanager
-def kept(folder: Path, first: bool = True) -> Iterator[Path]:
-    """The path to write a checkpoint to, which then is `last.ckpt`, and that `previous.ckpt`.
+def checkpoint_file(folder: Path, first: bool = True) -> Iterator[Path]:
+    """Context with a path for a new checkpoint, which becomes `last.ckpt`; that, `previous.ckpt`.
 
     Args:
         folder: of the run.
@@ -174,12 +174,12 @@ def epochs_begun(checkpoint: Path) -> tuple[int, int]:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C, SIGTERM and SIGHUP, in SLURM also SIGUSR1, instead of dying of them.
+    """Collect Ctrl-C, SIGTERM and SIGHUP, in SLURM also SIGUSR1, instead of terminating.
 
-    A second Ctrl-C is heard at once. What is ignored stays so, as SIGHUP under nohup.
+    A second Ctrl-C terminates at once. Ignored signals stay ignored, as SIGHUP under nohup.
 
     Raises:
-        Stopped: one came that nobody acted upon.
+        Stopped: a signal was received but not handled.
     """
     asked: list[int] = []
 

@@ -12,15 +12,15 @@ from torch import Tensor
 from unlabeled.core import Method
 from unlabeled.data.dataset import Samples, Splits, to_input
 from unlabeled.data.loader import label_factor, make_batch, needs_partners
-from unlabeled.modality import Text
-from unlabeled.utils.drawing import contact_sheet, gif, image_sheet, to_image
+from unlabeled.modality import Series, Table, Text
+from unlabeled.utils.drawing import contact_sheet, gif, image_sheet, series_image, to_image
 from unlabeled.utils.files import write_bytes
 from unlabeled.utils.state import eval_mode, preserve_rng
 
 
 def draw_views(method: Method, splits: Splits, path: Path) -> None:
-    """Draw samples beside the views that the method makes of them; texts are not drawn."""
-    if not isinstance(splits.modality, Text):
+    """Draw samples next to their views by the method; texts and tables are not drawn."""
+    if not isinstance(splits.modality, Text | Table):
         write_bytes(path, view_sheet(method, splits))
 
 
@@ -47,6 +47,9 @@ def view_sheet(method: Method, splits: Splits, images: int = 6, draws: int = 4) 
                 break
             columns += drawable
     columns = columns[: draws + 1]
+    if isinstance(splits.modality, Series):
+        table = [[series_image(c[i].cpu()) for c in columns] for i in range(len(x))]
+        return contact_sheet(table, gap_after_first=True)
     size = max(c.shape[-1] for c in columns), max(c.shape[-2] for c in columns)
     table = [[to_image(c[i], size) for c in columns] for i in range(len(x))]
     return contact_sheet(table, gap_after_first=True)

@@ -30,15 +30,16 @@ from unlabeled.utils.launch import is_started_again, slurm_job
 from unlabeled.version import __version__
 
 MAY_CHANGE = ("recipe", "devices", "nodes")
-"""Settings that a run may be resumed with other values of."""
+"""Settings that may change when a run is resumed."""
 LEFTOVER = re.compile(r"last\.tmp|\.[\w.-]+\.[0-9a-f]{8}\.tmp")
-"""Files that a killed run may leave half written."""
+"""Files that a killed run may leave incomplete."""
 
 
 def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path | None:
     """Make the run folder; returns the checkpoint to resume from, if any.
 
-    A folder is changed only if it is empty or a run that ended before its first checkpoint.
+    A folder is changed only if it is empty or contains a run that ended before its first
+    checkpoint.
 
     Raises:
         UserError: the folder holds something else, or a run with other arguments.
@@ -73,9 +74,9 @@ def prepare_folder(folder: Path, config: dict[str, Any], resume: bool) -> Path |
     return None
 
 
-def write_config(folder: Path, config: dict[str, Any], made: dict[str, Any]) -> None:
-    """Write config.json: what decides the result, versions, and how the run is made."""
-    write_json(folder / "config.json", config | {"versions": versions()} | made)
+def write_config(folder: Path, config: dict[str, Any], record: dict[str, Any]) -> None:
+    """Write config.json: settings that determine the result, versions, and provenance."""
+    write_json(folder / "config.json", config | {"versions": versions()} | record)
 
 
 def write_resumed(folder: Path, config: dict[str, Any]) -> None:
@@ -89,14 +90,14 @@ def write_resumed(folder: Path, config: dict[str, Any]) -> None:
 
 
 def write_stopped_by(folder: Path, reason: str) -> None:
-    """Record what ended a training, if the disk has room; an error is not to hide another."""
+    """Record what ended a training; failing to write must not hide the original error."""
     path = folder / "config.json"
     with contextlib.suppress(OSError, ValueError):
         write_json(path, json.loads(path.read_text()) | {"stopped_by": reason})
 
 
 def _is_abandoned(record: Path) -> bool:
-    """Whether it is the record of a run that ended before its first checkpoint."""
+    """Whether a config.json is that of a run that ended before its first checkpoint."""
     try:
         known = json.loads(record.read_text())
     except (OSError, ValueError):
@@ -107,7 +108,7 @@ def _is_abandoned(record: Path) -> bool:
 
 
 def is_of_this_job(folder: Path) -> bool:
-    """Whether SLURM starts the job again in which this run was trained before."""
+    """Whether this is a restart by SLURM of the job that trained this run."""
     if not is_started_again():
         return False
     try:
@@ -129,7 +130,7 @@ def recorded_test(folder: Path) -> str | None:
 def _say_changes(
     folder: Path, before: dict[str, Any], config: dict[str, Any], checkpoint: Path
 ) -> None:
-    """Say how a resumed run differs from its beginning; UserError if it cannot."""
+    """Report how a resumed run differs from its beginning; UserError if it cannot be resumed."""
     done, steps = epochs_begun(checkpoint)
     begun = done + (steps > 0)
     epochs, planned = config["recipe"]["epochs"], before["recipe"]["epochs"]
@@ -144,11 +145,11 @@ def _say_changes(
             f"{folder} goes on from epoch {done} to {epochs} instead of {planned}; schedules, such "
             f"as the learning rate's, are those of {epochs} epochs from here"
         )
-    for name in ("devices", "nodes"):  # older records know neither
+    for name in ("devices", "nodes"):  # older records have neither
         if before.get(name) not in (None, config[name]):
             notice(
                 f"{folder} began with {name} = {before[name]} and goes on with {config[name]}; "
-                "random views are others from here, so the result is not that of one uninterrupted "
+                "random views differ from here on, so the result is not that of one uninterrupted "
                 "run"
             )
 
@@ -162,14 +163,14 @@ def write_changes(folder: Path, config: dict[str, Any]) -> None:
 
 
 def read_record(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a run, with defaults for what an older record does not have."""
+    """The configuration of a run, with defaults for fields that an older record lacks."""
     record = folder / "config.json"
     try:
         before = dict(json.loads(record.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{record} is damaged ({error}); choose another --out") from error
     known = {k: v for k, v in asdict(Recipe()).items() if k in config["recipe"]}
-    before["recipe"] = known | before.get("recipe", {})  # it may know fewer fields
+    before["recipe"] = known | before.get("recipe", {})  # it may have fewer fields
     return before
 
 
@@ -192,7 +193,7 @@ def _refuse_change(folder: Path, key: str, before: Any, now: Any) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the result depends on."""
+    """Versions of the software that the result depends on."""
     import lightning
 
     return {
@@ -224,7 +225,7 @@ def as_json(value: Any) -> Any:
 
 
 def record_data(data: Any) -> str | None:
-    """Data or labels as they can be opened again: a name, or an absolute path; None for arrays."""
+    """A name or absolute path from which data or labels can be reopened; None for arrays."""
     if isinstance(data, Splits):  # part of a data set, such as the labeled samples: the data set
         known = data.name.partition(":")[0] in registry.listing("datasets")
         return record_data(data.name) if known or Path(data.name).exists() else None

@@ -1,7 +1,7 @@
-"""Measures of a representation without labels, and the alarm when it collapses.
+"""Measures of a representation without labels, and the detection of collapse.
 
-None of them alone says that a representation is good: random weights can have a higher RankMe than
-the best encoder. Compare them within one method, and over the course of one run.
+None of them alone implies that a representation is good: random weights can have a higher RankMe
+than the best encoder. Compare them within one method, and over the course of one run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Measures = Mapping[str, float | int]
 def feature_std(z: Float[Tensor, "n d"]) -> float:
     """Mean standard deviation of the features of unit-length rows, times √d.
 
-    1 when directions are spread evenly, 0 when all images point the same way (SimSiam, §4.1).
+    1 for evenly distributed directions, 0 if all features have the same direction (SimSiam, §4.1).
     """
     return float(unit(z.double()).std(0).mean() * math.sqrt(z.shape[1]))
 
@@ -36,7 +36,7 @@ def rankme(z: Float[Tensor, "n d"]) -> float:
     """
     if not z.isfinite().all():
         return math.nan
-    # Singular values by the smaller Gram matrix: far quicker for many rows, or pixels.
+    # Singular values by the smaller Gram matrix: much faster for many rows, or pixels.
     z = z.double()
     gram = z.T @ z if z.shape[0] >= z.shape[1] else z @ z.T
     return _perplexity(torch.linalg.eigvalsh(gram).clamp(min=0).sqrt())
@@ -51,7 +51,7 @@ def _perplexity(weights: Tensor) -> float:
 def alignment(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> float:
     """Mean squared distance of the unit features of two views of an image (Wang & Isola 2020).
 
-    0 when views do not matter, 2 when they are as unlike as different images.
+    0 if features are invariant to the augmentation, 2 if views differ as much as images do.
     """
     a, b = unit(a.double()), unit(b.double())
     return float((a - b).pow(2).sum(1).mean())
@@ -60,7 +60,7 @@ def alignment(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> float:
 def uniformity(z: Float[Tensor, "n d"]) -> float:
     """Log of the mean of exp(−2·squared distance) over pairs of unit features (Wang & Isola 2020).
 
-    0 when all point the same way, towards −4 when they fill the sphere.
+    0 if all features have the same direction, toward −4 if they fill the sphere.
     """
     distance = torch.pdist(unit(z.double()))
     return float(torch.exp(-2 * distance**2).mean().log())
@@ -69,9 +69,9 @@ def uniformity(z: Float[Tensor, "n d"]) -> float:
 def alpha_req(z: Float[Tensor, "n d"]) -> float:
     """Decay of the eigenspectrum, λ_i ∝ i^−α, of the features' covariance (Agrawal et al. 2022).
 
-    The slope of log λ over log i by least squares. About 1 is held to be good; larger, and few
-    directions hold all the variance; smaller, and noise has as much as the signal. NaN where there
-    are fewer than two directions, or a feature is not finite.
+    The slope of log λ over log i by least squares. About 1 is considered good; if larger, few
+    directions contain all the variance; if smaller, noise has as much as the signal. NaN with fewer
+    than two directions, or if a feature is not finite.
     """
     if not z.isfinite().all():
         return math.nan
@@ -92,11 +92,11 @@ def lidar(z: Float[Tensor, "n q d"], delta: float = 1e-4) -> float:
 
     Args:
         z: features of q views of each of n images.
-        delta: added to the diagonal of Σ_w, as a part of the features' mean variance, so that
+        delta: added to the diagonal of Σ_w, relative to the features' mean variance, so that
             their scale does not matter; the paper adds 1e-4 itself.
 
     Returns:
-        from 1 to d; NaN where no feature varies or one is not finite.
+        from 1 to d; NaN if no feature varies or one is not finite.
     """
     z = z.double()
     scale = z.flatten(0, 1).var(0, correction=0).mean()
@@ -114,7 +114,7 @@ def lidar(z: Float[Tensor, "n q d"], delta: float = 1e-4) -> float:
 
 
 def summary(z: Float[Tensor, "n d"]) -> dict[str, float]:
-    """All measures of one set of features; `spread` is the RankMe of features minus mean."""
+    """All measures of one set of features; `spread` is the RankMe of centered features."""
     return {
         "std": feature_std(z),
         "rankme": rankme(z),

@@ -1,4 +1,4 @@
-"""Measurements after every epoch, and the alarm on collapse."""
+"""Measurements after every epoch, and warnings of collapse."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class History(Callback):
         self.probe, self.every = probe, every
         self.rows: list[Row] = []
         self.alarm: str | None = None
-        self.began = False  #: whether an epoch was trained now
+        self.began = False  #: whether this process has trained an epoch
 
     def state_dict(self) -> dict[str, Any]:
         """The rows are saved in the checkpoint, so that a resumed run continues its curves."""
@@ -123,7 +123,7 @@ class History(Callback):
         """Features (N, d) of the sample, which may be infinite."""
         z = embed(
             network, self.sample.x, self.value_range, check_finite=False, progress=False
-        )  # the training's bar is shown
+        )  # next to the progress bar of the training
         return torch.from_numpy(z)
 
 

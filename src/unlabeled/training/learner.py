@@ -61,7 +61,7 @@ TAKEN = {
     "use_distributed_sampler": "batches are already split among processes",
     "accumulate_grad_batches": "use --accumulate, which is exact for losses that compare samples",
 }
-"""Arguments of the Trainer that cannot be set, and why."""
+"""Arguments of the Trainer that cannot be set, and the alternative."""
 
 
 class Learner(L.LightningModule):
@@ -83,18 +83,18 @@ class Learner(L.LightningModule):
         self.accumulate, self.skipped, self.sharding = accumulate, 0, sharding
 
     def configure_model(self) -> None:
-        """Split the weights over the processes, where that is asked for."""
+        """Shard the weights over the processes, if requested."""
         if self.sharding:
             self.sharding.apply(self.method, self.device_mesh["data_parallel"])  # type: ignore[index]
 
     def complete(self) -> AbstractContextManager[Method]:
-        """Context with the method and all its weights, wherever these are; all processes enter."""
+        """Context with the method and its complete weights, which all processes enter."""
         return self.sharding.gathered(self.method) if self.sharding else nullcontext(self.method)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer for each optimized module."""
-        # Fused ones undo the scale of gradients themselves, after they would be clipped; and
-        # PyTorch has no fused SGD of shards.
+        # Fused optimizers unscale gradients only after clipping, and PyTorch has no fused SGD for
+        # sharded weights.
         fused = not self.scaler and not (self.sharding and self.recipe.optimizer == "sgd")
         return [
             make_optimizer(self.recipe, self.method.get_submodule(name), fused=fused)
@@ -103,7 +103,7 @@ class Learner(L.LightningModule):
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
-        """The scaler of gradients in fp16."""
+        """The gradient scaler of fp16."""
         return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def on_fit_start(self) -> None:
@@ -113,7 +113,7 @@ class Learner(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Reset the sums of the epoch."""
-        self.loss_sum = 0.0  # a float of 64 bits: in 32 the mean of 100,000 steps is off by 3e-4
+        self.loss_sum = 0.0  # float64: in float32 the mean of 100,000 steps is off by 3e-4
         self.steps = 0
 
     def on_train_epoch_end(self) -> None:
@@ -121,7 +121,7 @@ class Learner(L.LightningModule):
         self.steps = 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the position in the epoch, but not the time that counts for max_time."""
+        """Save the position in the epoch, but not the elapsed time of max_time."""
         position = {"epoch": self.current_epoch, "steps": self.steps, "loss_sum": self.loss_sum}
         checkpoint["in_epoch"] = position | {"skipped": self.skipped}
         checkpoint["callbacks"].pop(Timer.__qualname__, None)
@@ -133,7 +133,7 @@ class Learner(L.LightningModule):
         self.skipped = checkpoint["in_epoch"].get("skipped", 0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
-        """Make the views of a batch as it is stored, outside autocast.
+        """Make the views of a stored batch, outside autocast.
 
         The random seed of each step is (seed, epoch, step, rank), so that a resumed run gives the
         same result as an uninterrupted one.
@@ -172,13 +172,13 @@ class Learner(L.LightningModule):
         self.steps += 1
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient, which fp16 no longer scales here."""
+        """Clip the gradient, which is already unscaled in fp16."""
         if self.recipe.grad_clip_norm:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self.recipe.grad_clip_norm)
 
     def _gradients(self, views: Any, optimizer_of: dict[str, Any]) -> Iterator[tuple[str, float]]:
-        """Name and mean loss of each optimized module when its gradient is computed."""
+        """Yield name and mean loss of each optimized module after computing its gradient."""
         for name, loss in self.method.optimizer_steps(views):
             mean_loss = self._mean(loss)
             optimizer_of[name].zero_grad()
@@ -188,7 +188,7 @@ class Learner(L.LightningModule):
     def _gradients_in_parts(
         self, views: Any, optimizer_of: dict[str, Any]
     ) -> Iterator[tuple[str, float]]:
-        """As `_gradients`, from the views of each part."""
+        """As `_gradients`, with the views of each part."""
         more, number = True, 0
         while more:
             name, loss, more = self.accumulation.step(views, number)
@@ -198,14 +198,14 @@ class Learner(L.LightningModule):
             number += 1
 
     def _mean(self, loss: Tensor) -> float:
-        """The mean loss of all processes, which stop together if it is not finite."""
+        """The mean loss of all processes; they stop together if it is not finite."""
         mean_loss = float(parallel.mean_over(loss.detach()))
         if not math.isfinite(mean_loss):
             raise UserError(not_finite(f"loss became {mean_loss}", self, self.steps + 1))
         return mean_loss
 
     def _step(self, optimizer: Any) -> None:
-        """A step of an optimizer, which fp16 skips where a gradient overflows."""
+        """A step of an optimizer, which fp16 skips if a gradient overflows."""
         before = self.scaler.get_scale() if self.scaler else 0.0
         optimizer.step()
         if self.scaler and self.scaler.get_scale() < before:
@@ -247,11 +247,11 @@ def fit(
     A probe, if any, measures every `config.probe_every` epochs.
 
     Returns:
-        what ended it, as `why_stopped` names it; None if all was done before.
+        what ended the training, by `why_stopped`; None if it was already complete.
 
     Raises:
-        UserError: the loss is not finite, memory is out, the disk is full, or a flag is wrong.
-        Stopped: a signal came and the run was saved.
+        UserError: the loss is not finite, memory or disk space is exhausted, or a flag is invalid.
+        Stopped: a signal was received and the run was saved.
     """
     sample = splits.train.take(splits.train.spread(health.SAMPLE))
     sample.x = sample.x[:]
@@ -307,7 +307,7 @@ def fit(
             if learner.skipped and is_first():
                 say_skipped(learner.skipped, trainer.global_step)
             with learner.complete():
-                pass  # the method has its weights back
+                pass  # copies the sharded weights back into the method
             trainer.strategy.barrier()  # files written now are visible to all
             return why_stopped(trainer, recipe.epochs) if history.began else None
         except SystemExit as error:  # Lightning's answer to any KeyboardInterrupt
@@ -326,7 +326,7 @@ def fit(
 
 
 def check_parts(method: Method, rows: int, accumulate: int, processes: int) -> None:
-    """Check that a process's rows of a batch can be split into parts; say what BatchNorm sees.
+    """Check that a process's rows of a batch can be split into parts; warn about BatchNorm.
 
     Raises:
         UserError: they cannot.
@@ -354,15 +354,15 @@ def check_parts(method: Method, rows: int, accumulate: int, processes: int) -> N
 def _ddp(method: Method, backend: str, wrapped: bool) -> Any:
     """Distributed data parallel training, one process per device.
 
-    Methods gather what their buffers need, so these are not broadcast. Networks of other libraries
-    can have weights without a gradient, which DDP then has to find. Without the wrapper, gradients
+    Buffers are not broadcast, since methods gather what they need for them. Networks of other
+    libraries can have unused weights, which DDP then has to find. Without the wrapper, gradients
     are averaged by `parallel.average_gradients`.
     """
     from lightning.pytorch.strategies import DDPStrategy
 
     class Unwrapped(DDPStrategy):
         def configure_ddp(self) -> None:
-            """Keep the module, whose backward passes are many."""
+            """Do not wrap the module, which has several backward passes."""
 
     return (DDPStrategy if wrapped else Unwrapped)(
         process_group_backend=backend,

@@ -89,14 +89,14 @@ def alone(encoder: nn.Module, shape: tuple[int, int, int]) -> list[Encoder]:
 
 @torch.no_grad()
 def above(stage: nn.Module, views: Any) -> Any:
-    """Views as the input of the next stage: maps pass through the stage, labels stay."""
+    """Views as the input of the next stage: maps pass through the stage, labels are unchanged."""
     if isinstance(views, tuple | list):
         return tuple(above(stage, view) for view in views)
     return stage(views) if views.ndim == 4 and views.is_floating_point() else views
 
 
-def kept_bytes(method: Method, views: Any) -> int:
-    """Peak memory that autograd keeps for the gradients of a step, in bytes, without weights."""
+def saved_bytes(method: Method, views: Any) -> int:
+    """Peak memory of what autograd saves for the gradients of a step, in bytes, without weights."""
     weights = {p.data_ptr() for p in method.parameters()}
     peak, held = 0, 0
 

@@ -1,4 +1,4 @@
-"""Accuracy of k-NN and of a linear probe while a training runs, on labels held out from it."""
+"""Accuracy of k-NN and of a linear probe during training, on held-out labels."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from unlabeled.utils.launch import is_first
 from unlabeled.utils.state import preserve_rng
 
 LEARNED, HELD_OUT = 5000, 1250
-"""Labeled samples, at most, that the classifiers learn from and are scored on."""
+"""Maximum numbers of labeled samples that classifiers are trained and scored on."""
 HELD_OUT_SHARE = 0.2
-"""Share of the training labels that is held out, where there is no validation part."""
+"""Share of the training labels that is held out if there is no validation part."""
 
 
 @dataclass(frozen=True, eq=False)
 class OnlineProbe:
-    """Labeled samples that classifiers learn from and others that they are scored on.
+    """Classifiers on labeled samples, scored on held-out ones.
 
     Args:
-        train: samples to learn from.
-        held_out: samples to be scored on, none of the test part.
+        train: training samples of the classifiers.
+        held_out: samples for scoring, none from the test part.
         target: the factor to predict.
         value_range: black and white of images that are not uint8.
     """
@@ -44,7 +44,7 @@ class OnlineProbe:
 
     @preserve_rng()
     def measure(self, encoder: nn.Module) -> dict[str, float]:
-        """Accuracies in [0, 1], NaN where a feature is not finite; nothing of the encoder changes.
+        """Accuracies in [0, 1], NaN if a feature is not finite; the encoder is not changed.
 
         The keys are those of the metrics of `unlabeled evaluate`.
         """
@@ -68,11 +68,11 @@ def hold_out(
     group is on both sides.
 
     Args:
-        method: what is trained.
+        method: the trained method.
         name: of the method.
-        splits: the data, with all of its labels.
+        splits: the data, with all labels.
         labels: number of labels that a supervised method learns from (default: all).
-        seed: that those were drawn with.
+        seed: with which those labels were drawn.
 
     Raises:
         UserError: there are no classes, or no label is left that the method does not learn from.
@@ -85,11 +85,11 @@ def hold_out(
         )
     y = train.factors[target]
     known = np.flatnonzero(train.known(target))
-    if train.streamed:  # the first, which are in few shards
+    if train.streamed:  # the first samples, which are in few shards
         known = known[: LEARNED + HELD_OUT]
     rng, codes = np.random.default_rng(SPLIT_SEED), train.group_codes()
     rows = rng.permutation(known)
-    if codes is not None:  # one group after the other, so that few are cut
+    if codes is not None:  # group by group, so that few groups are cut
         rows = rows[np.argsort(rng.permutation(codes.max() + 1)[codes[rows]], kind="stable")]
     if method.supervised:
         used = known if labels is None else sample_labels(y, labels, seed)

@@ -17,8 +17,7 @@ from unlabeled.errors import UserError, suggest
 def make_optimizer(recipe: Recipe, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
     """The optimizer of all parameters of `module` that need a gradient.
 
-    Its groups have the factor of their learning rate as `lr_factor`, and say whether their rate is
-    constant.
+    Its groups have the factor of their learning rate as `lr_factor`, and whether it is constant.
 
     Raises:
         UserError: a name in `lr_factors` or `constant_lr` is of no submodule, or layers have no
@@ -41,7 +40,7 @@ def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
     """Parameters by how they are trained: weights before biases, then by factor and schedule."""
     factors = _layer_factors(recipe, module)
     usual, biases = (False, 1.0, False), (True, 1.0, False)
-    found: dict[tuple[bool, float, bool], list[Tensor]] = {usual: [], biases: []}
+    by_settings: dict[tuple[bool, float, bool], list[Tensor]] = {usual: [], biases: []}
     unknown = set(recipe.lr_factors) - {"biases"} | set(recipe.constant_lr)
     named = {*recipe.lr_factors, *recipe.constant_lr}
     for name, parameter in module.named_parameters():
@@ -53,13 +52,13 @@ def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
         factor *= math.prod(recipe.lr_factors.get(part, 1.0) for part in parts)
         is_constant = not set(parts).isdisjoint(recipe.constant_lr)
         if parameter.requires_grad:
-            found.setdefault((is_bias, factor, is_constant), []).append(parameter)
+            by_settings.setdefault((is_bias, factor, is_constant), []).append(parameter)
     if unknown:
         wrong, names = min(unknown), [name for name, _ in module.named_children()]
         field = "constant_lr" if wrong in recipe.constant_lr else "lr_factors"
         raise UserError(f"{field} has no part '{wrong}'; {suggest(wrong, names)}")
     groups: list[dict[str, Any]] = []
-    for (is_bias, factor, is_constant), parameters in found.items():
+    for (is_bias, factor, is_constant), parameters in by_settings.items():
         spared = is_bias and not recipe.decay_biases
         decay = 0.0 if spared else recipe.weight_decay
         group = {"params": parameters, "weight_decay": decay, "lr_factor": factor}
@@ -73,7 +72,7 @@ def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
 
 
 def _layer_factors(recipe: Recipe, module: nn.Module) -> dict[str, float]:
-    """Factor of the rate of each parameter in the stages of an encoder; none without decay."""
+    """Learning rate factor of each parameter in the stages of an encoder; {} without decay."""
     if recipe.layer_decay == 1:
         return {}
     factors = {}
@@ -88,7 +87,7 @@ def _layer_factors(recipe: Recipe, module: nn.Module) -> dict[str, float]:
 
 
 def set_rates(recipe: Recipe, optimizer: torch.optim.Optimizer, progress: float) -> None:
-    """Set learning rate and weight decay of every group when that fraction of training is done."""
+    """Set learning rate and weight decay of every group at that fraction of training."""
     lr = learning_rate(recipe, progress)
     for group in optimizer.param_groups:
         peak = recipe.lr if group.get("constant_lr") else lr
@@ -113,22 +112,22 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 
 
 FAMILY = {"adamw": "adam", "muon": "adam"}
-"""Optimizers that have the rates of another."""
+"""Optimizers that use the learning rate of another one."""
 
 
 def scaled_rate(
     recipe: Recipe, defaults: Iterable[Recipe], base_lr: dict[str, float], name: str
 ) -> tuple[float, str]:
-    """The learning rate of a recipe whose rate was not given, and where it comes from.
+    """The default learning rate of a recipe, and an explanation.
 
     Args:
-        recipe: as chosen; its rate is ignored.
-        defaults: recipes whose rate is known for their optimizer and batch size, best first.
-        base_lr: rates for 256 samples, by optimizer.
+        recipe: the recipe; its learning rate is ignored.
+        defaults: recipes whose learning rate fits their optimizer and batch size, best first.
+        base_lr: learning rates for 256 samples, by optimizer.
         name: of the method.
 
     Returns:
-        the rate, and a sentence about it, or "" where it is the first default's own.
+        the learning rate, and a sentence about it, or "" if it is the first default's own.
 
     Raises:
         UserError: no rate is known for that optimizer.

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import LazyImages, Splits, to_input
@@ -27,13 +28,13 @@ MOMENTS = {"sgd": 1, "lars": 1, "muon": 1, "adam": 2, "adamw": 2}
 TIMED = 128
 """Maximum number of samples in a timed step."""
 FIRST = 1024
-"""Number of streamed samples that trial steps draw from."""
+"""Number of streamed samples from which trial steps draw."""
 SECONDS = 14.0
-"""Time limit of all trial steps, without opening the data and importing PyTorch."""
+"""Time limit in seconds of all trial steps, without opening the data and importing PyTorch."""
 ROOM = 1.5e9
 """Maximum memory of a trial step in bytes; on a GPU half of the free memory."""
 SPARE = 1.5
-"""Measured ratio of the peak memory to what autograd saves: gradients, and fragmentation."""
+"""Measured ratio of peak memory to what autograd saves, due to gradients and fragmentation."""
 
 
 class Trial(NamedTuple):
@@ -41,8 +42,8 @@ class Trial(NamedTuple):
 
     size: int  #: number of samples
     saved: int  #: bytes that autograd saves for the backward pass
-    seconds: float  #: of what grows with the batch
-    fixed: float  #: seconds of the optimizer and the update, which do not
+    seconds: float  #: duration of what grows with the batch
+    fixed: float  #: duration of the optimizer step and the update
 
 
 class _TooLargeError(Exception):
@@ -76,7 +77,7 @@ def estimate(
         accumulate: parts of a batch that are computed one after another.
 
     Returns:
-        `steps`, `parameters`, `memory` and `free` in bytes, `seconds` (None where not even the
+        `steps`, `parameters`, `memory` and `free` in bytes, `seconds` (None if not even the
         smallest step fits), `batch`, `sizes` of the steps taken, `device`.
     """
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
@@ -119,6 +120,29 @@ def estimate(
         "seconds": steps * step + (3 * (recipe.epochs + 1) * rows + probed) * seconds,
         "sizes": [trial.size for trial in trials],
     }
+
+
+def operations(method: Method, splits: Splits, recipe: Recipe) -> float:
+    """Floating-point operations of a training step for each of its samples.
+
+    They are those of matrix products, convolutions and attention in the forward and backward pass,
+    as PyTorch counts them; those of augmentations and of the optimizer are left out.
+
+    Args:
+        method: the method, which is copied.
+        splits: the data.
+        recipe: how it is trained.
+    """
+    method = copy.deepcopy(method)
+    method.progress = 0.99  # methods that add stages during training have all of them here
+    with preserve_rng(seed=0):
+        batch: Batch = next(iter(make_loader(method, splits, recipe)))
+        with torch.no_grad():
+            views = method.views(batch._replace(x=to_input(batch.x, splits.value_range)))
+        with FlopCounterMode(display=False) as counter, torch.enable_grad():
+            for _, loss in method.optimizer_steps(views):
+                loss.backward()
+    return counter.get_total_flops() / len(batch.x)
 
 
 def describe(
@@ -179,7 +203,7 @@ def _trials(
     Their learning rate is 0, so that nothing diverges.
     """
     started = time.perf_counter()
-    method.progress = 0.99  # where methods that learn by stages have them all
+    method.progress = 0.99  # methods that add stages during training have all of them here
     frozen = replace(recipe, lr=0.0)
     optimizers = {
         p: make_optimizer(frozen, method.get_submodule(p)) for p in method.optimized_modules
@@ -217,7 +241,7 @@ def _step(
     free: float,
     size: int,
 ) -> Trial:
-    """One step as the learner takes it, with what autograd saves: every storage once."""
+    """A step like the learner's, counting what autograd saves, each storage once."""
     device = next(method.parameters()).device
     own = {p.untyped_storage().data_ptr() for p in method.parameters()}
     seen: dict[int, int] = {}

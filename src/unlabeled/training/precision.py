@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from unlabeled.errors import notice
 
 SMALLEST_SCALE = 2.0**-10
-"""Scale of the loss in fp16, halved each time a gradient overflows, below which training stops."""
+"""Minimum loss scale in fp16, which each overflow of a gradient halves; below, training stops."""
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
-    """'auto' -> bf16 where the hardware multiplies it faster than fp32, fp16 on older GPUs."""
+    """'auto' -> bf16 if the hardware multiplies it faster than fp32, fp16 on older GPUs."""
     if precision != "auto":
         return precision
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
@@ -37,7 +37,7 @@ def precision_of(precision: str, accelerator: str) -> dict[str, Any]:
 
 
 def say_skipped(skipped: int, steps: int) -> None:
-    """Say how many optimizer steps fp16 skipped."""
+    """A notice of how many optimizer steps fp16 skipped."""
     few = "the first ones find the scale of the loss"
     many = "that many are a loss: try a lower --lr, or --precision fp32"
     notice(

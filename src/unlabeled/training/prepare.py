@@ -21,8 +21,19 @@ from unlabeled.data.split import sample_labels
 from unlabeled.data.values import as_range
 from unlabeled.encoders.base import accepts_option, build
 from unlabeled.errors import UserError, notice, suggest
-from unlabeled.modality import Audio, Images, Modality, Pairs, Text, Video, find_part
-from unlabeled.runs.run import Run, for_channels_of, load
+from unlabeled.modality import (
+    Audio,
+    Images,
+    Modality,
+    Pairs,
+    Series,
+    Table,
+    Text,
+    Video,
+    find_part,
+)
+from unlabeled.runs.adapt import for_channels_of
+from unlabeled.runs.run import Run, load
 from unlabeled.runs.safety import IN_MEMORY
 from unlabeled.training import presets
 from unlabeled.training.compiling import check_compiles
@@ -65,8 +76,8 @@ class Job(NamedTuple):
     recipe: Recipe
     config: dict[str, Any]
     complete: Splits  #: with all labels, for evaluation
-    said: list[str]  #: what was chosen for the user, in sentences
-    probe: OnlineProbe | None  #: that measures while training
+    notes: list[str]  #: sentences about settings that were chosen automatically
+    probe: OnlineProbe | None  #: measures accuracy during training
 
 
 def make_job(
@@ -89,23 +100,18 @@ def make_job(
         raise UserError(message)
     cls: Any = entry
     name = method if isinstance(method, str) else cls.__name__.lower()
-    encoder, init, size = config.encoder, config.init, config.size
+    encoder, size = config.encoder, config.size
     chosen = presets.named(cls, name, config.preset)
-    if init is None and chosen:
+    if config.init is None and chosen:
         encoder = encoder or chosen.settings.get("encoder")
         size = size or chosen.settings.get("size")
     device = "cpu" if config.preset == "quick" else presets.device_of(config.accelerator)
-    value_range = as_range(config.value_range)
     if config.local and not cls.by_stage:
         fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
         raise UserError(
             f"{name} cannot learn by stages; omit local, or choose one of {', '.join(fitting)}"
         )
-    if isinstance(init, Run) and size is not None:
-        raise UserError(f"{init.source} has its own size of images; omit --size")
-    if init is not None:
-        initial = init if isinstance(init, Run) else load(init, data=data, size=size)
-        initial = for_channels_of(data, initial)
+    initial = _initial_run(config.init, data, size)
     if isinstance(method, str):
         registry.say_which("methods", method)
     if isinstance(encoder, str):
@@ -113,7 +119,7 @@ def make_job(
     splits = open_data(
         data,
         size=None if size is None else (size, size),
-        like=None if init is None else initial.modality,
+        like=None if initial is None else initial.modality,
         labels_from=config.labels_from,
         groups_from=config.groups_from,
         workers=config.workers,
@@ -121,30 +127,29 @@ def make_job(
         tile=config.tile,
         max_pixels=config.max_pixels,
         test=config.test,
-        value_range=value_range,
+        value_range=as_range(config.value_range),
         largest=presets.LARGEST[device],
+        kinds=cls.modality,
     )
     if chosen is None:
         processes = config.devices * config.nodes
-        is_free = init is None and encoder is None
+        is_free = initial is None and encoder is None
         chosen = Choice("quick")
         if is_free:
             chosen = presets.choose(cls, splits, device, processes, options)
         encoder = encoder or chosen.settings.get("encoder")
-        if chosen.name == "paper":  # of which `size` is not that of the data
+        if chosen.name == "paper":  # whose `size` is not that of the data
             size = min(splits.size)
     preset = chosen.settings
-    encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
-    is_presets = encoder == preset.get("encoder", DEFAULT_ENCODERS[Images])
-    own = preset.get("encoder_args", {}) if is_presets else {}
-    defaults = {k: v for k, v in cls.encoder_args.items() if accepts_option(encoder, k)}
-    encoder_args = defaults | own | config.encoder_args
-    if init is not None:
+    received = splits.modality.encoder_input
+    if initial is None:
+        encoder = encoder or cls.encoder_for(type(received))
+        encoder_args = _encoder_args(cls, encoder, preset) | config.encoder_args
+    else:
         encoder, encoder_args = initial.inputs["encoder"], initial.inputs["args"]
         splits = splits.with_value_range(initial.value_range_of(splits.train.x))
     complete = splits
     check_modality(cls, name, splits)
-    received = splits.modality.encoder_input
     if isinstance(received, Text) and accepts_option(encoder, "vocabulary"):
         encoder_args = {"vocabulary": received.vocabulary} | encoder_args
     if isinstance(received, Audio) and accepts_option(encoder, "sample_rate"):
@@ -160,11 +165,11 @@ def make_job(
     if config.compile:
         check_compiles()
     torch.manual_seed(config.seed)
-    if init is not None:
+    if initial is not None:
         network = copy.deepcopy(initial.encoder).train()
     else:
         network = build(encoder, splits.channels, splits.size, **encoder_args)
-        if not network.training:  # as other libraries return pretrained networks
+        if not network.training:  # pretrained networks of other libraries are in eval mode
             network.train()
     check_encoder(network, record_encoder := _name_of(encoder), cls, splits)
     shape = splits.channels, *splits.size
@@ -178,45 +183,77 @@ def make_job(
         "method_args": on_record(arguments),
         "data": record_data(data),
         "size": size,
-        "value_range": value_range,
+        **_settings_of(config),
+        **_origins_of(splits),
+        "encoder": record_encoder,
+        "encoder_args": encoder_args,
+        "init": None if initial is None else initial.source,
+        "recipe": asdict(recipe),
+        "preset": chosen.name,
+    }
+    notes = [sentence for sentence in (chosen.notes, rate) if sentence]
+    return Job(name, learner, splits, recipe, as_json(record), complete, notes, probe)
+
+
+def _initial_run(init: Any, data: Any, size: int | None) -> Run | None:
+    """The run whose weights a training starts from, adapted to the channels of the data."""
+    if init is None:
+        return None
+    if isinstance(init, Run) and size is not None:
+        raise UserError(f"{init.source} has its own size of images; omit --size")
+    run = init if isinstance(init, Run) else load(init, data=data, size=size)
+    return for_channels_of(data, run)
+
+
+def _encoder_args(cls: type[Method], encoder: Any, preset: dict[str, Any]) -> dict[str, Any]:
+    """Default arguments of an encoder: the method's, then those of the preset for its encoder."""
+    defaults = {k: v for k, v in cls.encoder_args.items() if accepts_option(encoder, k)}
+    is_presets = encoder == preset.get("encoder", DEFAULT_ENCODERS[Images])
+    return defaults | (preset.get("encoder_args", {}) if is_presets else {})
+
+
+def _settings_of(config: TrainConfig) -> dict[str, Any]:
+    """The part of config.json that is the user's configuration."""
+    return {
+        "value_range": as_range(config.value_range),
         "decoding": config.decoding,
         "tile": config.tile,
         "max_pixels": config.max_pixels,
-        "labels_from": record_data(splits.labels_from),
-        "groups_from": None
-        if splits.groups_from is None
-        else record_data(splits.groups_from) or IN_MEMORY,
-        "test": None if splits.test_from is None else record_data(splits.test_from) or IN_MEMORY,
         "labels": config.labels,
         "local": config.local or None,
-        "encoder": record_encoder,
-        "encoder_args": encoder_args,
-        "init": None if init is None else initial.source,
-        "recipe": asdict(recipe),
         "seed": config.seed,
         "precision": choose_precision(config.precision, config.accelerator),
         "compile": config.compile or None,
-        "preset": chosen.name,
         "accumulate": None if config.accumulate == 1 else config.accumulate,
         "gradient_checkpointing": config.gradient_checkpointing or None,
-        "images": len(splits.train),
-        "shuffled_shards": splits.train.streamed.window if splits.train.streamed else None,
     }
-    said = [sentence for sentence in (chosen.said, rate) if sentence]
-    return Job(name, learner, splits, recipe, as_json(record), complete, said, probe)
+
+
+def _origins_of(splits: Splits) -> dict[str, Any]:
+    """The part of config.json on the data: origin of labels, groups and test part, and size."""
+    groups, test, streamed = splits.groups_from, splits.test_from, splits.train.streamed
+    return {
+        "labels_from": record_data(splits.labels_from),
+        "groups_from": None if groups is None else record_data(groups) or IN_MEMORY,
+        "test": None if test is None else record_data(test) or IN_MEMORY,
+        "images": len(splits.train),
+        "shuffled_shards": streamed.window if streamed else None,
+    }
 
 
 DATA_EXAMPLES: dict[type[Modality], str] = {
     Images: "a folder of images",
     Audio: "a folder of recordings",
     Text: "text:FILE or text:FOLDER",
+    Series: "a .npy or .npz of an array (N, T, C)",
+    Table: "a .csv, a .parquet or a data frame",
     Video: "video:FOLDER, or an array (N, T, C, H, W)",
     Pairs: "pairs:FOLDER, a folder of images with captions",
 }
 
 
 def check_modality(cls: type[Method], name: str, splits: Splits) -> None:
-    """Raise UserError where a method cannot learn from the kind of data that a data set holds."""
+    """Raise UserError if a method cannot learn from the modality of a data set."""
     modality = splits.modality
     received = modality.encoder_input
     if not isinstance(modality, cls.modality) and not isinstance(received, cls.modality):
@@ -238,7 +275,7 @@ def check_modality(cls: type[Method], name: str, splits: Splits) -> None:
 
 
 def check_encoder(encoder: nn.Module, name: str, cls: type[Method], splits: Splits) -> None:
-    """Raise UserError where an encoder cannot receive the samples of a data set."""
+    """Raise UserError if an encoder cannot receive the samples of a data set."""
     received = splits.modality.encoder_input
     takes: tuple[type[Modality], ...] = getattr(encoder, "modality", (Images, Audio))
     if not isinstance(received, takes):
@@ -299,12 +336,13 @@ def resolve(
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and arguments of a method: the user's, then the data set's, then the defaults.
 
-    A preset, if any, takes the place of the data set's.
+    A preset, if any, replaces those of the data set.
 
     A method's argument `augment` defaults to the data set's own, the one for labeled training where
     the method learns from labels alone, as does the `weak` one of semi-supervised methods;
     `classes` to its number of them, `names` to theirs, `shape` to that of its images,
-    `word_starts` to those of its tokenizer; `images` is how many there are to learn from.
+    `word_starts` to those of its tokenizer, `widths` to those of its columns; `images` is how many
+    there are to learn from.
     """
     accepted = list(inspect.signature(cls).parameters)[1:]
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
@@ -362,6 +400,8 @@ def resolve(
         of_data["vocabulary"] = texts.vocabulary
         if texts.tokenizer and "word_starts" in accepted:
             of_data["word_starts"] = word_starts(texts.tokenizer)
+    if table := find_part(splits.modality, Table):
+        of_data["widths"] = table.widths
     of_data["shape"] = (splits.channels, *splits.size)
     for key, value in of_data.items():
         if key in accepted:
@@ -370,14 +410,14 @@ def resolve(
 
 
 def _tuned(cls: type[Method], splits: Splits, preset: dict[str, Any] | None) -> dict[str, Any]:
-    """Other defaults than the method's: of a preset, else of the data set."""
+    """Defaults that replace the method's: of a preset, else of the data set."""
     return preset or cls.recipes.get(splits.name.partition(":")[0], {})
 
 
 def _scaled(
     cls: type[Method], splits: Splits, recipe: Recipe, preset: dict[str, Any] | None
 ) -> tuple[float, str]:
-    """The learning rate of a recipe by optimizer and batch size, and where it comes from."""
+    """The learning rate of a recipe by optimizer and batch size, and an explanation."""
     other = _tuned(cls, splits, preset).items()
     tuned = replace(cls.recipe, **{k: v for k, v in other if k in RECIPE_FIELDS})
     return scaled_rate(recipe, (tuned, cls.recipe), cls.base_lr, cls.__name__)

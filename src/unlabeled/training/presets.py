@@ -1,4 +1,4 @@
-"""Settings by method, data and hardware, where the user gives none."""
+"""Default settings by method, data and hardware."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ NAMES = ["auto", "quick", "paper"]
 LARGEST = {"cpu": 64, "gpu": 224}
 """Maximum side of images in files by default, in pixels."""
 LARGE, MANY = 128, 100_000
-"""Side, and number of images, from which on a GPU takes the paper's settings."""
+"""Minimum side, or number, of images for the paper's settings to be the default on a GPU."""
 BATCH = 256
-"""Images of a step of the paper's settings on one GPU, unless the preset was asked for."""
+"""Batch size per GPU of the paper's settings, unless the preset was requested."""
 WIDTH = 32
 """Width of the network `small` for photographs; elsewhere 16."""
 PIXELS = 2_000_000 * 32**2
-"""Pixels that a quick training sees: about 20 minutes of SimCLR on two cores."""
+"""Pixels that a quick training processes: about 20 minutes of SimCLR on two cores."""
 FEWEST, MOST = 10, 200
-"""Epochs of a quick training."""
+"""Minimum and maximum epochs of a quick training."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Choice:
     Args:
         name: quick or paper.
         settings: fields of the recipe, arguments of the method, `encoder`, `encoder_args`, `size`.
-        batch_size: other than the preset's, with the learning rate that follows (default: its own).
-        said: what was chosen and why, in a sentence; empty where nothing was.
+        batch_size: replaces the preset's, with a scaled learning rate (default: the preset's).
+        notes: a sentence on what was chosen and why; "" if nothing was.
     """
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
-    said: str = ""
+    notes: str = ""
 
 
 def device_of(accelerator: str) -> str:
@@ -81,7 +81,7 @@ def choose(
     processes: int = 1,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> Choice:
-    """What suits a data set and the hardware.
+    """Choose settings for a data set and the hardware.
 
     The paper's settings on a GPU for photographs that are large or many, where the method has some;
     else the quick ones. Photographs are color images that are no named data set; a quick training
@@ -107,20 +107,20 @@ def choose(
     if device == "gpu" and "paper" in cls.presets and (side >= LARGE or n >= MANY):
         settings = {k: v for k, v in cls.presets["paper"].items() if k != "size"}
         batch = given.get("batch_size", min(settings["batch_size"], BATCH * processes))
-        said = (
+        note = (
             f"preset paper, since there is a GPU and {n:,} images of {size}: "
             f"{settings['encoder']}, {given.get('epochs', settings['epochs'])} epochs, batches of "
             f"{batch:,}"
             + ("" if batch == settings["batch_size"] else f" (paper: {settings['batch_size']:,})")
             + "; --preset quick trains a small network"
         )
-        return Choice("paper", settings, batch, said)
+        return Choice("paper", settings, batch, note)
     if cls.encoder_for(Images) != DEFAULT_ENCODERS[Images]:
         return Choice("quick")
     epochs = round(PIXELS / (n * images.size[0] * images.size[1]))
     epochs = given.get("epochs", min(MOST, max(FEWEST, epochs)))
-    said = (
+    note = (
         f"preset quick: network small of width {WIDTH}, {plural(epochs, 'epoch')} of {n:,} images "
         f"of {size}; --epochs, --size and --encoder choose others"
     )
-    return Choice("quick", {"encoder_args": {"width": WIDTH}, "epochs": epochs}, None, said)
+    return Choice("quick", {"encoder_args": {"width": WIDTH}, "epochs": epochs}, None, note)

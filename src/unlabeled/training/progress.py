@@ -20,11 +20,11 @@ from rich.progress import (
 from unlabeled.utils.progress import can_draw, line
 
 LINE_EVERY = 15.0
-"""Seconds between lines where standard error is no terminal."""
+"""Seconds between lines if standard error is not a terminal."""
 
 
 class ProgressBar(Callback):
-    """One bar over all epochs; plain lines where standard error is no terminal."""
+    """One bar over all epochs; plain lines if standard error is not a terminal."""
 
     def __init__(self, title: str, noun: str = "images") -> None:
         self.bar = Progress(
@@ -41,7 +41,7 @@ class ProgressBar(Callback):
         self.title, self.noun = title, noun
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Start the bar, where a resumed run continues."""
+        """Start the bar at the progress of a resumed run."""
         self.steps = trainer.num_training_batches
         total = int(trainer.max_epochs * self.steps)  # type: ignore[operator]
         within = getattr(pl_module, "steps", 0)  # steps of the epoch that a checkpoint interrupted
@@ -54,7 +54,7 @@ class ProgressBar(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance; read the loss only now and then, since that waits for the device."""
+        """Advance; read the loss only occasionally, since that synchronizes with the device."""
         self.done += 1
         now = time.perf_counter()
         due = self.done == self.total or now - self.printed > LINE_EVERY

@@ -1,7 +1,7 @@
-"""How a run was made: the command, settings, hardware, the user's own files, and what ended it.
+"""Provenance of a run: command, settings, hardware, the user's own files, and what ended it.
 
-All of it is in config.json beside the settings that decide the result. A resumed run may differ in
-it.
+It is part of config.json, besides the settings that determine the result. It may change when a run
+is resumed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from unlabeled.utils import command
 from unlabeled.utils.launch import slurm_job
 
 SETTINGS = ("accelerator", "strategy", "workers", "logger", "probe_every", "trainer")
-"""Fields of `TrainConfig` that a run may be resumed with other values of."""
+"""Fields of `TrainConfig` that may change when a run is resumed."""
 ENDS = ("epochs", "max_steps", "max_time", "callback")
-"""What ends a training that neither a signal nor an error stops."""
+"""Possible ends of a training, besides signals and errors."""
 GIT_SECONDS = 10
 
 
 def provenance(
     method: Any, data: Any, config: TrainConfig, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Describe how a run is made, for its config.json.
+    """Describe how a run is trained, for its config.json.
 
     Args:
         method: as for `train`.
@@ -69,7 +69,7 @@ def file_of(program: str) -> Path:
 def git_state(file: Path) -> dict[str, Any] | None:
     """Commit of the repository that a file is in, and whether it or tracked files were changed.
 
-    None where there is no repository, no commit, or no git.
+    None without a repository, a commit, or git.
     """
 
     def git(*words: str) -> str:
@@ -111,7 +111,7 @@ def _hardware(accelerator: str) -> list[str]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a record can hold a value: numbers, words, paths and the library's augmentations."""
+    """Whether a value can be recorded: numbers, strings, paths and the library's augmentations."""
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, list | tuple):
@@ -123,7 +123,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; an object is named by its class."""
+    """A value for JSON; an object is named by its class."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,8 +1,8 @@
 """Fully sharded training (FSDP): each process holds a part of every weight, gradient and state.
 
 Zhao et al. 2023, "PyTorch FSDP", in its second version (`fully_shard`). The weights of a block are
-gathered when it is computed, and given back afterwards; the result is that of DDP. Checkpoints hold
-complete weights, so that a run goes on on any number of processes, sharded or not.
+gathered when it is computed and freed afterwards; the result is that of DDP. Checkpoints contain
+complete weights, so that a run can be resumed on any number of processes, sharded or not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unlabeled.training.config import TrainConfig
 
 
 def check_sharding(method: Method, config: TrainConfig, precision: str, optimizer: str) -> None:
-    """Check that a method can be trained with `--strategy fsdp`, where that is asked for.
+    """Check that a method can be trained with `--strategy fsdp`, if requested.
 
     Raises:
         UserError: it cannot.
@@ -56,23 +56,23 @@ class Sharding:
     """A method whose copy is sharded.
 
     Args:
-        method: that receives the complete weights again.
+        method: the method that receives the complete weights afterwards.
     """
 
     def __init__(self, method: Method) -> None:
         self.method = method
 
     def copy(self) -> Method:
-        """The method to train, which shares nothing with the other one."""
+        """A copy of the method to train."""
         return copy.deepcopy(self.method)
 
     @staticmethod
     def apply(method: Method, mesh: Any) -> None:
-        """Shard a method over a mesh of processes: blocks by themselves, and all else together."""
+        """Shard a method over a mesh of processes: each block separately, the rest together."""
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
         for parameter in method.parameters():
-            parameter.data = parameter.data.contiguous()  # what FSDP shards is not channels last
+            parameter.data = parameter.data.contiguous()  # FSDP cannot shard channels last
         for module in list(method.modules()):
             name = next((n for kind, n in BLOCKS.items() if isinstance(module, kind)), None)
             if name:
@@ -80,7 +80,7 @@ class Sharding:
                 if name != "forward":
                     register_fsdp_forward_method(module, name)
         fully_shard(method, mesh=mesh)
-        for name in ("loss", "views"):  # what computes with weights, in the place of `forward`
+        for name in ("loss", "views"):  # these use weights, like `forward`
             register_fsdp_forward_method(method, name)
 
     @contextmanager
@@ -103,6 +103,6 @@ class Sharding:
 
 
 def local_part(tensor: Tensor | nn.Parameter) -> Tensor:
-    """The part of a weight that this process holds; all of one that is not sharded."""
+    """The part of a weight in this process; the complete weight if it is not sharded."""
     to_local: Any = getattr(tensor, "to_local", None)
     return to_local() if to_local else tensor

@@ -1,4 +1,4 @@
-"""The network that a method of distillation learns from, opened as any encoder by name is."""
+"""The teacher of a distillation method, opened like any encoder by name."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from torch import nn
 from unlabeled.encoders.base import AtOwnSize, build
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
-from unlabeled.runs.run import Run, for_channels_of, load
+from unlabeled.runs.adapt import for_channels_of
+from unlabeled.runs.run import Run, load
 
 
 def with_teacher(
     arguments: dict[str, Any], data: Any, shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    """The arguments of a method, with a network in place of the name of its teacher, if any.
+    """Replace the name of a teacher in the arguments of a method by its network.
 
     Args:
         arguments: of the method; `teacher` is a name that `load` takes, a run, or a module.
-        data: that it will receive, for the number of channels of an encoder by name.
+        data: its input, which determines the number of channels of an encoder by name.
         shape: channels, height and width of the images.
 
     Raises:
-        UserError: there is no such encoder, or it takes no images.
+        UserError: there is no such encoder, or it does not take images.
     """
     teacher = arguments.get("teacher")
     if isinstance(teacher, str):
@@ -41,7 +42,7 @@ def with_teacher(
 
 
 def on_record(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with the teacher's name instead of itself."""
+    """The arguments with the teacher's name instead of its network."""
     teacher = arguments.get("teacher")
     if isinstance(teacher, Run):
         return arguments | {"teacher": teacher.source}

@@ -54,21 +54,21 @@ def train(
             `unlabeled list datasets`, as `NAME` or `NAME:FOLDER`; in Python also an array, a
             tensor, a pair (images, labels) or a torch Dataset.
         out: the run folder (default: runs/METHOD).
-        resume: go on from the folder's last checkpoint, or start where there is none. More epochs
-            than before, or other devices, may be given; a warning says what that changes. A job
-            that SLURM starts again goes on by itself.
+        resume: continue from the folder's last checkpoint, or start if there is none. More epochs
+            than before, or other devices, may be given; a warning explains what that changes. A
+            job that SLURM restarts is resumed automatically.
         progress: show a bar.
         options: fields of `TrainConfig` (`encoder`, `seed`, `size`, `test`, …) and `Recipe`
             (`epochs`, `batch_size`, `lr`, …), and arguments of the method.
 
     Returns:
-        the finished run: its encoder and method in eval mode, every weight of the encoder open
-        to gradients. Random generators and PyTorch's settings are as they were before the call.
+        the finished run: its encoder and method in eval mode, every weight of the encoder with
+        `requires_grad`. Random generators and PyTorch's settings are restored.
 
     Raises:
         UserError: the arguments do not fit together.
-        Stopped: Ctrl-C, SIGTERM or, in a job of SLURM, SIGUSR1 came; the run is saved, and upon
-            SIGUSR1 the job is requeued.
+        Stopped: Ctrl-C, SIGTERM or, in a job of SLURM, SIGUSR1 was received; the run is saved, and
+            after SIGUSR1 the job is requeued.
     """
     config, options = TrainConfig.of(options)
     check_flags(config.trainer, config.logger)
@@ -93,12 +93,12 @@ def train(
         before = record.read_record(folder, job.config).get("stopped_by")
         record.write_resumed(folder, job.config)
     elif first:
-        made = provenance(method, data, config, options)
+        origin = provenance(method, data, config, options)
         draw_views(job.method, job.splits, folder / "views.png")
-        record.write_config(folder, job.config, made)  # the resampling that runs is known now
+        record.write_config(folder, job.config, origin)  # by now it is known which kernel resamples
     callbacks = []
     if is_shown(progress) and first:
-        for sentence in job.said:
+        for sentence in job.notes:
             line(sentence)
         callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
     reason = "error"
@@ -112,7 +112,7 @@ def train(
     finally:
         if first:
             record.write_stopped_by(folder, reason)
-    product = job.method.encoder.requires_grad_(True)  # a teacher's has none
+    product = job.method.encoder.requires_grad_(True)  # off in a teacher
     named = job.config["encoder"], job.config["encoder_args"]
     name, args = product.rebuild if isinstance(product, Backbone) else named
     received = to_json(job.splits.modality.encoder_input)
@@ -147,7 +147,7 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     with recomputed(job.method, options.get("gradient_checkpointing", False)):
         result = estimate(*arguments)
     text = describe(result, job.name, job.splits, job.recipe, accumulate)
-    return "\n".join([text, *job.said])
+    return "\n".join([text, *job.notes])
 
 
 @preserve_rng()
@@ -179,7 +179,7 @@ def reopen(run: Run) -> Method:
         "weak",
         "local_augment",
         "patch_augment",
-    )  # on record as words
+    )  # recorded as strings
     arguments = {k: v for k, v in run.config["method_args"].items() if k not in views}
     shape, local = (run.modality.channels, *run.size), run.config.get("local")
     arguments = with_teacher(arguments, run.data, shape)

@@ -1,4 +1,4 @@
-"""The command that is running, for the records of what it makes."""
+"""The command that is running, for the records of its runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _current: ContextVar[str] = ContextVar("command", default="Python")
 
 
 def current() -> str:
-    """The command line as typed into a shell; "Python" where a program calls the library."""
+    """The command line as typed into a shell; "Python" if a program calls the library."""
     return _current.get()
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 LINE = "#1f4e79"
+CHANNELS = (LINE, "#d55e00", "#009e73")
+"""Colors of the channels of a series that are drawn."""
 LONG = 512
 """Width from which on a single row is drawn as a curve."""
 
@@ -94,6 +97,29 @@ def to_image(x: Tensor, size: tuple[int, int]) -> Image.Image:
     image = Image.fromarray(array.contiguous().numpy())
     times = max(1, round(96 / max(size)))
     return image.resize((size[0] * times, size[1] * times), Image.Resampling.NEAREST)
+
+
+def series_image(x: Tensor, size: tuple[int, int] = (128, 64), span: float = 3.5) -> Image.Image:
+    """Image of a standardized series (C, 1, T): a line for each of its first channels.
+
+    Missing timestamps, which are 0 in all channels, are gaps.
+
+    Args:
+        x: the series.
+        size: width and height of the image.
+        span: standard deviations above and below the mean that are shown.
+    """
+    image = Image.new("RGB", size, "#f3f4f6")
+    pen = ImageDraw.Draw(image)
+    known = (x != 0).any(0)[0].tolist()
+    across = torch.linspace(0, size[0] - 1, x.shape[2]).round().int().tolist()
+    down = ((1 - x[:, 0] / span) / 2 * (size[1] - 1)).clamp(0, size[1] - 1).round().int().tolist()
+    for line, color in zip(down, CHANNELS, strict=False):
+        points = list(zip(across, line, known, strict=True))
+        for (x0, y0, first), (x1, y1, second) in itertools.pairwise(points):
+            if first and second:
+                pen.line((x0, y0, x1, y1), fill=color)
+    return image
 
 
 def _curve(values: Tensor, length: int, width: int = 192, height: int = 72) -> Image.Image:

@@ -49,13 +49,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Context that one thread of one process is in at a time; the file is made and stays.
+    """Context for one thread of one process at a time; the lock file is created and stays.
 
-    On Windows there is no such lock: what it guards is then done twice at worst.
+    There is no such lock on Windows, where the guarded work may be done twice.
     """
     with path.open("wb") as file:
         if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the system opens it when the process ends
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it when the process ends
         yield
 
 
@@ -138,7 +138,7 @@ def read_csv(path: Path) -> dict[str, list[float]]:
 
 
 def short_name(data: str) -> str:
-    """What data is called on a page, which may be passed on: of an absolute path only its end.
+    """Name of data on a page, which may be shared: of an absolute path only its end.
 
     Of a pattern, its end begins with the folder before it: `photos/*.jpg`.
     """

@@ -2,7 +2,7 @@
 
 SLURM stops a job that has reached its time limit, or that others take precedence over, and can put
 it back into its queue. `#SBATCH --signal=SIGUSR1@90` sends SIGUSR1 in time; the training is then
-saved, the job is requeued, and the same command, started again, goes on where it was.
+saved, the job is requeued, and the same command resumes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unlabeled.errors import Stopped, UserError, notice
 REQUEUE = getattr(signal, "SIGUSR1", None)
 """The signal upon which a job of SLURM is saved and requeued; Windows has none."""
 SECONDS = 60
-"""In which scontrol must answer."""
+"""Timeout of scontrol in seconds."""
 
 
 def is_first() -> bool:
@@ -76,7 +76,7 @@ def check_launch(devices: int, nodes: int, processes: int = 1) -> None:
 
 
 def _check_number(by: str, started: int, here: int, devices: int, nodes: int) -> None:
-    """Raise UserError where a launcher started other processes, of which `here` on each machine."""
+    """Raise UserError if a launcher started another number of processes, `here` on each machine."""
     if here and started % here == 0:
         fits = (here, started // here) == (devices, nodes)
         remedy = f"give --devices {here} --nodes {started // here}, or start others"
@@ -111,7 +111,7 @@ def slurm_job() -> str | None:
 
 
 def is_started_again() -> bool:
-    """Whether SLURM starts this job not for the first time."""
+    """Whether SLURM has restarted this job."""
     return slurm_job() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
@@ -123,7 +123,7 @@ def stop_signals() -> list[int]:
 
 @contextmanager
 def requeueing() -> Iterator[None]:
-    """Context in which SIGUSR1, after it has stopped the work, puts the job of SLURM back."""
+    """Context in which SIGUSR1, after it has stopped the work, requeues the job of SLURM."""
     try:
         yield
     except Stopped as stop:
@@ -145,4 +145,4 @@ def _requeue() -> None:
         why_in_a_line = " ".join(why.decode(errors="replace").split())
         notice(f"SLURM did not requeue job {job} ({why_in_a_line}); submit it again")
     else:
-        notice(f"job {job} is requeued; it goes on by itself when SLURM starts it again")
+        notice(f"job {job} is requeued; it is resumed automatically when SLURM restarts it")

@@ -1,4 +1,4 @@
-"""Small loops compiled from C++ if there is a compiler, and memory that is kept between steps."""
+"""Small loops compiled from C++ if there is a compiler, and reuse of memory between steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ USUAL = {"mmap_max": 65_536, "mmap_threshold": 2**25, "trim_threshold": 2**26, "
 
 @contextlib.contextmanager
 def keeping_memory() -> Iterator[None]:
-    """Context in which memory freed by tensors on the CPU is kept for those of the next step.
+    """Context in which memory freed by tensors on the CPU is reused in the next step.
 
     glibc returns the pages of large tensors at once, so every training step requests them again and
     the kernel fills them with zeros, which takes a tenth to a third of the step. With another
@@ -58,7 +58,7 @@ def library(source: Path, flags: tuple[str, ...], slower: str) -> ctypes.CDLL | 
     Args:
         source: C++ that needs no other library.
         flags: of the compiler.
-        slower: what is slower without it, said once where it cannot be compiled.
+        slower: what is slower without it, for a notice if it cannot be compiled.
     """
     if os.environ.get("UNLABELED_COMPILE") == "0":
         return None
@@ -69,7 +69,7 @@ def library(source: Path, flags: tuple[str, ...], slower: str) -> ctypes.CDLL | 
     folder = Path(os.environ.get("UNLABELED_CACHE") or user_cache_path("unlabeled")) / "kernels"
     try:
         return ctypes.CDLL(str(_built(source, flags, folder / name / f"{name}.so")))
-    except (OSError, UserError) as error:  # the plain way works
+    except (OSError, UserError) as error:  # the Python implementation is used
         notice(f"{reason(error)}; {slower} without it")
         return None
 

@@ -1,4 +1,4 @@
-"""What is shown of work that goes on: bars and lines on standard error."""
+"""Progress bars and status lines on standard error."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ T = TypeVar("T")
 DELAY = 3.0
 """Seconds of work before a bar appears."""
 _shown: list[bool] = []
-"""Of the contexts around: the innermost is last."""
+"""Settings of the enclosing contexts, the innermost last."""
 
 
 @contextmanager
 def showing(show: bool) -> Iterator[None]:
-    """Context that shows bars of everything that takes long, as commands do, or nothing at all."""
+    """Context that shows progress bars of everything that takes long, or no progress at all."""
     _shown.append(show)
     try:
         yield
@@ -27,10 +27,10 @@ def showing(show: bool) -> Iterator[None]:
 
 
 def is_shown(progress: bool | None = None) -> bool:
-    """Whether to show progress: never where `showing(False)` says so, else as asked.
+    """Whether to show progress: never within `showing(False)`, else as requested.
 
     Args:
-        progress: what the caller asked for (default: as in the context, and off without one).
+        progress: the caller's request (default: as in the context, and off without one).
     """
     if _shown and not _shown[-1]:
         return False
@@ -49,12 +49,12 @@ def can_draw() -> bool:
 def line(text: str) -> None:
     """Print a line to standard error, unless nothing is to be shown."""
     if is_shown(True):
-        with suppress(OSError):  # a terminal may have gone
+        with suppress(OSError):  # the terminal may be closed
             print(text, file=sys.stderr)
 
 
 def status(doing: str, command: str) -> AbstractContextManager[Any]:
-    """Context that says what a command does: in one line that is replaced, or in lines."""
+    """Context that shows what a command does, in one line that is replaced, or in several."""
     if is_shown(True) and can_draw():
         from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Silences warnings and logs of other libraries that users of this one cannot act on."""
+"""Silence warnings and logs of other libraries that users cannot act on."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def silent() -> Iterator[None]:
 
 
 def only_notices(shown: bool = True) -> None:
-    """Show no warnings but this library's notices, if any, from now on, as in a command."""
+    """From now on, show only this library's notices, or no warnings at all."""
     for name in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")  # read when they are imported
     warnings.simplefilter("ignore")

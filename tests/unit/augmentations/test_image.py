@@ -102,8 +102,8 @@ def test_crop_matrix_shows_the_box():
     expected = F.interpolate(x[:, :, :4, 4:], (8, 8), mode="bilinear", align_corners=False)
     inner = (slice(None), slice(None), slice(1, 7), slice(1, 7))
     torch.testing.assert_close(geometry.resample(x, quarter)[inner], expected[inner])
-    whole = geometry.crop_matrix(torch.zeros(1, 2), torch.ones(1, 2), -torch.ones(1))
-    torch.testing.assert_close(geometry.resample(x, whole), x.flip(3))
+    full = geometry.crop_matrix(torch.zeros(1, 2), torch.ones(1, 2), -torch.ones(1))
+    torch.testing.assert_close(geometry.resample(x, full), x.flip(3))
 
 
 def slow_color(x, brightness, contrast, saturation, hue):
@@ -179,15 +179,15 @@ def test_sobel_equals_a_loop_over_pixels():
 
 def test_style_transfer_swaps_statistics_or_amplitudes_only():
     x = torch.rand(2, 3, 8, 6, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
-    other, whole, none = x.flip(0), torch.ones(2), torch.zeros(2)
+    other, full, none = x.flip(0), torch.ones(2), torch.zeros(2)
     for swap in (color.swap_statistics, color.swap_amplitude):
         torch.testing.assert_close(swap(x, other, none), x, atol=1e-5, rtol=0)
-    styled = color.swap_statistics(x, other, whole)
+    styled = color.swap_statistics(x, other, full)
     torch.testing.assert_close(styled.mean((2, 3)), other.mean((2, 3)))
     torch.testing.assert_close(styled.std((2, 3)), other.std((2, 3)))
     correlation = torch.corrcoef(torch.stack([styled[0, 0].flatten(), x[0, 0].flatten()]))
     assert correlation[0, 1] > 0.9999  # the same image in another range
-    styled = color.swap_amplitude(x, other, whole)
+    styled = color.swap_amplitude(x, other, full)
     amplitude, phase = torch.fft.fft2(styled).abs(), torch.fft.fft2(styled).angle()
     torch.testing.assert_close(amplitude, torch.fft.fft2(other).abs(), atol=1e-4, rtol=0)
     turn = phase - torch.fft.fft2(x).angle()
@@ -324,12 +324,12 @@ def test_compiled_filters_are_those_of_pytorch(view, monkeypatch):
     if kernel.compiled_filters() is None:
         pytest.skip("there is no compiler here")
     for x in (images(9, 3, 24, 31), images(1, 3, 70, 22)):
-        found = []
+        result = []
         for plain in (False, True):
             if plain:
                 monkeypatch.setattr(image, "filters_for", lambda _: None)
                 monkeypatch.setattr(color, "filters_for", lambda _: None)
             torch.manual_seed(4)
-            found.append(view(x))
-        torch.testing.assert_close(*found, atol=2e-6, rtol=0)
+            result.append(view(x))
+        torch.testing.assert_close(*result, atol=2e-6, rtol=0)
         monkeypatch.undo()

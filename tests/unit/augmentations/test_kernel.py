@@ -175,12 +175,12 @@ def test_every_network_of_a_step_is_compiled_and_computes_the_same(name):
             for part in FUSED[name]:
                 assert (method.get_submodule(part)._compiled_call_impl is not None) == wanted
             for _ in range(2):
-                for player, loss in method.optimizer_steps(method.views(Batch(x, torch.arange(8)))):
-                    player = method.get_submodule(player)
-                    player.zero_grad()
+                for module, loss in method.optimizer_steps(method.views(Batch(x, torch.arange(8)))):
+                    module = method.get_submodule(module)
+                    module.zero_grad()
                     loss.backward()
                     with torch.no_grad():
-                        for p in player.parameters():
+                        for p in module.parameters():
                             p.sub_(0.01 * (0 if p.grad is None else p.grad))
                 with torch.no_grad():
                     method.update()
@@ -196,8 +196,8 @@ def test_a_failing_compilation_is_one_sentence():
         raise ValueError("no such instruction\nand fifty lines of C++")
 
     network = nn.Sequential(nn.Linear(2, 2))
-    said = pytest.raises(UserError, match=r"cannot be compiled \(.*no such instruction.*; omit")
-    with said as error, fused(network, True, backend=backend):
+    outputs = pytest.raises(UserError, match=r"cannot be compiled \(.*no such instruction.*; omit")
+    with outputs as error, fused(network, True, backend=backend):
         network(torch.zeros(1, 2))
     assert "\n" not in str(error.value)
     with pytest.raises(RuntimeError, match="of the user"), fused(network, True, backend="eager"):

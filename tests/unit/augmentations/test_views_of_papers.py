@@ -36,11 +36,9 @@ def test_resampling_to_another_size_is_grid_samples(plain, mode, monkeypatch):
 def test_a_crop_of_the_whole_image_is_the_image_at_that_size():
     """Catches a size that is ignored by the views of the papers."""
     x = torch.rand(4, 3, 32, 32)
-    whole = resample(
-        x, crop_matrix(torch.zeros(4, 2), torch.ones(4, 2), torch.ones(4)), size=(8, 8)
-    )
+    full = resample(x, crop_matrix(torch.zeros(4, 2), torch.ones(4, 2), torch.ones(4)), size=(8, 8))
     crop = RandomResizedCrop((1.0, 1.0), (1.0, 1.0), flip=0.0, size=8)(x)
-    assert torch.equal(crop, whole)
+    assert torch.equal(crop, full)
     for augment in (SimCLRAugment(size=12), BYOLAugment(size=12, solarize=0.5)):
         assert augment(x).shape == (4, 3, 12, 12)
 

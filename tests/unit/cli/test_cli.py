@@ -159,10 +159,10 @@ def test_resume_needs_the_same_settings(data, capsys):
 @pytest.mark.parametrize("last", [False, True])
 def test_booleans_are_switches(words, key, value, last, monkeypatch):
     """Catches `--resume` that takes the run folder behind it for its value."""
-    given = {}
+    arguments = {}
 
     def finetune(run, data, **options):
-        given.update(options, run=run)
+        arguments.update(options, run=run)
         raise UserError("seen")
 
     module = importlib.import_module("unlabeled.evaluation.finetune")
@@ -171,8 +171,8 @@ def test_booleans_are_switches(words, key, value, last, monkeypatch):
     monkeypatch.setattr(module, "finetune", finetune)
     monkeypatch.setattr("unlabeled.runs.run.load", lambda run, encoder, **options: run)
     assert run("finetune", *([*words, "folder"] if last else ["folder", *words])) == 2
-    assert given["run"] == "folder"
-    assert given[key] is value
+    assert arguments["run"] == "folder"
+    assert arguments[key] is value
 
 
 def test_switches_of_methods(data, tmp_path):
@@ -231,9 +231,9 @@ def test_resume_goes_on_to_more_epochs(data, capsys, tmp_path):
     (folder / "config.json").write_text(json.dumps(record))
     capsys.readouterr()
     assert run(*words, "--epochs", 3, "--resume") == 0
-    told = capsys.readouterr().err
-    assert "goes on from epoch 1 to 3 instead of 1; schedules" in told
-    assert "devices" not in told
+    output = capsys.readouterr().err
+    assert "goes on from epoch 1 to 3 instead of 1; schedules" in output
+    assert "devices" not in output
     rows = (folder / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1 + 1 + 3
     assert json.loads((folder / "config.json").read_text())["recipe"]["epochs"] == 3
@@ -243,8 +243,8 @@ def test_resume_goes_on_to_more_epochs(data, capsys, tmp_path):
     record = json.loads((folder / "config.json").read_text()) | {"devices": 4}
     (folder / "config.json").write_text(json.dumps(record))
     assert run(*words, "--epochs", 3, "--resume") == 0
-    told = capsys.readouterr().err
-    assert "began with devices = 4 and goes on with 1; random views are others" in told
+    output = capsys.readouterr().err
+    assert "began with devices = 4 and goes on with 1; random views differ" in output
     assert json.loads((folder / "config.json").read_text())["devices"] == 1
 
 
@@ -335,7 +335,7 @@ import numpy as np
 from unlabeled.data.dataset import Samples
 from unlabeled.data.split import split
 
-def load(place=None):
+def load(location=None):
     x = np.random.default_rng(0).integers(0, 255, (60, 1, 16, 16)).astype(np.uint8)
     return split(Samples(x), "mine")
 """

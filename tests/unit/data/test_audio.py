@@ -83,20 +83,22 @@ def test_long_recordings_are_cut_into_pieces(tmp_path):
     waves = write_long(tmp_path)
     with pytest.warns(Notice) as notices:
         data = read_data(str(tmp_path), labels_from="folders")
-    said = " ".join(str(notice.message) for notice in notices)
-    assert "2 of 3 recordings are longer than 4 seconds and are cut into 4 pieces" in said
-    assert "the ends of 2 recordings fill no piece of 4 seconds and are left out, 3.5 sec" in said
+    messages = " ".join(str(notice.message) for notice in notices)
+    assert "2 of 3 recordings are longer than 4 seconds and are cut into 4 pieces" in messages
+    assert (
+        "the ends of 2 recordings fill no piece of 4 seconds and are left out, 3.5 sec" in messages
+    )
     assert data.names == [
         "a/0.wav#t=0,4", "a/0.wav#t=4,8", "a/2.wav#t=0,4", "a/2.wav#t=4,8", "b/1.wav",
     ]  # fmt: skip
     labels = np.array(data.class_names("label"))[data.factors["label"]]
     assert labels.tolist() == ["a"] * 4 + ["b"]
     assert data.groups.tolist() == ["a/0.wav"] * 2 + ["a/2.wav"] * 2 + ["b/1.wav"]
-    whole = {name: np.pad(wave, (0, 32_000)) for name, wave in waves.items()}
+    full = {name: np.pad(wave, (0, 32_000)) for name, wave in waves.items()}
     for x, name in zip(data.x, data.names, strict=True):
         path, _, span = name.partition("#t=")
         start = 8000 * int(span.partition(",")[0] or 0)
-        np.testing.assert_array_equal(x[0, 0], whole[path][start : start + 32_000])
+        np.testing.assert_array_equal(x[0, 0], full[path][start : start + 32_000])
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
@@ -125,8 +127,8 @@ def test_pieces_of_a_recording_are_on_one_side(tmp_path):
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
 def test_equal_names_elsewhere_are_other_recordings(tmp_path):
     """Fails where a test folder's pieces throw out those of the same name to learn from."""
-    for place in ("one", "other"):
-        write_long(tmp_path / place)
+    for path in ("one", "other"):
+        write_long(tmp_path / path)
     data = open_data(str(tmp_path / "one"), test=str(tmp_path / "other"), labels_from="folders")
     assert (len(data.train), len(data.test)) == (5, 5)
 
@@ -160,12 +162,12 @@ def test_resampling_by_blocks_is_that_of_the_whole(own, goal, tmp_path, monkeypa
     soundfile.write(tmp_path / "x.wav", wave, own, subtype="FLOAT")
     common = np.gcd(own, goal)
     expected = resample_poly(wave, goal // common, own // common)
-    found = read_data(str(tmp_path), like=Audio(goal, goal)).x[:, 0, 0].ravel()
-    np.testing.assert_allclose(found, expected[: len(found)], atol=1e-6)
-    assert len(found) == 2 * goal
+    result = read_data(str(tmp_path), like=Audio(goal, goal)).x[:, 0, 0].ravel()
+    np.testing.assert_allclose(result, expected[: len(result)], atol=1e-6)
+    assert len(result) == 2 * goal
 
 
-def test_opposite_channels_are_told(tmp_path):
+def test_opposite_channels_are_reported(tmp_path):
     """Fails where the mix of opposite channels is taken, which is silent, or of others is not."""
     soundfile = pytest.importorskip("soundfile")
     wave = tone(440)
@@ -189,7 +191,7 @@ def test_numbers_that_16_bits_do_not_hold_are_kept(tmp_path):
     np.testing.assert_allclose(x, np.stack([quiet, loud]), rtol=1e-6, atol=2**-23)
 
 
-def test_what_resampling_clips_is_told(tmp_path):
+def test_what_resampling_clips_is_reported(tmp_path):
     """Fails where overshoot wraps around to the other sign, or is clipped in silence."""
     soundfile = pytest.importorskip("soundfile")
     square = np.sign(tone(100, rate=16_000)).astype(np.float32)
@@ -270,14 +272,14 @@ def test_arrays_have_a_rate(tmp_path):
         Recordings(np.stack([tone(300)] * 2), RATE), like=Audio(16_000, 2 * len(tone(300)))
     )
     assert faster.size == (1, 8000)
-    for bad, told in (
+    for bad, text in (
         (Recordings(np.full((2, 9), np.nan), RATE), "NaN"),
-        (Recordings(np.zeros((2, 9)), 3), "rate of 3"),
+        (Recordings(np.zeros((2, 9)), 3), "sample rate of 3 is out of range"),
         (Recordings([], RATE), "no recordings"),
         (Recordings(np.zeros((2, 9)), RATE, [1, 2, 3]), "one label per recording"),
         (Recordings([["a"]], RATE), "convert it"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=text):
             open_data(bad)
     np.savez(tmp_path / "odd.npz", x=np.zeros((2, 3, 4)), rate=RATE)
     with pytest.raises(UserError, match="name them so"):
@@ -286,10 +288,10 @@ def test_arrays_have_a_rate(tmp_path):
 
 def test_spoken_digits_are_the_official_ones(real_data, tmp_path):
     soundfile = pytest.importorskip("soundfile")
-    place = real_data / "fsdd"
-    if not place.is_dir():
+    path = real_data / "fsdd"
+    if not path.is_dir():
         pytest.skip("the spoken digits are not here")
-    data = open_data(f"spoken_digits:{place}")
+    data = open_data(f"spoken_digits:{path}")
     assert (len(data.train), len(data.test)) == (2700, 300)
     assert set(data.test.factors["take"]) == set(range(5))
     assert not set(data.train.factors["take"]) & set(range(5))
@@ -356,7 +358,7 @@ def test_tempo_moves_the_length_and_not_the_pitch():
     torch.testing.assert_close(same[..., :5800], x[..., :5800], atol=2e-3, rtol=0)
 
 
-def test_noise_is_as_loud_as_told():
+def test_noise_is_as_loud_as_requested():
     torch.manual_seed(0)
     x = a_batch()
     noise = (views.WhiteNoise(20.0, 20.0)(x) - x)[..., :6000]
@@ -380,14 +382,14 @@ def test_pieces_come_from_what_is_heard():
 def test_mfcc_is_librosas_of_what_is_heard():
     librosa = pytest.importorskip("librosa")
     x = a_batch()
-    found = Spectral(RATE)(x)
-    assert found.shape == (6, 40)
+    result = Spectral(RATE)(x)
+    assert result.shape == (6, 40)
     theirs = librosa.feature.mfcc(
         y=x[0, 0, 0, :6000].numpy(), sr=RATE, n_mfcc=20, n_fft=256, hop_length=80, n_mels=40
     )
     wanted = np.concatenate([theirs.mean(1), theirs.std(1)])
     end = lengths(x.numpy())[0]
-    np.testing.assert_allclose(found[0].numpy(), wanted, atol=2.0 if end < 6000 else 1e-3)
+    np.testing.assert_allclose(result[0].numpy(), wanted, atol=2.0 if end < 6000 else 1e-3)
     for kind, dim in (("mfcc and deltas", 120), ("mel", 80)):
         assert Spectral(RATE, kind)(x[..., :300]).shape == (6, dim)
     assert torch.isfinite(Spectral(RATE)(torch.zeros(1, 1, 1, 500))).all()

@@ -14,14 +14,14 @@ def test_captions_tell_shape_size_and_place():
     assert data.classes[-1] == "a large heart, bottom right"
     some = data.train.take(np.arange(600))
     for x, row in zip(some.x, range(600), strict=True):
-        told = data.classes[some.factors["caption"][row]]
+        text = data.classes[some.factors["caption"][row]]
         down, across = (np.average(np.arange(32), weights=x[0].sum(1 - axis)) for axis in (0, 1))
-        assert ("left" in told) == (some.factors["x"][row] < 16)
+        assert ("left" in text) == (some.factors["x"][row] < 16)
         if abs(across - 15.5) > 1:  # a heart's center of mass is not its own
-            assert ("left" in told) == (across < 15.5)
+            assert ("left" in text) == (across < 15.5)
         if abs(down - 15.5) > 1:
-            assert ("top" in told) == (down < 15.5)
-        assert ("large" in told) == (some.factors["scale"][row] >= 3)
+            assert ("top" in text) == (down < 15.5)
+        assert ("large" in text) == (some.factors["scale"][row] >= 3)
     small = np.array(["small" in data.classes[c] for c in some.factors["caption"]])
     assert some.x[small].mean() < 0.6 * some.x[~small].mean()
 

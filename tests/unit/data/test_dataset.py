@@ -10,6 +10,7 @@ from unlabeled.data.loader import loader
 from unlabeled.data.open import read_data
 from unlabeled.data.readers.arrays import from_memory
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 
 RNG = np.random.default_rng(0)
 
@@ -35,7 +36,7 @@ def test_layouts(shape, channels, expected):
     assert (from_memory(torch.from_numpy(x), channels).x == out).all()
 
 
-def test_an_ambiguous_layout_is_told():
+def test_an_ambiguous_layout_is_reported():
     with pytest.warns(UserWarning, match=r"read as \(N, C, H, W\)"):
         assert from_memory(np.full((4, 3, 8, 4), 9, np.uint8)).x.shape == (4, 3, 8, 4)
 
@@ -106,14 +107,14 @@ def test_an_npy_stays_on_disk_whatever_its_layout(tmp_path):
     ):
         path = tmp_path / f"{number}.npy"
         np.save(path, x)
-        lazy, whole = open_data(path, size=(4, 6)).train.x, open_data(x, size=(4, 6)).train.x
+        lazy, full = open_data(path, size=(4, 6)).train.x, open_data(x, size=(4, 6)).train.x
         assert isinstance(lazy, LazyImages)
         assert isinstance(lazy.base, np.memmap)
-        assert (lazy.shape, lazy.dtype, len(lazy)) == (whole.shape, whole.dtype, len(whole))
+        assert (lazy.shape, lazy.dtype, len(lazy)) == (full.shape, full.dtype, len(full))
         rows = np.array([3, 3, 29, 0])
-        assert np.array_equal(lazy[rows], whole[rows])
-        assert np.array_equal(lazy.take(rows)[1:3], whole[rows][1:3])
-        assert np.array_equal(lazy[:], whole)
+        assert np.array_equal(lazy[rows], full[rows])
+        assert np.array_equal(lazy.take(rows)[1:3], full[rows][1:3])
+        assert np.array_equal(lazy[:], full)
 
 
 def test_npz_and_npy(tmp_path):
@@ -137,13 +138,14 @@ def test_npz_and_npy(tmp_path):
 
 def test_evaluating_spares_the_data_and_its_range(sprites):
     from unlabeled.encoders.base import build
-    from unlabeled.evaluation.evaluate import measure_encoder
+    from unlabeled.evaluation.evaluate import compute
+    from unlabeled.evaluation.metric import Subject
 
     x, y = sprites
     as_bytes, as_floats = (open_data((v, y)) for v in (x * np.uint8(255), x * 200.0))
     before = as_floats.train.x.copy()
     encoder = build("small", 1, (64, 64)).eval()
-    a, b = (measure_encoder("", encoder, splits).metrics for splits in (as_bytes, as_floats))
+    a, b = (compute(Subject("", splits, encoder)) for splits in (as_bytes, as_floats))
     assert (as_floats.train.x == before).all()
     assert a["linear_probe"] == b["linear_probe"]
     assert a["similarity_gap"].value == pytest.approx(b["similarity_gap"].value, abs=1e-6)
@@ -153,7 +155,7 @@ def test_opening_spares_what_it_is_given():
     splits = open_data(RNG.random((6, 8, 8)))
     assert open_data(splits, size=(4, 4)).size == (4, 4)
     assert splits.size == (8, 8)
-    assert read_data(splits, size=(4, 4)).x.shape == (6, 1, 4, 4)
+    assert read_data(splits, like=Images(1, (4, 4))).x.shape == (6, 1, 4, 4)
 
 
 def test_names_of_labels_are_kept():
@@ -187,7 +189,7 @@ def test_the_standard_unlabeled_torch_dataset():
     assert read_data(data).x.shape == (7, 3, 5, 5)
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_what_is_not_there_is_reported(tmp_path):
     with pytest.raises(UserError, match="contains no images"):
         open_data(tmp_path)
     with pytest.raises(UserError, match=r"no data at 'nope'.*list datasets"):
@@ -218,11 +220,11 @@ def test_batches_depend_on_seed_and_epoch_alone():
 
 def test_a_stopped_epoch_goes_on_where_it_was():
     samples = open_data(RNG.random((10, 4, 4))).train
-    whole, rest = loader(samples, 3, 0), loader(samples, 3, 0, steps_done=(2, 1))
+    full, rest = loader(samples, 3, 0), loader(samples, 3, 0, steps_done=(2, 1))
     for epoch in (2, 3):
-        for batches in (whole, rest):
+        for batches in (full, rest):
             batches.sampler.set_epoch(epoch)
-        rows = [batch.index.tolist() for batch in whole]
+        rows = [batch.index.tolist() for batch in full]
         assert [batch.index.tolist() for batch in rest] == (rows[1:] if epoch == 2 else rows)
 
 

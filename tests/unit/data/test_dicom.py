@@ -53,7 +53,7 @@ def only(folder, **options) -> np.ndarray:
 
 
 def test_values_are_in_the_units_of_the_device(tmp_path):
-    """Would catch stored values, a burnt-in window, 8 bits, and a picture in negative."""
+    """Would catch stored values, a burnt-in window, 8 bits, and an inverted image."""
     stored = RNG.integers(0, 4096, (16, 16), np.uint16)
     write(tmp_path / "a.dcm", stored, BitsStored=12, WindowCenter=40, WindowWidth=80)
     splits = open_data(tmp_path)
@@ -92,9 +92,9 @@ def test_frames_are_samples_and_files_stay_together(tmp_path):
     rows = ["name,kind", *(f"{name},{'ab'[i % 2]}" for i, name in enumerate(frames))]
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     labels = tmp_path / "labels.csv"
-    with pytest.warns(Notice) as said:
+    with pytest.warns(Notice) as notices:
         splits = open_data(tmp_path, labels_from=labels)
-    words = " | ".join(str(each.message) for each in said)
+    words = " | ".join(str(each.message) for each in notices)
     assert "6 DICOM files of several frames hold 24; each is a sample, named file#frame" in words
     samples = [
         (n, x) for p in (splits.train, splits.test) for n, x in zip(p.names, p.x[:], strict=True)
@@ -155,9 +155,9 @@ def test_colors_palettes_and_what_is_no_image(tmp_path):
     del ds.Rows, ds.Columns, ds.PixelData
     ds.save_as(tmp_path / "report.dcm")
     (tmp_path / "torn.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:700])
-    with pytest.warns(Notice, match=r"2 of 3 images are left out") as said:
+    with pytest.warns(Notice, match=r"2 of 3 images are left out") as notices:
         assert len(open_data(tmp_path).train) == 1
-    words = " | ".join(str(each.message) for each in said)
+    words = " | ".join(str(each.message) for each in notices)
     assert "1 DICOM without an image" in words
     assert "1 damaged" in words
 

@@ -42,12 +42,12 @@ def test_texts_of_a_file_are_views(tmp_path, monkeypatch):
     (tmp_path / "t").write_bytes(b"".join(content))
     array = DiskArray(tmp_path / "t", np.uint8, (sum(map(len, content)),))
     monkeypatch.setattr("unlabeled.data.disk.BLOCK", 8)
-    found = DiskTexts(array, np.cumsum(list(map(len, content))))
-    assert list(found) == texts
-    assert list(found[1:5][1:]) == texts[2:5]
-    assert (found[-1], found[1:][0], len(found[4:2])) == ("end", "zwei äöü", 0)
+    result = DiskTexts(array, np.cumsum(list(map(len, content))))
+    assert list(result) == texts
+    assert list(result[1:5][1:]) == texts[2:5]
+    assert (result[-1], result[1:][0], len(result[4:2])) == ("end", "zwei äöü", 0)
     with pytest.raises(IndexError):
-        found[6]
+        result[6]
 
 
 def write_texts(folder):

@@ -30,7 +30,7 @@ QUICK = {"epochs": 1, "batch_size": 8, "progress": False, "logger": "none"}
 COLORS = {"cat": 40, "dog": 200, "owl": 120}
 
 
-def said(call, *args, **kwargs):
+def with_notices(call, *args, **kwargs):
     """What a call gives, and all its notices in one text."""
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
@@ -79,12 +79,12 @@ def test_tables_and_shards_inside_another_folder_have_their_own_names(tmp_path):
             member.size = len(png())
             tar.addfile(member, io.BytesIO(png()))
     for ending in ("parquet", "tar"):
-        place = tmp_path / ending / "a"
-        place.mkdir(parents=True)
+        path = tmp_path / ending / "a"
+        path.mkdir(parents=True)
         for name in ("x", "y"):
-            (tmp_path / "a" / f"{name}.{ending}").rename(place / f"{name}.{ending}")
-        assert read(place.parent).names[0].startswith(f"a/x.{ending}")
-        assert read(place).names[0].startswith(f"x.{ending}")
+            (tmp_path / "a" / f"{name}.{ending}").rename(path / f"{name}.{ending}")
+        assert read(path.parent).names[0].startswith(f"a/x.{ending}")
+        assert read(path).names[0].startswith(f"x.{ending}")
 
 
 def test_the_cache_knows_how_files_were_decoded(tmp_path, monkeypatch):
@@ -92,9 +92,9 @@ def test_the_cache_knows_how_files_were_decoded(tmp_path, monkeypatch):
     Image.new("L", (64, 64)).save(tmp_path / "large.png")
     Image.new("L", (8, 8)).save(tmp_path / "small.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert said(read, tmp_path)[0].names == ["small.png"]
+    assert with_notices(read, tmp_path)[0].names == ["small.png"]
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert said(read, tmp_path)[0].names == ["large.png", "small.png"]
+    assert with_notices(read, tmp_path)[0].names == ["large.png", "small.png"]
 
 
 # Official splits
@@ -119,7 +119,7 @@ def test_folders_of_splits_are_no_classes(layout, tmp_path):
     *parts, pattern = LAYOUTS[layout]
     for part, number in zip(parts, (6, 4, 3), strict=True):
         fill(tmp_path, {pattern.format(part=part, kind=kind): number for kind in ("cat", "dog")})
-    data, words = said(open_data, tmp_path, labels_from="folders")
+    data, words = with_notices(open_data, tmp_path, labels_from="folders")
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 8, 6)
     assert (data.target, data.classes) == ("label", ["cat", "dog"])
     for part in (data.train, data.validation, data.test):
@@ -129,15 +129,15 @@ def test_folders_of_splits_are_no_classes(layout, tmp_path):
     numbers = f"12 to learn from ({parts[0]}), 6 to test on ({parts[2]}), 8 for validation"
     assert numbers in words
     assert words.count("official") == 1
-    everything, words = said(read_data, tmp_path)
+    everything, words = with_notices(read_data, tmp_path)
     assert len(set(everything.names)) == len(everything) == 26
     assert not words
 
 
-def test_without_a_test_folder_validation_is_tested_on_and_said(tmp_path):
+def test_without_a_test_folder_validation_is_tested_on_and_reported(tmp_path):
     """Against a fifth of everything as the test part, where validation is there."""
     fill(tmp_path, {"train/cat": 5, "train/dog": 5, "val/cat": 2, "val/dog": 2, "val/owl": 1})
-    data, words = said(open_data, tmp_path, labels_from="folders")
+    data, words = with_notices(open_data, tmp_path, labels_from="folders")
     assert (len(data.train), len(data.validation), len(data.test)) == (10, 0, 5)
     assert "5 to test on (val, as none is for testing)" in words
     assert "1 of the 3 classes of label to test on" in words
@@ -148,7 +148,7 @@ def test_without_a_test_folder_validation_is_tested_on_and_said(tmp_path):
 def test_unlabeled_splits_train_on_the_training_images_alone(tmp_path):
     """Against learning from test images because nobody asked for labels."""
     fill(tmp_path, {"train": 7, "test": 3})
-    data, words = said(open_data, tmp_path)
+    data, words = with_notices(open_data, tmp_path)
     assert (len(data.train), len(data.test), data.target) == (7, 3, None)
     assert "7 to learn from (train), 3 to test on (test)" in words
 
@@ -156,7 +156,7 @@ def test_unlabeled_splits_train_on_the_training_images_alone(tmp_path):
 def test_a_test_folder_without_classes_is_not_tested_on(tmp_path):
     """The layout of contests: labels for training alone; a fifth of that is held out, and said."""
     fill(tmp_path, {"train/cat": 20, "train/dog": 20, "test": 5})
-    data, words = said(open_data, tmp_path, labels_from="folders")
+    data, words = with_notices(open_data, tmp_path, labels_from="folders")
     names = [*data.train.names, *data.test.names]
     assert len(data.test)
     assert len(names) == 40
@@ -167,16 +167,16 @@ def test_a_test_folder_without_classes_is_not_tested_on(tmp_path):
 def test_other_folders_beside_splits_may_be_classes(tmp_path):
     """A vehicle called train is a class; what looks like splits and is none is said."""
     fill(tmp_path / "a", {"train": 3, "bus": 3})
-    data, words = said(open_data, tmp_path / "a", labels_from="folders")
+    data, words = with_notices(open_data, tmp_path / "a", labels_from="folders")
     assert data.classes == ["bus", "train"]
     assert not words
     fill(tmp_path / "b", {"train": 3, "test": 3, "extra": 3})
-    data, words = said(open_data, tmp_path / "b", labels_from="folders")
+    data, words = with_notices(open_data, tmp_path / "b", labels_from="folders")
     assert data.classes == ["extra", "test", "train"]
     assert "test, train in" in words
     assert "extra lies beside them" in words
     fill(tmp_path / "c", {"val": 3, "test": 3})
-    assert "none is for training" in said(open_data, tmp_path / "c")[1]
+    assert "none is for training" in with_notices(open_data, tmp_path / "c")[1]
 
 
 def test_shards_and_tables_named_for_splits(tmp_path):
@@ -194,8 +194,8 @@ def test_shards_and_tables_named_for_splits(tmp_path):
                     member = tarfile.TarInfo(name)
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
-    for place, column in (("hf", "label"), ("wds", "cls")):
-        data, words = said(open_data, tmp_path / place, labels_from=column)
+    for path, column in (("hf", "label"), ("wds", "cls")):
+        data, words = with_notices(open_data, tmp_path / path, labels_from=column)
         assert (len(data.train), len(data.validation), len(data.test)) == (4, 2, 3)
         assert data.classes == ["a", "b"]
         assert data.train.factors[column].tolist() == [0, 1, 0, 1]
@@ -212,9 +212,9 @@ def test_a_tar_of_split_folders_and_shards_are_no_classes(tmp_path):
                 member = tarfile.TarInfo(f"./{part}/{kind}/0.png")
                 member.size = len(png())
                 tar.addfile(member, io.BytesIO(png()))
-    samples = said(read, tmp_path / "shards", labels_from="folders")[0]
+    samples = with_notices(read, tmp_path / "shards", labels_from="folders")[0]
     assert samples.class_names("label") == ["cat", "dog"]
-    data = said(open_data, tmp_path / "shards", labels_from="folders")[0]
+    data = with_notices(open_data, tmp_path / "shards", labels_from="folders")[0]
     assert (len(data.train), len(data.test)) == (2, 2)
 
 
@@ -227,7 +227,7 @@ def test_audio_has_official_splits_too(tmp_path):
             for i in range(number):
                 path = tmp_path / part / kind / f"{i}.wav"
                 soundfile.write(path, rng.normal(size=800) / 9, 8000)
-    data, words = said(open_data, tmp_path, labels_from="folders")
+    data, words = with_notices(open_data, tmp_path, labels_from="folders")
     assert (len(data.train), len(data.test), data.classes) == (8, 4, ["high", "low"])
     assert "8 to learn from (train), 4 to test on (test)" in words
 
@@ -235,7 +235,7 @@ def test_audio_has_official_splits_too(tmp_path):
 def test_frames_have_official_splits_too(tmp_path):
     """Whole clips, by the folder that they lie in."""
     fill(tmp_path, {"train/c1": 4, "train/c2": 4, "test/c3": 4})
-    data, _ = said(video.load, str(tmp_path))
+    data, _ = with_notices(video.load, str(tmp_path))
     assert (len(data.train), len(data.test), data.target) == (8, 4, "shot")
     assert all(name.startswith("test/c3") for name in data.test.names)
 
@@ -246,7 +246,7 @@ def test_a_table_without_labels_is_not_tested_on(tmp_path):
         rows = {"image": [png(i) for i in range(number)]}
         rows |= {"label": [i % 2 for i in range(number)]} if part == "train" else {}
         pq.write_table(pa.table(rows), tmp_path / f"{part}.parquet")
-    data, words = said(open_data, tmp_path, labels_from="label")
+    data, words = with_notices(open_data, tmp_path, labels_from="label")
     assert len(data.test)
     assert all(name.startswith("train") for name in data.test.names)
     assert "have no label" in words or "have labels" in words
@@ -257,12 +257,12 @@ def test_pairs_have_official_splits_too(tmp_path):
     fill(tmp_path, {"train": 6, "val": 3, "test": 2})
     for path in tmp_path.rglob("*.png"):
         path.with_suffix(".txt").write_text(f"image number {path.stem}")
-    data, words = said(open_data, f"pairs:{tmp_path}")
+    data, words = with_notices(open_data, f"pairs:{tmp_path}")
     assert (len(data.train), len(data.validation), len(data.test)) == (6, 3, 2)
     assert "6 to learn from" in words
-    assert len(said(read_data, f"pairs:{tmp_path}")[0]) == 11
+    assert len(with_notices(read_data, f"pairs:{tmp_path}")[0]) == 11
     with pytest.raises(UserError, match="holds pairs"):
-        said(open_data, f"pairs:{tmp_path}", test=tmp_path)
+        with_notices(open_data, f"pairs:{tmp_path}", test=tmp_path)
 
 
 # Other data to test on
@@ -279,7 +279,7 @@ def test_other_data_is_tested_on_with_the_same_classes(tmp_path):
     """Against labels by the order of the test set's own classes, and a held-out fifth."""
     a, b = make_pair(tmp_path)
     fill(tmp_path / "b", {"ant": 2})
-    data, words = said(open_data, a, size=(8, 8), labels_from="folders", test=b)
+    data, words = with_notices(open_data, a, size=(8, 8), labels_from="folders", test=b)
     assert (len(data.train), len(data.test)) == (20, 9)
     assert data.classes == ["cat", "dog", "ant"]
     known = data.test.factors["label"]
@@ -288,7 +288,7 @@ def test_other_data_is_tested_on_with_the_same_classes(tmp_path):
     assert "20 images of" in words
     assert "1 of the 3 classes of label" in words
     Image.new("RGB", (30, 20)).save(b / "cat" / "color.png")
-    data = said(open_data, a, labels_from="folders", test=b)[0]
+    data = with_notices(open_data, a, labels_from="folders", test=b)[0]
     assert data.test.x.shape[1:] == data.train.x.shape[1:] == (1, 8, 8)
 
 
@@ -297,25 +297,25 @@ def test_other_data_in_arrays_tables_and_named_sets(tmp_path):
     x = rng.integers(0, 255, (30, 8, 8)).astype(np.uint8)
     y = np.array(["cat", "dog", "owl"])[np.arange(30) % 3]
     np.savez(tmp_path / "b.npz", x=x[:9], y=y[:9][::-1])
-    data, _ = said(open_data, (x, y), test=tmp_path / "b.npz")
+    data, _ = with_notices(open_data, (x, y), test=tmp_path / "b.npz")
     assert (len(data.train), len(data.test)) == (30, 9)
     assert [data.classes[i] for i in data.test.factors["label"]] == y[:9][::-1].tolist()
-    data = said(open_data, (x, y), test=(x[:6, :4, :4], y[:6]))[0]
+    data = with_notices(open_data, (x, y), test=(x[:6, :4, :4], y[:6]))[0]
     assert data.test.x.shape == (6, 1, 8, 8)
     with pytest.raises(UserError, match="has no labels 'label'"):
-        said(open_data, (x, y), test=x)
+        with_notices(open_data, (x, y), test=x)
     with pytest.raises(UserError, match="holds recordings, but images are needed"):
-        said(open_data, x, test=Recordings(rng.normal(size=(3, 100)), 8000))
+        with_notices(open_data, x, test=Recordings(rng.normal(size=(3, 100)), 8000))
     with pytest.raises(UserError, match="hold values from 0 to 900"):
-        said(open_data, x, test=np.linspace(0, 900, 256, dtype=np.float32).reshape(4, 8, 8))
-    assert said(open_data, x, test=x[:3] / np.float32(255))[0].test.x.max() <= 1
+        with_notices(open_data, x, test=np.linspace(0, 900, 256, dtype=np.float32).reshape(4, 8, 8))
+    assert with_notices(open_data, x, test=x[:3] / np.float32(255))[0].test.x.max() <= 1
 
 
 def test_data_with_its_own_splits_sets_them_aside(tmp_path):
     """Its test images are not trained on because another test set is named."""
     a = fill(tmp_path / "a", {"train/cat": 3, "train/dog": 3, "test/cat": 2, "val/dog": 2})
     b = fill(tmp_path / "b", {"train/cat": 9, "test/dog": 4, "test/cat": 1})
-    data, words = said(open_data, a, labels_from="folders", test=b)
+    data, words = with_notices(open_data, a, labels_from="folders", test=b)
     assert (len(data.train), len(data.test), len(data.validation)) == (6, 5, 0)
     assert all(name.startswith("train/") for name in data.train.names)
     assert "the 2 for testing, the 2 for validation are set aside" in words
@@ -340,24 +340,24 @@ def test_a_run_remembers_its_test_data(tested, tmp_path, monkeypatch):
     assert (config["test"], config["images"]) == (str(b), 20)
     monkeypatch.chdir(tmp_path)
     run = ul.load(folder)
-    again, words = said(open_for, run, None)
+    again, words = with_notices(open_for, run, None)
     assert (len(again.train), len(again.test)) == (20, 7)
     assert "has seen the test" not in words
-    assert len(said(open_for, run, a, "folders")[0].test) < 7
-    assert len(said(open_for, run, a, "folders", b)[0].test) == 7
+    assert len(with_notices(open_for, run, a, "folders")[0].test) < 7
+    assert len(with_notices(open_for, run, a, "folders", b)[0].test) == 7
     options = {"labels_from": "folders", "resume": True, "out": folder} | QUICK
-    assert len(said(ul.train, "simclr", a, **options)[0].data.test) == 7
+    assert len(with_notices(ul.train, "simclr", a, **options)[0].data.test) == 7
     with pytest.raises(UserError, match="was made with test = "):
-        said(ul.train, "simclr", a, test=a, **options)
+        with_notices(ul.train, "simclr", a, test=a, **options)
 
 
 def test_the_commands_take_test_data(tested, capsys):
     """Against a flag that only Python knows; `evaluate` finds what the run was trained with."""
     with warnings.catch_warnings():
         assert main(["evaluate", str(tested[2]), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["n_train"], found["n_test"]) == (20, 7)
-    assert found["test_data"] == str(tested[1])
+    result = json.loads(capsys.readouterr().out)
+    assert (result["n_train"], result["n_test"]) == (20, 7)
+    assert result["test_data"] == str(tested[1])
     for command in ("train simclr_v2", "finetune", "compare", "evaluate"):
         with pytest.raises(SystemExit):
             main([*command.split(), "--help"])
@@ -368,13 +368,15 @@ def test_a_fine_tuned_run_remembers_its_test_data_too(tested, tmp_path):
     """It learns from splits that were opened before."""
     a, b, folder = tested
     further = {"labels_from": "folders", "epochs": 1, "scratch": False, "progress": False}
-    (tuned, figures), _ = said(finetune, ul.load(folder), a, test=b, out=tmp_path / "t", **further)
+    (tuned, figures), _ = with_notices(
+        finetune, ul.load(folder), a, test=b, out=tmp_path / "t", **further
+    )
     assert figures["n_test"] == 7
     assert tuned.config["test"] == str(b)
-    assert len(said(open_for, ul.load(tuned.path), None)[0].test) == 7
+    assert len(with_notices(open_for, ul.load(tuned.path), None)[0].test) == 7
 
 
-def test_test_data_that_cannot_be_opened_again_is_said(tested, tmp_path):
+def test_test_data_that_cannot_be_opened_again_is_reported(tested, tmp_path):
     """Against a split that nobody asked for, and a stranger's program that is run."""
     shutil.copytree(tested[2], tmp_path / "run")
     run = ul.load(tmp_path / "run")
@@ -391,7 +393,7 @@ def test_test_data_that_cannot_be_opened_again_is_said(tested, tmp_path):
     with pytest.raises(UserError, match="test is not a string"):
         ul.load(tmp_path / "run")
     x = np.zeros((3, 1, 8, 8), np.uint8)
-    assert said(prepare, "simclr", x, test=x)[0].config["test"] == "in memory"
+    assert with_notices(prepare, "simclr", x, test=x)[0].config["test"] == "in memory"
 
 
 # Links
@@ -403,23 +405,23 @@ def test_linked_folders_are_followed(tmp_path):
     (tmp_path / "data").mkdir()
     for kind in ("cat", "dog"):
         (tmp_path / "data" / kind).symlink_to(real / kind, target_is_directory=True)
-    samples, words = said(read, tmp_path / "data", labels_from="folders")
+    samples, words = with_notices(read, tmp_path / "data", labels_from="folders")
     assert samples.class_names("label") == ["cat", "dog"]
     assert len(samples) == 5
     assert not words
     (tmp_path / "whole").symlink_to(tmp_path / "data", target_is_directory=True)
-    assert len(said(read, tmp_path / "whole")[0]) == 5
+    assert len(with_notices(read, tmp_path / "whole")[0]) == 5
 
 
-def test_links_that_lead_back_end_and_are_said(tmp_path):
+def test_links_that_lead_back_end_and_are_reported(tmp_path):
     """Against walks without an end, to oneself, to the folder around, and to each other."""
     data = fill(tmp_path / "data", {"cat": 2, "dog": 2})
     links = {"cat/self": "cat", "dog/up": ".", "out": "..", "cat/dog": "dog", "dog/cat": "cat"}
     for link, target in links.items():
         (data / link).symlink_to(data / target, target_is_directory=True)
-    samples, words = said(read, data)
+    samples, words = with_notices(read, data)
     assert len(set(samples.names)) == len(samples) == 8  # each class and its link in the other
-    assert "are links that lead back" in words
+    assert "are circular links" in words
     assert "cat/self" in words
     assert "2 of the folders" in words
     assert "cat/dog, dog/cat" in words
@@ -431,7 +433,7 @@ def test_broken_links_and_pipes_are_counted(tmp_path):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe")
     os.mkfifo(tmp_path / "pipe.png")
-    samples, words = said(read, tmp_path)
+    samples, words = with_notices(read, tmp_path)
     assert len(samples) == 2
     assert "1 broken link, 2 special files" in words
     assert "1 of 3 images are left out" in words
@@ -444,7 +446,7 @@ def test_linked_folders_of_audio_and_videos(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "low").symlink_to(tmp_path / "real", target_is_directory=True)
     assert audio.is_folder_of_audio(tmp_path / "data", folders.walk(tmp_path / "data"))
-    assert said(open_data, tmp_path / "data")[0].train.names == ["low/a.wav"]
+    assert with_notices(open_data, tmp_path / "data")[0].train.names == ["low/a.wav"]
     (tmp_path / "real" / "a.wav").rename(tmp_path / "real" / "a.MP4")
     with pytest.raises(UserError, match=r"a\.MP4 (is|has)"):  # it is found, at least
         video.read(tmp_path / "data")
@@ -460,7 +462,7 @@ def test_images_of_other_endings_or_none_are_read(tmp_path):
     (tmp_path / "readme").write_text("BMessage")
     for name in (".hidden.png", "Thumbs.db", "desktop.ini", ".DS_Store"):
         (tmp_path / name).write_bytes(png())
-    samples, words = said(read, tmp_path)
+    samples, words = with_notices(read, tmp_path)
     assert samples.names == [
         "a.jfif", "b.JPE", "c.Jif", "photo.jpg?size=3", "scan001", "wrong.jpg", "x.001",
         "y.JPG_large",
@@ -481,7 +483,7 @@ def test_what_is_left_out_is_counted_by_ending(tmp_path):
         (tmp_path / "a" / name).write_bytes(b"II*\0")
     (tmp_path / "a" / "labels.csv").write_text("file,kind\n0.png,x\n1.png,y\n")
     labels = tmp_path / "a" / "labels.csv"
-    _, words = said(read, tmp_path / "a", labels_from=labels)
+    _, words = with_notices(read, tmp_path / "a", labels_from=labels)
     assert "2 images are read; left out: 2 .svg, " in words
     assert all(f"1 {e}" in words for e in (".txt", ".mp4", ".nef", ".tar.gz (unpack)"))
     assert ".csv" not in words
@@ -489,7 +491,7 @@ def test_what_is_left_out_is_counted_by_ending(tmp_path):
         tar.add(tmp_path / "a" / "cat" / "0.png", "0.png")
         tar.add(tmp_path / "a" / "x.txt", "0.txt")
         tar.add(tmp_path / "a" / "x.txt", "0.json")
-    assert "1 image is read; left out: 1 .json, 1 .txt" in said(read, tmp_path / "b.tar")[1]
+    assert "1 image is read; left out: 1 .json, 1 .txt" in with_notices(read, tmp_path / "b.tar")[1]
     shutil.rmtree(tmp_path / "a" / "cat")
     (tmp_path / "a" / "all.tar.gz").unlink()
     with pytest.warns(Notice, match="nothing is read; left out: 2 .svg"), pytest.raises(UserError):
@@ -520,12 +522,12 @@ def test_heic_is_read_or_named_with_what_reads_it(tmp_path):
     if importlib.util.find_spec("pillow_heif"):
         Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a.HEIC", format="HEIF")
         (tmp_path / "b").write_bytes((tmp_path / "a.HEIC").read_bytes())
-        assert said(read, tmp_path)[0].names == ["a.HEIC", "b", "cat/0.png", "cat/1.png"]
+        assert with_notices(read, tmp_path)[0].names == ["a.HEIC", "b", "cat/0.png", "cat/1.png"]
         return
     heic = bytes([0, 0, 0, 24]) + b"ftypheic" + bytes(40)
     (tmp_path / "a.HEIC").write_bytes(heic)
     (tmp_path / "b.jpg").write_bytes(heic)
-    _, words = said(read, tmp_path)
+    _, words = with_notices(read, tmp_path)
     assert "left out: 1 .heic (pip install 'unlabeled[heic]')" in words
     assert "1 of 3 images are left out (1 HEIC, which pip install 'unlabeled[heic]'" in words
 
@@ -536,13 +538,13 @@ def test_audio_in_capitals_without_an_ending_and_beside_images(tmp_path):
         soundfile.write(tmp_path / name, np.zeros(100) + 0.1, 8000, format=kind)
     (tmp_path / "e.m4a").write_bytes(b"ftyp")
     (tmp_path / "cover.jpg").write_bytes(png())
-    data, words = said(open_data, tmp_path)
+    data, words = with_notices(open_data, tmp_path)
     assert data.train.names == ["a.WAV", "b", "c.Aiff", "d"]
     assert "4 audio files are read; left out: " in words
     assert "1 .jpg" in words
     assert "1 .m4a (convert" in words
     fill(tmp_path, {"images": 9})
-    data, words = said(open_data, tmp_path)
+    data, words = with_notices(open_data, tmp_path)
     assert len(data.train) == 10
     assert "10 images are read; left out: 2 without a known ending, 1 .wav" in words.replace(
         "1 .aiff, ", ""
@@ -552,7 +554,7 @@ def test_audio_in_capitals_without_an_ending_and_beside_images(tmp_path):
 # Names that mean two things
 
 
-def test_a_folder_called_as_a_data_set_is_said(tmp_path, monkeypatch):
+def test_a_folder_called_as_a_data_set_is_reported(tmp_path, monkeypatch):
     """Against the folder that is silently not opened, in Python and on record."""
     monkeypatch.chdir(tmp_path)
     fill(tmp_path, {"pairs": 9})
@@ -563,11 +565,11 @@ def test_a_folder_called_as_a_data_set_is_said(tmp_path, monkeypatch):
         "pairs means the data set, not the folder pairs; write ./pairs for that one"
     ]
     for own in ("./pairs", "pairs/", Path("pairs"), tmp_path / "pairs"):
-        data, words = said(open_data, own)
+        data, words = with_notices(open_data, own)
         assert len(data.train) == 9
         assert not words
         assert data.name.partition(":")[0] != "pairs"  # whose recipe would be taken
-    job, words = said(prepare, "simclr", Path("pairs"))
+    job, words = with_notices(prepare, "simclr", Path("pairs"))
     assert job.config["data"] == str(tmp_path / "pairs")
     assert "simclr means the method, not the file simclr.py; write ./simclr.py for" in words
     assert "means the data set" not in words
@@ -576,10 +578,10 @@ def test_a_folder_called_as_a_data_set_is_said(tmp_path, monkeypatch):
 def test_a_place_of_a_data_set_is_no_second_meaning(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fill(tmp_path, {"video/c1": 3, "video/c2": 3, "clips/c1": 3, "clips/c2": 3})
-    assert "means the data set" not in said(open_data, "video:video")[1]
-    assert "means the data set" not in said(open_data, "video:video/c1")[1]
-    assert "video means the data set" in said(open_data, "video:clips")[1]
+    assert "means the data set" not in with_notices(open_data, "video:video")[1]
+    assert "means the data set" not in with_notices(open_data, "video:video/c1")[1]
+    assert "video means the data set" in with_notices(open_data, "video:clips")[1]
     pytest.importorskip("tokenizers")
     (tmp_path / "text").mkdir()
     (tmp_path / "a.txt").write_text("One word.\n\nAnd another.\n\n" * 20)
-    assert "text means the data set" in said(open_data, "text:a.txt")[1]
+    assert "text means the data set" in with_notices(open_data, "text:a.txt")[1]

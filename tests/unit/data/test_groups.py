@@ -62,13 +62,13 @@ def test_no_group_is_on_both_sides(groups, folder, tmp_path):
     table = folder / "table.csv"
     names = np.repeat([f"p{i}" for i in range(10)], 6)
     np.save(tmp_path / "groups.npy", names)
-    place = {"table": f"{table}:patient", "array": names, "npy": str(tmp_path / "groups.npy")}
+    path = {"table": f"{table}:patient", "array": names, "npy": str(tmp_path / "groups.npy")}
     if groups == "column":
         splits = open_data(parquet(folder, tmp_path), labels_from="kind", groups_from="patient")
         train, test = set(splits.train.groups), set(splits.test.groups)
     else:
         splits = open_data(
-            str(folder), labels_from=f"{table}:kind", groups_from=place.get(groups, groups)
+            str(folder), labels_from=f"{table}:kind", groups_from=path.get(groups, groups)
         )
         train, test = of_group(splits.train), of_group(splits.test)
     assert len(train) == 8
@@ -132,9 +132,9 @@ def test_samples_without_a_group_are_groups_of_their_own(folder, tmp_path):
     ],
 )
 def test_groups_that_do_not_fit_are_refused(groups, message, folder):
-    place = str(folder / groups) if isinstance(groups, str) and ".csv" in groups else groups
+    path = str(folder / groups) if isinstance(groups, str) and ".csv" in groups else groups
     with pytest.raises(UserError, match=message):
-        open_data(str(folder), labels_from=f"{folder / 'table.csv'}:kind", groups_from=place)
+        open_data(str(folder), labels_from=f"{folder / 'table.csv'}:kind", groups_from=path)
 
 
 def test_named_sets_have_their_own_split():

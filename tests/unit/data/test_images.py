@@ -48,9 +48,9 @@ def make_folder(folder):
 
 
 def test_folders(tmp_path):
-    with pytest.warns(Notice) as said:
+    with pytest.warns(Notice) as notices:
         splits = open_data(make_folder(tmp_path))
-    words = [str(notice.message) for notice in said]
+    words = [str(notice.message) for notice in notices]
     assert words[0].endswith("3 images are read; left out: 1 .txt")
     assert "16 to 30 px a side are all fitted to 16×16" in words[1]
     (tmp_path / "notes.txt").unlink()
@@ -115,9 +115,9 @@ def test_sixteen_bits_are_kept_where_all_have_them(tmp_path):
     assert (splits.train.x[:] == deep).all()
     Image.new("L", (16, 16), 3).save(tmp_path / "flat.png")
     Image.fromarray(deep * 16).save(tmp_path / "deep.png")
-    with pytest.warns(Notice) as said:
+    with pytest.warns(Notice) as notices:
         mixed = open_data(tmp_path).train.x
-    messages = " ".join(str(warning.message) for warning in said)
+    messages = " ".join(str(warning.message) for warning in notices)
     assert "only their high byte" in messages
     assert "1 of 3 images are left out (1 12 bits or fewer in a file of 16" in messages
     assert mixed.dtype == np.uint8
@@ -155,10 +155,10 @@ def damaged_folder(folder):
 
 def test_damaged_images_are_named_counted_and_left_out(tmp_path):
     lost = damaged_folder(tmp_path)
-    with pytest.warns(Notice) as told:
+    with pytest.warns(Notice) as notices:
         samples = read(tmp_path, size=(16, 16))
     assert samples.names == ["good.jpg"]
-    words = str(told[0].message)
+    words = str(notices[0].message)
     assert "7 of 8 images are left out" in words
     assert "enormous" in words
     listed = (cache.folder() / words.rpartition("listed in ")[2]).read_text().splitlines()
@@ -180,8 +180,8 @@ def test_no_bit_flip_ends_the_decoding(tmp_path):
         content = bytearray(encoded(image, kind))
         for trial in range(60):
             hurt = bytearray(content)
-            for place in RNG.integers(0, len(hurt), 6):
-                hurt[place] ^= 1 << int(RNG.integers(8))
+            for path in RNG.integers(0, len(hurt), 6):
+                hurt[path] ^= 1 << int(RNG.integers(8))
             name = f"{trial}.{kind.lower()}"
             (tmp_path / name).write_bytes(hurt[: RNG.integers(1, len(hurt))] if trial % 3 else hurt)
             names.append(name)
@@ -208,8 +208,8 @@ def test_workers_decode_the_same_in_the_same_order(tmp_path):
 def test_parquet_arrow_and_tar_hold_the_same_as_a_folder(tmp_path):
     images = [encoded(image) for image in colored(9)]
     flat, folder = tmp_path / "flat", tmp_path / "folder"
-    for place in (flat, folder):
-        place.mkdir()
+    for location in (flat, folder):
+        location.mkdir()
     for i, content in enumerate(images):
         (folder / f"{i}.png").write_bytes(content)
     expected = read(folder).x[:]
@@ -261,9 +261,9 @@ def test_shards_and_tables_that_are_none_are_refused(tmp_path):
 
 def labeled_folder(folder):
     for i, image in enumerate(colored(6)):
-        place = folder / ("cat" if i % 2 else "dog")
-        place.mkdir(exist_ok=True)
-        image.save(place / f"{i}.png")
+        path = folder / ("cat" if i % 2 else "dog")
+        path.mkdir(exist_ok=True)
+        image.save(path / f"{i}.png")
     return folder
 
 
@@ -278,7 +278,7 @@ def test_labels_only_when_asked(tmp_path):
     np.save(tmp_path / "y.npy", np.arange(6) % 3)
     labeled = read(folder, labels_from=tmp_path / "y.npy")
     assert labeled.factors["label"].tolist() == [0, 1, 2, 0, 1, 2]
-    with pytest.raises(UserError, match="6 images"):
+    with pytest.raises(UserError, match="6 samples"):
         read(folder, labels_from=np.arange(5))
 
 
@@ -286,9 +286,11 @@ def test_labels_from_a_table(tmp_path):
     folder = labeled_folder(tmp_path)
     table = tmp_path / "labels.csv"
     table.write_text("file,kind,color\n0.png,dog,red\ncat/1.png,cat,red\n4.png,dog,blue\n")
-    with pytest.warns(Notice, match=r"3 of 6 samples have labels \(kind, color\), .* kept") as told:
+    with pytest.warns(
+        Notice, match=r"3 of 6 samples have labels \(kind, color\), .* kept"
+    ) as notices:
         samples = read(folder, labels_from=table)
-    assert len(told) == 1
+    assert len(notices) == 1
     assert samples.names == [
         *(f"cat/{i}.png" for i in (1, 3, 5)),
         *(f"dog/{i}.png" for i in (0, 2, 4)),
@@ -348,29 +350,29 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
 def test_the_cache_is_bounded_by_what_was_not_used_for_longest(tmp_path, monkeypatch):
     monkeypatch.setenv("UNLABELED_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("UNLABELED_CACHE_GB", "7e-6")  # 7 kB: two entries of three
-    places = []
+    paths = []
     for i in range(3):
-        place = tmp_path / str(i)
-        place.mkdir()
-        Image.new("RGB", (32, 32), (i, 0, 0)).save(place / "a.png")
-        read(place)
-        places.append(place)
+        path = tmp_path / str(i)
+        path.mkdir()
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(path / "a.png")
+        read(path)
+        paths.append(path)
         if i == 1:
             import os
 
             entries = [p for p in cache.folder().iterdir() if p.is_dir()]
             for age, entry in enumerate(sorted(entries, key=lambda p: p.stat().st_mtime_ns)):
                 os.utime(entry, (age, age))
-            read(places[0])  # used again, so the second is now the oldest
+            read(paths[0])  # used again, so the second is now the oldest
     shown = {np.memmap(p / "pixels.bin")[0] for p in cache.folder().iterdir() if p.is_dir()}
     assert shown == {0, 2}
     monkeypatch.setenv("UNLABELED_CACHE_GB", "much")
-    Image.new("RGB", (32, 32)).save(places[0] / "b.png")
+    Image.new("RGB", (32, 32)).save(paths[0] / "b.png")
     with pytest.raises(UserError, match="a number of gigabytes"):
-        read(places[0])
+        read(paths[0])
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("UNLABELED_CACHE", str(tmp_path / "file" / "cache"))
     (tmp_path / "images").mkdir()
@@ -395,7 +397,7 @@ def test_one_kind_of_images_at_a_time(tmp_path):
         read(tmp_path)
 
 
-def test_pages_beyond_the_first_are_told(tmp_path):
+def test_pages_beyond_the_first_are_reported(tmp_path):
     first, *others = colored(3)
     first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
     with pytest.warns(Notice, match="1 images have several pages"):
@@ -416,7 +418,7 @@ def test_missing_and_ambiguous_labels_are_not_made_up(tmp_path):
         (folder / name).write_bytes(contents[0])
     csv = tmp_path / "labels.csv"
     csv.write_text("file,label\n0.png,cat\n1.png,dog\n")
-    with pytest.raises(UserError, match=r"names '0.png', but 2 are called so"):
+    with pytest.raises(UserError, match=r"names '0.png', but 2 have that name"):
         read(folder, labels_from=csv)
     csv.write_text("file,label\na/0.png,cat\na/0.png,dog\n")
     with pytest.raises(UserError, match="two different labels"):
@@ -491,9 +493,9 @@ def test_a_image_that_may_not_be_read_is_no_damaged_one(tmp_path, monkeypatch):
 
 def test_test_images_stay_test_images_when_others_come(tmp_path):
     for i in range(120):
-        place = tmp_path / ("cat" if i % 2 else "dog")
-        place.mkdir(exist_ok=True)
-        Image.new("L", (8, 8), i).save(place / f"{i}.png")
+        path = tmp_path / ("cat" if i % 2 else "dog")
+        path.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), i).save(path / f"{i}.png")
     before = open_data(tmp_path, labels_from="folders")
     assert 10 < len(before.test) < 40
     for i in range(30):
@@ -511,6 +513,6 @@ def test_two_processes_may_make_the_same_entry(tmp_path):
     part = (np.array(entry), [None])
     entries = (p for p in cache.folder().iterdir() if (p / "pixels.bin").is_file())
     key = cache.Entry(next(entries)).path.name
-    again = cache.make(key, ["a.png"], [part], 100)
+    again = cache.write(key, ["a.png"], [part], 100)
     assert again is not None
     assert not list(cache.folder().glob("*.tmp"))

@@ -315,9 +315,9 @@ def test_a_probe_that_cannot_be_asked_says_why(tmp_path):
 def test_names_in_tables_are_found(row, name, tmp_path):
     """Fails where a name is compared byte by byte, or only with its last part."""
     folder = images(tmp_path / "f", [name, "x/other.png", "x/third.png"])
-    found = column(folder, f"file,kind\n{row},cat\nother.png,dog\nnobody.png,dog\n")
-    assert found[name] == "cat"
-    assert found["x/third.png"] == ""
+    result = column(folder, f"file,kind\n{row},cat\nother.png,dog\nnobody.png,dog\n")
+    assert result[name] == "cat"
+    assert result["x/third.png"] == ""
 
 
 def test_a_row_of_another_folder_is_not_taken(tmp_path):
@@ -327,9 +327,9 @@ def test_a_row_of_another_folder_is_not_taken(tmp_path):
     with pytest.warns(
         Notice, match=r"1 of 4 rows of f-labels.csv name no sample, such as 'b/1.png'"
     ):
-        found = column(folder, table)
-    assert list(found.values()) == ["cat", "dog", "cat"]
-    with pytest.raises(UserError, match=r"names '2', but 2 are called so"):
+        result = column(folder, table)
+    assert list(result.values()) == ["cat", "dog", "cat"]
+    with pytest.raises(UserError, match=r"names '2', but 2 have that name"):
         column(folder, "file,kind\n1,cat\n2,dog\n")
     with pytest.raises(UserError, match=r"gives 'a/1.png' two different labels"):
         column(folder, "file,kind\nx/a/1.png,cat\ny/a/1.png,dog\n")
@@ -363,12 +363,12 @@ def test_tables_of_any_kind(content, tmp_path):
         assert column(folder, content, chosen, name) == {"0.png": "cat, tame", "1.png": "dog"}
 
 
-def test_latin_letters_are_read_and_said(tmp_path):
+def test_latin_letters_are_read_and_reported(tmp_path):
     """Fails where a table of Windows ends in a decoding error, or is read without a word."""
     folder = images(tmp_path / "f", ["müde.png", "1.png"])
-    with pytest.warns(Notice, match="no UTF-8, so it is read as Latin-1"):
-        found = column(folder, "file;art\nmüde.png;größer\n1.png;Hund\n".encode("latin-1"))
-    assert found["müde.png"] == "größer"
+    with pytest.warns(Notice, match="not UTF-8, so it is read as Latin-1"):
+        result = column(folder, "file;art\nmüde.png;größer\n1.png;Hund\n".encode("latin-1"))
+    assert result["müde.png"] == "größer"
 
 
 def test_a_column_is_chosen_and_a_mistyped_one_lists_them(tmp_path):

@@ -37,9 +37,9 @@ def test_the_loss_is_open_clips_formula():
     logits = scale * a @ b.T
     labels = torch.arange(7)
     expected = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-    found = clip(a, b, scale)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
-    (ours,), (theirs,) = (torch.autograd.grad(loss, scale) for loss in (found, expected))
+    result = clip(a, b, scale)
+    assert result.item() == pytest.approx(expected.item(), rel=1e-6)
+    (ours,), (theirs,) = (torch.autograd.grad(loss, scale) for loss in (result, expected))
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     assert clip(torch.ones(4, 3), torch.ones(4, 3), 2.0).item() == pytest.approx(
         np.log(4), rel=1e-6
@@ -71,8 +71,8 @@ def test_equal_partners_are_positives(way):
     expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     entropy = right.sum(1).double().log().mean()
     with use_backend(way):
-        found = clip(a, b, 14.0, image, caption)
-        assert found.item() == pytest.approx((expected - entropy).item())
+        result = clip(a, b, 14.0, image, caption)
+        assert result.item() == pytest.approx((expected - entropy).item())
         each = torch.arange(9)
         assert torch.equal(clip(a, b, 14.0, each, each + 5), clip(a, b, 14.0))
         best = F.one_hot(torch.arange(64) % 2).double()
@@ -191,20 +191,20 @@ def test_retrieval_is_the_naive_count():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(30, 4))
     b = a + rng.normal(size=(30, 4))
-    found = paired_retrieval(a, b)
+    result = paired_retrieval(a, b)
     near = (a / np.linalg.norm(a, axis=1)[:, None]) @ (b / np.linalg.norm(b, axis=1)[:, None]).T
     for way, scores in (("a_to_b", near), ("b_to_a", near.T)):
         for k in (1, 5, 10):
             naive = np.mean([i in np.argsort(-scores[i])[:k] for i in range(30)])
-            assert found[f"{way}_recall_at_{k}"] == pytest.approx(naive)
-            assert found[f"chance_recall_at_{k}"] == pytest.approx(k / 30)
+            assert result[f"{way}_recall_at_{k}"] == pytest.approx(naive)
+            assert result[f"chance_recall_at_{k}"] == pytest.approx(k / 30)
     y = rng.integers(0, 3, 30)
-    found = paired_retrieval(a, b, (1, 2), y)
+    result = paired_retrieval(a, b, (1, 2), y)
     for k in (1, 2):
         naive = np.mean([(y[np.argsort(-near[i])[:k]] == y[i]).any() for i in range(30)])
-        assert found[f"a_to_b_recall_at_{k}"] == pytest.approx(naive)
+        assert result[f"a_to_b_recall_at_{k}"] == pytest.approx(naive)
     share = np.bincount(y)[y] / 30
-    assert found["chance_recall_at_1"] == pytest.approx(share.mean())
+    assert result["chance_recall_at_1"] == pytest.approx(share.mean())
 
 
 def test_any_equal_partner_is_a_right_answer():
@@ -217,30 +217,30 @@ def test_any_equal_partner_is_a_right_answer():
     same = equal_rows(tokens), equal_rows(images)
     assert [len(set(one.tolist())) for one in same] == [5, 5]
     a = np.eye(6)
-    found = paired_retrieval(a, a[[3, 1, 2, 0, 4, 5]], (1,), same)
-    assert found["a_to_b_recall_at_1"] == found["b_to_a_recall_at_1"] == 1.0
+    result = paired_retrieval(a, a[[3, 1, 2, 0, 4, 5]], (1,), same)
+    assert result["a_to_b_recall_at_1"] == result["b_to_a_recall_at_1"] == 1.0
     assert paired_retrieval(a, a[[5, 1, 2, 3, 4, 0]], (1,), same)[
         "a_to_b_recall_at_1"
     ] == pytest.approx(4 / 6)
-    assert found["chance_recall_at_1"] == pytest.approx((2 + 1 + 1 + 3 + 1 + 2) / 36)
+    assert result["chance_recall_at_1"] == pytest.approx((2 + 1 + 1 + 3 + 1 + 2) / 36)
 
 
 def test_features_that_are_all_alike_retrieve_by_chance_and_nan_is_refused():
     same = np.ones((40, 3))
-    found = paired_retrieval(same, same, (1, 10))
-    assert found["a_to_b_recall_at_1"] == pytest.approx(1 / 40)
+    result = paired_retrieval(same, same, (1, 10))
+    assert result["a_to_b_recall_at_1"] == pytest.approx(1 / 40)
     assert (
-        found["b_to_a_recall_at_10"]
-        == pytest.approx(found["chance_recall_at_10"])
+        result["b_to_a_recall_at_10"]
+        == pytest.approx(result["chance_recall_at_10"])
         == pytest.approx(1 / 4)
     )
-    found = paired_retrieval(same, same, (1, 10), np.arange(40) // 4)
+    result = paired_retrieval(same, same, (1, 10), np.arange(40) // 4)
     assert (
-        found["a_to_b_recall_at_1"]
-        == pytest.approx(found["chance_recall_at_1"])
+        result["a_to_b_recall_at_1"]
+        == pytest.approx(result["chance_recall_at_1"])
         == pytest.approx(0.1)
     )
-    assert found["a_to_b_recall_at_10"] == pytest.approx(found["chance_recall_at_10"])
+    assert result["a_to_b_recall_at_10"] == pytest.approx(result["chance_recall_at_10"])
     with pytest.raises(UserError, match="finite"):
         paired_retrieval(np.full((4, 2), np.nan), np.ones((4, 2)))
 
@@ -248,69 +248,71 @@ def test_features_that_are_all_alike_retrieve_by_chance_and_nan_is_refused():
 def squares(folder, n=24):
     """Images of one color each, and what they are called."""
     rng = np.random.default_rng(0)
-    told = {}
+    captions = {}
     for i in range(n):
         name = list(COLORS)[i % 4]
         pixels = np.clip(np.array(COLORS[name]) + rng.integers(-20, 20, 3), 0, 255)
         Image.new("RGB", (16, 16), tuple(pixels.tolist())).save(folder / f"{i:02}.png")
-        told[f"{i:02}.png"] = f"a {name} square"
-    return told
+        captions[f"{i:02}.png"] = f"a {name} square"
+    return captions
 
 
 @pytest.mark.parametrize("form", ["beside", "csv", "jsonl", "tar"])
 def test_captions_in_every_form(form, tmp_path):
-    told = squares(tmp_path)
-    place = tmp_path
+    captions = squares(tmp_path)
+    path = tmp_path
     if form == "csv":
-        rows = "".join(f'{name},"{caption}, yes"\n' for name, caption in told.items())
+        rows = "".join(f'{name},"{caption}, yes"\n' for name, caption in captions.items())
         (tmp_path / "captions.csv").write_text("file_name,text\n" + rows)
-        told = {name: f"{caption}, yes" for name, caption in told.items()}
+        captions = {name: f"{caption}, yes" for name, caption in captions.items()}
     elif form == "jsonl":
-        lines = (json.dumps({"image": n, "caption": [c, "again"]}) for n, c in told.items())
+        lines = (json.dumps({"image": n, "caption": [c, "again"]}) for n, c in captions.items())
         (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
     else:
-        for name, caption in told.items():
+        for name, caption in captions.items():
             (tmp_path / name).with_suffix(".txt").write_text(caption)
     if form == "tar":
-        place = tmp_path / "shard.tar"
-        with tarfile.open(place, "w") as tar:
+        path = tmp_path / "shard.tar"
+        with tarfile.open(path, "w") as tar:
             for file in sorted(tmp_path.glob("[0-9]*")):
                 tar.add(file, file.name)
     twice = pytest.warns(Notice, match="24 images have 2 captions each, 48 in all")
     with twice if form == "jsonl" else contextlib.nullcontext():
-        splits = pairs.load(str(place))
+        splits = pairs.load(str(path))
     assert len(splits.train) + len(splits.test) == 24
     assert len(splits.test)
     known = bpe.open_tokenizer(require_part(splits.modality, Text).tokenizer)
     for part in (splits.train, splits.test):
         assert part.partners.shape[1] == (2 if form == "jsonl" else 1)
         for name, tokens in zip(part.names, part.partners[:, 0], strict=True):
-            assert known.decode(tokens[tokens > 0].tolist()).strip() == told[name.split("/")[-1]]
+            assert (
+                known.decode(tokens[tokens > 0].tolist()).strip() == captions[name.split("/")[-1]]
+            )
 
 
 @pytest.mark.filterwarnings("ignore:.*kept without one")
 def test_captions_in_a_tar_may_be_missing_or_numbers(tmp_path):
     """Fails where an image without a caption gets the last one, or captions become numbers."""
-    told = squares(tmp_path)
-    place = tmp_path / "shard.tar"
-    with tarfile.open(place, "w") as tar:
-        for i, name in enumerate(sorted(told)):
+    captions = squares(tmp_path)
+    path = tmp_path / "shard.tar"
+    with tarfile.open(path, "w") as tar:
+        for i, name in enumerate(sorted(captions)):
             tar.add(tmp_path / name, name)
             if i % 3:
                 (tmp_path / "caption").write_text(f"{i}.5")
                 tar.add(tmp_path / "caption", str(Path(name).with_suffix(".txt")))
     with pytest.warns(Notice, match="16 images have captions; 8 of 24 images have no caption"):
-        splits = pairs.load(str(place))
+        splits = pairs.load(str(path))
     names = [*splits.train.names, *splits.test.names]
-    assert sorted(names) == [name for i, name in enumerate(sorted(told)) if i % 3]
+    assert sorted(names) == [name for i, name in enumerate(sorted(captions)) if i % 3]
 
 
-def test_what_has_no_caption_is_left_out_and_told(tmp_path):
-    told = squares(tmp_path)
+def test_what_has_no_caption_is_left_out_and_reported(tmp_path):
+    captions = squares(tmp_path)
     with pytest.raises(UserError, match="has no captions"):
         pairs.load(str(tmp_path))
-    for name in list(told)[:20]:
-        (tmp_path / name).with_suffix(".txt").write_text(told[name])
+    for name in list(captions)[:20]:
+        (tmp_path / name).with_suffix(".txt").write_text(captions[name])
     with pytest.warns(Notice, match=r"20 images have captions; 4 of 24 images have no caption"):
         splits = pairs.load(str(tmp_path))
     assert len(splits.train) + len(splits.test) == 20
@@ -347,10 +349,10 @@ def test_tables_of_captions_of_others_are_read(file, head, mark, tmp_path):
     """Catches a separator or column names that are taken for granted, and a row that is lost to a
     quote or a comma within a caption.
     """
-    told = {n: f'a "{c}" one, with 5" sides' for n, c in squares(tmp_path, 8).items()}
+    captions = {n: f'a "{c}" one, with 5" sides' for n, c in squares(tmp_path, 8).items()}
     order = [key.strip().lower().lstrip("\ufeff") for key in head.split(mark.strip() or mark)]
     lines = [head] if head else []
-    for name, caption in told.items():
+    for name, caption in captions.items():
         quoted = '"{}"'.format(caption.replace('"', '""')) if mark == "," else caption
         cells = dict.fromkeys(order, "0") | {
             key: name if key in pairs.IMAGE else quoted
@@ -359,41 +361,41 @@ def test_tables_of_captions_of_others_are_read(file, head, mark, tmp_path):
         }
         lines.append(mark.join(cells.values()) if head else f"{name}#0{mark}{caption}")
     (tmp_path / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for place in (tmp_path, tmp_path / file):
-        found = captions_of(pairs.load(str(place)))
-        assert found == {name: [caption] for name, caption in told.items()}
+    for path in (tmp_path, tmp_path / file):
+        result = captions_of(pairs.load(str(path)))
+        assert result == {name: [caption] for name, caption in captions.items()}
 
 
 def test_names_are_found_where_they_lead(tmp_path):
     """Catches names that must be exact: whole paths, here and elsewhere, from the table, from the
     folder, decomposed, with another root in front, without an ending, with Windows' strokes.
     """
-    place, other = tmp_path / "data", tmp_path / "other"
-    (place / "images" / "a").mkdir(parents=True)
+    path, other = tmp_path / "data", tmp_path / "other"
+    (path / "images" / "a").mkdir(parents=True)
     other.mkdir()
-    squares(place / "images" / "a", 8)
+    squares(path / "images" / "a", 8)
     squares(other, 1)
-    (place / "images" / "a" / "00.png").rename(place / "images" / "a" / "é.png")
-    inside = place / "images" / "a"
+    (path / "images" / "a" / "00.png").rename(path / "images" / "a" / "é.png")
+    inside = path / "images" / "a"
     names = [
         "images/a/e\u0301.png", str(inside / "01.png"), "02.png", "a\\03.png", "04",
         "/old/machine/data/images/a/05.png", "./images/a/06.png", "../data/images/a/07.png",
         str(other / "00.png"),
     ]  # fmt: skip
     rows = "".join(f"{name}\tcaption {i}\n" for i, name in enumerate([*names, "b/01.png"]))
-    (place / "captions.csv").write_text(f"filepath\ttitle\n{rows}", encoding="utf-8")
-    with pytest.warns(Notice) as told:
-        found = captions_of(pairs.load(str(place)))
-    said = [str(one.message) for one in told]
-    assert "4 rows of captions.csv name images by the end of their paths" in said[0]
-    assert "1 captions are of images not there (b/01.png)" in said[1]
+    (path / "captions.csv").write_text(f"filepath\ttitle\n{rows}", encoding="utf-8")
+    with pytest.warns(Notice) as notices:
+        result = captions_of(pairs.load(str(path)))
+    messages = [str(one.message) for one in notices]
+    assert "4 rows of captions.csv name images by the end of their paths" in messages[0]
+    assert "1 captions are of images not there (b/01.png)" in messages[1]
     expected = [f"images/a/{'é' if i == 0 else f'{i:02}'}.png" for i in range(8)]
     expected.append(str(other / "00.png"))
-    assert found == {name: [f"caption {i}"] for i, name in enumerate(expected)}
-    (place / "more").mkdir()
-    squares(place / "more", 3)
-    with pytest.raises(UserError, match=r"name '02.png', but 2 images are called so"):
-        pairs.load(str(place))
+    assert result == {name: [f"caption {i}"] for i, name in enumerate(expected)}
+    (path / "more").mkdir()
+    squares(path / "more", 3)
+    with pytest.raises(UserError, match=r"name '02.png', but 2 images have that name"):
+        pairs.load(str(path))
 
 
 def test_what_is_missing_is_counted_and_named(tmp_path):
@@ -405,22 +407,22 @@ def test_what_is_missing_is_counted_and_named(tmp_path):
     rows = [(f"{i:02}.png", f"words {i}") for i in range(4)]
     rows += [("00.png", "more words"), *gone, ("04.png", " ")]
     (tmp_path / "c.csv").write_text("file_name,text\n" + "\n".join(map(",".join, rows)))
-    with pytest.warns(Notice) as told:
+    with pytest.warns(Notice) as notices:
         splits = pairs.load(str(tmp_path))
-    said = [str(one.message) for one in told]
-    assert said[0].endswith(
+    messages = [str(one.message) for one in notices]
+    assert messages[0].endswith(
         "4 images have captions; 2 of 6 images have no caption (04.png, 05.png), 4 captions are of "
         "images not there (gone/77.png, y.png, z.png, …), 1 captions are empty; left out"
     )
-    assert "4 images have 1 to 2 captions each, 5 in all" in said[1]
+    assert "4 images have 1 to 2 captions each, 5 in all" in messages[1]
     assert captions_of(splits)["00.png"] == ["words 0", "more words"]
     (tmp_path / "c.csv").write_text("file_name,text\n00.png,a, b\n01.png,c\n02.png\n")
-    with pytest.warns(Notice) as told:
-        found = captions_of(pairs.load(str(tmp_path)))
-    assert found == {"00.png": ["a, b"], "01.png": ["c"]}
-    said = [str(one.message) for one in told]
-    assert "1 rows of c.csv have more cells" in said[0]
-    assert "1 rows of c.csv have fewer cells" in said[1]
+    with pytest.warns(Notice) as notices:
+        result = captions_of(pairs.load(str(tmp_path)))
+    assert result == {"00.png": ["a, b"], "01.png": ["c"]}
+    messages = [str(one.message) for one in notices]
+    assert "1 rows of c.csv have more cells" in messages[0]
+    assert "1 rows of c.csv have fewer cells" in messages[1]
     (tmp_path / "c.csv").write_text("file_name,text\nno.png,a\n")
     with pytest.raises(UserError, match=r"no captions of its 6 images: they name 'no.png'"):
         pairs.load(str(tmp_path))
@@ -436,21 +438,23 @@ def test_metadata_of_each_folder_is_read(tmp_path):
     """Catches Hugging Face's layout, a table in each folder, taken for images without captions."""
     for name, ending in (("one", "jsonl"), ("two", "csv")):
         (tmp_path / name).mkdir()
-        told = {n: f"{c} {name}" for n, c in squares(tmp_path / name, 4).items()}
+        captions = {n: f"{c} {name}" for n, c in squares(tmp_path / name, 4).items()}
         if ending == "jsonl":
-            lines = [json.dumps({"file_name": n, "text": c, "size": 3}) for n, c in told.items()]
+            lines = [
+                json.dumps({"file_name": n, "text": c, "size": 3}) for n, c in captions.items()
+            ]
         else:
-            lines = ["file_name,text", *(f"{n},{c}" for n, c in told.items())]
+            lines = ["file_name,text", *(f"{n},{c}" for n, c in captions.items())]
         (tmp_path / name / f"metadata.{ending}").write_text("\n".join(lines))
-    found = captions_of(pairs.load(str(tmp_path)))
-    assert len(found) == 8
-    assert all(own[0].endswith(name.partition("/")[0]) for name, own in found.items())
+    result = captions_of(pairs.load(str(tmp_path)))
+    assert len(result) == 8
+    assert all(own[0].endswith(name.partition("/")[0]) for name, own in result.items())
 
 
 def test_pairs_in_shards_are_counted(tmp_path):
     """Catches captions of a tar that are of no image, and captions that go to another image."""
-    told = squares(tmp_path, 6)
-    for i, (name, caption) in enumerate(told.items()):
+    captions = squares(tmp_path, 6)
+    for i, (name, caption) in enumerate(captions.items()):
         if i:
             (tmp_path / name).with_suffix(".txt").write_text(caption)
     (tmp_path / "odd.txt").write_text("of nothing")
@@ -462,14 +466,14 @@ def test_pairs_in_shards_are_counted(tmp_path):
                     tar.add(file, file.name)
     match = r"1 of 6 images have no caption \(0.tar/00.png\), 1 captions are of images not there"
     with pytest.warns(Notice, match=match):
-        found = captions_of(pairs.load(str(tmp_path / "shards")))
-    assert found == {f"{i % 2}.tar/{i:02}.png": [told[f"{i:02}.png"]] for i in range(1, 6)}
+        result = captions_of(pairs.load(str(tmp_path / "shards")))
+    assert result == {f"{i % 2}.tar/{i:02}.png": [captions[f"{i:02}.png"]] for i in range(1, 6)}
 
 
 def test_captions_that_are_cut_are_counted(tmp_path):
     """Catches long captions cut without a word."""
-    told = squares(tmp_path, 8)
-    for i, (name, caption) in enumerate(told.items()):
+    captions = squares(tmp_path, 8)
+    for i, (name, caption) in enumerate(captions.items()):
         (tmp_path / name).with_suffix(".txt").write_text(
             f"{caption} {i} " + "so long " * (20 * (i < 3))
         )
@@ -479,25 +483,25 @@ def test_captions_that_are_cut_are_counted(tmp_path):
 
 def test_colors_find_their_names(tmp_path):
     """The whole way: a folder, training, and both senses in one space."""
-    place = tmp_path / "images"
-    place.mkdir()
-    for name, caption in squares(place, 64).items():
-        (place / name).with_suffix(".txt").write_text(caption)
+    path = tmp_path / "images"
+    path.mkdir()
+    for name, caption in squares(path, 64).items():
+        (path / name).with_suffix(".txt").write_text(caption)
     options = {"epochs": 5, "batch_size": 8, "lr": 3e-3, "text_layers": 1, "precision": "fp32"}
     options |= {"progress": False, "logger": "none"}
-    run = ul.train("clip", f"pairs:{place}", out=tmp_path / "run", **options)
+    run = ul.train("clip", f"pairs:{path}", out=tmp_path / "run", **options)
     test, method = run.data.test, run.method.eval()
     with torch.no_grad():
         a = method.project(torch.from_numpy(test.x[:]).float() / 255).numpy()
         b = method.project_partner(torch.from_numpy(test.partners[:, 0])).numpy()
     color = np.array([int(name.split("/")[-1][:2]) % 4 for name in test.names])
-    found = paired_retrieval(a, b, (1,), color)
-    assert found["a_to_b_recall_at_1"] > 0.7
+    result = paired_retrieval(a, b, (1,), color)
+    assert result["a_to_b_recall_at_1"] > 0.7
     assert (tmp_path / "run" / "tokenizer.json").is_file()
     assert (tmp_path / "run" / "views.png").is_file()
     again = ul.load(tmp_path / "run")
     with pytest.warns(Notice, match="64 images are read; left out: 64 .txt"):
-        assert again.embed(place).shape == (64, run.dim)  # captions are no texts to be read
+        assert again.embed(path).shape == (64, run.dim)  # captions are no texts to be read
     assert ul.evaluate(again)["n_test"] == len(test)
 
 
@@ -513,9 +517,9 @@ def test_emoji_of_one_family_are_on_one_side(real_data):
 
 
 def test_speakers_of_the_test_are_never_heard_in_training(real_data, monkeypatch):
-    told = audiovisual_digits.recordings(str(real_data))
-    sounds, digit, speaker = told
-    monkeypatch.setattr(audiovisual_digits, "recordings", lambda _: told)  # made once is enough
+    captions = audiovisual_digits.recordings(str(real_data))
+    sounds, digit, speaker = captions
+    monkeypatch.setattr(audiovisual_digits, "recordings", lambda _: captions)  # made once is enough
     assert sounds.shape == (3000, 32, 32)
     assert (sounds.max((1, 2)) == 255).all()
     row = {sound.tobytes(): i for i, sound in enumerate(sounds)}

@@ -16,7 +16,7 @@ from unlabeled.modality import Audio, Images, Text
 from unlabeled.training.folder import record_data
 
 
-def said(call, *args, **kwargs):
+def with_notices(call, *args, **kwargs):
     """What a call gives, and all its notices in one text."""
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
@@ -82,7 +82,7 @@ def test_names_that_only_look_like_patterns(tmp_path):
     ],
 )
 def test_images_of_a_pattern(pattern, names, photos):
-    samples, notices = said(read_data, str(photos / pattern))
+    samples, notices = with_notices(read_data, str(photos / pattern))
     expected = [name.rpartition("/")[2] for name in names] if len(names) == 1 else names
     assert samples.names == expected
     number = len(names) + (pattern == "c**")  # the table beside them, too
@@ -92,7 +92,7 @@ def test_images_of_a_pattern(pattern, names, photos):
 
 def test_labels_and_values_of_a_pattern(photos):
     """Catches names relative to another folder, whose first part is no class."""
-    splits, _ = said(open_data, photos / "*" / "*.png", labels_from="folders")
+    splits, _ = with_notices(open_data, photos / "*" / "*.png", labels_from="folders")
     assert splits.classes == ["cat", "dog"]
     assert len(splits.train) + len(splits.test) == 6
     for part in (splits.train, splits.test):
@@ -113,7 +113,7 @@ def test_shards_by_braces(tmp_path):
             member = tarfile.TarInfo("0.png")
             member.size = len(file.getvalue())
             tar.addfile(member, io.BytesIO(file.getvalue()))
-    samples, notices = said(read_data, str(tmp_path / "s-{001..002}.tar"))
+    samples, notices = with_notices(read_data, str(tmp_path / "s-{001..002}.tar"))
     assert samples.x[:].ravel()[::64].tolist() == [10, 20]
     assert "matches 2 files" in notices
     with pytest.raises(UserError, match=r"s-004\.tar does not exist, which .* \(2 of the 4 that"):
@@ -127,18 +127,18 @@ def test_shards_by_braces(tmp_path):
         ("bird/*.png", r"there is no folder .*bird, check the path"),
         ("{bird,cow}/*.png", r"no file matches"),
         ("{cat,bird}/*.png", r"bird/\*\.png does not exist, which '.*' names \(1 of the 2"),
-        ("cat/n*", r"notes\.csv is no image, recording, text or video"),
+        ("cat/n*", r"notes\.csv is not an image, audio, text or video file"),
     ],
 )
 def test_a_wrong_pattern_ends_in_one_sentence(pattern, says, photos):
     with pytest.raises(UserError, match=says):
-        said(open_data, str(photos / pattern))
+        with_notices(open_data, str(photos / pattern))
 
 
 def test_a_pattern_of_other_files(photos):
     (photos / "cat" / "more.csv").write_text("a,b\n")
     with pytest.raises(UserError, match=r"matches more\.csv, notes\.csv, but no images"):
-        said(open_data, str(photos / "cat" / "*.csv"))
+        with_notices(open_data, str(photos / "cat" / "*.csv"))
 
 
 def test_one_image(photos):
@@ -157,7 +157,7 @@ def test_recordings(tmp_path):
     assert isinstance(one.modality, Audio)
     assert one.x.shape == (1, 1, 1, 200)
     assert one.x.max() == pytest.approx(0.2, abs=1e-3)
-    assert said(read_data, str(tmp_path / "[01].wav"))[0].names == ["0.wav", "1.wav"]
+    assert with_notices(read_data, str(tmp_path / "[01].wav"))[0].names == ["0.wav", "1.wav"]
 
 
 def test_texts(tmp_path):
@@ -166,11 +166,11 @@ def test_texts(tmp_path):
     for name in ("one", "two"):
         lines = "\n\n".join(f"The {name} of {i} is a sentence." for i in range(80))
         (tmp_path / f"{name}.txt").write_text(lines)
-    splits, _ = said(open_data, tmp_path / "one.txt")
+    splits, _ = with_notices(open_data, tmp_path / "one.txt")
     assert isinstance(splits.modality, Text)
-    named, _ = said(open_data, f"text:{tmp_path / 'one.txt'}")
+    named, _ = with_notices(open_data, f"text:{tmp_path / 'one.txt'}")
     assert np.array_equal(splits.train.x, named.train.x)
-    both, notices = said(open_data, str(tmp_path / "*.txt"))
+    both, notices = with_notices(open_data, str(tmp_path / "*.txt"))
     assert set(both.train.class_names("source")) == {"one", "two"}
     assert "matches 2 files" in notices
     with warnings.catch_warnings():

@@ -111,14 +111,14 @@ def test_what_is_not_finite_is_counted_and_takes_the_smallest_value(tmp_path, de
         if number == 1:
             x[:4, :4], x[8, 8] = np.nan, np.inf
         tifffile.imwrite(tmp_path / f"{number}.tif", x if number < 2 else x * np.nan)
-    with pytest.warns(Notice) as said:
+    with pytest.warns(Notice) as notices:
         splits = open_data(tmp_path, size=(16, 16), decoding=decoding_)
     x = splits.train.x[:]
     assert np.isfinite(x).all()
-    assert "NaN or infinite" in messages(said)
+    assert "NaN or infinite" in messages(notices)
     if decoding_ == "once":
         assert len(x) == 2
-        assert "1 of 3 images are left out (1 without a finite value)" in messages(said)
+        assert "1 of 3 images are left out (1 without a finite value)" in messages(notices)
         assert (x[1, 0, :2, :2] == x.min()).all()
         assert (x[0] >= 5).all()
     assert splits.value_range[0] >= (5 if decoding_ == "once" else 0)
@@ -202,12 +202,12 @@ def test_large_images_are_cut_into_tiles_that_cover_them(tmp_path, ending, decod
 def test_small_and_narrow_images_lose_nothing(tmp_path):
     for name, size in (("small", (100, 90)), ("narrow", (500, 60))):
         Image.new("RGB", size, "white").save(tmp_path / f"{name}.png")
-    with pytest.warns(Notice) as said:
+    with pytest.warns(Notice) as notices:
         splits = open_data(tmp_path, size=(32, 32), tile=128)
     expected = [*(f"narrow.png#0,{c}" for c in range(9)), "small.png"]
     assert splits.train.names == expected
-    assert "1 of 2 images is larger than 128×128 and cut into 9 tiles" in messages(said)
-    assert "10 of 10 tiles are empty" in messages(said)
+    assert "1 of 2 images is larger than 128×128 and cut into 9 tiles" in messages(notices)
+    assert "10 of 10 tiles are empty" in messages(notices)
     with pytest.raises(UserError, match="--tile is 4, but must be at least 8"):
         open_data(tmp_path, tile=4)
 

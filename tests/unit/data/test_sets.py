@@ -60,8 +60,8 @@ def test_cifar_opens_in_both_versions_unpacked_or_not(tmp_path, version):
         tmp_path / f"cifar-10-{'binary' if version == 'bin' else 'python'}.tar.gz", folder
     )
     file = folder / f"data_batch_2{'.bin' if version == 'bin' else ''}"
-    for place in (folder, tmp_path, archive, file):
-        splits = open_data(f"cifar10:{place}")
+    for path in (folder, tmp_path, archive, file):
+        splits = open_data(f"cifar10:{path}")
         assert (splits.train.x == x[:20]).all()
         assert (splits.test.x == x[20:]).all()
         assert (splits.train.factors["class"] == y[:20]).all()
@@ -214,8 +214,8 @@ def test_omniglot_opens_as_it_was_published(tmp_path):
         zip_folder(tmp_path / "zips" / part)
     (tmp_path / "zips" / "images_evaluation").rename(tmp_path / "other")
     (tmp_path / "zips" / "images_background").rename(tmp_path / "another")
-    for place in ("folders", "folders/images_background", "zips", "zips/images_background.zip"):
-        splits = omniglot.load(str(tmp_path / place), 105)
+    for path in ("folders", "folders/images_background", "zips", "zips/images_background.zip"):
+        splits = omniglot.load(str(tmp_path / path), 105)
         x = np.concatenate([splits.train.x, splits.test.x])
         assert (x[:, 0] == 255 * np.stack([ink for *_, ink in known])).all()
         named = [
@@ -248,8 +248,8 @@ def test_the_published_runs_are_found_by_their_ink(tmp_path):
         lines.append(f"run01/test/item{item:02}.png run01/training/class{number:02}.png\n")
     (run / "class_labels.txt").write_text("".join(lines))
     zip_folder(run.parent)
-    for place in (tmp_path, run.parent, run.parent.with_suffix(".zip")):
-        support, query, answer = omniglot.one_shot_runs(str(place))
+    for location in (tmp_path, run.parent, run.parent.with_suffix(".zip")):
+        support, query, answer = omniglot.one_shot_runs(str(location))
         assert support.tolist() == [[0, 2, 4]]
         assert query.tolist() == [[5, 1, 3]]
         assert answer.tolist() == [[2, 0, 1]]
@@ -333,9 +333,9 @@ def test_damaged_and_missing_files_are_named(tmp_path, name):
     folder = tmp_path / "set"
     file = damage(name, folder)
     open_data(f"{name}:{folder}")
-    whole = file.read_bytes()
-    for content in (whole[:-100], whole[:50], b"", b"\x80" + whole[1:]):
-        if name in ("cifar10", "stl10") and len(content) == len(whole):
+    full = file.read_bytes()
+    for content in (full[:-100], full[:50], b"", b"\x80" + full[1:]):
+        if name in ("cifar10", "stl10") and len(content) == len(full):
             continue  # any byte is a pixel
         file.write_bytes(content)
         with pytest.raises(UserError, match=rf"{file.name} cannot be read .*; copy or download it"):

@@ -28,15 +28,15 @@ def test_parts_are_the_samples_of_the_whole_in_their_order(address, tmp_path):
     write_images(tmp_path / "photos", 11)
     (tmp_path / "photos" / ".hidden.png").write_bytes(b"")
     like = Images(3, (16, 16))
-    whole = read_data(tmp_path / "photos", like=like)
+    full = read_data(tmp_path / "photos", like=like)
     parts = list_parts(address.format(tmp_path / "photos"), files=4)
     assert [len(names) for names in parts.names] == [4, 4, 3]
     read = [
         read_data(fetch(parts.root, names, tmp_path / f"part{i}"), like=like)
         for i, names in enumerate(parts.names)
     ]
-    assert [n for samples in read for n in samples.names] == whole.names
-    assert np.array_equal(np.concatenate([samples.x[:] for samples in read]), whole.x[:])
+    assert [n for samples in read for n in samples.names] == full.names
+    assert np.array_equal(np.concatenate([samples.x[:] for samples in read]), full.x[:])
 
 
 def test_a_shard_is_a_part_and_what_is_neither_is_counted(tmp_path):

@@ -31,10 +31,7 @@ from unlabeled.methods.simclr import SimCLR
 from unlabeled.training import checkpoints
 from unlabeled.training.prepare import prepare
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
 SHARDS, EACH = 10, 12
 
 
@@ -55,7 +52,7 @@ def own_cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache"
 
 
-def said(call, *args, **kwargs):
+def with_notices(call, *args, **kwargs):
     """What a call gives, and all its notices in one text."""
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
@@ -115,11 +112,11 @@ def test_a_resumed_epoch_has_the_same_batches_and_skips_what_is_done():
     x = StreamedImages(nothing, ["a"] * 20, np.full(20, 5), 2, 3, (8, 8), "u1", 1)
     held: list[int] = []
     x.hold = lambda shards, coming: held.extend(shards)
-    whole = [batch.tolist() for batch in x.epoch(None, 4, 0, 1)]
+    full = [batch.tolist() for batch in x.epoch(None, 4, 0, 1)]
     assert len(held) == 20
     for done in (0, 1, 5, 12, 24):
         held.clear()
-        assert [batch.tolist() for batch in x.epoch(None, 4, 0, 1, done)] == whole[done:]
+        assert [batch.tolist() for batch in x.epoch(None, 4, 0, 1, done)] == full[done:]
         assert len(held) == 20 - 4 * done // 10 * 2
 
 
@@ -140,7 +137,7 @@ def test_images_of_a_window_are_shuffled_among_themselves():
 def test_tars_over_http(pattern, ranges, tars, own_cache):
     """All samples of one process in an epoch, each once, and the right ones."""
     with serving(tars, ranges) as server:
-        splits, notices = said(open_data, f"{server.url}/{pattern}", size=(16, 16))
+        splits, notices = with_notices(open_data, f"{server.url}/{pattern}", size=(16, 16))
         assert (
             f"10 shards ({sum(p.stat().st_size for p in tars.iterdir()) / 1e6:.1f} MB)" in notices
         )
@@ -154,7 +151,7 @@ def test_tars_over_http(pattern, ranges, tars, own_cache):
         assert not np.array_equal(*epochs)
         asked = [name for name in server.asked if name.endswith(".tar")]
         assert len(asked) == SHARDS  # all were in the cache after they were counted
-        said(open_data, f"{server.url}/{pattern}", size=(16, 16))
+        with_notices(open_data, f"{server.url}/{pattern}", size=(16, 16))
         assert [name for name in server.asked if name.endswith(".tar")] == asked
 
 
@@ -167,7 +164,7 @@ def test_tables_over_http(as_struct, ranges, tmp_path):
         write_table(path, range(20 * i, 20 * i + 20), as_struct, row_group_size=8)
     with serving(tmp_path, ranges) as server:
         pattern = f"{server.url}/data/train-{{00000..00002}}-of-00003.parquet"
-        splits, notices = said(open_data, pattern, labels_from="kind")
+        splits, notices = with_notices(open_data, pattern, labels_from="kind")
         assert "counted once" not in notices
         for part in (splits.train, splits.test):
             values = numbers(part.x[:])
@@ -219,7 +216,7 @@ def test_two_processes_draw_every_sample_once(nodes, tars, tmp_path, monkeypatch
 
 def test_labels_of_tars(tars):
     with serving(tars) as server:
-        splits, notices = said(open_data, f"{server.url}/s-*.tar", labels_from="cls")
+        splits, notices = with_notices(open_data, f"{server.url}/s-*.tar", labels_from="cls")
         assert "counted and their labels read once" in notices
         assert "24 samples of 2 shards" in notices
         for part in (splits.train, splits.test):
@@ -244,10 +241,10 @@ def test_a_damaged_shard_is_used_as_far_as_it_goes(tars, tmp_path):
     (folder / "s-1.tar").write_bytes(torn[:at])
     (folder / "s-2.tar").write_bytes(b"not a tar" * 100)
     with serving(folder) as server:
-        splits, notices = said(open_data, f"{server.url}/s-*.tar")
+        splits, notices = with_notices(open_data, f"{server.url}/s-*.tar")
         assert "2 of 4 shards are damaged and used as far as they go, such as http" in notices
         assert sorted(drawn(loader(splits.train, 4, 0)).ravel()) == [*range(16), *range(36, 48)]
-    local, notices = said(open_data, str(folder / "s-*.tar"), size=(16, 16))  # on disk, too
+    local, notices = with_notices(open_data, str(folder / "s-*.tar"), size=(16, 16))  # on disk, too
     assert "2 of 4 shards are damaged and used as far as they go, such as s-1.tar" in notices
     assert sorted(numbers(local.train.x[:])) == [*range(16), *range(36, 48)]
 
@@ -256,7 +253,7 @@ def test_a_damaged_table_is_left_out(tmp_path):
     write_table(tmp_path / "a.parquet", range(9))
     (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:2000])
     with serving(tmp_path) as server:
-        splits, notices = said(open_data, f"{server.url}/{{a,b}}.parquet")
+        splits, notices = with_notices(open_data, f"{server.url}/{{a,b}}.parquet")
         assert "1 of 2 shards is damaged" in notices
         assert "Parquet magic bytes" in notices
         assert len(splits.train) == 9
@@ -280,14 +277,14 @@ def test_counts_beside_the_shards(name, content, tars, tmp_path):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / name).write_text(json.dumps(content))
     with serving(tmp_path) as server:
-        splits, notices = said(open_data, f"{server.url}/s-{{000..009}}.tar")
+        splits, notices = with_notices(open_data, f"{server.url}/s-{{000..009}}.tar")
         assert "counted" not in notices
         assert sum(asked.endswith(".tar") for asked in server.asked) == 1  # for the size of images
         assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == list(range(120))
         wrong = (tmp_path / name).read_text().replace("12", "14")
         (tmp_path / name).write_text(wrong)
         splits = open_data(f"{server.url}/s-{{000..009}}.tar")
-        order, notices = said(lambda: drawn(loader(splits.train, 14, 0)))
+        order, notices = with_notices(lambda: drawn(loader(splits.train, 14, 0)))
         assert "1 of 10 shards so far have another number of images" in notices
         assert "(12 instead of 14)" in notices
         assert sorted(np.unique(order)) == list(range(120))
@@ -410,7 +407,7 @@ def test_shards_of_s3(s3, tars):
     for path in tars.iterdir():
         s3.put_object(Bucket="bucket", Key=f"photos/{path.name}", Body=path.read_bytes())
     for pattern in ("s3://bucket/photos/s-{000..009}.tar", "s3://bucket/photos/"):
-        splits, notices = said(open_data, pattern, size=(16, 16))
+        splits, notices = with_notices(open_data, pattern, size=(16, 16))
         assert "10 shards" in notices
         assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == list(range(120))
     with pytest.raises(UserError, match=r"no file matches 's3://bucket/photo/\*\.tar'"):
@@ -431,7 +428,6 @@ def cloud(tars, tmp_path) -> Path:
 
 def test_shards_of_google_storage(cloud, tmp_path, monkeypatch):
     """Its own client, endpoint and credentials; catches a refusal that is taken for a failure."""
-    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # which asks by gRPC
     gcsfs = pytest.importorskip("gcsfs", reason="gs:// needs gcsfs")
     rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
     from cryptography.hazmat.primitives import serialization as form
@@ -455,7 +451,7 @@ def test_shards_of_google_storage(cloud, tmp_path, monkeypatch):
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
         gcsfs.GCSFileSystem.clear_instance_cache()
         for pattern in (f"{address}/s-{{000..009}}.tar", f"{address}/", f"{address}/s-*.tar"):
-            splits, notices = said(open_data, pattern, size=(16, 16))
+            splits, notices = with_notices(open_data, pattern, size=(16, 16))
             assert "10 shards" in notices
         assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == list(range(120))
         with pytest.raises(UserError, match=r"there is no gs://user/other/s-000\.tar; check"):
@@ -481,7 +477,7 @@ def test_shards_of_the_hub(cloud, monkeypatch):
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         hub.HfFileSystem.clear_instance_cache()
         for pattern in (f"{address}/s-{{000..009}}.tar", f"{address}/", f"{address}/s-*.tar"):
-            splits, notices = said(open_data, pattern, size=(16, 16))
+            splits, notices = with_notices(open_data, pattern, size=(16, 16))
             assert "10 shards" in notices
         assert sorted(drawn(loader(splits.train, 8, 0)).ravel()) == list(range(120))
         with pytest.raises(UserError, match=r"there is no hf://.*/t\.tar; check the address"):
@@ -557,9 +553,9 @@ def test_deep_images_are_those_of_a_folder(kind, shape, dtype, white, tmp_path):
         low, high = streamed.value_range
         expected = (b[batch.index.numpy()].astype("f4") - low) / (high - low)
         np.testing.assert_allclose(batch.x.fitted().numpy(), expected, atol=1e-3)
-        given = open_data(f"{server.url}/{{0,1}}.tar", value_range=(100, 1000))
-        assert given.value_range == (100, 1000)
-        np.testing.assert_array_equal(given.train.x[:], b.astype("f4").clip(100, 1000))
+        options = open_data(f"{server.url}/{{0,1}}.tar", value_range=(100, 1000))
+        assert options.value_range == (100, 1000)
+        np.testing.assert_array_equal(options.train.x[:], b.astype("f4").clip(100, 1000))
         again = open_data(f"{server.url}/{{0,1}}.tar", like=local.modality)
         np.testing.assert_array_equal(again.train.x[:], b)
         assert again.value_range == local.value_range
@@ -574,10 +570,10 @@ def test_values_beyond_those_of_the_first_images_are_counted(tmp_path, monkeypat
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     with serving(tmp_path) as server:
-        splits, notices = said(open_data, f"{server.url}/a.tar")
+        splits, notices = with_notices(open_data, f"{server.url}/a.tar")
         assert splits.value_range == (0, 4095)
         assert "beyond" not in notices
-        x, notices = said(lambda: splits.train.x[:])
+        x, notices = with_notices(lambda: splits.train.x[:])
         assert x.max() > 50_000
         assert "2 of 6 images so far have values beyond 0 to 4095" in notices
 

@@ -82,12 +82,12 @@ def test_hiding_is_berts_rule():
     assert not chosen[~words].any()
     assert torch.equal(seen[~chosen], ids[~chosen])
     assert (chosen.sum(1) == round(0.15 * int(words[0].sum()))).all()
-    kept, masked = (
+    remaining, masked = (
         (seen == ids)[chosen].float().mean(),
         (seen == t.MASK)[chosen].float().mean(),
     )
     assert masked == pytest.approx(0.8, abs=0.02)
-    assert kept == pytest.approx(0.1, abs=0.02)
+    assert remaining == pytest.approx(0.1, abs=0.02)
     assert (seen[chosen & (seen != t.MASK)] >= t.FIRST_WORD).all()
     again, _ = t.mask_tokens(ids, V)
     assert not torch.equal(seen, again)
@@ -179,12 +179,12 @@ def test_next_sentence_and_order_are_what_they_say():
     method.head.mlm_weight = 0.0
     ids, _, _, begins, follows = method.views(batch)
     halves = rows.flatten(1).view(64, 2, -1)
-    for one, at, told, (first, second) in zip(ids, begins, follows, halves, strict=True):
+    for one, at, captions, (first, second) in zip(ids, begins, follows, halves, strict=True):
         a, b = (half[half != 0] for half in (first, second))
         assert at == len(a) + 1
         end = torch.tensor([t.END])
         assert torch.equal(one[: len(a) + 1], torch.cat([a, end]))
-        assert torch.equal(one[len(a) + 1 :][: len(b)], b) == bool(told)
+        assert torch.equal(one[len(a) + 1 :][: len(b)], b) == bool(captions)
     assert 0.3 < follows.float().mean() < 0.7
     method = method_of("sentence_order")
     method.head.mlm_weight = 0.0
@@ -241,9 +241,9 @@ def test_a_verdict_reads_the_means_of_both_texts():
     method = method_of("next_sentence").eval()
     first, second, _ = method.pairs(batch)
     ids = t.pack_tokens(t.join_texts(first, second))
-    found = method.head.score(first, second, method.encoder)
+    result = method.head.score(first, second, method.encoder)
     for row, one, end, score in zip(
-        ids, method.encoder.states(ids), 1 + (first != t.PAD).sum(1), found, strict=True
+        ids, method.encoder.states(ids), 1 + (first != t.PAD).sum(1), result, strict=True
     ):
         many = int((row != t.PAD).sum())
         u, v = one[1 : 1 + end].mean(0), one[1 + end : 1 + many].mean(0)
@@ -267,9 +267,9 @@ def test_the_order_that_scores_more_is_the_right_one():
 
 def test_nobody_is_elsewhere_at_home():
     for n in (2, 3, 10):
-        found = t.derangement(n, torch.device("cpu"))
-        assert (found != torch.arange(n)).all()
-        assert sorted(found.tolist()) == list(range(n))
+        result = t.derangement(n, torch.device("cpu"))
+        assert (result != torch.arange(n)).all()
+        assert sorted(result.tolist()) == list(range(n))
 
 
 @pytest.mark.parametrize("unit", ["words", "sentences"])
@@ -277,8 +277,8 @@ def test_shuffled_parts_and_their_places(unit):
     cls = registry.find("methods", "word_order")
     method = cls(build("text_transformer", 1, (4, 12), vocabulary=V, width=16), unit=unit)
     batch, rows = batch_of(8)
-    ids, here, place = method.views(batch)
-    back = place.argsort(1)
+    ids, here, path = method.views(batch)
+    back = path.argsort(1)
     if unit == "words":
         there = ids.gather(1, here.gather(1, back))
         assert all(
@@ -286,24 +286,24 @@ def test_shuffled_parts_and_their_places(unit):
         )
     else:
         assert (ids.gather(1, here) == t.END).all()
-        for one, ends, order, text_ in zip(ids, here, place, rows, strict=True):
+        for one, ends, order, text_ in zip(ids, here, path, rows, strict=True):
             start = 0
             for end, which in zip(ends.tolist(), order.tolist(), strict=True):
                 words = text_[which][text_[which] > t.END]
                 assert torch.equal(one[start:end], words)
                 start = end + 1
     scores = method.scores(ids, here)
-    for states, ends, said in zip(method.encoder.states(ids)[:, 1:], here, scores, strict=True):
+    for states, ends, outputs in zip(method.encoder.states(ids)[:, 1:], here, scores, strict=True):
         begins = [0, *(ends[:-1] + 1).tolist()]
         spans = zip(begins, ends.tolist(), strict=True)
         means = torch.stack([states[a : b + 1].mean(0) for a, b in spans])
-        assert torch.allclose(method.score_head(means)[:, 0], said, atol=1e-5)
+        assert torch.allclose(method.score_head(means)[:, 0], outputs, atol=1e-5)
     naive = 0.0
     for row, order in zip(scores, back, strict=True):
         left = [row[j] for j in order]
         for i in range(len(left)):
             naive += torch.stack(left[i:]).logsumexp(0) - left[i]
-    assert method.loss((ids, here, place)).item() == pytest.approx(
+    assert method.loss((ids, here, path)).item() == pytest.approx(
         (naive / scores.numel()).item(), rel=1e-5
     )
 
@@ -314,13 +314,13 @@ def test_what_follows_a_short_sentence_is_not_put_in_order():
     short = torch.full((4, 4, 12), t.PAD)
     short[..., :5] = torch.randint(t.FIRST_WORD, V, (4, 4, 5))
     short[..., 5] = t.END
-    ids, here, place = method.views(Batch(short, torch.arange(4)))
+    ids, here, path = method.views(Batch(short, torch.arange(4)))
     scores, naive = method.scores(ids, here), 0.0
-    for row, ends, said, order in zip(ids, here, scores, place.argsort(1), strict=True):
-        left = [said[j] for j in order if row[ends[j]] >= t.FIRST_WORD]
+    for row, ends, outputs, order in zip(ids, here, scores, path.argsort(1), strict=True):
+        left = [outputs[j] for j in order if row[ends[j]] >= t.FIRST_WORD]
         assert len(left) == 3  # neither the first nor the last word is asked for
         naive += sum(torch.stack(left[i:]).logsumexp(0) - left[i] for i in range(3))
-    loss = method.loss((ids, here, place))
+    loss = method.loss((ids, here, path))
     assert loss.item() == pytest.approx(naive.item() / 12, rel=1e-5)
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in method.score_head.parameters())
@@ -346,13 +346,13 @@ def in_pieces(n=200, seed=0):
 
 def whole_words(ids):
     """The words of a sentence, as tuples of tokens."""
-    found = []
+    result = []
     for i in ids.tolist():
         if i > t.END and STARTS[i] == "1":
-            found.append((i,))
+            result.append((i,))
         elif i > t.END:
-            found[-1] = (*found[-1], i)
-    return found
+            result[-1] = (*result[-1], i)
+    return result
 
 
 def test_pieces_of_a_word_stay_together_in_their_order():
@@ -363,9 +363,9 @@ def test_pieces_of_a_word_stay_together_in_their_order():
     net = build("text_transformer", 1, (4, 40), vocabulary=V, width=16)
     method = registry.find("methods", "word_order")(net, word_starts=STARTS)
     batch = Batch(rows, torch.arange(len(rows)))
-    ids, here, place = method.views(batch)
+    ids, here, path = method.views(batch)
     full = 0
-    for one, ends, order, text_ in zip(ids, here, place, rows, strict=True):
+    for one, ends, order, text_ in zip(ids, here, path, rows, strict=True):
         begins = [0, *(ends[:-1] + 1).tolist()]
         spans = [tuple(one[a : b + 1].tolist()) for a, b in zip(begins, ends, strict=True)]
         there = method.present(one[None], ends[None])[0]
@@ -377,7 +377,7 @@ def test_pieces_of_a_word_stay_together_in_their_order():
         assert any(back == whole_words(row)[1:-1][:6] for row in text_)
         full += len(words) == 6
     assert full > 30
-    assert len({tuple(o) for o in place.tolist()}) > 100
+    assert len({tuple(o) for o in path.tolist()}) > 100
 
 
 def test_marks_of_words_say_nothing_of_their_order():
@@ -405,16 +405,16 @@ def test_marks_of_words_say_nothing_of_their_order():
 def test_a_tokenizers_marks_of_spaces_begin_words():
     """Catches marks of another kind of tokenizer, and a heading's ## taken for WordPiece's."""
     library = bpe._library()
-    told = "unbelievable cats, wasn't it? #### ####x 3.14 naïve (mat)."
-    known = bpe.train_tokenizer([told] * 3, 300)
+    captions = "unbelievable cats, wasn't it? #### ####x 3.14 naïve (mat)."
+    known = bpe.train_tokenizer([captions] * 3, 300)
     starts = bpe.word_starts(known.to_str())
-    tokens = bpe.encode(known, [told])[0].tolist()
+    tokens = bpe.encode(known, [captions])[0].tolist()
     words, at = [], -1
     for i in tokens:
         at += starts[i] == "1"
         words += [[]] * (at == len(words))
         words[at] = [*words[at], i]
-    assert [known.decode(word).strip() for word in words] == told.split()
+    assert [known.decode(word).strip() for word in words] == captions.split()
     content = {i: n for n, i in enumerate([*SPECIAL, "un", "##able", "cat"])}
     piece = library.Tokenizer(library.models.WordPiece(content, unk_token="[UNK]"))
     assert bpe.word_starts(piece.to_str()) == "11111" + "101"
@@ -510,13 +510,13 @@ def test_a_decoder_says_words_one_after_another():
     method = method_of("skip_thoughts").eval()
     ids = ids_of(3, 8)
     z = torch.randn(3, method.encoder.dim)
-    whole = method.next_decoder(z, ids, method.encoder)
+    full = method.next_decoder(z, ids, method.encoder)
     changed = ids.clone()
     changed[:, 5] = 5
     other = method.next_decoder(z, changed, method.encoder)
-    assert torch.equal(whole[:, :5], other[:, :5])
-    assert not torch.equal(whole[:, 6:], other[:, 6:])
-    assert not torch.allclose(whole, method.next_decoder(-z, ids, method.encoder))
+    assert torch.equal(full[:, :5], other[:, :5])
+    assert not torch.equal(full[:, 6:], other[:, 6:])
+    assert not torch.allclose(full, method.next_decoder(-z, ids, method.encoder))
 
 
 def test_kneser_ney_counts_tokens_as_it_counts_letters():
@@ -554,10 +554,10 @@ def world(tmp_path_factory):
             f"Later {name} carried the {thing} home. At night {name} had enough of the {thing}."
         )
 
-    place = tmp_path_factory.mktemp("world")
+    path = tmp_path_factory.mktemp("world")
     for part, many in (("train", 400), ("test", 60)):
-        (place / f"tales_{part}.txt").write_text("\n\n".join(story() for _ in range(many)))
-    return place
+        (path / f"tales_{part}.txt").write_text("\n\n".join(story() for _ in range(many)))
+    return path
 
 
 def test_pieces_and_sentences(world):
@@ -567,9 +567,9 @@ def test_pieces_and_sentences(world):
     assert rows.train.x.shape == (400, 4, 16)
     assert len(rows.test) == 60
     known = bpe.open_tokenizer(pieces.modality.tokenizer)
-    told = known.decode(rows.train.x[0, 0].tolist())
-    assert told.startswith(" In the morning")
-    assert told.endswith("market.")
+    captions = known.decode(rows.train.x[0, 0].tolist())
+    assert captions.startswith(" In the morning")
+    assert captions.endswith("market.")
     first = np.concatenate([r[r > 0] for r in rows.train.x[0]])
     piece = pieces.train.x[:8].ravel()
     assert (first[first != t.END] == piece[piece > t.END][: (first != t.END).sum()]).all()
@@ -589,23 +589,23 @@ def test_texts_that_are_only_read_stay_in_their_order(tmp_path):
         like = text.modality_of(known, size[1], size[0])
         splits = open.reopen_texts(str(tmp_path), like, tested=False)
         assert len(splits.test) == 0
-        told = [known.decode(row.ravel().tolist()).split()[1][:2] for row in splits.train.x[:]]
-        assert told == sorted(told)
-        assert len(set(told)) == 20
+        captions = [known.decode(row.ravel().tolist()).split()[1][:2] for row in splits.train.x[:]]
+        assert captions == sorted(captions)
+        assert len(set(captions)) == 20
         assert len(open.reopen_texts(str(tmp_path), like).test) > 0
 
 
 @pytest.mark.parametrize("glue", [" ", ""])
 def test_a_corpus_of_one_line_is_learned_and_tested(glue, tmp_path):
     """Catches a text without line breaks, or spaces, that has no part to test on."""
-    told = [f"Dies ist Satz {i}." if glue else f"這是第{i}句話。" for i in range(120)]
-    (tmp_path / "one.txt").write_text(glue.join(told), encoding="utf-8")
+    captions = [f"Dies ist Satz {i}." if glue else f"這是第{i}句話。" for i in range(120)]
+    (tmp_path / "one.txt").write_text(glue.join(captions), encoding="utf-8")
     for kind, least in ((text, 2), (sentences, 3)):
         splits = kind.load(str(tmp_path / "one.txt"), length=32, vocabulary=320)
         assert len(splits.train) > 5 * least
         assert len(splits.test) >= least
     known = bpe.open_tokenizer(splits.modality.tokenizer)
-    assert known.decode(splits.test.x[-1, -1].tolist()).strip() == told[-1]
+    assert known.decode(splits.test.x[-1, -1].tolist()).strip() == captions[-1]
 
 
 @pytest.fixture(scope="module")
@@ -622,27 +622,27 @@ def train(name, rows, out, **options):
 @ALIKE
 def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     run = train("masked_lm", rows, tmp_path / "m")
-    found = language.hidden_words(run.method.eval(), rows.test)
+    result = language.hidden_words(run.method.eval(), rows.test)
     counts = language.counted(rows.train, rows.test, rows.modality.vocabulary)
-    assert found["accuracy"] > 2 * counts["commonest"]
+    assert result["accuracy"] > 2 * counts["commonest"]
     assert counts["trigram"] < counts["unigram"]
-    told = ["Anna went home. She was tired.", "There was bread."]
+    captions = ["Anna went home. She was tired.", "There was bread."]
     run = ul.load(tmp_path / "m")
-    z = run.embed(told)
+    z = run.embed(captions)
     assert z.shape == (2, 32)
-    assert np.allclose(z[1:], run.embed(told[1:]), atol=1e-5)  # padding does not matter
+    assert np.allclose(z[1:], run.embed(captions[1:]), atol=1e-5)  # padding does not matter
     scripted = torch.jit.load(export(run, "torchscript"))
-    ids = torch.from_numpy(run.read(told).x[:].astype(np.int64))  # (B, sentences, L)
+    ids = torch.from_numpy(run.read(captions).x[:].astype(np.int64))  # (B, sentences, L)
     assert np.allclose(scripted(ids).detach(), z, atol=1e-5)  # texts of any length
-    place = tmp_path / "told.txt"
-    place.write_text("\n".join([*told] * 9))
+    path = tmp_path / "report.txt"
+    path.write_text("\n".join([*captions] * 9))
     out = str(tmp_path / "f.npy")
-    assert main(["embed", str(tmp_path / "m"), str(place), "--out", out]) == 0
+    assert main(["embed", str(tmp_path / "m"), str(path), "--out", out]) == 0
     assert np.load(out).shape[1] == 32
-    assert main(["evaluate", str(tmp_path / "m"), "--data", str(place), "--json"]) == 0
+    assert main(["evaluate", str(tmp_path / "m"), "--data", str(path), "--json"]) == 0
     assert '"rankme"' in capsys.readouterr().out
     after = train("sentence_order", rows, tmp_path / "o", init=run.path, mlm_weight=0.0)
-    shares = language.verdicts(after.method.eval(), rows.test)
+    shares = language.correct_answers(after.method.eval(), rows.test)
     assert shares.shape == (60,)
     assert shares.mean() > 0.8
     assert (tmp_path / "o" / "tokenizer.json").read_text() == run.modality.tokenizer
@@ -663,35 +663,35 @@ def test_only_what_a_mask_stands_for_is_asked(rows):
 def test_words_are_foretold_better_than_by_what_is_common(rows, tmp_path):
     counts = language.counted(rows.train, rows.test, rows.modality.vocabulary)
     run = train("causal_lm", rows, tmp_path / "n")
-    found = language.perplexity(run.method.eval(), rows.test)
-    assert found < counts["unigram"] / 1.5
+    result = language.perplexity(run.method.eval(), rows.test)
+    assert result < counts["unigram"] / 1.5
     naive, asked = 0.0, 0
     for one in rows.test.x:
         ids = torch.from_numpy(one[one > 0].astype(np.int64))[None]
-        said = run.method.lm_head(run.encoder.states(ids)[:, :-1], run.encoder).log_softmax(2)
+        outputs = run.method.lm_head(run.encoder.states(ids)[:, :-1], run.encoder).log_softmax(2)
         words = ids >= t.FIRST_WORD
-        naive -= said.gather(2, ids[:, :, None])[:, :, 0][words].sum().item()
+        naive -= outputs.gather(2, ids[:, :, None])[:, :, 0][words].sum().item()
         asked += int(words.sum())
-    assert found == pytest.approx(math.exp(naive / asked), rel=1e-3)
-    said = run.method.generate(torch.tensor([[9, 10]]), 5)
-    assert said.shape == (1, 7)
-    assert (said[:, 2:] >= t.FIRST_WORD).all()
+    assert result == pytest.approx(math.exp(naive / asked), rel=1e-3)
+    outputs = run.method.generate(torch.tensor([[9, 10]]), 5)
+    assert outputs.shape == (1, 7)
+    assert (outputs[:, 2:] >= t.FIRST_WORD).all()
 
 
 @ALIKE
 def test_order_and_hidden_sentences_are_learned(rows, tmp_path):
     run = train("word_order", rows, tmp_path / "s", unit="sentences")
-    found = language.orders(run.method.eval(), rows.test)
-    assert found["parts"] == 4
-    assert found["tau"] > 0.8
-    assert found["exact"] > 0.5
+    result = language.orders(run.method.eval(), rows.test)
+    assert result["parts"] == 4
+    assert result["tau"] > 0.8
+    assert result["exact"] > 0.5
     run = train("masked_sentences", rows, tmp_path / "h", batch_size=16)
-    found = language.hidden_sentences(run.method.eval(), rows.test, 20)
-    assert found["first"] > 2 * found["chance"]
+    result = language.hidden_sentences(run.method.eval(), rows.test, 20)
+    assert result["first"] > 2 * result["chance"]
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         ("train masked_lm --data dsprites", "learns from text"),
         ("train next_sentence --data text", "learns from texts of 2 or more sentences"),
@@ -708,24 +708,24 @@ def test_order_and_hidden_sentences_are_learned(rows, tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_said(command, told, capsys, tmp_path):
+def test_what_does_not_fit_is_reported(command, message, capsys, tmp_path):
     assert main([*command.split(), "--out", str(tmp_path / "run")]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_on_books_is_judged_from_its_folder(world, tmp_path, capsys):
-    place = tmp_path / "books"
-    place.mkdir()
+    path = tmp_path / "books"
+    path.mkdir()
     for kind in ("books", "wikipedia"):
         for part in ("train", "test"):
             content = (world / f"tales_{part}.txt").read_bytes()
-            (place / f"{kind}_{part}.txt.gz").write_bytes(gzip.compress(content))
-    (place / "notes.txt").write_text("Not of the set. It is passed over.")
-    run = train("masked_lm", f"books:{place}", tmp_path / "m", epochs=1)
+            (path / f"{kind}_{part}.txt.gz").write_bytes(gzip.compress(content))
+    (path / "notes.txt").write_text("Not of the set. It is passed over.")
+    run = train("masked_lm", f"books:{path}", tmp_path / "m", epochs=1)
     assert main(["evaluate", str(tmp_path / "m")]) == 0
-    again = ul.evaluate(ul.load(tmp_path / "m"), f"books:{place}")
+    again = ul.evaluate(ul.load(tmp_path / "m"), f"books:{path}")
     assert again["n_test"] == len(run.data.test)
-    other = train("simcse", f"books:{place}", tmp_path / "v", epochs=1, init=run.path)
+    other = train("simcse", f"books:{path}", tmp_path / "v", epochs=1, init=run.path)
     assert other.modality.tokenizer == run.modality.tokenizer
     mixed = sentences.load(str(world), length=run.size[1], vocabulary=300)
     with pytest.raises(UserError, match="in other tokens"):
@@ -754,18 +754,18 @@ def test_only_whole_words_say_what_a_file_is_for(tmp_path):
         (("contest.txt", "a test of time.txt", "protests.txt"), [], 3),
     ],
 )
-def test_files_named_as_splits_are_said(names, tested, kept, tmp_path):
+def test_files_named_as_splits_are_reported(names, tested, kept, tmp_path):
     """Against a test part taken from the middle of a name, or taken without a word."""
     for name in names:
         (tmp_path / name).write_text("A line of text. And one more.")
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
         documents = corpus.read(tmp_path)
     assert len(documents) == kept
     assert sum(d.test for d in documents) == len(tested)
-    words = " ".join(str(notice.message) for notice in said)
+    words = " ".join(str(notice.message) for notice in notices)
     assert all(f"{name} is tested on" in words for name in tested)
-    assert bool(said) == bool(tested)
+    assert bool(notices) == bool(tested)
 
 
 def test_text_in_linked_folders_is_read_and_what_is_left_out_counted(tmp_path):
@@ -789,10 +789,13 @@ def test_classes_of_test_texts_are_matched_by_name(tmp_path):
             (tmp_path / part / f"{name}.txt").write_text("\n\n".join(lines))
     with pytest.warns(Notice) as caught:
         splits = ul.open_data(f"text:{tmp_path / 'train'}", test=f"text:{tmp_path / 'test'}")
-    said = [str(w.message) for w in caught]
-    assert any("1 of the 3 classes of source to test on" in m and m.endswith(": d") for m in said)
+    notices = [str(w.message) for w in caught]
     assert any(
-        "1 of the 3 classes of source to learn from has no" in m and m.endswith(": b") for m in said
+        "1 of the 3 classes of source to test on" in m and m.endswith(": d") for m in notices
+    )
+    assert any(
+        "1 of the 3 classes of source to learn from has no" in m and m.endswith(": b")
+        for m in notices
     )
     tokenizer = bpe.open_tokenizer(splits.modality.tokenizer)
     for part, files in ((splits.train, "abc"), (splits.test, "acd")):

@@ -64,9 +64,9 @@ def test_clips_in_an_array_are_frames_in_order(tmp_path):
         seen, tested = (set(part.factors["shot"]) for part in (splits.train, splits.test))
         assert len(tested) == 1
         assert not seen & tested
-    whole = read_data(x)
-    assert whole.factors["frame"].tolist() == list(range(6)) * 5
-    assert whole.names[7] == "clip 2, frame 1"
+    full = read_data(x)
+    assert full.factors["frame"].tolist() == list(range(6)) * 5
+    assert full.names[7] == "clip 2, frame 1"
 
 
 def test_folders_of_frames(tmp_path):
@@ -78,8 +78,8 @@ def test_folders_of_frames(tmp_path):
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
-    for place in ("sub", "flat"):
-        splits = video.load(str(tmp_path / place), (20, 24))
+    for location in ("sub", "flat"):
+        splits = video.load(str(tmp_path / location), (20, 24))
         assert splits.train.x.shape == (24, 3, 20, 24)
         assert is_right(splits.train)
         assert is_right(splits.test)
@@ -105,7 +105,7 @@ def test_a_video_is_cut_where_it_changes(tmp_path):
     assert samples.names[12] == "video.mkv, shot 2, frame 12"
     assert video.load(str(tmp_path), (16, 16)).train.x.shape[1:] == (3, 16, 16)
     (tmp_path / "torn.mp4").write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"torn.mp4 is no video that can be read"):
+    with pytest.raises(UserError, match=r"torn.mp4 is not a readable video"):
         open_data(str(tmp_path / "torn.mp4"))
 
 
@@ -147,11 +147,11 @@ def test_frames_in_a_folder_are_compared_a_few_at_a_time(monkeypatch):
     """Fails where the change between two blocks of frames is left out or counted twice."""
     x = np.random.default_rng(0).integers(0, 255, (23, 3, 4, 5)).astype(np.uint8)
     order = np.random.default_rng(1).permutation(23)
-    whole = video._changes(x, order)
+    full = video._changes(x, order)
     for block in (1, 5, 22, 23):
         monkeypatch.setattr(video, "BLOCK", block)
-        np.testing.assert_allclose(video._changes(LazyImages(x), order), whole, rtol=1e-6)
-    assert len(whole) == 22
+        np.testing.assert_allclose(video._changes(LazyImages(x), order), full, rtol=1e-6)
+    assert len(full) == 22
 
 
 def test_videos_need_pyav_and_say_so(tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_videos_need_pyav_and_say_so(tmp_path, monkeypatch):
         open_data(str(tmp_path / "video.mp4"))
 
 
-def test_what_is_no_video_is_said(tmp_path, monkeypatch):
+def test_what_is_no_video_is_reported(tmp_path, monkeypatch):
     np.savez(tmp_path / "other.npz", y=np.zeros(3))
     np.save(tmp_path / "flat.npy", np.zeros((4, 8, 8)))
     (tmp_path / "torn.npz").write_bytes(b"PK")
@@ -185,9 +185,9 @@ def test_real_videos_have_the_cuts_that_were_seen(real_data, monkeypatch):
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))
     with np.load(real_data / "video" / "videos_small.npz") as file:
         videos = {name: file[name].transpose(0, 3, 1, 2) for name in file["names"]}
-        told = {name: file[f"{name}_shot"] for name in videos}
+        text = {name: file[f"{name}_shot"] for name in videos}
     for name, x in videos.items():
-        assert (video.cut(x) == told[name]).all(), name
+        assert (video.cut(x) == text[name]).all(), name
     splits = open_data("video")
     assert splits.train.x.shape[1:] == (3, 64, 88)
     assert len(splits.train) + len(splits.test) == 502
@@ -219,9 +219,9 @@ def test_a_batch_holds_whole_clips():
         shot, frame = known["shot"][rows], known["frame"][rows]
         assert (shot == shot[:, :1]).all()
         assert 1 not in shot  # three frames are no clip of four
-        apart = np.diff(frame, axis=1)
-        assert (apart == apart[:, :1]).all()
-        steps |= {(s, a) for s, a in zip(shot[:, 0], apart[:, 0], strict=True)}
+        distance = np.diff(frame, axis=1)
+        assert (distance == distance[:, :1]).all()
+        steps |= {(s, a) for s, a in zip(shot[:, 0], distance[:, 0], strict=True)}
     assert {a for _, a in steps} == {1, 2, 3}
     assert {a for s, a in steps if s == 2} == {1, 2}  # seven frames have no room for more
     assert (plan(np.random.default_rng([0, 1])) == batches).all()
@@ -231,12 +231,12 @@ def test_processes_share_whole_clips(monkeypatch):
     from unlabeled import parallel
 
     plan = in_clips(factors([30, 20]), 16, 4, 2)
-    whole = np.array(list(Order(plan, 7))).reshape(-1, 4, 4)
+    full = np.array(list(Order(plan, 7))).reshape(-1, 4, 4)
     parts = []
     for rank in range(2):
         monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
         parts.append(np.array(list(Order(plan, 7, processes=2))).reshape(-1, 2, 4))
-    assert (np.concatenate(parts, 1) == whole).all()
+    assert (np.concatenate(parts, 1) == full).all()
     samples = open_data(clips()).train
     with pytest.raises(UserError, match="not divided by clips of 4 on 2 processes"):
         loader(samples, 12, 0, clip_length=4, processes=2)
@@ -265,8 +265,8 @@ def test_the_loss_is_that_of_a_naive_loop():
                     if max(abs(i - k), abs(j - m)) <= 3:
                         scores.append(z[now, :, i, j] @ z[t, :, k, m] / 0.5)
                         colors.append(bins[t, 8 * k + m])
-            said = torch.stack(scores).softmax(0) @ torch.stack(colors)
-            total.append(-(bins[now, 8 * i + j] * (said + 1e-6).log()).sum())
+            outputs = torch.stack(scores).softmax(0) @ torch.stack(colors)
+            total.append(-(bins[now, 8 * i + j] * (outputs + 1e-6).log()).sum())
     torch.testing.assert_close(model.loss((x, bins)), torch.stack(total).mean())
 
 
@@ -305,23 +305,26 @@ def test_maps_are_woven_into_pixels(size):
     torch.testing.assert_close(z.norm(dim=1), torch.ones(1, *size))
     inner = slice(2, -2)
     for i, j in ((0, 0), (1, 2), (3, 3)):
-        places = model.embed(x[:, :, i : i + 20, j : j + 24])
+        paths = model.embed(x[:, :, i : i + 20, j : j + 24])
         woven = z[:, :, i : i + 20 : 4, j : j + 24 : 4]
-        torch.testing.assert_close(woven[..., 2:3, 2:4], places[..., 2:3, 2:4])
+        torch.testing.assert_close(woven[..., 2:3, 2:4], paths[..., 2:3, 2:4])
     assert z[..., inner, inner].isfinite().all()
 
 
-def test_pointing_equals_a_naive_loop():
+@pytest.mark.parametrize("nearest", [0, 3, 1000])
+def test_pointing_equals_a_naive_loop(nearest):
     g = torch.Generator().manual_seed(0)
     z, others = torch.randn(5, 6, 7, generator=g), torch.randn(2, 5, 6, 7, generator=g)
     labels = torch.randn(2, 3, 6, 7, generator=g)
-    found = attend_labels(z, others, labels, 2, 0.7)
+    result = attend_labels(z, others, labels, 2, 0.7, nearest)
     for i, j in itertools.product(range(6), range(7)):
         near = [(t, k, m) for t, k, m in np.ndindex(2, 6, 7) if abs(i - k) <= 2 and abs(j - m) <= 2]
         far = torch.stack([(z[:, i, j] - others[t, :, k, m]).square().sum() for t, k, m in near])
-        weight = (-far / 2 / 0.7).softmax(0)
-        expected = (weight[:, None] * torch.stack([labels[t, :, k, m] for t, k, m in near])).sum(0)
-        torch.testing.assert_close(found[:, i, j], expected, atol=1e-5, rtol=1e-5)
+        remaining = far.argsort()[: nearest or None]
+        weight = (-far[remaining] / 2 / 0.7).softmax(0)
+        those = torch.stack([labels[t, :, k, m] for t, k, m in near])[remaining]
+        expected = (weight[:, None] * those).sum(0)
+        torch.testing.assert_close(result[:, i, j], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_what_moves_takes_its_labels_along():
@@ -381,9 +384,9 @@ def test_masks_are_propagated_better_than_copied(tmp_path):
         model = run.method.eval()
         with torch.no_grad():
             z = model.pixels(torch.from_numpy(x).float() / 255)
-        told = propagate_labels(z, first).argmax(1)
+        text = propagate_labels(z, first).argmax(1)
         copied = true[:1].expand_as(true)
-        figures.append([overlap(part[1:], true[1:], 2) for part in (told, copied)])
+        figures.append([overlap(part[1:], true[1:], 2) for part in (text, copied)])
     ours, copied = np.mean(figures, 0)
     assert ours > copied + 0.1
     (gif,) = run.path.glob("video-*.gif")

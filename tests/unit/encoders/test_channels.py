@@ -12,7 +12,8 @@ from unlabeled.augmentations.color import say_without_color
 from unlabeled.encoders.base import build
 from unlabeled.encoders.channels import adapted_weights
 from unlabeled.errors import Notice, UserError
-from unlabeled.runs.run import for_channels_of, load
+from unlabeled.runs.adapt import for_channels_of
+from unlabeled.runs.run import load
 
 RNG = np.random.default_rng(0)
 FIVE = RNG.integers(0, 255, (12, 5, 32, 32), np.uint8)
@@ -40,7 +41,7 @@ def test_gray_images_of_any_number_of_channels_keep_their_features(new):
 
 def test_other_layers_than_convolutions_are_refused():
     old, like = build("dense", 3, (8, 8)), build("dense", 5, (8, 8))
-    with pytest.raises(UserError, match="are no convolution"):
+    with pytest.raises(UserError, match="are not a convolution"):
         adapted_weights(old.state_dict(), like.state_dict())
 
 

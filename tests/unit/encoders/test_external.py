@@ -155,8 +155,8 @@ def test_pickled_and_partial_weights_are_refused(transformers, tmp_path):
     net = stored(tmp_path / "net")
     path = tmp_path / "net" / "model.safetensors"
     state = load_file(path)
-    kept = {k: v for k, v in state.items() if "patch_embeddings" not in k}
-    save_file(kept, path, {"format": "pt"})
+    remaining = {k: v for k, v in state.items() if "patch_embeddings" not in k}
+    save_file(remaining, path, {"format": "pt"})
     with pytest.raises(UserError, match="lack"):
         build(f"hf:{tmp_path / 'net'}", 3, SIZE)
     path.unlink()

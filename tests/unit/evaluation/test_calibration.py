@@ -31,10 +31,10 @@ def test_the_temperature_is_that_of_plain_gradient_descent(temperature):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    found = fit_temperature(scores, y)
-    assert found == pytest.approx(1 / inverse.item(), rel=2e-4)
-    assert found == pytest.approx(temperature, rel=0.1)
-    assert cross_entropy(scores / found, y) == pytest.approx(loss.item(), abs=1e-6)
+    result = fit_temperature(scores, y)
+    assert result == pytest.approx(1 / inverse.item(), rel=2e-4)
+    assert result == pytest.approx(temperature, rel=0.1)
+    assert cross_entropy(scores / result, y) == pytest.approx(loss.item(), abs=1e-6)
 
 
 def test_the_error_is_that_of_a_loop_over_bins():
@@ -46,9 +46,9 @@ def test_the_error_is_that_of_a_loop_over_bins():
         if inside.any():
             right = (p.argmax(1) == y)[inside].mean()
             expected += inside.mean() * abs(right - confidence[inside].mean())
-    found = expected_calibration_error(p, y)
-    assert found.value == pytest.approx(expected, abs=1e-7)
-    assert found.low <= found.value <= found.high
+    result = expected_calibration_error(p, y)
+    assert result.value == pytest.approx(expected, abs=1e-7)
+    assert result.low <= result.value <= result.high
     sure = np.eye(4)[[0, 1, 2, 3]]
     assert expected_calibration_error(sure, np.array([0, 1, 2, -1])).value == pytest.approx(0.25)
 
@@ -64,6 +64,6 @@ def test_the_interval_covers_the_error_of_large_data():
         cells = (confidence * 15).astype(int).clip(max=14)
         true = np.abs(np.bincount(cells, off)).sum() / len(off)
         samples = [drawn(400, temperature, seed) for seed in range(40)]
-        found = [expected_calibration_error(softmax(s, 1), y) for s, y in samples]
-        covered = sum(v.low - 1e-9 <= true <= v.high for v in found)
+        result = [expected_calibration_error(softmax(s, 1), y) for s, y in samples]
+        covered = sum(v.low - 1e-9 <= true <= v.high for v in result)
         assert covered >= 34, (temperature, true, covered)

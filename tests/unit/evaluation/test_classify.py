@@ -162,11 +162,11 @@ def test_a_model_of_neighbors(data, tmp_path):
 def test_classes_without_a_training_label_are_wrong_not_guessed(data):
     """Catches codes of classes that are taken for columns."""
     x, names = data
-    kept = names != "blue"
+    remaining = names != "blue"
     test = photographs(60, 3)
     run = ul.load("small", data=data)
     with pytest.warns(Notice) as notices:
-        model = ul.classify(run, (x[kept], names[kept]), test=test)
+        model = ul.classify(run, (x[remaining], names[remaining]), test=test)
     assert any("not among those to learn from: blue" in str(n.message) for n in notices)
     assert model.classifier.classes == ["green", "red"]
     predicted = model.predict(test[0])

@@ -50,19 +50,19 @@ def folder(tmp_path_factory):
 def test_groups_are_those_of_the_first_run(folder):
     """Catches: intervals over single samples, or other test samples for a later run."""
     with pytest.warns(Notice, match="samples are grouped by .*patients.npy, as in the training"):
-        found = ul.compare([folder / "grouped", folder / "grouped" / ".." / "plain"])
+        result = ul.compare([folder / "grouped", folder / "grouped" / ".." / "plain"])
     groups = folder / "patients.npy"
     expected = ul.evaluate(ul.load(folder / "plain"), folder / "data.npz", groups_from=groups)
-    assert found["n_test_groups"] == expected["n_test_groups"] > 1
-    assert found["n_test"] == expected["n_test"]
-    metric = found["runs"]["plain"]["metrics"]["knn"]
+    assert result["n_test_groups"] == expected["n_test_groups"] > 1
+    assert result["n_test"] == expected["n_test"]
+    metric = result["runs"]["plain"]["metrics"]["knn"]
     assert [metric["low"], metric["high"]] == pytest.approx(
         [expected["metrics"]["knn"]["low"], expected["metrics"]["knn"]["high"]]
     )
     asked = ul.compare([folder / "plain", folder / "grouped"], groups_from=groups)
-    assert asked["runs"]["plain"]["metrics"] == found["runs"]["plain"]["metrics"]
-    given = ul.compare(["raw", folder / "plain"], data=folder / "data.npz", groups_from=groups)
-    assert given["runs"]["plain"]["metrics"] == found["runs"]["plain"]["metrics"]
+    assert asked["runs"]["plain"]["metrics"] == result["runs"]["plain"]["metrics"]
+    options = ul.compare(["raw", folder / "plain"], data=folder / "data.npz", groups_from=groups)
+    assert options["runs"]["plain"]["metrics"] == result["runs"]["plain"]["metrics"]
     assert ul.compare([folder / "plain", "raw"])["n_test_groups"] is None
 
 
@@ -81,20 +81,20 @@ def test_encoders_by_name_are_fitted_to_the_training_part(folder, monkeypatch):
 
 def test_random_is_the_run_without_its_training_and_probes_are_tuned_for_each(folder):
     """Catches: trained weights under the name, another architecture, or one penalty for all."""
-    found = ul.compare([folder / "plain", "random"])
+    result = ul.compare([folder / "plain", "random"])
     expected = ul.evaluate(ul.load(folder / "plain"))
-    for key, value in found["runs"]["random"]["metrics"].items():
+    for key, value in result["runs"]["random"]["metrics"].items():
         assert value["value"] == pytest.approx(expected["baselines"]["random"][key]["value"])
-    assert found["settings"]["random"] == expected["settings"]["random"]
-    assert found["settings"]["plain"] == expected["settings"]["simclr"]
+    assert result["settings"]["random"] == expected["settings"]["random"]
+    assert result["settings"]["plain"] == expected["settings"]["simclr"]
     with pytest.raises(UserError, match="random is the encoder of a trained run"):
         ul.compare(["random", "raw"], data=folder / "data.npz")
 
 
 def test_an_own_encoder_is_given_once_for_all_runs_that_need_it(folder):
     """Catches: the network put in place of those of other runs, or not passed on."""
-    found = ul.compare([folder / "plain", folder / "own"], encoder=f"{folder / 'net.py'}:Net")
-    dims = {name: run["metrics"]["dim"]["value"] for name, run in found["runs"].items()}
+    result = ul.compare([folder / "plain", folder / "own"], encoder=f"{folder / 'net.py'}:Net")
+    dims = {name: run["metrics"]["dim"]["value"] for name, run in result["runs"].items()}
     assert dims == {"plain": 128, "own": 4}
     with pytest.raises(UserError, match="none of these has one; omit --encoder"):
         ul.compare([folder / "plain", "raw"], encoder=f"{folder / 'net.py'}:Net")
@@ -102,8 +102,8 @@ def test_an_own_encoder_is_given_once_for_all_runs_that_need_it(folder):
 
 def test_size_is_of_encoders_by_name(folder):
     """Catches: a size that is ignored, or refused because of the run folders beside it."""
-    found = ul.compare([folder / "plain", "raw"], size=8)
-    assert found["runs"]["raw at 8 px"]["metrics"]["dim"]["value"] == 64
+    result = ul.compare([folder / "plain", "raw"], size=8)
+    assert result["runs"]["raw at 8 px"]["metrics"]["dim"]["value"] == 64
     with pytest.raises(UserError, match="--size is 0; give the side in pixels"):
         ul.compare([folder / "plain", "raw"], size=0)
     with pytest.raises(UserError, match="these are run folders; omit --size"):
@@ -139,7 +139,7 @@ def test_the_interval_of_cca_is_the_jackknife():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(60, 3))
     b = a @ rng.normal(size=(3, 4)) + rng.normal(size=(60, 4))
-    found = cca(a, b)
+    result = cca(a, b)
 
     def weighted(weights):
         rows = np.sqrt(weights)[:, None]
@@ -154,8 +154,8 @@ def test_the_interval_of_cca_is_the_jackknife():
     influence = [(weighted(np.ones(60) + step * (np.arange(60) == i)) - plain) / step
                  for i in range(60)]  # fmt: skip
     half = 1.959964 * np.sqrt(np.square(influence).sum())
-    assert float(found) == pytest.approx(plain, abs=1e-8)
-    assert found.interval == pytest.approx((plain - half, plain + half), abs=1e-4)
+    assert float(result) == pytest.approx(plain, abs=1e-8)
+    assert result.interval == pytest.approx((plain - half, plain + half), abs=1e-4)
     assert np.isnan(cca(a, b, "pwcca").interval).all()
 
 
@@ -164,12 +164,12 @@ def test_rsa_of_many_encoders_is_that_of_each_pair():
     rng = np.random.default_rng(0)
     features = {name: rng.normal(size=(30, 5)) for name in "abc"}
     features["b"] += features["a"]
-    found = similarity_of_encoders(features, ["rsa"])["rsa"]
+    result = similarity_of_encoders(features, ["rsa"])["rsa"]
     pairs = np.triu_indices(30, 1)
     for i, x in enumerate(features.values()):
         for j, y in enumerate(features.values()):
             expected = spearmanr(rdm(x)[pairs], rdm(y)[pairs]).statistic
-            assert found[i, j] == pytest.approx(expected, abs=1e-8)
+            assert result[i, j] == pytest.approx(expected, abs=1e-8)
 
 
 def test_the_noise_ceiling_is_public():

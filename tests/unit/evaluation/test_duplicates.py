@@ -68,16 +68,16 @@ COPIES = {
 def test_a_copy_is_found_and_nothing_else(kind):
     change, words = COPIES[kind]
     x = scenes()
-    found = near_duplicates(np.concatenate([x, [change(x[7])]]))
-    assert [rows.tolist() for rows in found.groups] == [[7, 60]]
-    assert found.changes == [words]
+    result = near_duplicates(np.concatenate([x, [change(x[7])]]))
+    assert [rows.tolist() for rows in result.groups] == [[7, 60]]
+    assert result.changes == [words]
 
 
 def test_groups_are_all_that_pairs_connect_the_largest_first():
     x = scenes()
     copies = [x[3], x[9][:, :, ::-1], np.rot90(x[9], 2, (1, 2)), recompressed(x[9])]
-    found = near_duplicates(np.concatenate([x, copies]))
-    assert [rows.tolist() for rows in found.groups] == [[9, 61, 62, 63], [3, 60]]
+    result = near_duplicates(np.concatenate([x, copies]))
+    assert [rows.tolist() for rows in result.groups] == [[9, 61, 62, 63], [3, 60]]
 
 
 def test_another_color_is_another_image():
@@ -92,8 +92,8 @@ def test_images_that_are_all_alike_are_no_copies():
     x = (0.8 * base + 0.2 * more).astype(np.uint8)
     details = duplicates._details(torch.from_numpy(x[:, 0]).float()).flatten(1).numpy()
     assert np.corrcoef(details).min() > duplicates.CORRELATION
-    found = near_duplicates(np.concatenate([x, x[5:6, :, :, ::-1]]))
-    assert [rows.tolist() for rows in found.groups] == [[5, 40]]
+    result = near_duplicates(np.concatenate([x, x[5:6, :, :, ::-1]]))
+    assert [rows.tolist() for rows in result.groups] == [[5, 40]]
 
 
 def test_many_exact_copies_are_one_group():
@@ -117,8 +117,8 @@ def test_copies_among_many_are_found_in_cells(monkeypatch):
     monkeypatch.setattr(duplicates, "COMPARED", 60)
     x = scenes(600)
     copies = [x[3][:, :, ::-1], np.rot90(x[70], 1, (1, 2)), x[500][:, ::-1]]
-    found = near_duplicates(np.concatenate([x, copies]))
-    assert [rows.tolist() for rows in found.groups] == [[3, 600], [70, 601], [500, 602]]
+    result = near_duplicates(np.concatenate([x, copies]))
+    assert [rows.tolist() for rows in result.groups] == [[3, 600], [70, 601], [500, 602]]
 
 
 def test_pairs_that_are_not_compared_in_full_are_counted(monkeypatch):
@@ -130,8 +130,8 @@ def test_pairs_that_are_not_compared_in_full_are_counted(monkeypatch):
     blurred = cropped(x[70])
     copies = [x[3], blurred, x[150][:, ::-1]]
     with pytest.warns(Notice, match="3 pairs of images may be near-duplicates; the 2 most similar"):
-        found = near_duplicates(np.concatenate([x, copies]))
-    assert [rows.tolist() for rows in found.groups] == [[3, 200], [150, 202]]
+        result = near_duplicates(np.concatenate([x, copies]))
+    assert [rows.tolist() for rows in result.groups] == [[3, 200], [150, 202]]
 
 
 @pytest.mark.parametrize("n", [2, 3])
@@ -147,9 +147,9 @@ def test_frequencies_are_turned_like_images(view):
     turned = duplicates.turned(torch.from_numpy(x), view).numpy()
     for one, other in zip(x, turned, strict=True):
         expected = dctn(other, norm="ortho")[:6, :6]
-        given = torch.from_numpy(dctn(one, norm="ortho")[:6, :6])
-        found = duplicates.turned_frequencies(given, view).numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-9)
+        options = torch.from_numpy(dctn(one, norm="ortho")[:6, :6])
+        result = duplicates.turned_frequencies(options, view).numpy()
+        np.testing.assert_allclose(result, expected, atol=1e-9)
 
 
 def test_candidates_equal_a_loop():
@@ -180,7 +180,7 @@ def test_alignment_equals_a_loop_over_windows():
     thumbnails = scenes(4, channels=1)
     x = torch.from_numpy(thumbnails[:, 0].astype(np.float32)) / 255
     one, other, view = np.array([0, 2]), np.array([1, 3]), np.array([0, 5])
-    found, _ = duplicates.align(thumbnails, one, other, view)
+    result, _ = duplicates.align(thumbnails, one, other, view)
     axis = np.arange(32) + 0.5
 
     def seen(image, side, top, left):
@@ -200,7 +200,7 @@ def test_alignment_equals_a_loop_over_windows():
                 out[i, j] = image[i, j] - window.mean()
         return out
 
-    for a, b, v, value in zip(one, other, view, found, strict=True):
+    for a, b, v, value in zip(one, other, view, result, strict=True):
         first = duplicates.turned(torch.from_numpy(details(x[a].numpy())), int(v)).numpy()
         second = details(x[b].numpy())
         best = -1.0

@@ -44,10 +44,10 @@ def naive_gap(z, y, kind):
 def test_gap_equals_a_loop_over_pairs(kind):
     z, y = clusters(40, 6, spread=2.0)
     within, between = naive_gap(z, y, kind)
-    found = rsa.gap(z, y, kind)
-    assert found.within == pytest.approx(within, abs=1e-6)
-    assert found.between == pytest.approx(between, abs=1e-6)
-    assert found.gap == pytest.approx(within - between, abs=1e-6)
+    result = rsa.gap(z, y, kind)
+    assert result.within == pytest.approx(within, abs=1e-6)
+    assert result.between == pytest.approx(between, abs=1e-6)
+    assert result.gap == pytest.approx(within - between, abs=1e-6)
 
 
 def test_gap_of_100_000_rows_needs_no_matrix():

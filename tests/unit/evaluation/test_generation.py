@@ -51,9 +51,9 @@ def naive_kneser_ney(text, order, alphabet, sign, before):
         total = sum(count(s, n) for s in following)
         if not total:
             return p(n - 1, context[1:])
-        kept = max(count(context + sign, n) - discount, 0)
+        remaining = max(count(context + sign, n) - discount, 0)
         lower = p(n - 1, context[1:])
-        return (kept + discount * len(following) * lower) / total
+        return (remaining + discount * len(following) * lower) / total
 
     return p(order, before)
 

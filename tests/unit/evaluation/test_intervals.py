@@ -26,8 +26,8 @@ def answers(both: int, only_a: int, only_b: int, none: int) -> tuple[np.ndarray,
     ],
 )
 def test_score_interval_of_a_paired_difference(table, value, low, high):
-    found = paired_difference(*answers(*table))
-    assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-4)
+    result = paired_difference(*answers(*table))
+    assert (result.value, result.low, result.high) == pytest.approx((value, low, high), abs=1e-4)
 
 
 def test_the_interval_excludes_0_where_the_test_rejects():
@@ -36,10 +36,10 @@ def test_the_interval_excludes_0_where_the_test_rejects():
     for n in (30, 200):
         for shift in (0.0, 0.1):
             for _ in range(100):
-                found = paired_difference(rng.random(n) < 0.7, rng.random(n) < 0.7 + shift)
-                calls.append(found.p < 0.05)
-                assert calls[-1] == (found.low > 0 or found.high < 0)
-                assert found.low <= found.value <= found.high
+                result = paired_difference(rng.random(n) < 0.7, rng.random(n) < 0.7 + shift)
+                calls.append(result.p < 0.05)
+                assert calls[-1] == (result.low > 0 or result.high < 0)
+                assert result.low <= result.value <= result.high
     assert 0 < sum(calls) < len(calls)
 
 
@@ -48,9 +48,9 @@ def test_values_that_are_not_shares_are_compared_by_a_paired_t_test():
     a, b = rng.normal(size=(2, 40))
     expected = ttest_rel(a, b)
     interval = expected.confidence_interval()
-    found = paired_difference(a, b)
-    assert found.p == pytest.approx(expected.pvalue)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    result = paired_difference(a, b)
+    assert result.p == pytest.approx(expected.pvalue)
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high))
 
 
 def test_two_equal_encoders_differ_in_one_of_twenty_draws_with_groups_too():

@@ -30,13 +30,13 @@ def naive(similarity, rows, y):
                 p[i, y[j]] += np.exp(float(s) / 0.07)
         p[i] /= p[i].sum()
     threshold = [p[y == c, c].mean() for c in range(classes)]
-    found = {}
+    result = {}
     for i in range(n):
         if y[i] >= 0:
             over = [(p[i, c], c) for c in range(classes) if p[i, c] >= threshold[c]]
             if over and max(over)[1] != y[i] and max(over)[0] - p[i, y[i]] >= MARGIN:
-                found[i] = (max(over)[1], max(over)[0] - p[i, y[i]])
-    return p, found
+                result[i] = (max(over)[1], max(over)[0] - p[i, y[i]])
+    return p, result
 
 
 def test_suspects_equal_a_loop_over_the_definition():
@@ -46,37 +46,39 @@ def test_suspects_equal_a_loop_over_the_definition():
     similarity, rows = neighbors(z, 20)
     p, expected = naive(similarity, rows, y)
     np.testing.assert_allclose(probabilities(similarity, rows, y), p, atol=1e-4)
-    found = suspected_labels(similarity, rows, y)
-    assert set(found.rows) == set(expected)
-    for row, suggested, margin in zip(found.rows, found.suggested, found.margins, strict=True):
+    result = suspected_labels(similarity, rows, y)
+    assert set(result.rows) == set(expected)
+    for row, suggested, margin in zip(result.rows, result.suggested, result.margins, strict=True):
         assert suggested == expected[row][0]
         assert margin == pytest.approx(expected[row][1], abs=1e-4)
-    assert (np.diff(found.margins) <= 0).all()
+    assert (np.diff(result.margins) <= 0).all()
     known = y >= 0
-    assert found.agreement == pytest.approx((p.argmax(1) == y)[known].mean())
+    assert result.agreement == pytest.approx((p.argmax(1) == y)[known].mean())
 
 
 def test_flipped_labels_are_found_and_no_others():
     z, y = blobs(spread=0.1)
     changed, rows = flipped(y)
-    found = suspected_labels(*neighbors(z, 20), changed)
-    assert set(found.rows) <= set(rows)
-    assert len(found.rows) >= 0.9 * len(rows)  # the others have neighbors of which many are flipped
-    np.testing.assert_array_equal(found.suggested, y[found.rows])
+    result = suspected_labels(*neighbors(z, 20), changed)
+    assert set(result.rows) <= set(rows)
+    assert len(result.rows) >= 0.9 * len(
+        rows
+    )  # the others have neighbors of which many are flipped
+    np.testing.assert_array_equal(result.suggested, y[result.rows])
 
 
 def test_right_labels_are_not_suspected():
     z, y = blobs(spread=0.1)
-    found = suspected_labels(*neighbors(z, 20), y)
-    assert len(found.rows) == 0
-    assert found.agreement == 1
+    result = suspected_labels(*neighbors(z, 20), y)
+    assert len(result.rows) == 0
+    assert result.agreement == 1
 
 
 def test_without_labels_nothing_is_suspected():
     z, y = blobs(30)
-    found = suspected_labels(*neighbors(z, 20), np.full_like(y, -1))
-    assert len(found.rows) == 0
-    assert np.isnan(found.agreement)
+    result = suspected_labels(*neighbors(z, 20), np.full_like(y, -1))
+    assert len(result.rows) == 0
+    assert np.isnan(result.agreement)
 
 
 def test_weak_features_suspect_no_label():
@@ -84,12 +86,12 @@ def test_weak_features_suspect_no_label():
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(600, 8)).astype(np.float32), rng.integers(3, size=600)
     z[:, 0] += 1.5 * y
-    found = suspected_labels(*neighbors(z, 20), y)
-    assert 1 / 3 < found.agreement < AGREEMENT
-    assert found.too_weak
-    assert len(found.rows) == len(found.suggested) == len(found.margins) == 0
-    assert "too weak to judge labels" in str(found)
-    assert f"the label of {100 * found.agreement:.0f} %" in str(found)
+    result = suspected_labels(*neighbors(z, 20), y)
+    assert 1 / 3 < result.agreement < AGREEMENT
+    assert result.too_weak
+    assert len(result.rows) == len(result.suggested) == len(result.margins) == 0
+    assert "too weak to judge labels" in str(result)
+    assert f"the label of {100 * result.agreement:.0f} %" in str(result)
 
 
 def test_labels_that_some_neighbors_share_are_not_suspected():
@@ -99,6 +101,6 @@ def test_labels_that_some_neighbors_share_are_not_suspected():
     neighbors_of[30:, :12] += 30  # so that their mean probability is 0.6
     neighbors_of[0] = [*range(1, 8), *range(31, 44)]  # 7 of its class, 13 of the other
     neighbors_of[1] = [*range(2, 4), *range(31, 49)]  # 2 and 18
-    found = suspected_labels(np.ones((60, 20), np.float32), neighbors_of, y)
-    assert found.rows.tolist() == [1]
-    assert found.margins[0] == pytest.approx(0.8)
+    result = suspected_labels(np.ones((60, 20), np.float32), neighbors_of, y)
+    assert result.rows.tolist() == [1]
+    assert result.margins[0] == pytest.approx(0.8)

@@ -19,14 +19,16 @@ from sklearn.metrics import (
 
 import unlabeled as ul
 from unlabeled.cli.main import main
+from unlabeled.core import Batch
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.targets import Classes, MultiLabel, Numbers
 from unlabeled.evaluation import intervals, metrics, rsa
 from unlabeled.evaluation.evaluate import compute, measure, references
 from unlabeled.evaluation.factors import PENALTY, ridge
-from unlabeled.evaluation.metric import Metric, Subject, Value, accuracy
+from unlabeled.evaluation.metric import MOST_FREQUENT, Metric, Subject, Value, accuracy
 from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
 from unlabeled.evaluation.metrics.mean_average_precision import average_precision
+from unlabeled.evaluation.metrics.replaced_tokens import _area
 from unlabeled.evaluation.metrics.zero_shot import ZeroShot
 from unlabeled.evaluation.ngram import KneserNey
 from unlabeled.evaluation.probe import linear_probe
@@ -72,10 +74,10 @@ def subject(targets=None, **factors):
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (7, 20), (986, 1000), (1, 100_000)])
 def test_the_wilson_interval_is_scipys(hits, n):
-    found = intervals.wilson(hits, n)
+    result = intervals.wilson(hits, n)
     known = binomtest(hits, n).proportion_ci(method="wilson")
-    assert found == pytest.approx((known.low, known.high), abs=1e-9)
-    assert accuracy(np.arange(n) < hits) == Value(hits / n, *found)
+    assert result == pytest.approx((known.low, known.high), abs=1e-9)
+    assert accuracy(np.arange(n) < hits) == Value(hits / n, *result)
 
 
 def test_the_bootstrap_interval_of_a_mean_is_the_normal_one():
@@ -250,9 +252,9 @@ def test_a_metric_is_one_file(trained, sprites, tmp_path, monkeypatch, capsys):
 
 
 def test_every_metric_says_what_it_is():
-    found = metrics.find_metrics()
-    assert len({metric.key for metric in found}) == len(found) >= 15
-    for metric in found:
+    result = metrics.find_metrics()
+    assert len({metric.key for metric in result}) == len(result) >= 15
+    for metric in result:
         assert metric.title
         assert type(metric).__doc__ != Metric.__doc__
 
@@ -289,6 +291,7 @@ def texts(tmp_path_factory):
         ("skip_thoughts", "sentences", {"recall_at_1"}, {"chance"}),
         ("masked_sentences", "sentences", {"recall_at_1", "recall_at_10"}, {"chance"}),
         ("simcse", "sentences", {"recall_at_1", "recall_at_10"}, {"chance"}),
+        ("electra", "text", {"replaced_auroc", "replaced_accuracy"}, {"unigram", MOST_FREQUENT}),
     ],
 )
 def test_runs_of_text(method, data, keys, baselines, texts, tmp_path):
@@ -306,6 +309,83 @@ def test_runs_of_text(method, data, keys, baselines, texts, tmp_path):
         unigram = result["baselines"]["unigram"]["perplexity"]["value"]
         assert result["baselines"]["trigram"]["perplexity"]["value"] < unigram
     assert json.loads((run.path / "evaluation.json").read_text())["metrics"] == result["metrics"]
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_replaced_words_equal_a_loop(texts, tmp_path):
+    """Catches words that were drawn right but count as replaced, ends of sentences and padding in
+    the mean, a rank by frequent words, and the true word's frequency in place of the drawn one's.
+    """
+    from unlabeled.data.readers import text
+
+    args = {"width": 32, "layers": 1}
+    options = QUICK | {"epochs": 4, "out": tmp_path / "run", "encoder_args": args}
+    run = ul.train("electra", f"text:{texts}", **options, mask_ratio=0.4)
+    result = ul.evaluate(ul.load(run.path))
+    splits, method = text.load(str(texts)), run.method.cpu().eval()
+    seen = Counter(int(token) for token in splits.train.x.ravel() if token)
+    order = np.random.default_rng(0).permutation(len(splits.test))
+    torch.manual_seed(0)
+    ids, masked, draws = method.views(
+        Batch(torch.from_numpy(splits.test.x[order]).long(), torch.arange(len(order)))
+    )
+    with torch.no_grad():
+        filled = method.corrupt((ids, masked, draws))[1]
+        logits = method.scores(filled)
+    replaced, scores, rarity, drawn_right = [], [], [], 0
+    for true, now, hidden, logit in zip(ids, filled, masked, logits, strict=True):
+        for i in range(len(true)):
+            if true[i] > 4:  # neither padding nor an end
+                replaced.append(bool(now[i] != true[i]))
+                scores.append(logit[i].item())
+                rarity.append(-seen[int(now[i])])
+                drawn_right += bool(hidden[i]) and not replaced[-1]
+    assert drawn_right > 0
+    assert (ids == 3).any()
+    metrics, baselines = result["metrics"], result["baselines"]
+    expected = roc_auc_score(replaced, scores)
+    assert metrics["replaced_auroc"]["value"] == pytest.approx(expected)
+    right = np.mean([(score > 0) == true for score, true in zip(scores, replaced, strict=True)])
+    assert metrics["replaced_accuracy"]["value"] == pytest.approx(right)
+    frequent = baselines["unigram"]["replaced_auroc"]["value"]
+    assert frequent == pytest.approx(roc_auc_score(replaced, rarity))
+    original = baselines[MOST_FREQUENT]["replaced_accuracy"]["value"]
+    assert original == pytest.approx(1 - np.mean(replaced))
+
+
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_electra_tells_replaced_words_better_than_their_frequency(tmp_path):
+    """Catches a discriminator that is not trained, not restored, or judged with its sign flipped.
+
+    A paragraph has words of one of two vocabularies, which its generator of a single channel, whose
+    LayerNorm leaves no context, cannot tell.
+    """
+    for part, paragraphs, seed in (("train", 320, 0), ("test", 60, 1)):
+        rng = np.random.default_rng(seed)
+        halves = [list("abcdef"), list("uvwxyz")]
+        lines = [" ".join(rng.choice(halves[rng.integers(2)], 63)) for _ in range(paragraphs)]
+        (tmp_path / f"a_{part}.txt").write_text("\n\n".join(lines))
+    args = {"width": 32, "layers": 2}
+    options = QUICK | {"epochs": 12, "lr": 2e-3, "out": tmp_path / "run", "encoder_args": args}
+    run = ul.train("electra", f"text:{tmp_path}", **options, generator_ratio=1 / 32)
+    result = ul.evaluate(ul.load(run.path))
+    value, frequency = (
+        row["replaced_auroc"] for row in (result["metrics"], result["baselines"]["unigram"])
+    )
+    assert frequency["high"] < 0.65
+    assert value["low"] > 0.7
+    accuracy, never = (
+        row["replaced_accuracy"] for row in (result["metrics"], result["baselines"][MOST_FREQUENT])
+    )
+    assert accuracy["value"] > never["value"]
+
+
+def test_replaced_words_need_some_of_both():
+    """Catches a division by 0 where a generator draws every word right."""
+    text, score = np.zeros(4), np.arange(4.0)
+    assert _area(text, np.zeros(4, bool), score).value is None
+    area = _area(text, np.array([False, True, False, True]), score)
+    assert area.value == pytest.approx(0.75)
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
@@ -330,8 +410,8 @@ def test_surprises_of_characters_average_to_bits():
     model = KneserNey("the cat sees the dog", 3)
     bits = model.surprises("the dog sees")
     assert bits.mean() == pytest.approx(model.bits("the dog sees"))
-    kept = np.array([sign != " " for sign in "the dog sees"])
-    assert bits[kept].mean() == pytest.approx(model.bits("the dog sees", " "))
+    remaining = np.array([sign != " " for sign in "the dog sees"])
+    assert bits[remaining].mean() == pytest.approx(model.bits("the dog sees", " "))
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")

@@ -14,7 +14,7 @@ from unlabeled.evaluation.probe import Probe
 from unlabeled.report.classes import classes_section
 
 
-def found(y, predicted, classes):
+def scores_of(y, predicted, classes):
     """Scores where a probe has answered like that."""
     names = Classes(tuple(f"<{i}>" for i in range(classes)))
     x = np.zeros((len(y), 1, 1, 1), np.float32)
@@ -28,7 +28,7 @@ def test_scores_are_scikit_learns():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 5, 200)
     predicted = np.where(rng.random(200) < 0.6, y, rng.integers(0, 5, 200))
-    mine = found(y, predicted, 5)
+    mine = scores_of(y, predicted, 5)
     precision, recall, f1, n = precision_recall_fscore_support(y, predicted)
     assert [s.n for s in mine.scores] == n.tolist()
     assert [s.precision for s in mine.scores] == pytest.approx(precision)
@@ -43,7 +43,7 @@ def test_scores_are_scikit_learns():
 
 
 def test_classes_without_samples_or_answers_have_no_score():
-    mine = found(np.array([0, 0, 2, 2]), np.array([0, 1, 0, 0]), 4)
+    mine = scores_of(np.array([0, 0, 2, 2]), np.array([0, 1, 0, 0]), 4)
     scores = {s.name: s for s in mine.scores}
     assert set(scores) == {"<0>", "<1>", "<2>"}
     assert scores["<1>"].recall.value is scores["<1>"].f1 is None
@@ -58,7 +58,7 @@ def test_few_classes_are_a_matrix_and_many_the_most_confused_pairs():
         y = np.repeat(np.arange(classes), 3)
         predicted = y.copy()
         predicted[0] = 7
-        page = classes_section(found(y, predicted, classes), "simclr", "a<b")
+        page = classes_section(scores_of(y, predicted, classes), "simclr", "a<b")
         assert ("Confusion matrix" in page) == (classes == 20)
         assert ("Most confused classes" in page) == (classes == 21)
         assert "&lt;7&gt;" in page

@@ -43,19 +43,19 @@ def naive_rdm(z, metric, noise=None):
 def test_an_rdm_equals_a_loop_over_pairs(metric, averaged):
     z, y = samples()
     noise = noise_of() if metric == "mahalanobis" else None
-    found = rdm(z, metric, labels=y if averaged else None, noise=noise)
+    result = rdm(z, metric, labels=y if averaged else None, noise=noise)
     rows = np.stack([z[y == c].mean(0) for c in range(5)]) if averaged else z
-    np.testing.assert_allclose(found, naive_rdm(list(rows), metric, noise), atol=1e-8)
-    assert (found == found.T).all()
+    np.testing.assert_allclose(result, naive_rdm(list(rows), metric, noise), atol=1e-8)
+    assert (result == result.T).all()
 
 
 def test_tiles_of_an_rdm_fit_together():
     """Catches a tile that is written to the wrong place, or not mirrored."""
     z = np.random.default_rng(1).normal(size=(1100, 3))
-    found = rdm(z, "euclidean")
+    result = rdm(z, "euclidean")
     expected = ((z[:, None] - z[None]) ** 2).mean(2)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert (found == found.T).all()
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+    assert (result == result.T).all()
 
 
 def test_an_rdm_has_the_precision_of_the_features():
@@ -81,8 +81,8 @@ def test_crossnobis_equals_a_loop_over_folds(whitened):
         for i in range(5):
             for j in range(5):
                 expected[i, j] += (a[i] - a[j]) @ precision @ (b[i] - b[j]) / (3 * 7)
-    found = rdm(z, "crossnobis", labels=y, noise=noise, folds=fold)
-    np.testing.assert_allclose(found, expected, atol=1e-8)
+    result = rdm(z, "crossnobis", labels=y, noise=noise, folds=fold)
+    np.testing.assert_allclose(result, expected, atol=1e-8)
     in_turn = rdm(z, "crossnobis", labels=y, noise=noise, folds=3)
     turns = np.arange(45) // 5 % 3
     np.testing.assert_array_equal(in_turn, rdm(z, "crossnobis", labels=y, noise=noise, folds=turns))
@@ -94,9 +94,9 @@ def test_crossnobis_is_zero_on_average_where_conditions_do_not_differ():
     y = np.repeat(np.arange(4), 6)
     pairs = np.triu_indices(4, 1)
     draws = [rng.normal(size=(24, 5)) for _ in range(400)]
-    found = np.array([rdm(z, "crossnobis", labels=y)[pairs].mean() for z in draws])
+    result = np.array([rdm(z, "crossnobis", labels=y)[pairs].mean() for z in draws])
     biased = np.mean([rdm(z, "euclidean", labels=y)[pairs].mean() for z in draws])
-    assert abs(found.mean()) < 4 * found.std() / 20
+    assert abs(result.mean()) < 4 * result.std() / 20
     assert biased > 0.3
 
 
@@ -158,10 +158,12 @@ def test_comparison_equals_the_formula(method):
     pairs = np.triu_indices(12, 1)
     contrast = np.eye(12)[pairs[0]] - np.eye(12)[pairs[1]]
     expected = naive_comparison(a[pairs], b[pairs], method, contrast)
-    found = compare_rdms(a, b, method)
-    assert found == pytest.approx(expected, abs=1e-8)
-    assert found.interval[0] < found < found.interval[1]
-    assert compare_rdms(1e-9 * a, 1e6 * b, method, interval=False) == pytest.approx(found, abs=1e-8)
+    result = compare_rdms(a, b, method)
+    assert result == pytest.approx(expected, abs=1e-8)
+    assert result.interval[0] < result < result.interval[1]
+    assert compare_rdms(1e-9 * a, 1e6 * b, method, interval=False) == pytest.approx(
+        result, abs=1e-8
+    )
 
 
 @pytest.mark.parametrize(("method", "n"), [*((m, 9) for m in METHODS), ("cosine_cov", 6)])
@@ -225,16 +227,16 @@ def test_conditions_without_dissimilarity_are_left_out_and_counted():
     without = compare_rdms(np.delete(np.delete(a, 3, 0), 3, 1), np.delete(np.delete(b, 3, 0), 3, 1))
     a[3] = a[:, 3] = np.nan
     with pytest.warns(Notice, match="1 of 12 conditions"):
-        found = compare_rdms(a, b)
-    assert (found, found.interval) == (without, without.interval)
+        result = compare_rdms(a, b)
+    assert (result, result.interval) == (without, without.interval)
 
 
 def test_samples_without_label_are_left_out_and_counted():
     z, y = samples()
     y[:10] = -1
     with pytest.warns(Notice, match="10 of 40 samples"):
-        found = rdm(z, labels=y)
-    np.testing.assert_array_equal(found, rdm(z[10:], labels=y[10:]))
+        result = rdm(z, labels=y)
+    np.testing.assert_array_equal(result, rdm(z[10:], labels=y[10:]))
 
 
 def test_names_are_labels():

@@ -42,10 +42,10 @@ def small(sprites):
 
 
 @pytest.fixture(scope="module")
-def told(small, tmp_path_factory):
-    """Diffusion that was told captions."""
+def conditioned(small, tmp_path_factory):
+    """Diffusion conditioned on captions."""
     x, y = small[0], np.array(NAMES)[small[1]]
-    out = tmp_path_factory.mktemp("told") / "run"
+    out = tmp_path_factory.mktemp("conditioned") / "run"
     options = FAST | {"encoder_args": {"width": 8}, "condition": "words"}
     return ul.train("diffusion", (x, y), out=out, **options)
 
@@ -82,7 +82,7 @@ def test_a_belief_net_dreams_from_its_top(small, tmp_path):
     assert len(sample(ul.load(run.path), 2, tmp_path / "out")) == 4
 
 
-def test_what_is_asked_for_is_drawn(told, tmp_path, monkeypatch, capsys):
+def test_what_is_asked_for_is_drawn(conditioned, tmp_path, monkeypatch, capsys):
     """By caption, whatever its commas, or by number; the classes reach the net in order."""
     seen, drawn = [], Diffusion.sample
 
@@ -92,15 +92,17 @@ def test_what_is_asked_for_is_drawn(told, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(Diffusion, "sample", watched)
     words = ["--ask", "A small square bottom right", "--ask", "0", "--number", "2"]
-    assert main(["sample", str(told.path), *words, "--out", str(tmp_path / "out")]) == 0
+    assert main(["sample", str(conditioned.path), *words, "--out", str(tmp_path / "out")]) == 0
     names = sorted(NAMES)
     assert seen == [[names.index(NAMES[1])] * 2 + [0, 0]]
-    made = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert "0001-A-small-square-bottom-right.png" in made
+    created = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert "0001-A-small-square-bottom-right.png" in created
     assert np.load(tmp_path / "out" / "samples.npz")["asked"][-1] == "0"
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.width > sheet.height  # two rows of two images, and what was asked for
-    assert main(["sample", str(told.path), "--ask", "a dog", "--out", str(tmp_path / "b")]) == 2
+    assert (
+        main(["sample", str(conditioned.path), "--ask", "a dog", "--out", str(tmp_path / "b")]) == 2
+    )
     assert "nothing is known of 'a dog'; ask for one of: a large heart" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
@@ -119,8 +121,8 @@ def test_clips_have_the_velocity_asked_for_in_their_name(tmp_path):
     assert [p.name for p in files if p.suffix == ".png"] == ["sheet.png"]
 
 
-def test_the_way_ends_at_the_sample(told):
-    method = maker(told)
+def test_the_way_ends_at_the_sample(conditioned):
+    method = maker(conditioned)
     torch.manual_seed(0)
     *_, (noisy, clean) = method.sampling_steps(2, steps=4)
     torch.manual_seed(0)
@@ -141,11 +143,11 @@ def test_text_is_printed(tmp_path, capsys):
     words = ["--begin", "the c", "--length", "20", "--number", "2"]
     capsys.readouterr()
     assert main(["sample", str(run.path), *words]) == 0
-    said = capsys.readouterr().out
-    assert said.count("the c") >= 2
+    output = capsys.readouterr().out
+    assert output.count("the c") >= 2
     first = texts(ul.load(run.path), 2, "the c", 20)[0]
     assert first.startswith("the c")
-    assert first in said
+    assert first in output
     assert main(["sample", str(run.path), "--ask", "3"]) == 2
     assert "prints text; omit --ask and --out" in capsys.readouterr().err
 
@@ -153,8 +155,8 @@ def test_text_is_printed(tmp_path, capsys):
 def test_who_makes_nothing_says_who_does(small, capsys, tmp_path):
     trained = ul.train("simclr", small[0], out=tmp_path / "run", **FAST)
     assert main(["sample", str(trained.path)]) == 2
-    said = capsys.readouterr().err
-    assert "simclr cannot be sampled; give a run of autoregressive, deep_belief_net," in said
+    output = capsys.readouterr().err
+    assert "simclr cannot be sampled; give a run of autoregressive, deep_belief_net," in output
     assert main(["sample", str(trained.path), "--number", "0"]) == 2
     assert "number is 0" in capsys.readouterr().err
     config = trained.config | {"method": "./other.py:Other"}

@@ -51,7 +51,7 @@ MEASURES = {
     "similarity_matrix": lambda z, y: float(rsa.similarity_matrix(z)[0, 5]),
     "neighbors": lambda z, y: float(structure.neighbors(z)[0].mean()),
     "cluster": lambda z, y: float(structure.cluster(z, 3).labels @ np.arange(len(z))),
-    "place": lambda z, y: float(np.abs(structure.place(z, "pca")).mean()),
+    "place": lambda z, y: float(np.abs(structure.project(z, "pca")).mean()),
     "lmnn": lambda z, y: fitted(LMNN(max_iter=10), z, y),
     "mahalanobis": lambda z, y: fitted(Mahalanobis(), z, y),
 }
@@ -152,8 +152,8 @@ def test_what_has_no_correlation_has_no_gap():
     """Catches a Pearson gap of 0 for one feature, where every correlation is 0 / 0."""
     z, y = blobs()
     for column in (z[:, :1], np.full_like(z, 0.1)):
-        found = rsa.gap(column, y, "pearson")
-        assert np.isnan([found.gap, found.within, found.between]).all()
+        result = rsa.gap(column, y, "pearson")
+        assert np.isnan([result.gap, result.within, result.between]).all()
     constant = z.copy()
     constant[7] = 0.1  # minus its mean in float32 it is 1e-9, not 0
     matrix = rsa.similarity_matrix(constant, "pearson")
@@ -178,8 +178,8 @@ def test_nan_is_null_in_json_and_a_dash_in_tables(tmp_path):
     def refuse(constant):
         raise AssertionError(constant)
 
-    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
-    assert found == {"a": None, "b": [1.5, None, [None, 2]], "c": "nan"}
+    result = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert result == {"a": None, "b": [1.5, None, [None, 2]], "c": "nan"}
     gap = metric_of("similarity_gap")
     assert gap.format(Value(float("nan"))) == gap.format(Value(None)) == "–"
     rows = Table(

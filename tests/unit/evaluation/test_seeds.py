@@ -29,22 +29,22 @@ def single(p, rng, n=500, is_trained=True):
 def test_welch_and_its_interval_are_those_of_scipy():
     rng = np.random.default_rng(0)
     x, y = rng.normal(0.7, 0.02, 4), rng.normal(0.6, 0.05, 7)
-    found, expected = seeds_difference(x, y), stats.ttest_ind(x, y, equal_var=False)
+    result, expected = seeds_difference(x, y), stats.ttest_ind(x, y, equal_var=False)
     interval = expected.confidence_interval()
-    assert (found.p, found.low, found.high) == pytest.approx((expected.pvalue, *interval))
-    assert found.value == pytest.approx(x.mean() - y.mean())
+    assert (result.p, result.low, result.high) == pytest.approx((expected.pvalue, *interval))
+    assert result.value == pytest.approx(x.mean() - y.mean())
 
 
 def test_an_encoder_that_no_seed_changes_is_a_constant():
     x = np.array([0.61, 0.65, 0.6, 0.66])
     expected = stats.ttest_1samp(x, 0.58)
     low, high = expected.confidence_interval()
-    found = seeds_difference(x, np.array([0.58]), True, False)
-    assert (found.p, found.low, found.high) == pytest.approx(
+    result = seeds_difference(x, np.array([0.58]), True, False)
+    assert (result.p, result.low, result.high) == pytest.approx(
         (expected.pvalue, low - 0.58, high - 0.58)
     )
     turned = seeds_difference(np.array([0.58]), x, False, True)
-    assert (turned.value, turned.p) == pytest.approx((-found.value, found.p))
+    assert (turned.value, turned.p) == pytest.approx((-result.value, result.p))
 
 
 def test_one_draw_more_is_a_prediction():
@@ -149,10 +149,10 @@ def test_metrics_that_do_not_rank_are_not_tested():
 
 def test_an_estimate_is_the_mean_with_its_t_interval():
     x = np.array([0.5, 0.6, 0.8])
-    found = Estimate.over([Value(float(v)) for v in x] + [Value(None)])
+    result = Estimate.over([Value(float(v)) for v in x] + [Value(None)])
     low, high = stats.t.interval(0.95, 2, x.mean(), stats.sem(x))
-    assert (found.value, found.low, found.high) == pytest.approx((x.mean(), low, high))
-    assert (found.sd, found.n) == (pytest.approx(x.std(ddof=1)), 3)
+    assert (result.value, result.low, result.high) == pytest.approx((x.mean(), low, high))
+    assert (result.sd, result.n) == (pytest.approx(x.std(ddof=1)), 3)
     share = Estimate.over([Value(0.5), Value(0.9)], is_share=True)
     assert (share.low, share.high) == (0.0, 1.0)
     alone = Estimate.over([Value(0.5, 0.4, 0.6)])

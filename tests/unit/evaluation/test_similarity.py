@@ -46,10 +46,10 @@ def naive_cka(a, b, debiased):
 @pytest.mark.parametrize("n", [6, 60])  # by kernels and by features
 def test_cka_equals_the_formula(n, debiased):
     a, b = two(n)
-    found = cka(a, b, debiased=debiased)
-    assert found == pytest.approx(naive_cka(a, b, debiased), abs=1e-8)
-    assert cka(1e-12 * b, 1e12 * a, debiased=debiased) == pytest.approx(found, abs=1e-8)
-    assert cka(*map(torch.tensor, (a, b)), debiased=debiased) == found
+    result = cka(a, b, debiased=debiased)
+    assert result == pytest.approx(naive_cka(a, b, debiased), abs=1e-8)
+    assert cka(1e-12 * b, 1e12 * a, debiased=debiased) == pytest.approx(result, abs=1e-8)
+    assert cka(*map(torch.tensor, (a, b)), debiased=debiased) == result
     assert float(cka(a, a, debiased=debiased)) == pytest.approx(1)
 
 
@@ -136,8 +136,8 @@ def test_too_few_samples_for_cca_are_named():
 def test_encoders_are_compared_by_all_measures():
     a, b = two(80)
     features = {"a": a, "b": b.astype(np.float32), "c": torch.from_numpy(a[:, :4])}
-    found = similarity_of_encoders(features)
-    assert list(found) == ["cka", "cka_debiased", "rsa", "cca", "pwcca", "svcca"]
+    result = similarity_of_encoders(features)
+    assert list(result) == ["cka", "cka_debiased", "rsa", "cca", "pwcca", "svcca"]
     one, other = features["b"], a[:, :4]
     expected = {
         "cka": cka(one, other),
@@ -147,18 +147,18 @@ def test_encoders_are_compared_by_all_measures():
         "pwcca": cca(one, other, "pwcca"),
         "svcca": cca(one, other, "svcca"),
     }
-    for key, matrix in found.items():
+    for key, matrix in result.items():
         assert matrix.shape == (3, 3)
         assert matrix[1, 2] == pytest.approx(expected[key], abs=1e-10), key
         np.testing.assert_allclose(np.diag(matrix), 1)
-    assert found["pwcca"][2, 1] == pytest.approx(cca(other, one, "pwcca"), abs=1e-10)
+    assert result["pwcca"][2, 1] == pytest.approx(cca(other, one, "pwcca"), abs=1e-10)
 
 
 def test_rdms_of_many_samples_are_those_of_some_of_them():
     a, b = two(1_500)
     with pytest.warns(Notice, match="1,000 of the 1,500 samples"):
-        found = similarity_of_encoders({"a": a, "b": b})["rsa"][0, 1]
-    assert found == pytest.approx(compare_rdms(rdm(a), rdm(b), interval=False), abs=0.03)
+        result = similarity_of_encoders({"a": a, "b": b})["rsa"][0, 1]
+    assert result == pytest.approx(compare_rdms(rdm(a), rdm(b), interval=False), abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -51,23 +51,23 @@ def test_every_factor_gets_the_probe_that_suits_it():
         ).astype(np.float32)
         for part in (splits.train, splits.test)
     ]
-    found = probe_factors(*features, splits)
-    assert set(found) == {"shape", "scale", "orientation", "x", "y"}
-    assert all(score > 0.999 for score in found.values())
+    result = probe_factors(*features, splits)
+    assert set(result) == {"shape", "scale", "orientation", "x", "y"}
+    assert all(score > 0.999 for score in result.values())
     noise = [RNG.normal(size=f.shape).astype(np.float32) for f in features]
-    found = probe_factors(*noise, splits)
-    assert found["shape"] < 0.45
-    assert all(abs(found[k]) < 0.05 for k in NUMBERS)
+    result = probe_factors(*noise, splits)
+    assert result["shape"] < 0.45
+    assert all(abs(result[k]) < 0.05 for k in NUMBERS)
 
 
 def test_more_labels_read_more():
     y = RNG.integers(0, 3, 900)
     z = (np.eye(3)[y] + RNG.normal(size=(900, 3))).astype(np.float32)
-    found = [few_labels(z[:600], y[:600], z[600:], y[600:], n, draws=4) for n in (6, 60, "50%")]
-    assert [f.labels for f in found] == [6, 60, 300]
-    assert found[0].test < found[1].test < found[2].test + 0.02
-    assert found[0].sd > found[2].sd
-    assert found[0].train >= found[2].train
+    result = [few_labels(z[:600], y[:600], z[600:], y[600:], n, draws=4) for n in (6, 60, "50%")]
+    assert [f.labels for f in result] == [6, 60, 300]
+    assert result[0].test < result[1].test < result[2].test + 0.02
+    assert result[0].sd > result[2].sd
+    assert result[0].train >= result[2].train
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
@@ -130,6 +130,6 @@ def test_independent_components_separate_what_was_mixed():
     x = torch.from_numpy(mixed).float().reshape(-1, 1, 1, 2)
     encoder = build("ica", 1, (1, 2), dim=2)
     encoder.summary.fit(x)
-    found = np.abs(np.corrcoef(encoder(x).numpy().T, sources.T)[:2, 2:])
-    assert sorted(found.argmax(1)) == [0, 1]
-    assert found.max(1).min() > 0.98
+    result = np.abs(np.corrcoef(encoder(x).numpy().T, sources.T)[:2, 2:])
+    assert sorted(result.argmax(1)) == [0, 1]
+    assert result.max(1).min() > 0.98

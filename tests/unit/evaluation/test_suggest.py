@@ -55,15 +55,15 @@ def test_uncertain_samples_come_once_each_class_has_labels_enough():
     z = np.stack([5 * np.cos(angle), 5 * np.sin(angle), side], 1).astype(np.float32)
     classes = (side > 0).astype(int)  # in each group alike
     y = np.full(len(z), -1)
-    places = rng.permutation(28)  # of the groups that have labels first
-    for i, place in enumerate(places[: 2 * FEW - 1]):
-        row = np.flatnonzero((group == place) & (classes == i % 2))[0]
+    paths = rng.permutation(28)  # of the groups that have labels first
+    for i, path in enumerate(paths[: 2 * FEW - 1]):
+        row = np.flatnonzero((group == path) & (classes == i % 2))[0]
         y[row] = classes[row]
     np.testing.assert_array_equal(to_label(z, y, 8), typical(z, y >= 0, 8))
-    row = np.flatnonzero((group == places[2 * FEW - 1]) & (classes == 1))[0]
+    row = np.flatnonzero((group == paths[2 * FEW - 1]) & (classes == 1))[0]
     y[row] = 1
     uncertain, alike = to_label(z, y, 8), typical(z, y >= 0, 8)
-    assert set(group[uncertain]) == set(group[alike]) == set(places[2 * FEW :])
+    assert set(group[uncertain]) == set(group[alike]) == set(paths[2 * FEW :])
     away = [np.abs(side[rows[np.argsort(group[rows])]]) for rows in (uncertain, alike)]
     assert (away[0] < away[1]).sum() >= 6
     assert away[0].mean() < 0.5 * away[1].mean()

@@ -201,8 +201,8 @@ def test_few_labels_are_fitted_as_scikit_learn_does():
     fitted = LogisticRegression(C=2 / 10, tol=1e-8, max_iter=5000)
     fitted.fit((z[rows] - z.mean(0)) / scale, y[rows])
     expected = fitted.score((z_test - z.mean(0)) / scale, y_test)
-    found = few_labels(z, y, z_test, y_test, 120, draws=1, penalty=10.0)
-    assert found.test == pytest.approx(expected, abs=1 / 400)
+    result = few_labels(z, y, z_test, y_test, 120, draws=1, penalty=10.0)
+    assert result.test == pytest.approx(expected, abs=1 / 400)
 
 
 def test_few_labels_are_tuned_on_those_labels():
@@ -223,8 +223,8 @@ def test_features_that_hardly_vary_do_not_matter_with_few_labels():
     y = rng.integers(3, size=600)
     z = 0.02 * rng.normal(size=(600, 100))
     z[:, :3] += np.eye(3)[y]
-    found = few_labels(z[:300], y[:300], z[300:], y[300:], 6, draws=3)
-    assert found.test > 0.99
+    result = few_labels(z[:300], y[:300], z[300:], y[300:], 6, draws=3)
+    assert result.test > 0.99
     standardized = z / z.std(0)
     worse = few_labels(standardized[:300], y[:300], standardized[300:], y[300:], 6, draws=3)
     assert worse.test < 0.9

@@ -17,7 +17,7 @@ from unlabeled.evaluation.baselines import random_of
 from unlabeled.evaluation.evaluate import evaluate
 from unlabeled.evaluation.finetune import accuracy, finetune
 from unlabeled.evaluation.layers import embed_stages, evaluate_stages
-from unlabeled.evaluation.transfer import Dense, transfer
+from unlabeled.evaluation.transfer import Dense, learn
 from unlabeled.methods.denoising_autoencoder import DenoisingAutoencoder
 from unlabeled.methods.video_colorization import VideoColorization
 from unlabeled.modality import Images, to_json
@@ -110,8 +110,8 @@ WITH_ENCODER = {
     "embed_stages": lambda net: embed_stages(net, images()),
     "evaluate_stages": lambda net: evaluate_stages(net, splits()),
     "dense": lambda net: Dense(net, (1, 64, 64), freeze=True).train(),
-    "transfer, frozen": lambda net: transfer(net, SCENES, SCENES, freeze=True, epochs=1),
-    "transfer, fine-tuned": lambda net: transfer(net, SCENES, SCENES, freeze=False, epochs=1),
+    "transfer, frozen": lambda net: learn(net, SCENES, freeze=True, epochs=1),
+    "transfer, fine-tuned": lambda net: learn(net, SCENES, freeze=False, epochs=1),
     "by stages": lambda net: alone(net, (1, *SIZE)),
     "stacked": lambda net: DenoisingAutoencoder(net, stacked=True, shape=(1, *SIZE)),
     "health in training": measured,

@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("nearness", ["cosine", "euclidean"])
 def test_the_area_is_the_share_of_right_comparisons(nearness):
     z, y = RNG.normal(size=(12, 3)).astype(np.float32), np.arange(12) % 4
-    found = pairs(z, y, nearness)
+    result = pairs(z, y, nearness)
     centered = z - z.mean(0)
 
     def near(i, j):
@@ -28,17 +28,17 @@ def test_the_area_is_the_share_of_right_comparisons(nearness):
 
     every = [(near(i, j), y[i] == y[j]) for i in range(12) for j in range(i)]
     won = [float(a > b) for a, same in every if same for b, other in every if not other]
-    assert found.auc == pytest.approx(np.mean(won), abs=1e-6)
-    assert len(found.near) == len(every)
+    assert result.auc == pytest.approx(np.mean(won), abs=1e-6)
+    assert len(result.near) == len(every)
 
 
 def test_perfect_and_useless_features():
     y = np.repeat(np.arange(10), 4)
     perfect = np.eye(10, dtype=np.float32)[y]
-    found = pairs(perfect, y)
-    assert found.auc == 1
-    accepted = found.near >= found.threshold()
-    assert (accepted == found.same).all()
+    result = pairs(perfect, y)
+    assert result.auc == 1
+    accepted = result.near >= result.threshold()
+    assert (accepted == result.same).all()
     assert pairs(np.zeros((40, 2), np.float32), y).auc == 0.5
     with pytest.raises(UserError, match="pairs that match"):
         pairs(perfect, np.arange(40))

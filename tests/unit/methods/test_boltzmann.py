@@ -62,9 +62,9 @@ def test_gibbs_sampling_leaves_the_distribution_as_it_is():
     v = torch.bernoulli(torch.full((40_000, 6), 0.5))
     v = rbm.gibbs(v, 60)
     code = (v @ (2.0 ** torch.arange(5, -1, -1))).long()
-    found = torch.bincount(code, minlength=64) / len(v)
+    result = torch.bincount(code, minlength=64) / len(v)
     expected = (-rbm.free_energy(states(6)) - exact_log_partition(rbm)).exp()
-    assert (found - expected).abs().max() < 0.01
+    assert (result - expected).abs().max() < 0.01
 
 
 def test_the_gradient_is_that_of_contrastive_divergence():
@@ -72,13 +72,13 @@ def test_the_gradient_is_that_of_contrastive_divergence():
     rbm = machine()
     v = torch.bernoulli(torch.full((50, 6), 0.5))
     rbm.loss(v).backward()
-    made = rbm.samples
+    created = rbm.samples
 
     def together(v):
         return torch.einsum("bh,bv->hv", rbm.hidden(v).sigmoid(), v) / len(v)
 
-    torch.testing.assert_close(rbm.hidden.weight.grad, together(made) - together(v))
-    torch.testing.assert_close(rbm.visible_bias.grad, made.mean(0) - v.mean(0))
+    torch.testing.assert_close(rbm.hidden.weight.grad, together(created) - together(v))
+    torch.testing.assert_close(rbm.visible_bias.grad, created.mean(0) - v.mean(0))
 
 
 def test_chains_go_on():
@@ -100,10 +100,10 @@ def test_one_layer_only():
 
 def sleeper(widths=(4, 3)):
     torch.manual_seed(0)
-    found = Helmholtz(build("dense", 1, (2, 3), widths=widths), shape=SHAPE)
-    for parameter in found.parameters():
+    result = Helmholtz(build("dense", 1, (2, 3), widths=widths), shape=SHAPE)
+    for parameter in result.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
-    return found
+    return result
 
 
 def exact_log_likelihood(net, v):
@@ -132,8 +132,8 @@ def test_dreams_have_the_generative_distribution():
     torch.manual_seed(3)
     v = net.generate(40_000)[0]
     code = (v @ (2.0 ** torch.arange(5, -1, -1))).long()
-    found = torch.bincount(code, minlength=64) / len(v)
-    assert (found - exact_log_likelihood(net, states(6)).exp()).abs().max() < 0.01
+    result = torch.bincount(code, minlength=64) / len(v)
+    assert (result - exact_log_likelihood(net, states(6)).exp()).abs().max() < 0.01
 
 
 def test_wake_and_sleep_are_delta_rules():
@@ -192,6 +192,6 @@ def test_the_command_stacks_machines(digits, tmp_path, capsys):
     np.save(tmp_path / "digits.npy", digits)
     line = ["train", "deep_belief_net", "--data", str(tmp_path / "digits.npy"), "--epochs", "1"]
     assert main([*line, "--widths", "[12, 6]", "--out", str(tmp_path / "dbn")]) == 0
-    told = capsys.readouterr().out
-    assert "bound_with_2: -" in told
+    output = capsys.readouterr().out
+    assert "bound_with_2: -" in output
     assert ul.load(tmp_path / "dbn" / "net").dim == 6

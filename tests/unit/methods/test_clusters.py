@@ -19,10 +19,10 @@ def test_kmeans_finds_what_is_apart_and_is_the_same_for_a_seed():
     corners = torch.eye(3)[torch.arange(60) % 3]
     x = unit(corners + 0.05 * torch.randn(60, 3))
     tries = [spherical_kmeans(x, 3, seed) for seed in range(5)]
-    found = max(tries, key=lambda centers: (x @ centers.T).amax(1).sum())
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
-    assert len({tuple(assign(x, found)[i::3].tolist()) for i in range(3)}) == 3
-    assert all(len(set(assign(x, found)[i::3].tolist())) == 1 for i in range(3))
+    result = max(tries, key=lambda centers: (x @ centers.T).amax(1).sum())
+    torch.testing.assert_close(result.norm(dim=1), torch.ones(3))
+    assert len({tuple(assign(x, result)[i::3].tolist()) for i in range(3)}) == 3
+    assert all(len(set(assign(x, result)[i::3].tolist())) == 1 for i in range(3))
     torch.manual_seed(9)
     assert torch.equal(spherical_kmeans(x, 3, 1), spherical_kmeans(x, 3, 1))
     assert spherical_kmeans(x[:2], 5, 0).shape == (5, 3)

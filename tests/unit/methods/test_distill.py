@@ -40,11 +40,11 @@ def test_the_loss_is_the_divergence_over_batch_and_queue():
     method = make(temperature=0.1).eval()
     for step in range(3):
         x = images(6, step)
-        said = [unit(row) for row in method.head(method.encoder(x))]
+        outputs = [unit(row) for row in method.head(method.encoder(x))]
         taught = [unit(row) for row in method.teacher(x)]
         queue = (taught + [row.double() for row in method.queue])[:9]
         expected = 0.0
-        for s, t in zip(said, taught, strict=True):
+        for s, t in zip(outputs, taught, strict=True):
             logits = [[float(v @ k) / 0.1 for k in queue] for v in (t, s)]
             p, q = ([math.exp(v) for v in row] for row in logits)
             p, q = ([v / sum(row) for v in row] for row in (p, q))

@@ -72,9 +72,9 @@ def test_v_and_the_noise_say_the_same():
     x, _, time, asked = method.views(Batch(images().double(), torch.arange(6)))
     views = x, torch.randn_like(x), time.double(), asked
     noisy = add_noise(*views[:3])
-    said = method.noise(method.net, noisy, *views[2:])
+    outputs = method.noise(method.net, noisy, *views[2:])
     share = alpha_bar(views[2])[:, None, None, None]
-    expected = ((said - views[1]).square() / share).mean()
+    expected = ((outputs - views[1]).square() / share).mean()
     torch.testing.assert_close(method.loss(views), expected, rtol=1e-4, atol=0)
     method.velocity = lambda *_: (views[1] - (1 - share).sqrt() * noisy) / share.sqrt()
     torch.testing.assert_close(method.noise(None, noisy, *views[2:]), views[1])
@@ -117,8 +117,8 @@ def test_the_net_is_told_time_and_class():
     early, late = (net.velocity(x, torch.full((6,), t)) for t in (0.1, 0.9))
     assert early.shape == x.shape
     assert (early - late).abs().mean() > 1e-3
-    told = net.velocity(x, torch.full((6,), 0.1), torch.randn(6, net.condition_dim))
-    assert (early - told).abs().mean() > 1e-3
+    text = net.velocity(x, torch.full((6,), 0.1), torch.randn(6, net.condition_dim))
+    assert (early - text).abs().mean() > 1e-3
     odd = build("unet", 3, (15, 18), width=8)
     assert odd.velocity(torch.rand(2, 3, 15, 18), torch.rand(2)).shape == (2, 3, 15, 18)
 
@@ -128,9 +128,9 @@ def test_words_are_read_in_order():
     read = CaptionEmbedding(("a large heart, top left", "a heart", "heart a"), 8)
     assert read.tokens.shape == (4, 5)
     assert read.tokens[3].tolist() == [0] * 5
-    told = read(torch.arange(4))
-    assert told.shape == (4, 8)
-    assert not torch.allclose(told[1], told[2])
+    text = read(torch.arange(4))
+    assert text.shape == (4, 8)
+    assert not torch.allclose(text[1], text[2])
 
 
 def test_a_network_of_another_kind_is_refused():
@@ -150,9 +150,9 @@ def test_the_average_generator_draws_what_the_generator_makes():
     before = {k: v.clone() for k, v in method.state_dict().items()}
     drawn = method.eval().sample(500)
     assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
-    made = method.train().generate(torch.randn(500, method.latent_dim))
-    assert (drawn.mean(0) - made.mean(0)).abs().mean() < 0.05
-    assert drawn.std().item() == pytest.approx(made.std().item(), rel=0.1)
+    created = method.train().generate(torch.randn(500, method.latent_dim))
+    assert (drawn.mean(0) - created.mean(0)).abs().mean() < 0.05
+    assert drawn.std().item() == pytest.approx(created.std().item(), rel=0.1)
 
 
 @pytest.mark.parametrize("bigan", [False, True])
@@ -175,10 +175,10 @@ def test_the_latent_regressor_has_no_part_in_the_game():
     method = GAN(build("small", 1, (16, 16), width=4), shape=SHAPE, width=8).eval()
     views = method.views(Batch(images(), torch.arange(6)))
     weight = method.generator["decoder"][0].weight
-    (whole,) = torch.autograd.grad(method.loss(views), weight)
+    (full,) = torch.autograd.grad(method.loss(views), weight)
     fooled = -method.discriminator(method.generate(views[1])).mean()
     (critics,) = torch.autograd.grad(fooled, weight)
-    torch.testing.assert_close(whole, critics)
+    torch.testing.assert_close(full, critics)
 
 
 def reader(kind, values="real", length=12, **options):
@@ -195,13 +195,13 @@ def test_nobody_looks_ahead(kind, values):
     x = torch.randint(0, 2, (3, 12)).float()
     before = method.negative_log_likelihood(x)
     assert before.shape == (3, 12)
-    for place in (0, 5, 11):
+    for path in (0, 5, 11):
         other = x.clone()
-        other[:, place] = 1 - other[:, place]
+        other[:, path] = 1 - other[:, path]
         changed = (method.negative_log_likelihood(other) - before).abs() > 1e-7
-        assert not changed[:, :place].any()
-        assert changed[:, place].all()
-        assert changed[:, place + 1 :].any() or place == 11
+        assert not changed[:, :path].any()
+        assert changed[:, path].all()
+        assert changed[:, path + 1 :].any() or path == 11
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "transformer"])
@@ -211,9 +211,9 @@ def test_reading_on_is_reading_at_once(kind):
     ahead = encoder.states(x, exclude_current=True)
     state, memory = encoder.forward_cached(x[:, :4])
     torch.testing.assert_close(state, ahead[:, 4])
-    for place in range(4, 11):
-        state, memory = encoder.forward_cached(x[:, place : place + 1], memory)
-        torch.testing.assert_close(state, ahead[:, place + 1])
+    for path in range(4, 11):
+        state, memory = encoder.forward_cached(x[:, path : path + 1], memory)
+        torch.testing.assert_close(state, ahead[:, path + 1])
     method = Autoregressive(encoder, values="real", shape=(1, 1, 12))
     assert method.sample(2, length=40).shape == (2, 40)  # further than it has places
 
@@ -238,8 +238,8 @@ def test_samples_come_as_often_as_they_are_likely():
     torch.manual_seed(0)
     drawn = method.sample(20_000, length=4)
     code = (drawn @ (2.0 ** torch.arange(3, -1, -1))).long()
-    found = torch.bincount(code, minlength=16) / len(drawn)
-    assert (found - (-method.negative_log_likelihood(every).sum(1)).exp()).abs().max() < 0.015
+    result = torch.bincount(code, minlength=16) / len(drawn)
+    assert (result - (-method.negative_log_likelihood(every).sum(1)).exp()).abs().max() < 0.015
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")  # all windows are alike
@@ -256,8 +256,8 @@ def test_characters_are_learned(kind, tmp_path):
     x = torch.from_numpy(windows[:64].copy()).float() / 255
     surprise = run.method.eval().negative_log_likelihood(x)
     assert surprise[:, 12:].mean() < 0.15 * np.log(12)
-    said = (255 * run.method.sample(1, x[:1, :20], length=40)).round().byte().numpy().tobytes()
-    assert said[:20] == windows[0, :20].tobytes()
+    outputs = (255 * run.method.sample(1, x[:1, :20], length=40)).round().byte().numpy().tobytes()
+    assert outputs[:20] == windows[0, :20].tobytes()
 
 
 def test_a_series_is_forecast(tmp_path):

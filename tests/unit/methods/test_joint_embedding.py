@@ -68,8 +68,8 @@ def weights(module: nn.Module) -> list[torch.Tensor]:
 
 
 def gradient(loss: torch.Tensor, module: nn.Module) -> torch.Tensor:
-    found = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
-    return torch.cat([g.flatten() for g in found])
+    result = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+    return torch.cat([g.flatten() for g in result])
 
 
 def step(method: Method, views) -> None:
@@ -154,8 +154,8 @@ def test_moco_keys_are_normalized_by_shuffled_parts():
     assert [len(part) for part in parts] == [4] * 6
     assert not torch.equal(torch.cat(parts[:3]), x)
     assert {p.sum().item() for p in torch.cat(parts[:3])} == {p.sum().item() for p in x}
-    whole = make("moco", bn_splits=1)
-    torch.testing.assert_close(whole.embed_keys(x), F.normalize(whole.key_encoder(x), dim=1))
+    full = make("moco", bn_splits=1)
+    torch.testing.assert_close(full.embed_keys(x), F.normalize(full.key_encoder(x), dim=1))
 
 
 @pytest.mark.parametrize("splits", [2, 8])
@@ -261,12 +261,12 @@ def test_byol_without_stopped_gradient_moves_both_sides():
     assert isinstance(stopped.predictor, nn.Identity)
     losses = stopped.loss(two_views()), through.loss(two_views())
     torch.testing.assert_close(*losses)
-    half, whole = (
+    half, full = (
         gradient(loss, method.encoder)
         for loss, method in zip(losses, (stopped, through), strict=True)
     )
     assert half.norm() > 1e-6
-    torch.testing.assert_close(whole, 2 * half)
+    torch.testing.assert_close(full, 2 * half)
 
 
 @pytest.mark.parametrize("stop_gradient", [True, False])
@@ -324,9 +324,9 @@ def test_simclr_shows_batchnorm_both_views_together():
     method = make("simclr", dim=6, temperature=0.3)
     x1, x2 = two_views()
     together = method.head(method.encoder(torch.cat([x1, x2]))).chunk(2)
-    apart = [method.head(method.encoder(x)) for x in (x1, x2)]
+    distance = [method.head(method.encoder(x)) for x in (x1, x2)]
     torch.testing.assert_close(method.loss((x1, x2)), nt_xent(*together, 0.3))
-    assert not torch.isclose(nt_xent(*apart, 0.3), nt_xent(*together, 0.3))
+    assert not torch.isclose(nt_xent(*distance, 0.3), nt_xent(*together, 0.3))
     assert isinstance(make("simclr", dim=0).head, nn.Identity)
 
 
@@ -352,8 +352,8 @@ def test_dino_equals_a_loop_over_crops():
         taught = ((method.teacher(views[t]) - method.center) / 0.05).softmax(1)
         for s in range(len(views)):
             if s != t:
-                said = (method.student(views[s]) / 0.2).softmax(1)
-                total += -(taught * said.log()).sum(1).mean().item()
+                outputs = (method.student(views[s]) / 0.2).softmax(1)
+                total += -(taught * outputs.log()).sum(1).mean().item()
                 pairs += 1
     assert pairs == 2 * 4
     assert method.loss(views).item() == pytest.approx(total / pairs, rel=1e-5)
@@ -447,9 +447,9 @@ def test_swav_assigns_as_algorithm_1(rounds):
             q[k] = q[k] / q[k].sum() / 4
         for b in range(6):
             q[:, b] = q[:, b] / q[:, b].sum() / 6
-    found = method.sinkhorn(scores)
-    assert (found - 6 * q.T).abs().max() < 1e-6
-    torch.testing.assert_close(found.sum(1), torch.ones(6).double())
+    result = method.sinkhorn(scores)
+    assert (result - 6 * q.T).abs().max() < 1e-6
+    torch.testing.assert_close(result.sum(1), torch.ones(6).double())
 
 
 def test_swav_uses_all_prototypes_alike():
@@ -712,12 +712,12 @@ def test_the_learner_clips_what_is_longer(tmp_path):
 def test_vit_takes_any_size_and_says_where_it_looks():
     torch.manual_seed(0)
     vit = build("vit", 1, (32, 48), width=12, depth=2, heads=3).eval()  # patches of 4
-    for size, places in (((32, 48), (8, 12)), ((16, 24), (4, 6)), ((37, 50), (9, 12))):
+    for size, paths in (((32, 48), (8, 12)), ((16, 24), (4, 6)), ((37, 50), (9, 12))):
         x = torch.rand(2, 1, *size)
-        assert vit.map(x).shape == (2, 12, *places)
+        assert vit.map(x).shape == (2, 12, *paths)
         assert torch.equal(vit(x), vit.summary(vit.map(x)))
         shares = vit.attention(x)
-        assert shares.shape == (2, 3, *places)
+        assert shares.shape == (2, 3, *paths)
         assert shares.min() >= 0
         torch.testing.assert_close(shares.sum((2, 3)), torch.ones(2, 3))
 
@@ -781,12 +781,12 @@ def test_groups_are_of_one_class_and_no_row_comes_twice():
 
 def test_groups_that_cannot_be_are_refused():
     """And each says what would help: a smaller batch does not, where a class has one image."""
-    for few, told in (
+    for few, text in (
         (np.arange(12), "largest of 12 classes has 1, and 12 have only one; give more images"),
         (np.array([0, 0, 1, 2]), "largest of 3 classes has 2, and 2 have only one; give more"),
         (np.full(12, -1), "largest of 0 classes has 0"),
     ):
-        with pytest.raises(UserError, match=f"each class needs at least 3 images.*{told}"):
+        with pytest.raises(UserError, match=f"each class needs at least 3 images.*{text}"):
             loading.in_groups(few, 6, 3)
     with pytest.raises(UserError, match="give --batch-size 21 or less"):
         loading.in_groups(SEVERAL, 24, 3)
@@ -855,9 +855,9 @@ def test_parts_of_two_processes_are_the_batch_of_one(kind, monkeypatch):
         assert len(rows) == len(order)
         parts.append(np.array(rows).reshape(-1, 3))
     monkeypatch.undo()
-    whole = loading.Order(plan, seed=4)
-    whole.set_epoch(3)
-    assert np.array_equal(np.concatenate(parts, 1).ravel(), list(whole))
+    full = loading.Order(plan, seed=4)
+    full.set_epoch(3)
+    assert np.array_equal(np.concatenate(parts, 1).ravel(), list(full))
 
 
 @pytest.mark.parametrize("options", [{}, {"samples_per_class": 3}, {"labeled_fraction": 0.3}])
@@ -867,9 +867,9 @@ def test_an_epoch_is_taken_up_where_it_stopped(options):
         loader.sampler.set_epoch(epoch)
         return [batch.index.tolist() for batch in loader]
 
-    whole = batches(2, (0, 0))
-    assert batches(2, (2, 2)) == whole[2:]
-    assert batches(3, (2, 2)) == batches(3, (0, 0)) != whole
+    full = batches(2, (0, 0))
+    assert batches(2, (2, 2)) == full[2:]
+    assert batches(3, (2, 2)) == batches(3, (0, 0)) != full
 
 
 # Few labels
@@ -903,9 +903,9 @@ def test_few_labels_are_all_that_is_seen(method, images_seen, tmp_path):
     y = np.arange(80) % 3
     Seen.seen.clear()
     run = short(method, tmp_path, (x, y), labels="6", batch_size=6)
-    found = sorted(Seen.seen.values())
-    assert len(found) <= images_seen
-    assert [label for label in found if label >= 0] == [0, 0, 1, 1, 2, 2]
-    assert len(found) >= images_seen - 3  # an epoch's last rows may fill no batch
+    result = sorted(Seen.seen.values())
+    assert len(result) <= images_seen
+    assert [label for label in result if label >= 0] == [0, 0, 1, 1, 2, 2]
+    assert len(result) >= images_seen - 3  # an epoch's last rows may fill no batch
     assert len(run.data.train) == 64  # it is judged with all labels
     assert run.data.train.factors["label"].min() == 0

@@ -51,8 +51,8 @@ def softmax(row) -> list[float]:
 
 
 def cross_entropy(target, scores, tau: float) -> float:
-    said = softmax([s / tau for s in scores])
-    return -sum(t * math.log(p) for t, p in zip(target, said, strict=True))
+    outputs = softmax([s / tau for s in scores])
+    return -sum(t * math.log(p) for t, p in zip(target, outputs, strict=True))
 
 
 def sinkhorn(scores: list[list[float]], tau: float) -> list[list[float]]:
@@ -71,7 +71,7 @@ def naive(method, views) -> float:
     n, is_ibot, tau = len(views[0]), isinstance(method, IBOT), 0.07
     student, teacher = method.student, method.teacher.module
     every = torch.ones_like(views[2])
-    said = [student(x, masked, every) for x, masked in zip(views[:2], views[2:4], strict=True)]
+    outputs = [student(x, masked, every) for x, masked in zip(views[:2], views[2:4], strict=True)]
     taught = [teacher(x, None, every) for x in views[:2]]  # complete
     local = [student(x)[1] for x in views[4:]]
     if is_ibot:
@@ -92,20 +92,20 @@ def naive(method, views) -> float:
         )
         for v, i, j in masked.nonzero().tolist():
             of_patches[v][i][j] = next(assigned)
-    student_views = [s[1].tolist() for s in said] + [z.tolist() for z in local]
+    student_views = [s[1].tolist() for s in outputs] + [z.tolist() for z in local]
     pairs = [(t, s) for t in range(2) for s in range(len(student_views)) if t != s]
     loss = sum(
         cross_entropy(targets[t][i], student_views[s][i], 0.1) for t, s in pairs for i in range(n)
     ) / (n * len(pairs))
     for v in range(2):
-        patches = said[v][2].view(n, 16, -1).tolist()
+        patches = outputs[v][2].view(n, 16, -1).tolist()
         for i in range(n):
             hidden = views[2 + v][i].nonzero().flatten().tolist()
             for j in hidden:
                 cost = cross_entropy(of_patches[v][i][j], patches[i][j], 0.1)
                 loss += cost / len(hidden) / (2 * n)
     if not is_ibot:
-        for z, _, _ in said:
+        for z, _, _ in outputs:
             u = normalize(z, dim=1)
             for i in range(n):
                 nearest = min(float((u[i] - u[j]).norm()) for j in range(n) if j != i)

@@ -278,8 +278,8 @@ def test_data2vecs_teacher_drops_no_path():
 def test_data2vecs_momentum_rises_and_stays():
     """Catches a rise over the whole training, and an average of heads and mask tokens."""
     method = make(Data2Vec, momentum=0.9, final_momentum=0.98, ramp_end=0.5)
-    found = [method.momentum(t) for t in (0.0, 0.25, 0.5, 1.0)]
-    assert found == pytest.approx([0.9, 0.94, 0.98, 0.98])
+    result = [method.momentum(t) for t in (0.0, 0.25, 0.5, 1.0)]
+    assert result == pytest.approx([0.9, 0.94, 0.98, 0.98])
     assert make(Data2Vec, final_momentum=0.98, ramp_end=0.0).momentum(0.0) == pytest.approx(0.98)
     before = [p.clone() for p in method.teacher.parameters()]
     method.progress = 0.25

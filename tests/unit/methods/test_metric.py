@@ -30,26 +30,26 @@ def naive_retrieval(z, y, k, cosine):
     """Row by row, as the words say."""
     if cosine:
         z = z / np.linalg.norm(z, axis=1, keepdims=True)
-    found, precisions = [], []
+    result, precisions = [], []
     for i in range(len(y)):
         others = [j for j in range(len(y)) if j != i]
         order = sorted(others, key=lambda j: np.linalg.norm(z[i] - z[j]))
         r = sum(y[j] == y[i] for j in others)
         if r:
             hits = [y[j] == y[i] for j in order]
-            found.append(any(hits[:k]))
+            result.append(any(hits[:k]))
             at = [sum(hits[: n + 1]) / (n + 1) for n in range(r) if hits[n]]
             precisions.append(sum(at) / r)
-    return np.mean(found), np.mean(precisions)
+    return np.mean(result), np.mean(precisions)
 
 
 @pytest.mark.parametrize("nearness", ["cosine", "euclidean"])
 def test_retrieval_equals_its_definition(nearness):
     z, y = RNG.normal(size=(40, 5)).astype(np.float32), np.append(np.arange(39) % 6, 9)
     recall, precision = naive_retrieval(z, y, 3, nearness == "cosine")
-    found = retrieval(z, y, at=(1, 3), nearness=nearness, block=7)
-    assert found["recall@3"] == pytest.approx(recall, abs=1e-6)
-    assert found["map@r"] == pytest.approx(precision, abs=1e-6)
+    result = retrieval(z, y, at=(1, 3), nearness=nearness, block=7)
+    assert result["recall@3"] == pytest.approx(recall, abs=1e-6)
+    assert result["map@r"] == pytest.approx(precision, abs=1e-6)
 
 
 def test_retrieval_of_perfect_features_and_of_none():
@@ -83,8 +83,8 @@ def _every_neighbor(query, k, reference, ref_includes_query):
 
 def test_pairs_come_in_rounds_of_distinct_classes():
     y = torch.tensor([2, 0, 0, 2, 1, 2, 0, 2, 0, 2])
-    found = [(a.tolist(), b.tolist()) for a, b in pair_rounds(y)]
-    assert found == [([1, 0], [2, 3]), ([6, 5], [8, 7])]
+    result = [(a.tolist(), b.tolist()) for a, b in pair_rounds(y)]
+    assert result == [([1, 0], [2, 3]), ([6, 5], [8, 7])]
     assert list(pair_rounds(torch.arange(4))) == []
 
 
@@ -151,7 +151,7 @@ def test_scikit_learn_takes_it(estimator):
 def test_neighbors_agree_more_often(estimator):
     """On wine, standardized, ten splits: above the Euclidean distance."""
     x, y = load_wine(return_X_y=True)
-    found, plain = [], []
+    result, plain = [], []
     for seed in range(10):
         x_fit, x_test, y_fit, y_test = train_test_split(
             x, y, test_size=0.3, random_state=seed, stratify=y
@@ -162,20 +162,20 @@ def test_neighbors_agree_more_often(estimator):
         plain.append(knn.fit(x_fit, y_fit).score(x_test, y_test))
         estimator.fit(x_fit, y_fit)
         near = knn.fit(estimator.transform(x_fit), y_fit)
-        found.append(near.score(estimator.transform(x_test), y_test))
-    assert np.mean(found) > np.mean(plain)
+        result.append(near.score(estimator.transform(x_test), y_test))
+    assert np.mean(result) > np.mean(plain)
 
 
 def test_the_metric_is_of_the_components():
     x, y = load_wine(return_X_y=True)
     x = StandardScaler().fit_transform(x)
-    found = LMNN(n_components=2, max_iter=5).fit(x, y)
-    assert found.transform(x).shape == (len(x), 2)
-    a, b = found.transform(x[:1])[0], found.transform(x[1:2])[0]
+    result = LMNN(n_components=2, max_iter=5).fit(x, y)
+    assert result.transform(x).shape == (len(x), 2)
+    a, b = result.transform(x[:1])[0], result.transform(x[1:2])[0]
     difference = x[0] - x[1]
-    expected = difference @ found.metric_ @ difference
+    expected = difference @ result.metric_ @ difference
     assert ((a - b) ** 2).sum() == pytest.approx(expected)
-    assert np.linalg.eigvalsh(found.metric_).min() > -1e-9
+    assert np.linalg.eigvalsh(result.metric_).min() > -1e-9
 
 
 def test_target_neighbors_are_the_nearest_of_the_class():
@@ -199,8 +199,8 @@ def test_the_interval_draws_whole_classes():
     assert high == pytest.approx(0.5 + spread, abs=0.03)
     assert interval(np.ones(200, bool), y) == (1, 1)
     z = np.eye(20, dtype=np.float32)[y]
-    found = retrieval(z, y, draws=50)
-    assert found["low"] == found["high"] == found["recall@1"] == 1
+    result = retrieval(z, y, draws=50)
+    assert result["low"] == result["high"] == result["recall@1"] == 1
     lonely = retrieval(np.r_[z, z[:1]], np.r_[y, 99], draws=50)  # 99 asks nothing
     assert lonely["low"] <= lonely["recall@1"] <= lonely["high"]
 

@@ -20,11 +20,11 @@ def test_the_nearest_rows_are_those_of_a_loop():
     """Catches neighbors of the smallest similarity, and rows in another order."""
     torch.manual_seed(0)
     rows, z = unit(torch.randn(9, 4).double()), unit(torch.randn(5, 4).double())
-    found = nearest(rows, z, 3)
-    assert found.shape == (5, 3, 4)
+    result = nearest(rows, z, 3)
+    assert result.shape == (5, 3, 4)
     for i in range(5):
         order = sorted(range(9), key=lambda k: -torch.dot(z[i], rows[k]).item())
-        assert torch.equal(found[i], rows[order[:3]])
+        assert torch.equal(result[i], rows[order[:3]])
     assert nearest(rows, z, 12).shape == (5, 9, 4)
 
 

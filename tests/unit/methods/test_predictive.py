@@ -257,9 +257,9 @@ def test_every_weight_gets_a_gradient():
 
 
 def test_a_memory_alone_predicts_what_it_gets():
-    whole = build("wave", 1, (1, 1200), width=4, context=8)
-    stage = len(whole.stages) - 1
-    memory = whole.single_stage(stage, 8, 16)
+    full = build("wave", 1, (1, 1200), width=4, context=8)
+    stage = len(full.stages) - 1
+    memory = full.single_stage(stage, 8, 16)
     x = torch.rand(2, 8, 1, 20)
     z, c = memory.latents_and_context(x)
     assert torch.equal(z, memory.to_grid(x))

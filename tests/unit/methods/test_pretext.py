@@ -76,8 +76,8 @@ def test_small_tiles_keep_their_gap(size, share):
 def test_tiles_without_a_gap_are_the_image():
     x = images(2, (3, 9, 9))
     cut = tiles(x, 3, share=1.0)
-    whole = cut.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-    assert torch.equal(whole, x)
+    full = cut.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    assert torch.equal(full, x)
     assert tiles(x, 3, 0.8, size=7).shape == (2, 9, 3, 7, 7)
     with pytest.raises(UserError, match="cannot be cut"):
         tiles(images(1, (1, 2, 9)), 3)
@@ -92,9 +92,9 @@ def test_normal_tiles_have_lost_their_brightness():
 
 def test_one_color_is_kept():
     x = images(60)
-    kept = (drop_colors(x) == x).flatten(2).all(2)  # (B, 3)
-    assert (kept.sum(1) == 1).all()
-    assert kept.any(0).all()
+    remaining = (drop_colors(x) == x).flatten(2).all(2)  # (B, 3)
+    assert (remaining.sum(1) == 1).all()
+    assert remaining.any(0).all()
     dark_but_one = torch.tensor([0.2, 0.5, 0.8])[:, None, None] + 0.01 * images(60)
     noisy = drop_colors(dark_but_one)  # noise about the kept color, with its deviation alone
     only = dark_but_one[(noisy == dark_but_one).flatten(2).all(2)]
@@ -126,8 +126,8 @@ def test_permutations_are_the_most_unlike():
     assert len(np.unique(all_of_four, axis=0)) == 24
     nine = permutations(9, 40)
     assert len(np.unique(nine, axis=0)) == 40
-    apart = (nine[:, None] != nine).sum(2)[~np.eye(40, dtype=bool)]
-    assert apart.mean() > 8  # of 9; of random orders 8
+    distance = (nine[:, None] != nine).sum(2)[~np.eye(40, dtype=bool)]
+    assert distance.mean() > 8  # of 9; of random orders 8
     with pytest.raises(UserError, match="2 to 9 tiles"):
         permutations(16, 4)
 
@@ -146,9 +146,9 @@ def test_the_middle_patch_has_eight_neighbors():
     rows, columns = torch.meshgrid(torch.arange(27), torch.arange(27), indexing="ij")
     x = torch.stack([rows, columns, rows]).float().repeat(200, 1, 1, 1)
     method.weak = lambda x: x
-    views, place = method.views(Batch(x, torch.arange(200)))
-    assert place.unique().tolist() == list(range(8))
-    for pair, k in zip(views, place.tolist(), strict=True):
+    views, path = method.views(Batch(x, torch.arange(200)))
+    assert path.unique().tolist() == list(range(8))
+    for pair, k in zip(views, path.tolist(), strict=True):
         assert (pair[0, :2, 0, 0] // 9).tolist() == [1, 1]
         assert (pair[1, :2, 0, 0] // 9).tolist() == [NEIGHBORS[k] // 3, NEIGHBORS[k] % 3]
 
@@ -159,12 +159,12 @@ def test_a_puzzle_can_be_laid_again():
     views, order = method.views(batch())
     assert views.shape == (8, 9, 3, 8, 8)
     assert (method.permutations[order].sort(1).values == torch.arange(9)).all()
-    whole = standardize_tiles(tiles(images(), 3, 1.0))
+    full = standardize_tiles(tiles(images(), 3, 1.0))
     rows = torch.arange(8)[:, None]
-    method.views = lambda _: (whole[rows, method.permutations[order]], order)
+    method.views = lambda _: (full[rows, method.permutations[order]], order)
     method.scores = lambda _: torch.nn.functional.one_hot(order, 20).float()
     puzzle, solution = method.visualize(images())["puzzle and solution"].unbind(1)
-    assert torch.equal(solution, to_image(whole))
+    assert torch.equal(solution, to_image(full))
     assert not torch.equal(puzzle, solution)
 
 
@@ -292,8 +292,10 @@ def test_a_critic_has_spectral_norms_of_one():
 def test_patches_are_hidden_at_random(encoder):
     shape = (3, 32, 32)
     torch.manual_seed(0)
-    made = build(encoder, 3, (32, 32), **({} if encoder == "small" else {"width": 24, "depth": 2}))
-    method = MaskedAutoencoder(made, decoder_width=24, shape=shape).eval()
+    created = build(
+        encoder, 3, (32, 32), **({} if encoder == "small" else {"width": 24, "depth": 2})
+    )
+    method = MaskedAutoencoder(created, decoder_width=24, shape=shape).eval()
     x, order = method.views(batch(4, shape))
     assert method.visible == 16
     assert (order.sort(1).values == torch.arange(64)).all()

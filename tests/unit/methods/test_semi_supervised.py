@@ -86,11 +86,15 @@ def close(value):
 def test_pseudo_label_is_the_formula():
     method, x = plain(PseudoLabel), images()
     p = probabilities(method, x)
-    unknown = np.mean([-math.log(p[i].max()) for i in range(8) if Y[i] < 0])
-    for progress, alpha in ((0.0, 0.0), (0.1, 0.0), (0.35, 1.5), (0.6, 3.0), (1.0, 3.0)):
-        method.progress = progress
-        assert method.alpha() == pytest.approx(alpha)
-        assert method.loss((x, Y)).item() == close(supervised_part(p, Y) + alpha * unknown)
+    for threshold in (0.0, middle(p)):  # the paper's; one that drops rows, which still count
+        sure = [-math.log(p[i].max()) * (p[i].max() >= threshold) for i in range(8) if Y[i] < 0]
+        assert (0 in sure) == (threshold > 0)
+        method.threshold = threshold
+        for progress, alpha in ((0.0, 0.0), (0.1, 0.0), (0.35, 1.5), (0.6, 3.0), (1.0, 3.0)):
+            method.progress = progress
+            assert method.alpha() == pytest.approx(alpha)
+            expected = supervised_part(p, Y) + alpha * np.mean(sure)
+            assert method.loss((x, Y)).item() == close(expected)
     with pytest.raises(UserError, match="give a ramp_end above it"):
         plain(PseudoLabel, ramp_start=0.5, ramp_end=0.5)
 
@@ -146,8 +150,8 @@ def test_annealing_leaves_out_what_is_known(annealing, risen):
     right = torch.tensor([0.99, 0.55, 0.35, 0.2, 0.8, ceiling - 1e-3, min(1, ceiling + 1e-3), 0.1])
     y = torch.tensor([0, 0, 0, 0, -1, 0, 0, -1])
     logits = torch.stack([right, (1 - right) / 2, (1 - right) / 2], 1).log()
-    kept = [-math.log(right[i]) for i in range(8) if y[i] >= 0 and right[i] <= ceiling]
-    assert method.supervised_loss(logits, y).item() == pytest.approx(np.mean(kept), rel=1e-4)
+    remaining = [-math.log(right[i]) for i in range(8) if y[i] >= 0 and right[i] <= ceiling]
+    assert method.supervised_loss(logits, y).item() == pytest.approx(np.mean(remaining), rel=1e-4)
     assert method.supervised_loss(logits[:1], y[:1]).item() == (
         0 if risen < 0.98 else close(-math.log(0.99))
     )
@@ -155,14 +159,14 @@ def test_annealing_leaves_out_what_is_known(annealing, risen):
 
 def test_s4l_is_the_formula():
     method, x = plain(S4L, weight=0.7), images()
-    named, told = [], []
+    named, text = [], []
     for k in range(4):
         turned = x.rot90(k, (2, 3))
         p = probabilities(method, turned)
         q = torch.stack([method.rotation_head(t.flatten()).softmax(0) for t in turned]).detach()
         named.append(supervised_part(p, Y))
-        told.append(np.mean([-math.log(q[i, k]) for i in range(8)]))
-    expected = np.mean(named) + 0.7 * np.mean(told)
+        text.append(np.mean([-math.log(q[i, k]) for i in range(8)]))
+    expected = np.mean(named) + 0.7 * np.mean(text)
     assert method.loss((x, Y)).item() == close(expected)
 
 
@@ -204,9 +208,9 @@ def test_the_adversarial_direction_beats_random_ones(dtype):
                 for _ in range(8)
             ]
         )
-        found = change(d)
-    assert (found > chance.amax(0)).float().mean() > 0.9
-    assert found.mean() > 3 * chance.mean()
+        result = change(d)
+    assert (result > chance.amax(0)).float().mean() > 0.9
+    assert result.mean() > 3 * chance.mean()
 
 
 def test_vat_keeps_adversarial_images_out_of_the_statistics():
@@ -296,10 +300,10 @@ def test_the_study_in_miniature(tmp_path):
     scale = Scale(True, study.Settings(labels=("6",), steps=1), QUIET | {"epochs": 1})
     result = run_study(study, tmp_path, scale=scale, data=dsprites.load(images=160))
     assert len(list((tmp_path / "quick" / "runs").iterdir())) == 8
-    found = result["experiments"]["F3"]["accuracy"]
-    assert set(found) == {*study.FROM_SCRATCH, *study.PRETRAINED}
+    results = result["experiments"]["F3"]["accuracy"]
+    assert set(results) == {*study.FROM_SCRATCH, *study.PRETRAINED}
     assert all(
-        0 <= share <= 1 for row in found.values() for values in row.values() for share in values
+        0 <= share <= 1 for row in results.values() for values in row.values() for share in values
     )
     page = (tmp_path / "quick" / "report" / "index.html").read_text()
     assert "FixMatch" in page

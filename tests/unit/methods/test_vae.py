@@ -12,7 +12,7 @@ from unlabeled.encoders.heads import deconv
 from unlabeled.methods.vae import VAE
 
 
-def made(**options) -> VAE:
+def make(**options) -> VAE:
     torch.manual_seed(0)
     encoder = build("small", 1, (16, 16), width=2)
     return VAE(encoder, shape=(1, 16, 16), decoder_width=2, **options).double().eval()
@@ -21,7 +21,7 @@ def made(**options) -> VAE:
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("beta", [1.0, 4.0])
 def test_the_loss_is_the_negative_bound(likelihood, beta):
-    method = made(likelihood=likelihood, beta=beta)
+    method = make(likelihood=likelihood, beta=beta)
     x = torch.rand(5, 1, 16, 16, dtype=torch.float64)
     noise = torch.randn(5, method.latent_dim, dtype=torch.float64)
     features = method.encoder(x)
@@ -62,7 +62,7 @@ def test_the_code_is_signed_and_its_variance_is_its_own(encoder):
 
 def test_both_heads_learn():
     """Catches a head that the loss does not reach."""
-    method = made(latent_dim=5)
+    method = make(latent_dim=5)
     x = torch.rand(4, 1, 16, 16, dtype=torch.float64)
     method.loss((x, torch.randn(4, 5, dtype=torch.float64))).backward()
     for head in (method.mean, method.log_variance):
@@ -72,7 +72,7 @@ def test_both_heads_learn():
 
 def test_the_bound_equals_a_loop():
     """Catches a mean where the sum is meant: over pixels, over the code, and then over images."""
-    method = made(latent_dim=3, beta=0.7)
+    method = make(latent_dim=3, beta=0.7)
     x = torch.rand(2, 1, 16, 16, dtype=torch.float64).round()
     noise = torch.randn(2, 3, dtype=torch.float64)
     total = 0.0
@@ -93,7 +93,7 @@ def test_the_bound_equals_a_loop():
 
 def test_samples_come_from_the_prior_of_the_code():
     """Catches noise as wide as the features."""
-    method = made(latent_dim=3).float()
+    method = make(latent_dim=3).float()
     torch.manual_seed(1)
     drawn = method.sample(4)
     torch.manual_seed(1)
@@ -102,7 +102,7 @@ def test_samples_come_from_the_prior_of_the_code():
 
 def test_the_learned_deviation_is_that_of_the_errors():
     """At its best σ² is the mean squared error (Rybkin et al. 2021, eq. 6)."""
-    method = made(likelihood="gaussian")
+    method = make(likelihood="gaussian")
     x, drawn = torch.rand(2, 5, 1, 16, 16, dtype=torch.float64)
     error = (x - drawn.sigmoid()).square().mean()
     method.log_std.data = (error.log() / 2).clone().requires_grad_()
@@ -110,11 +110,11 @@ def test_the_learned_deviation_is_that_of_the_errors():
         method.negative_log_likelihood(drawn, x).mean(), method.log_std
     )
     assert abs(float(gradient)) < 1e-9 * math.prod(x.shape)
-    assert not made().log_std.requires_grad
+    assert not make().log_std.requires_grad
 
 
 def test_images_are_pairs_and_samples():
-    method = made().float()
+    method = make().float()
     drawn = method.visualize(torch.rand(4, 1, 16, 16))
     assert drawn["image and reconstruction"].shape == (4, 2, 1, 16, 16)
     assert drawn["samples"].shape == (4, 1, 1, 16, 16)

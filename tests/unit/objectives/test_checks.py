@@ -36,10 +36,10 @@ def example(name, **sizes):
 
 def tensors(name, kind=None):
     hints = get_type_hints(registry.find("objectives", name))
-    found = {
+    result = {
         k: parse_annotation(h) for k, h in hints.items() if k != "return" and parse_annotation(h)
     }
-    return [k for k, rows in found.items() if kind is None or rows.integer == kind]
+    return [k for k, rows in result.items() if kind is None or rows.integer == kind]
 
 
 def numbers(name):

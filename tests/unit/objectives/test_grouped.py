@@ -104,8 +104,8 @@ def naive_soft_nearest(z, y, temperature):
 
 def naive_mahalanobis(z, y):
     same, other = pairs_of(y)
-    apart = mean([squared(z[i], z[j]).sqrt() for i, j in other])
-    return mean([squared(z[i], z[j]) for i, j in same]) - torch.log(apart)
+    distance = mean([squared(z[i], z[j]).sqrt() for i, j in other])
+    return mean([squared(z[i], z[j]) for i, j in same]) - torch.log(distance)
 
 
 def naive_lmnn(z, y, weight):
@@ -155,8 +155,8 @@ def naive_hinge(a, b):
 def naive_dino(a, b, temperature):
     total = 0
     for s, t in zip(a, b, strict=True):
-        said = torch.exp(s / temperature) / torch.exp(s / temperature).sum()
-        total = total - (t * torch.log(said)).sum()
+        outputs = torch.exp(s / temperature) / torch.exp(s / temperature).sum()
+        total = total - (t * torch.log(outputs)).sum()
     return total / len(a)
 
 
@@ -264,9 +264,9 @@ def test_equal_samples_match_in_siglip():
     matches = [
         [same_a[i] == same_a[j] or same_b[i] == same_b[j] for j in range(7)] for i in range(7)
     ]
-    for given, expected in (((same_a, same_b), matches), ((None, None), None)):
+    for options, expected in (((same_a, same_b), matches), ((None, None), None)):
         naive = naive_siglip(a, b, 2.0, -1.0, expected)
-        assert abs(ob.siglip(a, b, 2.0, -1.0, *given) - naive) < 1e-9
+        assert abs(ob.siglip(a, b, 2.0, -1.0, *options) - naive) < 1e-9
     assert ob.siglip(a, b, 2.0, -1.0, same_a, same_b) != ob.siglip(a, b, 2.0, -1.0)
 
 
@@ -386,7 +386,7 @@ def test_the_tiled_backend_equals_the_dense_one(which, n, monkeypatch):
     (a, b), y = rows(n, 6, seed=n), torch.arange(n) % 4
     weights = torch.linspace(-1, 2, n, dtype=torch.float64)
     for b_given in (None, b):
-        found = []
+        result = []
         for name in ("dense", "tiled"):
             u, v = (x.clone().requires_grad_() for x in (a, b))
             with use_backend(name):
@@ -394,8 +394,8 @@ def test_the_tiled_backend_equals_the_dense_one(which, n, monkeypatch):
             keep = sums > -1e29
             loss = (weights * sums)[keep].sum()
             slopes = torch.autograd.grad(loss, (u, v), allow_unused=True, materialize_grads=True)
-            found.append((sums, *slopes))
-        for dense, tiled in zip(*found, strict=True):
+            result.append((sums, *slopes))
+        for dense, tiled in zip(*result, strict=True):
             torch.testing.assert_close(tiled, dense)
 
 
@@ -467,9 +467,9 @@ def test_hard_triplets_equal_pytorch_metric_learning():
 
     z, y = rows(24, 8)[0], torch.arange(24) % 5
     distance = LpDistance(normalize_embeddings=False, p=2, power=2)
-    found = BatchHardMiner(distance=distance)(z, y)
+    result = BatchHardMiner(distance=distance)(z, y)
     theirs = of_pml("TripletMarginLoss", margin=0.3, power=2, reducer=MeanReducer())
-    torch.testing.assert_close(ob.triplet(z, y, 0.3, "hard"), theirs(z, y, found))
+    torch.testing.assert_close(ob.triplet(z, y, 0.3, "hard"), theirs(z, y, result))
 
 
 def test_lifted_structure_equals_pytorch_metric_learning():

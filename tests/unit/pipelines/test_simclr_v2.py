@@ -27,12 +27,12 @@ def test_the_command_trains_all_three_and_resumes(sprites, tmp_path, few_epochs,
     command = ["train", "simclr_v2", "--data", str(tmp_path / "d.npz"), "--labels", "30", *flags]
     out = ["--out", str(tmp_path / "v2")]
     assert main([*command, *out]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     figures = json.loads((tmp_path / "v2" / "simclr_v2.json").read_text())
     assert figures["labels"] == 30
     for key in ("linear", "finetuned", "student"):
         assert 0 < figures[key] <= 1
-        assert key in told
+        assert key in output
     student = ul.load(tmp_path / "v2" / "student")
     weights = (student.path / "encoder.safetensors").read_bytes()
     assert main([*command, *out, "--resume"]) == 0

@@ -59,8 +59,8 @@ def naive(pair, drawn, lr, model):
                     cost = cost - torch.sigmoid(-row @ w[negative]).log()
         cost.backward()
         loss += cost.item()
-        whole = 1 if model == "skip_gram" else len(context)  # each gets the gradient of the mean
-        pair[0].index_add_(0, context, -lr * whole * h.grad)
+        full = 1 if model == "skip_gram" else len(context)  # each gets the gradient of the mean
+        pair[0].index_add_(0, context, -lr * full * h.grad)
         pair[1].sub_(lr * w.grad)
     return loss
 
@@ -134,16 +134,16 @@ def a_text(lines=3000, seed=0):
 @pytest.mark.parametrize("model", ["skip_gram", "cbow"])
 def test_it_learns_which_words_go_together(model, tmp_path, monkeypatch):
     options = {"dim": 16, "subsample": 0, "epochs": 3, "progress": False, "model": model}
-    found = w2v.word2vec(a_text(), out=str(tmp_path / "a"), **options)
+    result = w2v.word2vec(a_text(), out=str(tmp_path / "a"), **options)
     plainly = pytest.MonkeyPatch()
     plainly.setattr(w2v, "compiled_step", lambda: None)
     plain = w2v.word2vec(a_text(900), out=str(tmp_path / "b"), **options | {"epochs": 8})
     plainly.undo()
-    for known in (found, plain):
+    for known in (result, plain):
         near = [word for word, _ in known.nearest("cat", 5)]
         assert set(near) == {"dog", "cow", "eats", "sleeps", "runs"}
     again = w2v.word2vec(a_text(), out=str(tmp_path / "c"), **options)
-    assert np.array_equal(found.vectors, again.vectors)
+    assert np.array_equal(result.vectors, again.vectors)
 
 
 def test_the_loss_of_an_epoch_is_the_mean_of_a_question(tmp_path):
@@ -238,7 +238,7 @@ def test_the_command(tmp_path, capsys):
         == 0
     )
     assert "80 % of the pairs whose words" in capsys.readouterr().out
-    for line, told in (
+    for line, captions in (
         ([run], "give at least one of --nearest"),
         ([run, "--nearest", "unseen"], "'unseen' is not among the 12 words"),
         ([str(tmp_path / "no")], "give at least one of --nearest"),
@@ -246,7 +246,7 @@ def test_the_command(tmp_path, capsys):
         ([run, "--similarity", str(text)], "line 1 of"),
     ):
         assert main(["words", *line]) == 2
-        assert told in capsys.readouterr().err
+        assert captions in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -266,16 +266,16 @@ def test_documents_and_their_parts(tmp_path):
     (tmp_path / "books_test.txt").write_text(f"{long}\n")
     (tmp_path / "books_valid.txt").write_text(f"{long}\n")
     (tmp_path / "notes.txt").write_text("Broken to\na width.\n\nAnother\nparagraph.\n")
-    with pytest.warns(Notice) as said:
-        found = corpus.read(tmp_path)
-    messages = " ".join(str(warning.message) for warning in said)
+    with pytest.warns(Notice) as notices:
+        result = corpus.read(tmp_path)
+    messages = " ".join(str(warning.message) for warning in notices)
     assert "books_test.txt is tested on and books_valid.txt is left out" in messages
     assert "notes.txt: its lines were broken to a width and are joined" in messages
-    assert [(d.source, len(d.paragraphs), d.test) for d in found] == [
+    assert [(d.source, len(d.paragraphs), d.test) for d in result] == [
         ("books", 1, True), ("books", 2, False), ("books", 1, False), ("notes", 2, False),
     ]  # fmt: skip
-    assert found[3].paragraphs == ["Broken to a width.", "Another paragraph."]
-    train, test = corpus.split(found)
+    assert result[3].paragraphs == ["Broken to a width.", "Another paragraph."]
+    train, test = corpus.split(result)
     assert (len(train), len(test)) == (3, 1)
     (tmp_path / "latin.txt").write_bytes("é".encode("latin1"))
     with pytest.raises(UserError, match=r"latin\.txt cannot be read as text.*UTF-8"):
@@ -414,9 +414,9 @@ def test_words_are_more_than_letters():
     """Catches codes, contractions and numbers cut or lost; marks that cut words of Hindi; two
     spellings of é and of an apostrophe.
     """
-    told = "C2034, new_york 4711 (e-mail) don't don’t 3.14 1,000. C++ C# _so_ well--known 'tis"
-    told += " cafe\u0301 café हिन्दी में می‌خواهم Ελλάδα"
-    (line,) = bpe.lines_of_words([corpus.Document("a", [told])])
+    text = "C2034, new_york 4711 (e-mail) don't don’t 3.14 1,000. C++ C# _so_ well--known 'tis"
+    text += " cafe\u0301 café हिन्दी में می‌خواهم Ελλάδα"
+    (line,) = bpe.lines_of_words([corpus.Document("a", [text])])
     assert line == [
         "c2034", "new_york", "4711", "e-mail", "don't", "don't", "3.14", "1,000", "c++", "c#", "so",
         "well", "known", "tis", "café", "café", "हिन्दी", "में", "می‌خواهم", "ελλάδα",
@@ -431,9 +431,9 @@ def test_words_with_spaces_make_files_that_gensim_reads(tmp_path):
     lines = [["new york", "is", "", "big\n"], ["new_york", "is", "big"]] * 40
     options = {"dim": 4, "epochs": 1, "progress": False, "subsample": 0}
     with pytest.warns(Notice, match="spaces in 80 words, such as 'new york', .*40 empty words"):
-        found = w2v.word2vec(lines, out=str(tmp_path / "a"), **options)
-    assert set(found.words) == {"new_york", "is", "big"}
-    assert found.nearest("New York", 1)
+        result = w2v.word2vec(lines, out=str(tmp_path / "a"), **options)
+    assert set(result.words) == {"new_york", "is", "big"}
+    assert result.nearest("New York", 1)
     odd = Words(["new york", "a\tb\nc", "d", "长" * 700], np.eye(4, dtype=np.float32))
     for name in ("v.txt", "v.bin"):
         with pytest.warns(Notice, match="spaces in 2 words"):
@@ -443,8 +443,8 @@ def test_words_with_spaces_make_files_that_gensim_reads(tmp_path):
         ours = word_vectors.load(tmp_path / name)
         assert theirs.index_to_key == ours.words == ["new_york", "a_b_c", "d", "长" * 700]
         assert np.array_equal(ours.vectors, odd.vectors)
-    for bad, told in ((["", "b"], "an empty word"), (["a b", "a_b"], "there already")):
-        with pytest.raises(UserError, match=told):
+    for bad, text in ((["", "b"], "an empty word"), (["a b", "a_b"], "there already")):
+        with pytest.raises(UserError, match=text):
             Words(bad, np.eye(2)).save(tmp_path / "w.txt")
     with pytest.raises(UserError, match="is a text, not a list of words"):
         w2v.word2vec(["the cat sat"], out=str(tmp_path / "b"))
@@ -466,21 +466,21 @@ def test_vectors_of_others_are_read(dim, tmp_path):
         ("tabs.tsv", glove.replace(" ", "\t").encode()),
     ):
         (tmp_path / name).write_bytes(content)
-        found = word_vectors.load(tmp_path / name)
-        assert found.words == names
-        assert found.vectors == pytest.approx(values)
+        result = word_vectors.load(tmp_path / name)
+        assert result.words == names
+        assert result.vectors == pytest.approx(values)
     with pytest.warns(Notice, match="spaces in 3 words"):
-        found.save(tmp_path / "v.bin")
+        result.save(tmp_path / "v.bin")
     (tmp_path / "v.bin.gz").write_bytes(gzip.compress((tmp_path / "v.bin").read_bytes()))
     assert word_vectors.load(tmp_path / "v.bin.gz").words[20:] == [
         "._._.", "at_name@domain.com", "naïve", "1", "_"
     ]  # fmt: skip
-    for name, content, told in (
+    for name, content, text in (
         ("cut.txt", glove[:-9].rpartition(" ")[0], "lines are not of one length"),
         ("more.vec", f"99 {dim}\n{glove}", "says 99 words, but there are 25"),
     ):
         (tmp_path / name).write_text(content)
-        with pytest.raises(UserError, match=f"is damaged: .*{told}"):
+        with pytest.raises(UserError, match=f"is damaged: .*{text}"):
             word_vectors.load(tmp_path / name)
     (tmp_path / "model.bin").write_bytes((793_712_314).to_bytes(4, "little") + b"x" * 99)
     with pytest.raises(UserError, match="is a fastText model"):
@@ -496,12 +496,12 @@ def test_pythons_documentation_is_always_there():
 def test_a_tokenizer_knows_every_sign(tmp_path):
     pytest.importorskip("tokenizers")
     tokenizer = bpe.train_tokenizer(["the cat sat on the mat"] * 3, 300)
-    told = "the mat – ünïcode 猫"
-    (tokens,) = bpe.encode(tokenizer, [told])
+    text = "the mat – ünïcode 猫"
+    (tokens,) = bpe.encode(tokenizer, [text])
     assert tokens.min() > MASK
-    assert tokenizer.decode(tokens.tolist()).strip() == told
+    assert tokenizer.decode(tokens.tolist()).strip() == text
     again = bpe.open_tokenizer(tokenizer.to_str())
-    assert np.array_equal(bpe.encode(again, [told])[0], tokens)
+    assert np.array_equal(bpe.encode(again, [text])[0], tokens)
     (tmp_path / "t.json").write_text("{}")
     with pytest.raises(UserError, match="is damaged"):
         bpe.open_tokenizer(tmp_path / "t.json")

@@ -96,33 +96,33 @@ class Page(HTMLParser):
 
 def test_seeds_are_one_column_with_their_mean(folder):
     paths = [folder / f"simclr-{seed}" for seed in (0, 1, 2)]
-    found = ul.compare([*paths, folder / ODD, "histogram"])
-    assert list(found["encoders"]) == ["simclr (3 seeds)", ODD, "histogram"]
-    group = found["encoders"]["simclr (3 seeds)"]
+    result = ul.compare([*paths, folder / ODD, "histogram"])
+    assert list(result["encoders"]) == ["simclr (3 seeds)", ODD, "histogram"]
+    group = result["encoders"]["simclr (3 seeds)"]
     assert (group["runs"], group["seeds"]) == (["simclr-0", "simclr-1", "simclr-2"], [0, 1, 2])
-    runs = [found["runs"][name]["metrics"] for name in group["runs"]]
+    runs = [result["runs"][name]["metrics"] for name in group["runs"]]
     for key in ("knn", "similarity_gap"):
         values = [metrics[key]["value"] for metrics in runs]
         assert group["metrics"][key]["value"] == pytest.approx(np.mean(values))
         assert group["metrics"][key]["sd"] == pytest.approx(np.std(values, ddof=1))
         assert group["metrics"][key]["n"] == 3
-    pairs = {(t["a"], t["b"], t["test"]) for t in found["differences"] if t["metric"] == "knn"}
+    pairs = {(t["a"], t["b"], t["test"]) for t in result["differences"] if t["metric"] == "knn"}
     assert (ODD, "histogram", "paired") in pairs
-    assert ODD not in found["best"].values()
-    assert np.shape(found["similarity"]["rsa"]) == (5, 5)
-    np.testing.assert_allclose(np.diag(found["similarity"]["cka_debiased"]), 1)
+    assert ODD not in result["best"].values()
+    assert np.shape(result["similarity"]["rsa"]) == (5, 5)
+    np.testing.assert_allclose(np.diag(result["similarity"]["cka_debiased"]), 1)
 
 
 def test_metrics_are_those_of_evaluate(folder):
     """Catches: other rows, labels or features in what is stored."""
-    found = ul.compare([folder / "simclr-0", folder / "simclr-1"])
+    result = ul.compare([folder / "simclr-0", folder / "simclr-1"])
     again = ul.compare([folder / "simclr-0", folder / "simclr-1"])
-    assert found == again
+    assert result == again
     copy = folder / "copy"
     shutil.copytree(folder / "simclr-1", copy)
     expected = ul.evaluate(ul.load(copy))
     shutil.rmtree(copy)
-    for key, value in found["runs"]["simclr-1"]["metrics"].items():
+    for key, value in result["runs"]["simclr-1"]["metrics"].items():
         for end in ("value", "low", "high"):
             assert value[end] == pytest.approx(expected["metrics"][key][end], abs=1e-6), key
 
@@ -257,9 +257,9 @@ def test_one_color_for_each_encoder_in_every_panel(folder, tmp_path):
     assert len(set(colors)) == 2
     panels = re.findall(r"<figure>(<svg.*?</svg>)\s*</figure>", text, re.DOTALL)
     lines = [re.findall(r"stroke: (#\w{6}); stroke-width: 1.5", p) for p in panels]
-    drawn = [set(found) for found in lines if found]
+    drawn = [set(result) for result in lines if result]
     assert drawn
-    assert all(found == set(colors) for found in drawn)
+    assert all(result == set(colors) for result in drawn)
 
 
 def test_the_command_takes_names_and_writes_several_files(folder, tmp_path, monkeypatch, capsys):
@@ -284,7 +284,7 @@ def test_the_command_takes_names_and_writes_several_files(folder, tmp_path, monk
         (["simclr-0", "simclr-1"], {"out": ["a.html", "b.txt"]}, "b.txt; give a .html, .csv"),
     ],
 )
-def test_what_cannot_be_compared_is_said(folder, monkeypatch, runs, options, message):
+def test_what_cannot_be_compared_is_reported(folder, monkeypatch, runs, options, message):
     monkeypatch.chdir(folder)
     with pytest.raises(UserError, match=message):
         ul.compare(runs, **options)
@@ -309,15 +309,15 @@ def test_other_limits_of_the_trainer_are_another_configuration(folder, tmp_path)
     config = json.loads((tmp_path / "short" / "config.json").read_text())
     config["settings"]["trainer"] = {"max_steps": 1}
     (tmp_path / "short" / "config.json").write_text(json.dumps(config))
-    found = ul.compare([folder / "simclr-0", tmp_path / "short"])
-    assert list(found["encoders"]) == ["simclr-0", "short"]
+    result = ul.compare([folder / "simclr-0", tmp_path / "short"])
+    assert list(result["encoders"]) == ["simclr-0", "short"]
 
 
 def test_copies_of_a_run_are_no_seeds(folder, tmp_path):
     """Catches: n = 2 of one seed, which has no deviation."""
     shutil.copytree(folder / "simclr-0", tmp_path / "copy")
-    found = ul.compare([folder / "simclr-0", tmp_path / "copy", folder / "simclr-1"])
-    assert [encoder["seeds"] for encoder in found["encoders"].values()] == [[0, 1], [0]]
+    result = ul.compare([folder / "simclr-0", tmp_path / "copy", folder / "simclr-1"])
+    assert [encoder["seeds"] for encoder in result["encoders"].values()] == [[0, 1], [0]]
 
 
 def test_a_notice_where_runs_had_other_data(folder, tmp_path):
@@ -326,5 +326,5 @@ def test_a_notice_where_runs_had_other_data(folder, tmp_path):
     config["data"] = "elsewhere.npz"
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
     with pytest.warns(Notice, match="other data, groups or tiles in training"):
-        found = ul.compare([folder / "simclr-1", tmp_path / "other"])
-    assert found["n_test"] == 24
+        result = ul.compare([folder / "simclr-1", tmp_path / "other"])
+    assert result["n_test"] == 24

@@ -55,9 +55,9 @@ def images(n=30, channels=3, seed=0):
 
 def read_page(path: Path):
     text = path.read_text(encoding="utf-8")
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    result = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     sheets = re.findall(r'class="sheet">(.*?)</script>', text)
-    return json.loads(found[1]), [Image.open(io.BytesIO(base64.b64decode(s))) for s in sheets]
+    return json.loads(result[1]), [Image.open(io.BytesIO(base64.b64decode(s))) for s in sheets]
 
 
 def unpack(text, dtype, *shape):
@@ -85,15 +85,15 @@ def test_neighbors_of_a_image_never_hold_itself():
 @pytest.mark.parametrize("groups", [3, 5])
 def test_clusters_find_the_groups_and_their_number(groups):
     z, y = blobs(200, groups=groups)
-    found = structure.cluster(z, seed=1)
-    assert len(found) == groups
-    sizes = np.bincount(found.labels)
+    result = structure.cluster(z, seed=1)
+    assert len(result) == groups
+    sizes = np.bincount(result.labels)
     assert (np.diff(sizes) <= 0).all()
     for label in range(groups):
-        assert len(np.unique(y[found.labels == label])) == 1
+        assert len(np.unique(y[result.labels == label])) == 1
     unit = z / np.linalg.norm(z, axis=1, keepdims=True)
-    for label, examples in enumerate(found.examples):
-        members = np.flatnonzero(found.labels == label)
+    for label, examples in enumerate(result.examples):
+        members = np.flatnonzero(result.labels == label)
         center = unit[members].mean(0)
         away = {i: np.linalg.norm(unit[i] - center) for i in members}
         nearest = sorted(away, key=away.get)[: structure.EXAMPLES]
@@ -104,9 +104,9 @@ def test_clusters_are_as_many_as_asked_unless_images_are_the_same():
     z, _ = blobs(60, spread=0.5)
     assert len(structure.cluster(z, 7)) == 7
     twins = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
-    found = structure.cluster(twins, 6)
-    assert len(found) == 4
-    assert set(found.labels) == set(range(4))
+    result = structure.cluster(twins, 6)
+    assert len(result) == 4
+    assert set(result.labels) == set(range(4))
 
 
 @pytest.mark.parametrize("layout", ["pca", "tsne"])
@@ -115,11 +115,11 @@ def test_others_than_the_fitted_are_placed_and_grouped_by_them(layout, monkeypat
     monkeypatch.setattr(structure, "BLOCK", 7)
     z, y = blobs(240, spread=0.1)
     fitted = np.arange(0, 240, 3)
-    found = structure.cluster(z, 3, fitted=fitted)
-    np.testing.assert_array_equal(found.labels[fitted], structure.cluster(z[fitted], 3).labels)
+    result = structure.cluster(z, 3, fitted=fitted)
+    np.testing.assert_array_equal(result.labels[fitted], structure.cluster(z[fitted], 3).labels)
     others = np.setdiff1d(np.arange(240), fitted)
-    assert [len(np.unique(y[found.labels == c])) for c in range(3)] == [1, 1, 1]
-    xy = structure.place(z, layout, fitted=fitted)
+    assert [len(np.unique(y[result.labels == c])) for c in range(3)] == [1, 1, 1]
+    xy = structure.project(z, layout, fitted=fitted)
     assert np.abs(xy).max() == pytest.approx(1, abs=1e-5)
     nearest = fitted[np.linalg.norm(xy[others, None] - xy[fitted], axis=2).argmin(1)]
     assert (y[nearest] == y[others]).mean() > 0.98
@@ -139,14 +139,14 @@ def test_neighbors_of_many_rows_are_searched_in_cells(twins, monkeypatch):
     assert all(np.isin(rows, others).all() for rows, others in blocks)
     assert min(len(others) for _, others in blocks) >= 200
     assert max(len(others) for _, others in blocks) <= 600
-    similarity, found = structure.neighbors(z, 10)
-    assert (found != np.arange(2000)[:, None]).all()
+    similarity, result = structure.neighbors(z, 10)
+    assert (result != np.arange(2000)[:, None]).all()
     np.testing.assert_allclose(
-        similarity[::97, 0], [cosine(z[i], z[found[i, 0]]) for i in range(0, 2000, 97)], atol=1e-5
+        similarity[::97, 0], [cosine(z[i], z[result[i, 0]]) for i in range(0, 2000, 97)], atol=1e-5
     )
     some = np.arange(twins, 2000, 7)
-    assert structure.neighbor_recall(z, found, some) > 0.9
-    assert structure.neighbor_recall(z, np.roll(found, 1, 0), some) < 0.5
+    assert structure.neighbor_recall(z, result, some) > 0.9
+    assert structure.neighbor_recall(z, np.roll(result, 1, 0), some) < 0.5
 
 
 def test_outliers_equal_a_loop():
@@ -169,15 +169,15 @@ def test_outliers_equal_a_loop():
 @pytest.mark.parametrize("shape", [(3, 5), (60, 1), (60, 8)])
 def test_maps_are_seeded_finite_and_within_one(layout, shape):
     z = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    xy = structure.place(z, layout, seed=3)
+    xy = structure.project(z, layout, seed=3)
     assert xy.shape == (shape[0], 2)
     assert np.abs(xy).max() == pytest.approx(1, abs=1e-5)
-    np.testing.assert_array_equal(xy, structure.place(z, layout, seed=3))
+    np.testing.assert_array_equal(xy, structure.project(z, layout, seed=3))
 
 
 def test_a_map_keeps_groups_together():
     z, y = blobs(90)
-    xy = structure.place(z, "tsne")
+    xy = structure.project(z, "tsne")
     away = np.linalg.norm(xy[:, None] - xy[None], axis=2) + 9 * np.eye(len(z))
     assert (y[away.argmin(1)] == y).mean() > 0.98
 
@@ -198,20 +198,20 @@ def test_the_page_holds_what_was_computed(trained, sprites, tmp_path):
     x, y = sprites
     out = tmp_path / "page.html"
     with pytest.warns(Notice, match="too weak to judge labels"):
-        told = explore(trained, (x[:150], y[:150]), out, layout="pca", clusters=4, seed=2)
+        text = explore(trained, (x[:150], y[:150]), out, layout="pca", clusters=4, seed=2)
     data, sheets = read_page(out)
-    assert told["bytes"] == out.stat().st_size
-    assert (told["samples"], told["clusters"], told["layout"]) == (150, 4, "pca")
+    assert text["bytes"] == out.stat().st_size
+    assert (text["samples"], text["clusters"], text["layout"]) == (150, 4, "pca")
     z = trained.embed(x[:150])
     similarity, rows = structure.neighbors(z - z.mean(0, dtype=np.float64).astype(np.float32))
     np.testing.assert_array_equal(unpack(data["neighbors"], "<u4", 150, 12), rows)
     np.testing.assert_array_equal(unpack(data["similarity"], "<f4", 150, 12), similarity)
     np.testing.assert_array_equal(
-        unpack(data["xy"], "<f4", 150, 2), structure.place(z, "pca", seed=2)
+        unpack(data["xy"], "<f4", 150, 2), structure.project(z, "pca", seed=2)
     )
     grouped = structure.cluster(z, 4, seed=2)
     np.testing.assert_array_equal(unpack(data["clusters"], "u1", 150), grouped.labels)
-    assert data["examples"] == [found.tolist() for found in grouped.examples]
+    assert data["examples"] == [result.tolist() for result in grouped.examples]
     (factor,) = data["factors"]
     np.testing.assert_array_equal(unpack(factor["codes"], "<i4", 150), y[:150])
     width, height = data["tile"]
@@ -313,10 +313,10 @@ def test_names_stay_data(tmp_path):
     ],
 )
 def test_what_cannot_work_is_said_in_one_sentence(change, match, tmp_path):
-    given = {"data": images(), "out": "page.html", "layout": "pca", "clusters": None} | change
-    out = tmp_path / given.pop("out")
+    options = {"data": images(), "out": "page.html", "layout": "pca", "clusters": None} | change
+    out = tmp_path / options.pop("out")
     with pytest.raises(UserError, match=match):
-        explore(raw_run(tmp_path), given.pop("data"), out, **given)
+        explore(raw_run(tmp_path), options.pop("data"), out, **options)
     assert not out.exists()
 
 
@@ -400,10 +400,10 @@ def shown(trained, sprites, tmp_path_factory):
     # Copies of one image, which the page shall find.
     shutil.copy(folder / "square-000.png", folder / "zz-copy.png")
     out = folder.parent / "page.html"
-    told = explore(trained, folder, out, layout="tsne", clusters=4)
+    text = explore(trained, folder, out, layout="tsne", clusters=4)
     names = sorted(path.name for path in folder.iterdir())
     z = trained.embed(folder)
-    return out, told, names, z
+    return out, text, names, z
 
 
 def on_screen(chromium, i):
@@ -427,7 +427,7 @@ def loneliest(chromium, n):
 
 
 def test_clicks_do_what_they_promise(chromium, shown):
-    out, told, names, z = shown
+    out, text, names, z = shown
     n = len(names)
     chromium.open(out)
     z = z - z.mean(0, dtype=np.float64)
@@ -437,18 +437,18 @@ def test_clicks_do_what_they_promise(chromium, shown):
     def is_selected(i):
         assert chromium.js("explorer.state().selected") == i
         assert chromium.js("document.querySelector('#content h2').textContent") == names[i]
-        found = listed(chromium, "#neighbors")
-        np.testing.assert_allclose(cosines[i, found], np.sort(cosines[i])[::-1][:12], atol=1e-5)
-        return found
+        result = listed(chromium, "#neighbors")
+        np.testing.assert_allclose(cosines[i, result], np.sort(cosines[i])[::-1][:12], atol=1e-5)
+        return result
 
     image = loneliest(chromium, n)
     chromium.move(*on_screen(chromium, image))
     assert chromium.js("document.querySelector('#card p').textContent") == names[image]
     chromium.click(*on_screen(chromium, image))
-    found = is_selected(image)
+    result = is_selected(image)
 
-    chromium.click_on(f"#neighbors [data-image='{found[4]}']")
-    is_selected(found[4])
+    chromium.click_on(f"#neighbors [data-image='{result[4]}']")
+    is_selected(result[4])
     chromium.key("ArrowRight")
     chromium.key("ArrowRight")
     chromium.key("ArrowDown")
@@ -458,14 +458,14 @@ def test_clicks_do_what_they_promise(chromium, shown):
     chromium.key("Enter")
     is_selected(walked)
     chromium.js("history.back()")
-    chromium.until(f"explorer.state().selected === {found[4]}")
+    chromium.until(f"explorer.state().selected === {result[4]}")
 
     chromium.key("Escape")
     assert chromium.js("explorer.state().selected") == -1
     labels = structure.cluster(shown[3], 4).labels
     chromium.click_on(".group:nth-child(2) .row")
     assert chromium.js("explorer.state().focus") == np.flatnonzero(labels == 1).tolist()
-    assert chromium.js("document.querySelectorAll('.group').length") == told["clusters"]
+    assert chromium.js("document.querySelectorAll('.group').length") == text["clusters"]
 
     chromium.click_on("#search")
     chromium.type("HEART")
@@ -532,8 +532,8 @@ def test_names_never_become_markup_and_nothing_is_fetched(chromium, tmp_path):
     chromium.open(out)
     for i in range(len(HOSTILE)):
         chromium.js(f"select({i})")
-        told = chromium.js("document.querySelector('#content h2').textContent")
-        assert told in (names[i], names[i].replace("\udcff", "\ufffd"))
+        text = chromium.js("document.querySelector('#content h2').textContent")
+        assert text in (names[i], names[i].replace("\udcff", "\ufffd"))
     assert chromium.js("document.querySelectorAll('img, b:not(.row b)').length") == 0
     assert chromium.errors == []
     assert all(url.startswith(("file:", "data:", "about:")) for url in chromium.requests)

@@ -40,8 +40,8 @@ def test_earlier_evaluations_stay_beside_the_latest(folder, capsys):
     assert run("evaluate", folder, "--data", "b.npz") == 0
     latest = json.loads((folder / "evaluation.json").read_text())
     assert (latest["data"], latest["n_test"]) == ("b.npz", 10)
-    kept = [json.loads(path.read_text()) for path in (folder / "evaluations").glob("*.json")]
-    assert {k["data"] for k in kept} == {first["data"], "b.npz"}
+    remaining = [json.loads(path.read_text()) for path in (folder / "evaluations").glob("*.json")]
+    assert {k["data"] for k in remaining} == {first["data"], "b.npz"}
     section = page(folder).partition("Other data")[2].partition("</section>")[0]
     assert first["data"] in section
     assert "b.npz" not in section
@@ -58,12 +58,12 @@ def test_earlier_evaluations_stay_beside_the_latest(folder, capsys):
 
 def test_an_absolute_path_is_that_of_the_same_data(folder):
     """Catches: the same data twice, once by its relative path and once by its full one."""
-    from unlabeled.evaluation.kept import keep, on_other_data
+    from unlabeled.evaluation.saved import keep, on_other_data
     from unlabeled.runs.run import load
 
     own, result = load(folder), {"metrics": {}, "target": "label", "n_test": 3}
-    places = ("b.npz", "./b.npz", str(folder.parents[1] / "b.npz"), "a.npz")
-    for data in places:
+    paths = ("b.npz", "./b.npz", str(folder.parents[1] / "b.npz"), "a.npz")
+    for data in paths:
         keep(own, result | {"data": data, "test_data": data})
     assert len(list((folder / "evaluations").glob("*.json"))) == 2
     assert not on_other_data(own, result | {"data": "b.npz", "test_data": "b.npz"}).keys() - {
@@ -81,10 +81,10 @@ def test_evaluations_of_other_weights_are_not_shown(folder, capsys):
     capsys.readouterr()
     assert run("evaluate", folder) == 0
     assert "Other data" not in page(folder)
-    told = capsys.readouterr().err
-    assert "1 in" in told
-    assert "is of other weights and not shown" in told
-    assert "is damaged and not shown" in told
+    output = capsys.readouterr().err
+    assert "1 in" in output
+    assert "is of other weights and not shown" in output
+    assert "is damaged and not shown" in output
 
 
 def test_the_page_says_how_a_run_was_made(folder):

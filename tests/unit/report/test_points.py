@@ -62,14 +62,14 @@ def photos(tmp_path):
 def test_labels_color_the_map_and_wrong_ones_are_listed(photos, tmp_path):
     folder, names = photos
     run = run_on(Images(3, (8, 8)), build("raw", 3, (8, 8)), tmp_path)
-    found = explore(run, folder, tmp_path / "p.html", labels_from="folders", layout="pca")
+    result = explore(run, folder, tmp_path / "p.html", labels_from="folders", layout="pca")
     content = content_of(tmp_path / "p.html")
     suspects = content["suspects"]
     assert content["labeled"]
     assert {names[row] for row in suspects["rows"]} == {"dark/10.png", "bright/21.png"}
     pairs = dict(zip(suspects["labels"], suspects["suggested"], strict=True))
     assert pairs == {"dark": "bright", "bright": "dark"}
-    assert found["suspected_labels"] == suspects["count"] == 2
+    assert result["suspected_labels"] == suspects["count"] == 2
     assert suspects["agreement"] == round(58 / 60, 4)
     explore(run, folder, tmp_path / "p.html", layout="pca")
     content = content_of(tmp_path / "p.html")
@@ -130,8 +130,8 @@ def test_the_command_takes_labels_and_writes_the_table(photos, tmp_path, capsys)
         main(["explore", str(run.path), str(folder), "--out", str(tmp_path / "p.html"), *words])
         == 0
     )
-    assert "60 samples" in (said := capsys.readouterr().out)
-    assert "suspected labels" in said
+    assert "60 samples" in (output := capsys.readouterr().out)
+    assert "suspected labels" in output
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 61
 
 
@@ -141,15 +141,15 @@ def test_more_samples_than_a_page_holds_are_all_in_the_table(photos, tmp_path, m
     monkeypatch.setattr(findings, "MOST", 20)
     run = run_on(Images(3, (8, 8)), build("raw", 3, (8, 8)), tmp_path)
     path = tmp_path / "points.parquet"
-    given = {"labels_from": "folders", "table": path, "clusters": 2, "seed": 3}
+    options = {"labels_from": "folders", "table": path, "clusters": 2, "seed": 3}
     for layout in ("pca", "tsne"):
         with pytest.warns(Notice, match="fitted on a random 20 of 60 images"):
-            found = explore(run, folder, tmp_path / "p.html", layout=layout, **given)
+            result = explore(run, folder, tmp_path / "p.html", layout=layout, **options)
         rows = pyarrow.parquet.read_table(path).to_pylist()
         content = content_of(tmp_path / "p.html")
         shown = np.frombuffer(base64.b64decode(content["rows"]), "<u4")
-        assert found["samples"] == len(rows) == content["total"] == 60
-        assert found["samples_on_page"] == len(shown) == content["n"] < 60
+        assert result["samples"] == len(rows) == content["total"] == 60
+        assert result["samples_on_page"] == len(shown) == content["n"] < 60
         assert len(shown) >= 20
         assert [row["name"] for row in rows] == names
         assert [names[row] for row in shown] == content["names"]
@@ -170,20 +170,20 @@ def test_samples_to_label_are_listed_on_the_page_and_in_the_table(photos, tmp_pa
     classes = [name.partition("/")[0] if i % 4 == 0 else "" for i, name in enumerate(names)]
     lines = [f"{name},{label}" for name, label in zip(names, classes, strict=True)]
     labels.write_text("\n".join(["name,label", *lines]))
-    given = {"layout": "pca", "labels_from": labels, "table": tmp_path / "p.parquet"}
+    options = {"layout": "pca", "labels_from": labels, "table": tmp_path / "p.parquet"}
     with pytest.warns(Notice, match="15 of 60 samples have labels"):
-        found = explore(run, folder, tmp_path / "p.html", suggest=7, **given)
+        result = explore(run, folder, tmp_path / "p.html", suggest=7, **options)
     assert capsys.readouterr().err == ""
     content = content_of(tmp_path / "p.html")
-    assert [names[i] for i in content["suggested"]] == found["suggested"]
-    assert len({names.index(name) for name in found["suggested"]}) == 7
-    assert all(names.index(name) % 4 for name in found["suggested"])
+    assert [names[i] for i in content["suggested"]] == result["suggested"]
+    assert len({names.index(name) for name in result["suggested"]}) == 7
+    assert all(names.index(name) % 4 for name in result["suggested"])
     rank = pyarrow.parquet.read_table(tmp_path / "p.parquet")["label_next"].to_pylist()
     by_rank = {names[i]: r for i, r in enumerate(rank) if r is not None}
-    assert by_rank == {name: r for r, name in enumerate(found["suggested"], 1)}
+    assert by_rank == {name: r for r, name in enumerate(result["suggested"], 1)}
     refused = pytest.raises(UserError, match="suggest is 46, but 45 of 60 images have no label")
     with refused, pytest.warns(Notice, match="15 of 60"):
-        explore(run, folder, tmp_path / "p.html", suggest=46, **given)
+        explore(run, folder, tmp_path / "p.html", suggest=46, **options)
     explore(run, folder, tmp_path / "p.html", layout="pca")
     assert content_of(tmp_path / "p.html")["suggested"] == []
     assert capsys.readouterr().err == ""
@@ -220,9 +220,9 @@ def audio_page(tmp_path):
 
 
 def test_recordings_are_heard_and_seen(tmp_path):
-    found, waves, length = audio_page(tmp_path)
+    result, waves, length = audio_page(tmp_path)
     content = content_of(tmp_path / "p.html")
-    assert found["samples"] == 30
+    assert result["samples"] == 30
     assert content["noun"] == "recordings"
     assert content["duplicates"] == [[0, 29]]
     assert set(map(int, content["clips"])) == set(range(30))
@@ -233,7 +233,7 @@ def test_recordings_are_heard_and_seen(tmp_path):
         np.testing.assert_allclose(heard, waves[i][:length].clip(-1, 1), atol=1e-4)
 
 
-def test_clips_that_do_not_fit_are_told(tmp_path, monkeypatch):
+def test_clips_that_do_not_fit_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(tiles, "CLIPS_BYTES", 20_000)
     with pytest.warns(Notice, match=r"\d of 30 recordings can be heard"):
         audio_page(tmp_path)
@@ -267,9 +267,9 @@ def test_texts_are_shown_as_text(tmp_path):
             return torch.nn.functional.one_hot(x.flatten(1), 300).float()[:, :, 5:].sum(1)
 
     run = run_on(modality, Counts([], torch.nn.Identity(), dim=295), tmp_path, tokenizer)
-    found = explore(run, texts, tmp_path / "p.html", layout="pca")
+    result = explore(run, texts, tmp_path / "p.html", layout="pca")
     content = content_of(tmp_path / "p.html")
-    assert found["samples"] == 11
+    assert result["samples"] == 11
     assert content["texts"][:10] == [*words, words[0]]
     assert len(content["texts"][10]) == tiles.LETTERS
     assert content["texts"][10].endswith("…")
@@ -286,9 +286,9 @@ def test_a_browser_plays_the_clips_and_lists_the_labels(photos, tmp_path):
     classes = [name.partition("/")[0] if i % 4 else "" for i, name in enumerate(names)]
     lines = [f"{name},{label}" for name, label in zip(names, classes, strict=True)]
     (tmp_path / "labels.csv").write_text("\n".join(["name,label", *lines]))
-    given = {"labels_from": tmp_path / "labels.csv", "layout": "pca", "suggest": 9}
+    options = {"labels_from": tmp_path / "labels.csv", "layout": "pca", "suggest": 9}
     with pytest.warns(Notice, match="45 of 60 samples have labels"):
-        explore(run, photos[0], tmp_path / "r.html", **given)
+        explore(run, photos[0], tmp_path / "r.html", **options)
     with browser.Browser() as chromium:
         chromium.open(tmp_path / "p.html")
         chromium.js("select(4)")

@@ -140,10 +140,10 @@ def test_torchscript_of_one_size_says_which(name, tmp_path, jit_load):
     extra = {"metadata.json": ""}
     network = jit_load(export(run, "torchscript"), extra)
     x = torch.zeros(2, 12, dtype=torch.long) if text else torch.zeros(2, 1, 40, 40)
-    said = r"tokens of shape \(B, 16\), not \[2, 12\]"
+    outputs = r"tokens of shape \(B, 16\), not \[2, 12\]"
     if not text:
-        said = r"images of shape \(B, 1, 32, 32\), not \[2, 1, 40, 40\]"
-    with pytest.raises(torch.jit.Error, match=said):
+        outputs = r"images of shape \(B, 1, 32, 32\), not \[2, 1, 40, 40\]"
+    with pytest.raises(torch.jit.Error, match=outputs):
         network(x)
     about = json.loads(extra["metadata.json"])
     assert (about["sizes"], about["size"]) == ("only this", "[1, 16]" if text else "[32, 32]")
@@ -416,9 +416,9 @@ def test_what_a_format_cannot_express_is_one_sentence(to, net, says, tmp_path, c
     if to == "onnx":
         pytest.importorskip("onnxscript", reason=ABSENT)
         pytest.importorskip("onnxruntime", reason=ABSENT)
-    with pytest.raises(UserError, match=says) as told:
+    with pytest.raises(UserError, match=says) as text:
         export(make_run(tmp_path, net), to)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(text.value)
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
 

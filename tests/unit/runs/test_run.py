@@ -95,21 +95,21 @@ def test_a_run_goes_on_from_another(trained, sprites, tmp_path):
 
 def test_the_plan_counts_parameters_steps_and_memory(sprites):
     job = prepare("simclr", sprites[0], batch_size=100, epochs=3)
-    found = estimate(job.method, job.splits, job.recipe, "fp32", "cpu")
-    assert found["steps"] == 3 * 6
-    assert found["parameters"] == sum(p.numel() for p in job.method.parameters())
+    result = estimate(job.method, job.splits, job.recipe, "fp32", "cpu")
+    assert result["steps"] == 3 * 6
+    assert result["parameters"] == sum(p.numel() for p in job.method.parameters())
     larger = estimate(*prepare("simclr", sprites[0], batch_size=400, epochs=3)[1:4], "fp32", "cpu")
-    assert 2.5 < larger["memory"] / found["memory"] < 5
+    assert 2.5 < larger["memory"] / result["memory"] < 5
     # The first map alone: 200 views, 16 channels of 32×32, float32.
-    assert found["memory"] > 200 * 16 * 32 * 32 * 4
-    assert found["seconds"] > 0
+    assert result["memory"] > 200 * 16 * 32 * 32 * 4
+    assert result["seconds"] > 0
 
 
 def test_planning_changes_nothing(sprites, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ul.train("simclr", sprites, out=tmp_path / "a", epochs=1, **FAST)
-    told = plan("simclr", sprites, epochs=1, out="b", **FAST)
-    assert re.search(r"1 epochs, 7 steps of 64, [\d,]+ parameters\nabout .* GB of memory", told)
+    text = plan("simclr", sprites, epochs=1, out="b", **FAST)
+    assert re.search(r"1 epochs, 7 steps of 64, [\d,]+ parameters\nabout .* GB of memory", text)
     assert not (tmp_path / "b").exists()
     ul.train("simclr", sprites, out=tmp_path / "b", epochs=1, **FAST)
     assert same_weights(tmp_path / "a", tmp_path / "b")
@@ -140,9 +140,9 @@ def test_the_command_says_what_to_do_next(sprites, tmp_path, monkeypatch, capsys
     assert main([*words, "--dry-run"]) == 0
     assert "GB of memory" in capsys.readouterr().out
     assert main(words) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for command in ("evaluate", "explore", "embed", "export"):
-        assert f"unlabeled {command} runs/simclr" in told
+        assert f"unlabeled {command} runs/simclr" in output
 
 
 def test_bf16_gradients_of_single_pixels_are_written():

@@ -41,9 +41,9 @@ def test_rows_of_pixels_need_their_shape():
     assert model.transform(x).shape == (120, 32)
     assert np.array_equal(model.transform(x), model.transform(x.reshape(-1, 8, 8)))
     assert model.get_feature_names_out()[:2].tolist() == ["selfsupervised0", "selfsupervised1"]
-    with pytest.raises(UserError, match="say their shape"):
+    with pytest.raises(UserError, match="give their shape"):
         SelfSupervised(**QUICK).fit(x)
-    with pytest.raises(UserError, match="no images of shape"):
+    with pytest.raises(UserError, match="are not images of shape"):
         SelfSupervised(shape=(9, 9), **QUICK).fit(x)
     with pytest.raises(UserError, match="give arrays here"):
         SelfSupervised(**QUICK).fit("photos")
@@ -107,7 +107,7 @@ def test_scikit_learns_own_checks():
 
 
 def test_a_grid_search_tries_temperatures():
-    """The example of the README."""
+    """The example of docs/python.md."""
     x, y = digits()
     pipeline = make_pipeline(
         SelfSupervised("simclr", shape=(8, 8), **QUICK | {"epochs": 2, "lr": 2e-3}),

@@ -26,21 +26,21 @@ HANDED = ("omniglot", "fashion_mnist", "unknown")
 @pytest.fixture(scope="module")
 def named(tmp_path_factory) -> dict:
     """Data sets by name: small copies in their published form, rendered ones, unknown data."""
-    place = tmp_path_factory.mktemp("sets")
-    write_cifar(place / "cifar10", "bin")
-    write_fashion(place / "fashion_mnist")
-    write_omniglot(place / "omniglot")
-    write_stl10(place / "stl10")
-    found = {name.name: open_data(f"{name.name}:{name}") for name in place.iterdir()}
-    found["colored_sprites"] = colored_sprites.load(clips=10)
-    found["moving_sprites"] = moving_sprites.load(images=20)
-    found["dsprites"] = dsprites.load(images=60)
-    found["captions"] = captions.load(images=60)
+    path = tmp_path_factory.mktemp("sets")
+    write_cifar(path / "cifar10", "bin")
+    write_fashion(path / "fashion_mnist")
+    write_omniglot(path / "omniglot")
+    write_stl10(path / "stl10")
+    result = {name.name: open_data(f"{name.name}:{name}") for name in path.iterdir()}
+    result["colored_sprites"] = colored_sprites.load(clips=10)
+    result["moving_sprites"] = moving_sprites.load(images=20)
+    result["dsprites"] = dsprites.load(images=60)
+    result["captions"] = captions.load(images=60)
     y = np.arange(60) % 3
-    found["unknown"] = open_data((np.zeros((60, 1, 20, 20), np.float32), y))
+    result["unknown"] = open_data((np.zeros((60, 1, 20, 20), np.float32), y))
     waves = list(np.random.default_rng(0).normal(size=(60, 400)).astype(np.float32))
-    found["sound"] = open_data(Recordings(waves, 8000, y))
-    return found
+    result["sound"] = open_data(Recordings(waves, 8000, y))
+    return result
 
 
 def of(name: str, splits) -> dict:
@@ -96,7 +96,7 @@ def augment_of(run) -> dict:
     return json.loads((run / "config.json").read_text())["method_args"]["augment"]
 
 
-def test_finetuning_is_weak_unless_told(trained, sprites, tmp_path):
+def test_finetuning_is_weak_unless_requested(trained, sprites, tmp_path):
     """Catches contrastive views in fine-tuning, and an augment that from scratch does not get."""
     options = {"labels": 30, "epochs": 1, "progress": False}
     finetune(trained, sprites, out=tmp_path / "a", **options)

@@ -20,25 +20,25 @@ def few(sprites):
 
 
 @pytest.fixture(scope="module")
-def whole(few, tmp_path_factory):
-    out = tmp_path_factory.mktemp("whole") / "run"
+def uninterrupted(few, tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
     return ul.train("simclr", few, out=out, **OPTIONS).path
 
 
 @pytest.mark.parametrize("steps", [3, 7])
-def test_a_run_that_ended_within_an_epoch_goes_on_within_it(steps, few, whole, tmp_path):
+def test_a_run_that_ended_within_an_epoch_goes_on_within_it(steps, few, uninterrupted, tmp_path):
     """An epoch that counts as done once it was cut leaves out the rest of its batches."""
     out = tmp_path / "run"
     ul.train("simclr", few, out=out, trainer={"max_steps": steps}, **OPTIONS)
     assert read_csv(out / "metrics.csv")["epoch"][-1] == pytest.approx(steps / 6)
     ul.train("simclr", few, out=out, resume=True, **OPTIONS)
-    curves = [read_csv(run / "metrics.csv") for run in (whole, out)]
+    curves = [read_csv(run / "metrics.csv") for run in (uninterrupted, out)]
     assert curves[0]["epoch"] == curves[1]["epoch"] == [0, 1, 2]
     assert curves[0]["loss"][1:] == curves[1]["loss"][1:]
-    assert same_weights(whole, out)
+    assert same_weights(uninterrupted, out)
 
 
-def test_a_run_in_legs_is_one_run(few, whole, tmp_path):
+def test_a_run_in_legs_is_one_run(few, uninterrupted, tmp_path):
     """Lightning's timer and other callbacks stop a training so."""
     from lightning.pytorch.callbacks import Callback
 
@@ -49,10 +49,10 @@ def test_a_run_in_legs_is_one_run(few, whole, tmp_path):
     for _ in range(3):
         trainer = {"callbacks": [Clock()]}
         run = ul.train("simclr", few, out=tmp_path / "run", resume=True, trainer=trainer, **OPTIONS)
-    assert same_weights(whole, run.path)
+    assert same_weights(uninterrupted, run.path)
 
 
-def test_max_time_is_that_of_each_start(few, whole, tmp_path, monkeypatch):
+def test_max_time_is_that_of_each_start(few, uninterrupted, tmp_path, monkeypatch):
     """Lightning counts the time of before, so that a resumed run would end at once."""
     from lightning.pytorch.callbacks import Callback, timer
 
@@ -72,4 +72,4 @@ def test_max_time_is_that_of_each_start(few, whole, tmp_path, monkeypatch):
         assert torch.load(out / "last.ckpt", weights_only=True)["global_step"] == 3 * start
         assert json.loads((out / "config.json").read_text())["stopped_by"] == "max_time"
     ul.train("simclr", few, out=out, resume=True, **OPTIONS)
-    assert same_weights(whole, out)
+    assert same_weights(uninterrupted, out)

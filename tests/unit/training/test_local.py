@@ -23,7 +23,7 @@ from unlabeled.objectives.local_rule import (
     learn_from_reward,
     predict_class,
 )
-from unlabeled.training.local import Local, above, alone, kept_bytes
+from unlabeled.training.local import Local, above, alone, saved_bytes
 
 
 def images(n: int = 6, channels: int = 3, dtype=torch.float64) -> torch.Tensor:
@@ -46,11 +46,11 @@ def test_the_hebbian_rule_is_autograds_gradient_in_every_layer():
     one, other = clapp("autograd"), clapp("hebbian")
     x = images()
     views = one.views(Batch(x, torch.arange(len(x))))
-    wanted, found = gradients(one, views), gradients(other, views)
+    wanted, result = gradients(one, views), gradients(other, views)
     assert len(wanted) == 2 * 4 + 2 * 4  # weight and bias of each stage, two steps of each
     for name, gradient in wanted.items():
         assert gradient.norm() > 0, name
-        assert (found[name] - gradient).norm() / gradient.norm() < 1e-9, name
+        assert (result[name] - gradient).norm() / gradient.norm() < 1e-9, name
     for seed in range(3):
         torch.manual_seed(seed)
         wanted_value = one.loss(views)
@@ -70,9 +70,9 @@ def test_the_rule_holds_for_both_signs(sign):
     dz, dw = torch.autograd.grad(loss, (z, weight))
     value, heard, (change,) = apical_signals(z.detach(), [PredictionStep(2, weight.detach(), 1)])
     assert value.item() == pytest.approx(loss.item())
-    for wanted, found in ((-dz, heard), (-dw, change)):
+    for wanted, result in ((-dz, heard), (-dw, change)):
         assert wanted.norm() > 0
-        assert (found - wanted).norm() / wanted.norm() < 1e-9
+        assert (result - wanted).norm() / wanted.norm() < 1e-9
     towards = (change * z.detach()[:, :, 2:].mean((0, 2, 3))).sum()
     assert (towards > 0) == (sign == 1)  # near pairs are drawn together, others pushed apart
 
@@ -183,16 +183,16 @@ def test_every_stage_learns_from_its_own_loss_alone(name):
     views = method.views(Batch(x, torch.arange(12), y))
     stages = method.encoder.stages
     assert len(method.optimized_modules) == len(stages) == 4
-    for i, (player, loss) in enumerate(method.optimizer_steps(views)):
-        assert player == f"learners.{i}"
-        wanted = list(method.get_submodule(player).parameters())
+    for i, (module, loss) in enumerate(method.optimizer_steps(views)):
+        assert module == f"learners.{i}"
+        wanted = list(method.get_submodule(module).parameters())
         loss.backward()
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in wanted)
         for j, stage in enumerate(stages):
             reached = any(p.grad is not None for p in stage.parameters())
             assert reached == (j <= i)
-        kept = [[p.grad.clone() for p in stage.parameters()] for stage in stages[:i]]
-        for before, stage in zip(kept, stages[:i], strict=True):
+        remaining = [[p.grad.clone() for p in stage.parameters()] for stage in stages[:i]]
+        for before, stage in zip(remaining, stages[:i], strict=True):
             assert all(
                 torch.equal(g, p.grad) for g, p in zip(before, stage.parameters(), strict=True)
             )
@@ -206,9 +206,9 @@ def test_a_later_loss_changes_nothing_below():
         x = images(12, 1, torch.float32)
         torch.manual_seed(1)
         views = method.views(Batch(x, torch.arange(12)))
-        for i, (player, loss) in enumerate(method.optimizer_steps(views)):
+        for i, (module, loss) in enumerate(method.optimizer_steps(views)):
             (loss * (factor if i == 2 else 1)).backward()
-            optimizer = torch.optim.SGD(method.get_submodule(player).parameters(), 0.1)
+            optimizer = torch.optim.SGD(method.get_submodule(module).parameters(), 0.1)
             optimizer.step()
         changes.append(
             [p.clone() for stage in method.encoder.stages[:2] for p in stage.parameters()]
@@ -220,10 +220,10 @@ def test_it_saves_memory():
     """What autograd keeps at once for a step is that of the greediest stage."""
     encoder = build("small", 1, (32, 32), width=8)
     x = images(16, 1, torch.float32)
-    whole = SimCLR(copy.deepcopy(encoder), augment=RandomAffine())
-    views = whole.views(Batch(x, torch.arange(16)))
+    full = SimCLR(copy.deepcopy(encoder), augment=RandomAffine())
+    views = full.views(Batch(x, torch.arange(16)))
     by_stage = Local(encoder, lambda stage: SimCLR(stage, augment=RandomAffine()), (1, 32, 32))
-    assert kept_bytes(by_stage, views) < 0.8 * kept_bytes(whole, views)
+    assert saved_bytes(by_stage, views) < 0.8 * saved_bytes(full, views)
 
 
 def test_stages_alone_are_the_encoders_own():

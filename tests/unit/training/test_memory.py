@@ -67,12 +67,12 @@ def difference(a, b) -> float:
 def test_training_in_parts_is_that_of_whole_batches(x, tmp_path):
     """Catches a mean over parts (other weights), other steps, and clipping of each part."""
     options = FP32 | {"encoder": Norms, "grad_clip_norm": 0.05}
-    whole = ul.train(Plain, x, out=tmp_path / "whole", **options)
+    full = ul.train(Plain, x, out=tmp_path / "whole", **options)
     parts = ul.train(Plain, x, out=tmp_path / "parts", accumulate=4, **options)
-    assert difference(whole, parts) < 1e-6
+    assert difference(full, parts) < 1e-6
     assert json.loads((tmp_path / "parts" / "config.json").read_text())["accumulate"] == 4
     half = ul.train(Plain, x, out=tmp_path / "half", **options | {"batch_size": 4})
-    assert difference(whole, half) > 1e-4
+    assert difference(full, half) > 1e-4
 
 
 def test_parts_say_what_batchnorm_sees(x, tmp_path):
@@ -147,9 +147,9 @@ def test_fp16_trains_resumes_and_tells_its_skipped_steps(x, tmp_path):
 def test_fp16_in_parts(x, tmp_path):
     """Catches a loss that is scaled in one of the two passes only."""
     options = BASE | {"precision": "fp16", "encoder": Norms, "optimizer": "sgd"}
-    whole = ul.train(Plain, x, out=tmp_path / "whole", **options)
+    full = ul.train(Plain, x, out=tmp_path / "whole", **options)
     parts = ul.train(Plain, x, out=tmp_path / "parts", accumulate=2, **options)
-    assert difference(whole, parts) < 1e-2
+    assert difference(full, parts) < 1e-2
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")

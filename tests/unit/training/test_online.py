@@ -93,9 +93,9 @@ def test_accuracies_are_those_of_the_encoder_on_held_out_labels(tmp_path):
 
 
 def test_labels_are_of_the_validation_part_where_there_is_one(tmp_path):
-    whole = ul.open_data((X, Y))
-    validation = whole.train.take(np.arange(20))
-    splits = replace(whole, train=whole.train.take(np.arange(20, 160)), validation=validation)
+    full = ul.open_data((X, Y))
+    validation = full.train.take(np.arange(20))
+    splits = replace(full, train=full.train.take(np.arange(20, 160)), validation=validation)
     probe = hold_out(SimCLR(Net()), "simclr", splits, None, 0)
     rows = sorted(row.tobytes() for row in probe.held_out.x)
     assert rows == sorted(row.tobytes() for row in validation.x)

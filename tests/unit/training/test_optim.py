@@ -42,8 +42,8 @@ FAST = {"epochs": 1, "progress": False, "logger": "none", "encoder_args": {"widt
 def test_rates_follow_the_batch_and_the_optimizer(options, rate):
     """Catches one rate for every optimizer and every batch."""
     recipe = Recipe(**{"optimizer": "adamw", "batch_size": 256, **options})
-    found, text = scaled_rate(recipe, (SIMCLR,), {"lars": 0.3}, "SimCLR")
-    assert found == pytest.approx(rate)
+    result, text = scaled_rate(recipe, (SIMCLR,), {"lars": 0.3}, "SimCLR")
+    assert result == pytest.approx(rate)
     assert bool(text) == (rate != 2e-3)
     if options.get("batch_size") == 4096:
         assert text == "learning rate 4.8 = 0.3 × 4096/256, the paper's for lars"
@@ -122,17 +122,17 @@ def test_parts_layers_and_biases_have_their_own_rates():
     """Catches a factor that is set once and then overwritten, and layers in reverse order."""
     method = Two(build("vit", 1, (16, 16), width=12, depth=2))
     base = Recipe(lr=1.0, schedule="constant", weight_decay=0.1)
-    found = rates(base, method)
-    assert set(found.values()) == {(1.0, 0.1), (1.0, 0.0)}
-    assert set(found) == {name for name, _ in method.named_parameters()}
+    result = rates(base, method)
+    assert set(result.values()) == {(1.0, 0.1), (1.0, 0.0)}
+    assert set(result) == {name for name, _ in method.named_parameters()}
     options = {"lr_factors": {"predictor": 10.0, "biases": 0.5}, "layer_decay": 0.5}
-    found = rates(Recipe(lr=1.0, schedule="constant", weight_decay=0.1, **options), method)
-    assert found["predictor.weight"] == (10, 0.1)
-    assert found["predictor.bias"] == (5, 0)
-    assert [found[f"encoder.stages.{i}.{w}"][0] for i, w in (
+    result = rates(Recipe(lr=1.0, schedule="constant", weight_decay=0.1, **options), method)
+    assert result["predictor.weight"] == (10, 0.1)
+    assert result["predictor.bias"] == (5, 0)
+    assert [result[f"encoder.stages.{i}.{w}"][0] for i, w in (
         (0, "project.weight"), (1, "qkv.weight"), (2, "qkv.weight"), (2, "qkv.bias")
     )] == [0.125, 0.25, 0.5, 0.25]  # fmt: skip
-    assert found["encoder.summary.out.weight"] == (1, 0.1)
+    assert result["encoder.summary.out.weight"] == (1, 0.1)
     with pytest.raises(UserError, match=r"no part 'predicter'; did you mean predictor\?"):
         make_optimizer(Recipe(lr_factors={"predicter": 2.0}), method)
     with pytest.raises(UserError, match="layer_decay needs an encoder with stages"):
@@ -143,11 +143,11 @@ def test_weight_decay_rises_and_spares_biases():
     """Catches biases that decay by the schedule, and a schedule that is not at its end."""
     method = Two(nn.Linear(3, 12))
     recipe = Recipe(lr=1.0, schedule="constant", weight_decay=0.04, final_weight_decay=0.4)
-    found = rates(recipe, method)
-    assert found["predictor.weight"] == (1, pytest.approx(0.4))
-    assert found["predictor.bias"] == (1, 0)
-    found = rates(Recipe(lr=1.0, weight_decay=0.1, decay_biases=True), method)
-    assert {decay for _, decay in found.values()} == {0.1}
+    result = rates(recipe, method)
+    assert result["predictor.weight"] == (1, pytest.approx(0.4))
+    assert result["predictor.bias"] == (1, 0)
+    result = rates(Recipe(lr=1.0, weight_decay=0.1, decay_biases=True), method)
+    assert {decay for _, decay in result.values()} == {0.1}
     lars = make_optimizer(Recipe(optimizer="lars", decay_biases=True), method)
     assert isinstance(lars, LARS)
     assert all(group["adapt"] for group in lars.param_groups)

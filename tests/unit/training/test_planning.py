@@ -10,7 +10,7 @@ from torch import nn
 
 from unlabeled import registry
 from unlabeled.training import planning
-from unlabeled.training.planning import describe, estimate
+from unlabeled.training.planning import describe, estimate, operations
 from unlabeled.training.prepare import prepare
 from unlabeled.training.train import plan
 
@@ -41,24 +41,24 @@ def test_memory_is_counted_in_small_steps_first(monkeypatch):
     """Catches trials of 8, 16, 32 and 128 images whatever they cost."""
     Watched.seen = []
     monkeypatch.setattr(planning, "ROOM", 8 * 2 * 8 * 16 * 16 * 4)  # about 8 images, two views
-    job, found = planned("simclr", encoder=Watched, batch_size=96)
-    assert found["sizes"][0] == 2
-    assert max(found["sizes"]) <= 8
+    job, result = planned("simclr", encoder=Watched, batch_size=96)
+    assert result["sizes"][0] == 2
+    assert max(result["sizes"]) <= 8
     assert max(Watched.seen) <= 2 * 8
-    kept = 2 * 96 * 16 * 16 * (8 + 8 + 3) * 4
-    assert 0.5 * kept < found["memory"] < 3 * kept
-    told = describe(found, "simclr", job.splits, job.recipe)
-    assert re.search(r"time measured at batch \d and scaled to 96$", told)
+    remaining = 2 * 96 * 16 * 16 * (8 + 8 + 3) * 4
+    assert 0.5 * remaining < result["memory"] < 3 * remaining
+    text = describe(result, "simclr", job.splits, job.recipe)
+    assert re.search(r"time measured at batch \d and scaled to 96$", text)
 
 
 def test_a_slow_step_ends_the_trials(monkeypatch):
     """Catches five timed steps of 128 images of a network that takes a minute for each."""
     monkeypatch.setattr(planning, "SECONDS", 0.0)
     Watched.seen = []
-    _, found = planned("simclr", encoder=Watched, batch_size=64)
-    assert found["sizes"] == [2]
+    _, result = planned("simclr", encoder=Watched, batch_size=64)
+    assert result["sizes"] == [2]
     assert len(Watched.seen) == 1
-    assert found["seconds"] > 0
+    assert result["seconds"] > 0
 
 
 def test_what_cannot_fit_is_never_tried(monkeypatch):
@@ -69,12 +69,12 @@ def test_what_cannot_fit_is_never_tried(monkeypatch):
 
     monkeypatch.setattr(planning.psutil, "virtual_memory", lambda: Memory)
     Watched.seen = []
-    job, found = planned("simclr", X[:, :, :, :], encoder=Watched, encoder_args={"width": 64})
-    told = describe(found, "simclr", job.splits, job.recipe)
-    assert found["memory"] > 300_000
-    assert found["seconds"] is None
+    job, result = planned("simclr", X[:, :, :, :], encoder=Watched, encoder_args={"width": 64})
+    text = describe(result, "simclr", job.splits, job.recipe)
+    assert result["memory"] > 300_000
+    assert result["seconds"] is None
     assert len(Watched.seen) <= 1
-    assert "that will not fit, however small the batch" in told
+    assert "that will not fit, however small the batch" in text
     Memory.available = 10
     Watched.seen = []
     assert planned("simclr", encoder=Watched)[1]["seconds"] is None
@@ -138,3 +138,13 @@ def test_methods_of_labels_are_planned(method, monkeypatch):
     monkeypatch.setattr(planning, "SECONDS", 0.5)
     assert "GB of memory" in plan(method, (X, np.arange(96) % 4), batch_size=32)
     assert registry.find("methods", method).supervised
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_operations_are_those_of_a_sample(batch_size):
+    """Catches operations of a batch, of one of two views, and a backward pass left out."""
+    job = prepare("simclr", X, encoder=Watched, batch_size=batch_size, dim=0)
+    of_convolution = 2 * 8 * 3 * 9 * 16 * 16  # a view's; again for the gradient of the weights
+    result = operations(job.method, job.splits, job.recipe)
+    assert result == pytest.approx(2 * 2 * of_convolution, rel=0.02)
+    assert all(p.grad is None for p in job.method.parameters())

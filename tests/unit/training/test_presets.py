@@ -13,6 +13,7 @@ from unlabeled.cli import main
 from unlabeled.core import Method, Recipe
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.errors import UserError
+from unlabeled.modality import Audio
 from unlabeled.training import presets
 from unlabeled.training.prepare import prepare
 
@@ -37,7 +38,8 @@ def test_presets_name_what_there_is(name):
         assert set(preset) <= known | {"encoder", "encoder_args", "size"}
         build = registry.find("encoders", preset["encoder"])
         assert set(preset.get("encoder_args", {})) <= set(inspect.signature(build).parameters)
-        assert {"size", "lr", "batch_size", "optimizer", "epochs"} <= set(preset)
+        needed = {"lr", "batch_size", "optimizer", "epochs"}
+        assert needed | (set() if cls.modality == (Audio,) else {"size"}) <= set(preset)
 
 
 def test_a_preset_sets_recipe_views_and_encoder_and_yields_to_what_is_given():
@@ -108,25 +110,25 @@ def test_hardware_and_data_choose():
     ]:
         chosen = presets.choose(simclr, photographs(n, size), device)
         assert chosen.name == name
-        assert f"{n:,} images of {size}×{size}" in chosen.said
+        assert f"{n:,} images of {size}×{size}" in chosen.notes
     large = photographs(5_000, 224)
     paper = presets.choose(simclr, large, "gpu", 2)
     assert (paper.settings["encoder"], paper.batch_size) == ("resnet50", 512)
     assert "size" not in paper.settings  # that of the data
-    assert "batches of 64" in presets.choose(simclr, large, "gpu", given={"batch_size": 64}).said
+    assert "batches of 64" in presets.choose(simclr, large, "gpu", given={"batch_size": 64}).notes
     assert presets.choose(rotation, large, "gpu").name == "quick"  # its paper's are not known
     gray = presets.choose(simclr, photographs(100, 32, 1), "cpu")
-    assert (gray.settings, gray.said) == ({}, "")
+    assert (gray.settings, gray.notes) == ({}, "")
 
 
 def test_quick_epochs_follow_the_number_of_images():
     """Catches an hour-long default for many images, and three epochs for a few."""
     simclr = registry.find("methods", "simclr")
-    found = [
+    result = [
         presets.choose(simclr, photographs(n, size), "cpu").settings["epochs"]
         for n, size in ((50_000, 32), (50_000, 64), (5_000, 64), (500, 64))
     ]
-    assert found == [40, 10, 100, 200]
+    assert result == [40, 10, 100, 200]
 
 
 def test_what_was_chosen_is_said_and_yields_to_what_is_given(tmp_path, monkeypatch, capsys):

@@ -71,13 +71,13 @@ def test_a_run_records_its_command_its_settings_and_its_own_files(here):
         "00:01:00:00",
     )
     assert run(*words, "--out", "a b") == 0
-    made = record(here / "a b")
-    assert made["command"] == f"unlabeled {' '.join(words)} --out 'a b'"
-    assert made["settings"]["trainer"] == {"max_time": "00:01:00:00"}
-    assert made["settings"]["logger"] == "none"
-    assert (made["in_memory"], made["stopped_by"]) == ([], "epochs")
-    assert made["hardware"]
-    assert made["git"] == {"./mean.py:Mean": None}  # no commit yet
+    created = record(here / "a b")
+    assert created["command"] == f"unlabeled {' '.join(words)} --out 'a b'"
+    assert created["settings"]["trainer"] == {"max_time": "00:01:00:00"}
+    assert created["settings"]["logger"] == "none"
+    assert (created["in_memory"], created["stopped_by"]) == ([], "epochs")
+    assert created["hardware"]
+    assert created["git"] == {"./mean.py:Mean": None}  # no commit yet
     git(here, "add", "mean.py")
     git(here, "commit", "-qm", "x")
     for change, dirty in (("", False), ("# changed", True)):
@@ -105,10 +105,10 @@ def test_in_python_what_no_file_can_hold_is_named(tmp_path):
 
     options = FAST | {"trainer": {"callbacks": [See()]}, "epochs": 1}
     ul.train("simclr", X, out=tmp_path / "a", **options)
-    made = record(tmp_path / "a")
-    assert made["command"] == "Python"
-    assert made["in_memory"] == ["data", "trainer"]
-    assert made["settings"]["trainer"] == {"callbacks": ["See"]}
+    created = record(tmp_path / "a")
+    assert created["command"] == "Python"
+    assert created["in_memory"] == ["data", "trainer"]
+    assert created["settings"]["trainer"] == {"callbacks": ["See"]}
 
 
 class Halt(Callback):
@@ -159,12 +159,12 @@ def test_resuming_is_on_record_and_may_change_what_is_no_result(here):
     words = ("train", "simclr", "--data", "x.npz", "--batch-size", 16, "--epochs")
     assert run(*words, 1, "--logger", "none") == 0
     assert run(*words, 2, "--resume", "--probe-every", 1) == 0
-    made = record(here / "runs/simclr")
-    assert made["command"].endswith("--epochs 1 --logger none")
-    (entry,) = made["resumed"]
+    created = record(here / "runs/simclr")
+    assert created["command"].endswith("--epochs 1 --logger none")
+    (entry,) = created["resumed"]
     assert entry["command"].endswith("--epochs 2 --resume --probe-every 1")
     assert entry["changed"] == ["recipe"]
-    assert made["stopped_by"] == "epochs"
+    assert created["stopped_by"] == "epochs"
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_a_run_is_repeated_from_its_record(words, here, capsys):
     capsys.readouterr()
     assert run("train", *again, "--config", "a/config.json", "--out", "b") == 0
     assert same_weights(here / "a", here / "b")
-    kept = {"command"}
-    a, b = ({k: v for k, v in record(here / n).items() if k not in kept} for n in "ab")
+    remaining = {"command"}
+    a, b = ({k: v for k, v in record(here / n).items() if k not in remaining} for n in "ab")
     assert a == b
     assert "may differ" not in capsys.readouterr().err
 
@@ -203,25 +203,31 @@ def test_other_flags_override_the_record(here, capsys):
     assert run("train", "simclr", "--data", "x.npz", *WORDS, "--temperature", 0.3) == 0
     config = "--config=runs/simclr/config.json"
     assert run("train", "simclr", "--epochs", 1, config, "--encoder", "lenet", "--out", "b") == 0
-    made = record(here / "b")
-    assert (made["recipe"]["epochs"], made["encoder"], made["encoder_args"]) == (1, "lenet", {})
-    assert made["method_args"]["temperature"] == 0.3
+    created = record(here / "b")
+    assert (created["recipe"]["epochs"], created["encoder"], created["encoder_args"]) == (
+        1,
+        "lenet",
+        {},
+    )
+    assert created["method_args"]["temperature"] == 0.3
     np.save(here / "other.npy", X[:50])
     capsys.readouterr()
     assert run("train", config, "--data", "other.npy", "--out", "c") == 0
     assert record(here / "c")["images"] == 50
-    made = record(here / "runs/simclr")
-    (here / "old.json").write_text(json.dumps(made | {"versions": {"torch": "1.0"}, "images": 3}))
+    created = record(here / "runs/simclr")
+    (here / "old.json").write_text(
+        json.dumps(created | {"versions": {"torch": "1.0"}, "images": 3})
+    )
     assert run("train", "--config", "old.json", "--out", "d") == 0
-    said = capsys.readouterr().err
-    assert "may differ from those of the first: " in said
-    assert "torch was 1.0 and is" in said
-    assert "the data had 3 training samples and has 64" in said
+    output = capsys.readouterr().err
+    assert "may differ from those of the first: " in output
+    assert "torch was 1.0 and is" in output
+    assert "the data had 3 training samples and has 64" in output
 
 
-def test_what_a_record_does_not_hold_is_said(here, capsys):
+def test_what_a_record_does_not_hold_is_reported(here, capsys):
     assert run("train", "simclr", "--data", "x.npz", *WORDS) == 0
-    made = record(here / "runs/simclr")
+    created = record(here / "runs/simclr")
     (here / "evil.py").write_text("raise SystemExit('ran')")
     cases = [
         (
@@ -254,7 +260,7 @@ def test_what_a_record_does_not_hold_is_said(here, capsys):
         ),
     ]
     for change, named, says in cases:
-        (here / "c.json").write_text(json.dumps(made | change))
+        (here / "c.json").write_text(json.dumps(created | change))
         capsys.readouterr()
         assert run("train", *named, "--config", "c.json", "--out", "x") == 2
         error = capsys.readouterr().err

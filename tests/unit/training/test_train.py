@@ -89,9 +89,9 @@ def test_a_stopped_run_resumes_to_the_same_bytes(sprites, tmp_path, monkeypatch)
         ul.load(tmp_path / "parts")
     ul.train("simclr", sprites, out=tmp_path / "parts", resume=True, **options)
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
-    whole, parts = (read_csv(tmp_path / n / "metrics.csv") for n in ("whole", "parts"))
-    assert whole["loss"][1:] == parts["loss"][1:]
-    assert whole["rankme"] == parts["rankme"]
+    full, parts = (read_csv(tmp_path / n / "metrics.csv") for n in ("whole", "parts"))
+    assert full["loss"][1:] == parts["loss"][1:]
+    assert full["rankme"] == parts["rankme"]
 
 
 def test_a_full_folder_is_not_overwritten(trained, sprites):
@@ -249,7 +249,7 @@ def test_a_healthy_run_raises_no_alarm(sprites, tmp_path):
         ({"method": "supervised", "data": np.zeros((9, 8, 8))}, "learns from labels"),
     ],
 )
-def test_what_does_not_fit_is_said(change, says, sprites, tmp_path):
+def test_what_does_not_fit_is_reported(change, says, sprites, tmp_path):
     options = {"method": "simclr", "data": sprites, "out": tmp_path / "x"} | change
     with pytest.raises(UserError, match=says):
         ul.train(options.pop("method"), options.pop("data"), **options)

@@ -112,7 +112,7 @@ def test_a_job_that_slurm_starts_again_ends_in_the_same_bytes(
 ):
     """Lightning's own answer to SIGUSR1 saves in the middle of a step."""
     few = sprites[0][:100, ::2, ::2]
-    whole = ul.train("simclr", few, out=tmp_path / "whole", **OPTIONS).path
+    full = ul.train("simclr", few, out=tmp_path / "whole", **OPTIONS).path
     set_all(monkeypatch, SLURM)
     out = tmp_path / "run"
     if requeued:
@@ -130,7 +130,7 @@ def test_a_job_that_slurm_starts_again_ends_in_the_same_bytes(
             ul.train("simclr", few, out=out, **OPTIONS)
     with pytest.warns(Notice, match="SLURM has started job 4711 again, so .*run is resumed"):
         ul.train("simclr", few, out=out, **OPTIONS)
-    assert same_weights(whole, out)
+    assert same_weights(full, out)
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 

@@ -335,7 +335,7 @@ def test_generators_are_left_alone_by_what_fails_and_what_is_stopped(tmp_path, m
 
 def test_results_do_not_hang_on_the_generators_outside(tmp_path):
     """Catches weights, baselines or a fresh start drawn before the seed is set."""
-    found = []
+    result = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         np.random.seed(seed)
@@ -343,8 +343,8 @@ def test_results_do_not_hang_on_the_generators_outside(tmp_path):
         run = ul.train("simclr", (X, Y), encoder=Net, out=tmp_path / f"a{seed}", **FAST)
         _, figures = finetune(run, (X, Y), out=tmp_path / f"b{seed}", epochs=1, progress=False)
         scratch = load_file(tmp_path / f"b{seed}" / "scratch" / "encoder.safetensors")
-        found.append((run.embed(X).tobytes(), figures["scratch"], sorted_bytes(scratch)))
-    assert found[0] == found[1]
+        result.append((run.embed(X).tobytes(), figures["scratch"], sorted_bytes(scratch)))
+    assert result[0] == result[1]
 
 
 def sorted_bytes(weights):

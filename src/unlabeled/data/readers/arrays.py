@@ -36,14 +36,30 @@ def read(
 
     Args:
         path: the file.
-        channels: number of channels, where that is known.
+        channels: number of channels, if known.
         labels_from: labels, or the `.npy` file that holds them.
-        dtype: what an encoder learned from; see `conversion`.
+        dtype: what an encoder was trained on; see `conversion`.
         value_range: black and white; see `conversion`.
         rate: samples per second to which audio is resampled.
 
     Raises:
         UserError: the file is damaged, holds objects, or holds no images.
+    """
+    x, y = loaded(path, labels_from)
+    if isinstance(x, audio.Recordings):
+        return audio.from_memory(x, labels_from, rate=rate)
+    return from_memory(x if y is None else (x, y), channels, dtype, value_range)
+
+
+def loaded(path: Path, labels_from: Any = None) -> tuple[Any, Any]:
+    """The array of a file, left on disk where it is a `.npy`, and its labels, None without any.
+
+    Args:
+        path: the file; an `.npz` that holds a `rate` gives `Recordings`.
+        labels_from: labels, or the `.npy` file that holds them.
+
+    Raises:
+        UserError: the file is damaged, holds objects, or no array of a known name.
     """
     try:
         if path.suffix == ".npy":
@@ -51,11 +67,11 @@ def read(
         else:
             with np.load(path, allow_pickle=False) as content:
                 if (recorded := audio.from_arrays(content, path)) is not None:
-                    return audio.from_memory(recorded, labels_from, rate=rate)
+                    return recorded, None
                 key = next((k for k in IMAGES if k in content), None)
                 if key is None:
                     raise UserError(
-                        f"{path} has no array of images (arrays: {', '.join(content.files)}); "
+                        f"{path} has no array of samples (arrays: {', '.join(content.files)}); "
                         f"name it one of {', '.join(IMAGES)}"
                     )
                 x = content[key]
@@ -70,7 +86,7 @@ def read(
         named = path if labels_from is None else f"{path} or {labels_from}"
         why = str(error).rstrip(".")
         raise UserError(f"{named} cannot be read as an array ({why}); save it again") from error
-    return from_memory(x if y is None else (x, y), channels, dtype, value_range)
+    return x, y
 
 
 def from_memory(
@@ -88,7 +104,7 @@ def from_memory(
 
     Args:
         data: the images.
-        channels: of an image, where that is known.
+        channels: number of channels, if known.
         dtype: type of other images of the same kind (mask, uint8, uint16 or float32), so that a
             dark image is not read as a mask or as fewer bits.
         value_range: black and white, of those other images or as the user says; see `conversion`.
@@ -182,32 +198,32 @@ def conversion(
 ) -> tuple[Convert | None, type]:
     """From the numbers of images to uint8, uint16 or float32.
 
-    Without `dtype`, uint8 and uint16 stay what they are, other whole numbers from 0 to 255 are
-    uint8, zeros and ones a mask. With `value_range` alone, which the user gives, all numbers are
-    values, and those outside are clipped. With both, images are given to an encoder and converted
-    to what it learned from:
+    Without `dtype`, uint8 and uint16 are unchanged, other integers from 0 to 255 become uint8, and
+    zeros and ones are a mask. With only `value_range`, set by the user, all numbers are values in
+    that range, and those outside are clipped. With both, images are converted to what the encoder
+    was trained on:
 
-    | it learned from | uint8 | other whole numbers, bool | floats |
+    | trained on | uint8 | other integers, bool | floats |
     |---|---|---|---|
     | uint8, a mask | as they are | 0 to 255; bool is a mask | 0 to 1, or 0 to 255 |
     | uint16 | 255 is white | values in its range | values in its range, or 0 to 1 |
     | float32 in 0 to 1 | 255 is white | 255 is white; 0 and 1 alone are values | as with uint8 |
     | float32 in another range | values in its range | values in its range | values in its range |
 
-    Where the table leaves a choice, the data decides, with a warning. Values outside the range are
-    clipped and counted in a warning. Integers most of which lie outside it are an error, as are
-    values below 0 or above 255 where 0 to 1 or 0 to 255 is needed.
+    Of alternatives in the table, the data decides, with a warning. Values outside the range are
+    clipped and counted in a warning. It is an error if most integers are outside the range, or if
+    values are below 0 or above 255 where 0 to 1 or 0 to 255 is needed.
 
     Args:
         x: images (N, C, H, W) of any number type.
-        dtype: what the encoder learned from: mask, uint8, uint16 or float32.
-        value_range: its black and white, or the user's.
+        dtype: what the encoder was trained on: mask, uint8, uint16 or float32.
+        value_range: black and white, of the encoder's images or as set by the user.
 
     Returns:
-        what converts rows of `x`, None where nothing does; and the type it gives.
+        a function that converts some images of `x` (None if none is needed), and its output type.
 
     Raises:
-        UserError: the numbers fit nothing.
+        UserError: the values fit no row of the table.
     """
     if value_range is not None and dtype in (None, "uint16", "float32"):
         return _into(x, dtype, value_range)
@@ -240,7 +256,7 @@ def conversion(
 def _into(
     x: np.ndarray | LazyImages, dtype: str | None, value_range: tuple[float, float]
 ) -> tuple[Convert | None, type]:
-    """Into the range that an encoder learned, or that the user gives."""
+    """Convert to the value range of an encoder, or to the one that the user sets."""
     low, high = _low_high(x)
     unit = value_range == (0.0, 1.0)
     is_whole = x.dtype.kind != "f"
@@ -286,7 +302,7 @@ def _low_high(x: np.ndarray | LazyImages) -> tuple[float, float]:
 
 
 def _by_255(x: np.ndarray | LazyImages, learned: str) -> Convert:
-    """Numbers from 0 to 255 for an encoder of 0 to 1."""
+    """A function that scales values from 0 to 255 to 0 to 1."""
     _refuse_unless(_low_high(x), (0, 255), learned)
     return functools.partial(_scaled, by=1 / 255)
 

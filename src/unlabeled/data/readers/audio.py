@@ -35,9 +35,9 @@ ENDINGS = {
 SECONDS = 4.0
 """Seconds of a piece; longer recordings are cut."""
 FEW = 8
-"""Chunks of recordings up to which no processes are started to look at them."""
+"""Number of chunks up to which their headers are read in this process."""
 IN_MEMORY = 64 << 20
-"""Bytes of decoded recordings that are kept in memory; more are read when they are needed."""
+"""Maximum bytes of decoded recordings that are held in memory; more stay on disk."""
 HIGHEST = 16_000
 """Maximum sample rate; recordings in files are resampled to it."""
 RATES = (1_000, 192_000)
@@ -52,7 +52,7 @@ class Recordings(NamedTuple):
 
 
 def is_folder_of_audio(path: Path, listing: Listing) -> bool:
-    """Whether most files of a known kind among those listed of a folder are recordings."""
+    """Whether most of the listed files of a known kind are audio."""
     from unlabeled.data.readers import images
 
     names = listing.names
@@ -77,11 +77,11 @@ def from_memory(
         rate: sample rate to resample to (default: not resampled).
 
     Raises:
-        UserError: they are no recordings, or hold NaN.
+        UserError: they are not audio, or contain NaN.
     """
     own = int(data.rate)
     if not RATES[0] <= own <= RATES[1]:
-        raise UserError(f"a rate of {own} samples a second is none; give one from 1000 to 192000")
+        raise UserError(f"a sample rate of {own} is out of range; give one from 1000 to 192000")
     opposite = [row for row, wave in enumerate(data.waves) if _cancels(wave)]
     waves = [_resampled(_mono(wave), own, rate or own) for wave in data.waves]
     if opposite:
@@ -102,7 +102,7 @@ def from_memory(
 
 
 def from_arrays(content: Any, path: Path) -> Recordings | None:
-    """The recordings of an `.npz` that holds a `rate`; None where it holds none.
+    """The recordings of an `.npz` that has a `rate`; None if it has none.
 
     They are called `x` or `waves`, their labels `y` or `labels`.
     """
@@ -128,10 +128,10 @@ def read(
 ) -> Samples:
     """Read all recordings of a folder, in the order of their names, mixed to one channel.
 
-    Recordings longer than a piece are cut into pieces, each a sample, called as in "a.wav#t=4,8",
-    from second 4 to 8, with the labels of its recording; those of a recording are a group, so that
-    none are learned from while others are tested on. What is left at the end is dropped, and told.
-    Recordings are decoded once, into the cache; large ones stay there and are read when needed.
+    Recordings longer than a piece are cut into pieces, each a sample with the labels of its
+    recording, named "a.wav#t=4,8" for seconds 4 to 8. The pieces of a recording are a group, so
+    that a split never separates them. A remainder at the end is dropped and reported. Recordings
+    are decoded once, into the cache; large data stays there and is read when needed.
 
     Args:
         path: the folder, searched to any depth.
@@ -139,8 +139,8 @@ def read(
             seconds).
         rate: sample rate to resample to (default: the most common one, at most 16,000).
         labels_from: as for images: "folders", a `.csv` of names and labels, or an array.
-        listing: what to read of the folder (default: all that is in it).
-        pieces: whether all of a recording is read, or only the first piece.
+        listing: files to read (default: all files of the folder).
+        pieces: whether all pieces of a recording are read, or only the first.
         workers: processes that decode (default: one for each core).
 
     Raises:
@@ -149,7 +149,7 @@ def read(
     recordings.soundfile()
     listing = listing or folders.walk(path)
     names = _recordings(path, sorted([*listing.names, *listing.broken]))
-    listing.broken = sorted({*listing.broken} - {*names})  # reading says so of these
+    listing.broken = sorted({*listing.broken} - {*names})  # reading reports these
     folders.say_links(listing, path)
     others = folders.unread({*listing.names} - {*names}, path, labels_from)
     folders.say_left_out(path, len(names), "audio file", others, listing)
@@ -158,9 +158,9 @@ def read(
     jobs = (joblib.delayed(recordings.look)([path / name for name in chunk]) for chunk in chunks)
     title = f"looking at {len(names):,} recordings"
     looked = mapped(jobs, len(chunks), title, 1 if len(chunks) < FEW else workers)
-    found = dict(zip(names, itertools.chain.from_iterable(looked), strict=True))
-    heads = {name: head for name, head in found.items() if not isinstance(head, str)}
-    errors = {name: error for name, error in found.items() if isinstance(error, str)}
+    headers = dict(zip(names, itertools.chain.from_iterable(looked), strict=True))
+    heads = {name: head for name, head in headers.items() if not isinstance(head, str)}
+    errors = {name: error for name, error in headers.items() if isinstance(error, str)}
     if not heads:
         raise _none_read(path, names, errors)
     rates = Counter(head.rate for head in heads.values())
@@ -187,7 +187,9 @@ def read(
     key = hashlib.sha256(json.dumps([1, form, stamps]).encode()).hexdigest()[:24]
     seconds = sum(head.seconds for head in heads.values())
     expected = int(seconds * goal) * np.dtype(kind).itemsize if pieces else 0
-    reports, waves = cache.kept(f"audio-{key}", fill, load, expected, f"recordings of {path}")
+    reports, waves = cache.get_or_build(
+        f"audio-{key}", fill, load, expected, f"recordings of {path}"
+    )
     errors |= {name: report.error for name, report in reports.items() if report.error}
     reports = {name: report for name, report in reports.items() if not report.error}
     if not reports:
@@ -204,8 +206,8 @@ def read(
     samples = Samples(x.take(first), names=list(reports), modality=modality)
     if labels_from is not None:
         rows = {name: row for row, name in enumerate(names)}
-        kept = np.array([rows[name] for name in reports])
-        samples = attach(samples, labels_from, kept, names, lambda _: None)
+        rows_read = np.array([rows[name] for name in reports])
+        samples = attach(samples, labels_from, rows_read, names, lambda _: None)
     samples = samples.take(np.repeat(np.arange(len(number)), number))
     samples.x = x if waves.nbytes > IN_MEMORY else x[:]
     if max(number) > 1:
@@ -219,7 +221,7 @@ def read(
 
 
 def recordings_of(samples: Samples) -> bool:
-    """Whether the groups of samples are no more than the recordings of which they are pieces."""
+    """Whether the groups of samples are just the recordings that they were cut from."""
     if samples.groups is None or not samples.names:
         return False
     return [name.partition("#t=")[0] for name in samples.names] == samples.groups.tolist()
@@ -232,7 +234,7 @@ def _none_read(path: Path, names: list[str], errors: dict[str, str]) -> UserErro
 
 
 def _say(reports: dict[str, Report], seconds: float) -> None:
-    """Notices of what was cut, dropped, clipped, or read from one channel."""
+    """Notices of recordings that were cut, shortened, clipped, or read from one channel."""
     cut = [report for report in reports.values() if report.pieces > 1]
     ends = [report.dropped for report in reports.values() if report.dropped]
     if cut:

@@ -18,11 +18,11 @@ from unlabeled.data.readers.segment import UNSPACED
 from unlabeled.errors import UserError, notice
 
 SPACES = ("Ġ", "Ċ", "ĉ", "▁")
-"""How tokens spell a space, a line break and a tab before a word (byte pairs, SentencePiece)."""
+"""Prefixes of tokens for a space, line break or tab before a word (byte pairs, SentencePiece)."""
 SPELLED = str.maketrans("’‐‑", "'--", "\u00ad")
-"""One spelling of an apostrophe and of a hyphen in words; no marks where a word may be broken."""
+"""Unify apostrophes and hyphens in words, and remove soft hyphens."""
 BATCH = 1 << 20
-"""Letters that are encoded at once."""
+"""Characters that are encoded at once."""
 UNSPACED_WORD = re.compile(rf"[{UNSPACED}]")
 
 
@@ -42,7 +42,7 @@ def lines_of_words(
             text = unicodedata.normalize("NFC", paragraph).lower().translate(SPELLED)
             if pattern:
                 line = [match[0] for match in pattern.finditer(text)]
-            else:  # no word holds a space, and the same parts come again and again
+            else:  # no word contains a space, and parts recur, so that caching them pays
                 line = list(chain.from_iterable(map(_words, text.split())))
             if line:
                 words += len(line)
@@ -66,10 +66,10 @@ def _words(part: str) -> list[str]:
 
 @functools.cache
 def word_pattern() -> re.Pattern[str]:
-    """Of a word in lower case: letters, marks on them and digits in a row, as in C2034 and 4711.
+    """Pattern of a lower-case word: letters, combining marks and digits, as in c2034 and 4711.
 
-    Apostrophes, hyphens and underscores join within a word (don't, e-mail, new_york), full stops
-    and commas within numbers (3.14); c++ and c# are words, too.
+    Apostrophes, hyphens and underscores join parts of a word (don't, e-mail, new_york), periods and
+    commas those of a number (3.14); c++ and c# are words, too.
     """
     marks = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c)[0] == "M")
     sign = rf"(?:[^\W_]|[{re.escape(marks)}\u200c\u200d])"
@@ -78,11 +78,11 @@ def word_pattern() -> re.Pattern[str]:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> Any:
-    """Byte pairs (Sennrich, Haddow, Birch 2016) of these texts; no sign is unknown to it.
+    """Train byte pairs (Sennrich, Haddow, Birch 2016) on texts; no character is unknown to them.
 
     Args:
-        texts: to learn from.
-        vocabulary: tokens in all, at most 65,536.
+        texts: training texts.
+        vocabulary: number of tokens, at most 65,536.
 
     Raises:
         UserError: the library `tokenizers` is missing, or the vocabulary is too small or large.
@@ -105,10 +105,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> Any:
 
 
 def open_tokenizer(content: str | Path) -> Any:
-    """A tokenizer from its JSON, or the file that holds it.
+    """Open a tokenizer from its JSON, or from the file that contains it.
 
     Raises:
-        UserError: it is none, or one of others, without the tokens that are no words.
+        UserError: it is not a tokenizer, or lacks the special tokens of this library.
     """
     named = content if isinstance(content, Path) else "the tokenizer"
     try:
@@ -126,8 +126,8 @@ def open_tokenizer(content: str | Path) -> Any:
 def word_starts(tokenizer: str) -> str:
     """For each token of a tokenizer, given as JSON, "1" if it begins a word and "0" if not.
 
-    A byte pair or a piece of a sentence begins a word where it begins with the sign of a space, a
-    WordPiece where it does not begin with ##. Where no token has a mark, each is a word.
+    A byte pair or SentencePiece begins a word if it begins with the mark of a space, a WordPiece if
+    it does not begin with ##. If no token has a mark, each is a word.
 
     Raises:
         UserError: the tokenizer marks where words end instead.
@@ -152,7 +152,7 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
 
 
 def encode_batches(tokenizer: Any, texts: Iterable[str]) -> Iterator[list[np.ndarray]]:
-    """Tokens of each text as `encode` returns them, about a million letters at a time."""
+    """Tokens of each text as `encode` returns them, about a million characters at a time."""
     batch: list[str] = []
     size = 0
     for text in texts:

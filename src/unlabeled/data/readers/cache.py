@@ -1,8 +1,8 @@
-"""Decoded images, recordings, videos and texts on disk, so that they are decoded once.
+"""Cache of decoded images, audio, videos and texts on disk, so that they are decoded once.
 
-An entry is a folder named by a hash of its source. It holds the pixels, mapped into memory when
-used, and an index with their checksum, which is compared where the file has changed. The cache is
-bounded: the least recently used entries are removed first.
+An entry is a folder named by a hash of its source. Entries of images contain the pixels, which are
+memory-mapped, and an index with their checksum, which is verified if the file has changed. The size
+of the cache is bounded: the least recently used entries are removed first.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ from unlabeled.utils.files import locked, write_json
 T = TypeVar("T")
 DEFAULT_GB = 20.0
 SILENT = 64 << 20
-"""Bytes of an entry of recordings, videos or texts up to which nothing is said."""
+"""Bytes of an entry of audio, video or text up to which it is written without a notice."""
 DAY = 86_400.0
 RESERVED = "reserved.json"
-"""File with the number of bytes that a folder that is being filled will have, and who fills it."""
+"""File in an incomplete entry: its expected bytes, and the process and host that write it."""
 
 Part = tuple[np.ndarray, list[str | None]]
-"""Images of a chunk, and for each of its names why it is missing, or None."""
+"""Images of a chunk, and for each of its names the reason why it is missing, or None."""
 
 
 def folder() -> Path:
-    """Where entries lie: `$UNLABELED_CACHE`, or the user's cache folder."""
+    """The folder of the entries: `$UNLABELED_CACHE`, or the user's cache folder."""
     chosen = os.environ.get("UNLABELED_CACHE")
     path = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("unlabeled")
     try:
@@ -52,7 +52,7 @@ def folder() -> Path:
 
 
 def limit() -> int:
-    """Bytes that the cache may hold: `$UNLABELED_CACHE_GB`, or 20 GB."""
+    """Maximum bytes of the cache: `$UNLABELED_CACHE_GB`, or 20 GB."""
     size = os.environ.get("UNLABELED_CACHE_GB", "")
     try:
         return int(float(size or DEFAULT_GB) * 1e9)
@@ -61,7 +61,7 @@ def limit() -> int:
 
 
 class Entry:
-    """An entry that was opened and is undamaged."""
+    """An opened, undamaged entry of images."""
 
     def __init__(self, path: Path) -> None:
         index = json.loads((path / "index.json").read_text())
@@ -73,23 +73,23 @@ class Entry:
         self.pixels = np.memmap(file, dtype, "r", shape=shape)
         if len(self.names) != shape[0]:
             raise ValueError("it has other names")
-        if file.stat().st_mtime_ns != changed:  # else it is as it was written
+        if file.stat().st_mtime_ns != changed:
             if zlib.crc32(self.pixels.data) != checksum:
                 raise ValueError("its checksum differs")
             with contextlib.suppress(OSError):
                 os.utime(file, ns=(changed, changed))
-        with contextlib.suppress(OSError):  # it may be shared by others
+        with contextlib.suppress(OSError):  # it may belong to another user
             os.utime(path)
 
 
 def find(key: str) -> Entry | None:
-    """The entry of that key; one that is damaged is removed."""
+    """The entry of images with that key, None if there is none; a damaged one is removed."""
     path = folder() / key
     if not path.is_dir():
         return None
     try:
         return Entry(path)
-    except FileNotFoundError:  # another process removed it meanwhile
+    except FileNotFoundError:  # another process has just removed it
         return None
     except (ValueError, KeyError, TypeError) as error:
         notice(f"the decoded images in {path} are damaged ({error}); they are made again")
@@ -97,11 +97,11 @@ def find(key: str) -> Entry | None:
         return None
 
 
-def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> Entry | None:
-    """Write an entry from parts in the order of `names`; None where no image can be read.
+def write(key: str, names: list[str], parts: Iterable[Part], expected: int) -> Entry | None:
+    """Write an entry of images from parts in the order of `names`; None if no image can be read.
 
     Raises:
-        UserError: the disk has no room for the expected number of bytes.
+        UserError: the disk has fewer free bytes than expected.
     """
     root = folder()
     free = shutil.disk_usage(root).free
@@ -120,32 +120,32 @@ def make(key: str, names: list[str], parts: Iterable[Part], expected: int) -> En
     return None if path is None else Entry(path)
 
 
-def kept(
+def get_or_build(
     key: str, fill: Callable[[Path], bool], read: Callable[[Path], T], expected: int, what: str
 ) -> T:
-    """What `read` finds in the entry of that key, which `fill` makes if need be.
+    """Read the entry of that key with `read`, after `fill` has written it if it did not exist.
 
     Args:
         key: name of the entry.
-        fill: writes its files into a folder; what it cannot use raises an error.
+        fill: writes its files into a folder.
         read: opens these files, and raises an error if they are damaged.
-        expected: about how many bytes it will have.
-        what: what is kept, a plural for messages.
+        expected: approximate size in bytes.
+        what: a plural noun for messages.
 
     Raises:
-        UserError: the disk has no room.
+        UserError: the disk has fewer free bytes than expected.
     """
     root = folder()
     if (root / key).is_dir():
         try:
             content = read(root / key)
-        except FileNotFoundError:  # another process removed it meanwhile
+        except FileNotFoundError:  # another process has just removed it
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
             notice(f"the {what} in {root / key} are damaged ({error}); they are made again")
             shutil.rmtree(root / key, ignore_errors=True)
         else:
-            with contextlib.suppress(OSError):  # it is the last one used
+            with contextlib.suppress(OSError):
                 os.utime(root / key)
             return content
     free = shutil.disk_usage(root).free
@@ -163,10 +163,10 @@ def kept(
 
 
 def build(key: str, fill: Callable[[Path], bool], room: int = 0) -> Path | None:
-    """The folder of that key; if need be, `fill` writes it aside, and it is renamed when complete.
+    """The folder of that key; `fill` writes it under another name, which changes when complete.
 
-    None where `fill` says that there is nothing to keep. As many bytes as `room` are free in the
-    cache before it begins, and stay so for it.
+    None if `fill` returns False: there is nothing to store. Before, `room` bytes of the cache are
+    freed and reserved.
     """
     root, most = folder(), limit()
     if (root / key).is_dir():
@@ -184,7 +184,7 @@ def build(key: str, fill: Callable[[Path], bool], room: int = 0) -> Path | None:
         (aside / RESERVED).unlink(missing_ok=True)
         try:
             aside.rename(root / key)
-        except OSError:  # another process was quicker
+        except OSError:  # another process was faster
             if not (root / key).is_dir():
                 raise
     finally:
@@ -194,7 +194,7 @@ def build(key: str, fill: Callable[[Path], bool], room: int = 0) -> Path | None:
 
 
 def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, Any]:
-    kept: list[int] = []
+    positions: list[int] = []
     skipped: list[tuple[str, str]] = []
     checksum, seen = 0, 0
     shape, dtype = (), ""
@@ -206,7 +206,7 @@ def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, An
             shape, dtype = images.shape[1:], images.dtype.str
             for position, reason in enumerate(reasons, seen):
                 if reason is None:
-                    kept.append(position)
+                    positions.append(position)
                 else:
                     skipped.append((names[position], reason))
             seen += len(reasons)
@@ -214,20 +214,20 @@ def _write(aside: Path, names: list[str], parts: Iterable[Part]) -> dict[str, An
     with listed.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows([("name", "reason"), *skipped])
     return {
-        "shape": [len(kept), *shape],
+        "shape": [len(positions), *shape],
         "dtype": dtype,
         "crc32": checksum,
         "changed": (aside / "pixels.bin").stat().st_mtime_ns,
-        "names": [names[i] for i in kept],
-        "kept": kept,
+        "names": [names[i] for i in positions],
+        "kept": positions,
         "skipped": skipped,
     }
 
 
 def _bound(root: Path, newest: str, most: int) -> None:
-    """Remove what was not used for longest until the rest fits; and leftovers of killed runs.
+    """Remove the least recently used entries until the rest fits, and leftovers of killed runs.
 
-    Folders that are being filled count with what they have reserved.
+    Incomplete entries count with the bytes that they have reserved.
     """
     entries, total = [], 0
     for path in root.iterdir():
@@ -242,7 +242,7 @@ def _bound(root: Path, newest: str, most: int) -> None:
             elif path.is_dir():
                 size = sum(file.stat().st_size for file in path.iterdir())
                 entries.append((path.name == newest, changed, size, path))
-        except FileNotFoundError:  # another process is at it too
+        except FileNotFoundError:  # another process removes entries, too
             continue
     total += sum(size for _, _, size, _ in entries)
     for new, _, size, path in sorted(entries):
@@ -253,7 +253,7 @@ def _bound(root: Path, newest: str, most: int) -> None:
 
 
 def _reserved(aside: Path) -> tuple[int, bool]:
-    """Bytes that a folder that is being filled will have, and whether its process is gone."""
+    """Bytes that an incomplete entry has reserved, and whether its process has ended."""
     try:
         room, process, host = json.loads((aside / RESERVED).read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Texts as documents of paragraphs, their words, and tokenizers that learn from them."""
+"""Read texts as documents of paragraphs, and split them into training and test documents."""
 
 import importlib
 import re
@@ -21,30 +21,31 @@ from unlabeled.data.readers.segment import sentences
 from unlabeled.errors import UserError, notice
 
 TEST_SHARE = 0.1
-"""Of each document, at its end, kept for testing where no file is named test."""
+"""Fraction at the end of each document that is for testing, if no file is named test."""
 TOO_FEW = 10
-"""Documents; of so many without a part for testing, every tenth is one."""
+"""Number of documents from which on, if all are too short to cut, every tenth is for testing."""
 IN_MEMORY = 64 << 20
-"""Bytes of text that are kept in memory; larger ones stay on disk."""
+"""Maximum bytes of text in memory; larger text stays on disk."""
 MOST = 1 << 16
-"""Tokens of a vocabulary."""
+"""Maximum number of tokens in a vocabulary."""
 
 
 def read(location: str | Path | None = None) -> Sequence[Document]:
-    """Documents of a file, of all files of a folder, or of Python's own documentation.
+    """Read documents from a file, a folder or a pattern; by default Python's documentation.
 
-    Of a pattern such as `books/*.txt`, all files that it matches.
+    A file of short lines is a document. If its lines were wrapped at a width, they are joined, and
+    an empty line ends a paragraph; if they end like sentences, or leave room for the next word,
+    each line is a paragraph. In a file of long lines a line is a paragraph and an empty line ends a
+    document. If nearly every line is a single sentence, each line is a sentence. Notices report
+    which rule was used. In a folder, files whose name begins or ends with the word `test` are for
+    testing; those with `valid` or `validation` are left out, or for testing if there is no test
+    file. Linked folders are followed; `.gz` is unpacked.
 
-    A file of short lines is a document. Where its lines were broken to a width, they are joined,
-    and an empty line ends a paragraph; where they end as sentences do, or leave room for the next
-    word, each line is a paragraph, and it is said which. In a file of long lines a line is a
-    paragraph and an empty line ends a document. Where nearly every line is one sentence, it stays
-    one, whatever it holds. Of a folder, files whose name begins or ends with the word `test` are
-    for testing, and those with `valid` or `validation` are left out, or for testing where no other
-    is; which ones is said. Linked folders are followed; `.gz` is unpacked.
+    Args:
+        location: a file, a folder, or a pattern such as `books/*.txt`.
 
     Raises:
-        UserError: there is no text, or it cannot be read as text.
+        UserError: there is no text, or a file is not text.
     """
     if location is None:
         return python_documentation()
@@ -83,7 +84,7 @@ def read(location: str | Path | None = None) -> Sequence[Document]:
 
 
 def python_documentation() -> list[Document]:
-    """The language reference that CPython ships for its `help()`: a topic is a document."""
+    """The language reference that CPython ships for `help()`; each topic is a document."""
     try:
         topics = importlib.import_module("pydoc_data.topics").topics
     except ImportError as error:
@@ -97,10 +98,10 @@ def python_documentation() -> list[Document]:
 
 
 def split(documents: Sequence[Document]) -> tuple[Sequence[Document], Sequence[Document]]:
-    """Documents to learn from, and to test on: those named so, else the end of each.
+    """Training documents and test documents: by the names of their files, else the end of each.
 
-    The end is the last tenth of the paragraphs. Where no document has enough of them, it is every
-    tenth document, or, of few documents, the last tenth of the sentences, or of the words.
+    The end is the last tenth of the paragraphs. If all documents are too short for that, every
+    tenth document is for testing, or, of few documents, the last tenth of the sentences or words.
     """
     tested = [row for row, document in enumerate(documents) if document.test]
     if 0 < len(tested) < len(documents):
@@ -136,7 +137,7 @@ def _cut(number: int) -> int:
 
 
 def _ends(document: Document) -> tuple[Document, Document]:
-    """A document of few paragraphs without its last sentences, words or letters, and those."""
+    """Split a short document into its beginning and its last sentences, words or letters."""
     kinds: tuple[Callable[[str], list[str]], ...] = (sentences, str.split, list)
     for kind in kinds[1:] if document.by_line and len(document.paragraphs) == 1 else kinds:
         parts = [(row, part) for row, text in enumerate(document.paragraphs) for part in kind(text)]
@@ -144,8 +145,8 @@ def _ends(document: Document) -> tuple[Document, Document]:
             break
     cut = len(parts) - max(1, len(parts) - _cut(len(parts)), min(4, len(parts) // 4))
 
-    def joined(kept: list[tuple[int, str]]) -> list[str]:
-        rows = groupby(kept, lambda part: part[0])
+    def joined(parts_kept: list[tuple[int, str]]) -> list[str]:
+        rows = groupby(parts_kept, lambda part: part[0])
         glue = [" " if " " in text and kind is not list else "" for text in document.paragraphs]
         return [glue[row].join(part for _, part in parts) for row, parts in rows]
 
@@ -154,8 +155,8 @@ def _ends(document: Document) -> tuple[Document, Document]:
 
 
 def split_named(name: str) -> tuple[str, str]:
-    """What a file is for by the first or last word of its name (train, validation or test, else
-    nothing), and the rest of the name.
+    """The split that the first or last word of a file name names (train, validation, test or ""),
+    and the rest of the name.
     """
     stem = name.rpartition("/")[2].lower().removesuffix(".gz")
     stem = name.rpartition("/")[2][: len(stem)]
@@ -171,11 +172,11 @@ def split_named(name: str) -> tuple[str, str]:
 
 
 def _parts(names: list[str], path: Path) -> dict[str, str]:
-    """The files of a folder that are used, each with what it is for; said where names decide."""
+    """The split of each file of a folder, with a notice if names decide; "" is both."""
     parts = {name: split_named(name)[0] for name in names}
     evaluated = {kind: [n for n in names if parts[n] == kind] for kind in ("test", "validation")}
     if len(evaluated["test"]) + len(evaluated["validation"]) == len(names):
-        return dict.fromkeys(names, "")  # nothing else to learn from
+        return dict.fromkeys(names, "")  # no file would be left for training
     if evaluated["validation"] and not evaluated["test"]:
         evaluated = {"test": evaluated["validation"], "validation": []}
     if evaluated["test"]:

@@ -1,4 +1,4 @@
-"""Encoded images to arrays. Worker processes import this: Pillow and numpy, nothing heavy."""
+"""Decode images to arrays. Worker processes import this module: only Pillow and numpy."""
 
 import importlib.util
 import io
@@ -19,7 +19,7 @@ from unlabeled.data.readers.planes import UNREADABLE, Box, Planes, UnfitError, i
 
 GRAY = ("1", "L", "LA", "La", "I", "F")
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
-"""Pillow tries no others: some would start a program."""
+"""Formats that Pillow may open; some others would start a program."""
 try:
     import simplejpeg
 except ImportError:
@@ -34,7 +34,7 @@ else:
     HEIF_IS_READ = pillow_heif.__version__
 
 DEEP_IS_READ = importlib.util.find_spec("imagecodecs") is not None
-"""Whether colors of 16 bits in PNGs are."""
+"""Whether 16-bit colors in PNGs are read."""
 ORIENTATION = 0x0112
 """Number of the EXIF tag."""
 NO_HEIC = "HEIC, which pip install 'unlabeled[heic]' makes readable"
@@ -42,14 +42,14 @@ HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
 
 
 def reader() -> tuple[str | int | None, ...]:
-    """What decoding depends on beside the files: versions, and the largest image allowed."""
+    """What decoding depends on besides the files: versions, and the largest image allowed."""
     tifffile = tiff.tifffile.__version__ if tiff.tifffile else ""
     deep = "16-bit PNG" if DEEP_IS_READ else ""
     return PIL.__version__, HEIF_IS_READ, tifffile, deep, dicom.version(), Image.MAX_IMAGE_PIXELS
 
 
 class Header(NamedTuple):
-    """What an image says of itself before it is decoded."""
+    """Header of an image, which is read before it is decoded."""
 
     channels: int
     kind: str  #: of number, as numpy calls it: u1, u2 or f4
@@ -57,7 +57,7 @@ class Header(NamedTuple):
     pages: bool  #: more than one; the first is taken
     cut: bool = False  #: whether 8 of its 16 bits are lost, where it is read as 8-bit
     frames: int = 1  #: samples in the file
-    units: bool = False  #: whether its numbers have a meaning, which other kinds of number keep
+    units: bool = False  #: whether its values have a physical unit, which conversion preserves
 
 
 class Member(NamedTuple):
@@ -69,7 +69,7 @@ class Member(NamedTuple):
 
 
 File = Path | bytes | Member
-"""An encoded image: a file, its content, or where it lies in a tar."""
+"""An encoded image: a file, its content, or its position in a tar."""
 
 
 class Part(NamedTuple):
@@ -85,7 +85,7 @@ Encoded = File | Part
 
 
 def look(chunk: Sequence[Encoded]) -> list[Header | str]:
-    """Of each image its header, or why there is none; not for threads, as `decode`."""
+    """The header of each image, or the reason why it has none; not thread-safe, as `decode`."""
     with _silenced():
         return [_guarded(_header, image) for image in chunk]
 
@@ -93,11 +93,11 @@ def look(chunk: Sequence[Encoded]) -> list[Header | str]:
 def decode(
     chunk: Sequence[Encoded], channels: int, size: tuple[int, int], kind: str
 ) -> tuple[np.ndarray, list[str | None]]:
-    """Images, cropped at the center and scaled to (height, width); not for threads.
+    """Decode images, crop them at the center and resize them to (height, width); not thread-safe.
 
     Returns:
-        those that can be read, (n, channels, *size) of the `kind` u1, u2 or f4; and for each
-        image of the chunk None, or why it cannot be read.
+        the readable images, (n, channels, *size) of the `kind` u1, u2 or f4; and for each image
+        of the chunk None, or the reason why it cannot be read.
     """
     with _silenced():
         results = [decode_fitted(image, channels, size, kind) for image in chunk]
@@ -109,15 +109,15 @@ def decode(
 def decode_fitted(
     image: Encoded, channels: int, size: tuple[int, int], kind: str
 ) -> np.ndarray | str:
-    """An image, cropped at the center and scaled to (height, width); or why it cannot be read."""
+    """An image cropped at the center and resized to (height, width), or why it cannot be read."""
     x: np.ndarray | str = _guarded(_decode, image, channels, size, kind)
     return x
 
 
 def decode_full(image: Encoded, channels: int, kind: str, least: int) -> np.ndarray | str:
-    """An image in full, (channels, h, w); or why it cannot be read.
+    """A full-size image (channels, h, w), or the reason why it cannot be read.
 
-    Where a JPEG can be decoded at a fraction whose shorter side is at least `least`, it is.
+    A JPEG is decoded at the smallest fraction whose shorter side is at least `least`.
     """
     x: np.ndarray | str = _guarded(_full, image, channels, kind, least)
     return x
@@ -125,14 +125,14 @@ def decode_full(image: Encoded, channels: int, kind: str, least: int) -> np.ndar
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Context without warnings of decoders; it changes those of all threads."""
+    """Context without warnings of decoders, in all threads."""
     with warnings.catch_warnings():
         silence()
         yield
 
 
 def silence() -> None:
-    """Turn the warnings of decoders off, for good: threads cannot do so for themselves."""
+    """Disable the warnings of decoders permanently; threads cannot disable only their own."""
     warnings.filterwarnings("ignore", module=r"(PIL|tifffile|pillow_heif|pydicom)(\.|$)")
 
 
@@ -145,7 +145,7 @@ def _opened(image: File) -> BinaryIO | Path:
 
 
 def _guarded(task: Any, image: Encoded, *arguments: Any) -> Any:
-    """The task's result, or in a few words why the image is damaged."""
+    """The task's result, or a short reason why the image cannot be read."""
     part = image if isinstance(image, Part) else Part(image)
     limit = part.max_pixels or Image.MAX_IMAGE_PIXELS or math.inf
     source = _opened(part.file)
@@ -192,7 +192,7 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def _limited_to(pixels: int | None) -> Iterator[None]:
-    """Pillow's limit, which is one for all threads, raised while any image needs it."""
+    """Raise Pillow's limit, which all threads share, while any image needs it."""
     if pixels is None:
         yield
         return
@@ -211,7 +211,7 @@ def _limited_to(pixels: int | None) -> Iterator[None]:
 
 
 def _first_bytes(source: BinaryIO | Path) -> bytes:
-    """Those that tell formats apart whatever the ending."""
+    """The first bytes, which identify the format whatever the file name."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             return file.read(132)
@@ -239,12 +239,12 @@ def _header(image: Image.Image | Planes, part: Part) -> Header:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether it is a PNG of 16-bit colors, or with transparency, that can be read as such."""
+    """Whether it is a PNG of 16-bit colors, or with transparency, that can be read at 16 bits."""
     return DEEP_IS_READ and image.format == "PNG" and ";16" in _raw(image)
 
 
 def _raw(image: Image.Image) -> str:
-    """How the file holds its numbers, as Pillow calls it, such as RGB;16B."""
+    """Pillow's name for the number format of the file, such as RGB;16B."""
     return str([part[-1] for part in getattr(image, "tile", [])])
 
 
@@ -256,7 +256,7 @@ def _decode(
     assert isinstance(image, Image.Image)
     height, width = size
     if part.box:
-        return _fitted(inside(_whole(image, part, channels, kind), part.box), size)
+        return _fitted(inside(_full_size(image, part, channels, kind), part.box), size)
     image = _converted(image, channels, kind, (2 * width, 2 * height))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS, _middle(image, size), 3.0)
@@ -273,30 +273,30 @@ def _full(
         return _some_finite(x)
     assert isinstance(image, Image.Image)
     if part.box:
-        return np.array(inside(_whole(image, part, channels, kind), part.box))
+        return np.array(inside(_full_size(image, part, channels, kind), part.box))
     x = _fast(image, channels, least)
     if x is None:
         x = np.array(_converted(image, channels, kind, (least, least)))
     return x.reshape(*x.shape[:2], channels).transpose(2, 0, 1)
 
 
-_WHOLE: dict[Any, np.ndarray] = {}
+_FULL_SIZE: dict[Any, np.ndarray] = {}
 
 
-def _whole(image: Image.Image, part: Part, channels: int, kind: str) -> np.ndarray:
-    """An image in full, (channels, H, W); the last one is kept for its other boxes."""
+def _full_size(image: Image.Image, part: Part, channels: int, kind: str) -> np.ndarray:
+    """A full-size image (channels, H, W); the last one is cached for its other boxes."""
     key = part.file, channels, kind
     with _LOCK:
-        if key not in _WHOLE:
-            _WHOLE.clear()
+        if key not in _FULL_SIZE:
+            _FULL_SIZE.clear()
             x = np.asarray(_converted(image, channels, kind, image.size))
             x = x.round().clip(0, 65535).astype(np.uint16) if kind == "u2" else x
-            _WHOLE[key] = x.reshape(*x.shape[:2], channels).transpose(2, 0, 1)
-        return _WHOLE[key]
+            _FULL_SIZE[key] = x.reshape(*x.shape[:2], channels).transpose(2, 0, 1)
+        return _FULL_SIZE[key]
 
 
 def _fast(image: Image.Image, channels: int, least: int) -> np.ndarray | None:
-    """Upright JPEGs by simplejpeg, which gives the same pixels sooner; None for others."""
+    """Decode an upright JPEG by simplejpeg, which is faster; None for other images."""
     plain = image.format == "JPEG" and image.mode in ("L", "RGB")
     if simplejpeg is None or not plain or image.getexif().get(ORIENTATION, 1) != 1:
         return None
@@ -312,10 +312,10 @@ def _fast(image: Image.Image, channels: int, least: int) -> np.ndarray | None:
 def _unusual(
     image: Image.Image | Planes, part: Part, channels: int, kind: str
 ) -> np.ndarray | None:
-    """What Pillow cannot convert, (channels, h, w); None for the usual images.
+    """Images (channels, h, w) that Pillow cannot convert; None for the usual ones.
 
     Raises:
-        UnfitError: the image is of another kind than asked for.
+        UnfitError: the image has other channels or another number type than requested.
     """
     if isinstance(image, Planes):
         is_gray = image.channels == 1 and channels == 3
@@ -340,7 +340,7 @@ def _unusual(
 
 
 def _deep(image: Image.Image) -> np.ndarray:
-    """A PNG of 16 bits with colors or transparency, (C, H, W), which Pillow would cut to 8."""
+    """A 16-bit PNG with colors or transparency, (C, H, W), which Pillow would cut to 8 bits."""
     import imagecodecs
 
     file: Any = getattr(image, "fp")  # noqa: B009  of image files only
@@ -350,7 +350,7 @@ def _deep(image: Image.Image) -> np.ndarray:
 
 
 def _some_finite(x: np.ndarray) -> np.ndarray:
-    """The same, unless all of it is NaN or infinite.
+    """Return the image unchanged, unless all its values are NaN or infinite.
 
     Raises:
         UnfitError: it is.
@@ -361,9 +361,9 @@ def _some_finite(x: np.ndarray) -> np.ndarray:
 
 
 def _converted(image: Image.Image, channels: int, kind: str, least: tuple[int, int]) -> Image.Image:
-    """Upright, on white, in the mode of so many channels; u2 as floats.
+    """Convert to upright, on white, in the mode with that many channels; u2 as floats.
 
-    JPEGs alone are decoded at a fraction, of at least that width and height.
+    JPEGs are decoded at a fraction of at least that width and height.
     """
     mode = "L" if channels == 1 else "RGB"
     cut = image.mode != "F" and ";16" in _raw(image) and not image.mode.startswith("I")
@@ -381,7 +381,7 @@ def _converted(image: Image.Image, channels: int, kind: str, least: tuple[int, i
 
 
 def _fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Channels (C, H, W) of any kind, cropped at the center and scaled, each by itself."""
+    """Channels (C, H, W) of any number type, cropped at the center and resized one by one."""
     height, width = size
     if x.shape[1:] == size:
         return x
@@ -423,7 +423,7 @@ def _sixteen_bits(image: Image.Image) -> Image.Image:
 
 
 def _high_byte(image: Image.Image) -> Image.Image:
-    """Where 8-bit images are wanted; Pillow's own conversion would clip it to white."""
+    """16 bits to 8 bits; Pillow's own conversion would clip to white."""
     x = np.asarray(_sixteen_bits(image)).astype(np.uint16) >> 8
     _refuse_dark(int(x.max()))
     return Image.fromarray(x.astype("u1"))

@@ -1,4 +1,4 @@
-"""DICOM images: in the units of the device, without windowing; a sample for each frame."""
+"""DICOM images in the units of the device, without windowing; each frame is a sample."""
 
 import hashlib
 import importlib.util
@@ -15,27 +15,27 @@ from unlabeled.data.readers.planes import Box, Planes, UnfitError, inside, kind_
 
 ENDINGS = (".dcm", ".dicom", ".dic")
 MAGIC = b"DICM"
-"""After 128 bytes of anything."""
+"""Follows a preamble of 128 arbitrary bytes."""
 IS_READ = importlib.util.find_spec("pydicom") is not None
 NO_DICOM = "DICOM, which pip install 'unlabeled[dicom]' makes readable"
 PREFIX = "dicom:"
-"""Before the keyword of an element, where labels or groups are named."""
+"""Prefix of the keyword of an element in `labels_from` and `groups_from`."""
 NAMES = ("PatientID", "PatientName", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber")
-"""Elements that name a person, of which only a hash leaves this module."""
+"""Elements that identify a person; only their hash leaves this module."""
 
 
 def version() -> str:
-    """Of pydicom; empty without it."""
+    """Version of pydicom; empty if it is not installed."""
     if not IS_READ:
         return ""
     import pydicom
 
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # damage is ours to report
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # damage is reported by this library
     return str(pydicom.__version__)
 
 
 def is_dicom(first: bytes) -> bool:
-    """Whether a file begins as DICOM does, by its first 132 bytes."""
+    """Whether the first 132 bytes of a file are those of DICOM."""
     return first[128:132] == MAGIC
 
 
@@ -76,7 +76,7 @@ class Dicom(Planes):
         return inside(x[None], box).astype(self.kind)
 
     def as_kind(self, x: np.ndarray, kind: str) -> np.ndarray:
-        """The values as another kind: what is exact, or the high byte of those that are 8 bits."""
+        """Convert values to another number type: exactly, or to the high byte for 8 bits."""
         order = ("u1", "u2", "f4")
         if order.index(kind) >= order.index(self.kind):
             return x.astype(kind)
@@ -142,21 +142,21 @@ def _kind(ds: Any, palette: bool, channels: int) -> str:
 
 def _rescale(ds: Any, frame: int) -> tuple[float, float]:
     """Slope and intercept, of the image or of a frame."""
-    places = [ds]
+    sources = [ds]
     for groups, row in (
         (ds.get("SharedFunctionalGroupsSequence"), 0),
         (ds.get("PerFrameFunctionalGroupsSequence"), frame),
     ):
         if groups and row < len(groups):
-            places += groups[row].get("PixelValueTransformationSequence") or []
-    for place in reversed(places):
-        if place.get("RescaleSlope") is not None:
-            return float(place.RescaleSlope), float(place.get("RescaleIntercept") or 0.0)
+            sources += groups[row].get("PixelValueTransformationSequence") or []
+    for source in reversed(sources):
+        if source.get("RescaleSlope") is not None:
+            return float(source.RescaleSlope), float(source.get("RescaleIntercept") or 0.0)
     return 1.0, 0.0
 
 
 def _ends(ds: Any) -> tuple[int, int]:
-    """The smallest and the largest number that can be stored."""
+    """The smallest and the largest storable value."""
     bits = int(ds.get("BitsStored") or ds.get("BitsAllocated") or 16)
     return (
         (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
@@ -166,7 +166,7 @@ def _ends(ds: Any) -> tuple[int, int]:
 
 
 def element(path: Path, keyword: str) -> str:
-    """An element of a file as text; "" where it has none. Of a person's name or number a hash."""
+    """An element of a file as text, "" if missing; a hash if it identifies a person."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 

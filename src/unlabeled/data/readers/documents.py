@@ -22,19 +22,19 @@ from unlabeled.utils.files import text_blocks
 
 ENDINGS = (".txt", ".md", ".rst", ".tokens", ".raw", ".gz")
 WRAPPED = 120
-"""Letters at most in any line of a file whose lines are broken to a width."""
+"""Maximum characters of a line in a file of wrapped lines."""
 SHORT = 40
-"""Letters of lines that nobody breaks prose to."""
+"""Characters of a line below which a file is not wrapped prose."""
 ONE_EACH = 0.8
-"""Share of lines of one sentence from which on each line is one."""
+"""Fraction of lines with exactly one sentence, from which on each line is taken as a sentence."""
 UNPACKED = 3
-"""About how many bytes of text a byte of a `.gz` is."""
+"""Approximate bytes of text for each byte of a `.gz`."""
 HEAD = 1 << 24
-"""Letters of a file by which it is told how its lines are to be read."""
+"""Characters at the beginning of a file that decide how its lines are read."""
 LONGEST = 1 << 20
-"""Letters of a line, or of a paragraph; longer ones are cut at a space."""
+"""Maximum characters of a line or a paragraph; longer ones are cut at a space."""
 FEW = 10
-"""Lines; of fewer their width tells nothing."""
+"""Minimum number of lines to judge by their width."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Document:
     """One text.
 
     Args:
-        source: the file it is from, without `train` and `test`.
-        paragraphs: in order; a paragraph is no longer broken into lines.
+        source: name of its file, without `train` and `test`.
+        paragraphs: in order, each without line breaks.
         test: whether its file is named test.
-        by_line: whether each paragraph is one sentence, as its file has one in each line.
+        by_line: whether each paragraph is one sentence, since its file has one sentence a line.
     """
 
     source: str
@@ -55,7 +55,7 @@ class Document:
 
     @property
     def sentences(self) -> list[str]:
-        """Of all paragraphs, in order."""
+        """The sentences of all paragraphs, in order."""
         return list(self.each_sentence())
 
     def each_sentence(self) -> Iterator[str]:
@@ -72,7 +72,7 @@ class Documents(Sequence[Document]):
 
     Args:
         location: as the user gave it.
-        files: each with its name as a source and whether it is for testing.
+        files: each with the name of its source and whether it is for testing.
     """
 
     def __init__(self, location: str | Path, files: dict[Path, tuple[str, bool]]) -> None:
@@ -83,7 +83,7 @@ class Documents(Sequence[Document]):
 
     @cached_property
     def _read(self) -> tuple[DiskTexts, np.ndarray, list[tuple[int, Document]]]:
-        """All paragraphs, where those of each document end, and its file, at its first document."""
+        """All paragraphs, where those of each document end, and the first document of each file."""
         ends, last, files = array("q"), array("q"), []
         size = 0
         with tempfile.TemporaryFile(dir=cache.folder()) as file:
@@ -115,12 +115,12 @@ class Documents(Sequence[Document]):
 
 
 class Chosen(Sequence[Document]):
-    """Some of many documents, changed when they are asked for.
+    """Some of many documents, changed when they are accessed.
 
     Args:
         documents: all of them.
         rows: which ones, in order.
-        change: returns the document that stands for one of them.
+        change: returns the changed document.
     """
 
     def __init__(
@@ -156,8 +156,8 @@ def choose(
 
 
 def size_of(file: Path) -> int:
-    """About how many bytes of text a file holds."""
-    if not file.is_file():  # reading it will say so
+    """Approximate bytes of text in a file."""
+    if not file.is_file():  # reading it reports this
         return 0
     return file.stat().st_size * (UNPACKED if file.suffix.lower() == ".gz" else 1)
 
@@ -168,7 +168,7 @@ class _Layout(NamedTuple):
     joined: bool
     several: bool  #: whether an empty line ends a document
     by_line: bool
-    message: str  #: what its lines were taken for, where that is not plain
+    message: str  #: how lines are read, unless it is obvious
 
 
 def parsed(
@@ -248,15 +248,16 @@ class _Lines:
 
 
 def _layout(lines: list[str]) -> _Layout:
-    """How lines that begin like these are read."""
+    """How the lines of a file that begins with these are read."""
     longest = max(map(len, lines), default=0)
     broken = _broken(lines)
     if longest <= WRAPPED and broken is not False:
         message = "its lines were broken to a width and are joined into paragraphs"
         return _Layout(True, False, False, message if broken else "")
-    kept = [line for line in lines if line.strip()]
-    by_line = len(kept) > 1 and (
-        sum(len(sentences(" ".join(line.split()))) == 1 for line in kept) >= ONE_EACH * len(kept)
+    nonempty = [line for line in lines if line.strip()]
+    by_line = len(nonempty) > 1 and (
+        sum(len(sentences(" ".join(line.split()))) == 1 for line in nonempty)
+        >= ONE_EACH * len(nonempty)
     )
     message = "each line is taken as a sentence" if by_line else ""
     if longest <= WRAPPED:
@@ -265,7 +266,7 @@ def _layout(lines: list[str]) -> _Layout:
 
 
 def joined_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Paragraphs between empty lines, each in one line."""
+    """The paragraphs between empty lines, each in one line."""
     part: list[str] = []
     size = 0
     for line in lines:
@@ -281,7 +282,7 @@ def joined_lines(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _single(lines: Iterable[str], several: bool) -> Iterator[str | None]:
-    """Each line as a paragraph; None for empty lines, where these end a document."""
+    """Each line as a paragraph; None for empty lines if these end a document."""
     for one in lines:
         for line in one.splitlines():
             if text := line.strip() if several else " ".join(line.split()):
@@ -291,10 +292,10 @@ def _single(lines: Iterable[str], several: bool) -> Iterator[str | None]:
 
 
 def _broken(lines: list[str]) -> bool | None:
-    """Whether lines were broken to a width; None where no line follows another.
+    """Whether lines were wrapped at a width; None if no line follows another.
 
-    They were not where most end as sentences do, where most leave room for the first word of the
-    next one, or where they are all short.
+    They were not if most end like sentences, if most leave room for the first word of the next one,
+    or if all are short.
     """
     inner = [(a.rstrip(), b) for a, b in pairwise(lines) if a.strip() and b.strip()]
     if not inner:

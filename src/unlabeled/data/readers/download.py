@@ -1,4 +1,4 @@
-"""Finds the files of a known data set: where one says, in `$UNLABELED_DATA`, or by download."""
+"""Find the files of a named data set: in a given folder, in `$UNLABELED_DATA`, or by download."""
 
 import contextlib
 import os
@@ -24,19 +24,19 @@ DAMAGED = (
     *(MemoryError, NotImplementedError, RuntimeError, tarfile.TarError, BadZipFile),
     *(pickle.UnpicklingError, struct.error, zlib.error),
 )
-"""What readers of archives, arrays and pickles raise on damaged files."""
+"""Errors of readers of archives, arrays and pickles on damaged files."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A data set as its authors give it away.
+    """A data set as published by its authors.
 
     Args:
-        name: as one says it, such as CIFAR-10.
-        key: as `--data` has it, such as cifar10.
-        folders: what people call the folder that it lies in, below that of all their data.
-        address: of the files on the network, ending with a slash.
-        files: their names, and the MD5 of each; empty where none was published.
+        name: for messages, such as CIFAR-10.
+        key: value of `--data`, such as cifar10.
+        folders: usual names of its folder.
+        address: URL of the files, ending with a slash.
+        files: their names, and the MD5 of each; empty if none was published.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Origin:
 
     @property
     def remedy(self) -> str:
-        """What to get, and where from."""
+        """What to download, and from where."""
         return f"download {', '.join(self.files)} from {self.address}"
 
 
@@ -60,33 +60,33 @@ def find(origin: Origin, location: str | None, look: Callable[[Path], T | None])
     Args:
         origin: of the data set.
         location: a file, its folder, or the folder around that.
-        look: None for a path, existing or not, that is nothing of the data set.
+        look: returns None for a path, existing or not, that does not contain the data set.
 
     Raises:
-        UserError: it is nowhere, and cannot be downloaded.
+        UserError: it is not found and cannot be downloaded.
     """
     if location is not None:
         path = Path(location).expanduser()
-        if (found := _below(path, origin, look)) is None:
+        if (result := _below(path, origin, look)) is None:
             what = f"does not contain {origin.name}" if path.exists() else "does not exist"
             raise UserError(f"{location} {what}; {origin.remedy}, and give their folder")
-        return found
+        return result
     data_folder = os.environ.get("UNLABELED_DATA")
     downloads = cache.folder() / f"{origin.key}-download"
-    if data_folder and (found := _below(Path(data_folder).expanduser(), origin, look)) is not None:
-        return found
+    if data_folder and (result := _below(Path(data_folder).expanduser(), origin, look)) is not None:
+        return result
     if look(downloads) is None:
         _fetch(origin, downloads)
     with contextlib.suppress(OSError):  # it may be shared by others
         os.utime(downloads)
-    if (found := look(downloads)) is None:
+    if (result := look(downloads)) is None:
         raise UserError(f"{downloads} is damaged; remove it")
-    return found
+    return result
 
 
 def _below(path: Path, origin: Origin, look: Callable[[Path], T | None]) -> T | None:
     locations = (path, *(path / name for name in (origin.key, *origin.folders)))
-    return next((found for p in locations if (found := look(p)) is not None), None)
+    return next((result for p in locations if (result := look(p)) is not None), None)
 
 
 def _fetch(origin: Origin, folder: Path) -> None:
@@ -128,6 +128,6 @@ def readable(path: Path, origin: Origin) -> Iterator[None]:
 
 
 def refuse_missing(location: Path, missing: list[str]) -> None:
-    """Raises UserError where files of a set lie in a location, but not these."""
+    """Raise UserError if a location contains some files of a data set, but lacks these."""
     if missing:
         raise UserError(f"{location} lacks {', '.join(missing)}; copy or download it again")

@@ -11,18 +11,18 @@ from unlabeled.data.readers.decoding import Encoded, decode_fitted, decode_full,
 from unlabeled.errors import notice
 
 DETAIL = 2.25
-"""Shorter side of a decoded image at least, in sides of the batch, where the file has as much: a
-fifth of the area is then still as sharp as the batch."""
+"""Minimum shorter side of a decoded image, in multiples of the batch's side: a crop of a fifth of
+the area then still has the resolution of the batch."""
 
 
 class EncodedImages:
-    """Images (N, C, H, W) in files, as an array that decodes the rows that are asked for.
+    """Images (N, C, H, W) in files, as an array that decodes the rows that are accessed.
 
-    Threads decode them: decoders work outside Python's lock. An image that turns out to be damaged
-    is black; a notice counts these.
+    Threads decode them, since decoders release the GIL. A damaged image is black; a notice counts
+    these.
 
     Args:
-        image: the encoded image of a row.
+        image: returns the encoded image of a row.
         names: of the rows.
         channels: 1 or 3, or the number that all images have.
         size: height and width.
@@ -30,8 +30,8 @@ class EncodedImages:
         workers: number of threads.
 
     Attributes:
-        value_range: black and white where only the first images have shown them, else None; a
-            notice counts images with values beyond.
+        value_range: black and white if only the first images have determined them, else None; a
+            notice counts images with values outside.
     """
 
     advice = "; --decoding once leaves such images out"
@@ -112,7 +112,7 @@ class EncodedImages:
         return np.zeros(self.shape[1:], self.dtype)
 
     def _say_damaged(self) -> None:
-        """A notice of the first such image, and whenever there are ten times as many."""
+        """Notices of the first damaged image, and again at ten times as many."""
         of = f"of {len(self):,} images"
         if self._is_news("filled", len(self.filled)):
             notice(

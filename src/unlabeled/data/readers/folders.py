@@ -1,4 +1,4 @@
-"""What a folder holds: its files at any depth, its official splits, and what is left out."""
+"""List the files of a folder at any depth, find official splits, and report what is left out."""
 
 import functools
 import os
@@ -22,26 +22,26 @@ SUFFIX = re.compile(r"(?<=[a-z])(set|split|data|images|imgs|audio)$")
 """What may follow the name of a split, as in `training_set`."""
 SHARD = re.compile(r"\.(tar|parquet|arrow|feather)(#\d+)?$", re.IGNORECASE)
 ROW = re.compile(r"#\d+$")
-"""The row of a table, after its name."""
+"""Suffix of a table's name: the number of the row."""
 FILE = "\0"
-"""In the place of the name of a file, where only its folders matter."""
+"""Placeholder for the name of a file, where only its folders matter."""
 HIDDEN = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
-"""Files that a system leaves in folders; so are those whose names begin with a dot."""
+"""Files that operating systems create; hidden like those whose names begin with a dot."""
 HINTS = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "pip install 'unlabeled[heic]'"),
     **dict.fromkeys(dicom.ENDINGS, "pip install 'unlabeled[dicom]'"),
     **dict.fromkeys((".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), "unpack"),
     **dict.fromkeys((".m4a", ".aac", ".wma", ".amr"), "convert to .flac or .wav"),
 }
-"""What makes files readable that are left out."""
+"""Remedies for files that are left out, by ending."""
 SHOWN = 10
-"""Endings that are named; the others are counted together."""
+"""Number of endings that a notice lists; the others are counted together."""
 
 
 Identity = tuple[int, int] | None
-"""Device and number of a folder, the same by whatever path; None where it cannot be known."""
+"""Device and inode of a folder, the same by any path; None if they are unknown."""
 Visit = tuple[str, str, frozenset[Identity], bool]
-"""Path, name below the root, folders around it, and whether a folder around it was seen before."""
+"""Path, name below the root, parent folders, and whether one of these was visited before."""
 
 
 @dataclass
@@ -51,10 +51,10 @@ class Listing:
     Args:
         names: of regular files, and of links to them.
         broken: links that lead nowhere.
-        special: pipes, sockets and devices, in a tar links.
+        special: pipes, sockets and devices; in a tar, links.
         closed: folders that cannot be opened.
-        loops: linked folders that are not followed, since they lead back.
-        twice: folders whose files are listed under another name, too.
+        loops: linked folders that are not followed, since they lead to a parent folder.
+        twice: folders whose files are also listed under another name.
     """
 
     names: list[str] = field(default_factory=list)
@@ -68,15 +68,15 @@ class Listing:
 def walk(root: Path) -> Listing:
     """All files below a folder. Linked folders are followed; hidden files are skipped.
 
-    A link to a folder around it is not followed. A folder that is reached twice is listed twice,
-    but no further links inside the second time lead to folders that were seen.
+    A link to a parent folder is not followed. A folder that is reached twice is listed twice, but
+    the second time links inside it to visited folders are not followed.
     """
     listing = Listing()
     seen: set[Identity] = set()
     around = frozenset(map(_identity, root.resolve().parents)) - {None}
     folders: list[Visit] = [(str(root), "", around, False)]
     linked: list[Visit] = []
-    while folders or linked:  # links come last: what is linked here and lies here counts as linked
+    while folders or linked:  # links last, so that of two names for a folder the real one is first
         is_link = not folders
         path, inner, above, again = linked.pop(0) if is_link else folders.pop()
         identity = _identity(Path(path))
@@ -120,7 +120,7 @@ def _identity(path: Path) -> Identity:
 
 
 def ending(name: str) -> str:
-    """In lower case, such as ".jpg"; empty where what follows the last dot is no ending."""
+    """The ending of a name in lower case, such as ".jpg"; "" if there is none."""
     stem, _, suffix = name.rpartition(".")
     if not stem or stem[-1] in "./" or not (suffix := _suffix(suffix)):
         return ""
@@ -140,7 +140,7 @@ def of_kind(
     signed: Callable[[bytes], bool],
     head: Callable[[str], bytes],
 ) -> list[str]:
-    """Names with one of the endings, and those without any whose first bytes say so."""
+    """Names with one of the endings, and those without any whose first bytes match `signed`."""
     endings = frozenset(endings)
     kinds = map(ending, names)
     return [
@@ -149,7 +149,7 @@ def of_kind(
 
 
 def head(path: Path) -> bytes:
-    """The first bytes of a file; none where it cannot be opened."""
+    """The first bytes of a file; b"" if it cannot be opened."""
     try:
         with path.open("rb") as file:
             return file.read(132)
@@ -158,7 +158,7 @@ def head(path: Path) -> bytes:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file begins as an encoded image does."""
+    """Whether a file begins like an encoded image."""
     beginnings = (
         *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"),
         *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
@@ -175,7 +175,7 @@ def is_image(head: bytes) -> bool:
 
 
 def is_audio(head: bytes) -> bool:
-    """Whether a file begins as one of audio does."""
+    """Whether a file begins like encoded audio."""
     if head[:4] in (b"RIFF", b"RF64", b"RIFX"):
         return head[8:12] == b"WAVE"
     if head[:4] == b"FORM":
@@ -185,10 +185,10 @@ def is_audio(head: bytes) -> bool:
 
 
 def say_links(listing: Listing, path: Path) -> None:
-    """A notice of what links led to, where that is unusual."""
+    """Notices of duplicate, circular and unreadable folders."""
     for names, what in (
-        (listing.twice, "hold what another folder here holds, and are read as well"),
-        (listing.loops, "are links that lead back, and are not followed"),
+        (listing.twice, "contain the same files as another folder, and are read as well"),
+        (listing.loops, "are circular links, and are not followed"),
         (listing.closed, "cannot be opened, and are left out"),
     ):
         if names:
@@ -198,14 +198,14 @@ def say_links(listing: Listing, path: Path) -> None:
 def say_left_out(
     path: Path, number: int, noun: str, others: Sequence[str], listing: Listing
 ) -> None:
-    """A notice that counts by ending what is left out, if anything is.
+    """A notice that counts, by ending, the files that are left out, if any.
 
     Args:
-        path: what is opened.
-        number: of files that are read.
-        noun: what they are, such as "image".
+        path: the opened folder or file.
+        number: number of files that are read.
+        noun: singular noun for them, such as "image".
         others: names of files that are not read.
-        listing: whose broken links and special files are left out as well.
+        listing: the listing with broken links and special files, which are left out as well.
     """
     counts = Counter(map(ending, others)).most_common()
     parts = [
@@ -227,12 +227,12 @@ def say_left_out(
 def unread(
     names: Iterable[str], path: Path, labels_from: Any = None, beside: Collection[str] = ()
 ) -> list[str]:
-    """Those of the names, relative to a path, that hold neither labels nor what lies beside.
+    """The names, relative to a path, that are neither labels nor other files that are read.
 
     Args:
-        names: of files that are not read as data.
-        path: of the folder.
-        labels_from: a file of labels, or the ending of those in a tar.
+        names: files that are not read as data.
+        path: the folder.
+        labels_from: the file of labels, or the ending of label files in a tar.
         beside: endings of further files that are read.
     """
     known = {*beside, f".{labels_from}" if isinstance(labels_from, str) else ""}
@@ -244,48 +244,48 @@ def unread(
 
 
 def official(names: Sequence[str]) -> list[tuple[str, str, str]] | None:
-    """Which official split each file belongs to, where folders or shards say so.
+    """The official split of each file, if folders or shards are named for splits.
 
-    At some level of folders all files lie in folders named as splits are, in one for training and
-    in others: `train/cat/1.png`, `data/VAL/1.png`; or all shards are named so:
-    `train-0000.tar/1.png`, `test-00000-of-00002.parquet#7`. Where other folders lie beside them,
-    all may be classes, and nothing is official.
+    At some level, all folders have the names of splits, one for training and others:
+    `train/cat/1.png`, `data/VAL/1.png`; or all shards do: `train-0000.tar/1.png`,
+    `test-00000-of-00002.parquet#7`. If there are other folders at that level, all may be classes,
+    and no split is official.
 
     Args:
         names: relative paths of all files.
 
     Returns:
-        for each name train, validation or test, the folder or shard that says so, and the rest of
-        the name without the folders that all have in common; None where nothing is official.
+        for each name train, validation or test, the folder or shard with that name, and the rest of
+        the path without common parent folders; None if there is no official split.
     """
-    places = list(map(_place, names))
-    found = _official_places(list(dict.fromkeys(places)))
-    if found is None:
+    locations = list(map(_location, names))
+    splits = _official_locations(list(dict.fromkeys(locations)))
+    if splits is None:
         return None
-    parts = (found[place] for place in places)
+    parts = (splits[location] for location in locations)
     return [
         (kind, folder, _named(below, name))
         for name, (kind, folder, below) in zip(names, parts, strict=True)
     ]
 
 
-def _place(name: str) -> str:
-    """A name without what tells it from others in its folder, or from other rows of its table."""
+def _location(name: str) -> str:
+    """A name without its file name, or without the number of its row: equal for all of a folder."""
     if "#" in name and ROW.search(name):
         return f"{name.rpartition('#')[0]}#0"
     return f"{name.rpartition('/')[0]}/{FILE}"
 
 
 def _named(below: str, name: str) -> str:
-    """The end of a place with that of a name."""
+    """A location with the file name, or the row, of a name."""
     if below.endswith(FILE):
         return below[: -len(FILE)] + name.rpartition("/")[2]
     return below[:-1] + name.rpartition("#")[2] if below.endswith("#0") else below
 
 
-def _official_places(places: Sequence[str]) -> dict[str, tuple[str, str, str]] | None:
-    """By place what `official` returns; of folders, which are few where files are many."""
-    rows, first = _rows(places)
+def _official_locations(locations: Sequence[str]) -> dict[str, tuple[str, str, str]] | None:
+    """What `official` returns, by location: there are far fewer folders than files."""
+    rows, first = _rows(locations)
     for level in range(first, min(map(len, rows), default=0)):
         splits = {row[level]: _split_of(row, level) for row in rows}
         kinds = set(splits.values())
@@ -294,15 +294,15 @@ def _official_places(places: Sequence[str]) -> dict[str, tuple[str, str, str]] |
             while all(len(r) > 2 for r in below) and len({r[0] for r in below}) == 1:
                 below = [row[1:] for row in below]
             return {
-                place: (str(splits[row[level]]), ROW.sub("", row[level]), "/".join(rest))
-                for place, row, rest in zip(places, rows, below, strict=True)
+                location: (str(splits[row[level]]), ROW.sub("", row[level]), "/".join(rest))
+                for location, row, rest in zip(locations, rows, below, strict=True)
             }
     return None
 
 
 def say_unofficial(names: Sequence[str], name: str) -> None:
-    """A notice where some folders are named as splits are, but `official` takes none for one."""
-    rows, first = _rows(list(dict.fromkeys(map(_place, names))))
+    """A notice if some folders are named for splits, but `official` finds no split."""
+    rows, first = _rows(list(dict.fromkeys(map(_location, names))))
     splits = {ROW.sub("", row[first]).replace(FILE, "files"): _split_of(row, first) for row in rows}
     named = sorted(top for top, kind in splits.items() if kind)
     if len({splits[top] for top in named}) > 1:
@@ -315,30 +315,30 @@ def say_unofficial(names: Sequence[str], name: str) -> None:
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """The class of each file: its first folder, below that of an official split and of a shard.
+    """The class of each file: its first folder, below those of an official split and of shards.
 
-    Empty where a file of an official split that is not for training lies in no such folder.
+    "" for a file of an official test or validation split that is in no such folder.
 
     Raises:
-        UserError: another file lies in none.
+        UserError: a training file is in no such folder.
     """
-    places = list(map(_place, names))
-    each = list(dict.fromkeys(places))
-    parts = _official_places(each) or {place: ("train", "", place) for place in each}
+    locations = list(map(_location, names))
+    each = list(dict.fromkeys(locations))
+    parts = _official_locations(each) or {location: ("train", "", location) for location in each}
     classes = {}
-    for place, (kind, _, below) in parts.items():
+    for location, (kind, _, below) in parts.items():
         folders = [f for f in below.split("/")[:-1] if f not in ("", ".") and not SHARD.search(f)]
         if not folders and kind == "train":
             raise UserError(
-                f"'{names[places.index(place)]}' is not in a subfolder, so it has no label; move "
-                "it, or give a .csv"
+                f"'{names[locations.index(location)]}' is not in a subfolder, so it has no label; "
+                "move it, or give a .csv"
             )
-        classes[place] = folders[0] if folders else ""
-    return [classes[place] for place in places]
+        classes[location] = folders[0] if folders else ""
+    return [classes[location] for location in locations]
 
 
 def _rows(names: Sequence[str]) -> tuple[list[list[str]], int]:
-    """The parts of each path, and how many folders around them all have in common."""
+    """The parts of each path, and the number of their common parent folders."""
     rows = [[part for part in name.split("/") if part not in ("", ".")] for name in names]
     first = 0
     while rows and all(len(r) > first + 1 for r in rows) and len({r[first] for r in rows}) == 1:
@@ -347,7 +347,7 @@ def _rows(names: Sequence[str]) -> tuple[list[list[str]], int]:
 
 
 def _split_of(row: list[str], level: int) -> str | None:
-    """The split that the folder or shard at a level of a path is named for."""
+    """The split named by the folder or shard at a level of a path."""
     name = row[level].lower()
     if SHARD.search(name):
         splits = {SPLITS[w] for w in re.findall(r"[a-z]+", SHARD.sub("", name)) if w in SPLITS}

@@ -59,7 +59,7 @@ def attach(samples: Samples, groups_from: Any, data: Any, labels_from: Any = Non
         groups = _column(text, data, names)
     groups = np.where(np.isin(groups, list(labels.NO_LABEL)), "", groups)
     if unknown := int((groups == "").sum()):
-        notice(f"{unknown:,} of {len(groups):,} samples have no group; each is one of its own")
+        notice(f"{unknown:,} of {len(groups):,} samples have no group; each is a group of its own")
     if pieces is not None:
         groups = np.where(groups == "", np.array(names), groups)[pieces]
     samples.groups = groups
@@ -88,7 +88,7 @@ def _folders(names: list[str], second: bool) -> np.ndarray:
     groups = np.array([path[second] if len(path) > second else "" for path in paths])
     if not (groups != "").any():
         which = "in a folder below that of its label" if second else "in a subfolder"
-        raise UserError(f"no sample is {which}, so folders are no groups; give a .csv of them")
+        raise UserError(f"no sample is {which}, so folders cannot be groups; give a .csv of groups")
     return groups
 
 

@@ -42,13 +42,13 @@ from unlabeled.utils.files import write_json
 from unlabeled.utils.progress import can_draw, is_shown
 
 FEW = 512
-"""Number of images up to which no processes are started."""
+"""Maximum number of images that are decoded in this process."""
 MANY = 2e9
-"""Bytes of decoded images from which on they are decoded whenever they are read."""
+"""Bytes of decoded images from which on images are decoded on the fly."""
 LOOKED_AT = 10_000
-"""Number of images at most whose headers are read, evenly over all, before any is decoded."""
+"""Maximum number of images, evenly spaced, whose headers are read before any is decoded."""
 LARGER = "--tile SIZE cuts large images into samples, --max-pixels N admits them as they are"
-"""Advice where images are larger than Pillow allows."""
+"""Advice if images are larger than Pillow allows."""
 Decode = Literal["auto", "once", "on_the_fly"]
 """When images in files are decoded."""
 
@@ -67,26 +67,26 @@ def read(
     decoding: Decode = "once",
     opening: Opening = Opening(),  # noqa: B008  it is frozen
 ) -> Samples:
-    """All images of a folder, of tar shards or of tables, in the order of their names.
+    """Read all images of a folder, of tar shards or of tables, in the order of their names.
 
-    Gray if all of them are, else red, green, blue; 16-bit if all are 16-bit gray. Floats, 16-bit
-    colors and other numbers of channels in TIFF, PNG, DICOM and `.npy` stay what they are where all
-    are alike; of several kinds the commonest is read and the others are left out. Transparent
-    images are laid on white, EXIF rotation is applied. Without `size`, they become squares of the
-    median of their shorter sides, at most `opening.largest` pixels, cropped at the center.
+    They are read as gray if all are gray, else as RGB; as 16-bit if all are 16-bit gray. Floats,
+    16-bit colors and other numbers of channels in TIFF, PNG, DICOM and `.npy` are preserved if all
+    images agree; otherwise the most common kind is read and the others are left out. Transparent
+    images are composited on white, EXIF rotation is applied. Without `size`, images become squares
+    of the median of their shorter sides, at most `opening.largest` pixels, cropped at the center.
 
     Args:
         path: a folder (searched to any depth), or one `.tar`, `.parquet`, `.arrow` or `.feather`.
-        channels: 1 or 3, whatever the files have; or another number, which they must have.
+        channels: 1 or 3, to which images are converted; or another number, which they must have.
         size: height and width.
         labels_from: "folders" (the first folder of a name), a `.csv` of names and labels, an array
             or `.npy` in the order of the names, the column of a table, or the ending of a label
             file in a tar (`cls`).
         workers: processes that decode (default: one for each core).
-        beside: endings of files that the caller reads, so that they do not count as left out.
-        dtype: what numbers an encoder learned from: uint8, mask, uint16 or float32.
+        beside: endings of files that the caller reads, which are not reported as left out.
+        dtype: data type that an encoder was trained on: uint8, mask, uint16 or float32.
         files: the images to read, by their paths in the folder or absolute paths (default: all).
-        listing: what to read of the folder (default: all that is in it).
+        listing: files to read (default: all files of the folder).
         decoding: once, into the cache; on_the_fly whenever they are read, with random crops from
             the full-size images; auto decodes once what needs less than 2 GB.
         opening: whether images are cut into tiles, and how large they and the samples may be.
@@ -126,10 +126,10 @@ def read(
     say_kind(looked, kind, "at least " if len(names) > LOOKED_AT else "")
     bytes_in_all = len(names) * channels * math.prod(size) * np.dtype(kind).itemsize
     if source.at and _is_on_the_fly(decoding, bytes_in_all, size):
-        kept = np.array([row for row, n in enumerate(names) if n not in looked["unread"]])
+        selected = np.array([row for row, n in enumerate(names) if n not in looked["unread"]])
         _say_skipped(looked["unread"], len(names))
-        at, names_kept = source.at, [names[row] for row in kept]
-        x = EncodedImages(lambda row: at(kept[row]), names_kept, channels, size, kind, workers)
+        at, names_kept = source.at, [names[row] for row in selected]
+        x = EncodedImages(lambda row: at(selected[row]), names_kept, channels, size, kind, workers)
         samples = Samples(LazyImages(x), names=names_kept)
     else:
         if decoding == "on_the_fly":
@@ -139,26 +139,26 @@ def read(
             first = next(iter(source.images()))
             raise _none_read(path, names, decode([first], channels, size, kind)[1][0])
         _say_skipped(entry.skipped, len(names), f"; all are listed in {entry.path / 'skipped.csv'}")
-        kept = entry.kept
+        selected = entry.kept
         samples = Samples(filled(LazyImages(entry.pixels)), names=entry.names)
     samples.modality = replace(samples.modality, **opening.of_modality)
     if of_file is not None:
-        samples.groups = np.array(files)[of_file[kept]]
+        samples.groups = np.array(files)[of_file[selected]]
         if opening.tile:
             parts.say_empty(samples)
-    rows = kept if of_file is None else of_file[kept]
+    rows = selected if of_file is None else of_file[selected]
     if labels_from is None:
         return samples
     return labels.attach(samples, labels_from, rows, files, column)
 
 
 def say_kind(looked: dict[str, Any], kind: str, some: str = "at least ") -> None:
-    """Notices of what is lost of images that are read as this kind of number.
+    """Notices of what images lose when they are read as this number type.
 
     Args:
         looked: summary of their headers.
-        kind: of number: u1, u2 or f4.
-        some: what stands before numbers, where not all were looked at.
+        kind: number type: u1, u2 or f4.
+        some: prefix of counts, if not all headers were read.
     """
     if kind == "u1" and looked["forms"].get("1u2"):
         notice("16-bit images are read as 8-bit ones, so only their high byte is taken")
@@ -172,7 +172,7 @@ def say_kind(looked: dict[str, Any], kind: str, some: str = "at least ") -> None
 
 
 def _is_on_the_fly(decoding: Decode, bytes_in_all: float, size: tuple[int, int]) -> bool:
-    """Whether images are decoded whenever they are read; a notice says why."""
+    """Whether images are decoded on the fly; a notice gives the reason."""
     chosen = decoding == "on_the_fly" or (decoding == "auto" and bytes_in_all > MANY)
     if chosen:
         why = f"; decoded once to {size[0]}×{size[1]} they would need {bytes_in_all / 1e9:.1f} GB"
@@ -184,7 +184,7 @@ def _is_on_the_fly(decoding: Decode, bytes_in_all: float, size: tuple[int, int])
 
 
 def _say_skipped(skipped: dict[str, str], number: int, listed: str = "") -> None:
-    """A notice that counts what is left out, by reason."""
+    """A notice that counts the images that are left out, by reason."""
     if skipped:
         reasons = Counter(reason.partition(":")[0] for reason in skipped.values())
         counted = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
@@ -205,13 +205,13 @@ def _none_read(path: Path, names: list[str], why: object) -> UserError:
 
 
 def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: Path) -> np.ndarray:
-    """Images of a known data set that were read already, decoded once into the cache.
+    """Decode the files of a named data set once, into the cache.
 
     Args:
-        contents: the N files.
+        contents: of the N files.
         channels: 1 or 3.
         size: height and width.
-        path: where they come from.
+        path: source of the files, for messages.
 
     Returns:
         uint8 (N, channels, *size), mapped into memory.
@@ -233,7 +233,7 @@ def decoded(contents: list[bytes], channels: int, size: tuple[int, int], path: P
 
 
 def channels_of(path: Path, listing: Listing | None = None) -> int | None:
-    """Number of channels that `read` would give unasked; None where no header can be read."""
+    """Number of channels that `read` returns by default; None if no header can be read."""
     looked = _looked(source_of(path, listing), joblib.cpu_count())
     return form(looked, None, None, path)[0] if looked else None
 
@@ -241,7 +241,7 @@ def channels_of(path: Path, listing: Listing | None = None) -> int | None:
 def form(
     looked: dict[str, Any], channels: int | None, dtype: str | None, path: Path | str
 ) -> tuple[int, str]:
-    """Number of channels and kind of number that images are read as, by how many are of each."""
+    """Number of channels and number type as which images are read, by the counts of each."""
     forms: dict[str, int] = dict(looked["forms"])
     eight = dtype in ("uint8", "mask") or {"1u1", "3u1"} & set(forms)
     if eight and forms.get("3u2") and forms["3u2"] == looked["cut"]:  # PNGs, among 8-bit images
@@ -269,17 +269,17 @@ def form(
 def _entry(
     source: Source, channels: int, size: tuple[int, int], kind: str, workers: int
 ) -> cache.Entry | None:
-    """The decoded images in the cache, put there if need be; None where none can be read."""
+    """The decoded images in the cache, after decoding if needed; None if none can be read."""
     key = f"{source.stamp[:24]}-{channels}x{size[0]}x{size[1]}-{kind}"
     if entry := cache.find(key):
         return entry
     parts = _mapped(decode, source, workers, "decoding", channels, size, kind)
     expected = len(source.names) * channels * size[0] * size[1] * np.dtype(kind).itemsize
-    return cache.make(key, source.names, parts, expected)
+    return cache.write(key, source.names, parts, expected)
 
 
 def source_of(path: Path, listing: Listing | None = None) -> Source:
-    """The images of a folder of files, of tar shards or of tables, or of what is listed of it."""
+    """The images of a folder of files, tar shards or tables, or of the listed ones."""
     root = path if path.is_dir() else path.parent
     shards, images = [path.name], []
     if path.is_dir():
@@ -291,7 +291,7 @@ def source_of(path: Path, listing: Listing | None = None) -> Source:
         shards = [p for p in listing.names if p.lower().endswith((".tar", *TABLES))]
         if not images and not shards:
             images = [p for p in there if p.lower().endswith(ARRAYS)]
-        listing.broken = sorted({*listing.broken} - {*images})  # decoding says so of these
+        listing.broken = sorted({*listing.broken} - {*images})  # decoding reports these
     else:
         listing = Listing()
     kinds = {"images": images, "tar": [p for p in shards if p.lower().endswith(".tar")]}
@@ -334,9 +334,9 @@ def _look_at(workers: int, images: Iterable[Encoded], total: int) -> Iterable[li
 
 
 def _looked(source: Source, workers: int) -> dict[str, Any] | None:
-    """Summary of the headers of the images, kept in the cache; None if none has one.
+    """Summary of the images' headers, cached; None if no header can be read.
 
-    Of more than `LOOKED_AT` images, those of so many, evenly over all.
+    Of more than `LOOKED_AT` images, that many headers are read, evenly spaced.
     """
     path = cache.folder() / f"{source.stamp[:24]}.json"
     if path.is_file():
@@ -345,21 +345,21 @@ def _looked(source: Source, workers: int) -> dict[str, Any] | None:
         except ValueError:
             path.unlink()
     if source.headers is not None:
-        found, names = list(source.headers.values()), list(source.headers)
+        headers, names = list(source.headers.values()), list(source.headers)
     else:
         step = -(-len(source.names) // LOOKED_AT)
         looks = _mapped(look, source, workers, "looking at", step=step)
-        found, names = [each for part in looks for each in part], source.names[::step]
-    looked = summary(found, names)
+        headers, names = [each for part in looks for each in part], source.names[::step]
+    looked = summary(headers, names)
     if looked is None:
         return None
     write_json(path, looked)
     return looked
 
 
-def summary(found: list[Header | str], names: list[str]) -> dict[str, Any] | None:
-    """What headers say of all images, and which have none; None if none has one."""
-    headers = [each for each in found if isinstance(each, Header)]
+def summary(looked: list[Header | str], names: list[str]) -> dict[str, Any] | None:
+    """Counts of the properties in headers, and images without one; None if none has one."""
+    headers = [each for each in looked if isinstance(each, Header)]
     if not headers:
         return None
     sides = [side for header in headers for side in header.size]
@@ -370,7 +370,7 @@ def summary(found: list[Header | str], names: list[str]) -> dict[str, Any] | Non
         "units": sum(header.units for header in headers),
         "sides": [min(sides), max(sides)],
         "median_side": statistics.median_low([min(header.size) for header in headers]),
-        "unread": {n: each for n, each in zip(names, found, strict=True) if isinstance(each, str)},
+        "unread": {n: each for n, each in zip(names, looked, strict=True) if isinstance(each, str)},
     }
 
 
@@ -382,7 +382,7 @@ def _mapped(
     *arguments: Any,
     step: int = 1,
 ) -> Iterable[Any]:
-    """The task's results on chunks of every `step`th image, by workers, with a bar."""
+    """Results of a task on chunks of every `step`th image, by workers, with a progress bar."""
     images = islice(source.images(), 0, None, step)
     total = -(-len(source.names) // step)
     return _in_chunks(task, images, total, workers, verb, *arguments)

@@ -1,4 +1,4 @@
-"""Labels: classes, numbers, or none, from arrays, folders and tables."""
+"""Read labels, which are classes, numbers or missing, from arrays, folders and tables."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ FORMS = "'folders', a .csv or .tsv file, a .npy file, or a column of a table"
 TABLES = (".csv", ".tsv", ".tab", ".psv", ".txt")
 SEPARATORS = ",;\t|"
 SEVERAL = "|;"
-"""What separates several labels in a cell."""
+"""Separators of several labels in a cell."""
 NO_LABEL = {
     *("", "NaN", "nan", "-NaN", "-nan", "NAN", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
     *("NULL", "null", "None"),
@@ -29,30 +29,30 @@ NO_LABEL = {
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2}|\d{4,})")
 DIGIT, FEW_CODES, EACH, FILLED = 9, 20, 5, 0.8
-"""Which integers are read as classes, in `_are_codes`."""
+"""Thresholds of `_are_codes`, which decides whether integers are classes."""
 
 
 def add(
     samples: Samples, labels: dict[str, Any], words: bool = False, beside: Sequence[str] = ()
 ) -> None:
-    """Give samples factors: classes as codes with −1 for no label, or numbers with NaN for none.
+    """Add factors to samples: classes as codes, −1 if missing, or numbers, NaN if missing.
 
-    No label is −1 among whole numbers (unless others are below it), NaN among floats, None, and
-    in text an empty cell or one of `NO_LABEL`. Words and truth values are classes. Numbers are
-    classes where they look like codes: whole, and either from 0 to 9, or counted from 0 or 1 with
-    at most a fifth left out, or at most 20 of them with 5 samples each on average. Other numbers,
-    such as ages, are numbers. Words of which some hold several labels, such as `cat|dog`, are
-    multi-label, as are arrays (N, L) of 0 and 1. Factors of fewer than two classes are left out.
-    All of this is reported.
+    A missing label is −1 among integers (unless some are lower), NaN among floats, None, and in
+    text an empty cell or one of `NO_LABEL`. Words and booleans are classes. Numbers are classes if
+    they look like codes: integers that are from 0 to 9, or count from 0 or 1 with at most a fifth
+    missing, or have at most 20 values with 5 samples each on average. Other numbers, such as ages,
+    are numbers. Words are multi-label if some contain several labels, such as `cat|dog`, as are
+    arrays (N, L) of 0 and 1. Factors of fewer than two classes are left out. Notices report each
+    of these decisions.
 
     Args:
-        samples: whose `factors` and `targets` are extended.
-        labels: by name of a factor one for each sample, (N,) or (N, L): arrays of any type.
-        words: whether they are names of classes whatever they look like, unless empty.
+        samples: the samples, whose `factors` and `targets` are extended.
+        labels: by the name of a factor, a label for each sample, (N,) or (N, L), of any type.
+        words: whether all nonempty labels are names of classes, even if they look like numbers.
         beside: further remarks about samples without labels.
 
     Raises:
-        UserError: numbers stand beside words, or some are infinite.
+        UserError: numbers and words are mixed, or some numbers are infinite.
     """
     counts: dict[int, list[str]] = defaultdict(list)
     for name, values in labels.items():
@@ -71,7 +71,7 @@ def add(
 
 
 def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Target] | None:
-    """Codes of classes, numbers, or 0 and 1 by label; nothing where there are no two classes."""
+    """Codes of classes, numbers, or 0 and 1 by label; None if there are fewer than two classes."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     if values.ndim == 2 and (values.sum(1) == 1).all() and (values >= 0).all():
@@ -108,8 +108,8 @@ def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Tar
 
 
 def _several(name: str, values: np.ndarray) -> tuple[np.ndarray, MultiLabel] | None:
-    """0 or 1 by label, (N, L), and −1 for empty cells; None where no cell holds several labels."""
-    cells = ["" if _is_missing(v) else str(v) for v in values.tolist()]
+    """0 or 1 by label, (N, L), −1 for empty cells; None if no cell contains several labels."""
+    cells = ["" if is_missing(v) else str(v) for v in values.tolist()]
     mark = next((mark for mark in SEVERAL if any(mark in cell for cell in cells)), None)
     if mark is None:
         return None
@@ -125,13 +125,13 @@ def _several(name: str, values: np.ndarray) -> tuple[np.ndarray, MultiLabel] | N
 
 
 def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Which values are there, (N,), and all as numbers with NaN elsewhere; None of words."""
+    """Which values are present, (N,), and all as numbers, NaN if missing; None if words."""
     kind = values.dtype.kind
     if kind in "iuf":
         numbers = values.astype(np.float64)
         known = ~np.isnan(numbers)
     else:
-        cells = [None if _is_missing(v) else v for v in values.tolist()]
+        cells = [None if is_missing(v) else v for v in values.tolist()]
         known = np.array([cell is not None for cell in cells], bool)
         there = [cell for cell in cells if cell is not None]
         of_words = [isinstance(cell, str) for cell in there]
@@ -140,7 +140,7 @@ def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | Non
                 f"labels are numbers or words, one of each kind, but {name} has "
                 f"{there[of_words.index(True)]!r} beside {there[of_words.index(False)]!r}"
             )
-        parsed = [_number(cell) for cell in there]
+        parsed = [parse_number(cell) for cell in there]
         if not there or any(number is None for number in parsed):
             return known, None
         numbers = np.full(len(values), np.nan)
@@ -150,14 +150,15 @@ def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | Non
     return known, numbers
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds no value."""
     if isinstance(value, float):
         return bool(np.isnan(value))
     return value is None or str(value).strip() in NO_LABEL
 
 
-def _number(value: Any) -> float | None:
-    """A number, or a word that is one; None of others."""
+def parse_number(value: Any) -> float | None:
+    """A number, or a string that represents one; else None."""
     if isinstance(value, str):
         value = DECIMAL_COMMA.sub(r"\1.\2", value.strip())
         return float(value) if NUMBER.fullmatch(value) else None
@@ -167,7 +168,7 @@ def _number(value: Any) -> float | None:
 
 
 def _are_codes(numbers: np.ndarray) -> bool:
-    """Whether numbers look like codes of classes, as `add` says."""
+    """Whether numbers look like codes of classes, as documented in `add`."""
     if (numbers % 1).any():
         return False
     distinct = np.unique(numbers)
@@ -185,14 +186,14 @@ def attach(
     names: list[str],
     column: Callable[[str], list[str] | None],
 ) -> Samples:
-    """The samples with their labels as factors; those without a label stay, as `add` has it.
+    """The samples with their labels as factors; samples without a label are included, see `add`.
 
     Args:
-        samples: those that could be read.
-        labels_from: as in `encoded.read`.
-        kept: their rows among all, (N,).
-        names: of all.
-        column: labels of all by the name of a column, or None.
+        samples: the readable samples.
+        labels_from: as in `images.read`.
+        kept: the row of each among all samples, (N,).
+        names: of all samples.
+        column: returns the labels of all samples in a column, or None if there is no such column.
 
     Raises:
         UserError: the labels cannot be read, or do not fit the samples.
@@ -201,7 +202,7 @@ def attach(
     table, chosen = as_table(text)
     beside: list[str] = []
     if not text or text.endswith(".npy"):
-        labels = {"label": _array(labels_from, Path(text) if text else None, len(names))}
+        labels = {"label": array(labels_from, len(names))}
     elif text == "folders":
         labels = {"label": np.array(folders.labels(names))}
     elif table:
@@ -231,21 +232,27 @@ def _unreadable(path: Path | None, error: Exception) -> UserError:
     return UserError(f"the labels in {path} cannot be read ({why}); check the path and the file")
 
 
-def _array(labels: Any, path: Path | None, total: int) -> np.ndarray:
+def array(labels: Any, total: int) -> np.ndarray:
+    """Labels in memory or in a `.npy`, one for each of all samples.
+
+    Raises:
+        UserError: they cannot be read, or are not as many.
+    """
+    path = Path(labels).expanduser() if isinstance(labels, str | Path) else None
     try:
         values = np.load(path, allow_pickle=False) if path else np.asarray(labels)
     except (OSError, ValueError, EOFError) as error:
         raise _unreadable(path, error) from error
     if values.shape != (total,) and not is_multi_label(values, total):
         raise UserError(
-            f"the labels have shape {values.shape}, but there are {total:,} images, including "
-            "damaged ones; give one label per image, in the order of their names"
+            f"the labels have shape {values.shape}, but there are {total:,} samples, including "
+            "damaged ones; give one label for each, in their order"
         )
     return values
 
 
 def is_multi_label(values: np.ndarray, total: int) -> bool:
-    """Whether they are 0 or 1 (or −1: unknown) for each of several labels, (N, L)."""
+    """Whether values are 0 or 1 (or −1 if unknown) for each of several labels, (N, L)."""
     several = values.ndim == 2 and len(values) == total and values.shape[1] > 1
     return several and values.dtype.kind in "bif" and bool(np.isin(values, (-1, 0, 1)).all())
 
@@ -253,11 +260,11 @@ def is_multi_label(values: np.ndarray, total: int) -> bool:
 def read_table(
     path: Path, chosen: str | None, names: list[str]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The columns of labels, a text or "" for each name, and remarks on what has no match.
+    """The columns of labels, a string or "" for each name, and remarks on rows without a match.
 
-    The column that matches most names is that of the names; see `_match`.
+    The column that matches the most names is the one of the names; see `_match`.
     """
-    head, rows = _cells(path)
+    head, rows = read_cells(path)
     chosen = None if chosen is None else unicodedata.normalize("NFC", chosen)
     if chosen is not None and chosen not in head:
         raise UserError(f"{path} has no column '{chosen}'; {suggest(chosen, filter(None, head))}")
@@ -282,13 +289,13 @@ def read_table(
         shown = [
             i for i in range(len(head)) if i != -location and head[i] not in ("", "Unnamed: 0")
         ]
-        # Another column of names, or a number of each row, is no label.
+        # Columns of other names or of row numbers are not labels.
         each = [i for i in shown if len(rows) > 2 and len(set(columns[i])) == len(rows)]
         each = [i for i in each if scores[i][0] > matched / 2 or _counts(columns[i])]
         if each and len(each) < len(shown):
             which = ", ".join(head[i] for i in each)
             notice(
-                f"{which} of {path.name} is another in every row, so it is not taken for a label"
+                f"{which} of {path.name} is different in every row, so it is not used as a label"
             )
             shown = [i for i in shown if i not in each]
     labels = [[row[i] for i in shown] for row in rows]
@@ -322,14 +329,14 @@ def _no_match(path: Path, first: str, names: list[str]) -> UserError:
     )
 
 
-def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table in text, whatever its encoding and what separates its cells."""
+def read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a text table, in any usual encoding and with any usual separator."""
     try:
         text = _decoded(path)
         lines = text.splitlines()
         separators = SEPARATORS
-        if lines and (said := re.fullmatch(r'"?sep=(.)"?', lines[0])):  # by Excel
-            separators, text = said[1], text.partition("\n")[2]
+        if lines and (match := re.fullmatch(r'"?sep=(.)"?', lines[0])):  # by Excel
+            separators, text = match[1], text.partition("\n")[2]
         tables = [
             [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=s) if any(row)]
             for s in separators
@@ -338,20 +345,20 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
         raise _unreadable(path, error) from error
 
     def fits(table: list[list[str]]) -> tuple[bool, int]:
-        """Whether all rows have the same cells, of which there are several; and how many."""
+        """Whether all rows have the same number of cells, more than one; and that number."""
         width = len(table[0]) if table else 0
         return width > 1 and all(len(row) == width for row in table), width
 
     head, *rows = max(tables, key=fits) or [[]]
     if len(head) < 2 or any(len(row) != len(head) for row in rows):
         raise UserError(
-            f"{path} must have a header and rows of the same length: image name, then labels"
+            f"{path} must have a header and rows of the same length; give a table with both"
         )
     return [cell.strip() for cell in head], [[cell.strip() for cell in row] for row in rows]
 
 
 def _decoded(path: Path) -> str:
-    """Text as UTF-8 or UTF-16, else as Windows writes it in western Europe; letters composed."""
+    """Text as UTF-8 or UTF-16, else as Windows-1252; normalized (NFC)."""
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = content.decode("utf-16", errors="replace")
@@ -363,13 +370,13 @@ def _decoded(path: Path) -> str:
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            notice(f"{path} is no UTF-8, so it is read as Latin-1 (Windows-1252)")
+            notice(f"{path} is not UTF-8, so it is read as Latin-1 (Windows-1252)")
             text = content.decode("cp1252", errors="replace")
     return unicodedata.normalize("NFC", text)
 
 
 def _key(name: str) -> str:
-    """A name as it is compared: letters composed, with slashes, without `./`."""
+    """A name for comparison: normalized (NFC), with forward slashes, without `./`."""
     name = unicodedata.normalize("NFC", name).replace("\\", "/")
     return PurePosixPath(name).as_posix() if name else ""
 
@@ -384,7 +391,7 @@ def _without_ending(key: str) -> str:
 
 
 def _counts(cells: list[str]) -> bool:
-    """Whether they are the numbers of the rows, from 0 or 1."""
+    """Whether cells are the numbers of the rows, from 0 or 1."""
     if not all(cell.isdecimal() for cell in cells):
         return False
     numbers = sorted(map(int, cells))
@@ -394,11 +401,11 @@ def _counts(cells: list[str]) -> bool:
 def _match(
     path: Path, names: list[str], keys: list[str], labels: list[tuple[str, ...]]
 ) -> list[int | None]:
-    """The row of each name: that of the same path, else of one that ends with the other, else of
-    one that does so without endings.
+    """The row of each name: by the same path, else by a path of which the other is the end, else
+    likewise without file endings.
 
     Raises:
-        UserError: a name has rows that differ, or a row could be of several names.
+        UserError: a name has different rows, or a row matches several names.
     """
     rows: dict[str, int] = {}
     for i, key in enumerate(keys):
@@ -430,6 +437,6 @@ def _match(
         for row, several in owners.items():
             if len(several) > 1:
                 raise UserError(
-                    f"{path} names '{keys[row]}', but {len(several)} are called so; give paths"
+                    f"{path} names '{keys[row]}', but {len(several)} have that name; give paths"
                 )
     return row_of

@@ -34,7 +34,7 @@ def opened(source: BinaryIO | Path) -> Saved:
     last.
 
     Raises:
-        UnfitError: it is no image.
+        UnfitError: it is not an image.
         ValueError: it is damaged.
     """
     is_file = isinstance(source, Path)

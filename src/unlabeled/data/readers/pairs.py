@@ -50,7 +50,7 @@ def load(location: str | None = None, length: int = LENGTH) -> Splits:
         length: tokens of a caption at most.
 
     Raises:
-        UserError: there are no images, or no captions of theirs.
+        UserError: there are no images, or none has a caption.
     """
     if location is None:
         raise UserError("say where the images with captions are: --data pairs:FOLDER")
@@ -106,7 +106,7 @@ def with_captions(
 
 
 def tokens(tokenizer: Any, texts: Sequence[str], length: int) -> np.ndarray:
-    """Captions as int64 (N, length), padded; of longer ones the beginning."""
+    """Captions as int64 (N, length), padded or cut at the end."""
     table = np.zeros((len(texts), length), np.int64)
     for row, ids in zip(table, bpe.encode(tokenizer, texts), strict=True):
         row[: len(ids[:length])] = ids[:length]
@@ -175,7 +175,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _beside(root: Path, images: Sequence[str]) -> tuple[dict[str, list[str]], list[str], int]:
-    """Captions from the `.txt` of the same stem, those of no image, and how many are empty."""
+    """Captions from the `.txt` of the same stem, files without an image, and the number of empty
+    captions.
+    """
     texts = {(root / name).with_suffix(".txt"): name for name in images}
     by_image, empty = {}, 0
     for file, name in texts.items():
@@ -189,7 +191,7 @@ def _beside(root: Path, images: Sequence[str]) -> tuple[dict[str, list[str]], li
 
 
 def _tables(path: Path, images: Sequence[str]) -> list[Path]:
-    """The tables of captions; of several in a folder those called captions or metadata."""
+    """The tables of captions; of several in a folder those named captions or metadata."""
     if path.is_file():
         return [path]
     files = sorted(path.iterdir())
@@ -218,7 +220,7 @@ def _tables(path: Path, images: Sequence[str]) -> list[Path]:
 def _from_tables(
     tables: Sequence[Path], root: Path, images: Sequence[str]
 ) -> tuple[dict[str, list[str]], list[str], int]:
-    """Captions of each image, names that are of none, and how many captions are empty."""
+    """Captions of each image, names without an image, and the number of empty captions."""
     by_image: defaultdict[str, list[str]] = defaultdict(list)
     missing: list[str] = []
     empty, by_end = 0, 0
@@ -241,7 +243,7 @@ def _from_tables(
 
 
 def _matching(root: Path, images: Sequence[str]) -> Callable[[str, Path], tuple[str | None, bool]]:
-    """Which image a table in a folder means by a name, and whether that is its exact path."""
+    """Which image a name in a table refers to, and whether it is its exact path."""
     paths = {_composed(name): name for name in images}
     by_last: defaultdict[str, list[str]] = defaultdict(list)
     by_stem: defaultdict[str, list[str]] = defaultdict(list)
@@ -266,7 +268,7 @@ def _matching(root: Path, images: Sequence[str]) -> Callable[[str, Path], tuple[
         alike = [path for path in alike if _same_end(PurePosixPath(path).parts[:-1], parts[:-1])]
         if len(alike) > 1:
             raise UserError(
-                f"the captions name '{name}', but {len(alike)} images are called so, such as "
+                f"the captions name '{name}', but {len(alike)} images have that name, such as "
                 f"{alike[0]} and {alike[1]}; give their paths"
             )
         if not alike and (numbered := re.fullmatch(r"(.+)#\d+", name)):  # Flickr's captions
@@ -344,7 +346,7 @@ def _cells(path: Path, text: str, mark: str, number: int) -> list[list[str]]:
     if long:
         notice(
             f"{len(long):,} rows of {path.name} have more cells than its head, such as that of "
-            f"'{long[0][0]}': what is too much is taken for the end of the last one"
+            f"'{long[0][0]}': the excess is appended to the last one"
         )
     if short:
         notice(
@@ -385,5 +387,5 @@ def _no_columns(path: Path, keys: Sequence[str]) -> UserError:
 
 
 def _lines(text: str) -> list[str]:
-    """A caption a line."""
+    """The captions, one a line."""
     return [line for one in text.splitlines() if (line := _clean(one))]

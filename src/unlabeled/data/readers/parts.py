@@ -1,4 +1,4 @@
-"""Files that hold several samples: frames of DICOM, tiles of large images."""
+"""Files that contain several samples: frames of DICOM, tiles of large images."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ from unlabeled.errors import UserError, notice, plural
 from unlabeled.utils.files import write_json
 
 Look = Callable[[Iterable[Encoded], int], Iterable[list[Header | str]]]
-"""A function that looks at so many images, in chunks."""
+"""A function that reads the headers of that many images, in chunks."""
 EMPTY = 0.02
 """Range of the middle 98 % of an empty tile's values, as a fraction of the range of all tiles'."""
-JUDGED = 1_000
-"""Number of tiles at most that are looked at to count the empty ones, evenly over all."""
+EXAMINED = 1_000
+"""Maximum number of tiles, evenly spaced, that are read to count the empty ones."""
 
 
 LARGEST = 64
-"""Maximum pixels of a side by default: what two cores learn from in good time."""
+"""Default maximum side in pixels: what two cores can train on in reasonable time."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Opening:
     """How large images and images of several frames become samples.
 
     Args:
-        tile: side of the squares that larger images are cut into; None leaves them whole.
-        max_pixels: of an image, from which on it is not decoded (default: Pillow's, 178,956,970).
+        tile: side of the squares that larger images are cut into; None cuts none.
+        max_pixels: of an image; larger ones are not decoded (default: Pillow's, 178,956,970).
         largest: maximum side of the samples in pixels, where their size is not given.
     """
 
@@ -52,21 +52,21 @@ class Opening:
 
     @property
     def of_modality(self) -> dict[str, Any]:
-        """What the modality of the samples keeps."""
+        """The options that are recorded in the modality of the samples."""
         return {"tile": self.tile, "max_pixels": self.max_pixels}
 
 
 def cut(source: Source, opening: Opening, look: Look) -> tuple[Source, np.ndarray | None]:
-    """The samples in some files, as a source of their own.
+    """The samples in some files, as a new source.
 
     Args:
-        source: of the files.
-        opening: how.
+        source: the files.
+        opening: how they become samples.
         look: reads headers.
 
     Returns:
-        the samples, named `file#frame` or `file#row,column` where a file holds several; and for
-        each the row of its file, (N,), or None where each file is one sample.
+        the samples, named `file#frame` or `file#row,column` if a file contains several; and for
+        each the row of its file, (N,), or None if each file is one sample.
 
     Raises:
         UserError: images in tables are to be cut.
@@ -82,7 +82,7 @@ def cut(source: Source, opening: Opening, look: Look) -> tuple[Source, np.ndarra
         rows = [r for r in rows if ending(source.names[r]) in (*dicom.ENDINGS, "")]
         if not dicom.IS_READ or not rows:
             return source, None
-    source = replace(source, stamps=[(source.stamp,)])  # files are asked for their stamps once
+    source = replace(source, stamps=[(source.stamp,)])  # so that stamps are computed once
     headers = _headers(source, rows, opening, look)
     several = {r: _pieces(h, opening.tile) for r, h in zip(rows, headers, strict=True)}
     several = {r: pieces for r, pieces in several.items() if pieces}
@@ -98,11 +98,11 @@ def cut(source: Source, opening: Opening, look: Look) -> tuple[Source, np.ndarra
 
 
 Piece = tuple[str, int, Box | None]
-"""What follows the name of the file, the frame, and the box."""
+"""Suffix of the file name, number of the frame, and box."""
 
 
 def _pieces(header: Header | str, tile: int | None) -> list[Piece]:
-    """The samples in a file; none where it is one sample, or cannot be read."""
+    """The samples in a file; none if it is one sample, or cannot be read."""
     if isinstance(header, str):
         return []
     boxes = _boxes(header.size, tile) if tile else []
@@ -114,7 +114,7 @@ def _pieces(header: Header | str, tile: int | None) -> list[Piece]:
 
 
 def _boxes(size: tuple[int, int], tile: int) -> list[tuple[str, Box]]:
-    """Squares that cover an image; the last ones of rows and columns overlap those before them."""
+    """Squares that cover an image; the last of each row and column may overlap its neighbor."""
     width, height = size
     side = min(tile, width, height)
     if max(width, height) <= tile:
@@ -129,7 +129,7 @@ def _boxes(size: tuple[int, int], tile: int) -> list[tuple[str, Box]]:
 
 
 def _of_tiles(header: Header | str, tile: int) -> Header | str:
-    """What a tile of that image says of itself."""
+    """The header of a tile of that image."""
     if isinstance(header, str) or max(header.size) <= tile:
         return header
     side = min(tile, *header.size)
@@ -191,16 +191,16 @@ def _parted(
 
 
 def _headers(source: Source, rows: list[int], opening: Opening, look: Look) -> list[Header | str]:
-    """Headers of those files, kept in the cache."""
+    """Headers of those files, cached."""
     at = source.at
     assert at is not None
     key = hashlib.sha256(f"{source.stamp} {opening}".encode()).hexdigest()[:24]
     path = cache.folder() / f"{key}-headers.json"
     if path.is_file():
         try:
-            found = json.loads(path.read_text())
+            stored = json.loads(path.read_text())
             return [
-                h if isinstance(h, str) else Header(h[0], h[1], tuple(h[2]), *h[3:]) for h in found
+                h if isinstance(h, str) else Header(h[0], h[1], tuple(h[2]), *h[3:]) for h in stored
             ]
         except (ValueError, TypeError, LookupError):
             path.unlink()
@@ -243,8 +243,8 @@ def _say(
 
 
 def say_empty(samples: Samples) -> None:
-    """A notice of how many tiles hold nothing: all are kept."""
-    rows = np.unique(np.linspace(0, len(samples) - 1, min(JUDGED, len(samples))).astype(int))
+    """A notice of the number of empty tiles, all of which are used."""
+    rows = np.unique(np.linspace(0, len(samples) - 1, min(EXAMINED, len(samples))).astype(int))
     if not len(rows):
         return
     low, high, spans = np.inf, -np.inf, []

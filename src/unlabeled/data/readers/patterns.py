@@ -14,14 +14,14 @@ from unlabeled.data.readers.source import TABLES, known_endings
 from unlabeled.errors import UserError, notice, plural
 
 MOST = 2_000_000
-"""Names at most that braces stand for."""
+"""Maximum number of names that braces expand to."""
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 
 
 @dataclass(frozen=True)
 class Files:
-    """Some files of a folder, by their names in it, which are read as if nothing else was there."""
+    """Some files of a folder, by their names in it; all others are ignored."""
 
     root: Path
     names: list[str]
@@ -35,7 +35,7 @@ def is_pattern(data: str | Path) -> bool:
 
 
 def match(pattern: str | Path) -> tuple[Path, Listing]:
-    """The files that a pattern matches; of a folder that it matches, all files in it.
+    """The files that a pattern matches; if it matches a folder, all files in it.
 
     `*`, `?` and `[…]` match within a name, `**` any number of folders; braces stand for each of
     `{a,b}` or of `{000..004}`, where every name must match something. Hidden files are skipped.
@@ -44,10 +44,10 @@ def match(pattern: str | Path) -> tuple[Path, Listing]:
         pattern: in the notation of WebDataset and of Python's `glob`.
 
     Returns:
-        the folder that all of it lies in, and the files below it in the order of their names.
+        the common parent folder, and the files below it in the order of their names.
 
     Raises:
-        UserError: nothing matches it, or not each name that its braces stand for.
+        UserError: nothing matches the pattern, or one of the names that its braces expand to.
     """
     names = expand_braces(str(Path(pattern).expanduser()))
     root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(names[0]).parts))
@@ -89,21 +89,21 @@ def expand_braces(pattern: str) -> list[str]:
     """`a-{x,y}-{08..10}` -> a-x-08, a-x-09, a-x-10, a-y-08, …; other braces stay as they are.
 
     Raises:
-        UserError: they stand for more than 2,000,000 names.
+        UserError: braces expand to more than 2,000,000 names.
     """
     names = [""]
     rest = pattern
-    while found := next((m for m in BRACES.finditer(rest) if _choices(m[1])), None):
-        choices = _choices(found[1])
+    while match := next((m for m in BRACES.finditer(rest) if _choices(m[1])), None):
+        choices = _choices(match[1])
         if len(names) * len(choices) > MOST:
             raise UserError(f"'{pattern}' stands for more than {MOST:,} names; give fewer")
-        head, rest = rest[: found.start()], rest[found.end() :]
+        head, rest = rest[: match.start()], rest[match.end() :]
         names = [n + head + choice for n in names for choice in choices]
     return [name + rest for name in names] if rest else names
 
 
 def _choices(inner: str) -> Sequence[str]:
-    """What one pair of braces stands for; nothing where it is no list and no range."""
+    """The alternatives in one pair of braces; none if it is neither a list nor a range."""
     if bounds := RANGE.fullmatch(inner):
         first, last = (int(bound) for bound in bounds.groups())
         width = max(map(len, bounds.groups())) if re.match(r"-?0\d", inner) else 0
@@ -113,7 +113,7 @@ def _choices(inner: str) -> Sequence[str]:
 
 
 class _Numbers(Sequence[str]):
-    """Numbers with leading zeros, of which none is made before it is needed."""
+    """Numbers with leading zeros, formatted lazily."""
 
     def __init__(self, numbers: range, width: int) -> None:
         self.numbers, self.width = numbers, width
@@ -126,7 +126,7 @@ class _Numbers(Sequence[str]):
 
 
 def _there(root: Path) -> str:
-    """What is in the folder that a pattern begins with, to end a message with."""
+    """Content of the folder that a pattern begins with, for the end of a message."""
     if not root.is_dir():
         return f"there is no folder {root}, check the path"
     try:
@@ -141,7 +141,7 @@ def _there(root: Path) -> str:
 
 
 def find_files(data: str | Path | Files) -> tuple[Path, Listing | None]:
-    """A folder and what is to be read of it; or another file or name, and None."""
+    """A folder and its files to be read; or another file or name, and None."""
     if isinstance(data, Files):
         return data.root, Listing(list(data.names))
     path = Path(data).expanduser()

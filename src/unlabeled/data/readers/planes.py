@@ -1,4 +1,4 @@
-"""Images as planes of numbers, where Pillow cannot read them or would lose something."""
+"""Images as arrays, for formats that Pillow cannot read, or not without loss."""
 
 import struct
 import zlib
@@ -13,27 +13,27 @@ UNREADABLE = (
     *(ArithmeticError, RuntimeError, struct.error, zlib.error),
     Image.DecompressionBombError,
 )
-"""What decoders raise on damaged files."""
+"""Errors of decoders on damaged files."""
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width in pixels."""
 
 
 class UnfitError(ValueError):
-    """An undamaged image that cannot be read as asked; the message says why."""
+    """An undamaged image that cannot be read as requested; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Planes:
-    """An opened image that is not Pillow's.
+    """An opened image that Pillow does not decode.
 
     Args:
         channels: of the image.
-        kind: of number, as numpy calls it: u1, u2 or f4.
+        kind: number type, as named by numpy: u1, u2 or f4.
         size: width and height in pixels.
         pages: whether there are more than one; the first is taken.
-        frames: number of images in the file that are samples each.
-        by_region: whether a box is read without decoding the whole.
+        frames: number of images in the file, each of which is a sample.
+        by_region: whether a box is read without decoding the full image.
     """
 
     channels: int
@@ -48,10 +48,10 @@ class Planes:
         raise NotImplementedError
 
     def as_kind(self, x: np.ndarray, kind: str) -> np.ndarray:
-        """Values that `read` returned as another kind of number.
+        """Convert values that `read` returned to another number type.
 
         Raises:
-            UnfitError: that would lose something.
+            UnfitError: information would be lost.
         """
         if kind != self.kind:
             raise UnfitError(
@@ -62,9 +62,9 @@ class Planes:
 
 
 def kind_of(dtype: Any) -> str:
-    """The kind that numbers of a type are kept as: u1, u2 or f4."""
-    kept = np.dtype(dtype).str[1:]
-    return kept if kept in ("u1", "u2") else "f4"
+    """The number type that represents a data type: u1, u2 or f4."""
+    code = np.dtype(dtype).str[1:]
+    return code if code in ("u1", "u2") else "f4"
 
 
 def inside(x: np.ndarray, box: Box | None) -> np.ndarray:
@@ -76,7 +76,7 @@ def inside(x: np.ndarray, box: Box | None) -> np.ndarray:
 
 
 def on_white(x: np.ndarray) -> np.ndarray:
-    """Channels (C + 1, H, W), the last one opacity, laid on white: (C, H, W) of float64."""
+    """Composite channels (C + 1, H, W), the last one alpha, on white: (C, H, W) float64."""
     *colors, opaque = x.astype(np.float64)
     white = np.iinfo(x.dtype).max if x.dtype.kind == "u" else 1.0
     return np.stack(colors) * (opaque / white) + white - opaque

@@ -1,10 +1,9 @@
 """Decode recordings, once, into pieces of equal length on disk.
 
-They are not read where they are: most formats cannot be entered at any sample without decoding what
-is before, and resampling would be repeated in every epoch.
+Most formats cannot be decoded from an arbitrary sample on, and resampling would be repeated in
+every epoch.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,21 +12,21 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 
-from unlabeled.data.readers.progress import mapped
+from unlabeled.data.readers.progress import joined
 from unlabeled.errors import UserError
 
 BLOCK = 1 << 20
 """Samples that are decoded at once."""
 TASK = 600.0
-"""Seconds of audio that one task of a worker decodes at least, where files are shorter."""
+"""Minimum seconds of audio that one task of a worker decodes, if files are shorter."""
 OPPOSITE = 0.01
-"""Energy of a mix relative to its channels, below which they cancel each other out (-20 dB)."""
+"""Relative energy of a mix below which its channels cancel each other out (-20 dB)."""
 DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
-"""Kinds of numbers that 16 bits do not hold; they are kept as float32."""
+"""Sample formats of more than 16 bits, which are stored as float32."""
 
 
 class Head(NamedTuple):
-    """What is known of a recording before it is decoded."""
+    """Header of a recording, which is read before it is decoded."""
 
     rate: int
     seconds: float
@@ -36,12 +35,12 @@ class Head(NamedTuple):
 
 @dataclass
 class Report:
-    """What became of a recording.
+    """Result of decoding a recording.
 
     Args:
-        error: why it cannot be read, or nothing.
+        error: reason why it cannot be read, or "".
         pieces: number of its pieces.
-        dropped: seconds at its end that fill no piece.
+        dropped: remaining seconds at its end, shorter than a piece.
         clipped: number of samples beyond ±1 that were clipped.
         opposite: whether its channels cancel each other out, so that the first one is taken.
     """
@@ -54,7 +53,7 @@ class Report:
 
 
 def soundfile() -> Any:
-    """The library that decodes.
+    """The library soundfile, which decodes audio.
 
     Raises:
         UserError: it is not installed.
@@ -67,7 +66,7 @@ def soundfile() -> Any:
 
 
 def look(paths: Sequence[Path]) -> list[Head | str]:
-    """The head of each recording, or why it has none."""
+    """The header of each recording, or the reason why it cannot be read."""
     library = soundfile()
     heads: list[Head | str] = []
     for path in paths:
@@ -92,10 +91,10 @@ def decode(
 
     Args:
         paths: of the recordings.
-        heads: of each.
-        aside: a folder.
-        form: sample rate, length of a piece in samples, numpy's kind of number, and whether all of
-            a recording is cut into pieces, or only its beginning is one.
+        heads: their headers.
+        aside: the output folder.
+        form: sample rate, length of a piece in samples, numpy's number type, and whether a
+            recording is cut into all its pieces, or only the first.
         workers: processes that decode.
     """
     seconds = np.cumsum([min(head.seconds, TASK) for head in heads])
@@ -105,15 +104,9 @@ def decode(
         joblib.delayed(_decode)([paths[row] for row in rows], aside / f"{number}.part", form)
         for number, rows in enumerate(tasks)
     )
-    reports = []
-    with (aside / "pieces.bin").open("wb") as whole:
-        done = mapped(jobs, len(tasks), f"decoding {len(paths):,} recordings", workers)
-        for number, part in enumerate(done):
-            with (aside / f"{number}.part").open("rb") as file:
-                shutil.copyfileobj(file, whole)
-            (aside / f"{number}.part").unlink()
-            reports += [Report(**report) for report in part]
-    return reports
+    title = f"decoding {len(paths):,} recordings"
+    parts = joined(jobs, len(tasks), title, workers, aside / "pieces.bin")
+    return [Report(**report) for part in parts for report in part]
 
 
 def _decode(
@@ -162,7 +155,7 @@ def _as(kind: str, wave: np.ndarray, report: Report) -> np.ndarray:
 
 
 def blocks(file: Any, rate: int, report: Report) -> Iterator[np.ndarray]:
-    """A recording as one channel at a sample rate, block by block, as if resampled at once."""
+    """Read a recording as one channel at a sample rate, block by block, as if resampled at once."""
     from scipy.signal import resample_poly
 
     common = int(np.gcd(file.samplerate, rate))
@@ -200,6 +193,6 @@ def _mono_blocks(file: Any, report: Report) -> Iterator[np.ndarray]:
 
 
 def cancels(wave: np.ndarray) -> bool:
-    """Whether the mix of channels (T, C) has next to none of their energy."""
+    """Whether the mix of channels (T, C) has almost none of their energy."""
     energy = float(np.square(wave, dtype=np.float64).mean())
     return float(np.square(wave.mean(1), dtype=np.float64).mean()) < OPPOSITE * energy

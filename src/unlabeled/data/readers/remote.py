@@ -1,6 +1,6 @@
-"""Files on other machines, by fsspec: `http(s)://`, `s3://`, `gs://`, `hf://` and others.
+"""Remote files, by fsspec: `http(s)://`, `s3://`, `gs://`, `hf://` and others.
 
-They are copied one by one, as they are needed, into the cache, which is bounded.
+They are copied one by one, when needed, into the cache, whose size is bounded.
 """
 
 import hashlib
@@ -23,16 +23,17 @@ from unlabeled.utils.files import locked
 T = TypeVar("T")
 SHARDS = (".tar", ".parquet")
 TRIES = 5
-"""How often a file is asked for before its training stops."""
+"""Number of attempts to read a file before the training stops."""
 PAUSE = 0.5
-"""Seconds before the second try; each further pause is twice as long."""
-ALL_ASKED, ASKED = 2_000, 256
-"""Number of files up to which the size of each is asked for beforehand; of more, so many evenly."""
+"""Seconds before the second attempt; each further pause is twice as long."""
+ALL_SIZES, SIZES = 2_000, 256
+"""Maximum number of files whose sizes are all requested beforehand; of more, the number requested,
+evenly spaced."""
 REQUESTS = 16
-"""Requests at the same time for sizes, and for footers and columns of tables."""
+"""Number of parallel requests for sizes, and for footers and columns of tables."""
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 VERSIONS = ("ETag", "etag", "md5Hash", "blob_id", "Last-Modified", "LastModified", "mtime")
-"""What a server may tell of a file's version, the best first."""
+"""Fields by which servers identify a file's version, the most reliable first."""
 CLIENTS = {
     "aiohttp": ("ClientError",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
@@ -41,7 +42,7 @@ CLIENTS = {
     "httpx": ("HTTPError",),
     "httpx2": ("HTTPError",),
 }
-"""Modules of the clients of file systems, and those of their errors that are no OSError."""
+"""Modules of file system clients, and their errors that are not OSErrors."""
 
 
 def is_remote(data: Any) -> TypeGuard[str]:
@@ -50,14 +51,14 @@ def is_remote(data: Any) -> TypeGuard[str]:
 
 
 class RemoteFiles:
-    """Files of one server by their addresses; each is copied into the cache when it is needed.
+    """Files of one server by their addresses; each is copied into the cache when needed.
 
     Args:
-        pattern: an address; with braces (`{000..999}`) or, where the server lists its files,
-            wildcards (`*`); or a folder of such a server, of which the shards are taken.
+        pattern: an address; with braces (`{000..999}`) or, if the server can list its files,
+            wildcards (`*`); or a folder on such a server, whose shards are used.
 
     Raises:
-        UserError: nothing is there, it may not be read, or the server cannot be reached.
+        UserError: there is no such file, access is denied, or the server cannot be reached.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -68,11 +69,11 @@ class RemoteFiles:
             self.names = self._listed(pattern)
         if not self.names:
             raise UserError(f"no file matches '{pattern}'; check the address")
-        asked = len(self) if len(self) <= ALL_ASKED else ASKED
+        asked = len(self) if len(self) <= ALL_SIZES else SIZES
         rows = np.linspace(0, len(self) - 1, asked).astype(int).tolist()
         with ThreadPoolExecutor(REQUESTS) as pool:
-            found = list(pool.map(self._info_or_none, rows))
-        missing = [self.names[row] for row, info in zip(rows, found, strict=True) if info is None]
+            infos = list(pool.map(self._info_or_none, rows))
+        missing = [self.names[row] for row, info in zip(rows, infos, strict=True) if info is None]
         if missing:
             number = f"{len(missing):,} of the {len(rows):,} asked for"
             raise UserError(
@@ -81,27 +82,27 @@ class RemoteFiles:
                 if len(rows) > 1
                 else f"there is no {missing[0]}; check the address"
             )
-        sizes = [info["size"] for info in found if info and info.get("size")]
+        sizes = [info["size"] for info in infos if info and info.get("size")]
         self.mean_size = sum(sizes) / max(1, len(sizes))
 
     def __len__(self) -> int:
         return len(self.names)
 
     def _listed(self, pattern: str) -> list[str]:
-        """The addresses that a pattern stands for, in order."""
+        """The addresses that match a pattern, in order."""
         names = expand_braces(pattern)
         wild = "*[" if self.protocol in ("http", "https") else "*?["
         if not any(mark in name for name in names for mark in wild):
             if len(names) > 1 or ending(names[0]):
                 return names
             return self._shards(sorted(self.fs.find(self._path(names[0]))))
-        found = [match for name in names for match in sorted(self.fs.glob(self._path(name)))]
-        if not found and self.protocol in ("http", "https"):
+        matches = [match for name in names for match in sorted(self.fs.glob(self._path(name)))]
+        if not matches and self.protocol in ("http", "https"):
             raise UserError(
                 f"no file matches '{pattern}', or the server does not list its files; name them "
                 "all with braces, as in shards-{000..099}.tar"
             )
-        return self._shards(found)
+        return self._shards(matches)
 
     def _shards(self, paths: list[str]) -> list[str]:
         return [self.fs.unstrip_protocol(path) for path in paths if ending(path) in SHARDS]
@@ -117,7 +118,7 @@ class RemoteFiles:
             return None
 
     def info(self, number: int) -> dict[str, Any]:
-        """Size and version of a file, as its server tells.
+        """Size and version of a file, as its server reports them.
 
         Raises:
             UserError: the server cannot be reached, or refuses.
@@ -129,14 +130,14 @@ class RemoteFiles:
         return self._infos[number]
 
     def key(self, number: int, *what: Any) -> str:
-        """A name for what is made of this version of a file."""
+        """A cache key for content derived from this version of a file."""
         info = self.info(number)
         version = next((str(info[key]) for key in VERSIONS if info.get(key)), "")
         parts = (self.names[number], info.get("size"), version, *what)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
     def stamp(self, *what: Any) -> str:
-        """A name for what is made of all of them."""
+        """A cache key for content derived from all files."""
         known = hashlib.sha256(repr((len(self), *what)).encode())
         for start in range(0, len(self), 10_000):
             known.update("\n".join(self.names[start : start + 10_000]).encode())
@@ -145,7 +146,7 @@ class RemoteFiles:
         return known.hexdigest()[:24]
 
     def beside(self, name: str) -> Any:
-        """The content of a JSON file beside the first of them; None if there is none."""
+        """The content of a JSON file in the folder of the first file; None if there is none."""
         path = self._path(self.names[0]).rpartition("/")[0] + f"/{name}"
         try:
             return json.loads(self.fs.cat_file(path))
@@ -153,7 +154,7 @@ class RemoteFiles:
             return None
 
     def open(self, number: int) -> Any:
-        """A file to read from at any position.
+        """Open a file for random access.
 
         Raises:
             UserError: the server cannot be reached, or refuses.
@@ -163,10 +164,10 @@ class RemoteFiles:
             return self.fs.open(self._path(name), "rb", block_size=1 << 16)
 
     def copy(self, number: int, to: Path) -> None:
-        """Copy a file; a transfer that breaks off begins anew.
+        """Copy a file; an interrupted transfer is restarted.
 
         Raises:
-            UserError: it is missing or refused, or breaks off again and again.
+            UserError: it is missing, access is denied, or the transfer fails repeatedly.
         """
         name, size = self.names[number], self.info(number).get("size")
         for attempt in range(TRIES):
@@ -189,7 +190,7 @@ class RemoteFiles:
 
     @contextmanager
     def _explained(self, name: str, missing: bool = True) -> Iterator[None]:
-        """Raise what a server answers as a UserError; unless `missing`, not that a file is."""
+        """Raise errors of a server as UserErrors; FileNotFoundError only if `missing`."""
         try:
             yield
         except UserError:
@@ -202,18 +203,18 @@ class RemoteFiles:
 
 
 def ending(name: str) -> str:
-    """Of an address, without what follows a question mark: `.tar`."""
+    """The ending of an address without its query, such as `.tar`."""
     last = name.partition("?")[0].rpartition("/")[2]
     return last[last.rindex(".") :].lower() if "." in last else ""
 
 
-def kept(key: str, fill: Callable[[Path], None], read: Callable[[Path], T], room: int) -> T:
-    """What `read` finds in the folder of that key in the cache, which `fill` makes if need be.
+def get_or_build(key: str, fill: Callable[[Path], None], read: Callable[[Path], T], room: int) -> T:
+    """Read the cached folder of that key with `read`, after `fill` has written it if needed.
 
-    One thread of one process fills it, the others wait.
+    Only one thread of one process fills it; others wait.
 
     Raises:
-        UserError: the cache may not hold that many bytes.
+        UserError: the limit of the cache is below that many bytes.
     """
     root, most = cache.folder(), cache.limit()
     if room > most:
@@ -232,12 +233,12 @@ def kept(key: str, fill: Callable[[Path], None], read: Callable[[Path], T], room
         assert path is not None
         try:
             return read(path)
-        except FileNotFoundError:  # it had to make room for another one meanwhile
+        except FileNotFoundError:  # it was evicted in the meantime
             continue
 
 
 def _filesystem(protocol: str) -> Any:
-    """The file system of a protocol, from the package that knows it."""
+    """The file system of a protocol, from the package that implements it."""
     try:
         import fsspec
 
@@ -253,16 +254,16 @@ def _filesystem(protocol: str) -> Any:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What file systems raise: their clients have errors that are no OSError."""
+    """Errors of file systems, including those of their clients that are not OSErrors."""
     kinds: list[type[Exception]] = [OSError, EOFError, ValueError, RuntimeError, TimeoutError]
     for module, names in CLIENTS.items():
-        client = sys.modules.get(module)  # one that was not imported raises nothing
+        client = sys.modules.get(module)  # a client that was not imported raises nothing
         kinds += [getattr(client, name) for name in names if hasattr(client, name)]
     return tuple(kinds)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and those it comes from."""
+    """An error and its causes."""
     errors = [error]
     while (before := errors[-1].__cause__ or errors[-1].__context__) and before not in errors:
         errors.append(before)
@@ -270,7 +271,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _cause(error: BaseException) -> str:
-    """Why a file was not found, where that is something else: refused, hidden or unreachable."""
+    """The real reason why a file was not found: access denied, hidden or unreachable."""
     for each in _chain(error):
         kind, status = type(each).__name__, _status(each)
         if kind == "RepositoryNotFoundError" and status == 401:
@@ -288,18 +289,18 @@ def _cause(error: BaseException) -> str:
 
 
 def _status(error: BaseException) -> int:
-    """The status of the HTTP answer that an error is about; 0 where there is none."""
+    """The HTTP status of an error; 0 if it has none."""
     if str(error).startswith("Forbidden: "):  # as gcsfs says it, without a number
         return 403
     for holder in (error, getattr(error, "response", None)):
         for name in ("status", "status_code", "code"):  # aiohttp warns of its `code`
-            if str(found := getattr(holder, name, "")).isdigit():
-                return int(found)
+            if str(code := getattr(holder, name, "")).isdigit():
+                return int(code)
     return 0
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a request that failed may be answered when it is made again."""
+    """Whether a failed request may succeed when repeated."""
     cause = _cause(error)
     return cause == "unreachable" or (not cause and not isinstance(error, FileNotFoundError))
 

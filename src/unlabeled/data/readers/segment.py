@@ -3,18 +3,18 @@
 import re
 
 FULL_STOPS = "。！？｡؟۔।॥።։။។"
-"""They end a sentence wherever they stand: Chinese, Japanese, Arabic, Urdu, Hindi and others."""
+"""Marks that always end a sentence: Chinese, Japanese, Arabic, Urdu, Hindi and others."""
 STOP = re.compile(
     rf"[{FULL_STOPS}][{FULL_STOPS}.!?…]*[”’»)\]}}」』】）》〉]*"
     r"""|[.!?…]+["'”’»›)\]}」』】）》〉“‘]*(?=\s|$)"""
     r"""|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e]["'”’»)\]]*(?=\s|$)"""  # Greek questions
     r"|[!?]+[”’」』】）》〉]*(?=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])"
 )
-"""What may end a sentence, with the quotes and brackets that it closes."""
+"""Possible end of a sentence, with closing quotes and brackets."""
 OPENING = re.compile(r"""\s*(?:[—–]\s*)?["'“‘’«‹„‚¿¡(\[{「『（【《〈]*""")
-"""What may stand before the first letter of a sentence."""
+"""Marks that may precede the first letter of a sentence."""
 ENDED = re.compile(rf"""[{FULL_STOPS}.!?…]["'”’»›)\]}}」』】）》〉“‘]*\s*$""")
-"""A line that ends as a sentence does."""
+"""End of a line that is the end of a sentence."""
 ABBREVIATIONS = frozenset(
     re.findall(
         r"\w+",
@@ -23,7 +23,7 @@ ABBREVIATIONS = frozenset(
         "Abb Kap inkl evtl ggf sog Ing Dipl EE ул им см проф акад стр рис гг",
     )
 )
-"""Words whose full stop ends no sentence."""
+"""Abbreviations whose period does not end a sentence."""
 BEFORE_NUMBERS = frozenset(
     re.findall(
         r"\w+",
@@ -31,26 +31,26 @@ BEFORE_NUMBERS = frozenset(
         "pág núm",
     )
 )
-"""Words whose full stop ends none before a number."""
+"""Abbreviations whose period does not end a sentence before a number."""
 MONTH = re.compile(
     r"\s*(?:Jan|Feb|März|Apr|Mai|Jun|Jul|Aug|Sept|Okt|Nov|Dez|Jahrh|Jh)", re.IGNORECASE
 )
-"""After a number and a full stop, as German writes dates."""
+"""Months after a number and a period, as in German dates."""
 UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff"
     r"\uf900-\ufaff\uff66-\uff9f"
 )
 """Letters of Thai, Lao, Burmese, Khmer, Japanese and Chinese, which has no spaces between words."""
 LAST = re.compile(r"(^|[^\w])(\w+)\.$")
-"""The word before a full stop, and what stands before it."""
+"""The word before a period, and the character before that word."""
 
 
 def sentences(paragraph: str) -> list[str]:
     """The sentences of a paragraph, in any script.
 
-    A sentence ends at a full-width or otherwise unmistakable stop, and at . ! ? … before a space
-    and a capital, a number, or a letter of a script without capitals; quotes and brackets that
-    close stay with it. The full stop of an abbreviation or initial ends none.
+    A sentence ends at a full-width or otherwise unambiguous mark, and at . ! ? … before a space and
+    a capital, a number, or a letter of a script without capitals; closing quotes and brackets
+    belong to it. The period of an abbreviation or initial does not end a sentence.
     """
     parts: list[str] = []
     start = 0
@@ -68,18 +68,18 @@ def sentences(paragraph: str) -> list[str]:
 
 
 def _begins(text: str, at: int) -> bool:
-    """Whether a sentence may begin there: with a capital, a number, or where there are none."""
+    """Whether a sentence may begin there: with a capital, a number, or a letter without case."""
     opening = OPENING.match(text, at)
     first = text[opening.end() : opening.end() + 1] if opening else ""
     small = first.lower() != first.upper() and not (first.isupper() or first.istitle())
     georgian = "\u10d0" <= first <= "\u10ff"  # has capitals, but in headings only
     if not first:
-        return not text[at:].strip()  # a quote alone, left over, begins nothing
+        return not text[at:].strip()  # a remaining quote does not begin a sentence
     return first.isnumeric() or (first.isalpha() and (georgian or not small))
 
 
 def _abbreviated(text: str, start: int, end: int) -> bool:
-    """Whether the full stop before `end` is that of an abbreviation, an initial, or a date."""
+    """Whether the period before `end` is that of an abbreviation, an initial, or a date."""
     last = LAST.search(text, max(start, end - 20), end)
     if not last:
         return False

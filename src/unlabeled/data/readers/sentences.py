@@ -13,7 +13,7 @@ from unlabeled.data.readers.text import encoded
 from unlabeled.errors import UserError
 
 SHORTEST = 4
-"""Minimum number of tokens of a sentence, which leaves out headings and numbers."""
+"""Minimum number of tokens of a sentence, which excludes headings and numbers."""
 
 
 def load(
@@ -32,8 +32,8 @@ def load(
         location: as for `corpus.read`.
         rows: sentences of a sample.
         length: tokens of a sentence.
-        vocabulary: tokens in all.
-        tokenizer: a trained one, as JSON, to use instead.
+        vocabulary: number of tokens of a new tokenizer.
+        tokenizer: a trained tokenizer to use instead, as JSON.
 
     Raises:
         UserError: there is no text there, or too little.
@@ -59,12 +59,12 @@ def in_rows(
         rest: list[np.ndarray] = []
         for tokens in bpe.encode_batches(known, document.each_sentence()):
             rest += [ids for ids in tokens if len(ids) >= SHORTEST]
-            whole = len(rest) // rows * rows
-            table = np.zeros((whole, length), np.int32)
+            complete = len(rest) // rows * rows
+            table = np.zeros((complete, length), np.int32)
             for row, ids in zip(table, rest, strict=False):
                 ended = np.append(ids[: length - 1], np.int32(END))
                 row[: len(ended)] = ended
             yield table.reshape(-1, rows, length)
-            rest = rest[whole:]
+            rest = rest[complete:]
 
     return encoded(documents, name, (rows, length), groups, vocabulary, tokenizer, tested)

@@ -1,4 +1,4 @@
-"""Parts of many files, here or at a network address, each of which is read by itself."""
+"""Split many local or remote files into parts that are read independently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unlabeled.data.readers.source import TABLES, known_endings
 from unlabeled.errors import UserError, notice, plural, reason
 
 FILES = 512
-"""Image files of a part; a tar shard or a table is a part by itself."""
+"""Number of image files of a part; each tar shard or table is a part."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Parts:
 
     Args:
         root: the folder, or its address.
-        names: of the files of each part, below the root.
+        names: paths of the files of each part, relative to the root.
     """
 
     root: str
     names: list[list[str]]
 
     def prefix(self, part: int) -> str:
-        """What the names of samples in a tar shard begin with, where that is one of several."""
+        """Prefix of the names of samples in a tar shard, if it is one of several."""
         first, *others = self.names[part]
         is_shard = not others and first.lower().endswith(".tar")
         return f"{first}/" if is_shard and len(self.names) > 1 else ""
@@ -40,9 +40,9 @@ def list_parts(data: str | Path, files: int = FILES) -> Parts:
     """List images, tar shards or tables in parts; nothing is opened.
 
     Args:
-        data: a folder, a file or a pattern; or the address of one of them that fsspec knows, such
-            as `s3://bucket/photos` or `gs://bucket/shards-{000..127}.tar`.
-        files: image files of a part.
+        data: a folder, a file or a pattern; or an address for fsspec, such as `s3://bucket/photos`
+            or `gs://bucket/shards-{000..127}.tar`.
+        files: number of image files of a part.
 
     Raises:
         UserError: there are none, or they cannot be listed.
@@ -81,7 +81,7 @@ def _local(data: str | Path) -> tuple[str, Listing]:
 
 
 def _remote(address: str) -> tuple[str, Listing]:
-    """The address of the folder that all files lie in, and their names below it."""
+    """The address of the common folder of all files, and their paths relative to it."""
     names: list[str] = []
     root = None
     addresses = patterns.expand_braces(address)
@@ -123,7 +123,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def fetch(root: str, names: list[str], folder: Path) -> patterns.Files:
-    """Files of a part, downloaded into a folder if they lie at a network address.
+    """Files of a part, downloaded into a folder if they are remote.
 
     Raises:
         UserError: they cannot be downloaded.

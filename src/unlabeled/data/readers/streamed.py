@@ -1,4 +1,4 @@
-"""Images in shards on other machines, of which a few at a time are on this disk."""
+"""Images in remote shards, a few of which are on the local disk at a time."""
 
 import json
 import os
@@ -15,56 +15,57 @@ from unlabeled.errors import notice
 
 
 class Shard:
-    """A shard in the cache that stays readable when it is removed from there.
+    """A cached shard that stays readable after it is evicted from the cache.
 
     Args:
-        folder: with its encoded images in `data`, and where they lie in `index.json`.
+        folder: with its encoded images in `data`, and their positions in `index.json`.
     """
 
     def __init__(self, folder: Path) -> None:
         index = json.loads((folder / "index.json").read_text())
         self.starts, self.lengths, self.torn = index["starts"], index["lengths"], index["torn"]
-        self._file = (folder / "data").open("rb", buffering=0)
         self._lock = threading.Lock()
+        # A descriptor: a file object of a garbage cycle could be collected, unclosed, before this.
+        self._file = os.open(folder / "data", os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
     def image(self, number: int) -> bytes:
-        """An image; of a shard with fewer than were counted, one of them again."""
+        """An encoded image; repeated if the shard has fewer images than were counted."""
         if not self.starts:
             return b""
         number %= len(self.starts)
         start, length = self.starts[number], self.lengths[number]
         if hasattr(os, "pread"):
-            return os.pread(self._file.fileno(), length, start)
+            return os.pread(self._file, length, start)
         with self._lock:
-            self._file.seek(start)
-            return self._file.read(length)
+            os.lseek(self._file, start, os.SEEK_SET)
+            return os.read(self._file, length)
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
-            self._file.close()
+            os.close(self._file)
 
 
 class StreamedImages(EncodedImages):
-    """Images (N, C, H, W) in shards that are copied into the cache when one of them is read.
+    """Images (N, C, H, W) in remote shards, each copied into the cache when it is first read.
 
-    The order of an epoch is drawn from its shards, so that few of them are needed at a time: the
-    shards are shuffled, and the images of each `window` of them among themselves. It depends on
-    (seed, epoch) and the shards only, so a resumed run goes on with the same batches.
+    Each epoch shuffles the shards, and the images within each window of `window` shards, so that
+    few shards are needed at a time. The order depends only on (seed, epoch) and the shards, so that
+    a resumed run continues with the same batches.
 
     Args:
-        fetch: opens a shard, which it copies into the cache if need be.
-        shards: their names.
-        counts: number of images of each, (S,).
-        window: number of shards whose images are shuffled among themselves.
+        fetch: opens a shard, after copying it into the cache if needed.
+        shards: names of the shards.
+        counts: number of images of each shard, (S,).
+        window: number of shards whose images are shuffled together.
         channels: 1 or 3, or the number that all images have.
         size: height and width.
         kind: of number: u1, u2 or f4.
         workers: number of threads that decode.
-        downloads: shards that are copied at the same time.
+        downloads: number of shards that are copied in parallel.
         max_pixels: of an image; larger ones are black.
     """
 
-    advice = ""  # nothing can be left out of an order that is known beforehand
+    advice = ""  # images cannot be left out of an order that is fixed beforehand
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class StreamedImages(EncodedImages):
         return super().__getitem__(rows)
 
     def hold(self, shards: Sequence[int] | np.ndarray, coming: Sequence[int] | np.ndarray) -> None:
-        """Keep these shards open, begin to copy the coming ones, and close all others."""
+        """Keep these shards open, start to copy the next ones, and close all others."""
         wanted = [int(shard) for shard in (*shards, *coming)]
         with self._lock:
             for shard in set(self._opened) - set(wanted):
@@ -124,8 +125,8 @@ class StreamedImages(EncodedImages):
         return opened
 
     def _say_other(self, shard: int, number: int, counted: int, torn: str) -> None:
-        """A notice of the first shard with another number of images than was counted, and whenever
-        there are ten times as many.
+        """Notices of the first shard with another number of images than counted, and again at ten
+        times as many.
         """
         with self._lock:
             self._others.add(shard)
@@ -146,7 +147,7 @@ class StreamedImages(EncodedImages):
         return Part(content, max_pixels=self.max_pixels)
 
     def counts_of(self, rows: np.ndarray | None) -> np.ndarray:
-        """How many of these rows, sorted, each shard has, (S,); of all rows without them."""
+        """Number of these sorted rows (default: all rows) in each shard, (S,)."""
         if rows is None:
             return self.ends - self.starts
         return np.searchsorted(rows, self.ends) - np.searchsorted(rows, self.starts)
@@ -161,18 +162,18 @@ class StreamedImages(EncodedImages):
         node: int = 0,
         nodes: int = 1,
     ) -> Iterator[np.ndarray]:
-        """The batches of an epoch, of each the part of one machine, (batch_size // nodes,).
+        """One machine's part of the batches of an epoch, (batch_size // nodes,) rows each.
 
-        The sequence of shuffled shards is cut into equal runs, one for each machine, which so needs
-        its own shards only; at most one shard is needed by two machines. All rows are drawn once,
-        but for a remainder smaller than a batch.
+        The sequence of shuffled shards is cut into equal runs, one for each machine, which then
+        needs only its own shards; at most one shard is needed by two machines. All rows are drawn
+        once, except for a remainder smaller than a batch.
 
         Args:
-            rows: those to draw, sorted (default: all); they are drawn as positions among them.
+            rows: rows to draw, sorted (default: all); results are positions among them.
             batch_size: of all machines together.
             seed: of all epochs.
-            epoch: its number.
-            done: steps to skip, whose shards are not copied.
+            epoch: number of the epoch.
+            done: number of steps to skip, whose shards are not copied.
             node: number of this machine.
             nodes: number of machines.
         """
@@ -203,7 +204,7 @@ class StreamedImages(EncodedImages):
 
 
 class _Names(Sequence[str]):
-    """Names of images by shard and position, made when they are asked for."""
+    """Names of images by shard and position, formatted lazily."""
 
     def __init__(self, images: StreamedImages) -> None:
         self.images, self.number = images, int(images.ends[-1])

@@ -1,4 +1,4 @@
-"""Images in shards on other machines: tar (WebDataset) and Parquet, by fsspec.
+"""Images in remote shards: tar (WebDataset) and Parquet, by fsspec.
 
 webdataset keeps no state within an epoch; mosaicml-streaming and litdata resume within one, but
 only on shards in their own formats. Here a resumed run must give the same bytes from plain tar and
@@ -24,7 +24,7 @@ from unlabeled.data.readers.decoding import Part, look
 from unlabeled.data.readers.images import form as common_form
 from unlabeled.data.readers.images import say_kind, summary
 from unlabeled.data.readers.parts import Opening
-from unlabeled.data.readers.remote import REQUESTS, SHARDS, RemoteFiles, ending, kept
+from unlabeled.data.readers.remote import REQUESTS, SHARDS, RemoteFiles, ending, get_or_build
 from unlabeled.data.readers.source import CHUNK, LABEL
 from unlabeled.data.readers.streamed import Shard, StreamedImages
 from unlabeled.data.readers.tables import content_of, image_column, readable
@@ -35,23 +35,23 @@ from unlabeled.utils.progress import track
 
 T = TypeVar("T")
 VERSION = 1
-"""Of what is kept of a shard; another one copies it anew."""
+"""Version of the cached form of a shard; shards of other versions are copied again."""
 SHUFFLED, SHUFFLED_BYTES = 16, 4e9
-"""Shards, and bytes of them, at most whose images are shuffled among themselves."""
+"""Maximum number of shards, and of their bytes, whose images are shuffled together."""
 LOOKED_AT = 256
-"""Images whose headers are read; those of the first shard."""
+"""Number of images of the first shard whose headers are read."""
 DOWNLOADS = 4
-"""Shards at most that are copied at the same time."""
+"""Maximum number of shards that are copied in parallel."""
 COUNTS = ("sizes.json", "_info.json")
-"""Files beside tar shards that may hold the number of samples of each."""
+"""Files that may list the number of samples of each tar shard."""
 
 
 class Counted(NamedTuple):
-    """What is known of a shard before it is needed."""
+    """Content of a shard, known before it is copied."""
 
     number: int  #: of images
-    torn: str  #: why it ends too soon; empty where it does not
-    labels: list[str] | None  #: of its images, where they were asked for
+    torn: str  #: why it is truncated; "" if it is complete
+    labels: list[str] | None  #: of its images, if requested
 
 
 def read(
@@ -63,21 +63,21 @@ def read(
     dtype: str | None = None,
     opening: Opening = Opening(),  # noqa: B008  it is frozen
 ) -> Samples:
-    """Images that are copied shard by shard, as they are needed, and decoded whenever they are.
+    """Open images that are copied shard by shard when needed, and decoded on the fly.
 
     Args:
         pattern: address of tar or Parquet files, with braces or wildcards, or of their folder.
-        channels: 1 or 3, whatever the files have; or another number, which they must have.
+        channels: 1 or 3, to which images are converted; or another number, which they must have.
         size: height and width (default: the median of the shorter sides of the first images, at
             most `opening.largest`).
         labels_from: ending of label files in the tars (`cls`), column of the tables, or an array or
             `.npy` in the order of the shards.
         workers: number of threads that decode (default: one for each core).
-        dtype: what numbers an encoder learned from: uint8, mask, uint16 or float32.
-        opening: how large images and samples may be.
+        dtype: data type that an encoder was trained on: uint8, mask, uint16 or float32.
+        opening: limits on the sizes of images and samples.
 
     Raises:
-        UserError: nothing is there or readable, or images are to be cut.
+        UserError: there are no readable images, or tiles are requested.
     """
     files = RemoteFiles(pattern)
     kinds = {ending(name) for name in files.names}
@@ -146,21 +146,21 @@ def read(
     samples.modality = replace(samples.modality, **opening.of_modality)
     if labels_from is None:
         return samples
-    found = [label for c in counted for label in c.labels or []]
+    all_labels = [label for c in counted for label in c.labels or []]
     return labels.attach(
-        samples, labels_from, np.arange(len(x)), [""] * len(x), lambda _: found or None
+        samples, labels_from, np.arange(len(x)), [""] * len(x), lambda _: all_labels or None
     )
 
 
 def _bytes(files: RemoteFiles, number: int | None = None) -> str:
-    """About how many bytes so many of the files have, or all, for messages."""
+    """Approximate bytes of that many files (default: all), for messages."""
     total = files.mean_size * (len(files) if number is None else number)
     many = f"{total / 1e9:,.1f} GB" if total >= 1e9 else f"{total / 1e6:,.1f} MB"
     return f" ({many})" if total else ""
 
 
 def _downloads(files: RemoteFiles) -> int:
-    """How many shards are copied at the same time, which the cache has room for."""
+    """Number of shards that are copied in parallel and fit the cache."""
     return max(1, min(DOWNLOADS, int(cache.limit() / 3 / max(1.0, files.mean_size))))
 
 
@@ -177,9 +177,9 @@ def _first(folder: Path) -> tuple[list[bytes], list[str]]:
 
 
 def _counts(files: RemoteFiles, labels_from: str) -> list[Counted]:
-    """Number of images of each shard, and their labels; kept for the next time.
+    """Number of images of each shard, and their labels; cached.
 
-    Footers of tables and files beside tars have it; other tars are read through once.
+    They are read from footers of tables and from files beside tars; other tars are read once.
     """
     is_tar = ending(files.names[0]) == ".tar"
     if is_tar and not labels_from and (known := _stated(files)):
@@ -190,7 +190,7 @@ def _counts(files: RemoteFiles, labels_from: str) -> list[Counted]:
         if record.is_file():
             lines = record.read_text().splitlines(keepends=True)
             for line in lines:
-                if line.endswith("\n"):  # else the process was killed while it wrote
+                if line.endswith("\n"):  # else the process was killed while writing
                     number, *values = json.loads(line)
                     counted[number] = Counted(*values)
         missing = [number for number in range(len(files)) if number not in counted]
@@ -222,7 +222,7 @@ def _counts(files: RemoteFiles, labels_from: str) -> list[Counted]:
 
 
 def _stated(files: RemoteFiles) -> list[Counted] | None:
-    """Numbers of samples that a file beside tar shards holds, where it has all of them."""
+    """Numbers of samples in a file beside tar shards, if it lists all of them."""
     for name in COUNTS:
         content = files.beside(name)
         content = content if isinstance(content, dict) else {}
@@ -230,13 +230,13 @@ def _stated(files: RemoteFiles) -> list[Counted] | None:
         for split in splits.values() if isinstance(splits, dict) else ():
             lengths = zip(split.get("filenames", []), split.get("shard_lengths", []), strict=False)
             content |= dict(lengths)
-        found = [content.get(file.partition("?")[0].rpartition("/")[2]) for file in files.names]
-        if all(isinstance(number, int) for number in found):
+        values = [content.get(file.partition("?")[0].rpartition("/")[2]) for file in files.names]
+        if all(isinstance(number, int) for number in values):
             del content
             each = {
-                number: Counted(number, "", None) for number in set(found) if number is not None
+                number: Counted(number, "", None) for number in set(values) if number is not None
             }
-            return [each[number] for number in found]
+            return [each[number] for number in values]
     return None
 
 
@@ -281,7 +281,7 @@ def _counted_table(files: RemoteFiles, number: int, labels_from: str) -> Counted
 
 @contextmanager
 def _table(files: RemoteFiles, number: int) -> Iterator[Any]:
-    """A table whose footer and columns are read where it lies, or of a copy if that cannot be."""
+    """Open a table remotely to read its footer and columns, or a copy if that fails."""
     import pyarrow.parquet as pq
 
     with files.open(number) as file:
@@ -294,13 +294,13 @@ def _table(files: RemoteFiles, number: int) -> Iterator[Any]:
 
 
 def _copied(files: RemoteFiles, number: int, read: Callable[[Path], T], table: bool = False) -> T:
-    """What `read` finds in the folder of a shard in the cache: its encoded images in `data`, where
-    they lie in `index.json`.
+    """Read the cached folder of a shard: its encoded images in `data`, their positions in
+    `index.json`.
 
     Args:
         files: the shards.
         number: of the shard.
-        read: opens files of that folder.
+        read: opens the folder.
         table: whether `data` is the table itself.
     """
     name = files.names[number]
@@ -309,13 +309,13 @@ def _copied(files: RemoteFiles, number: int, read: Callable[[Path], T], table: b
     def fill(folder: Path) -> None:
         files.copy(number, folder / "data")
         if is_tar:
-            found = scan(folder / "data")
+            result = scan(folder / "data")
             index = {
-                "names": [name for name, _ in found.images],
-                "starts": [member.start for _, member in found.images],
-                "lengths": [member.length for _, member in found.images],
-                "others": [[*key, m.start, m.length] for key, m in found.others.items()],
-                "torn": found.torn,
+                "names": [name for name, _ in result.images],
+                "starts": [member.start for _, member in result.images],
+                "lengths": [member.length for _, member in result.images],
+                "others": [[*key, m.start, m.length] for key, m in result.others.items()],
+                "torn": result.torn,
             }
         elif not table:
             index = _unpacked(folder, name)
@@ -327,7 +327,7 @@ def _copied(files: RemoteFiles, number: int, read: Callable[[Path], T], table: b
     except FileNotFoundError as error:
         raise UserError(f"there is no {name} any more; training cannot go on") from error
     room = math.ceil(1.1 * size * (1 if is_tar or table else 2)) + (1 << 16)
-    return kept(files.key(number, VERSION, table), fill, read, room)
+    return get_or_build(files.key(number, VERSION, table), fill, read, room)
 
 
 def _unpacked(folder: Path, name: str) -> dict[str, Any]:

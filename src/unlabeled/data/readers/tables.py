@@ -1,9 +1,11 @@
-"""Images in Parquet, Arrow and Feather tables."""
+"""Images, or columns of values, in Parquet, Arrow and Feather tables."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import numpy as np
 
 from unlabeled.data.readers.decoding import Encoded
 from unlabeled.data.readers.source import CHUNK, ENDINGS, Source, stamp
@@ -13,8 +15,8 @@ COLUMNS = ("image", "img", "picture", "jpg", "png", "webp", "bytes", "content")
 
 
 def table_source(root: Path, tables: list[str]) -> Source:
-    """Parquet or Arrow with a column of encoded images, or of paths to them, absolute or from the
-    table's folder; rows are read as they are needed.
+    """Parquet or Arrow tables with a column of encoded images, or of their paths, absolute or
+    relative to the table's folder; rows are read when needed.
     """
     names: list[str] = []
     columns: dict[str, str] = {}
@@ -50,14 +52,39 @@ def table_source(root: Path, tables: list[str]) -> Source:
         known = dict.fromkeys(name for names in schemas.values() for name in names)
         if column not in known:
             raise UserError(f"there is no column '{column}' in this data; {suggest(column, known)}")
-        found = cells(lambda table: column if column in schemas[table] else "")
-        return ["" if cell is None else str(cell) for _, held in found for cell in held]
+        columns = cells(lambda table: column if column in schemas[table] else "")
+        return ["" if cell is None else str(cell) for _, held in columns for cell in held]
 
     return Source(names, stamps, images, labels)
 
 
+def read_values(path: Path) -> tuple[list[str], list[np.ndarray]]:
+    """Names and cells of all columns, None where a cell is empty.
+
+    Raises:
+        UserError: it is damaged, or a column holds neither numbers, truth values nor words.
+    """
+    import pyarrow.parquet as pq
+    import pyarrow.types as t
+
+    with readable(path):
+        is_parquet = path.suffix.lower() == ".parquet"
+        parts = [pq.read_table(path)] if is_parquet else _arrow_batches(path)
+        schema, _ = _schema(path)
+    for field in schema:
+        if t.is_nested(field.type) or t.is_binary(field.type) or t.is_large_binary(field.type):
+            raise UserError(
+                f"the column '{field.name}' of {path} holds {field.type}, neither numbers nor "
+                "words; leave it out"
+            )
+    return schema.names, [
+        np.array([cell for part in parts for cell in part.column(i).to_pylist()], object)
+        for i in range(len(schema.names))
+    ]
+
+
 def content_of(folder: Path, cell: Any) -> bytes | Path:
-    """Of a cell the encoded image, or the file that it names; nothing where it has neither."""
+    """The encoded image of a cell, or the path of its file; b"" if it has neither."""
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if isinstance(content, bytes) and content:
         return content
@@ -65,7 +92,7 @@ def content_of(folder: Path, cell: Any) -> bytes | Path:
 
 
 def _file(folder: Path, path: Any) -> Path | None:
-    """A file named in a table of that folder, whichever slashes it was written with."""
+    """A file named in a table of that folder, with slashes of any system."""
     if not isinstance(path, str) or not path:
         return None
     there = folder / path
@@ -73,7 +100,7 @@ def _file(folder: Path, path: Any) -> Path | None:
 
 
 def _paths(table: Path, column: str, schema: Any) -> Iterator[list[Any]]:
-    """The paths in the column of images, some at a time; none where it holds bytes alone."""
+    """The paths in the column of images, in batches; none if it contains only bytes."""
     import pyarrow.types as t
 
     kind = schema.field(column).type
@@ -111,7 +138,7 @@ def _schema(table: Path) -> tuple[Any, int]:
 
 
 def _batches(table: Path, column: str, part: str = "") -> Iterator[Any]:
-    """One column, some rows at a time; of Parquet that part of its structs only."""
+    """One column, in batches; of Parquet, only that part of its structs."""
     import pyarrow.parquet as pq
 
     if table.suffix.lower() == ".parquet":
@@ -124,7 +151,7 @@ def _batches(table: Path, column: str, part: str = "") -> Iterator[Any]:
 
 
 def _arrow_batches(table: Path) -> list[Any]:
-    """Of an Arrow file or stream, mapped into memory."""
+    """The batches of an Arrow file or stream, memory-mapped."""
     import pyarrow as pa
 
     source = pa.memory_map(str(table))

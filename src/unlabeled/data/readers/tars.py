@@ -14,12 +14,12 @@ from unlabeled.errors import UserError, notice, plural, reason
 
 
 class Scan(NamedTuple):
-    """What an archive holds."""
+    """Content of an archive."""
 
     images: list[tuple[str, Member]]  #: by name, in their order
     others: dict[tuple[str, str], Member]  #: by stem and ending
     links: list[str]
-    torn: str  #: why it ends too soon; empty where it does not
+    torn: str  #: why it is truncated; "" if it is complete
 
 
 def scan(path: Path) -> Scan:
@@ -28,7 +28,7 @@ def scan(path: Path) -> Scan:
     Raises:
         OSError: the file cannot be opened.
     """
-    found = Scan([], {}, [], "")
+    result = Scan([], {}, [], "")
     size = path.stat().st_size
     members: dict[str, Member] = {}
     try:
@@ -41,37 +41,37 @@ def scan(path: Path) -> Scan:
                 if info.islnk() and info.linkname in members:  # stored once
                     member = members[info.linkname]
                 elif not info.isfile():
-                    found.links.append(name)
+                    result.links.append(name)
                     continue
                 if member.start + member.length > size:
-                    return found._replace(torn="unexpected end of data")
+                    return result._replace(torn="unexpected end of data")
                 members[name] = member
                 head = functools.partial(_head, tar, member)
                 if folders.of_kind([name], known_endings(), folders.is_image, head):
-                    found.images.append((name, member))
+                    result.images.append((name, member))
                 else:
-                    found.others[stem(name)] = member
+                    result.others[stem(name)] = member
     except (tarfile.TarError, OSError, EOFError) as error:
-        return found._replace(torn=reason(error))
-    return found
+        return result._replace(torn=reason(error))
+    return result
 
 
 def tar_source(root: Path, shards: list[str]) -> Source:
-    """WebDataset: files of one stem belong together, `0001.jpg` and `0001.cls`."""
+    """Images of tar shards; as in WebDataset, `0001.jpg` and `0001.cls` belong together."""
     images: list[tuple[str, str, Member]] = []  # shard, name in it
     others: dict[tuple[str, str, str], Member] = {}  # shard, stem, ending
     links: list[str] = []
     torn: dict[str, str] = {}
     for shard in shards:
         try:
-            found = scan(root / shard)
+            scanned = scan(root / shard)
         except OSError as error:
-            found = Scan([], {}, [], reason(error))
-        if found.torn:
-            torn[shard] = found.torn
-        images += [(shard, name, member) for name, member in found.images]
-        others |= {(shard, *key): member for key, member in found.others.items()}
-        links += found.links
+            scanned = Scan([], {}, [], reason(error))
+        if scanned.torn:
+            torn[shard] = scanned.torn
+        images += [(shard, name, member) for name, member in scanned.images]
+        others |= {(shard, *key): member for key, member in scanned.others.items()}
+        links += scanned.links
     if torn and not images:
         shard, why = next(iter(torn.items()))
         raise UserError(
@@ -103,7 +103,7 @@ def tar_source(root: Path, shards: list[str]) -> Source:
 
 
 def say_torn(torn: dict[str, str], number: int) -> None:
-    """A notice that counts damaged shards; by name, why each ends too soon."""
+    """A notice that counts damaged shards; `torn` has the reason for each by name."""
     if torn:
         name, why = next(iter(torn.items()))
         notice(
@@ -114,7 +114,7 @@ def say_torn(torn: dict[str, str], number: int) -> None:
 
 
 def _head(tar: tarfile.TarFile, member: Member, name: str) -> bytes:
-    """The first bytes of a member; the archive goes on where it was."""
+    """The first bytes of a member; the position in the archive is unchanged."""
     assert tar.fileobj
     tar.fileobj.seek(member.start)
     return tar.fileobj.read(min(32, member.length))

@@ -1,4 +1,4 @@
-"""Texts in tokens: pieces of documents, in order. By default, Python's documentation."""
+"""Texts as tokens: pieces of documents, in order. By default, Python's documentation."""
 
 import hashlib
 import itertools
@@ -20,7 +20,7 @@ from unlabeled.modality import Text
 from unlabeled.utils.files import write_json
 
 LEARNED = 100_000_000
-"""Bytes of text that a tokenizer is trained on at most."""
+"""Maximum bytes of text that a tokenizer is trained on."""
 
 Rows = np.ndarray | LazyImages
 """Tokens (N, S, L) int32."""
@@ -37,8 +37,8 @@ def load(
     Args:
         location: as for `corpus.read`.
         length: tokens of a piece.
-        vocabulary: tokens in all.
-        tokenizer: a trained one, as JSON, to use instead.
+        vocabulary: number of tokens of a new tokenizer.
+        tokenizer: a trained tokenizer to use instead, as JSON.
 
     Raises:
         UserError: there is no text there, or too little.
@@ -64,9 +64,9 @@ def in_pieces(
         rest = end[:0]
         for tokens in bpe.encode_batches(known, document.paragraphs):
             row = np.concatenate([rest, *(part for own in tokens for part in (own, end))])
-            whole = len(row) // length * length
-            yield row[:whole].reshape(-1, 1, length)
-            rest = row[whole:]
+            complete = len(row) // length * length
+            yield row[:complete].reshape(-1, 1, length)
+            rest = row[complete:]
         yield np.pad(rest, (0, -len(rest) % length)).reshape(-1, 1, length)
 
     return encoded(documents, name, (1, length), pieces, vocabulary, tokenizer, tested)
@@ -81,15 +81,15 @@ def encoded(
     tokenizer: str,
     tested: bool,
 ) -> Splits:
-    """Documents as a data set of tokens; those too large for memory stay in the cache as tokens.
+    """Encode documents as a data set of tokens, in the cache if they are too large for memory.
 
     Args:
         documents: the texts.
         name: of the data set.
-        size: sentences, and tokens of each.
-        tables: tokens of a document for a tokenizer, blocks of (n, *size).
-        vocabulary: tokens in all.
-        tokenizer: a trained one, as JSON, to use instead.
+        size: number of sentences, and of tokens in each.
+        tables: yields the tokens of a document, given a tokenizer, in blocks of (n, *size).
+        vocabulary: number of tokens of a new tokenizer.
+        tokenizer: a trained tokenizer to use instead, as JSON.
         tested: whether a part is for testing.
     """
 
@@ -98,7 +98,7 @@ def encoded(
         known = tokenizer_for(train, vocabulary, tokenizer, getattr(documents, "size", 0))
         few = folder and known.get_vocab_size() <= 1 << 16
         dtype = np.uint16 if few else np.int32
-        found = []
+        pieces = []
         for kind, part in (("train", train), ("test", test)):
             sources: list[str] = []
 
@@ -112,17 +112,17 @@ def encoded(
                         yield table
 
             path = folder / f"{kind}.bin" if folder else None
-            found.append((store(blocks(), path, dtype), sources))
-        return known, found
+            pieces.append((store(blocks(), path, dtype), sources))
+        return known, pieces
 
     if not isinstance(documents, Documents):
         known, (learned, tried) = parts(None)
         return splits_of(name, learned, tried, modality_of(known, size[1], size[0]))
 
     def fill(folder: Path) -> bool:
-        known, found = parts(folder)
-        index: dict[str, Any] = {"dtype": found[0][0].dtype.str, "tokenizer": known.to_str()}
-        for kind, (_, sources) in zip(("train", "test"), found, strict=True):
+        known, documents = parts(folder)
+        index: dict[str, Any] = {"dtype": documents[0][0].dtype.str, "tokenizer": known.to_str()}
+        for kind, (_, sources) in zip(("train", "test"), documents, strict=True):
             index[f"{kind}_sources"], codes = np.unique(sources, return_inverse=True)
             index[f"{kind}_sources"] = list(map(str, index[f"{kind}_sources"]))
             np.save(folder / f"{kind}_source.npy", codes.astype(np.int32))
@@ -147,7 +147,7 @@ def encoded(
     asked = [1, documents.stamp, size, tables.__qualname__, vocabulary, tokenizer, tested]
     key = f"tokens-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}"
     expected = 2 * documents.size  # the text, and about half as many tokens of two bytes
-    content, (learned, tried) = cache.kept(key, fill, read, expected, f"tokens of {name}")
+    content, (learned, tried) = cache.get_or_build(key, fill, read, expected, f"tokens of {name}")
     modality = modality_of(bpe.open_tokenizer(content), size[1], size[0])
     return splits_of(name, learned, tried, modality)
 
@@ -162,11 +162,11 @@ def tokenizer_for(
     """The tokenizer in `tokenizer`, as JSON, or one that is trained on these documents.
 
     Args:
-        documents: to learn from.
-        vocabulary: tokens in all.
-        tokenizer: a trained one.
-        size: bytes of all documents; of large ones, paragraphs at equal distances are learned from,
-            since the trainer's memory grows with the number of different words.
+        documents: training documents.
+        vocabulary: number of tokens.
+        tokenizer: a trained tokenizer, as JSON.
+        size: bytes of all documents; of large ones, only evenly spaced paragraphs are used, since
+            the trainer's memory grows with the number of different words.
     """
     if tokenizer:
         return bpe.open_tokenizer(tokenizer)
@@ -183,10 +183,10 @@ def splits_of(
     test: tuple[Rows, list[str]],
     modality: Text,
 ) -> Splits:
-    """Two parts of tokens, and the file of each row, as a data set.
+    """A data set of training and test tokens, with the file of each row.
 
     Raises:
-        UserError: there is nothing to learn from.
+        UserError: there is no training text.
     """
     if not len(train[0]):
         raise UserError(f"{name} has too little text to learn from; give more")
@@ -214,7 +214,7 @@ def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndar
     """Texts in memory as (N, *size) int32: longer ones are cut, shorter ones padded.
 
     Raises:
-        UserError: they are no strings.
+        UserError: they are not strings.
     """
     if not all(isinstance(text, str) for text in texts):
         raise UserError("this run reads texts: give a list of strings, a file or a folder of text")

@@ -1,4 +1,4 @@
-"""TIFFs that Pillow does not keep: floats, 16-bit colors, more channels; boxes of large ones."""
+"""TIFFs that Pillow cannot read without loss: floats, 16-bit colors, more channels; large ones."""
 
 import logging
 import math
@@ -26,13 +26,13 @@ try:
 except ImportError:
     tifffile = None  # type: ignore[assignment]
 else:
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is ours to report
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is reported by this library
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NO_TIFF = "TIFF of a kind that pip install 'unlabeled[tiff]' makes readable"
 PLAIN = ("MINISBLACK", "RGB")
 REGIONS = (*PLAIN, "YCBCR")
-"""Kinds of color that tifffile decodes to gray or RGB segment by segment."""
+"""Photometric interpretations that tifffile decodes to gray or RGB segment by segment."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Stack(Planes):
     """An open TIFF.
 
     Args:
-        series: tifffile's.
-        alpha: whether the last channel in the file is opacity.
-        limit: pixels at most that are decoded for a box.
+        series: of tifffile.
+        alpha: whether the last channel in the file is alpha.
+        limit: maximum pixels that are decoded for a box.
     """
 
     series: Any = None
@@ -76,12 +76,12 @@ class Stack(Planes):
 
 @contextmanager
 def opened(source: BinaryIO | Path, limit: float, boxes: bool) -> Iterator[Stack | None]:
-    """What a TIFF holds that Pillow would lose; None for others, and for damaged ones.
+    """Open a TIFF that Pillow would not read without loss; None for others and damaged ones.
 
     Args:
         source: the file.
-        limit: pixels at most that are decoded at once.
-        boxes: whether only boxes will be read; then others that tifffile can cut are taken, too.
+        limit: maximum pixels that are decoded at once.
+        boxes: whether only boxes will be read; then all TIFFs that tifffile can cut are opened.
 
     Raises:
         UnfitError: it cannot be read.
@@ -89,12 +89,12 @@ def opened(source: BinaryIO | Path, limit: float, boxes: bool) -> Iterator[Stack
     """
     with ExitStack() as stack:
         try:
-            found = _stack(stack.enter_context(tifffile.TiffFile(source)), limit, boxes)
+            planes = _stack(stack.enter_context(tifffile.TiffFile(source)), limit, boxes)
         except (UnfitError, Image.DecompressionBombError):
             raise
         except (tifffile.TiffFileError, *UNREADABLE):
-            found = None
-        yield found
+            planes = None
+        yield planes
 
 
 def _stack(tiff: Any, limit: float, boxes: bool) -> Stack | None:
@@ -109,8 +109,8 @@ def _stack(tiff: Any, limit: float, boxes: bool) -> Stack | None:
         raise UnfitError("TIFF with two axes of channels; save one of them")
     channels = lengths.get("S", lengths.get("C", 1))
     alpha = "S" in lengths and any(e.name.endswith("ALPHA") for e in page.extrasamples)
-    kept = series.dtype.str[1:]
-    usual = (kept == "u1" and (channels in (1, 3) or alpha)) or (kept == "u2" and channels == 1)
+    code = series.dtype.str[1:]
+    usual = (code == "u1" and (channels in (1, 3) or alpha)) or (code == "u2" and channels == 1)
     if usual and not by_region:
         return None
     width, height = lengths["X"], lengths["Y"]
@@ -130,7 +130,7 @@ def _stack(tiff: Any, limit: float, boxes: bool) -> Stack | None:
 
 
 def _channels_first(x: np.ndarray, axes: str) -> np.ndarray:
-    """Values in some axes -> (C, H, W); of other axes the first."""
+    """Reorder values to (C, H, W); of other axes, the first index."""
     x = x[tuple(slice(None) if axis in "YXSC" else 0 for axis in axes)]
     left = [axis for axis in axes if axis in "YXSC"]
     if len(left) == 2:
@@ -139,7 +139,7 @@ def _channels_first(x: np.ndarray, axes: str) -> np.ndarray:
 
 
 def _pages_of_channels(series: Any) -> list[Any] | None:
-    """The pages that hold the channels of the first image; None where they are not pages."""
+    """The pages of the channels of the first image; None if channels are not pages."""
     page = series.keyframe
     before = series.axes[: len(series.axes) - len(page.axes)]
     lead = series.shape[: len(before)]
@@ -185,7 +185,7 @@ def _box_of_page(page: Any, box: Box) -> np.ndarray:
         segment, (plane, _, y, x, _), _ = keyframe.decode(
             content, number, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader
         )
-        if segment is None:  # nothing is stored of it
+        if segment is None:  # a sparse TIFF does not store it
             continue
         first_row, first_column = max(top, y), max(left, x)
         segment = segment[0, first_row - y : top + height - y, first_column - x : left + width - x]

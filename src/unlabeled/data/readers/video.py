@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from unlabeled.data.dataset import LazyImages, Samples, Splits
 from unlabeled.data.disk import DiskArray
 from unlabeled.data.readers import cache, folders
-from unlabeled.data.readers.progress import mapped
+from unlabeled.data.readers.progress import joined
 from unlabeled.data.readers.source import stamp
 from unlabeled.data.split import split
 from unlabeled.data.targets import Classes, Target
@@ -36,9 +35,9 @@ FILE = "videos_small.npz"
 LARGEST = 96
 """Maximum pixels of the shorter side by default."""
 IN_MEMORY = 64 << 20
-"""Bytes of decoded frames that are kept in memory; more are read when they are needed."""
+"""Maximum bytes of decoded frames in memory; more are read when needed."""
 BLOCK = 256
-"""Frames of a folder that are compared at once."""
+"""Number of frames of a folder that are compared at once."""
 NEW, TIMES = 0.1, 2.0
 """Minimum mean change of brightness at a cut, also as a multiple of the change around it."""
 
@@ -63,7 +62,7 @@ def load(location: str | None = None, size: tuple[int, int] | None = None) -> Sp
 
 
 def read(path: Path, size: tuple[int, int] | None = None) -> Samples:
-    """All frames of what `load` opens, video after video in their order."""
+    """All frames of the videos that `load` opens, in order."""
     if path.suffix in (".npy", ".npz") and path.is_file():
         return _arrays(path, size)
     if path.suffix.lower() in ENDINGS and path.is_file():
@@ -87,7 +86,7 @@ def from_array(clips: Any) -> Samples:
     """Clips (N, T, C, H, W) or (N, T, H, W, C), each a shot, as frames in order.
 
     Raises:
-        UserError: they are no clips of images.
+        UserError: they are not clips of images.
     """
     from unlabeled.data.readers.arrays import from_memory
 
@@ -111,8 +110,8 @@ def cut(x: np.ndarray) -> np.ndarray:
 def shots(change: np.ndarray) -> np.ndarray:
     """The shot of each frame (T,), from 0, by the change of brightness from each to the next.
 
-    A new one begins where a frame differs from the last by 0.1 of the range, and twice as much as
-    the frames around there differ.
+    A new shot begins where a frame differs from the last one by 0.1 of the range, and by twice the
+    difference of the frames around it.
 
     Args:
         change: mean absolute difference of two frames, as a share of the range, (T - 1,).
@@ -124,7 +123,7 @@ def shots(change: np.ndarray) -> np.ndarray:
 
 
 def fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Frames (T, C, H, W) of uint8 scaled to cover a height and width, and cut at the center."""
+    """Resize uint8 frames (T, C, H, W) to cover a height and width, and crop them at the center."""
     height, width = size
     scale = max(height / x.shape[2], width / x.shape[3])
     sides = (max(height, round(x.shape[2] * scale)), max(width, round(x.shape[3] * scale)))
@@ -162,7 +161,7 @@ def _samples(
     shot: np.ndarray,
     frame: np.ndarray,
 ) -> Samples:
-    """Frames in order with their factors; a shot is named for its clip."""
+    """Frames in order with their factors; a shot has the name of its clip."""
     codes, rows = np.unique(shot, return_index=True)
     owner = clip[rows]
     alone = len(codes) == len(clips)
@@ -221,10 +220,8 @@ def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
     return _joined({name: fitted(x, size) for name, x in videos.items()}, shots)
 
 
-def _videos(
-    folder: Path, names: list[str], size: tuple[int, int] | None, workers: int | None = None
-) -> Samples:
-    """Every frame of videos as PyAV decodes them, once, into the cache; it is read from there."""
+def _videos(folder: Path, names: list[str], size: tuple[int, int] | None) -> Samples:
+    """Every frame of videos, decoded by PyAV once, into the cache."""
     size = size or common([_side(folder / name) for name in names])
     height, width = size
     expected = sum(_frames_of(folder / name) for name in names) * 3 * height * width
@@ -234,33 +231,27 @@ def _videos(
             joblib.delayed(_write_frames)(folder / name, size, aside / f"{number}.part")
             for number, name in enumerate(names)
         )
-        processes = 1 if expected < IN_MEMORY else workers or joblib.cpu_count()
-        changes = []
-        with (aside / "frames.bin").open("wb") as whole:
-            done = mapped(jobs, len(names), f"decoding {len(names):,} videos", processes)
-            for number, change in enumerate(done):
-                with (aside / f"{number}.part").open("rb") as file:
-                    shutil.copyfileobj(file, whole)
-                (aside / f"{number}.part").unlink()
-                changes.append(change)
+        processes = 1 if expected < IN_MEMORY else joblib.cpu_count()
+        title = f"decoding {len(names):,} videos"
+        changes = joined(jobs, len(names), title, processes, aside / "frames.bin")
         np.savez(aside / "changes.npz", *changes)
         return True
 
-    def load(kept: Path) -> tuple[DiskArray, dict[str, np.ndarray]]:
-        with np.load(kept / "changes.npz", allow_pickle=False) as file:
+    def load(entry: Path) -> tuple[DiskArray, dict[str, np.ndarray]]:
+        with np.load(entry / "changes.npz", allow_pickle=False) as file:
             own = {name: shots(file[f"arr_{i}"]) for i, name in enumerate(names)}
         frames = sum(map(len, own.values()))
-        return DiskArray(kept / "frames.bin", np.uint8, (frames, 3, height, width)), own
+        return DiskArray(entry / "frames.bin", np.uint8, (frames, 3, height, width)), own
 
     stamps = [[name, *stamp(folder / name)] for name in names]
     key = hashlib.sha256(json.dumps([1, size, stamps]).encode()).hexdigest()[:24]
-    x, own = cache.kept(f"video-{key}", fill, load, expected, f"frames of {folder}")
+    x, own = cache.get_or_build(f"video-{key}", fill, load, expected, f"frames of {folder}")
     lazy = LazyImages(x)  # type: ignore[arg-type]
     return _in_shots(lazy if x.nbytes > IN_MEMORY else lazy[:], own)
 
 
 def _write_frames(path: Path, size: tuple[int, int], target: Path) -> np.ndarray:
-    """Write the frames of a video; the change of brightness from each to the next."""
+    """Write the frames of a video; returns the change of brightness from each to the next."""
     last, changes = None, []
     with target.open("wb") as file:
         for frame in _decoded(path, size):
@@ -275,7 +266,7 @@ def _write_frames(path: Path, size: tuple[int, int], target: Path) -> np.ndarray
 
 
 def _frames_of(path: Path) -> int:
-    """About how many frames a video has; 0 where it does not say."""
+    """Approximate number of frames of a video; 0 if unknown."""
     with _opened(path) as container:
         stream = container.streams.video[0]
         seconds = float(container.duration or 0) / 1e6
@@ -310,7 +301,7 @@ def _opened(path: Path) -> Any:
     try:
         container = av.open(str(path))
     except av.FFmpegError as error:
-        raise UserError(f"{path} is no video that can be read ({error.strerror})") from error
+        raise UserError(f"{path} is not a readable video ({error.strerror})") from error
     if not container.streams.video:
         container.close()
         raise UserError(f"{path} has no images, only audio; give another video")
@@ -335,7 +326,7 @@ def _frames(path: Path, size: tuple[int, int] | None) -> Samples:
 
 
 def _changes(x: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray:
-    """The change of brightness from each of these frames to the next, read a few at a time."""
+    """The change of brightness from each of these frames to the next, read in blocks."""
     parts = [
         x[rows[at : at + BLOCK + 1]].mean(1, dtype=np.float32) for at in range(0, len(rows), BLOCK)
     ]
@@ -345,7 +336,7 @@ def _changes(x: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray:
 
 
 def _position(name: str) -> tuple[str, int, str]:
-    """The clip of a frame by its name, its number, and its name: "a/frame_10.png" -> "a", 10."""
+    """Clip, number and name of a frame: "a/frame_10.png" -> "a", 10, "a/frame_10.png"."""
     path = PurePosixPath(name)
     match = re.search(r"(\d+)\D*$", path.stem)
     number = int(match[1]) if match else 0

@@ -1,4 +1,4 @@
-"""Lines of words for word vectors, as numbers in a vocabulary, in memory or on disk."""
+"""Lines of words for word vectors, encoded by a vocabulary, in memory or on disk."""
 
 import hashlib
 import json
@@ -21,14 +21,14 @@ from unlabeled.errors import UserError, notice
 from unlabeled.utils.files import write_json
 
 MAX_LINE = 10_000
-"""Words of a line at most, as in word2vec.c and gensim; longer lines are cut."""
+"""Maximum words of a line, as in word2vec.c and gensim; longer lines are cut."""
 BLOCK = 1 << 20
-"""Words that are encoded at once."""
+"""Number of words that are encoded at once."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines of words, as their numbers in a vocabulary.
+    """Lines of words, as indices into a vocabulary.
 
     Args:
         words: of all lines, (n,).
@@ -42,7 +42,7 @@ class Lines:
         return len(self.words)
 
     def block(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Words from `start` to `stop`, (n,) int32, and the number of the line of each, (n,)."""
+        """Words from `start` to `stop`, (n,) int32, and the line number of each, (n,)."""
         words = self.words[start:stop].astype(np.int32)
         return words, np.searchsorted(self.ends, np.arange(start, start + len(words)), "right")
 
@@ -50,7 +50,7 @@ class Lines:
 def read_lines(data: Any, pattern: str, min_count: int) -> tuple[dict[str, int], Lines]:
     """Read paragraphs as lines of words and encode them; lists of words are taken as they are.
 
-    Text that is too large for memory is read once, and stays in the cache as numbers.
+    Text that is too large for memory is read once and stays in the cache, encoded.
 
     Args:
         data: a file or folder of text, `text`, `books`, `books:FOLDER`, or lists of words.
@@ -61,7 +61,7 @@ def read_lines(data: Any, pattern: str, min_count: int) -> tuple[dict[str, int],
         words with their counts, most frequent first, and the lines.
 
     Raises:
-        UserError: the pattern is no regular expression, there is no text, or fewer than 2 words
+        UserError: the pattern is not a regular expression, there is no text, or fewer than 2 words
             occur often enough.
     """
     if not isinstance(data, str | Path):
@@ -69,7 +69,7 @@ def read_lines(data: Any, pattern: str, min_count: int) -> tuple[dict[str, int],
     try:
         word = re.compile(pattern) if pattern else None
     except re.error as error:
-        raise UserError(f"the pattern '{pattern}' is no regular expression: {error}") from error
+        raise UserError(f"the pattern '{pattern}' is not a regular expression: {error}") from error
     name, _, folder = str(data).partition(":")
     if name in ("books", "text"):
         registry.say_which("datasets", str(data))
@@ -80,7 +80,7 @@ def read_lines(data: Any, pattern: str, min_count: int) -> tuple[dict[str, int],
 
     def words_of(train: Sequence[Document]) -> Iterator[list[str]]:
         lines = bpe.lines_of_words(train, word)
-        return without_spaces(lines) if word else lines  # only others' patterns let spaces in
+        return without_spaces(lines) if word else lines  # only custom patterns may match spaces
 
     if not isinstance(documents, Documents):
         train = [document for document in documents if not document.test] or documents
@@ -98,7 +98,7 @@ def read_lines(data: Any, pattern: str, min_count: int) -> tuple[dict[str, int],
 
     key = hashlib.sha256(json.dumps([1, documents.stamp, pattern, min_count]).encode()).hexdigest()
     expected = 2 * documents.size  # the text, its words as they come, and those that stay
-    return cache.kept(f"words-{key[:24]}", fill, _open, expected, f"words of {data}")
+    return cache.get_or_build(f"words-{key[:24]}", fill, _open, expected, f"words of {data}")
 
 
 def _open(folder: Path) -> tuple[dict[str, int], Lines]:
@@ -109,7 +109,7 @@ def _open(folder: Path) -> tuple[dict[str, int], Lines]:
 
 
 def without_spaces(lines: Iterable[list[str]]) -> Iterator[list[str]]:
-    """Words as a file of vectors can hold them: spaces become underscores, empty words go."""
+    """Words as valid in a file of vectors: spaces become underscores, empty words are dropped."""
     spaced = empty = 0
     example = ""
     for line in lines:
@@ -181,7 +181,7 @@ def encode_lines(
     rank = np.full(len(names), -1, np.int64)
     rank[order] = np.arange(len(order))
     ends = np.cumsum(np.frombuffer(lengths, np.int64))
-    kept = np.zeros(len(ends), np.int64)  # words of each line
+    sizes = np.zeros(len(ends), np.int64)  # words of each line
 
     def ranked() -> Iterator[np.ndarray]:
         for start in range(0, len(every), BLOCK):
@@ -190,19 +190,19 @@ def encode_lines(
             line, number = np.unique(
                 np.searchsorted(ends, start + frequent, "right"), return_counts=True
             )
-            kept[line] += number
+            sizes[line] += number
             yield words[frequent]
 
     path = folder / "words.bin" if folder else None
     dtype = np.uint16 if len(order) <= 1 << 16 else np.uint32
-    encoded = Lines(store(ranked(), path, dtype), _cut(kept))
+    encoded = Lines(store(ranked(), path, dtype), _cut(sizes))
     if aside:
         aside.unlink()
     return vocabulary, encoded
 
 
 def _cut(lengths: np.ndarray) -> np.ndarray:
-    """Where lines of these lengths (L,) end, the long ones cut; empty ones are left out."""
+    """Ends of lines of these lengths (L,); long lines are cut, empty ones left out."""
     number = -(-lengths // MAX_LINE)
     each = np.full(number.sum(), MAX_LINE)
     last = np.cumsum(number)[number > 0] - 1

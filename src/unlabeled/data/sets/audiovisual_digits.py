@@ -1,7 +1,7 @@
 """Digits seen and heard: scikit-learn's images with the Free Spoken Digit Dataset.
 
-Image and recording of a pair are of the same digit, as a cow is seen when it moos; no label is
-learned from. Speakers and images of the test are others than those of the training.
+Image and recording of a pair show the same digit; labels are not used in training. Speakers and
+images of the test part do not occur in the training part.
 """
 
 import numpy as np
@@ -13,13 +13,13 @@ from unlabeled.data.targets import Classes
 from unlabeled.modality import Images, Pairs
 
 HELD_OUT = (4, 5)
-"""Speakers of the test."""
+"""Speakers of the test part."""
 TEST_SHARE = 0.2
 SOUNDS = 8
-"""Recordings that an image of the training part is paired with; one of the test part."""
+"""Number of recordings paired with each training image; test images have one."""
 BANDS, FRAMES = 32, 32
 SIDE = 16
-"""Of the images: they come 8×8, and an encoder needs maps to pool."""
+"""Side of the images, enlarged from 8×8 so that encoders have maps to pool."""
 WINDOW, SECONDS = 256, 0.7
 
 

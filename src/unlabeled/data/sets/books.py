@@ -1,8 +1,8 @@
 """Books and Wikipedia: 15 public-domain books and 89 articles, in sentences.
 
-Of each book the last twentieth is to test, of Wikipedia whole articles. The files are lines of
-text, `books_train.txt.gz`, `books_test.txt.gz` and likewise `wikipedia_`, a paragraph a line, an
-empty line between documents; any texts of those names will do.
+The test part is the last twentieth of each book, and some articles of Wikipedia. The files are
+`books_train.txt.gz`, `books_test.txt.gz` and likewise `wikipedia_`, with a paragraph on each line
+and an empty line between documents; any texts with these names can be used.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ ORIGIN = Origin(
 
 
 def load(location: str | None = None) -> Splits:
-    """Four sentences in a row, (N, 1, 4, 32) tokens; the target is books or Wikipedia.
+    """Four consecutive sentences, (N, 1, 4, 32) tokens; the target is books or Wikipedia.
 
     Args:
         location: the folder of the four files (default: searched for).

@@ -108,25 +108,25 @@ def _contents(location: Path) -> dict[str, bytes]:
     wanted = {name + ending for name in TRAIN + TEST for ending in ("", ".bin")}
     if location.is_dir():
         return {p.name: p.read_bytes() for p in location.iterdir() if p.name in wanted}
-    found = {}
+    batches = {}
     with tarfile.open(location, "r:gz") as tar:
         for member in tar:
             if member.isfile() and (name := Path(member.name).name) in wanted:
                 content = tar.extractfile(member)
                 assert content
-                found[name] = content.read()
-    return found
+                batches[name] = content.read()
+    return batches
 
 
 def _from_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     if len(content) % ROW:
-        raise ValueError(f"{len(content):,} bytes are no whole number of images")
+        raise ValueError(f"{len(content):,} bytes are not a whole number of images")
     rows = np.frombuffer(content, np.uint8).reshape(-1, ROW)
     return rows[:, 1:], rows[:, 0]
 
 
 class _Array:
-    """Stands in for numpy's arrays and their types: it keeps what it is made of, no more."""
+    """Replaces numpy's arrays and types when unpickling: it only stores its arguments."""
 
     def __init__(self, *made_of: Any) -> None:
         self.made_of = made_of
@@ -136,7 +136,7 @@ class _Array:
 
 
 class _Inert(pickle.Unpickler):
-    """Calls nothing of a pickle, which could be a stranger's: arrays become `_Array`."""
+    """Unpickles untrusted files without calling anything: arrays become `_Array`."""
 
     def find_class(self, module: str, name: str) -> type[_Array]:
         multiarray = ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -151,7 +151,7 @@ def _from_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     batch = _Inert(io.BytesIO(content), encoding="bytes").load()
     _, shape, dtype, by_column, pixels = batch[b"data"].state
     if dtype.made_of[0] not in ("u1", b"u1") or by_column or shape[1:] != (ROW - 1,):
-        raise ValueError("its data is no array of images")
+        raise ValueError("its data is not an array of images")
     return np.frombuffer(pixels, np.uint8).reshape(shape), np.array(batch[b"labels"])
 
 

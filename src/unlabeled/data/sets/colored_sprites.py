@@ -15,8 +15,8 @@ from unlabeled.data.targets import Classes, Target
 from unlabeled.errors import UserError
 from unlabeled.modality import Images, Video
 
-APART = 15.0
-"""Of lightness L* at least, between the sprites and between them and the ground."""
+CONTRAST = 15.0
+"""Minimum difference in lightness L* between the sprites, and between each and the background."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ def _colors(rng: np.random.Generator, clips: int) -> np.ndarray:
     lightness, no two as light as each other.
     """
     steps = rng.permuted(np.tile(np.arange(3), (clips, 1)), axis=1)
-    light = 25 + 25 * steps + rng.uniform(0, 25 - APART, (clips, 3))
+    light = 25 + 25 * steps + rng.uniform(0, 25 - CONTRAST, (clips, 3))
     hue, chroma = rng.uniform(0, 2 * np.pi, (clips, 3)), rng.uniform(15, 45, (clips, 3))
     colors = np.stack([light, chroma * np.cos(hue), chroma * np.sin(hue)], 2)
     flat = torch.from_numpy(colors).float().view(-1, 3, 1, 1)

@@ -136,22 +136,22 @@ def load(location: str | None = None, images: int = 20_000) -> Splits:
 
 def _read(location: Path, rank: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and images of the files there, by rank, each once; `metadata`, a pickle, is left."""
-    found = []
+    arrays = []
     for path in sorted(location.glob("*.npz")) if location.is_dir() else [location]:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 if {"imgs", "latents_values"} <= set(content.files):
                     rows = rows_of(content["latents_values"][:, -5:])
                     first = np.argsort(rank[rows])[:most]
-                    found.append((rows[first], content["imgs"][first]))
+                    arrays.append((rows[first], content["imgs"][first]))
         except (ValueError, OSError, BadZipFile, zlib.error) as error:
             why = getattr(error, "strerror", None) or error
             raise UserError(
                 f"{path} cannot be read as dSprites ({why}); give its .npz file or folder"
             ) from error
-    if not found:
+    if not arrays:
         raise UserError(f"{location} holds no dSprites .npz with imgs and latents_values")
-    rows, images = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    rows, images = (np.concatenate(parts) for parts in zip(*arrays, strict=True))
     _, first = np.unique(rank[rows], return_index=True)
     return rows[first[:most]], images[first[:most]]
 

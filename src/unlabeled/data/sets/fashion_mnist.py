@@ -70,9 +70,9 @@ def _file(folder: Path, name: str) -> Path | None:
 def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 1, 28, 28) and labels (N,)."""
     names = f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"
-    found = [_file(folder, name) for name in names]
-    refuse_missing(folder, [n for n, path in zip(names, found, strict=True) if path is None])
-    images, labels = (path for path in found if path)
+    files = [_file(folder, name) for name in names]
+    refuse_missing(folder, [n for n, path in zip(names, files, strict=True) if path is None])
+    images, labels = (path for path in files if path)
     with readable(images, ORIGIN):
         x = _read(images, 3)
         if x.shape[1:] != (28, 28):
@@ -88,6 +88,6 @@ def _read(path: Path, axes: int) -> np.ndarray:
     """An idx file: a magic number, the length of each axis (big-endian), then the bytes."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     magic, *shape = np.frombuffer(content, ">u4", 1 + axes).tolist()
-    if magic != 0x0800 + axes:  # unsigned bytes, so many axes
+    if magic != 0x0800 + axes:  # unsigned bytes, number of axes
         raise ValueError(f"it begins with {magic:#x}, not {0x0800 + axes:#x}")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()

@@ -197,10 +197,10 @@ def _originals(folder: Path) -> _Drawings:
     """The PNG files, decoded once into the cache."""
     files: dict[tuple[Any, ...], bytes] = {}  # part, alphabet, character, drawer
     for i, part in enumerate(PARTS):
-        found = [p for p in (folder / part, folder / f"{part}.zip") if p.exists()]
-        refuse_missing(folder, [] if found else [f"{part}.zip"])
-        with readable(found[0], ORIGIN):
-            contents = _contents(found[0], DRAWING)
+        paths = [p for p in (folder / part, folder / f"{part}.zip") if p.exists()]
+        refuse_missing(folder, [] if paths else [f"{part}.zip"])
+        with readable(paths[0], ORIGIN):
+            contents = _contents(paths[0], DRAWING)
             if not contents:
                 raise ValueError("it holds no ALPHABET/characterNN/NNNN_NN.png")
             files |= {(i, *key): content for key, content in contents.items()}
@@ -238,10 +238,10 @@ def _shown(images: np.ndarray, size: int) -> np.ndarray:
         return images[:, None]
     shown = np.empty((len(images), 1, size, size), np.uint8)
     for row, bits in enumerate(images):
-        whole = np.unpackbits(bits, count=SIDE**2).reshape(SIDE, SIDE) * np.uint8(255)
+        image = np.unpackbits(bits, count=SIDE**2).reshape(SIDE, SIDE) * np.uint8(255)
         if size != SIDE:
-            whole = np.asarray(Image.fromarray(whole).resize((size, size), Image.Resampling.BOX))
-        shown[row, 0] = whole
+            image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
+        shown[row, 0] = image
     return shown
 
 
@@ -263,6 +263,6 @@ def _matched(files: dict[tuple[str, ...], bytes], test: np.ndarray) -> OneShot:
         paths = [(run, path.partition("/")[2]) for path in entries]
         belongs = dict(zip(paths[::2], paths[1::2], strict=True))
         query, support = sorted(belongs), sorted(set(belongs.values()))
-        found = ([row_of[path] for path in part] for part in (support, query))
-        runs.append((*found, [support.index(belongs[path]) for path in query]))
+        matches = ([row_of[path] for path in part] for part in (support, query))
+        runs.append((*matches, [support.index(belongs[path]) for path in query]))
     return OneShot(*(np.array(part) for part in zip(*runs, strict=True)))

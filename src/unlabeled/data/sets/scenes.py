@@ -109,7 +109,7 @@ def _places(
 
 
 def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """What two boxes (..., 4) share, as a part of the smaller one."""
+    """Intersection of two boxes (..., 4), as a fraction of the smaller one."""
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     area_a, area_b = ((v[..., 2:] - v[..., :2]).prod(-1) for v in (a, b))
     return sides.clip(0).prod(-1) / np.minimum(area_a, area_b)

@@ -83,7 +83,7 @@ def _packed(path: Path) -> tuple[list[np.ndarray], dict[str, np.ndarray], list[s
 def _recordings(folder: Path) -> tuple[list[np.ndarray], dict[str, np.ndarray], list[str]]:
     """The authors' files, sorted by speaker, digit and take."""
     read = audio.read(folder, LENGTH, RATE, pieces=False)
-    takes = [found.groups() for name in read.names or [] if (found := RECORDING.fullmatch(name))]
+    takes = [match.groups() for name in read.names or [] if (match := RECORDING.fullmatch(name))]
     if len(takes) != len(read):
         raise ValueError("some of its files are not called DIGIT_SPEAKER_TAKE.wav")
     speakers = sorted({speaker for _, speaker, _ in takes})

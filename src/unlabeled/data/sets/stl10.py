@@ -38,8 +38,8 @@ SHAPE = (3, 96, 96)
 def load(location: str | None = None) -> Splits:
     """The labeled images in their official split, or the unlabeled ones; left on disk.
 
-    Factors are of all images or of none here, so the two are opened apart: learn from
-    `stl10:unlabeled` and judge on `stl10`.
+    Labeled and unlabeled images are opened separately: train on `stl10:unlabeled` and evaluate on
+    `stl10`.
 
     Args:
         location: a folder with the binary files, or the `.tar.gz`, which is unpacked into the
@@ -67,7 +67,7 @@ def load(location: str | None = None) -> Splits:
 
 
 def _folder(location: str | None, needed: tuple[str, ...]) -> Path:
-    """Where the binary files lie, unpacked."""
+    """The folder of the unpacked binary files."""
 
     def look(location: Path) -> Path | None:
         if location.is_file():
@@ -76,9 +76,9 @@ def _folder(location: str | None, needed: tuple[str, ...]) -> Path:
             return location
         return location / ARCHIVE if (location / ARCHIVE).is_file() else None
 
-    found = find(ORIGIN, location, look)
-    folder = found if found.is_dir() else _unpacked(found)
-    refuse_missing(found, [name for name in needed if not (folder / name).is_file()])
+    archive = find(ORIGIN, location, look)
+    folder = archive if archive.is_dir() else _unpacked(archive)
+    refuse_missing(archive, [name for name in needed if not (folder / name).is_file()])
     return folder
 
 
@@ -123,6 +123,6 @@ def _images(path: Path) -> LazyImages:
     with readable(path, ORIGIN):
         pixels = np.memmap(path, np.uint8, "r")
         if len(pixels) % np.prod(SHAPE):
-            raise ValueError(f"{len(pixels):,} bytes are no whole number of images")
+            raise ValueError(f"{len(pixels):,} bytes are not a whole number of images")
         columns = pixels.reshape(-1, *SHAPE)
     return LazyImages(columns.transpose(0, 1, 3, 2), convert=np.ascontiguousarray)

@@ -16,13 +16,13 @@ from unlabeled.evaluation.metric import Metric
 
 def find_metrics() -> list[Metric]:
     """Every metric, in the order of tables."""
-    return _found(tuple(__path__))
+    return _discovered(tuple(__path__))
 
 
 @cache
-def _found(places: tuple[str, ...]) -> list[Metric]:
+def _discovered(folders: tuple[str, ...]) -> list[Metric]:
     modules = [
-        importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(places)
+        importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(folders)
     ]
     classes = [
         value

@@ -15,7 +15,7 @@ from unlabeled.data.dataset import Samples, to_float
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.generation import frechet
 from unlabeled.evaluation.intervals import bootstrap_mean
-from unlabeled.evaluation.language import asked_rows
+from unlabeled.evaluation.language import random_rows
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
 from unlabeled.evaluation.ngram import KneserNey
 from unlabeled.evaluation.sampling import draw, maker, opener
@@ -150,20 +150,20 @@ def _bytes(x: torch.Tensor) -> np.ndarray:
 
 
 def _images(subject: Subject, part: Samples) -> torch.Tensor:
-    rows = asked_rows(part, SAMPLES)
+    rows = random_rows(part, SAMPLES)
     return to_float(torch.from_numpy(part.x[rows]), subject.splits.value_range)
 
 
 def _pixel_means(subject: Subject) -> torch.Tensor:
     """Mean of each pixel of some training images (C, H, W), as if 1 white and 1 black were seen."""
     part = subject.splits.train
-    rows = asked_rows(part, 10 * SAMPLES)
+    rows = random_rows(part, 10 * SAMPLES)
     x = to_float(torch.from_numpy(part.x[rows]), subject.splits.value_range).clamp(0, 1)
     return (x.sum(0) + 1) / (len(x) + 2)
 
 
 def _generated(subject: Subject) -> torch.Tensor | None:
-    """Generated images; None where the method generates none of this size."""
+    """Generated images; None if the method generates none of this size."""
     run = subject.run
     assert run
     own = subject.method_name not in registry.listing("methods")

@@ -74,8 +74,8 @@ def average_precision(scores: np.ndarray, y: np.ndarray, times: np.ndarray) -> n
     precision = np.divide(hits, taken, where=taken > 0, out=np.zeros_like(hits))
     steps = np.diff(hits, axis=1, prepend=0)
     total = hits[:, -1]
-    found = (precision * steps).sum(1)
-    return np.divide(found, total, where=total > 0, out=np.full(len(times), np.nan))
+    value = (precision * steps).sum(1)
+    return np.divide(value, total, where=total > 0, out=np.full(len(times), np.nan))
 
 
 def _labels(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

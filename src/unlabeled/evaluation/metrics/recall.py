@@ -7,10 +7,10 @@ import torch
 
 from unlabeled.data.dataset import to_float
 from unlabeled.evaluation.language import (
-    asked_rows,
     half_hits,
     masked_sentence_hits,
     neighbor_hits,
+    random_rows,
 )
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean_share
 from unlabeled.evaluation.retrieval import equal_rows, partner_hits
@@ -77,7 +77,7 @@ def recalls(subject: Subject) -> dict[str, tuple[np.ndarray, float]]:
         by_chance = {1: 1 / most, 10: min(1.0, 10 / most)}
         return {f"recall_at_{k}": (hits[:, i], by_chance[k]) for i, k in enumerate((1, 10))}
     a, b = _embeddings(subject)
-    rows = asked_rows(test, PAIRS)
+    rows = random_rows(test, PAIRS)
     same = equal_rows(test.partners[rows, 0]), equal_rows(test.x[rows])
     at = [k for k in AT if k <= len(rows)]
     hits_of = partner_hits(a, b, at, same)
@@ -101,7 +101,7 @@ def _embeddings(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors of the samples and of their first partners, (n, dim) each."""
     test, range_ = subject.splits.test, subject.splits.value_range
     parts = []
-    for rows in np.array_split(asked_rows(test, PAIRS), max(1, min(PAIRS, len(test)) // 250)):
+    for rows in np.array_split(random_rows(test, PAIRS), max(1, min(PAIRS, len(test)) // 250)):
         x = to_float(torch.from_numpy(test.x[rows]), range_)
         partner = torch.from_numpy(test.partners[rows, 0])
         parts.append((subject.method.project(x), subject.method.project_partner(partner)))

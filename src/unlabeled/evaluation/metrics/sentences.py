@@ -8,7 +8,7 @@ import numpy as np
 
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.intervals import bootstrap_mean
-from unlabeled.evaluation.language import order_scores, verdicts
+from unlabeled.evaluation.language import correct_answers, order_scores
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean_share
 from unlabeled.modality import Text
 
@@ -33,7 +33,7 @@ class SentencePairAccuracy(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its interval over texts."""
-        share = verdicts(subject.method, subject.splits.test)
+        share = correct_answers(subject.method, subject.splits.test)
         return mean_share(share[np.isfinite(share)])
 
     def references(self, subject: Subject) -> dict[str, Values]:

@@ -17,7 +17,7 @@ from unlabeled.utils.files import short_name, write_json
 
 FOLDER = "evaluations"
 IDENTITY = ("data", "test_data", "target")
-"""What two evaluations of a run differ in; the later one of the same replaces the earlier."""
+"""Fields that identify an evaluation of a run; a later one with the same fields replaces it."""
 
 
 def keep(run: Run, result: dict[str, Any]) -> None:
@@ -28,34 +28,36 @@ def keep(run: Run, result: dict[str, Any]) -> None:
 
 
 def on_other_data(run: Run, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What `evaluate` returned for the same weights on other data, by the data's name.
+    """Results of `evaluate` for the same weights on other data, by the name of the data.
 
     Args:
         run: the run.
-        result: what it returns for the data that is not wanted.
+        result: the result to exclude.
     """
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     weights, own, other, damaged = checksum(run.encoder), _file_name(result), 0, 0
     for path in sorted(inside(run.path, FOLDER).glob("*.json")):
         if path.name == own:
             continue
         try:
-            kept = read_json(inside(run.path, f"{FOLDER}/{path.name}"))
-            name = ", tested on ".join(dict.fromkeys((str(kept["data"]), str(kept["test_data"]))))
+            content = read_json(inside(run.path, f"{FOLDER}/{path.name}"))
+            name = ", tested on ".join(
+                dict.fromkeys((str(content["data"]), str(content["test_data"])))
+            )
         except (UserError, KeyError):
             damaged += 1
             continue
-        if kept.get("weights") != weights:
+        if content.get("weights") != weights:
             other += 1
             continue
-        found[name if name not in found else f"{name} ({kept.get('target')})"] = kept
+        results[name if name not in results else f"{name} ({content.get('target')})"] = content
     for number, problem in ((other, "of other weights"), (damaged, "damaged")):
         if number:
             notice(
                 f"{number} in {run.path / FOLDER} {'is' if number == 1 else 'are'} {problem} and "
                 "not shown; evaluate on that data again"
             )
-    return found
+    return results
 
 
 def checksum(encoder: nn.Module) -> int:
@@ -69,9 +71,9 @@ def checksum(encoder: nn.Module) -> int:
 
 
 def _file_name(result: dict[str, Any]) -> str:
-    """A readable name; the number tells names apart that differ in other signs only.
+    """A readable name; the number makes names unique that differ only in other characters.
 
-    Data is named by its full path, so that a relative path is that of the same data.
+    Data is named by its full path, so that different paths to the same data are equal.
     """
     words = [_full(str(result.get(key))) for key in IDENTITY[:2]] + [str(result.get("target"))]
     names = dict.fromkeys(short_name(word) for word in words[:2])
@@ -80,7 +82,7 @@ def _file_name(result: dict[str, Any]) -> str:
 
 
 def _full(data: str) -> str:
-    """The absolute path of data in files, also after the name of a set; other data as it is."""
+    """Data in files by absolute path, also after the name of a data set; other data unchanged."""
     prefix, colon, rest = data.partition(":")
     path = Path(data).expanduser()
     if path.exists():
