@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ FITTED_DIM, FITTED_ROWS = 64, 5000
 
 AT_ONCE = 1 << 21
 """Values of samples at most of which features are computed at once: 500 images of 64×64 pixels."""
+
+CACHED = 1 << 20
+"""Values of features at most of a block: 4 MB."""
 
 
 def build_for(name: str, splits: Splits) -> nn.Module:
@@ -97,12 +101,41 @@ def embed(
     return z
 
 
+def in_blocks(z: np.ndarray, rows: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows (N, …) some at a time: which, and the rows.
+
+    Args:
+        z: an array; a memory map is opened anew for each block, so that its pages do not add up.
+        rows: at a time (default: what fits into a processor's cache, to be read only once).
+    """
+    rows = rows or max(64, CACHED // max(1, math.prod(z.shape[1:])))
+    for start in range(0, len(z), rows):
+        part = slice(start, start + rows)
+        yield part, _mapped_anew(z, part) if _is_whole_map(z) else z[part]
+
+
+def _is_whole_map(z: np.ndarray) -> bool:
+    """Whether an array is a memory map of a file, and no view of a part of one."""
+    if not isinstance(z, np.memmap) or z.filename is None or not z.flags.c_contiguous:
+        return False
+    return not isinstance(z.base, np.ndarray)
+
+
+def _mapped_anew(z: Any, part: slice) -> np.ndarray:
+    row = z.dtype.itemsize * math.prod(z.shape[1:])
+    shape = (min(part.stop, len(z)) - part.start, *z.shape[1:])
+    return np.memmap(z.filename, z.dtype, "r", z.offset + part.start * row, shape)
+
+
 def refuse_not_finite(*features: np.ndarray | Tensor) -> None:
     """Raise UserError if rows of features (N, …) contain NaN or infinite values."""
     for z in features:
-        finite = torch.from_numpy(np.isfinite(z)) if isinstance(z, np.ndarray) else z.isfinite()
-        if not finite.all():
-            bad = int((~finite.flatten(1).all(1)).sum())
+        if isinstance(z, Tensor):
+            bad = int((~z.isfinite()).flatten(1).any(1).sum())
+        else:
+            finite = (torch.from_numpy(np.isfinite(part)) for _, part in in_blocks(z))
+            bad = sum(int((~part).flatten(1).any(1).sum()) for part in finite if not part.all())
+        if bad:
             raise UserError(
                 f"{bad:,} of {len(z):,} rows of features contain NaN or infinite values: training "
                 "diverged, or the data contain them; train again with a lower --lr, or check the "
@@ -127,23 +160,83 @@ def rounding(dtype: np.dtype) -> float:
     return 8 * float(np.finfo(np.result_type(dtype, np.float32)).eps)
 
 
-def deviations(z: np.ndarray) -> np.ndarray:
-    """Standard deviation of each feature, (n, d) -> (d,) float64; infinite if it is constant."""
-    std = z.std(0, dtype=np.float64)
-    std[std <= rounding(z.dtype) * np.maximum(z.max(0), -z.min(0))] = np.inf
+def mean_of(z: np.ndarray) -> np.ndarray:
+    """Mean of each feature, (n, d) -> (d,) float64."""
+    total = np.zeros(z.shape[1])
+    for _, part in in_blocks(z):
+        total += part.sum(0, dtype=np.float64)
+    return total / len(z)
+
+
+def deviations(z: np.ndarray, mean: np.ndarray | None = None) -> np.ndarray:
+    """Standard deviation of each feature, (n, d) -> (d,) float64; infinite if it is constant.
+
+    Args:
+        z: features.
+        mean: of each, if it is known.
+    """
+    mean = mean_of(z) if mean is None else mean
+    squares, largest = np.zeros(z.shape[1]), np.zeros(z.shape[1])
+    for _, part in in_blocks(z):
+        squares += ((part - mean) ** 2).sum(0)
+        largest = np.maximum(largest, np.maximum(part.max(0), -part.min(0)))
+    std = np.sqrt(squares / len(z))
+    std[std <= rounding(z.dtype) * largest] = np.inf
     return std
 
 
-def standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standardize features by the mean and deviation of the training rows: (n, d), (m, d), float64.
+class Standardized:
+    """Features (n, d) less their mean and over their deviation, computed as they are read.
 
-    Features that are constant in training are dropped.
+    Features that are constant in training are left out.
+
+    Args:
+        z: the features, in memory or on disk.
+        mean: of each feature in training, (d,).
+        std: of each feature in training, (d,), infinite if it is constant.
+    """
+
+    def __init__(self, z: np.ndarray, mean: np.ndarray, std: np.ndarray) -> None:
+        self.z, self.varies = z, np.isfinite(std)
+        self.mean, self.std = mean[self.varies], std[self.varies]
+        self.shape = len(z), int(self.varies.sum())
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All of them, float64 or as asked."""
+        return self._of(self.z).astype(np.float64 if dtype is None else dtype, copy=False)
+
+    def blocks(
+        self, rows: int | None = None, dtype: type[np.floating] = np.float32
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Some rows after the other, as by `in_blocks`: which, and their features."""
+        for some, part in in_blocks(self.z, rows):
+            yield some, self._of(part).astype(dtype, copy=False)
+
+    def _of(self, part: np.ndarray) -> np.ndarray:
+        part = part if self.varies.all() else part[:, self.varies]
+        return (part - self.mean) / self.std
+
+
+def standardized(train: np.ndarray, test: np.ndarray) -> tuple[Standardized, Standardized]:
+    """Features by the mean and deviation of the training rows, (n, d) and (m, d).
 
     Raises:
         UserError: some features are NaN or infinite.
     """
     refuse_not_finite(train, test)
-    mean, std = train.mean(0, dtype=np.float64), deviations(train)
-    varies = np.isfinite(std)
-    z, z_test = ((part[:, varies] - mean[varies]) / std[varies] for part in (train, test))
+    mean = mean_of(train)
+    std = deviations(train, mean)
+    return Standardized(train, mean, std), Standardized(test, mean, std)
+
+
+def standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `standardized`, in memory: (n, d), (m, d), float64.
+
+    Raises:
+        UserError: some features are NaN or infinite.
+    """
+    z, z_test = (np.asarray(part) for part in standardized(train, test))
     return z, z_test

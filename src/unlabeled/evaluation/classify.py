@@ -15,7 +15,13 @@ from jaxtyping import Float, Int
 from unlabeled.data.dataset import Splits
 from unlabeled.data.split import code_names, sample_labels
 from unlabeled.data.targets import MultiLabel
-from unlabeled.encoders.features import deviations, embed, refuse_not_finite
+from unlabeled.encoders.features import (
+    Standardized,
+    deviations,
+    embed,
+    mean_of,
+    refuse_not_finite,
+)
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.calibration import expected_calibration_error
 from unlabeled.evaluation.evaluate import open_for
@@ -244,11 +250,12 @@ def fit(
     """
     if kind == "knn":
         return KNNClassifier(torch.from_numpy(z), torch.from_numpy(y), int(setting), classes).eval()
-    mean, std = z.mean(0, dtype=np.float64), deviations(z)
+    mean = mean_of(z)
+    std = deviations(z, mean)
     varies = np.isfinite(std)
     weight, bias = np.zeros((z.shape[1], len(classes))), np.log(np.bincount(y) / len(y))
     if varies.any():
-        scaled = ((z[:, varies] - mean[varies]) / std[varies]).astype(np.float32)
+        scaled = Standardized(z, mean, std)
         w, bias = logistic_regression(scaled, y, float(setting), tolerance)
         weight[varies] = w / std[varies, None]
         bias = bias - mean @ weight

@@ -7,10 +7,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.encoders.features import labeled, refuse_not_finite, unit
+from unlabeled.encoders.features import in_blocks, labeled, refuse_not_finite, unit
+from unlabeled.errors import plural
 from unlabeled.evaluation.probe import refuse_unseen
+from unlabeled.utils.progress import track
 
 NEIGHBORS = 20
+AT_ONCE = 1 << 23
+"""Similarities and values of the bank at a time: 32 MB of each."""
 
 
 def nearest(
@@ -18,15 +22,34 @@ def nearest(
 ) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, "m k"]]:
     """The k rows of the bank most similar to each query: similarities and rows, best first.
 
+    The bank is read once, a block of rows at a time, and may be on disk
+    (`numpy.load(…, mmap_mode="r")`); memory grows with the queries, not with the bank.
+
+    Args:
+        bank: features that are searched.
+        queries: features that are searched for.
+        k: neighbors of each query; fewer if the bank has fewer rows.
+        block: queries at a time.
+
     Raises:
         UserError: some features are NaN or infinite.
     """
     refuse_not_finite(bank, queries)
-    keys = unit(torch.from_numpy(bank).float())
-    k = min(k, len(keys))
-    best = [(unit(q) @ keys.T).topk(k) for q in torch.from_numpy(queries).float().split(block)]
-    similarity, rows = (torch.cat(parts) for parts in zip(*best, strict=True))
-    return similarity.numpy(), rows.numpy()
+    k = min(k, len(bank))
+    wanted = unit(torch.from_numpy(queries).float()).split(block)
+    best = [(torch.empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.long)) for q in wanted]
+    rows = max(1, min(AT_ONCE // block, AT_ONCE // max(1, bank.shape[1])))
+    parts, title = -(-len(bank) // rows), f"neighbors among {plural(len(bank), 'row')}"
+    for part, z in track(in_blocks(bank, rows), title, parts):
+        keys = unit(torch.from_numpy(np.array(z)).float())
+        for i, q in enumerate(wanted):
+            similarity, indices = (q @ keys.T).topk(min(k, len(keys)))
+            similarity = torch.cat([best[i][0], similarity], 1)
+            indices = torch.cat([best[i][1], indices + part.start], 1)
+            similarity, order = similarity.topk(min(k, similarity.shape[1]))
+            best[i] = similarity, indices.gather(1, order)
+    similarity, indices = (torch.cat(found) for found in zip(*best, strict=True))
+    return similarity.numpy(), indices.numpy()
 
 
 def knn_accuracy(

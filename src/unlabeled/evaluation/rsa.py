@@ -17,7 +17,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unlabeled.encoders.features import centered, labeled, refuse_not_finite, rounding, unit
+from unlabeled.encoders.features import (
+    centered,
+    in_blocks,
+    labeled,
+    mean_of,
+    refuse_not_finite,
+    rounding,
+    unit,
+)
 from unlabeled.errors import UserError
 from unlabeled.evaluation.intervals import Groups, Interval, normal
 
@@ -71,7 +79,7 @@ def as_features(features: Features) -> Float[np.ndarray, "n d"]:
     if isinstance(features, Tensor):
         precision = torch.promote_types(features.dtype, torch.float32)
         features = features.detach().to("cpu", precision).numpy()
-    z = np.asarray(features)
+    z = features if isinstance(features, np.memmap) else np.asarray(features)
     if z.ndim != 2 or z.dtype.kind not in "fiub":
         raise UserError(
             f"features of shape {z.shape} and type {z.dtype} cannot be compared; pass numbers "
@@ -93,9 +101,16 @@ def unit_rows(
         UserError: some features are NaN or infinite.
     """
     refuse_not_finite(z)
-    rows = torch.from_numpy(np.ascontiguousarray(z)).to(dtype)
-    if kind == "centered":
-        rows = centered(rows)
+    return _unit_rows(z, kind, mean_of(z) if kind == "centered" else None, dtype)
+
+
+def _unit_rows(
+    z: Float[np.ndarray, "n d"], kind: Kind, mean: np.ndarray | None, dtype: torch.dtype
+) -> Float[Tensor, "n d"]:
+    """As `unit_rows`, of some rows, given the mean of all."""
+    rows = torch.from_numpy(np.array(z)).to(dtype)
+    if mean is not None:
+        rows = rows - torch.from_numpy(mean).to(dtype)
     elif kind == "pearson":
         coarsest = max(rounding(z.dtype), rounding(rows.numpy().dtype))
         least = coarsest * rows.abs().amax(1)
@@ -130,19 +145,26 @@ def gap(
     """Mean similarity within classes and between them, each pair once, no row with itself.
 
     Exact without a matrix: the similarities within a class sum to the squared length of the class's
-    summed rows, so that 100,000 rows cost no more than one pass. NaN if there is no such pair,
+    summed rows, so that two passes by blocks of rows suffice, of features on disk, too
+    (`numpy.load(…, mmap_mode="r")`). NaN if there is no such pair,
     or a row has no correlation. Rows of class −1 have no label and are left out. The interval is
     over rows, or over groups of them.
     """
     groups = None if groups is None else groups[y >= 0]
     z, y = labeled(z, y)
-    rows = unit_rows(z, kind).double()
+    refuse_not_finite(z)
+    mean = mean_of(z) if kind == "centered" else None
     codes = torch.from_numpy(np.unique(y, return_inverse=True)[1].reshape(-1))
-    sums = torch.zeros(int(codes.max()) + 1, rows.shape[1], dtype=torch.float64)
-    sums.index_add_(0, codes, rows)
-    own = (rows**2).sum(1)  # each row with itself: 1, or 0 for a zero row
-    within_of = (rows * sums[codes]).sum(1) - own  # of each row with the others of its class
-    between_of = rows @ sums.sum(0) - own - within_of
+    sums = torch.zeros(int(codes.max()) + 1, z.shape[1], dtype=torch.float64)
+    for part, some in in_blocks(z):
+        sums.index_add_(0, codes[part], _unit_rows(some, kind, mean, torch.float32).double())
+    total = sums.sum(0)
+    within_of, between_of = torch.empty(2, len(codes), dtype=torch.float64)
+    for part, some in in_blocks(z):
+        rows = _unit_rows(some, kind, mean, torch.float32).double()
+        own = (rows**2).sum(1)  # each row with itself: 1, or 0 for a zero row
+        within_of[part] = (rows * sums[codes[part]]).sum(1) - own  # with others of its class
+        between_of[part] = rows @ total - own - within_of[part]
     counts = torch.bincount(codes).double()[codes]
     n_within, n_between = (counts - 1).sum(), (len(codes) - counts).sum()
     within, between = within_of.sum() / n_within, between_of.sum() / n_between

@@ -5,7 +5,7 @@ Both compare features of any two widths and ignore rotations; CCA ignores any in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from unlabeled.encoders.features import deviations, rounding
+from unlabeled.encoders.features import CACHED, Standardized, deviations, mean_of, rounding
 from unlabeled.errors import UserError, notice, suggest
 from unlabeled.evaluation.intervals import normal
 from unlabeled.evaluation.rdm import rdm
@@ -32,9 +32,9 @@ RSA_SAMPLES = 1_000
 def cka(a: Features, b: Features, *, debiased: bool = False) -> Similarity:
     """Linear centered kernel alignment (CKA), with its 95 % interval.
 
-    Exact for any number of samples N: memory grows with N · dim, or with N² where N is smaller than
-    dim. The plain estimate tends to 1 for any features of N ≲ dim; the debiased one does not, and
-    may be slightly negative.
+    Exact for any number of samples N: memory grows with dim², or with N² where N is smaller than
+    dim, and features may be on disk (`numpy.load(…, mmap_mode="r")`). The plain estimate tends to 1
+    for any features of N ≲ dim; the debiased one does not, and may be slightly negative.
 
     Args:
         a: features, (N, dim), an array or a tensor.
@@ -58,7 +58,7 @@ def cka(a: Features, b: Features, *, debiased: bool = False) -> Similarity:
     return _cka(x, y, debiased)
 
 
-def _cka(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n q"], debiased: bool) -> Similarity:
+def _cka(x: Standardized, y: Standardized, debiased: bool) -> Similarity:
     """CKA of centered features; its influence is that of log HSIC(x, y) / √(HSIC(x) HSIC(y))."""
     (product, by), (own, by_own), (other, by_other) = (
         _hsic(*two, debiased) for two in ((x, y), (x, x), (y, y))
@@ -72,22 +72,39 @@ def _cka(x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n q"], debiased: boo
 
 
 def _hsic(
-    x: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n q"], debiased: bool
+    x: Standardized, y: Standardized, debiased: bool
 ) -> tuple[float, Float[np.ndarray, " n"]]:
     """HSIC of linear kernels, up to a factor, and its derivative by the weight of each sample.
 
     Plain, it is Σ_ij (x_i · x_j)(y_i · y_j) = |xᵀy|², by way of the smaller of (p, q) and (n, n).
     """
-    n = len(x)
-    if x.shape[1] * y.shape[1] <= n**2:
-        of_sample = (x @ (x.T @ y) * y).sum(1)
+    (n, p), q = x.shape, y.shape[1]
+    of_sample, k, m = np.empty((3, n))
+    if p * q > n**2:
+        a, b = np.asarray(x), np.asarray(y)
+        of_sample, k, m = ((a @ a.T) * (b @ b.T)).sum(1), (a**2).sum(1), (b**2).sum(1)
     else:
-        of_sample = ((x @ x.T) * (y @ y.T)).sum(1)
+        product = np.zeros((p, q))
+        for _, a, b in _both(x, y):
+            product += a.T @ b
+        for rows, a, b in _both(x, y):
+            of_sample[rows] = (a @ product * b).sum(1)
+            k[rows], m[rows] = (a**2).sum(1), (b**2).sum(1)
     value = float(of_sample.sum())
     if debiased:  # without pairs of a sample with itself, for rows that sum to 0
-        k, m = (x**2).sum(1), (y**2).sum(1)
         value += float(k.sum() * m.sum() / ((n - 1) * (n - 2)) - k @ m * n / (n - 2))
     return value, 2 * of_sample
+
+
+def _both(
+    x: Standardized, y: Standardized
+) -> Iterator[tuple[slice, Float[np.ndarray, "b p"], Float[np.ndarray, "b q"]]]:
+    """The same rows of both, some after the other, in float64."""
+    widest = max(x.shape[1], y.shape[1], 1)
+    rows = max(widest, CACHED // widest)
+    pairs = zip(x.blocks(rows, np.float64), y.blocks(rows, np.float64), strict=True)
+    for (some, a), (_, b) in pairs:
+        yield some, a, b
 
 
 def cca(a: Features, b: Features, kind: str = "mean") -> Similarity:
@@ -141,7 +158,7 @@ class Basis:
 
 def _basis(z: Float[np.ndarray, "n d"], share: float) -> Basis:
     """Principal directions that hold a share of the variance, none that is only rounding."""
-    left, singular, right = np.linalg.svd(_centered(z), full_matrices=False)
+    left, singular, right = np.linalg.svd(np.asarray(_centered(z)), full_matrices=False)
     least = rounding(z.dtype) * np.linalg.norm(z.astype(np.float64))
     r = int((singular > least).sum())
     if share < 1 and r:
@@ -277,7 +294,7 @@ def _same_samples(
     return arrays
 
 
-def _centered(z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n varying"]:
-    """Features that vary, minus their mean, in float64."""
-    varies = np.isfinite(deviations(z))
-    return z[:, varies] - z[:, varies].mean(0, dtype=np.float64)
+def _centered(z: Float[np.ndarray, "n d"]) -> Standardized:
+    """Features that vary, minus their mean, computed as they are read."""
+    mean = mean_of(z)
+    return Standardized(z, mean, np.where(np.isfinite(deviations(z, mean)), 1.0, np.inf))
