@@ -274,8 +274,9 @@ def add_opening_arguments(parser: ArgumentParser, default: str = "as in the trai
 
 
 def take_opening(args: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `unlabeled.load` that say how data is opened, taken out of the others."""
-    return {name: args.pop(name) for name in ("size", "tile", "max_pixels")}
+    """The arguments of `unlabeled.load` on data; some are taken out of the others."""
+    taken = {name: args.pop(name) for name in ("size", "tile", "max_pixels")}
+    return taken | {name: args.get(name) for name in ("labels_from", "groups_from")}
 
 
 def add_labels_argument(parser: ArgumentParser) -> None:

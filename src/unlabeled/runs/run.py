@@ -273,6 +273,8 @@ def load(
     encoder: Any = None,
     *,
     data: Any = None,
+    labels_from: Any = None,
+    groups_from: Any = None,
     size: int | None = None,
     tile: int | None = None,
     max_pixels: int | None = None,
@@ -288,6 +290,8 @@ def load(
             `./file.py:Net`); only needed for the user's own encoders.
         data: for a name in `unlabeled list encoders`: the data that it is built for or fitted to;
             for other names, the data to whose number of channels the first layer is adapted.
+        labels_from: source of its labels, as for `unlabeled.train`; their column is no input.
+        groups_from: what its samples have in common, likewise.
         size: side in pixels of the images that an encoder by name receives (default: the one that
             it was pretrained with, or the data's).
         tile: side of the squares that larger images in files are cut into (default: as in the
@@ -310,7 +314,8 @@ def load(
     elif not path.is_dir() and is_external(str(run)):
         opened = _pretrained(str(run), size, data, folder)
     elif not path.is_dir() and str(run) in registry.listing("encoders"):
-        opened = _by_name(str(run), data, size, opening)
+        known = {"labels_from": labels_from, "groups_from": groups_from}
+        opened = _by_name(str(run), data, size, known | vars(opening))
     elif size is not None:
         raise UserError(f"{path} has its own size of images; omit --size")
     else:
@@ -377,12 +382,12 @@ def _pretrained(name: str, size: int | None, data: Any, downloaded: Path | None)
     return _without_folder(name, network, rebuilt, args, modality, size)
 
 
-def _by_name(name: str, data: Any, size: int | None, opening: Opening) -> Run:
+def _by_name(name: str, data: Any, size: int | None, options: dict[str, Any]) -> Run:
     if data is None:
         raise UserError(f"the encoder '{name}' is made for the data that it receives; give --data")
     registry.say_which("encoders", name)
     side = None if size is None else (size, size)
-    splits = open_data(data, size=side, tile=opening.tile, max_pixels=opening.max_pixels)
+    splits = open_data(data, size=side, **options)
     with preserve_rng(0):
         network = build_for(name, splits)
     return _without_folder(name, network, name, {}, splits.modality.encoder_input, size)

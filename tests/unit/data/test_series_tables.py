@@ -330,6 +330,9 @@ def test_a_table_is_learned_from_and_evaluated_by_the_command(tmp_path, monkeypa
         assert set(pd.read_csv("c.csv")["class"]) == {"yes", "no"}
         found = ul.explore(ul.load("run"), "new.csv", "map.html", layout="pca", clusters=3)
         assert main(["export", "model", "--to", "torchscript", "--out", "mlp.pt"]) == 0
+        assert main(["export", "run", "--to", "onnx", "--out", "mlp.onnx"]) == 0
+        for name in ("pca", "mlp"):  # whose input is the table without its labels
+            assert main(["evaluate", name, "--data", "t.csv", "--labels-from", "kind"]) == 0
         rows = ul.load("run").read("new.csv")
         folder = ul.load("run").save_pretrained("hub")
         np.testing.assert_allclose(ul.load(folder).embed("new.csv"), np.load("z.npy"), atol=1e-5)
