@@ -17,7 +17,7 @@ from unlabeled.evaluation.generation import frechet
 from unlabeled.evaluation.intervals import bootstrap_mean
 from unlabeled.evaluation.language import random_rows
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
-from unlabeled.evaluation.ngram import KneserNey
+from unlabeled.evaluation.ngram import KneserNey, best_order
 from unlabeled.evaluation.sampling import draw, maker, opener
 from unlabeled.modality import Images
 from unlabeled.utils.state import preserve_rng
@@ -26,15 +26,16 @@ SAMPLES = 500
 """Test samples at most, and as many generated ones."""
 COMPONENTS = 64
 """Principal components of the pixels that the Fréchet distance is computed in."""
-COUNTED = 2_000_000
+COUNTED = 20_000_000
 """Bytes of the training part at most that n-grams are counted in."""
 
 
 class Bits(Metric):
     """Mean negative log-likelihood of a value, such as a pixel or a character, in bits.
 
-    `independent_pixels` has a probability for each pixel; `5-gram` (interpolated Kneser-Ney) counts
-    sequences of characters. Of real numbers it is a density, which may be below 0.
+    `independent_pixels` has a probability for each pixel; `5-gram` (interpolated Kneser-Ney, of the
+    order that is best at the end of the training part) counts sequences of characters. Of real
+    numbers it is a density, which may be below 0.
     """
 
     key = "bits"
@@ -64,9 +65,10 @@ class Bits(Metric):
             return {"independent_pixels": _mean(bits.mean(1).numpy() / math.log(2))}
         if subject.method.values == "bytes":
             text = subject.splits.train.x[: COUNTED // x.shape[1]].tobytes()
-            model = KneserNey(text)
+            order = best_order(text, range(1, 9))
+            model = KneserNey(text, order)
             rows = [model.surprises(row.astype(np.uint8).tobytes()).mean() for row in _bytes(x)]
-            return {"5-gram": _mean(np.array(rows))}
+            return {f"{order}-gram": _mean(np.array(rows))}
         return {}
 
 
