@@ -566,8 +566,8 @@ def bench_sentence(
             f"({turned['plain_over_it']:.1f}× without a compiler), crop and color jitter "
             f"{colored['compiled_over_it']:.1f}×, with blur {blurred['compiled_over_it']:.1f}×. "
             f"k-NN is {evaluated['knn']['ratio']:.1f}× as fast as scikit-learn's brute force, "
-            f"similarities of all pairs {evaluated['rsa']['ratio']:.1f}× as rsatoolbox. Full "
-            "table: [docs/bench.md](docs/bench.md).",
+            f"similarities of all pairs {evaluated['rsa']['ratio']:.1f}× as fast as rsatoolbox's. "
+            "[Full table](docs/bench.md).",
         ]
     )
 
