@@ -39,6 +39,8 @@ NOTES = {
         "the original, but not the same.",
         "No license of CIFAR-10 is known to this project; its page asks to cite Krizhevsky 2009, "
         "“Learning Multiple Layers of Features from Tiny Images”.",
+        "By linear probe, a histogram of colors and edges is nearly as good on these images "
+        "(results/photographs.json).",
     ],
 }
 BEFORE = "The training was run by a development version between 0.1.0 and 0.2.0, numbered 0.1.0."
