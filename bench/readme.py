@@ -34,6 +34,16 @@ DEMO_METRICS = {
 """Columns of the demo's table, and whether they are percentages."""
 
 
+def of_before(study: dict[str, Any]) -> str:
+    """A sentence for results of studies that have other conditions since 0.2.0; else empty."""
+    if study["versions"]["unlabeled"] != "0.1.0":
+        return ""
+    return (
+        " Every method had the same time; since then the study gives each the same number of "
+        "operations."
+    )
+
+
 def demo_table(result: dict[str, Any]) -> str:
     """Encoders of the demo, one per row."""
     lines = [
@@ -151,7 +161,7 @@ def family_table(study: dict[str, Any]) -> str:
             "",
             "`unlabeled study methods`: the small encoder on 16,000 dSprites, at most "
             f"{minutes:.0f} minutes each on {study['versions']['threads']} of {study['cores']} "
-            "cores, seed 0; accuracy for the shape on 4,000 test images.",
+            "cores, seed 0; accuracy for the shape on 4,000 test images." + of_before(study),
         ]
     )
 
@@ -248,7 +258,8 @@ def pretext_table(study: dict[str, Any]) -> str:
             "or from the average of its tiles. Spectral distance of inpainted squares: "
             f"{distance['context encoder']:.2f} with the adversarial loss, "
             f"{distance['context encoder, no adversarial loss']:.2f} without. "
-            f"Error of colors in a*, b*: {color['ours']:.1f}, gray {color['gray']:.1f}.",
+            f"Error of colors in a*, b*: {color['ours']:.1f}, gray {color['gray']:.1f}."
+            + of_before(study),
         ]
     )
 
@@ -345,7 +356,7 @@ def local_table(study: dict[str, Any], motion: dict[str, Any]) -> str:
             f"`unlabeled study local`: CIFAR-10 in grayscale, {study['cores']} cores, seed 0; "
             "linear probe accuracy with 10,000 labels at every stage. Memory of a step saved by "
             f"local learning: {saved}. Readout of CLAPP's features trained by reward: "
-            f"{readout['reward']:.1%}, by labels: {readout['labels']:.1%}.",
+            f"{readout['reward']:.1%}, by labels: {readout['labels']:.1%}." + of_before(study),
             "",
             f"Moving sprites, linear probe accuracy for the shape: {both('shape')}; for the "
             f"velocity: {both('velocity')}: `unlabeled study motion --seeds {motion['seeds']}`.",
@@ -566,8 +577,8 @@ def bench_sentence(
             f"({turned['plain_over_it']:.1f}× without a compiler), crop and color jitter "
             f"{colored['compiled_over_it']:.1f}×, with blur {blurred['compiled_over_it']:.1f}×. "
             f"k-NN is {evaluated['knn']['ratio']:.1f}× as fast as scikit-learn's brute force, "
-            f"similarities of all pairs {evaluated['rsa']['ratio']:.1f}× as rsatoolbox. Full "
-            "table: [docs/bench.md](docs/bench.md).",
+            f"similarities of all pairs {evaluated['rsa']['ratio']:.1f}× as fast as rsatoolbox's. "
+            "[Full table](docs/bench.md).",
         ]
     )
 

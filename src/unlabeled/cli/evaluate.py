@@ -24,7 +24,7 @@ def evaluate_command(argv: list[str]) -> int:
     parser.add_argument(
         "--penalty",
         type=float,
-        help="of the squared weights of linear probes (default: chosen for each encoder by "
+        help="penalty of the squared weights of linear probes (default: chosen for each encoder by "
         "cross-validation on training labels)",
     )
     parser.add_argument("--k", type=int, help="neighbors that vote in k-NN (default: likewise)")

@@ -41,8 +41,8 @@ GROUPS = {
         *("labeled_fraction", "local", "seed"),
     ),
     "hardware": (
-        *("accelerator", "devices", "nodes", "precision", "accumulate", "gradient_checkpointing"),
-        *("compile", "trainer"),
+        *("accelerator", "devices", "nodes", "strategy", "precision", "accumulate"),
+        *("gradient_checkpointing", "compile", "trainer"),
     ),
     "output": ("out", "resume", "probe_every", "logger", "dry_run"),
     "other": ("config", "print_config", "quiet", "help"),
@@ -109,7 +109,8 @@ class HelpFormatter(DefaultHelpFormatter):
         values = self._format_args(action, "")
         if not action.option_strings:
             return values
-        flags = ", ".join(flag.replace("_", "-") for flag in action.option_strings)
+        shown = (flag for flag in action.option_strings if not flag.endswith("+"))
+        flags = ", ".join(flag.replace("_", "-") for flag in shown)
         return f"{flags} {values}".rstrip()
 
     def _expand_help(self, action: Action) -> str:
@@ -145,9 +146,10 @@ def _flag(action: Action) -> str:
 
 
 def _name(action: Action) -> str:
-    """The name that a flag is grouped by: `config` for `--print_config`, too."""
+    """The name that a flag is grouped by, without the `no_` or `+` of its other forms."""
     flag = action.option_strings[-1] if action.option_strings else action.dest
-    return flag.lstrip("-").partition(".")[0].removeprefix("no_") if flag != "-h" else "help"
+    name = flag.lstrip("-").rstrip("+").partition(".")[0].removeprefix("no_")
+    return name if flag != "-h" else "help"
 
 
 def _hint(action: Action) -> Any:
@@ -191,7 +193,7 @@ def _defaults(action: Action) -> list[str]:
     default = action.default
     if isinstance(action, ActionYesNo) and default is True:
         return ["default: on"]
-    if default is None or default is False or default in (SUPPRESS, "", {}):
+    if default is None or default is False or default in (SUPPRESS, "", {}, []):
         return []
     if isinstance(default, tuple):
         default = list(default)

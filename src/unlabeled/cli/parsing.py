@@ -269,7 +269,8 @@ def add_opening_arguments(parser: ArgumentParser, default: str = "as in the trai
         "--max_pixels",
         type=int,
         metavar="N",
-        help=f"of an image in a file; larger ones are left out (default: {default})",
+        help="largest number of pixels of an image in a file; larger images are left out "
+        f"(default: {default})",
     )
 
 

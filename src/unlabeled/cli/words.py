@@ -16,7 +16,11 @@ def words_command(argv: list[str]) -> int:
     )
     parser.add_argument("--nearest", type=str, metavar="WORD", help="show its nearest neighbors")
     parser.add_argument(
-        "--analogy", type=str, nargs=3, metavar=("A", "B", "C"), help="show what is to C as B to A"
+        "--analogy",
+        type=str,
+        nargs=3,
+        metavar=("A", "B", "C"),
+        help="show the words that are to C as B is to A",
     )
     parser.add_argument(
         "--similarity", type=str, metavar="FILE", help="pairs of words with people's ratings"

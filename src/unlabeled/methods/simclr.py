@@ -26,9 +26,11 @@ class SimCLR(Method):
         dim: width of the projection; 0 omits the projection head and contrasts the features.
         head_layers: layers of the projection head; 2 in SimCLR, 3 in SimCLRv2.
         temperature: τ of the loss; 0.5 is the paper's for CIFAR-10.
-        negatives: number for each view (default: all other views); 0 keeps only the attraction.
+        negatives: number of negatives of each view (default: all other views); 0 keeps only the
+            attraction.
         denominator: "paper" sums over the positive, too; "tutorial", the lecture's, does not.
-        objective: another one of labeled rows, each image a class, with its default temperature.
+        objective: loss of the projections; one other than nt_xent takes each image as a class and
+            has its own default temperature.
         augment: random augmentation of each view (default: the data set's).
     """
 

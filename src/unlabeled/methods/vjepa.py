@@ -1,4 +1,4 @@
-"""V-JEPA: revisiting feature prediction for learning visual representations from video.
+"""V-JEPA: revisiting feature prediction for learning from video (Bardes et al. 2024).
 
 Bardes, Garrido, Ponce, Chen, Rabbat, LeCun, Assran, Ballas 2024, "Revisiting Feature Prediction for
 Learning Visual Representations from Video", section 3.

@@ -215,7 +215,7 @@ def model_card(
         "Training": _training(record),
         "Evaluation": _evaluation(record["evaluation"]),
         "Limits": _limits(record, modality, notes),
-        "License": f"`{license}`, as its author states it."
+        "License": f"`{license}`, as the author of the weights states; not of the training data."
         if license
         else "The author has stated none. Ask before you use the weights.",
     }
@@ -317,7 +317,9 @@ def _is_set(value: Any) -> bool:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+        name = f"{value['view']}: " if "view" in value else ""
+        items = ((key, item) for key, item in value.items() if key != "view")
+        return name + ", ".join(f"{key} {_cell(item)}" for key, item in items if _is_set(item))
     return ", ".join(map(_cell, value)) if isinstance(value, list) else f"{value}"
 
 

@@ -49,8 +49,8 @@ class TrainConfig:
         tile: side in pixels of the squares that larger images in files are cut into, each a sample,
             which stay on one side of the split with the others of their file (default: images are
             whole).
-        max_pixels: of an image in a file; larger ones are left out (default: 178,956,970, which
-            guards against files that would fill the memory).
+        max_pixels: largest number of pixels of an image in a file; larger images are left out
+            (default: 178,956,970, which guards against files that would fill the memory).
         precision: precision of the networks; losses are always in fp32. auto uses bf16 if the
             hardware is faster with it, and fp16 with a gradient scaler on GPUs without bf16.
         accumulate: parts of each batch that go through the networks one after another, which saves
@@ -64,9 +64,9 @@ class TrainConfig:
         devices: number of GPUs, or of processes on CPUs, that share each batch; torchrun and SLURM
             are detected.
         nodes: number of machines, each with that many devices.
-        strategy: how these share the work: ddp, each with all weights; or fsdp, each with a part of
-            them, of their gradients and of the optimizer's state, which saves memory. The result is
-            the same; methods with a moving average of their networks need ddp.
+        strategy: how devices share the work: ddp, each with all weights; or fsdp, each with a part
+            of the weights, of their gradients and of the optimizer's state, which saves memory. The
+            result is the same; methods with a moving average of their networks need ddp.
         probe_every: epochs between measurements of k-NN and linear probe accuracy in training, on
             labels held out from it; the training stays the same, bit by bit (default: none).
         logger: tensorboard, csv, wandb or none; separate several by commas. metrics.csv is always

@@ -66,6 +66,8 @@ def test_help_of_a_method_shows_its_flags_and_the_defaults_for_the_data(capsys):
         assert flag in text
     assert "τ of the loss" in text
     assert "default: 0.5" in text
+    own = text.partition("method (simclr):")[2].partition("training:")[0]
+    assert not {"--strategy", "--constant-lr", "--constant-lr+"} & set(own.split())
     assert run("train", "simclr", "--data", "dsprites", "--help") == 0
     recipe = registry.find("methods", "simclr").recipes["dsprites"]
     assert f"default: {recipe['temperature']}" in capsys.readouterr().out
@@ -212,7 +214,7 @@ def test_what_opens_data_can_cut_images_and_names_addresses(command, capsys):
     assert run(*command.split(), "--help") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert re.search(r"--tile \w+ side (in pixels )?of the squares", shown)
-    assert re.search(r"--max-pixels \w+ of an image", shown)
+    assert re.search(r"--max-pixels \w+ largest number of pixels of an image", shown)
     if command in ("train simclr", "embed", "explore", "predict"):
         for address in ("http(s)://", "s3://bucket/shards-{000..999}.tar", "gs://", "hf://"):
             assert address in shown

@@ -50,7 +50,7 @@ def test_a_table_is_read_as_it_is_said(table):
     assert len(splits.train) + len(splits.test) == 6
     assert sorted((splits.train.names or []) + (splits.test.names or [])) == list("abcdef")
     for part in (
-        "'id' is another in every row and names it",
+        "'id' only names the rows",
         "1 column without any value left out: empty",
         "5 columns of people.csv to learn from, 2 of words (city, sex)",
         "2 numbers missing (age, score), the training mean takes their place",

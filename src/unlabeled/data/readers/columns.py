@@ -207,7 +207,7 @@ def _row_names(
         ):
             continue
         if column in parsed:
-            notice(f"'{column}' is another in every row and names it, so it is not learned from")
+            notice(f"'{column}' only names the rows: it is different in each and not learned from")
             parsed = {n: v for n, v in parsed.items() if n != column}
     if not like and (empty := [n for n, (v, _) in parsed.items() if np.isnan(v).all()]):
         notice(f"{plural(len(empty), 'column')} without any value left out: {_few(empty)}")
