@@ -442,6 +442,7 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
         for title, f in models.items()
         if title.startswith(("causal", "bidirectional"))
     }
+    n_gram = next(name for name in counted if name.endswith("-gram"))
     follows, order = sentences["next sentence"], sentences["sentence order"]
     words, parts = (sentences["word_order"][unit] for unit in ("words", "sentences"))
     next_, hidden = sentences["skip_thoughts"], sentences["masked_sentences"]
@@ -456,7 +457,7 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
             f"{vectors['tokens'] / 1e6:.1f} million words, same settings): skip-gram "
             f"{compared(vectors)}; CBOW {compared(by_mean)}: `python bench/word2vec.py`.",
             f"- **Language models**, perplexity: {each(perplexity, 1)}; unigram "
-            f"{counted['unigram']:.0f}, trigram {counted['trigram']:.1f}. Masked LM: accuracy "
+            f"{counted['unigram']:.0f}, {n_gram} {counted[n_gram]:.1f}. Masked LM: accuracy "
             f"{masked['accuracy']:.1%} (most frequent token {counted['commonest']:.1%}), "
             f"perplexity {masked['perplexity']:.1f}.",
             f"- **Sentences**: next-sentence accuracy {follows['all']:.1%} (unseen articles "

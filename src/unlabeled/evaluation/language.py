@@ -17,12 +17,14 @@ from unlabeled.augmentations.vocabulary import FIRST_WORD, MASK, PAD, START
 from unlabeled.core import Batch
 from unlabeled.data.dataset import Samples
 from unlabeled.errors import UserError, notice
-from unlabeled.evaluation.ngram import KneserNey, spelled
+from unlabeled.evaluation.ngram import KneserNey, best_order, spelled
 from unlabeled.evaluation.retrieval import drawn, partner_hits
 from unlabeled.parallel import row_ids
 from unlabeled.utils.state import preserve_rng
 
-COUNTED = 100_000
+ORDERS = range(2, 5)
+"""Orders of n-gram models that are tried."""
+COUNTED = 1_000_000
 """Maximum number of texts in which n-grams are counted."""
 
 
@@ -135,7 +137,8 @@ def counted_tokens(
 
     Returns:
         of `unigram`, negative log-likelihood, number of words, and how many are the most frequent
-        word, (n, 3); of `trigram`, interpolated Kneser-Ney, the first two, (n, 2).
+        word, (n, 3); of interpolated Kneser-Ney, such as `4-gram`, of the order that is best at the
+        end of the training texts, the first two, (n, 2).
     """
     rows = np.arange(len(train))
     if len(rows) > COUNTED:  # their counts need many times the memory of the text
@@ -145,7 +148,9 @@ def counted_tokens(
     words = learned[learned >= FIRST_WORD]
     share = (np.bincount(words, minlength=vocabulary) + 1.0) / (len(words) + vocabulary)
     known, text = tested >= FIRST_WORD, np.cumsum(tested == START) - 1
-    trigram = np.log(2) * KneserNey(spelled(learned), 3, vocabulary).surprises(spelled(tested))
+    order = best_order(spelled(learned), ORDERS, vocabulary)
+    counts = KneserNey(spelled(learned), order, vocabulary)
+    n_gram = np.log(2) * counts.surprises(spelled(tested))
     number = text[-1] + 1
 
     def per_text(values: np.ndarray) -> np.ndarray:
@@ -153,7 +158,10 @@ def counted_tokens(
 
     count = per_text(np.ones(len(tested)))
     unigram = per_text(-np.log(share[tested])), count, per_text(tested == share.argmax())
-    return {"unigram": np.stack(unigram, 1), "trigram": np.stack([per_text(trigram), count], 1)}
+    return {
+        "unigram": np.stack(unigram, 1),
+        f"{order}-gram": np.stack([per_text(n_gram), count], 1),
+    }
 
 
 def counted(
@@ -163,7 +171,8 @@ def counted(
 
     Returns:
         `commonest`, the share of the most frequent word, which is the accuracy of always
-        predicting it; and the perplexities of `unigram` and `trigram`, interpolated Kneser-Ney.
+        predicting it; and the perplexities of `unigram` and of interpolated Kneser-Ney, such as
+        `4-gram`.
     """
     sums = {
         name: rows.sum(0) for name, rows in counted_tokens(train, test, vocabulary, most).items()

@@ -150,8 +150,9 @@ def w2(lab: Lab) -> Finding:
     }
     vocabulary = require_part(data.modality, Text).vocabulary
     counted = language.counted(data.train, data.test, vocabulary, number)
+    n_gram = next(name for name in counted if name.endswith("-gram"))
     figures: dict[str, Any] = {"counted": counted}
-    rows = [[k, f"{counted[k]:.1f}", ""] for k in ("unigram", "trigram")]
+    rows = [[k, f"{counted[k]:.1f}", ""] for k in ("unigram", n_gram)]
     for title, run in runs.items():
         method = reopen(run)
         if title == "masked LM":
@@ -165,11 +166,11 @@ def w2(lab: Lab) -> Finding:
     causal = [title for title in runs if title.startswith("causal")]
     best = min(figures[title]["perplexity"] for title in causal)
     samples = continuations(runs["causal LM, transformer"], data)
-    perplexities = {k: counted[k] for k in ("unigram", "trigram")}
+    perplexities = {k: counted[k] for k in ("unigram", n_gram)}
     perplexities |= {title: figures[title]["perplexity"] for title in causal}
     why = (
-        f"the perplexity of a causal LM is {best:.1f}, of a trigram model "
-        f"{counted['trigram']:.1f} and of a unigram model {counted['unigram']:.0f}"
+        f"the perplexity of a causal LM is {best:.1f}, of a {n_gram} model "
+        f"{counted[n_gram]:.1f} and of a unigram model {counted['unigram']:.0f}"
     )
     return Finding(
         figures | {"samples": samples},
@@ -177,7 +178,7 @@ def w2(lab: Lab) -> Finding:
         f"vocabulary of {vocabulary:,} tokens. The perplexity of the masked LM is that of "
         "masked tokens only, and the bidirectional LM sees later tokens, so their perplexities "
         "cannot be compared with the others.",
-        f"Perplexity is {counted['trigram']:.1f} for a trigram model, {best:.1f} for the best "
+        f"Perplexity is {counted[n_gram]:.1f} for a {n_gram} model, {best:.1f} for the best "
         f"causal LM and {figures['bidirectional LM']['perplexity']:.1f} for the bidirectional LM. "
         f"Masked tokens are predicted with {100 * figures['masked LM']['accuracy']:.1f} % "
         "accuracy.",
@@ -186,7 +187,7 @@ def w2(lab: Lab) -> Finding:
             Table("Samples of the causal LM", ["prompt", "continuation"], samples),
         ],
         [("perplexity", plots.bars_image(perplexities, "perplexity", share=False))],
-        claims={18: (best < counted["trigram"], why)},
+        claims={18: (best < counted[n_gram], why)},
     )
 
 

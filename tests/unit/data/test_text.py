@@ -625,7 +625,7 @@ def test_hidden_words_are_found_and_the_run_reads_texts(rows, tmp_path, capsys):
     result = language.hidden_words(run.method.eval(), rows.test)
     counts = language.counted(rows.train, rows.test, rows.modality.vocabulary)
     assert result["accuracy"] > 2 * counts["commonest"]
-    assert counts["trigram"] < counts["unigram"]
+    assert min(v for k, v in counts.items() if k.endswith("-gram")) < counts["unigram"]
     captions = ["Anna went home. She was tired.", "There was bread."]
     run = ul.load(tmp_path / "m")
     z = run.embed(captions)

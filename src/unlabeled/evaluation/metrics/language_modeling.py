@@ -18,7 +18,8 @@ class Perplexity(Metric):
 
     Of masked words (`masked_lm`), of each word given those before it (`causal_lm`), or given all
     others (`bidirectional_lm`); those are different quantities.
-    `unigram` and `trigram` (interpolated Kneser-Ney) count the words of the training part.
+    `unigram` and, for example, `4-gram` (interpolated Kneser-Ney, of the order that is best at the
+    end of the training part) count the words of the training part.
     """
 
     key = "perplexity"
