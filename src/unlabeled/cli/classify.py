@@ -10,8 +10,8 @@ from unlabeled.cli.parsing import (
     add_evaluation_arguments,
     add_number_of_labels,
     make_parser,
+    options_of_load,
     parse_args,
-    take_opening,
 )
 from unlabeled.errors import UserError, plural
 
@@ -52,7 +52,7 @@ def classify_command(argv: list[str]) -> int:
     from unlabeled.runs.run import load
 
     data = args.pop("data")
-    run = load(args.pop("run"), args.pop("encoder"), data=data, **take_opening(args))
+    run = load(args.pop("run"), args.pop("encoder"), data=data, **options_of_load(args))
     if (number := args.pop("suggest")) is not None:
         return _suggest(run, data, number, args)
     args["out"] = args["out"] or run.path.with_name(f"{run.path.name}-classifier")

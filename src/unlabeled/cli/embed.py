@@ -9,8 +9,8 @@ from unlabeled.cli.parsing import (
     add_opening_arguments,
     add_run_arguments,
     make_parser,
+    options_of_load,
     parse_args,
-    take_opening,
 )
 
 
@@ -46,7 +46,7 @@ def embed_command(argv: list[str]) -> int:
     from unlabeled.runs.spread import write_parts
 
     out = Path(args.out)
-    run = load(args.run, args.encoder, data=args.data, **take_opening(vars(args)))
+    run = load(args.run, args.encoder, data=args.data, **options_of_load(vars(args)))
     if args.engine == "ray":
         shape = write_parts(run, args.data, out, args.devices)
     else:

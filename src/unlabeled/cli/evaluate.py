@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from unlabeled.cli.parsing import (
     add_evaluation_arguments,
     make_parser,
+    options_of_load,
     parse_args,
-    take_opening,
 )
 from unlabeled.errors import UserError
 
@@ -53,7 +53,7 @@ def evaluate_command(argv: list[str]) -> int:
     from unlabeled.report.page import write_report
     from unlabeled.runs.run import load
 
-    run = load(args.run, args.encoder, data=args.data, **take_opening(vars(args)))
+    run = load(args.run, args.encoder, data=args.data, **options_of_load(vars(args)))
     if args.layers:
         return _evaluate_layers(run, args)
     evaluation = measure(

@@ -11,8 +11,8 @@ from unlabeled.cli.parsing import (
     add_opening_arguments,
     add_run_arguments,
     make_parser,
+    options_of_load,
     parse_args,
-    take_opening,
 )
 from unlabeled.errors import plural
 
@@ -40,7 +40,7 @@ def explore_command(argv: list[str]) -> int:
     from unlabeled.runs.run import load
 
     run, data, out = args.pop("run"), args.pop("data"), Path(args.pop("out"))
-    opened = load(run, args.pop("encoder"), data=data, **take_opening(args))
+    opened = load(run, args.pop("encoder"), data=data, **options_of_load(args))
     counts = explore(opened, data, out, **args)
     suspects = counts["suspected_labels"]
     print(

@@ -7,8 +7,8 @@ from unlabeled.cli.parsing import (
     add_evaluation_arguments,
     add_number_of_labels,
     make_parser,
+    options_of_load,
     parse_args,
-    take_opening,
 )
 from unlabeled.errors import plural
 
@@ -35,7 +35,7 @@ def finetune_command(argv: list[str]) -> int:
     from unlabeled.runs.run import load
 
     data = args.pop("data")
-    run = load(args.pop("run"), args.pop("encoder"), data=data, **take_opening(args))
+    run = load(args.pop("run"), args.pop("encoder"), data=data, **options_of_load(args))
     tuned, figures = finetune(run, data, **args)
     tested = plural(figures["n_test"], "test image")
     print(f"{plural(figures['labels'], 'label')}, {tested}:")

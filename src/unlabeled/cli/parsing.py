@@ -275,9 +275,14 @@ def add_opening_arguments(parser: ArgumentParser, default: str = "as in the trai
 
 
 def take_opening(args: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `unlabeled.load` on data; some are taken out of the others."""
-    taken = {name: args.pop(name) for name in ("size", "tile", "max_pixels")}
-    return taken | {name: args.get(name) for name in ("labels_from", "groups_from")}
+    """The arguments that say how images are opened, taken out of the others."""
+    return {name: args.pop(name) for name in ("size", "tile", "max_pixels")}
+
+
+def options_of_load(args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `unlabeled.load` on data; those of `take_opening` are taken out."""
+    labels = {name: args.get(name) for name in ("labels_from", "groups_from")}
+    return take_opening(args) | labels
 
 
 def add_labels_argument(parser: ArgumentParser) -> None:

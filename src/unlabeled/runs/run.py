@@ -28,7 +28,7 @@ from unlabeled.encoders.base import build, is_rebuildable
 from unlabeled.encoders.channels import fits_as_is, say_adapted
 from unlabeled.encoders.external import is_external, native_shape
 from unlabeled.encoders.features import build_for, embed
-from unlabeled.errors import UserError, plural, reason
+from unlabeled.errors import UserError, plural, reason, suggest
 from unlabeled.modality import EncoderInput, Images, Text, from_json, to_json
 from unlabeled.runs import hub, published
 from unlabeled.runs.card import public_record
@@ -410,16 +410,18 @@ def _without_folder(
 
 
 def _from_folder(path: Path, encoder: Any) -> Run:
+    others = "give the folder that `unlabeled train` wrote, timm:NAME, hf:NAME, or a name in "
+    others += "`unlabeled list encoders`"
+    if not path.is_dir():
+        known = [*registry.listing("encoders"), *map(str, path.parent.glob("*/"))]
+        raise UserError(f"there is no run folder {path}; {suggest(str(path), known, others)}")
     for name in ("encoder.json", "encoder.safetensors"):
         if not (path / name).is_file():
-            why = (
-                "query its word vectors with `unlabeled words`"
-                if (path / "vectors.bin").is_file()
-                else "its training has not ended, continue it with --resume"
-                if (path / "last.ckpt").is_file()
-                else "give the folder that `unlabeled train` wrote, timm:NAME, hf:NAME, or a name "
-                "in `unlabeled list encoders`"
-            )
+            why = "its training has not ended, continue it with --resume"
+            if (path / "vectors.bin").is_file():
+                why = "query its word vectors with `unlabeled words`"
+            elif not (path / "last.ckpt").is_file():
+                why = others
             raise UserError(f"{path} is not a finished run ({name} is missing); {why}")
     inputs = check_inputs(read_json(inside(path, "encoder.json")))
     config = check_config(read_json(inside(path, "config.json")))

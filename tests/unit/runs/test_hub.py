@@ -124,7 +124,7 @@ def test_a_folder_gives_the_same_features_and_states_what_was_measured(name, tmp
     shape = {"channels": run.modality.channels, "size": run.size}
     folder = run.save_pretrained(tmp_path / "out")
     again = ul.load(folder)
-    np.testing.assert_allclose(features(again, **shape), features(run, **shape), atol=1e-6)
+    np.testing.assert_allclose(features(again, **shape), features(run, **shape), atol=1e-5)
     assert {p.name for p in folder.iterdir()} == {
         *("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
     }
@@ -189,7 +189,7 @@ def test_a_classifier_goes_with_its_encoder(tmp_path):
     run = make_run(tmp_path / "run", width=2, classes=3)
     again = ul.load(run.save_pretrained(tmp_path / "out"))
     x = np.random.default_rng(0).integers(0, 256, (9, 32, 32), dtype=np.uint8)
-    np.testing.assert_allclose(again.predict_proba(x), run.predict_proba(x), atol=1e-6)
+    np.testing.assert_allclose(again.predict_proba(x), run.predict_proba(x), atol=1e-5)
     assert again.classifier.classes == ["kind 0", "kind 1", "kind 2"]
     assert run.classifier.figures["data"].endswith("photos")  # the run's own are as before
 
@@ -475,7 +475,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(server, tmp_path, monkeypatch):
     assert {p.name for p in stored.iterdir()} == expected
     assert "hf:me/encoder" in (stored / "README.md").read_text()
     again = ul.load("hf:me/encoder")
-    np.testing.assert_allclose(features(again), features(run), atol=1e-6)
+    np.testing.assert_allclose(features(again), features(run), atol=1e-5)
     assert again.predict(np.zeros((2, 32, 32), np.uint8)).shape == (2,)
     assert (str(again.path), again.source) == ("runs/hf-me-encoder", "hf:me/encoder")
     with pytest.raises(UserError, match="not trained here on any data; give --data"):

@@ -133,7 +133,7 @@ def test_every_command_takes_a_name(hf_folder, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluate", "smal", "--data", "x.npz"], "not a finished run"),
+        (["evaluate", "smal", "--data", "x.npz"], "there is no run folder"),
         (["evaluate", "small"], "give --data"),
         (["evaluate", "hf:FOLDER"], "give --data"),
         (["embed", "timm:", "x.npz", "--out", "z.npy"], "lacks the name"),
