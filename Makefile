@@ -11,14 +11,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.installed-base
 STAMP := $(VENV)/.installed
 
 .PHONY: demo lectures test test-all test-oldest smoke check notebooks docs bench clean
 
-demo: $(STAMP)
+demo: $(BASE)
 	$(BIN)/unlabeled demo
 
-lectures: $(STAMP)
+lectures: $(BASE)
 	$(BIN)/unlabeled study lectures --resume
 
 test: $(STAMP)
@@ -82,10 +83,17 @@ bench: .venv-bench/.installed
 	.venv-bench/bin/python -m pip install -q --no-deps -r bench/requirements.txt
 	touch $@
 
-$(STAMP): pyproject.toml constraints.txt
+# What a user needs; then what a contributor needs, too.
+$(BASE): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV); PyTorch is a large download."
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(STAMP): $(BASE)
+	@echo "Installing what contributors need."
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	touch $(STAMP)
+	touch $@
 
 clean:
 	rm -rf $(VENV) .venv-bench .venv-oldest build/site .mypy_cache .pytest_cache .ruff_cache
