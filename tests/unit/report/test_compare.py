@@ -280,7 +280,7 @@ def test_the_command_takes_names_and_writes_several_files(folder, tmp_path, monk
         (["simclr-0", "simclr-0"], {}, "given twice"),
         (["raw", "raw"], {"data": "data.npz"}, "given twice"),
         (["raw", "pca"], {}, "give --data"),
-        (["simclr-0", "nothing"], {}, "not a finished run"),
+        (["simclr-0", "nothing"], {}, "there is no run folder"),
         (["simclr-0", "simclr-1"], {"out": ["a.html", "b.txt"]}, "b.txt; give a .html, .csv"),
     ],
 )
