@@ -48,7 +48,7 @@ def measure(run: Run, kind: Kind, labels: str, x: np.ndarray, y: np.ndarray) -> 
     before = expected_calibration_error(softmax(scores, axis=1), y)
     with tempfile.TemporaryDirectory() as folder:
         off = largest_difference(model, x[:CHECKED], Path(folder))
-    names = ("labels", "penalty", "neighbors", "accuracy", "commonest")
+    names = ("labels", "penalty", "neighbors", "accuracy", "most_frequent_class")
     return {name: head.figures[name] for name in names if name in head.figures} | {
         "expected_calibration_error": head.figures["expected_calibration_error"],
         "expected_calibration_error_at_temperature_1": before.value,

@@ -458,7 +458,7 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
             f"{compared(vectors)}; CBOW {compared(by_mean)}: `python bench/word2vec.py`.",
             f"- **Language models**, perplexity: {each(perplexity, 1)}; unigram "
             f"{counted['unigram']:.0f}, {n_gram} {counted[n_gram]:.1f}. Masked LM: accuracy "
-            f"{masked['accuracy']:.1%} (most frequent token {counted['commonest']:.1%}), "
+            f"{masked['accuracy']:.1%} (most frequent token {counted['most_frequent_class']:.1%}), "
             f"perplexity {masked['perplexity']:.1f}.",
             f"- **Sentences**: next-sentence accuracy {follows['all']:.1%} (unseen articles "
             f"{follows['articles']:.1%}, wrong half from another article {follows['within']:.1%}), "

@@ -61,7 +61,7 @@ def test_the_page_on_classifiers_runs(tmp_path, monkeypatch):
     scope: dict = {}
     for block in blocks("docs/classify.md"):
         exec(compile(block, "classify.md", "exec"), scope)  # the document is ours
-    assert scope["figures"]["accuracy"]["low"] > scope["figures"]["commonest"]["high"]
+    assert scope["figures"]["accuracy"]["low"] > scope["figures"]["most_frequent_class"]["high"]
     assert scope["p"].shape == (5, 3)
     assert len(set(scope["rows"])) == 50
 

@@ -64,9 +64,9 @@ def classify_command(argv: list[str]) -> int:
         f"{plural(figures['labels'], 'label')} of {len(model.classifier.classes)} classes, "
         f"{setting} {figures[setting]:g}, {plural(figures['n_test'], 'test sample')}:"
     )
-    commonest = figures["commonest"]
+    commonest = figures["most_frequent_class"]
     print(f"  {_percent(figures['accuracy'])}  accuracy")
-    print(f"  {_percent(commonest)}  always '{commonest['class']}', the commonest class")
+    print(f"  {_percent(commonest)}  always '{commonest['class']}', the most frequent class")
     error = _percent(figures["expected_calibration_error"])
     temperature = model.classifier.temperature
     print(f"  {error}  expected calibration error, at temperature {temperature:.2f}")

@@ -71,7 +71,8 @@ def classify(
     Returns:
         a run with the encoder and the classifier: `predict`, `predict_proba`, and `classifier`,
         whose `figures` are `accuracy` and `expected_calibration_error` on the test part with 95 %
-        intervals, `commonest`, the share of the most common training class there, and its settings.
+        intervals, `most_frequent_class`, the share of the most frequent class of the training part
+        there, and its settings.
 
     Raises:
         UserError: the data has no classes or no test part, there are too few labels, or the folder
@@ -141,7 +142,7 @@ def measure_classifier(
     commonest = most_frequent(y)
     return {
         "accuracy": asdict(accuracy(probability.argmax(1) == y_test, groups)),
-        "commonest": {"class": classifier.classes[commonest]}
+        "most_frequent_class": {"class": classifier.classes[commonest]}
         | asdict(accuracy(y_test == commonest, groups)),
         "expected_calibration_error": asdict(
             expected_calibration_error(probability, y_test, groups)

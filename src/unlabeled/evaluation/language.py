@@ -170,7 +170,7 @@ def counted(
     """Metrics of n-gram counts on the same rows.
 
     Returns:
-        `commonest`, the share of the most frequent word, which is the accuracy of always
+        `most_frequent_class`, the share of the most frequent word, which is the accuracy of always
         predicting it; and the perplexities of `unigram` and of interpolated Kneser-Ney, such as
         `4-gram`.
     """
@@ -178,7 +178,7 @@ def counted(
         name: rows.sum(0) for name, rows in counted_tokens(train, test, vocabulary, most).items()
     }
     perplexities = {name: float(np.exp(loss[0] / loss[1])) for name, loss in sums.items()}
-    return {"commonest": float(sums["unigram"][2] / sums["unigram"][1])} | perplexities
+    return {"most_frequent_class": float(sums["unigram"][2] / sums["unigram"][1])} | perplexities
 
 
 def _line(x: np.ndarray) -> np.ndarray:

@@ -162,7 +162,7 @@ def w2(lab: Lab) -> Finding:
         figures[title] = results
         accuracy = f"{100 * results['accuracy']:.1f}" if "accuracy" in results else ""
         rows.append([title, f"{results['perplexity']:.1f}", accuracy])
-    rows.append(["most frequent token", "", f"{100 * counted['commonest']:.1f}"])
+    rows.append(["most frequent token", "", f"{100 * counted['most_frequent_class']:.1f}"])
     causal = [title for title in runs if title.startswith("causal")]
     best = min(figures[title]["perplexity"] for title in causal)
     samples = continuations(runs["causal LM, transformer"], data)

@@ -130,10 +130,10 @@ def test_what_is_measured_is_what_predict_gives(model, data):
     figures = model.classifier.figures
     assert figures["accuracy"]["value"] == pytest.approx((predicted == y_test).mean())
     assert figures["accuracy"]["low"] < figures["accuracy"]["value"] < figures["accuracy"]["high"]
-    assert figures["accuracy"]["value"] > figures["commonest"]["value"] + 0.2
+    assert figures["accuracy"]["value"] > figures["most_frequent_class"]["value"] + 0.2
     assert figures["n_test"] == len(y_test) == 60
     commonest = np.unique(y_test, return_counts=True)
-    assert figures["commonest"]["value"] in commonest[1] / 60
+    assert figures["most_frequent_class"]["value"] in commonest[1] / 60
     p = model.predict_proba(splits.test.x)
     assert (p.dtype, p.shape) == (np.float32, (60, 3))
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
@@ -229,7 +229,7 @@ def test_the_commands_from_labels_to_classes(folder, tmp_path, monkeypatch, caps
     out = capsys.readouterr().out
     figures = json.loads((tmp_path / "model" / "classifier.json").read_text())["figures"]
     assert f"{100 * figures['accuracy']['value']:.2f} %" in out
-    assert "commonest class" in out
+    assert "most frequent class" in out
     assert "calibration error" in out
     assert main(["predict", "model", str(folder), "--out", "labels.csv"]) == 0
     rows = list(csv.DictReader(open("labels.csv", newline="")))  # noqa: SIM115, PTH123
