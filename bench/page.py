@@ -1,4 +1,4 @@
-"""Collect all comparisons in results/bench.json and docs/bench.md.
+"""Collect all comparisons in results/bench.json, docs/bench.md and its chart.
 
 make bench                                     runs all benchmarks, then this
 python bench/page.py                           writes only the page, from the results
@@ -10,6 +10,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import matplotlib as mpl
+from maps import INK, OUT, TEXT, write
+from matplotlib.figure import Figure
 
 from unlabeled.utils.files import write_json
 
@@ -84,8 +88,49 @@ PARTS: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
 }
 
 
+KINDS = {
+    "SimCLR step": "training step of SimCLR",
+    "NT-Xent": "NT-Xent with gradient",
+    "views, affine": "rotation, translation, scale",
+    "views, colors 3": "crop and color jitter",
+    "views, colors and": "crop, color jitter and blur",
+    "20 nearest": "20 nearest neighbors",
+    "similarity of": "similarity of all pairs",
+    "dSprites from": "dSprites to an accuracy",
+}
+"""Beginnings of operations, and the rows of the chart."""
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
+
+
+def chart(rows: list[Row]) -> Figure:
+    """How many times as fast as each other library, a dot for each case."""
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axis = figure.subplots()
+    points: dict[str, list[tuple[float, int]]] = {}
+    for what, beside, ratio in rows:
+        library = beside.partition(",")[0].removesuffix(" bf16").removesuffix(" fp32")
+        row = next(i for i, start in enumerate(KINDS) if what.startswith(start))
+        if library != "ours" and not what.endswith("memory"):
+            points.setdefault(library, []).append((ratio, row))
+    for color, (library, dots) in zip(COLORS, points.items(), strict=True):
+        axis.scatter(*zip(*dots, strict=True), s=36, color=color, label=library, alpha=0.8)
+    axis.axvline(1, lw=1, color=mpl.rcParams["text.color"])
+    axis.set_xscale("log")
+    ticks = [1, 2, 5, 10, 100, 500]
+    axis.set_xticks(ticks, [f"{tick}×" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel("times as fast; left of the line the other library is faster")
+    axis.set_yticks(range(len(KINDS)), list(KINDS.values()))
+    axis.invert_yaxis()
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
 def main() -> None:
-    """Write both files from the results that exist."""
+    """Write the files from the results that exist."""
     rows: list[Row] = []
     commands, cores = [], set()
     for file, part in PARTS.items():
@@ -115,6 +160,12 @@ def main() -> None:
         + ", ".join(f"`{c}`" for c in commands)
         + ".",
         "",
+        *(
+            f"```{{figure}} _static/bench-{theme}.png\n:figclass: only-{theme}\n"
+            ":alt: Dots on a logarithmic axis: for each operation, how many times as fast as each "
+            "other library. The table below has the numbers.\n```\n"
+            for theme in TEXT
+        ),
         "| operation | compared with | ratio |",
         "|---|---|---:|",
         *(f"| {what} | {beside} | {ratio:.2f}× |" for what, beside, ratio in rows),
@@ -122,6 +173,10 @@ def main() -> None:
     ]
     (ROOT / "docs" / "bench.md").write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
+    for theme, color in TEXT.items():
+        settings: Any = dict.fromkeys((*INK, "axes.edgecolor"), color) | {"font.size": 11}
+        with mpl.rc_context(settings):
+            write(chart(rows), OUT / f"bench-{theme}.png")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import method_pages
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
 from unlabeled import registry
@@ -40,6 +41,26 @@ class CodeCell(SphinxDirective):
             block,
             nodes.raw("", "</details>", format="html"),
         ]
+
+
+class Intervals(SphinxPostTransform):
+    """Keeps intervals in tables, such as (45.1–48.2), on one line."""
+
+    default_priority = 500
+    formats = ("html",)
+
+    def run(self, **options: Any) -> None:
+        """Wrap each in an element of its own."""
+        for entry in self.document.findall(nodes.entry):
+            for text in list(entry.findall(nodes.Text)):
+                parts = re.split(r"(\(−?[\d.,]+–−?[\d.,]+\))", text.astext())
+                if len(parts) > 1:
+                    wrapped = [
+                        nodes.inline("", part, classes=["interval"]) if i % 2 else nodes.Text(part)
+                        for i, part in enumerate(parts)
+                        if part
+                    ]
+                    text.parent.replace(text, wrapped)
 
 
 def complete(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -76,6 +97,7 @@ def as_markup(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the parts with Sphinx."""
     app.add_directive("code-cell", CodeCell)
+    app.add_post_transform(Intervals)
     app.connect("source-read", complete)
     # Before napoleon, whose own markup is meant.
     app.connect("autodoc-process-docstring", as_markup, priority=400)
