@@ -181,7 +181,16 @@ def tables(result: dict[str, Any]) -> dict[str, list[str]]:
             f"| `{first['case']}` | {first['size']}{note} | {first['bytes'] / 1e9:.2f} GB | "
             f"{most[0]:.2f} GB | {most[1]:.2f} GB |"
         )
-    return {"steps": growth, "files": opened, "memory": large}
+    evaluated = json.loads((ROOT / "results" / "large_features.json").read_text())["figures"]
+    sizes = list(next(iter(evaluated.values())))
+    features = [
+        "| | " + " | ".join(f"{size} rows" for size in sizes) + " |",
+        "|---|" + "---:|" * len(sizes),
+    ]
+    for name, rows in evaluated.items():
+        cells = (f"{row['seconds']:.0f} s, {row['gb']:.2f} GB" for row in rows.values())
+        features.append(f"| {name} | {' | '.join(cells)} |")
+    return {"steps": growth, "files": opened, "memory": large, "evaluation": features}
 
 
 def main() -> None:
