@@ -113,7 +113,8 @@ def chart(rows: list[Row]) -> Figure:
         if library != "ours" and not what.endswith("memory"):
             points.setdefault(library, []).append((ratio, row))
     for color, (library, dots) in zip(COLORS, points.items(), strict=True):
-        axis.scatter(*zip(*dots, strict=True), s=36, color=color, label=library, alpha=0.8)
+        ratios, places = zip(*dots, strict=True)
+        axis.scatter(ratios, places, s=36, color=color, label=library, alpha=0.8)
     axis.axvline(1, lw=1, color=mpl.rcParams["text.color"])
     axis.set_xscale("log")
     ticks = [1, 2, 5, 10, 100, 500]
