@@ -1,4 +1,4 @@
-"""Repeat some rows of the study `pretext` with the same number of epochs as before.
+"""Repeat some rows of the study `pretext`, each with the operations that the study gives it.
 
 python bench/pretext_rows.py "context encoder" "relative patch" …
 
@@ -32,10 +32,6 @@ if __name__ == "__main__":
     experiments = result["experiments"]
     out = ROOT / "runs" / "pretext"
     out.mkdir(parents=True, exist_ok=True)
-    epochs = {
-        run_name(t): row["epochs"] for t, row in experiments["P1"]["tasks"].items() if t != "random"
-    }
-    write_json(out / "epochs.json", epochs)
     lab = Lab(out, open_data(pretext.DATA), scale=Scale(settings=pretext.SETTINGS))
     for title in titles:
         experiments["P1"]["tasks"][title] = pretext.evaluate(lab, title)
