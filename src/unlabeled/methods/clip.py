@@ -36,7 +36,7 @@ class Clip(Method):
         lock_image: keep the image encoder as it is, as LiT does; give a pretrained one with --init.
             As in LiT, its features then have no projection.
         partner_encoder: text_transformer for captions, small for audio.
-        text_layers: layers of a transformer for captions.
+        text_layers: layers of a transformer for captions; 0 has a mean of embedded words.
         dim: width of the shared embedding space; 512 and more in the paper. A locked image
             encoder's own.
         temperature: initial τ (default: CLIP's 0.07, SigLIP's 0.1).
@@ -47,6 +47,7 @@ class Clip(Method):
     """
 
     modality = (Pairs,)
+    may_be_zero = ("text_layers",)
     # The paper: batch size 32,768, 32 epochs of 400 million pairs; this is for some thousand pairs
     # on a core.
     recipe = Recipe(epochs=60, batch_size=128, lr=1e-3, weight_decay=0.1, grad_clip_norm=1.0)
