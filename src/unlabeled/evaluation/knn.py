@@ -36,12 +36,12 @@ def nearest(
     """
     refuse_not_finite(bank, queries)
     k = min(k, len(bank))
-    wanted = unit(torch.from_numpy(queries).float()).split(block)
+    wanted = unit(torch.tensor(queries).float()).split(block)  # a copy: files are read-only
     best = [(torch.empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.long)) for q in wanted]
     rows = max(1, min(AT_ONCE // block, AT_ONCE // max(1, bank.shape[1])))
     parts, title = -(-len(bank) // rows), f"neighbors among {plural(len(bank), 'row')}"
     for part, z in track(in_blocks(bank, rows), title, parts):
-        keys = unit(torch.from_numpy(np.array(z)).float())
+        keys = unit(torch.tensor(z).float())
         for i, q in enumerate(wanted):
             similarity, indices = (q @ keys.T).topk(min(k, len(keys)))
             similarity = torch.cat([best[i][0], similarity], 1)

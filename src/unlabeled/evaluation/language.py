@@ -24,7 +24,7 @@ from unlabeled.utils.state import preserve_rng
 
 ORDERS = range(2, 5)
 """Orders of n-gram models that are tried."""
-COUNTED = 1_000_000
+COUNTED = 200_000
 """Maximum number of texts in which n-grams are counted."""
 
 

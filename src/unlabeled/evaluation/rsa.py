@@ -108,7 +108,7 @@ def _unit_rows(
     z: Float[np.ndarray, "n d"], kind: Kind, mean: np.ndarray | None, dtype: torch.dtype
 ) -> Float[Tensor, "n d"]:
     """As `unit_rows`, of some rows, given the mean of all."""
-    rows = torch.from_numpy(np.array(z)).to(dtype)
+    rows = torch.tensor(z).to(dtype)
     if mean is not None:
         rows = rows - torch.from_numpy(mean).to(dtype)
     elif kind == "pearson":

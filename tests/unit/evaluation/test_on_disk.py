@@ -64,6 +64,7 @@ def test_figures_are_those_in_memory(features, on_disk):
     again, same = nearest(z, z[:200], 5)
     assert np.array_equal(near, again)
     assert np.array_equal(rows, same)
+    assert np.array_equal(nearest(z, on_disk[:200], 5)[1], rows)  # read-only queries, no warning
 
 
 def test_neighbors_are_found_in_all_blocks(monkeypatch):
