@@ -17,11 +17,16 @@ def demo_command(argv: list[str]) -> int:
         "downloads nothing.",
     )
     parser.add_argument("--out", type=str, default="runs/demo", help="folder for its runs")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="train nothing: evaluate the encoder that comes with the package, in a minute or two",
+    )
     args = parse_args(parser, argv)
     from unlabeled.studies.demo import demo
 
     try:
-        demo(Path(args.out))
+        demo(Path(args.out), args.quick)
     except Stopped as error:  # a demo always resumes
         raise Stopped(str(error).replace(" with --resume", ""), error.number) from None
     return 0

@@ -5,8 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlabeled.encoders.base import build
-from unlabeled.evaluation.intervals import wilson
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, Way, run_name
+from unlabeled.studies.lab import (
+    Experiment,
+    Finding,
+    Lab,
+    Table,
+    Way,
+    percent,
+    run_name,
+    with_interval,
+)
 from unlabeled.studies.side_by_side import Training
 from unlabeled.training import drawings
 from unlabeled.training.train import reopen
@@ -55,12 +63,6 @@ def trainings(lab: Lab, keys: Sequence[str]) -> list[Training]:
     return results
 
 
-def interval(value: float, number: int) -> dict[str, float]:
-    """An accuracy of `number` test images with its 95 % interval."""
-    low, high = wilson(value * number, number)
-    return {"value": value, "low": low, "high": high}
-
-
 def a1(lab: Lab) -> Finding:
     jobs = dict(zip(lab.settings.ways, trainings(lab, ["A1"]), strict=True))
     encoders = {title: lab.trained(job).encoder for title, job in jobs.items()}
@@ -68,15 +70,11 @@ def a1(lab: Lab) -> Finding:
         encoders[f"random, {pool}"] = lab.random("vit", **lab.settings.transformer, pool=pool)
     for name in ("histogram", "raw"):
         encoders[name] = build(name, lab.data.channels, lab.data.size)
-    number = len(lab.data.test)
+    n = len(lab.data.test)
     results = {}
     for title, encoder in encoders.items():
         values = {"linear": lab.probe(title, encoder).test, "knn": lab.knn(title, encoder)}
-        results[title] = {key: interval(value, number) for key, value in values.items()}
-
-    def cell(title: str, key: str) -> str:
-        value, low, high = (100 * share for share in results[title][key].values())
-        return f"{value:.1f} ({low:.1f}–{high:.1f})"
+        results[title] = {key: with_interval(value, n) for key, value in values.items()}
 
     def above(title: str, key: str) -> bool:
         others = (f"random, {POOL.get(title, 'attention')}", "histogram", "raw")
@@ -101,8 +99,8 @@ def a1(lab: Lab) -> Finding:
                 "Accuracy for the class of test images, %, with 95 % interval",
                 ["", "linear", "k-NN", "epochs"],
                 [
-                    [title, cell(title, "linear"), cell(title, "knn"), str(epochs.get(title, "–"))]
-                    for title in results
+                    [title, *map(percent, values.values()), str(epochs.get(title, "–"))]
+                    for title, values in results.items()
                 ],
             )
         ],

@@ -25,6 +25,7 @@ from torch import nn
 from unlabeled.data.dataset import Splits
 from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
+from unlabeled.evaluation.intervals import wilson
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.runs.run import Run, load
@@ -290,13 +291,16 @@ class Lab:
         return knn_accuracy(z, y, z_test, y_test)
 
 
-def number(value: float | Sequence[float] | None, spec: str) -> str:
+def number(value: float | Sequence[float] | Mapping[str, float] | None, spec: str) -> str:
     """Figure, or mean ± standard deviation over seeds, in a format such as ".1%" (sign omitted).
 
-    None is a dash.
+    A figure with its interval is a mapping of `value`, `low` and `high`. None is a dash.
     """
     if value is None:
         return "–"
+    if isinstance(value, Mapping):
+        center, low, high = (number(value[key], spec) for key in ("value", "low", "high"))
+        return f"{center} ({low}–{high})"
     values = list(value) if isinstance(value, Sequence) else [value]
     mean = statistics.fmean(values) if len(values) > 1 else values[0]
     text = format(mean, spec).rstrip("%")
@@ -304,9 +308,15 @@ def number(value: float | Sequence[float] | None, spec: str) -> str:
     return f"{text} ± {format(statistics.stdev(values), spec).rstrip('%')}" if values[1:] else text
 
 
-def percent(values: float | Sequence[float]) -> str:
-    """Share, or mean ± standard deviation of shares over seeds, in percent with one decimal."""
+def percent(values: float | Sequence[float] | Mapping[str, float]) -> str:
+    """As `number`: a share, shares of seeds, or one with interval, in percent with one decimal."""
     return number(values, ".1%")
+
+
+def with_interval(value: float, n: int) -> dict[str, float]:
+    """A share of n test samples with its 95 % interval: `value`, `low` and `high`."""
+    low, high = wilson(value * n, n)
+    return {"value": value, "low": low, "high": high}
 
 
 def curve(labels: Sequence[float], accuracies: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from unlabeled.data.dataset import Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.data.readers import bpe
 from unlabeled.data.readers.pairs import tokens
-from unlabeled.evaluation.retrieval import equal_rows, paired_retrieval
+from unlabeled.evaluation.intervals import share
+from unlabeled.evaluation.retrieval import equal_rows, partner_hits
 from unlabeled.modality import Text, require_part
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent, with_interval
 from unlabeled.training.train import reopen
 
 TITLE = "Pairs: images with captions, images with audio"
@@ -46,14 +47,26 @@ def project(run: Run, data: Splits) -> tuple[np.ndarray, np.ndarray]:
     return method.project(x).numpy(), method.project_partner(y).numpy()
 
 
-def recalls(results: dict[str, float]) -> Table:
+def retrieval(
+    images: np.ndarray, partners: np.ndarray, y: Any, names: tuple[str, str]
+) -> dict[str, dict[str, float]]:
+    """Recall of `paired_retrieval` with 95 % intervals over queries."""
+    results = {}
+    for key, hits in partner_hits(images, partners, AT, y, names).items():
+        value = float(hits.mean())
+        low, high = share(value, (hits - value) / len(hits))
+        results[key] = {"value": value, "low": low, "high": high}
+    return results
+
+
+def recalls(results: dict[str, dict[str, float]]) -> Table:
     """Recall in both directions and by chance."""
     ways = dict.fromkeys(key.partition("_recall_at_")[0] for key in results)
     rows = [
-        [way.replace("_", " "), *(f"{100 * results[f'{way}_recall_at_{k}']:.1f}" for k in AT)]
+        [way.replace("_", " "), *(percent(results[f"{way}_recall_at_{k}"]) for k in AT)]
         for way in ways
     ]
-    return Table("Recall, %", ["", *(f"@{k}" for k in AT)], rows)
+    return Table("Recall, %, with 95 % interval", ["", *(f"@{k}" for k in AT)], rows)
 
 
 def prompts(data: Splits) -> dict[str, list[str]]:
@@ -83,11 +96,11 @@ def zero_shot(run: Run, data: Splits, images: np.ndarray) -> np.ndarray:
 
 def probes(lab: Lab, name: str, run: Run, data: Splits, factor: str) -> dict[str, Any]:
     """Linear probe and k-NN accuracy of the image encoder, and the numbers of pairs."""
-    random = lab.random(data=data)
+    random, n = lab.random(data=data), len(data.test)
     return {
-        "linear": lab.probe(name, run.encoder, factor, data).test,
-        "linear_random": lab.probe(f"random {name}", random, factor, data).test,
-        "knn": lab.knn(name, run.encoder, factor, data),
+        "linear": with_interval(lab.probe(name, run.encoder, factor, data).test, n),
+        "linear_random": with_interval(lab.probe(f"random {name}", random, factor, data).test, n),
+        "knn": with_interval(lab.knn(name, run.encoder, factor, data), n),
         "train": len(data.train),
         "test": len(data.test),
     }
@@ -98,21 +111,27 @@ def j1(lab: Lab) -> Finding:
     data = lab.data
     images, names = project(run, data)
     same = equal_rows(data.test.partners[:, 0]), equal_rows(data.test.x[:])
-    results = paired_retrieval(
-        images, names, AT, same, ("image", "text")
-    )  # equal names are correct
+    results = retrieval(images, names, same, ("image", "text"))  # equal names are correct
     y, y_test = data.train.factors["group"], data.test.factors["group"]
     largest = float((y_test == np.bincount(y).argmax()).mean())
-    accuracy = float((zero_shot(run, data, images) == y_test).mean())
+    right = float((zero_shot(run, data, images) == y_test).mean())
+    accuracy = with_interval(right, len(y_test))
     method: Any = reopen(run)
-    figures = {"retrieval": results, "zero_shot": accuracy, "largest_group": largest}
+    figures: dict[str, Any] = {
+        "retrieval": results,
+        "zero_shot": accuracy,
+        "largest_group": largest,
+    }
     figures |= probes(lab, "emoji", run, data, "group")
     figures["temperature"] = 1 / float(method.logit_scale.detach().exp())
     groups = {
-        "zero-shot": accuracy,
-        "the largest group": largest,
-        "linear probe": figures["linear"],
-        "linear probe, random encoder": figures["linear_random"],
+        title: {"accuracy": value}
+        for title, value in {
+            "zero-shot": accuracy,
+            "the largest group": with_interval(largest, len(y_test)),
+            "linear probe": figures["linear"],
+            "linear probe, random encoder": figures["linear_random"],
+        }.items()
     }
     rows = np.random.default_rng(0).permutation(len(data.test))[:16]
     shown = to_float(torch.from_numpy(data.test.x[rows]), data.value_range)
@@ -124,10 +143,10 @@ def j1(lab: Lab) -> Finding:
         f"emoji with their names and keywords. Each of {len(data.test)} emoji of families that are "
         "not in the training data then retrieves its name among theirs. Zero-shot classification "
         "assigns the group (food, flags, …) whose prompts are nearest.",
-        f"Recall@10 is {100 * results['image_to_text_recall_at_10']:.1f} % from image to name and "
-        f"{100 * results['text_to_image_recall_at_10']:.1f} % from name to image (chance: "
-        f"{100 * results['chance_recall_at_10']:.1f} %). Zero-shot accuracy is "
-        f"{100 * accuracy:.1f} %; always the largest group gives {100 * largest:.1f} %.",
+        f"Recall@10 is {percent(results['image_to_text_recall_at_10'])} % from image to name and "
+        f"{percent(results['text_to_image_recall_at_10'])} % from name to image (chance: "
+        f"{percent(results['chance_recall_at_10']['value'])} %). Zero-shot accuracy is "
+        f"{percent(accuracy)} %; always the largest group gives {100 * largest:.1f} %.",
         [
             recalls(results),
             Table.of(
@@ -143,7 +162,7 @@ def j2(lab: Lab) -> Finding:
     run = lab.run("audiovisual-digits", "clip", data=data, quick_epochs=2)
     images, audio = project(run, data)
     digit = data.test.factors["digit"]
-    results = paired_retrieval(images, audio, AT, digit, ("image", "audio"))
+    results = retrieval(images, audio, digit, ("image", "audio"))
     figures = {"retrieval": results} | probes(lab, "audiovisual-digits", run, data, "digit")
     order = np.argsort(digit, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, 20).astype(int)]
@@ -156,9 +175,9 @@ def j2(lab: Lab) -> Finding:
         "images of digits paired with recordings of the same digit by four speakers. Each of "
         f"{len(data.test)} new images then retrieves recordings of two other speakers; every "
         "recording of the same digit is correct.",
-        f"Recall@1 is {100 * results['image_to_audio_recall_at_1']:.1f} % from image to audio and "
-        f"{100 * results['audio_to_image_recall_at_1']:.1f} % from audio to image (chance: "
-        f"{100 * results['chance_recall_at_1']:.1f} %).",
+        f"Recall@1 is {percent(results['image_to_audio_recall_at_1'])} % from image to audio and "
+        f"{percent(results['audio_to_image_recall_at_1'])} % from audio to image (chance: "
+        f"{percent(results['chance_recall_at_1']['value'])} %).",
         [recalls(results)],
         [("Similarity of images and audio, sorted by digit", matrix)],
     )

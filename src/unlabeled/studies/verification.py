@@ -8,7 +8,7 @@ from torch import nn
 from unlabeled.data.sets.omniglot import one_shot_runs
 from unlabeled.evaluation.verification import Nearness, Pairs, one_shot, pairs
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
 
 TITLE = "Verification of characters of unseen alphabets"
 LEAD = (
@@ -44,28 +44,32 @@ def encoder_of(lab: Lab, title: str) -> nn.Module:
 def v1(lab: Lab) -> Finding:
     test = lab.data.test
     y, runs = test.factors["character"], one_shot_runs()
-    figures: dict[str, dict[str, float]] = {}
+    figures: dict[str, dict[str, dict[str, float]]] = {}
     compared: dict[str, Pairs] = {}
     for title in ENCODERS:
         near = NEAR.get(title, "cosine")
         z = lab.features(title, encoder_of(lab, title))[1]
         compared[title] = pairs(z, y, near)
         right = one_shot(z, runs.support, runs.query, runs.answer, near)
-        figures[title] = {"auc": compared[title].auc, "one_shot": right}
+        area = compared[title].auc, compared[title].auc_interval(y)
+        figures[title] = {
+            key: {"value": value, "low": low, "high": high}
+            for key, (value, (low, high)) in (("auc", area), ("one_shot", right))
+        }
     shown = matches(compared["Siamese"])
     ours, pixels = figures["Siamese"], figures["pixels"]
     caption = "Characters of unseen alphabets"
-    table = Table.of(caption, ["AUROC of pairs, %", "20-way one-shot accuracy, %"], figures, ".2%")
+    table = Table.of(caption, ["AUROC of pairs, %", "20-way one-shot accuracy, %"], figures, ".1%")
     return Finding(
         {"verification": figures, "n_test": len(test), "chance_one_shot": 1 / WAYS},
         f"Encoders are trained on {len(lab.data.train):,} drawings of 30 alphabets. Verification: "
         f"all pairs of {len(test):,} drawings of 20 other alphabets are ranked by similarity, and "
         "the area under the ROC curve tells how well pairs of the same character are separated "
         "from others. One-shot classification: which of 20 drawings shows the same character, in "
-        "the 20 official runs.",
-        f"The area under the ROC curve is {100 * ours['auc']:.2f} % for the Siamese network and "
-        f"{100 * pixels['auc']:.2f} % for pixels (chance: 50 %). One-shot accuracy is "
-        f"{100 * ours['one_shot']:.2f} % and {100 * pixels['one_shot']:.2f} %.",
+        "the 20 official runs. 95 % intervals are over characters, and over runs.",
+        f"The area under the ROC curve is {percent(ours['auc'])} % for the Siamese network and "
+        f"{percent(pixels['auc'])} % for pixels (chance: 50 %). One-shot accuracy is "
+        f"{percent(ours['one_shot'])} % and {percent(pixels['one_shot'])} %.",
         [table],
         [
             ("ROC curves", plots.roc_image(compared)),

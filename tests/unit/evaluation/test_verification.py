@@ -50,8 +50,8 @@ def test_one_shot_takes_the_nearest_support():
     z = np.array([[0, 1], [1, 0], [-1, -1], [0.1, 0.9], [0.9, 0.2]], np.float32)
     support, query = np.array([[0, 1, 2]]), np.array([[3, 4]])
     for nearness in ("cosine", "euclidean"):
-        assert one_shot(z, support, query, np.array([[0, 1]]), nearness) == 1
-        assert one_shot(z, support, query, np.array([[0, 2]]), nearness) == 0.5
+        assert one_shot(z, support, query, np.array([[0, 1]]), nearness)[0] == 1
+        assert one_shot(z, support, query, np.array([[0, 2]]), nearness)[0] == 0.5
 
 
 def test_batches_hold_images_that_match(sprites, tmp_path):
