@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import unlabeled as ul
 from unlabeled import registry
 from unlabeled.data import open_data
 from unlabeled.data.readers.sentences import in_rows
@@ -68,6 +69,17 @@ def test_negatives_in_miniature(tiny, tmp_path):
     assert curve["paper"]["0"] == curve["tutorial"]["0"]  # the same training
     assert curve["paper"]["2"] != curve["tutorial"]["2"]
     assert curve["paper"]["2"] != curve["paper"]["all"]
+
+
+def test_width_in_miniature(tiny, tmp_path):
+    """Catches widths that do not reach the network, and a difference with the wrong sign."""
+    study = registry.find("studies", "width")
+    result = quick(study, tmp_path, tiny, study.Settings(widths=(2, 4)))["W1"]
+    for width, accuracy in result["accuracy"].items():
+        gap = accuracy["supervised"]["value"] - accuracy["SimCLR"]["value"]
+        assert result["behind"][width]["value"] == pytest.approx(gap)
+        run = ul.load(tmp_path / "quick" / "runs" / f"simclr-{width}")
+        assert run.dim == 8 * int(width)
 
 
 def test_collapse_in_miniature(tiny, tmp_path):
