@@ -1,8 +1,9 @@
 """Measure the quick study of the lectures beside the demo, and compare its answers.
 
-python bench/lectures.py                 run both, one after the other
-python bench/lectures.py --folder OUT    take what `unlabeled demo --out OUT/demo` and then `unlabeled
-                                         study lectures --quick --out OUT/lectures` wrote
+python bench/lectures.py                run both, one after the other
+python bench/lectures.py --folder OUT   take what these wrote, run one after the other:
+                                        unlabeled demo --out OUT/demo
+                                        unlabeled study lectures --quick --out OUT/lectures
 
 Writes results/lectures_quick.json: seconds of both and their ratio, the quick study's figures, and
 each claim with the verdict of the quick and of the full study (results/lectures.json).
