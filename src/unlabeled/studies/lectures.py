@@ -121,10 +121,10 @@ def probe_table(lab: Lab, results: dict[str, dict[str, list[float]]]) -> Table:
     rows = []
     for name, accuracy in results.items():
         low, high = wilson(n * accuracy["test"][0], n)
-        cells = [percent(accuracy["train"]), percent(accuracy["test"])]
-        rows.append([name, *cells, f"{low:.2%}–{high:.2%}".replace("%", "")])
+        test = f"{percent(accuracy['test'])} ({100 * low:.1f}–{100 * high:.1f})"
+        rows.append([name, percent(accuracy["train"]), test])
     caption = "Linear probe accuracy for the shape (95 % interval: seed 0, over test images)"
-    return Table(caption, ["", "train %", "test %", "95 % interval"], rows)
+    return Table(caption, ["", "train %", "test %"], rows)
 
 
 def gaps(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
