@@ -368,18 +368,18 @@ def pairs_sentences(study: dict[str, Any]) -> str:
     """Images with captions, images with audio."""
     emoji, digits = (study["experiments"][key] for key in ("J1", "J2"))
 
-    def recalls(results: dict[str, float], k: int) -> str:
-        first, second, chance = (
-            100 * share for key, share in results.items() if key.endswith(f"_recall_at_{k}")
-        )
-        return f"{first:.1f} and {second:.1f} % (chance {chance:.1f} %)"
+    def recalls(results: dict[str, Any], k: int) -> str:
+        first, second, chance = (v for key, v in results.items() if key.endswith(f"_recall_at_{k}"))
+        ways = " and ".join(_with_interval(way, True) for way in (first, second))
+        return f"{ways}, chance {100 * chance:.1f} %"
 
     return "\n".join(
         [
             f"- **Emoji and their names** (`clip`, {emoji['test']} of unseen families), both "
             f"directions: recall@10 {recalls(emoji['retrieval'], 10)}, recall@1 "
             f"{recalls(emoji['retrieval'], 1)}; zero-shot accuracy for the group "
-            f"{emoji['zero_shot']:.1%}, largest group {emoji['largest_group']:.1%}.",
+            f"{_with_interval(emoji['zero_shot'], True)}, largest group "
+            f"{100 * emoji['largest_group']:.1f} %.",
             f"- **Images and audio of digits** ({digits['test']} of each, unseen speakers): "
             f"recall@1 {recalls(digits['retrieval'], 1)}.",
             "",
