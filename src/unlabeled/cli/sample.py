@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unlabeled import registry
 from unlabeled.cli.parsing import add_run_arguments, make_parser, parse_args
 from unlabeled.errors import UserError, plural
 
@@ -25,9 +26,11 @@ def sample_command(argv: list[str]) -> int:
     parser.add_argument("--length", type=int, default=200, help="characters of text to add")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
     args = parse_args(parser, argv)
-    from unlabeled.evaluation.sampling import sample, texts
+    from unlabeled.evaluation.sampling import cannot_sample, sample, texts
     from unlabeled.runs.run import load
 
+    if args.run in registry.listing("encoders") and not Path(args.run).is_dir():
+        raise cannot_sample(args.run)
     run = load(args.run, args.encoder)
     lines = texts(run, args.number, args.begin, args.length, args.seed)
     if lines is not None:

@@ -34,12 +34,17 @@ def maker(run: Run) -> Any:
         raise UserError(f"{run.path} was trained by {name}, your own; call its sample() in Python")
     opened = opener(name)
     if opened is None:
-        others = ", ".join(other for other in known if opener(other))
-        raise UserError(f"{name} cannot be sampled; give a run of {others}")
+        raise cannot_sample(name)
     try:
         return opened(run)
     except (TypeError, KeyError) as error:
         raise UserError(f"{run.path} is damaged (config.json: {error})") from error
+
+
+def cannot_sample(name: str) -> UserError:
+    """The error for a method or an encoder that is not generative."""
+    others = ", ".join(other for other in registry.listing("methods") if opener(other))
+    return UserError(f"{name} cannot be sampled; give a run of {others}")
 
 
 def opener(name: str) -> Callable[[Run], Any] | None:
