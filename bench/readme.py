@@ -79,8 +79,10 @@ def _with_interval(metric: dict[str, Any] | None, percent: bool) -> str:
     return f"{value}{unit}" + (f" ({ends[0]}–{ends[1]})" if None not in ends else "")
 
 
-def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str, Any]) -> str:
-    """Accuracy of the LeNet and on the original images."""
+def beyond_sentence(
+    study: dict[str, Any], real: dict[str, Any], exact: dict[str, Any], width: dict[str, Any]
+) -> str:
+    """Accuracy of the LeNet, on the original images, and of other widths."""
     lenet = ""
     if result := study["experiments"]["L6"]["probe"].get("SimCLR, LeNet"):
         gap = study["experiments"]["L7"]["gaps"]["SimCLR, LeNet"]["cosine"][0]
@@ -93,7 +95,23 @@ def beyond_sentence(study: dict[str, Any], real: dict[str, Any], exact: dict[str
         f"dSprites, the encoder of the demo reaches "
         f"{real['metrics']['linear_probe']['value']:.2%}; of "
         f"{exact['real_images']:,} original images, {exact['different']} differ from the rendered "
-        "ones in at least one pixel."
+        "ones in at least one pixel.\n\n"
+        f"{width_sentence(width)}"
+    )
+
+
+def width_sentence(study: dict[str, Any]) -> str:
+    """How far SimCLR is behind supervised training, by width."""
+    behind = study["experiments"]["W1"]["behind"]
+    points = [
+        f"{100 * gap['value']:.1f} points with {width} "
+        f"({100 * gap['low']:.1f} to {100 * gap['high']:.1f})"
+        for width, gap in behind.items()
+    ]
+    return (
+        "By linear probe, SimCLR is behind supervised training by "
+        f"{', '.join(points[:-1])} and {points[-1]} channels in the first layer, each trained by "
+        f"the recipe of the demo, {study['cores']} cores, seed 0: `{study['command']}`."
     )
 
 
@@ -759,7 +777,7 @@ def result(file: str) -> dict[str, Any]:
 
 def filled(text: str) -> str:
     """README text with its marked blocks regenerated."""
-    beyond = ("lectures.json", "simclr_dsprites_real.json", "renderer.json")
+    beyond = ("lectures.json", "simclr_dsprites_real.json", "renderer.json", "width.json")
     survived = ("survival.json", "folder.json", "explore_page.json")
     vectors = ("words.json", "word2vec.json", "word2vec_cbow.json")
     family = ("semi_supervised", "verification", "transfer", "collapse", "metric")
