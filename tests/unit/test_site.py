@@ -196,6 +196,15 @@ def test_pages_of_methods_show_withdrawn_figures_as_such():
     assert not any("11.6" in line for line in rows)  # the Fréchet distance of its samples
 
 
+def test_pages_of_methods_show_baselines():
+    """Catches baselines that are missing once they have another name, as n-grams by their order."""
+    text = pages()["page"]("autoregressive", read(DOCS / "methods" / "autoregressive.md"))
+    assert re.search(r"^\| Kneser-Ney, \d characters \| 1\.\d+ \|$", text, re.MULTILINE)
+    text = pages()["page"]("simclr", read(DOCS / "methods" / "simclr.md"))
+    assert re.search(r"^\| most frequent class \| \d+\.\d% \(", text, re.MULTILINE)
+    assert re.search(r"^\| random \| \d+\.\d% \(", text, re.MULTILINE)
+
+
 def test_figures_in_the_guides_are_those_of_the_results():
     readme = runpy.run_path(str(ROOT / "bench" / "readme.py"))
     for path, text in readme["pages"]().items():
