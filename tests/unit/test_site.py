@@ -149,12 +149,15 @@ def test_parts_of_a_formula_are_below_each_other():
 
 
 def test_every_extra_is_on_the_page_of_the_installation():
-    """Catches an extra that nobody would find."""
+    """Catches an extra that nobody would find, and a message that names a package instead."""
     text = read(ROOT / "pyproject.toml").partition("[project.optional-dependencies]")[2]
     extras = re.findall(r"^([\w-]+) = \[", text.partition("\n[")[0], re.MULTILINE)
     page = read(DOCS / "install.md")
     rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
     assert {*re.findall(r"`([\w-]+)`", rows)} == {*extras}
+    sources = "".join(map(read, (ROOT / "src" / "unlabeled").rglob("*.py")))
+    known = {f"'unlabeled[{extra}]'" for extra in (*extras, "{source}")}  # timm or hf
+    assert {match.rstrip('",)') for match in re.findall(r"pip install (\S+)", sources)} <= known
 
 
 def test_views_of_methods_are_drawn(monkeypatch):
