@@ -44,6 +44,16 @@ def of_before(study: dict[str, Any]) -> str:
     )
 
 
+def few_of_before(study: dict[str, Any], but: str = "") -> str:
+    """A sentence for accuracies with few labels, which have another probe since 0.2.0."""
+    if study["versions"]["unlabeled"] != "0.1.0":
+        return ""
+    return (
+        f" Accuracies with few labels{but} are those of a probe that standardized each feature by "
+        "itself; that of today keeps their relative scale."
+    )
+
+
 def demo_table(result: dict[str, Any]) -> str:
     """Encoders of the demo, one per row."""
     lines = [
@@ -259,7 +269,8 @@ def pretext_table(study: dict[str, Any]) -> str:
             f"{distance['context encoder']:.2f} with the adversarial loss, "
             f"{distance['context encoder, no adversarial loss']:.2f} without. "
             f"Error of colors in a*, b*: {color['ours']:.1f}, gray {color['gray']:.1f}."
-            + of_before(study),
+            + of_before(study)
+            + few_of_before(study, " (but for the jigsaw)"),
         ]
     )
 
@@ -324,7 +335,7 @@ def audio_table(study: dict[str, Any]) -> str:
             f"`unlabeled study audio --seeds {study['seeds']}`, {study['cores']} cores: linear "
             f"probe accuracy on {done['S1']['test_recordings']} official test takes of spoken "
             f"digits, %. Retrieval of tunes on other instruments, recall@1: {recall}, chance "
-            f"{chance:.1%}.",
+            f"{chance:.1%}." + few_of_before(study),
         ]
     )
 
