@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 LECTURE_TEST = 4000
 LECTURES = ROOT / "docs" / "lectures"
 GUIDES = [
-    ROOT / "docs" / f"{name}.md" for name in ("index", "start", "collapse", "resuming", "results")
+    ROOT / "docs" / f"{name}.md"
+    for name in ("index", "start", "collapse", "resuming", "results", "scaling")
 ]
 PEERS_MEASURED = "November 2026"
 """When the results of `peers_table` were measured."""
@@ -72,6 +73,26 @@ def demo_table(result: dict[str, Any]) -> str:
             "",
             f"`unlabeled demo`, seed 0, {result['cores']} cores, {minutes:.1f} minutes: accuracy "
             f"for the shape on {result['n_test']:,} test images, with 95 % intervals.",
+        ]
+    )
+
+
+def quick_table(result: dict[str, Any]) -> str:
+    """SimCLR with the settings for photographs on a CPU, and its baselines, one per row."""
+    rows = {"`train simclr`, no other flag": result["metrics"]}
+    rows |= {name: result["baselines"][name] for name in ("histogram", "raw", "random")}
+    lines = ["| | linear probe | k-NN |", "|---|---:|---:|"]
+    for name, row in rows.items():
+        cells = (_with_interval(row[key], True) for key in ("linear_probe", "knn"))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    run, minutes = result["run"], result["training_seconds"] / 60
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`{result['command']}`, seed {run['seed']}, {minutes:.0f} minutes on "
+            f"{run['versions']['threads']} thread: accuracy on {result['n_test']:,} test images, "
+            "with 95 % intervals.",
         ]
     )
 
@@ -783,6 +804,7 @@ def filled(text: str) -> str:
         ("peers", peers_table(*map(result, peers), photographs=sides)),
         ("survival", survival_sentence(*map(result, survived))),
         ("demo", demo_table(result("demo.json"))),
+        ("quick", quick_table(result("photographs.json"))),
         ("beyond", beyond_sentence(*map(result, beyond))),
         ("lectures", lecture_table(result("lectures.json"))),
         ("family", family_table(result("methods.json"))),
