@@ -1,5 +1,5 @@
 # Everything a fresh machine with Python and make needs.
-#   make demo    learn from unlabeled images and open the report
+#   make demo    learn from unlabeled images and write a report
 #   make test    the quick tests: units, the contract of every method, short runs
 #   make test-all  all tests: studies in miniature, compiled networks, several processes as well
 #   make test-oldest  tests with the oldest supported versions of the dependencies, in .venv-oldest

@@ -4,10 +4,12 @@ python bench/ipynb.py
 
 A notebook begins with a cell that installs the library where it is missing, as in Colab. Cells with
 the tag `solution` are folded. There are no outputs, and nothing that varies from call to call.
+Comments for `tests/unit/test_figures.py` are left out.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jupytext
@@ -28,6 +30,7 @@ def converted(text: str) -> str:
     Args:
         text: the notebook as MyST text, which begins with its title.
     """
+    text = re.sub(r"\n<!-- figures\n.*?\n-->", "", text, flags=re.DOTALL)
     notebook = jupytext.reads(text, fmt="md:myst")
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     notebook.nbformat, notebook.nbformat_minor = 4, 5

@@ -130,8 +130,8 @@ def chart(rows: list[Row]) -> Figure:
     return figure
 
 
-def main() -> None:
-    """Write the files from the results that exist."""
+def collected() -> tuple[list[Row], list[str], list[int]]:
+    """Rows of the results that exist, the commands that wrote them, and numbers of cores."""
     rows: list[Row] = []
     commands, cores = [], set()
     for file, part in PARTS.items():
@@ -141,14 +141,11 @@ def main() -> None:
             rows += part(result)
             commands.append(result["command"])
             cores.add(result["cores"])
-    write_json(
-        ROOT / "results" / "bench.json",
-        {
-            "commands": commands,
-            "cores": sorted(cores),
-            "ratios": [{"what": a, "beside": b, "ratio": r} for a, b, r in rows],
-        },
-    )
+    return rows, commands, sorted(cores)
+
+
+def page(rows: list[Row], commands: list[str], cores: list[int]) -> str:
+    """docs/bench.md."""
     lines = [
         "# Benchmarks",
         "",
@@ -157,9 +154,7 @@ def main() -> None:
         "holds the matrix of all similarities in memory and `tiled` does not; `ours, dense` is the "
         "dense computation of this library. Views are drawn on one thread, with (`compiled`) and "
         "without (`plain`) the kernel in C++. "
-        f"On {' and '.join(map(str, sorted(cores)))} cores: "
-        + ", ".join(f"`{c}`" for c in commands)
-        + ".",
+        f"On {' and '.join(map(str, cores))} cores: " + ", ".join(f"`{c}`" for c in commands) + ".",
         "",
         *(
             f"```{{figure}} _static/bench-{theme}.png\n:figclass: only-{theme}\n"
@@ -172,8 +167,17 @@ def main() -> None:
         *(f"| {what} | {beside} | {ratio:.2f}× |" for what, beside, ratio in rows),
         "",
     ]
-    (ROOT / "docs" / "bench.md").write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the files."""
+    rows, commands, cores = collected()
+    ratios = [{"what": a, "beside": b, "ratio": r} for a, b, r in rows]
+    content = {"commands": commands, "cores": cores, "ratios": ratios}
+    write_json(ROOT / "results" / "bench.json", content)
+    (ROOT / "docs" / "bench.md").write_text(page(rows, commands, cores), encoding="utf-8")
+    print(page(rows, commands, cores))
     for theme, color in TEXT.items():
         settings: Any = dict.fromkeys((*INK, "axes.edgecolor"), color) | {"font.size": 11}
         with mpl.rc_context(settings):

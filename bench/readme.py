@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 LECTURE_TEST = 4000
 LECTURES = ROOT / "docs" / "lectures"
 GUIDES = [
-    ROOT / "docs" / f"{name}.md" for name in ("index", "start", "collapse", "resuming", "results")
+    ROOT / "docs" / f"{name}.md"
+    for name in ("index", "start", "collapse", "resuming", "results", "scaling")
 ]
 PEERS_MEASURED = "November 2026"
 """When the results of `peers_table` were measured."""
@@ -44,6 +45,16 @@ def of_before(study: dict[str, Any]) -> str:
     )
 
 
+def few_of_before(study: dict[str, Any], but: str = "") -> str:
+    """A sentence for accuracies with few labels, which have another probe since 0.2.0."""
+    if study["versions"]["unlabeled"] != "0.1.0":
+        return ""
+    return (
+        f" Accuracies with few labels{but} are those of a probe that standardized each feature by "
+        "itself; that of today keeps their relative scale."
+    )
+
+
 def demo_table(result: dict[str, Any]) -> str:
     """Encoders of the demo, one per row."""
     lines = [
@@ -62,6 +73,26 @@ def demo_table(result: dict[str, Any]) -> str:
             "",
             f"`unlabeled demo`, seed 0, {result['cores']} cores, {minutes:.1f} minutes: accuracy "
             f"for the shape on {result['n_test']:,} test images, with 95 % intervals.",
+        ]
+    )
+
+
+def quick_table(result: dict[str, Any]) -> str:
+    """SimCLR with the settings for photographs on a CPU, and its baselines, one per row."""
+    rows = {"`train simclr`, no other flag": result["metrics"]}
+    rows |= {name: result["baselines"][name] for name in ("histogram", "raw", "random")}
+    lines = ["| | linear probe | k-NN |", "|---|---:|---:|"]
+    for name, row in rows.items():
+        cells = (_with_interval(row[key], True) for key in ("linear_probe", "knn"))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    run, minutes = result["run"], result["training_seconds"] / 60
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"`{result['command']}`, seed {run['seed']}, {minutes:.0f} minutes on "
+            f"{run['versions']['threads']} thread: accuracy on {result['n_test']:,} test images, "
+            "with 95 % intervals.",
         ]
     )
 
@@ -277,7 +308,8 @@ def pretext_table(study: dict[str, Any]) -> str:
             f"{distance['context encoder']:.2f} with the adversarial loss, "
             f"{distance['context encoder, no adversarial loss']:.2f} without. "
             f"Error of colors in a*, b*: {color['ours']:.1f}, gray {color['gray']:.1f}."
-            + of_before(study),
+            + of_before(study)
+            + few_of_before(study, " (but for the jigsaw)"),
         ]
     )
 
@@ -342,7 +374,7 @@ def audio_table(study: dict[str, Any]) -> str:
             f"`unlabeled study audio --seeds {study['seeds']}`, {study['cores']} cores: linear "
             f"probe accuracy on {done['S1']['test_recordings']} official test takes of spoken "
             f"digits, %. Retrieval of tunes on other instruments, recall@1: {recall}, chance "
-            f"{chance:.1%}.",
+            f"{chance:.1%}." + few_of_before(study),
         ]
     )
 
@@ -790,6 +822,7 @@ def filled(text: str) -> str:
         ("peers", peers_table(*map(result, peers), photographs=sides)),
         ("survival", survival_sentence(*map(result, survived))),
         ("demo", demo_table(result("demo.json"))),
+        ("quick", quick_table(result("photographs.json"))),
         ("beyond", beyond_sentence(*map(result, beyond))),
         ("lectures", lecture_table(result("lectures.json"))),
         ("family", family_table(result("methods.json"))),

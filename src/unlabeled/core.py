@@ -77,7 +77,7 @@ class Recipe:
         lr_scaling: how the rate grows with the batch: "linear" (Goyal et al. 2017), "sqrt", "none";
             "auto" is linear for SGD and LARS, and sqrt for Adam (Malladi et al. 2022) and Muon.
         schedule: schedule of the learning rate.
-        warmup_epochs: epochs in which the rate rises (default: a tenth of all, of one_cycle .3).
+        warmup_epochs: epochs in which the rate rises (default: a tenth of all, of one_cycle 0.3).
         final_lr: learning rate at the end.
         lr_factors: factors of the rate by name of a submodule, such as {"predictor": 10}; "biases"
             are all biases and norms.

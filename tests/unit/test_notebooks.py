@@ -23,8 +23,10 @@ def test_every_notebook_is_published_as_its_text_has_it():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_solutions_are_folded_and_the_first_code_installs(name):
-    """Catches solutions that a student sees at once, and outputs of somebody's machine."""
-    cells = json.loads((LECTURES / "ipynb" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    """Catches solutions that a student sees at once, comments for tests, and outputs."""
+    text = (LECTURES / "ipynb" / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert "<!--" not in text
+    cells = json.loads(text)["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert "%pip install" in "".join(code[0]["source"])
     folded = [bool(cell["metadata"].get("jupyter", {}).get("source_hidden")) for cell in code]

@@ -149,12 +149,15 @@ def test_parts_of_a_formula_are_below_each_other():
 
 
 def test_every_extra_is_on_the_page_of_the_installation():
-    """Catches an extra that nobody would find."""
+    """Catches an extra that nobody would find, and a message that names a package instead."""
     text = read(ROOT / "pyproject.toml").partition("[project.optional-dependencies]")[2]
     extras = re.findall(r"^([\w-]+) = \[", text.partition("\n[")[0], re.MULTILINE)
     page = read(DOCS / "install.md")
     rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
     assert {*re.findall(r"`([\w-]+)`", rows)} == {*extras}
+    sources = "".join(map(read, (ROOT / "src" / "unlabeled").rglob("*.py")))
+    known = {f"'unlabeled[{extra}]'" for extra in (*extras, "{source}")}  # timm or hf
+    assert {match.rstrip('",)') for match in re.findall(r"pip install (\S+)", sources)} <= known
 
 
 def test_views_of_methods_are_drawn(monkeypatch):
@@ -194,6 +197,15 @@ def test_pages_of_methods_show_withdrawn_figures_as_such():
     assert len(withdrawn) >= 2  # of the study of methods, and its samples
     assert not any("%" in line for line in withdrawn)
     assert not any("11.6" in line for line in rows)  # the Fréchet distance of its samples
+
+
+def test_pages_of_methods_show_baselines():
+    """Catches baselines that are missing once they have another name, as n-grams by their order."""
+    text = pages()["page"]("autoregressive", read(DOCS / "methods" / "autoregressive.md"))
+    assert re.search(r"^\| Kneser-Ney, \d characters \| 1\.\d+ \|$", text, re.MULTILINE)
+    text = pages()["page"]("simclr", read(DOCS / "methods" / "simclr.md"))
+    assert re.search(r"^\| most frequent class \| \d+\.\d% \(", text, re.MULTILINE)
+    assert re.search(r"^\| random \| \d+\.\d% \(", text, re.MULTILINE)
 
 
 def test_figures_in_the_guides_are_those_of_the_results():

@@ -83,7 +83,8 @@ def explore(
             labels that are likely wrong are listed.
         table: also write the results for each sample to this .csv or .parquet file.
         layout: layout of the map; auto is UMAP if installed, or else t-SNE, or PCA for many images.
-        clusters: number of clusters (default: the one with the best silhouette).
+        clusters: number of clusters (default: the largest from 3 to 12 whose silhouette is at least
+            0.8 of the best).
         suggest: also list this number of unlabeled samples to label next.
         seed: random seed of the map and the clusters.
         progress: show progress (default: in commands only).

@@ -163,31 +163,36 @@ def w2(lab: Lab) -> Finding:
         accuracy = f"{100 * results['accuracy']:.1f}" if "accuracy" in results else ""
         rows.append([title, f"{results['perplexity']:.1f}", accuracy])
     rows.append(["most frequent token", "", f"{100 * counted['most_frequent_class']:.1f}"])
-    causal = [title for title in runs if title.startswith("causal")]
-    best = min(figures[title]["perplexity"] for title in causal)
+    causal = {t: f["perplexity"] for t, f in figures.items() if t.startswith("causal")}
     samples = continuations(runs["causal LM, transformer"], data)
-    perplexities = {k: counted[k] for k in ("unigram", n_gram)}
-    perplexities |= {title: figures[title]["perplexity"] for title in causal}
-    why = (
-        f"the perplexity of a causal LM is {best:.1f}, of a {n_gram} model "
-        f"{counted[n_gram]:.1f} and of a unigram model {counted['unigram']:.0f}"
-    )
+    perplexities = {k: counted[k] for k in ("unigram", n_gram)} | causal
     return Finding(
         figures | {"samples": samples},
         f"Four language models are trained on {len(data.train):,} texts of four sentences with a "
         f"vocabulary of {vocabulary:,} tokens. The perplexity of the masked LM is that of "
         "masked tokens only, and the bidirectional LM sees later tokens, so their perplexities "
         "cannot be compared with the others.",
-        f"Perplexity is {counted[n_gram]:.1f} for a {n_gram} model, {best:.1f} for the best "
-        f"causal LM and {figures['bidirectional LM']['perplexity']:.1f} for the bidirectional LM. "
-        f"Masked tokens are predicted with {100 * figures['masked LM']['accuracy']:.1f} % "
-        "accuracy.",
+        f"Perplexity is {counted[n_gram]:.1f} for a {n_gram} model, {min(causal.values()):.1f} for "
+        f"the best causal LM and {figures['bidirectional LM']['perplexity']:.1f} for the "
+        "bidirectional LM. Masked tokens are predicted with "
+        f"{100 * figures['masked LM']['accuracy']:.1f} % accuracy.",
         [
             Table("Test texts", ["", "perplexity", "accuracy, %"], rows),
             Table("Samples of the causal LM", ["prompt", "continuation"], samples),
         ],
         [("perplexity", plots.bars_image(perplexities, "perplexity", share=False))],
-        claims={18: (best < counted[n_gram], why)},
+        claims={18: claim_of(figures)},
+    )
+
+
+def claim_of(figures: dict[str, Any]) -> tuple[bool, str]:
+    """Whether a causal LM predicts better than n-grams, and their perplexities."""
+    counted = figures["counted"]
+    n_gram = next(name for name in counted if name.endswith("-gram"))
+    best = min(f["perplexity"] for title, f in figures.items() if title.startswith("causal"))
+    return best < counted[n_gram], (
+        f"the perplexity of a causal LM is {best:.1f}, of a {n_gram} model "
+        f"{counted[n_gram]:.1f} and of a unigram model {counted['unigram']:.0f}"
     )
 
 

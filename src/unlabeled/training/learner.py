@@ -417,6 +417,6 @@ def _loggers(names: str, out: Path) -> Any:
             try:
                 loggers.append(WandbLogger(name=out.name, save_dir=out, project="unlabeled"))
             except ModuleNotFoundError as error:
-                message = "logging to Weights & Biases needs wandb: pip install wandb"
+                message = "logging to Weights & Biases needs pip install 'unlabeled[wandb]'"
                 raise UserError(message) from error
     return loggers or False

@@ -202,7 +202,6 @@ def _trials(
 
     Their learning rate is 0, so that nothing diverges.
     """
-    started = time.perf_counter()
     method.progress = 0.99  # methods that add stages during training have all of them here
     frozen = replace(recipe, lr=0.0)
     optimizers = {
@@ -211,6 +210,8 @@ def _trials(
     least = max(4 if recipe.labeled_fraction else 2, method.samples_per_class, method.clip_length)
     size = first = min(batch, least)
     largest = min(batch, max(TIMED, size))
+    _views(method, splits, iter(make_loader(method, splits, replace(recipe, batch_size=size))))
+    started = time.perf_counter()  # by now the kernels of augmentations are compiled
     run = functools.partial(_step, method, optimizers, splits, recipe, precision, free)
     while True:
         trial = run(size)
@@ -260,9 +261,7 @@ def _step(
 
     batches = iter(make_loader(method, splits, replace(recipe, batch_size=size)))
     started, fixed = _now(device), 0.0
-    batch = Batch(*(None if t is None else t.to(device) for t in next(batches)))  # type: ignore[arg-type]
-    with torch.no_grad():
-        views = method.views(batch._replace(x=to_input(batch.x, splits.value_range)))
+    views = _views(method, splits, batches)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(
@@ -288,6 +287,14 @@ def _step(
     ended = _now(device)
     fixed += ended - before
     return Trial(size, most, ended - started - fixed, fixed)
+
+
+@torch.no_grad()
+def _views(method: Method, splits: Splits, batches: Iterator[Batch]) -> Any:
+    """The method's views of the next batch."""
+    device = next(method.parameters()).device
+    batch = Batch(*(None if t is None else t.to(device) for t in next(batches)))  # type: ignore[arg-type]
+    return method.views(batch._replace(x=to_input(batch.x, splits.value_range)))
 
 
 def _now(device: torch.device) -> float:

@@ -157,7 +157,7 @@ def test_frames_in_a_folder_are_compared_a_few_at_a_time(monkeypatch):
 def test_videos_need_pyav_and_say_so(tmp_path, monkeypatch):
     (tmp_path / "video.mp4").write_bytes(b"nothing")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"needs PyAV: pip install unlabeled\[video\]"):
+    with pytest.raises(UserError, match=r"needs PyAV: pip install 'unlabeled\[video\]'"):
         open_data(str(tmp_path / "video.mp4"))
 
 

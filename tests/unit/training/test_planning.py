@@ -1,6 +1,7 @@
 """What a training will take: memory first, then time, within little of both."""
 
 import re
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -90,6 +91,22 @@ def test_memory_grows_with_the_batch_as_counted_in_full():
         true = trials[-1].saved
         for upto in (2, 3, 5):
             assert planning._extrapolate(trials[:upto], 64) == pytest.approx(true, rel=0.1)
+
+
+def test_compiling_augmentations_is_no_time_of_a_step(monkeypatch):
+    """Catches days that are planned where kernels are compiled in the first step."""
+    job, clock = prepare("simclr", X, batch_size=16), [0.0]
+    views = job.method.views
+
+    def slow_at_first(batch):
+        clock[0] += 10 if clock[0] == 0 else 0.01
+        return views(batch)
+
+    job.method.views = slow_at_first
+    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    trials = list(planning._trials(job.method, job.splits, job.recipe, "fp32", 16, 1e9, 1e12))
+    assert [t.size for t in trials] == [2, 4, 8, 16]
+    assert trials[-1].seconds == pytest.approx(0.01)
 
 
 def test_time_of_the_optimizer_is_not_scaled():

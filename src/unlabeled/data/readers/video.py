@@ -296,7 +296,7 @@ def _opened(path: Path) -> Any:
         import av
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{path} is a video, and opening videos needs PyAV: pip install unlabeled[video]"
+            f"{path} is a video, and opening videos needs PyAV: pip install 'unlabeled[video]'"
         ) from error
     try:
         container = av.open(str(path))
