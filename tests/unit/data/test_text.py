@@ -71,6 +71,25 @@ def test_packing_keeps_order_and_drops_gaps():
     assert t.pack_tokens(ids).tolist() == [[7, 8, 9], [6, 0, 0]]
 
 
+def test_a_random_start_skips_the_same_share_of_every_text():
+    """Catches short texts that are skipped whole, since others of the batch are long."""
+    ids, lengths = torch.zeros(3, 40, dtype=torch.long), [40, 20, 6]
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length] = t.FIRST_WORD + torch.arange(length)
+    seen = set()
+    for seed in range(400):
+        torch.manual_seed(seed)
+        later = t.random_start(ids, 0.5)
+        skipped = 40 - later.shape[1]
+        for row, whole, length in zip(later, ids, lengths, strict=True):
+            first = skipped * length // 40
+            assert torch.equal(row[row != t.PAD], whole[first:length])
+            assert first <= length / 2
+        seen.add(skipped)
+    assert seen == set(range(21))
+    assert torch.equal(t.random_start(ids, 0.0), ids)
+
+
 def test_hiding_is_berts_rule():
     """15 % of the words; of those 80 % masked, 10 % others, 10 % as they were; never a special."""
     torch.manual_seed(0)
