@@ -192,6 +192,19 @@ def test_surprise_is_of_each_word_and_never_sees_it(name):
     assert float(p.sum(2).mean()) == pytest.approx(1, abs=1e-5)
 
 
+def test_masked_sentences_refuse_what_does_not_fit():
+    """Catches an AssertionError and a RuntimeError of PyTorch."""
+    cls = registry.find("methods", "masked_sentences")
+    encoder = build("text_transformer", 1, (65, 4), vocabulary=V, width=8, layers=1, heads=2)
+    with pytest.raises(UserError, match="width is 8, which 3 heads do not divide"):
+        cls(encoder, heads=3)
+    rows = torch.full((2, 65, 4), t.FIRST_WORD)
+    method = cls(encoder)
+    assert method.loss(method.views(Batch(rows[:, :64], torch.arange(2)))).isfinite()
+    with pytest.raises(UserError, match="64 sentences at most, not 65"):
+        method.views(Batch(rows, torch.arange(2)))
+
+
 def test_next_sentence_and_order_are_what_they_say():
     batch, rows = batch_of(64)
     method = method_of("next_sentence")
