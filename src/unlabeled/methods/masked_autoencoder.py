@@ -24,6 +24,9 @@ class MaskedAutoencoder(Method):
     decoder beside them (the paper's appendix A.1), so that it learns, too. A convolutional encoder
     sees the image with gray in place of masked patches. The loss is on masked patches alone.
 
+    In the authors' code the encoder's last norm is on visible patches, too, before the decoder,
+    whose positions are fixed; here it is on the class token only, and they are learned.
+
     Args:
         mask_ratio: fraction of patches that are masked; the paper's 0.75.
         normalize_pixels: whether the target is each patch normalized by its mean and standard
