@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlabeled.errors import UserError
 from unlabeled.modality import Audio, Images, Modality, Series, Table, Text
@@ -311,12 +312,21 @@ class EMA(nn.Module):
     """Exponential moving average of a module's parameters: θ' ← m θ' + (1 − m) θ.
 
     It starts as a copy. Buffers are not averaged: BatchNorm's running statistics come from the
-    activations of the average itself.
+    activations of the average itself. It has no dropout and no stochastic depth, in train mode
+    either, as the teachers of DINO, iBOT, DINOv2 and data2vec.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = copy.deepcopy(module).requires_grad_(False)
+        self.train(module.training)
+
+    def train(self, mode: bool = True) -> EMA:
+        """Set the mode of BatchNorm; all other layers stay in eval mode."""
+        super().train(mode)
+        for layer in self.module.modules():
+            layer.training = mode and isinstance(layer, _BatchNorm)
+        return self
 
     @torch.no_grad()
     def update(self, module: nn.Module, momentum: float) -> None:

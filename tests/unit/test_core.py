@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from unlabeled.core import EMA, Average, Recipe, cosine, linear, one_cycle, warmup_cosine
+from unlabeled.encoders.attention import DropPath
 from unlabeled.training.optim import make_optimizer
 
 
@@ -28,6 +29,22 @@ def test_ema_starts_as_a_copy_takes_no_gradient_and_follows():
     slow.update(fast, 0.0)
     for new, target in zip(slow.parameters(), fast.parameters(), strict=True):
         torch.testing.assert_close(new, target)
+
+
+@pytest.mark.parametrize("random", [nn.Dropout(0.5), DropPath(0.5)])
+def test_an_average_is_not_random_but_has_the_statistics_of_its_batch(random):
+    """Catches teachers that drop paths, whose targets are random, or BatchNorm in eval mode."""
+    owner = nn.Module()
+    owner.slow = EMA(nn.Sequential(random, nn.BatchNorm1d(3)))
+    x = torch.arange(24.0).view(8, 3)
+    for slow in (owner.slow, owner.eval().train().slow):
+        assert torch.equal(slow(x), slow(x))
+        torch.testing.assert_close(slow(x).mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    seen = owner.slow.module[1].running_mean.clone()
+    assert seen.abs().min() > 0
+    owner.eval()
+    owner.slow(x)
+    assert torch.equal(owner.slow.module[1].running_mean, seen)
 
 
 def test_an_average_soon_forgets_what_it_began_with():

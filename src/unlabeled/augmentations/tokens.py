@@ -24,9 +24,16 @@ def pack_tokens(ids: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
 
 
 def random_start(ids: Int[Tensor, "b n"], fraction: float) -> Int[Tensor, "b m"]:
-    """Tokens from a random position within that fraction of the start, the same for all rows."""
-    first = int(torch.randint(int(fraction * ids.shape[1]) + 1, ()))
-    return ids[:, first:]
+    """Skip a random share of each text at its start, at most that fraction; the same for all.
+
+    Args:
+        ids: tokens, with padding at the end.
+        fraction: largest share that is skipped.
+    """
+    n = ids.shape[1]
+    skipped = int(torch.randint(int(fraction * n) + 1, ()))  # of a text of n tokens
+    first = skipped * (ids != PAD).sum(1, keepdim=True) // n
+    return ids.gather(1, first + torch.arange(n - skipped, device=ids.device))
 
 
 def choose_tokens(ids: Int[Tensor, "b n"], share: float) -> Bool[Tensor, "b n"]:

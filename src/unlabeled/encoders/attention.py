@@ -147,6 +147,8 @@ class Transformer(nn.Module):
             raise UserError(f"{end} tokens are more than the {len(self.positions)} positions")
         x = self.first(x + self.positions[start:end])
         causal = mask is None and cache is None
+        if mask is None and not causal and x.shape[1] > 1:  # no token sees later ones
+            mask = torch.ones(x.shape[1], end, dtype=torch.bool, device=x.device).tril(start)
         caches = []
         for i, block in enumerate(self.blocks):
             x, seen = block.forward_cached(x, mask, causal, None if cache is None else cache[i])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unlabeled import registry
 from unlabeled.augmentations.color import rgb_to_grayscale, to_gray
 from unlabeled.encoders import external
-from unlabeled.errors import UserError, reason, suggest
+from unlabeled.errors import UserError, is_out_of_memory, reason, suggest
 from unlabeled.modality import Audio, Images, Modality, Text
 from unlabeled.utils.state import eval_mode
 
@@ -148,8 +148,8 @@ def build(
         the module, with an attribute `dim`.
 
     Raises:
-        UserError: there is no such name or option, or the module does not map (B, C, H, W) to
-            (B, dim).
+        UserError: there is no such name or option, no encoder with these options, or the module
+            does not map (B, C, H, W) to (B, dim).
     """
     if gray:
         return _with_dim(Grayscaled(build(encoder, channels, size, **options)), channels, size)
@@ -164,7 +164,9 @@ def build(
         raise UserError(
             f"the encoder has no argument '{min(unknown)}'; {suggest(min(unknown), accepted)}"
         )
-    module = make(**{name: value for name, value in arguments.items() if name in accepted})
+    arguments = {name: value for name, value in arguments.items() if name in accepted}
+    is_named = isinstance(encoder, str) and encoder in registry.listing("encoders")
+    module = _made(encoder, make, arguments, options) if is_named else make(**arguments)
     if not isinstance(encoder, str | type):  # a function may return the same module each time
         module = _copied(module)
     return _with_dim(module, channels, size)
@@ -198,6 +200,21 @@ def reinitialize(encoder: nn.Module) -> nn.Module:
             if callable(reset := getattr(layer, name, None)):
                 reset()
     return fresh
+
+
+def _made(
+    name: Any, make: Callable[..., nn.Module], arguments: dict[str, Any], options: dict[str, Any]
+) -> nn.Module:
+    """An encoder of the library; one sentence if its layers refuse the options."""
+    try:
+        return make(**arguments)
+    except UserError:
+        raise
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        if is_out_of_memory(e) or not options:
+            raise
+        given = ", ".join(f"{option}={value}" for option, value in options.items())
+        raise UserError(f"{name} cannot be built with {given}: {reason(e)}; change them") from e
 
 
 def _copied(module: nn.Module) -> nn.Module:

@@ -43,6 +43,8 @@ def normalized_patches(x: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
 class MAEDecoder(nn.Module):
     """From visible tokens, and a class token if any, to all patches (He et al. 2022, section 3).
 
+    Attention heads have 32 dimensions, as in the authors' code, if these divide the width.
+
     Args:
         dim: width of the encoder's tokens.
         width: of the decoder's tokens.
@@ -69,7 +71,7 @@ class MAEDecoder(nn.Module):
             self.positions = nn.Parameter(torch.randn(patches, width) * 0.02)
         else:
             self.register_buffer("positions", positions, persistent=False)
-        heads = 3 if width % 3 == 0 else 1
+        heads = width // 32 if width % 32 == 0 else 3 if width % 3 == 0 else 1
         self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
 

@@ -27,7 +27,7 @@ class CLAPP(Method):
     alternation; here both signs are in every step, and feedback is symmetric, as in its CLAPP-s.
 
     Args:
-        prediction_steps: K, patches, or frames of audio, that are predicted ahead; the paper's 5.
+        prediction_steps: K, the farthest patch or frame of audio that is predicted; the paper's 5.
         skip_steps: nearest steps that are not predicted (default: those of patches that share
             pixels with the context's, one of audio).
         rule: "autograd", or "hebbian", the explicit local learning rule (eq. 6–8), which gives the

@@ -35,7 +35,8 @@ class CPC(Method):
     though the receptive fields of the next two share samples with the context's last frame.
 
     Args:
-        prediction_steps: K, number of predicted steps, each with its W_k; the paper's 12 for audio.
+        prediction_steps: K, the farthest step that is predicted; each one that is not skipped has
+            its W_k; the paper's 12 for audio.
         skip_steps: nearest steps that are not predicted (default: those of patches that share
             pixels with the context's, none of audio).
         negatives: from other positions of the "same" recording or image, from the same position of

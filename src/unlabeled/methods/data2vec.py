@@ -16,7 +16,6 @@ from unlabeled.core import EMA, MINUTES, Batch, Method, Recipe, linear
 from unlabeled.encoders.vit import with_patch_features
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
-from unlabeled.utils.state import eval_mode
 
 
 class Data2Vec(Method):
@@ -104,9 +103,8 @@ class Data2Vec(Method):
     def targets(self, x: Tensor) -> Tensor:
         """Normalized mean of the teacher's top K normalized blocks at all patches, (B, N, dim)."""
         teacher = self.teacher.module
-        with eval_mode(teacher):  # without drop-path
-            maps = itertools.accumulate(teacher.stages, lambda h, stage: stage(h), initial=x)  # type: ignore[arg-type]
-            top = [h.flatten(2)[:, :, teacher.prefix :] for h in [*maps][-self.top_blocks :]]
+        maps = itertools.accumulate(teacher.stages, lambda h, stage: stage(h), initial=x)  # type: ignore[arg-type]
+        top = [h.flatten(2)[:, :, teacher.prefix :] for h in [*maps][-self.top_blocks :]]
         normal = [F.layer_norm(h.transpose(1, 2).float(), (h.shape[1],)) for h in top]
         mean = torch.stack(normal).mean(0)
         return F.layer_norm(mean, mean.shape[2:])

@@ -4,6 +4,8 @@ Clark, Luong, Le, Manning 2020, "ELECTRA: Pre-training Text Encoders as Discrimi
 Generators", section 2.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,6 +51,11 @@ class ELECTRA(Method):
     ) -> None:
         super().__init__(encoder)
         text_encoder = require_text_encoder(encoder, "electra", ("bidirectional",))
+        blocks: Any = text_encoder.bodies[0].blocks
+        if not len(blocks):
+            raise UserError(
+                "electra's generator has as many blocks as the encoder; give at least 1"
+            )
         width = round(generator_ratio * text_encoder.width)
         if width < 1:
             raise UserError(

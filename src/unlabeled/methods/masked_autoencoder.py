@@ -24,6 +24,9 @@ class MaskedAutoencoder(Method):
     decoder beside them (the paper's appendix A.1), so that it learns, too. A convolutional encoder
     sees the image with gray in place of masked patches. The loss is on masked patches alone.
 
+    In the authors' code the encoder's last norm is on visible patches, too, before the decoder,
+    whose positions are fixed; here it is on the class token only, and they are learned.
+
     Args:
         mask_ratio: fraction of patches that are masked; the paper's 0.75.
         normalize_pixels: whether the target is each patch normalized by its mean and standard
@@ -41,9 +44,9 @@ class MaskedAutoencoder(Method):
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adamw", lr=1e-3, weight_decay=0.05)
     recipes = {name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")}
     presets = {
-        "paper": {
-            "encoder": "vit_base", "encoder_args": {"patch": 16}, "size": 224,
-            "decoder_width": 512, "decoder_depth": 8,
+        "paper": {  # without its crops and flips, and with learned positions in the decoder
+            "encoder": "vit_base", "encoder_args": {"patch": 16, "positions": "sincos"},
+            "size": 224, "decoder_width": 512, "decoder_depth": 8,
             "epochs": 800, "batch_size": 4096, "optimizer": "adamw", "lr": 2.4e-3, "beta2": 0.95,
             "lr_scaling": "linear", "warmup_epochs": 40, "weight_decay": 0.05,
         }

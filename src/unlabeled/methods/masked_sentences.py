@@ -12,10 +12,15 @@ from torch import Tensor, nn
 
 from unlabeled.augmentations.tokens import to_vocabulary
 from unlabeled.core import Batch, Method, Recipe
+from unlabeled.encoders.attention import check_heads
 from unlabeled.encoders.text import require_text_encoder
+from unlabeled.errors import UserError
 from unlabeled.modality import Text
 from unlabeled.objectives import info_nce
 from unlabeled.parallel import gather
+
+MOST_SENTENCES = 64
+"""Sentences of a text at most, each of which has a learned position."""
 
 
 class MaskedSentences(Method):
@@ -33,7 +38,8 @@ class MaskedSentences(Method):
     def __init__(self, encoder: nn.Module, *, temperature: float = 0.1, heads: int = 4) -> None:
         super().__init__(encoder)
         d = require_text_encoder(encoder, "masked_sentences").dim
-        self.positions = nn.Parameter(torch.randn(64, d) * 0.02)
+        check_heads(d, heads)
+        self.positions = nn.Parameter(torch.randn(MOST_SENTENCES, d) * 0.02)
         self.mask_vector = nn.Parameter(torch.randn(d) * 0.02)
         self.context = nn.TransformerEncoderLayer(
             d, heads, 4 * d, 0.0, "gelu", batch_first=True, norm_first=True
@@ -42,8 +48,17 @@ class MaskedSentences(Method):
         self.temperature = temperature
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sentences (B, K, L), and which one of each text is masked (B,)."""
+        """Sentences (B, K, L), and which one of each text is masked (B,).
+
+        Raises:
+            UserError: texts have more sentences than there are positions.
+        """
         rows = to_vocabulary(batch.x, self.encoder.vocabulary)
+        if rows.shape[1] > MOST_SENTENCES:
+            raise UserError(
+                f"masked_sentences takes texts of {MOST_SENTENCES} sentences at most, not "
+                f"{rows.shape[1]}; give shorter ones"
+            )
         return rows, torch.randint(rows.shape[1], (len(rows),), device=rows.device)
 
     def query_and_key(self, rows: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:

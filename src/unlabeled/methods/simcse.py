@@ -26,8 +26,10 @@ from unlabeled.parallel import gather, row_ids
 class SimCSE(Method):
     """Two views of each sentence, NT-Xent over the batch.
 
-    Equal sentences of a batch are positives of each other instead of negatives (as rows of a class
-    in Khosla et al. 2020); where all differ it is the paper's loss.
+    NT-Xent is SimCLR's: both views of the other sentences are negatives, and both give anchors. The
+    paper contrasts first views with second ones only (eq. 4), and its head is a linear layer and
+    tanh, here an MLP with BatchNorm. Equal sentences of a batch are positives of each other instead
+    of negatives, as rows of a class in Khosla et al. 2020.
 
     Args:
         view: "dropout", the same words with other dropout masks; or "synonyms", which also replaces

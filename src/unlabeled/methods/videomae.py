@@ -31,7 +31,8 @@ class VideoMAE(Method):
     Args:
         mask_ratio: fraction of the patches of a frame that are masked; the paper's 0.9.
         normalize_pixels: whether the target is normalized.
-        decoder_width: width of the decoder; 384 in the code for ViT-B.
+        decoder_width: width of the decoder; 384 in the code for ViT-B, in heads of 64 dimensions,
+            which are of 32 here.
         decoder_depth: blocks of the decoder; the paper's 4.
         shape: channels, height and width of the frames (default: the data set's).
         weak: geometric augmentation, the same for all frames of a clip (default: none); the

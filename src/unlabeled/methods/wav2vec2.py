@@ -57,6 +57,7 @@ class Wav2Vec2(Method):
     recipes = {"spoken_digits": MINUTES | {"epochs": 40, "lr": 1e-3}}
     presets = {
         # Base: 400,000 updates of 1.6 of 960 hours, 12.3 s a recording; its rate falls linearly.
+        # fairseq calls AdamW "adam".
         "paper": {
             "encoder": "wave_transformer",
             "encoder_args": {
@@ -64,7 +65,7 @@ class Wav2Vec2(Method):
                 "kernels": [10, 3, 3, 3, 3, 2, 2], "strides": [5, 2, 2, 2, 2, 2, 2],
             },
             "codes": 320, "dim": 256, "crop_length": 250_000,
-            "epochs": 667, "batch_size": 468, "optimizer": "adam", "lr": 5e-4, "beta2": 0.98,
+            "epochs": 667, "batch_size": 468, "optimizer": "adamw", "lr": 5e-4, "beta2": 0.98,
             "warmup_epochs": 53, "weight_decay": 0.01,
         }
     }  # fmt: skip

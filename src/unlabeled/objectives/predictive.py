@@ -39,15 +39,16 @@ def predictive_info_nce(
     """
     n, t, _ = a.shape
     _require_negatives(n, t, negatives)
-    logits = torch.einsum("ntd,nsd->nts", a, b)  # (n, t, t), positives on the diagonal
-    if negatives != "same":
-        others = torch.einsum("ntd,mtd->ntm", a, b)  # (n, t, n)
-        itself = torch.eye(n, dtype=torch.bool, device=a.device)[:, None]
-        others = others.masked_fill(itself, -torch.inf)
-        positive = logits.diagonal(dim1=1, dim2=2)[:, :, None]
-        logits = torch.cat([positive if negatives == "others" else logits, others], 2)
-    target = torch.arange(t, device=a.device) if negatives != "others" else a.new_zeros(t).long()
-    return F.cross_entropy(logits.flatten(0, 1), target.repeat(n))
+    sequences, positions = (torch.arange(count, device=a.device) for count in (n, t))
+    if negatives == "others":
+        logits = torch.einsum("ntd,mtd->ntm", a, b)  # (n, t, n), positives where m = n
+        return F.cross_entropy(logits.flatten(0, 1), sequences.repeat_interleave(t))
+    logits = torch.einsum("ntd,nsd->nts", a, b)  # (n, t, t), positives where s = t
+    if negatives == "both":
+        others = torch.einsum("ntd,mtd->ntm", a, b)
+        itself = (sequences[:, None] == sequences)[:, None]  # (n, 1, n)
+        logits = torch.cat([logits, others.masked_fill(itself, -torch.inf)], 2)
+    return F.cross_entropy(logits.flatten(0, 1), positions.repeat(n))
 
 
 @objective()

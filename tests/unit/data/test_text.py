@@ -71,6 +71,25 @@ def test_packing_keeps_order_and_drops_gaps():
     assert t.pack_tokens(ids).tolist() == [[7, 8, 9], [6, 0, 0]]
 
 
+def test_a_random_start_skips_the_same_share_of_every_text():
+    """Catches short texts that are skipped whole, since others of the batch are long."""
+    ids, lengths = torch.zeros(3, 40, dtype=torch.long), [40, 20, 6]
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length] = t.FIRST_WORD + torch.arange(length)
+    seen = set()
+    for seed in range(400):
+        torch.manual_seed(seed)
+        later = t.random_start(ids, 0.5)
+        skipped = 40 - later.shape[1]
+        for row, whole, length in zip(later, ids, lengths, strict=True):
+            first = skipped * length // 40
+            assert torch.equal(row[row != t.PAD], whole[first:length])
+            assert first <= length / 2
+        seen.add(skipped)
+    assert seen == set(range(21))
+    assert torch.equal(t.random_start(ids, 0.0), ids)
+
+
 def test_hiding_is_berts_rule():
     """15 % of the words; of those 80 % masked, 10 % others, 10 % as they were; never a special."""
     torch.manual_seed(0)
@@ -171,6 +190,19 @@ def test_surprise_is_of_each_word_and_never_sees_it(name):
     other[:, 7] = 5
     assert torch.allclose(method.negative_log_likelihood(other)[0, 7], -p[0, 7, 5].log(), atol=1e-5)
     assert float(p.sum(2).mean()) == pytest.approx(1, abs=1e-5)
+
+
+def test_masked_sentences_refuse_what_does_not_fit():
+    """Catches an AssertionError and a RuntimeError of PyTorch."""
+    cls = registry.find("methods", "masked_sentences")
+    encoder = build("text_transformer", 1, (65, 4), vocabulary=V, width=8, layers=1, heads=2)
+    with pytest.raises(UserError, match="width is 8, which 3 heads do not divide"):
+        cls(encoder, heads=3)
+    rows = torch.full((2, 65, 4), t.FIRST_WORD)
+    method = cls(encoder)
+    assert method.loss(method.views(Batch(rows[:, :64], torch.arange(2)))).isfinite()
+    with pytest.raises(UserError, match="64 sentences at most, not 65"):
+        method.views(Batch(rows, torch.arange(2)))
 
 
 def test_next_sentence_and_order_are_what_they_say():

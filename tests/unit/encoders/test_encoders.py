@@ -47,6 +47,36 @@ def test_fast_average_pooling_equals_average_pooling(size, dtype, layout):
     assert torch.equal(ours.grad, theirs.grad)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("small", {"width": -1}),
+        ("small", {"width": "many"}),
+        ("vit", {"patch": 4, "heads": "3"}),
+        ("text_lstm", {"layers": 0}),
+        ("text_transformer", {"dropout": 2.0}),
+        ("patches", {"stages": 0}),
+    ],
+)
+def test_options_that_layers_refuse_are_named(name, options):
+    """Catches errors of PyTorch or Python that name neither the encoder nor the option."""
+    named = f"{name} cannot be built with {next(iter(options))}="
+    with pytest.raises(UserError, match=named):
+        build(name, 1, (1, 64) if name.startswith("text") else (32, 32), **options)
+
+
+def test_errors_of_a_users_own_encoder_are_its_own():
+    """Catches a sentence in place of where the user's code failed."""
+
+    class Broken(nn.Module):
+        def __init__(self, width: int = 4) -> None:
+            super().__init__()
+            raise KeyError(width)
+
+    with pytest.raises(KeyError, match="5"):
+        build(Broken, 1, (32, 32), width=5)
+
+
 @pytest.mark.parametrize(("name", "millions"), [("resnet18", 11.17), ("resnet50", 23.5)])
 def test_resnets_have_their_known_size(name, millions):
     count = sum(p.numel() for p in build(name, 3, (224, 224)).parameters()) / 1e6

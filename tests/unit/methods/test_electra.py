@@ -162,3 +162,5 @@ def test_what_cannot_be_trained_is_refused():
         ELECTRA(build("text_transformer", 1, (1, 8), direction="causal", width=16))
     with pytest.raises(UserError, match=r"generator_ratio is 0\.0, which leaves no width of 16"):
         made(generator_ratio=0.0)
+    with pytest.raises(UserError, match="as many blocks as the encoder; give at least 1"):
+        ELECTRA(build("text_transformer", 1, (1, 8), layers=0, width=16))

@@ -214,6 +214,9 @@ def test_reading_on_is_reading_at_once(kind):
     for path in range(4, 11):
         state, memory = encoder.forward_cached(x[:, path : path + 1], memory)
         torch.testing.assert_close(state, ahead[:, path + 1])
+    _, memory = encoder.forward_cached(x[:, :4])  # several at a time: none sees a later one
+    _, memory = encoder.forward_cached(x[:, 4:8], memory)
+    torch.testing.assert_close(encoder.forward_cached(x[:, 8:11], memory)[0], ahead[:, 11])
     method = Autoregressive(encoder, values="real", shape=(1, 1, 12))
     assert method.sample(2, length=40).shape == (2, 40)  # further than it has places
 

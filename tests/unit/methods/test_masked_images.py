@@ -266,13 +266,13 @@ def test_data2vec_equals_its_equations(beta):
     assert loss.item() == pytest.approx(sum(errors) / len(errors), rel=1e-4)
 
 
-def test_data2vecs_teacher_drops_no_path():
+@pytest.mark.parametrize("cls", [Data2Vec, IJEPA])
+def test_a_teacher_drops_no_path(cls):
     """Catches a teacher in train mode: its targets would be random."""
-    method = make(Data2Vec, network={"drop_path": 0.9}).train()
-    x = images()
-    assert torch.equal(method.targets(x), method.targets(x))
-    assert method.teacher.module.training
-    assert not method.targets(x).requires_grad
+    method = make(cls, network={"drop_path": 0.9}).train()
+    targets, x = method.targets if cls is Data2Vec else method.represent, images()
+    assert torch.equal(targets(x), targets(x))
+    assert not targets(x).requires_grad
 
 
 def test_data2vecs_momentum_rises_and_stays():

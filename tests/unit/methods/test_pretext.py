@@ -17,6 +17,7 @@ from unlabeled.augmentations.patches import (
 )
 from unlabeled.core import Batch
 from unlabeled.encoders.base import build
+from unlabeled.encoders.decoders import MAEDecoder
 from unlabeled.encoders.heads import Discriminator
 from unlabeled.errors import UserError
 from unlabeled.methods.colorization import Colorization
@@ -355,6 +356,15 @@ def test_a_masked_autoencoder_trains_all_that_it_embeds(name):
     learning = {n for n, p in encoder.named_parameters() if p.grad is not None and p.grad.any()}
     assert reached
     assert set(reached) <= learning
+
+
+def test_the_papers_masked_autoencoder_has_its_heads_and_positions():
+    """Catches a decoder of one head of 512 dimensions, and learned positions of the encoder."""
+    preset = MaskedAutoencoder.presets["paper"]
+    assert MAEDecoder(8, preset["decoder_width"], 1, 4, 12).blocks[0].heads == 16
+    assert [MAEDecoder(8, w, 1, 4, 12).blocks[0].heads for w in (48, 96, 50)] == [3, 3, 1]
+    encoder = build("vit_tiny", 3, (32, 32), **preset["encoder_args"])
+    assert "stages.0.positions" not in dict(encoder.named_parameters())
 
 
 def test_a_patch_must_leave_another_to_be_seen():

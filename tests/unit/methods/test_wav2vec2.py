@@ -239,3 +239,8 @@ def test_what_cannot_be_trained_is_refused():
         made(dim=9)
     with pytest.raises(UserError, match="final_gumbel_temperature is 0, but must be above 0"):
         made(final_gumbel_temperature=0)
+
+
+def test_the_papers_weight_decay_is_decoupled():
+    """Catches an L2 penalty: fairseq's "adam" decays weights as AdamW does."""
+    assert Wav2Vec2.presets["paper"]["optimizer"] == "adamw"
