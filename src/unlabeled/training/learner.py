@@ -27,7 +27,7 @@ from unlabeled.errors import UserError, is_out_of_memory, notice, plural, sugges
 from unlabeled.training import health
 from unlabeled.training.accumulation import Accumulation
 from unlabeled.training.checkpointing import recomputed
-from unlabeled.training.checkpoints import Keeper, not_finite, signals
+from unlabeled.training.checkpoints import InPlace, Keeper, not_finite, signals
 from unlabeled.training.compiling import fused
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.history import History
@@ -295,6 +295,7 @@ def fit(
                 "log_every_n_steps": 10**9,
             }
             trainer = L.Trainer(**settings | flags)
+            trainer.strategy.checkpoint_io = InPlace()
             learner = Learner(
                 method, recipe, splits.value_range, config.seed, config.accumulate, sharding
             )
