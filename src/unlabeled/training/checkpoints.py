@@ -156,7 +156,7 @@ def checkpoint_file(folder: Path, first: bool = True) -> Iterator[Path]:
     try:
         yield aside
         if first:
-            with aside.open("rb") as file:
+            with aside.open("r+b") as file:  # Windows syncs only what is open for writing
                 os.fsync(file.fileno())
             if last.exists():
                 last.replace(folder / "previous.ckpt")

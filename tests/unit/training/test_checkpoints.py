@@ -54,3 +54,16 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_synced_as_windows_needs_it(tmp_path, monkeypatch):
+    """Catches a file open for reading: "Bad file descriptor" there, so no checkpoint at all."""
+    modes = []
+
+    def fsync(number):
+        modes.append(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with checkpoint_file(tmp_path) as aside:
+        write_state(aside, {})
+    assert modes == [os.O_RDWR]
