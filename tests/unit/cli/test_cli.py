@@ -435,6 +435,17 @@ def test_a_damaged_run_is_refused_and_nothing_of_it_is_run(trained, tmp_path, ca
     assert "loaded by a file" in capsys.readouterr().err
 
 
+def test_commands_start_on_windows_with_python_3_10():
+    """Catches a call of `os.set_blocking`, which Windows has from Python 3.12 on."""
+    code = (
+        "import os, signal, sys; del os.set_blocking; signal.set_wakeup_fd = lambda *_, **__: -1; "
+        "from unlabeled.cli.main import main; sys.argv = ['unlabeled', '--version']; "
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_quiet_prints_results_and_errors_only(data, capsys, tmp_path):
     """Catches a notice, progress of a training, advice, and a flag that reaches the method."""
     words = ("train", "simclr", "--data", "*.npz", "--epochs", 2, "--batch-size", 64)
