@@ -390,6 +390,8 @@ class HubServer(Handler):
                 (folder / line["value"]["path"]).write_bytes(
                     base64.b64decode(line["value"]["content"])
                 )
+            elif line["key"] == "deletedFile":
+                (folder / line["value"]["path"]).unlink()
         address = f"http://{self.headers['Host']}/{name}/commit/{'1' * 40}"
         return self.answer({"commitUrl": address, "commitOid": "1" * 40, "success": True})
 
@@ -482,6 +484,17 @@ def test_a_run_goes_to_the_hub_and_comes_back(server, tmp_path, monkeypatch):
         ul.evaluate(again)
     with pytest.raises(UserError, match="omit --size"):
         ul.load("hf:me/encoder", size=64)
+
+
+def test_a_classifier_of_before_does_not_stay_at_the_hub(server, tmp_path, monkeypatch):
+    """Catches a new encoder that answers with the classifier of the one that it replaces."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    make_run(tmp_path / "a", width=2, classes=3).push_to_hub("me/encoder")
+    (server.folder / "me" / "encoder" / "main" / "notes.txt").write_text("the author's own")
+    make_run(tmp_path / "b", width=2).push_to_hub("me/encoder")
+    assert ul.load("hf:me/encoder").classifier is None
+    names = {path.name for path in (server.folder / "me" / "encoder" / "main").iterdir()}
+    assert {"notes.txt", "model.safetensors", "config.json"} <= names
 
 
 def test_a_revision_is_pinned(server, tmp_path, monkeypatch):
