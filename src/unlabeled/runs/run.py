@@ -255,8 +255,7 @@ class Run:
         method = self.config["method"]
         if method == self.source:
             raise UserError(f"{self.source} was not trained here; publish a run that was")
-        evaluated = self.path / "evaluation.json"
-        result = read_json(evaluated) if self.is_trained and evaluated.is_file() else None
+        result = published.evaluation_of(self.path, self.encoder) if self.is_trained else None
         record = public_record(self.config, result)
         tokenizer = self.modality.tokenizer if isinstance(self.modality, Text) else ""
         return published.Published(self.encoder, self.inputs, record, tokenizer, self.classifier)

@@ -16,9 +16,9 @@ from torch import nn
 
 import unlabeled as ul
 from unlabeled.cli.main import main
-from unlabeled.encoders.base import build
+from unlabeled.encoders.base import build, checksum
 from unlabeled.encoders.timm_weights import to_timm
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.modality import Images, to_json
 from unlabeled.runs import card, published
 from unlabeled.runs.classifier import LinearClassifier
@@ -152,6 +152,19 @@ def test_nothing_private_goes_out(tmp_path):
     assert run.config["init"] == "own weights"
     assert run.config["evaluation"]["metrics"]["linear_probe"]["high"] == 0.875
     assert run.classifier.figures["accuracy"]["value"] == 0.5
+
+
+def test_figures_of_other_weights_are_not_published(tmp_path):
+    """Catches a card with the accuracy of before a run was resumed for more epochs."""
+    run = make_run(tmp_path / "run", width=2)
+    result = json.loads((run.path / "evaluation.json").read_text())
+    write_json(run.path / "evaluation.json", result | {"weights": checksum(run.encoder)})
+    assert "0.8125" in (run.save_pretrained(tmp_path / "a") / "README.md").read_text()
+    with torch.no_grad():
+        next(run.encoder.parameters()).add_(0.01)
+    with pytest.warns(Notice, match="of other weights"):
+        run.save_pretrained(tmp_path / "b")
+    assert "0.8125" not in (tmp_path / "b" / "README.md").read_text()
 
 
 def test_data_sets_of_the_library_are_named(tmp_path):

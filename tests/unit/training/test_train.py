@@ -15,6 +15,7 @@ from torch import nn
 import unlabeled as ul
 from unlabeled.augmentations import RandomAffine
 from unlabeled.core import Batch, Method
+from unlabeled.encoders.base import checksum
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import measure
 from unlabeled.report.page import write_report
@@ -281,6 +282,7 @@ def test_evaluation_without_labels_keeps_to_what_can_be_known(trained, sprites):
     write_report(trained, measure(trained, sprites[0]))
     stored = json.loads((trained.path / "evaluation.json").read_text())
     assert set(stored["metrics"]) == {"rankme", "dim"}
+    assert stored["weights"] == checksum(trained.encoder)  # else figures of others are published
 
 
 def test_the_scikit_learn_transformer(sprites):
