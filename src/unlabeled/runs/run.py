@@ -302,6 +302,7 @@ def load(
             here.
     """
     path = Path(run).expanduser()
+    path = path if path.name.strip(".") else path.resolve()  # `.` has no name
     if size is not None and size < 1:
         raise UserError(f"--size is {size}; give the side in pixels, 1 or more")
     opening = Opening(tile, max_pixels)

@@ -435,6 +435,14 @@ def test_a_damaged_run_is_refused_and_nothing_of_it_is_run(trained, tmp_path, ca
     assert "loaded by a file" in capsys.readouterr().err
 
 
+def test_a_run_may_be_the_folder_that_one_is_in(trained, data, monkeypatch, capsys):
+    """Catches a folder beside `.`, which has no name: "PosixPath('.') has an empty name"."""
+    monkeypatch.chdir(trained.path)
+    assert run("classify", ".", "--data", data) == 0
+    assert (trained.path.parent / "simclr-classifier" / "classifier.json").is_file()
+    assert str(trained.path.parent / "simclr-classifier") in capsys.readouterr().out
+
+
 def test_commands_start_on_windows_with_python_3_10():
     """Catches a call of `os.set_blocking`, which Windows has from Python 3.12 on."""
     code = (
