@@ -59,6 +59,35 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Context with a folder, made if need be, that one process at a time trains in.
+
+    There is no such lock on Windows and on some network disks.
+
+    Raises:
+        UserError: another process has reserved it.
+    """
+    if not fcntl or folder.is_file():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, if killed
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"another process is training in {folder}; wait until it ends, or choose another --out"
+        ) from error
+    except OSError:  # a disk without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def to_json(content: Any, indent: int | None = 2) -> str:
     """Convert to JSON; NaN and infinite numbers become null."""
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import warnings
 
@@ -327,6 +328,22 @@ def test_folders_of_others_are_left_alone(sprites, tmp_path):
     for resume in (False, True):
         with pytest.raises(UserError, match="not empty"):
             ul.train("supervised", sprites, out=done, epochs=1, resume=resume, **FAST)
+
+
+def test_two_processes_do_not_train_in_one_folder(sprites, tmp_path):
+    """Catches a second one that takes the folder over before its first checkpoint."""
+    fcntl = pytest.importorskip("fcntl", reason="no locks on Windows")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    other = os.open(folder, os.O_RDONLY)  # what a training holds while it runs
+    fcntl.flock(other, fcntl.LOCK_EX)
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"another process is training in .*; wait until"):
+            ul.train("simclr", sprites, out=folder, epochs=1, resume=resume, **FAST)
+    assert not list(folder.iterdir())
+    os.close(other)  # as when a process is killed
+    ul.train("simclr", sprites, out=folder, epochs=1, **FAST)
+    ul.train("simclr", sprites, out=folder, epochs=1, resume=True, **FAST)
 
 
 def test_settings_may_be_numpys(sprites, tmp_path):
