@@ -127,9 +127,9 @@ def train(
         if first:
             if checkpoint:
                 record.write_changes(folder, job.config)
-            run.save()
             if texts:
                 write_bytes(folder / "tokenizer.json", tokenizer.encode())
+            run.save()  # last, since it makes the folder that of a finished run
             draw_visualizations(job.method, job.splits, folder)
     return run
 

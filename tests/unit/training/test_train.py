@@ -20,6 +20,7 @@ from unlabeled.encoders.base import checksum
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import measure
 from unlabeled.report.page import write_report
+from unlabeled.runs.run import Run
 from unlabeled.utils.files import read_csv
 
 FAST = {"batch_size": 64, "progress": False}
@@ -344,6 +345,25 @@ def test_two_processes_do_not_train_in_one_folder(sprites, tmp_path):
     os.close(other)  # as when a process is killed
     ul.train("simclr", sprites, out=folder, epochs=1, **FAST)
     ul.train("simclr", sprites, out=folder, epochs=1, resume=True, **FAST)
+
+
+def test_a_run_that_is_killed_while_it_is_written_is_not_finished(tmp_path, monkeypatch):
+    """Catches encoder.json before the tokenizer: texts are then embedded as unknown words."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text(" ".join(np.random.default_rng(0).choice(["sun", "rain", "stone"], 3000)))
+
+    class KilledError(Exception):
+        pass
+
+    def save(run):
+        raise KilledError
+
+    monkeypatch.setattr(Run, "save", save)
+    with pytest.raises(KilledError):
+        ul.train("masked_lm", texts, out=tmp_path / "run", epochs=1, **FAST)
+    assert (tmp_path / "run" / "tokenizer.json").is_file()
+    with pytest.raises(UserError, match="is not a finished run"):
+        ul.load(tmp_path / "run")
 
 
 def test_settings_may_be_numpys(sprites, tmp_path):
