@@ -244,15 +244,16 @@ def _text(content: bytes) -> tuple[list[str], np.ndarray]:
         lines = lines[1:]
         if len(lines) != rows:
             raise ValueError(f"its first line says {rows:,} words, but there are {len(lines):,}")
-    split = [line.rstrip("\r\n \t").replace("\t", " ").split(" ") for line in lines]
+    lines = [line.rstrip("\r\n \t").replace("\t", " ") for line in lines]
     if head is None:  # words with spaces are few
-        dim = Counter(map(len, split)).most_common(1)[0][0] - 1
-    if dim < 1 or any(len(parts) < dim + 1 for parts in split):
+        dim = Counter(line.count(" ") for line in lines).most_common(1)[0][0]
+    if dim < 1 or any(line.count(" ") < dim for line in lines):
         raise ValueError("its lines are not of one length")
-    vectors = np.empty((len(split), dim), np.float32)
-    for row, parts in zip(vectors, split, strict=True):
-        row[:] = parts[-dim:]
-    return [" ".join(parts[:-dim]) for parts in split], vectors
+    words, vectors = [], np.empty((len(lines), dim), np.float32)
+    for row, line in zip(vectors, lines, strict=True):  # all values as objects would fill memory
+        word, *row[:] = line.rsplit(" ", dim)
+        words.append(word)
+    return words, vectors
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str, float]]:

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import textwrap
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -485,6 +486,20 @@ def test_vectors_of_others_are_read(dim, tmp_path):
     (tmp_path / "model.bin").write_bytes((793_712_314).to_bytes(4, "little") + b"x" * 99)
     with pytest.raises(UserError, match="is a fastText model"):
         word_vectors.load(tmp_path / "model.bin")
+
+
+def test_large_files_of_vectors_fit_into_memory(tmp_path):
+    """Catches every value as an object: 7 GB for GloVe's file of 1 GB."""
+    rows = np.random.default_rng(0).normal(size=(1000, 100)).round(5).tolist()
+    text = "\n".join(f"w{i} {' '.join(map(str, row))}" for i, row in enumerate(rows))
+    (tmp_path / "glove.txt").write_text(text)
+    tracemalloc.start()
+    try:
+        word_vectors.load(tmp_path / "glove.txt")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(text)
 
 
 def test_pythons_documentation_is_always_there():
