@@ -198,6 +198,26 @@ def test_similarities_and_analogies_are_gensims(tmp_path):
     assert rho == pytest.approx(theirs.evaluate_word_pairs(str(tmp_path / "p.tsv"))[1][0], abs=1e-6)
 
 
+def test_vectors_with_capitals_are_evaluated(tmp_path):
+    """Catches questions in lower case of which no word is known, as of GoogleNews; as gensim."""
+    gensim = pytest.importorskip("gensim.models", reason="gensim is not installed")
+    rng = np.random.default_rng(0)
+    names = [f"W{i}" for i in range(40)] + ["w3", "W40"]
+    ours = Words(names, rng.normal(size=(42, 6)).astype(np.float32))
+    ours.save(tmp_path / "v.bin")
+    theirs = gensim.KeyedVectors.load_word2vec_format(str(tmp_path / "v.bin"), binary=True)
+    asked = [(a, b, c, ours.analogy((a, b, c), 1)[0][0]) for a, b, c in rng.choice(names, (60, 3))]
+    (tmp_path / "q.txt").write_text(": s\n" + "\n".join(" ".join(q) for q in asked) + "\n")
+    right, n = ours.analogies(word_vectors.read_analogies(tmp_path / "q.txt"))["s"]
+    score, _ = theirs.evaluate_word_analogies(str(tmp_path / "q.txt"))
+    assert (right / n, n) == (pytest.approx(score, abs=0.05), 60)
+    pairs = [(a, b, i % 7) for i, (a, b, *_) in enumerate(asked)]
+    (tmp_path / "p.tsv").write_text("".join(f"{a}\t{b}\t{r}\n" for a, b, r in pairs))
+    result = ours.similarity(word_vectors.read_pairs(tmp_path / "p.tsv"))
+    rho = theirs.evaluate_word_pairs(str(tmp_path / "p.tsv"))[1][0]
+    assert result == {"rho": pytest.approx(rho, abs=1e-6), "known": 1}
+
+
 def test_the_command(tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(" ".join(line) for line in a_text(600)))
