@@ -290,7 +290,7 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
     """Read lines of four words under `: section`, as in questions-words.txt, in lower case.
 
     Raises:
-        UserError: a line has another format.
+        UserError: a line has another format, or there are no analogies.
     """
     sections: dict[str, list[Any]] = {}
     for number, line in _lines(path):
@@ -303,6 +303,8 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
                 f"line {number} of {path} is not four words below ': section'; correct it"
             )
         next(reversed(sections.values())).append(words)
+    if not any(sections.values()):
+        raise UserError(f"{path} holds no analogies; give lines of four words below ': section'")
     return sections
 
 

@@ -259,12 +259,15 @@ def test_the_command(tmp_path, capsys):
         == 0
     )
     assert "80 % of the pairs whose words" in capsys.readouterr().out
+    (tmp_path / "none.txt").write_text("")
     for line, captions in (
         ([run], "give at least one of --nearest"),
         ([run, "--nearest", "unseen"], "'unseen' is not among the 12 words"),
         ([str(tmp_path / "no")], "give at least one of --nearest"),
         ([str(tmp_path / "no"), "--nearest", "cat"], "does not exist"),
         ([run, "--similarity", str(text)], "line 1 of"),
+        ([run, "--analogies", str(tmp_path / "none.txt")], "holds no analogies; give lines of"),
+        ([run, "--nearest", "cat", "--number", "-1"], "--number is -1, but must be at least 1"),
     ):
         assert main(["words", *line]) == 2
         assert captions in capsys.readouterr().err
