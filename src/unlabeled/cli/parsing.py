@@ -8,7 +8,7 @@ import itertools
 import pkgutil
 import re
 from argparse import SUPPRESS
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from unlabeled import registry
@@ -26,6 +26,8 @@ DATA = (
     "'s3://bucket/shards-{000..999}.tar'), or name of a data set"
 )
 """Help of the argument DATA."""
+ALL = "100%"
+"""Default of --labels."""
 
 
 def make_parser(command: str, description: str, method: str = "") -> ArgumentParser:
@@ -231,7 +233,7 @@ def add_evaluation_arguments(parser: ArgumentParser, data: str) -> None:
 
 def add_number_of_labels(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
+        "--labels", type=str, default=ALL, metavar="N", help="how many labels: 160, or 1%%"
     )
 
 
@@ -277,6 +279,13 @@ def add_opening_arguments(parser: ArgumentParser, default: str = "as in the trai
 def take_opening(args: dict[str, Any]) -> dict[str, Any]:
     """The arguments that say how images are opened, taken out of the others."""
     return {name: args.pop(name) for name in ("size", "tile", "max_pixels")}
+
+
+def refuse_unused(args: dict[str, Any], names: Iterable[str], case: str) -> None:
+    """Raise UserError if a flag was given that has no effect in some case."""
+    for name in names:
+        if args[name] not in (None, False, ALL):
+            raise UserError(f"--{name.replace('_', '-')} has no effect {case}; omit it")
 
 
 def options_of_load(args: dict[str, Any]) -> dict[str, Any]:
