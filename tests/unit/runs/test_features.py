@@ -1,8 +1,11 @@
 """Files of features."""
 
 import csv
+import errno
 
 import numpy as np
+import pyarrow.parquet as pq
+import pytest
 
 from unlabeled.data.targets import Classes
 from unlabeled.runs.features import write_features
@@ -28,6 +31,41 @@ def test_csv_has_names_labels_and_the_same_features(trained, sprites, tmp_path, 
     assert [line[2] for line in lines] == ["1.5", "", "2", "3"]
     written = np.array([line[3:] for line in lines], np.float32)
     assert np.array_equal(written, trained.features(samples))
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_labels_may_be_called_like_what_is_beside_them(
+    ending, trained, sprites, tmp_path, monkeypatch
+):
+    """Catches a label lost to `names`, features replaced by one, and a TypeError of NumPy's."""
+    samples = trained.read(sprites[0][:3])
+    samples.names = ["a.png", "b.png", "c.png"]
+    samples.factors = {name: np.arange(3) for name in ("names", "features", "file")}
+    monkeypatch.setattr(type(trained), "read", lambda run, data: samples)
+    write_features(trained, "data", tmp_path / f"f.{ending}")
+    if ending == "npz":
+        with np.load(tmp_path / "f.npz") as file:
+            content = {name: file[name] for name in file.files}
+    else:
+        table = pq.read_table(tmp_path / "f.parquet")
+        content = {name: np.array(table[name].to_pylist()) for name in table.column_names}
+    assert content["features"].shape == (3, trained.dim)
+    assert content["names"].tolist() == samples.names
+    for name in ("names (label)", "features (label)", "file (label)"):
+        assert content[name].tolist() == [0, 1, 2]
+
+
+def test_nothing_is_left_of_a_file_that_cannot_be_written(trained, sprites, tmp_path, monkeypatch):
+    """Catches a hidden file as large as the features, left on a full disk."""
+
+    def full(file, array):
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        write_features(trained, sprites[0][:3], tmp_path / "f.npy")
+    assert not list(tmp_path.iterdir())
 
 
 def test_csv_without_names(trained, sprites, tmp_path):
