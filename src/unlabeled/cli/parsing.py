@@ -9,6 +9,7 @@ import pkgutil
 import re
 from argparse import SUPPRESS
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabeled import registry
@@ -95,14 +96,15 @@ def parse_args(parser: ArgumentParser, argv: list[str], defaults: bool = True) -
 
 
 def _normalize(argv: list[str]) -> list[str]:
-    """Dashes in flags as underscores, `--value-range -1000,2000` as one word.
+    """Dashes in flags as underscores, `--value-range -1000,2000` as one word, `--out=~/x` expanded.
 
-    The parser would take the value of the latter for a flag.
+    The parser would take the value of the second for a flag; shells expand `--out ~/x` only.
     """
     words: list[str] = []
     for word in argv:
         flag, equals, value = word.partition("=")
         if flag[:2] == "--":
+            value = str(Path(value).expanduser()) if value.startswith("~/") else value
             word = flag[:2] + flag[2:].replace("-", "_") + equals + value
         if words and words[-1] == "--value_range":
             words[-1] += f"={word}"

@@ -74,7 +74,7 @@ def train(
     config, options = TrainConfig.of(options)
     check_flags(config.trainer, config.logger)
     name = method if isinstance(method, str) else method.__name__.lower()
-    folder = Path(out) if out else Path("runs") / Path(name.partition(":")[0]).stem
+    folder = Path(out).expanduser() if out else Path("runs") / Path(name.partition(":")[0]).stem
     if record.is_of_this_job(folder) and not resume:
         notice(f"SLURM has started job {slurm_job()} again, so {folder} is resumed")
         resume = True

@@ -13,6 +13,7 @@ import pytest
 from helpers import same_weights
 from PIL import Image
 
+import unlabeled as ul
 from unlabeled import registry
 from unlabeled.augmentations import kernel
 from unlabeled.cli.main import main
@@ -441,6 +442,17 @@ def test_a_run_may_be_the_folder_that_one_is_in(trained, data, monkeypatch, caps
     assert run("classify", ".", "--data", data) == 0
     assert (trained.path.parent / "simclr-classifier" / "classifier.json").is_file()
     assert str(trained.path.parent / "simclr-classifier") in capsys.readouterr().out
+
+
+def test_home_may_be_written_as_a_tilde(data, tmp_path, monkeypatch):
+    """Catches a folder called ~ here: shells expand `--out ~/x` only, and Python nothing."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    options = {"epochs": 1, "batch_size": 64, "progress": False, "logger": "none"}
+    ul.train("simclr", data, out="~/a", **options)
+    assert ul.load("~/a").path == tmp_path / "home" / "a"
+    assert run("embed", "home/a", data, "--out=~/f.npy") == 0
+    assert (tmp_path / "home" / "f.npy").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_commands_start_on_windows_with_python_3_10():
