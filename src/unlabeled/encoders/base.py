@@ -185,6 +185,17 @@ def is_rebuildable(name: str, args: Iterable[str] = ()) -> bool:
     return name in registry.listing("encoders") or external.is_safe(name, args)
 
 
+def channels_last(module: Any) -> Any:
+    """The module, its weights of two-dimensional convolutions in the layout that is fastest.
+
+    `module.to` would fail at those of three-dimensional ones.
+    """
+    for tensor in itertools.chain(module.parameters(), module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return module
+
+
 def checksum(encoder: nn.Module) -> int:
     """CRC-32 of all weights and buffers."""
     crc = 0

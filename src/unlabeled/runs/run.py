@@ -24,7 +24,7 @@ from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.open import open_data, read_data
 from unlabeled.data.readers.parts import Opening
 from unlabeled.data.values import find_value_range
-from unlabeled.encoders.base import build, is_rebuildable
+from unlabeled.encoders.base import build, channels_last, is_rebuildable
 from unlabeled.encoders.channels import fits_as_is, say_adapted
 from unlabeled.encoders.external import is_external, native_shape
 from unlabeled.encoders.features import build_for, embed
@@ -355,7 +355,7 @@ def _from_published(folder: Path, find: published.Find, path: Path, name: str) -
     is_folder = path.is_dir()
     return Run(
         path if is_folder else _report_folder(name),
-        opened.encoder.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        channels_last(opened.encoder),
         opened.record,
         opened.inputs,
         tokenizer=opened.tokenizer,
@@ -445,5 +445,5 @@ def _from_folder(path: Path, encoder: Any) -> Run:
         raise UserError(
             f"the weights of {path} do not fit the encoder {name}: {reason(error)}"
         ) from error
-    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Run(path, module, config, inputs, classifier=load_classifier(path, int(inputs["dim"])))
+    classifier = load_classifier(path, int(inputs["dim"]))
+    return Run(path, channels_last(module), config, inputs, classifier=classifier)

@@ -22,7 +22,7 @@ from unlabeled import parallel
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import Splits, to_input
 from unlabeled.data.loader import label_factor, loader, needs_partners, say_left_out
-from unlabeled.encoders.base import Encoder
+from unlabeled.encoders.base import Encoder, channels_last
 from unlabeled.errors import UserError, is_out_of_memory, notice, plural, suggest
 from unlabeled.training import health
 from unlabeled.training.accumulation import Accumulation
@@ -78,7 +78,7 @@ class Learner(L.LightningModule):
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = channels_last(method)
         self.recipe, self.value_range, self.seed = recipe, value_range, seed
         self.accumulate, self.skipped, self.sharding = accumulate, 0, sharding
 

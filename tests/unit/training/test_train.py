@@ -21,6 +21,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import measure
 from unlabeled.report.page import write_report
 from unlabeled.runs.run import Run
+from unlabeled.training.train import plan
 from unlabeled.utils.files import read_csv
 
 FAST = {"batch_size": 64, "progress": False}
@@ -155,6 +156,26 @@ def test_a_users_own_module_trains_and_loads(sprites, tmp_path):
         ul.load(run.path)
     again = ul.load(run.path, encoder=net())
     assert np.array_equal(again.embed(sprites[0]), run.embed(sprites[0]))
+
+
+class Volumes(nn.Module):
+    """Takes the channels for the depth of a volume."""
+
+    def __init__(self, channels=1):
+        super().__init__()
+        self.conv, self.dim = nn.Conv3d(1, 4, 3, padding=1), 4
+
+    def forward(self, x):
+        return self.conv(x[:, None]).amax((2, 3, 4))
+
+
+def test_an_encoder_may_have_three_dimensional_convolutions(sprites, tmp_path):
+    """Catches channels last for all weights: "required rank 4 tensor"."""
+    x = sprites[0][:64, ::4, ::4]
+    plan("simclr", x, encoder=Volumes)
+    run = ul.train("simclr", x, encoder=Volumes, out=tmp_path / "run", epochs=1, **FAST)
+    again = ul.load(run.path, encoder=Volumes)
+    assert np.allclose(again.embed(x), run.embed(x), atol=1e-6)
 
 
 def test_labels_never_reach_an_unsupervised_method(sprites, tmp_path):
