@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 
-from unlabeled.errors import Notice, UserError
+from unlabeled.errors import Notice, UserError, reason
 from unlabeled.runs.run import Run, load
 
 ENDINGS = (".npy", ".npz", ".parquet", ".csv")
@@ -72,7 +72,13 @@ def write_features(
                     nprocs=devices,
                 )
             except mp.ProcessRaisedException as error:
-                raise UserError(str(error).strip().splitlines()[-1]) from error
+                message = str(error).strip().splitlines()[-1]
+                raise UserError(message.rpartition("UserError: ")[2]) from error
+            except mp.ProcessExitedException as error:
+                raise UserError(
+                    f"a process was ended from outside ({reason(error)}), as when memory runs out; "
+                    "give fewer --devices"
+                ) from error
             parts = [np.load(Path(folder) / f"{i}.npy") for i in range(devices)]
         features = np.concatenate(parts)
     labels = {

@@ -6,8 +6,10 @@ import errno
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch.multiprocessing as mp
 
 from unlabeled.data.targets import Classes
+from unlabeled.errors import UserError
 from unlabeled.runs.features import write_features
 
 
@@ -65,6 +67,31 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(trained, sprites, tmp_
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="No space"):
         write_features(trained, sprites[0][:3], tmp_path / "f.npy")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            mp.ProcessExitedException("process 1 terminated with signal SIGKILL", 1, 7, -9),
+            r"^a process was ended from outside \(process 1 .*SIGKILL\), as when memory runs out",
+        ),
+        (
+            mp.ProcessRaisedException("…\nunlabeled.errors.UserError: no disk; mount it\n", 1, 7),
+            "^no disk; mount it$",
+        ),
+    ],
+)
+def test_the_end_of_a_process_is_one_sentence(error, says, trained, sprites, tmp_path, monkeypatch):
+    """Catches torch's exception for what the system kills, and the name of a class before ours."""
+
+    def spawn(*_, **__):
+        raise error
+
+    monkeypatch.setattr(mp, "spawn", spawn)  # two processes take half a minute
+    with pytest.raises(UserError, match=says):
+        write_features(trained, sprites[0][:4], tmp_path / "f.npy", devices=2)
     assert not list(tmp_path.iterdir())
 
 
