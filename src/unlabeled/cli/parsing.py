@@ -88,11 +88,14 @@ def parse_args(parser: ArgumentParser, argv: list[str], defaults: bool = True) -
 
     switches = {a.option_strings[0] for a in parser._actions if isinstance(a, ActionYesNo)}
     try:
-        return parser.parse_args(_as_switches(_normalize(argv), switches), defaults=defaults)
+        args = parser.parse_args(_as_switches(_normalize(argv), switches), defaults=defaults)
     except ArgumentError as error:
         message = _explain(parser, " ".join(str(error).split()))
         more = "" if message.endswith("?") else f" (see {parser.prog} --help)"
         raise UserError(message + more) from error
+    if args.get("data") == "":  # a path that is empty would be the folder that one is in
+        raise UserError("data is empty; give a folder, a file, or the name of a data set")
+    return args
 
 
 def _normalize(argv: list[str]) -> list[str]:
