@@ -27,6 +27,13 @@ DATA = (
     "'s3://bucket/shards-{000..999}.tar'), or name of a data set"
 )
 """Help of the argument DATA."""
+WANTED = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'dict'>": """JSON, such as '{"width": 64}'""",
+    "<class 'list'>": """JSON, such as '["predictor"]'""",
+}
+"""Type that a flag expects -> in words."""
 ALL = "100%"
 """Default of --labels."""
 
@@ -156,11 +163,20 @@ def _explain(parser: ArgumentParser, error: str) -> str:
         return (
             f"there is no augmentation '{match[1]}'; {suggest(match[1], augmentations_by_name())}"
         )
+    if match := re.match(r"Option '(\w+)' is not accepted", error):  # in a --config file
+        names = [flag.lstrip("-").replace("-", "_") for flag in flags]
+        return f"there is no option '{match[1]}'; {suggest(match[1], names, 'remove it')}"
     if match := re.search(r"File does not exist: '(.*)'", error):
         return f"the --config file {match[1]} does not exist; check the path"
+    if match := re.search(r"Path is not a file: '(.*)'", error):
+        return f"--config is {match[1]}, which is no file; give a YAML file"
+    if error.startswith("Unexpected config"):
+        return "the --config file holds no settings; write lines such as epochs: 100"
     if error.startswith("Problems parsing config"):
         line, column = (re.findall(r"line (\d+), column (\d+)", error) or [("1", "1")])[-1]
         return f"the --config file is not valid YAML at line {line}, column {column}; correct it"
+    if match := re.match(r"argument (\S+): expected .*argument", error):
+        return f"{match[1].replace('_', '-')} lacks its value; give one"
     match = re.match(r'Parser key "([\w.]+)": Expected a (.*)\. Got value: (.*)', error)
     if not match:
         return error
@@ -169,8 +185,7 @@ def _explain(parser: ArgumentParser, error: str) -> str:
     if kind.startswith("typing.Literal"):
         choices = re.findall(r"'([^']*)'", kind)
         return f"{flag} is '{value}'; {suggest(value, choices)}"
-    wanted = {"<class 'int'>": "a whole number", "<class 'float'>": "a number"}.get(kind, kind)
-    return f"{flag} is '{value}'; give {wanted}"
+    return f"{flag} is '{value}'; give {WANTED.get(kind, kind)}"
 
 
 def augmentations_by_name() -> dict[str, type]:
