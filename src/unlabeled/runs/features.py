@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 
 from unlabeled.errors import Notice, UserError, reason
 from unlabeled.runs.run import Run, load
+from unlabeled.utils.files import as_utf8
 
 ENDINGS = (".npy", ".npz", ".parquet", ".csv")
 """Suffixes of files of features."""
@@ -102,6 +103,8 @@ def _write(
     if path.suffix == ".npy":
         np.save(path, features)
         return
+    if names and path.suffix != ".npz":
+        names = as_utf8(names)
     if path.suffix == ".csv":
         _write_csv(path, features, names, labels)
         return

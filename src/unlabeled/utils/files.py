@@ -116,6 +116,15 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
+def as_utf8(names: list[str]) -> list[str]:
+    """Names of files with ? in place of bytes that are not UTF-8, which a table cannot hold."""
+    valid = [name.encode("utf-8", "replace").decode() for name in names]
+    if changed := [name for name, other in zip(valid, names, strict=True) if name != other]:
+        message = f"files have names that are not UTF-8, such as {changed[0]} ({len(changed):,} of "
+        warnings.warn(f"{message}{len(names):,}): ? stands for such bytes; rename them", Notice, 2)
+    return valid
+
+
 def read_text(path: Path) -> str:
     """Read a text file, plain or `.gz`, as UTF-8, or as UTF-16 or UTF-32 if it begins with a mark.
 

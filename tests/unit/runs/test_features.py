@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,8 +10,9 @@ import pytest
 import torch.multiprocessing as mp
 
 from unlabeled.data.targets import Classes
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.runs.features import write_features
+from unlabeled.runs.predict import write_table
 
 
 def rows(path):
@@ -55,6 +57,21 @@ def test_labels_may_be_called_like_what_is_beside_them(
     assert content["names"].tolist() == samples.names
     for name in ("names (label)", "features (label)", "file (label)"):
         assert content[name].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_names_of_files_need_not_be_utf_8(ending, trained, sprites, tmp_path, monkeypatch):
+    """Catches pyarrow's UnicodeDecodeError, which comes after all features were computed."""
+    samples = trained.read(sprites[0][:2])
+    samples.names = ["ü.png", os.fsdecode(b"\xfc.png")]
+    monkeypatch.setattr(type(trained), "read", lambda run, data: samples)
+    with pytest.warns(Notice, match=r"not UTF-8, such as \?\.png \(1 of 2\)"):
+        write_features(trained, "data", tmp_path / f"f.{ending}")
+    with pytest.warns(Notice, match="not UTF-8"):
+        write_table(tmp_path / "classes.parquet", {"name": samples.names, "class": ["a", "b"]})
+    assert pq.read_table(tmp_path / "classes.parquet")["name"].to_pylist() == ["ü.png", "?.png"]
+    if ending == "csv":
+        assert [line[0] for line in rows(tmp_path / "f.csv")] == ["name", "ü.png", "?.png"]
 
 
 def test_nothing_is_left_of_a_file_that_cannot_be_written(trained, sprites, tmp_path, monkeypatch):
