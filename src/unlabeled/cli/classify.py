@@ -12,6 +12,7 @@ from unlabeled.cli.parsing import (
     make_parser,
     options_of_load,
     parse_args,
+    refuse_unused,
 )
 from unlabeled.errors import UserError, plural
 
@@ -54,6 +55,7 @@ def classify_command(argv: list[str]) -> int:
     data = args.pop("data")
     run = load(args.pop("run"), args.pop("encoder"), data=data, **options_of_load(args))
     if (number := args.pop("suggest")) is not None:
+        refuse_unused(args, ("labels", "test", "groups_from"), "with --suggest")
         return _suggest(run, data, number, args)
     args["out"] = args["out"] or run.path.with_name(f"{run.path.name}-classifier")
     model = classify(run, data, **args)

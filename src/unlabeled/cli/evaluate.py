@@ -10,11 +10,19 @@ from unlabeled.cli.parsing import (
     make_parser,
     options_of_load,
     parse_args,
+    refuse_unused,
 )
 from unlabeled.errors import UserError
 
 if TYPE_CHECKING:
     from unlabeled.runs.run import Run
+
+
+OF_ENCODERS = (
+    *("data", "labels_from", "groups_from", "test", "encoder", "size", "tile", "max_pixels"),
+    *("penalty", "k", "layers"),
+)
+"""Flags that have no effect on word vectors."""
 
 
 def evaluate_command(argv: list[str]) -> int:
@@ -44,6 +52,7 @@ def evaluate_command(argv: list[str]) -> int:
     if (Path(args.run).expanduser() / "vectors.bin").is_file():
         from unlabeled.evaluation.words import evaluate_words
 
+        refuse_unused(vars(args), OF_ENCODERS, "on word vectors")
         _show(evaluate_words(args.run, args.similarity, args.analogies), args.json)
         return 0
     for name in ("similarity", "analogies"):
@@ -53,6 +62,8 @@ def evaluate_command(argv: list[str]) -> int:
     from unlabeled.report.page import write_report
     from unlabeled.runs.run import load
 
+    if args.layers:
+        refuse_unused(vars(args), ("penalty", "k"), "with --layers")
     run = load(args.run, args.encoder, data=args.data, **options_of_load(vars(args)))
     if args.layers:
         return _evaluate_layers(run, args)

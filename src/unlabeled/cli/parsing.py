@@ -8,7 +8,8 @@ import itertools
 import pkgutil
 import re
 from argparse import SUPPRESS
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlabeled import registry
@@ -26,6 +27,15 @@ DATA = (
     "'s3://bucket/shards-{000..999}.tar'), or name of a data set"
 )
 """Help of the argument DATA."""
+WANTED = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'dict'>": """JSON, such as '{"width": 64}'""",
+    "<class 'list'>": """JSON, such as '["predictor"]'""",
+}
+"""Type that a flag expects -> in words."""
+ALL = "100%"
+"""Default of --labels."""
 
 
 def make_parser(command: str, description: str, method: str = "") -> ArgumentParser:
@@ -85,22 +95,26 @@ def parse_args(parser: ArgumentParser, argv: list[str], defaults: bool = True) -
 
     switches = {a.option_strings[0] for a in parser._actions if isinstance(a, ActionYesNo)}
     try:
-        return parser.parse_args(_as_switches(_normalize(argv), switches), defaults=defaults)
+        args = parser.parse_args(_as_switches(_normalize(argv), switches), defaults=defaults)
     except ArgumentError as error:
         message = _explain(parser, " ".join(str(error).split()))
         more = "" if message.endswith("?") else f" (see {parser.prog} --help)"
         raise UserError(message + more) from error
+    if args.get("data") == "":  # a path that is empty would be the folder that one is in
+        raise UserError("data is empty; give a folder, a file, or the name of a data set")
+    return args
 
 
 def _normalize(argv: list[str]) -> list[str]:
-    """Dashes in flags as underscores, `--value-range -1000,2000` as one word.
+    """Dashes in flags as underscores, `--value-range -1000,2000` as one word, `--out=~/x` expanded.
 
-    The parser would take the value of the latter for a flag.
+    The parser would take the value of the second for a flag; shells expand `--out ~/x` only.
     """
     words: list[str] = []
     for word in argv:
         flag, equals, value = word.partition("=")
         if flag[:2] == "--":
+            value = str(Path(value).expanduser()) if value.startswith("~/") else value
             word = flag[:2] + flag[2:].replace("-", "_") + equals + value
         if words and words[-1] == "--value_range":
             words[-1] += f"={word}"
@@ -149,11 +163,20 @@ def _explain(parser: ArgumentParser, error: str) -> str:
         return (
             f"there is no augmentation '{match[1]}'; {suggest(match[1], augmentations_by_name())}"
         )
+    if match := re.match(r"Option '(\w+)' is not accepted", error):  # in a --config file
+        names = [flag.lstrip("-").replace("-", "_") for flag in flags]
+        return f"there is no option '{match[1]}'; {suggest(match[1], names, 'remove it')}"
     if match := re.search(r"File does not exist: '(.*)'", error):
         return f"the --config file {match[1]} does not exist; check the path"
+    if match := re.search(r"Path is not a file: '(.*)'", error):
+        return f"--config is {match[1]}, which is no file; give a YAML file"
+    if error.startswith("Unexpected config"):
+        return "the --config file holds no settings; write lines such as epochs: 100"
     if error.startswith("Problems parsing config"):
         line, column = (re.findall(r"line (\d+), column (\d+)", error) or [("1", "1")])[-1]
         return f"the --config file is not valid YAML at line {line}, column {column}; correct it"
+    if match := re.match(r"argument (\S+): expected .*argument", error):
+        return f"{match[1].replace('_', '-')} lacks its value; give one"
     match = re.match(r'Parser key "([\w.]+)": Expected a (.*)\. Got value: (.*)', error)
     if not match:
         return error
@@ -162,8 +185,7 @@ def _explain(parser: ArgumentParser, error: str) -> str:
     if kind.startswith("typing.Literal"):
         choices = re.findall(r"'([^']*)'", kind)
         return f"{flag} is '{value}'; {suggest(value, choices)}"
-    wanted = {"<class 'int'>": "a whole number", "<class 'float'>": "a number"}.get(kind, kind)
-    return f"{flag} is '{value}'; give {wanted}"
+    return f"{flag} is '{value}'; give {WANTED.get(kind, kind)}"
 
 
 def augmentations_by_name() -> dict[str, type]:
@@ -231,7 +253,7 @@ def add_evaluation_arguments(parser: ArgumentParser, data: str) -> None:
 
 def add_number_of_labels(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--labels", type=str, default="100%", metavar="N", help="how many labels: 160, or 1%%"
+        "--labels", type=str, default=ALL, metavar="N", help="how many labels: 160, or 1%%"
     )
 
 
@@ -277,6 +299,13 @@ def add_opening_arguments(parser: ArgumentParser, default: str = "as in the trai
 def take_opening(args: dict[str, Any]) -> dict[str, Any]:
     """The arguments that say how images are opened, taken out of the others."""
     return {name: args.pop(name) for name in ("size", "tile", "max_pixels")}
+
+
+def refuse_unused(args: dict[str, Any], names: Iterable[str], case: str) -> None:
+    """Raise UserError if a flag was given that has no effect in some case."""
+    for name in names:
+        if args[name] not in (None, False, ALL):
+            raise UserError(f"--{name.replace('_', '-')} has no effect {case}; omit it")
 
 
 def options_of_load(args: dict[str, Any]) -> dict[str, Any]:

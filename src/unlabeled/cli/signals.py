@@ -48,7 +48,8 @@ def exit_at_second_interrupt() -> None:
     A thread listens, since Python's own handlers wait until a long operation ends.
     """
     read, write = os.pipe()
-    os.set_blocking(write, False)
+    if hasattr(os, "set_blocking"):  # Windows, before Python 3.12, has and needs none
+        os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))

@@ -37,6 +37,8 @@ def words_command(argv: list[str]) -> int:
 
     if not any((args.nearest, args.analogy, args.similarity, args.analogies)):
         raise UserError("give at least one of --nearest, --analogy, --similarity, --analogies")
+    if args.number < 1:
+        raise UserError(f"--number is {args.number}, but must be at least 1")
     vectors = word_vectors.load(args.run)
     neighbors: list[tuple[str, float]] = []
     if args.nearest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -184,6 +185,27 @@ def accepts_option(encoder: Any, option: str) -> bool:
 def is_rebuildable(name: str, args: Iterable[str] = ()) -> bool:
     """Whether `build` needs only the name and arguments, so that runs need not store it."""
     return name in registry.listing("encoders") or external.is_safe(name, args)
+
+
+def channels_last(module: Any) -> Any:
+    """The module, its weights of two-dimensional convolutions in the layout that is fastest.
+
+    `module.to` would fail at those of three-dimensional ones.
+    """
+    for tensor in itertools.chain(module.parameters(), module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return module
+
+
+def checksum(encoder: nn.Module) -> int:
+    """CRC-32 of all weights and buffers."""
+    crc = 0
+    for _, value in sorted(encoder.state_dict().items()):
+        if isinstance(value, Tensor):
+            content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+            crc = zlib.crc32(content.numpy().tobytes(), crc)
+    return crc
 
 
 def reinitialize(encoder: nn.Module) -> nn.Module:

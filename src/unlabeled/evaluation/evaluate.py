@@ -10,6 +10,7 @@ from typing import Any
 from unlabeled import registry
 from unlabeled.data.dataset import Splits
 from unlabeled.data.open import is_program, name_of, open_data
+from unlabeled.encoders.base import checksum
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.baselines import baselines
 from unlabeled.evaluation.intervals import paired_difference
@@ -67,10 +68,13 @@ class Evaluation:
         return results
 
     def save(self) -> None:
-        """Write `evaluation.json` into the run folder, and a copy by the name of the data."""
+        """Write `evaluation.json` into the run folder, and a copy by the name of the data.
+
+        Both have a checksum of the weights, too, which change if the run is resumed.
+        """
         path, result = inside(self.run.path, "evaluation.json"), self.to_json()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, result)
+        write_json(path, result | {"weights": checksum(self.run.encoder)})
         keep(self.run, result)
 
     def to_json(self) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def finetune(
         "resume": resume,
         "progress": progress,
     }
-    folder = Path(out) if out else run.path.with_name(f"{run.path.name}-finetuned")
+    folder = Path(out).expanduser() if out else run.path.with_name(f"{run.path.name}-finetuned")
     tuned = train(
         "supervised", labeled, init=run, out=folder, lr=lr or RATES["finetuned"], **options
     )

@@ -7,9 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
+from unlabeled.encoders.base import checksum
 from unlabeled.errors import UserError, notice
 from unlabeled.runs.run import Run
 from unlabeled.runs.safety import inside, read_json
@@ -58,16 +56,6 @@ def on_other_data(run: Run, result: dict[str, Any]) -> dict[str, dict[str, Any]]
                 "not shown; evaluate on that data again"
             )
     return results
-
-
-def checksum(encoder: nn.Module) -> int:
-    """CRC-32 of all weights and buffers."""
-    crc = 0
-    for _, value in sorted(encoder.state_dict().items()):
-        if isinstance(value, torch.Tensor):
-            content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-            crc = zlib.crc32(content.numpy().tobytes(), crc)
-    return crc
 
 
 def _file_name(result: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from unlabeled.data.readers.word_lines import Lines, read_lines
 from unlabeled.errors import Stopped, UserError
 from unlabeled.objectives.skip_gram import LANES, Windows, compiled_step, torch_step
 from unlabeled.runs.word_vectors import Words
-from unlabeled.training.checkpoints import SAVE_EVERY, checkpoint_file, signals
+from unlabeled.training.checkpoints import SAVE_EVERY, checkpoint_file, signals, write_state
 from unlabeled.training.folder import prepare_folder, record_data
 from unlabeled.utils.files import write_csv, write_json
 from unlabeled.utils.progress import line
@@ -162,8 +162,8 @@ class State:
         """Write the folder's last checkpoint."""
         content = vars(self) | {"rng": json.dumps(self.rng.bit_generator.state)}
         content["in_epoch"] = {"epoch": len(self.history), "steps": self.chunks}
-        with checkpoint_file(folder) as aside, aside.open("wb") as file:
-            torch.save(content, file)
+        with checkpoint_file(folder) as aside:
+            write_state(aside, content)
 
     def load(self, path: Path) -> None:
         """Read what `save` wrote."""

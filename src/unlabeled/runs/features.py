@@ -12,8 +12,9 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 
-from unlabeled.errors import Notice, UserError
+from unlabeled.errors import Notice, UserError, reason
 from unlabeled.runs.run import Run, load
+from unlabeled.utils.files import as_utf8
 
 ENDINGS = (".npy", ".npz", ".parquet", ".csv")
 """Suffixes of files of features."""
@@ -72,41 +73,64 @@ def write_features(
                     nprocs=devices,
                 )
             except mp.ProcessRaisedException as error:
-                raise UserError(str(error).strip().splitlines()[-1]) from error
+                message = str(error).strip().splitlines()[-1]
+                raise UserError(message.rpartition("UserError: ")[2]) from error
+            except mp.ProcessExitedException as error:
+                raise UserError(
+                    f"a process was ended from outside ({reason(error)}), as when memory runs out; "
+                    "give fewer --devices"
+                ) from error
             parts = [np.load(Path(folder) / f"{i}.npy") for i in range(devices)]
         features = np.concatenate(parts)
-    beside = {
+    labels = {
         name: np.array([*names, ""])[codes] if (names := samples.class_names(name)) else codes
         for name, codes in samples.factors.items()
         if codes.ndim == 1  # captions stay behind
     }
-    if samples.names:
-        beside["names"] = np.array(samples.names)
     aside = out.with_name(f".{out.stem}.tmp{out.suffix}")
-    if out.suffix == ".npy":
-        np.save(aside, features)
-    elif out.suffix == ".npz":
-        np.savez(aside, features=features, **beside)  # type: ignore[arg-type]
-    elif out.suffix == ".csv":
-        _write_csv(aside, features, beside)
-    else:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        column = pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
-        pq.write_table(pa.table({"features": column} | beside), aside)
-    aside.replace(out)
+    try:
+        _write(aside, features, samples.names, labels)
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
     return features.shape
 
 
-def _write_csv(path: Path, features: np.ndarray, beside: dict[str, np.ndarray]) -> None:
+def _write(
+    path: Path, features: np.ndarray, names: list[str] | None, labels: dict[str, np.ndarray]
+) -> None:
+    """Write features, names and labels in the format of the suffix."""
+    if path.suffix == ".npy":
+        np.save(path, features)
+        return
+    if names and path.suffix != ".npz":
+        names = as_utf8(names)
+    if path.suffix == ".csv":
+        _write_csv(path, features, names, labels)
+        return
+    taken = ("features", "names", "file")  # `file` is an argument of np.savez
+    beside = {f"{k} (label)" if k in taken else k: values for k, values in labels.items()}
+    beside |= {"names": np.array(names)} if names else {}
+    if path.suffix == ".npz":
+        np.savez(path, features=features, **beside)  # type: ignore[arg-type]
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
+    pq.write_table(pa.table({"features": column} | beside), path)
+
+
+def _write_csv(
+    path: Path, features: np.ndarray, names: list[str] | None, labels: dict[str, np.ndarray]
+) -> None:
     """A row per sample: its name, its labels, its features; numbers read back to the same bits."""
     import pyarrow as pa
     from pyarrow import csv
 
-    columns = {"name": beside.pop("names")} if "names" in beside else {}
+    columns = {"name": np.array(names)} if names else {}
     numbers = {f"f{i}": column for i, column in enumerate(features.T)}
-    for label, values in beside.items():
+    for label, values in labels.items():
         taken = label in columns or label in numbers
         columns[f"{label} (label)" if taken else label] = values
     table = {k: pa.array(np.ascontiguousarray(v), from_pandas=True) for k, v in columns.items()}

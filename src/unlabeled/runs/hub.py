@@ -76,7 +76,11 @@ def push_folder(
         api = HfApi()
         url = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(
-            repo_id=url.repo_id, folder_path=folder, revision=revision, commit_message=message
+            repo_id=url.repo_id,
+            folder_path=folder,
+            revision=revision,
+            commit_message=message,
+            delete_patterns=list(FILES),  # an earlier encoder's, such as its classifier
         )
         return str(url)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from unlabeled.errors import UserError
 from unlabeled.runs.run import Run
-from unlabeled.utils.files import write_bytes
+from unlabeled.utils.files import as_utf8, write_bytes
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -58,7 +58,7 @@ def write_table(out: Path, columns: dict[str, Any]) -> None:
         import pyarrow.parquet as pq
 
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns), sink)
+        pq.write_table(pa.table(columns | {"name": as_utf8(columns["name"])}), sink)
         write_bytes(out, sink.getvalue().to_pybytes())
         return
     text = io.StringIO()

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
-from unlabeled.encoders.base import is_rebuildable
+from unlabeled.encoders.base import checksum, is_rebuildable
 from unlabeled.encoders.external import Backbone
 from unlabeled.encoders.layouts import Layout, layout_of, normalization_of
-from unlabeled.errors import UserError, reason, suggest
+from unlabeled.errors import UserError, notice, reason, suggest
 from unlabeled.modality import Audio, EncoderInput, Series, Table, Text, from_json, to_json
 from unlabeled.runs.card import check_license, model_card, public_record
 from unlabeled.runs.classifier import Classifier, load_classifier, save_classifier
@@ -76,6 +76,19 @@ def is_published(folder: Path, find: Find = inside) -> bool:
         return isinstance(read_json(find(folder, CONFIG)).get(OURS), dict)
     except UserError:
         return False
+
+
+def evaluation_of(folder: Path, encoder: nn.Module) -> dict[str, Any] | None:
+    """The evaluation in a run folder, if it is of these weights, or does not say of which."""
+    path = folder / "evaluation.json"
+    result = read_json(path) if path.is_file() else None
+    if result is None or result.get("weights") in (None, checksum(encoder)):
+        return result
+    notice(
+        f"{path} is of other weights, such as those before the run was resumed, and is left out; "
+        f"evaluate {folder} again"
+    )
+    return None
 
 
 def write_folder(

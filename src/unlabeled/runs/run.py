@@ -24,7 +24,7 @@ from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.open import open_data, read_data
 from unlabeled.data.readers.parts import Opening
 from unlabeled.data.values import find_value_range
-from unlabeled.encoders.base import build, is_rebuildable
+from unlabeled.encoders.base import build, channels_last, is_rebuildable
 from unlabeled.encoders.channels import fits_as_is, say_adapted
 from unlabeled.encoders.external import is_external, native_shape
 from unlabeled.encoders.features import build_for, embed
@@ -255,8 +255,7 @@ class Run:
         method = self.config["method"]
         if method == self.source:
             raise UserError(f"{self.source} was not trained here; publish a run that was")
-        evaluated = self.path / "evaluation.json"
-        result = read_json(evaluated) if self.is_trained and evaluated.is_file() else None
+        result = published.evaluation_of(self.path, self.encoder) if self.is_trained else None
         record = public_record(self.config, result)
         tokenizer = self.modality.tokenizer if isinstance(self.modality, Text) else ""
         return published.Published(self.encoder, self.inputs, record, tokenizer, self.classifier)
@@ -303,6 +302,7 @@ def load(
             here.
     """
     path = Path(run).expanduser()
+    path = path if path.name.strip(".") else path.resolve()  # `.` has no name
     if size is not None and size < 1:
         raise UserError(f"--size is {size}; give the side in pixels, 1 or more")
     opening = Opening(tile, max_pixels)
@@ -355,7 +355,7 @@ def _from_published(folder: Path, find: published.Find, path: Path, name: str) -
     is_folder = path.is_dir()
     return Run(
         path if is_folder else _report_folder(name),
-        opened.encoder.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        channels_last(opened.encoder),
         opened.record,
         opened.inputs,
         tokenizer=opened.tokenizer,
@@ -445,5 +445,5 @@ def _from_folder(path: Path, encoder: Any) -> Run:
         raise UserError(
             f"the weights of {path} do not fit the encoder {name}: {reason(error)}"
         ) from error
-    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Run(path, module, config, inputs, classifier=load_classifier(path, int(inputs["dim"])))
+    classifier = load_classifier(path, int(inputs["dim"]))
+    return Run(path, channels_last(module), config, inputs, classifier=classifier)

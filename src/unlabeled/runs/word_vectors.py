@@ -78,6 +78,8 @@ class Words:
     def similarity(self, pairs: Iterable[tuple[str, str, float]]) -> dict[str, float]:
         """Agreement with people's ratings of similarity.
 
+        Of spellings such as "May" and "may", the most frequent one is compared.
+
         Args:
             pairs: two words and their rating.
 
@@ -87,10 +89,8 @@ class Words:
         Raises:
             UserError: fewer than three pairs have vectors.
         """
-        pairs = list(pairs)
-        rows = [
-            (self.row.get(a.lower()), self.row.get(b.lower()), rating) for a, b, rating in pairs
-        ]
+        pairs, row = list(pairs), self._folded()
+        rows = [(row.get(a.lower()), row.get(b.lower()), rating) for a, b, rating in pairs]
         known = [(a, b, rating) for a, b, rating in rows if a is not None and b is not None]
         if len(known) < 3:
             raise UserError(
@@ -105,14 +105,18 @@ class Words:
     ) -> dict[str, tuple[int, int]]:
         """Numbers of solved and of all analogies by section, without those with unknown words.
 
+        Spellings as in `similarity`.
+
         Args:
             sections: a, b, c, d in lower case: a is to b as c is to d.
             most: number of the most frequent words that may be the answer.
         """
-        units = self.units[:most]
+        spellings = list(self._folded().items())[:most]
+        units = self.units[[row for _, row in spellings]]
+        number = {word: i for i, (word, _) in enumerate(spellings)}
         counts: dict[str, tuple[int, int]] = {}
         for name, questions in sections.items():
-            asked = [[self.row.get(word, most) for word in question] for question in questions]
+            asked = [[number.get(word, most) for word in question] for question in questions]
             rows = np.array([q for q in asked if max(q) < len(units)], int).reshape(-1, 4)
             right = 0
             for part in np.array_split(rows, max(1, len(rows) // 500)):
@@ -122,6 +126,13 @@ class Words:
                 right += int((near.argmax(1) == d).sum())
             counts[name] = right, len(rows)
         return counts
+
+    def _folded(self) -> dict[str, int]:
+        """Words in lower case -> row of their most frequent spelling, in the order of the rows."""
+        rows: dict[str, int] = {}
+        for row, word in enumerate(self.words):
+            rows.setdefault(word.lower(), row)
+        return rows
 
     def _best(self, near: np.ndarray, besides: list[int], number: int) -> list[tuple[str, float]]:
         near = near.copy()
@@ -244,15 +255,16 @@ def _text(content: bytes) -> tuple[list[str], np.ndarray]:
         lines = lines[1:]
         if len(lines) != rows:
             raise ValueError(f"its first line says {rows:,} words, but there are {len(lines):,}")
-    split = [line.rstrip("\r\n \t").replace("\t", " ").split(" ") for line in lines]
+    lines = [line.rstrip("\r\n \t").replace("\t", " ") for line in lines]
     if head is None:  # words with spaces are few
-        dim = Counter(map(len, split)).most_common(1)[0][0] - 1
-    if dim < 1 or any(len(parts) < dim + 1 for parts in split):
+        dim = Counter(line.count(" ") for line in lines).most_common(1)[0][0]
+    if dim < 1 or any(line.count(" ") < dim for line in lines):
         raise ValueError("its lines are not of one length")
-    vectors = np.empty((len(split), dim), np.float32)
-    for row, parts in zip(vectors, split, strict=True):
-        row[:] = parts[-dim:]
-    return [" ".join(parts[:-dim]) for parts in split], vectors
+    words, vectors = [], np.empty((len(lines), dim), np.float32)
+    for row, line in zip(vectors, lines, strict=True):  # all values as objects would fill memory
+        word, *row[:] = line.rsplit(" ", dim)
+        words.append(word)
+    return words, vectors
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str, float]]:
@@ -278,7 +290,7 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
     """Read lines of four words under `: section`, as in questions-words.txt, in lower case.
 
     Raises:
-        UserError: a line has another format.
+        UserError: a line has another format, or there are no analogies.
     """
     sections: dict[str, list[Any]] = {}
     for number, line in _lines(path):
@@ -291,6 +303,8 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
                 f"line {number} of {path} is not four words below ': section'; correct it"
             )
         next(reversed(sections.values())).append(words)
+    if not any(sections.values()):
+        raise UserError(f"{path} holds no analogies; give lines of four words below ': section'")
     return sections
 
 

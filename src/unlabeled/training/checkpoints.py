@@ -16,6 +16,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from unlabeled.errors import Stopped, UserError, notice, signal_name
 from unlabeled.training.sharding import local_part
@@ -107,6 +108,37 @@ def _latest(trainer: L.Trainer, here: int) -> int:
     return int(trainer.strategy.reduce(number, reduce_op="max"))
 
 
+class InPlace(TorchCheckpointIO):
+    """Write checkpoints where they belong, and read them from there.
+
+    Lightning's own writes into the system's folder for temporary files first, which may be small
+    and keeps the file from other users, ignores a lack of permission, and takes a folder `http-1`
+    for an address.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint."""
+        write_state(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        """Read a checkpoint into memory."""
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """`torch.save` to a file, where a full disk is an OSError and not an error of PyTorch's."""
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
 @contextmanager
 def checkpoint_file(folder: Path, first: bool = True) -> Iterator[Path]:
     """Context with a path for a new checkpoint, which becomes `last.ckpt`; that, `previous.ckpt`.
@@ -124,7 +156,7 @@ def checkpoint_file(folder: Path, first: bool = True) -> Iterator[Path]:
     try:
         yield aside
         if first:
-            with aside.open("rb") as file:
+            with aside.open("r+b") as file:  # Windows syncs only what is open for writing
                 os.fsync(file.fileno())
             if last.exists():
                 last.replace(folder / "previous.ckpt")

@@ -22,12 +22,12 @@ from unlabeled import parallel
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import Splits, to_input
 from unlabeled.data.loader import label_factor, loader, needs_partners, say_left_out
-from unlabeled.encoders.base import Encoder
-from unlabeled.errors import UserError, is_out_of_memory, notice, plural, suggest
+from unlabeled.encoders.base import Encoder, channels_last
+from unlabeled.errors import UserError, is_out_of_memory, notice, plural, reason, suggest
 from unlabeled.training import health
 from unlabeled.training.accumulation import Accumulation
 from unlabeled.training.checkpointing import recomputed
-from unlabeled.training.checkpoints import Keeper, not_finite, signals
+from unlabeled.training.checkpoints import InPlace, Keeper, not_finite, signals
 from unlabeled.training.compiling import fused
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.history import History
@@ -60,6 +60,8 @@ TAKEN = {
     "sync_batchnorm": "it is always on with several --devices",
     "use_distributed_sampler": "batches are already split among processes",
     "accumulate_grad_batches": "use --accumulate, which is exact for losses that compare samples",
+    "gradient_clip_val": "use --grad-clip-norm",
+    "val_check_interval": "nothing is validated in training; use --probe-every",
 }
 """Arguments of the Trainer that cannot be set, and the alternative."""
 
@@ -78,7 +80,7 @@ class Learner(L.LightningModule):
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = channels_last(method)
         self.recipe, self.value_range, self.seed = recipe, value_range, seed
         self.accumulate, self.skipped, self.sharding = accumulate, 0, sharding
 
@@ -294,7 +296,12 @@ def fit(
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 10**9,
             }
-            trainer = L.Trainer(**settings | flags)
+            try:
+                trainer = L.Trainer(**settings | flags)
+            except (TypeError, ValueError) as error:  # as of a word in place of a number
+                given = ", ".join(f"--trainer.{name}" for name in config.trainer)
+                raise UserError(f"Lightning refuses {given} ({reason(error)}); omit it") from error
+            trainer.strategy.checkpoint_io = InPlace()
             learner = Learner(
                 method, recipe, splits.value_range, config.seed, config.accumulate, sharding
             )
@@ -401,6 +408,8 @@ def check_flags(flags: dict[str, Any], logger: str) -> None:
         if flag not in known:
             advice = suggest(flag, known, "see the documentation of Lightning")
             raise UserError(f"Lightning's Trainer has no argument '{flag}'; {advice}")
+    if flags.get("limit_train_batches") == 0:
+        raise UserError("--trainer.limit_train_batches 0 leaves nothing to learn from; omit it")
 
 
 def _loggers(names: str, out: Path) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import Recipe, Schedule, constant, cosine, one_cycle, warmup_cosine
 from unlabeled.encoders.base import Encoder
-from unlabeled.errors import UserError, suggest
+from unlabeled.errors import UserError, notice, suggest
 
 
 def make_optimizer(recipe: Recipe, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
@@ -155,6 +155,25 @@ def scaled_rate(
         exponent, f" × {recipe.batch_size}/{batch}"
     )
     return lr, f"learning rate {lr:.3g} = {base:g}{factor}, {source} for {recipe.optimizer}"
+
+
+ADAMS = ("adam", "adamw", "muon")
+USED_WITH = {
+    "beta1": ("optimizer", ADAMS),
+    "beta2": ("optimizer", ADAMS),
+    "sgd_momentum": ("optimizer", ("sgd", "lars")),
+    "warmup_epochs": ("schedule", ("one_cycle", "warmup_cosine")),
+    "final_lr": ("schedule", ("one_cycle", "warmup_cosine")),
+}
+"""Field of a recipe -> another one, and its values with which the field has an effect."""
+
+
+def say_unused(recipe: Recipe, usual: Recipe) -> None:
+    """Warn of fields that are not as usual, but have no effect."""
+    for name, (other, values) in USED_WITH.items():
+        value = getattr(recipe, other)
+        if value not in values and getattr(recipe, name) != getattr(usual, name):
+            notice(f"{name} has no effect with {other} {value}, only with {' or '.join(values)}")
 
 
 class LARS(torch.optim.Optimizer):

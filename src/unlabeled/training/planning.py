@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import LazyImages, Splits, to_input
+from unlabeled.encoders.base import channels_last
 from unlabeled.training import health
 from unlabeled.training.learner import make_loader
 from unlabeled.training.optim import make_optimizer
@@ -83,7 +84,7 @@ def estimate(
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     free = torch.cuda.mem_get_info()[0] if gpu else psutil.virtual_memory().available
-    method = copy.deepcopy(method).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method = channels_last(copy.deepcopy(method).to(device))
     batches = make_loader(method, splits, recipe)
     batch = int(batches.batch_size or 1)
     part = max(2, batch // accumulate)

@@ -41,7 +41,7 @@ from unlabeled.training.config import TrainConfig
 from unlabeled.training.folder import as_json, record_data
 from unlabeled.training.local import Local
 from unlabeled.training.online import OnlineProbe, hold_out
-from unlabeled.training.optim import scaled_rate
+from unlabeled.training.optim import say_unused, scaled_rate
 from unlabeled.training.precision import choose_precision
 from unlabeled.training.presets import Choice
 from unlabeled.training.teacher import on_record, with_teacher
@@ -376,6 +376,9 @@ def resolve(
     for part, factor in recipe.lr_factors.items():
         if not 0 <= factor < math.inf:
             raise UserError(f"lr_factors.{part} is {factor}, but must be at least 0")
+    say_unused(recipe, _usual(cls, splits, preset))
+    if recipe.labeled_fraction and not cls.supervised:
+        notice(f"labeled_fraction has no effect on {cls.__name__}, which learns without labels")
     if "lr" not in options:
         recipe = replace(recipe, lr=_scaled(cls, splits, recipe, preset)[0])
     if not 0 < recipe.lr < math.inf:
@@ -418,9 +421,14 @@ def _scaled(
     cls: type[Method], splits: Splits, recipe: Recipe, preset: dict[str, Any] | None
 ) -> tuple[float, str]:
     """The learning rate of a recipe by optimizer and batch size, and an explanation."""
+    defaults = _usual(cls, splits, preset), cls.recipe
+    return scaled_rate(recipe, defaults, cls.base_lr, cls.__name__)
+
+
+def _usual(cls: type[Method], splits: Splits, preset: dict[str, Any] | None) -> Recipe:
+    """The recipe without the user's options."""
     other = _tuned(cls, splits, preset).items()
-    tuned = replace(cls.recipe, **{k: v for k, v in other if k in RECIPE_FIELDS})
-    return scaled_rate(recipe, (tuned, cls.recipe), cls.base_lr, cls.__name__)
+    return replace(cls.recipe, **{k: v for k, v in other if k in RECIPE_FIELDS})
 
 
 def _name_of(encoder: Any) -> str:

@@ -76,3 +76,7 @@ class ProgressBar(Callback):
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Stop the bar."""
         self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Stop the bar, which hides the cursor; Lightning tears nothing down after an error."""
+        self.bar.stop()

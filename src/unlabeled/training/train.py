@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from unlabeled.training.progress import ProgressBar
 from unlabeled.training.provenance import ENDS, provenance
 from unlabeled.training.sharding import check_sharding
 from unlabeled.training.teacher import with_teacher
-from unlabeled.utils.files import write_bytes
+from unlabeled.utils.files import reserved, write_bytes
 from unlabeled.utils.launch import check_launch, is_first, requeueing, slurm_job
 from unlabeled.utils.progress import is_shown, line
 from unlabeled.utils.state import preserve_rng
@@ -66,14 +67,14 @@ def train(
         `requires_grad`. Random generators and PyTorch's settings are restored.
 
     Raises:
-        UserError: the arguments do not fit together.
+        UserError: the arguments do not fit together, or another process trains in the folder.
         Stopped: Ctrl-C, SIGTERM or, in a job of SLURM, SIGUSR1 was received; the run is saved, and
             after SIGUSR1 the job is requeued.
     """
     config, options = TrainConfig.of(options)
     check_flags(config.trainer, config.logger)
     name = method if isinstance(method, str) else method.__name__.lower()
-    folder = Path(out) if out else Path("runs") / Path(name.partition(":")[0]).stem
+    folder = Path(out).expanduser() if out else Path("runs") / Path(name.partition(":")[0]).stem
     if record.is_of_this_job(folder) and not resume:
         notice(f"SLURM has started job {slurm_job()} again, so {folder} is resumed")
         resume = True
@@ -84,49 +85,52 @@ def train(
     check_launch(config.devices, config.nodes, process_count())
     job.config.update(devices=config.devices, nodes=config.nodes)
     first = is_first()  # other processes do not write to the folder
-    if first:
-        checkpoint = record.prepare_folder(folder, job.config, resume)
-    else:
-        checkpoint = last_checkpoint(folder) if resume else None
-    before = None  # what stopped it before
-    if first and checkpoint:
-        before = record.read_record(folder, job.config).get("stopped_by")
-        record.write_resumed(folder, job.config)
-    elif first:
-        origin = provenance(method, data, config, options)
-        draw_views(job.method, job.splits, folder / "views.png")
-        record.write_config(folder, job.config, origin)  # by now it is known which kernel resamples
-    callbacks = []
-    if is_shown(progress) and first:
-        for sentence in job.notes:
-            line(sentence)
-        callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
-    reason = "error"
-    try:
-        arguments = (config, folder, checkpoint, callbacks, job.probe)
-        done = fit(job.method, job.splits, job.recipe, *arguments)
-        reason = done or (before if before in ENDS else "epochs")
-    except Stopped as stop:
-        reason = signal_name(stop.number)
-        raise
-    finally:
+    with reserved(folder) if first else nullcontext():
         if first:
-            record.write_stopped_by(folder, reason)
-    product = job.method.encoder.requires_grad_(True)  # off in a teacher
-    named = job.config["encoder"], job.config["encoder_args"]
-    name, args = product.rebuild if isinstance(product, Backbone) else named
-    received = to_json(job.splits.modality.encoder_input)
-    inputs = {"encoder": name, "args": args, "modality": received, "dim": int(product.dim)}
-    texts = find_part(job.splits.modality, Text)
-    tokenizer = texts.tokenizer if texts else ""
-    run = Run(folder, product, job.config, inputs, job.complete, job.method, tokenizer)
-    if first:
-        if checkpoint:
-            record.write_changes(folder, job.config)
-        run.save()
-        if texts:
-            write_bytes(folder / "tokenizer.json", tokenizer.encode())
-        draw_visualizations(job.method, job.splits, folder)
+            checkpoint = record.prepare_folder(folder, job.config, resume)
+        else:
+            checkpoint = last_checkpoint(folder) if resume else None
+        before = None  # what stopped it before
+        if first and checkpoint:
+            before = record.read_record(folder, job.config).get("stopped_by")
+            record.write_resumed(folder, job.config)
+        elif first:
+            origin = provenance(method, data, config, options)
+            draw_views(job.method, job.splits, folder / "views.png")
+            record.write_config(
+                folder, job.config, origin
+            )  # by now it is known which kernel resamples
+        callbacks = []
+        if is_shown(progress) and first:
+            for sentence in job.notes:
+                line(sentence)
+            callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))
+        reason = "error"
+        try:
+            arguments = (config, folder, checkpoint, callbacks, job.probe)
+            done = fit(job.method, job.splits, job.recipe, *arguments)
+            reason = done or (before if before in ENDS else "epochs")
+        except Stopped as stop:
+            reason = signal_name(stop.number)
+            raise
+        finally:
+            if first:
+                record.write_stopped_by(folder, reason)
+        product = job.method.encoder.requires_grad_(True)  # off in a teacher
+        named = job.config["encoder"], job.config["encoder_args"]
+        name, args = product.rebuild if isinstance(product, Backbone) else named
+        received = to_json(job.splits.modality.encoder_input)
+        inputs = {"encoder": name, "args": args, "modality": received, "dim": int(product.dim)}
+        texts = find_part(job.splits.modality, Text)
+        tokenizer = texts.tokenizer if texts else ""
+        run = Run(folder, product, job.config, inputs, job.complete, job.method, tokenizer)
+        if first:
+            if checkpoint:
+                record.write_changes(folder, job.config)
+            if texts:
+                write_bytes(folder / "tokenizer.json", tokenizer.encode())
+            run.save()  # last, since it makes the folder that of a finished run
+            draw_visualizations(job.method, job.splits, folder)
     return run
 
 

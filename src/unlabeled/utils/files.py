@@ -59,6 +59,35 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Context with a folder, made if need be, that one process at a time trains in.
+
+    There is no such lock on Windows and on some network disks.
+
+    Raises:
+        UserError: another process has reserved it.
+    """
+    if not fcntl or folder.is_file():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, if killed
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"another process is training in {folder}; wait until it ends, or choose another --out"
+        ) from error
+    except OSError:  # a disk without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def to_json(content: Any, indent: int | None = 2) -> str:
     """Convert to JSON; NaN and infinite numbers become null."""
 
@@ -85,6 +114,15 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode())
+
+
+def as_utf8(names: list[str]) -> list[str]:
+    """Names of files with ? in place of bytes that are not UTF-8, which a table cannot hold."""
+    valid = [name.encode("utf-8", "replace").decode() for name in names]
+    if changed := [name for name, other in zip(valid, names, strict=True) if name != other]:
+        message = f"files have names that are not UTF-8, such as {changed[0]} ({len(changed):,} of "
+        warnings.warn(f"{message}{len(names):,}): ? stands for such bytes; rename them", Notice, 2)
+    return valid
 
 
 def read_text(path: Path) -> str:

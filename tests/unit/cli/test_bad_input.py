@@ -82,6 +82,8 @@ def fill(folder: Path) -> None:
     (folder / "method.py").write_text(METHOD)
     (folder / "net.py").write_text(ENCODER)
     (folder / "settings.yaml").write_text("epochs: [1, 2\n")
+    (folder / "misspelled.yaml").write_text("epoch: 1\n")
+    (folder / "blank.yaml").write_text("")
     quick = {"epochs": 1, "batch_size": 8, "progress": False, "logger": "none"}
     ul.train("simclr", folder / "good.npy", out=folder / "run", **quick)
     shutil.copytree(folder / "run", folder / "unfinished")

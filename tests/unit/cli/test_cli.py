@@ -13,6 +13,7 @@ import pytest
 from helpers import same_weights
 from PIL import Image
 
+import unlabeled as ul
 from unlabeled import registry
 from unlabeled.augmentations import kernel
 from unlabeled.cli.main import main
@@ -433,6 +434,36 @@ def test_a_damaged_run_is_refused_and_nothing_of_it_is_run(trained, tmp_path, ca
     (folder / "config.json").write_text(json.dumps(config | {"data": f"{folder}/evil.py"}))
     assert run("evaluate", folder) == 2
     assert "loaded by a file" in capsys.readouterr().err
+
+
+def test_a_run_may_be_the_folder_that_one_is_in(trained, data, monkeypatch, capsys):
+    """Catches a folder beside `.`, which has no name: "PosixPath('.') has an empty name"."""
+    monkeypatch.chdir(trained.path)
+    assert run("classify", ".", "--data", data) == 0
+    assert (trained.path.parent / "simclr-classifier" / "classifier.json").is_file()
+    assert str(trained.path.parent / "simclr-classifier") in capsys.readouterr().out
+
+
+def test_home_may_be_written_as_a_tilde(data, tmp_path, monkeypatch):
+    """Catches a folder called ~ here: shells expand `--out ~/x` only, and Python nothing."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    options = {"epochs": 1, "batch_size": 64, "progress": False, "logger": "none"}
+    ul.train("simclr", data, out="~/a", **options)
+    assert ul.load("~/a").path == tmp_path / "home" / "a"
+    assert run("embed", "home/a", data, "--out=~/f.npy") == 0
+    assert (tmp_path / "home" / "f.npy").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+def test_commands_start_on_windows_with_python_3_10():
+    """Catches a call of `os.set_blocking`, which Windows has from Python 3.12 on."""
+    code = (
+        "import os, signal, sys; del os.set_blocking; signal.set_wakeup_fd = lambda *_, **__: -1; "
+        "from unlabeled.cli.main import main; sys.argv = ['unlabeled', '--version']; "
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_quiet_prints_results_and_errors_only(data, capsys, tmp_path):

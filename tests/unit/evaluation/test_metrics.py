@@ -521,6 +521,8 @@ def test_word_vectors(tmp_path, capsys):
     value = result["metrics"]["similarity"]
     assert -1 < value["low"] < value["value"] < value["high"] < 1
     assert result["n_test"] == 9 + 2
+    assert main(["evaluate", str(folder), *files, "--test", "other.txt"]) == 2
+    assert "--test has no effect on word vectors; omit it" in capsys.readouterr().err
     assert main(["evaluate", str(folder), *files]) == 0
     assert "Word analogies" in capsys.readouterr().out
 

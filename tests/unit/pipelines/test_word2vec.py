@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import textwrap
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -197,6 +198,26 @@ def test_similarities_and_analogies_are_gensims(tmp_path):
     assert rho == pytest.approx(theirs.evaluate_word_pairs(str(tmp_path / "p.tsv"))[1][0], abs=1e-6)
 
 
+def test_vectors_with_capitals_are_evaluated(tmp_path):
+    """Catches questions in lower case of which no word is known, as of GoogleNews; as gensim."""
+    gensim = pytest.importorskip("gensim.models", reason="gensim is not installed")
+    rng = np.random.default_rng(0)
+    names = [f"W{i}" for i in range(40)] + ["w3", "W40"]
+    ours = Words(names, rng.normal(size=(42, 6)).astype(np.float32))
+    ours.save(tmp_path / "v.bin")
+    theirs = gensim.KeyedVectors.load_word2vec_format(str(tmp_path / "v.bin"), binary=True)
+    asked = [(a, b, c, ours.analogy((a, b, c), 1)[0][0]) for a, b, c in rng.choice(names, (60, 3))]
+    (tmp_path / "q.txt").write_text(": s\n" + "\n".join(" ".join(q) for q in asked) + "\n")
+    right, n = ours.analogies(word_vectors.read_analogies(tmp_path / "q.txt"))["s"]
+    score, _ = theirs.evaluate_word_analogies(str(tmp_path / "q.txt"))
+    assert (right / n, n) == (pytest.approx(score, abs=0.05), 60)
+    pairs = [(a, b, i % 7) for i, (a, b, *_) in enumerate(asked)]
+    (tmp_path / "p.tsv").write_text("".join(f"{a}\t{b}\t{r}\n" for a, b, r in pairs))
+    result = ours.similarity(word_vectors.read_pairs(tmp_path / "p.tsv"))
+    rho = theirs.evaluate_word_pairs(str(tmp_path / "p.tsv"))[1][0]
+    assert result == {"rho": pytest.approx(rho, abs=1e-6), "known": 1}
+
+
 def test_the_command(tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(" ".join(line) for line in a_text(600)))
@@ -238,12 +259,15 @@ def test_the_command(tmp_path, capsys):
         == 0
     )
     assert "80 % of the pairs whose words" in capsys.readouterr().out
+    (tmp_path / "none.txt").write_text("")
     for line, captions in (
         ([run], "give at least one of --nearest"),
         ([run, "--nearest", "unseen"], "'unseen' is not among the 12 words"),
         ([str(tmp_path / "no")], "give at least one of --nearest"),
         ([str(tmp_path / "no"), "--nearest", "cat"], "does not exist"),
         ([run, "--similarity", str(text)], "line 1 of"),
+        ([run, "--analogies", str(tmp_path / "none.txt")], "holds no analogies; give lines of"),
+        ([run, "--nearest", "cat", "--number", "-1"], "--number is -1, but must be at least 1"),
     ):
         assert main(["words", *line]) == 2
         assert captions in capsys.readouterr().err
@@ -485,6 +509,20 @@ def test_vectors_of_others_are_read(dim, tmp_path):
     (tmp_path / "model.bin").write_bytes((793_712_314).to_bytes(4, "little") + b"x" * 99)
     with pytest.raises(UserError, match="is a fastText model"):
         word_vectors.load(tmp_path / "model.bin")
+
+
+def test_large_files_of_vectors_fit_into_memory(tmp_path):
+    """Catches every value as an object: 7 GB for GloVe's file of 1 GB."""
+    rows = np.random.default_rng(0).normal(size=(1000, 100)).round(5).tolist()
+    text = "\n".join(f"w{i} {' '.join(map(str, row))}" for i, row in enumerate(rows))
+    (tmp_path / "glove.txt").write_text(text)
+    tracemalloc.start()
+    try:
+        word_vectors.load(tmp_path / "glove.txt")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(text)
 
 
 def test_pythons_documentation_is_always_there():

@@ -16,9 +16,9 @@ from torch import nn
 
 import unlabeled as ul
 from unlabeled.cli.main import main
-from unlabeled.encoders.base import build
+from unlabeled.encoders.base import build, checksum
 from unlabeled.encoders.timm_weights import to_timm
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.modality import Images, to_json
 from unlabeled.runs import card, published
 from unlabeled.runs.classifier import LinearClassifier
@@ -152,6 +152,19 @@ def test_nothing_private_goes_out(tmp_path):
     assert run.config["init"] == "own weights"
     assert run.config["evaluation"]["metrics"]["linear_probe"]["high"] == 0.875
     assert run.classifier.figures["accuracy"]["value"] == 0.5
+
+
+def test_figures_of_other_weights_are_not_published(tmp_path):
+    """Catches a card with the accuracy of before a run was resumed for more epochs."""
+    run = make_run(tmp_path / "run", width=2)
+    result = json.loads((run.path / "evaluation.json").read_text())
+    write_json(run.path / "evaluation.json", result | {"weights": checksum(run.encoder)})
+    assert "0.8125" in (run.save_pretrained(tmp_path / "a") / "README.md").read_text()
+    with torch.no_grad():
+        next(run.encoder.parameters()).add_(0.01)
+    with pytest.warns(Notice, match="of other weights"):
+        run.save_pretrained(tmp_path / "b")
+    assert "0.8125" not in (tmp_path / "b" / "README.md").read_text()
 
 
 def test_data_sets_of_the_library_are_named(tmp_path):
@@ -390,6 +403,8 @@ class HubServer(Handler):
                 (folder / line["value"]["path"]).write_bytes(
                     base64.b64decode(line["value"]["content"])
                 )
+            elif line["key"] == "deletedFile":
+                (folder / line["value"]["path"]).unlink()
         address = f"http://{self.headers['Host']}/{name}/commit/{'1' * 40}"
         return self.answer({"commitUrl": address, "commitOid": "1" * 40, "success": True})
 
@@ -482,6 +497,17 @@ def test_a_run_goes_to_the_hub_and_comes_back(server, tmp_path, monkeypatch):
         ul.evaluate(again)
     with pytest.raises(UserError, match="omit --size"):
         ul.load("hf:me/encoder", size=64)
+
+
+def test_a_classifier_of_before_does_not_stay_at_the_hub(server, tmp_path, monkeypatch):
+    """Catches a new encoder that answers with the classifier of the one that it replaces."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    make_run(tmp_path / "a", width=2, classes=3).push_to_hub("me/encoder")
+    (server.folder / "me" / "encoder" / "main" / "notes.txt").write_text("the author's own")
+    make_run(tmp_path / "b", width=2).push_to_hub("me/encoder")
+    assert ul.load("hf:me/encoder").classifier is None
+    names = {path.name for path in (server.folder / "me" / "encoder" / "main").iterdir()}
+    assert {"notes.txt", "model.safetensors", "config.json"} <= names
 
 
 def test_a_revision_is_pinned(server, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Learning rates by batch and optimizer, and what else an optimizer is told."""
 
 import json
+import re
+import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import unlabeled as ul
 from unlabeled.cli.main import main
 from unlabeled.core import Method, Recipe
 from unlabeled.encoders.base import build
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.training.optim import (
     LARS,
     Muon,
@@ -20,6 +22,7 @@ from unlabeled.training.optim import (
     scaled_rate,
     set_rates,
 )
+from unlabeled.training.prepare import prepare
 from unlabeled.training.train import plan
 
 SIMCLR = Recipe(optimizer="adamw", batch_size=256, lr=2e-3)
@@ -221,6 +224,34 @@ def test_settings_out_of_range_are_refused(options, message):
     x = torch.zeros(8, 1, 16, 16)
     with pytest.raises(UserError, match=message):
         plan("simclr", x, **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "says"),
+    [
+        ("simclr", {"schedule": "constant", "warmup_epochs": 5}, "warmup_epochs has no effect"),
+        (
+            "simclr",
+            {"schedule": "constant", "final_lr": 1e-5},
+            "final_lr .* with schedule constant",
+        ),
+        ("simclr", {"optimizer": "lars", "beta2": 0.95}, "beta2 .* only with adam or adamw or"),
+        ("simclr", {"sgd_momentum": 0.5}, "sgd_momentum .* with optimizer adamw"),
+        ("simclr", {"labeled_fraction": 0.5}, "labeled_fraction has no effect on SimCLR"),
+        ("simclr", {"optimizer": "lars", "sgd_momentum": 0.5}, ""),
+        ("simclr", {"schedule": "constant", "optimizer": "lars"}, ""),
+        ("moco", {"beta1": 0.9}, ""),
+    ],
+)
+def test_settings_without_effect_are_named(method, options, says):
+    """Catches a flag that is taken and ignored, and a warning about defaults."""
+    x = torch.zeros(8, 1, 16, 16)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Notice)
+        prepare(method, x, **options)
+    messages = [str(w.message) for w in caught if "has no effect" in str(w.message)]
+    assert len(messages) == bool(says)
+    assert not says or re.search(says, messages[0])
 
 
 def test_a_part_keeps_its_peak_rate():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import warnings
 
@@ -15,9 +16,12 @@ from torch import nn
 import unlabeled as ul
 from unlabeled.augmentations import RandomAffine
 from unlabeled.core import Batch, Method
+from unlabeled.encoders.base import checksum
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import measure
 from unlabeled.report.page import write_report
+from unlabeled.runs.run import Run
+from unlabeled.training.train import plan
 from unlabeled.utils.files import read_csv
 
 FAST = {"batch_size": 64, "progress": False}
@@ -154,6 +158,26 @@ def test_a_users_own_module_trains_and_loads(sprites, tmp_path):
     assert np.array_equal(again.embed(sprites[0]), run.embed(sprites[0]))
 
 
+class Volumes(nn.Module):
+    """Takes the channels for the depth of a volume."""
+
+    def __init__(self, channels=1):
+        super().__init__()
+        self.conv, self.dim = nn.Conv3d(1, 4, 3, padding=1), 4
+
+    def forward(self, x):
+        return self.conv(x[:, None]).amax((2, 3, 4))
+
+
+def test_an_encoder_may_have_three_dimensional_convolutions(sprites, tmp_path):
+    """Catches channels last for all weights: "required rank 4 tensor"."""
+    x = sprites[0][:64, ::4, ::4]
+    plan("simclr", x, encoder=Volumes)
+    run = ul.train("simclr", x, encoder=Volumes, out=tmp_path / "run", epochs=1, **FAST)
+    again = ul.load(run.path, encoder=Volumes)
+    assert np.allclose(again.embed(x), run.embed(x), atol=1e-6)
+
+
 def test_labels_never_reach_an_unsupervised_method(sprites, tmp_path):
     class Spy(Method):
         def views(self, batch: Batch):
@@ -281,6 +305,7 @@ def test_evaluation_without_labels_keeps_to_what_can_be_known(trained, sprites):
     write_report(trained, measure(trained, sprites[0]))
     stored = json.loads((trained.path / "evaluation.json").read_text())
     assert set(stored["metrics"]) == {"rankme", "dim"}
+    assert stored["weights"] == checksum(trained.encoder)  # else figures of others are published
 
 
 def test_the_scikit_learn_transformer(sprites):
@@ -325,6 +350,41 @@ def test_folders_of_others_are_left_alone(sprites, tmp_path):
     for resume in (False, True):
         with pytest.raises(UserError, match="not empty"):
             ul.train("supervised", sprites, out=done, epochs=1, resume=resume, **FAST)
+
+
+def test_two_processes_do_not_train_in_one_folder(sprites, tmp_path):
+    """Catches a second one that takes the folder over before its first checkpoint."""
+    fcntl = pytest.importorskip("fcntl", reason="no locks on Windows")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    other = os.open(folder, os.O_RDONLY)  # what a training holds while it runs
+    fcntl.flock(other, fcntl.LOCK_EX)
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"another process is training in .*; wait until"):
+            ul.train("simclr", sprites, out=folder, epochs=1, resume=resume, **FAST)
+    assert not list(folder.iterdir())
+    os.close(other)  # as when a process is killed
+    ul.train("simclr", sprites, out=folder, epochs=1, **FAST)
+    ul.train("simclr", sprites, out=folder, epochs=1, resume=True, **FAST)
+
+
+def test_a_run_that_is_killed_while_it_is_written_is_not_finished(tmp_path, monkeypatch):
+    """Catches encoder.json before the tokenizer: texts are then embedded as unknown words."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text(" ".join(np.random.default_rng(0).choice(["sun", "rain", "stone"], 3000)))
+
+    class KilledError(Exception):
+        pass
+
+    def save(run):
+        raise KilledError
+
+    monkeypatch.setattr(Run, "save", save)
+    with pytest.raises(KilledError):
+        ul.train("masked_lm", texts, out=tmp_path / "run", epochs=1, **FAST)
+    assert (tmp_path / "run" / "tokenizer.json").is_file()
+    with pytest.raises(UserError, match="is not a finished run"):
+        ul.load(tmp_path / "run")
 
 
 def test_settings_may_be_numpys(sprites, tmp_path):

@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+import unlabeled as ul
 from unlabeled.encoders.features import embed
+from unlabeled.errors import UserError
 from unlabeled.utils import progress
 
 
@@ -74,6 +76,19 @@ def test_a_bar_ends_with_an_error(monkeypatch):
     assert "title" in before
     progress.time.sleep(0.3)
     assert terminal.getvalue() == before
+
+
+def test_a_training_that_fails_gives_the_cursor_back(monkeypatch, tmp_path):
+    """Catches a bar that is stopped at a good end only: the terminal is left without a cursor."""
+    terminal = terminal_of(monkeypatch)
+    x = np.random.default_rng(0).integers(0, 256, (32, 8, 8), np.uint8)
+    options = {"epochs": 2, "batch_size": 16, "logger": "none", "encoder_args": {"width": 2}}
+    with pytest.raises(UserError, match=r"the loss became|weights are no longer finite"):
+        ul.train("simclr", x, out=tmp_path / "run", lr=1e30, **options)
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    shown = terminal.getvalue()
+    assert hide in shown
+    assert shown.rindex(show) > shown.rindex(hide)
 
 
 def test_lines_are_printed_unless_quiet(capsys):
