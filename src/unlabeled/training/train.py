@@ -97,9 +97,8 @@ def train(
         elif first:
             origin = provenance(method, data, config, options)
             draw_views(job.method, job.splits, folder / "views.png")
-            record.write_config(
-                folder, job.config, origin
-            )  # by now it is known which kernel resamples
+            # after the views: by now it is known which kernel resamples
+            record.write_config(folder, job.config, origin)
         callbacks = []
         if is_shown(progress) and first:
             for sentence in job.notes:
