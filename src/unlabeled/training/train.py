@@ -25,7 +25,7 @@ from unlabeled.training.config import TrainConfig
 from unlabeled.training.drawings import draw_views, draw_visualizations
 from unlabeled.training.learner import check_flags, fit
 from unlabeled.training.planning import describe, estimate
-from unlabeled.training.prepare import build_method, make_job, prepare
+from unlabeled.training.prepare import Job, build_method, make_job, prepare
 from unlabeled.training.progress import ProgressBar
 from unlabeled.training.provenance import ENDS, provenance
 from unlabeled.training.sharding import check_sharding
@@ -115,22 +115,27 @@ def train(
         finally:
             if first:
                 record.write_stopped_by(folder, reason)
-        product = job.method.encoder.requires_grad_(True)  # off in a teacher
-        named = job.config["encoder"], job.config["encoder_args"]
-        name, args = product.rebuild if isinstance(product, Backbone) else named
-        received = to_json(job.splits.modality.encoder_input)
-        inputs = {"encoder": name, "args": args, "modality": received, "dim": int(product.dim)}
-        texts = find_part(job.splits.modality, Text)
-        tokenizer = texts.tokenizer if texts else ""
-        run = Run(folder, product, job.config, inputs, job.complete, job.method, tokenizer)
+        run = _run_of(job, folder)
         if first:
             if checkpoint:
                 record.write_changes(folder, job.config)
-            if texts:
-                write_bytes(folder / "tokenizer.json", tokenizer.encode())
+            if texts := find_part(job.splits.modality, Text):
+                write_bytes(folder / "tokenizer.json", texts.tokenizer.encode())
             run.save()  # last, since it makes the folder that of a finished run
             draw_visualizations(job.method, job.splits, folder)
     return run
+
+
+def _run_of(job: Job, folder: Path) -> Run:
+    """The run of a training that has ended."""
+    encoder = job.method.encoder.requires_grad_(True)  # off in a teacher
+    named = job.config["encoder"], job.config["encoder_args"]
+    name, args = encoder.rebuild if isinstance(encoder, Backbone) else named
+    received = to_json(job.splits.modality.encoder_input)
+    inputs = {"encoder": name, "args": args, "modality": received, "dim": int(encoder.dim)}
+    texts = find_part(job.splits.modality, Text)
+    tokenizer = texts.tokenizer if texts else ""
+    return Run(folder, encoder, job.config, inputs, job.complete, job.method, tokenizer)
 
 
 @preserve_rng()

@@ -125,7 +125,7 @@ def test_flags_of_lightnings_trainer_and_loggers(sprites, tmp_path):
         ({"max_epoch": 2}, r"did you mean max_epochs"),
         ({"max_epochs": 2}, "use --epochs"),
         ({"accumulate_grad_batches": 2}, "use --accumulate"),
-        ({"gradient_clip_val": 1.0}, "Lightning refuses"),
+        ({"gradient_clip_val": 1.0}, "use --grad-clip-norm"),
     ):
         with pytest.raises(UserError, match=says):
             ul.train("simclr", sprites, out=tmp_path / "b", trainer=flags, **options)
