@@ -346,7 +346,8 @@ def _unusual(
                 f"{channels} of {np.dtype(kind)}"
             )
         return inside(_deep(image) if header.cut else np.asarray(image, kind)[None], part.box)
-    if channels not in (1, 3) or (channels, kind) == (3, "u2") or kind == "f4":
+    is_wider = kind == "f4" or (kind == "u2" and (channels == 3 or header.kind == "u1"))
+    if channels not in (1, 3) or is_wider:
         raise UnfitError(f"an image of 8 bits where the others have {channels} of {np.dtype(kind)}")
     return None
 
