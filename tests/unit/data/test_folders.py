@@ -21,6 +21,7 @@ from unlabeled.data import Recordings, open_data
 from unlabeled.data.open import read_data
 from unlabeled.data.readers import audio, folders, video
 from unlabeled.data.readers.images import read
+from unlabeled.data.targets import MultiLabel, Numbers
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.finetune import finetune
@@ -309,6 +310,26 @@ def test_other_data_in_arrays_tables_and_named_sets(tmp_path):
     with pytest.raises(UserError, match="hold values from 0 to 900"):
         with_notices(open_data, x, test=np.linspace(0, 900, 256, dtype=np.float32).reshape(4, 8, 8))
     assert with_notices(open_data, x, test=x[:3] / np.float32(255))[0].test.x.max() <= 1
+
+
+def test_labels_to_test_on_are_of_the_kind_of_those_to_learn_from():
+    """Against a kind of target that each part decides for itself: few ages look like classes."""
+    x = np.random.default_rng(0).integers(0, 255, (60, 8, 8)).astype(np.uint8)
+    ages = np.arange(20, 80)
+    data, _ = with_notices(open_data, (x, ages), test=(x[:20], np.tile([20, 31], 10)))
+    assert data.test.targets == {"label": Numbers()}
+    np.testing.assert_array_equal(data.test.factors["label"], np.tile([20.0, 31.0], 10))
+    data, _ = with_notices(open_data, (x, np.tile([10, 70], 30)), test=(x[:3], [70, 10, 70]))
+    assert data.classes == data.test.class_names("label") == ["10", "70"]
+    assert data.test.factors["label"].tolist() == [1, 0, 1]
+    tags = np.tile(["cat|dog", "dog", "owl"], 20)
+    data, _ = with_notices(open_data, (x, tags), test=(x[:3], np.array(["owl", "dog", ""])))
+    assert data.test.targets == {"label": MultiLabel(("cat", "dog", "owl"))}
+    assert data.test.factors["label"].tolist() == [[0, 0, 1], [0, 1, 0], [-1, -1, -1]]
+    words = np.tile(["cat", "dog"], 30)
+    for y, y_test, kind in ((words, tags, "several labels"), (ages, words, "words such as 'cat'")):
+        with pytest.raises(UserError, match=f"label holds {kind}.* unlike in array"):
+            with_notices(open_data, (x, y), test=(x, y_test))
 
 
 def test_data_with_its_own_splits_sets_them_aside(tmp_path):
