@@ -286,6 +286,18 @@ def test_arrays_have_a_rate(tmp_path):
         open_data(str(tmp_path / "odd.npz"))
 
 
+def test_recordings_in_a_list_are_those_of_the_array():
+    """Catches a list that is asked for its `reshape`, and lengths that numpy cannot stack."""
+    waves = np.stack([tone(300), tone(600)])
+    like = Audio(RATE, len(waves[0]))
+    expected = read_data(Recordings(waves, RATE)).x
+    for given in (waves, list(waves), waves.tolist(), (list(waves), [0, 1])):
+        assert (read_data(given, like=like).x == expected).all()
+    assert read_data((waves, ["low", "high"]), like=like).class_names("label") == ["high", "low"]
+    short = read_data([waves[0], waves[1][:800]], like=like)
+    assert lengths(short.x).tolist() == pytest.approx([4000, 800], abs=1)
+
+
 def test_spoken_digits_are_the_official_ones(real_data, tmp_path):
     soundfile = pytest.importorskip("soundfile")
     path = real_data / "fsdd"
