@@ -278,6 +278,7 @@ def test_arrays_have_a_rate(tmp_path):
         (Recordings([], RATE), "no recordings"),
         (Recordings(np.zeros((2, 9)), RATE, [1, 2, 3]), "one label per recording"),
         (Recordings([["a"]], RATE), "convert it"),
+        (Recordings(np.ones((3, 2, 9)), RATE), r"\(2, 9\) is 2 samples of 9 channels.*transpose"),
     ):
         with pytest.raises(UserError, match=text):
             open_data(bad)

@@ -286,6 +286,11 @@ def _mono(wave: Any) -> np.ndarray:
         )
     if wave.dtype.kind == "u":
         raise UserError("recordings of unsigned numbers are ambiguous; give int16 or floats")
+    if wave.ndim == 2 and 0 < len(wave) < wave.shape[1]:
+        raise UserError(
+            f"a recording of shape {wave.shape} is {len(wave):,} samples of {wave.shape[1]:,} "
+            "channels; give (T, channels), its transpose"
+        )
     scale = 1 if wave.dtype.kind == "f" else -float(np.iinfo(wave.dtype).min)
     wave = (wave / scale).astype(np.float32)
     if not np.isfinite(wave).all():
