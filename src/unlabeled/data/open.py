@@ -405,7 +405,8 @@ def _fit(
         return samples
     if isinstance(received, Audio):
         modality = replace(received, length=size[1])
-        return replace(samples, x=audio.fitted(x[:], size[1]), modality=modality)
+        x = audio.fitted(x[:], size[1], received.sample_rate)
+        return replace(samples, x=x, modality=modality)
     if isinstance(received, Text):
         return samples
     if isinstance(x, np.ndarray) and len(x) * math.prod(size) * x.shape[1] * x.itemsize > IN_MEMORY:

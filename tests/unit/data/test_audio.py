@@ -299,6 +299,18 @@ def test_recordings_in_a_list_are_those_of_the_array():
     assert lengths(short.x).tolist() == pytest.approx([4000, 800], abs=1)
 
 
+def test_recordings_in_memory_are_cut_aloud():
+    """Catches ends that an encoder of shorter recordings does not see, without a word."""
+    waves = [tone(300, 0.5), tone(300, 0.4), tone(300, 0.1)]
+    like = Audio(RATE, 2400)
+    with pytest.warns(Notice, match=r"2 of 3 recordings are longer than 0.3 seconds and are cut"):
+        x = read_data(Recordings(waves, RATE), like=like).x
+    assert x.shape == (3, 1, 1, 2400)
+    splits = open_data(Recordings(waves, RATE))
+    with pytest.warns(Notice, match=r"2 of 3 recordings are longer than 0.3 seconds and are cut"):
+        assert (open_data(splits, like=like).train.x == x).all()
+
+
 def test_spoken_digits_are_the_official_ones(real_data, tmp_path):
     soundfile = pytest.importorskip("soundfile")
     path = real_data / "fsdd"

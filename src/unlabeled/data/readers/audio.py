@@ -88,6 +88,8 @@ def from_memory(
         notice(_opposite(len(opposite), len(waves), f"number {opposite[0] + 1}"))
     if not waves or not all(map(len, waves)):
         raise UserError("there are no recordings, or empty ones; give at least one sample of each")
+    if length:
+        _say_cut(sum(len(wave) > length for wave in waves), len(waves), length / (rate or own))
     samples = _padded(waves, rate or own, length)
     labels = data.labels if labels is None else labels
     if labels is None:
@@ -260,12 +262,25 @@ def _opposite(number: int, total: int, first: str) -> str:
     )
 
 
+def _say_cut(number: int, total: int, seconds: float) -> None:
+    if number:
+        notice(
+            f"{number:,} of {total:,} recordings are longer than {seconds:g} seconds and are cut "
+            "to these; their ends are left out"
+        )
+
+
 def _as_float(x: np.ndarray) -> np.ndarray:
     return x / np.float32(32768) if x.dtype.kind == "i" else x.astype(np.float32)
 
 
-def fitted(x: np.ndarray, length: int) -> np.ndarray:
-    """Cut recordings (N, 1, 1, T) to a length, or pad them with zeros at the end."""
+def fitted(x: np.ndarray, length: int, rate: int) -> np.ndarray:
+    """Cut recordings (N, 1, 1, T) to a length, or pad them with zeros at the end.
+
+    A notice counts those that are cut.
+    """
+    if len(x) and length < x.shape[3]:
+        _say_cut(int((lengths(x) > length).sum()), len(x), length / rate)
     x = x[..., :length]
     return np.pad(x, ((0, 0), (0, 0), (0, 0), (0, length - x.shape[3])))
 
