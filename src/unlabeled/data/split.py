@@ -122,7 +122,7 @@ def split(
         else:
             order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
             n_test = round(share * int(known.sum()))
-        n_test = max(1, n_test)
+        n_test = max(1, min(n_test, int(known.sum()) - 1))  # one is left to learn from
         tested = order[known[order]][:n_test]
         order = np.concatenate([tested, order[~np.isin(order, tested)]])
     rows_of_parts = order[n_test:], order[:n_test], order[:0]

@@ -1,14 +1,19 @@
 """Arrays of any layout, folders, torch Datasets: nobody makes dummy labels."""
 
+import zlib
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 
 from unlabeled.data import open_data
-from unlabeled.data.dataset import LazyImages, resize, to_float
+from unlabeled.data.dataset import LazyImages, Samples, resize, to_float
 from unlabeled.data.loader import loader
 from unlabeled.data.open import read_data
 from unlabeled.data.readers.arrays import from_memory
+from unlabeled.data.split import split
+from unlabeled.data.targets import Classes
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
 
@@ -84,6 +89,15 @@ def test_labeled_images_are_split_and_match_their_labels():
         assert (part.factors["label"] == (part.x[:, 0, 0, 0] - 2) % 5).all()
     with pytest.raises(UserError, match="one label per image"):
         open_data((x, y[:5]))
+
+
+def test_a_labeled_sample_is_left_to_learn_from():
+    """Catches few samples that are all drawn for testing, by their names."""
+    drawn = (name for name in map(str, range(99)) if zlib.crc32(name.encode()) < 0.2 * 2**32)
+    x, y = np.zeros((3, 1, 4, 4), np.uint8), np.zeros(3, np.int64)
+    targets = {"label": Classes(("a", "b"))}
+    splits = split(Samples(x, {"label": y}, list(islice(drawn, 3)), targets), "few")
+    assert (len(splits.train), len(splits.test)) == (1, 2)
 
 
 def test_sixteen_bits_are_kept_and_white_is_that_of_the_camera():
