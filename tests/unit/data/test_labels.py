@@ -10,8 +10,10 @@ from PIL import Image
 
 import unlabeled as ul
 from unlabeled.data import open_data
+from unlabeled.data.dataset import Samples
 from unlabeled.data.readers.images import read
-from unlabeled.data.targets import MultiLabel
+from unlabeled.data.readers.labels import add
+from unlabeled.data.targets import Classes, MultiLabel
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import measure
 from unlabeled.report.page import write_report
@@ -408,6 +410,15 @@ def test_cells_with_several_labels_are_multi_label(tmp_path, recwarn):
     assert samples.known("tags").tolist() == [True, True, False, True]
     assert samples.class_names("site") == ["a", "b"]
     assert any("tags holds several labels a sample" in str(w.message) for w in recwarn)
+
+
+def test_remarks_with_semicolons_are_not_several_labels():
+    """Catches a column of remarks that becomes a matrix of all samples by all their parts."""
+    remarks = np.array([f"seen at {i}; tired" for i in range(200)])
+    samples = Samples(np.zeros((200, 1, 2, 2), np.uint8))
+    with pytest.warns(Notice, match=r"';' in its cells, but 200 of the 201 parts occur only once"):
+        add(samples, {"remark": remarks})
+    assert samples.targets["remark"] == Classes(tuple(sorted(remarks)))
 
 
 def test_multi_label_data_is_measured_by_mean_average_precision(tmp_path):

@@ -4,8 +4,9 @@ import csv
 import io
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +31,8 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2}|\d{4,})")
 DIGIT, FEW_CODES, EACH, FILLED = 9, 20, 5, 0.8
 """Thresholds of `_are_codes`, which decides whether integers are classes."""
+MANY = 100
+"""Number of labels above which cells with several of them may be texts."""
 
 
 def add(
@@ -108,19 +111,31 @@ def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Tar
 
 
 def _several(name: str, values: np.ndarray) -> tuple[np.ndarray, MultiLabel] | None:
-    """0 or 1 by label, (N, L), −1 for empty cells; None if no cell contains several labels."""
+    """0 or 1 by label, (N, L), −1 for empty cells; None if no cell contains several labels.
+
+    Cells are texts instead if nearly all of many labels occur once.
+    """
     cells = ["" if is_missing(v) else str(v) for v in values.tolist()]
     mark = next((mark for mark in SEVERAL if any(mark in cell for cell in cells)), None)
     if mark is None:
         return None
     split = [{label.strip() for label in cell.split(mark)} - {""} for cell in cells]
-    labels = sorted(set().union(*split))
+    counts = Counter(chain.from_iterable(split))
+    labels, single = sorted(counts), sum(n == 1 for n in counts.values())
+    if len(labels) > MANY and single > FILLED * len(labels):
+        notice(
+            f"{name} has '{mark}' in its cells, but {single:,} of the {len(labels):,} parts occur "
+            "only once, so each cell is read as one label"
+        )
+        return None
     notice(
         f"{name} holds several labels a sample (separated by '{mark}'), so it is multi-label: mean "
         f"average precision over its {len(labels):,} labels is measured, and no classes are learned"
     )
-    codes = np.array([[label in own for label in labels] for own in split], np.int64)
-    codes[[not own for own in split]] = -1
+    index = {label: column for column, label in enumerate(labels)}
+    codes = np.zeros((len(split), len(labels)), np.int64)
+    for row, own in zip(codes, split, strict=True):
+        row[[index[label] for label in own] if own else slice(None)] = 1 if own else -1
     return codes, MultiLabel(tuple(labels))
 
 
