@@ -12,7 +12,7 @@ import unlabeled as ul
 from unlabeled.data import open_data
 from unlabeled.data.dataset import Samples
 from unlabeled.data.readers.images import read
-from unlabeled.data.readers.labels import add
+from unlabeled.data.readers.labels import add, read_table
 from unlabeled.data.targets import Classes, MultiLabel
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import measure
@@ -396,6 +396,16 @@ def test_a_chosen_column_is_found_again_from_elsewhere(tmp_path, monkeypatch):
     assert again.config["labels_from"] == f"{tmp_path / 'labels.csv'}:kind"
     assert ul.evaluate(again)["target"] == "kind"
     assert run.config["images"] < 40
+
+
+def test_one_long_cell_does_not_fill_the_memory(tmp_path):
+    """Catches columns as arrays of strings, in which each is as long as the longest."""
+    names = [f"{i}.png" for i in range(300)]
+    rows = [f"{name},{'ab'[i % 2]},{'long ' * 5_000 * (i == 7)}" for i, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,kind,remark", *rows]))
+    columns, _ = read_table(tmp_path / "labels.csv", None, names)
+    assert columns["kind"].tolist() == ["a", "b"] * 150
+    assert columns["remark"].nbytes < 10_000
 
 
 def test_cells_with_several_labels_are_multi_label(tmp_path, recwarn):

@@ -52,7 +52,7 @@ def attach(samples: Samples, groups_from: Any, data: Any, labels_from: Any = Non
                 f"{table} has several columns; choose that of the groups, as in "
                 f"{table.name}:{next(iter(columns), 'patient')}"
             )
-        groups = next(iter(columns.values()))
+        groups = next(iter(columns.values())).astype(str)
         if remarks:
             notice("; ".join(remarks))
     else:

@@ -31,6 +31,8 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2}|\d{4,})")
 DIGIT, FEW_CODES, EACH, FILLED = 9, 20, 5, 0.8
 """Thresholds of `_are_codes`, which decides whether integers are classes."""
+LONG = 100
+"""Letters of a cell above which it is a text rather than a label."""
 MANY = 100
 """Number of labels above which cells with several of them may be texts."""
 
@@ -226,7 +228,7 @@ def attach(
         cells = column(text)
         if cells is None:
             raise UserError(f"there are no labels '{text}' in this data; give {FORMS}")
-        labels = {text: np.array(cells)}
+        labels = {text: _column(cells)}
     kept_labels = {factor: values[kept] for factor, values in labels.items()}
     add(samples, kept_labels, text in ("folders", "txt"), beside)  # .txt are captions
     return samples
@@ -331,10 +333,15 @@ def read_table(
     if bare:
         beside.append(f"{len(bare):,} of {len(names):,} samples have no row, such as '{bare[0]}'")
     columns_of = {
-        head[i]: np.array(["" if row is None else labels[row][j] for row in row_of])
+        head[i]: _column(["" if row is None else labels[row][j] for row in row_of])
         for j, i in enumerate(shown)
     }
     return columns_of, beside
+
+
+def _column(cells: list[str]) -> np.ndarray:
+    """Cells as an array, of objects if some are long: strings would all take as much memory."""
+    return np.array(cells, object if max(map(len, cells), default=0) > LONG else str)
 
 
 def _no_match(path: Path, first: str, names: list[str]) -> UserError:
