@@ -365,6 +365,14 @@ def test_tables_of_any_kind(content, tmp_path):
         assert column(folder, content, chosen, name) == {"0.png": "cat, tame", "1.png": "dog"}
 
 
+def test_rows_without_a_name_are_counted(tmp_path):
+    """Catches empty cells that are taken for one sample with two labels."""
+    folder = images(tmp_path / "f", ["0.png", "1.png"])
+    with pytest.warns(Notice, match=r"2 of 4 rows of f-labels.csv name no sample"):
+        result = column(folder, "file,kind\n0.png,cat\n,cat\n1.png,dog\n,dog\n")
+    assert result == {"0.png": "cat", "1.png": "dog"}
+
+
 def test_latin_letters_are_read_and_reported(tmp_path):
     """Fails where a table of Windows ends in a decoding error, or is read without a word."""
     folder = images(tmp_path / "f", ["müde.png", "1.png"])

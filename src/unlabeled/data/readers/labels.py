@@ -431,9 +431,8 @@ def _match(
     """
     rows: dict[str, int] = {}
     for i, key in enumerate(keys):
-        if labels[rows.setdefault(key, i)] != labels[i]:
+        if key and labels[rows.setdefault(key, i)] != labels[i]:
             raise UserError(f"{path} gives '{key}' two different labels; keep one")
-    rows.pop("", None)
     own = [_key(name) for name in names]
     row_of = [rows.get(name) for name in own]
     for form in (str, _without_ending):
