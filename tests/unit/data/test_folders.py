@@ -451,12 +451,13 @@ def test_links_that_lead_back_end_and_are_reported(tmp_path):
 def test_broken_links_and_pipes_are_counted(tmp_path):
     fill(tmp_path, {"cat": 2})
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe")
     os.mkfifo(tmp_path / "pipe.png")
     samples, words = with_notices(read, tmp_path)
     assert len(samples) == 2
-    assert "1 broken link, 2 special files" in words
+    assert "2 broken links, 2 special files" in words
     assert "1 of 3 images are left out" in words
 
 
