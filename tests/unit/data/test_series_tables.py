@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,9 @@ import torch
 
 import unlabeled as ul
 from unlabeled.data import open_data
+from unlabeled.data.dataset import Samples
+from unlabeled.data.readers.columns import read as read_table
+from unlabeled.data.readers.labels import add
 from unlabeled.data.targets import Classes, Numbers
 from unlabeled.errors import Notice, UserError
 from unlabeled.modality import Column, Series, Table, from_json, to_json
@@ -174,6 +178,23 @@ def test_parquet_and_arrays_are_tables_for_a_method_of_tables(tmp_path):
         open_data(np.array([[1.0, np.inf], [2, 3]]), kinds=(Table,))
     with pytest.raises(UserError, match="no column varies"):
         said(open_data, np.ones((4, 3)), kinds=(Table,))
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "D"])
+def test_dates_are_words_and_decimals_numbers(unit):
+    """Catches dates as nanoseconds, a missing one as a number far below, and prices as words."""
+    days = np.array(["2024-01-01", "NaT", "2024-01-02", "2024-01-01"], f"datetime64[{unit}]")
+    frame = pd.DataFrame({"day": days, "price": [Decimal("1.50"), None, Decimal(2), Decimal(3)]})
+    samples = read_table(frame, None)
+    day, price = samples.modality.columns
+    assert day.words == ("2024-01-01 00:00:00", "2024-01-02 00:00:00")
+    assert price.words == ()
+    expected = [[0, 1.5], [np.nan, np.nan], [1, 2], [0, 3]]
+    np.testing.assert_array_equal(samples.x[:, 0, 0], expected)
+    labeled = Samples(np.zeros((4, 1, 2, 2), np.uint8))
+    add(labeled, {"day": days})
+    assert labeled.targets == {"day": Classes(day.words)}
+    assert labeled.factors["day"].tolist() == [0, -1, 1, 0]
 
 
 def test_rare_words_and_words_beside_numbers_are_said():

@@ -163,9 +163,7 @@ def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]
     if values.dtype.kind in "iuf":
         numbers = values.astype(np.float64)
     else:
-        if values.dtype.kind == "S":
-            values = np.char.decode(values, "utf-8", "replace")
-        cells = [None if labels.is_missing(v) else v for v in values.tolist()]
+        cells = [None if labels.is_missing(v) else v for v in labels.plain(values).tolist()]
         there = [cell for cell in cells if cell is not None]
         as_numbers = [labels.parse_number(cell) for cell in there]
         other = [c for c, number in zip(there, as_numbers, strict=True) if number is None]

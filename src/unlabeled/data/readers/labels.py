@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,9 +25,9 @@ SEVERAL = "|;"
 """Separators of several labels in a cell."""
 NO_LABEL = {
     *("", "NaN", "nan", "-NaN", "-nan", "NAN", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
-    *("NULL", "null", "None"),
+    *("NULL", "null", "None", "NaT"),
 }
-"""Words that stand for a missing value, as pandas reads them."""
+"""Words that stand for a missing value, as pandas reads and writes them."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2}|\d{4,})")
 DIGIT, FEW_CODES, EACH, FILLED = 9, 20, 5, 0.8
@@ -77,8 +78,7 @@ def add(
 
 def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Target] | None:
     """Codes of classes, numbers, or 0 and 1 by label; None if there are fewer than two classes."""
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+    values = plain(values)
     if values.ndim == 2 and (values.sum(1) == 1).all() and (values >= 0).all():
         notice(f"{name} is one-hot, so it is read as {values.shape[1]:,} classes")
         values = values.argmax(1)
@@ -167,6 +167,16 @@ def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | Non
     return known, numbers
 
 
+def plain(values: np.ndarray) -> np.ndarray:
+    """Bytes as strings, dates and durations as objects, None if missing; others as they are."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind in "mM":  # of nanoseconds, numpy would make whole numbers
+        kind = "datetime64" if values.dtype.kind == "M" else "timedelta64"
+        return values.astype(f"{kind}[us]").astype(object)
+    return values
+
+
 def is_missing(value: Any) -> bool:
     """Whether a cell holds no value."""
     if isinstance(value, float):
@@ -179,7 +189,7 @@ def parse_number(value: Any) -> float | None:
     if isinstance(value, str):
         value = DECIMAL_COMMA.sub(r"\1.\2", value.strip())
         return float(value) if NUMBER.fullmatch(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | np.number):
         return None
     return float(value)
 
