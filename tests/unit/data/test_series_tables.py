@@ -132,6 +132,13 @@ def test_other_tables_are_refused(text, match, table, tmp_path):
         open_data(str(path), like=like)
 
 
+def test_a_column_whose_name_a_run_cannot_record_is_refused():
+    """Catches a training whose run cannot be opened again."""
+    frame = pd.DataFrame({"How often? " * 50: [1.0, 2.0], "age": [3.0, 4.0]})
+    with pytest.raises(UserError, match=r"'How often.*…' of the table has a name of 550 letters"):
+        open_data(frame)
+
+
 def test_labels_that_were_learned_from_are_refused(table):
     """The accuracy of what the encoder has seen would be no accuracy."""
     like = open_data(table).modality

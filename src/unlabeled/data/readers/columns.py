@@ -74,6 +74,11 @@ def read(
         )
     if not parsed:
         raise UserError(f"{name} has no column to learn from; give numbers or words")
+    if long := next((n for n in parsed if len(n) > LETTERS), None):
+        raise UserError(
+            f"the column '{long[:40]}…' of {name} has a name of {len(long):,} letters; shorten it "
+            f"to {LETTERS} at most"
+        )
     found = [Column(n, words, scale=0) for n, (_, words) in parsed.items()]
     x = np.stack([values for values, _ in parsed.values()], 1)[:, None, None]
     samples = Samples(x, names=names, modality=Table(tuple(found)))
