@@ -80,6 +80,14 @@ def test_unlabeled_images_all_serve_to_learn():
         open_data(np.zeros((0, 4, 4)))
 
 
+@pytest.mark.filterwarnings("ignore:floats from 0 to 0")
+@pytest.mark.parametrize("stored", ["uint8", "uint16", "float32"])
+def test_no_images_are_none_for_an_encoder_of_any_kind(stored):
+    """Catches an error of numpy where the values of no image are asked for."""
+    like = Images(1, (8, 8), (0.0, 4095.0) if stored == "uint16" else (0.0, 1.0), stored)
+    assert read_data(np.zeros((0, 8, 8)), like=like).x.shape == (0, 1, 8, 8)
+
+
 def test_labeled_images_are_split_and_match_their_labels():
     y = np.array(list("abcde") * 8)
     x = np.arange(40, dtype=np.uint8)[:, None, None] + np.full((40, 4, 4), 2, np.uint8)

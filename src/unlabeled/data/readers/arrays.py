@@ -290,12 +290,12 @@ def _into(
 
 
 def _low_high(x: np.ndarray | LazyImages) -> tuple[float, float]:
-    """The smallest and the largest value.
+    """The smallest and the largest value; 0 of no images.
 
     Raises:
         UserError: there are NaN or infinite values.
     """
-    ends = np.array([(part.min(), part.max()) for part in blocks(x)], np.float64)
+    ends = np.array([(part.min(), part.max()) for part in blocks(x)] or [(0, 0)], np.float64)
     if not np.isfinite(ends).all():
         raise UserError("the images contain NaN or infinite values; remove or replace them")
     return float(ends[:, 0].min()), float(ends[:, 1].max())
