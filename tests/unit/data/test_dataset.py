@@ -14,7 +14,7 @@ from unlabeled.data.open import read_data
 from unlabeled.data.readers.arrays import from_memory
 from unlabeled.data.split import split
 from unlabeled.data.targets import Classes
-from unlabeled.errors import UserError
+from unlabeled.errors import Notice, UserError
 from unlabeled.modality import Images
 
 RNG = np.random.default_rng(0)
@@ -204,6 +204,17 @@ def test_torch_datasets():
     splits = open_data(Pairs(True))
     assert splits.classes == ["0", "1"]
     assert read_data(Pairs(True)).x[3, 0, 0, 0] == pytest.approx(0.3)
+
+
+def test_labels_of_torch_datasets_are_not_lost_in_silence():
+    """Catches several labels of an image, or its boxes, that are dropped without a word."""
+    x, y = RNG.random((20, 1, 8, 8), np.float32), RNG.integers(0, 2, (20, 3))
+    items = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    (labels,) = from_memory(items).factors.values()
+    np.testing.assert_array_equal(labels, y)
+    items = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.rand(20, 2, 4))
+    with pytest.warns(Notice, match=r"of shape \(2, 4\), is no label and is left out"):
+        assert not from_memory(items).factors
 
 
 def test_the_standard_unlabeled_torch_dataset():

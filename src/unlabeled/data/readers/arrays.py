@@ -140,9 +140,20 @@ def _collect(data: Any) -> Any:
         raise UserError(f"images in memory must have one shape: {error}") from error
     if alone:
         return images
-    if len(items[0]) < 2 or any(np.ndim(item[1]) for item in items):
+    if len(items[0]) < 2:
         return images
-    return images, np.asarray([getattr(y, "item", lambda y=y: y)() for _, y, *_ in items])
+    labels = [item[1] for item in items]
+    if not any(map(np.ndim, labels)):
+        return images, np.asarray([getattr(y, "item", lambda y=y: y)() for y in labels])
+    if len(set(map(np.shape, labels))) == 1:
+        several = np.stack([np.asarray(y) for y in labels])
+        if is_multi_label(several, len(items)):
+            return images, several
+    notice(
+        f"the second part of an item of the data set, of shape {tuple(np.shape(labels[0]))}, is no "
+        "label and is left out"
+    )
+    return images
 
 
 def _as_stored(
