@@ -46,6 +46,12 @@ def test_an_ambiguous_layout_is_reported():
         assert from_memory(np.full((4, 3, 8, 4), 9, np.uint8)).x.shape == (4, 3, 8, 4)
 
 
+def test_one_image_in_color_is_not_taken_for_many_in_silence():
+    """Catches an image (H, W, 3) whose rows are H images, without a word."""
+    with pytest.warns(Notice, match=r"read as 20 gray images of 32×3; of one .* give x\[None\]"):
+        assert from_memory(RNG.random((20, 32, 3))).x.shape == (20, 1, 32, 3)
+
+
 def test_number_types():
     mask = RNG.integers(0, 2, (4, 6, 6)).astype(np.uint8)
     assert (from_memory(mask).x == from_memory(mask * 255).x).all()

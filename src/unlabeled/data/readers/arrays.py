@@ -19,6 +19,8 @@ from unlabeled.errors import UserError, notice
 from unlabeled.modality import Images
 
 IMAGES = ("x", "X", "images", "imgs", "data", "arr_0")
+LEAST = 16
+"""Side of an array (H, W, 3) from which on it looks like one image rather than like several."""
 LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
 
 
@@ -176,6 +178,11 @@ def _as_stored(
     if x.dtype == object or x.dtype.kind not in "buif":
         raise UserError(f"images are arrays of numbers, but these have the type {x.dtype}")
     if x.ndim == 3:
+        if x.shape[2] in (3, 4) and min(x.shape[:2]) >= LEAST:
+            notice(
+                f"an array of shape {x.shape} is read as {x.shape[0]:,} gray images of "
+                f"{x.shape[1]}×{x.shape[2]}; of one image in color give x[None]"
+            )
         x, channels = x[:, None], 1
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise UserError(
