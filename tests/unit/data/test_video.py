@@ -154,6 +154,14 @@ def test_frames_in_a_folder_are_compared_a_few_at_a_time(monkeypatch):
     assert len(full) == 22
 
 
+def test_frames_of_16_bits_are_cut_as_those_of_8(tmp_path):
+    """Catches changes of 16 bits that are compared with a threshold for shares of the range."""
+    steps = np.where(np.arange(12) == 6, 900, 300)
+    for t, value in enumerate(np.cumsum(steps) + 40_000):
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(tmp_path / f"{t}.png")
+    assert set(video.read(tmp_path).factors["shot"]) == {0}
+
+
 def test_videos_need_pyav_and_say_so(tmp_path, monkeypatch):
     (tmp_path / "video.mp4").write_bytes(b"nothing")
     monkeypatch.setitem(sys.modules, "av", None)

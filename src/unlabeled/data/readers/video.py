@@ -27,6 +27,7 @@ from unlabeled.data.readers.progress import joined
 from unlabeled.data.readers.source import stamp
 from unlabeled.data.split import split
 from unlabeled.data.targets import Classes, Target
+from unlabeled.data.values import find_value_range
 from unlabeled.errors import UserError
 from unlabeled.modality import Images, Video
 
@@ -318,20 +319,22 @@ def _frames(path: Path, size: tuple[int, int] | None) -> Samples:
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     clips, clip = np.unique([keys[i][0] for i in order], return_inverse=True)
     x, shots_of = samples.x, {}
+    low, high = (0.0, 255.0) if x.dtype == np.uint8 else find_value_range(x)
     for i, name in enumerate(clips):
-        shots_of[str(name)] = shots(_changes(x, order[clip == i]))
+        shots_of[str(name)] = shots(_changes(x, order[clip == i], high - low))
     x = x.take(order) if isinstance(x, LazyImages) else x[order]
     size_in_memory = math.prod(x.shape) * x.dtype.itemsize
     return _in_shots(x if size_in_memory > IN_MEMORY else x[:], shots_of)
 
 
-def _changes(x: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray:
-    """The change of brightness from each of these frames to the next, read in blocks."""
+def _changes(x: np.ndarray | LazyImages, rows: np.ndarray, span: float = 255.0) -> np.ndarray:
+    """The change of brightness from each of these frames to the next, read in blocks, as a share
+    of the range `span`.
+    """
     parts = [
         x[rows[at : at + BLOCK + 1]].mean(1, dtype=np.float32) for at in range(0, len(rows), BLOCK)
     ]
-    scale = 255 if x.dtype == np.uint8 else 1
-    changes = [np.abs(np.diff(bright, axis=0)).mean((1, 2)) / scale for bright in parts]
+    changes = [np.abs(np.diff(bright, axis=0)).mean((1, 2)) / span for bright in parts]
     return np.concatenate(changes)
 
 
