@@ -172,11 +172,13 @@ def test_videos_need_pyav_and_say_so(tmp_path, monkeypatch):
 def test_what_is_no_video_is_reported(tmp_path, monkeypatch):
     np.savez(tmp_path / "other.npz", y=np.zeros(3))
     np.save(tmp_path / "flat.npy", np.zeros((4, 8, 8)))
+    np.savez(tmp_path / "floats.npz", names=["a"], a=np.full((4, 9, 8, 3), 0.5))
     (tmp_path / "torn.npz").write_bytes(b"PK")
     for name, says in (
         ("nowhere", "does not exist"),
         ("other.npz", "has no array 'x'"),
         ("flat.npy", r"clips are \(N, T, C, H, W\)"),
+        ("floats.npz", "hold float64; give frames of uint8"),
         ("torn.npz", "cannot be read as clips"),
     ):
         with pytest.raises(UserError, match=says):

@@ -212,6 +212,8 @@ def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
                 return from_array(file[key])
             names = [str(name) for name in file["names"]]
             videos = {name: file[name].transpose(0, 3, 1, 2) for name in names}
+            if other := next((x.dtype for x in videos.values() if x.dtype != np.uint8), None):
+                raise UserError(f"the videos in {path} hold {other}; give frames of uint8")
             shots = {name: file[f"{name}_shot"] for name in names if f"{name}_shot" in file}
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         if isinstance(error, UserError):
