@@ -9,7 +9,7 @@ import torch
 
 from unlabeled.data import open_data
 from unlabeled.data.dataset import LazyImages, Samples, resize, to_float
-from unlabeled.data.loader import loader
+from unlabeled.data.loader import loader, with_labeled
 from unlabeled.data.open import read_data
 from unlabeled.data.readers.arrays import from_memory
 from unlabeled.data.split import split
@@ -255,6 +255,12 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}) == 4
     assert len(set(order(0, 0))) == 9  # three full batches, no row twice
+
+
+def test_a_batch_of_one_cannot_be_labeled_in_part():
+    """Catches an error of numpy, which has nothing to concatenate."""
+    with pytest.raises(UserError, match="a batch of 1 has no room"):
+        with_labeled(np.array([0, 1, -1]), 1, 0.5)(np.random.default_rng(0))
 
 
 def test_a_stopped_epoch_goes_on_where_it_was():
