@@ -254,6 +254,13 @@ def test_gaps_and_short_series_are_missing_and_nothing_else_is():
     assert ragged.train.x[0, 0, 0, :3].all()
 
 
+def test_a_tensor_is_read_as_precisely_as_an_array():
+    """Catches float32 before the mean is subtracted, which leaves steps of 8 at 1e8."""
+    x = 1e8 + np.random.default_rng(0).normal(size=(6, 20))
+    of_array, of_tensor = (open_data(v, kinds=(Series,)) for v in (x, torch.from_numpy(x)))
+    np.testing.assert_array_equal(of_tensor.train.x, of_array.train.x)
+
+
 def test_series_of_another_length_are_padded_or_cut_aloud():
     like = open_data(series(), kinds=(Series,)).modality
     longer, text = said(open_data, series(length=15), like=like)
