@@ -81,7 +81,7 @@ def loaded(path: Path, labels_from: Any = None) -> tuple[Any, Any]:
         if labels_from is not None:
             y = labels_from
             if isinstance(labels_from, str | Path):
-                y = np.load(labels_from, allow_pickle=False)
+                y = np.load(Path(labels_from).expanduser(), allow_pickle=False)
     except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         if isinstance(error, UserError):
             raise
