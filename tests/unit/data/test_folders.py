@@ -501,13 +501,15 @@ def test_every_format_is_known_without_an_ending(kind, tmp_path):
 def test_what_is_left_out_is_counted_by_ending(tmp_path):
     """Against files that nobody hears of: in folders, shards, and where nothing can be read."""
     fill(tmp_path / "a", {"cat": 2})
-    for name in ("1.svg", "2.SVG", "x.txt", "cat/m.mp4", "raw.NEF", "all.tar.gz", "labels.csv"):
+    names = ("1.svg", "2.SVG", "x.txt", "cat/m.mp4", "raw.NEF", "all.tar.gz", "b.7z", "labels.csv")
+    for name in names:
         (tmp_path / "a" / name).write_bytes(b"II*\0")
     (tmp_path / "a" / "labels.csv").write_text("file,kind\n0.png,x\n1.png,y\n")
     labels = tmp_path / "a" / "labels.csv"
     _, words = with_notices(read, tmp_path / "a", labels_from=labels)
     assert "2 images are read; left out: 2 .svg, " in words
-    assert all(f"1 {e}" in words for e in (".txt", ".mp4", ".nef", ".tar.gz (unpack)"))
+    others = (".txt", ".mp4", ".nef", ".tar.gz (unpack)", ".7z (unpack)")
+    assert all(f"1 {e}" in words for e in others)
     assert ".csv" not in words
     with tarfile.open(tmp_path / "b.tar", "w") as tar:
         tar.add(tmp_path / "a" / "cat" / "0.png", "0.png")

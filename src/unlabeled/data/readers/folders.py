@@ -135,7 +135,7 @@ def ending(name: str) -> str:
 @functools.lru_cache(4096)  # many names, few endings
 def _suffix(suffix: str) -> str:
     suffix = f".{suffix.lower()}"
-    return suffix if re.fullmatch(r"\.[a-z][a-z0-9]{0,11}~?", suffix) else ""
+    return suffix if re.fullmatch(r"\.([a-z][a-z0-9]{0,11}~?|7z)", suffix) else ""
 
 
 def of_kind(
