@@ -61,14 +61,15 @@ def add(
         UserError: numbers and words are mixed, or some numbers are infinite.
     """
     counts: dict[int, list[str]] = defaultdict(list)
+    marked: set[str] = set()
     for name, values in labels.items():
-        factor = _factor(name, np.asarray(values), words)
+        factor = _factor(name, np.asarray(values), words, marked)
         if factor is not None:
             samples.factors[name], samples.targets[name] = factor
             counts[int(samples.known(name).sum())].append(name)
     counted = [
         f"{n:,} of {len(samples):,} samples have labels ({', '.join(names)}), "
-        "the others are kept without one"
+        "the others are kept without one" + " (-1 means no label)" * bool(marked & {*names})
         for n, names in counts.items()
         if n < len(samples)
     ]
@@ -76,8 +77,13 @@ def add(
         notice("; ".join([*counted, *beside]))
 
 
-def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Target] | None:
-    """Codes of classes, numbers, or 0 and 1 by label; None if there are fewer than two classes."""
+def _factor(
+    name: str, values: np.ndarray, words: bool, marked: set[str]
+) -> tuple[np.ndarray, Target] | None:
+    """Codes of classes, numbers, or 0 and 1 by label; None if there are fewer than two classes.
+
+    The name is added to `marked` where -1 stood for a missing label.
+    """
     values = plain(values)
     if values.ndim == 2 and (values.sum(1) == 1).all() and (values >= 0).all():
         notice(f"{name} is one-hot, so it is read as {values.shape[1]:,} classes")
@@ -88,6 +94,7 @@ def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Tar
         return several
     known, numbers = (values != "", None) if words else _parsed(name, values)
     if numbers is not None and not (numbers[known] % 1).any() and not (numbers[known] < -1).any():
+        marked |= {name} if (numbers[known] == -1).any() else set()
         known &= numbers != -1
     there = values[known]
     if len(there) and numbers is not None and not _are_codes(numbers[known]):
