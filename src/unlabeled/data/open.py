@@ -419,8 +419,8 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
     """Texts in the tokens and the shape that an encoder receives.
 
     Args:
-        data: `text:LOCATION`, `sentences:LOCATION`, `books`, a location, texts in a list, tokens in
-            an array, or splits.
+        data: `text:LOCATION`, `sentences:LOCATION`, `books`, a location, texts in a list or array,
+            tokens in an array, or splits.
         like: the encoder's input; sentences if it has several.
         tested: whether a part is for testing; else all texts are for training, in order.
 
@@ -445,6 +445,8 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
         if like.sentences == 1:
             return text.in_pieces(documents, name, like.length, tokenizer=tokenizer, tested=tested)
         return sentences.in_rows(documents, name, *size, tokenizer=tokenizer, tested=tested)
+    if isinstance(data, np.ndarray) and data.dtype.kind in "UO":
+        data = data.tolist()
     if isinstance(data, np.ndarray | torch.Tensor):
         name, x = "tokens", np.asarray(data)
         if x.dtype.kind not in "iu" or x.shape[1:] != size:

@@ -176,7 +176,10 @@ def _as_stored(
     if x.dtype.kind == "c":
         raise UserError("Complex data not supported: give real parts, or channels")
     if x.dtype == object or x.dtype.kind not in "buif":
-        raise UserError(f"images are arrays of numbers, but these have the type {x.dtype}")
+        raise UserError(
+            f"images are arrays of numbers, but these have the type {x.dtype}; give numbers, files "
+            "as a folder or a pattern, texts to learn from as text:FILE"
+        )
     if x.ndim == 3:
         if x.shape[2] in (3, 4) and min(x.shape[:2]) >= LEAST:
             notice(
