@@ -370,25 +370,25 @@ def _no_match(path: Path, first: str, names: list[str]) -> UserError:
 
 def read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a text table, in any usual encoding and with any usual separator."""
-    try:
-        text = _decoded(path)
-        lines = text.splitlines()
-        separators = SEPARATORS
-        if lines and (match := re.fullmatch(r'"?sep=(.)"?', lines[0])):  # by Excel
-            separators, text = match[1], text.partition("\n")[2]
-        tables = [
-            [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=s) if any(row)]
-            for s in separators
-        ]
-    except (OSError, csv.Error) as error:
-        raise _unreadable(path, error) from error
 
     def fits(table: list[list[str]]) -> tuple[bool, int]:
         """Whether all rows have the same number of cells, more than one; and that number."""
         width = len(table[0]) if table else 0
         return width > 1 and all(len(row) == width for row in table), width
 
-    head, *rows = max(tables, key=fits) or [[]]
+    try:
+        text = _decoded(path)
+        first, _, rest = text.partition("\n")
+        separators = SEPARATORS
+        if match := re.fullmatch(r'"?sep=(.)"?\r?', first):  # by Excel
+            separators, text = match[1], rest
+        tables = (  # one after the other, since they may be large
+            [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=s) if any(row)]
+            for s in separators
+        )
+        head, *rows = max(tables, key=fits) or [[]]
+    except (OSError, csv.Error) as error:
+        raise _unreadable(path, error) from error
     if len(head) < 2 or any(len(row) != len(head) for row in rows):
         raise UserError(
             f"{path} must have a header and rows of the same length; give a table with both"
