@@ -109,6 +109,25 @@ def test_a_video_is_cut_where_it_changes(tmp_path):
         open_data(str(tmp_path / "torn.mp4"))
 
 
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_a_video_of_a_turned_phone_is_upright(degrees, tmp_path):
+    """Catches frames as the sensor lay, and the size of those."""
+    av = pytest.importorskip("av")
+    image = np.random.default_rng(0).integers(0, 255, (32, 48, 3)).astype(np.uint8)
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this PyAV cannot write a rotation")
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "rgb24"
+        stream.set_display_rotation(degrees)
+        for _ in range(2):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        container.mux(stream.encode())
+    upright = np.rot90(image, degrees // 90).transpose(2, 0, 1)
+    np.testing.assert_array_equal(video.read(tmp_path / "a.mov").x, [upright, upright])
+
+
 def test_long_videos_stay_on_disk(tmp_path, monkeypatch):
     """Fails where frames on disk differ, a cut is missed, or videos are decoded once more."""
     av = pytest.importorskip("av")

@@ -9,7 +9,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -247,7 +248,7 @@ def _videos(folder: Path, names: list[str], size: tuple[int, int] | None) -> Sam
         return DiskArray(entry / "frames.bin", np.uint8, (frames, 3, height, width)), own
 
     stamps = [[name, *stamp(folder / name)] for name in names]
-    key = hashlib.sha256(json.dumps([1, size, stamps]).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps([2, size, stamps]).encode()).hexdigest()[:24]
     x, own = cache.get_or_build(f"video-{key}", fill, load, expected, f"frames of {folder}")
     lazy = LazyImages(x)  # type: ignore[arg-type]
     return _in_shots(lazy if x.nbytes > IN_MEMORY else lazy[:], own)
@@ -277,19 +278,28 @@ def _frames_of(path: Path) -> int:
 
 
 def _side(path: Path) -> tuple[int, int]:
-    """Height and width of a video."""
-    with _opened(path) as container:
-        return container.streams.video[0].height, container.streams.video[0].width
+    """Height and width of a video as it is shown."""
+    with closing(_upright(path)) as frames:
+        first = next(frames, None)
+    if first is None:
+        raise UserError(f"{path} has no frames; give another video")
+    return first.shape[0], first.shape[1]
 
 
 def _decoded(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Frames of a video, fitted, (1, 3, H, W) each."""
+    return (fitted(frame.transpose(2, 0, 1)[None], size) for frame in _upright(path))
+
+
+def _upright(path: Path) -> Generator[np.ndarray]:
+    """Frames of a video, uint8 (H, W, 3), rotated as its container says, such as of a phone."""
     import av
 
     with _opened(path) as container:
         try:
             for frame in container.decode(video=0):
-                yield fitted(frame.to_ndarray(format="rgb24").transpose(2, 0, 1)[None], size)
+                turns = round(frame.rotation / 90)  # counterclockwise
+                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
         except av.FFmpegError as error:
             raise UserError(f"{path} is damaged ({error.strerror}); copy it again") from error
 
