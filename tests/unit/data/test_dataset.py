@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from unlabeled.data import open_data
+from unlabeled.data import dataset, open_data
 from unlabeled.data.dataset import LazyImages, Samples, resize, to_float
 from unlabeled.data.loader import loader, with_labeled
 from unlabeled.data.open import read_data
@@ -122,6 +122,29 @@ def test_sixteen_bits_are_kept_and_white_is_that_of_the_camera():
     x = to_float(torch.from_numpy(splits.train.x), splits.value_range)
     np.testing.assert_allclose(x[:, 0].numpy() * 4095, deep, rtol=1e-6)
     assert resize(splits.train.x, (3, 3)).dtype == np.uint16
+
+
+def test_large_images_are_resized_a_few_at_a_time(monkeypatch):
+    """Catches 256 large images as floats, and a batch of them in full size, in memory at once."""
+    x = RNG.integers(0, 255, (50, 3, 20, 20)).astype(np.uint8)
+    rows = RNG.permutation(50)[:30]
+    expected = resize(x, (7, 9))
+    monkeypatch.setattr(dataset, "AT_ONCE", 4 * 3 * 20 * 20)
+    most, read = [], []
+    interpolate = torch.nn.functional.interpolate
+
+    def counted(part, *args, **options):
+        most.append(len(part))
+        return interpolate(part, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "interpolate", counted)
+    assert (resize(x, (7, 9)) == expected).all()
+    lazy = LazyImages(x, convert=lambda part: read.append(len(part)) or part, size=(7, 9))
+    for chosen in (rows, rows.tolist(), slice(5, 40, 2), np.arange(50) % 3 == 0):
+        assert (lazy[chosen] == expected[chosen]).all()
+    assert (lazy.take(rows)[3:20] == expected[rows[3:20]]).all()
+    assert (lazy[7] == expected[7]).all()
+    assert max(most) == max(read) == 4
 
 
 def test_an_npy_stays_on_disk_whatever_its_layout(tmp_path):
