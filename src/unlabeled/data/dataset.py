@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,9 @@ from unlabeled.data.readers.encoded import EncodedImages
 from unlabeled.data.readers.streamed import StreamedImages
 from unlabeled.data.targets import Numbers, Target
 from unlabeled.modality import Images, Modality, Pairs, Video
+
+AT_ONCE = 1 << 26
+"""Values of images at most that are converted or resized at once: 256 MB as floats."""
 
 
 @dataclass(eq=False)
@@ -50,11 +54,20 @@ class LazyImages:
     def __getitem__(self, rows: int | slice | np.ndarray | list[int]) -> np.ndarray:
         if isinstance(rows, int | np.integer):
             return self[[int(rows)]][0]
-        if self.rows is not None:
-            rows = self.rows[rows]
+        if self.shape[2:] == self.base.shape[2:]:
+            return self._read(rows if self.rows is None else self.rows[rows])
+        rows = (np.arange(len(self)) if self.rows is None else self.rows)[rows]
+        x = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        step = _at_once(self.base.shape[1:])
+        for start in range(0, len(rows), step):
+            part = self._read(rows[start : start + step])
+            x[start : start + step] = resize(part, self.shape[2:])
+        return x
+
+    def _read(self, rows: slice | np.ndarray | list[int]) -> np.ndarray:
+        """Rows of `base`, converted, in their own size."""
         x = np.array(self.base[rows])
-        x = self.convert(x) if self.convert else x
-        return x if x.shape[2:] == self.shape[2:] else resize(x, self.shape[2:])
+        return self.convert(x) if self.convert else x
 
     @property
     def is_full_size(self) -> bool:
@@ -92,9 +105,15 @@ def _after(
     return second(first(x))
 
 
-def blocks(x: np.ndarray | LazyImages, rows: int = 256) -> Iterator[np.ndarray]:
-    """The images, `rows` at a time."""
+def blocks(x: np.ndarray | LazyImages, rows: int | None = None) -> Iterator[np.ndarray]:
+    """The images, `rows` at a time (default: 256, or fewer large ones)."""
+    rows = rows or _at_once(x.shape[1:])
     return (x[start : start + rows] for start in range(0, len(x), rows))
+
+
+def _at_once(shape: tuple[int, ...]) -> int:
+    """Number of images of that shape that are held in memory at once."""
+    return max(1, min(256, AT_ONCE // max(1, math.prod(shape))))
 
 
 @dataclass
@@ -320,9 +339,10 @@ def to_float(x: torch.Tensor, value_range: tuple[float, float]) -> torch.Tensor:
 def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize images (N, C, H, W) with antialiasing; the data type is unchanged."""
     out = np.empty((*x.shape[:2], *size), x.dtype)
-    for start in range(0, len(x), 256):
-        part = torch.from_numpy(np.ascontiguousarray(x[start : start + 256])).float()
+    step = _at_once(x.shape[1:])
+    for start in range(0, len(x), step):
+        part = torch.from_numpy(np.ascontiguousarray(x[start : start + step])).float()
         part = torch.nn.functional.interpolate(part, size, mode="bilinear", antialias=True)
         part = part.round() if x.dtype.kind == "u" else part
-        out[start : start + 256] = part.numpy().astype(x.dtype)
+        out[start : start + step] = part.numpy().astype(x.dtype)
     return out

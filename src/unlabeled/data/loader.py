@@ -219,10 +219,15 @@ def with_labeled(y: np.ndarray, batch_size: int, share: float) -> Plan:
     """Every row once, labeled or not, and labeled rows again as a fixed share of each batch.
 
     The latter are at least one row of a batch; each is repeated equally often.
+
+    Raises:
+        UserError: no row is labeled, or a batch has one row.
     """
     known = np.flatnonzero(y >= 0)
     if not len(known):
         raise UserError("no sample has a label; give labels with --labels-from")
+    if batch_size < 2:
+        raise UserError("a batch of 1 has no room for labeled and other samples; give 2 or more")
     k = min(max(1, round(share * batch_size)), batch_size - 1)
     steps = len(y) // (batch_size - k)
 

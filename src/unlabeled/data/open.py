@@ -278,8 +278,7 @@ def _read(
         channels, size, dtype, value_range = like.channels, like.size, like.dtype, like.value_range
     elif isinstance(like, Audio):
         rate, length = like.sample_rate, like.length
-        if not isinstance(data, str | Path | audio.Recordings) and np.ndim(data) in (2, 4):
-            data = audio.Recordings(data.reshape(len(data), -1), rate)
+        data = _as_recordings(data, rate)
     if isinstance(data, audio.Recordings):
         return audio.from_memory(data, labels_from, length, rate)
     if not isinstance(data, str | Path | patterns.Files):
@@ -320,6 +319,19 @@ def _read(
     other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
     advice = suggest(str(data).partition(":")[0], registry.listing("datasets"), other)
     raise UserError(f"there is no data at '{data}'; {advice}")
+
+
+def _as_recordings(data: Any, rate: int) -> Any:
+    """Arrays (N, T) or (N, 1, 1, T), or a list of recordings, with labels or without, as
+    `Recordings`; other data as it is.
+    """
+    is_pair = isinstance(data, tuple) and not isinstance(data, audio.Recordings) and len(data) == 2
+    waves, y = data if is_pair else (data, None)
+    if isinstance(waves, list):
+        return audio.Recordings(waves, rate, y)
+    if isinstance(waves, np.ndarray | torch.Tensor) and waves.ndim in (2, 4):
+        return audio.Recordings(waves.reshape(len(waves), -1), rate, y)
+    return data
 
 
 def _converted(
@@ -393,7 +405,8 @@ def _fit(
         return samples
     if isinstance(received, Audio):
         modality = replace(received, length=size[1])
-        return replace(samples, x=audio.fitted(x[:], size[1]), modality=modality)
+        x = audio.fitted(x[:], size[1], received.sample_rate)
+        return replace(samples, x=x, modality=modality)
     if isinstance(received, Text):
         return samples
     if isinstance(x, np.ndarray) and len(x) * math.prod(size) * x.shape[1] * x.itemsize > IN_MEMORY:
@@ -406,8 +419,8 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
     """Texts in the tokens and the shape that an encoder receives.
 
     Args:
-        data: `text:LOCATION`, `sentences:LOCATION`, `books`, a location, texts in a list, tokens in
-            an array, or splits.
+        data: `text:LOCATION`, `sentences:LOCATION`, `books`, a location, texts in a list or array,
+            tokens in an array, or splits.
         like: the encoder's input; sentences if it has several.
         tested: whether a part is for testing; else all texts are for training, in order.
 
@@ -432,6 +445,8 @@ def reopen_texts(data: Any, like: Text, tested: bool = True) -> Splits:
         if like.sentences == 1:
             return text.in_pieces(documents, name, like.length, tokenizer=tokenizer, tested=tested)
         return sentences.in_rows(documents, name, *size, tokenizer=tokenizer, tested=tested)
+    if isinstance(data, np.ndarray) and data.dtype.kind in "UO":
+        data = data.tolist()
     if isinstance(data, np.ndarray | torch.Tensor):
         name, x = "tokens", np.asarray(data)
         if x.dtype.kind not in "iu" or x.shape[1:] != size:

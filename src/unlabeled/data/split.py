@@ -94,7 +94,7 @@ def split(
     drawn_by = target or next(iter(samples.factors), None)
     if samples.streamed and drawn_by is None:  # the rows of all would take 8 bytes each
         none = samples.take(np.arange(0))
-        return Splits(name, samples, none, validation=none)
+        return _with_augmentations(Splits(name, samples, none, validation=none))
     parts = _official(samples, name, drawn_by)
     if parts is not None and not len(parts[1]):
         return split(parts[0], name, share, value_range)
@@ -122,12 +122,17 @@ def split(
         else:
             order = np.random.default_rng(SPLIT_SEED).permutation(len(samples))
             n_test = round(share * int(known.sum()))
-        n_test = max(1, n_test)
+        n_test = max(1, min(n_test, int(known.sum()) - 1))  # one is left to learn from
         tested = order[known[order]][:n_test]
         order = np.concatenate([tested, order[~np.isin(order, tested)]])
     rows_of_parts = order[n_test:], order[:n_test], order[:0]
     train, test, validation = parts or (samples.take(rows) for rows in rows_of_parts)
-    splits = Splits(name, train, test, target, validation=validation)
+    return _with_augmentations(Splits(name, train, test, target, validation=validation))
+
+
+def _with_augmentations(splits: Splits) -> Splits:
+    """The data set with the default augmentations of its kind of samples."""
+    modality = splits.modality
     if isinstance(modality, Audio):
         augment = AudioAugment(sample_rate=modality.sample_rate)
         return replace(splits, augment=augment, augment_labeled=RandomGain())

@@ -278,12 +278,37 @@ def test_arrays_have_a_rate(tmp_path):
         (Recordings([], RATE), "no recordings"),
         (Recordings(np.zeros((2, 9)), RATE, [1, 2, 3]), "one label per recording"),
         (Recordings([["a"]], RATE), "convert it"),
+        (Recordings(np.ones((3, 2, 9)), RATE), r"\(2, 9\) is 2 samples of 9 channels.*transpose"),
     ):
         with pytest.raises(UserError, match=text):
             open_data(bad)
     np.savez(tmp_path / "odd.npz", x=np.zeros((2, 3, 4)), rate=RATE)
     with pytest.raises(UserError, match="name them so"):
         open_data(str(tmp_path / "odd.npz"))
+
+
+def test_recordings_in_a_list_are_those_of_the_array():
+    """Catches a list that is asked for its `reshape`, and lengths that numpy cannot stack."""
+    waves = np.stack([tone(300), tone(600)])
+    like = Audio(RATE, len(waves[0]))
+    expected = read_data(Recordings(waves, RATE)).x
+    for given in (waves, list(waves), waves.tolist(), (list(waves), [0, 1])):
+        assert (read_data(given, like=like).x == expected).all()
+    assert read_data((waves, ["low", "high"]), like=like).class_names("label") == ["high", "low"]
+    short = read_data([waves[0], waves[1][:800]], like=like)
+    assert lengths(short.x).tolist() == pytest.approx([4000, 800], abs=1)
+
+
+def test_recordings_in_memory_are_cut_aloud():
+    """Catches ends that an encoder of shorter recordings does not see, without a word."""
+    waves = [tone(300, 0.5), tone(300, 0.4), tone(300, 0.1)]
+    like = Audio(RATE, 2400)
+    with pytest.warns(Notice, match=r"2 of 3 recordings are longer than 0.3 seconds and are cut"):
+        x = read_data(Recordings(waves, RATE), like=like).x
+    assert x.shape == (3, 1, 1, 2400)
+    splits = open_data(Recordings(waves, RATE))
+    with pytest.warns(Notice, match=r"2 of 3 recordings are longer than 0.3 seconds and are cut"):
+        assert (open_data(splits, like=like).train.x == x).all()
 
 
 def test_spoken_digits_are_the_official_ones(real_data, tmp_path):

@@ -1,15 +1,20 @@
 """Arrays of any layout, folders, torch Datasets: nobody makes dummy labels."""
 
+import zlib
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 
-from unlabeled.data import open_data
-from unlabeled.data.dataset import LazyImages, resize, to_float
-from unlabeled.data.loader import loader
+from unlabeled.data import dataset, open_data
+from unlabeled.data.dataset import LazyImages, Samples, resize, to_float
+from unlabeled.data.loader import loader, with_labeled
 from unlabeled.data.open import read_data
 from unlabeled.data.readers.arrays import from_memory
-from unlabeled.errors import UserError
+from unlabeled.data.split import split
+from unlabeled.data.targets import Classes
+from unlabeled.errors import Notice, UserError
 from unlabeled.modality import Images
 
 RNG = np.random.default_rng(0)
@@ -39,6 +44,12 @@ def test_layouts(shape, channels, expected):
 def test_an_ambiguous_layout_is_reported():
     with pytest.warns(UserWarning, match=r"read as \(N, C, H, W\)"):
         assert from_memory(np.full((4, 3, 8, 4), 9, np.uint8)).x.shape == (4, 3, 8, 4)
+
+
+def test_one_image_in_color_is_not_taken_for_many_in_silence():
+    """Catches an image (H, W, 3) whose rows are H images, without a word."""
+    with pytest.warns(Notice, match=r"read as 20 gray images of 32×3; of one .* give x\[None\]"):
+        assert from_memory(RNG.random((20, 32, 3))).x.shape == (20, 1, 32, 3)
 
 
 def test_number_types():
@@ -75,6 +86,14 @@ def test_unlabeled_images_all_serve_to_learn():
         open_data(np.zeros((0, 4, 4)))
 
 
+@pytest.mark.filterwarnings("ignore:floats from 0 to 0")
+@pytest.mark.parametrize("stored", ["uint8", "uint16", "float32"])
+def test_no_images_are_none_for_an_encoder_of_any_kind(stored):
+    """Catches an error of numpy where the values of no image are asked for."""
+    like = Images(1, (8, 8), (0.0, 4095.0) if stored == "uint16" else (0.0, 1.0), stored)
+    assert read_data(np.zeros((0, 8, 8)), like=like).x.shape == (0, 1, 8, 8)
+
+
 def test_labeled_images_are_split_and_match_their_labels():
     y = np.array(list("abcde") * 8)
     x = np.arange(40, dtype=np.uint8)[:, None, None] + np.full((40, 4, 4), 2, np.uint8)
@@ -86,6 +105,15 @@ def test_labeled_images_are_split_and_match_their_labels():
         open_data((x, y[:5]))
 
 
+def test_a_labeled_sample_is_left_to_learn_from():
+    """Catches few samples that are all drawn for testing, by their names."""
+    drawn = (name for name in map(str, range(99)) if zlib.crc32(name.encode()) < 0.2 * 2**32)
+    x, y = np.zeros((3, 1, 4, 4), np.uint8), np.zeros(3, np.int64)
+    targets = {"label": Classes(("a", "b"))}
+    splits = split(Samples(x, {"label": y}, list(islice(drawn, 3)), targets), "few")
+    assert (len(splits.train), len(splits.test)) == (1, 2)
+
+
 def test_sixteen_bits_are_kept_and_white_is_that_of_the_camera():
     deep = RNG.integers(0, 4000, (4, 6, 6)).astype(np.uint16)
     splits = open_data(deep)
@@ -94,6 +122,29 @@ def test_sixteen_bits_are_kept_and_white_is_that_of_the_camera():
     x = to_float(torch.from_numpy(splits.train.x), splits.value_range)
     np.testing.assert_allclose(x[:, 0].numpy() * 4095, deep, rtol=1e-6)
     assert resize(splits.train.x, (3, 3)).dtype == np.uint16
+
+
+def test_large_images_are_resized_a_few_at_a_time(monkeypatch):
+    """Catches 256 large images as floats, and a batch of them in full size, in memory at once."""
+    x = RNG.integers(0, 255, (50, 3, 20, 20)).astype(np.uint8)
+    rows = RNG.permutation(50)[:30]
+    expected = resize(x, (7, 9))
+    monkeypatch.setattr(dataset, "AT_ONCE", 4 * 3 * 20 * 20)
+    most, read = [], []
+    interpolate = torch.nn.functional.interpolate
+
+    def counted(part, *args, **options):
+        most.append(len(part))
+        return interpolate(part, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "interpolate", counted)
+    assert (resize(x, (7, 9)) == expected).all()
+    lazy = LazyImages(x, convert=lambda part: read.append(len(part)) or part, size=(7, 9))
+    for chosen in (rows, rows.tolist(), slice(5, 40, 2), np.arange(50) % 3 == 0):
+        assert (lazy[chosen] == expected[chosen]).all()
+    assert (lazy.take(rows)[3:20] == expected[rows[3:20]]).all()
+    assert (lazy[7] == expected[7]).all()
+    assert max(most) == max(read) == 4
 
 
 def test_an_npy_stays_on_disk_whatever_its_layout(tmp_path):
@@ -184,6 +235,17 @@ def test_torch_datasets():
     assert read_data(Pairs(True)).x[3, 0, 0, 0] == pytest.approx(0.3)
 
 
+def test_labels_of_torch_datasets_are_not_lost_in_silence():
+    """Catches several labels of an image, or its boxes, that are dropped without a word."""
+    x, y = RNG.random((20, 1, 8, 8), np.float32), RNG.integers(0, 2, (20, 3))
+    items = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    (labels,) = from_memory(items).factors.values()
+    np.testing.assert_array_equal(labels, y)
+    items = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.rand(20, 2, 4))
+    with pytest.warns(Notice, match=r"of shape \(2, 4\), is no label and is left out"):
+        assert not from_memory(items).factors
+
+
 def test_the_standard_unlabeled_torch_dataset():
     data = torch.utils.data.TensorDataset(torch.rand(7, 3, 5, 5))
     assert read_data(data).x.shape == (7, 3, 5, 5)
@@ -216,6 +278,12 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}) == 4
     assert len(set(order(0, 0))) == 9  # three full batches, no row twice
+
+
+def test_a_batch_of_one_cannot_be_labeled_in_part():
+    """Catches an error of numpy, which has nothing to concatenate."""
+    with pytest.raises(UserError, match="a batch of 1 has no room"):
+        with_labeled(np.array([0, 1, -1]), 1, 0.5)(np.random.default_rng(0))
 
 
 def test_a_stopped_epoch_goes_on_where_it_was():

@@ -21,6 +21,7 @@ from unlabeled.data import Recordings, open_data
 from unlabeled.data.open import read_data
 from unlabeled.data.readers import audio, folders, video
 from unlabeled.data.readers.images import read
+from unlabeled.data.targets import MultiLabel, Numbers
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.finetune import finetune
@@ -311,6 +312,26 @@ def test_other_data_in_arrays_tables_and_named_sets(tmp_path):
     assert with_notices(open_data, x, test=x[:3] / np.float32(255))[0].test.x.max() <= 1
 
 
+def test_labels_to_test_on_are_of_the_kind_of_those_to_learn_from():
+    """Against a kind of target that each part decides for itself: few ages look like classes."""
+    x = np.random.default_rng(0).integers(0, 255, (60, 8, 8)).astype(np.uint8)
+    ages = np.arange(20, 80)
+    data, _ = with_notices(open_data, (x, ages), test=(x[:20], np.tile([20, 31], 10)))
+    assert data.test.targets == {"label": Numbers()}
+    np.testing.assert_array_equal(data.test.factors["label"], np.tile([20.0, 31.0], 10))
+    data, _ = with_notices(open_data, (x, np.tile([10, 70], 30)), test=(x[:3], [70, 10, 70]))
+    assert data.classes == data.test.class_names("label") == ["10", "70"]
+    assert data.test.factors["label"].tolist() == [1, 0, 1]
+    tags = np.tile(["cat|dog", "dog", "owl"], 20)
+    data, _ = with_notices(open_data, (x, tags), test=(x[:3], np.array(["owl", "dog", ""])))
+    assert data.test.targets == {"label": MultiLabel(("cat", "dog", "owl"))}
+    assert data.test.factors["label"].tolist() == [[0, 0, 1], [0, 1, 0], [-1, -1, -1]]
+    words = np.tile(["cat", "dog"], 30)
+    for y, y_test, kind in ((words, tags, "several labels"), (ages, words, "words such as 'cat'")):
+        with pytest.raises(UserError, match=f"label holds {kind}.* unlike in array"):
+            with_notices(open_data, (x, y), test=(x, y_test))
+
+
 def test_data_with_its_own_splits_sets_them_aside(tmp_path):
     """Its test images are not trained on because another test set is named."""
     a = fill(tmp_path / "a", {"train/cat": 3, "train/dog": 3, "test/cat": 2, "val/dog": 2})
@@ -430,12 +451,13 @@ def test_links_that_lead_back_end_and_are_reported(tmp_path):
 def test_broken_links_and_pipes_are_counted(tmp_path):
     fill(tmp_path, {"cat": 2})
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe")
     os.mkfifo(tmp_path / "pipe.png")
     samples, words = with_notices(read, tmp_path)
     assert len(samples) == 2
-    assert "1 broken link, 2 special files" in words
+    assert "2 broken links, 2 special files" in words
     assert "1 of 3 images are left out" in words
 
 
@@ -479,13 +501,15 @@ def test_every_format_is_known_without_an_ending(kind, tmp_path):
 def test_what_is_left_out_is_counted_by_ending(tmp_path):
     """Against files that nobody hears of: in folders, shards, and where nothing can be read."""
     fill(tmp_path / "a", {"cat": 2})
-    for name in ("1.svg", "2.SVG", "x.txt", "cat/m.mp4", "raw.NEF", "all.tar.gz", "labels.csv"):
+    names = ("1.svg", "2.SVG", "x.txt", "cat/m.mp4", "raw.NEF", "all.tar.gz", "b.7z", "labels.csv")
+    for name in names:
         (tmp_path / "a" / name).write_bytes(b"II*\0")
     (tmp_path / "a" / "labels.csv").write_text("file,kind\n0.png,x\n1.png,y\n")
     labels = tmp_path / "a" / "labels.csv"
     _, words = with_notices(read, tmp_path / "a", labels_from=labels)
     assert "2 images are read; left out: 2 .svg, " in words
-    assert all(f"1 {e}" in words for e in (".txt", ".mp4", ".nef", ".tar.gz (unpack)"))
+    others = (".txt", ".mp4", ".nef", ".tar.gz (unpack)", ".7z (unpack)")
+    assert all(f"1 {e}" in words for e in others)
     assert ".csv" not in words
     with tarfile.open(tmp_path / "b.tar", "w") as tar:
         tar.add(tmp_path / "a" / "cat" / "0.png", "0.png")

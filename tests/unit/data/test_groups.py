@@ -137,6 +137,16 @@ def test_groups_that_do_not_fit_are_refused(groups, message, folder):
         open_data(str(folder), labels_from=f"{folder / 'table.csv'}:kind", groups_from=path)
 
 
+def test_labels_and_groups_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    """Catches ~, which is found for the data and for tables, but not for arrays."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.save(tmp_path / "x.npy", RNG.integers(0, 255, (20, 8, 8)).astype(np.uint8))
+    np.save(tmp_path / "y.npy", np.arange(20) % 2)
+    np.save(tmp_path / "site.npy", np.arange(20) // 4)
+    splits = open_data("~/x.npy", labels_from="~/y.npy", groups_from="~/site.npy")
+    assert splits.classes == ["0", "1"]
+
+
 def test_named_sets_have_their_own_split():
     with pytest.raises(UserError, match="omit --groups-from"):
         open_data("dsprites", groups_from="folders")

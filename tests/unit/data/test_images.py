@@ -124,6 +124,23 @@ def test_sixteen_bits_are_kept_where_all_have_them(tmp_path):
     assert (mixed[:][0, 0] == deep * 16 >> 8).all()
 
 
+def test_color_images_of_8_bits_are_gray_ones_of_8_bits(tmp_path):
+    """Catches 0 to 255 in an array of 16 bits, beside which images of 16 bits shine."""
+    Image.new("RGB", (8, 8), (100, 100, 100)).save(tmp_path / "a.png")
+    assert read(tmp_path, channels=1).x.dtype == np.uint8
+    Image.fromarray(np.full((8, 8), 100 << 8, np.uint16)).save(tmp_path / "b.png")
+    with pytest.warns(Notice, match="only their high byte is taken"):
+        assert (read(tmp_path, channels=1).x[:] == 100).all()
+
+
+def test_an_image_of_8_bits_among_those_of_16_is_left_out():
+    """Catches 0 to 255 stored as values of 16 bits, nearly black, where few headers are read."""
+    deep = Image.fromarray(np.full((8, 8), 40_000, np.uint16))
+    x, reasons = decode([encoded(Image.new("L", (8, 8), 255)), encoded(deep)], 1, (8, 8), "u2")
+    assert (x == 40_000).all()
+    assert reasons == ["an image of 8 bits where the others have 1 of uint16", None]
+
+
 def test_a_large_photo_is_the_same_by_the_quick_way(tmp_path):
     y, x = np.mgrid[:1000, :1500]
     image = np.stack([x / 6, y / 4, 128 + 100 * np.sin(x / 200)], -1).astype(np.uint8)

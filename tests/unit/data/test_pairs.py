@@ -323,6 +323,17 @@ def test_what_has_no_caption_is_left_out_and_reported(tmp_path):
         pairs.load()
 
 
+@pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
+def test_images_of_one_stem_share_their_caption(tmp_path):
+    """Catches a caption that only the last of cat.jpg and cat.png has."""
+    for i in range(6):
+        for ending in ("jpg", "png"):
+            Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(tmp_path / f"{i}.{ending}")
+        (tmp_path / f"{i}.txt").write_text(f"red {i}")
+    captions = captions_of(pairs.load(str(tmp_path)))
+    assert captions == {f"{i}.{end}": [f"red {i}"] for i in range(6) for end in ("jpg", "png")}
+
+
 def captions_of(splits):
     """File name -> captions, in tokens that are read back."""
     known = bpe.open_tokenizer(require_part(splits.modality, Text).tokenizer)

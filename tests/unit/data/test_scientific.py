@@ -199,6 +199,20 @@ def test_large_images_are_cut_into_tiles_that_cover_them(tmp_path, ending, decod
     assert splits.modality.tile == 128
 
 
+@quiet
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_turned_photos_are_cut_upright(tmp_path, ending):
+    """Would catch tiles by the size before the EXIF rotation, some of them beyond the image."""
+    x = RNG.integers(0, 255, (48, 80, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees, clockwise
+    Image.fromarray(x).save(tmp_path / f"a.{ending}", exif=exif, lossless=True)
+    splits = open_data(tmp_path, size=(16, 16), tile=16)
+    upright = np.rot90(x, -1).transpose(2, 0, 1)  # (3, 80, 48)
+    expected = [upright[:, r : r + 16, c : c + 16] for r in range(0, 80, 16) for c in (0, 16, 32)]
+    np.testing.assert_array_equal(splits.train.x[:], expected)
+
+
 def test_small_and_narrow_images_lose_nothing(tmp_path):
     for name, size in (("small", (100, 90)), ("narrow", (500, 60))):
         Image.new("RGB", size, "white").save(tmp_path / f"{name}.png")

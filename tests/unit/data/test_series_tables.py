@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,9 @@ import torch
 
 import unlabeled as ul
 from unlabeled.data import open_data
+from unlabeled.data.dataset import Samples
+from unlabeled.data.readers.columns import read as read_table
+from unlabeled.data.readers.labels import add
 from unlabeled.data.targets import Classes, Numbers
 from unlabeled.errors import Notice, UserError
 from unlabeled.modality import Column, Series, Table, from_json, to_json
@@ -128,6 +132,13 @@ def test_other_tables_are_refused(text, match, table, tmp_path):
         open_data(str(path), like=like)
 
 
+def test_a_column_whose_name_a_run_cannot_record_is_refused():
+    """Catches a training whose run cannot be opened again."""
+    frame = pd.DataFrame({"How often? " * 50: [1.0, 2.0], "age": [3.0, 4.0]})
+    with pytest.raises(UserError, match=r"'How often.*…' of the table has a name of 550 letters"):
+        open_data(frame)
+
+
 def test_labels_that_were_learned_from_are_refused(table):
     """The accuracy of what the encoder has seen would be no accuracy."""
     like = open_data(table).modality
@@ -174,6 +185,23 @@ def test_parquet_and_arrays_are_tables_for_a_method_of_tables(tmp_path):
         open_data(np.array([[1.0, np.inf], [2, 3]]), kinds=(Table,))
     with pytest.raises(UserError, match="no column varies"):
         said(open_data, np.ones((4, 3)), kinds=(Table,))
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "D"])
+def test_dates_are_words_and_decimals_numbers(unit):
+    """Catches dates as nanoseconds, a missing one as a number far below, and prices as words."""
+    days = np.array(["2024-01-01", "NaT", "2024-01-02", "2024-01-01"], f"datetime64[{unit}]")
+    frame = pd.DataFrame({"day": days, "price": [Decimal("1.50"), None, Decimal(2), Decimal(3)]})
+    samples = read_table(frame, None)
+    day, price = samples.modality.columns
+    assert day.words == ("2024-01-01 00:00:00", "2024-01-02 00:00:00")
+    assert price.words == ()
+    expected = [[0, 1.5], [np.nan, np.nan], [1, 2], [0, 3]]
+    np.testing.assert_array_equal(samples.x[:, 0, 0], expected)
+    labeled = Samples(np.zeros((4, 1, 2, 2), np.uint8))
+    add(labeled, {"day": days})
+    assert labeled.targets == {"day": Classes(day.words)}
+    assert labeled.factors["day"].tolist() == [0, -1, 1, 0]
 
 
 def test_rare_words_and_words_beside_numbers_are_said():
@@ -224,6 +252,13 @@ def test_gaps_and_short_series_are_missing_and_nothing_else_is():
     assert ragged.size == (1, 5)
     assert not ragged.train.x[0, 0, 0, 3:].any()
     assert ragged.train.x[0, 0, 0, :3].all()
+
+
+def test_a_tensor_is_read_as_precisely_as_an_array():
+    """Catches float32 before the mean is subtracted, which leaves steps of 8 at 1e8."""
+    x = 1e8 + np.random.default_rng(0).normal(size=(6, 20))
+    of_array, of_tensor = (open_data(v, kinds=(Series,)) for v in (x, torch.from_numpy(x)))
+    np.testing.assert_array_equal(of_tensor.train.x, of_array.train.x)
 
 
 def test_series_of_another_length_are_padded_or_cut_aloud():

@@ -23,9 +23,12 @@ from servers import TOKEN, GoogleStorage, Hub, numbers, png, serving, write_tar
 
 import unlabeled as ul
 from unlabeled.data import open_data, values
+from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.loader import loader
 from unlabeled.data.readers import remote
 from unlabeled.data.readers.streamed import Shard, StreamedImages
+from unlabeled.data.split import PHOTOGRAPHS
+from unlabeled.data.split import split as in_parts
 from unlabeled.errors import Notice, UserError
 from unlabeled.methods.simclr import SimCLR
 from unlabeled.training import checkpoints
@@ -118,6 +121,12 @@ def test_a_resumed_epoch_has_the_same_batches_and_skips_what_is_done():
         held.clear()
         assert [batch.tolist() for batch in x.epoch(None, 4, 0, 1, done)] == full[done:]
         assert len(held) == 20 - 4 * done // 10 * 2
+
+
+def test_streamed_images_without_labels_have_the_augmentation_of_photographs():
+    """Catches color images that are augmented otherwise than the same ones in a folder."""
+    x = StreamedImages(nothing, ["a"] * 2, np.full(2, 5), 2, 3, (8, 8), "u1", 1)
+    assert in_parts(Samples(LazyImages(x)), "remote").augment == PHOTOGRAPHS
 
 
 def test_images_of_a_window_are_shuffled_among_themselves():

@@ -627,6 +627,29 @@ def test_texts_that_are_only_read_stay_in_their_order(tmp_path):
         assert len(open.reopen_texts(str(tmp_path), like).test) > 0
 
 
+def test_texts_in_an_array_are_those_of_the_list():
+    """Catches strings of numpy that are refused as tokens."""
+    known = bpe.train_tokenizer(["one two three"] * 9, 300)
+    like, texts = text.modality_of(known, 8), ["one two", "three", ""]
+    expected = open.read_data(texts, like=like).x
+    for array in (np.array(texts), np.array(texts, object)):
+        np.testing.assert_array_equal(open.read_data(array, like=like).x, expected)
+    with pytest.raises(UserError, match="texts to learn from as text:FILE"):
+        open.open_data(texts)
+
+
+def test_texts_in_memory_are_cut_aloud():
+    """Catches the end of a text that an encoder does not see, without a word; and END, counted."""
+    known = bpe.train_tokenizer(["one two three"] * 9, 300)
+    texts = ["one two three", "one two three one", "one"]
+    one, several = (text.modality_of(known, 4 * rows, rows) for rows in (1, 3))
+    with pytest.warns(Notice, match="1 of 3 texts are longer than 3 tokens and are cut"):
+        x = open.read_data(texts, like=one).x
+    assert (x[0, 0] > 0).all()
+    with pytest.warns(Notice, match="1 of 2 texts are longer than 3 sentences of 11 tokens"):
+        open.read_data(["One. Two. Three. Four.", "One."], like=several)
+
+
 @pytest.mark.parametrize("glue", [" ", ""])
 def test_a_corpus_of_one_line_is_learned_and_tested(glue, tmp_path):
     """Catches a text without line breaks, or spaces, that has no part to test on."""

@@ -109,6 +109,25 @@ def test_a_video_is_cut_where_it_changes(tmp_path):
         open_data(str(tmp_path / "torn.mp4"))
 
 
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_a_video_of_a_turned_phone_is_upright(degrees, tmp_path):
+    """Catches frames as the sensor lay, and the size of those."""
+    av = pytest.importorskip("av")
+    image = np.random.default_rng(0).integers(0, 255, (32, 48, 3)).astype(np.uint8)
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this PyAV cannot write a rotation")
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "rgb24"
+        stream.set_display_rotation(degrees)
+        for _ in range(2):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        container.mux(stream.encode())
+    upright = np.rot90(image, degrees // 90).transpose(2, 0, 1)
+    np.testing.assert_array_equal(video.read(tmp_path / "a.mov").x, [upright, upright])
+
+
 def test_long_videos_stay_on_disk(tmp_path, monkeypatch):
     """Fails where frames on disk differ, a cut is missed, or videos are decoded once more."""
     av = pytest.importorskip("av")
@@ -154,6 +173,14 @@ def test_frames_in_a_folder_are_compared_a_few_at_a_time(monkeypatch):
     assert len(full) == 22
 
 
+def test_frames_of_16_bits_are_cut_as_those_of_8(tmp_path):
+    """Catches changes of 16 bits that are compared with a threshold for shares of the range."""
+    steps = np.where(np.arange(12) == 6, 900, 300)
+    for t, value in enumerate(np.cumsum(steps) + 40_000):
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(tmp_path / f"{t}.png")
+    assert set(video.read(tmp_path).factors["shot"]) == {0}
+
+
 def test_videos_need_pyav_and_say_so(tmp_path, monkeypatch):
     (tmp_path / "video.mp4").write_bytes(b"nothing")
     monkeypatch.setitem(sys.modules, "av", None)
@@ -164,11 +191,13 @@ def test_videos_need_pyav_and_say_so(tmp_path, monkeypatch):
 def test_what_is_no_video_is_reported(tmp_path, monkeypatch):
     np.savez(tmp_path / "other.npz", y=np.zeros(3))
     np.save(tmp_path / "flat.npy", np.zeros((4, 8, 8)))
+    np.savez(tmp_path / "floats.npz", names=["a"], a=np.full((4, 9, 8, 3), 0.5))
     (tmp_path / "torn.npz").write_bytes(b"PK")
     for name, says in (
         ("nowhere", "does not exist"),
         ("other.npz", "has no array 'x'"),
         ("flat.npy", r"clips are \(N, T, C, H, W\)"),
+        ("floats.npz", "hold float64; give frames of uint8"),
         ("torn.npz", "cannot be read as clips"),
     ):
         with pytest.raises(UserError, match=says):

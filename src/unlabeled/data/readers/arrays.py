@@ -19,6 +19,8 @@ from unlabeled.errors import UserError, notice
 from unlabeled.modality import Images
 
 IMAGES = ("x", "X", "images", "imgs", "data", "arr_0")
+LEAST = 16
+"""Side of an array (H, W, 3) from which on it looks like one image rather than like several."""
 LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
 
 
@@ -79,7 +81,7 @@ def loaded(path: Path, labels_from: Any = None) -> tuple[Any, Any]:
         if labels_from is not None:
             y = labels_from
             if isinstance(labels_from, str | Path):
-                y = np.load(labels_from, allow_pickle=False)
+                y = np.load(Path(labels_from).expanduser(), allow_pickle=False)
     except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         if isinstance(error, UserError):
             raise
@@ -140,9 +142,20 @@ def _collect(data: Any) -> Any:
         raise UserError(f"images in memory must have one shape: {error}") from error
     if alone:
         return images
-    if len(items[0]) < 2 or any(np.ndim(item[1]) for item in items):
+    if len(items[0]) < 2:
         return images
-    return images, np.asarray([getattr(y, "item", lambda y=y: y)() for _, y, *_ in items])
+    labels = [item[1] for item in items]
+    if not any(map(np.ndim, labels)):
+        return images, np.asarray([getattr(y, "item", lambda y=y: y)() for y in labels])
+    if len(set(map(np.shape, labels))) == 1:
+        several = np.stack([np.asarray(y) for y in labels])
+        if is_multi_label(several, len(items)):
+            return images, several
+    notice(
+        f"the second part of an item of the data set, of shape {tuple(np.shape(labels[0]))}, is no "
+        "label and is left out"
+    )
+    return images
 
 
 def _as_stored(
@@ -163,8 +176,16 @@ def _as_stored(
     if x.dtype.kind == "c":
         raise UserError("Complex data not supported: give real parts, or channels")
     if x.dtype == object or x.dtype.kind not in "buif":
-        raise UserError(f"images are arrays of numbers, but these have the type {x.dtype}")
+        raise UserError(
+            f"images are arrays of numbers, but these have the type {x.dtype}; give numbers, files "
+            "as a folder or a pattern, texts to learn from as text:FILE"
+        )
     if x.ndim == 3:
+        if x.shape[2] in (3, 4) and min(x.shape[:2]) >= LEAST:
+            notice(
+                f"an array of shape {x.shape} is read as {x.shape[0]:,} gray images of "
+                f"{x.shape[1]}×{x.shape[2]}; of one image in color give x[None]"
+            )
         x, channels = x[:, None], 1
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise UserError(
@@ -290,12 +311,12 @@ def _into(
 
 
 def _low_high(x: np.ndarray | LazyImages) -> tuple[float, float]:
-    """The smallest and the largest value.
+    """The smallest and the largest value; 0 of no images.
 
     Raises:
         UserError: there are NaN or infinite values.
     """
-    ends = np.array([(part.min(), part.max()) for part in blocks(x)], np.float64)
+    ends = np.array([(part.min(), part.max()) for part in blocks(x)] or [(0, 0)], np.float64)
     if not np.isfinite(ends).all():
         raise UserError("the images contain NaN or infinite values; remove or replace them")
     return float(ends[:, 0].min()), float(ends[:, 1].max())

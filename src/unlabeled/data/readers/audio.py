@@ -88,6 +88,8 @@ def from_memory(
         notice(_opposite(len(opposite), len(waves), f"number {opposite[0] + 1}"))
     if not waves or not all(map(len, waves)):
         raise UserError("there are no recordings, or empty ones; give at least one sample of each")
+    if length:
+        _say_cut(sum(len(wave) > length for wave in waves), len(waves), length / (rate or own))
     samples = _padded(waves, rate or own, length)
     labels = data.labels if labels is None else labels
     if labels is None:
@@ -260,12 +262,25 @@ def _opposite(number: int, total: int, first: str) -> str:
     )
 
 
+def _say_cut(number: int, total: int, seconds: float) -> None:
+    if number:
+        notice(
+            f"{number:,} of {total:,} recordings are longer than {seconds:g} seconds and are cut "
+            "to these; their ends are left out"
+        )
+
+
 def _as_float(x: np.ndarray) -> np.ndarray:
     return x / np.float32(32768) if x.dtype.kind == "i" else x.astype(np.float32)
 
 
-def fitted(x: np.ndarray, length: int) -> np.ndarray:
-    """Cut recordings (N, 1, 1, T) to a length, or pad them with zeros at the end."""
+def fitted(x: np.ndarray, length: int, rate: int) -> np.ndarray:
+    """Cut recordings (N, 1, 1, T) to a length, or pad them with zeros at the end.
+
+    A notice counts those that are cut.
+    """
+    if len(x) and length < x.shape[3]:
+        _say_cut(int((lengths(x) > length).sum()), len(x), length / rate)
     x = x[..., :length]
     return np.pad(x, ((0, 0), (0, 0), (0, 0), (0, length - x.shape[3])))
 
@@ -286,6 +301,11 @@ def _mono(wave: Any) -> np.ndarray:
         )
     if wave.dtype.kind == "u":
         raise UserError("recordings of unsigned numbers are ambiguous; give int16 or floats")
+    if wave.ndim == 2 and 0 < len(wave) < wave.shape[1]:
+        raise UserError(
+            f"a recording of shape {wave.shape} is {len(wave):,} samples of {wave.shape[1]:,} "
+            "channels; give (T, channels), its transpose"
+        )
     scale = 1 if wave.dtype.kind == "f" else -float(np.iinfo(wave.dtype).min)
     wave = (wave / scale).astype(np.float32)
     if not np.isfinite(wave).all():

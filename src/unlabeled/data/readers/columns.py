@@ -74,6 +74,11 @@ def read(
         )
     if not parsed:
         raise UserError(f"{name} has no column to learn from; give numbers or words")
+    if long := next((n for n in parsed if len(n) > LETTERS), None):
+        raise UserError(
+            f"the column '{long[:40]}…' of {name} has a name of {len(long):,} letters; shorten it "
+            f"to {LETTERS} at most"
+        )
     found = [Column(n, words, scale=0) for n, (_, words) in parsed.items()]
     x = np.stack([values for values, _ in parsed.values()], 1)[:, None, None]
     samples = Samples(x, names=names, modality=Table(tuple(found)))
@@ -163,9 +168,7 @@ def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]
     if values.dtype.kind in "iuf":
         numbers = values.astype(np.float64)
     else:
-        if values.dtype.kind == "S":
-            values = np.char.decode(values, "utf-8", "replace")
-        cells = [None if labels.is_missing(v) else v for v in values.tolist()]
+        cells = [None if labels.is_missing(v) else v for v in labels.plain(values).tolist()]
         there = [cell for cell in cells if cell is not None]
         as_numbers = [labels.parse_number(cell) for cell in there]
         other = [c for c, number in zip(there, as_numbers, strict=True) if number is None]

@@ -37,6 +37,8 @@ DEEP_IS_READ = importlib.util.find_spec("imagecodecs") is not None
 """Whether 16-bit colors in PNGs are read."""
 ORIENTATION = 0x0112
 """Number of the EXIF tag."""
+TURNED = (5, 6, 7, 8)
+"""Values of the tag by which height and width are exchanged."""
 NO_HEIC = "HEIC, which pip install 'unlabeled[heic]' makes readable"
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
 
@@ -235,7 +237,17 @@ def _header(image: Image.Image | Planes, part: Part) -> Header:
     cut = kind == "u1" and ";16" in _raw(image)
     if cut and _is_deep(image):
         kind = "u2"
-    return Header(channels, kind, image.size, pages, cut)
+    size = _upright_size(image) if part.box else image.size
+    return Header(channels, kind, size, pages, cut)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an image after its EXIF rotation, as `_converted` applies it."""
+    is_late = image.format == "PNG" and "exif" not in image.info  # it would decode the image
+    if is_late or image.format == "TIFF":  # of which Pillow gives the upright size
+        return image.size
+    is_turned = image.getexif().get(ORIENTATION, 1) in TURNED
+    return image.size[::-1] if is_turned else image.size
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -334,7 +346,8 @@ def _unusual(
                 f"{channels} of {np.dtype(kind)}"
             )
         return inside(_deep(image) if header.cut else np.asarray(image, kind)[None], part.box)
-    if channels not in (1, 3) or (channels, kind) == (3, "u2") or kind == "f4":
+    is_wider = kind == "f4" or (kind == "u2" and (channels == 3 or header.kind == "u1"))
+    if channels not in (1, 3) or is_wider:
         raise UnfitError(f"an image of 8 bits where the others have {channels} of {np.dtype(kind)}")
     return None
 

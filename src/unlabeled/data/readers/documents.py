@@ -4,10 +4,12 @@ import hashlib
 import json
 import tempfile
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -110,7 +112,7 @@ class Documents(Sequence[Document]):
         if isinstance(index, slice):
             return Chosen(self, range(len(self))[index])
         row = range(len(last))[index]
-        one = next(one for first, one in reversed(files) if first <= row)
+        one = files[bisect_right(files, row, key=itemgetter(0)) - 1][1]
         return replace(one, paragraphs=texts[int(last[row - 1]) if row else 0 : int(last[row])])
 
 

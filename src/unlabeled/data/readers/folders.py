@@ -50,7 +50,7 @@ class Listing:
 
     Args:
         names: of regular files, and of links to them.
-        broken: links that lead nowhere.
+        broken: links that lead nowhere, or to themselves.
         special: pipes, sockets and devices; in a tar, links.
         closed: folders that cannot be opened.
         loops: linked folders that are not followed, since they lead to a parent folder.
@@ -97,10 +97,14 @@ def walk(root: Path) -> Listing:
             if entry.name.startswith((".", "__MACOSX")) or entry.name.lower() in HIDDEN:
                 continue
             name = f"{inner}/{entry.name}" if inner else entry.name
-            if entry.is_dir():
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a link to itself, or into a folder that cannot be opened
+                is_folder = is_file = False
+            if is_folder:
                 later = linked if entry.is_symlink() else folders
                 later.append((entry.path, name, above, again))
-            elif entry.is_file():
+            elif is_file:
                 listing.names.append(name)
             elif entry.is_symlink():
                 listing.broken.append(name)
@@ -131,7 +135,7 @@ def ending(name: str) -> str:
 @functools.lru_cache(4096)  # many names, few endings
 def _suffix(suffix: str) -> str:
     suffix = f".{suffix.lower()}"
-    return suffix if re.fullmatch(r"\.[a-z][a-z0-9]{0,11}~?", suffix) else ""
+    return suffix if re.fullmatch(r"\.([a-z][a-z0-9]{0,11}~?|7z)", suffix) else ""
 
 
 def of_kind(

@@ -52,7 +52,7 @@ def attach(samples: Samples, groups_from: Any, data: Any, labels_from: Any = Non
                 f"{table} has several columns; choose that of the groups, as in "
                 f"{table.name}:{next(iter(columns), 'patient')}"
             )
-        groups = next(iter(columns.values()))
+        groups = next(iter(columns.values())).astype(str)
         if remarks:
             notice("; ".join(remarks))
     else:
@@ -67,7 +67,8 @@ def attach(samples: Samples, groups_from: Any, data: Any, labels_from: Any = Non
 
 def _array(groups_from: Any, text: str, total: int) -> np.ndarray:
     try:
-        groups = np.load(text, allow_pickle=False) if text else np.asarray(groups_from)
+        path = Path(text).expanduser()
+        groups = np.load(path, allow_pickle=False) if text else np.asarray(groups_from)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"the groups in {text} cannot be read ({error}); check the path") from error
     if groups.shape != (total,):

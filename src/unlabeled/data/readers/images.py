@@ -254,7 +254,7 @@ def form(
         other = {form: n for form, n in other.items() if int(form[:-2]) == channels}
     if sum(usual.values()) >= max(other.values(), default=0) and channels in (None, 1, 3):
         gray = "3u1" not in usual if channels is None else channels == 1
-        deep = gray and "1u1" not in usual and dtype not in ("uint8", "mask")
+        deep = gray and set(usual) == {"1u2"} and dtype not in ("uint8", "mask")
         return (1 if gray else 3), "u2" if deep else "u1"
     if not other:
         known = ", ".join(f"{form[:-2]} of {np.dtype(form[-2:])}" for form in forms)

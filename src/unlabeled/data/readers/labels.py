@@ -4,8 +4,10 @@ import csv
 import io
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,13 +25,17 @@ SEVERAL = "|;"
 """Separators of several labels in a cell."""
 NO_LABEL = {
     *("", "NaN", "nan", "-NaN", "-nan", "NAN", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
-    *("NULL", "null", "None"),
+    *("NULL", "null", "None", "NaT"),
 }
-"""Words that stand for a missing value, as pandas reads them."""
+"""Words that stand for a missing value, as pandas reads and writes them."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d{1,2}|\d{4,})")
 DIGIT, FEW_CODES, EACH, FILLED = 9, 20, 5, 0.8
 """Thresholds of `_are_codes`, which decides whether integers are classes."""
+LONG = 100
+"""Letters of a cell above which it is a text rather than a label."""
+MANY = 100
+"""Number of labels above which cells with several of them may be texts."""
 
 
 def add(
@@ -55,14 +61,15 @@ def add(
         UserError: numbers and words are mixed, or some numbers are infinite.
     """
     counts: dict[int, list[str]] = defaultdict(list)
+    marked: set[str] = set()
     for name, values in labels.items():
-        factor = _factor(name, np.asarray(values), words)
+        factor = _factor(name, np.asarray(values), words, marked)
         if factor is not None:
             samples.factors[name], samples.targets[name] = factor
             counts[int(samples.known(name).sum())].append(name)
     counted = [
         f"{n:,} of {len(samples):,} samples have labels ({', '.join(names)}), "
-        "the others are kept without one"
+        "the others are kept without one" + " (-1 means no label)" * bool(marked & {*names})
         for n, names in counts.items()
         if n < len(samples)
     ]
@@ -70,10 +77,14 @@ def add(
         notice("; ".join([*counted, *beside]))
 
 
-def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Target] | None:
-    """Codes of classes, numbers, or 0 and 1 by label; None if there are fewer than two classes."""
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+def _factor(
+    name: str, values: np.ndarray, words: bool, marked: set[str]
+) -> tuple[np.ndarray, Target] | None:
+    """Codes of classes, numbers, or 0 and 1 by label; None if there are fewer than two classes.
+
+    The name is added to `marked` where -1 stood for a missing label.
+    """
+    values = plain(values)
     if values.ndim == 2 and (values.sum(1) == 1).all() and (values >= 0).all():
         notice(f"{name} is one-hot, so it is read as {values.shape[1]:,} classes")
         values = values.argmax(1)
@@ -83,6 +94,7 @@ def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Tar
         return several
     known, numbers = (values != "", None) if words else _parsed(name, values)
     if numbers is not None and not (numbers[known] % 1).any() and not (numbers[known] < -1).any():
+        marked |= {name} if (numbers[known] == -1).any() else set()
         known &= numbers != -1
     there = values[known]
     if len(there) and numbers is not None and not _are_codes(numbers[known]):
@@ -108,19 +120,31 @@ def _factor(name: str, values: np.ndarray, words: bool) -> tuple[np.ndarray, Tar
 
 
 def _several(name: str, values: np.ndarray) -> tuple[np.ndarray, MultiLabel] | None:
-    """0 or 1 by label, (N, L), −1 for empty cells; None if no cell contains several labels."""
+    """0 or 1 by label, (N, L), −1 for empty cells; None if no cell contains several labels.
+
+    Cells are texts instead if nearly all of many labels occur once.
+    """
     cells = ["" if is_missing(v) else str(v) for v in values.tolist()]
     mark = next((mark for mark in SEVERAL if any(mark in cell for cell in cells)), None)
     if mark is None:
         return None
     split = [{label.strip() for label in cell.split(mark)} - {""} for cell in cells]
-    labels = sorted(set().union(*split))
+    counts = Counter(chain.from_iterable(split))
+    labels, single = sorted(counts), sum(n == 1 for n in counts.values())
+    if len(labels) > MANY and single > FILLED * len(labels):
+        notice(
+            f"{name} has '{mark}' in its cells, but {single:,} of the {len(labels):,} parts occur "
+            "only once, so each cell is read as one label"
+        )
+        return None
     notice(
         f"{name} holds several labels a sample (separated by '{mark}'), so it is multi-label: mean "
         f"average precision over its {len(labels):,} labels is measured, and no classes are learned"
     )
-    codes = np.array([[label in own for label in labels] for own in split], np.int64)
-    codes[[not own for own in split]] = -1
+    index = {label: column for column, label in enumerate(labels)}
+    codes = np.zeros((len(split), len(labels)), np.int64)
+    for row, own in zip(codes, split, strict=True):
+        row[[index[label] for label in own] if own else slice(None)] = 1 if own else -1
     return codes, MultiLabel(tuple(labels))
 
 
@@ -150,6 +174,16 @@ def _parsed(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | Non
     return known, numbers
 
 
+def plain(values: np.ndarray) -> np.ndarray:
+    """Bytes as strings, dates and durations as objects, None if missing; others as they are."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind in "mM":  # of nanoseconds, numpy would make whole numbers
+        kind = "datetime64" if values.dtype.kind == "M" else "timedelta64"
+        return values.astype(f"{kind}[us]").astype(object)
+    return values
+
+
 def is_missing(value: Any) -> bool:
     """Whether a cell holds no value."""
     if isinstance(value, float):
@@ -162,7 +196,7 @@ def parse_number(value: Any) -> float | None:
     if isinstance(value, str):
         value = DECIMAL_COMMA.sub(r"\1.\2", value.strip())
         return float(value) if NUMBER.fullmatch(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | np.number):
         return None
     return float(value)
 
@@ -211,7 +245,7 @@ def attach(
         cells = column(text)
         if cells is None:
             raise UserError(f"there are no labels '{text}' in this data; give {FORMS}")
-        labels = {text: np.array(cells)}
+        labels = {text: _column(cells)}
     kept_labels = {factor: values[kept] for factor, values in labels.items()}
     add(samples, kept_labels, text in ("folders", "txt"), beside)  # .txt are captions
     return samples
@@ -316,10 +350,15 @@ def read_table(
     if bare:
         beside.append(f"{len(bare):,} of {len(names):,} samples have no row, such as '{bare[0]}'")
     columns_of = {
-        head[i]: np.array(["" if row is None else labels[row][j] for row in row_of])
+        head[i]: _column(["" if row is None else labels[row][j] for row in row_of])
         for j, i in enumerate(shown)
     }
     return columns_of, beside
+
+
+def _column(cells: list[str]) -> np.ndarray:
+    """Cells as an array, of objects if some are long: strings would all take as much memory."""
+    return np.array(cells, object if max(map(len, cells), default=0) > LONG else str)
 
 
 def _no_match(path: Path, first: str, names: list[str]) -> UserError:
@@ -331,25 +370,25 @@ def _no_match(path: Path, first: str, names: list[str]) -> UserError:
 
 def read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a text table, in any usual encoding and with any usual separator."""
-    try:
-        text = _decoded(path)
-        lines = text.splitlines()
-        separators = SEPARATORS
-        if lines and (match := re.fullmatch(r'"?sep=(.)"?', lines[0])):  # by Excel
-            separators, text = match[1], text.partition("\n")[2]
-        tables = [
-            [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=s) if any(row)]
-            for s in separators
-        ]
-    except (OSError, csv.Error) as error:
-        raise _unreadable(path, error) from error
 
     def fits(table: list[list[str]]) -> tuple[bool, int]:
         """Whether all rows have the same number of cells, more than one; and that number."""
         width = len(table[0]) if table else 0
         return width > 1 and all(len(row) == width for row in table), width
 
-    head, *rows = max(tables, key=fits) or [[]]
+    try:
+        text = _decoded(path)
+        first, _, rest = text.partition("\n")
+        separators = SEPARATORS
+        if match := re.fullmatch(r'"?sep=(.)"?\r?', first):  # by Excel
+            separators, text = match[1], rest
+        tables = (  # one after the other, since they may be large
+            [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=s) if any(row)]
+            for s in separators
+        )
+        head, *rows = max(tables, key=fits) or [[]]
+    except (OSError, csv.Error) as error:
+        raise _unreadable(path, error) from error
     if len(head) < 2 or any(len(row) != len(head) for row in rows):
         raise UserError(
             f"{path} must have a header and rows of the same length; give a table with both"
@@ -409,9 +448,8 @@ def _match(
     """
     rows: dict[str, int] = {}
     for i, key in enumerate(keys):
-        if labels[rows.setdefault(key, i)] != labels[i]:
+        if key and labels[rows.setdefault(key, i)] != labels[i]:
             raise UserError(f"{path} gives '{key}' two different labels; keep one")
-    rows.pop("", None)
     own = [_key(name) for name in names]
     row_of = [rows.get(name) for name in own]
     for form in (str, _without_ending):

@@ -178,15 +178,12 @@ def _beside(root: Path, images: Sequence[str]) -> tuple[dict[str, list[str]], li
     """Captions from the `.txt` of the same stem, files without an image, and the number of empty
     captions.
     """
-    texts = {(root / name).with_suffix(".txt"): name for name in images}
-    by_image, empty = {}, 0
-    for file, name in texts.items():
-        if file.is_file():
-            if own := _lines(read_text(file)):
-                by_image[name] = own
-            else:
-                empty += 1
+    text_of = {name: (root / name).with_suffix(".txt") for name in images}
+    texts = dict.fromkeys(text_of.values())  # of cat.png and cat.jpg the same
+    lines = {file: _lines(read_text(file)) for file in texts if file.is_file()}
+    by_image = {name: own for name, file in text_of.items() if (own := lines.get(file))}
     others = (p for p in sorted(root.rglob("*.txt")) if p not in texts)
+    empty = sum(not own for own in lines.values())
     return by_image, [p.relative_to(root).as_posix() for p in others], empty
 
 

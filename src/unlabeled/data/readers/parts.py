@@ -17,6 +17,8 @@ from unlabeled.data.readers.source import Source
 from unlabeled.errors import UserError, notice, plural
 from unlabeled.utils.files import write_json
 
+VERSION = 2
+"""Version of the parts; cached ones of other versions are made again."""
 Look = Callable[[Iterable[Encoded], int], Iterable[list[Header | str]]]
 """A function that reads the headers of that many images, in chunks."""
 EMPTY = 0.02
@@ -185,7 +187,7 @@ def _parted(
         names=names,
         images=images,
         at=part,
-        opening=(*source.opening, "parts", opening.tile),
+        opening=(*source.opening, "parts", VERSION, opening.tile),
     )
     return parted, of_file
 
@@ -194,7 +196,7 @@ def _headers(source: Source, rows: list[int], opening: Opening, look: Look) -> l
     """Headers of those files, cached."""
     at = source.at
     assert at is not None
-    key = hashlib.sha256(f"{source.stamp} {opening}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{source.stamp} {opening} {VERSION}".encode()).hexdigest()[:24]
     path = cache.folder() / f"{key}-headers.json"
     if path.is_file():
         try:

@@ -56,7 +56,7 @@ def read(
 def _stacked(data: Any) -> np.ndarray:
     """Series as float64 (N, C, 1, T), NaN behind those that are shorter."""
     if hasattr(data, "detach"):
-        data = data.detach().cpu().float().numpy()
+        data = data.detach().cpu().double().numpy()
     if isinstance(data, Sequence) and len({np.shape(x)[:1] for x in data}) > 1:
         parts = [np.asarray(x, np.float64) for x in data]
         parts = [part[:, None] if part.ndim == 1 else part for part in parts]

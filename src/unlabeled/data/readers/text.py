@@ -211,7 +211,7 @@ def modality_of(tokenizer: Any, length: int, sentences: int = 1) -> Text:
 
 
 def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndarray:
-    """Texts in memory as (N, *size) int32: longer ones are cut, shorter ones padded.
+    """Texts in memory as (N, *size) int32: longer ones are cut, with a notice, shorter ones padded.
 
     Raises:
         UserError: they are not strings.
@@ -219,10 +219,15 @@ def read(texts: Sequence[str], tokenizer: str, size: tuple[int, int]) -> np.ndar
     if not all(isinstance(text, str) for text in texts):
         raise UserError("this run reads texts: give a list of strings, a file or a folder of text")
     known = bpe.open_tokenizer(tokenizer)
-    x = np.zeros((len(texts), *size), np.int32)
+    x, cut = np.zeros((len(texts), *size), np.int32), 0
     for row, text in enumerate(texts):
         parts = corpus.sentences(text) if size[0] > 1 else [text]
-        for line, tokens in enumerate(bpe.encode(known, parts[: size[0]])):
+        ids = bpe.encode(known, parts[: size[0]])
+        cut += len(parts) > size[0] or max(map(len, ids), default=0) >= size[1]
+        for line, tokens in enumerate(ids):
             ended = np.append(tokens[: size[1] - 1], np.int32(END))
             x[row, line, : len(ended)] = ended
+    if cut:
+        most = f"{size[0]} sentences of " * (size[0] > 1) + f"{size[1] - 1:,} tokens"
+        notice(f"{cut:,} of {len(texts):,} texts are longer than {most} and are cut")
     return x

@@ -9,7 +9,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,7 @@ from unlabeled.data.readers.progress import joined
 from unlabeled.data.readers.source import stamp
 from unlabeled.data.split import split
 from unlabeled.data.targets import Classes, Target
+from unlabeled.data.values import find_value_range
 from unlabeled.errors import UserError
 from unlabeled.modality import Images, Video
 
@@ -211,6 +213,8 @@ def _arrays(path: Path, size: tuple[int, int] | None) -> Samples:
                 return from_array(file[key])
             names = [str(name) for name in file["names"]]
             videos = {name: file[name].transpose(0, 3, 1, 2) for name in names}
+            if other := next((x.dtype for x in videos.values() if x.dtype != np.uint8), None):
+                raise UserError(f"the videos in {path} hold {other}; give frames of uint8")
             shots = {name: file[f"{name}_shot"] for name in names if f"{name}_shot" in file}
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         if isinstance(error, UserError):
@@ -244,7 +248,7 @@ def _videos(folder: Path, names: list[str], size: tuple[int, int] | None) -> Sam
         return DiskArray(entry / "frames.bin", np.uint8, (frames, 3, height, width)), own
 
     stamps = [[name, *stamp(folder / name)] for name in names]
-    key = hashlib.sha256(json.dumps([1, size, stamps]).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps([2, size, stamps]).encode()).hexdigest()[:24]
     x, own = cache.get_or_build(f"video-{key}", fill, load, expected, f"frames of {folder}")
     lazy = LazyImages(x)  # type: ignore[arg-type]
     return _in_shots(lazy if x.nbytes > IN_MEMORY else lazy[:], own)
@@ -274,19 +278,28 @@ def _frames_of(path: Path) -> int:
 
 
 def _side(path: Path) -> tuple[int, int]:
-    """Height and width of a video."""
-    with _opened(path) as container:
-        return container.streams.video[0].height, container.streams.video[0].width
+    """Height and width of a video as it is shown."""
+    with closing(_upright(path)) as frames:
+        first = next(frames, None)
+    if first is None:
+        raise UserError(f"{path} has no frames; give another video")
+    return first.shape[0], first.shape[1]
 
 
 def _decoded(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Frames of a video, fitted, (1, 3, H, W) each."""
+    return (fitted(frame.transpose(2, 0, 1)[None], size) for frame in _upright(path))
+
+
+def _upright(path: Path) -> Generator[np.ndarray]:
+    """Frames of a video, uint8 (H, W, 3), rotated as its container says, such as of a phone."""
     import av
 
     with _opened(path) as container:
         try:
             for frame in container.decode(video=0):
-                yield fitted(frame.to_ndarray(format="rgb24").transpose(2, 0, 1)[None], size)
+                turns = round(frame.rotation / 90)  # counterclockwise
+                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
         except av.FFmpegError as error:
             raise UserError(f"{path} is damaged ({error.strerror}); copy it again") from error
 
@@ -318,20 +331,22 @@ def _frames(path: Path, size: tuple[int, int] | None) -> Samples:
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     clips, clip = np.unique([keys[i][0] for i in order], return_inverse=True)
     x, shots_of = samples.x, {}
+    low, high = (0.0, 255.0) if x.dtype == np.uint8 else find_value_range(x)
     for i, name in enumerate(clips):
-        shots_of[str(name)] = shots(_changes(x, order[clip == i]))
+        shots_of[str(name)] = shots(_changes(x, order[clip == i], high - low))
     x = x.take(order) if isinstance(x, LazyImages) else x[order]
     size_in_memory = math.prod(x.shape) * x.dtype.itemsize
     return _in_shots(x if size_in_memory > IN_MEMORY else x[:], shots_of)
 
 
-def _changes(x: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray:
-    """The change of brightness from each of these frames to the next, read in blocks."""
+def _changes(x: np.ndarray | LazyImages, rows: np.ndarray, span: float = 255.0) -> np.ndarray:
+    """The change of brightness from each of these frames to the next, read in blocks, as a share
+    of the range `span`.
+    """
     parts = [
         x[rows[at : at + BLOCK + 1]].mean(1, dtype=np.float32) for at in range(0, len(rows), BLOCK)
     ]
-    scale = 255 if x.dtype == np.uint8 else 1
-    changes = [np.abs(np.diff(bright, axis=0)).mean((1, 2)) / scale for bright in parts]
+    changes = [np.abs(np.diff(bright, axis=0)).mean((1, 2)) / span for bright in parts]
     return np.concatenate(changes)
 
 

@@ -44,6 +44,7 @@ def load(location: str | None = None) -> Splits:
     path = find(ORIGIN, location, _look)
     with readable(path, ORIGIN):
         waves, factors, speakers = _packed(path) if path.is_file() else _recordings(path)
+    waves = [wave[:LENGTH] for wave in waves]
     samples = audio.from_memory(audio.Recordings(waves, RATE), length=LENGTH)
     samples.factors = factors
     samples.targets = {
