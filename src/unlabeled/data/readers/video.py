@@ -293,14 +293,14 @@ def _decoded(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
 
 def _upright(path: Path) -> Generator[np.ndarray]:
     """Frames of a video, uint8 (H, W, 3), rotated as its container says, such as of a phone."""
-    import av
-
     with _opened(path) as container:
+        from av import FFmpegError  # there, since a container was opened
+
         try:
             for frame in container.decode(video=0):
                 turns = round(frame.rotation / 90)  # counterclockwise
                 yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             raise UserError(f"{path} is damaged ({error.strerror}); copy it again") from error
 
 
