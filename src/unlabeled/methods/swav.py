@@ -34,8 +34,8 @@ class SwAV(Method):
     """
 
     may_be_zero = ("local_crops",)
-    # The paper uses LARS at 0.6 per 256 images, 800 epochs on ImageNet, with six small crops.
-    base_lr = {"lars": 0.3}  # 4.8 for 4096 images
+    # The paper uses LARS at 4.8 for 4096 images, 800 epochs on ImageNet, with six small crops.
+    base_lr = {"lars": 0.3}
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 64}}
     presets = {

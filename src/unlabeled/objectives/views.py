@@ -67,8 +67,9 @@ def frossl(z: Float[Tensor, "n k d"], invariance: float = 1.0) -> Float[Tensor, 
     """FroSSL: log ‖K_v‖²_F + λ · MSE of view v and the mean of all views, summed over views.
 
     K_v = Z_vᵀ Z_v / tr, of which −log ‖K_v‖²_F is the entropy (Rényi's, of order 2). Columns of Z_v
-    (n, d) are centered, with norm √d, as in the authors' code of two views; their sum over views is
-    that of their code of several.
+    (n, d) are centered, with norm √d, as in the authors' code of two views; the sum over views is
+    that of their code of several. Of two views the MSE term is thus half the MSE of both, which
+    their code of two views has.
 
     Args:
         invariance: λ.
