@@ -54,7 +54,7 @@ def nt_xent(
     z = F.normalize(torch.cat([a, b]), dim=1) / temperature**0.5  # (2n, d)
     za, zb = z.chunk(2)
     positive = (za * zb).sum(1)  # (n,), the same for i→j and j→i
-    if negatives == 0:
+    if negatives == 0 or (len(a) == 1 and not keep_positive):
         return -positive.mean()
     if negatives is not None:
         other = torch.cat([zb, za])  # (2n, d)

@@ -140,9 +140,12 @@ def test_the_positive_can_be_excluded_from_the_sum():
 
 
 def test_without_negatives_only_the_attraction_is_left():
+    """Catches the logarithm of an empty sum, −1e30, as the loss of a single pair."""
     a, b = torch.randn(2, 6, 4)
     cosines = torch.cosine_similarity(a, b)
     torch.testing.assert_close(nt_xent(a, b, 0.2, negatives=0), -cosines.mean() / 0.2)
+    alone = nt_xent(a[:1], b[:1], 0.2, keep_positive=False)
+    torch.testing.assert_close(alone, -cosines[0] / 0.2)
 
 
 @pytest.mark.parametrize("negatives", [6, -1])
