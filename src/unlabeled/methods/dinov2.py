@@ -20,7 +20,7 @@ from unlabeled.encoders.masked_distillation import (
 )
 from unlabeled.modality import Images
 from unlabeled.objectives import koleo
-from unlabeled.parallel import gather, sum_over
+from unlabeled.parallel import gather
 
 
 class DINOv2(Method):
@@ -137,10 +137,11 @@ class DINOv2(Method):
 
         Processes may have different numbers of rows, as of masked patches.
         """
-        log_q = scores.double() / self.warmup(min(1, 3 * self.progress))
+        log_q = scores / self.warmup(min(1, 3 * self.progress))
         for _ in range(self.sinkhorn_iterations):
-            log_q = (log_q - sum_over(log_q.exp().sum(0)).log()).log_softmax(1)
-        return log_q.exp().to(scores.dtype)
+            log_sums = gather(log_q.logsumexp(0)[None])  # of each process's rows
+            log_q = (log_q - log_sums.logsumexp(0)).log_softmax(1)
+        return log_q.exp()
 
     def update(self) -> None:
         """Update the teacher."""
