@@ -60,7 +60,7 @@ def nt_xent(
         other = torch.cat([zb, za])  # (2n, d)
         follow = (torch.arange(len(a))[:, None] + torch.arange(1, negatives + 1)) % len(a)
         rows = torch.cat([follow, follow + len(a)]).to(z.device)  # (2n, negatives)
-        similarity = torch.einsum("nd,nkd->nk", z, other[rows])
+        similarity = (z @ other.T).gather(1, rows)  # (2n, negatives)
         if keep_positive:
             similarity = torch.cat([similarity, positive.repeat(2)[:, None]], 1)
         sums = similarity.logsumexp(1)

@@ -128,6 +128,20 @@ def test_few_negatives_are_the_images_that_follow(negatives, keep_positive):
     assert gradcheck(nt_xent, arguments)
 
 
+def test_few_negatives_need_no_copies_of_rows():
+    """Catches a tensor of negatives × dimensions for each view: 67 MB for a batch of 256."""
+    a, b = torch.randn(2, 16, 64, requires_grad=True)
+    sizes: list[int] = []
+
+    def keep(saved):
+        sizes.append(saved.numel())
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        nt_xent(a, b, 0.5, negatives=15)
+    assert max(sizes) <= 32 * 64
+
+
 def test_the_positive_can_be_excluded_from_the_sum():
     a, b = pair()
     z = torch.nn.functional.normalize(torch.cat([a, b]), dim=1)
