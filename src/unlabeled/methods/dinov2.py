@@ -65,6 +65,7 @@ class DINOv2(Method):
             "encoder_args": {"patch": 14, "drop_path": 0.4, "layer_scale": 1e-5, "registers": 4},
             "prototypes": 131072, "bottleneck_dim": 256, "hidden_dim": 2048, "momentum": 0.994,
             "local_crops": 8, "augment": BYOLAugment((0.32, 1.0)),
+            "freeze_last_layer": 1 / 500,  # one epoch
             "second_augment": BYOLAugment((0.32, 1.0), blur=0.1, solarize=0.2),
             "local_augment": BYOLAugment((0.05, 0.32), blur=0.5, size=98),
             "epochs": 500, "batch_size": 3072, "optimizer": "adamw", "lr": 3.5e-4,

@@ -41,6 +41,7 @@ class SwAV(Method):
     presets = {
         "paper": {
             "encoder": "resnet50", "size": 224, "prototypes": 3000, "local_crops": 6,
+            "freeze_prototypes": 1 / 800,  # one epoch
             "augment": SimCLRAugment((0.14, 1.0), strength=1.0, blur=0.5),
             "local_augment": SimCLRAugment((0.05, 0.14), strength=1.0, blur=0.5, size=96),
             "epochs": 800, "batch_size": 4096, "optimizer": "lars", "lr": 4.8, "final_lr": 4.8e-3,
