@@ -85,4 +85,5 @@ def spherical_kmeans(x: Tensor, clusters: int, seed: int, iterations: int = 10) 
 
 def assign(x: Tensor, centers: Tensor) -> Tensor:
     """Index of the most similar center (K, dim) to each of x (N, dim), in parts of the rows."""
-    return torch.cat([(part @ centers.T).argmax(1) for part in x.split(2**14)])
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.cat([(part @ centers.T).argmax(1) for part in x.split(2**14)])

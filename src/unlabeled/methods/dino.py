@@ -55,6 +55,7 @@ class DINO(Method):
             "encoder": "vit_small", "encoder_args": {"patch": 16, "drop_path": 0.1}, "size": 224,
             "prototypes": 65536, "bottleneck_dim": 256, "hidden_dim": 2048, "momentum": 0.996,
             "local_crops": 8, "augment": BYOLAugment((0.4, 1.0)),
+            "freeze_last_layer": 1 / 300,  # one epoch
             "second_augment": BYOLAugment((0.4, 1.0), blur=0.1, solarize=0.2),
             "local_augment": BYOLAugment((0.05, 0.4), blur=0.5, size=96),
             "epochs": 300, "batch_size": 1024, "optimizer": "adamw", "lr": 2e-3, "final_lr": 1e-6,

@@ -20,7 +20,7 @@ from unlabeled.encoders.masked_distillation import (
 )
 from unlabeled.modality import Images
 from unlabeled.objectives import koleo
-from unlabeled.parallel import gather, sum_over
+from unlabeled.parallel import gather
 
 
 class DINOv2(Method):
@@ -65,6 +65,7 @@ class DINOv2(Method):
             "encoder_args": {"patch": 14, "drop_path": 0.4, "layer_scale": 1e-5, "registers": 4},
             "prototypes": 131072, "bottleneck_dim": 256, "hidden_dim": 2048, "momentum": 0.994,
             "local_crops": 8, "augment": BYOLAugment((0.32, 1.0)),
+            "freeze_last_layer": 1 / 500,  # one epoch
             "second_augment": BYOLAugment((0.32, 1.0), blur=0.1, solarize=0.2),
             "local_augment": BYOLAugment((0.05, 0.32), blur=0.5, size=98),
             "epochs": 500, "batch_size": 3072, "optimizer": "adamw", "lr": 3.5e-4,
@@ -137,10 +138,11 @@ class DINOv2(Method):
 
         Processes may have different numbers of rows, as of masked patches.
         """
-        log_q = scores.double() / self.warmup(min(1, 3 * self.progress))
+        log_q = scores / self.warmup(min(1, 3 * self.progress))
         for _ in range(self.sinkhorn_iterations):
-            log_q = (log_q - sum_over(log_q.exp().sum(0)).log()).log_softmax(1)
-        return log_q.exp().to(scores.dtype)
+            log_sums = gather(log_q.logsumexp(0)[None])  # of each process's rows
+            log_q = (log_q - log_sums.logsumexp(0)).log_softmax(1)
+        return log_q.exp()
 
     def update(self) -> None:
         """Update the teacher."""

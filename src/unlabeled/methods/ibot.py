@@ -59,6 +59,7 @@ class IBOT(Method):
             "encoder": "vit_small", "encoder_args": {"patch": 16, "drop_path": 0.1}, "size": 224,
             "prototypes": 8192, "bottleneck_dim": 256, "hidden_dim": 2048, "momentum": 0.996,
             "local_crops": 10, "augment": BYOLAugment((0.25, 1.0)),
+            "freeze_last_layer": 1 / 800,  # one epoch
             "second_augment": BYOLAugment((0.25, 1.0), blur=0.1, solarize=0.2),
             "local_augment": BYOLAugment((0.05, 0.25), blur=0.5, size=96),
             "epochs": 800, "batch_size": 1024, "optimizer": "adamw", "lr": 2e-3, "final_lr": 1e-6,

@@ -26,7 +26,8 @@ class MeanShift(Method):
         queue_size: number of targets in the queue; 1,024,000 in the paper.
         momentum: of the target network; the paper's 0.99.
         augment: random augmentation of the predictor's view (default: the data set's).
-        weak: random augmentation of the target's view.
+        weak: random augmentation of the target's view (default: a crop and a flip; for data whose
+            `augment` has no crops, that for labeled training).
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.05, weight_decay=5e-4)

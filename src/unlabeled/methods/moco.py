@@ -26,7 +26,8 @@ class MoCo(Method):
     none is the negative of its own query.
 
     Args:
-        version: "v2" has a projection head with a hidden layer, "v1" a linear one.
+        version: "v2" has a projection head with a hidden layer, "v1" a linear one. As in the other
+            methods here, the hidden layer has BatchNorm; the authors' has none.
         dim: width of queries and keys; 128 in the papers.
         queue_size: number of keys in the queue; 65536 in the papers.
         momentum: m of the key encoder; 0.999 in the papers, which train a hundred times as long.

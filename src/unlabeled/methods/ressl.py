@@ -30,7 +30,8 @@ class ReSSL(Method):
         student_temperature: τ_s; the paper's 0.1.
         teacher_temperature: τ_t, lower than τ_s; the paper's 0.04.
         augment: random augmentation of the student's view (default: the data set's).
-        weak: random augmentation of the teacher's view.
+        weak: random augmentation of the teacher's view (default: a crop and a flip; for data whose
+            `augment` has no crops, that for labeled training).
     """
 
     recipe = Recipe(epochs=100, batch_size=256, optimizer="sgd", lr=0.06, weight_decay=5e-4)

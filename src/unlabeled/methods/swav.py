@@ -34,13 +34,14 @@ class SwAV(Method):
     """
 
     may_be_zero = ("local_crops",)
-    # The paper uses LARS at 0.6 per 256 images, 800 epochs on ImageNet, with six small crops.
-    base_lr = {"lars": 0.3}  # 4.8 for 4096 images
+    # The paper uses LARS at 4.8 for 4096 images, 800 epochs on ImageNet, with six small crops.
+    base_lr = {"lars": 0.3}
     recipe = Recipe(epochs=100, batch_size=256, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {"dsprites": MINUTES | {"epochs": 38, "lr": 2e-3, "prototypes": 64}}
     presets = {
         "paper": {
             "encoder": "resnet50", "size": 224, "prototypes": 3000, "local_crops": 6,
+            "freeze_prototypes": 1 / 800,  # one epoch
             "augment": SimCLRAugment((0.14, 1.0), strength=1.0, blur=0.5),
             "local_augment": SimCLRAugment((0.05, 0.14), strength=1.0, blur=0.5, size=96),
             "epochs": 800, "batch_size": 4096, "optimizer": "lars", "lr": 4.8, "final_lr": 4.8e-3,

@@ -80,6 +80,9 @@ class VICRegL(Method):
         super().__init__(encoder)
         channels, rows, columns = grid_size(encoder, shape, "vicregl")
         positions = rows * columns
+        for name, number in (("matches", matches), ("feature_matches", feature_matches)):
+            if number == 0:
+                raise UserError(f"{name} is 0, but must be at least 1")
         if (most := max(matches or 1, feature_matches or 1)) > positions:
             raise UserError(
                 f"{most} matches are more than the {positions} positions of the encoder's feature "

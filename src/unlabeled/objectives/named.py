@@ -55,7 +55,7 @@ def loss_by_name(
     Returns:
         a scalar; 0 if there are no pairs.
     """
-    z = F.normalize(z.float(), dim=1) if name in NORMALIZED else z
+    z = F.normalize(z, dim=1) if name in NORMALIZED else z
     if name in get_args(Grouped):
         return getattr(grouped, name)(z, y, **options)
     function = getattr(paired, name)

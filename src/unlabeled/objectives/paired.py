@@ -54,13 +54,13 @@ def nt_xent(
     z = F.normalize(torch.cat([a, b]), dim=1) / temperature**0.5  # (2n, d)
     za, zb = z.chunk(2)
     positive = (za * zb).sum(1)  # (n,), the same for i→j and j→i
-    if negatives == 0:
+    if negatives == 0 or (len(a) == 1 and not keep_positive):
         return -positive.mean()
     if negatives is not None:
         other = torch.cat([zb, za])  # (2n, d)
         follow = (torch.arange(len(a))[:, None] + torch.arange(1, negatives + 1)) % len(a)
         rows = torch.cat([follow, follow + len(a)]).to(z.device)  # (2n, negatives)
-        similarity = torch.einsum("nd,nkd->nk", z, other[rows])
+        similarity = (z @ other.T).gather(1, rows)  # (2n, negatives)
         if keep_positive:
             similarity = torch.cat([similarity, positive.repeat(2)[:, None]], 1)
         sums = similarity.logsumexp(1)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from unlabeled.errors import UserError
 from unlabeled.objectives.checks import objective
 
 
@@ -26,10 +27,18 @@ def wmse(z: Float[Tensor, "n k d"], shrinkage: float = 1e-3) -> Float[Tensor, ""
     Returns:
         a scalar from 0 to 4.
 
+    Raises:
+        UserError: (a ValueError) there are too few rows and no shrinkage.
+
     Source: Ermolov, Siarohin, Sangineto, Sebe 2021, section 3.
     """
     n, k, d = z.shape
     parts = z.transpose(0, 1).tensor_split(max(1, n // (2 * d)), 1)  # (k, n/parts, d) each
+    if shrinkage == 0 and (rows := parts[-1].shape[1]) <= d:
+        raise UserError(
+            f"{rows} rows of {d} dimensions cannot be whitened without shrinkage; give more rows "
+            "than dimensions, or a shrinkage above 0"
+        )
     w = F.normalize(torch.cat([_whiten(part, shrinkage) for part in parts], 1), dim=2)
     pairs = w.sum(0).pow(2).sum(1) - w.pow(2).sum((0, 2))  # Σ_{i≠j} w_i·w_j of each sample
     return 2 - 2 * pairs.mean() / max(1, k * (k - 1))
@@ -67,8 +76,9 @@ def frossl(z: Float[Tensor, "n k d"], invariance: float = 1.0) -> Float[Tensor, 
     """FroSSL: log ‖K_v‖²_F + λ · MSE of view v and the mean of all views, summed over views.
 
     K_v = Z_vᵀ Z_v / tr, of which −log ‖K_v‖²_F is the entropy (Rényi's, of order 2). Columns of Z_v
-    (n, d) are centered, with norm √d, as in the authors' code of two views; their sum over views is
-    that of their code of several.
+    (n, d) are centered, with norm √d, as in the authors' code of two views; the sum over views is
+    that of their code of several. Of two views the MSE term is thus half the MSE of both, which
+    their code of two views has.
 
     Args:
         invariance: λ.

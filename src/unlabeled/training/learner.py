@@ -166,9 +166,13 @@ class Learner(L.LightningModule):
         for optimizer in optimizers:
             set_rates(self.recipe, optimizer, middle)
         gradients = self._gradients if self.accumulate == 1 else self._gradients_in_parts
-        for name, mean_loss in gradients(views, optimizer_of):
-            self._step(optimizer_of[name])
-            self.loss_sum += mean_loss
+        try:
+            for name, mean_loss in gradients(views, optimizer_of):
+                self._step(optimizer_of[name])
+                self.loss_sum += mean_loss
+        except torch.linalg.LinAlgError as error:  # of NaN, or of a singular matrix
+            message = not_finite("loss could not be computed", self, self.steps + 1)
+            raise UserError(message) from error
         with torch.no_grad():
             self.method.update()
         self.steps += 1

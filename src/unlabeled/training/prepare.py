@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from unlabeled import registry
+from unlabeled.augmentations import RandomResizedCrop, SimCLRAugment
 from unlabeled.core import DEFAULT_ENCODERS, Method, Recipe
 from unlabeled.data.dataset import Splits
 from unlabeled.data.open import open_data
@@ -339,7 +340,8 @@ def resolve(
     A preset, if any, replaces those of the data set.
 
     A method's argument `augment` defaults to the data set's own, the one for labeled training where
-    the method learns from labels alone, as does the `weak` one of semi-supervised methods;
+    the method learns from labels alone, as does the `weak` one of semi-supervised methods, and of
+    others that have both where views of the data set are no crops, such as those of recordings;
     `classes` to its number of them, `names` to theirs, `shape` to that of its images,
     `word_starts` to those of its tokenizer, `widths` to those of its columns; `images` is how many
     there are to learn from.
@@ -390,8 +392,10 @@ def resolve(
     arguments = {k: v for k, v in merged.items() if k in accepted}
     if "augment" in accepted and arguments.get("augment") is None:
         arguments["augment"] = splits.augment_labeled if cls.weak_augment else splits.augment
-    if cls.supervised and "weak" in accepted and arguments.get("weak") is None:
-        arguments["weak"] = splits.augment_labeled
+    if {"augment", "weak"} <= {*accepted} and arguments.get("weak") is None:
+        has_crops = isinstance(splits.augment, SimCLRAugment | RandomResizedCrop)
+        if cls.supervised or not has_crops:
+            arguments["weak"] = splits.augment_labeled
     if "bank_size" in accepted:
         arguments["bank_size"] = len(splits.train)
     of_data: dict[str, Any] = {}

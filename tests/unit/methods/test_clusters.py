@@ -28,6 +28,16 @@ def test_kmeans_finds_what_is_apart_and_is_the_same_for_a_seed():
     assert spherical_kmeans(x[:2], 5, 0).shape == (5, 3)
 
 
+def test_clusters_are_found_in_full_precision():
+    """Catches similarities in bfloat16, by which one row of a hundred is in a wrong cluster."""
+    torch.manual_seed(0)
+    x, centers = (torch.nn.functional.normalize(torch.randn(n, 32), dim=1) for n in (900, 100))
+    expected = assign(x, centers), spherical_kmeans(x, 9, 0)
+    with torch.autocast("cpu", torch.bfloat16):  # training updates its clusters so
+        assert torch.equal(assign(x, centers), expected[0])
+        assert torch.equal(spherical_kmeans(x, 9, 0), expected[1])
+
+
 # DeepCluster-v2
 
 

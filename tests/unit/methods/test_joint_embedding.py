@@ -17,6 +17,7 @@ from torch import nn
 import unlabeled as ul
 from unlabeled import parallel, registry
 from unlabeled.augmentations import RandomAffine, RandomHorizontalFlip
+from unlabeled.augmentations.audio import RandomGain
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data import loader as loading
 from unlabeled.data.dataset import Samples
@@ -431,6 +432,18 @@ def test_dino_draws_where_each_head_looks():
     assert drawn.min() >= 0
     torch.testing.assert_close(drawn[:, 1:].amax((2, 3, 4)), torch.ones(2, 3))
     assert dino().visualize(x) == {}
+
+
+@pytest.mark.parametrize("name", ["dino", "swav", "deepclusterv2", "lejepa"])
+def test_local_crops_of_recordings_are_refused_in_our_words(name):
+    """Catches a pooling of a row of samples, which ends in PyTorch's words."""
+    encoder = build("wave", 1, (1, 1024), width=2, context=2)
+    batch = Batch(torch.randn(4, 1, 1, 1024), torch.arange(4))
+    method = make(name, encoder, augment=RandomGain(), local_crops=2)
+    with pytest.raises(UserError, match="1×1024 cannot be halved; give --local-crops 0"):
+        method.views(batch)
+    method = make(name, encoder, augment=RandomGain(), local_crops=0)
+    assert method.loss(method.views(batch)).isfinite()
 
 
 # SwAV

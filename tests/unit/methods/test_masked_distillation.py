@@ -168,6 +168,8 @@ def test_sinkhorn_uses_all_prototypes_equally():
     torch.testing.assert_close(q.mean(0), torch.full((5,), 0.2), atol=1e-2, rtol=0)
     assert (scores / 0.07).softmax(1).mean(0)[0] > 0.4
     assert method.sinkhorn(scores[:0]).shape == (0, 5)
+    method.warmup = lambda t: 1e-3  # e to the 1000
+    assert method.sinkhorn(scores).isfinite().all()
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,6 +1,7 @@
 """Learning metrics: the method, its retrieval figures, and two linear metrics as estimators."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.errors import UserError
 from unlabeled.evaluation.retrieval import interval, retrieval
 from unlabeled.methods.metric import Metric
-from unlabeled.objectives.named import loss_by_name, pair_rounds
+from unlabeled.objectives.named import ObjectiveName, loss_by_name, pair_rounds
 from unlabeled.sklearn.metric_learning import LMNN, Mahalanobis, target_neighbors
 from unlabeled.studies.lab import Scale
 from unlabeled.studies.run import run_study
@@ -97,6 +98,13 @@ def test_an_objective_of_pairs_gets_its_pairs(name):
     alone = loss_by_name(name, z.requires_grad_(), torch.arange(6))
     assert alone == 0
     assert not torch.autograd.grad(alone, z)[0].any()
+
+
+@pytest.mark.parametrize("name", get_args(ObjectiveName))
+def test_an_objective_by_name_stays_in_double_precision(name):
+    """Catches rows that are normalized in float32."""
+    z, y = torch.randn(6, 3).double(), torch.tensor([0, 0, 1, 1, 2, 2])
+    assert loss_by_name(name, z, y).dtype == torch.float64
 
 
 def test_options_that_an_objective_lacks_are_refused():

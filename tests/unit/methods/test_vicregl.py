@@ -174,9 +174,13 @@ def test_every_encoder_with_a_map_fits(name, monkeypatch):
     assert any(moved)
 
 
-def test_more_matches_than_positions_are_refused():
+def test_more_matches_than_positions_and_none_are_refused():
+    """Catches 0 that silently stands for the default, which is all for embeddings."""
     with pytest.raises(UserError, match="13 matches are more than the 12 positions"):
         make(feature_matches=13)
+    for name in ("matches", "feature_matches"):
+        with pytest.raises(UserError, match=f"{name} is 0, but must be at least 1"):
+            make(**{name: 0})
     with pytest.raises(UserError, match="global_weight is 2"):
         make(global_weight=2.0)
     assert make().matches == 5  # 20 of 49

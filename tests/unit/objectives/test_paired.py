@@ -128,6 +128,20 @@ def test_few_negatives_are_the_images_that_follow(negatives, keep_positive):
     assert gradcheck(nt_xent, arguments)
 
 
+def test_few_negatives_need_no_copies_of_rows():
+    """Catches a tensor of negatives × dimensions for each view: 67 MB for a batch of 256."""
+    a, b = torch.randn(2, 16, 64, requires_grad=True)
+    sizes: list[int] = []
+
+    def keep(saved):
+        sizes.append(saved.numel())
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        nt_xent(a, b, 0.5, negatives=15)
+    assert max(sizes) <= 32 * 64
+
+
 def test_the_positive_can_be_excluded_from_the_sum():
     a, b = pair()
     z = torch.nn.functional.normalize(torch.cat([a, b]), dim=1)
@@ -140,9 +154,12 @@ def test_the_positive_can_be_excluded_from_the_sum():
 
 
 def test_without_negatives_only_the_attraction_is_left():
+    """Catches the logarithm of an empty sum, −1e30, as the loss of a single pair."""
     a, b = torch.randn(2, 6, 4)
     cosines = torch.cosine_similarity(a, b)
     torch.testing.assert_close(nt_xent(a, b, 0.2, negatives=0), -cosines.mean() / 0.2)
+    alone = nt_xent(a[:1], b[:1], 0.2, keep_positive=False)
+    torch.testing.assert_close(alone, -cosines[0] / 0.2)
 
 
 @pytest.mark.parametrize("negatives", [6, -1])

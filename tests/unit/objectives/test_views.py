@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
+from unlabeled.errors import UserError
 from unlabeled.objectives import dclw, emp_ssl, frossl, mmcr, nt_xent, ssl_ey, wmse
 
 N, K, D = 7, 3, 4
@@ -138,6 +139,14 @@ def test_wmse_is_blind_to_linear_maps_of_a_view():
     torch.testing.assert_close(wmse(mixed, 0.0), wmse(z, 0.0))
     assert wmse(torch.stack([z[:, 0], z[:, 0]], 1)) < 1e-9
     assert wmse(z, 0.0) > 0.1
+
+
+def test_wmse_without_shrinkage_needs_more_rows_than_dimensions():
+    """Catches LAPACK's traceback of a singular covariance matrix."""
+    with pytest.raises(UserError, match="4 rows of 4 dimensions cannot be whitened"):
+        wmse(views(4, 2, 4), 0.0)
+    assert wmse(views(6, 2, 4), 0.0).isfinite()
+    assert wmse(views(4, 2, 4)).isfinite()
 
 
 def test_collapse_costs_most():

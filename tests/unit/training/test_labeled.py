@@ -9,7 +9,7 @@ from written_sets import write_cifar, write_fashion, write_omniglot, write_stl10
 
 import unlabeled as ul
 from unlabeled import registry
-from unlabeled.augmentations import Compose, RandomHorizontalFlip
+from unlabeled.augmentations import Compose, RandomAffine, RandomHorizontalFlip
 from unlabeled.cli.main import main
 from unlabeled.data import open_data
 from unlabeled.data.readers.audio import Recordings
@@ -65,6 +65,16 @@ def test_each_method_gets_the_augmentation_that_it_was_made_for(named):
         assert chosen["augment"] == RandomHorizontalFlip(0.1)
         if title in ("cifar10", "stl10", "fashion_mnist", "unknown"):
             assert weak != strong, title
+
+
+@pytest.mark.parametrize("name", ["ressl", "mean_shift"])
+def test_the_weak_view_is_a_mirrored_crop_of_photographs_only(named, name):
+    """Catches recordings that run backwards, mirrored characters, and captioned sprites cropped."""
+    for title in ("sound", "omniglot", "captions", "moving_sprites"):
+        assert of(name, named[title])["weak"] == named[title].augment_labeled, title
+    for title in ("cifar10", "stl10", "unknown"):
+        assert "weak" not in of(name, named[title]), title  # the method's own
+    assert of(name, named["dsprites"])["weak"] == RandomAffine(20.0, 0.1, (0.9, 1.1))
 
 
 def test_what_the_labels_depend_on_is_left_alone(named):

@@ -88,6 +88,14 @@ def test_the_command_takes_presets(tmp_path, monkeypatch, capsys):
     assert "rotation has no preset 'paper'; " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["swav", "dino", "ibot", "dinov2"])
+def test_prototypes_of_the_papers_rest_for_an_epoch(name):
+    """Catches the quick ones' fraction of training, which is eight epochs of 800."""
+    preset = registry.find("methods", name).presets["paper"]
+    (frozen,) = (preset[key] for key in preset if key.startswith("freeze"))
+    assert frozen * preset["epochs"] == pytest.approx(1)
+
+
 def test_an_unknown_preset_is_refused():
     """Catches a name that is silently quick."""
     with pytest.raises(UserError, match="byol has no preset 'papers'"):

@@ -241,6 +241,14 @@ def test_nan_stops_the_run_and_says_where(sprites, tmp_path):
     assert (tmp_path / "nan" / "last.ckpt").is_file()
 
 
+@pytest.mark.parametrize("name", ["mmcr", "wmse"])
+def test_a_loss_by_a_decomposition_diverges_in_the_same_words(name, sprites, tmp_path):
+    """Catches a traceback of LAPACK, which refuses NaN before there is a loss."""
+    options = FAST | {"lr": 1e30, "optimizer": "sgd"}
+    with pytest.raises(UserError, match=r"epoch 1, step \d+; try a lower --lr"):
+        ul.train(name, sprites[0], out=tmp_path / "a", epochs=1, **options)
+
+
 def test_collapse_is_told_in_plain_words(sprites, tmp_path):
     class Collapse(Method):
         """No negatives, no predictor, no slow target: everything may go to one point."""
