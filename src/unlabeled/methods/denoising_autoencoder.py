@@ -14,6 +14,7 @@ from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.decoders import stage_decoders
 from unlabeled.encoders.heads import deconv
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 from unlabeled.utils.state import eval_mode
 
 
@@ -32,6 +33,7 @@ class DenoisingAutoencoder(Method):
         shape: channels, height and width of the images (default: the data set's).
     """
 
+    modality = (Images,)
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {
         "dsprites": MINUTES | {"epochs": 20, "lr": 2e-3, "reconstruction_loss": "cross_entropy"},
