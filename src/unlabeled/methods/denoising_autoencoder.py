@@ -25,7 +25,8 @@ class DenoisingAutoencoder(Method):
     another, each on the corrupted output of the frozen stages before it, and finally all together.
 
     Args:
-        noise: "masking" sets some pixels to 0, "salt_pepper" to 0 or 1; "gaussian" is additive.
+        noise: "masking" sets some pixels to 0, "salt_pepper" to 0 or 1, in all channels, and of
+            maps between stages each value by itself; "gaussian" is additive.
         noise_level: the fraction of pixels, or the standard deviation; from 0 to 1.
         reconstruction_loss: "cross_entropy" of pixels, for black and white images; or "mse".
         stacked: whether stages are trained one after another, for the same time each.
@@ -64,14 +65,15 @@ class DenoisingAutoencoder(Method):
         """Corrupted images and clean ones, (B, C, H, W) each."""
         return self.corrupt(batch.x), batch.x
 
-    def corrupt(self, x: Tensor) -> Tensor:
-        """Images or feature maps (B, C, H, W) with noise."""
+    def corrupt(self, x: Tensor, by_channel: bool = False) -> Tensor:
+        """Images, or feature maps by channel, (B, C, H, W) with noise."""
         if self.noise == "gaussian":
             return x + self.noise_level * torch.randn_like(x)
-        chosen = torch.rand_like(x[:, :1]) < self.noise_level
+        places = x if by_channel else x[:, :1]
+        chosen = torch.rand_like(places) < self.noise_level
         if self.noise == "masking":
             return x.masked_fill(chosen, 0)
-        return torch.where(chosen, (torch.rand_like(x[:, :1]) < 0.5).to(x), x)
+        return torch.where(chosen, (torch.rand_like(places) < 0.5).to(x), x)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """The reconstruction loss, of all stages together or of the one in training."""
@@ -91,7 +93,7 @@ class DenoisingAutoencoder(Method):
             with torch.no_grad(), eval_mode(before):  # BatchNorm is frozen, too
                 for layer in before:
                     clean = layer(clean)
-            corrupted = self.corrupt(clean)
+            corrupted = self.corrupt(clean, by_channel=True)
         reconstruction = self.stage_decoders[stage](self.encoder.stages[stage](corrupted))
         return F.mse_loss(reconstruction.float(), clean.float())
 

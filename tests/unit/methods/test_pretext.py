@@ -182,6 +182,31 @@ def test_damage_is_as_strong_as_asked(noise):
     assert values == ([0] if noise == "masking" else [0, 1])
 
 
+def test_units_between_stages_are_damaged_each_by_itself():
+    """Catches layers of single units that are all set to 0 or none."""
+    method = DenoisingAutoencoder(
+        build("dense", 1, (6, 6), widths=(40, 30)), stacked=True, shape=(1, 6, 6)
+    )
+    method.progress = 0.5  # the second layer
+    seen = []
+    method.encoder.stages[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    method.loss(method.views(batch(50, (1, 6, 6))))
+    hidden = (seen[0].flatten(1) == 0).float().mean(1)
+    assert hidden.min() > 0
+    assert hidden.max() < 1
+
+
+def test_a_stage_of_units_is_decoded_to_every_pixel():
+    """Catches a decoder that can only give the same value everywhere, or no decoder at all."""
+    encoder = build("dense", 1, (6, 6), widths=(40,))
+    method = DenoisingAutoencoder(encoder, stacked=True, shape=(1, 6, 6))
+    drawn = method.stage_decoders[0](encoder.stages[0](images(2, (1, 6, 6))))
+    assert drawn.shape == (2, 1, 6, 6)
+    assert len(drawn[0].unique()) == 36
+    with pytest.raises(UserError, match="no stages to train one after another; omit --stacked"):
+        DenoisingAutoencoder(build("unet", 1, (8, 8), width=8), stacked=True, shape=(1, 8, 8))
+
+
 def test_stages_take_turns():
     """Greedily: only the stage whose turn it is, and its way back, get a gradient."""
     method = DenoisingAutoencoder(small(), stacked=True, shape=SHAPE)
