@@ -425,6 +425,7 @@ def gaussian_blur(
         """The blur along a side of that many pixels as matrices (B, side, side)."""
         source = (torch.arange(side, device=x.device)[:, None] + steps).abs()
         source = torch.where(source < side, source, 2 * (side - 1) - source)  # reflected
+        source = source.clamp(min=0)  # of a side of one pixel
         empty = kernel.new_zeros(len(x), side, side)
         weights = kernel[:, None].expand(-1, side, -1)
         return empty.scatter_add(2, source.expand(len(x), -1, -1), weights).to(x)
