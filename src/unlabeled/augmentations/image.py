@@ -74,7 +74,8 @@ class RandomResizedCrop(Augmentation):
 
     Args:
         scale: range of the crop's area, as a fraction of the image's.
-        ratio: range of the crop's aspect ratio, width over height.
+        ratio: range of the crop's aspect ratio, width over height; in a batch of one size relative
+            to that of the images.
         flip: probability of the horizontal flip.
         size: side of the square that is returned, in pixels (default: the image's size).
     """

@@ -2,7 +2,7 @@
 
 Elman 1990 for recurrent networks, Graves 2013 for LSTMs, Radford et al. 2018 for transformers; the
 order of pixels is that of van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural
-Networks".
+Networks", but for the channels, which follow each other as whole images, not pixel by pixel.
 """
 
 import math
