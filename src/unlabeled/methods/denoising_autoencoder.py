@@ -56,7 +56,7 @@ class DenoisingAutoencoder(Method):
         super().__init__(encoder)
         if not 0 < noise_level < 1:
             raise UserError(f"noise_level is {noise_level}, but must be above 0 and below 1")
-        self.noise, self.noise_level = noise, noise_level
+        self.noise, self.noise_level, self.trains_in_turns = noise, noise_level, stacked
         self.reconstruction_loss = reconstruction_loss
         self.decoder = deconv(self.encoder.dim, shape, decoder_width)
         self.stage_decoders = nn.ModuleList(stage_decoders(self.encoder, shape) if stacked else [])

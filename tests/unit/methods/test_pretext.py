@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 import unlabeled as ul
 from unlabeled.augmentations.color import color_bins, lab_to_rgb, rgb_to_lab, soft_bins, to_gray
@@ -26,6 +28,7 @@ from unlabeled.methods.jigsaw import Jigsaw, to_image
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
 from unlabeled.methods.relative_patch import NEIGHBORS, RelativePatch
 from unlabeled.methods.rotation import Rotation
+from unlabeled.training.learner import _ddp
 
 SHAPE = (3, 24, 24)
 
@@ -224,6 +227,31 @@ def test_stages_take_turns():
     method.zero_grad()
     method.loss(views).backward()
     assert all(p.grad is not None for p in method.encoder.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:`broadcast_buffers` is deprecated:FutureWarning")
+def test_stages_take_turns_on_several_processes(tmp_path):
+    """Catches DDP that waits for the gradients of stages whose turn it is not."""
+
+    class Loss(torch.nn.Module):
+        def __init__(self, method):
+            super().__init__()
+            self.method = method
+
+        def forward(self, views):
+            return self.method.loss(views)
+
+    method = DenoisingAutoencoder(small(), stacked=True, shape=SHAPE)
+    options = _ddp(method, "gloo", True)._ddp_kwargs
+    dist.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        loss = DistributedDataParallel(Loss(method), **options)
+        for turn in range(5):
+            method.progress = (turn + 0.5) / 5
+            loss(method.views(batch())).backward()
+    finally:
+        dist.destroy_process_group()
+    assert all(p.grad is not None for p in method.parameters())
 
 
 def test_resting_stages_rest_with_all_they_have():
