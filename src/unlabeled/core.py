@@ -222,6 +222,8 @@ class Method(nn.Module):
     """Whether it needs images of three channels."""
     default_encoder: ClassVar[dict[type[Modality], str]] = {}
     """Name of the default encoder by modality, where it differs from `DEFAULT_ENCODERS`."""
+    trains_in_turns: bool = False
+    """Whether at times some weights have no gradient; of the class, or of its options."""
     by_stage: ClassVar[bool] = False
     """Whether the views pass through `self.encoder` only, so that each stage of an encoder can be
     trained by itself (`--local`)."""

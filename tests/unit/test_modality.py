@@ -37,6 +37,13 @@ EACH = {
 }
 
 
+OF_IMAGES = (
+    "vae", "gan", "diffusion", "rbm", "helmholtz", "denoising_autoencoder", "context_encoder",
+    "jigsaw", "relative_patch", "rotation", "s4l",
+)  # fmt: skip
+"""Methods of values in [0, 1], or of two dimensions, to which a recording means nothing."""
+
+
 def data(modality) -> Splits:
     samples = Samples(np.zeros((4, 1, 8, 8), np.uint8), modality=modality)
     return Splits("mine", samples, samples.take(np.arange(0)))
@@ -62,6 +69,7 @@ def test_parts_are_found_in_pairs():
     ("method", "fitting"),
     [
         ("simclr", {"images", "audio", "video", "pairs"}),
+        *((name, {"images", "video", "pairs"}) for name in OF_IMAGES),
         ("clip", {"pairs"}),
         ("masked_lm", {"text"}),
         ("simcse", {"text"}),
@@ -73,7 +81,7 @@ def test_parts_are_found_in_pairs():
     ],
 )
 def test_a_method_takes_what_it_declares(method, fitting):
-    """Catches pairs of images and texts that count as texts, or single images as videos."""
+    """Catches pairs that count as texts, single images as videos, and recordings as images."""
     cls = registry.find("methods", method)
     for kind, modality in EACH.items():
         if kind in fitting:

@@ -63,6 +63,19 @@ class FullSize(Tensor):
         """The same images, whose crops will be on a device."""
         return FullSize(self._images, self.shape, self.value_range, device)
 
+    def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+        """Parts of the batch; those of rows are full-size, too."""
+        if dim != 0:
+            return self.fitted().chunk(chunks, dim)
+
+        def part(rows: list[int]) -> FullSize:
+            shape = len(rows), *self.shape[1:]
+            return FullSize(
+                lambda: [self.images[i] for i in rows], shape, self.value_range, self._to
+            )
+
+        return tuple(part(rows.tolist()) for rows in torch.arange(len(self)).chunk(chunks))
+
     def pin_memory(self, *_: Any) -> "FullSize":
         """The same: crops are made when they are needed."""
         return self

@@ -74,7 +74,8 @@ class RandomResizedCrop(Augmentation):
 
     Args:
         scale: range of the crop's area, as a fraction of the image's.
-        ratio: range of the crop's aspect ratio, width over height.
+        ratio: range of the crop's aspect ratio, width over height; in a batch of one size relative
+            to that of the images.
         flip: probability of the horizontal flip.
         size: side of the square that is returned, in pixels (default: the image's size).
     """
@@ -434,6 +435,7 @@ def gaussian_blur(
         """The blur along a side of that many pixels as matrices (B, side, side)."""
         source = (torch.arange(side, device=x.device)[:, None] + steps).abs()
         source = torch.where(source < side, source, 2 * (side - 1) - source)  # reflected
+        source = source.clamp(min=0)  # of a side of one pixel
         empty = kernel.new_zeros(len(x), side, side)
         weights = kernel[:, None].expand(-1, side, -1)
         return empty.scatter_add(2, source.expand(len(x), -1, -1), weights).to(x)

@@ -145,18 +145,26 @@ def stage_decoders(encoder: Any, shape: tuple[int, int, int]) -> list[nn.Module]
     Raises:
         UserError: the encoder has no stages.
     """
-    if not hasattr(encoder, "stages"):
+    if not len(getattr(encoder, "stages", ())):
         raise UserError("this encoder has no stages to train one after another; omit --stacked")
     decoders: list[nn.Module] = []
     with eval_mode(encoder), torch.no_grad():
         x = torch.zeros(2, *shape)
         for stage in encoder.stages:
             y = stage(x)
-            upsample = nn.Upsample(tuple(x.shape[2:]), mode="nearest")
-            convolution = nn.Conv2d(y.shape[1], x.shape[1], 3, padding=1)
-            decoders.append(nn.Sequential(upsample, convolution))
+            decoders.append(_stage_decoder(y, x))
             x = y
     return decoders
+
+
+def _stage_decoder(y: Tensor, x: Tensor) -> nn.Module:
+    """From maps like y to maps like x: enlargement and a convolution, or a linear layer."""
+    channels, *size = x.shape[1:]
+    if y.shape[2:] == (1, 1):  # the same value everywhere could only be a constant map
+        linear = nn.Linear(y.shape[1], x[0].numel())
+        return nn.Sequential(nn.Flatten(), linear, nn.Unflatten(1, (channels, *size)))
+    convolution = nn.Conv2d(y.shape[1], channels, 3, padding=1)
+    return nn.Sequential(nn.Upsample(tuple(size), mode="nearest"), convolution)
 
 
 class BlockPredictor(nn.Module):

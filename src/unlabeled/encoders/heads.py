@@ -80,7 +80,8 @@ def deconv(dim: int, shape: tuple[int, int, int], width: int = 16) -> nn.Sequent
     """Deconvolutional decoder: features (B, dim) -> unbounded images (B, *shape).
 
     A linear layer to a small map, then 4×4 transposed convolutions of stride 2 with BatchNorm and
-    ReLU until the map covers the image, which is cropped from its top left corner.
+    ReLU until the map covers the image, which is cropped from its top left corner. A side that
+    fewer doublings cover is doubled by the last ones only.
     """
     channels, height, width_px = shape
     doublings = max(1, math.ceil(math.log2(max(height, width_px) / 4)))
@@ -92,8 +93,11 @@ def deconv(dim: int, shape: tuple[int, int, int], width: int = 16) -> nn.Sequent
         nn.BatchNorm2d(widths[0]),
         nn.ReLU(inplace=True),
     ]
-    for c_in, c_out in itertools.pairwise([*widths, channels]):
-        layers.append(nn.ConvTranspose2d(c_in, c_out, 4, 2, 1))
+    needed = [math.ceil(math.log2(side)) for side in (height, width_px)]
+    for i, (c_in, c_out) in enumerate(itertools.pairwise([*widths, channels])):
+        down, across = (2 if doublings - i <= number else 1 for number in needed)
+        kernel = 2 + down, 2 + across  # 4 doubles a side, 3 keeps it
+        layers.append(nn.ConvTranspose2d(c_in, c_out, kernel, (down, across), 1))
         if len(layers) < 4 + 3 * (doublings - 1):
             layers += [nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, CropTo(height, width_px))

@@ -1,6 +1,7 @@
 """Causal encoders of sequences of values: recurrent networks and a transformer.
 
-An image is read row by row. A text as bytes is an image one pixel high, as is a time series.
+An image is read row by row, one channel after another. A text as bytes is an image one pixel high,
+as is a time series.
 """
 
 import math

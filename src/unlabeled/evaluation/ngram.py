@@ -141,5 +141,5 @@ def best_order(text: Text, orders: Iterable[int], alphabet: int = 256) -> int:
 
 
 def spelled(ids: np.ndarray) -> str:
-    """Tokens (n,) of at most 55,000 as a string of as many characters."""
-    return ids.astype("<u2").tobytes().decode("utf-16-le")
+    """Tokens (n,) below 65,536 as a string of as many characters, some of them surrogates."""
+    return ids.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

@@ -2,7 +2,7 @@
 
 Elman 1990 for recurrent networks, Graves 2013 for LSTMs, Radford et al. 2018 for transformers; the
 order of pixels is that of van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural
-Networks".
+Networks", but for the channels, which follow each other as whole images, not pixel by pixel.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.core import Batch, Method, Recipe
+from unlabeled.encoders.attention import Transformer
 from unlabeled.encoders.sequence import SequenceEncoder
 from unlabeled.errors import UserError
 from unlabeled.modality import Images
@@ -91,17 +92,20 @@ class Autoregressive(Method):
 
         Args:
             number: of images.
-            prefix: first values (number, k), to be continued.
+            prefix: first values (number, k), to be continued; a transformer reads the last half of
+                its positions of a longer one.
             length: number of values with the prefix (default: an image's), else the result is
                 (number, length).
         """
         total = math.prod(self.shape) if length is None else length
         device = next(self.parameters()).device
         x = torch.empty(number, 0, device=device) if prefix is None else prefix
-        state, cache = self.encoder.forward_cached(x)
+        positions = self.encoder.length if isinstance(self.encoder.body, Transformer) else math.inf
+        few = x if x.shape[1] < positions else x[:, -self.encoder.length // 2 :]
+        state, cache = self.encoder.forward_cached(few)
         while x.shape[1] < total:
             x = torch.cat([x, self.sample_next(self.output(state).float(), x)], 1)
-            if isinstance(cache, list) and cache[0].shape[3] >= self.encoder.length:
+            if isinstance(cache, list) and cache[0].shape[3] >= positions:
                 # A transformer's positions are used up: restart from the last half.
                 state, cache = self.encoder.forward_cached(x[:, -self.encoder.length // 2 :])
             else:
@@ -119,7 +123,7 @@ class Autoregressive(Method):
         return previous + output[:, :1] + std * torch.randn_like(previous)
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
-        """Images beside completions of their upper halves, and samples; nothing of sequences."""
+        """Images beside completions of their first halves, and samples; nothing of sequences."""
         if min(self.shape[1:]) < 4:
             return {}
         half = self.views(Batch(x, torch.arange(len(x))))[:, : math.prod(self.shape) // 2]

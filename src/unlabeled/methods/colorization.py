@@ -13,6 +13,7 @@ from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.decoders import MapDecoder
 from unlabeled.encoders.heads import deconv
 from unlabeled.encoders.spatial import stage_channels
+from unlabeled.modality import Images
 from unlabeled.parallel import mean_over
 
 
@@ -34,6 +35,7 @@ class Colorization(Method):
         weak: augmentation of the color image (default: horizontal flips).
     """
 
+    modality = (Images,)
     needs_color = True
     encoder_args = {"gray": True}
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=1e-3, weight_decay=1e-4)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import Discriminator, deconv
+from unlabeled.modality import Images
 from unlabeled.parallel import sum_over
 
 
@@ -35,6 +36,7 @@ class ContextEncoder(Method):
         shape: channels, height and width of the images (default: the data set's).
     """
 
+    modality = (Images,)
     optimized_modules = ("generator", "discriminator")
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
     recipes = {name: MINUTES | {"epochs": 12, "lr": 1e-3} for name in ("fashion_mnist", "cifar10")}

@@ -14,6 +14,7 @@ from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.decoders import stage_decoders
 from unlabeled.encoders.heads import deconv
 from unlabeled.errors import UserError
+from unlabeled.modality import Images
 from unlabeled.utils.state import eval_mode
 
 
@@ -24,7 +25,8 @@ class DenoisingAutoencoder(Method):
     another, each on the corrupted output of the frozen stages before it, and finally all together.
 
     Args:
-        noise: "masking" sets some pixels to 0, "salt_pepper" to 0 or 1; "gaussian" is additive.
+        noise: "masking" sets some pixels to 0, "salt_pepper" to 0 or 1, in all channels, and of
+            maps between stages each value by itself; "gaussian" is additive.
         noise_level: the fraction of pixels, or the standard deviation; from 0 to 1.
         reconstruction_loss: "cross_entropy" of pixels, for black and white images; or "mse".
         stacked: whether stages are trained one after another, for the same time each.
@@ -32,6 +34,7 @@ class DenoisingAutoencoder(Method):
         shape: channels, height and width of the images (default: the data set's).
     """
 
+    modality = (Images,)
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {
         "dsprites": MINUTES | {"epochs": 20, "lr": 2e-3, "reconstruction_loss": "cross_entropy"},
@@ -53,7 +56,7 @@ class DenoisingAutoencoder(Method):
         super().__init__(encoder)
         if not 0 < noise_level < 1:
             raise UserError(f"noise_level is {noise_level}, but must be above 0 and below 1")
-        self.noise, self.noise_level = noise, noise_level
+        self.noise, self.noise_level, self.trains_in_turns = noise, noise_level, stacked
         self.reconstruction_loss = reconstruction_loss
         self.decoder = deconv(self.encoder.dim, shape, decoder_width)
         self.stage_decoders = nn.ModuleList(stage_decoders(self.encoder, shape) if stacked else [])
@@ -62,14 +65,15 @@ class DenoisingAutoencoder(Method):
         """Corrupted images and clean ones, (B, C, H, W) each."""
         return self.corrupt(batch.x), batch.x
 
-    def corrupt(self, x: Tensor) -> Tensor:
-        """Images or feature maps (B, C, H, W) with noise."""
+    def corrupt(self, x: Tensor, by_channel: bool = False) -> Tensor:
+        """Images, or feature maps by channel, (B, C, H, W) with noise."""
         if self.noise == "gaussian":
             return x + self.noise_level * torch.randn_like(x)
-        chosen = torch.rand_like(x[:, :1]) < self.noise_level
+        places = x if by_channel else x[:, :1]
+        chosen = torch.rand_like(places) < self.noise_level
         if self.noise == "masking":
             return x.masked_fill(chosen, 0)
-        return torch.where(chosen, (torch.rand_like(x[:, :1]) < 0.5).to(x), x)
+        return torch.where(chosen, (torch.rand_like(places) < 0.5).to(x), x)
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """The reconstruction loss, of all stages together or of the one in training."""
@@ -89,7 +93,7 @@ class DenoisingAutoencoder(Method):
             with torch.no_grad(), eval_mode(before):  # BatchNorm is frozen, too
                 for layer in before:
                     clean = layer(clean)
-            corrupted = self.corrupt(clean)
+            corrupted = self.corrupt(clean, by_channel=True)
         reconstruction = self.stage_decoders[stage](self.encoder.stages[stage](corrupted))
         return F.mse_loss(reconstruction.float(), clean.float())
 

@@ -40,6 +40,7 @@ class Diffusion(Method):
         shape: channels, height and width of the images (default: the data set's).
     """
 
+    modality = (Images,)
     default_encoder = {Images: "unet"}
     recipe = Recipe(
         epochs=100, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0,

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import update_bn
 
 from unlabeled.core import Average, Batch, Method, Recipe
 from unlabeled.encoders.heads import Discriminator, deconv
+from unlabeled.modality import Images
 
 
 class GAN(Method):
@@ -33,6 +34,7 @@ class GAN(Method):
         shape: channels, height and width of the images (default: the data set's).
     """
 
+    modality = (Images,)
     optimized_modules = ("generator", "discriminator")
     recipe = Recipe(
         epochs=100, batch_size=64, optimizer="adam", lr=2e-4, weight_decay=0.0,

@@ -27,6 +27,7 @@ class Helmholtz(Method):
         shape: channels, height and width of the images (default: the data set's).
     """
 
+    modality = (Images,)
     default_encoder = {Images: "dense"}
     encoder_args = {"widths": (200, 50)}
     inexact_across_processes = (

@@ -11,6 +11,7 @@ from unlabeled.augmentations import Augmentation, RandomHorizontalFlip, patches
 from unlabeled.augmentations.patches import mosaic, standardize_tiles, tiles
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import encode_tiles, mlp
+from unlabeled.modality import Images
 
 
 class Jigsaw(Method):
@@ -31,6 +32,7 @@ class Jigsaw(Method):
         weak: augmentation before the image is cut (default: horizontal flips).
     """
 
+    modality = (Images,)
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {name: MINUTES | {"epochs": 12, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")}
 

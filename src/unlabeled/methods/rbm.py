@@ -33,6 +33,7 @@ class RBM(Method):
         shape: channels, height and width of the images (default: the data set's).
     """
 
+    modality = (Images,)
     default_encoder = {Images: "dense"}
     inexact_across_processes = (
         "samples drawn within the loss differ by process, so gradients agree in expectation only"

@@ -11,6 +11,7 @@ from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
 from unlabeled.augmentations.patches import drop_colors, mosaic, tiles
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import encode_tiles, mlp
+from unlabeled.modality import Images
 
 CENTER, NEIGHBORS = 4, (0, 1, 2, 3, 5, 6, 7, 8)
 """Of the nine tiles, the middle one and those around it."""
@@ -32,6 +33,7 @@ class RelativePatch(Method):
         weak: augmentation before the image is cut (default: horizontal flips).
     """
 
+    modality = (Images,)
     # The paper uses SGD with batch normalization for weeks.
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=1e-4)
     recipes = {name: MINUTES | {"epochs": 20, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations import Augmentation, RandomHorizontalFlip
 from unlabeled.augmentations.image import rotate90
 from unlabeled.core import MINUTES, Batch, Method, Recipe
+from unlabeled.modality import Images
 
 
 class Rotation(Method):
@@ -22,6 +23,7 @@ class Rotation(Method):
         weak: augmentation before the rotation (default: horizontal flips).
     """
 
+    modality = (Images,)
     # The paper uses SGD at 0.1 for 100 epochs, divided by 5 at epochs 30, 60 and 80.
     recipe = Recipe(epochs=50, batch_size=128, optimizer="adamw", lr=2e-3, weight_decay=5e-4)
     recipes = {name: MINUTES | {"epochs": 10, "lr": 2e-3} for name in ("fashion_mnist", "cifar10")}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unlabeled.augmentations import Augmentation, RandomCrop
 from unlabeled.augmentations.image import rotate90
 from unlabeled.core import HALF_LABELED, Batch, Method, Recipe
+from unlabeled.modality import Images
 from unlabeled.objectives import labeled_cross_entropy
 
 
@@ -26,6 +27,7 @@ class S4L(Method):
         augment: augmentation before the rotation (default: the data set's for labeled training).
     """
 
+    modality = (Images,)
     supervised = True
     weak_augment = True
     # The paper uses SGD at 0.1 for 256 images, weight decay 2e-4 (10 % of ImageNet's labels), and

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import deconv
+from unlabeled.modality import Images
 
 
 class VAE(Method):
@@ -34,6 +35,7 @@ class VAE(Method):
         shape: channels, height and width of the images (default: the data set's).
     """
 
+    modality = (Images,)
     recipe = Recipe(epochs=100, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
     # 84 latent dimensions, as in the tutorial. On training images Muon reaches 139 nats in four
     # epochs, Adam at 2e-3 290.

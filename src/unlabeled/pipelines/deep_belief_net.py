@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.core import check_options
-from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.dataset import Samples, Splits, to_float
 from unlabeled.data.open import open_data
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
@@ -107,9 +107,8 @@ def bound(machines: list[RBM], splits: Splits) -> float:
     partition function is estimated by annealed importance sampling.
     """
     part = splits.test if len(splits.test) else splits.train
-    x = torch.from_numpy(part.x[:1000]).float().flatten(1)
-    low, high = splits.value_range
-    v = torch.bernoulli(((x - low) / (high - low)).clamp(0, 1))
+    x = to_float(torch.from_numpy(part.x[:1000]), splits.value_range)
+    v = torch.bernoulli(x.flatten(1).clamp(0, 1))
     total = torch.zeros(len(v))
     *below, top = machines
     for machine in below:

@@ -79,7 +79,7 @@ def word2vec(
         subsample: threshold t of the share above which frequent words are dropped at random; 0
             keeps all.
         epochs: passes over the text (default: from 8 to 50, more for shorter texts).
-        lr: learning rate at the start; it decreases linearly.
+        lr: learning rate at the start; it decreases linearly to 1e-4.
         seed: of the vectors and of all sampling.
         threads: threads that update the same vectors without locks (Hogwild); with one, a run that
             was stopped and resumed ends in the same bytes as one that was not; with more, no run
@@ -233,7 +233,7 @@ def fit(
             for start in range(state.chunks % epoch_chunks * CHUNK, len(lines), CHUNK):
                 windows = sampler(*lines.block(start, start + CHUNK))
                 done = state.chunks / (epochs * epoch_chunks)
-                rate = max(MIN_LR, lr - (lr - MIN_LR) * done)
+                rate = lr - max(0.0, lr - MIN_LR) * done
                 update = functools.partial(step, state.tables, windows, lr=rate, model=model)
                 edges = np.linspace(0, len(windows.words), threads + 1).astype(int).tolist()
                 state.loss += sum(pool.map(update, itertools.pairwise(edges)))  # a span a thread

@@ -100,8 +100,8 @@ def g2(lab: Lab) -> Finding:
         images += [(f"{title}: {what}", sheet) for what, sheet in sheets.items()]
     return Finding(
         {"probe": results},
-        "Linear probes of each model: the lowest feature map of the U-Net at several diffusion "
-        "times, features of VAE and GAN, hidden units of the binary models.",
+        "Linear probes of each model: features of the U-Net at several diffusion times, features "
+        "of VAE and GAN, hidden units of the binary models.",
         f"{best} has the best linear probe accuracy, {100 * results[best]:.1f} %; random weights "
         f"have {100 * results['random']:.1f} %.",
         [Table.of("Linear probe accuracy", ["test %"], results, ".1%")],

@@ -201,14 +201,14 @@ def mean_bound(machines: list[Any], data: Splits, estimates: int) -> float:
     return float(np.mean(bounds))
 
 
-def g8(lab: Lab) -> Finding:
-    """Binary models: likelihoods of small digits; samples and linear probe of clothes."""
+def digit_likelihoods(lab: Lab) -> tuple[dict[str, float], dict[str, float]]:
+    """Of binary models of small digits: `exact` and `annealed` log Z of one, bounds of each."""
     digits, epochs, estimates = small_digits(), lab.settings.epochs, lab.settings.bounds
     x = torch.from_numpy(digits.test.x) / 255
     tiny: Any = {"encoder_args": {"widths": (12,)}, "epochs": 60, "lr": 0.05}
     small: Any = reopen(lab.run("tiny-rbm", "rbm", data=digits, quick_epochs=1, **tiny))
     torch.manual_seed(0)
-    exact, annealed = exact_log_partition(small), small.log_partition()
+    log_partition = {"exact": exact_log_partition(small), "annealed": small.log_partition()}
 
     folder = lab.out / "runs" / "deep-belief-net-digits"
     options: dict[str, Any] = {"resume": True, "progress": False}
@@ -233,9 +233,16 @@ def g8(lab: Lab) -> Finding:
     for title, machine in machines.items():
         torch.manual_seed(0)
         bounds[title] = float(machine.bound(x, 20).mean())
+    return log_partition, bounds
 
+
+def g8(lab: Lab) -> Finding:
+    """Binary models: likelihoods of small digits; samples and linear probe of clothes."""
+    log_partition, bounds = digit_likelihoods(lab)
+    digits = small_digits()
     out = lab.out / "runs" / "deep-belief-net"
-    net = deep_belief_net(lab.data, widths=DEEP, epochs=epochs, out=out, **options)
+    options: dict[str, Any] = {"epochs": lab.settings.epochs, "resume": True, "progress": False}
+    net = deep_belief_net(lab.data, widths=DEEP, out=out, **options)
     images: TitledImages = []
     encoders = {title: model_run(lab, title).encoder for title in BINARY_MODELS}
     encoders["deep belief net"] = net.encoder
@@ -249,12 +256,13 @@ def g8(lab: Lab) -> Finding:
         images.append((f"{title}: samples", sheet(as_bytes(model.sample(40)))))
     accuracies = ", ".join(f"{title} {100 * v:.1f} %" for title, v in probe.items())
     gain = bounds["2-layer DBN"] - bounds["1-layer DBN"]
+    exact, annealed = (log_partition[key] for key in ("exact", "annealed"))
     return Finding(
-        {"log_partition": {"exact": exact, "annealed": annealed}, "bounds": bounds, "probe": probe},
+        {"log_partition": log_partition, "bounds": bounds, "probe": probe},
         f"Boltzmann machines are trained on {len(digits.train):,} digits of 8×8 pixels, binarized "
         "at random by their brightness. One has 12 hidden units, so its partition function can be "
         "summed exactly and compared with the estimate by annealed importance sampling. Bounds are "
-        f"for {len(x)} test digits. Samples and linear probe are for clothes, 28×28.",
+        f"for {len(digits.test)} test digits. Samples and linear probe are for clothes, 28×28.",
         f"The estimate of log Z is {annealed:.2f}, the exact value {exact:.2f}. The second layer "
         f"raises the bound by {gain:.2f} nats. Linear probe accuracy for clothes: {accuracies}.",
         [

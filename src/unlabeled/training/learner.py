@@ -366,8 +366,8 @@ def _ddp(method: Method, backend: str, wrapped: bool) -> Any:
     """Distributed data parallel training, one process per device.
 
     Buffers are not broadcast, since methods gather what they need for them. Networks of other
-    libraries can have unused weights, which DDP then has to find. Without the wrapper, gradients
-    are averaged by `parallel.average_gradients`.
+    libraries can have unused weights, which DDP then has to find, as those of stages whose turn it
+    is not. Without the wrapper, gradients are averaged by `parallel.average_gradients`.
     """
     from lightning.pytorch.strategies import DDPStrategy
 
@@ -379,6 +379,7 @@ def _ddp(method: Method, backend: str, wrapped: bool) -> Any:
         process_group_backend=backend,
         broadcast_buffers=False,
         find_unused_parameters=len(method.optimized_modules) > 1
+        or method.trains_in_turns
         or not isinstance(method.encoder, Encoder),
         gradient_as_bucket_view=True,
     )

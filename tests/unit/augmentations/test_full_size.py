@@ -108,6 +108,17 @@ def test_images_are_fetched_once_and_only_when_needed():
     assert all(view.min() >= 0 and view.max() <= 1 for view in views)
 
 
+def test_parts_of_a_batch_are_full_size():
+    """Catches --accumulate, whose crops would be those of images that were resized before."""
+    batch = FullSize(photos, (4, 3, 16, 24))
+    parts = batch.chunk(2)
+    assert all(isinstance(part, FullSize) and part.shape == (2, 3, 16, 24) for part in parts)
+    boxes = torch.tensor([[1, 2, 30, 40], [0, 0, 47, 79], [5, 6, 8, 8], [3, 0, 50, 57]])
+    crops = torch.cat([part.crop(box) for part, box in zip(parts, boxes.chunk(2), strict=True)])
+    assert torch.equal(crops, batch.crop(boxes))
+    assert torch.equal(torch.cat(batch.chunk(2, 1), 1), batch.fitted())
+
+
 def test_floats_are_scaled_by_their_range():
     """Catches 16-bit images divided by 255."""
     image = torch.tensor([[[100.0, 300.0], [100.0, 300.0]]])

@@ -164,6 +164,18 @@ def test_blur_equals_a_loop_over_pixels():
                 np.testing.assert_allclose(fast[b, :, i, j], expected / total, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(1, 9), (2, 9), (1, 1)])
+def test_images_of_a_row_are_blurred_along_it(size):
+    """Catches an index outside of an image with a side as short as the kernel."""
+    x = images(3, 2, *size)
+    blurred = image.gaussian_blur(x, torch.full((3,), 1.0), 2)
+    assert blurred.shape == x.shape
+    if size[0] == 1:
+        tall = x.expand(-1, -1, 9, -1) if size[1] > 2 else x.expand(-1, -1, 9, 9)
+        expected = image.gaussian_blur(tall, torch.full((3,), 1.0), 2)[:, :, 4:5, : size[1]]
+        torch.testing.assert_close(blurred, expected)
+
+
 def test_sobel_equals_a_loop_over_pixels():
     x = images(2, 2, 7, 6)
     fast = image.sobel(x)

@@ -8,7 +8,7 @@ from scipy.linalg import sqrtm
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.generation import frechet, shares
-from unlabeled.evaluation.ngram import KneserNey
+from unlabeled.evaluation.ngram import KneserNey, spelled
 
 RNG = np.random.default_rng(0)
 
@@ -64,6 +64,14 @@ def test_kneser_ney_equals_its_recursion():
     for sign, before in ((b"a", b"br"), (b"d", b"ca"), (b"z", b"ab"), (b"a", b"zz"), (b"b", b"za")):
         expected = naive_kneser_ney(text, 3, 256, sign, before)
         assert model.probability(sign, before) == pytest.approx(expected), (sign, before)
+
+
+def test_all_tokens_have_a_character():
+    """Catches tokens from 55,296 on, which UTF-16 takes for halves of a character."""
+    ids = np.array([5, 55_296, 56_320, 65_535, 57_343, 55_296, 56_320])
+    text = spelled(ids)
+    assert [ord(character) for character in text] == ids.tolist()
+    assert np.isfinite(KneserNey(text, 3, 65_536).surprises(text)).all()
 
 
 def test_kneser_ney_is_a_distribution():

@@ -10,11 +10,12 @@ import torch
 
 import unlabeled as ul
 from unlabeled.cli.main import main
+from unlabeled.data.dataset import Samples, Splits
 from unlabeled.encoders.base import build
 from unlabeled.errors import UserError
 from unlabeled.methods.helmholtz import Helmholtz
 from unlabeled.methods.rbm import RBM
-from unlabeled.pipelines.deep_belief_net import deep_belief_net
+from unlabeled.pipelines.deep_belief_net import bound, deep_belief_net
 
 SHAPE = (1, 2, 3)
 
@@ -185,6 +186,17 @@ def test_a_belief_net_is_stacked(digits, tmp_path):
     assert math.isfinite(figures["bound_with_2"])
     again = deep_belief_net(digits, resume=True, **options)
     np.testing.assert_array_equal(again.embed(digits), z)
+
+
+def test_the_bound_is_of_pixels_by_their_brightness():
+    """Catches images in bytes all of whose pixels but the black ones are taken for white."""
+    rbm = machine()
+    x = torch.randint(0, 256, (50, *SHAPE), dtype=torch.uint8)
+    bounds = []
+    for images in (x, x.float() / 255):
+        torch.manual_seed(5)
+        bounds.append(bound([rbm], Splits("x", Samples(images.numpy()), Samples(images.numpy()))))
+    assert bounds[0] == pytest.approx(bounds[1])
 
 
 def test_the_command_stacks_machines(digits, tmp_path, capsys):

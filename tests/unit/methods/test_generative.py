@@ -221,6 +221,17 @@ def test_reading_on_is_reading_at_once(kind):
     assert method.sample(2, length=40).shape == (2, 40)  # further than it has places
 
 
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+def test_a_long_beginning_is_continued(kind):
+    """Catches a beginning of more values than a transformer has positions."""
+    method = Autoregressive(reader(kind, "bytes"), values="bytes", shape=(1, 1, 12)).eval()
+    for length in (11, 12, 30):
+        prefix = torch.randint(0, 256, (2, length)) / 255
+        continued = method.sample(2, prefix, length + 20)
+        assert continued.shape == (2, length + 20)
+        assert torch.equal(continued[:, :length], prefix)
+
+
 def test_surprise_is_of_a_distribution():
     """All binary sequences of six values together have probability 1."""
     import itertools

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 import unlabeled as ul
 from unlabeled.augmentations.color import color_bins, lab_to_rgb, rgb_to_lab, soft_bins, to_gray
@@ -27,6 +29,7 @@ from unlabeled.methods.jigsaw import Jigsaw, to_image
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
 from unlabeled.methods.relative_patch import NEIGHBORS, RelativePatch
 from unlabeled.methods.rotation import Rotation
+from unlabeled.training.learner import _ddp
 
 SHAPE = (3, 24, 24)
 
@@ -183,6 +186,31 @@ def test_damage_is_as_strong_as_asked(noise):
     assert values == ([0] if noise == "masking" else [0, 1])
 
 
+def test_units_between_stages_are_damaged_each_by_itself():
+    """Catches layers of single units that are all set to 0 or none."""
+    method = DenoisingAutoencoder(
+        build("dense", 1, (6, 6), widths=(40, 30)), stacked=True, shape=(1, 6, 6)
+    )
+    method.progress = 0.5  # the second layer
+    seen = []
+    method.encoder.stages[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    method.loss(method.views(batch(50, (1, 6, 6))))
+    hidden = (seen[0].flatten(1) == 0).float().mean(1)
+    assert hidden.min() > 0
+    assert hidden.max() < 1
+
+
+def test_a_stage_of_units_is_decoded_to_every_pixel():
+    """Catches a decoder that can only give the same value everywhere, or no decoder at all."""
+    encoder = build("dense", 1, (6, 6), widths=(40,))
+    method = DenoisingAutoencoder(encoder, stacked=True, shape=(1, 6, 6))
+    drawn = method.stage_decoders[0](encoder.stages[0](images(2, (1, 6, 6))))
+    assert drawn.shape == (2, 1, 6, 6)
+    assert len(drawn[0].unique()) == 36
+    with pytest.raises(UserError, match="no stages to train one after another; omit --stacked"):
+        DenoisingAutoencoder(build("unet", 1, (8, 8), width=8), stacked=True, shape=(1, 8, 8))
+
+
 def test_stages_take_turns():
     """Greedily: only the stage whose turn it is, and its way back, get a gradient."""
     method = DenoisingAutoencoder(small(), stacked=True, shape=SHAPE)
@@ -200,6 +228,31 @@ def test_stages_take_turns():
     method.zero_grad()
     method.loss(views).backward()
     assert all(p.grad is not None for p in method.encoder.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:`broadcast_buffers` is deprecated:FutureWarning")
+def test_stages_take_turns_on_several_processes(tmp_path):
+    """Catches DDP that waits for the gradients of stages whose turn it is not."""
+
+    class Loss(torch.nn.Module):
+        def __init__(self, method):
+            super().__init__()
+            self.method = method
+
+        def forward(self, views):
+            return self.method.loss(views)
+
+    method = DenoisingAutoencoder(small(), stacked=True, shape=SHAPE)
+    options = _ddp(method, "gloo", True)._ddp_kwargs
+    dist.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        loss = DistributedDataParallel(Loss(method), **options)
+        for turn in range(5):
+            method.progress = (turn + 0.5) / 5
+            loss(method.views(batch())).backward()
+    finally:
+        dist.destroy_process_group()
+    assert all(p.grad is not None for p in method.parameters())
 
 
 def test_resting_stages_rest_with_all_they_have():

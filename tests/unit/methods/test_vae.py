@@ -126,6 +126,16 @@ def test_decoders_draw_any_size(shape):
     assert deconv(7, shape, width=2)(torch.zeros(3, 7)).shape == (3, *shape)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1000), (2, 6, 300), (1, 200, 3)])
+def test_decoders_of_long_images_compute_no_squares(shape):
+    """Catches maps whose short side is doubled as often as the long one, and then cropped."""
+    decoder, pixels = deconv(7, shape, width=2), []
+    for layer in decoder:
+        layer.register_forward_hook(lambda *call: pixels.append(call[2][0, 0].numel()))
+    assert decoder(torch.zeros(3, 7)).shape == (3, *shape)
+    assert max(pixels) <= 4 * shape[1] * shape[2]
+
+
 def test_it_overfits_a_few_images(sprites):
     """The bound rises and the drawing comes to look like the image."""
     torch.manual_seed(0)

@@ -156,6 +156,25 @@ def test_the_loss_of_an_epoch_is_the_mean_of_a_question(tmp_path):
     assert figures["tokens"] == 4000
 
 
+def test_the_learning_rate_is_never_above_the_one_given(tmp_path, monkeypatch):
+    """Catches a rate below the final 1e-4 that is raised to it."""
+    rates = []
+
+    def step(tables, windows, span, lr, model):
+        rates.append(lr)
+        return 0.0
+
+    monkeypatch.setattr(w2v, "compiled_step", lambda: step)
+    monkeypatch.setattr(w2v, "CHUNK", 1000)
+    for start, end in ((2e-5, 2e-5), (1e-3, 1e-4)):
+        rates.clear()
+        options = {"dim": 4, "epochs": 2, "lr": start, "progress": False}
+        w2v.word2vec(a_text(500), out=str(tmp_path / f"{start}"), **options)
+        assert rates[0] == start
+        assert rates == sorted(rates, reverse=True)
+        assert end <= rates[-1] <= end + (start - end) / 4
+
+
 def test_files_are_gensims(tmp_path):
     gensim = pytest.importorskip("gensim.models", reason="gensim is not installed")
     rng = np.random.default_rng(0)
