@@ -266,7 +266,7 @@ def _suspects(samples: Samples, findings: Findings) -> dict[str, Any]:
     return {
         "factor": factor,
         "count": len(suspects.rows),
-        "agreement": round(suspects.agreement, 4),
+        "agreement": None if np.isnan(suspects.agreement) else round(suspects.agreement, 4),
         "tooWeak": suspects.too_weak,
         "labels": [names[code] for code in samples.factors[factor][suspects.rows[:SUSPECTS_SHOWN]]],
         "suggested": [names[code] for code in suspects.suggested[:SUSPECTS_SHOWN]],
