@@ -573,3 +573,17 @@ def test_a_number_that_never_varies_is_named_by_its_value(tmp_path, monkeypatch)
     (factor,) = read_page(tmp_path / "p.html")[0]["factors"]
     assert factor["classes"] == ["speed 5", "no label"]
     np.testing.assert_array_equal(unpack(factor["codes"], "<i4", 30), np.arange(30) >= 10)
+
+
+def test_the_words_of_the_page_are_right(chromium, tmp_path):
+    """Catches "30 seriess", and a sentence of two halves."""
+    explore(raw_run(tmp_path), images(), tmp_path / "p.html", layout="pca", clusters=3)
+    text = (tmp_path / "p.html").read_text(encoding="utf-8")
+    (tmp_path / "s.html").write_text(text.replace('"noun":"images"', '"noun":"series"'))
+    for name, summary in (("p", "30 images"), ("s", "30 series")):
+        chromium.open(tmp_path / f"{name}.html")
+        shown = chromium.js("document.getElementById('summary').textContent")
+        assert shown.split(" · ")[0] == summary
+        assert "Larger dots in the color of the text mark them" in chromium.js("NEXT_RULE")
+    with pytest.raises(UserError, match="2 images cannot make a map"):
+        explore(raw_run(tmp_path), images(2), tmp_path / "q.html")
