@@ -105,6 +105,13 @@ def bootstrap_mean(values: Float[np.ndarray, " n"], groups: Groups = None) -> In
     return bootstrap(lambda times: times @ values / times.sum(1), len(values), groups)
 
 
+def mean_of_defined(values: Float[np.ndarray, "k b"]) -> Float[np.ndarray, " b"]:
+    """Mean of several statistics of each draw, without those that are NaN; NaN if all are."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(0)
+    return np.divide(total, known.sum(0), where=known.any(0), out=np.full(len(total), np.nan))
+
+
 def bootstrap_ratio(
     above: Float[np.ndarray, " n"],
     below: Float[np.ndarray, " n"],

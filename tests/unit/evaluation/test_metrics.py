@@ -195,6 +195,30 @@ def test_mean_average_precision_of_several_labels():
     assert value.low < value.value < value.high
 
 
+@pytest.mark.filterwarnings("error")
+def test_labels_that_few_or_no_test_samples_have_give_no_warning():
+    """Catches numpy's "mean of empty slice" in draws and data without a positive."""
+    x, _ = blobs()
+    tags = (x[:, :3] + 0.5 * RNG.normal(size=(120, 3)) > 0.5).astype(np.int64)
+    tags[60:] = 0
+    targets = {"tags": MultiLabel(("a", "b", "c"))}
+    none = subject(targets, tags=tags)
+    assert compute(none)["mean_average_precision"].value is None
+    assert references(none)["chance"]["mean_average_precision"].value is None
+    tags[60, 0] = 1
+    assert 0 < compute(subject(targets, tags=tags))["mean_average_precision"].value <= 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_that_no_test_sample_has_is_undefined():
+    """Catches numpy's "mean of empty slice"."""
+    x, _ = blobs()
+    age = np.where(np.arange(120) < 60, x[:, 0].astype(float), np.nan)
+    mine = subject({"age": Numbers()}, age=age)
+    assert compute(mine)["r2_age"].value is compute(mine)["mae_age"].value is None
+    assert references(mine)["mean"]["mae_age"].value is None
+
+
 # ---- the registry --------------------------------------------------------------------------------
 
 
