@@ -116,6 +116,7 @@ def bootstrap_ratio(
     above: Float[np.ndarray, " n"],
     below: Float[np.ndarray, " n"],
     transform: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    groups: Groups = None,
 ) -> tuple[float, Interval]:
     """A ratio of sums over rows, such as a mean per word over texts, and its bootstrap interval.
 
@@ -123,6 +124,7 @@ def bootstrap_ratio(
         above: the numerator's share of each row.
         below: the denominator's.
         transform: of the ratio, such as `np.exp`.
+        groups: the group of each row; complete groups are drawn.
     """
 
     def statistic(times: np.ndarray) -> np.ndarray:
@@ -131,7 +133,9 @@ def bootstrap_ratio(
         return transform(ratio)
 
     value = float(statistic(np.ones((1, len(above))))[0])
-    return value, bootstrap(statistic, len(above)) if np.isfinite(value) else (np.nan, np.nan)
+    if not np.isfinite(value):
+        return value, (np.nan, np.nan)
+    return value, bootstrap(statistic, len(above), groups)
 
 
 def normal(
