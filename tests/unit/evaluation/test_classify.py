@@ -204,6 +204,24 @@ def test_a_class_of_a_single_group_is_not_calibrated_on():
     assert 0.1 < classifier.temperature < 10
 
 
+def test_labels_to_finetune_are_of_as_many_groups_as_they_can_be(data, monkeypatch):
+    """Catches labels of one group while others have none, unlike those of `classify`."""
+    from unlabeled.evaluation import finetune as module
+
+    class DrawnError(Exception):
+        """Ends the call before it trains."""
+
+    def sample_labels(y, labels, seed=0, groups=None):
+        assert groups is not None
+        assert len(groups) == len(y)
+        raise DrawnError
+
+    monkeypatch.setattr(module, "sample_labels", sample_labels)
+    run = ul.load("small", data=data)
+    with pytest.raises(DrawnError), pytest.warns(Notice, match="no group is on both sides"):
+        finetune(run, data, labels=6, groups_from=np.arange(300) // 10)
+
+
 def test_a_finetuned_run_has_its_classifier(data, tmp_path):
     run = ul.load("small", data=data)
     tuned, _ = finetune(run, data, out=tmp_path / "t", epochs=12, scratch=False, progress=False)
