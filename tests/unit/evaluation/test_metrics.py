@@ -586,6 +586,19 @@ def test_word_vectors(tmp_path, capsys):
     assert "Word analogies" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:for the other metric:unlabeled.errors.Notice")
+def test_a_file_without_analogies_is_refused(tmp_path):
+    """Catches the traceback of a sum over no sections."""
+    from unlabeled.evaluation.words import evaluate_words
+    from unlabeled.runs.word_vectors import Words
+
+    (tmp_path / "run").mkdir()
+    Words(["a", "b"], np.eye(2, dtype=np.float32)).save(tmp_path / "run" / "vectors.bin")
+    (tmp_path / "none.txt").write_text("# nothing yet\n")
+    with pytest.raises(ul.errors.UserError, match="has no analogies"):
+        evaluate_words(tmp_path / "run", analogies=tmp_path / "none.txt")
+
+
 def test_the_page_of_multi_label_data(trained, sprites, tmp_path):
     """Fails where a page or a metric takes several labels of a sample for one class."""
     x, y = sprites
