@@ -47,7 +47,8 @@ def build_for(name: str, splits: Splits) -> nn.Module:
     if not isinstance(received, getattr(encoder, "modality", (Images, Audio))):
         raise UserError(f"the encoder {name} does not take {splits.noun}; choose another")
     if is_fitted:
-        few = torch.from_numpy(splits.train.x[:FITTED_ROWS])
+        # not the first ones, which are of a few classes where names begin with a folder
+        few = torch.from_numpy(splits.train.x[splits.train.spread(FITTED_ROWS)])
         encoder.summary.fit(to_float(few, splits.value_range))
     return encoder.eval()
 

@@ -39,6 +39,8 @@ def expected_calibration_error(
 
     value = float(statistic(np.ones((1, n)))[0])
     low, high = bootstrap(statistic, n, groups)
+    if np.isnan(low):  # one group
+        return Value(value)
     spread = np.sqrt(np.bincount(cell, confidence * (1 - confidence), minlength=BINS)) / n
     calibrated = np.abs(np.random.default_rng(0).normal(0, spread, (DRAWS, BINS))).sum(1)
     lowest = min(value, 2 * value - high) if value > np.percentile(calibrated, 97.5) else 0.0

@@ -215,9 +215,10 @@ def train_classifier(
     settings = settings_for(kind, len(y))
     scores, answers = held_out(z, y, kind, settings, groups, seed)
     if not len(answers):
+        one = "label" if groups is None else "group"
         notice(
-            "each class has one label, so no setting can be tried and probabilities are not "
-            "calibrated; give at least two labels of a class"
+            f"each class has one {one}, so no setting can be tried and probabilities are not "
+            f"calibrated; give at least two {one}s of a class"
         )
         return fit(z, y, classes, kind, DEFAULTS[kind]), DEFAULTS[kind]
     best, temperature = least(scores, answers)
@@ -225,7 +226,8 @@ def train_classifier(
     classifier = fit(z, y, classes, kind, setting)
     if len(y) > MANY:
         (part,), answers = held_out(z, y, kind, [setting], groups, seed, folds=1, many=len(y))
-        temperature = fit_temperature(part, answers)
+        if len(answers):  # none where all groups of the fifth have classes of their own
+            temperature = fit_temperature(part, answers)
     classifier.temperature = temperature
     return classifier, setting
 

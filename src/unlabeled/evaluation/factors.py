@@ -83,7 +83,7 @@ def predict_number(
     splits: Splits,
     name: str,
     penalty: float = PENALTY,
-) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m k"]]:
+) -> tuple[Float[np.ndarray, "v k"], Float[np.ndarray, "v k"]]:
     """Predictions of ridge regression and true values, of the test samples that have a value."""
     (z, t), (z_test, t_test) = numbers_of(train, test, splits, name)
     return ridge(z, t, z_test, penalty), t_test

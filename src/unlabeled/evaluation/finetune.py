@@ -88,7 +88,7 @@ def finetune(
     target = str(splits.target)
     y, y_test = (part.factors[target] for part in (splits.train, splits.test))
     refuse_unseen(y, y_test)
-    rows = sample_labels(y, labels, seed)
+    rows = sample_labels(y, labels, seed, splits.train.group_codes())
     labeled = replace(splits, train=splits.train.take(rows))
     batch = min(BATCH, len(rows))
     steps = max(1, len(rows) // batch)

@@ -50,28 +50,27 @@ def share(
         value: the share.
         influence: its derivative by the weight of each sample.
         groups: the group of each sample; samples of a group are not independent.
-        largest: maximum number of independent answers.
+        largest: maximum number of independent answers (default: of grouped ones the samples).
 
     Source: Korn and Graubard 1998, "Confidence Intervals for Proportions with Small Expected Number
     of Positive Counts Estimated from Survey Data".
     """
-    sums, units = _by_group(influence, groups), float(len(influence))
-    if groups is not None:
-        units = float(len(sums))
-        # as few groups leave their own variance uncertain
-        sums = sums * student.ppf(0.975, max(1, units - 1)) / Z
-        sums = sums * math.sqrt(units / max(1, units - 1))
-    variance = float((sums**2).sum())
-    if variance > 0 and 0 < value < 1:
+    sums = _by_group(influence, groups)
+    units, variance = float(len(sums)), float((sums**2).sum())
+    if groups is not None and largest == math.inf:
+        largest = len(influence)  # groups that are equal by chance
+    if len(sums) > 1 and variance > 0 and 0 < value < 1:
         units = max(1.0, min(value * (1 - value) / variance, largest))
     return wilson(value * units, units)
 
 
 def _by_group(influence: Float[np.ndarray, " n"], groups: Groups) -> Float[np.ndarray, " g"]:
-    """Sums over the samples of each group."""
+    """Sums over the samples of each group, enlarged as few leave their own variance uncertain."""
     if groups is None:
         return influence
-    return np.bincount(np.unique(groups, return_inverse=True)[1], influence)
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], influence)
+    degrees = max(1, len(sums) - 1)
+    return sums * student.ppf(0.975, degrees) / Z * math.sqrt(len(sums) / degrees)
 
 
 def bootstrap(
@@ -81,6 +80,8 @@ def bootstrap(
 ) -> Interval:
     """Percentile interval of a statistic over samples drawn with replacement.
 
+    NaN for one row or group, of which every sample is the same.
+
     Args:
         statistic: of how often each row is drawn, (draws, n) -> (draws,); NaN if undefined.
         n: number of rows.
@@ -88,6 +89,8 @@ def bootstrap(
     """
     codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     units = int(codes.max()) + 1
+    if units < 2:
+        return math.nan, math.nan
     rng, block = np.random.default_rng(0), max(1, BLOCK // n)
     values = [
         statistic(rng.multinomial(units, [1 / units] * units, min(block, DRAWS - start))[:, codes])
@@ -102,10 +105,18 @@ def bootstrap_mean(values: Float[np.ndarray, " n"], groups: Groups = None) -> In
     return bootstrap(lambda times: times @ values / times.sum(1), len(values), groups)
 
 
+def mean_of_defined(values: Float[np.ndarray, "k b"]) -> Float[np.ndarray, " b"]:
+    """Mean of several statistics of each draw, without those that are NaN; NaN if all are."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(0)
+    return np.divide(total, known.sum(0), where=known.any(0), out=np.full(len(total), np.nan))
+
+
 def bootstrap_ratio(
     above: Float[np.ndarray, " n"],
     below: Float[np.ndarray, " n"],
     transform: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    groups: Groups = None,
 ) -> tuple[float, Interval]:
     """A ratio of sums over rows, such as a mean per word over texts, and its bootstrap interval.
 
@@ -113,6 +124,7 @@ def bootstrap_ratio(
         above: the numerator's share of each row.
         below: the denominator's.
         transform: of the ratio, such as `np.exp`.
+        groups: the group of each row; complete groups are drawn.
     """
 
     def statistic(times: np.ndarray) -> np.ndarray:
@@ -121,7 +133,9 @@ def bootstrap_ratio(
         return transform(ratio)
 
     value = float(statistic(np.ones((1, len(above))))[0])
-    return value, bootstrap(statistic, len(above)) if np.isfinite(value) else (np.nan, np.nan)
+    if not np.isfinite(value):
+        return value, (np.nan, np.nan)
+    return value, bootstrap(statistic, len(above), groups)
 
 
 def normal(
@@ -133,6 +147,7 @@ def normal(
     """Interval of a statistic from the influence of each sample.
 
     The infinitesimal jackknife: the variance of the bootstrap, to first order, without drawing.
+    NaN for one sample or group.
 
     Args:
         value: the statistic.
@@ -142,7 +157,10 @@ def normal(
 
     Source: Efron 1982, "The Jackknife, the Bootstrap and Other Resampling Plans", chapter 6.
     """
-    half = Z * float(np.sqrt((_by_group(influence, groups) ** 2).sum()))
+    sums = _by_group(influence, groups)
+    if len(sums) < 2:
+        return math.nan, math.nan
+    half = Z * float(np.sqrt((sums**2).sum()))
     return max(bounds[0], value - half), min(bounds[1], value + half)
 
 

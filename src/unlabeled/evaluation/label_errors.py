@@ -23,8 +23,8 @@ class Suspects:
         rows: of the samples, (m,).
         suggested: the class of their neighbors, (m,).
         margins: probability of that class minus that of the label, (m,), in 0..1.
-        agreement: share of labeled samples whose neighbors' most probable class is their label;
-            NaN without labels.
+        agreement: share of labeled samples whose neighbors' most probable class is their label,
+            among those with a labeled neighbor; NaN if there are none.
         too_weak: whether that is below 0.7, so that no label is suspected.
     """
 
@@ -73,8 +73,9 @@ def suspected_labels(
     The threshold of a class is the mean probability of that class over the samples labeled so. A
     label is suspected if another class has the largest probability among those that reach their
     threshold, and that is at least 0.6 above the probability of the label. The probabilities of a
-    sample come from its neighbors, never from its own label. If the most probable class is the
-    label of fewer than 70 %, the features do not separate the classes, and none is suspected.
+    sample come from its neighbors, never from its own label; samples without a labeled neighbor
+    have none, and do not count. If the most probable class is the label of fewer than 70 %, the
+    features do not separate the classes, and none is suspected.
 
     Args:
         similarity: of the nearest neighbors of each sample, best first.
@@ -84,8 +85,9 @@ def suspected_labels(
     Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset
     Labels", equations 1 and 2; ordered by their normalized margin.
     """
-    known = np.flatnonzero(y >= 0)
-    p = probabilities(similarity, neighbors, y)[known]
+    p = probabilities(similarity, neighbors, y)
+    known = np.flatnonzero((y >= 0) & p.any(1))
+    p = p[known]
     label = y[known]
     own = p[np.arange(len(p)), label]
     counts = np.bincount(label, minlength=p.shape[1])

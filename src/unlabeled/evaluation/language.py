@@ -33,6 +33,12 @@ def random_rows(samples: Samples, most: int | None = None) -> np.ndarray:
     return np.random.default_rng(0).permutation(len(samples))[:most]
 
 
+def random_groups(samples: Samples, n: int) -> np.ndarray | None:
+    """The groups of the first n of those rows, (n,); None if ungrouped."""
+    codes = samples.group_codes()
+    return None if codes is None else codes[random_rows(samples, n)]
+
+
 def batches(
     samples: Samples, most: int | None = None, size: int = 64, draw: int = 0
 ) -> Iterator[Batch]:

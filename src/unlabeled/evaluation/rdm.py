@@ -38,8 +38,8 @@ def rdm(
             whitened by the noise; `crossnobis` is its cross-validated, unbiased estimate, which is
             about 0, and may be negative, where two conditions do not differ.
         labels: condition of each sample, (N,). Its samples are averaged first, and rows and columns
-            are the conditions in sorted order, as in `np.unique(labels)`. Samples of label −1 are
-            left out, with a notice.
+            are the conditions in sorted order, as in `np.unique(labels)`. Samples of label −1 or
+            NaN are left out, with a notice.
         noise: covariance of the noise of features, (dim, dim), such as `noise_covariance` gives;
             for `mahalanobis` and, if not the identity, `crossnobis`.
         folds: for `crossnobis`: fold of each sample, (N,), or a number of folds to which the
@@ -91,7 +91,7 @@ def noise_covariance(features: Features, labels: Any = None) -> Float[np.ndarray
     Args:
         features: (N, dim), several samples of each condition, or residuals.
         labels: condition of each sample, (N,), whose mean is subtracted; if not given, the mean of
-            all samples is. Samples of label −1 are left out, with a notice.
+            all samples is. Samples of label −1 or NaN are left out, with a notice.
 
     Raises:
         UserError: there are too few samples, or features that do not vary within conditions.
@@ -216,7 +216,9 @@ def _known(z: Float[np.ndarray, "n d"], labels: Any) -> np.ndarray:
     y = np.asarray(labels)
     if y.shape != (len(z),):
         raise UserError(f"{y.size} labels are given for {len(z)} samples; pass one for each")
-    return y != -1 if y.dtype.kind in "iuf" else np.ones(len(y), bool)
+    if y.dtype.kind not in "iuf":
+        return np.ones(len(y), bool)
+    return (y != -1) & ~np.isnan(y)
 
 
 def _conditions(
@@ -225,9 +227,9 @@ def _conditions(
     """Labeled samples, and the number of the condition of each."""
     known = _known(z, labels)
     if not known.all():
-        notice(f"{(~known).sum():,} of {len(z):,} samples have no label (−1) and are left out")
+        notice(f"{(~known).sum():,} of {len(z):,} samples have no label (−1, NaN) and are left out")
     if not known.any():
-        raise UserError("no sample has a label; pass labels other than −1")
+        raise UserError("no sample has a label; pass labels other than −1 and NaN")
     return z[known], np.unique(np.asarray(labels)[known], return_inverse=True)[1].reshape(-1)
 
 

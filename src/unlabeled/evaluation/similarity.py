@@ -52,7 +52,8 @@ def cka(a: Features, b: Features, *, debiased: bool = False) -> Similarity:
     Source:
         Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", equation 4.
         Nguyen, Raghu, Kornblith 2021, "Do Wide and Deep Networks Learn the Same Things?", equation
-        3, for the unbiased HSIC of Song et al. 2012.
+        3, for the unbiased HSIC of Song et al. 2012, "Feature Selection via Dependence
+        Maximization".
     """
     x, y = (_centered(z) for z in _same_samples([a, b], 4))
     return _cka(x, y, debiased)
@@ -77,23 +78,33 @@ def _hsic(
     """HSIC of linear kernels, up to a factor, and its derivative by the weight of each sample.
 
     Plain, it is Σ_ij (x_i · x_j)(y_i · y_j) = |xᵀy|², by way of the smaller of (p, q) and (n, n).
+    Debiased, the derivative is that of Song et al. 2012, theorem 5, where rows of kernels sum to 0.
     """
     (n, p), q = x.shape, y.shape[1]
-    of_sample, k, m = np.empty((3, n))
+    of_sample, k, m, crossed = np.empty((4, n))
     if p * q > n**2:
         a, b = np.asarray(x), np.asarray(y)
         of_sample, k, m = ((a @ a.T) * (b @ b.T)).sum(1), (a**2).sum(1), (b**2).sum(1)
+        crossed = a @ (m @ a) + b @ (k @ b)
     else:
-        product = np.zeros((p, q))
-        for _, a, b in _both(x, y):
+        product, a_by_m, b_by_k = np.zeros((p, q)), np.zeros(p), np.zeros(q)
+        for rows, a, b in _both(x, y):
+            k[rows], m[rows] = (a**2).sum(1), (b**2).sum(1)
             product += a.T @ b
+            a_by_m += m[rows] @ a
+            b_by_k += k[rows] @ b
         for rows, a, b in _both(x, y):
             of_sample[rows] = (a @ product * b).sum(1)
-            k[rows], m[rows] = (a**2).sum(1), (b**2).sum(1)
-    value = float(of_sample.sum())
-    if debiased:  # without pairs of a sample with itself, for rows that sum to 0
-        value += float(k.sum() * m.sum() / ((n - 1) * (n - 2)) - k @ m * n / (n - 2))
-    return value, 2 * of_sample
+            crossed[rows] = a @ a_by_m + b @ b_by_k
+    value, own = float(of_sample.sum()), k * m
+    if not debiased:
+        return value, 2 * of_sample
+    # without pairs of a sample with itself
+    pairs, total = of_sample - own, own.sum()
+    influence = (n - 2) ** 2 * pairs - n * own + (n - 2) * (pairs.sum() + crossed - 2 * own)
+    influence += m.sum() * k + k.sum() * m - total
+    value += float(k.sum() * m.sum() / ((n - 1) * (n - 2)) - total * n / (n - 2))
+    return value, 2 * influence / ((n - 1) * (n - 2))
 
 
 def _both(

@@ -91,9 +91,10 @@ def to_label(
     if len(classes) < 2 or len(codes) < FEW * len(classes):
         return typical(z, known, number, seed)
     classifier, _ = train_classifier(z[y >= 0], codes, [str(c) for c in classes], seed=seed)
-    scores = torch.from_numpy(classifier.logits(z)) / classifier.temperature
-    first, second = scores.softmax(1).topk(2, dim=1).values.T.numpy()
-    return _from_clusters(z, known, number, seed, first - second)
+    logits = torch.from_numpy(classifier.logits(z)).double()
+    margin, gap = (v[:, 0] - v[:, 1] for v in (logits.softmax(1).topk(2)[0], logits.topk(2)[0]))
+    order = np.lexsort((gap, margin))  # by the logits where probabilities are rounded to 0 and 1
+    return _from_clusters(z, known, number, seed, np.argsort(order))
 
 
 def typical(

@@ -125,20 +125,23 @@ def tune_ridge(
     rows = _sample(len(z), seed)
     z, t = z[rows], t[rows]
     fold = fold_of(np.zeros(len(z), np.int64), None if groups is None else groups[rows], seed)
-    errors = np.zeros(len(RIDGE))
+    errors, held = np.zeros(len(RIDGE)), 0
     for i in range(FOLDS):
         learned, tested = fold != i, fold == i
-        if not tested.any() or learned.sum() < 2:
-            return Setting("penalty", DEFAULTS["linear"])
+        if not tested.any() or learned.sum() < 2:  # fewer groups, or samples, than folds
+            continue
         a, b = standardize(z[learned], z[tested])
         if not a.shape[1]:
-            return Setting("penalty", DEFAULTS["linear"])
+            continue
+        held += 1
         axes, variance = principal_axes(a)
         center = t[learned].mean(0)
         target = axes.T @ (a.T @ (t[learned] - center))
         for s, penalty in enumerate(RIDGE):
             weights = target / (len(a) * variance + penalty)[:, None]
             errors[s] += ((center + b @ axes @ weights - t[tested]) ** 2).sum()
+    if not held:
+        return Setting("penalty", DEFAULTS["linear"])
     return Setting("penalty", RIDGE[int(errors.argmin())], FOLDS, len(rows))
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from unlabeled.data.dataset import Samples
 from unlabeled.encoders.features import centered
-from unlabeled.errors import UserError, notice
+from unlabeled.errors import UserError, notice, plural
 from unlabeled.evaluation import duplicates, structure
 from unlabeled.evaluation.label_errors import AGREEMENT, MARGIN
 from unlabeled.evaluation.structure import Layout
@@ -106,8 +106,7 @@ def explore(
     samples = run.read(data, labels_from)
     n = len(samples)
     if n < 3:
-        noun = run.modality.noun.removesuffix("s" * (n == 1))
-        raise UserError(f"{n} {noun} cannot make a map; give at least 3")
+        raise UserError(f"{plural(n, run.modality.noun)} cannot make a map; give at least 3")
     with showing(is_shown(progress)):
         findings, chosen = find(run, samples, layout, clusters, suggest, seed)
         with status("page", "explore"):
@@ -267,7 +266,7 @@ def _suspects(samples: Samples, findings: Findings) -> dict[str, Any]:
     return {
         "factor": factor,
         "count": len(suspects.rows),
-        "agreement": round(suspects.agreement, 4),
+        "agreement": None if np.isnan(suspects.agreement) else round(suspects.agreement, 4),
         "tooWeak": suspects.too_weak,
         "labels": [names[code] for code in samples.factors[factor][suspects.rows[:SUSPECTS_SHOWN]]],
         "suggested": [names[code] for code in suspects.suggested[:SUSPECTS_SHOWN]],
@@ -304,14 +303,23 @@ def pack(array: np.ndarray, dtype: str) -> str:
 
 
 def _factors(samples: Samples) -> list[dict[str, Any]]:
-    """Groups to color by: classes, numbers in ranges of as many samples each, "no label" last."""
+    """Groups to color by: classes, numbers in ranges of as many samples each, "no label" last.
+
+    Not by a factor of several labels a sample, which are no groups.
+    """
     factors = []
     for name, values in samples.factors.items():
         codes, classes, known = values, samples.class_names(name), samples.known(name)
+        if values.ndim > 1:
+            notice(f"{name} has several labels for each sample; the page and the table omit them")
+            continue
+        if not known.any():
+            continue
         if values.dtype.kind == "f":
             edges = np.unique(np.quantile(values[known], np.linspace(0, 1, RANGES + 1)))
             codes = np.searchsorted(edges[1:-1], values, "right")
-            classes = [f"{name} {a:.4g} to {b:.4g}" for a, b in itertools.pairwise(edges)]
+            ends = itertools.pairwise(edges) if len(edges) > 1 else [(edges[0], edges[0])]
+            classes = [f"{name} {a:.4g}" + (f" to {b:.4g}" if b > a else "") for a, b in ends]
         if not known.all():
             classes = [*(classes or map(str, range(int(codes.max()) + 1))), "no label"]
             codes = np.where(known, codes, len(classes) - 1)

@@ -268,9 +268,9 @@ def neighbors(
         features: (N, d); cosine similarity after their mean is subtracted.
         x: the images (N, C, H, W).
         queries: rows of the images that begin a row of the figure.
-        k: neighbors of each.
+        k: neighbors of each; fewer if there are fewer other images.
     """
-    features = features - features.mean(0)
+    features, k = features - features.mean(0), min(k, len(features) - 1)
     near, indices = knn.nearest(features, features[list(queries)], k + 1)
     shown, titles = [], []
     for query, similar, rows in zip(queries, near, indices, strict=True):

@@ -229,12 +229,16 @@ def _matrices(splits: Splits, subjects: list[Subject]) -> str:
     blocks = []
     for name in sorted(names, key=lambda name: name != splits.target)[:FACTORS]:
         labeled = rows[part.known(name)[rows]]
+        if not len(labeled):
+            continue
         order = np.argsort(part.factors[name][labeled], kind="stable")
         figures = "".join(
             _figure(plots.similarity_image(s.similarity_matrix(labeled), order), s.name)
             for s in subjects
         )
         blocks.append(f'<h3>Sorted by {html.escape(name)}</h3><div class="tiles">{figures}</div>')
+    if not blocks:
+        return ""
     return f"""<section><h2>Similarity matrices</h2>
 <p class="note">Cosine similarity of each two of {len(rows)} {splits.noun}, after mean-centering:
 <span class="red">red</span> similar, white unrelated, <span class="blue">blue</span> opposite.

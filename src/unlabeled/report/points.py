@@ -13,6 +13,11 @@ from unlabeled.report.findings import Findings
 from unlabeled.utils.files import write_bytes
 
 ENDINGS = (".csv", ".parquet")
+RESERVED = {
+    *("row", "name", "x", "y", "cluster", "duplicate_group", "outlier_score"),
+    *("label_error_margin", "label_next"),
+}
+"""Columns that are no factors."""
 
 
 def check_table(table: str | Path | None) -> None:
@@ -25,12 +30,13 @@ def write_points(path: Path, samples: Samples, findings: Findings) -> None:
     """Write a row per sample: row, name, x, y, cluster, duplicate_group, outlier_score and factors.
 
     And ranks of suggestions. Clusters, groups and ranks are numbered from 1, as on the page;
-    missing values are empty.
+    missing values are empty. A factor with the name of another column, such as the `x` of dSprites,
+    is `factor_x`; factors of several labels a sample are left out.
 
     Args:
         path: `.csv` or `.parquet`.
         samples: with names and factors, (N,).
-        found: what was found of them.
+        findings: what was found of them.
     """
     n = len(samples)
     group = np.zeros(n, np.int64)
@@ -49,7 +55,7 @@ def write_points(path: Path, samples: Samples, findings: Findings) -> None:
     }
     for name, values in samples.factors.items():
         if values.ndim == 1:
-            columns[name] = _named(samples, name, values)
+            columns[f"factor_{name}" if name in RESERVED else name] = _named(samples, name, values)
     suspects, factor = findings.suspects, findings.factor
     if suspects is not None and factor is not None:
         label, margin = np.full(n, -1), np.zeros(n, np.float32)

@@ -7,9 +7,10 @@ import torch
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from unlabeled.augmentations.vocabulary import FIRST_WORD
-from unlabeled.data.dataset import Samples
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.encoders.features import build_for
 from unlabeled.evaluation.baselines import PAIRS, TFIDF, NGrams
-from unlabeled.modality import Text
+from unlabeled.modality import Images, Text
 
 VOCABULARY = FIRST_WORD + 30
 IDS = np.random.default_rng(0).integers(0, VOCABULARY, (80, 2, 9)).astype(np.int32)
@@ -40,3 +41,15 @@ def test_pairs_are_those_of_neighbors_within_a_sentence():
     z = mine.fit(TEXTS)(torch.from_numpy(IDS))
     assert z.shape == (80, mine.dim)
     assert torch.isfinite(z).all()
+
+
+def test_encoders_are_fitted_on_rows_of_the_whole_training_part():
+    """Catches the first 5,000 rows, which are of one class in a folder sorted by class."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(2), 6000)
+    x = rng.normal(size=(12_000, 1, 1, 6)).astype(np.float32)
+    x[..., 0] += 40 * y[:, None, None]
+    samples = Samples(x, {"class": y}, modality=Images(1, (1, 6)))
+    splits = Splits("sorted", samples, samples.take(np.arange(0)), target="class")
+    z = build_for("pca", splits)(torch.from_numpy(x)).detach().numpy()
+    assert abs(np.corrcoef(z[:, 0], y)[0, 1]) > 0.99

@@ -193,6 +193,35 @@ def test_one_label_of_each_class_is_not_calibrated(data):
     assert model.classifier.temperature == 1
 
 
+def test_a_class_of_a_single_group_is_not_calibrated_on():
+    """Catches a temperature of no samples, and a message that speaks of labels."""
+    rng, y = np.random.default_rng(0), np.repeat([0, 1], [1200, 1000])
+    z = (rng.normal(size=(2200, 4)) + np.eye(4)[y]).astype(np.float32)
+    with pytest.warns(Notice, match="each class has one group, .* at least two groups of a class"):
+        train_classifier(z, y, ["a", "b"], groups=y)
+    groups = np.repeat([0, 1, 2], [1200, 500, 500])  # the first is all of the held-out fifth
+    classifier, _ = train_classifier(z, y, ["a", "b"], groups=groups)
+    assert 0.1 < classifier.temperature < 10
+
+
+def test_labels_to_finetune_are_of_as_many_groups_as_they_can_be(data, monkeypatch):
+    """Catches labels of one group while others have none, unlike those of `classify`."""
+    from unlabeled.evaluation import finetune as module
+
+    class DrawnError(Exception):
+        """Ends the call before it trains."""
+
+    def sample_labels(y, labels, seed=0, groups=None):
+        assert groups is not None
+        assert len(groups) == len(y)
+        raise DrawnError
+
+    monkeypatch.setattr(module, "sample_labels", sample_labels)
+    run = ul.load("small", data=data)
+    with pytest.raises(DrawnError), pytest.warns(Notice, match="no group is on both sides"):
+        finetune(run, data, labels=6, groups_from=np.arange(300) // 10)
+
+
 def test_a_finetuned_run_has_its_classifier(data, tmp_path):
     run = ul.load("small", data=data)
     tuned, _ = finetune(run, data, out=tmp_path / "t", epochs=12, scratch=False, progress=False)

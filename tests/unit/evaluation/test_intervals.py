@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from unlabeled.evaluation.intervals import bootstrap_mean, paired_difference, share, wilson
+from unlabeled.evaluation.calibration import expected_calibration_error
+from unlabeled.evaluation.intervals import (
+    bootstrap_mean,
+    normal,
+    paired_difference,
+    share,
+    wilson,
+)
 from unlabeled.evaluation.metric import accuracy, mean_share
 from unlabeled.evaluation.metrics.linear_probe import balanced_accuracy
 from unlabeled.evaluation.verification import auroc, pairs
@@ -92,6 +99,31 @@ def test_the_bootstrap_draws_groups_as_a_whole():
     low, high = bootstrap_mean(values, groups)
     assert (low, high) == pytest.approx(bootstrap_mean(values[::8]), abs=1e-9)
     assert high - low > 2 * np.subtract(*bootstrap_mean(values)[::-1])
+
+
+def test_one_group_has_no_interval():
+    """Catches: an interval of no width where all test samples are of one group."""
+    values, one = np.random.default_rng(0).random(40), np.zeros(40)
+    assert np.isnan(bootstrap_mean(values, one)).all()
+    assert np.isnan(normal(0.5, (values - values.mean()) / 40, groups=one)).all()
+    for correct in (values < 0.5, values[:-1] < 0.5):
+        value = accuracy(correct, one[: len(correct)])
+        assert value.high - value.low > 0.7
+    equal = accuracy(np.arange(40) % 4 == 0, np.arange(40) // 20)  # but for rounding
+    assert equal.high - equal.low > 0.2
+    error = expected_calibration_error(np.stack([values, 1 - values], 1), one.astype(int), one)
+    assert error.value > 0
+    assert error.low is error.high is None
+
+
+def test_the_interval_of_few_groups_covers():
+    """Catches: a normal quantile, and the variance over g instead of g − 1, which cover 82 %."""
+    rng, groups, hits = np.random.default_rng(0), np.repeat(np.arange(4), 10), 0
+    for _ in range(400):
+        values = rng.normal(size=4)[groups] + 0.1 * rng.normal(size=40)
+        low, high = normal(values.mean(), (values - values.mean()) / 40, (-99.0, 99.0), groups)
+        hits += low < 0 < high
+    assert 0.92 * 400 < hits < 0.98 * 400
 
 
 def test_no_interval_collapses_where_all_answers_are_right():

@@ -104,3 +104,16 @@ def test_labels_that_some_neighbors_share_are_not_suspected():
     result = suspected_labels(np.ones((60, 20), np.float32), neighbors_of, y)
     assert result.rows.tolist() == [1]
     assert result.margins[0] == pytest.approx(0.8)
+
+
+def test_samples_without_a_labeled_neighbor_do_not_count():
+    """Catches features that are called too weak because few samples have a label."""
+    z, y = blobs(3000, spread=0.1)
+    few = np.where(np.random.default_rng(1).random(len(y)) < 0.02, y, -1)
+    few[np.flatnonzero(few == 0)[0]] = 1
+    result = suspected_labels(*neighbors(z, 20), few)
+    assert result.agreement > 0.8
+    assert not result.too_weak
+    alone = suspected_labels(np.ones((3, 1), np.float32), np.full((3, 1), 2), np.array([0, 1, -1]))
+    assert np.isnan(alone.agreement)
+    assert len(alone.rows) == 0

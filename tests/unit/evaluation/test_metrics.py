@@ -195,6 +195,63 @@ def test_mean_average_precision_of_several_labels():
     assert value.low < value.value < value.high
 
 
+@pytest.mark.filterwarnings("error")
+def test_labels_that_few_or_no_test_samples_have_give_no_warning():
+    """Catches numpy's "mean of empty slice" in draws and data without a positive."""
+    x, _ = blobs()
+    tags = (x[:, :3] + 0.5 * RNG.normal(size=(120, 3)) > 0.5).astype(np.int64)
+    tags[60:] = 0
+    targets = {"tags": MultiLabel(("a", "b", "c"))}
+    none = subject(targets, tags=tags)
+    assert compute(none)["mean_average_precision"].value is None
+    assert references(none)["chance"]["mean_average_precision"].value is None
+    tags[60, 0] = 1
+    assert 0 < compute(subject(targets, tags=tags))["mean_average_precision"].value <= 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_that_no_test_sample_has_is_undefined():
+    """Catches numpy's "mean of empty slice"."""
+    x, _ = blobs()
+    age = np.where(np.arange(120) < 60, x[:, 0].astype(float), np.nan)
+    mine = subject({"age": Numbers()}, age=age)
+    assert compute(mine)["r2_age"].value is compute(mine)["mae_age"].value is None
+    assert references(mine)["mean"]["mae_age"].value is None
+
+
+def test_hits_and_likelihoods_have_intervals_over_groups():
+    """Catches samples of a group that count as independent, and groups in another order."""
+    from unlabeled.evaluation.language import random_rows
+    from unlabeled.evaluation.metrics import language_modeling, recall, replaced_tokens
+
+    mine = subject()
+    test = mine.splits.test
+    test.groups = np.repeat(np.array(list("abcdefghij")), 6)
+    is_hit = np.isin(test.groups, list("acegi")).astype(float)  # of a group all or none
+    rows = random_rows(test)
+    mine._shared[recall.recalls] = {"recall_at_1": (is_hit[rows], 0.1)}
+    words = np.ones(60)
+    mine._shared[language_modeling.predicted] = np.stack([is_hit[rows], words, is_hit[rows]], 1)
+    mine._shared[language_modeling.counts] = {"unigram": np.stack([is_hit, words, is_hit], 1)}
+    columns = np.arange(120) // 2, words.repeat(2), np.arange(120) % 2, np.ones(120)
+    mine._shared[replaced_tokens.judged] = np.stack(columns, 1)
+    mine._shared[replaced_tokens.judged][:, 3] += (is_hit[rows].repeat(2) - 0.5) * columns[2]
+    once = accuracy(np.arange(10) % 2 == 0)  # ten groups say as much as ten answers
+    modeling = language_modeling.Perplexity(), language_modeling.MaskedAccuracy()
+    for value in (
+        recall.Recall().compute(mine)["recall_at_1"],
+        modeling[1].compute(mine),
+        modeling[1].references(mine)["unigram"],
+    ):
+        assert (value.low, value.high) == pytest.approx((once.low, once.high), abs=0.04)
+    for value in (modeling[0].compute(mine), modeling[0].references(mine)["unigram"]):
+        assert math.log(value.low) < 0.25 < 0.75 < math.log(value.high)
+    grouped = replaced_tokens.ReplacedAUROC().compute(mine)
+    test.groups = None
+    alone = replaced_tokens.ReplacedAUROC().compute(mine)
+    assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
+
+
 # ---- the registry --------------------------------------------------------------------------------
 
 
@@ -458,6 +515,10 @@ def test_images_are_classified_by_the_names_of_their_classes(tmp_path):
     mine = Subject("clip", splits, run.encoder, run)
     assert ZeroShot().applies(mine)
     assert ZeroShot().compute(mine).value == 1
+    alone = ZeroShot().compute(mine).low
+    splits.test.groups = np.where(np.arange(len(splits.test)) % 2, "a", "b")
+    assert ZeroShot().compute(Subject("clip", splits, run.encoder, run)).low < alone
+    splits.test.groups = None
     splits.test.targets["color"] = splits.train.targets["color"] = Classes(names[::-1])
     assert ZeroShot().compute(Subject("clip", splits, run.encoder, run)).value < 0.6
 
@@ -525,6 +586,19 @@ def test_word_vectors(tmp_path, capsys):
     assert "--test has no effect on word vectors; omit it" in capsys.readouterr().err
     assert main(["evaluate", str(folder), *files]) == 0
     assert "Word analogies" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:for the other metric:unlabeled.errors.Notice")
+def test_a_file_without_analogies_is_refused(tmp_path):
+    """Catches the traceback of a sum over no sections."""
+    from unlabeled.evaluation.words import evaluate_words
+    from unlabeled.runs.word_vectors import Words
+
+    (tmp_path / "run").mkdir()
+    Words(["a", "b"], np.eye(2, dtype=np.float32)).save(tmp_path / "run" / "vectors.bin")
+    (tmp_path / "none.txt").write_text("# nothing yet\n")
+    with pytest.raises(ul.errors.UserError, match="has no analogies"):
+        evaluate_words(tmp_path / "run", analogies=tmp_path / "none.txt")
 
 
 def test_the_page_of_multi_label_data(trained, sprites, tmp_path):

@@ -346,3 +346,15 @@ def test_the_noise_ceiling_equals_that_of_rsatoolbox(toolbox, method):
     assert noise_ceiling(rdms, method) == pytest.approx(
         tuple(theirs), abs=5e-3 if method.endswith("_cov") else 1e-5
     )
+
+
+@pytest.mark.parametrize("metric", ["correlation", "crossnobis"])
+def test_nan_is_no_label(metric):
+    """Catches a condition of the samples that are unknown, such as empty cells of pandas."""
+    z, y = samples()
+    some = np.where(np.arange(40) % 3 == 0, np.nan, y)
+    with pytest.warns(Notice, match=r"14 of 40 samples have no label \(−1, NaN\)"):
+        result = rdm(z, metric, labels=some)
+    with pytest.warns(Notice, match="14 of 40 samples"):
+        expected = rdm(z, metric, labels=np.where(np.isnan(some), -1, y))
+    np.testing.assert_array_equal(result, expected)

@@ -63,6 +63,24 @@ def test_the_interval_of_cka_holds_the_value_of_the_population(debiased):
     assert 0.9 < covered < 0.985
 
 
+def test_the_interval_of_debiased_cka_fits_more_features_than_samples():
+    """Catches the influence of the plain estimate: an interval three times as wide covers 100 %."""
+    features = two(12_000, 120, 150, shared=30)
+    population, parts = cka(*features), [slice(i, i + 60) for i in range(0, 12_000, 60)]
+    intervals = [cka(*(z[rows] for z in features), debiased=True).interval for rows in parts]
+    covered = np.mean([low < population < high for low, high in intervals])
+    assert 0.9 < covered < 0.985
+
+
+def test_the_interval_of_cka_is_the_same_by_kernels_and_by_features():
+    """Catches an influence that only one of the two ways computes: the kernels are equal."""
+    a, b = two(60)
+    wide = [np.hstack([z] * 20) / 20**0.5 for z in (a, b)]  # 100 × 160 > 60²
+    for debiased in (False, True):
+        expected = cka(a, b, debiased=debiased).interval
+        np.testing.assert_allclose(cka(*wide, debiased=debiased).interval, expected, rtol=1e-9)
+
+
 def test_debiased_cka_of_unrelated_features_is_about_0_and_the_plain_one_is_not():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 50, 500))

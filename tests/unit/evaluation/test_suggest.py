@@ -116,3 +116,18 @@ def test_suggestions_depend_on_the_seed_alone(seed):
     z, _ = groups([50, 50, 50])
     known = np.zeros(len(z), bool)
     np.testing.assert_array_equal(typical(z, known, 9, seed), typical(z, known, 9, seed))
+
+
+def test_the_most_uncertain_are_found_where_the_labels_are_easy():
+    """Catches probabilities that are divided by the temperature twice, or rounded to 0 and 1."""
+    rng = np.random.default_rng(0)
+    group, side = np.repeat(np.arange(28), 40), rng.uniform(-0.4, 0.4, 28 * 40)
+    angle = 2 * np.pi * group / 28 + 0.02 * rng.normal(size=len(group))
+    z = np.stack([5 * np.cos(angle), 5 * np.sin(angle), side], 1).astype(np.float32)
+    y = np.full(len(z), -1)
+    for i in range(2 * FEW):
+        far = side > 0.3 if i % 2 else side < -0.3
+        y[np.flatnonzero((group == i) & far)[0]] = i % 2
+    chosen = to_label(z, y, 8)
+    assert (group[chosen] >= 2 * FEW).sum() >= 6
+    assert np.abs(side[chosen]).mean() < 0.1

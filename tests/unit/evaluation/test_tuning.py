@@ -139,6 +139,17 @@ def test_ridge_has_the_penalty_of_a_naive_cross_validation():
     assert tune_ridge(z, t).value == RIDGE[int(np.argmin(errors))] > 10
 
 
+def test_ridge_is_tuned_with_fewer_groups_than_folds():
+    """Catches: the default where one of the five folds is empty."""
+    z, _ = noisy()
+    t = 50 + z[:, :1] + 3 * np.random.default_rng(1).normal(size=(240, 1))
+    for groups in (3, 4):
+        setting = tune_ridge(z, t, np.arange(240) % groups)
+        assert setting.folds
+        assert setting.value > 10
+    assert not tune_ridge(z, t, np.zeros(240)).folds
+
+
 def test_numbers_and_several_labels_are_tuned_too():
     """Catches: a penalty of 1 for R² or mean average precision."""
     z, y = noisy()

@@ -537,3 +537,53 @@ def test_names_never_become_markup_and_nothing_is_fetched(chromium, tmp_path):
     assert chromium.js("document.querySelectorAll('img, b:not(.row b)').length") == 0
     assert chromium.errors == []
     assert all(url.startswith(("file:", "data:", "about:")) for url in chromium.requests)
+
+
+def sprites_with(factors, targets):
+    """Thirty samples with those factors."""
+    from unlabeled.data.dataset import Samples
+
+    modality = Images(3, (8, 8), (0.0, 1.0))
+    return Samples(images(), dict(factors), targets=dict(targets), modality=modality)
+
+
+def test_several_labels_of_a_sample_are_no_groups(tmp_path, monkeypatch):
+    """Catches codes of (N, L) labels that the page reads as those of N · L samples."""
+    from unlabeled.data.targets import MultiLabel
+
+    tags = np.random.default_rng(0).integers(0, 2, (30, 3))
+    samples = sprites_with({"tags": tags}, {"tags": MultiLabel(("a", "b", "c"))})
+    run = raw_run(tmp_path)
+    monkeypatch.setattr(type(run), "read", lambda *_: samples)
+    with pytest.warns(Notice, match="tags has several labels for each sample; the page and the"):
+        explore(run, "data", tmp_path / "p.html", layout="pca", clusters=3)
+    assert read_page(tmp_path / "p.html")[0]["factors"] == []
+
+
+def test_a_number_that_never_varies_is_named_by_its_value(tmp_path, monkeypatch):
+    """Catches "speed 0" for a speed of 5 where some are unknown, and a number that none has."""
+    from unlabeled.data.targets import Numbers
+
+    speed = np.where(np.arange(30) < 10, 5.0, np.nan)
+    factors = {"speed": speed, "age": np.full(30, np.nan)}
+    samples = sprites_with(factors, dict.fromkeys(factors, Numbers()))
+    run = raw_run(tmp_path)
+    monkeypatch.setattr(type(run), "read", lambda *_: samples)
+    explore(run, "data", tmp_path / "p.html", layout="pca", clusters=3)
+    (factor,) = read_page(tmp_path / "p.html")[0]["factors"]
+    assert factor["classes"] == ["speed 5", "no label"]
+    np.testing.assert_array_equal(unpack(factor["codes"], "<i4", 30), np.arange(30) >= 10)
+
+
+def test_the_words_of_the_page_are_right(chromium, tmp_path):
+    """Catches "30 seriess", and a sentence of two halves."""
+    explore(raw_run(tmp_path), images(), tmp_path / "p.html", layout="pca", clusters=3)
+    text = (tmp_path / "p.html").read_text(encoding="utf-8")
+    (tmp_path / "s.html").write_text(text.replace('"noun":"images"', '"noun":"series"'))
+    for name, summary in (("p", "30 images"), ("s", "30 series")):
+        chromium.open(tmp_path / f"{name}.html")
+        shown = chromium.js("document.getElementById('summary').textContent")
+        assert shown.split(" · ")[0] == summary
+        assert "Larger dots in the color of the text mark them" in chromium.js("NEXT_RULE")
+    with pytest.raises(UserError, match="2 images cannot make a map"):
+        explore(raw_run(tmp_path), images(2), tmp_path / "q.html")

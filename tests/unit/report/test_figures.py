@@ -174,3 +174,12 @@ def test_curves_and_bars_have_their_figures():
 def test_what_is_no_image_is_refused(call, message):
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_fewer_neighbors_than_asked_for_stay_in_their_row():
+    """Catches rows of the grid that begin with a neighbor of the query before."""
+    z = np.array([[0, 1], [0.1, 1], [1, 0], [0.9, 0.1]], np.float32)
+    x = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((4, 1, 2, 2), np.uint8) * 60
+    figure = ul.plot.neighbors(z, x, queries=[0, 2], k=8)
+    assert figure.axes[0].get_gridspec().ncols == 4
+    assert [axes.get_title() for axes in figure.axes[::4]] == ["image", "image"]

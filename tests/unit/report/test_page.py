@@ -4,12 +4,17 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+import torch
 
+from unlabeled.data.dataset import Samples, Splits
+from unlabeled.data.targets import Classes
 from unlabeled.errors import plural
 from unlabeled.evaluation.evaluate import measure
+from unlabeled.evaluation.metric import Subject
 from unlabeled.report.compare import compare
-from unlabeled.report.page import video_image, write_report
+from unlabeled.report.page import _matrices, video_image, write_report
 from unlabeled.runs.run import Run
 
 
@@ -119,3 +124,16 @@ def test_a_comparison_is_as_accessible_and_names_data_as_briefly(trained, tmp_pa
     assert len(regions) >= 2
     assert all(attributes["tabindex"] == "0" for attributes in regions)
     assert all(header.strip() for header in elements.headers)
+
+
+def test_a_factor_that_no_shown_sample_has_is_no_matrix():
+    """Catches the traceback of an image of no pixels."""
+    x, y = np.eye(8, dtype=np.float32).repeat(5, 0)[:, None, None], np.arange(40) % 4
+    factors = {"kind": y, "rare": np.full(40, -1)}
+    part = Samples(x, factors, targets=dict.fromkeys(factors, Classes()))
+    splits = Splits("some", part, part, target="kind")
+    page = _matrices(splits, [Subject("mine", splits, torch.nn.Flatten())])
+    assert "Sorted by kind" in page
+    assert "Sorted by rare" not in page
+    del part.factors["kind"]
+    assert _matrices(splits, [Subject("mine", splits, torch.nn.Flatten())]) == ""

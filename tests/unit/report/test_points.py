@@ -16,11 +16,13 @@ from PIL import Image
 
 import unlabeled as ul
 from unlabeled.cli import main
+from unlabeled.data.dataset import Samples
 from unlabeled.data.readers.audio import Recordings
+from unlabeled.data.targets import Numbers
 from unlabeled.encoders.base import Encoder, build
 from unlabeled.errors import Notice, UserError
 from unlabeled.modality import Audio, Images, Text, to_json
-from unlabeled.report import findings, tiles
+from unlabeled.report import findings, points, tiles
 from unlabeled.report.explore import explore
 from unlabeled.runs.run import Run
 
@@ -320,3 +322,30 @@ def test_a_browser_plays_the_clips_and_lists_the_labels(photos, tmp_path):
             assert chromium.js("document.querySelectorAll('.walk .pic').length") == 9
             assert len(chromium.js("explorer.state().focus")) == 9
         assert chromium.errors == []
+
+
+def test_factors_do_not_replace_columns(tmp_path):
+    """Catches a map whose coordinates are those of the shapes: dSprites has factors x and y."""
+    rng = np.random.default_rng(0)
+    factors = {name: rng.random(30) for name in ("x", "y", "speed")}
+    x, modality = rng.integers(0, 256, (30, 3, 8, 8), dtype=np.uint8), Images(3, (8, 8))
+    samples = Samples(x, factors, targets=dict.fromkeys(factors, Numbers()), modality=modality)
+    found, _ = findings.find(run_on(modality, build("raw", 3, (8, 8)), tmp_path), samples, "pca")
+    points.write_points(tmp_path / "p.parquet", samples, found)
+    table = pyarrow.parquet.read_table(tmp_path / "p.parquet").to_pydict()
+    np.testing.assert_array_equal(np.float32(table["x"]), found.xy[:, 0])
+    for column, factor in (("factor_x", "x"), ("factor_y", "y"), ("speed", "speed")):
+        np.testing.assert_array_equal(table[column], factors[factor])
+
+
+def test_labels_without_labeled_neighbors_are_not_judged(photos, tmp_path):
+    """Catches NaN in the page's JSON, which no browser reads."""
+    folder, names = photos
+    run = run_on(Images(3, (8, 8)), build("raw", 3, (8, 8)), tmp_path)
+    few = [next(name for name in names if name.startswith(kind)) for kind in ("bright", "dark")]
+    lines = [f"{name},{name.partition('/')[0] if name in few else ''}" for name in names]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,label", *lines]))
+    with pytest.warns(Notice, match="2 of 60 samples have labels"):
+        explore(run, folder, tmp_path / "p.html", labels_from=tmp_path / "labels.csv", layout="pca")
+    assert "NaN" not in re.search(r'id="data">(.*?)</script>', (tmp_path / "p.html").read_text())[1]
+    assert content_of(tmp_path / "p.html")["suspects"]["agreement"] is None

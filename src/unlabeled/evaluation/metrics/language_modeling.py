@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlabeled.evaluation.intervals import bootstrap_ratio, share
-from unlabeled.evaluation.language import counted_tokens, masked_tokens, next_tokens
+from unlabeled.evaluation.intervals import Groups, bootstrap_ratio, share
+from unlabeled.evaluation.language import (
+    counted_tokens,
+    masked_tokens,
+    next_tokens,
+    random_groups,
+    random_rows,
+)
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
 from unlabeled.modality import Text
 
@@ -32,11 +38,12 @@ class Perplexity(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its bootstrap interval over texts."""
-        return _perplexity(subject.shared(predicted))
+        return _perplexity(subject.shared(predicted), _groups(subject))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Models that count."""
-        return {name: _perplexity(rows) for name, rows in subject.shared(counts).items()}
+        groups = _groups_of_counts(subject)
+        return {name: _perplexity(rows, groups) for name, rows in subject.shared(counts).items()}
 
 
 class MaskedAccuracy(Metric):
@@ -52,11 +59,12 @@ class MaskedAccuracy(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its interval over texts."""
-        return _accuracy(subject.shared(predicted))
+        return _accuracy(subject.shared(predicted), _groups(subject))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """The most frequent word."""
-        return {"unigram": _accuracy(subject.shared(counts)["unigram"])}
+        rows = subject.shared(counts)["unigram"]
+        return {"unigram": _accuracy(rows, _groups_of_counts(subject))}
 
 
 def predicts_words(subject: Subject) -> bool:
@@ -76,17 +84,26 @@ def predicted(subject: Subject) -> np.ndarray:
 
 
 def counts(subject: Subject) -> dict[str, np.ndarray]:
-    """The same of models that count."""
+    """The same of models that count, of the same texts in the order of the data."""
     assert isinstance(subject.modality, Text)
     splits = subject.splits
     return counted_tokens(splits.train, splits.test, subject.modality.vocabulary, TEXTS)
 
 
-def _perplexity(rows: np.ndarray) -> Value:
-    return Value.of(*bootstrap_ratio(rows[:, 0], rows[:, 1], np.exp))
+def _groups(subject: Subject) -> Groups:
+    return random_groups(subject.splits.test, TEXTS)
 
 
-def _accuracy(rows: np.ndarray) -> Value:
+def _groups_of_counts(subject: Subject) -> Groups:
+    rows = np.sort(random_rows(subject.splits.test, TEXTS))
+    return None if subject.groups is None else subject.groups[rows]
+
+
+def _perplexity(rows: np.ndarray, groups: Groups = None) -> Value:
+    return Value.of(*bootstrap_ratio(rows[:, 0], rows[:, 1], np.exp, groups))
+
+
+def _accuracy(rows: np.ndarray, groups: Groups = None) -> Value:
     words, hits = rows[:, 1], rows[:, 2]
     value = float(hits.sum() / words.sum())
-    return Value.of(value, share(value, (hits - value * words) / words.sum()))
+    return Value.of(value, share(value, (hits - value * words) / words.sum(), groups))

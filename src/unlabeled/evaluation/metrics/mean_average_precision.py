@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from unlabeled.data.targets import MultiLabel
 from unlabeled.encoders.features import standardize
-from unlabeled.evaluation.intervals import Groups, bootstrap, wilson
+from unlabeled.evaluation.intervals import Groups, bootstrap, mean_of_defined, wilson
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
 from unlabeled.evaluation.probe import logistic_regression
 from unlabeled.evaluation.tuning import Setting, tune_labels
@@ -45,8 +45,8 @@ class MeanAveragePrecision(Metric):
     def references(self, subject: Subject) -> dict[str, Values]:
         """The same score for all samples: the share of positives."""
         _, y_test, *_ = _labels(subject)
-        share = y_test.mean(0)
-        return {"chance": Value.of(float(share[share > 0].mean()))}
+        share = y_test[:, y_test.any(0)].mean(0)
+        return {"chance": Value(float(share.mean()) if len(share) else None)}
 
 
 def multi_label(subject: Subject) -> str | None:
@@ -108,7 +108,7 @@ def _scores(z: np.ndarray, y: np.ndarray, z_test: np.ndarray, penalty: float) ->
 def _value(scores: np.ndarray, y: np.ndarray, groups: Groups = None) -> Value:
     def statistic(times: np.ndarray) -> np.ndarray:
         columns = [average_precision(s, t, times) for s, t in zip(scores.T, y.T, strict=True)]
-        return np.nanmean(np.stack(columns), 0)
+        return mean_of_defined(np.stack(columns))
 
     value = float(statistic(np.ones((1, len(y)), int))[0])
     if not np.isfinite(value):

@@ -8,7 +8,7 @@ import numpy as np
 
 from unlabeled.data.targets import Numbers
 from unlabeled.evaluation.factors import as_targets, predict_number
-from unlabeled.evaluation.intervals import bootstrap, bootstrap_mean
+from unlabeled.evaluation.intervals import bootstrap, bootstrap_mean, mean_of_defined
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values
 from unlabeled.evaluation.tuning import Setting, tune_ridge
 
@@ -34,12 +34,7 @@ class R2(Metric):
         statistics = [_r2(subject, name) for name in names]
 
         def mean(times: np.ndarray) -> np.ndarray:
-            values = np.stack([statistic(times) for statistic in statistics])
-            known = np.isfinite(values)
-            total = np.where(known, values, 0).sum(0)
-            return np.divide(
-                total, known.sum(0), where=known.any(0), out=np.full(len(times), np.nan)
-            )
+            return mean_of_defined(np.stack([statistic(times) for statistic in statistics]))
 
         values = {}
         for key, statistic in zip(names, statistics, strict=True):
@@ -91,8 +86,11 @@ class MeanAbsoluteError(Metric):
             predicted, target, rows = subject.shared(_predictions)[name]
             error = _absolute_error(predicted, target, _period(subject, name))
             groups = None if subject.groups is None else subject.groups[rows]
-            interval = bootstrap_mean(error, groups) if len(error) else None
-            values[f"{self.key}_{name}"] = Value.of(float(error.mean()), interval)
+            values[f"{self.key}_{name}"] = (
+                Value.of(float(error.mean()), bootstrap_mean(error, groups))
+                if len(error)
+                else Value(None)
+            )
         return values
 
     def references(self, subject: Subject) -> dict[str, Values]:
@@ -102,7 +100,7 @@ class MeanAbsoluteError(Metric):
             _, target, _ = subject.shared(_predictions)[name]
             mean = np.broadcast_to(as_target(subject, name).mean(0), target.shape)
             error = _absolute_error(mean, target, _period(subject, name))
-            values[f"{self.key}_{name}"] = Value.of(float(error.mean()))
+            values[f"{self.key}_{name}"] = Value(float(error.mean()) if len(error) else None)
         return {MEAN: values}
 
     def title_of(self, key: str) -> str:
@@ -122,9 +120,10 @@ def has_numbers(subject: Subject) -> bool:
 
 
 def numeric_targets(subject: Subject) -> list[str]:
-    """Names of the targets that are numbers."""
-    factors = subject.splits.train.factors
-    return [name for name in subject.splits.numbers if factors[name].dtype.kind == "f"]
+    """Names of the targets that are numbers, of which the training part has some."""
+    train = subject.splits.train
+    numbers = [n for n in subject.splits.numbers if train.factors[n].dtype.kind == "f"]
+    return [name for name in numbers if train.known(name).any()]
 
 
 def as_target(subject: Subject, name: str) -> np.ndarray:

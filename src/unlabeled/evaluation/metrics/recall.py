@@ -10,6 +10,7 @@ from unlabeled.evaluation.language import (
     half_hits,
     masked_sentence_hits,
     neighbor_hits,
+    random_groups,
     random_rows,
 )
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean_share
@@ -45,8 +46,9 @@ class Recall(Metric):
 
     def compute(self, subject: Subject) -> Values:
         """With Wilson intervals."""
+        test = subject.splits.test
         return {
-            key: mean_share(hits.astype(float))
+            key: mean_share(hits.astype(float), random_groups(test, len(hits)))
             for key, (hits, _) in subject.shared(recalls).items()
         }
 
@@ -62,7 +64,7 @@ class Recall(Metric):
 
 
 def recalls(subject: Subject) -> dict[str, tuple[np.ndarray, float]]:
-    """Hits of each row (n,) and what chance gives, by key."""
+    """Hits of the first n of `random_rows` (n,) and what chance gives, by key."""
     test = subject.splits.test
     if not isinstance(subject.modality, Pairs):
         most = min(100, len(test))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from unlabeled.evaluation.intervals import share
-from unlabeled.evaluation.language import replaced_tokens, word_frequencies
+from unlabeled.evaluation.intervals import Groups, share
+from unlabeled.evaluation.language import random_groups, replaced_tokens, word_frequencies
 from unlabeled.evaluation.metric import MOST_FREQUENT, Metric, Subject, Value, Values
 from unlabeled.evaluation.verification import ranked_correctly
 from unlabeled.modality import Text
@@ -32,14 +32,15 @@ class ReplacedAUROC(Metric):
     def compute(self, subject: Subject) -> Value:
         """With its interval over texts; undefined where no word, or every one, is replaced."""
         text, _, replaced, score = subject.shared(judged).T
-        return _area(text, replaced > 0, score)
+        return _area(text, replaced > 0, score, _groups(subject))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """The rarer a word, the likelier it is replaced."""
         assert isinstance(subject.modality, Text)
         text, word, replaced, _ = subject.shared(judged).T
         frequency = word_frequencies(subject.splits.train, subject.modality.vocabulary)
-        return {"unigram": _area(text, replaced > 0, -frequency[word.astype(int)])}
+        rarity = -frequency[word.astype(int)]
+        return {"unigram": _area(text, replaced > 0, rarity, _groups(subject))}
 
 
 class ReplacedAccuracy(Metric):
@@ -59,12 +60,12 @@ class ReplacedAccuracy(Metric):
     def compute(self, subject: Subject) -> Value:
         """With its interval over texts."""
         text, _, replaced, score = subject.shared(judged).T
-        return _share(text, (score > 0) == (replaced > 0))
+        return _share(text, (score > 0) == (replaced > 0), _groups(subject))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """All words are called original."""
         text, _, replaced, _ = subject.shared(judged).T
-        return {MOST_FREQUENT: _share(text, replaced == 0)}
+        return {MOST_FREQUENT: _share(text, replaced == 0, _groups(subject))}
 
 
 def judges_words(subject: Subject) -> bool:
@@ -78,18 +79,30 @@ def judged(subject: Subject) -> np.ndarray:
     return replaced_tokens(subject.method, subject.splits.test, TEXTS)
 
 
-def _share(text: np.ndarray, correct: np.ndarray) -> Value:
+def _groups(subject: Subject) -> Groups:
+    return random_groups(subject.splits.test, TEXTS)
+
+
+def _share(text: np.ndarray, correct: np.ndarray, groups: Groups = None) -> Value:
     value = float(correct.mean())
-    return Value.of(value, share(value, _by_text(text, (correct - value) / len(correct))))
+    influence = _by_text(text, (correct - value) / len(correct))
+    return Value.of(value, share(value, influence, _of_first(groups, len(influence))))
 
 
-def _area(text: np.ndarray, replaced: np.ndarray, score: np.ndarray) -> Value:
+def _area(
+    text: np.ndarray, replaced: np.ndarray, score: np.ndarray, groups: Groups = None
+) -> Value:
     if replaced.all() or not replaced.any():
         return Value(None)
     correct, n = ranked_correctly(score, replaced), int(replaced.sum())
     area = float(correct[replaced].mean())
-    influence = (correct - area) / np.where(replaced, n, len(replaced) - n)
-    return Value.of(area, share(area, _by_text(text, influence)))
+    influence = _by_text(text, (correct - area) / np.where(replaced, n, len(replaced) - n))
+    return Value.of(area, share(area, influence, _of_first(groups, len(influence))))
+
+
+def _of_first(groups: Groups, n: int) -> Groups:
+    """The groups up to the last text that has words."""
+    return None if groups is None else groups[:n]
 
 
 def _by_text(text: np.ndarray, influence: np.ndarray) -> np.ndarray:

@@ -33,8 +33,9 @@ class SentencePairAccuracy(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """With its interval over texts."""
-        share = correct_answers(subject.method, subject.splits.test)
-        return mean_share(share[np.isfinite(share)])
+        share, groups = correct_answers(subject.method, subject.splits.test), subject.groups
+        known = np.isfinite(share)
+        return mean_share(share[known], None if groups is None else groups[known])
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Random answers: 50 %."""

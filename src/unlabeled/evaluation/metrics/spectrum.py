@@ -8,7 +8,7 @@ from unlabeled.evaluation.metric import Metric, Subject, Value
 from unlabeled.training.health import rankme
 
 ROWS = 4000
-"""Samples at most that RankMe is computed of: it grows with their number."""
+"""Samples at most that RankMe is computed of, evenly spaced: it grows with their number."""
 
 
 class RankMe(Metric):
@@ -25,7 +25,8 @@ class RankMe(Metric):
 
     def compute(self, subject: Subject) -> Value:
         """Without an interval: samples drawn twice span fewer dimensions."""
-        return Value.of(rankme(torch.from_numpy(subject.shown[:ROWS])))
+        part = subject.splits.test if len(subject.splits.test) else subject.splits.train
+        return Value.of(rankme(torch.from_numpy(subject.shown[part.spread(ROWS)])))
 
 
 class Dimension(Metric):

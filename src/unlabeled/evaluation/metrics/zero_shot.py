@@ -52,12 +52,9 @@ class ZeroShot(Metric):
             for x in blocks(splits.test.x)
         ]
         predicted = torch.cat(similar).argmax(1).numpy()
-        return accuracy(np.asarray(predicted == splits.test.factors[str(splits.target)]))
+        return accuracy(np.asarray(predicted == subject.y_test), subject.groups)
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Always the most frequent class of the training part."""
-        y, y_test = (
-            p.factors[str(subject.splits.target)]
-            for p in (subject.splits.train, subject.splits.test)
-        )
-        return {"chance": accuracy(y_test == most_frequent(y))}
+        correct = subject.y_test == most_frequent(subject.y)
+        return {"chance": accuracy(correct, subject.groups)}
