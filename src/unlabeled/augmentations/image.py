@@ -384,17 +384,11 @@ class BYOLAugment(Augmentation):
 
 
 def halved(crops: Float[Tensor, "b c h w"], x: Tensor) -> Float[Tensor, "b c h2 w2"]:
-    """Crops of half the size of x, unless their augmentation made them smaller already.
-
-    Raises:
-        UserError: x has a side of one pixel, as recordings have.
-    """
-    if crops.shape != x.shape:
-        return crops
-    height, width = x.shape[2:]
-    if min(height, width) < 2:
-        raise UserError(f"local crops of {height}×{width} cannot be halved; give --local-crops 0")
-    return F.avg_pool2d(crops, 2)
+    """Crops of half the size of x, unless they are smaller already; UserError for recordings."""
+    h, w = x.shape[2:]
+    if min(h, w) < 2 and crops.shape == x.shape:
+        raise UserError(f"local crops of {h}×{w} cannot be halved; give --local-crops 0")
+    return F.avg_pool2d(crops, 2) if crops.shape == x.shape else crops
 
 
 def rotate90(x: Float[Tensor, "b c h w"], turns: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
