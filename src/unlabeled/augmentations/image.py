@@ -385,10 +385,7 @@ class BYOLAugment(Augmentation):
 
 
 def halved(crops: Float[Tensor, "b c h w"], x: Tensor) -> Float[Tensor, "b c h2 w2"]:
-    """Crops of half the size of x, unless their augmentation made them smaller already.
-
-    Raises UserError if a side of x is one pixel, as of recordings.
-    """
+    """Crops of half the size of x, unless they are smaller already; UserError for recordings."""
     h, w = x.shape[2:]
     if min(h, w) < 2 and crops.shape == x.shape:
         raise UserError(f"local crops of {h}×{w} cannot be halved; give --local-crops 0")
