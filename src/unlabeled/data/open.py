@@ -278,7 +278,7 @@ def _read(
         channels, size, dtype, value_range = like.channels, like.size, like.dtype, like.value_range
     elif isinstance(like, Audio):
         rate, length = like.sample_rate, like.length
-        data = _as_recordings(data, rate)
+        data = audio.as_recordings(data, rate)
     if isinstance(data, audio.Recordings):
         return audio.from_memory(data, labels_from, length, rate)
     if not isinstance(data, str | Path | patterns.Files):
@@ -319,19 +319,6 @@ def _read(
     other = "give a folder of images, a .npy or .npz file, or a name in `unlabeled list datasets`"
     advice = suggest(str(data).partition(":")[0], registry.listing("datasets"), other)
     raise UserError(f"there is no data at '{data}'; {advice}")
-
-
-def _as_recordings(data: Any, rate: int) -> Any:
-    """Arrays (N, T) or (N, 1, 1, T), or a list of recordings, with labels or without, as
-    `Recordings`; other data as it is.
-    """
-    is_pair = isinstance(data, tuple) and not isinstance(data, audio.Recordings) and len(data) == 2
-    waves, y = data if is_pair else (data, None)
-    if isinstance(waves, list):
-        return audio.Recordings(waves, rate, y)
-    if isinstance(waves, np.ndarray | torch.Tensor) and waves.ndim in (2, 4):
-        return audio.Recordings(waves.reshape(len(waves), -1), rate, y)
-    return data
 
 
 def _converted(

@@ -12,7 +12,8 @@ import unlabeled as ul
 from unlabeled.data import open_data
 from unlabeled.data.dataset import Samples
 from unlabeled.data.readers.images import read
-from unlabeled.data.readers.labels import add, read_table
+from unlabeled.data.readers.label_tables import read_table
+from unlabeled.data.readers.labels import add
 from unlabeled.data.targets import Classes, MultiLabel
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation.evaluate import measure

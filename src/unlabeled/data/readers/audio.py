@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
+import torch
 
 from unlabeled.data.dataset import LazyImages, Samples
 from unlabeled.data.disk import DiskArray
@@ -63,6 +64,19 @@ def is_folder_of_audio(path: Path, listing: Listing) -> bool:
 
 def _recordings(path: Path, names: list[str]) -> list[str]:
     return folders.of_kind(names, ENDINGS, folders.is_audio, lambda name: folders.head(path / name))
+
+
+def as_recordings(data: Any, rate: int) -> Any:
+    """Arrays (N, T) or (N, 1, 1, T), or a list of recordings, with labels or without, as
+    `Recordings`; other data as it is.
+    """
+    is_pair = isinstance(data, tuple) and not isinstance(data, Recordings) and len(data) == 2
+    waves, y = data if is_pair else (data, None)
+    if isinstance(waves, list):
+        return Recordings(waves, rate, y)
+    if isinstance(waves, np.ndarray | torch.Tensor) and waves.ndim in (2, 4):
+        return Recordings(waves.reshape(len(waves), -1), rate, y)
+    return data
 
 
 def from_memory(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.data.dataset import Samples
-from unlabeled.data.readers import arrays, groups, labels
+from unlabeled.data.readers import arrays, groups, label_tables, labels
 from unlabeled.data.readers.source import TABLES
 from unlabeled.errors import UserError, notice, plural, suggest
 from unlabeled.modality import LETTERS, Column, Table
@@ -104,7 +104,7 @@ def _cells(
     """Columns by name, labels that come with them, and whether the names are the table's own."""
     y = None
     if path and path.suffix.lower() in ENDINGS:
-        head, rows = labels.read_cells(path)
+        head, rows = label_tables.read_cells(path)
         if head and all(labels.parse_number(cell) is not None for cell in head):
             raise UserError(f"the first row of {path} holds numbers; add a row of names above it")
         columns = [np.array(column, object) for column in zip(*rows, strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.data.dataset import Samples
-from unlabeled.data.readers import folders, images, labels
+from unlabeled.data.readers import folders, images, label_tables, labels
 from unlabeled.data.readers.source import TABLES
 from unlabeled.errors import UserError, notice
 
@@ -46,7 +46,7 @@ def attach(samples: Samples, groups_from: Any, data: Any, labels_from: Any = Non
     elif text == "folders":
         groups = _folders(names, second=labels_from == "folders")
     elif table:
-        columns, remarks = labels.read_table(table, chosen, names)
+        columns, remarks = label_tables.read_table(table, chosen, names)
         if len(columns) != 1:
             raise UserError(
                 f"{table} has several columns; choose that of the groups, as in "
