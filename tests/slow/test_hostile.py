@@ -158,7 +158,7 @@ def test_data_that_is_a_program_is_not_run(folder):
 )
 def test_huge_networks_are_refused_before_they_are_made(fields, folder):
     change(folder, **fields)
-    refused(folder, "encoder|dim|size|channels")
+    refused(folder, "encoder|dim|size|channels|cannot be built")
 
 
 @pytest.mark.parametrize(

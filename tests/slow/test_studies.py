@@ -235,6 +235,7 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     assert abs(partition["exact"] - partition["annealed"]) < 0.2
 
 
+@pytest.mark.filterwarnings("ignore:.* and are cut")
 def test_words_in_miniature(real_data, tmp_path, monkeypatch):
     """Every experiment on few texts with narrow networks."""
     monkeypatch.setenv("UNLABELED_DATA", str(real_data))

@@ -597,7 +597,7 @@ def test_a_file_without_analogies_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     Words(["a", "b"], np.eye(2, dtype=np.float32)).save(tmp_path / "run" / "vectors.bin")
     (tmp_path / "none.txt").write_text("# nothing yet\n")
-    with pytest.raises(ul.errors.UserError, match="has no analogies"):
+    with pytest.raises(ul.errors.UserError, match="holds no analogies"):
         evaluate_words(tmp_path / "run", analogies=tmp_path / "none.txt")
 
 

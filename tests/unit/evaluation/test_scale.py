@@ -43,7 +43,7 @@ MEASURES = {
     "paired_retrieval": lambda z, y: paired_retrieval(z, z[::-1], y=y)["a_to_b_recall_at_10"],
     "verification": lambda z, y: pairs(z, y).auc,
     "verification, euclidean": lambda z, y: pairs(z, y, "euclidean").auc,
-    "one_shot": lambda z, y: one_shot(z, *ONE_SHOT, "euclidean"),
+    "one_shot": lambda z, y: one_shot(z, *ONE_SHOT, "euclidean")[0],
     "gap": lambda z, y: rsa.gap(z, y).gap,
     "gap, centered": lambda z, y: rsa.gap(z, y, "centered").gap,
     "gap, pearson": lambda z, y: rsa.gap(z, y, "pearson").gap,
