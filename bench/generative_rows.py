@@ -70,6 +70,7 @@ if __name__ == "__main__":
         for path in ROWS[title](lab, result["experiments"]):
             result.get("withdrawn", {}).pop(f"experiments/{path}", None)
         result.setdefault("measured_anew", []).append(f'python bench/generative_rows.py "{title}"')
-    for run in (out / "runs").iterdir() if (out / "runs").is_dir() else []:
-        result["minutes"][run.name] = round(minutes_of(run), 2)
+    for config in (out / "runs").rglob("config.json"):  # of stages in folders of their own, too
+        name = config.parent.relative_to(out / "runs").as_posix()
+        result["minutes"][name] = round(minutes_of(config.parent), 2)
     write_json(RESULT, result)
