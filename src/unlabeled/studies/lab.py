@@ -25,7 +25,7 @@ from torch import nn
 from unlabeled.data.dataset import Splits
 from unlabeled.encoders.base import build
 from unlabeled.encoders.features import embed
-from unlabeled.evaluation.intervals import wilson
+from unlabeled.evaluation.intervals import Interval, wilson
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.runs.run import Run, load
@@ -315,8 +315,12 @@ def percent(values: float | Sequence[float] | Mapping[str, float]) -> str:
 
 def with_interval(value: float, n: int) -> dict[str, float]:
     """A share of n test samples with its 95 % interval: `value`, `low` and `high`."""
-    low, high = wilson(value * n, n)
-    return {"value": value, "low": low, "high": high}
+    return bounded(value, wilson(value * n, n))
+
+
+def bounded(value: float, interval: Interval) -> dict[str, float]:
+    """A figure and the ends of its interval: `value`, `low` and `high`."""
+    return {"value": value, "low": interval[0], "high": interval[1]}
 
 
 def curve(labels: Sequence[float], accuracies: Sequence[Sequence[float]]) -> dict[str, Any]:

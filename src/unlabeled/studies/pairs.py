@@ -15,7 +15,7 @@ from unlabeled.evaluation.retrieval import equal_rows, partner_hits
 from unlabeled.modality import Text, require_part
 from unlabeled.report import plots
 from unlabeled.runs.run import Run
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent, with_interval
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, bounded, percent, with_interval
 from unlabeled.training.train import reopen
 
 TITLE = "Pairs: images with captions, images with audio"
@@ -55,8 +55,7 @@ def retrieval(
     for key, hits in partner_hits(images, partners, AT, y, names).items():
         results[key] = value = float(hits.mean())
         if not key.startswith("chance"):
-            low, high = share(value, (hits - value) / len(hits))
-            results[key] = {"value": value, "low": low, "high": high}
+            results[key] = bounded(value, share(value, (hits - value) / len(hits)))
     return results
 
 

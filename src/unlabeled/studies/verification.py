@@ -8,7 +8,7 @@ from torch import nn
 from unlabeled.data.sets.omniglot import one_shot_runs
 from unlabeled.evaluation.verification import Nearness, Pairs, one_shot, pairs
 from unlabeled.report import plots
-from unlabeled.studies.lab import Experiment, Finding, Lab, Table, percent
+from unlabeled.studies.lab import Experiment, Finding, Lab, Table, bounded, percent
 
 TITLE = "Verification of characters of unseen alphabets"
 LEAD = (
@@ -51,10 +51,9 @@ def v1(lab: Lab) -> Finding:
         z = lab.features(title, encoder_of(lab, title))[1]
         compared[title] = pairs(z, y, near)
         right = one_shot(z, runs.support, runs.query, runs.answer, near)
-        area = compared[title].auc, compared[title].auc_interval(y)
         figures[title] = {
-            key: {"value": value, "low": low, "high": high}
-            for key, (value, (low, high)) in (("auc", area), ("one_shot", right))
+            "auc": bounded(compared[title].auc, compared[title].auc_interval(y)),
+            "one_shot": bounded(*right),
         }
     shown = matches(compared["Siamese"])
     ours, pixels = figures["Siamese"], figures["pixels"]
