@@ -139,7 +139,7 @@ def j1(lab: Lab) -> Finding:
     matrix = plots.partners_image(shown, images[rows] @ names[rows].T, labels)
     return Finding(
         figures,
-        f"An image encoder and a small text transformer are trained by CLIP on {len(data.train):,} "
+        f"An image encoder and a mean of embedded words are trained by CLIP on {len(data.train):,} "
         f"emoji with their names and keywords. Each of {len(data.test)} emoji of families that are "
         "not in the training data then retrieves its name among theirs. Zero-shot classification "
         "assigns the group (food, flags, …) whose prompts are nearest.",

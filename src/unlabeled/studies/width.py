@@ -18,7 +18,7 @@ LEAD = (
     "does SimCLR stay behind at each width?"
 )
 DATA = "dsprites"
-CLAIMS = {14: "Wider and deeper networks close the gap to supervision."}
+CLAIMS = {14: "Wider networks close the gap to supervision."}
 METHODS = {"SimCLR": "simclr", "supervised": "supervised"}
 
 
