@@ -14,6 +14,7 @@ from unlabeled.data.dataset import Splits
 from unlabeled.data.split import code_names, sample_labels
 from unlabeled.encoders.base import is_rebuildable, reinitialize
 from unlabeled.encoders.features import embed
+from unlabeled.errors import UserError
 from unlabeled.evaluation import metric
 from unlabeled.evaluation.classify import require_classes
 from unlabeled.evaluation.evaluate import open_for
@@ -79,10 +80,14 @@ def finetune(
         official validation part; without one they are as trained, of temperature 1.
 
     Raises:
-        UserError: the data has no labels or no test part, or there are too few labels.
+        UserError: the data has no labels or no test part, there are too few labels, or epochs or
+            the learning rate are not above 0.
     """
     from unlabeled.training.train import train
 
+    for name, given in {"epochs": epochs, "lr": lr}.items():
+        if given is not None and given <= 0:
+            raise UserError(f"{name} is {given}, but must be above 0")
     opened = open_for(run, data, labels_from, test, groups_from)
     splits = require_classes(opened.labeled(), "fine-tune")
     target = str(splits.target)

@@ -215,25 +215,32 @@ def orders(method: Any, samples: Samples) -> dict[str, float]:
     Raises:
         UserError: no text has all parts.
     """
-    scores, parts = order_scores(method, samples)
+    scores, parts, _ = order_scores(method, samples)
     tau, exact = scores.mean(0)
     return {"tau": float(tau), "exact": float(exact), "parts": float(parts)}
 
 
 @torch.no_grad()
-def order_scores(method: Any, samples: Samples, most: int | None = None) -> tuple[np.ndarray, int]:
-    """Kendall's τ and whether the order is exact, (n, 2), of texts with all parts; number of parts.
+def order_scores(
+    method: Any, samples: Samples, most: int | None = None
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """How well shuffled parts are ordered, by text.
+
+    Returns:
+        Kendall's τ and whether the order is exact (n, 2), of the texts with all parts; the number
+        of parts; the texts' rows (n,).
 
     Raises:
         UserError: no text has all parts.
     """
-    taus, exact, parts = [], [], 1
+    taus, exact, rows, parts = [], [], [], 1
     with preserve_rng():
         for batch in batches(samples, most):
             ids, here, positions = method.views(batch)
             scores = method.scores(ids, here)
             complete = method.present(ids, here).all(1)
             parts = positions.shape[1]
+            rows.append(batch.index[complete].numpy())
             for one, true in zip(
                 scores[complete].numpy(), positions[complete].numpy(), strict=True
             ):
@@ -241,7 +248,7 @@ def order_scores(method: Any, samples: Samples, most: int | None = None) -> tupl
                 exact.append(bool((np.argsort(np.argsort(-one)) == true).all()))
     if not taus:
         raise UserError(f"no text has {parts} parts to put in order; give longer ones")
-    return np.stack([taus, exact], 1).astype(float), parts
+    return np.stack([taus, exact], 1).astype(float), parts, np.concatenate(rows)
 
 
 def among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> float:

@@ -19,7 +19,7 @@ from unlabeled.data.targets import MultiLabel
 from unlabeled.encoders.features import embed
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation import rsa
-from unlabeled.evaluation.intervals import Groups, Interval, share, wilson
+from unlabeled.evaluation.intervals import Groups, Interval, bootstrap_mean, share, wilson
 from unlabeled.evaluation.knn import knn_predict, nearest
 from unlabeled.evaluation.probe import Probe, linear_probe
 from unlabeled.evaluation.tuning import Setting, tune
@@ -55,6 +55,11 @@ def mean_share(values: Float[np.ndarray, " n"], groups: Groups = None) -> Value:
     """The mean of values in [0, 1], with its interval over samples, or over groups."""
     value = float(values.mean())
     return Value.of(value, share(value, (values - value) / len(values), groups))
+
+
+def mean(values: Float[np.ndarray, " n"], groups: Groups = None) -> Value:
+    """The mean, with its bootstrap interval over samples, or over groups."""
+    return Value.of(float(values.mean()), bootstrap_mean(values, groups))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch import Tensor, arange, cat, nn
 from unlabeled.augmentations import Augmentation, SimCLRAugment
 from unlabeled.core import MINUTES, Batch, Method, Recipe
 from unlabeled.encoders.heads import mlp
+from unlabeled.errors import UserError
 from unlabeled.objectives import nt_xent
 from unlabeled.objectives.named import ObjectiveName, loss_by_name
 from unlabeled.parallel import gather
@@ -70,6 +71,8 @@ class SimCLR(Method):
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__(encoder)
+        if objective != "nt_xent" and (negatives is not None or denominator != "paper"):
+            raise UserError(f"negatives and denominator are options of nt_xent, not of {objective}")
         d = self.encoder.dim
         self.head = mlp(*[d] * head_layers, dim) if dim else nn.Identity()
         self.temperature, self.negatives = temperature, negatives

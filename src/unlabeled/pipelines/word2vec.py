@@ -28,7 +28,7 @@ from unlabeled.objectives.skip_gram import LANES, Windows, compiled_step, torch_
 from unlabeled.runs.word_vectors import Words
 from unlabeled.training.checkpoints import SAVE_EVERY, checkpoint_file, signals, write_state
 from unlabeled.training.folder import prepare_folder, record_data
-from unlabeled.utils.files import write_csv, write_json
+from unlabeled.utils.files import reserved, write_csv, write_json
 from unlabeled.utils.progress import line
 
 CHUNK = 20_000
@@ -97,7 +97,7 @@ def word2vec(
 
     Raises:
         UserError: there is no text, too few words occur often enough, or the folder was made with
-            other arguments.
+            other arguments or is in use.
         Stopped: a signal came; the state is saved.
     """
     check_options(word2vec, dict(locals()))
@@ -121,18 +121,19 @@ def word2vec(
     sampler = WindowSampler(counts, window, negatives, subsample, rng)
     config: dict[str, Any] = {"method": "word2vec", "method_args": args, "data": record_data(data)}
     config |= {"recipe": {"epochs": epochs, "lr": lr}, "seed": seed, **sizes}
-    if checkpoint := prepare_folder(folder, config, resume):
-        state.load(checkpoint)
-    for row in fit(state, sampler, lines, model, epochs, lr, threads, folder):
-        if progress:
-            loss, speed = row["loss"], row["words_per_second"]
-            line(f"epoch {row['epoch']}/{epochs}: loss {loss:.4f}, {speed:,.0f} words/s")
-    vectors = Words(list(vocabulary), state.tables[0][:, :dim].numpy().copy())
-    vectors.save(folder / "vectors.txt")
-    vectors.save(folder / "vectors.bin")
-    write_csv(folder / "metrics.csv", state.history)
-    figures = sizes | state.history[-1] | {"seed": seed, "seconds": state.seconds}
-    write_json(folder / "word2vec.json", figures)
+    with reserved(folder):
+        if checkpoint := prepare_folder(folder, config, resume):
+            state.load(checkpoint)
+        for row in fit(state, sampler, lines, model, epochs, lr, threads, folder):
+            if progress:
+                loss, speed = row["loss"], row["words_per_second"]
+                line(f"epoch {row['epoch']}/{epochs}: loss {loss:.4f}, {speed:,.0f} words/s")
+        vectors = Words(list(vocabulary), state.tables[0][:, :dim].numpy().copy())
+        vectors.save(folder / "vectors.txt")
+        vectors.save(folder / "vectors.bin")
+        write_csv(folder / "metrics.csv", state.history)
+        figures = sizes | state.history[-1] | {"seed": seed, "seconds": state.seconds}
+        write_json(folder / "word2vec.json", figures)
     return vectors
 
 

@@ -149,7 +149,8 @@ def fitted(lab: Lab, name: str) -> nn.Module:
     if name == "raw":
         return build("raw", lab.data.channels, lab.data.size)
     encoder = build(name, lab.data.channels, lab.data.size, dim=FITTED_DIM)
-    few = to_float(torch.from_numpy(lab.data.train.x[:FITTED_ROWS]), lab.data.value_range)
+    rows = np.random.default_rng(0).permutation(len(lab.data.train))[:FITTED_ROWS]
+    few = to_float(torch.from_numpy(lab.data.train.x[rows]), lab.data.value_range)
     encoder.summary.fit(few)  # type: ignore[operator, union-attr]
     return encoder
 

@@ -145,6 +145,8 @@ def plan(method: str | type[Method], data: Any, **options: Any) -> str:
     Raises:
         UserError: the arguments do not fit together.
     """
+    config = TrainConfig.of(options)[0]
+    check_flags(config.trainer, config.logger)
     accelerator = options.get("accelerator", "auto")
     job = prepare(method, data, **options)
     every, epochs = options.get("probe_every"), job.recipe.epochs

@@ -3,6 +3,7 @@
 import gzip
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from unlabeled.data.readers import bpe, corpus, sentences, text
 from unlabeled.encoders.base import build
 from unlabeled.errors import Notice, UserError
 from unlabeled.evaluation import language
+from unlabeled.evaluation.metric import Subject
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.modality import Text
 from unlabeled.runs.export import export
@@ -465,6 +467,32 @@ def test_a_run_shuffles_whole_words(rows):
     assert language.orders(job.method.eval(), rows.test)["parts"] == 6
     with pytest.raises(UserError, match="has 3 marks"):
         type(job.method)(job.method.encoder, word_starts="101")
+
+
+def test_intervals_of_the_word_order_are_over_groups(rows, monkeypatch):
+    """Catches texts of one book that count as independent, and groups of other texts."""
+    from unlabeled.evaluation.metrics import metric_of
+    from unlabeled.evaluation.metrics import sentences as module
+
+    job = prepare("word_order", rows, encoder_args={"width": 32, "layers": 2})
+    method, n = job.method.eval(), len(rows.test)
+    _, parts, known = language.order_scores(method, rows.test)
+    batch = Batch(torch.from_numpy(rows.test.x[known]).long(), torch.arange(len(known)))
+    ids, here, _ = method.views(batch)
+    assert parts == 6
+    assert method.present(ids, here).all()
+    assert len(set(known)) == len(known)
+    of_book = np.random.default_rng(0).random((n // 8 + 1, 2)).repeat(8, 0)[:n]
+    scores = of_book[known]
+    monkeypatch.setattr(module, "order_scores", lambda *_: (scores, parts, known))
+    widths = []
+    for groups in (None, np.arange(n) // 8):
+        splits = replace(rows, test=replace(rows.test, groups=groups))
+        subject = Subject("word_order", splits, method.encoder)
+        subject.method = method
+        values = metric_of("word_order").compute(subject)
+        widths.append([values[k].high - values[k].low for k in sorted(values)])
+    assert min(b / a for a, b in zip(*widths, strict=True)) > 1.8
 
 
 def test_masked_sentences_do_not_see_the_hidden_one():

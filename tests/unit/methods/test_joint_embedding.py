@@ -321,6 +321,13 @@ def test_supervised_contrast_of_single_images_is_simclr():
     assert not torch.isclose(one_class, expected)
 
 
+@pytest.mark.parametrize("option", [{"negatives": 2}, {"denominator": "tutorial"}])
+def test_simclr_refuses_options_of_another_loss(option):
+    """Catches a number of negatives that changes nothing."""
+    with pytest.raises(UserError, match="options of nt_xent, not of triplet"):
+        make("simclr", objective="triplet", **option)
+
+
 def test_simclr_shows_batchnorm_both_views_together():
     method = make("simclr", dim=6, temperature=0.3)
     x1, x2 = two_views()

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import gzip
 import json
+import os
 import textwrap
 import tracemalloc
 
@@ -145,6 +146,18 @@ def test_it_learns_which_words_go_together(model, tmp_path, monkeypatch):
         assert set(near) == {"dog", "cow", "eats", "sleeps", "runs"}
     again = w2v.word2vec(a_text(), out=str(tmp_path / "c"), **options)
     assert np.array_equal(result.vectors, again.vectors)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    """Catches a second one that writes its vectors over the first one's."""
+    fcntl = pytest.importorskip("fcntl", reason="no locks on Windows")
+    other = os.open(tmp_path, os.O_RDONLY)  # what a training holds while it runs
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="another process is training in"):
+        w2v.word2vec(a_text(100), out=str(tmp_path), dim=4, epochs=1, progress=False)
+    assert not list(tmp_path.iterdir())
+    os.close(other)
+    w2v.word2vec(a_text(100), out=str(tmp_path), dim=4, epochs=1, progress=False)
 
 
 def test_the_loss_of_an_epoch_is_the_mean_of_a_question(tmp_path):

@@ -70,6 +70,14 @@ def test_finetuning_with_a_rate_of_nothing_keeps_the_encoder(trained, sprites, t
         assert not torch.allclose(a, c, atol=1e-3)
 
 
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"lr": 0.0}])
+def test_finetuning_for_nothing_is_refused(options, trained, sprites, tmp_path):
+    """Catches a 0 that becomes the default."""
+    with pytest.raises(UserError, match=r"(epochs|lr) is 0(\.0)?, but must be above 0"):
+        finetune(trained, sprites, out=tmp_path / "a", progress=False, **options)
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_finetuned_run_knows_its_data(sprites, tmp_path):
     x, y = sprites
     np.savez(tmp_path / "d.npz", x=x, y=y)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from unlabeled import registry
+from unlabeled.errors import UserError
 from unlabeled.training import planning
 from unlabeled.training.planning import describe, estimate, operations
 from unlabeled.training.prepare import prepare
@@ -145,6 +146,12 @@ def test_any_method_is_planned(method, options, monkeypatch):
     """Catches a method that a batch of two breaks."""
     monkeypatch.setattr(planning, "SECONDS", 0.5)
     assert "GB of memory" in plan(method, X, **options)
+
+
+def test_a_plan_refuses_what_a_training_would():
+    """Catches flags of Lightning's Trainer that only the training itself looks at."""
+    with pytest.raises(UserError, match="has no argument 'max_tiem'; did you mean max_time"):
+        plan("simclr", X, trainer={"max_tiem": "00:01:00:00"})
 
 
 @pytest.mark.parametrize(

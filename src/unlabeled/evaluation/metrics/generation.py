@@ -14,9 +14,9 @@ from unlabeled.core import Batch
 from unlabeled.data.dataset import Samples, to_float
 from unlabeled.errors import UserError, notice
 from unlabeled.evaluation.generation import frechet
-from unlabeled.evaluation.intervals import Groups, bootstrap_mean
+from unlabeled.evaluation.intervals import Groups
 from unlabeled.evaluation.language import random_groups, random_rows
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean
 from unlabeled.evaluation.ngram import KneserNey, best_order
 from unlabeled.evaluation.sampling import draw, maker, opener
 from unlabeled.modality import Images
@@ -54,7 +54,7 @@ class Bits(Metric):
             subject.method.negative_log_likelihood(x).double().mean(1)
             for x in _values(subject).split(50)
         ]
-        return _mean(torch.cat(parts).numpy() / math.log(2), _groups(subject))
+        return mean(torch.cat(parts).numpy() / math.log(2), _groups(subject))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """Independent pixels, or counted characters."""
@@ -62,13 +62,13 @@ class Bits(Metric):
         if subject.method.values == "binary":
             p = _pixel_means(subject).flatten()
             bits = F.binary_cross_entropy(p.expand(x.shape), x, reduction="none")
-            return {"independent_pixels": _mean(bits.mean(1).numpy() / math.log(2), groups)}
+            return {"independent_pixels": mean(bits.mean(1).numpy() / math.log(2), groups)}
         if subject.method.values == "bytes":
             text = subject.splits.train.x[: COUNTED // x.shape[1]].tobytes()
             order = best_order(text, range(1, 9))
             model = KneserNey(text, order)
             rows = [model.surprises(row.astype(np.uint8).tobytes()).mean() for row in _bytes(x)]
-            return {f"{order}-gram": _mean(np.array(rows), groups)}
+            return {f"{order}-gram": mean(np.array(rows), groups)}
         return {}
 
 
@@ -92,15 +92,15 @@ class ELBO(Metric):
         with preserve_rng(0):
             if subject.method_name == "helmholtz":
                 bound = torch.cat([method.bound(part) for part in x.split(100)])
-                return _mean(bound.double().numpy(), _groups(subject))
+                return mean(bound.double().numpy(), _groups(subject))
             bounds = []
             for part in x.split(100):
                 features = method.encoder(part)
-                mean, log_variance = method.mean(features), method.log_variance(features)
-                z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
-                kl = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
+                mu, log_variance = method.mean(features), method.log_variance(features)
+                z = mu + torch.exp(log_variance / 2) * torch.randn_like(mu)
+                kl = (mu**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
                 bounds.append(-method.negative_log_likelihood(method.decoder(z), part) - kl)
-        return _mean(torch.cat(bounds).double().numpy(), _groups(subject))
+        return mean(torch.cat(bounds).double().numpy(), _groups(subject))
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """A probability for each pixel, independent of all others."""
@@ -111,7 +111,7 @@ class ELBO(Metric):
             return {}
         p = _pixel_means(subject).expand(x.shape)
         nats = F.binary_cross_entropy(p, x, reduction="none").flatten(1).sum(1)
-        return {"independent_pixels": _mean(-nats.double().numpy(), _groups(subject))}
+        return {"independent_pixels": mean(-nats.double().numpy(), _groups(subject))}
 
 
 class FrechetDistance(Metric):
@@ -194,7 +194,3 @@ def _distance(subject: Subject, x: torch.Tensor) -> Value:
 
 def _groups(subject: Subject) -> Groups:
     return random_groups(subject.splits.test, SAMPLES)
-
-
-def _mean(values: np.ndarray, groups: Groups = None) -> Value:
-    return Value.of(float(values.mean()), bootstrap_mean(values, groups))

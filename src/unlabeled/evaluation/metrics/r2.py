@@ -8,8 +8,8 @@ import numpy as np
 
 from unlabeled.data.targets import Numbers
 from unlabeled.evaluation.factors import as_targets, predict_number
-from unlabeled.evaluation.intervals import bootstrap, bootstrap_mean, mean_of_defined
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values
+from unlabeled.evaluation.intervals import bootstrap, mean_of_defined
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean
 from unlabeled.evaluation.tuning import Setting, tune_ridge
 
 
@@ -86,11 +86,7 @@ class MeanAbsoluteError(Metric):
             predicted, target, rows = subject.shared(_predictions)[name]
             error = _absolute_error(predicted, target, _period(subject, name))
             groups = None if subject.groups is None else subject.groups[rows]
-            values[f"{self.key}_{name}"] = (
-                Value.of(float(error.mean()), bootstrap_mean(error, groups))
-                if len(error)
-                else Value(None)
-            )
+            values[f"{self.key}_{name}"] = mean(error, groups) if len(error) else Value(None)
         return values
 
     def references(self, subject: Subject) -> dict[str, Values]:

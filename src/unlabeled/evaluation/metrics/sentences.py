@@ -7,9 +7,8 @@ import math
 import numpy as np
 
 from unlabeled.errors import UserError, notice
-from unlabeled.evaluation.intervals import bootstrap_mean
 from unlabeled.evaluation.language import correct_answers, order_scores
-from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean_share
+from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean, mean_share
 from unlabeled.modality import Text
 
 TEXTS = 2000
@@ -32,7 +31,7 @@ class SentencePairAccuracy(Metric):
         return texts and subject.has("correct")
 
     def compute(self, subject: Subject) -> Value:
-        """With its interval over texts."""
+        """With its interval over texts, or over groups."""
         share, groups = correct_answers(subject.method, subject.splits.test), subject.groups
         known = np.isfinite(share)
         return mean_share(share[known], None if groups is None else groups[known])
@@ -58,11 +57,15 @@ class WordOrder(Metric):
         return texts and subject.has("present", "scores")
 
     def compute(self, subject: Subject) -> Values:
-        """With intervals over texts."""
+        """With intervals over texts, or over groups."""
         if subject.shared(_orders) is None:
             return {"word_order_tau": Value(None), "word_order_exact": Value(None)}
-        tau, exact = subject.shared(_orders)[0].T
-        return {"word_order_tau": mean(tau), "word_order_exact": mean_share(exact)}
+        scores, _, rows = subject.shared(_orders)
+        groups = None if subject.groups is None else subject.groups[rows]
+        return {
+            "word_order_tau": mean(scores[:, 0], groups),
+            "word_order_exact": mean_share(scores[:, 1], groups),
+        }
 
     def references(self, subject: Subject) -> dict[str, Values]:
         """A random order."""
@@ -72,12 +75,7 @@ class WordOrder(Metric):
         return {"chance": {"word_order_tau": Value(0.0), "word_order_exact": exact}}
 
 
-def mean(values: np.ndarray) -> Value:
-    """The mean over texts, with its bootstrap interval."""
-    return Value.of(float(values.mean()), bootstrap_mean(values))
-
-
-def _orders(subject: Subject) -> tuple[np.ndarray, int] | None:
+def _orders(subject: Subject) -> tuple[np.ndarray, int, np.ndarray] | None:
     try:
         return order_scores(subject.method, subject.splits.test, TEXTS)
     except UserError as error:
