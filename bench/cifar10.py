@@ -36,7 +36,7 @@ from unlabeled.encoders.features import embed
 from unlabeled.evaluation.knn import knn_accuracy
 from unlabeled.training.folder import versions
 from unlabeled.training.optim import learning_rate, make_optimizer
-from unlabeled.training.prepare import resolve
+from unlabeled.training.resolve import resolve
 from unlabeled.utils.files import write_json
 
 WIDTH = 0.25

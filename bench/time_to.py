@@ -35,7 +35,7 @@ from unlabeled.evaluation.probe import linear_probe
 from unlabeled.methods.simclr import SimCLR
 from unlabeled.training.folder import versions
 from unlabeled.training.optim import learning_rate, make_optimizer
-from unlabeled.training.prepare import resolve
+from unlabeled.training.resolve import resolve
 from unlabeled.utils.files import write_json
 from unlabeled.utils.native import keeping_memory
 

@@ -126,20 +126,7 @@ def finetune(
         "frozen": interval(linear_probe(z, y[rows], z_test, y_test).predicted == y_test),
     }
     if scratch:
-        encoder = run.inputs["encoder"]
-        known = is_rebuildable(encoder, run.inputs["args"])
-        if not known:
-            with preserve_rng(seed):
-                encoder = reinitialize(run.encoder).cpu()
-        fresh = train(
-            "supervised",
-            labeled,
-            encoder=encoder,
-            encoder_args=run.inputs["args"] if known else None,
-            out=folder / "scratch",
-            lr=RATES["scratch"],
-            **options,
-        )
+        fresh = _from_scratch(run, labeled, folder / "scratch", options)
         figures["scratch"] = interval(is_correct(fresh, labeled))
     figures |= {
         "data": splits.name,
@@ -151,6 +138,20 @@ def finetune(
     }
     write_json(folder / "finetuning.json", figures)
     return tuned, figures
+
+
+def _from_scratch(run: Run, labeled: Splits, out: Path, options: dict[str, Any]) -> Run:
+    """The run's network, trained from random weights."""
+    from unlabeled.training.train import train
+
+    encoder = run.inputs["encoder"]
+    known = is_rebuildable(encoder, run.inputs["args"])
+    if not known:
+        with preserve_rng(options["seed"]):
+            encoder = reinitialize(run.encoder).cpu()
+    args = run.inputs["args"] if known else None
+    options = options | {"encoder": encoder, "encoder_args": args, "lr": RATES["scratch"]}
+    return train("supervised", labeled, out=out, **options)
 
 
 def calibrated_head(run: Run, splits: Splits, classes: int) -> LinearClassifier:

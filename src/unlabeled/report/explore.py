@@ -149,13 +149,10 @@ def _content(
     def at(members: np.ndarray) -> list[int]:
         return list(np.searchsorted(rows, members).tolist())
 
-    similarity, near = (
-        (findings.similarity, findings.neighbors)
-        if n == total
-        else structure.neighbors(
-            centered(torch.from_numpy(findings.z[rows])).numpy(), structure.NEIGHBORS
-        )
-    )
+    similarity, near = findings.similarity, findings.neighbors
+    if n < total:  # those among the samples on the page
+        middle = centered(torch.from_numpy(findings.z[rows])).numpy()
+        similarity, near = structure.neighbors(middle, structure.NEIGHBORS)
     near, similarity = near[:, : structure.NEIGHBORS], similarity[:, : structure.NEIGHBORS]
     sheets, content = _appearance(shown, run.modality, run.value_range_of(samples.x))
     far = findings.outliers[:OUTLIERS_SHOWN]
@@ -185,27 +182,10 @@ def _content(
         "factors": _factors(shown),
         "suspects": suspects,
         "suggested": at(findings.suggested),
-        "made": {
-            noun: f"{n:,} of {total:,} of {name}" if n < total else f"{n:,} of {name}",
-            "run": run.path.name if run.is_trained else run.source,
-            "method": str(run.config.get("method", "–")),
-            "encoder": f"{run.inputs['encoder']}, {findings.z.shape[1]:,} features",
-            "map": LAYOUTS[layout],
-        },
+        "made": _made(run, samples, findings, layout, name, n),
         "layout": layout,
         "rules": RULES,
     }
-    if n < total:
-        content["made"] |= {
-            "fitted on": f"a random {len(findings.fitted):,}; "
-            f"the other {noun} are placed among them",
-            "neighbors in the panel": f"among the {n:,} on the page",
-        }
-    if findings.recall < 1:
-        percent = f"{100 * findings.recall:.0f} %"
-        content["made"]["near-duplicates, outliers, labels"] = (
-            f"of all {noun}, by neighbors in nearby cells, which hold {percent} of the exact ones"
-        )
     if isinstance(run.modality, Audio):
         listed = [*content["examples"], *content["duplicates"], content["outliers"]]
         order = itertools.chain(*listed, suspects.get("rows", ()), content["suggested"], range(n))
@@ -215,13 +195,35 @@ def _content(
         content["made"]["can be heard"] = (
             f"{heard:,} recordings, at most {tiles.CLIP_SECONDS:g} s of each"
         )
+    return content, sheets
+
+
+def _made(
+    run: Run, samples: Samples, findings: Findings, layout: str, name: str, shown: int
+) -> dict[str, str]:
+    """How the page was made, in its words; of all samples, that many are on the page."""
+    noun, total = run.modality.noun, len(samples)
+    made = {
+        noun: f"{shown:,} of {total:,} of {name}" if shown < total else f"{shown:,} of {name}",
+        "run": run.path.name if run.is_trained else run.source,
+        "method": str(run.config.get("method", "–")),
+        "encoder": f"{run.inputs['encoder']}, {findings.z.shape[1]:,} features",
+        "map": LAYOUTS[layout],
+    }
+    if shown < total:
+        number = len(findings.fitted)
+        made["fitted on"] = f"a random {number:,}; the other {noun} are placed among them"
+        made["neighbors in the panel"] = f"among the {shown:,} on the page"
+    if findings.recall < 1:
+        percent = f"{100 * findings.recall:.0f} %"
+        made["near-duplicates, outliers, labels"] = (
+            f"of all {noun}, by neighbors in nearby cells, which hold {percent} of the exact ones"
+        )
     if findings.factor and findings.suspects:
         y, known = samples.factors[findings.factor], samples.known(findings.factor)
         score = adjusted_mutual_info_score(y[known], findings.clusters.labels[known])
-        content["made"][f"clusters and {findings.factor}"] = (
-            f"adjusted mutual information {score:.2f}"
-        )
-    return content, sheets
+        made[f"clusters and {findings.factor}"] = f"adjusted mutual information {score:.2f}"
+    return made
 
 
 def _on_page(findings: Findings) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -106,18 +106,7 @@ def find(
     z = embed(run.encoder, samples.x, run.value_range_of(samples.x))
     structure.check_features(z)
     with status("neighbors and outliers", "explore"):
-        middle = centered(torch.from_numpy(z)).numpy()
-        similarity, near = structure.neighbors(middle, VOTERS, seed)
-        recall = 1.0
-        if n > EXACT:
-            some = np.random.default_rng(seed).permutation(n)[:CHECKED]
-            recall = structure.neighbor_recall(middle, near, some)
-            notice(
-                f"of {n:,} {noun} neighbors and near-duplicates are searched among the "
-                f"{COMPARED:,} or more nearest by cells: {100 * recall:.0f} % of the "
-                f"exact {VOTERS} neighbors of {len(some)} random {noun} are found"
-            )
-        del middle
+        similarity, near, recall = _neighbors(z, seed, noun)
         # Not centered: samples near the mean would have no close neighbors, but are not outliers.
         far, scores = structure.outliers(structure.neighbors(z, structure.DENSITY, seed)[0])
     suspects = suspected_labels(similarity, near, y) if factor else None
@@ -141,6 +130,22 @@ def find(
         *(z, similarity, near, xy, grouped, far, scores, copies, factor, suspects, suggested),
         *(fitted, recall),
     ), chosen
+
+
+def _neighbors(z: np.ndarray, seed: int, noun: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Similarity and rows of the nearest neighbors of mean-centered features, and their recall."""
+    middle = centered(torch.from_numpy(z)).numpy()
+    similarity, near = structure.neighbors(middle, VOTERS, seed)
+    if len(z) <= EXACT:
+        return similarity, near, 1.0
+    some = np.random.default_rng(seed).permutation(len(z))[:CHECKED]
+    recall = structure.neighbor_recall(middle, near, some)
+    notice(
+        f"of {len(z):,} {noun} neighbors and near-duplicates are searched among the {COMPARED:,} "
+        f"or more nearest by cells: {100 * recall:.0f} % of the exact {VOTERS} neighbors of "
+        f"{len(some)} random {noun} are found"
+    )
+    return similarity, near, recall
 
 
 def class_factor(samples: Samples) -> str | None:

@@ -21,7 +21,7 @@ from unlabeled.report import plots
 from unlabeled.runs.run import Run
 from unlabeled.studies.lab import Experiment, Finding, Lab, Table, curve
 from unlabeled.studies.lectures import percent
-from unlabeled.training.prepare import resolve
+from unlabeled.training.resolve import resolve
 from unlabeled.training.train import reopen
 
 TITLE = "Few labels: semi-supervised learning or self-supervised pretraining"

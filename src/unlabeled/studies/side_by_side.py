@@ -19,7 +19,7 @@ from unlabeled import registry
 from unlabeled.data.dataset import Splits
 from unlabeled.errors import plural
 from unlabeled.training.config import TrainConfig
-from unlabeled.training.prepare import resolve
+from unlabeled.training.resolve import resolve
 from unlabeled.training.train import train
 from unlabeled.utils.progress import line, showing, track
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,12 +21,12 @@ from unlabeled import parallel
 from unlabeled.core import Batch, Method, Recipe
 from unlabeled.data.dataset import Splits, to_input
 from unlabeled.data.loader import label_factor, loader, needs_partners, say_left_out
-from unlabeled.encoders.base import Encoder, channels_last
-from unlabeled.errors import UserError, is_out_of_memory, notice, plural, reason, suggest
+from unlabeled.encoders.base import channels_last
+from unlabeled.errors import UserError, is_out_of_memory, notice, plural
 from unlabeled.training import health
 from unlabeled.training.accumulation import Accumulation
 from unlabeled.training.checkpointing import recomputed
-from unlabeled.training.checkpoints import InPlace, Keeper, not_finite, signals
+from unlabeled.training.checkpoints import Keeper, not_finite, signals
 from unlabeled.training.compiling import fused
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.history import History
@@ -35,35 +34,16 @@ from unlabeled.training.online import OnlineProbe
 from unlabeled.training.optim import make_optimizer, set_rates
 from unlabeled.training.precision import (
     SMALLEST_SCALE,
-    choose_precision,
     exact_single_pixels,
-    precision_of,
     say_skipped,
 )
 from unlabeled.training.provenance import why_stopped
 from unlabeled.training.sharding import Sharding
+from unlabeled.training.trainer import ddp, fsdp, make_trainer
 from unlabeled.utils.launch import is_first
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
 from unlabeled.utils.state import preserve_settings
-
-LOGGERS = ("tensorboard", "csv", "wandb", "none")
-TAKEN = {
-    "max_epochs": "use --epochs",
-    "precision": "use --precision",
-    "accelerator": "use --accelerator",
-    "logger": "use --logger",
-    "default_root_dir": "use --out",
-    "devices": "use --devices",
-    "num_nodes": "use --nodes",
-    "strategy": "use --devices and --strategy",
-    "sync_batchnorm": "it is always on with several --devices",
-    "use_distributed_sampler": "batches are already split among processes",
-    "accumulate_grad_batches": "use --accumulate, which is exact for losses that compare samples",
-    "gradient_clip_val": "use --grad-clip-norm",
-    "val_check_interval": "nothing is validated in training; use --probe-every",
-}
-"""Arguments of the Trainer that cannot be set, and the alternative."""
 
 
 class Learner(L.LightningModule):
@@ -263,7 +243,7 @@ def fit(
     sample.x = sample.x[:]
     every = config.probe_every or 0
     history = History(out / "metrics.csv", sample, splits.value_range, probe, every)
-    flags, processes = dict(config.trainer), config.devices * config.nodes
+    processes = config.devices * config.nodes
     sharding = Sharding(method) if config.strategy == "fsdp" else None
     method = sharding.copy() if sharding else method
     done: tuple[int, int] | None = None
@@ -277,35 +257,16 @@ def fit(
         say_left_out(splits.train.factors[str(splits.target)], method.samples_per_class)
     gpu = config.accelerator in ("auto", "gpu") and torch.cuda.is_available()
     parallel.synchronize(method, processes, cuda=gpu)
+    strategy = None
     if processes > 1:
-        wrapped = config.accumulate == 1
         backend = "nccl" if gpu else "gloo"
-        strategy = _fsdp(processes, backend) if sharding else _ddp(method, backend, wrapped)
-        flags |= {"strategy": strategy, "use_distributed_sampler": False}
+        wrapped = config.accumulate == 1
+        strategy = fsdp(processes, backend) if sharding else ddp(method, backend, wrapped)
     with signals() as asked, exact_single_pixels(method), preserve_settings(), quiet():
-        callbacks = [history, *callbacks, *flags.pop("callbacks", []), Keeper(out, asked, done)]
+        users = config.trainer.get("callbacks", [])
+        hooks = [history, *callbacks, *users, Keeper(out, asked, done)]
         try:
-            precision = choose_precision(config.precision, config.accelerator)
-            settings: dict[str, Any] = {
-                "max_epochs": recipe.epochs,
-                "accelerator": config.accelerator,
-                "devices": config.devices,
-                "num_nodes": config.nodes,
-                **precision_of(precision, config.accelerator),
-                "logger": _loggers(config.logger, out),
-                "callbacks": callbacks,
-                "default_root_dir": out,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 0,
-                "log_every_n_steps": 10**9,
-            }
-            try:
-                trainer = L.Trainer(**settings | flags)
-            except (TypeError, ValueError) as error:  # as of a word in place of a number
-                given = ", ".join(f"--trainer.{name}" for name in config.trainer)
-                raise UserError(f"Lightning refuses {given} ({reason(error)}); omit it") from error
-            trainer.strategy.checkpoint_io = InPlace()
+            trainer = make_trainer(config, recipe.epochs, out, hooks, strategy)
             learner = Learner(
                 method, recipe, splits.value_range, config.seed, config.accumulate, sharding
             )
@@ -360,77 +321,3 @@ def check_parts(method: Method, rows: int, accumulate: int, processes: int) -> N
         )
     if method.inexact_across_processes and is_first():
         notice(f"in parts of a batch, {method.inexact_across_processes.replace('process', 'part')}")
-
-
-def _ddp(method: Method, backend: str, wrapped: bool) -> Any:
-    """Distributed data parallel training, one process per device.
-
-    Buffers are not broadcast, since methods gather what they need for them. Networks of other
-    libraries can have unused weights, which DDP then has to find, as those of stages whose turn it
-    is not. Without the wrapper, gradients are averaged by `parallel.average_gradients`.
-    """
-    from lightning.pytorch.strategies import DDPStrategy
-
-    class Unwrapped(DDPStrategy):
-        def configure_ddp(self) -> None:
-            """Do not wrap the module, which has several backward passes."""
-
-    return (DDPStrategy if wrapped else Unwrapped)(
-        process_group_backend=backend,
-        broadcast_buffers=False,
-        find_unused_parameters=len(method.optimized_modules) > 1
-        or method.trains_in_turns
-        or not isinstance(method.encoder, Encoder),
-        gradient_as_bucket_view=True,
-    )
-
-
-def _fsdp(processes: int, backend: str) -> Any:
-    """Fully sharded data parallel training, whose checkpoints are like those of one process."""
-    from lightning.pytorch.strategies import ModelParallelStrategy
-
-    return ModelParallelStrategy(
-        data_parallel_size=processes,
-        tensor_parallel_size=1,
-        save_distributed_checkpoint=False,
-        process_group_backend=backend,
-    )
-
-
-def check_flags(flags: dict[str, Any], logger: str) -> None:
-    """Check flags of Lightning's Trainer and names of loggers.
-
-    Raises:
-        UserError: one is unknown, or the flag is set in another way or would change the result.
-    """
-    for name in logger.split(","):
-        if name not in LOGGERS:
-            raise UserError(f"there is no logger '{name}'; {suggest(name, LOGGERS)}")
-    known = inspect.signature(L.Trainer).parameters
-    for flag in flags:
-        if flag in TAKEN:
-            raise UserError(f"--trainer.{flag} cannot be set; {TAKEN[flag]}")
-        if flag not in known:
-            advice = suggest(flag, known, "see the documentation of Lightning")
-            raise UserError(f"Lightning's Trainer has no argument '{flag}'; {advice}")
-    if flags.get("limit_train_batches") == 0:
-        raise UserError("--trainer.limit_train_batches 0 leaves nothing to learn from; omit it")
-
-
-def _loggers(names: str, out: Path) -> Any:
-    """Loggers by name, several with commas between."""
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
-
-    loggers: list[Any] = []
-    for name in names.split(","):
-        if name == "tensorboard":
-            loggers.append(TensorBoardLogger(out, name="", version="tensorboard"))
-        elif name == "csv":
-            loggers.append(CSVLogger(out, name="", version="csv"))
-        elif name == "wandb":
-            try:
-                loggers.append(WandbLogger(name=out.name, save_dir=out, project="unlabeled"))
-            except ModuleNotFoundError as error:
-                message = "logging to Weights & Biases needs pip install 'unlabeled[wandb]'"
-                raise UserError(message) from error
-    return loggers or False

@@ -48,14 +48,17 @@ def say_skipped(skipped: int, steps: int) -> None:
 
 @contextmanager
 def exact_single_pixels(module: nn.Module) -> Iterator[None]:
-    """Context in which strided convolutions of 1×1 maps run in float32.
+    """Context in which convolutions across a single pixel run in float32.
 
-    On CPUs, oneDNN's bf16 gradient of these leaves the weights that see only padding uninitialized.
+    On CPUs, where a map has one pixel in a dimension in which the kernel is wider, some weights see
+    only padding. In bf16, oneDNN then leaves part of the output (Conv3d) or of the gradient
+    (strides above 1) uninitialized.
     """
 
     def again(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = inputs[0]
-        if x.device.type != "cpu" or x.shape[-2:] != (1, 1) or output.dtype != torch.bfloat16:
+        x, kernel = inputs[0], layer.kernel_size
+        single = any(n == 1 < k for n, k in zip(x.shape[-len(kernel) :], kernel, strict=True))
+        if not single or x.device.type != "cpu" or output.dtype != torch.bfloat16:
             return output
         with torch.autocast("cpu", enabled=False):
             return layer._conv_forward(x.float(), layer.weight, layer.bias).bfloat16()
@@ -63,7 +66,7 @@ def exact_single_pixels(module: nn.Module) -> Iterator[None]:
     hooks = [
         layer.register_forward_hook(again)
         for layer in module.modules()
-        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     ]
     try:
         yield

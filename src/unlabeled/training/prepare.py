@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +12,13 @@ import torch
 from torch import nn
 
 from unlabeled import registry
-from unlabeled.augmentations import RandomResizedCrop, SimCLRAugment
 from unlabeled.core import DEFAULT_ENCODERS, Method, Recipe
 from unlabeled.data.dataset import Splits
 from unlabeled.data.open import open_data
-from unlabeled.data.readers.bpe import word_starts
 from unlabeled.data.split import sample_labels
 from unlabeled.data.values import as_range
 from unlabeled.encoders.base import accepts_option, build
-from unlabeled.errors import UserError, notice, suggest
+from unlabeled.errors import UserError, notice
 from unlabeled.modality import (
     Audio,
     Images,
@@ -31,7 +28,6 @@ from unlabeled.modality import (
     Table,
     Text,
     Video,
-    find_part,
 )
 from unlabeled.runs.adapt import for_channels_of
 from unlabeled.runs.run import Run, load
@@ -42,12 +38,10 @@ from unlabeled.training.config import TrainConfig
 from unlabeled.training.folder import as_json, record_data
 from unlabeled.training.local import Local
 from unlabeled.training.online import OnlineProbe, hold_out
-from unlabeled.training.optim import say_unused, scaled_rate
 from unlabeled.training.precision import choose_precision
 from unlabeled.training.presets import Choice
+from unlabeled.training.resolve import resolve, scaled
 from unlabeled.training.teacher import on_record, with_teacher
-
-RECIPE_FIELDS = {field.name for field in fields(Recipe)}
 
 
 def build_method(
@@ -61,11 +55,6 @@ def build_method(
     if not local:
         return cls(encoder, **arguments)
     return Local(encoder, lambda stage: cls(stage, **arguments), shape)
-
-
-def _is_by_stage(name: str) -> bool:
-    cls = registry.find("methods", name)
-    return inspect.isclass(cls) and issubclass(cls, Method) and cls.by_stage
 
 
 class Job(NamedTuple):
@@ -95,29 +84,103 @@ def make_job(
     Raises:
         UserError: the arguments do not fit together.
     """
-    entry: Any = registry.find("methods", method) if isinstance(method, str) else method
-    if not isinstance(entry, type):
-        message = f"{method} is several trainings: call unlabeled.pipelines.{method}.{method}"
-        raise UserError(message)
-    cls: Any = entry
-    name = method if isinstance(method, str) else cls.__name__.lower()
+    cls, name = _class_and_name(method)
+    if config.local and not cls.by_stage:
+        raise UserError(
+            f"{name} cannot learn by stages; omit local, or choose one of {', '.join(_by_stage())}"
+        )
     encoder, size = config.encoder, config.size
     chosen = presets.named(cls, name, config.preset)
     if config.init is None and chosen:
         encoder = encoder or chosen.settings.get("encoder")
         size = size or chosen.settings.get("size")
     device = "cpu" if config.preset == "quick" else presets.device_of(config.accelerator)
-    if config.local and not cls.by_stage:
-        fitting = [n for n in registry.listing("methods") if _is_by_stage(n)]
-        raise UserError(
-            f"{name} cannot learn by stages; omit local, or choose one of {', '.join(fitting)}"
-        )
     initial = _initial_run(config.init, data, size)
-    if isinstance(method, str):
-        registry.say_which("methods", method)
-    if isinstance(encoder, str):
-        registry.say_which("encoders", encoder)
-    splits = open_data(
+    for kind, part in (("methods", method), ("encoders", encoder)):
+        if isinstance(part, str):
+            registry.say_which(kind, part)
+    splits = _open(data, config, size, initial, cls, device)
+    if chosen is None:
+        chosen = Choice("quick")
+        if initial is None and encoder is None:
+            processes = config.devices * config.nodes
+            chosen = presets.choose(cls, splits, device, processes, options)
+        encoder = encoder or chosen.settings.get("encoder")
+        if chosen.name == "paper":  # whose `size` is not that of the data
+            size = min(splits.size)
+    preset = chosen.settings
+    if initial is None:
+        encoder = encoder or cls.encoder_for(type(splits.modality.encoder_input))
+        encoder_args = _encoder_args(cls, encoder, preset) | config.encoder_args
+    else:
+        encoder, encoder_args = initial.inputs["encoder"], initial.inputs["args"]
+        splits = splits.with_value_range(initial.value_range_of(splits.train.x))
+    check_modality(cls, name, splits)
+    encoder_args = _of_modality(encoder, splits.modality.encoder_input) | encoder_args
+    complete = splits
+    splits = _with_labels(cls, name, splits, config.labels, config.seed)
+    if chosen.batch_size:
+        options = {"batch_size": chosen.batch_size} | options
+    recipe, arguments = resolve(cls, splits, options, preset)
+    rate = "" if "lr" in options else scaled(cls, splits, recipe, preset)[1]
+    if len(splits.train) < 2:
+        raise UserError(f"{splits.name} has {len(splits.train)} training image; give at least 2")
+
+    if config.compile:
+        check_compiles()
+    torch.manual_seed(config.seed)
+    network = _network(encoder, encoder_args, splits, initial)
+    check_encoder(network, encoder_name := _name_of(encoder), cls, splits)
+    shape = splits.channels, *splits.size
+    built = with_teacher(arguments, data, shape)
+    learner = build_method(cls, network, built, config.local, shape)
+    probe = None
+    if config.probe_every:
+        probe = hold_out(learner, name, complete, config.labels, config.seed)
+    record = {
+        "method": name,
+        "method_args": on_record(arguments),
+        "data": record_data(data),
+        "size": size,
+        **_settings_of(config),
+        **_origins_of(splits),
+        "encoder": encoder_name,
+        "encoder_args": encoder_args,
+        "init": None if initial is None else initial.source,
+        "recipe": asdict(recipe),
+        "preset": chosen.name,
+    }
+    notes = [sentence for sentence in (chosen.notes, rate) if sentence]
+    return Job(name, learner, splits, recipe, as_json(record), complete, notes, probe)
+
+
+def _class_and_name(method: str | type[Method]) -> tuple[type[Method], str]:
+    """Class and name of a method."""
+    if not isinstance(method, str):
+        return method, method.__name__.lower()
+    cls: Any = registry.find("methods", method)
+    if not isinstance(cls, type):
+        message = f"{method} is several trainings: call unlabeled.pipelines.{method}.{method}"
+        raise UserError(message)
+    return cls, method
+
+
+def _by_stage() -> list[str]:
+    """Names of the methods that can train each stage of an encoder by itself."""
+    found = ((name, registry.find("methods", name)) for name in registry.listing("methods"))
+    return [n for n, c in found if inspect.isclass(c) and issubclass(c, Method) and c.by_stage]
+
+
+def _open(
+    data: Any,
+    config: TrainConfig,
+    size: int | None,
+    initial: Run | None,
+    cls: type[Method],
+    device: str,
+) -> Splits:
+    """The data of a training."""
+    return open_data(
         data,
         size=None if size is None else (size, size),
         like=None if initial is None else initial.modality,
@@ -132,68 +195,27 @@ def make_job(
         largest=presets.LARGEST[device],
         kinds=cls.modality,
     )
-    if chosen is None:
-        processes = config.devices * config.nodes
-        is_free = initial is None and encoder is None
-        chosen = Choice("quick")
-        if is_free:
-            chosen = presets.choose(cls, splits, device, processes, options)
-        encoder = encoder or chosen.settings.get("encoder")
-        if chosen.name == "paper":  # whose `size` is not that of the data
-            size = min(splits.size)
-    preset = chosen.settings
-    received = splits.modality.encoder_input
-    if initial is None:
-        encoder = encoder or cls.encoder_for(type(received))
-        encoder_args = _encoder_args(cls, encoder, preset) | config.encoder_args
-    else:
-        encoder, encoder_args = initial.inputs["encoder"], initial.inputs["args"]
-        splits = splits.with_value_range(initial.value_range_of(splits.train.x))
-    complete = splits
-    check_modality(cls, name, splits)
-    if isinstance(received, Text) and accepts_option(encoder, "vocabulary"):
-        encoder_args = {"vocabulary": received.vocabulary} | encoder_args
-    if isinstance(received, Audio) and accepts_option(encoder, "sample_rate"):
-        encoder_args = {"sample_rate": received.sample_rate} | encoder_args
-    splits = _with_labels(cls, name, splits, config.labels, config.seed)
-    if chosen.batch_size:
-        options = {"batch_size": chosen.batch_size} | options
-    recipe, arguments = resolve(cls, splits, options, preset)
-    rate = "" if "lr" in options else _scaled(cls, splits, recipe, preset)[1]
-    if len(splits.train) < 2:
-        raise UserError(f"{splits.name} has {len(splits.train)} training image; give at least 2")
 
-    if config.compile:
-        check_compiles()
-    torch.manual_seed(config.seed)
+
+def _of_modality(encoder: Any, received: Modality) -> dict[str, Any]:
+    """Arguments of an encoder that its input decides."""
+    if isinstance(received, Text) and accepts_option(encoder, "vocabulary"):
+        return {"vocabulary": received.vocabulary}
+    if isinstance(received, Audio) and accepts_option(encoder, "sample_rate"):
+        return {"sample_rate": received.sample_rate}
+    return {}
+
+
+def _network(
+    encoder: Any, encoder_args: dict[str, Any], splits: Splits, initial: Run | None
+) -> nn.Module:
+    """The encoder in train mode: a copy of the initial run's, or a new one."""
     if initial is not None:
-        network = copy.deepcopy(initial.encoder).train()
-    else:
-        network = build(encoder, splits.channels, splits.size, **encoder_args)
-        if not network.training:  # pretrained networks of other libraries are in eval mode
-            network.train()
-    check_encoder(network, record_encoder := _name_of(encoder), cls, splits)
-    shape = splits.channels, *splits.size
-    built = with_teacher(arguments, data, shape)
-    learner = build_method(cls, network, built, config.local, shape)
-    probe = None
-    if config.probe_every:
-        probe = hold_out(learner, name, complete, config.labels, config.seed)
-    record = {
-        "method": name,
-        "method_args": on_record(arguments),
-        "data": record_data(data),
-        "size": size,
-        **_settings_of(config),
-        **_origins_of(splits),
-        "encoder": record_encoder,
-        "encoder_args": encoder_args,
-        "init": None if initial is None else initial.source,
-        "recipe": asdict(recipe),
-        "preset": chosen.name,
-    }
-    notes = [sentence for sentence in (chosen.notes, rate) if sentence]
-    return Job(name, learner, splits, recipe, as_json(record), complete, notes, probe)
+        return copy.deepcopy(initial.encoder).train()
+    network: nn.Module = build(encoder, splits.channels, splits.size, **encoder_args)
+    if not network.training:  # pretrained networks of other libraries are in eval mode
+        network.train()
+    return network
 
 
 def _initial_run(init: Any, data: Any, size: int | None) -> Run | None:
@@ -327,112 +349,6 @@ def _with_labels(
     known = np.full_like(y, -1)
     known[rows] = y[rows]
     return replace(splits, train=replace(train, factors={splits.target: known}))
-
-
-def resolve(
-    cls: type[Method],
-    splits: Splits,
-    options: dict[str, Any],
-    preset: dict[str, Any] | None = None,
-) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe and arguments of a method: the user's, then the data set's, then the defaults.
-
-    A preset, if any, replaces those of the data set.
-
-    A method's argument `augment` defaults to the data set's own, the one for labeled training where
-    the method learns from labels alone, as does the `weak` one of semi-supervised methods, and of
-    others that have both where views of the data set are no crops, such as those of recordings;
-    `classes` to its number of them, `names` to theirs, `shape` to that of its images,
-    `word_starts` to those of its tokenizer, `widths` to those of its columns; `images` is how many
-    there are to learn from.
-    """
-    accepted = list(inspect.signature(cls).parameters)[1:]
-    if unknown := set(options) - RECIPE_FIELDS - set(accepted):
-        advice = suggest(min(unknown), [*accepted, *sorted(RECIPE_FIELDS)])
-        raise UserError(f"{cls.__name__} has no option '{min(unknown)}'; {advice}")
-    if cls.supervised and splits.target is None:
-        raise UserError(
-            f"{cls.__name__} learns from classes, but {', '.join(splits.numbers)} of {splits.name} "
-            "holds numbers; write them as words to have them as classes"
-            if splits.numbers
-            else f"{cls.__name__} learns from labels, but {splits.name} has none; give labeled data"
-        )
-    options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
-    merged = _tuned(cls, splits, preset) | options
-    recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
-    least_values = {"epochs": 1, "batch_size": 2, "weight_decay": 0.0, "grad_clip_norm": 0.0}
-    least_values |= {"warmup_epochs": 0.0, "final_lr": 0.0, "final_weight_decay": 0.0}
-    for field, least in least_values.items():
-        value = getattr(recipe, field)
-        if value is not None and not value >= least:
-            raise UserError(f"{field} is {value}, but must be at least {least}")
-    for field in ("beta1", "beta2", "sgd_momentum"):
-        if not 0 <= getattr(recipe, field) < 1:
-            raise UserError(
-                f"{field} is {getattr(recipe, field)}, but must be at least 0 and below 1"
-            )
-    if not 0 < recipe.layer_decay <= 1:
-        raise UserError(f"layer_decay is {recipe.layer_decay}, but must be above 0 and at most 1")
-    if recipe.nesterov and (recipe.optimizer != "sgd" or not recipe.sgd_momentum):
-        raise UserError("nesterov needs --optimizer sgd with --sgd-momentum above 0; omit it")
-    for part, factor in recipe.lr_factors.items():
-        if not 0 <= factor < math.inf:
-            raise UserError(f"lr_factors.{part} is {factor}, but must be at least 0")
-    say_unused(recipe, _usual(cls, splits, preset))
-    if recipe.labeled_fraction and not cls.supervised:
-        notice(f"labeled_fraction has no effect on {cls.__name__}, which learns without labels")
-    if "lr" not in options:
-        recipe = replace(recipe, lr=_scaled(cls, splits, recipe, preset)[0])
-    if not 0 < recipe.lr < math.inf:
-        raise UserError(f"lr is {recipe.lr}, but must be above 0")
-    if not 0 <= recipe.labeled_fraction < 1:
-        raise UserError(
-            f"labeled_fraction is {recipe.labeled_fraction}, but must be at least 0 and below 1"
-        )
-    arguments = {k: v for k, v in merged.items() if k in accepted}
-    if "augment" in accepted and arguments.get("augment") is None:
-        arguments["augment"] = splits.augment_labeled if cls.weak_augment else splits.augment
-    if {"augment", "weak"} <= {*accepted} and arguments.get("weak") is None:
-        has_crops = isinstance(splits.augment, SimCLRAugment | RandomResizedCrop)
-        if cls.supervised or not has_crops:
-            arguments["weak"] = splits.augment_labeled
-    if "bank_size" in accepted:
-        arguments["bank_size"] = len(splits.train)
-    of_data: dict[str, Any] = {}
-    if splits.classes:
-        of_data |= {"classes": len(splits.classes), "names": tuple(splits.classes)}
-    if splits.train.partners is not None:
-        of_data["partner_shape"] = splits.train.partners.shape[1:]
-    if texts := find_part(splits.modality, Text):
-        of_data["vocabulary"] = texts.vocabulary
-        if texts.tokenizer and "word_starts" in accepted:
-            of_data["word_starts"] = word_starts(texts.tokenizer)
-    if table := find_part(splits.modality, Table):
-        of_data["widths"] = table.widths
-    of_data["shape"] = (splits.channels, *splits.size)
-    for key, value in of_data.items():
-        if key in accepted:
-            arguments.setdefault(key, value)
-    return recipe, arguments
-
-
-def _tuned(cls: type[Method], splits: Splits, preset: dict[str, Any] | None) -> dict[str, Any]:
-    """Defaults that replace the method's: of a preset, else of the data set."""
-    return preset or cls.recipes.get(splits.name.partition(":")[0], {})
-
-
-def _scaled(
-    cls: type[Method], splits: Splits, recipe: Recipe, preset: dict[str, Any] | None
-) -> tuple[float, str]:
-    """The learning rate of a recipe by optimizer and batch size, and an explanation."""
-    defaults = _usual(cls, splits, preset), cls.recipe
-    return scaled_rate(recipe, defaults, cls.base_lr, cls.__name__)
-
-
-def _usual(cls: type[Method], splits: Splits, preset: dict[str, Any] | None) -> Recipe:
-    """The recipe without the user's options."""
-    other = _tuned(cls, splits, preset).items()
-    return replace(cls.recipe, **{k: v for k, v in other if k in RECIPE_FIELDS})
 
 
 def _name_of(encoder: Any) -> str:

@@ -23,13 +23,14 @@ from unlabeled.training.checkpointing import recomputed
 from unlabeled.training.checkpoints import last_checkpoint
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.drawings import draw_views, draw_visualizations
-from unlabeled.training.learner import check_flags, fit
+from unlabeled.training.learner import fit
 from unlabeled.training.planning import describe, estimate
 from unlabeled.training.prepare import Job, build_method, make_job, prepare
 from unlabeled.training.progress import ProgressBar
 from unlabeled.training.provenance import ENDS, provenance
 from unlabeled.training.sharding import check_sharding
 from unlabeled.training.teacher import with_teacher
+from unlabeled.training.trainer import check_flags
 from unlabeled.utils.files import reserved, write_bytes
 from unlabeled.utils.launch import check_launch, is_first, requeueing, slurm_job
 from unlabeled.utils.progress import is_shown, line

@@ -29,7 +29,7 @@ from unlabeled.methods.jigsaw import Jigsaw, to_image
 from unlabeled.methods.masked_autoencoder import MaskedAutoencoder
 from unlabeled.methods.relative_patch import NEIGHBORS, RelativePatch
 from unlabeled.methods.rotation import Rotation
-from unlabeled.training.learner import _ddp
+from unlabeled.training.trainer import ddp
 
 SHAPE = (3, 24, 24)
 
@@ -243,7 +243,7 @@ def test_stages_take_turns_on_several_processes(tmp_path):
             return self.method.loss(views)
 
     method = DenoisingAutoencoder(small(), stacked=True, shape=SHAPE)
-    options = _ddp(method, "gloo", True)._ddp_kwargs
+    options = ddp(method, "gloo", True)._ddp_kwargs
     dist.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         loss = DistributedDataParallel(Loss(method), **options)

@@ -16,7 +16,7 @@ from unlabeled.errors import UserError
 from unlabeled.objectives.checks import ANY_SIGN, parse_annotation
 from unlabeled.objectives.named import loss_by_name
 from unlabeled.training.config import TrainConfig
-from unlabeled.training.prepare import RECIPE_FIELDS
+from unlabeled.training.resolve import RECIPE_FIELDS
 from unlabeled.training.train import train
 
 NAMES = list(registry.listing("objectives"))

@@ -153,20 +153,33 @@ def test_the_command_says_what_to_do_next(sprites, tmp_path, monkeypatch, capsys
         assert f"unlabeled {command} runs/simclr" in output
 
 
-def test_bf16_gradients_of_single_pixels_are_written():
-    """oneDNN leaves those of weights that only see padding as they lay in memory."""
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False), (16, 32, 1, 1)),
+        (nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False), (16, 3, 2, 1)),
+        (nn.Conv1d(3, 16, 3, stride=2, padding=1, bias=False), (16, 3, 1)),
+        (nn.Conv3d(1, 16, 3, padding=1, bias=False), (4, 1, 1, 16, 16)),
+        (nn.Conv3d(16, 16, 3, stride=2, padding=1, bias=False), (4, 16, 2, 1, 1)),
+    ],
+    ids=["pixel", "column", "moment", "plane", "line"],
+)
+def test_bf16_convolutions_across_single_pixels_are_written(layer, shape):
+    """oneDNN leaves what is computed from weights that only see padding as it lay in memory."""
     torch.manual_seed(0)
-    layer = nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False)
-    layer = layer.to(memory_format=torch.channels_last)
-    x = torch.rand(16, 32, 1, 1).to(memory_format=torch.channels_last)
-    layer(x).square().sum().backward()
+    x = torch.rand(shape)
+    if len(shape) == 4:
+        layer, x = (part.to(memory_format=torch.channels_last) for part in (layer, x))
+    true = layer(x)
+    true.square().sum().backward()
     expected, layer.weight.grad = layer.weight.grad, None
-    for _ in range(20):
-        junk = [torch.full((64, 32, 3, 3), torch.nan, dtype=torch.bfloat16) for _ in range(3)]
+    for _ in range(10):
+        junk = [torch.full((2**k,), torch.nan) for k in range(4, 20) for _ in range(4)]
         del junk
         with exact_single_pixels(layer), torch.autocast("cpu", torch.bfloat16):
             y = layer(x)
         y.float().square().sum().backward()
+        torch.testing.assert_close(y.float(), true, rtol=0.05, atol=0.05)
         torch.testing.assert_close(layer.weight.grad, expected, rtol=0.05, atol=0.5)
         layer.weight.grad = None
     assert not layer._forward_hooks

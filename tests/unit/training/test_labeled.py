@@ -16,7 +16,7 @@ from unlabeled.data.readers.audio import Recordings
 from unlabeled.data.sets import captions, colored_sprites, dsprites, moving_sprites
 from unlabeled.evaluation.finetune import finetune
 from unlabeled.pipelines import simclr_v2
-from unlabeled.training.prepare import resolve
+from unlabeled.training.resolve import resolve
 
 FROM_LABELS = ("supervised", "metric", "siamese", "s4l", "pseudo_label", "vat")
 HANDED = ("omniglot", "fashion_mnist", "unknown")

@@ -169,12 +169,8 @@ def read(
     folders.say_links(listing, path)
     others = folders.unread({*listing.names} - {*names}, path, labels_from)
     folders.say_left_out(path, len(names), "audio file", others, listing)
-    chunks = [names[at : at + CHUNK] for at in range(0, len(names), CHUNK)]
     workers = workers or joblib.cpu_count()
-    jobs = (joblib.delayed(recordings.look)([path / name for name in chunk]) for chunk in chunks)
-    title = f"looking at {len(names):,} recordings"
-    looked = mapped(jobs, len(chunks), title, 1 if len(chunks) < FEW else workers)
-    headers = dict(zip(names, itertools.chain.from_iterable(looked), strict=True))
+    headers = _headers(path, names, workers)
     heads = {name: head for name, head in headers.items() if not isinstance(head, str)}
     errors = {name: error for name, error in headers.items() if isinstance(error, str)}
     if not heads:
@@ -188,7 +184,7 @@ def read(
 
     def fill(aside: Path) -> bool:
         paths = [path / name for name in heads]
-        reports = recordings.decode(paths, list(heads.values()), aside, form, workers or 1)
+        reports = recordings.decode(paths, list(heads.values()), aside, form, workers)
         content = [asdict(report) for report in reports]
         write_json(aside / "index.json", dict(zip(heads, content, strict=True)), indent=None)
         return True
@@ -234,6 +230,15 @@ def read(
             for i in range(n)
         ]
     return samples
+
+
+def _headers(path: Path, names: list[str], workers: int) -> dict[str, recordings.Head | str]:
+    """Sample rate, length and depth of each recording, or why it cannot be read."""
+    chunks = [names[at : at + CHUNK] for at in range(0, len(names), CHUNK)]
+    jobs = (joblib.delayed(recordings.look)([path / name for name in chunk]) for chunk in chunks)
+    title = f"looking at {len(names):,} recordings"
+    looked = mapped(jobs, len(chunks), title, 1 if len(chunks) < FEW else workers)
+    return dict(zip(names, itertools.chain.from_iterable(looked), strict=True))
 
 
 def recordings_of(samples: Samples) -> bool:

@@ -80,20 +80,7 @@ def read(
         UserError: there are no readable images, or tiles are requested.
     """
     files = RemoteFiles(pattern)
-    kinds = {ending(name) for name in files.names}
-    if len(kinds) != 1 or not kinds <= set(SHARDS):
-        named = ", ".join(sorted(kinds)) or "nothing"
-        raise UserError(
-            f"'{pattern}' names {named}, but only images in .tar or in .parquet are streamed, of "
-            "one kind at a time; download other data and give its folder"
-        )
-    member = str(labels_from) if isinstance(labels_from, str | Path) else ""
-    if member == "folders" or labels.as_table(member)[0]:
-        raise UserError(
-            f"labels of streamed images are a column of the tables, the ending of files in the "
-            f"tars (cls) or an array, not '{member}'; give one of those"
-        )
-    by_name = "" if member.endswith(".npy") else member
+    by_name = _check_shards(files, pattern, labels_from)
     counted = _counts(files, by_name)
     torn = {name: c.torn for name, c in zip(files.names, counted, strict=True) if c.torn}
     counts = np.array([c.number for c in counted], np.int64)
@@ -150,6 +137,28 @@ def read(
     return labels.attach(
         samples, labels_from, np.arange(len(x)), [""] * len(x), lambda _: all_labels or None
     )
+
+
+def _check_shards(files: RemoteFiles, pattern: str, labels_from: Any) -> str:
+    """Column or ending that labels are read from, or "" for an array or none.
+
+    Raises:
+        UserError: the files are no shards of one kind, or the labels elsewhere.
+    """
+    kinds = {ending(name) for name in files.names}
+    if len(kinds) != 1 or not kinds <= set(SHARDS):
+        named = ", ".join(sorted(kinds)) or "nothing"
+        raise UserError(
+            f"'{pattern}' names {named}, but only images in .tar or in .parquet are streamed, of "
+            "one kind at a time; download other data and give its folder"
+        )
+    member = str(labels_from) if isinstance(labels_from, str | Path) else ""
+    if member == "folders" or labels.as_table(member)[0]:
+        raise UserError(
+            f"labels of streamed images are a column of the tables, the ending of files in the "
+            f"tars (cls) or an array, not '{member}'; give one of those"
+        )
+    return "" if member.endswith(".npy") else member
 
 
 def _bytes(files: RemoteFiles, number: int | None = None) -> str:
