@@ -36,6 +36,7 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
+@pytest.mark.slow
 def test_the_page_on_python_runs(tmp_path, monkeypatch):
     scope = run("docs/python.md", tmp_path, monkeypatch)
     assert scope["features"].shape == (1844, 128)
@@ -79,7 +80,11 @@ def test_the_page_on_exploring_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["start", "data", "tables-series", "reading", "exporting", "notebooks"]
+    "name",
+    [
+        *("start", "data", "tables-series", "reading", "exporting"),
+        pytest.param("notebooks", marks=pytest.mark.slow),
+    ],
 )
 def test_a_guide_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     """Catches blocks of Python that name other functions or arguments than there are."""

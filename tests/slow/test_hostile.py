@@ -315,6 +315,7 @@ def test_a_good_folder_gives_the_same_network(folder):
     assert not any(value.is_meta for value in encoder.state_dict().values())
 
 
+@pytest.mark.slow
 def test_every_encoder_passes_the_check():
     for name in registry.listing("encoders"):
         encoder = build(name, 1, (32, 32))

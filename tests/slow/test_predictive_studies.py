@@ -41,6 +41,7 @@ def test_motion_in_miniature(tmp_path):
     assert set(result["M1"]["linear_probe"]) == {"motion-invariant", "object-invariant", "random"}
 
 
+@pytest.mark.slow
 def test_audio_in_miniature(real_data, tmp_path, monkeypatch):
     if not (real_data / "fsdd").is_dir():
         pytest.skip("the spoken digits are not here")
@@ -60,6 +61,7 @@ def test_audio_in_miniature(real_data, tmp_path, monkeypatch):
     assert (tmp_path / "quick" / "report" / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_local_in_miniature(tmp_path, sprites):
     study = registry.find("studies", "local")
     data = open_data((sprites[0][:120, ::2, ::2], sprites[1][:120]))

@@ -44,6 +44,7 @@ def nothing(tmp_path):
     return str(tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_without_a_compiler_one_line_each_says_what_is_slower(tmp_path, nothing):
     """Of resampling and of word2vec; PyTorch's builder would print a banner of thirty lines."""
     code = (
@@ -125,6 +126,7 @@ def test_offline_weights_that_are_not_here_are_one_sentence(offline, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_in_a_notebook_nothing_else_is_reported(tmp_path):
     """From training to export, where no terminal is, on the head of a cluster."""
     (tmp_path / "bin").mkdir()

@@ -71,6 +71,7 @@ def test_negatives_in_miniature(tiny, tmp_path):
     assert curve["paper"]["2"] != curve["paper"]["all"]
 
 
+@pytest.mark.slow
 def test_width_in_miniature(tiny, tmp_path):
     """Catches widths that do not reach the network, and a difference with the wrong sign."""
     study = registry.find("studies", "width")
@@ -139,6 +140,7 @@ def test_the_first_alarm_is_the_trainings_own():
     assert study.first_alarm([{"epoch": float(i)} | well for i in range(6)]) is None
 
 
+@pytest.mark.slow
 def test_all_methods_in_miniature(tiny, photos, tmp_path):
     """Catches methods that no race has, and figures of another race's network or images."""
     study = registry.find("studies", "methods")
@@ -235,6 +237,7 @@ def test_generative_models_in_miniature(real_data, tmp_path, monkeypatch):
     assert abs(partition["exact"] - partition["annealed"]) < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* and are cut")
 def test_words_in_miniature(real_data, tmp_path, monkeypatch):
     """Every experiment on few texts with narrow networks."""

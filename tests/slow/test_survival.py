@@ -200,6 +200,7 @@ def blank(tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_checkpoint_before(blank, tmp_path):
     """A limit on the size of files stands for the disk."""
     out = tmp_path / "run"
@@ -214,6 +215,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(blank, tmp_path):
     assert not list((tmp_path / "full").glob("*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="no limit on memory here")
 def test_too_little_memory_says_which_batch_to_try(blank, tmp_path):
     limit = "import torch, lightning, psutil; used = psutil.Process().memory_info().vms; "
@@ -274,7 +276,12 @@ def wait_for(path, process):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_the_command_stops_by_a_signal_and_says_how_to_go_on(
     start, number, status, blank, tmp_path
@@ -312,8 +319,15 @@ class Slow(Method):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["train", "views"])
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("train", signal.SIGINT),
+        pytest.param("train", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("views", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("views", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_before_training_is_one_sentence_that_is_not_blank(
     start, command, number, tmp_path
 ):
@@ -331,6 +345,7 @@ def test_a_signal_before_training_is_one_sentence_that_is_not_blank(
     assert ("--resume" in message) == (command == "train")
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(start, blank, tmp_path):
     """Within one long operation; one that waits for it to end goes on for half a minute."""
     (tmp_path / "slow.py").write_text(SLOW)
@@ -356,6 +371,7 @@ def test_a_pipe_that_nobody_reads_is_no_error(start, words):
     assert process.returncode == 141
 
 
+@pytest.mark.slow
 def test_tables_end_quietly_where_nobody_reads(start, trained, sprites, tmp_path):
     """Rich leaves with status 1 there."""
     np.savez(tmp_path / "sprites.npz", x=sprites[0][:100], y=sprites[1][:100])
@@ -423,6 +439,7 @@ def test_word2vec_goes_on_in_the_same_bytes(number, part, model, tmp_path, monke
         assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_word2vec_survives_a_kill_and_a_torn_checkpoint(start, tmp_path):
     """With --resume of the command, from the checkpoint before the last one."""
     text, out = tmp_path / "text.txt", tmp_path / "run"

@@ -153,8 +153,9 @@ def test_fp16_in_parts(x, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::unlabeled.errors.Notice")
-def test_fp16_that_always_overflows_stops(x, tmp_path):
+def test_fp16_that_always_overflows_stops(x, tmp_path, monkeypatch):
     """Catches a run that skips every step to its end."""
+    monkeypatch.setattr("unlabeled.training.learner.SMALLEST_SCALE", 2.0**12)
 
     class Endless(Plain):
         def loss(self, views):
