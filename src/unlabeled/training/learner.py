@@ -34,6 +34,7 @@ from unlabeled.training.online import OnlineProbe
 from unlabeled.training.optim import make_optimizer, set_rates
 from unlabeled.training.precision import (
     SMALLEST_SCALE,
+    choose_precision,
     exact_single_pixels,
     say_skipped,
 )
@@ -262,7 +263,9 @@ def fit(
         backend = "nccl" if gpu else "gloo"
         wrapped = config.accumulate == 1
         strategy = fsdp(processes, backend) if sharding else ddp(method, backend, wrapped)
-    with signals() as asked, exact_single_pixels(method), preserve_settings(), quiet():
+    in_bf16 = choose_precision(config.precision, config.accelerator) == "bf16"
+    written = exact_single_pixels(method) if in_bf16 and not gpu else nullcontext()
+    with signals() as asked, written, preserve_settings(), quiet():
         users = config.trainer.get("callbacks", [])
         hooks = [history, *callbacks, *users, Keeper(out, asked, done)]
         try:
