@@ -20,6 +20,7 @@ from unlabeled.evaluation.classify import require_classes
 from unlabeled.evaluation.evaluate import open_for
 from unlabeled.evaluation.probe import linear_probe, refuse_unseen
 from unlabeled.evaluation.temperature import fit_temperature
+from unlabeled.evaluation.tuning import tune
 from unlabeled.runs.classifier import LinearClassifier, save_classifier
 from unlabeled.utils.files import write_json
 from unlabeled.utils.state import preserve_rng
@@ -75,9 +76,10 @@ def finetune(
 
     Returns:
         the fine-tuned run, which has its classifier (`predict`, `predict_proba`), and its figures:
-        `finetuned`, `frozen` (linear probe), `scratch`, accuracies as `{"value", "low", "high"}`
-        with the ends of the 95 % interval. Probabilities are calibrated on the labels of an
-        official validation part; without one they are as trained, of temperature 1.
+        `finetuned`, `frozen` (a linear probe, whose `penalty` is chosen by cross-validation) and
+        `scratch`, accuracies as `{"value", "low", "high"}` with the ends of the 95 % interval.
+        Probabilities are calibrated on the labels of an official validation part; without one they
+        are as trained, of temperature 1.
 
     Raises:
         UserError: the data has no labels or no test part, there are too few labels, or epochs or
@@ -120,10 +122,13 @@ def finetune(
     tuned.classifier = calibrated_head(tuned, splits, options["classes"])
     save_classifier(tuned.classifier, tuned.path)
     z, z_test = (embed(run.encoder, p.x, splits.value_range) for p in (labeled.train, splits.test))
+    penalty = tune(z, y[rows], "linear", labeled.train.group_codes()).value
+    probe = linear_probe(z, y[rows], z_test, y_test, penalty)
     figures: dict[str, Any] = {
         "labels": len(rows),
         "finetuned": interval(is_correct(tuned, labeled)),
-        "frozen": interval(linear_probe(z, y[rows], z_test, y_test).predicted == y_test),
+        "frozen": interval(probe.predicted == y_test),
+        "penalty": penalty,
     }
     if scratch:
         fresh = _from_scratch(run, labeled, folder / "scratch", options)

@@ -16,6 +16,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation import rsa
 from unlabeled.evaluation.metric import Value, accuracy
 from unlabeled.evaluation.probe import linear_probe
+from unlabeled.evaluation.tuning import tune
 from unlabeled.utils.state import eval_mode
 
 
@@ -27,6 +28,8 @@ class Layer:
     dim: int  #: number of features
     linear_probe: Value  #: accuracy on the test part
     similarity_gap_centered: Value  #: of the test part
+    #: of the probe, chosen by cross-validation on the training part; None for means over seeds
+    penalty: float | None = None
 
 
 @torch.no_grad()
@@ -74,10 +77,11 @@ def evaluate_stages(encoder: nn.Module, splits: Splits) -> list[Layer]:
     groups = parts[1].group_codes()
     layers = []
     for stage, (z, z_test) in enumerate(zip(*both, strict=True), 1):
-        correct = linear_probe(z, y, z_test, y_test).predicted == y_test
+        penalty = tune(z, y, "linear", parts[0].group_codes()).value
+        correct = linear_probe(z, y, z_test, y_test, penalty).predicted == y_test
         gap = rsa.gap(z_test, y_test, "centered", groups)
         values = accuracy(correct, groups), Value.of(gap.gap, gap.interval)
-        layers.append(Layer(stage, z.shape[1], *values))
+        layers.append(Layer(stage, z.shape[1], *values, penalty))
     return layers
 
 

@@ -8,11 +8,14 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from unlabeled.cli.main import main
+from unlabeled.data import open_data
 from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.split import sample_labels
 from unlabeled.data.targets import MultiLabel, Numbers
+from unlabeled.encoders.base import build
 from unlabeled.evaluation.evaluate import compute, settings_of
 from unlabeled.evaluation.few_labels import few_labels, tune_penalty
+from unlabeled.evaluation.layers import embed_stages, evaluate_stages
 from unlabeled.evaluation.metric import Subject
 from unlabeled.evaluation.probe import linear_probe, logistic_path, logistic_regression
 from unlabeled.evaluation.result import chosen
@@ -276,3 +279,21 @@ def test_settings_are_in_the_json_the_table_and_the_page(trained, sprites, tmp_p
     for flag, value in (("--penalty", "0"), ("--k", "0")):
         assert main([*words, flag, value]) == 2
         assert flag[2:] in capsys.readouterr().err
+
+
+def test_the_probe_of_a_stage_has_its_own_penalty():
+    """Catches a probe of penalty 1 for stages of many features and labels that they do not know."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 255, (160, 1, 32, 32), np.uint8)
+    data = open_data((x, rng.integers(0, 2, 160)))
+    encoder = build("small", 1, (32, 32), width=16).eval()
+    parts = (data.train, data.test)
+    y, y_test = (part.factors["label"] for part in parts)
+    features = zip(*(embed_stages(encoder, part.x) for part in parts), strict=True)
+    differ = False
+    for layer, (z, z_test) in zip(evaluate_stages(encoder, data), features, strict=True):
+        assert layer.penalty == tune(z, y, "linear").value
+        tuned, plain = (linear_probe(z, y, z_test, y_test, p).test for p in (layer.penalty, 1.0))
+        assert layer.linear_probe.value == pytest.approx(tuned)
+        differ |= tuned != plain
+    assert differ

@@ -14,6 +14,7 @@ from unlabeled.cli.main import main
 from unlabeled.data.split import sample_labels
 from unlabeled.errors import UserError
 from unlabeled.evaluation.finetune import finetune
+from unlabeled.evaluation.tuning import SETTINGS
 from unlabeled.training.planning import estimate
 from unlabeled.training.precision import exact_single_pixels
 from unlabeled.training.prepare import prepare
@@ -50,6 +51,7 @@ def test_finetuning_starts_from_the_run_and_leaves_it_alone(trained, sprites, tm
     after = trained.encoder.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert figures["labels"] == 60
+    assert figures["penalty"] in SETTINGS["linear"]
     for key in ("finetuned", "frozen", "scratch"):
         assert 0 < figures[key]["low"] < figures[key]["value"] <= figures[key]["high"] <= 1
         assert figures[key]["value"] >= 0.2
