@@ -223,7 +223,7 @@ def negatives_table(study: dict[str, Any]) -> str:
             "tutorial's own encoders lose 23.3. Random weights "
             f"have {random}. Mean ± standard deviation of {study['seeds']} seeds, 12 epochs, "
             f"{study['cores']} cores: `{study['command']}`. For the LeNet these are too few: its "
-            "seeds are far apart, and with 40 epochs it reaches the accuracy of the table above.",
+            "seeds are far apart; with 40 it learns as much as the small network (`lectures`, L6).",
         ]
     )
 
