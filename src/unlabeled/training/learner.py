@@ -264,8 +264,8 @@ def fit(
         wrapped = config.accumulate == 1
         strategy = fsdp(processes, backend) if sharding else ddp(method, backend, wrapped)
     in_bf16 = choose_precision(config.precision, config.accelerator) == "bf16"
-    written = exact_single_pixels(method) if in_bf16 and not gpu else nullcontext()
-    with signals() as asked, written, preserve_settings(), quiet():
+    exact = exact_single_pixels(method) if in_bf16 and not gpu else nullcontext()
+    with signals() as asked, exact, preserve_settings(), quiet():
         users = config.trainer.get("callbacks", [])
         hooks = [history, *callbacks, *users, Keeper(out, asked, done)]
         try:
