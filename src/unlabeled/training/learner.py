@@ -44,7 +44,7 @@ from unlabeled.training.trainer import ddp, fsdp, make_trainer
 from unlabeled.utils.launch import is_first
 from unlabeled.utils.native import keeping_memory
 from unlabeled.utils.quiet import quiet
-from unlabeled.utils.state import preserve_settings
+from unlabeled.utils.state import preserve_settings, seed_generators
 
 
 class Learner(L.LightningModule):
@@ -122,7 +122,7 @@ class Learner(L.LightningModule):
         same result as an uninterrupted one.
         """
         position = [self.seed, self.current_epoch, self.steps, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
+        seed_generators(int(np.random.SeedSequence(position).generate_state(1)[0]))
         with torch.no_grad():
             if self.accumulate == 1:
                 return self.method.views(batch._replace(x=to_input(batch.x, self.value_range)))

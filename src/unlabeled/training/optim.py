@@ -297,12 +297,18 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     """About U Vᵀ of the singular value decomposition U S Vᵀ of a matrix (m, n).
 
     A polynomial, applied again and again, moves all singular values to between 0.7 and 1.2 (Jordan
-    et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
+    et al. 2024, "Muon: an optimizer for hidden layers in neural networks"). Its values at X are
+    P(X Xᵀ) X, so that all but the last product are those of matrices of the smaller side.
     """
     x = matrix / matrix.norm().clamp(min=1e-7)
     wide = x.shape[0] <= x.shape[1]
     x = x if wide else x.T
-    for _ in range(iterations):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    gram, product = x @ x.T, None
+    for iteration in range(iterations):
+        p = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        p.diagonal().add_(3.4445)
+        product = p if product is None else p @ product
+        if iteration < iterations - 1:
+            gram = p @ gram @ p
+    x = x if product is None else product @ x
     return x if wide else x.T

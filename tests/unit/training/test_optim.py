@@ -19,6 +19,7 @@ from unlabeled.training.optim import (
     Muon,
     learning_rate,
     make_optimizer,
+    orthogonalize,
     scaled_rate,
     set_rates,
 )
@@ -266,3 +267,19 @@ def test_a_part_keeps_its_peak_rate():
         assert all(rates[id(p)] < 0.4 for p in net[0].parameters())
     with pytest.raises(UserError, match="constant_lr has no part 'predictr'"):
         make_optimizer(Recipe(constant_lr=["predictr"]), net)
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8), (5, 5)])
+@pytest.mark.parametrize("rank", [2, 5])
+def test_orthogonal_steps_are_those_of_the_paper(shape, rank):
+    """Catches products of the Gram matrices in a wrong order, and one iteration more or less.
+
+    Without full rank, a Gram matrix has eigenvalues of 0, whose directions must stay 0.
+    """
+    torch.manual_seed(0)
+    matrix = torch.randn(shape[0], rank) @ torch.randn(rank, shape[1])
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):  # Jordan et al. 2024
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    torch.testing.assert_close(orthogonalize(matrix).double(), x, atol=2e-4, rtol=0)
