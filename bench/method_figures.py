@@ -37,9 +37,12 @@ def share(value: Any) -> str:
 
 
 def number(digits: int) -> Callable[[Any], str]:
-    """Write numbers with so many digits; of a mean and a deviation, both."""
+    """Write numbers with so many digits; of a mean and a deviation, both, or with an interval."""
 
     def write(value: Any) -> str:
+        if isinstance(value, dict) and "value" in value:
+            ends = (f"{value[end]:,.{digits}f}" for end in ("low", "high"))
+            return f"{value['value']:,.{digits}f} ({'–'.join(ends)})"
         if isinstance(value, dict):
             return f"{value['mean']:,.{digits}f} ± {value['sd']:,.{digits}f}"
         return "–" if value is None else f"{value:,.{digits}f}"

@@ -290,9 +290,11 @@ def family_sentences(
             f"scratch {few['scratch']:.1%}; with 10 %: {more['finetuned']:.1%}, "
             f"{more['student']:.1%}, {more['scratch']:.1%}: `unlabeled study semi_supervised`.",
             "- **Verification** of characters of unseen alphabets (Omniglot), AUROC: Siamese "
-            f"{verified['Siamese']['auc']:.3f}, pixels {verified['pixels']['auc']:.3f}; 20-way "
-            f"one-shot accuracy: Siamese {verified['Siamese']['one_shot']:.1%}, pixels "
-            f"{verified['pixels']['one_shot']:.1%}: `unlabeled study verification`.",
+            f"{_with_interval(verified['Siamese']['auc'], False)}, pixels "
+            f"{_with_interval(verified['pixels']['auc'], False)}; 20-way one-shot accuracy: "
+            f"Siamese {_with_interval(verified['Siamese']['one_shot'], True)}, pixels "
+            f"{_with_interval(verified['pixels']['one_shot'], True)}: `unlabeled study "
+            "verification`.",
             "- **Metric learning** on the same data, recall@1 in % with 95 % interval: "
             + ", ".join(
                 f"{name} {100 * f['recall@1']:.1f} ({100 * f['low']:.1f}–{100 * f['high']:.1f})"

@@ -55,7 +55,8 @@ def write_page(
 
 def _conditions(result: dict[str, Any]) -> str:
     seeds = (
-        f"Main encoders: {result['seeds']} seeds, mean ± standard deviation; ablations: seed 0"
+        f"Figures with ± are the mean and standard deviation of {result['seeds']} seeds, others "
+        "are of seed 0"
         if result["seeds"] > 1
         else "Seed 0"
     )

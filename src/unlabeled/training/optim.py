@@ -293,22 +293,31 @@ class Muon(torch.optim.Optimizer):
         return moment
 
 
-def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
+def orthogonalize(matrix: Tensor) -> Tensor:
     """About U Vᵀ of the singular value decomposition U S Vᵀ of a matrix (m, n).
 
-    A polynomial, applied again and again, moves all singular values to between 0.7 and 1.2 (Jordan
-    et al. 2024, "Muon: an optimizer for hidden layers in neural networks"). Its values at X are
-    P(X Xᵀ) X, so that all but the last product are those of matrices of the smaller side.
+    A polynomial, applied five times, moves all singular values to between 0.7 and 1.2 (Jordan et
+    al. 2024, "Muon: an optimizer for hidden layers in neural networks"). Its value at X is
+    P(X Xᵀ) X, so that most products are those of matrices of the smaller side. X Xᵀ is computed
+    anew after two of the five, and in float32, also under autocast: rounding makes eigenvalues
+    negative, which grow.
     """
-    x = matrix / matrix.norm().clamp(min=1e-7)
-    wide = x.shape[0] <= x.shape[1]
-    x = x if wide else x.T
-    gram, product = x @ x.T, None
-    for iteration in range(iterations):
-        p = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-        p.diagonal().add_(3.4445)
-        product = p if product is None else p @ product
-        if iteration < iterations - 1:
-            gram = p @ gram @ p
-    x = x if product is None else product @ x
-    return x if wide else x.T
+    with torch.autocast(matrix.device.type, enabled=False):
+        x = matrix / matrix.norm().clamp(min=1e-7)
+        wide = x.shape[0] <= x.shape[1]
+        x = x if wide else x.T
+        for times in (2, 3):
+            gram = x @ x.T
+            product = p = _polynomial(gram)
+            for _ in range(times - 1):
+                gram = p @ gram @ p
+                p = _polynomial(gram)
+                product = p @ product
+            x = product @ x
+        return x if wide else x.T
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    p = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+    p.diagonal().add_(3.4445)
+    return p
