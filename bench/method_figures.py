@@ -325,7 +325,7 @@ TABLES = (
     Table(
         "Accuracy of ranking the right sentence first",
         TEXTS, "words.json/experiments/W3",
-        {"first": ("first", share), "chance": ("chance", share)},
+        {"first": ("first", share), "TF-IDF": ("tfidf", share), "chance": ("chance", share)},
         {"skip_thoughts": "skip_thoughts", "masked_sentences": "masked_sentences"},
     ),
     Table(

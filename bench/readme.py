@@ -524,6 +524,10 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
             f"analogies {both('analogies', 100, 1)} %, {result['speed_ratio']:.1f}× the speed"
         )
 
+    def counted_beside(ranked: dict[str, float]) -> str:
+        tfidf = f"TF-IDF {ranked['tfidf']:.1%}, " if "tfidf" in ranked else ""
+        return f"{tfidf}chance {ranked['chance']:.1%}"
+
     models, sentences, books = experiments["W2"], experiments["W3"], experiments["W4"]["passages"]
     counted, masked = models["counted"], models["masked LM"]
     perplexity = {
@@ -555,8 +559,8 @@ def words_sentences(study: dict[str, Any], vectors: dict[str, Any], by_mean: dic
             f"{order['articles']:.1%}), chance 50 %; shuffled words Kendall's τ {words['tau']:.2f} "
             f"(exact {words['exact']:.1%}), shuffled sentences {parts['tau']:.2f} "
             f"({parts['exact']:.1%}); accuracy of ranking the next sentence first "
-            f"{next_['first']:.1%} (chance {next_['chance']:.1%}), a masked one "
-            f"{hidden['first']:.1%} ({hidden['chance']:.1%}).",
+            f"{next_['first']:.1%} ({counted_beside(next_)}), a masked one {hidden['first']:.1%} "
+            f"({counted_beside(hidden)}).",
             f"- **Which book a passage is from**, accuracy in % with {', '.join(books['random'])} "
             f"labels per book: {accuracies}.",
             "- **The other half of a text**, recall@1 among 100: "

@@ -62,16 +62,25 @@ class TFIDF(nn.Module):
         from sklearn.decomposition import TruncatedSVD
         from sklearn.preprocessing import normalize
 
+        counts = self.fit_weights(train)
+        self.dim = min(LSA_DIM, counts.shape[0], self.vocabulary - 1)
+        svd = TruncatedSVD(self.dim, random_state=0)
+        svd.fit(normalize(counts @ diags(self.weights.numpy())))
+        self.components = torch.from_numpy(svd.components_.T.copy()).float()
+        return self
+
+    def fit_weights(self, train: Samples) -> csr_matrix:
+        """Fit the weights of `words`; return the counts of the texts that were used."""
         rows = np.random.default_rng(0).permutation(len(train))[:FITTED_ROWS]
         parts = torch.from_numpy(train.x[rows].astype(np.int64)).split(500)
         counts = vstack([csr_matrix(self.count(ids).numpy()) for ids in parts])
         texts_with = torch.from_numpy(counts.getnnz(0).astype(np.float32))
         self.weights = torch.log((1 + len(rows)) / (1 + texts_with)) + 1
-        self.dim = min(LSA_DIM, len(rows), self.vocabulary - 1)
-        svd = TruncatedSVD(self.dim, random_state=0)
-        svd.fit(normalize(counts @ diags(self.weights.numpy())))
-        self.components = torch.from_numpy(svd.components_.T.copy()).float()
-        return self
+        return counts
+
+    def words(self, x: Tensor) -> Tensor:
+        """All dimensions, without the decomposition: (B, …) -> (B, vocabulary), of unit length."""
+        return self.weigh(self.count(x.long()))
 
     def count(self, ids: Tensor) -> Tensor:
         """Counts of each word in each text: (B, …) -> (B, vocabulary)."""
@@ -87,7 +96,7 @@ class TFIDF(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K, L) -> (B, dim)."""
-        return self.weigh(self.count(x.long())) @ self.components
+        return self.words(x) @ self.components
 
 
 class NGrams(TFIDF):
@@ -95,7 +104,7 @@ class NGrams(TFIDF):
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__(vocabulary + PAIRS)
-        self.words = TFIDF(vocabulary)
+        self.single = TFIDF(vocabulary)
 
     def count(self, ids: Tensor) -> Tensor:
         """Counts of each word and each pair of words in each text, (B, vocabulary + pairs)."""
@@ -103,7 +112,7 @@ class NGrams(TFIDF):
         pairs = torch.zeros(len(ids), PAIRS, device=ids.device)
         of_words = ((first >= FIRST_WORD) & (second >= FIRST_WORD)).float()
         pairs.scatter_add_(1, (first * 1_000_003 + second) % PAIRS, of_words)
-        return torch.cat([self.words.count(ids), pairs], 1)
+        return torch.cat([self.single.count(ids), pairs], 1)
 
 
 def baselines(run: Run, splits: Splits, names: Sequence[str] | None = None) -> dict[str, nn.Module]:

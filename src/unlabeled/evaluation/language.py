@@ -352,6 +352,49 @@ def masked_sentence_hits(method: Any, samples: Samples, candidates: int = 100) -
 
 
 @torch.no_grad()
+def similar_neighbor_hits(method: Any, words: Any, samples: Samples, candidates: int) -> np.ndarray:
+    """As `neighbor_hits`, of the sentence with the most similar words: (n,).
+
+    Args:
+        method: draws the sentences.
+        words: unit vectors of sentences, (B, L) -> (B, d).
+        samples: texts.
+        candidates: number of texts whose next sentences are ranked.
+    """
+    hits = []
+    with preserve_rng():
+        for batch in batches(samples, 25 * candidates, candidates):
+            if len(batch.x) < candidates:
+                break
+            middle, _, after = method.views(batch)
+            own = torch.arange(len(after))
+            again = (row_ids(after)[:, None] == row_ids(after)) & (own[:, None] != own)
+            near = (words(middle) @ words(after).T).masked_fill(again, -torch.inf)
+            hits.append(hits_among(near, own))
+    return np.concatenate(hits)
+
+
+@torch.no_grad()
+def similar_sentence_hits(method: Any, words: Any, samples: Samples, candidates: int) -> np.ndarray:
+    """As `masked_sentence_hits`, of the sentence whose words are most similar to the others of the
+    text: (n, 2). Arguments as in `similar_neighbor_hits`.
+    """
+    hits = []
+    with preserve_rng():
+        for batch in batches(samples, 20 * candidates, candidates):
+            if len(batch.x) == candidates:
+                rows, at = method.views(batch)
+                own = torch.arange(len(rows))
+                hidden, context = rows[own, at], rows.clone()
+                context[own, at] = PAD
+                same = row_ids(hidden)
+                again = (same[:, None] == same) & (own[:, None] != own)
+                near = (words(context) @ words(hidden).T).masked_fill(again, -torch.inf)
+                hits.append(np.stack([hits_among(near, own), hits_among(near, own, 10)], 1))
+    return np.concatenate(hits)
+
+
+@torch.no_grad()
 def half_hits(encoder: Any, samples: Samples, candidates: int = 100) -> np.ndarray:
     """Whether the second half of a text is nearest to its first half by their features, and among
     the ten nearest, of a number of texts: (n, 2).

@@ -15,6 +15,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.readers import bpe, corpus
 from unlabeled.data.sets import books
 from unlabeled.evaluation import language
+from unlabeled.evaluation.baselines import TFIDF
 from unlabeled.evaluation.retrieval import paired_retrieval
 from unlabeled.modality import Text, require_part
 from unlabeled.pipelines.word2vec import word2vec
@@ -96,6 +97,14 @@ def trained(lab: Lab, name: str) -> Run:
         args = options.get("encoder_args", {}) | lab.settings.encoder_args
         options = options | {"encoder_args": args}
     return lab.run(name, method, data=texts(lab), quick_epochs=1, **options)
+
+
+def tfidf(lab: Lab) -> TFIDF:
+    """Weights of words in the training texts."""
+    data = texts(lab)
+    counted = TFIDF(require_part(data.modality, Text).vocabulary)
+    counted.fit_weights(data.train)
+    return counted
 
 
 def w1(lab: Lab) -> Finding:
@@ -225,9 +234,15 @@ def w3(lab: Lab) -> Finding:
         unit: language.orders(reopen(trained(lab, f"word_order-{unit}")), data.test)
         for unit in ("words", "sentences")
     }
-    next_ = language.neighbors(reopen(trained(lab, "skip_thoughts")), data.test)
-    candidates, method = lab.settings.candidates, reopen(trained(lab, "masked_sentences"))
+    counted, candidates = tfidf(lab), lab.settings.candidates
+    method = reopen(trained(lab, "skip_thoughts"))
+    next_ = language.neighbors(method, data.test)
+    hits = language.similar_neighbor_hits(method, counted.words, data.test, 20)
+    next_["tfidf"] = float(hits.mean())
+    method = reopen(trained(lab, "masked_sentences"))
     masked = language.hidden_sentences(method, data.test, candidates)
+    hits = language.similar_sentence_hits(method, counted.words, data.test, candidates)
+    masked["tfidf"] = float(hits[:, 0].mean())
     figures: dict[str, Any] = pairs | {
         "test_articles": len(rows),
         "word_order": word_order,
@@ -275,9 +290,9 @@ def w3(lab: Lab) -> Finding:
             ),
             Table.of(
                 "Accuracy of ranking the correct sentence first, %",
-                ["accuracy", "chance"],
+                ["network", "TF-IDF", "chance"],
                 ranked,
-                {"first": ".1%", "chance": ".1%"},
+                {"first": ".1%", "tfidf": ".1%", "chance": ".1%"},
             ),
             Table(
                 "Perplexity of the next sentence",
@@ -344,7 +359,8 @@ def w4(lab: Lab) -> Finding:
 
 def w5(lab: Lab) -> Finding:
     test = texts(lab).test
-    figures = {title: halves(encoder, test) for title, encoder in sentence_encoders(lab).items()}
+    encoders: dict[str, Any] = {**sentence_encoders(lab), "TF-IDF": tfidf(lab).words}
+    figures = {title: halves(encoder, test) for title, encoder in encoders.items()}
     first, ten = (f"first_to_second_recall_at_{k}" for k in (1, 10))
     recall = {title: f[first] for title, f in figures.items()}
     caption = "Retrieval of the other half of a text, %"
@@ -353,7 +369,7 @@ def w5(lab: Lab) -> Finding:
         {"halves": figures},
         "SimCSE learns that two views of a sentence are similar: views with different dropout, or "
         "with some words replaced by similar ones. The first two sentences of a text are then used "
-        "to retrieve the other two among those of 100 texts.",
+        "to retrieve the other two among those of 100 texts. TF-IDF compares the words themselves.",
         f"Recall@1: {', '.join(f'{t} {100 * v:.1f} %' for t, v in recall.items())}"
         f" (chance: {100 * figures['random']['chance_recall_at_1']:.1f} %).",
         [table],

@@ -6,9 +6,12 @@ import numpy as np
 import torch
 from sklearn.feature_extraction.text import TfidfTransformer
 
+from unlabeled import registry
 from unlabeled.augmentations.vocabulary import FIRST_WORD
 from unlabeled.data.dataset import Samples, Splits
+from unlabeled.encoders.base import build
 from unlabeled.encoders.features import build_for
+from unlabeled.evaluation import language
 from unlabeled.evaluation.baselines import PAIRS, TFIDF, NGrams
 from unlabeled.modality import Images, Text
 
@@ -41,6 +44,29 @@ def test_pairs_are_those_of_neighbors_within_a_sentence():
     z = mine.fit(TEXTS)(torch.from_numpy(IDS))
     assert z.shape == (80, mine.dim)
     assert torch.isfinite(z).all()
+
+
+def ranked_by_words(rows, method, hits):
+    """Share of sentences that words put first among those of 20 texts."""
+    encoder = build("text_transformer", 1, rows.shape[1:], vocabulary=500, width=8, layers=1)
+    samples = Samples(rows, modality=Text(500, rows.shape[2], rows.shape[1]))
+    tfidf = TFIDF(500)
+    tfidf.fit_weights(samples)
+    shares = hits(registry.find("methods", method)(encoder), tfidf.words, samples, 20)
+    return np.asarray(shares).reshape(len(shares), -1)[:, 0].mean()
+
+
+def test_words_find_the_sentence_of_a_text():
+    """Catches a context that holds the masked sentence, and neighbors of another text."""
+    rng = np.random.default_rng(0)
+    of_one = rng.integers(FIRST_WORD, 500, (100, 1, 5)).repeat(4, 1)  # a text repeats its words
+    alone = rng.integers(FIRST_WORD, 500, (100, 4, 5))
+    for method, hits in (
+        ("skip_thoughts", language.similar_neighbor_hits),
+        ("masked_sentences", language.similar_sentence_hits),
+    ):
+        assert ranked_by_words(rng.permuted(of_one, axis=2), method, hits) == 1
+        assert ranked_by_words(alone, method, hits) < 0.2
 
 
 def test_encoders_are_fitted_on_rows_of_the_whole_training_part():

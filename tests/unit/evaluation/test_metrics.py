@@ -362,6 +362,8 @@ def test_runs_of_text(method, data, keys, baselines, texts, tmp_path):
         value = result["metrics"][key]
         assert value["low"] <= value["value"] <= value["high"]
         assert any(key in result["baselines"][name] for name in baselines)
+        if key.startswith("recall_at"):
+            assert key in result["baselines"]["tfidf"]
     if "perplexity" in keys:
         unigram = result["baselines"]["unigram"]["perplexity"]["value"]
         n_gram = next(name for name in result["baselines"] if name.endswith("-gram"))

@@ -6,16 +6,19 @@ import numpy as np
 import torch
 
 from unlabeled.data.dataset import to_float
+from unlabeled.evaluation.baselines import TFIDF
 from unlabeled.evaluation.language import (
     half_hits,
     masked_sentence_hits,
     neighbor_hits,
     random_groups,
     random_rows,
+    similar_neighbor_hits,
+    similar_sentence_hits,
 )
 from unlabeled.evaluation.metric import Metric, Subject, Value, Values, mean_share
 from unlabeled.evaluation.retrieval import equal_rows, partner_hits
-from unlabeled.modality import Pairs, Text
+from unlabeled.modality import Pairs, Text, require_part
 
 AT = (1, 5, 10)
 PAIRS = 5000
@@ -53,9 +56,16 @@ class Recall(Metric):
         }
 
     def references(self, subject: Subject) -> dict[str, Values]:
-        """A random choice."""
+        """A random choice; of texts, also the words that both have, weighted by TF-IDF."""
         values = {key: Value(float(c)) for key, (_, c) in subject.shared(recalls).items()}
-        return {"chance": values}
+        if isinstance(subject.modality, Pairs):
+            return {"chance": values}
+        test = subject.splits.test
+        counted = {
+            key: mean_share(hits.astype(float), random_groups(test, len(hits)))
+            for key, hits in by_words(subject).items()
+        }
+        return {"chance": values, "tfidf": counted}
 
     def title_of(self, key: str) -> str:
         """With k and the direction."""
@@ -91,6 +101,22 @@ def recalls(subject: Subject) -> dict[str, tuple[np.ndarray, float]]:
         keys[f"recall_at_{k}_forward"] = forward, chance
         keys[f"recall_at_{k}_backward"] = backward, chance
     return keys
+
+
+def by_words(subject: Subject) -> dict[str, np.ndarray]:
+    """As `recalls`, of the cosine similarity of TF-IDF vectors."""
+    train, test = subject.splits.train, subject.splits.test
+    tfidf, most = TFIDF(require_part(subject.modality, Text).vocabulary), min(100, len(test))
+    tfidf.fit_weights(train)
+    if subject.method_name == "skip_thoughts":
+        few = min(20, len(test))
+        return {"recall_at_1": similar_neighbor_hits(subject.method, tfidf.words, test, few)}
+    hits = (
+        similar_sentence_hits(subject.method, tfidf.words, test, most)
+        if subject.method_name == "masked_sentences"
+        else half_hits(tfidf.words, test, most)
+    )
+    return {f"recall_at_{k}": hits[:, i] for i, k in enumerate((1, 10))}
 
 
 def _of_texts(subject: Subject) -> bool:
