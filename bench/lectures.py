@@ -4,6 +4,9 @@ python bench/lectures.py                run both, one after the other
 python bench/lectures.py --folder OUT   take what these wrote, run one after the other:
                                         unlabeled demo --out OUT/demo
                                         unlabeled study lectures --quick --out OUT/lectures
+python bench/lectures.py --full OUT     add how long the full study took beside the demo, from
+                                        unlabeled demo --out OUT/demo
+                                        unlabeled study lectures --out OUT/lectures
 
 Writes results/lectures_quick.json: seconds of both and their ratio, the quick study's figures, and
 each claim with the verdict of the quick and of the full study (results/lectures.json).
@@ -54,18 +57,38 @@ def compared(folder: Path) -> dict[str, Any]:
     }
 
 
+def seconds_of_full(folder: Path) -> dict[str, Any]:
+    """Seconds of the demo and of the full study in a folder, and their ratio."""
+    demo, study = (
+        json.loads((folder / name / "results.json").read_text()) for name in ("demo", "lectures")
+    )
+    seconds = {"demo": demo["seconds_in_all"], "study": study["seconds_in_all"]}
+    return {
+        "command": study["command"],
+        "seconds": seconds,
+        "ratio": seconds["study"] / seconds["demo"],
+        "versions": study["versions"],
+    }
+
+
 def main() -> None:
     """Run both, or take them from a folder."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--folder", type=Path, help="of a demo and a quick study that have run")
+    parser.add_argument("--full", type=Path, help="of a demo and a full study that have run")
     args = parser.parse_args()
+    path = RESULTS / "lectures_quick.json"
+    if args.full:
+        write_json(path, json.loads(path.read_text()) | {"full": seconds_of_full(args.full)})
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = args.folder or Path(name)
         if not args.folder:
             unlabeled(["demo", "--out", str(folder / "demo")])
             unlabeled(["study", "lectures", "--quick", "--out", str(folder / "lectures")])
         result = compared(folder)
-    write_json(RESULTS / "lectures_quick.json", result)
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, result | ({"full": before["full"]} if "full" in before else {}))
     print(
         f"{result['seconds']}, ratio {result['ratio']:.2f}, same answers {result['same_answers']}"
     )

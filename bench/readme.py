@@ -97,9 +97,11 @@ def quick_table(result: dict[str, Any]) -> str:
     )
 
 
-def _with_interval(metric: dict[str, Any] | None, percent: bool) -> str:
-    """A value and its 95 % interval; a dash where there is none."""
-    if metric is None or metric["value"] is None:
+def _with_interval(metric: dict[str, Any] | float | None, percent: bool) -> str:
+    """A value and its 95 % interval, if it has one; a dash where there is none."""
+    if not isinstance(metric, dict):
+        metric = {"value": metric, "low": None, "high": None}
+    if metric["value"] is None:
         return "–"
     scale, digits = (100, 1) if percent else (1, 3)
     value, *ends = (
@@ -146,7 +148,7 @@ def width_sentence(study: dict[str, Any]) -> str:
     )
 
 
-def lecture_table(study: dict[str, Any]) -> str:
+def lecture_table(study: dict[str, Any], quick: dict[str, Any]) -> str:
     """Encoders of the lectures: probe, similarity, few labels, biased data."""
     experiments = study["experiments"]
     probe, gap = experiments["L1"]["probe"] | experiments["L6"]["probe"], experiments["L7"]["gaps"]
@@ -183,12 +185,22 @@ def lecture_table(study: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"`{study['command']}`, {study['cores']} cores ({seeds}), "
-            f"{study['seconds_in_all'] / 60:.0f} minutes: accuracy for the shape on "
+            f"`{study['command']}`, {study['cores']} cores ({seeds}): accuracy for the shape on "
             f"{LECTURE_TEST:,} test images, with 95 % intervals; chance is 33 %. Of {len(held)} "
-            f"claims of the lecture, {sum(h is True for h in held)} held.",
+            f"claims of the lecture, {sum(h is True for h in held)} held. {lasted(quick)}",
         ]
     )
+
+
+def lasted(quick: dict[str, Any]) -> str:
+    """How long the study of the lectures takes, full and quick, each measured after a demo."""
+    full = quick["full"]
+    ways = (
+        f"{each['seconds']['study'] / 60:.0f} minutes, {each['ratio']:.1f} times as long as "
+        "`unlabeled demo` in the same hour"
+        for each in (full, quick)
+    )
+    return "One seed took {}; with `--quick` {}.".format(*ways)
 
 
 def negatives_table(study: dict[str, Any]) -> str:
@@ -867,7 +879,7 @@ def filled(text: str) -> str:
         ("demo", demo_table(result("demo.json"))),
         ("quick", quick_table(result("photographs.json"))),
         ("beyond", beyond_sentence(*map(result, beyond))),
-        ("lectures", lecture_table(result("lectures.json"))),
+        ("lectures", lecture_table(result("lectures.json"), result("lectures_quick.json"))),
         ("negatives", negatives_table(result("negatives.json"))),
         ("family", family_table(result("methods.json"))),
         (

@@ -80,7 +80,8 @@ def run_study(
     pending = [e for e in selected if not (resume and _is_complete(folders[e.key], record))]
     if kept := len(selected) - len(pending):
         line(f"kept from before: {plural(kept, 'complete experiment')} of {len(selected)}")
-    started, done, planned = time.perf_counter(), 0.0, sum(e.minutes for e in pending)
+    started = time.perf_counter() - _seconds_before(out)
+    done, planned = 0.0, sum(e.minutes for e in pending)
     if hasattr(study, "trainings"):
         lab.train_all(study.trainings(lab, [experiment.key for experiment in pending]))
     began = time.perf_counter()
@@ -96,6 +97,12 @@ def run_study(
         _publish(study, lab, seeds, started)  # a stopped study shows what is complete
         done += experiment.minutes
     return _publish(study, lab, seeds, started)
+
+
+def _seconds_before(out: Path) -> float:
+    """Seconds that the study took until it was stopped."""
+    path = out / "results.json"
+    return float(json.loads(path.read_text())["seconds_in_all"]) if path.is_file() else 0.0
 
 
 def _publish(study: ModuleType, lab: Lab, seeds: int, started: float) -> dict[str, Any]:

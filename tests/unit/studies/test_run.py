@@ -1,5 +1,6 @@
 """The progress of a study."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from unlabeled.studies.run import run_study
 
 
 def test_only_experiments_that_run_are_counted(tmp_path, capsys):
-    """Catches complete findings that count as steps, and as time that is left."""
+    """Catches complete findings that count as steps, or as time that is left, and lost seconds."""
     ran = []
 
     def experiment(key: str) -> Experiment:
@@ -30,7 +31,10 @@ def test_only_experiments_that_run_are_counted(tmp_path, capsys):
     assert ran == ["A", "C"]
     assert "[1/2] A" in (lines := capsys.readouterr().err)
     assert "[2/2] C" in lines
-    run_study(study, tmp_path, data=data, resume=True)
+    written = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps(written | {"seconds_in_all": 500}))
+    result = run_study(study, tmp_path, data=data, resume=True)
+    assert result["seconds_in_all"] >= 500  # those until it was stopped, too
     assert ran == ["A", "C", "B", "D"]
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "kept from before: 2 complete experiments of 4"
