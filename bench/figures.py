@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 from readme import result
 
@@ -28,7 +29,7 @@ def value_of(source: str) -> float | None:
     file, *keys = source.split("/")
     if not file.endswith(".json"):
         return None
-    value = result(file)
+    value: Any = result(file)
     for key in keys:
         value = value[int(key) if isinstance(value, list) else key]
     return statistics.fmean(value) if isinstance(value, list) else float(value)
