@@ -186,8 +186,9 @@ def lecture_table(study: dict[str, Any], quick: dict[str, Any]) -> str:
             *lines,
             "",
             f"`{study['command']}`, {study['cores']} cores ({seeds}): accuracy for the shape on "
-            f"{LECTURE_TEST:,} test images, with 95 % intervals; chance is 33 %. Of {len(held)} "
-            f"claims of the lecture, {sum(h is True for h in held)} held. {lasted(quick)}",
+            f"{LECTURE_TEST:,} test images, with 95 % intervals where one seed was trained; chance "
+            f"is 33 %. Of {len(held)} claims of the lecture, {sum(h is True for h in held)} "
+            f"held. {lasted(quick)}",
         ]
     )
 

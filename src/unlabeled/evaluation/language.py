@@ -267,6 +267,17 @@ def hits_among(scores: torch.Tensor, right: torch.Tensor, k: int = 1) -> np.ndar
     return drawn(k - ahead, torch.ones_like(same), same - 1).numpy()
 
 
+def sentence_hits(near: torch.Tensor, sentences: torch.Tensor) -> np.ndarray:
+    """Whether the diagonal of similarities (n, n) ranks first, and among the first ten, (n, 2).
+
+    Candidates that equal the right one of the sentences (n, L) are not wrong answers.
+    """
+    own, same = torch.arange(len(near)), row_ids(sentences)
+    again = (same[:, None] == same) & (own[:, None] != own)
+    near = near.masked_fill(again, -torch.inf)
+    return np.stack([hits_among(near, own), hits_among(near, own, 10)], 1)
+
+
 def neighbors(method: Any, samples: Samples, candidates: int = 20) -> dict[str, float]:
     """Neighboring sentences: is the next one more likely after its own text than after others?
 
@@ -343,11 +354,7 @@ def masked_sentence_hits(method: Any, samples: Samples, candidates: int = 100) -
             if len(batch.x) == candidates:
                 rows, at = method.views(batch)
                 foretold, true = method.query_and_key(rows, at)
-                own = torch.arange(len(true))
-                same = row_ids(rows[own, at])
-                again = (same[:, None] == same) & (own[:, None] != own)
-                near = (foretold @ true.T).masked_fill(again, -torch.inf)
-                hits.append(np.stack([hits_among(near, own), hits_among(near, own, 10)], 1))
+                hits.append(sentence_hits(foretold @ true.T, rows[torch.arange(len(true)), at]))
     return np.concatenate(hits)
 
 
@@ -367,10 +374,7 @@ def similar_neighbor_hits(method: Any, words: Any, samples: Samples, candidates:
             if len(batch.x) < candidates:
                 break
             middle, _, after = method.views(batch)
-            own = torch.arange(len(after))
-            again = (row_ids(after)[:, None] == row_ids(after)) & (own[:, None] != own)
-            near = (words(middle) @ words(after).T).masked_fill(again, -torch.inf)
-            hits.append(hits_among(near, own))
+            hits.append(sentence_hits(words(middle) @ words(after).T, after)[:, 0])
     return np.concatenate(hits)
 
 
@@ -384,13 +388,10 @@ def similar_sentence_hits(method: Any, words: Any, samples: Samples, candidates:
         for batch in batches(samples, 20 * candidates, candidates):
             if len(batch.x) == candidates:
                 rows, at = method.views(batch)
-                own = torch.arange(len(rows))
-                hidden, context = rows[own, at], rows.clone()
+                own, context = torch.arange(len(rows)), rows.clone()
                 context[own, at] = PAD
-                same = row_ids(hidden)
-                again = (same[:, None] == same) & (own[:, None] != own)
-                near = (words(context) @ words(hidden).T).masked_fill(again, -torch.inf)
-                hits.append(np.stack([hits_among(near, own), hits_among(near, own, 10)], 1))
+                hidden = rows[own, at]
+                hits.append(sentence_hits(words(context) @ words(hidden).T, hidden))
     return np.concatenate(hits)
 
 

@@ -49,7 +49,7 @@ def untracked(module: nn.Module) -> Iterator[None]:
 
 
 def seed_generators(seed: int) -> None:
-    """As `torch.manual_seed`, which takes a millisecond for generators that a CPU does not have."""
+    """As `torch.manual_seed`, without the time it takes for devices that are not there."""
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
     else:
