@@ -65,6 +65,7 @@ def main() -> None:
     """Run the notebooks one after another."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", nargs="*", help="notebooks, such as 06-simclr (default: all)")
+    parser.add_argument("--show", action="store_true", help="show what the cells print")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     chosen = args.name or names()
@@ -79,7 +80,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             line = [sys.executable, str(Path(__file__).resolve()), "--child", name]
-            subprocess.run(line, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                line, cwd=folder, check=True, stdout=None if args.show else subprocess.DEVNULL
+            )
             seconds = round(time.perf_counter() - started, 1)
         print(f"{name}: {seconds:.0f} seconds", flush=True)
         new = {"seconds": {name: seconds}, "cores": os.cpu_count(), "versions": versions()}

@@ -52,7 +52,7 @@ class Race:
 class Settings:
     """Networks, images and lengths."""
 
-    sprites: Race = Race("small", {}, 20)
+    sprites: Race = Race("small", {}, 10)
     photographs: Race = Race("small", {}, 20, "cifar10")
     transformers: Race = Race(
         "vit", {"patch": 4, "width": 96, "depth": 4, "heads": 3}, 6, "cifar10"
@@ -218,7 +218,7 @@ def row(name: str, figures: dict[str, Any]) -> list[str]:
 EXPERIMENTS = [
     Experiment(key, title, "How good are the features of each?", run, minutes)
     for key, title, minutes in (
-        ("M1", "Sprites, a convolutional network", 100),
+        ("M1", "Sprites, a convolutional network", 50),
         ("M2", "Photographs, a convolutional network", 200),
         ("M3", "Photographs, a transformer", 200),
     )
