@@ -65,6 +65,7 @@ def test_nan_of_either_module_stops_the_run(name, module, x, tmp_path, monkeypat
         ul.train(name, x, out=tmp_path / "run", **FAST)
 
 
+@pytest.mark.slow
 def test_two_players_on_two_processes(x, tmp_path):
     """The same command; both optimized modules move, and what is written can be opened."""
     np.save(tmp_path / "x.npy", x)

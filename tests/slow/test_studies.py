@@ -164,6 +164,7 @@ def test_all_methods_in_miniature(tiny, photos, tmp_path):
     assert again["experiments"] == result
 
 
+@pytest.mark.slow
 def test_attention_in_miniature(photos, tmp_path):
     """Small crops, a transformer, and its attention maps on the page."""
     study = registry.find("studies", "attention")

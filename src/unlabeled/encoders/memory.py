@@ -25,10 +25,18 @@ class Queue(nn.Module):
         self.register_buffer("rows", F.normalize(torch.randn(size, dim), dim=1))
         self.pointer: Tensor
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+        self.filled: Tensor
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
     def after(self, z: Tensor) -> Tensor:
-        """The rows with the oldest replaced by z (B, dim), as a new tensor."""
-        return self.rows.index_copy(0, self._oldest(len(z)), z[: len(self.rows)])
+        """The rows with the oldest replaced by z (B, dim), as a new tensor; all of z, if longer."""
+        if len(z) >= len(self.rows):
+            return z
+        return self.rows.index_copy(0, self._oldest(len(z)), z)
+
+    def latest(self) -> Tensor:
+        """The embeddings so far, without the random ones of the start: (N, dim)."""
+        return self.rows[: int(self.filled)]
 
     @torch.no_grad()
     def enqueue(self, z: Tensor) -> None:
@@ -36,6 +44,7 @@ class Queue(nn.Module):
         z = gather(z)[: len(self.rows)]
         self.rows[self._oldest(len(z))] = z
         self.pointer.copy_((self.pointer + len(z)) % len(self.rows))
+        self.filled.copy_((self.filled + len(z)).clamp(max=len(self.rows)))
 
     def _oldest(self, number: int) -> Tensor:
         rows = torch.arange(min(number, len(self.rows)), device=self.rows.device)

@@ -60,6 +60,8 @@ class UNet(Encoder):
         self.upsample = nn.ModuleList(nn.Conv2d(2 * c, c, 3, padding=1) for c in (middle, width))
         self.output_conv = _norm_conv(width, channels)
         nn.init.zeros_(self.output_conv[2].weight)  # type: ignore[arg-type]
+        self.no_condition: Tensor  # what a conditional model adds for none; features are of that
+        self.register_buffer("no_condition", torch.zeros(wide))
 
     def velocity(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
         """√ᾱ · noise − √(1 − ᾱ) · image, the v of Salimans, Ho 2022, predicted from noisy images
@@ -99,7 +101,7 @@ class UNet(Encoder):
         have no noise.
         """
         time = torch.full((len(x),), self.time, device=x.device)
-        embedding = self.embed_time(time)
+        embedding = self.embed_time(time, self.no_condition)
         scaled = (2 * x - 1) * alpha_bar(time).sqrt()[:, None, None, None]
         skips, lowest = self.encode(scaled, embedding)
         return [*skips[:2], self.middle(self.attention(lowest), embedding)]

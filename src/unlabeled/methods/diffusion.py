@@ -70,6 +70,8 @@ class Diffusion(Method):
         if condition == "class":
             embedding = nn.Embedding(classes + 1, encoder.condition_dim)
         elif condition == "words":
+            if not names:
+                raise UserError("condition words needs the names of the classes; give labeled data")
             embedding = CaptionEmbedding(names, encoder.condition_dim)
         self.net: Any = nn.ModuleDict({"unet": encoder, "condition": embedding})
         self.average = Average(self.net)
@@ -141,7 +143,12 @@ class Diffusion(Method):
             x = next_a.sqrt() * clean + (1 - next_a).sqrt() * noise
 
     def update(self) -> None:
+        """Update the average, and what its features take for "no condition"."""
         self.average.update(self.net, self.momentum)
+        if self.condition != "none":
+            net: Any = self.average.module
+            none = torch.tensor([self.classes], device=net["unet"].no_condition.device)
+            net["unet"].no_condition.copy_(net["condition"](none)[0])
 
     def visualize(self, x: Tensor) -> dict[str, Tensor]:
         if self.condition == "none":

@@ -106,20 +106,20 @@ class Distill(Method):
         student, self.targets = self.project(views), self.target(views)
         if self.objective == "mse":
             return cosine_distance(student, self.targets)
-        candidates = self.newest(gather(self.targets)).T / self.temperature  # (D, queue_size)
+        candidates = self.newest(gather(self.targets)).T / self.temperature  # (D, N)
         with torch.autocast(views.device.type, enabled=False):
             log_p = F.log_softmax(student @ candidates, 1)
             wanted = F.log_softmax(self.targets @ candidates, 1)
         return F.kl_div(log_p, wanted, reduction="batchmean", log_target=True)
 
     def newest(self, targets: Tensor) -> Tensor:
-        """The queue after features of a batch have come in: (queue_size, D).
+        """The queue after features of a batch have come in, (N, D): at least all of the batch.
 
         As in lightly-train, those of the batch take part in its loss; the teacher's own feature is
         then the most likely.
         """
-        return torch.cat([targets, self.queue])[: len(self.queue)]
+        return torch.cat([targets, self.queue])[: max(len(targets), len(self.queue))]
 
     def update(self) -> None:
         """Enqueue the features of all processes."""
-        self.queue.copy_(self.newest(gather(self.targets)))
+        self.queue.copy_(self.newest(gather(self.targets))[: len(self.queue)])

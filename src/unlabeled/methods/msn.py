@@ -87,7 +87,7 @@ class MSN(Method):
         self.target = EMA(nn.Sequential(encoder, self.projector))
         self.encoder = self.target.module[0]  # type: ignore[index]
         self.prototypes = nn.Parameter((2 * torch.rand(prototypes, dim) - 1) / dim**0.5)
-        prior = torch.arange(1, prototypes + 1) ** -prior_exponent
+        prior = torch.arange(1.0, prototypes + 1) ** -prior_exponent
         self.log_prior: Tensor
         self.register_buffer("log_prior", (prior / prior.sum()).log(), persistent=False)
         self.temperature, self.sharpening = temperature, sharpening

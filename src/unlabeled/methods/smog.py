@@ -101,4 +101,4 @@ class SMoG(Method):
         self.steps += 1
         if self.steps % self.reset_every == 0:
             seed = int(self.steps)
-            self.groups.copy_(spherical_kmeans(self.queue.rows, len(self.groups), seed))
+            self.groups.copy_(spherical_kmeans(self.queue.latest(), len(self.groups), seed))

@@ -93,7 +93,6 @@ def history(run: Run) -> list[dict[str, float]]:
 def entropy(lab: Lab, run: Run) -> float:
     """Entropy of the outputs of DINO's teacher for test images, as a share of ln K."""
     method: Any = reopen(run)
-    method.progress = 1.0
     x = to_float(torch.from_numpy(lab.data.test.x[:500]), lab.data.value_range)
     return method.entropy(x)
 

@@ -40,7 +40,7 @@ from unlabeled.training.local import Local
 from unlabeled.training.online import OnlineProbe, hold_out
 from unlabeled.training.precision import choose_precision
 from unlabeled.training.presets import Choice
-from unlabeled.training.resolve import resolve, scaled
+from unlabeled.training.resolve import check_labels, resolve, scaled
 from unlabeled.training.teacher import on_record, with_teacher
 
 
@@ -134,6 +134,7 @@ def make_job(
     shape = splits.channels, *splits.size
     built = with_teacher(arguments, data, shape)
     learner = build_method(cls, network, built, config.local, shape)
+    check_labels(learner, splits)  # a condition makes diffusion a supervised method
     probe = None
     if config.probe_every:
         probe = hold_out(learner, name, complete, config.labels, config.seed)

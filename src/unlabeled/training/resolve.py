@@ -48,13 +48,7 @@ def resolve(
     if unknown := set(options) - RECIPE_FIELDS - set(accepted):
         advice = suggest(min(unknown), [*accepted, *sorted(RECIPE_FIELDS)])
         raise UserError(f"{cls.__name__} has no option '{min(unknown)}'; {advice}")
-    if cls.supervised and splits.target is None:
-        raise UserError(
-            f"{cls.__name__} learns from classes, but {', '.join(splits.numbers)} of {splits.name} "
-            "holds numbers; write them as words to have them as classes"
-            if splits.numbers
-            else f"{cls.__name__} learns from labels, but {splits.name} has none; give labeled data"
-        )
+    check_labels(cls, splits)
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     merged = _tuned(cls, splits, preset) | options
     recipe = replace(cls.recipe, **{k: v for k, v in merged.items() if k in RECIPE_FIELDS})
@@ -68,6 +62,19 @@ def resolve(
         raise UserError(f"lr is {recipe.lr}, but must be above 0")
     given = {k: v for k, v in merged.items() if k in accepted}
     return recipe, _arguments_of_data(cls, splits, accepted, given)
+
+
+def check_labels(method: Method | type[Method], splits: Splits) -> None:
+    """Raise UserError if a supervised method, or one made so by its options, gets no classes."""
+    if not method.supervised or splits.target is not None:
+        return
+    name = getattr(method, "__name__", type(method).__name__)
+    raise UserError(
+        f"{name} learns from classes, but {', '.join(splits.numbers)} of {splits.name} holds "
+        "numbers; write them as words to have them as classes"
+        if splits.numbers
+        else f"{name} learns from labels, but {splits.name} has none; give labeled data"
+    )
 
 
 def check_recipe(recipe: Recipe) -> None:

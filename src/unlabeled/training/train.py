@@ -128,7 +128,8 @@ def train(
 
 
 def _run_of(job: Job, folder: Path) -> Run:
-    """The run of a training that has ended."""
+    """The run of a training that has ended, and with it the schedules of its method."""
+    job.method.progress = 1.0
     encoder = job.method.encoder.requires_grad_(True)  # off in a teacher
     named = job.config["encoder"], job.config["encoder_args"]
     name, args = encoder.rebuild if isinstance(encoder, Backbone) else named
@@ -200,4 +201,5 @@ def reopen(run: Run) -> Method:
         method.load_state_dict({k.removeprefix("method."): v for k, v in state.items()})
     except RuntimeError as error:
         raise UserError(f"{checkpoint} does not fit {cls.__name__}: {error}") from error
+    method.progress = 1.0  # schedules are where training ended
     return method.eval()

@@ -149,3 +149,11 @@ def test_smog_clusters_the_queue_from_time_to_time():
             method = other
     centers = spherical_kmeans(method.queue.rows, 6, 6)
     assert torch.equal(method.groups, centers)
+
+
+def test_smog_clusters_no_random_rows():
+    """Catches groups that are set to what the queue held at the start."""
+    method = make("smog", dim=4, groups=6, reset_every=2, queue_size=500)
+    for _ in range(2):
+        updated(method, two_views())
+    assert torch.equal(method.groups, spherical_kmeans(method.queue.rows[:16], 6, 2))

@@ -57,6 +57,17 @@ def test_the_loss_is_the_divergence_over_batch_and_queue():
         torch.testing.assert_close(method.queue.double(), torch.stack(queue))
 
 
+def test_the_teachers_own_feature_is_a_candidate_whatever_the_queue():
+    """Catches rows beyond the queue's size, which were compared with other images only."""
+    method = make(queue_size=2).eval()
+    x = images()
+    assert torch.equal(method.newest(method.target(x)), method.target(x))
+    method.loss(x)
+    with torch.no_grad():
+        method.update()
+    assert torch.equal(method.queue, method.target(x)[:2])
+
+
 def test_mse_is_the_squared_distance_of_unit_features():
     method = make(objective="mse").eval()
     x = images()

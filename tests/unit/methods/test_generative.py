@@ -110,6 +110,32 @@ def test_some_images_are_shown_without_their_class():
     assert (asked == 3).all()
 
 
+def test_features_are_those_of_the_model_without_a_condition():
+    """Catches features of a network that is told neither a class nor that there is none."""
+    method = diffusion(condition="class")
+    with torch.no_grad():
+        for p in method.net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+        method.update()
+    net, x = method.average.module["unet"], images()
+    told = method.average.module["condition"](torch.tensor([3]))
+    embedding = net.embed_time(torch.full((6,), net.time), told)
+    scaled = (2 * x - 1) * alpha_bar(torch.tensor(net.time)).sqrt()
+    torch.testing.assert_close(method.encoder.maps(x)[0], net.encode(scaled, embedding)[0][0])
+    plain = net.embed_time(torch.full((6,), net.time))
+    assert not torch.allclose(method.encoder.maps(x)[0], net.encode(scaled, plain)[0][0])
+
+
+def test_a_condition_needs_labels(sprites, tmp_path):
+    """Catches an unconditional model that is trained in its place."""
+    options = {"condition": "class", "epochs": 1, "progress": False}
+    with pytest.raises(UserError, match="Diffusion learns from labels, but"):
+        ul.train("diffusion", sprites[0][:32], out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="names of the classes"):
+        Diffusion(unet(), condition="words")
+
+
 def test_the_net_is_told_time_and_class():
     net = unet()
     torch.nn.init.normal_(net.output_conv[2].weight)

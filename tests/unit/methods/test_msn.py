@@ -135,3 +135,11 @@ def test_the_target_network_follows_and_is_the_result():
 def test_msn_needs_patches():
     with pytest.raises(UserError, match="use --encoder vit"):
         MSN(build("small", 1, (16, 16), width=2))
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1, 2])
+def test_the_prior_is_a_power_law(exponent):
+    """Catches a power of integers, which a whole exponent made an error."""
+    weights = [1 / k**exponent for k in range(1, 6)]
+    expected = torch.tensor([w / sum(weights) for w in weights]).log()
+    torch.testing.assert_close(make(prior_exponent=exponent).log_prior, expected)

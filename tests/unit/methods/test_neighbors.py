@@ -38,7 +38,28 @@ def test_a_queue_after_rows_is_what_it_becomes(number):
         preview = queue.after(z)
         assert torch.equal(queue.rows, before)
         queue.enqueue(z)
-        assert torch.equal(queue.rows, preview)
+        if number < 7:
+            assert torch.equal(queue.rows, preview)
+        else:  # all of a batch that does not fit can be neighbors
+            assert torch.equal(preview, z)
+            assert set(map(tuple, queue.rows.tolist())) == set(map(tuple, z[:7].tolist()))
+
+
+def test_the_latest_of_a_queue_are_no_random_ones():
+    """Catches random rows of the start, and rows that are lost once the queue is full."""
+    queue, z = Queue(7, 3), torch.randn(12, 3)
+    for first, wanted in ((0, z[:3]), (3, z[:6]), (6, torch.cat([z[7:9], z[2:7]]))):
+        queue.enqueue(z[first : first + 3])
+        assert torch.equal(queue.latest(), wanted)
+
+
+def test_the_nearest_of_a_target_is_itself_whatever_the_queue():
+    """Catches targets beyond the queue's size, which got those of other images."""
+    method = make("mean_shift", dim=5, hidden_dim=7, queue_size=3, neighbors=1)
+    x = two_views()
+    p, t = unit(method.predictor(method.project(x[0]))), unit(method.target(x[1]))
+    expected = ((p - t) ** 2).sum(1).mean().item()
+    assert method.loss(x).item() == pytest.approx(expected, rel=1e-5)
 
 
 # NNCLR

@@ -21,7 +21,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import measure
 from unlabeled.report.page import write_report
 from unlabeled.runs.run import Run
-from unlabeled.training.train import plan
+from unlabeled.training.train import plan, reopen
 from unlabeled.utils.files import read_csv
 
 FAST = {"batch_size": 64, "progress": False}
@@ -423,3 +423,15 @@ def test_nothing_learned_is_left_of_any_weight():
     fresh = reinitialize(encoder)
     for (name, a), b in zip(encoder.named_parameters(), fresh.parameters(), strict=True):
         assert not torch.equal(a, b), name
+
+
+def test_schedules_of_a_run_are_where_training_ended(sprites, tmp_path):
+    """Catches a method opened from its folder that is at the start of its schedules."""
+    run = ul.train(
+        "dino", sprites[0][:64], out=tmp_path / "run", prototypes=8, epochs=1,
+        batch_size=32, progress=False, logger="none",
+    )  # fmt: skip
+    opened = reopen(ul.load(run.path))
+    assert run.method.progress == opened.progress == 1.0
+    x = torch.from_numpy(sprites[0][:32, None]).float() / 255
+    assert opened.entropy(x) == pytest.approx(run.method.entropy(x), rel=1e-4)
