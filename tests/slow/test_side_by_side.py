@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from unlabeled.data.sets import dsprites
+from unlabeled.errors import UserError
 from unlabeled.studies.lab import Lab
 from unlabeled.studies.side_by_side import Training
 
@@ -54,6 +55,18 @@ def test_weights_are_those_of_one_training_after_another(tmp_path):
             assert config["seed"] == training.seed
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="one after another on a GPU")
+def test_the_others_are_trained_when_one_fails(tmp_path):
+    """Catches hours of trainings that are given up, and a message without the run's name."""
+    broken = Training("broken", "simclr", 0, None, SMALL | {"lr": 1e30, "optimizer": "sgd"})
+    fine = [Training(name, "simclr", 0, None, SMALL) for name in ("b", "c", "d")]
+    lab = Lab(tmp_path, dsprites.load(images=300))
+    with pytest.raises(UserError, match=r"1 of 4 trainings failed.*; broken: .*lower --lr"):
+        lab.train_all([broken, *fine])
+    for training in fine:
+        assert (lab.folder(training.name, 0) / "encoder.safetensors").is_file()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="one after another on a GPU")

@@ -20,7 +20,7 @@ class WMSE(MultiView):
             in the paper for CIFAR-10.
         hidden_dim: width of the projector's hidden layer; 1024 in the paper.
         views: number of views of each image; 2 or 4 in the paper.
-        shrinkage: share of the identity in the covariance matrix; 0 in the paper.
+        shrinkage: share of the mean variance in the covariance matrix; 0 in the paper.
         augment: random augmentation of each view (default: the data set's).
     """
 

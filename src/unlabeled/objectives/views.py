@@ -22,7 +22,9 @@ def wmse(z: Float[Tensor, "n k d"], shrinkage: float = 1e-3) -> Float[Tensor, ""
     batch is. Whitened views cannot collapse.
 
     Args:
-        shrinkage: ε of (1 − ε) Σ + ε I, which parts of d samples or fewer need; 0 in the paper.
+        shrinkage: ε of (1 − ε) Σ + ε (tr Σ / d) I, which parts of d samples or fewer need; 0 in
+            the paper. The reference code adds ε I, which says nothing once projections, of which
+            the loss is blind to the scale, have grown.
 
     Returns:
         a scalar from 0 to 4.
@@ -49,7 +51,9 @@ def _whiten(x: Tensor, shrinkage: float) -> Tensor:
     x = x - x.mean(1, keepdim=True)
     covariance = x.mT @ x / (x.shape[1] - 1)
     identity = torch.eye(x.shape[2], dtype=x.dtype, device=x.device)
-    factor = torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * identity)
+    variance = covariance.diagonal(0, 1, 2).mean(1).clamp(min=1e-12)[:, None, None]
+    shrunk = (1 - shrinkage) * covariance + shrinkage * variance * identity
+    factor = torch.linalg.cholesky(shrunk)
     return torch.linalg.solve_triangular(factor, x.mT, upper=False).mT
 
 

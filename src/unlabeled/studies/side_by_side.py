@@ -17,7 +17,7 @@ import torch
 
 from unlabeled import registry
 from unlabeled.data.dataset import Splits
-from unlabeled.errors import plural
+from unlabeled.errors import UserError, plural
 from unlabeled.training.config import TrainConfig
 from unlabeled.training.resolve import resolve
 from unlabeled.training.train import train
@@ -53,6 +53,9 @@ def train_side_by_side(jobs: Sequence[tuple[Training, Splits, Path]]) -> None:
 
     Args:
         jobs: trainings with their data and their run folders.
+
+    Raises:
+        UserError: some of them failed, after all others have ended.
     """
     cores = joblib.cpu_count()
     processes = min(len(jobs), cores, AT_ONCE)
@@ -63,6 +66,7 @@ def train_side_by_side(jobs: Sequence[tuple[Training, Splits, Path]]) -> None:
     order = sorted(range(len(jobs)), key=lambda i: -work[i])
     line(f"  training {plural(len(jobs), 'encoder')}, {processes} at a time")
     started = time.perf_counter()
+    failed: list[str] = []
 
     def run_all() -> None:
         with joblib.parallel_config("loky", inner_max_num_threads=cores // processes):
@@ -70,9 +74,10 @@ def train_side_by_side(jobs: Sequence[tuple[Training, Splits, Path]]) -> None:
                 processes, return_as="generator_unordered", pre_dispatch="n_jobs", max_nbytes=None
             )
             finished = pool(joblib.delayed(_train)(*jobs[i], cores // processes) for i in order)
-            for number, folder in enumerate(finished, 1):
+            for number, (folder, error) in enumerate(finished, 1):
                 minutes = (time.perf_counter() - started) / 60
                 line(f"  {number} of {len(jobs)} trained after {minutes:.0f} min: {folder.name}")
+                failed.extend([f"{folder.name}: {error}"] if error else [])
 
     with ThreadPoolExecutor(1) as thread:
         done = thread.submit(run_all)
@@ -80,6 +85,11 @@ def train_side_by_side(jobs: Sequence[tuple[Training, Splits, Path]]) -> None:
         for _ in track(finished, "training", sum(epochs), progress=True):
             pass
         done.result()
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {plural(len(jobs), 'training')} failed, the others are kept for "
+            f"--resume; {'; '.join(failed)}"
+        )
 
 
 def spread(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> list[T]:
@@ -104,8 +114,8 @@ def _finished_epochs(folders: Sequence[Path], done: Callable[[], bool]) -> Itera
         seen = max(seen, count)
 
 
-def _train(training: Training, data: Splits, folder: Path, threads: int) -> Path:
-    """Train in this process, until its parent dies."""
+def _train(training: Training, data: Splits, folder: Path, threads: int) -> tuple[Path, str]:
+    """Train in this process, until its parent dies; the run's folder, and why it failed, or ""."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -117,5 +127,8 @@ def _train(training: Training, data: Splits, folder: Path, threads: int) -> Path
     torch.set_num_threads(threads)
     with showing(False):
         arguments: dict[str, Any] = {"out": folder, "resume": True, "progress": False}
-        train(training.method, data, seed=training.seed, **arguments, **training.options)
-    return folder
+        try:
+            train(training.method, data, seed=training.seed, **arguments, **training.options)
+        except UserError as error:
+            return folder, str(error)
+    return folder, ""

@@ -38,7 +38,8 @@ def naive_wmse(z, shrinkage):
     for rows in torch.arange(n).tensor_split(parts):
         for view in range(k):
             x = z[rows, view]
-            c = (1 - shrinkage) * covariance(x, x) + shrinkage * torch.eye(d).double()
+            c = covariance(x, x)
+            c = (1 - shrinkage) * c + shrinkage * c.diagonal().mean() * torch.eye(d).double()
             inverse = torch.linalg.inv(torch.linalg.cholesky(c))
             for row in rows.tolist():
                 w[row, view] = inverse @ (z[row, view] - x.mean(0))
@@ -139,6 +140,16 @@ def test_wmse_is_blind_to_linear_maps_of_a_view():
     torch.testing.assert_close(wmse(mixed, 0.0), wmse(z, 0.0))
     assert wmse(torch.stack([z[:, 0], z[:, 0]], 1)) < 1e-9
     assert wmse(z, 0.0) > 0.1
+
+
+def test_shrinkage_follows_the_scale():
+    """Catches a share of I: of large projections along few directions it is no help."""
+    z = views(40, 2)
+    torch.testing.assert_close(wmse(1e4 * z, 0.1), wmse(z, 0.1))
+    line = 1e4 * z[:, :, :1] * torch.ones(z.shape[2])
+    flat = line.float() + torch.randn(line.shape, generator=torch.Generator().manual_seed(0)) * 1e-4
+    assert torch.isfinite(wmse(flat, 1e-3))
+    assert torch.isfinite(wmse(torch.zeros(40, 2, 4), 1e-3))
 
 
 def test_wmse_without_shrinkage_needs_more_rows_than_dimensions():
