@@ -139,6 +139,8 @@ def trained(
         optimizer.zero_grad()
         learner.loss(learner.views(Batch(x[rows], rows))).backward()
         optimizer.step()
+        with torch.no_grad():
+            learner.update()
     return learner.encoder.eval(), random.eval()
 
 

@@ -49,8 +49,9 @@ def make_parser(command: str, description: str, method: str = "") -> ArgumentPar
     from unlabeled.cli.help import Parser
 
     parser = Parser(
-        prog=f"unlabeled {command}", description=" ".join(description.split()), exit_on_error=False
-    )
+        prog=f"unlabeled {command}", description=" ".join(description.split()),
+        exit_on_error=False, allow_abbrev=False,
+    )  # fmt: skip
     parser.method = method
     parser.add_argument(  # `main` takes it
         "--quiet", action="store_true", default=SUPPRESS, help="print no progress and no notices"

@@ -46,7 +46,7 @@ IN_MEMORY = 1 << 30
 def open_data(
     data: Any,
     channels: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     *,
     like: EncoderInput | None = None,
     labels_from: Any = None,
@@ -70,7 +70,8 @@ def open_data(
             clips (N, T, C, H, W), a pair (images, labels), a `Recordings`, a torch Dataset, or a
             finished `Splits`.
         channels: number of channels that images must have.
-        size: height and width that images must have; others are resized.
+        size: height and width that images must have, one number if they are equal; others are
+            resized.
         like: an encoder's input, such as `run.modality`, to which the data is converted.
         labels_from: source of labels of images in files (default: no labels).
             "folders", a `.csv` or `.tsv` (`labels.csv:breed` chooses a column), an array or `.npy`,
@@ -95,6 +96,7 @@ def open_data(
         UserError: it cannot be opened, or does not fit.
     """
     name, data = name_of(data), _loaded(data)
+    size = (size, size) if isinstance(size, int) else size
     if isinstance(like, Text):
         if groups_from is not None:
             raise UserError("texts are not grouped; omit --groups-from")

@@ -291,7 +291,7 @@ def open_for(
     )
     if own and len(splits.test) and run.config.get("images", 0) > len(splits.train):
         notice(
-            "the encoder has seen the test images in training, without their labels; give --data "
+            "the encoder has seen the test samples in training, without their labels; give --data "
             "of others for a stricter test"
         )
     return splits.with_value_range(run.value_range_of(splits.train.x))

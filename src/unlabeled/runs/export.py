@@ -153,7 +153,8 @@ def export(
             features of the file differ from the encoder's.
     """
     if to not in FORMATS:
-        raise UserError(f"there is no format '{to}'; {suggest(to, FORMATS)}")
+        hub = "" if to != "hf" else "use run.save_pretrained(FOLDER) for the Hub, or "
+        raise UserError(f"there is no format '{to}'; {hub}{suggest(to, FORMATS)}")
     name = re.split(r"[:/\\.]", run.inputs["encoder"])[-1]
     out = Path(out or run.path / FORMATS[to][1].format(name)).expanduser()
     if out.is_dir() or (out.name in OWN and out.parent.resolve() == run.path.resolve()):

@@ -197,6 +197,8 @@ def load(path: str | Path) -> Words:
     """
     path = Path(path).expanduser()
     if path.is_dir():
+        if (path / "encoder.json").is_file():
+            raise UserError(f"{path} has no word vectors; give what `train word2vec` wrote")
         if (path / "last.ckpt").is_file() and not (path / "vectors.bin").is_file():
             raise UserError(f"the training of {path} has not ended; continue it with --resume")
         path = path / "vectors.bin"

@@ -237,6 +237,8 @@ def record_data(data: Any) -> str | None:
     file, colon, column = str(path).rpartition(":")  # labels.csv:breed
     if colon and Path(file).is_file():
         return f"{Path(file).resolve()}:{column}"
-    if isinstance(data, str) and data.partition(":")[0] in registry.listing("datasets"):
-        return data
+    name, colon, location = str(data).partition(":")
+    if isinstance(data, str) and name in registry.listing("datasets"):
+        place = Path(location).expanduser()
+        return f"{name}:{place.resolve()}" if location and place.exists() else data
     return str(path.resolve()) if path.exists() or is_pattern(path) else str(data)

@@ -18,7 +18,7 @@ from unlabeled.data.open import open_data
 from unlabeled.data.split import sample_labels
 from unlabeled.data.values import as_range
 from unlabeled.encoders.base import accepts_option, build
-from unlabeled.errors import UserError, notice
+from unlabeled.errors import UserError, notice, plural
 from unlabeled.modality import (
     Audio,
     Images,
@@ -124,7 +124,8 @@ def make_job(
     recipe, arguments = resolve(cls, splits, options, preset)
     rate = "" if "lr" in options else scaled(cls, splits, recipe, preset)[1]
     if len(splits.train) < 2:
-        raise UserError(f"{splits.name} has {len(splits.train)} training image; give at least 2")
+        count = plural(len(splits.train), "training sample")
+        raise UserError(f"{splits.name} has {count}; give at least 2")
 
     if config.compile:
         check_compiles()

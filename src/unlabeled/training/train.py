@@ -102,6 +102,8 @@ def train(
             record.write_config(folder, job.config, origin)
         callbacks = []
         if is_shown(progress) and first:
+            if resume and not checkpoint:
+                line(f"{folder} has nothing to resume: training starts")
             for sentence in job.notes:
                 line(sentence)
             callbacks.append(ProgressBar(Path(job.name).stem, job.splits.noun))

@@ -68,7 +68,7 @@ def test_number_types():
         (np.zeros((4, 0, 6)), r"\(N, H, W\)"),
         (np.zeros((4, 9, 9, 9)), "no axis"),
         (np.full((2, 4, 4), 900), "integers from 0 to 900"),
-        (np.array([["a"]]), "arrays of numbers"),
+        (np.array([["a"]]), "words are no images"),
     ],
 )
 def test_what_is_no_image_is_refused(x, says):

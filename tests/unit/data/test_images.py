@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from unlabeled.data import open_data
+from unlabeled.data.open import read_data
 from unlabeled.data.readers import cache
-from unlabeled.data.readers.decoding import decode
+from unlabeled.data.readers.decoding import _middle, decode
 from unlabeled.data.readers.images import read
 from unlabeled.errors import Notice, UserError
 
@@ -533,3 +534,43 @@ def test_two_processes_may_make_the_same_entry(tmp_path):
     again = cache.write(key, ["a.png"], [part], 100)
     assert again is not None
     assert not list(cache.folder().glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side"), [(63, 62, 60), (485, 464, 224), (109, 100, 90)]
+)
+def test_no_image_is_damaged_by_rounding(width, height, side):
+    """Catches a crop that begins 1e-14 pixels outside of the image, which Pillow refuses."""
+    file = encoded(Image.new("RGB", (width, height), "red"))
+    x, reasons = decode([file], 3, (side, side), "u1")
+    assert reasons == [None]
+    assert (x[0, 0] == 255).all()
+    boxes = [_middle(Image.new("L", (w, h)), (side, side)) for w in range(20, 90) for h in (31, w)]
+    assert min(min(box[:2]) for box in boxes) >= 0
+
+
+def test_one_image_of_pillow_is_one_image():
+    """Catches rows of pixels that are taken for images."""
+    x = read_data(Image.new("RGB", (20, 16), "red")).x
+    assert x.shape == (1, 3, 16, 20)
+
+
+def test_one_image_without_a_first_axis_is_asked_about():
+    """Catches channels that become gray images of an encoder of colors, without a word."""
+    color = np.random.default_rng(0).integers(0, 255, (3, 16, 16), dtype=np.uint8)
+    like = open_data(np.stack([color] * 4)).modality
+    with pytest.warns(Notice) as notices:
+        read_data(color, like=like)
+    words = [str(notice.message) for notice in notices]
+    assert any("read as 3 gray images; of one image in color give x[None]" in w for w in words)
+
+
+def test_a_size_may_be_one_number(tmp_path):
+    Image.new("RGB", (20, 16)).save(tmp_path / "a.png")
+    Image.new("RGB", (16, 16)).save(tmp_path / "b.png")
+    assert open_data(str(tmp_path), size=12).train.x.shape[2:] == (12, 12)
+
+
+def test_words_are_no_images():
+    with pytest.raises(UserError, match=r"of files give their folder, or a quoted pattern"):
+        read_data(["a.jpg", "b.jpg"])

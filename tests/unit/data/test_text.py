@@ -26,6 +26,7 @@ from unlabeled.evaluation.metric import Subject
 from unlabeled.evaluation.ngram import KneserNey, spelled
 from unlabeled.modality import Text
 from unlabeled.runs.export import export
+from unlabeled.training.folder import record_data
 from unlabeled.training.prepare import prepare
 
 pytest.importorskip("tokenizers", reason="the extra `text` is not installed")
@@ -639,6 +640,7 @@ def test_pieces_and_sentences(world):
         sentences.load(str(world), rows=1)
 
 
+@pytest.mark.filterwarnings("ignore:.*are a sample:unlabeled.errors.Notice")
 def test_texts_that_are_only_read_stay_in_their_order(tmp_path):
     """Catches files of which the end, or every tenth, is moved behind the others."""
     for i in range(20):
@@ -886,3 +888,28 @@ def test_classes_of_test_texts_are_matched_by_name(tmp_path):
         assert set(names) == set(files)
         for row, name in zip(part.x, names, strict=True):
             assert words[name[0]] in tokenizer.decode(row[0].tolist())
+
+
+def test_sentences_that_are_left_out_or_cut_are_counted(tmp_path):
+    """Catches sentences that are lost at the end of a document, short ones, and cut ones."""
+    lines = [f"the number of this line is certainly {i}" for i in range(101)] + ["a", "the " * 99]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    with pytest.warns(Notice) as notices:
+        splits = open.open_data(f"sentences:{tmp_path / 'lines.txt'}")
+    words = next(str(n.message) for n in notices if "are a sample" in str(n.message))
+    used = 4 * (len(splits.train) + len(splits.test))
+    short = 1
+    rest = 103 - used - short
+    assert f"{rest + short} of 103 sentences are left out, 1 of fewer than 4 tokens" in words
+    assert f"and {rest} at the end of a document" in words
+    assert "1 of more than 31 tokens are cut" in words
+
+
+def test_a_run_on_texts_knows_where_they_are(tmp_path, monkeypatch):
+    """Catches a relative path, which is another place from another folder."""
+    (tmp_path / "a.txt").write_text("one")
+    monkeypatch.chdir(tmp_path)
+    for name in ("text", "sentences"):
+        assert record_data(f"{name}:a.txt") == f"{name}:{tmp_path / 'a.txt'}"
+    assert record_data("text:nowhere") == "text:nowhere"
+    assert record_data("dsprites") == "dsprites"

@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from PIL import Image
 
 from unlabeled.data.dataset import LazyImages, Samples, blocks
 from unlabeled.data.readers import audio
@@ -167,6 +168,8 @@ def _as_stored(
         data = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
     if hasattr(data, "tocsr"):
         raise UserError("sparse input is not supported: give images as a dense array")
+    if isinstance(data, Image.Image):
+        data = [data]
     try:
         x = data if isinstance(data, np.memmap) else np.asarray(data)
     except ValueError as error:  # rows of different lengths
@@ -175,6 +178,11 @@ def _as_stored(
         x = x.astype(x.dtype.newbyteorder("="))
     if x.dtype.kind == "c":
         raise UserError("Complex data not supported: give real parts, or channels")
+    if x.dtype.kind == "U":
+        raise UserError(
+            "words are no images; of files give their folder, or a quoted pattern such as "
+            "'photos/*.jpg', and texts to learn from as text:FILE"
+        )
     if x.dtype == object or x.dtype.kind not in "buif":
         raise UserError(
             f"images are arrays of numbers, but these have the type {x.dtype}; give numbers, files "
@@ -185,6 +193,11 @@ def _as_stored(
             notice(
                 f"an array of shape {x.shape} is read as {x.shape[0]:,} gray images of "
                 f"{x.shape[1]}×{x.shape[2]}; of one image in color give x[None]"
+            )
+        elif channels == 3 and x.shape[0] == 3:
+            notice(
+                f"an array of shape {x.shape} is read as 3 gray images; of one image in color give "
+                "x[None]"
             )
         x, channels = x[:, None], 1
     if x.ndim != 4 or 0 in x.shape[1:]:

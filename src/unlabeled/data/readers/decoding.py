@@ -33,6 +33,8 @@ else:
     FORMATS += ("HEIF",)
     HEIF_IS_READ = pillow_heif.__version__
 
+VERSION = 2
+"""Of what this module decodes; images of an earlier one are not taken from the cache."""
 DEEP_IS_READ = importlib.util.find_spec("imagecodecs") is not None
 """Whether 16-bit colors in PNGs are read."""
 ORIENTATION = 0x0112
@@ -47,7 +49,15 @@ def reader() -> tuple[str | int | None, ...]:
     """What decoding depends on besides the files: versions, and the largest image allowed."""
     tifffile = tiff.tifffile.__version__ if tiff.tifffile else ""
     deep = "16-bit PNG" if DEEP_IS_READ else ""
-    return PIL.__version__, HEIF_IS_READ, tifffile, deep, dicom.version(), Image.MAX_IMAGE_PIXELS
+    return (
+        VERSION,
+        PIL.__version__,
+        HEIF_IS_READ,
+        tifffile,
+        deep,
+        dicom.version(),
+        Image.MAX_IMAGE_PIXELS,
+    )
 
 
 class Header(NamedTuple):
@@ -425,7 +435,9 @@ def _middle(image: Image.Image, size: tuple[int, int]) -> tuple[float, float, fl
     height, width = size
     scale = min(image.width / width, image.height / height)
     left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-    return left, top, left + scale * width, top + scale * height
+    left, top = max(0.0, left), max(0.0, top)  # not by rounding outside of the image
+    right, bottom = left + scale * width, top + scale * height
+    return left, top, min(right, image.width), min(bottom, image.height)
 
 
 def _sixteen_bits(image: Image.Image) -> Image.Image:

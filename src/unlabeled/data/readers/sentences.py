@@ -10,7 +10,7 @@ from unlabeled.data.dataset import Splits
 from unlabeled.data.readers import bpe, corpus
 from unlabeled.data.readers.documents import Document
 from unlabeled.data.readers.text import encoded
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, notice
 
 SHORTEST = 4
 """Minimum number of tokens of a sentence, which excludes headings and numbers."""
@@ -50,15 +50,25 @@ def in_rows(
     vocabulary: int = 4096,
     tokenizer: str = "",
     tested: bool = True,
+    tell: bool = True,
 ) -> Splits:
-    """The sentences of documents, as `load` returns them; all are for training unless `tested`."""
+    """The sentences of documents, as `load` returns them; all are for training unless `tested`.
+
+    How many are left out or cut is told if `tell`, but not again of tokens in the cache.
+    """
     if rows < 2 or length < SHORTEST:
         raise UserError(f"give at least 2 rows of {SHORTEST} tokens, not {rows} of {length}")
 
+    short = over = long = seen = 0
+
     def groups(known: Any, document: Document) -> Iterator[np.ndarray]:
+        nonlocal short, over, long, seen
         rest: list[np.ndarray] = []
         for tokens in bpe.encode_batches(known, document.each_sentence()):
-            rest += [ids for ids in tokens if len(ids) >= SHORTEST]
+            enough = [ids for ids in tokens if len(ids) >= SHORTEST]
+            seen, short = seen + len(tokens), short + len(tokens) - len(enough)
+            long += sum(len(ids) >= length for ids in enough)
+            rest += enough
             complete = len(rest) // rows * rows
             table = np.zeros((complete, length), np.int32)
             for row, ids in zip(table, rest, strict=False):
@@ -66,5 +76,17 @@ def in_rows(
                 row[: len(ended)] = ended
             yield table.reshape(-1, rows, length)
             rest = rest[complete:]
+        over += len(rest)
 
-    return encoded(documents, name, (rows, length), groups, vocabulary, tokenizer, tested)
+    splits = encoded(documents, name, (rows, length), groups, vocabulary, tokenizer, tested)
+    if tell and (short or over or long or (seen and not tested)):
+        told = f"{rows} consecutive sentences are a sample"
+        if short or over:
+            told += (
+                f"; {short + over:,} of {seen:,} sentences are left out, {short:,} of fewer than "
+                f"{SHORTEST} tokens and {over:,} at the end of a document that fill no sample"
+            )
+        if long:
+            told += f"; {long:,} of more than {length - 1} tokens are cut"
+        notice(f"{name}: {told}")
+    return splits

@@ -33,7 +33,9 @@ def load(location: str | None = None) -> Splits:
     Raises:
         UserError: they are nowhere, or damaged.
     """
-    return in_rows(documents(location), "books" if location is None else f"books:{location}")
+    return in_rows(
+        documents(location), "books" if location is None else f"books:{location}", tell=False
+    )
 
 
 def documents(location: str | None = None) -> list[corpus.Document]:
