@@ -12,6 +12,7 @@ import torch
 import unlabeled as ul
 from unlabeled.data import open_data
 from unlabeled.data.dataset import Samples
+from unlabeled.data.open import read_data
 from unlabeled.data.readers.columns import read as read_table
 from unlabeled.data.readers.labels import add
 from unlabeled.data.targets import Classes, Numbers
@@ -43,6 +44,16 @@ def said(function, *args, **kwargs):
         warnings.simplefilter("always")
         value = function(*args, **kwargs)
     return value, "\n".join(str(w.message) for w in caught if issubclass(w.category, Notice))
+
+
+def test_numbers_that_count_the_rows_name_them(tmp_path):
+    """Catches features that cannot be traced to the rows of their table."""
+    order = [3, 1, 2, 5, 4]
+    path = tmp_path / "counted.csv"
+    path.write_text("id,size,mass\n" + "\n".join(f"{i},{i * i},{7 - i}.5" for i in order))
+    samples, text = said(read_data, str(path))
+    assert "'id' only names the rows" in text
+    assert samples.names == [str(i) for i in order]
 
 
 def test_a_table_is_read_as_it_is_said(table):

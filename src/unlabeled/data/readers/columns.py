@@ -203,12 +203,10 @@ def _row_names(
             continue
         numbers, words = parsed[column] if column in parsed else _parsed(column, values)
         counts = np.sort(numbers) - np.arange(total)
-        if len(words) == total:
-            named = named or [str(v) for v in values.tolist()]
-        elif words or not (
-            np.array_equal(counts, [0] * total) or np.array_equal(counts, [1] * total)
-        ):
+        counted = not words and (set(counts) == {0} or set(counts) == {1})
+        if len(words) != total and not counted:
             continue
+        named = named or [str(v) for v in values.tolist()]
         if column in parsed:
             notice(f"'{column}' only names the rows: it is different in each and not learned from")
             parsed = {n: v for n, v in parsed.items() if n != column}
