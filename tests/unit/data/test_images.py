@@ -14,7 +14,8 @@ from PIL import Image
 from unlabeled.data import open_data
 from unlabeled.data.open import read_data
 from unlabeled.data.readers import cache
-from unlabeled.data.readers.decoding import _middle, decode
+from unlabeled.data.readers.cropping import middle
+from unlabeled.data.readers.decoding import decode
 from unlabeled.data.readers.images import read
 from unlabeled.errors import Notice, UserError
 
@@ -545,7 +546,7 @@ def test_no_image_is_damaged_by_rounding(width, height, side):
     x, reasons = decode([file], 3, (side, side), "u1")
     assert reasons == [None]
     assert (x[0, 0] == 255).all()
-    boxes = [_middle(Image.new("L", (w, h)), (side, side)) for w in range(20, 90) for h in (31, w)]
+    boxes = [middle(Image.new("L", (w, h)), (side, side)) for w in range(20, 90) for h in (31, w)]
     assert min(min(box[:2]) for box in boxes) >= 0
 
 

@@ -15,6 +15,7 @@ import PIL
 from PIL import Image, ImageOps
 
 from unlabeled.data.readers import dicom, npy, tiff
+from unlabeled.data.readers.cropping import fitted, middle
 from unlabeled.data.readers.planes import UNREADABLE, Box, Planes, UnfitError, inside, on_white
 
 GRAY = ("1", "L", "LA", "La", "I", "F")
@@ -274,14 +275,14 @@ def _decode(
     image: Image.Image | Planes, part: Part, channels: int, size: tuple[int, int], kind: str
 ) -> np.ndarray:
     if (x := _unusual(image, part, channels, kind)) is not None:
-        return _fitted(_some_finite(x), size)
+        return fitted(_some_finite(x), size)
     assert isinstance(image, Image.Image)
     height, width = size
     if part.box:
-        return _fitted(inside(_full_size(image, part, channels, kind), part.box), size)
+        return fitted(inside(_full_size(image, part, channels, kind), part.box), size)
     image = _converted(image, channels, kind, (2 * width, 2 * height))
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.LANCZOS, _middle(image, size), 3.0)
+        image = image.resize((width, height), Image.Resampling.LANCZOS, middle(image, size), 3.0)
     x = np.asarray(image)
     if kind == "u2":
         x = x.round().clip(0, 65535).astype(np.uint16)
@@ -401,43 +402,6 @@ def _converted(image: Image.Image, channels: int, kind: str, least: tuple[int, i
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image if image.mode == "F" else image.convert(mode)
-
-
-def _fitted(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Channels (C, H, W) of any number type, cropped at the center and resized one by one."""
-    height, width = size
-    if x.shape[1:] == size:
-        return x
-    finite = np.isfinite(x) if x.dtype.kind == "f" else None
-    if finite is not None and not finite.all():  # they would spread over their neighbors
-        filled = np.where(finite, x, x.min(initial=np.inf, where=finite))
-        return np.where(_nearest(finite, size), _fitted(filled, size), np.float32(np.nan))
-    planes = [Image.fromarray(plane.astype(np.float32)) for plane in x]
-    box = _middle(planes[0], size)
-    out = np.stack(
-        [np.asarray(p.resize((width, height), Image.Resampling.LANCZOS, box, 3.0)) for p in planes]
-    ).clip(x.min((1, 2), keepdims=True), x.max((1, 2), keepdims=True))
-    return (out if x.dtype.kind == "f" else out.round()).astype(x.dtype)
-
-
-def _nearest(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Booleans (C, H, W), cropped at the center and scaled without interpolation."""
-    height, width = size
-    planes = [Image.fromarray(plane) for plane in x]
-    box = _middle(planes[0], size)
-    return np.stack(
-        [np.asarray(p.resize((width, height), Image.Resampling.NEAREST, box)) for p in planes]
-    ).astype(bool)
-
-
-def _middle(image: Image.Image, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest box at the center with the proportions of `size`."""
-    height, width = size
-    scale = min(image.width / width, image.height / height)
-    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-    left, top = max(0.0, left), max(0.0, top)  # not by rounding outside of the image
-    right, bottom = left + scale * width, top + scale * height
-    return left, top, min(right, image.width), min(bottom, image.height)
 
 
 def _sixteen_bits(image: Image.Image) -> Image.Image:
