@@ -313,6 +313,8 @@ def _read(
     if path.suffix in (".npy", ".npz") and path.is_file():
         return arrays.read(path, channels, labels_from, dtype, value_range, rate)
     if path.is_file():
+        if like is not None and path.suffix.lower() in (".csv", ".tsv"):
+            raise UserError(f"{path} holds rows, but the run learned from {like.noun}; give those")
         kinds = ", ".join((".npy", ".npz", ".tar", *TABLES))
         raise UserError(
             f"{path} is not an image, audio, text or video file, nor one of {kinds}; give one of "

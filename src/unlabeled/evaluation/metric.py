@@ -216,7 +216,11 @@ class Subject:
     def knn_setting(self) -> Setting:
         """The number of neighbors that vote."""
         if self.k is not None:
-            return Setting("neighbors", self.k)
+            if self.k > (most := len(self.train)):
+                notice(
+                    f"k is {self.k:,}, but there are {most:,} training samples: all of them vote"
+                )
+            return Setting("neighbors", min(self.k, most))
         return tune(self.train, self.y, "knn", self.train_groups)
 
     @cached_property

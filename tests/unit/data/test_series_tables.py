@@ -56,6 +56,13 @@ def test_numbers_that_count_the_rows_name_them(tmp_path):
     assert samples.names == [str(i) for i in order]
 
 
+def test_a_run_on_images_says_that_a_table_holds_rows(table):
+    """Catches a sentence by which a table is no file that can be read."""
+    like = open_data(np.zeros((4, 8, 8), np.uint8)).modality
+    with pytest.raises(UserError, match="holds rows, but the run learned from images"):
+        read_data(table, like=like)
+
+
 def test_a_table_is_read_as_it_is_said(table):
     """Catches labels that are learned from, and columns or cells that are lost in silence."""
     splits, text = said(open_data, table, labels_from="ill")

@@ -13,6 +13,7 @@ from unlabeled.data.dataset import Samples, Splits
 from unlabeled.data.split import sample_labels
 from unlabeled.data.targets import MultiLabel, Numbers
 from unlabeled.encoders.base import build
+from unlabeled.errors import Notice
 from unlabeled.evaluation.evaluate import compute, settings_of
 from unlabeled.evaluation.few_labels import few_labels, tune_penalty
 from unlabeled.evaluation.layers import embed_stages, evaluate_stages
@@ -183,6 +184,13 @@ def test_what_is_given_is_used():
     assert settings["knn"].to_json() == {"neighbors": 7, "folds": 0, "samples": 0}
     probe = linear_probe(mine.train, mine.y, mine.test, mine.y_test, 3.0)
     assert (mine.probe.predicted == probe.predicted).all()
+
+
+def test_more_neighbors_than_samples_are_all_of_them():
+    """Catches a number on record that is not the one that voted."""
+    mine = subject(k=100_000)
+    with pytest.warns(Notice, match=r"k is 100,000, but there are \d+ training samples"):
+        assert settings_of(mine)["knn"].value == len(mine.train)
 
 
 def test_too_few_labels_keep_the_default():
