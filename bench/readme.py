@@ -245,14 +245,12 @@ def family_table(study: dict[str, Any]) -> str:
     """All methods after as many operations, best first."""
     rows = study["experiments"]["M1"]["methods"]
     lines = ["| | linear probe | k-NN | epochs | minutes |", "|---|---:|---:|---:|---:|"]
-    for name in sorted(rows, key=lambda n: by_size(_value_of(rows[n]["linear"]))):
+    for name in sorted(rows, key=lambda n: by_size(rows[n]["linear"]["value"])):
         row = rows[name]
         shares = (_with_interval(row[key], True) for key in ("linear", "knn"))
         spent = ("–" if row[key] is None else f"{row[key]:.3g}" for key in ("epochs", "minutes"))
         lines.append(f"| `{name}` | {' | '.join((*shares, *spent))} |")
-    below = ", ".join(
-        f"`{name}`" for name in study["experiments"]["M1"].get("not_above_random", [])
-    )
+    below = ", ".join(f"`{name}`" for name in study["experiments"]["M1"]["not_above_random"])
     return "\n".join(
         [
             *lines,
@@ -265,11 +263,6 @@ def family_table(study: dict[str, Any]) -> str:
             f"best. Not above random weights with intervals apart: {below or 'none'}.",
         ]
     )
-
-
-def _value_of(metric: Any) -> Any:
-    """The value of a metric that may have an interval."""
-    return metric["value"] if isinstance(metric, dict) else metric
 
 
 def family_sentences(

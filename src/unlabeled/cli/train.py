@@ -91,8 +91,10 @@ def _run_pipeline(name: str, pipeline: Any, argv: list[str]) -> int:
     figures = json.loads((run.path.parent / f"{name}.json").read_text())
     for key, value in figures.items():
         share = isinstance(value, float) and 0 <= value <= 1 and key not in ("seconds", "loss")
-        shown = f"{value:,.3g}" if isinstance(value, float) and value < 1000 else value
-        shown = f"{shown:,.0f}" if isinstance(shown, float) else shown
+        is_float = isinstance(value, float)
+        shown = (
+            f"{value:,.0f}" if is_float and value >= 1000 else f"{value:.3g}" if is_float else value
+        )
         print(f"  {100 * value:6.2f} %  {key}" if share else f"  {key}: {shown}")
     print(run.path)
     if name == "word2vec" and is_shown():

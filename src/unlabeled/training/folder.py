@@ -239,6 +239,6 @@ def record_data(data: Any) -> str | None:
         return f"{Path(file).resolve()}:{column}"
     name, colon, location = str(data).partition(":")
     if isinstance(data, str) and name in registry.listing("datasets"):
-        place = Path(location).expanduser()
-        return f"{name}:{place.resolve()}" if location and place.exists() else data
+        path = Path(location).expanduser()
+        return f"{name}:{path.resolve()}" if location and path.exists() else data
     return str(path.resolve()) if path.exists() or is_pattern(path) else str(data)

@@ -111,15 +111,15 @@ def test_some_images_are_shown_without_their_class():
 
 
 def test_features_are_those_of_the_model_without_a_condition():
-    """Catches features of a network that is told neither a class nor that there is none."""
+    """Catches features of a network that gets neither a class nor the embedding for none."""
     method = diffusion(condition="class")
     with torch.no_grad():
         for p in method.net.parameters():
             p.add_(0.1 * torch.randn_like(p))
         method.update()
     net, x = method.average.module["unet"], images()
-    told = method.average.module["condition"](torch.tensor([3]))
-    embedding = net.embed_time(torch.full((6,), net.time), told)
+    condition = method.average.module["condition"](torch.tensor([3]))
+    embedding = net.embed_time(torch.full((6,), net.time), condition)
     scaled = (2 * x - 1) * alpha_bar(torch.tensor(net.time)).sqrt()
     torch.testing.assert_close(method.encoder.maps(x)[0], net.encode(scaled, embedding)[0][0])
     plain = net.embed_time(torch.full((6,), net.time))

@@ -54,7 +54,7 @@ def in_rows(
 ) -> Splits:
     """The sentences of documents, as `load` returns them; all are for training unless `tested`.
 
-    How many are left out or cut is told if `tell`, but not again of tokens in the cache.
+    A notice counts what is left out or cut if `tell`, but not again for tokens in the cache.
     """
     if rows < 2 or length < SHORTEST:
         raise UserError(f"give at least 2 rows of {SHORTEST} tokens, not {rows} of {length}")
@@ -80,13 +80,13 @@ def in_rows(
 
     splits = encoded(documents, name, (rows, length), groups, vocabulary, tokenizer, tested)
     if tell and (short or over or long or (seen and not tested)):
-        told = f"{rows} consecutive sentences are a sample"
+        message = f"{rows} consecutive sentences are a sample"
         if short or over:
-            told += (
+            message += (
                 f"; {short + over:,} of {seen:,} sentences are left out, {short:,} of fewer than "
                 f"{SHORTEST} tokens and {over:,} at the end of a document that fill no sample"
             )
         if long:
-            told += f"; {long:,} of more than {length - 1} tokens are cut"
-        notice(f"{name}: {told}")
+            message += f"; {long:,} of more than {length - 1} tokens are cut"
+        notice(f"{name}: {message}")
     return splits
